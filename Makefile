@@ -1,0 +1,49 @@
+# The commands of the project. Each prepares what it needs; nothing has to be installed by hand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv check test demo lab bench lock format clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+venv: $(STAMP) ## create .venv with the locked dependencies and this project
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(STAMP)
+
+check: $(STAMP) ## format, lint, types, layers and the tests that need no database
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/unit
+
+test: $(STAMP) ## every test: embedded PostgreSQL, real sockets, real processes
+	$(BIN)/pytest tests
+
+demo: $(STAMP) ## the main job, once: start a lab, send, wait, print every step, stop
+	$(BIN)/mini-pacs demo
+
+lab: $(STAMP) ## the same lab in the foreground, for your own experiments
+	$(BIN)/mini-pacs lab
+
+bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc)
+	$(BIN)/pytest tests/benchmarks -m benchmark -s
+
+lock: ## renew requirements.lock from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra lab --extra dev --output-file requirements.lock pyproject.toml
+
+format: $(STAMP) ## apply the formatter and the safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove what the commands above made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,232 @@
+"""config.yaml as a frozen, validated model.
+
+`load` returns a model in which every value has its type, unit and bounds, or raises
+ConfigurationError with one line per fault that names key, value and file. Paths in the file are
+relative to the file's folder, so that every process finds the same ones from any directory.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gateway.domain.identifiers import is_ae_title, is_uid
+from gateway.domain.routing import Mode
+from gateway.errors import ConfigurationError
+
+PATH_VARIABLE = "MINI_PACS_CONFIG"
+DEFAULT_PATH = "config.yaml"
+
+
+def _ae_title(text: str) -> str:
+    if not is_ae_title(text):
+        raise ValueError("an AE title has 1 to 16 printable characters, no backslash, no outer spaces")
+    return text
+
+
+def _uid(text: str) -> str:
+    if not is_uid(text):
+        raise ValueError("a UID has at most 64 digits and dots")
+    return text
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Uid = Annotated[str, AfterValidator(_uid)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
+
+
+class Section(BaseModel):
+    """Frozen; an unknown key is refused, because a misspelt one would otherwise be a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Urgent(Section):
+    """Instances that overtake a backlog, beside those sent with C-STORE priority HIGH."""
+
+    calling_aets: tuple[AETitle, ...] = ()
+    modalities: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,16}$")], ...] = ()
+
+
+class Edge(Section):
+    """The Storage SCP and the spool."""
+
+    ae_title: AETitle
+    bind_address: str = "0.0.0.0"  # noqa: S104  a gateway listens to the hospital's network
+    port: Port = 11112
+    data_root: Path = Path("data")
+    log_path: Path = Path("logs/edge.log")
+    allowed_calling_aets: tuple[AETitle, ...]
+    accepted_sop_classes: tuple[Uid, ...] = ()
+    receivers: Annotated[int, Field(ge=0, le=64)] = 0
+    max_associations: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    max_associations_per_peer: Annotated[int, Field(ge=1, le=10_000)] = 600
+    max_pdu_bytes: Annotated[int, Field(ge=4096, le=1 << 20)] = 131_072
+    artim_timeout_seconds: Seconds = 30
+    network_timeout_seconds: Seconds = 60
+    idle_timeout_seconds: Seconds = 600
+    stop_grace_seconds: Seconds = 30
+    commit_timeout_seconds: Seconds = 10
+    duplicate_window_seconds: Annotated[float, Field(ge=0, le=30 * 24 * 3600)] = 600
+    disk_reserve_mb: Annotated[int, Field(ge=0)] = 512
+    result_series_description: Annotated[str, Field(min_length=1, max_length=64)] = "AI_RESULT"
+    urgent: Urgent = Urgent()
+    log_max_mb: Annotated[int, Field(ge=1)] = 50
+    log_backups: Annotated[int, Field(ge=0, le=100)] = 5
+
+
+class Destination(Section):
+    """A peer we send to."""
+
+    host: Annotated[str, Field(min_length=1)]
+    port: Port
+    ae_title: AETitle
+    timeout_s: Seconds = 30
+
+    @property
+    def timeout(self) -> timedelta:
+        """How long one DIMSE answer of this peer may take."""
+        return timedelta(seconds=self.timeout_s)
+
+
+class Forwarder(Section):
+    """What is sent where, and how often it is tried."""
+
+    mode: Mode = Mode.PARALLEL
+    max_retries: Annotated[int, Field(ge=0, le=1000)] = 5
+    backoff_base_seconds: Seconds = 2
+    backoff_max_seconds: Seconds = 300
+    give_up_after_hours: Annotated[float, Field(gt=0, le=24 * 365)] = 72
+    lease_seconds: Seconds = 120
+    connect_timeout_seconds: Seconds = 5
+    breaker_failures: Annotated[int, Field(ge=1, le=1000)] = 3
+    probe_interval_seconds: Seconds = 5
+    max_associations_per_peer: Annotated[int, Field(ge=1, le=64)] = 4
+    association_idle_seconds: Seconds = 5
+    worker_timeout_seconds: Seconds = 10
+    worker_max_outstanding: Annotated[int, Field(ge=1, le=10_000)] = 8
+    worker_affinity: Annotated[str, Field(pattern="^(instance|study)$")] = "instance"
+    max_redispatch: Annotated[int, Field(ge=0, le=100)] = 2
+    orthanc: Destination
+    workers: tuple[Destination, ...] = ()
+
+    @model_validator(mode="after")
+    def _lease_exceeds_timeouts(self) -> Self:
+        longest = max(d.timeout_s for d in (self.orthanc, *self.workers)) + self.connect_timeout_seconds
+        if self.lease_seconds <= longest:
+            raise ValueError(
+                f"lease_seconds ({self.lease_seconds:g}) must exceed the longest timeout_s plus "
+                f"connect_timeout_seconds ({longest:g}): a claim must outlive the send it covers"
+            )
+        return self
+
+    @property
+    def worker_ae_titles(self) -> tuple[str, ...]:
+        """The AE titles of the workers, in the order of the file."""
+        return tuple(worker.ae_title for worker in self.workers)
+
+
+class Sweep(Section):
+    """The healer that runs each minute."""
+
+    retention_hours: Annotated[float, Field(gt=0)] = 24
+    orphan_grace_seconds: Seconds = 300
+    reconcile_grace_seconds: Seconds = 60
+
+
+class Configuration(Section):
+    """The whole file; `source` is its path."""
+
+    source: Path
+    edge: Edge
+    forwarder: Forwarder
+    sweep: Sweep = Sweep()
+
+    @model_validator(mode="after")
+    def _peers_agree(self) -> Self:
+        workers = self.forwarder.worker_ae_titles
+        titles = [self.edge.ae_title, self.forwarder.orthanc.ae_title, *workers]
+        twice = sorted({title for title in titles if titles.count(title) > 1})
+        if twice:
+            raise ValueError(
+                f"AE title {twice[0]} is used twice among edge.ae_title, forwarder.orthanc and forwarder.workers"
+            )
+        missing = [title for title in workers if title not in self.edge.allowed_calling_aets]
+        if missing:
+            raise ValueError(
+                f"worker {missing[0]} is not in edge.allowed_calling_aets: its results would be rejected"
+            )
+        if self.forwarder.mode is not Mode.PACS_ONLY and not workers:
+            raise ValueError(f"forwarder.mode is {self.forwarder.mode} but forwarder.workers is empty")
+        allowed = self.edge.allowed_calling_aets
+        if len(set(allowed)) != len(allowed):
+            raise ValueError("an AE title stands twice in edge.allowed_calling_aets")
+        return self
+
+    @property
+    def destinations(self) -> tuple[Destination, ...]:
+        """Every peer we send to: the PACS first, then the workers."""
+        return (self.forwarder.orthanc, *self.forwarder.workers)
+
+    def destination(self, ae_title: str) -> Destination:
+        """The peer with that AE title; KeyError where the configuration no longer names it."""
+        for destination in self.destinations:
+            if destination.ae_title == ae_title:
+                return destination
+        raise KeyError(ae_title)
+
+
+def path() -> Path:
+    """The file that `load` reads when it is given none: `MINI_PACS_CONFIG`, else ./config.yaml."""
+    return Path(os.environ.get(PATH_VARIABLE) or DEFAULT_PATH)
+
+
+def load(source: Path | None = None) -> Configuration:
+    """The configuration of `source` (default: `path()`).
+
+    Raises:
+        ConfigurationError: the file cannot be read, is no YAML, or one of its values is refused.
+    """
+    source = (source or path()).absolute()
+    try:
+        content: Any = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read {source}: {error.strerror}; set {PATH_VARIABLE} to the path of a config.yaml"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{source} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{source} must be a mapping with the sections edge and forwarder")
+    try:
+        configuration = Configuration.model_validate({**content, "source": source})
+    except ValidationError as error:
+        raise ConfigurationError(_sentences(source, error)) from error
+    folder = source.parent
+    edge = configuration.edge.model_copy(
+        update={
+            "data_root": folder / configuration.edge.data_root.expanduser(),
+            "log_path": folder / configuration.edge.log_path.expanduser(),
+        }
+    )
+    return configuration.model_copy(update={"edge": edge})
+
+
+def _sentences(source: Path, error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors(include_url=False):
+        key = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{source}: unknown key {key}")
+        elif fault["type"] == "missing":
+            lines.append(f"{source}: key {key} is missing")
+        elif isinstance(fault["input"], dict):
+            lines.append(f"{source}: {key + ': ' if key else ''}{message}")
+        else:
+            lines.append(f"{source}: {key} = {fault['input']!r}: {message}")
+    return "\n".join(lines)

@@ -1,0 +1,112 @@
+"""What one attempt came to, and what follows from it: design.md §7 as a table.
+
+`RULES` says per outcome what it costs the delivery and what it tells about the peer; `decide` applies
+the limits of the configuration. Nothing here knows how an outcome was found.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from gateway.domain.delivery import Event
+from gateway.domain.dimse_status import Meaning
+
+
+class Outcome(StrEnum):
+    """What one attempt came to."""
+
+    DELIVERED = "delivered"
+    ALREADY_THERE = "already_there"  # 0x0111
+    NOT_NOW = "not_now"
+    REFUSED = "refused"
+    NEVER = "never"
+    AWAY = "away"
+    BROKEN = "broken"  # abort or timeout after the C-STORE-RQ left
+    LOST_FILE = "lost_file"  # our own file is gone or unreadable
+
+
+OUTCOME_OF: dict[Meaning, Outcome] = {
+    Meaning.HAS_IT: Outcome.DELIVERED,
+    Meaning.HAS_THAT_UID: Outcome.ALREADY_THERE,
+    Meaning.NOT_NOW: Outcome.NOT_NOW,
+    Meaning.REFUSED: Outcome.REFUSED,
+    Meaning.NEVER: Outcome.NEVER,
+}
+
+
+class Peer(StrEnum):
+    """What an outcome tells about the peer, for the circuit breaker."""
+
+    IS_WELL = "is_well"  # closes it, and ends a row of failures
+    IS_AWAY = "is_away"  # opens it at once
+    MAY_BE_ILL = "may_be_ill"  # opens it after several different instances in a row
+    SAYS_NOTHING = "says_nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an outcome costs: is the attempt counted, what bounds the retries, what of the peer."""
+
+    counted: bool
+    bound: str  # none | attempts | time | never
+    peer: Peer
+    behind: bool = False
+
+
+RULES: dict[Outcome, Rule] = {
+    Outcome.DELIVERED: Rule(counted=True, bound="none", peer=Peer.IS_WELL),
+    Outcome.ALREADY_THERE: Rule(counted=True, bound="none", peer=Peer.IS_WELL),
+    Outcome.NOT_NOW: Rule(counted=True, bound="time", peer=Peer.MAY_BE_ILL),
+    Outcome.REFUSED: Rule(counted=True, bound="attempts", peer=Peer.IS_WELL),
+    Outcome.NEVER: Rule(counted=True, bound="never", peer=Peer.IS_WELL),
+    Outcome.AWAY: Rule(counted=False, bound="none", peer=Peer.IS_AWAY),
+    Outcome.BROKEN: Rule(counted=True, bound="attempts", peer=Peer.MAY_BE_ILL, behind=True),
+    Outcome.LOST_FILE: Rule(counted=True, bound="attempts", peer=Peer.SAYS_NOTHING),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the configuration allows: `max_retries` after the first attempt, `give_up_after` for "not now"."""
+
+    max_retries: int
+    give_up_after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of the delivery; `reason` is for the operator, empty when delivered."""
+
+    event: Event
+    counted: bool
+    behind: bool
+    peer: Peer
+    reason: str
+
+
+def decide(
+    outcome: Outcome, *, attempts: int, owed_for: timedelta, conflict: bool, limits: Limits, error: str
+) -> Decision:
+    """What follows from `outcome`.
+
+    `attempts` are those counted before this one, `owed_for` the time since the delivery was (last)
+    owed, `conflict` whether the instance is a second version of its SOP Instance UID.
+    """
+    rule = RULES[outcome]
+
+    def decision(event: Event, reason: str) -> Decision:
+        return Decision(event, rule.counted, rule.behind and event is Event.RETRY, rule.peer, reason)
+
+    if outcome is Outcome.ALREADY_THERE and conflict:
+        # The peer kept the other version; ours is not there, and saying "delivered" would hide it.
+        return decision(Event.DIE, "conflict: the peer holds another version of this SOP Instance UID")
+    if outcome in {Outcome.DELIVERED, Outcome.ALREADY_THERE}:
+        return decision(Event.DELIVER, "")
+    if rule.bound == "never":
+        return decision(Event.DIE, error)
+    if rule.bound == "attempts" and attempts >= limits.max_retries:
+        return decision(Event.DIE, f"gave up after {attempts + 1} attempts: {error}")
+    if rule.bound == "time" and owed_for >= limits.give_up_after:
+        hours = limits.give_up_after / timedelta(hours=1)
+        return decision(Event.DIE, f"gave up after {hours:g} hours: {error}")
+    return decision(Event.RETRY, error)

@@ -1,0 +1,102 @@
+"""Everything that can go wrong, as one tree; each class says transient, permanent, or about the peer.
+
+Adapters translate the exceptions of their library into these at their edge, with `from`. Messages
+carry the operation, its object and, where there is one, a hint; never a patient's attribute.
+"""
+
+
+class GatewayError(Exception):
+    """The root; caught whole only at a process boundary."""
+
+
+# ---- configuration -------------------------------------------------------------------------------
+
+
+class ConfigurationError(GatewayError):
+    """Permanent: the process refuses to start; names key, value and file."""
+
+
+# ---- PostgreSQL ----------------------------------------------------------------------------------
+
+
+class DatabaseError(GatewayError):
+    """Something went wrong in or on the way to PostgreSQL."""
+
+
+class DatabaseUnavailableError(DatabaseError):
+    """Transient: no connection, or it was lost before anything was committed."""
+
+
+class OutcomeUnknownError(DatabaseUnavailableError):
+    """Transient: the connection was lost, or the deadline passed, while a commit may have happened."""
+
+
+class DatabaseRefusedError(DatabaseError):
+    """PostgreSQL answered with an error: nothing was committed."""
+
+
+class SchemaError(DatabaseError):
+    """Permanent: the schema is not the one this version works with; says which command mends it."""
+
+
+# ---- the spool -----------------------------------------------------------------------------------
+
+
+class SpoolError(GatewayError):
+    """The file system refused an operation; carries operation, path and the system's reason."""
+
+
+class SpoolFullError(SpoolError):
+    """Transient: no space, or the reserve is reached."""
+
+
+class FileMissingError(SpoolError):
+    """Permanent for the delivery: no place holds the file of an instance."""
+
+
+# ---- what was received ---------------------------------------------------------------------------
+
+
+class DataSetError(GatewayError):
+    """Permanent: the data set cannot be parsed as far as the needed UIDs (0xC000)."""
+
+
+class ContradictionError(DataSetError):
+    """Permanent: the data set contradicts the command set's SOP Class or Instance (0xA900)."""
+
+
+# ---- peers ---------------------------------------------------------------------------------------
+
+
+class PeerError(GatewayError):
+    """About the peer of an association."""
+
+
+class PeerAwayError(PeerError):
+    """The peer cannot be associated with: refused, unreachable, rejected, or silent. Costs no attempt."""
+
+
+class AssociationRejectedError(PeerAwayError):
+    """The peer answered A-ASSOCIATE-RJ: `result`, `source`, `reason` of PS3.8 §9.3.4, Table 9-21."""
+
+    def __init__(self, message: str, result: int, source: int, reason: int) -> None:
+        super().__init__(message)
+        self.result = result
+        self.source = source
+        self.reason = reason
+
+
+class AssociationBrokenError(PeerError):
+    """Abort, timeout, end of stream or an unexpected PDU; the association is not to be used again."""
+
+
+class ContextNotProposedError(PeerError):
+    """This association never proposed that SOP Class and transfer syntax: open another one."""
+
+
+class ContextNotAcceptedError(PeerError):
+    """Permanent: the peer does not take that SOP Class in that transfer syntax."""
+
+
+class ProtocolError(PeerError):
+    """The peer sent what PS3.8 or PS3.7 forbids; the association is aborted."""

@@ -1,0 +1,179 @@
+"""JSON log lines of every process in one file, with a closed list of stages and fields (G8).
+
+`write` takes no free-form fields: what is not a parameter here cannot be logged, so a patient's
+attribute has no way in. A line is encoded whole and appended by one `write(2)` on a descriptor opened
+with O_APPEND, so lines of different processes never mix. Only the sweep renames the file (`rotate`);
+the others notice that the name means another file and reopen it.
+
+Logging never fails its caller: a line that cannot be written goes to standard error.
+"""
+
+import os
+import sys
+import threading
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from time import monotonic
+from typing import Literal
+
+import orjson
+
+from gateway.domain.identifiers import printable
+
+REOPEN_CHECK_SECONDS = 1.0
+MAX_TEXT = 2000
+
+Level = Literal["info", "warning", "error"]
+
+
+class Stage(StrEnum):
+    """Where in the life of an instance a line was written."""
+
+    RECEIVE = "receive"
+    STORE = "store"
+    QUEUE = "queue"
+    FORWARD_PACS = "forward_pacs"
+    FORWARD_WORKER = "forward_worker"
+    AI_RESULT = "ai_result"
+    DB = "db"
+    SWEEP = "sweep"
+    FAULT = "fault"
+
+
+class _Sink:
+    """The append-only file; None as path means standard error."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._path: Path | None = None
+        self._descriptor: int | None = None
+        self._checked = 0.0
+
+    def configure(self, path: Path | None) -> None:
+        with self._lock:
+            self._close()
+            self._path = path
+
+    def append(self, line: bytes) -> None:
+        with self._lock:
+            try:
+                descriptor = self._open()
+                os.write(descriptor, line)
+            except OSError as error:
+                self._close()
+                # The log's disk may be full; the gateway's work must go on, and stderr is supervised.
+                sys.stderr.write(f"log not writable ({error.strerror}): {line.decode(errors='replace')}")
+
+    def _open(self) -> int:
+        if self._path is None:
+            return 2
+        now = monotonic()
+        if self._descriptor is not None and now - self._checked > REOPEN_CHECK_SECONDS:
+            self._checked = now
+            try:
+                same = os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+            except FileNotFoundError:
+                same = False
+            if not same:
+                self._close()
+        if self._descriptor is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._descriptor = os.open(self._path, flags, 0o640)
+            self._checked = now
+        return self._descriptor
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+_sink = _Sink()
+_process = {"name": "mini-pacs"}
+
+
+def configure(path: Path | None, process: str) -> None:
+    """From here on lines of this process go to `path` (None: standard error), signed with `process`."""
+    _process["name"] = process
+    _sink.configure(path)
+
+
+def write(
+    stage: Stage,
+    outcome: str,
+    *,
+    level: Level = "info",
+    error: str | None = None,
+    study_instance_uid: str | None = None,
+    sop_instance_uid: str | None = None,
+    calling_ae_title: str | None = None,
+    called_ae_title: str | None = None,
+    remote_address: str | None = None,
+    duration_ms: float | None = None,
+    instance_id: int | None = None,
+    delivery_id: int | None = None,
+    destination: str | None = None,
+    status: int | None = None,
+    attempt: int | None = None,
+    next_in_seconds: float | None = None,
+    count: int | None = None,
+    size: int | None = None,
+    fault: str | None = None,
+    detail: str | None = None,
+) -> None:
+    """Append one line. Absent fields are left out; texts are bounded and reduced to printable ASCII.
+
+    `status` is a DIMSE status and printed in hexadecimal; `detail` says what no field says, in words
+    of this program, never of a data set.
+    """
+    fields: dict[str, object] = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "level": level,
+        "stage": stage.value,
+        "outcome": outcome,
+        "process": _process["name"],
+        "pid": os.getpid(),
+        "study_instance_uid": study_instance_uid,
+        "sop_instance_uid": sop_instance_uid,
+        "calling_ae_title": None if calling_ae_title is None else printable(calling_ae_title),
+        "called_ae_title": None if called_ae_title is None else printable(called_ae_title),
+        "remote_address": remote_address,
+        "destination": destination,
+        "status": None if status is None else f"0x{status:04X}",
+        "error": None if error is None else printable(error, MAX_TEXT),
+        "detail": None if detail is None else printable(detail, MAX_TEXT),
+        "fault": fault,
+        "attempt": attempt,
+        "next_in_seconds": None if next_in_seconds is None else round(next_in_seconds, 3),
+        "duration_ms": None if duration_ms is None else round(duration_ms, 2),
+        "count": count,
+        "size": size,
+        "instance_id": instance_id,
+        "delivery_id": delivery_id,
+    }
+    present = {name: value for name, value in fields.items() if value is not None}
+    _sink.append(orjson.dumps(present) + b"\n")
+
+
+def rotate(path: Path, *, max_bytes: int, backups: int) -> bool:
+    """Rename a log that has grown past `max_bytes` to `.1`, and `.1` to `.2` …; tell whether it was.
+
+    Called by the sweep alone: two processes that rotate would lose a backup. Writers reopen within
+    REOPEN_CHECK_SECONDS; what they append until then lands in `.1`.
+    """
+    try:
+        if path.stat().st_size < max_bytes:
+            return False
+    except FileNotFoundError:
+        return False
+    if backups == 0:
+        path.unlink(missing_ok=True)
+        return True
+    for number in range(backups - 1, 0, -1):
+        older = path.with_name(f"{path.name}.{number}")
+        if older.exists():
+            older.replace(path.with_name(f"{path.name}.{number + 1}"))
+    path.replace(path.with_name(f"{path.name}.1"))
+    return True
