@@ -1,0 +1,16 @@
+"""The actor processes: `dramatiq actors -Q pacs`, `-Q workers`, `-Q sweep`, and `periodiq actors`.
+
+Importing this package builds the broker and declares the actors on it. It opens no connection and starts no
+thread: Dramatiq and others may fork afterwards.
+"""
+
+from actors.broker import build
+from actors.middleware import explicit
+from actors.process import Setting, faults
+
+build([Setting(), *explicit(faults)])
+
+# An actor is declared on the broker that stands when its module is imported.
+from actors import forward_to_pacs, forward_to_worker, sweep  # noqa: E402
+
+__all__ = ["forward_to_pacs", "forward_to_worker", "sweep"]

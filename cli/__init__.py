@@ -1,0 +1,1 @@
+"""The ops CLI: parse, run one use case, render."""

@@ -78,6 +78,11 @@ class Edge(Section):
     log_max_mb: Annotated[int, Field(ge=1)] = 50
     log_backups: Annotated[int, Field(ge=0, le=100)] = 5
 
+    @property
+    def duplicate_window(self) -> timedelta:
+        """How long after its delivery a repeat owes nothing new."""
+        return timedelta(seconds=self.duplicate_window_seconds)
+
 
 class Destination(Section):
     """A peer we send to."""
@@ -153,7 +158,8 @@ class Configuration(Section):
         twice = sorted({title for title in titles if titles.count(title) > 1})
         if twice:
             raise ValueError(
-                f"AE title {twice[0]} is used twice among edge.ae_title, forwarder.orthanc and forwarder.workers"
+                f"AE title {twice[0]} is used twice among edge.ae_title, forwarder.orthanc "
+                "and forwarder.workers"
             )
         missing = [title for title in workers if title not in self.edge.allowed_calling_aets]
         if missing:

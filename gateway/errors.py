@@ -32,7 +32,16 @@ class OutcomeUnknownError(DatabaseUnavailableError):
 
 
 class DatabaseRefusedError(DatabaseError):
-    """PostgreSQL answered with an error: nothing was committed."""
+    """PostgreSQL answered with an error: nothing was committed. `sqlstate` is its code."""
+
+    def __init__(self, message: str, sqlstate: str = "") -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+    @property
+    def is_collision(self) -> bool:
+        """Tell whether the same transaction, tried again, may go through: deadlock, serialization."""
+        return self.sqlstate in {"40001", "40P01"}
 
 
 class SchemaError(DatabaseError):
@@ -100,3 +109,10 @@ class ContextNotAcceptedError(PeerError):
 
 class ProtocolError(PeerError):
     """The peer sent what PS3.8 or PS3.7 forbids; the association is aborted."""
+
+
+# ---- the lab -------------------------------------------------------------------------------------
+
+
+class LabError(GatewayError):
+    """The lab cannot be started or did not become ready; says what is missing or where to look."""

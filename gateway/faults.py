@@ -12,10 +12,10 @@ association send            `io_delay`, `worker_hangs`, `drops_association`
 actor middleware            `fails_at_random`
 """
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from random import Random
 from types import MappingProxyType
 
 from gateway.domain.routing import Route
@@ -74,7 +74,7 @@ class Faults:
     """The faults that are active now, as this process last saw them."""
 
     active: tuple[Active, ...] = ()
-    random: random.Random = field(default_factory=random.Random)
+    random: Random = field(default_factory=Random)
 
     def _find(self, name: Name, stage: Stage) -> Active | None:
         for fault in self.active:

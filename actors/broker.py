@@ -1,0 +1,151 @@
+"""The broker: dramatiq-pg's table and message format, with a consumer that stands any backlog and any crash.
+
+Built on PostgresBroker for what is good in it (the format, the schema, its place in Dramatiq) and different
+in what jams or loses (design.md §8):
+
+    enqueue          one insert with the due time in the row; no delay queues, no message held in memory
+    consume          actors.consumer, with the process's one connection of actors.liveness
+    ack              actors.ack, which never raises
+    middleware       the explicit list of `build`
+
+Dramatiq forks before it imports the actors, but other programs may import first: all connections and
+threads are made at the boot of the worker, in the process that uses them.
+"""
+
+import os
+from datetime import timedelta
+
+import dramatiq
+from dramatiq.broker import Broker
+from dramatiq.errors import ConnectionError as BrokerConnectionError
+from dramatiq.middleware import Middleware
+from dramatiq_pg import PostgresBroker
+
+from actors.ack import AckWriter
+from actors.capacity import Capacity
+from actors.consumer import EdgeConsumer
+from actors.held import Held
+from actors.liveness import Liveness
+from gateway.errors import DatabaseError
+from gateway.store import messages
+from gateway.store.database import Database, dsn_from_environment
+from gateway.store.wakeup import Wakeup
+
+_ENQUEUE_CONNECTIONS = 2
+
+
+class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no types
+    """Dramatiq's broker over PostgreSQL. One per process, living as long as it."""
+
+    def __init__(self, dsn: str, *, middleware: list[Middleware]) -> None:
+        # Not PostgresBroker's: it opens a pool at once, and adds Results.
+        Broker.__init__(self, middleware=[_Boot(), *middleware])  # type: ignore[no-untyped-call]
+        self.dsn = dsn
+        self.database = Database(dsn, application_name="mini-pacs queue", size=_ENQUEUE_CONNECTIONS)
+        self.wakeup = Wakeup(dsn)
+        self.backend = None
+        self._process: _Process | None = None
+
+    def consumer_id(self) -> int | None:
+        """The id under which this process holds messages now; None where it consumes none, or lost it."""
+        process = self._process
+        return None if process is None or process.pid != os.getpid() else process.liveness.consumer
+
+    def declare_queue(self, queue_name: str) -> None:
+        """The queue may be consumed. There is no delay queue beside it: a delay is a due time in the row."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues[queue_name] = True
+            self.emit_after("declare_queue", queue_name)
+
+    def enqueue(
+        self, message: dramatiq.Message[object], *, delay: int | None = None
+    ) -> dramatiq.Message[object]:
+        """The message is committed, due after `delay` milliseconds, and its consumers are woken.
+
+        Raises:
+            dramatiq.errors.ConnectionError: it may or may not be committed; the same message may be enqueued
+                again, and stays one message.
+        """
+        self.emit_before("enqueue", message, delay)
+        try:
+            with self.database.statement() as session:
+                messages.enqueue(
+                    session,
+                    message.queue_name,
+                    message.message_id,
+                    message.encode().decode(),
+                    delay=timedelta(milliseconds=delay or 0),
+                )
+        except DatabaseError as error:
+            raise BrokerConnectionError(  # type: ignore[no-untyped-call]
+                f"message {message.message_id} not enqueued: {error}"
+            ) from error
+        self.wakeup.wake(message.queue_name)
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> EdgeConsumer:
+        """The messages of one queue. Dramatiq's figures are not ours: see Capacity and POLL_SECONDS."""
+        del prefetch, timeout
+        process = self._process
+        assert process is not None, "consuming begins with the boot of a worker"
+        return EdgeConsumer(
+            queue_name,
+            liveness=process.liveness,
+            capacity=process.capacity,
+            held=process.held,
+            acks=process.acks,
+        )
+
+    def close(self) -> None:
+        """Connections and threads of this process are closed."""
+        process, self._process = self._process, None
+        if process is not None:
+            # Acks first: what is still held when the lock goes would be run again.
+            process.acks.close()
+            process.liveness.close()
+        self.wakeup.close()
+        self.database.close()
+
+
+class _Process:
+    """What a process needs to consume."""
+
+    def __init__(self, dsn: str, threads: int) -> None:
+        self.pid = os.getpid()
+        self.held = Held()
+        self.capacity = Capacity(threads)
+        self.liveness = Liveness(dsn, held=self.held, threads=threads)
+        self.acks = AckWriter(dsn)
+
+
+class _Boot(Middleware):
+    """Ties what consumes to the life of Dramatiq's worker."""
+
+    def before_worker_boot(self, broker: EdgeBroker, worker: dramatiq.Worker) -> None:
+        process = _Process(broker.dsn, worker.worker_threads)
+        broker._process = process  # noqa: SLF001  the two are one thing in two classes
+        process.liveness.require_session_mode()
+
+    def before_worker_shutdown(self, broker: EdgeBroker, worker: dramatiq.Worker) -> None:
+        del worker
+        if broker._process is not None:  # noqa: SLF001
+            broker._process.capacity.close()  # noqa: SLF001
+
+
+def build(middleware: list[Middleware], dsn: str | None = None) -> EdgeBroker:
+    """The broker of this process, set as Dramatiq's own, for actors to be declared on.
+
+    `dsn` defaults to the environment's.
+    """
+    broker = EdgeBroker(dsn or dsn_from_environment(), middleware=middleware)
+    dramatiq.set_broker(broker)
+    return broker
+
+
+def current() -> EdgeBroker:
+    """The broker of this process, as `build` set it."""
+    broker = dramatiq.get_broker()
+    assert isinstance(broker, EdgeBroker)
+    return broker

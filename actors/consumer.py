@@ -1,0 +1,113 @@
+"""Takes messages of one queue out of PostgreSQL and hands them to Dramatiq's threads.
+
+Stands where dramatiq-pg's consumer stood, which holds one advisory lock per message, scans the whole queue
+into memory, and jams for good at about 15,000 waiting messages. Each `next` returns a claimed message, or
+None after at most a second, as Dramatiq's thread wants it. A claim is as large as there are idle threads.
+
+If the process dies here, what was claimed names a consumer whose lock is gone (see `actors.liveness`).
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Iterable
+
+from dramatiq.broker import Consumer
+
+from actors.ack import AckWriter
+from actors.capacity import Bell, Capacity
+from actors.held import Ending, Held, HeldMessage, Verdict
+from actors.liveness import CONNECT_AGAIN_SECONDS, Liveness
+from gateway import log
+from gateway.errors import DatabaseUnavailableError
+from gateway.log import Stage
+
+POLL_SECONDS = 1.0
+"""The longest wait for a NOTIFY, which may be lost; also how long Dramatiq waits for us to stop."""
+
+
+class EdgeConsumer(Consumer):
+    """The consumer of one queue in one process."""
+
+    def __init__(
+        self, queue_name: str, *, liveness: Liveness, capacity: Capacity, held: Held, acks: AckWriter
+    ) -> None:
+        self._queue_name = queue_name
+        self._liveness = liveness
+        self._capacity = capacity
+        self._held = held
+        self._acks = acks
+        self._bell = Bell()
+        self._ready: deque[HeldMessage] = deque()
+        self._away = False
+        liveness.serve(queue_name, self._bell)
+
+    def __next__(self) -> HeldMessage | None:
+        """A claimed message, or None after at most POLL_SECONDS."""
+        if not self._ready:
+            try:
+                self._claim()
+            except DatabaseUnavailableError as error:
+                self._say_away(error)
+                self._bell.wait(CONNECT_AGAIN_SECONDS)
+        return self._ready.popleft() if self._ready else None
+
+    def ack(self, message: HeldMessage) -> None:
+        """Called by an actor thread when it is done with a message; its ending is in `message.ending`."""
+        if self._held.release(message):
+            self._acks.settle(message)
+            self._capacity.give(message.seats)
+
+    def nack(self, message: HeldMessage) -> None:
+        """Called when a message was failed, by middleware or because no actor has its name: it is dead."""
+        if message.ending.verdict is not Verdict.DEAD:
+            message.ending = Ending(Verdict.DEAD, f"no actor {message.actor} in this version, or failed")
+        self.ack(message)
+
+    def requeue(self, messages: Iterable[HeldMessage]) -> None:
+        """Called at the end of the process with what no thread started: it waits again at once."""
+        returned: dict[int, list[str]] = defaultdict(list)
+        seats = 0
+        for message in messages:
+            if self._held.release(message):
+                returned[message.consumer].append(message.id)
+                seats += message.seats
+        if returned:
+            self._liveness.give_back(returned.items())
+        self._capacity.give(seats)
+
+    def close(self) -> None:
+        """What was claimed and not handed out waits again; the queue is not served any more."""
+        self.requeue(list(self._ready))
+        self._ready.clear()
+        self._liveness.leave(self._queue_name)
+        self._capacity.leave(self._bell)
+        self._bell.close()
+
+    def _claim(self) -> None:
+        self._liveness.upkeep()
+        alone = self._liveness.someone_waits_alone(self._queue_name)
+        seats = self._capacity.take_alone(self._bell) if alone else self._capacity.take(self._bell)
+        if seats == 0:
+            # Rung by the next message that ends; the poll is for upkeep.
+            self._bell.wait(POLL_SECONDS)
+            return
+        used = 0
+        try:
+            claim, consumer = self._liveness.claim(self._queue_name, seats, alone=alone)
+            for claimed in claim.messages:
+                message = HeldMessage(claimed, consumer=consumer, seats=seats if alone else 1)
+                self._held.add(message)
+                self._ready.append(message)
+                used += message.seats
+        finally:
+            self._capacity.give(seats - used)
+        if self._away:
+            self._away = False
+            log.write(Stage.QUEUE, "database_back", detail=f"queue {self._queue_name} is consumed again")
+        if not claim.messages and not alone:
+            due = POLL_SECONDS if claim.next_due_seconds is None else claim.next_due_seconds
+            self._liveness.wait(self._bell, min(max(due, 0.0), POLL_SECONDS))
+
+    def _say_away(self, error: DatabaseUnavailableError) -> None:
+        if not self._away:
+            self._away = True
+            log.write(Stage.QUEUE, "database_away", level="warning", error=str(error))

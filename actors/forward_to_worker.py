@@ -1,0 +1,20 @@
+"""The actors of the queue `workers`: one attempt of one delivery, and the probe of a worker that was away."""
+
+import dramatiq
+
+from actors import process
+from gateway.domain.contract import FORWARD_TO_WORKER, PROBE_WORKER
+from gateway.domain.routing import Route
+from gateway.forward import attempt, probe
+
+
+@dramatiq.actor(actor_name=FORWARD_TO_WORKER.actor_name, queue_name=FORWARD_TO_WORKER.queue_name)
+def forward_to_worker(delivery_id: int) -> None:
+    """The delivery is settled, or pending with its next message; or there was nothing to do."""
+    attempt.forward_to_worker(process.context(), delivery_id)
+
+
+@dramatiq.actor(actor_name=PROBE_WORKER.actor_name, queue_name=PROBE_WORKER.queue_name)
+def probe_worker(ae_title: str) -> None:
+    """The breaker is closed, or the next probe is due."""
+    probe.probe(process.context(), Route.WORKERS, ae_title)

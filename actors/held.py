@@ -1,0 +1,88 @@
+"""The messages that this process holds: claimed and not yet at their end.
+
+A message carries the id of the consumer under which it is held. That id changes only here, and only while the
+message is held (`rename` excludes `release`), so whoever settles a released message names the right one.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+from dramatiq import Message
+from dramatiq.broker import MessageProxy
+
+from gateway.store.messages import Claimed
+
+
+class Verdict(Enum):
+    """What becomes of a message when its thread is done with it."""
+
+    FINISHED = "finished"
+    RETRY = "retry"
+    DEAD = "dead"
+    UNSTARTED = "unstarted"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A verdict, with its reason and, for a retry, the delay."""
+
+    verdict: Verdict
+    reason: str = ""
+    delay: timedelta = timedelta()
+
+
+FINISHED = Ending(Verdict.FINISHED)
+UNSTARTED = Ending(Verdict.UNSTARTED)
+
+
+class HeldMessage(MessageProxy):
+    """Dramatiq's message and what its row says. `ending` is set by middleware, and FINISHED by default."""
+
+    def __init__(self, claimed: Claimed, *, consumer: int, seats: int = 1) -> None:
+        message: Message[object] = Message.decode(claimed.message.encode())
+        super().__init__(message)  # type: ignore[no-untyped-call]  # Dramatiq's class has no types
+        self.id: str = message.message_id
+        self.queue: str = message.queue_name
+        self.actor: str = message.actor_name
+        self.consumer = consumer
+        self.seats = seats
+        self.deaths = claimed.deaths
+        self.failures = claimed.failures
+        self.due_epoch = claimed.due_epoch
+        self.ending = FINISHED
+        self.began = 0.0
+
+
+class Held:
+    """The held messages of one process, by id."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._messages: dict[str, HeldMessage] = {}
+
+    def add(self, message: HeldMessage) -> None:
+        """The message is held from here on."""
+        with self._lock:
+            self._messages[message.id] = message
+
+    def release(self, message: HeldMessage) -> bool:
+        """The message is at its end; its consumer id is final. False if it was released before."""
+        with self._lock:
+            if self._messages.get(message.id) is not message:
+                return False
+            del self._messages[message.id]
+            return True
+
+    def rename(self, adopt: Callable[[list[str]], frozenset[str]], consumer: int) -> None:
+        """Give `consumer` to those of the held messages that `adopt` returns.
+
+        Releases wait meanwhile: a message released between the statement and its new name would be
+        settled under the old one, and stay consumed for ever.
+        """
+        with self._lock:
+            adopted = adopt(list(self._messages))
+            for message_id in adopted:
+                self._messages[message_id].consumer = consumer

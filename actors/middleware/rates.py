@@ -1,0 +1,104 @@
+"""Counts what this process finishes and adds it to PostgreSQL every few seconds, for `mini-pacs queue`.
+
+No port, no query per message. If the process dies, the counts of its last FLUSH_SECONDS are lost: they are
+figures for a screen, nothing is decided by them.
+"""
+
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+from dramatiq import Worker
+from dramatiq.middleware import Middleware
+
+from actors.broker import EdgeBroker
+from actors.held import HeldMessage
+from gateway.errors import DatabaseError
+from gateway.store import messages
+from gateway.store.database import Database
+
+FLUSH_SECONDS = 5.0
+FORGET_SECONDS = 3600.0
+_Key = tuple[int, str, str]
+
+
+@dataclass(slots=True)
+class _Count:
+    arrived: int = 0
+    done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+
+class Rates(Middleware):
+    """Arrivals are counted in the minute in which a message was due, endings in the one in which it ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: defaultdict[_Key, _Count] = defaultdict(_Count)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._next_forget = 0.0
+
+    def after_worker_boot(self, broker: EdgeBroker, _worker: Worker) -> None:
+        """Flush from here on, in the process that counts."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, args=(broker.database,), name="rates", daemon=True)
+        self._thread.start()
+
+    def after_worker_shutdown(self, broker: EdgeBroker, _worker: Worker) -> None:
+        """The last counts are written."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._flush(broker.database)
+
+    def before_process_message(self, _broker: EdgeBroker, message: HeldMessage) -> None:
+        """The clock of this message starts."""
+        message.began = time.monotonic()
+
+    def after_process_message(
+        self,
+        _broker: EdgeBroker,
+        message: HeldMessage,
+        *,
+        result: object = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        """The message is counted."""
+        del result
+        seconds = time.monotonic() - message.began
+        due, now = int(message.due_epoch // 60), int(time.time() // 60)
+        with self._lock:
+            count = self._counts[now, message.queue, message.actor]
+            count.seconds += seconds
+            if exception is None:
+                count.done += 1
+                # one that is retried stays in the queue, and is counted there until it ends
+                self._counts[due, message.queue, message.actor].arrived += 1
+            else:
+                count.failed += 1
+
+    def _run(self, database: Database) -> None:
+        while not self._stop.wait(FLUSH_SECONDS):
+            self._flush(database)
+
+    def _flush(self, database: Database) -> None:
+        with self._lock:
+            counts, self._counts = self._counts, defaultdict(_Count)
+        if not counts:
+            return
+        rates = [
+            messages.Rate(*key, count.arrived, count.done, count.failed, count.seconds)
+            for key, count in counts.items()
+        ]
+        try:
+            with database.statement() as session:
+                messages.count_rates(session, rates)
+                if time.monotonic() > self._next_forget:
+                    self._next_forget = time.monotonic() + FORGET_SECONDS
+                    messages.forget_rates(session)
+        except DatabaseError:
+            # Safe: figures for a screen. Who consumes says that PostgreSQL is away.
+            return

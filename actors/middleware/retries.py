@@ -1,0 +1,55 @@
+"""What becomes of a message whose actor raised, which no actor of ours does on purpose.
+
+A delivery's own retries are decided by its outcome (gateway.domain.outcome) and leave the actor without an
+exception. What arrives here is a bug, or PostgreSQL that went away. The message is due again after a
+backoff; at MAX_FAILURES it is dead, with the reason. Both are written by the ack, in the message's own row.
+"""
+
+import random
+from datetime import timedelta
+
+from dramatiq.middleware import Middleware
+
+from actors.broker import EdgeBroker
+from actors.held import Ending, HeldMessage, Verdict
+from actors.middleware.injection import InjectedFailureError
+from gateway.domain import backoff
+from gateway.errors import DatabaseUnavailableError
+
+MAX_FAILURES = 10
+FIRST_DELAY = timedelta(seconds=1)
+MAX_DELAY = timedelta(minutes=5)
+
+TRANSIENT = (DatabaseUnavailableError, InjectedFailureError)
+"""Say nothing about the message: never fatal, and retried sooner."""
+
+MAX_TRANSIENT_DELAY = timedelta(seconds=10)
+MAX_REASON = 500
+
+
+class Retries(Middleware):
+    """Turns an exception into the message's ending."""
+
+    def after_process_message(
+        self,
+        _broker: EdgeBroker,
+        message: HeldMessage,
+        *,
+        result: object = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        """The message's ending says retry or dead, with the reason."""
+        del result
+        if exception is None:
+            return
+        reason = f"{type(exception).__name__}: {exception}"[:MAX_REASON]
+        transient = isinstance(exception, TRANSIENT)
+        failures = message.failures + 1
+        if failures >= MAX_FAILURES and not transient:
+            message.ending = Ending(Verdict.DEAD, f"its actor raised {failures} times, last {reason}")
+            message.fail()  # type: ignore[no-untyped-call]
+            return
+        longest = MAX_TRANSIENT_DELAY if transient else MAX_DELAY
+        message.ending = Ending(
+            Verdict.RETRY, reason, backoff.delay(failures, FIRST_DELAY, longest, random.random)
+        )

@@ -1,0 +1,24 @@
+"""The actors of the queue `sweep`: the minute of periodiq, and the deadlines of single results."""
+
+import dramatiq
+from periodiq import cron
+
+from actors import process
+from gateway.domain.contract import EXPIRE_RESULT, SWEEP
+from gateway.sweep import run
+from gateway.sweep.expire import expire_one
+from gateway.sweep.verbs import Sweeping
+
+
+@dramatiq.actor(actor_name=SWEEP.actor_name, queue_name=SWEEP.queue_name, periodic=cron("* * * * *"))
+def sweep() -> None:
+    """Every verb has run; a second one of the same minute finds nothing left to do."""
+    context = process.context()
+    run.sweep(Sweeping(context.configuration, context.database, context.spool, context.wakeup))
+
+
+@dramatiq.actor(actor_name=EXPIRE_RESULT.actor_name, queue_name=EXPIRE_RESULT.queue_name)
+def expire_result(expectation_id: int) -> None:
+    """The result has come, or another worker is asked, or it is marked timed out."""
+    context = process.context()
+    expire_one(context.configuration, context.database, context.wakeup, expectation_id)

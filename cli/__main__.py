@@ -1,0 +1,5 @@
+"""`python -m cli` is `mini-pacs`."""
+
+from cli.main import run
+
+run()

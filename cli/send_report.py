@@ -1,0 +1,176 @@
+"""What `mini-pacs send` tells: progress, summary, failures, and what to do about a rejection."""
+
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from cli.exit_codes import ExitCode
+from gateway.dicom.scu import Peer
+from gateway.errors import AssociationRejectedError
+from gateway.sender.collect import Skipped
+from gateway.sender.send import Manner, Sent
+
+SHOWN_FAILURES = 50
+
+# (source, reason) → what to do; PS3.8 §9.3.4, Table 9-21.
+_HINTS = {
+    (
+        1,
+        3,
+    ): "the SCP does not know --calling-aet {calling}: add it to edge.allowed_calling_aets in config.yaml",
+    (1, 7): "the SCP has another AE title than --called-aet {called}: see edge.ae_title in config.yaml",
+    (
+        3,
+        1,
+    ): "the SCP is congested, perhaps its disk is at its reserve: see edge.disk_reserve_mb, and try later",
+    (
+        3,
+        2,
+    ): "the SCP has too many associations: lower --burst, or see edge.max_associations",
+}
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of everything that was asked for."""
+
+    outcomes: list[Sent] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def accepted(self) -> list[Sent]:
+        """What the peer has."""
+        return [sent for sent in self.outcomes if sent.accepted]
+
+    @property
+    def failures(self) -> list[Sent]:
+        """What the peer has not."""
+        return [sent for sent in self.outcomes if not sent.accepted]
+
+    @property
+    def unsendable(self) -> list[Skipped]:
+        """Files that were asked for by name and are not sendable; what a folder also holds is no failure."""
+        return [skipped for skipped in self.skipped if skipped.named]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """OK when everything that was asked for is at the peer."""
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
+        return ExitCode.REFUSED if self.failures or self.unsendable else ExitCode.OK
+
+
+def progress(*, quiet: bool) -> Progress:
+    """A bar on standard error; none where that is no terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=quiet or not console.is_terminal,
+        transient=True,
+    )
+
+
+def fail(message: str, code: ExitCode, *, as_json: bool) -> NoReturn:
+    """Nothing was sent; the message is on standard error, with --json also on standard output."""
+    if as_json:
+        sys.stdout.write(json.dumps({"error": message, "exit_code": int(code)}) + "\n")
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/] {escape(message)}")
+    raise typer.Exit(code)
+
+
+def rejection_hint(error: AssociationRejectedError, peer: Peer, manner: Manner) -> str:
+    """What the user can do about an A-ASSOCIATE-RJ."""
+    hint = _HINTS.get((error.source, error.reason), "the SCP gives no more reason than these numbers")
+    return hint.format(calling=manner.calling_ae_title, called=peer.ae_title)
+
+
+def show(report: Report, *, as_json: bool) -> None:
+    """The summary is on standard output."""
+    if as_json:
+        sys.stdout.write(json.dumps(_as_json(report), indent=2) + "\n")
+    else:
+        _print(report)
+
+
+def _print(report: Report) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    failures, unsendable = report.failures, report.unsendable
+    for skipped in unsendable:
+        console.print(f"[red]not sendable[/] {escape(str(skipped.path))}: {escape(skipped.reason)}")
+    for sent in failures[:SHOWN_FAILURES]:
+        reason = escape(sent.comment or "the peer gave no comment")
+        console.print(f"[red]failed {_status(sent)}[/] {escape(str(sent.instance.origin))}: {reason}")
+    if len(failures) > SHOWN_FAILURES:
+        console.print(f"… and {len(failures) - SHOWN_FAILURES} more failed; --json lists them all")
+    reasons = Counter(skipped.reason for skipped in report.skipped if not skipped.named)
+    for reason, count in reasons.most_common():
+        console.print(f"[dim]skipped {count} in folders: {escape(reason)}[/]")
+    studies = Counter(sent.instance.study_instance_uid for sent in report.accepted)
+    for study, count in list(studies.items())[:10]:
+        console.print(f"study {study}: {count} accepted")
+    if report.interrupted:
+        console.print(
+            "[yellow]interrupted[/]: what was in flight may have arrived; sending again is harmless"
+        )
+    rate, megabytes = _rates(report)
+    console.print(
+        f"[bold]{len(report.outcomes)} sent, {len(report.accepted)} accepted, {len(failures)} failed[/] "
+        f"in {report.seconds:.2f} s ({rate:.1f} instances/s, {megabytes:.1f} MB/s)"
+    )
+
+
+def _as_json(report: Report) -> dict[str, object]:
+    rate, megabytes = _rates(report)
+    return {
+        "sent": len(report.outcomes),
+        "accepted": len(report.accepted),
+        "failed": len(report.failures),
+        "seconds": round(report.seconds, 3),
+        "instances_per_second": round(rate, 2),
+        "bytes_per_second": round(megabytes * 1e6),
+        "interrupted": report.interrupted,
+        "exit_code": int(report.exit_code),
+        "studies": list(dict.fromkeys(sent.instance.study_instance_uid for sent in report.accepted)),
+        "failures": [
+            {
+                "path": str(sent.instance.origin),
+                "sop_instance_uid": sent.instance.sop_instance_uid,
+                "status": None if sent.status is None else _status(sent),
+                "comment": sent.comment,
+            }
+            for sent in report.failures
+        ],
+        "skipped": [{"path": str(s.path), "reason": s.reason, "named": s.named} for s in report.skipped],
+    }
+
+
+def _status(sent: Sent) -> str:
+    return "without a status" if sent.status is None else f"0x{sent.status:04X}"
+
+
+def _rates(report: Report) -> tuple[float, float]:
+    """Accepted instances and MB (1,000,000 bytes of data set) per second."""
+    seconds = max(report.seconds, 1e-6)
+    count, size = len(report.accepted), sum(sent.instance.size for sent in report.accepted)
+    return (count / seconds, size / seconds / 1e6) if count else (0.0, 0.0)

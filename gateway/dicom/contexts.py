@@ -1,0 +1,95 @@
+"""Presentation contexts: what may be proposed, and what the acceptor says to each.
+
+Nothing here is deep-copied per association: an association that proposes 128 contexts costs
+128 look-ups.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from gateway.domain.identifiers import is_uid
+
+VERIFICATION = "1.2.840.10008.1.1"
+IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+
+MAX_CONTEXTS = 128
+"""Ids are odd and fit a byte: PS3.8 §9.3.2.2, Table 9-13."""
+
+# PS3.8 §9.3.3.2, Table 9-18
+ACCEPTANCE = 0
+USER_REJECTION = 1
+ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
+TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
+
+_RETIRED_PREFIX = "1.2.840.10008.5.1.4.1.1."
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedContext:
+    """A SOP Class in one transfer syntax, as we propose it: one transfer syntax per context."""
+
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One presentation context item of an A-ASSOCIATE-RQ: PS3.8 §9.3.2.2, Table 9-13."""
+
+    context_id: int
+    abstract_syntax_uid: str
+    transfer_syntax_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the acceptor says to one offer; the transfer syntax matters only when it was accepted."""
+
+    context_id: int
+    result: int
+    transfer_syntax_uid: str
+
+
+@cache
+def storage_sop_classes() -> frozenset[str]:
+    """All patient-related Storage SOP Class UIDs of PS3.4 §B.5, the retired ones of old modalities included.
+
+    The tables are imported by the first call only: the actors never ask, and are 40 MB smaller.
+    """
+    from pydicom._uid_dict import UID_dictionary  # noqa: PLC0415  see above
+    from pynetdicom.presentation import AllStoragePresentationContexts  # noqa: PLC0415
+
+    current = {str(context.abstract_syntax) for context in AllStoragePresentationContexts}
+    retired = {
+        uid
+        for uid, (name, kind, _, retired, _) in UID_dictionary.items()
+        if kind == "SOP Class" and retired and uid.startswith(_RETIRED_PREFIX) and " Storage" in name
+    }
+    return frozenset(current | retired)
+
+
+def accept(offers: Iterable[Offer], accepted_sop_classes: Collection[str]) -> tuple[Answer, ...]:
+    """The acceptor's decision on each offer, in their order.
+
+    A Storage SOP Class in `accepted_sop_classes` is accepted in the first transfer syntax that is a
+    valid UID: its bytes are opaque to us, so every one will do, and the first is the sender's choice.
+    Verification is always accepted.
+    """
+    return tuple(_answer(offer, accepted_sop_classes) for offer in offers)
+
+
+def _answer(offer: Offer, accepted_sop_classes: Collection[str]) -> Answer:
+    offered = offer.transfer_syntax_uids
+    if offer.abstract_syntax_uid == VERIFICATION:
+        for uid in (IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN):
+            if uid in offered:
+                return Answer(offer.context_id, ACCEPTANCE, uid)
+    elif offer.abstract_syntax_uid not in accepted_sop_classes:
+        # The transfer syntax is not significant, yet the item must be there: PS3.8 §9.3.3.2, Table 9-18.
+        return Answer(offer.context_id, ABSTRACT_SYNTAX_NOT_SUPPORTED, IMPLICIT_LITTLE_ENDIAN)
+    for uid in offered:
+        if is_uid(uid):
+            return Answer(offer.context_id, ACCEPTANCE, uid)
+    return Answer(offer.context_id, TRANSFER_SYNTAXES_NOT_SUPPORTED, IMPLICIT_LITTLE_ENDIAN)

@@ -1,0 +1,186 @@
+"""What the gateway must know of a data set: its UIDs, and for a result what it was derived from.
+
+Read from the spooled file between the last byte and the commit. Nothing is written, nothing decoded but
+the few values asked for; patient attributes are skipped by their length.
+"""
+
+from dataclasses import dataclass
+
+from gateway.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Element, Walk
+from gateway.dicom.negotiation import text_of
+from gateway.dicom.window import ExaminedEnoughError, FileWindow, InflatedWindow, Window
+from gateway.errors import DataSetError
+
+MAX_REFERENCES = 10_000
+
+_SOP_CLASS_UID = 0x0008_0016
+_SOP_INSTANCE_UID = 0x0008_0018
+_MODALITY = 0x0008_0060
+_SERIES_DESCRIPTION = 0x0008_103E
+_STUDY_INSTANCE_UID = 0x0020_000D
+_SERIES_INSTANCE_UID = 0x0020_000E
+_REFERENCED_SOP_INSTANCE_UID = 0x0008_1155
+_PIXEL_DATA = 0x7FE0_0000
+"""Nothing of ours stands in this group or behind it."""
+
+_WANTED = frozenset(
+    {
+        _SOP_CLASS_UID,
+        _SOP_INSTANCE_UID,
+        _MODALITY,
+        _SERIES_DESCRIPTION,
+        _STUDY_INSTANCE_UID,
+        _SERIES_INSTANCE_UID,
+    }
+)
+_NEEDED = (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID)
+
+_REFERENCING = frozenset(
+    {
+        0x0008_1115,  # Referenced Series
+        0x0008_114A,  # Referenced Instance
+        0x0008_1140,  # Referenced Image
+        0x0008_2112,  # Source Image
+        0x0008_9092,  # Referenced Image Evidence
+        0x0008_9154,  # Source Image Evidence
+        0x0040_A375,  # Current Requested Procedure Evidence, of an SR
+        0x0042_0013,  # Source Instance, of an encapsulated document
+        0x3006_0010,  # Referenced Frame of Reference, of an RT Structure Set
+        0x300C_0002,  # Referenced RT Plan
+        0x300C_0060,  # Referenced Structure Set
+        0x300C_0080,  # Referenced Dose
+        0x5200_9229,  # Shared Functional Groups, with Derivation Image
+        0x5200_9230,  # Per-Frame Functional Groups, with Derivation Image
+    }
+)
+
+_MAX_VALUE_BYTES = 256
+"""A UID has 64 bytes, Series Description 64 characters of up to 4 bytes."""
+
+_IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+_EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_DEFLATED = frozenset(
+    {
+        "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian: PS3.5 §A.5
+        "1.2.840.10008.1.2.4.95",  # JPIP Referenced Deflate: PS3.5 §A.7
+        "1.2.840.10008.1.2.4.205",  # JPIP HTJ2K Referenced Deflate: PS3.5 §A.13
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands in a data set, without padding, not validated; the four UIDs are never empty.
+
+    `referenced_…` are in order, without repeats, at most `MAX_REFERENCES`; empty if not asked for.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+    series_description: str
+    referenced_sop_instance_uids: tuple[str, ...]
+    referenced_series_instance_uids: tuple[str, ...]
+
+
+def read_header(descriptor: int, offset: int, transfer_syntax_uid: str, *, with_references: bool) -> Header:
+    """Read the data set that begins at `offset` of an open file and ends with it.
+
+    Reads to (0020,000E), or to before Pixel Data for the references; the file position is not moved.
+    References beyond the bounds of `window` or `MAX_REFERENCES` are left out.
+
+    Raises:
+        DataSetError: it cannot be parsed as far as needed, or one of the four UIDs is missing.
+    """
+    window: Window
+    if transfer_syntax_uid in _DEFLATED:
+        window = InflatedWindow(descriptor, offset)
+    else:
+        window = FileWindow(descriptor, offset)
+    if transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN:
+        syntax = IMPLICIT_LITTLE
+    elif transfer_syntax_uid == _EXPLICIT_BIG_ENDIAN:
+        syntax = EXPLICIT_BIG
+    else:
+        syntax = EXPLICIT_LITTLE  # of all others: PS3.5 §A.4
+    reader = _Reader(window, with_references=with_references)
+    try:
+        enter = _REFERENCING.__contains__ if with_references else _enter_none
+        reader.read(Walk(window, syntax, enter, until=_PIXEL_DATA))
+    except ExaminedEnoughError:
+        if not reader.is_complete():
+            raise
+    return reader.header()
+
+
+def _enter_none(_: int) -> bool:
+    return False
+
+
+class _Reader:
+    """Collects the values that a header is made of."""
+
+    def __init__(self, window: Window, *, with_references: bool) -> None:
+        self._window = window
+        self._with_references = with_references
+        self._values: dict[int, str] = {}
+        self._instances: dict[str, None] = {}
+        self._series: dict[str, None] = {}
+
+    def read(self, elements: Walk) -> None:
+        """Take what is wanted until nothing more can come."""
+        for element in elements:
+            if element.depth:
+                if self._with_references and element.root in _REFERENCING:
+                    self._refer(element)
+            elif element.tag in _WANTED:
+                self._values[element.tag] = self._text(element)
+            # Series Instance UID is the last of them, but some writers have them out of order.
+            if not self._with_references and element.tag >= _SERIES_INSTANCE_UID and self.is_complete():
+                return
+
+    def is_complete(self) -> bool:
+        """Tell whether the four UIDs were found."""
+        return all(self._values.get(tag) for tag in _NEEDED)
+
+    def header(self) -> Header:
+        """All that was found.
+
+        Raises:
+            DataSetError: a UID is missing.
+        """
+        missing = [f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in _NEEDED if not self._values.get(tag)]
+        if missing:
+            raise DataSetError(f"the data set has no {', '.join(missing)}")
+        return Header(
+            sop_class_uid=self._values[_SOP_CLASS_UID],
+            sop_instance_uid=self._values[_SOP_INSTANCE_UID],
+            study_instance_uid=self._values[_STUDY_INSTANCE_UID],
+            series_instance_uid=self._values[_SERIES_INSTANCE_UID],
+            modality=self._values.get(_MODALITY, ""),
+            series_description=self._values.get(_SERIES_DESCRIPTION, ""),
+            referenced_sop_instance_uids=tuple(self._instances),
+            referenced_series_instance_uids=tuple(self._series),
+        )
+
+    def _refer(self, element: Element) -> None:
+        if element.tag == _REFERENCED_SOP_INSTANCE_UID:
+            self._keep(self._instances, element)
+        elif element.tag == _SERIES_INSTANCE_UID:
+            self._keep(self._series, element)
+
+    def _keep(self, found: dict[str, None], element: Element) -> None:
+        uid = self._text(element)
+        if uid and len(found) < MAX_REFERENCES:
+            found[uid] = None
+
+    def _text(self, element: Element) -> str:
+        """The value without padding; its first 256 bytes, which is more than it may have."""
+        count = min(element.length, _MAX_VALUE_BYTES)
+        found = self._window.at(element.start, count)
+        if found is None:
+            raise DataSetError("cut off in a value")
+        buffer, at = found
+        return text_of(bytes(buffer[at : at + count]))

@@ -1,0 +1,199 @@
+"""The associations to the peers that a process keeps open while there is work.
+
+An association proposes what the instances that wait need (one transfer syntax per context, at most 128);
+one that lacks a context is closed and another opened. It is lent to one thread at a time, at most
+`forwarder.max_associations_per_peer` of them per peer, given back only when it is usable, and released
+after `association_idle_seconds` without work.
+
+Nothing here outlives the process: a peer whose associations vanish with us sees them aborted by TCP.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+
+from gateway.config import Destination, Forwarder
+from gateway.dicom.contexts import MAX_CONTEXTS, ProposedContext
+from gateway.dicom.scu import Association, Peer, associate
+from gateway.errors import PeerAwayError
+
+REAP_SECONDS = 1.0
+
+
+def peer_of(destination: Destination, forwarder: Forwarder) -> Peer:
+    """The destination as the DICOM layer wants it."""
+    return Peer(
+        destination.host,
+        destination.port,
+        destination.ae_title,
+        timeout_seconds=destination.timeout_s,
+        connect_timeout_seconds=forwarder.connect_timeout_seconds,
+    )
+
+
+@dataclass(slots=True)
+class Lent:
+    """An association that is the caller's; `fresh` says that nothing was sent on it before."""
+
+    association: Association
+    fresh: bool
+    since: float = field(default_factory=monotonic)
+
+
+@dataclass(slots=True)
+class _PerPeer:
+    idle: list[Lent] = field(default_factory=list)
+    open: int = 0
+
+
+class Associations:
+    """Lends associations to the threads of a process."""
+
+    def __init__(self, calling_ae_title: str, forwarder: Forwarder) -> None:
+        self._calling_ae_title = calling_ae_title
+        self._forwarder = forwarder
+        self._changed = threading.Condition()
+        self._peers: dict[str, _PerPeer] = {}
+        self._closed = False
+        self._reaper: threading.Thread | None = None
+
+    @contextmanager
+    def lend(
+        self,
+        destination: Destination,
+        context: ProposedContext,
+        waiting: Callable[[], Sequence[ProposedContext]],
+        *,
+        fresh: bool = False,
+    ) -> Iterator[Lent]:
+        """An association that proposed `context`; `waiting` is asked for more contexts when one is opened.
+
+        `fresh` wants one that was never used. Afterwards it is kept if it is usable.
+
+        Raises:
+            PeerAwayError: the peer cannot be associated with, or all associations stayed busy.
+        """
+        lent = self._take(destination, context, waiting, fresh=fresh)
+        try:
+            yield lent
+        finally:
+            self._give_back(destination.ae_title, lent)
+
+    def close(self) -> None:
+        """Every idle association is released; those in use are when they come back."""
+        with self._changed:
+            self._closed = True
+            idle = [lent for peer in self._peers.values() for lent in peer.idle]
+            for peer in self._peers.values():
+                peer.open -= len(peer.idle)
+                peer.idle.clear()
+            self._changed.notify_all()
+        for lent in idle:
+            lent.association.release()
+
+    def _take(
+        self,
+        destination: Destination,
+        context: ProposedContext,
+        waiting: Callable[[], Sequence[ProposedContext]],
+        *,
+        fresh: bool,
+    ) -> Lent:
+        limit = monotonic() + self._forwarder.lease_seconds / 2
+        dropped: list[Lent] = []
+        try:
+            with self._changed:
+                peer = self._peers.setdefault(destination.ae_title, _PerPeer())
+                while True:
+                    found = None if fresh else self._find(peer, context, dropped)
+                    if found is not None:
+                        return found
+                    if peer.open >= self._forwarder.max_associations_per_peer and peer.idle:
+                        # idle ones that do not know this context (or are too old for it) make room
+                        dropped.append(peer.idle.pop(0))
+                        peer.open -= 1
+                    if peer.open < self._forwarder.max_associations_per_peer:
+                        peer.open += 1
+                        break
+                    left = limit - monotonic()
+                    if left <= 0 or not self._changed.wait(left):
+                        raise PeerAwayError(f"all associations to {destination.ae_title} stayed busy")
+        finally:
+            for lent in dropped:
+                lent.association.release()
+        return self._open(destination, context, waiting)
+
+    @staticmethod
+    def _find(peer: _PerPeer, context: ProposedContext, dropped: list[Lent]) -> Lent | None:
+        for lent in reversed(peer.idle):
+            if context not in lent.association.proposed:
+                continue
+            peer.idle.remove(lent)
+            if lent.association.is_alive():
+                lent.fresh = False
+                return lent
+            peer.open -= 1
+            dropped.append(lent)
+        return None
+
+    def _open(
+        self,
+        destination: Destination,
+        context: ProposedContext,
+        waiting: Callable[[], Sequence[ProposedContext]],
+    ) -> Lent:
+        try:
+            contexts = list(dict.fromkeys([context, *waiting()]))[:MAX_CONTEXTS]
+            association = associate(
+                peer_of(destination, self._forwarder),
+                calling_ae_title=self._calling_ae_title,
+                contexts=contexts,
+            )
+        except BaseException:
+            with self._changed:
+                self._peers[destination.ae_title].open -= 1
+                self._changed.notify()
+            raise
+        return Lent(association, fresh=True)
+
+    def _give_back(self, ae_title: str, lent: Lent) -> None:
+        keep = lent.association.usable
+        with self._changed:
+            peer = self._peers[ae_title]
+            keep = keep and not self._closed
+            if keep:
+                lent.since = monotonic()
+                peer.idle.append(lent)
+                self._start_reaper()
+            else:
+                peer.open -= 1
+            self._changed.notify()
+        if not keep:
+            lent.association.release()
+
+    def _start_reaper(self) -> None:
+        if self._reaper is None:
+            self._reaper = threading.Thread(target=self._reap, name="associations", daemon=True)
+            self._reaper.start()
+
+    def _reap(self) -> None:
+        """Releases what stays idle; ends when nothing is idle, so that an idle process does nothing."""
+        while True:
+            with self._changed:
+                self._changed.wait(REAP_SECONDS)
+                before = monotonic() - self._forwarder.association_idle_seconds
+                old = []
+                for peer in self._peers.values():
+                    expired = [lent for lent in peer.idle if lent.since < before]
+                    peer.idle = [lent for lent in peer.idle if lent.since >= before]
+                    peer.open -= len(expired)
+                    old += expired
+                done = not any(peer.idle for peer in self._peers.values())
+                if done:
+                    self._reaper = None
+            for lent in old:
+                lent.association.release()
+            if done:
+                return

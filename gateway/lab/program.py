@@ -1,0 +1,76 @@
+"""One supervised command and what is known about its running process."""
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SETTLE_SECONDS = 0.2
+"""What cannot start at all has ended by then, as a rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A command that is to run as long as the lab does.
+
+    It is ready when it has lived for SETTLE_SECONDS, `ready_line` (a regular expression) stands in its output since its last
+    start, and `ready` says so. `afterwards` runs once, when it is ready for the first time.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    user: str | None = None
+    ready_line: str | None = None
+    ready: Callable[[], bool] | None = None
+    afterwards: Callable[[], None] | None = None
+    stop_signal: int = signal.SIGTERM
+
+
+@dataclass(slots=True)
+class Running:
+    """A program's process, or the intention to have one; changed under the supervisor's lock only."""
+
+    program: Program
+    output: Path
+    process: subprocess.Popen[bytes] | None = None
+    wanted: bool = False
+    started: float = 0.0
+    offset: int = 0
+    """Length of the output when the process was started: what follows is this run's."""
+    restarts: int = 0
+    not_before: float = 0.0
+    delay_seconds: float = 0.0
+
+    def is_alive(self) -> bool:
+        """Tell whether the process runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def is_ready(self) -> bool:
+        """Tell whether it serves."""
+        program = self.program
+        if not self.is_alive() or time.monotonic() - self.started < SETTLE_SECONDS:
+            return False
+        if program.ready_line is not None and re.search(program.ready_line, self.words()) is None:
+            return False
+        return program.ready is None or program.ready()
+
+    def words(self) -> str:
+        """What this run printed so far."""
+        try:
+            with self.output.open("rb") as output:
+                output.seek(self.offset)
+                return output.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def schedule(self, first: float, longest: float, calm: float) -> None:
+        """Set when it may run again: soon, and later each time it ends within `calm` seconds."""
+        now = time.monotonic()
+        if now - self.started > calm:
+            self.delay_seconds = 0.0
+        self.delay_seconds = min(longest, max(first, 2 * self.delay_seconds))
+        self.not_before = now + self.delay_seconds

@@ -1,0 +1,283 @@
+"""Starts the processes of a lab, restarts whichever ends unasked, and stops them in order.
+
+Any process may die at any instruction (G6): it is back within a second. So may this one: a warden ends
+the children within a few seconds, and the next start ends what the warden could not.
+
+Programs come in layers. A layer is started when the one before is ready, and stopped when the one after
+has ended: whoever receives stops first, PostgreSQL last.
+"""
+
+import fcntl
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO
+
+from gateway.errors import LabError
+from gateway.lab import leftovers
+from gateway.lab.child import spawn
+from gateway.lab.program import Program, Running
+
+WATCH_SECONDS = 0.05
+FIRST_DELAY_SECONDS = 0.1
+LONGEST_DELAY_SECONDS = 2.0
+CALM_SECONDS = 5.0
+"""A process that lived so long did not end because it was started."""
+HOPELESS_RESTARTS = 6
+"""A program that ended so often before it was ready for the first time will not become ready."""
+READY_SECONDS = 60.0
+"""Must exceed a cold start of Python with every module not yet compiled, 13 times on two cores."""
+STOP_SECONDS = 35.0
+"""Must exceed edge.stop_grace_seconds (30): the SCP finishes the instances in flight."""
+
+_POLL_SECONDS = 0.02
+
+
+class Supervisor:
+    """The processes of the lab in `folder`; their output goes to `folder`/logs/NAME.out."""
+
+    def __init__(
+        self,
+        folder: Path,
+        layers: Sequence[Sequence[Program]],
+        *,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._folder = folder.resolve()
+        self._logs = self._folder / "logs"
+        self._family = f"{self._folder}#"
+        self._identity = f"{self._family}{secrets.token_hex(8)}"
+        self._environment = {**environment, leftovers.MARK: self._identity}
+        self._layers = [[self._running(program) for program in layer] for layer in layers]
+        self._table = {running.program.name: running for layer in self._layers for running in layer}
+        self._changes = threading.RLock()
+        self._ending = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+        # a daemon: who ends without `stop` is to end, so that the warden does the rest
+        self._warden: subprocess.Popen[bytes] | None = None
+        self._lock: IO[bytes] | None = None
+
+    def _running(self, program: Program) -> Running:
+        return Running(program, self._logs / f"{program.name}.out")
+
+    # ---- the whole -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Every program is ready.
+
+        Raises:
+            LabError: another lab runs in this folder, or a program does not become ready; nothing runs then.
+        """
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._seize_folder()
+        leftovers.end(self._family)
+        self._start_warden()
+        self._watcher.start()
+        try:
+            for layer in self._layers:
+                for running in layer:
+                    self.bring_up(running.program.name)
+                self._wait_ready(layer, READY_SECONDS)
+                for running in layer:
+                    if running.program.afterwards is not None:
+                        running.program.afterwards()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Nothing of this lab runs; harmless when nothing does."""
+        for layer in reversed(self._layers):
+            with self._changes:
+                for running in layer:
+                    running.wanted = False
+                    self._signal_leader(running, signal.SIGCONT)
+                    self._signal_leader(running, running.program.stop_signal)
+            for running in layer:
+                self._wait_ended(running, STOP_SECONDS)
+        self._ending.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        leftovers.end(self._identity)
+        if self._warden is not None:
+            assert self._warden.stdin is not None
+            self._warden.stdin.close()
+            self._warden.wait()
+            self._warden = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def wait_ready(self, timeout: float = READY_SECONDS, names: Iterable[str] | None = None) -> None:
+        """The named programs (default: all that are wanted) are ready.
+
+        Raises:
+            LabError: they were not within `timeout` seconds, or one of them has no hope.
+        """
+        chosen = self._table.values() if names is None else [self._table[name] for name in names]
+        self._wait_ready([running for running in chosen if running.wanted], timeout)
+
+    # ---- one of them ---------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every program, in the order of starting."""
+        return tuple(self._table)
+
+    def pid(self, name: str) -> int | None:
+        """The process id of a program's leader; None while there is none."""
+        with self._changes:
+            running = self._table[name]
+            return running.process.pid if running.process is not None and running.is_alive() else None
+
+    def pids(self, name: str) -> list[int]:
+        """The leader and everything below it."""
+        leader = self.pid(name)
+        return [] if leader is None else [leader, *leftovers.descendants(leader)]
+
+    def is_ready(self, name: str) -> bool:
+        """Tell whether that program serves now."""
+        with self._changes:
+            return self._table[name].is_ready()
+
+    def restarts(self, name: str) -> int:
+        """How often that program ended unasked and was started again."""
+        return self._table[name].restarts
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Signal the leader alone, as a crash or an operator would; it is restarted when that ends it."""
+        with self._changes:
+            self._signal_leader(self._table[name], number)
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP to the leader and everything below it: alive, but silent."""
+        leftovers.send(self.pids(name), signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """SIGCONT to the leader and everything below it."""
+        leftovers.send(self.pids(name), signal.SIGCONT)
+
+    def take_down(self, name: str, number: int | None = None) -> None:
+        """It has ended and stays away until `bring_up`."""
+        running = self._table[name]
+        with self._changes:
+            running.wanted = False
+            self._signal_leader(running, signal.SIGCONT)
+            self._signal_leader(running, running.program.stop_signal if number is None else number)
+        self._wait_ended(running, STOP_SECONDS)
+
+    def bring_up(self, name: str) -> None:
+        """It is started, and restarted from now on; it need not be ready yet."""
+        with self._changes:
+            running = self._table[name]
+            running.wanted = True
+            if not running.is_alive():
+                self._spawn(running)
+
+    # ---- inside --------------------------------------------------------------------------------------
+
+    def _seize_folder(self) -> None:
+        lock = (self._folder / "lab.lock").open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise LabError(
+                f"a lab runs in {self._folder} already: stop it, or choose another folder"
+            ) from error
+        self._lock = lock  # held by this process alone, so it is free when we die
+
+    def _start_warden(self) -> None:
+        self._warden = subprocess.Popen(  # noqa: S603  our own module
+            [sys.executable, "-m", "gateway.lab.warden", self._identity],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            cwd=Path(__file__).resolve().parents[2],
+            start_new_session=True,
+        )
+
+    def _watch(self) -> None:
+        while not self._ending.wait(WATCH_SECONDS):
+            with self._changes:
+                for running in self._table.values():
+                    self._look_after(running)
+
+    def _look_after(self, running: Running) -> None:
+        if not running.wanted or running.is_alive():
+            return
+        if running.process is not None:
+            self._end_group(
+                running.process.pid
+            )  # a dead leader's forked children hold its port and its claims
+            running.process = None
+            running.restarts += 1
+            running.schedule(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, CALM_SECONDS)
+        if time.monotonic() >= running.not_before:
+            try:
+                self._spawn(running)
+            except LabError:
+                # out of memory or of processes for the moment: another try, like after a crash
+                running.started = time.monotonic()
+                running.schedule(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, CALM_SECONDS)
+
+    def _spawn(self, running: Running) -> None:
+        program = running.program
+        running.output.touch()
+        running.offset = running.output.stat().st_size
+        running.started = time.monotonic()
+        try:
+            running.process = spawn(
+                program.command,
+                running.output,
+                environment={**self._environment, **program.environment},
+                user=program.user,
+                cwd=self._folder if program.user is None else Path("/"),
+            )
+        except OSError as error:
+            raise LabError(f"cannot start {program.name}: {error.strerror}: {program.command[0]}") from error
+
+    def _wait_ready(self, chosen: Sequence[Running], timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        for running in chosen:
+            while not running.is_ready():
+                hopeless = (
+                    running.restarts >= HOPELESS_RESTARTS
+                    and time.monotonic() - running.started < CALM_SECONDS
+                )
+                if hopeless or time.monotonic() > deadline:
+                    raise LabError(
+                        f"{running.program.name} does not become ready; the end of {running.output}:\n"
+                        f"{running.output.read_text(encoding='utf-8', errors='replace')[-2000:].strip()}"
+                    )
+                time.sleep(_POLL_SECONDS)
+
+    def _wait_ended(self, running: Running, timeout: float) -> None:
+        process = running.process
+        if process is None:
+            return
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._end_group(process.pid)
+        with self._changes:
+            running.process = None
+
+    @staticmethod
+    def _signal_leader(running: Running, number: int) -> None:
+        if running.process is not None and running.is_alive():
+            running.process.send_signal(number)
+
+    @staticmethod
+    def _end_group(leader: int) -> None:
+        with suppress(ProcessLookupError):  # all of it has ended
+            os.killpg(leader, signal.SIGKILL)

@@ -1,0 +1,327 @@
+"""One C-STORE: the data set streams into the spool, then one transaction, then the status.
+
+The order is G1: flush the file, name it, flush its directory (`Partial.keep`), commit (`commit`), and only
+then Success. This is the only place where an error becomes a DIMSE status (`STATUS_OF`, design.md §6).
+
+If the process dies
+    before `keep` returns   the peer has no answer and owns the instance; reconcile clears the spool
+    before the commit       a file without a row; the same
+    after the commit        the gateway is responsible; the peer has no answer and will send again,
+                            which is answered as the repeat that it is (G4)
+"""
+
+import hashlib
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway import log
+from gateway.config import Configuration
+from gateway.correlate import Correlated
+from gateway.dicom.header import Header, read_header
+from gateway.dicom.part10 import preamble_and_file_meta
+from gateway.dicom.scp import AbortAssociation, Requestor, StoreRequest
+from gateway.domain.dimse_status import Status
+from gateway.domain.identifiers import is_uid, printable
+from gateway.domain.instance import Kind, file_names
+from gateway.domain.matching import is_result
+from gateway.domain.routing import priority_for, routes_for
+from gateway.errors import (
+    ContradictionError,
+    DatabaseRefusedError,
+    DatabaseUnavailableError,
+    DataSetError,
+    FileMissingError,
+    GatewayError,
+    OutcomeUnknownError,
+    SpoolError,
+    SpoolFullError,
+)
+from gateway.faults import Faults
+from gateway.log import Stage
+from gateway.receive.commit import commit
+from gateway.spool import Partial, Spool
+from gateway.store import instances
+from gateway.store.database import Database
+from gateway.store.instances import Kept, Received, Verdict
+from gateway.store.wakeup import Wakeup
+
+HIGH = 1  # C-STORE priority, PS3.7 §9.3.1.1, Table 9.3-1
+
+MAX_COMMENT = 64  # VR LO, PS3.7 §C.4.3
+
+
+class RefusedError(GatewayError):
+    """An injected fault refuses this instance."""
+
+
+STATUS_OF: tuple[tuple[type[Exception], Status, str], ...] = (
+    # PS3.4 §B.2.3, Table B.2-1; the first class that fits decides
+    (RefusedError, Status.OUT_OF_RESOURCES, ""),
+    (SpoolFullError, Status.OUT_OF_RESOURCES, "the disk is full"),
+    (SpoolError, Status.OUT_OF_RESOURCES, "the disk does not take it"),
+    (DatabaseUnavailableError, Status.OUT_OF_RESOURCES, "the database is away"),
+    (ContradictionError, Status.DATA_SET_DOES_NOT_MATCH, ""),
+    (DataSetError, Status.CANNOT_UNDERSTAND, ""),
+)
+
+
+def _status_of(error: Exception) -> tuple[Status, str]:
+    for known, status, comment in STATUS_OF:
+        if isinstance(error, known):
+            return status, comment or str(error)
+    return Status.PROCESSING_FAILURE, "unforeseen error, see the edge's log"
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """What one receiver process works with."""
+
+    configuration: Configuration
+    spool: Spool
+    database: Database
+    wakeup: Wakeup
+    faults: Faults
+
+
+class StoreReception:
+    """One data set on its way from the wire to a committed row; the SCP's `Reception`.
+
+    An error while fragments arrive is kept and answered at the end: the peer has to send the data set
+    whole before it reads a status.
+    """
+
+    def __init__(self, receiver: Receiver, requestor: Requestor, request: StoreRequest) -> None:
+        self._receiver = receiver
+        self._requestor = requestor
+        self._request = request
+        self._began = time.monotonic()
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._offset = 0
+        self._partial: Partial | None = None
+        self._failure: Exception | None = None
+        self._study_instance_uid: str | None = None
+        try:
+            self._begin()
+        except Exception as error:  # noqa: BLE001  the boundary: becomes a status in `finish`
+            self._failure = error
+
+    def _begin(self) -> None:
+        request = self._request
+        if not is_uid(request.sop_instance_uid) or not is_uid(request.sop_class_uid):
+            raise DataSetError("the command set's UIDs are not UIDs")
+        faults = self._receiver.faults
+        if faults.reject_all():
+            raise RefusedError("fault reject_all")
+        if faults.fails_at_random(Stage.RECEIVE):
+            raise RefusedError("fault random_fail_rate")
+        if faults.disk_full():
+            raise SpoolFullError("write: No space left on device (fault disk_full)")
+        self._partial = self._receiver.spool.begin()
+        header = preamble_and_file_meta(
+            request.sop_class_uid,
+            request.sop_instance_uid,
+            request.transfer_syntax_uid,
+            source_ae_title=self._requestor.calling_ae_title,
+        )
+        self._offset = len(header)
+        self._partial.write(header)
+
+    def write(self, fragment: memoryview) -> None:
+        """Append to the spool; after a failure the rest is read and thrown away."""
+        if self._receiver.faults.drops_association(Stage.RECEIVE):
+            raise AbortAssociation("fault drop_association")
+        if self._failure is not None or self._partial is None:
+            return
+        try:
+            self._partial.write(fragment)
+        except SpoolError as error:
+            self._failure = error
+            return
+        self._digest.update(fragment)
+        self._size += len(fragment)
+
+    def finish(self) -> tuple[int, str]:
+        """The instance is kept and owed, or the status says why not."""
+        try:
+            self._keep_and_commit()
+        except Exception as error:  # noqa: BLE001  the boundary: every error becomes a status here
+            return self._refuse(error)
+        finally:
+            if self._partial is not None:
+                self._partial.discard()
+        self._log(Stage.RECEIVE, "success", status=Status.SUCCESS)
+        return Status.SUCCESS, ""
+
+    def abandon(self, reason: str) -> None:
+        """The association ended before the data set did: nothing is kept."""
+        if self._partial is not None:
+            self._partial.discard()
+        self._log(Stage.RECEIVE, "abandoned", level="warning", error=reason)
+
+    # ---- keep, commit ----------------------------------------------------------------------------
+
+    def _keep_and_commit(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        assert self._partial is not None, "no failure, so it was begun"
+        delay = self._receiver.faults.io_delay(Stage.STORE)
+        if delay:
+            time.sleep(delay)
+        header = self._read_header(self._partial)
+        names = file_names(self._request.sop_instance_uid, self._digest.hexdigest())
+        path = self._partial.keep(header.study_instance_uid, names)
+        self._log(Stage.STORE, "durable", size=self._size)
+        try:
+            kept, correlated, path = self._commit(header, path, names)
+        except OutcomeUnknownError:
+            # The row may stand, and then this is its file. Reconcile moves it to orphaned/ if it does not.
+            raise
+        except (DatabaseRefusedError, DatabaseUnavailableError):
+            path.unlink(missing_ok=True)  # proven: nothing was committed
+            raise
+        self._drop_superfluous(kept, path)
+        self._tell(kept, correlated)
+
+    def _read_header(self, partial: Partial) -> Header:
+        request = self._request
+        syntax = request.transfer_syntax_uid
+        header = read_header(partial.descriptor, self._offset, syntax, with_references=False)
+        if not is_uid(header.study_instance_uid) or not is_uid(header.series_instance_uid):
+            raise DataSetError("Study or Series Instance UID is missing or is no UID")
+        self._study_instance_uid = header.study_instance_uid
+        if header.sop_instance_uid != request.sop_instance_uid:
+            raise ContradictionError("SOP Instance UID differs from the command's")
+        if header.sop_class_uid != request.sop_class_uid:
+            raise ContradictionError("SOP Class UID differs from the command's")
+        if self._kind(header) is Kind.RESULT:
+            # references stand behind the UIDs: only a result is read that far
+            return read_header(partial.descriptor, self._offset, syntax, with_references=True)
+        return header
+
+    def _kind(self, header: Header) -> Kind:
+        configuration = self._receiver.configuration
+        result = is_result(
+            calling_ae_title=self._requestor.calling_ae_title,
+            series_description=header.series_description,
+            worker_ae_titles=configuration.forwarder.worker_ae_titles,
+            result_description=configuration.edge.result_series_description,
+        )
+        return Kind.RESULT if result else Kind.ORIGINAL
+
+    def _commit(
+        self, header: Header, path: Path, names: tuple[str, str]
+    ) -> tuple[Kept, Correlated | None, Path]:
+        receiver = self._receiver
+        window = receiver.configuration.edge.duplicate_window
+        kept, correlated = commit(receiver.database, self._received(header, path.name), header, window=window)
+        if kept.verdict is not Verdict.NAME_TAKEN:
+            return kept, correlated, path
+        # Another version with that name was moved on from incoming/: take the name with the digest.
+        assert self._partial is not None, "still open"
+        other = receiver.spool.link(self._partial.path, header.study_instance_uid, names[1:])
+        path.unlink(missing_ok=True)
+        kept, correlated = commit(
+            receiver.database, self._received(header, other.name), header, window=window
+        )
+        return kept, correlated, other
+
+    def _received(self, header: Header, file_name: str) -> Received:
+        configuration = self._receiver.configuration
+        edge = configuration.edge
+        kind = self._kind(header)
+        urgent = (
+            self._request.priority == HIGH
+            or self._requestor.calling_ae_title in edge.urgent.calling_aets
+            or header.modality in edge.urgent.modalities
+        )
+        return Received(
+            sop_instance_uid=header.sop_instance_uid,
+            study_instance_uid=header.study_instance_uid,
+            series_instance_uid=header.series_instance_uid,
+            sop_class_uid=header.sop_class_uid,
+            transfer_syntax_uid=self._request.transfer_syntax_uid,
+            sha256=self._digest.digest(),
+            data_set_size=self._size,
+            calling_ae_title=self._requestor.calling_ae_title,
+            called_ae_title=self._requestor.called_ae_title,
+            remote_address=self._requestor.remote_address,
+            kind=kind,
+            file_name=file_name,
+            routes=routes_for(kind, configuration.forwarder.mode),
+            priority=priority_for(kind, urgent=urgent),
+        )
+
+    def _drop_superfluous(self, kept: Kept, path: Path) -> None:
+        """A repeat's file goes, unless the kept one is lost: then it takes its place."""
+        if kept.verdict not in {Verdict.DUPLICATE, Verdict.OWED_AGAIN}:
+            return
+        study = path.parent.name
+        try:
+            if self._receiver.spool.find(kept.place, study, kept.file_name, but=path):
+                path.unlink(missing_ok=True)
+        except FileMissingError:
+            with self._receiver.database.statement() as session:
+                instances.restore_file(session, kept.instance_id, path.name)
+
+    # ---- telling ---------------------------------------------------------------------------------
+
+    def _tell(self, kept: Kept, correlated: Correlated | None) -> None:
+        if correlated is not None:
+            self._log(
+                Stage.AI_RESULT,
+                "late" if correlated.late else correlated.match.correlation.value,
+                instance_id=kept.instance_id,
+                count=len(correlated.match.source_instance_ids),
+            )
+        self._log(Stage.QUEUE, kept.verdict.value, instance_id=kept.instance_id)
+        for route in routes_for(
+            Kind.ORIGINAL if correlated is None else Kind.RESULT, self._receiver.configuration.forwarder.mode
+        ):
+            self._receiver.wakeup.wake(route)
+        if correlated is not None:
+            self._receiver.wakeup.wake("workers")  # one worker owes less: there is room for the next
+
+    def _refuse(self, error: Exception) -> tuple[int, str]:
+        status, comment = _status_of(error)
+        detail = None
+        if status is Status.PROCESSING_FAILURE:
+            # frames only: the message of a stranger's exception might quote a value of the data set
+            frames = traceback.extract_tb(error.__traceback__)
+            detail = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+        sentence = str(error) if isinstance(error, GatewayError) else type(error).__name__
+        self._log(Stage.RECEIVE, "refused", level="error", status=status, error=sentence, detail=detail)
+        return status, printable(comment, MAX_COMMENT - 1)
+
+    def _log(
+        self,
+        stage: Stage,
+        outcome: str,
+        *,
+        level: log.Level = "info",
+        error: str | None = None,
+        detail: str | None = None,
+        status: int | None = None,
+        size: int | None = None,
+        count: int | None = None,
+        instance_id: int | None = None,
+    ) -> None:
+        log.write(
+            stage,
+            outcome,
+            level=level,
+            study_instance_uid=self._study_instance_uid,
+            sop_instance_uid=printable(self._request.sop_instance_uid),
+            calling_ae_title=self._requestor.calling_ae_title,
+            called_ae_title=self._requestor.called_ae_title,
+            remote_address=self._requestor.remote_address,
+            duration_ms=(time.monotonic() - self._began) * 1000,
+            error=error,
+            detail=detail,
+            status=status,
+            size=size,
+            count=count,
+            instance_id=instance_id,
+        )

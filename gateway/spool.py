@@ -1,0 +1,270 @@
+"""Durable files for instances that are not yet everywhere they are owed.
+
+When `Partial.keep` returns, the bytes survive a power cut: the file was flushed before it got its name,
+and its directory after; a directory that was made on the way was flushed into its parent.
+
+The name that `keep` gives is a second link: the `.part` name stays until `Partial.discard`, which the
+receiver calls once the transaction has committed. So a kept file without a row can be told from one whose
+receiver is still at work (G6): the receiver's folder under partial/ is locked while it lives.
+
+If the process dies
+    before the link    a `.part` file remains; reconcile removes it with its receiver's folder
+    after the link     a file without a row remains; the peer got no Success and still owns the
+                       instance; reconcile moves it to orphaned/
+    after the commit   the `.part` name of a kept file remains; reconcile removes it
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from uuid import uuid4
+
+from gateway.domain.instance import Place
+from gateway.errors import FileMissingError, SpoolError, SpoolFullError
+
+PARTIAL = "partial"
+ORPHANED = "orphaned"
+LOCK = "lock"
+SUFFIX = ".part"
+
+DIRECTORY_TRUST_SECONDS = 600.0
+"""How long a directory that was flushed into its parent is not flushed again. Must stay below the age
+at which the sweep removes empty directories (an hour): one that was removed and made anew by another
+process would be trusted wrongly."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def failure(operation: str, path: Path, error: OSError) -> SpoolError:
+    """The error for a refused file operation: operation, path and reason."""
+    sentence = f"{operation} {path}: {error.strerror or error}"
+    return SpoolFullError(sentence) if error.errno in _FULL else SpoolError(sentence)
+
+
+def flush_directory(path: Path) -> None:
+    """Return when the entries of a directory are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Partial:
+    """A file that is being written. Exactly one of `discard` alone or `keep` … `discard` ends it."""
+
+    def __init__(self, spool: "Spool", path: Path) -> None:
+        self._spool = spool
+        self.path = path
+        try:
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise failure("create", path, error) from error
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data` whole.
+
+        Raises:
+            SpoolFullError: the disk is full.
+            SpoolError: any other refusal.
+        """
+        view = memoryview(data)
+        while view:
+            try:
+                written = os.write(self.descriptor, view)
+            except OSError as error:
+                raise failure("write", self.path, error) from error
+            view = view[written:]
+
+    def keep(self, study_instance_uid: str, names: Sequence[str]) -> Path:
+        """Make the file durable under the first of `names` that is free in incoming/<study>; its path."""
+        try:
+            os.fsync(self.descriptor)  # survives a power cut: the bytes, before anything names them
+        except OSError as error:
+            raise failure("fsync", self.path, error) from error
+        return self._spool.link(self.path, study_instance_uid, names)
+
+    def discard(self) -> None:
+        """Remove the `.part` name. Never raises: what is left is swept with the receiver's folder."""
+        with suppress(OSError):
+            os.close(self.descriptor)
+        with suppress(OSError):
+            self.path.unlink()
+
+
+class Spool:
+    """The folders under `edge.data_root`; one object per process."""
+
+    def __init__(self, root: Path, *, reserve_bytes: int = 0) -> None:
+        self.root = root
+        self._reserve_bytes = reserve_bytes
+        self._trusted: dict[str, float] = {}
+        self._lock = Lock()
+        self._receiver: Path | None = None
+        self._receiver_lock: int | None = None
+
+    # ---- receiving -------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """The folders exist and are durable."""
+        try:
+            for name in (*Place, PARTIAL, ORPHANED):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            flush_directory(self.root)
+            flush_directory(self.root.parent)
+        except OSError as error:
+            raise failure("prepare", self.root, error) from error
+
+    def open_receiver(self) -> None:
+        """From here on this process is a living receiver: its folder is locked until it dies."""
+        folder = self.root / PARTIAL / uuid4().hex
+        try:
+            folder.mkdir(parents=True)
+            self._receiver_lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fcntl.flock(self._receiver_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise failure("lock", folder, error) from error
+        self._receiver = folder
+
+    def close_receiver(self) -> None:
+        """The folder of this receiver is gone, where it is empty; else reconcile sees to it."""
+        if self._receiver is not None and self._receiver_lock is not None:
+            os.close(self._receiver_lock)
+            if not any(self._receiver.glob(f"*{SUFFIX}")):
+                shutil.rmtree(self._receiver, ignore_errors=True)
+            self._receiver = self._receiver_lock = None
+
+    def begin(self) -> Partial:
+        """A new file of this receiver.
+
+        Raises:
+            SpoolFullError: free space is at its reserve.
+        """
+        assert self._receiver is not None, "open_receiver comes first"
+        self.check_reserve()
+        return Partial(self, self._receiver / f"{uuid4().hex}{SUFFIX}")
+
+    def free_bytes(self) -> int:
+        """What is left on the spool's file system for an unprivileged user."""
+        try:
+            status = os.statvfs(self.root)
+        except OSError as error:
+            raise failure("statvfs", self.root, error) from error
+        return status.f_bavail * status.f_frsize
+
+    def check_reserve(self) -> None:
+        """Return if there is more free than the reserve; SpoolFullError before the disk is full."""
+        if self._reserve_bytes and self.free_bytes() <= self._reserve_bytes:
+            reserve = self._reserve_bytes >> 20
+            raise SpoolFullError(f"less than edge.disk_reserve_mb ({reserve}) is free on {self.root}")
+
+    def link(self, part: Path, study_instance_uid: str, names: Sequence[str]) -> Path:
+        """Give `part` the first free of `names` in incoming/<study>, durably; never replaces a file."""
+        folder = self.root / Place.INCOMING / study_instance_uid
+        for name in (*names, _unique(names[-1])):
+            target = folder / name
+            try:
+                self._link(part, target)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise failure("link", target, error) from error
+            return target
+        raise SpoolError(f"no free name for {part} in {folder}")
+
+    def _link(self, part: Path, target: Path) -> None:
+        while True:
+            self._ensure_directory(target.parent)
+            try:
+                os.link(part, target)
+            except FileNotFoundError:
+                # the sweep removed the empty directory just now: make it again
+                self._trusted.pop(str(target.parent), None)
+                if not part.exists():
+                    raise
+                continue
+            break
+        flush_directory(target.parent)  # survives a power cut: the name
+
+    def _ensure_directory(self, folder: Path) -> None:
+        """`folder` exists and its name is durable, whoever made it: that one may not have flushed yet."""
+        key = str(folder)
+        now = monotonic()
+        if self._trusted.get(key, 0.0) > now:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        flush_directory(folder.parent)
+        with self._lock:
+            if len(self._trusted) > 10_000:  # noqa: PLR2004  bounds memory; what is forgotten is flushed again
+                self._trusted.clear()
+            self._trusted[key] = now + DIRECTORY_TRUST_SECONDS
+
+    # ---- afterwards ------------------------------------------------------------------------------
+
+    def path(self, place: Place, study_instance_uid: str, file_name: str) -> Path:
+        """Where the row says that the file is."""
+        return self.root / place / study_instance_uid / file_name
+
+    def everywhere(self, study_instance_uid: str, file_name: str) -> Iterator[Path]:
+        """Each place that may hold the file, whatever the row says."""
+        for place in (*Place, ORPHANED):
+            yield self.root / place / study_instance_uid / file_name
+
+    def find(self, place: Place, study_instance_uid: str, file_name: str, *, but: Path | None = None) -> Path:
+        """The file: where the row says, else in another place (a move and its row are not one step).
+
+        `but` is a path that is known to be another file's.
+
+        Raises:
+            FileMissingError: it is nowhere.
+        """
+        expected = self.path(place, study_instance_uid, file_name)
+        for candidate in (expected, *self.everywhere(study_instance_uid, file_name)):
+            if candidate != but and candidate.exists():
+                return candidate
+        raise FileMissingError(f"no place under {self.root} holds {study_instance_uid}/{file_name}")
+
+    def move(self, place: Place, study_instance_uid: str, file_name: str) -> bool:
+        """Bring the file to `place`; False where it is nowhere or another file holds that name there.
+
+        Not flushed: after a power cut the file stands in the old place or the new, and readers look in
+        both.
+        """
+        target = self.path(place, study_instance_uid, file_name)
+        if target.exists():
+            return True
+        for source in self.everywhere(study_instance_uid, file_name):
+            try:
+                self._ensure_directory(target.parent)
+                os.link(source, target)  # unlike rename, never replaces what came there meanwhile
+                source.unlink(missing_ok=True)
+            except FileExistsError:
+                return True
+            except FileNotFoundError:
+                self._trusted.pop(str(target.parent), None)
+                continue
+            except OSError as error:
+                raise failure("move", source, error) from error
+            return True
+        return False
+
+    def remove(self, place: Place, study_instance_uid: str, file_name: str) -> None:
+        """The file is not at `place` any more: purge.
+
+        Other places are left alone: the name may already mean a newer file there.
+        """
+        path = self.path(place, study_instance_uid, file_name)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise failure("remove", path, error) from error
+
+
+def _unique(name: str) -> str:
+    return f"{name.removesuffix('.dcm')}.{uuid4().hex[:8]}.dcm"

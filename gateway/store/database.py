@@ -1,0 +1,271 @@
+"""Connections, transactions, and the translation of psycopg2's errors into ours.
+
+A `Session` runs named queries inside one transaction; `Database` lends sessions from a bounded pool.
+What an error proves is decided here, because only here is it known what had been sent:
+
+    DatabaseUnavailableError  nothing was committed (no connection, or lost before the commit was sent)
+    OutcomeUnknownError       the commit was sent and its answer did not come: it may stand
+    DatabaseRefusedError      PostgreSQL answered with an error: nothing was committed
+
+PostgreSQL that is stopped but not dead (SIGSTOP, a hung disk) keeps its sockets open, so TCP never
+tells: every wait for an answer ends at a deadline of our own (`_wait`).
+"""
+
+import os
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, ClassVar, NoReturn
+
+import psycopg2
+import psycopg2.extensions as pg
+
+from gateway.errors import DatabaseRefusedError, DatabaseUnavailableError, OutcomeUnknownError
+from gateway.store.queries import Query
+
+CONNECT_SECONDS = 5.0
+IDLE_BEFORE_CHECK_SECONDS = 0.5
+Row = tuple[Any, ...]
+
+
+class _DeadlineError(psycopg2.OperationalError):
+    """PostgreSQL did not answer in time; psycopg2 closes the connection when this is raised."""
+
+
+class Connection(pg.connection):
+    """A psycopg2 connection that waits for no answer longer than `deadline_seconds`."""
+
+    deadline_seconds: float = CONNECT_SECONDS
+    last_used: float = 0.0
+
+
+def _wait(connection: pg.connection) -> None:
+    seconds = getattr(connection, "deadline_seconds", CONNECT_SECONDS)
+    limit = monotonic() + seconds
+    while True:
+        state = connection.poll()
+        if state == pg.POLL_OK:
+            return
+        # poll(2), because select(2) breaks above 1024 descriptors and a receiver may hold more
+        poller = select.poll()
+        poller.register(connection.fileno(), select.POLLIN if state == pg.POLL_READ else select.POLLOUT)
+        left = limit - monotonic()
+        if left <= 0 or not poller.poll(left * 1000):
+            raise _DeadlineError(f"PostgreSQL did not answer within {seconds:g} s")
+
+
+pg.set_wait_callback(_wait)
+
+
+def dsn_from_environment() -> str:
+    """`DATABASE_URL`, else a DSN of POSTGRES_HOST, _PORT, _DB, _USER and _PASSWORD (default mini_pacs)."""
+    url = os.environ.get("DATABASE_URL")
+    if url:
+        return url
+    given = {
+        "host": os.environ.get("POSTGRES_HOST", "127.0.0.1"),
+        "port": os.environ.get("POSTGRES_PORT", "5432"),
+        "dbname": os.environ.get("POSTGRES_DB", "mini_pacs"),
+        "user": os.environ.get("POSTGRES_USER", "mini_pacs"),
+        "password": os.environ.get("POSTGRES_PASSWORD"),
+    }
+    return str(pg.make_dsn(**{key: value for key, value in given.items() if value is not None}))
+
+
+def connect(dsn: str, *, application_name: str, deadline_seconds: float) -> Connection:
+    """A connection of one's own, outside of any pool, in autocommit.
+
+    Raises:
+        DatabaseUnavailableError: PostgreSQL cannot be reached, or refuses the connection.
+    """
+    try:
+        connection: Connection = psycopg2.connect(
+            dsn,
+            connection_factory=Connection,
+            application_name=application_name,
+            keepalives=1,
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+            tcp_user_timeout=10_000,
+            # a lost client's open transaction would hold its rows against everybody
+            options="-c idle_in_transaction_session_timeout=60s -c timezone=UTC",
+        )
+    except psycopg2.Error as error:
+        raise DatabaseUnavailableError(f"cannot connect to PostgreSQL: {_sentence(error)}") from error
+    connection.deadline_seconds = deadline_seconds
+    connection.autocommit = True
+    return connection
+
+
+class Session:
+    """Runs named queries on one connection, inside the transaction that its giver opened."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._cursor = connection.cursor()
+
+    def all(self, query: Query, /, **parameters: object) -> list[Row]:
+        """Every row of `query`."""
+        self._cursor.execute(query.sql, parameters)
+        return list(self._cursor.fetchall())
+
+    def one(self, query: Query, /, **parameters: object) -> Row | None:
+        """The first row of `query`, or None."""
+        self._cursor.execute(query.sql, parameters)
+        row: Row | None = self._cursor.fetchone()
+        return row
+
+    def run(self, query: Query, /, **parameters: object) -> int:
+        """Execute `query`; the count of rows that it touched."""
+        self._cursor.execute(query.sql, parameters)
+        return self._cursor.rowcount
+
+    def script(self, statements: str) -> None:
+        """Execute statements without parameters: migrations."""
+        self._cursor.execute(statements)
+
+
+class Database:
+    """A bounded pool of connections to one database. Safe across threads, and across a fork."""
+
+    default_deadline_seconds: ClassVar[float] = 10.0
+
+    def __init__(
+        self, dsn: str, *, application_name: str, size: int = 4, deadline_seconds: float | None = None
+    ) -> None:
+        self.dsn = dsn
+        self.application_name = application_name
+        self.deadline_seconds = deadline_seconds or self.default_deadline_seconds
+        self._size = size
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process = os.getpid()
+        self._slots = threading.BoundedSemaphore(self._size)
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+
+    @contextmanager
+    def transaction(self, *, durable: bool = True) -> Iterator[Session]:
+        """A session whose work is committed when the block ends, and rolled back when it raises.
+
+        `durable=False` commits without waiting for the disk (synchronous_commit off): only for what a
+        crash may undo harmlessly, such as a claim.
+        """
+        with self._borrowed() as connection:
+            sent = False
+            try:
+                session = Session(connection)
+                session.script("BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit TO off")
+                yield session
+                sent = True
+                session.script("COMMIT")
+            except psycopg2.Error as error:
+                _rollback(connection)
+                _translate(error, commit_sent=sent)
+            except BaseException:
+                _rollback(connection)
+                raise
+
+    @contextmanager
+    def statement(self) -> Iterator[Session]:
+        """A session in which each statement is a transaction of its own: one round trip, commit included."""
+        with self._borrowed() as connection:
+            try:
+                yield Session(connection)
+            except psycopg2.Error as error:
+                _translate(error, commit_sent=True)
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when they come back."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[Connection]:
+        if self._process != os.getpid():
+            # Dramatiq and the SCP fork: a connection of the parent must not be spoken on by two.
+            self._reset()
+        if not self._slots.acquire(timeout=self.deadline_seconds):
+            raise DatabaseUnavailableError(
+                f"all {self._size} connections of this process were busy for {self.deadline_seconds:g} s"
+            )
+        try:
+            connection = self._take()
+            try:
+                yield connection
+            finally:
+                self._give_back(connection)
+        finally:
+            self._slots.release()
+
+    def _take(self) -> Connection:
+        while True:
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                return connect(
+                    self.dsn, application_name=self.application_name, deadline_seconds=self.deadline_seconds
+                )
+            if not _is_stale(connection):
+                return connection
+            connection.close()
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.closed or connection.info.transaction_status != pg.TRANSACTION_STATUS_IDLE:
+            connection.close()
+            return
+        connection.last_used = monotonic()
+        with self._lock:
+            self._idle.append(connection)
+
+
+def _is_stale(connection: Connection) -> bool:
+    """Tell whether PostgreSQL hung up while the connection was idle, without a round trip.
+
+    A server that restarts closes its connections; without this look the first user after it would
+    fail for nothing, and a sender would be refused.
+    """
+    if connection.closed:
+        return True
+    if monotonic() - connection.last_used < IDLE_BEFORE_CHECK_SECONDS:
+        return False
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _rollback(connection: Connection) -> None:
+    if connection.closed or connection.info.transaction_status == pg.TRANSACTION_STATUS_IDLE:
+        return
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("ROLLBACK")
+    except psycopg2.Error:
+        # the server rolls back by itself when the connection goes
+        connection.close()
+
+
+_MAY_FOLLOW_A_COMMIT = ("57P", "08", "XX")
+"""Error classes after which a commit may stand: shutdown, connection, internal error."""
+
+
+def _translate(error: psycopg2.Error, *, commit_sent: bool) -> NoReturn:
+    code = error.pgcode
+    sentence = _sentence(error)
+    lost = code is None or code.startswith(_MAY_FOLLOW_A_COMMIT)
+    if lost and commit_sent:
+        raise OutcomeUnknownError(f"PostgreSQL was lost while committing: {sentence}") from error
+    if lost:
+        raise DatabaseUnavailableError(f"PostgreSQL was lost: {sentence}") from error
+    raise DatabaseRefusedError(f"PostgreSQL refused ({code}): {sentence}", code or "") from error
+
+
+def _sentence(error: psycopg2.Error) -> str:
+    """The primary message only: DETAIL and CONTEXT may quote values of a row."""
+    primary = error.diag.message_primary if error.pgcode else None
+    return primary or " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,119 @@
+"""The rows of kept receptions."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from gateway.domain.contract import FORWARD
+from gateway.domain.instance import Kind, Place
+from gateway.domain.routing import Route
+from gateway.store.database import Row, Session
+from gateway.store.queries import load
+
+_Q = load("instances")
+
+
+class Verdict(StrEnum):
+    """What a reception came to; see receive_instance in migrations/0002_gateway.sql."""
+
+    STORED = "stored"
+    CONFLICT = "conflict"
+    DUPLICATE = "duplicate"
+    OWED_AGAIN = "owed_again"
+    NAME_TAKEN = "name_taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An instance whose file is durable, as the header and the association told it."""
+
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    sha256: bytes
+    data_set_size: int
+    calling_ae_title: str
+    called_ae_title: str
+    remote_address: str
+    kind: Kind
+    file_name: str
+    routes: tuple[Route, ...]
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the database holds for it now. For a repeat, name and place are those of the kept file."""
+
+    instance_id: int
+    verdict: Verdict
+    file_name: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a sender or a reader of the file needs of an instance; `sha256` in hex."""
+
+    instance_id: int
+    sop_instance_uid: str
+    study_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    sha256: str
+    data_set_size: int
+    file_name: str
+    conflict: bool
+    place: Place
+
+
+def stored_of(row: Row) -> Stored:
+    """The instance of a row whose columns are those of the statement `get`."""
+    columns: Row = (*row[:9], Place(row[9]))
+    return Stored(*columns)
+
+
+def receive(session: Session, received: Received, *, window: timedelta) -> Kept:
+    """Keep a reception, with every delivery it owes and the message of each.
+
+    With NAME_TAKEN nothing was done (`instance_id` is 0): link the file under another name and call again.
+    """
+    row = session.one(
+        _Q["receive"],
+        sop_instance_uid=received.sop_instance_uid,
+        study_instance_uid=received.study_instance_uid,
+        series_instance_uid=received.series_instance_uid,
+        sop_class_uid=received.sop_class_uid,
+        transfer_syntax_uid=received.transfer_syntax_uid,
+        sha256=received.sha256,
+        data_set_size=received.data_set_size,
+        calling_ae_title=received.calling_ae_title,
+        called_ae_title=received.called_ae_title,
+        remote_address=received.remote_address,
+        kind=received.kind.value,
+        file_name=received.file_name,
+        routes=[route.value for route in received.routes],
+        actor_names=[FORWARD[route].actor_name for route in received.routes],
+        priority=received.priority,
+        window=window,
+    )
+    assert row is not None, "a function returns a row"
+    instance_id, verdict, file_name, place = row
+    if verdict == Verdict.NAME_TAKEN:
+        return Kept(0, Verdict.NAME_TAKEN, received.file_name, Place.INCOMING)
+    return Kept(instance_id, Verdict(verdict), file_name, Place(place))
+
+
+def restore_file(session: Session, instance_id: int, file_name: str) -> None:
+    """The kept file was gone: from here on `file_name` in incoming/ is the instance's file."""
+    session.run(_Q["restore_file"], instance_id=instance_id, file_name=file_name)
+
+
+def get(session: Session, instance_id: int) -> Stored | None:
+    """The instance with that id, or None where it was purged."""
+    row = session.one(_Q["get"], instance_id=instance_id)
+    if row is None:
+        return None
+    return stored_of(row)

@@ -1,0 +1,97 @@
+"""Which worker owes a result, which results came, and from which instances they were derived."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from gateway.domain.contract import EXPIRE_RESULT, FORWARD_TO_WORKER
+from gateway.domain.matching import Candidate, Correlation
+from gateway.store.database import Session
+from gateway.store.queries import load
+
+_Q = load("results")
+
+
+class Expiry(StrEnum):
+    """What became of a deadline; see expire_expectation in migrations/0002_gateway.sql."""
+
+    NOTHING = "nothing"
+    POSTPONED = "postponed"
+    REDISPATCHED = "redispatched"
+    TIMED_OUT = "timed_out"
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A deadline that was looked at; ids are None where there was nothing."""
+
+    verdict: Expiry
+    worker: str | None
+    delivery_id: int | None
+    instance_id: int | None
+
+
+def candidates_by_reference(
+    session: Session, *, worker: str, sop_instance_uids: Sequence[str], series_instance_uids: Sequence[str]
+) -> list[Candidate]:
+    """The kept originals that a result of `worker` references."""
+    rows = session.all(
+        _Q["candidates_by_reference"],
+        worker=worker,
+        sop_instance_uids=list(sop_instance_uids),
+        series_instance_uids=list(series_instance_uids),
+    )
+    return [Candidate(*row) for row in rows]
+
+
+def candidates_in_study(session: Session, *, worker: str, study: str) -> list[Candidate]:
+    """The kept originals of a study, for a result without references."""
+    return [Candidate(*row) for row in session.all(_Q["candidates_in_study"], worker=worker, study=study)]
+
+
+def link_sources(session: Session, result_id: int, source_ids: Sequence[int], *, worker: str) -> None:
+    """The result is noted as derived from those instances; again is harmless."""
+    session.run(
+        _Q["link_sources"], result_instance_id=result_id, source_instance_ids=list(source_ids), worker=worker
+    )
+
+
+def satisfy(session: Session, expectation_ids: Sequence[int], *, result_id: int) -> bool:
+    """Those expectations are met; True where one of them was late (its unsent redispatch is called off)."""
+    rows = session.all(_Q["satisfy"], expectation_ids=list(expectation_ids), result_instance_id=result_id)
+    late = [delivery_id for delivery_id, state in rows if state == "late"]
+    if late:
+        session.all(_Q["answered"], delivery_ids=late)
+    return bool(late)
+
+
+def flag(session: Session, instance_id: int, correlation: Correlation, *, late: bool) -> None:
+    """The result carries how it was correlated, and whether it came late."""
+    session.run(_Q["flag"], instance_id=instance_id, correlation=correlation.value, late=late)
+
+
+def expire(session: Session, expectation_id: int, *, max_redispatch: int, result_wait: timedelta) -> Expired:
+    """Look at one deadline and act where it has passed."""
+    row = session.one(
+        _Q["expire"],
+        expectation_id=expectation_id,
+        max_redispatch=max_redispatch,
+        result_wait=result_wait,
+        actor_name=FORWARD_TO_WORKER.actor_name,
+        expire_actor_name=EXPIRE_RESULT.actor_name,
+        expire_queue=EXPIRE_RESULT.queue_name,
+    )
+    assert row is not None, "a function returns a row"
+    return Expired(Expiry(row[0]), *row[1:])
+
+
+def overdue(session: Session, *, grace: timedelta, limit: int = 1000) -> list[int]:
+    """Expectations past their deadline by more than `grace`, oldest first."""
+    return [row[0] for row in session.all(_Q["overdue"], grace=grace, limit=limit)]
+
+
+def uids_of(session: Session, instance_id: int) -> tuple[str, str] | None:
+    """(Study, SOP) Instance UID, for a log line."""
+    row = session.one(_Q["uids"], instance_id=instance_id)
+    return None if row is None else (row[0], row[1])

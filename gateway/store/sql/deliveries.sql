@@ -1,0 +1,115 @@
+-- name: claim
+-- pending -> in_flight, for exactly one caller; or in_flight again where its consumer is gone or the lease
+-- is over. No row: somebody else has it, or it is settled; the caller's message has nothing to do.
+UPDATE deliveries d SET state = 'in_flight', claim_id = gen_random_uuid(), claimed_by = %(consumer)s,
+    lease_until = now() + %(lease)s, next_attempt_at = NULL, destination = %(destination)s
+FROM instances i
+WHERE d.id = %(delivery_id)s AND i.id = d.instance_id AND (
+    (d.state IN ({from_states:claim}) AND d.next_attempt_at <= now() + interval '1 second')
+    OR (d.state IN ({from_states:reclaim})
+        AND (d.lease_until < now() OR NOT dramatiq.consumer_alive(d.claimed_by))))
+RETURNING d.id, d.claim_id::text, d.attempts, now() - d.owed_since, d.destination,
+    i.id, i.sop_instance_uid, i.study_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,
+    encode(i.sha256, 'hex'), i.data_set_size, i.file_name, i.conflict, i.place::text;
+
+-- name: claim_for_worker
+-- The same for a worker, chosen here, with the result it will owe (see migrations/0002_gateway.sql).
+SELECT verdict, claim_id::text, worker FROM claim_for_worker(
+    %(delivery_id)s, %(consumer)s, %(lease)s, %(result_wait)s, %(by_study)s, %(wait)s, %(actor_name)s,
+    %(expire_actor_name)s, %(expire_queue)s);
+
+-- name: claimed
+SELECT d.id, d.claim_id::text, d.attempts, now() - d.owed_since, d.destination,
+    i.id, i.sop_instance_uid, i.study_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,
+    encode(i.sha256, 'hex'), i.data_set_size, i.file_name, i.conflict, i.place::text
+FROM deliveries d JOIN instances i ON i.id = d.instance_id
+WHERE d.id = %(delivery_id)s AND d.claim_id = %(claim_id)s;
+
+-- name: settle
+-- in_flight -> delivered | pending | dead, if the claim is still held (see migrations/0002_gateway.sql).
+SELECT settled, place_before::text, place_after::text FROM settle_delivery(
+    %(delivery_id)s, %(claim_id)s, %(state)s::delivery_state, %(counted)s, %(wait)s, %(priority)s,
+    %(destination)s, %(outcome)s, %(status)s, %(error)s, %(duration_ms)s, %(actor_name)s, %(result_wait)s);
+
+-- name: waiting_contexts
+-- What the instances that wait on a route would need of an association: a bounded look at the oldest.
+SELECT DISTINCT waiting.sop_class_uid, waiting.transfer_syntax_uid
+FROM (SELECT i.sop_class_uid, i.transfer_syntax_uid
+      FROM deliveries d JOIN instances i ON i.id = d.instance_id
+      WHERE d.route = %(route)s::route AND d.state = 'pending'
+      ORDER BY d.next_attempt_at LIMIT 1000) AS waiting
+LIMIT 127;
+
+-- name: oldest_pending
+-- The delivery that a probe by C-STORE takes: the one that waits longest.
+SELECT id FROM deliveries WHERE route = %(route)s::route AND state = 'pending'
+ORDER BY next_attempt_at LIMIT 1;
+
+-- name: wake_for_probe
+-- pending stays pending: due now, so that the probe may claim it.
+UPDATE deliveries SET next_attempt_at = now() WHERE id = %(delivery_id)s AND state = 'pending';
+
+-- name: find
+-- What an operator sees; each filter is off where its parameter is null.
+SELECT d.id, d.attempts, d.redispatches, d.priority, d.owed_since, d.next_attempt_at, d.settled_at, d.settled_by,
+    d.destination, d.last_status, d.last_error, i.id, i.sop_instance_uid, i.study_instance_uid, i.conflict,
+    i.file_name, d.route::text, d.state::text, i.kind::text, i.place::text
+FROM deliveries d JOIN instances i ON i.id = d.instance_id
+WHERE (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
+    AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
+    AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
+    AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
+ORDER BY d.id LIMIT %(limit)s;
+
+-- name: attempts_of
+SELECT ended_at, duration_ms, destination, outcome, status, error, fenced
+FROM attempts WHERE delivery_id = %(delivery_id)s ORDER BY id;
+
+-- name: cancel
+-- pending | dead -> cancelled, by an operator.
+UPDATE deliveries d SET state = 'cancelled', next_attempt_at = NULL, settled_at = now(), settled_by = %(by)s,
+    message_id = NULL
+FROM instances i
+WHERE i.id = d.instance_id AND d.state IN ({from_states:cancel})
+    AND (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
+    AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
+    AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
+    AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
+RETURNING d.id, i.id;
+
+-- name: requeue
+-- The given states -> pending with a message, by an operator; the count of attempts begins anew.
+WITH chosen AS (
+    SELECT d.id FROM deliveries d JOIN instances i ON i.id = d.instance_id
+    WHERE d.state IN ({from_states:requeue}) AND d.state = ANY (%(from_states)s::delivery_state[])
+        AND (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
+        AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
+        AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
+        AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
+    FOR UPDATE OF d)
+UPDATE deliveries d SET state = 'pending', attempts = 0, redispatches = 0, owed_since = now(),
+    next_attempt_at = now(), settled_at = NULL, settled_by = NULL,
+    message_id = dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,
+                               jsonb_build_array(d.id), d.priority, now(), d.id)
+FROM chosen WHERE d.id = chosen.id AND d.state IN ({from_states:requeue})
+RETURNING d.id, d.instance_id;
+
+-- name: hurry
+-- pending stays pending: its wait ends now. The new message is the one that finds it due.
+UPDATE deliveries d SET next_attempt_at = now(),
+    message_id = dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,
+                               jsonb_build_array(d.id), d.priority, now(), d.id)
+FROM instances i
+WHERE i.id = d.instance_id AND d.state = 'pending' AND d.next_attempt_at > now()
+    AND (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
+    AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
+    AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
+    AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
+RETURNING d.id, d.instance_id;
+
+-- name: mend_place
+-- The folder that the states of its deliveries call for; the caller moves the file.
+UPDATE instances i SET place = place_of(i.id)
+FROM (SELECT id, place AS before FROM instances WHERE id = ANY (%(instance_ids)s::bigint[]) FOR UPDATE) AS old
+WHERE i.id = old.id AND old.before <> place_of(i.id)
+RETURNING i.id;

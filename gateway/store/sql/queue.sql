@@ -1,0 +1,264 @@
+-- name: prepare_claim
+-- queued -> consumed, for this consumer alone, at most as many as the queue has room for; priority -1, the probe
+-- that may open a closed route, needs no room. Per priority it walks the claim's index from the oldest due message
+-- and stops at what is not yet due; what others are claiming is skipped. With nothing to claim it says instead in
+-- how many seconds the next message is due.
+PREPARE claim (text, integer, bigint) AS
+WITH room AS MATERIALIZED (
+    SELECT dramatiq.room($1, $2) AS size
+), ungated AS MATERIALIZED (
+    SELECT q.message_id
+    FROM dramatiq.queue AS q
+    WHERE q.queue_name = $1 AND q.state = 'queued' AND NOT q.alone AND q.priority = -1 AND q.due <= now()
+    ORDER BY q.due
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+), gated AS MATERIALIZED (
+    SELECT best.message_id
+    FROM generate_series(0, 7) AS level (priority)
+    CROSS JOIN LATERAL (
+        SELECT q.message_id
+        FROM dramatiq.queue AS q
+        WHERE q.queue_name = $1 AND q.state = 'queued' AND NOT q.alone
+            AND q.priority = level.priority AND q.due <= now()
+        ORDER BY q.due
+        LIMIT (SELECT size FROM room)
+        FOR UPDATE SKIP LOCKED
+    ) AS best
+    LIMIT (SELECT least(size, $2 - (SELECT count(*) FROM ungated)) FROM room)
+), picked AS MATERIALIZED (
+    SELECT message_id FROM ungated UNION ALL SELECT message_id FROM gated
+), claimed AS (
+    UPDATE dramatiq.queue AS q
+    SET state = 'consumed', consumer = $3, started_at = now(), mtime = now()
+    FROM picked
+    WHERE q.message_id = picked.message_id
+    RETURNING q.message::text, q.deaths, q.failures, extract(epoch FROM q.due)::float8
+)
+SELECT c.*, NULL::float8 FROM claimed AS c
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, extract(epoch FROM min(next.due) - now())::float8
+FROM generate_series(-1, 7) AS level (priority)
+CROSS JOIN LATERAL (
+    SELECT q.due
+    FROM dramatiq.queue AS q
+    WHERE q.queue_name = $1 AND q.state = 'queued' AND NOT q.alone
+        AND q.priority = level.priority AND q.due > now()
+    ORDER BY q.due
+    LIMIT 1
+) AS next
+WHERE NOT EXISTS (SELECT FROM claimed) AND (level.priority < 0 OR (SELECT size FROM room) > 0);
+
+-- name: claim
+EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s);
+
+-- name: claim_alone
+-- queued -> consumed, one message that may have killed its process twice. The caller runs nothing beside it.
+UPDATE dramatiq.queue AS q
+SET state = 'consumed', consumer = %(consumer)s, started_at = now(), mtime = now()
+WHERE q.message_id = (
+    SELECT s.message_id
+    FROM dramatiq.queue AS s
+    WHERE s.queue_name = %(queue_name)s AND s.state = 'queued' AND s.alone AND s.due <= now()
+        AND (s.priority < 0 OR dramatiq.room(%(queue_name)s, 1) > 0)
+    ORDER BY s.due
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING q.message::text, q.deaths, q.failures, extract(epoch FROM q.due)::float8, NULL::float8;
+
+-- name: waiting_alone
+-- The queues in which a message waits that must run alone.
+SELECT name FROM unnest(%(queue_names)s::text[]) AS name
+WHERE EXISTS (
+    SELECT FROM dramatiq.queue AS q
+    WHERE q.queue_name = name AND q.state = 'queued' AND q.alone AND q.due <= now()
+);
+
+-- name: finish
+-- consumed -> gone, only while the consumer that finished them still holds them: one that was freed from it
+-- and claimed by another is not deleted by a late ack.
+DELETE FROM dramatiq.queue
+WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s AND state = 'consumed';
+
+-- name: give_back
+-- consumed -> queued, unstarted: neither a failure nor a death.
+UPDATE dramatiq.queue
+SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now()
+WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s AND state = 'consumed';
+
+-- name: retry
+-- consumed -> queued, due later, because its actor raised.
+UPDATE dramatiq.queue
+SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now(), failures = least(failures + 1, 32767),
+    due = now() + %(delay)s, reason = %(reason)s
+WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND state = 'consumed';
+
+-- name: bury
+-- consumed -> rejected: dead, with the reason, until an operator decides.
+UPDATE dramatiq.queue
+SET state = 'rejected', consumer = NULL, started_at = NULL, mtime = now(), failures = least(failures + 1, 32767),
+    reason = %(reason)s
+WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND state = 'consumed';
+
+-- name: enqueue
+-- A message from Python, as Dramatiq's own Broker.enqueue means it: the same id again is the same message.
+INSERT INTO dramatiq.queue (message_id, queue_name, message, due, priority)
+VALUES (%(message_id)s, %(queue_name)s, %(message)s, now() + %(delay)s, %(priority)s)
+ON CONFLICT (message_id) DO UPDATE
+SET state = 'queued', queue_name = EXCLUDED.queue_name, message = EXCLUDED.message, due = EXCLUDED.due,
+    priority = EXCLUDED.priority, consumer = NULL, started_at = NULL, mtime = now();
+
+-- name: send
+SELECT dramatiq.send(
+    %(queue_name)s, %(actor_name)s, %(args)s, %(priority)s, now() + %(delay)s, %(delivery_id)s
+);
+
+-- name: notify
+SELECT pg_notify('dramatiq.' || name || '.enqueue', '') FROM unnest(%(queue_names)s::text[]) AS name;
+
+-- name: configure_consumer
+-- Claims and acks may be lost in a crash of PostgreSQL: a harmless repeat. The keepalives are the server's side:
+-- a client whose network swallows packets loses its lock after 2 + 3 x 1 s. The claim's plan must not be one
+-- made for an empty table and kept for a full one, so it may use its index only.
+SET synchronous_commit TO off;
+SET tcp_keepalives_idle TO 2;
+SET tcp_keepalives_interval TO 1;
+SET tcp_keepalives_count TO 3;
+SET tcp_user_timeout TO 5000;
+SET enable_seqscan TO off;
+SET enable_bitmapscan TO off;
+SET plan_cache_mode TO force_generic_plan;
+
+-- name: lock
+SELECT pg_try_advisory_lock(%(consumer)s), pg_backend_pid();
+
+-- name: backend
+SELECT pg_backend_pid();
+
+-- name: register
+-- After the lock: a row without a lock is a dead consumer.
+INSERT INTO dramatiq.consumers (id, host, pid, queues, threads)
+VALUES (%(consumer)s, %(host)s, %(pid)s, %(queue_names)s, %(threads)s);
+
+-- name: serve
+UPDATE dramatiq.consumers SET queues = %(queue_names)s WHERE id = %(consumer)s;
+
+-- name: unregister
+-- A consumer that holds nothing any more takes its row with it; else the row stays for the reaper.
+DELETE FROM dramatiq.consumers AS c
+WHERE c.id = %(consumer)s
+    AND NOT EXISTS (SELECT FROM dramatiq.queue AS q WHERE q.consumer = c.id AND q.state = 'consumed');
+
+-- name: adopt
+-- consumed -> consumed by the same process under its new id: its connection was lost, its threads still run them.
+UPDATE dramatiq.queue
+SET consumer = %(consumer)s
+WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(lost)s AND state = 'consumed'
+RETURNING message_id::text;
+
+-- name: acquit
+-- rejected | queued | consumed -> one death less: the consumer was taken for dead and was not.
+UPDATE dramatiq.queue
+SET deaths = deaths - 1, alone = deaths - 1 >= %(alone_deaths)s, freed_from = NULL,
+    state = CASE WHEN state = 'rejected' THEN 'queued' ELSE state END
+WHERE message_id = ANY(%(message_ids)s::uuid[]) AND freed_from = %(lost)s AND deaths > 0;
+
+-- name: reap
+-- consumed -> queued | rejected, for the messages of consumers whose lock is gone. Who reaps deletes the consumer's
+-- row in the same transaction; others skip it. Right after a start of PostgreSQL all locks are gone, those of the
+-- living too: they have a moment to come back and adopt what they run.
+WITH gone AS MATERIALIZED (
+    SELECT c.id, c.host, c.pid
+    FROM dramatiq.consumers AS c
+    WHERE c.id NOT IN (SELECT live.id FROM dramatiq.live)
+        AND pg_postmaster_start_time() < now() - %(grace)s
+    FOR UPDATE SKIP LOCKED
+), cleared AS (
+    DELETE FROM dramatiq.consumers AS c USING gone WHERE c.id = gone.id
+), freed AS (
+    UPDATE dramatiq.queue AS q
+    SET state = CASE WHEN q.deaths + 1 >= %(poison_deaths)s THEN 'rejected' ELSE 'queued' END::dramatiq.state,
+        deaths = q.deaths + 1, alone = q.deaths + 1 >= %(alone_deaths)s, freed_from = q.consumer,
+        consumer = NULL, started_at = NULL, mtime = now(),
+        reason = format('process %%s on %%s died while running it (death %%s)', gone.pid, gone.host, q.deaths + 1)
+    FROM gone
+    WHERE q.consumer = gone.id AND q.state = 'consumed'
+    RETURNING gone.id, q.state
+)
+SELECT gone.host, gone.pid, count(freed.id), count(freed.id) FILTER (WHERE freed.state = 'rejected')
+FROM gone LEFT JOIN freed ON freed.id = gone.id
+GROUP BY gone.id, gone.host, gone.pid;
+
+-- name: count_rates
+-- Adds what this process finished since it last said.
+INSERT INTO dramatiq.rates AS r (minute, queue_name, actor_name, arrived, done, failed, seconds)
+SELECT to_timestamp(minute * 60), queue_name, actor_name, arrived, done, failed, seconds
+FROM unnest(
+    %(minutes)s::bigint[], %(queue_names)s::text[], %(actor_names)s::text[],
+    %(arrived)s::bigint[], %(done)s::bigint[], %(failed)s::bigint[], %(seconds)s::float8[]
+) AS new (minute, queue_name, actor_name, arrived, done, failed, seconds)
+-- in one order for all processes, which else could wait for each other's rows
+ORDER BY minute, queue_name, actor_name
+ON CONFLICT (minute, queue_name, actor_name) DO UPDATE
+SET arrived = r.arrived + EXCLUDED.arrived, done = r.done + EXCLUDED.done,
+    failed = r.failed + EXCLUDED.failed, seconds = r.seconds + EXCLUDED.seconds;
+
+-- name: forget_rates
+DELETE FROM dramatiq.rates WHERE minute < now() - interval '1 day';
+
+-- name: depths
+SELECT q.queue_name, q.state::text, count(*), count(*) FILTER (WHERE q.state = 'queued' AND q.due > now()),
+    extract(epoch FROM now() - min(q.due) FILTER (WHERE q.state <> 'queued' OR q.due <= now()))::float8
+FROM dramatiq.queue AS q
+GROUP BY q.queue_name, q.state
+ORDER BY q.queue_name, q.state;
+
+-- name: rates
+-- Per minute over the last minutes. What came due and still waits is counted where it stands.
+WITH finished AS (
+    SELECT r.queue_name, sum(r.arrived) AS arrived, sum(r.done) AS done, sum(r.failed) AS failed,
+        sum(r.seconds) AS seconds
+    FROM dramatiq.rates AS r
+    WHERE r.minute > now() - %(window)s
+    GROUP BY r.queue_name
+), waiting AS (
+    SELECT q.queue_name, count(*) AS arrived
+    FROM dramatiq.queue AS q
+    WHERE q.due > now() - %(window)s AND q.due <= now()
+    GROUP BY q.queue_name
+)
+SELECT queue_name, coalesce(f.arrived, 0)::bigint + coalesce(w.arrived, 0)::bigint, coalesce(f.done, 0)::bigint,
+    coalesce(f.failed, 0)::bigint, coalesce(f.seconds, 0)::float8
+FROM finished AS f FULL JOIN waiting AS w USING (queue_name)
+ORDER BY queue_name;
+
+-- name: consumers
+SELECT c.id, c.host, c.pid, c.queues, c.threads, c.started_at, dramatiq.consumer_alive(c.id),
+    count(q.message_id), extract(epoch FROM now() - min(q.started_at))::float8
+FROM dramatiq.consumers AS c
+LEFT JOIN dramatiq.queue AS q ON q.consumer = c.id AND q.state = 'consumed'
+GROUP BY c.id
+ORDER BY c.host, c.pid;
+
+-- name: dead
+SELECT q.message_id::text, q.queue_name, q.message ->> 'actor_name', q.message -> 'args', q.delivery_id, q.mtime,
+    q.deaths, q.failures, q.reason
+FROM dramatiq.queue AS q
+WHERE q.state = 'rejected'
+ORDER BY q.mtime DESC
+LIMIT %(limit)s;
+
+-- name: requeue_dead
+-- rejected -> queued, with a clean record, by an operator.
+UPDATE dramatiq.queue
+SET state = 'queued', deaths = 0, failures = 0, alone = false, freed_from = NULL, due = now(), mtime = now()
+WHERE state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR message_id = ANY(%(message_ids)s::uuid[]))
+RETURNING queue_name;
+
+-- name: vacuum
+VACUUM (ANALYZE, SKIP_LOCKED) dramatiq.queue;
+
+-- name: relax_durability
+-- For a connection that only acks: a lost one is a harmless repeat.
+SET synchronous_commit TO off;

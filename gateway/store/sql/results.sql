@@ -1,0 +1,55 @@
+-- name: candidates_by_reference
+-- Kept originals that a result references, with what its worker owes for each (an owed one before an overdue).
+SELECT DISTINCT ON (i.id) i.id, e.id
+FROM instances i
+LEFT JOIN expected_results e ON e.instance_id = i.id AND e.worker = %(worker)s AND e.state IN ('owed', 'timed_out')
+WHERE i.kind = 'original'
+    AND (i.sop_instance_uid = ANY (%(sop_instance_uids)s::text[])
+         OR i.series_instance_uid = ANY (%(series_instance_uids)s::text[]))
+ORDER BY i.id, e.state = 'owed' DESC NULLS LAST, e.id DESC;
+
+-- name: candidates_in_study
+SELECT DISTINCT ON (i.id) i.id, e.id
+FROM instances i
+LEFT JOIN expected_results e ON e.instance_id = i.id AND e.worker = %(worker)s AND e.state = 'owed'
+WHERE i.kind = 'original' AND i.study_instance_uid = %(study)s
+ORDER BY i.id, e.id DESC NULLS LAST;
+
+-- name: link_sources
+INSERT INTO result_sources (result_instance_id, source_instance_id, worker)
+SELECT %(result_instance_id)s, source, %(worker)s FROM unnest(%(source_instance_ids)s::bigint[]) AS source
+ON CONFLICT DO NOTHING;
+
+-- name: satisfy
+-- owed -> arrived, timed_out -> late. The message of the deadline goes with it.
+WITH met AS (
+    UPDATE expected_results e SET
+        state = CASE e.state WHEN 'owed' THEN 'arrived'::expectation_state ELSE 'late' END,
+        arrived_at = now(), result_instance_id = %(result_instance_id)s
+    WHERE e.id = ANY (%(expectation_ids)s::bigint[]) AND e.state IN ('owed', 'timed_out')
+    RETURNING e.delivery_id, e.state, e.message_id),
+gone AS (
+    DELETE FROM dramatiq.queue q USING met WHERE q.message_id = met.message_id AND q.state = 'queued')
+SELECT delivery_id, state::text FROM met;
+
+-- name: answered
+-- pending -> delivered: the late result makes a redispatch that was not yet sent superfluous.
+UPDATE deliveries SET state = 'delivered', next_attempt_at = NULL, settled_at = now(), message_id = NULL,
+    last_error = NULL
+WHERE id = ANY (%(delivery_ids)s::bigint[]) AND state IN ({from_states:answered})
+RETURNING id;
+
+-- name: flag
+UPDATE instances SET correlation = %(correlation)s::correlation, late = late OR %(late)s
+WHERE id = %(instance_id)s;
+
+-- name: expire
+SELECT verdict, worker, delivery_id, instance_id FROM expire_expectation(
+    %(expectation_id)s, %(max_redispatch)s, %(result_wait)s, %(actor_name)s, %(expire_actor_name)s, %(expire_queue)s);
+
+-- name: overdue
+-- Deadlines that no message caught.
+SELECT id FROM expected_results WHERE state = 'owed' AND due_at < now() - %(grace)s ORDER BY due_at LIMIT %(limit)s;
+
+-- name: uids
+SELECT study_instance_uid, sop_instance_uid FROM instances WHERE id = %(instance_id)s;

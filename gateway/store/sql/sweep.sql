@@ -1,0 +1,63 @@
+-- name: rescue
+-- in_flight -> pending with a message: the lease is over, or the consumer is gone, and no message of it is
+-- left that would do the same.
+WITH lost AS (
+    SELECT d.id FROM deliveries d
+    WHERE d.state IN ({from_states:rescue}) AND d.lease_until < now()
+    ORDER BY d.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
+forgotten AS (
+    DELETE FROM expected_results e USING lost, deliveries d
+    WHERE d.id = lost.id AND e.delivery_id = d.id AND e.claim_id = d.claim_id AND e.state = 'owed')
+UPDATE deliveries d SET state = 'pending', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
+    next_attempt_at = now(), last_error = 'rescued: its claim was over',
+    message_id = dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,
+                               jsonb_build_array(d.id), d.priority, now(), d.id)
+FROM lost WHERE d.id = lost.id AND d.state IN ({from_states:rescue})
+RETURNING d.id;
+
+-- name: send_missing_messages
+-- pending stays pending: its time has come and no message says so.
+WITH silent AS (
+    SELECT d.id FROM deliveries d
+    WHERE d.state = 'pending' AND d.next_attempt_at < now() - %(grace)s
+        AND NOT EXISTS (SELECT FROM dramatiq.queue q
+                        WHERE q.delivery_id = d.id AND q.state IN ('queued', 'consumed'))
+    ORDER BY d.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+UPDATE deliveries d SET
+    message_id = dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,
+                               jsonb_build_array(d.id), d.priority, now(), d.id)
+FROM silent WHERE d.id = silent.id
+RETURNING d.id;
+
+-- name: places_of
+-- For names found on the disk: the row's place, or null where no row knows the file.
+SELECT f.study, f.name, i.place::text
+FROM unnest(%(studies)s::text[], %(names)s::text[]) AS f (study, name)
+LEFT JOIN instances i ON i.study_instance_uid = f.study AND i.file_name = f.name;
+
+-- name: undelivered_files
+-- What must have a file: instances that are still owed, page by page.
+SELECT DISTINCT i.id, i.study_instance_uid, i.file_name, i.place::text
+FROM deliveries d JOIN instances i ON i.id = d.instance_id
+WHERE d.state IN ('pending', 'in_flight', 'dead') AND i.id > %(after)s
+ORDER BY i.id LIMIT %(limit)s;
+
+-- name: lock_purgeable
+-- Delivered everywhere, or cancelled, and quiet for longer than the retention. Locked, so that a repeat waits
+-- until the file is gone with the row. Kept: what a living expectation or result still points to.
+SELECT i.id, i.study_instance_uid, i.file_name, i.place::text FROM instances i
+WHERE greatest(i.received_at, i.repeated_at) < now() - %(retention)s
+    AND NOT EXISTS (SELECT FROM deliveries d WHERE d.instance_id = i.id
+                    AND (d.state NOT IN ('delivered', 'cancelled') OR d.settled_at > now() - %(retention)s))
+    AND NOT EXISTS (SELECT FROM expected_results e WHERE e.instance_id = i.id AND e.state = 'owed')
+ORDER BY i.received_at LIMIT %(limit)s FOR UPDATE OF i SKIP LOCKED;
+
+-- name: delete_instances
+DELETE FROM instances WHERE id = ANY (%(instance_ids)s::bigint[]);
+
+-- name: note
+INSERT INTO sweeps (verb, counts) VALUES (%(verb)s, %(counts)s::jsonb)
+ON CONFLICT (verb) DO UPDATE SET ran_at = now(), counts = EXCLUDED.counts;
+
+-- name: last
+SELECT verb, ran_at, counts FROM sweeps ORDER BY verb;

@@ -1,0 +1,77 @@
+"""What the sweep asks of the rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import orjson
+
+from gateway.domain.contract import FORWARD_TO_PACS, FORWARD_TO_WORKER
+from gateway.domain.instance import Place
+from gateway.store.database import Session
+from gateway.store.queries import load
+
+_Q = load("sweep")
+_ACTORS = {"pacs_actor": FORWARD_TO_PACS.actor_name, "worker_actor": FORWARD_TO_WORKER.actor_name}
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """The file of an instance, as its row knows it."""
+
+    instance_id: int
+    study_instance_uid: str
+    file_name: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """When a verb of the sweep last ran, and what it counted."""
+
+    verb: str
+    ran_at: datetime
+    counts: dict[str, int]
+
+
+def rescue(session: Session, *, limit: int) -> list[int]:
+    """Deliveries that were in flight past their lease and are pending now, with a message."""
+    return [row[0] for row in session.all(_Q["rescue"], limit=limit, **_ACTORS)]
+
+
+def send_missing_messages(session: Session, *, grace: timedelta, limit: int) -> list[int]:
+    """Pending deliveries past their time by `grace` that had no message and have one now."""
+    return [row[0] for row in session.all(_Q["send_missing_messages"], grace=grace, limit=limit, **_ACTORS)]
+
+
+def places_of(session: Session, files: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Place | None]:
+    """For each (study, file name): where its row says that it is, None where there is no row."""
+    rows = session.all(_Q["places_of"], studies=[f[0] for f in files], names=[f[1] for f in files])
+    return {(study, name): None if place is None else Place(place) for study, name, place in rows}
+
+
+def undelivered_files(session: Session, *, after: int, limit: int) -> list[FileRow]:
+    """Instances that are still owed, by id, those after `after`."""
+    rows = session.all(_Q["undelivered_files"], after=after, limit=limit)
+    return [FileRow(row[0], row[1], row[2], Place(row[3])) for row in rows]
+
+
+def lock_purgeable(session: Session, *, retention: timedelta, limit: int) -> list[FileRow]:
+    """Instances that owe nothing and are older than `retention`; locked until the transaction ends."""
+    rows = session.all(_Q["lock_purgeable"], retention=retention, limit=limit)
+    return [FileRow(row[0], row[1], row[2], Place(row[3])) for row in rows]
+
+
+def delete_instances(session: Session, instance_ids: Sequence[int]) -> int:
+    """Those instances are forgotten with everything that hangs on them; their count."""
+    return session.run(_Q["delete_instances"], instance_ids=list(instance_ids))
+
+
+def note(session: Session, verb: str, counts: Mapping[str, int]) -> None:
+    """`mini-pacs status` shows that `verb` ran now."""
+    session.run(_Q["note"], verb=verb, counts=orjson.dumps(dict(counts)).decode())
+
+
+def last_runs(session: Session) -> list[LastRun]:
+    """When each verb last ran."""
+    return [LastRun(*row) for row in session.all(_Q["last"])]

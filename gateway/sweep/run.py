@@ -1,0 +1,45 @@
+"""All verbs in their order, each noted with what it counted, and the log's rotation."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from gateway import log
+from gateway.log import Stage
+from gateway.store import sweeping
+from gateway.sweep.expire import expire
+from gateway.sweep.purge import purge
+from gateway.sweep.reconcile import reconcile
+from gateway.sweep.rescue import rescue
+from gateway.sweep.verbs import Counts, Sweeping
+
+VERBS: Mapping[str, Callable[[Sweeping], Counts]] = {
+    "rescue": rescue,
+    "reconcile": reconcile,
+    "expire": expire,
+    "purge": purge,
+}
+
+
+def sweep(context: Sweeping, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str, Counts]:
+    """Run `verbs`; what each counted. A dry run changes and notes nothing."""
+    counted = {}
+    for verb in verbs:
+        began = time.monotonic()
+        counts = VERBS[verb](context)
+        counted[verb] = counts
+        if context.dry:
+            continue
+        with context.database.statement() as session:
+            sweeping.note(session, verb, counts)
+        log.write(
+            Stage.SWEEP,
+            verb,
+            level="warning" if counts.get("files_missing") else "info",
+            count=sum(counts.values()),
+            detail=", ".join(f"{name} {count}" for name, count in counts.items()),
+            duration_ms=(time.monotonic() - began) * 1000,
+        )
+    if not context.dry:
+        edge = context.configuration.edge
+        log.rotate(edge.log_path, max_bytes=edge.log_max_mb << 20, backups=edge.log_backups)
+    return counted

@@ -1,0 +1,155 @@
+"""Fixtures for every folder: a migrated database, a configuration, real processes, and no leaks."""
+
+import itertools
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launcher import Processes
+from waiting import wait_until
+
+from gateway import config
+from gateway.lab import layout, leftovers
+from gateway.lab.postgres import EmbeddedPostgres
+from gateway.store.migrate import migrate
+
+TEMPLATE = "mini_pacs_template"
+OWNER = "MINI_PACS_TEST"
+"""The variable by which a process that a test left behind is known."""
+LEAK_SECONDS = 10.0
+
+_numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the database: whoever asks for it, directly or through another fixture."""
+    for item in items:
+        if isinstance(item, pytest.Function) and {"postgres", "own_postgres"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.needs_database)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the output of a failed test's processes beside its traceback."""
+    report = yield
+    processes = getattr(item, "funcargs", {}).get("processes")
+    if report.failed and isinstance(processes, Processes):
+        report.sections.append(("processes", processes.report()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """The PostgreSQL of this session, holding a migrated template; never stop it, see `own_postgres`."""
+    folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
+    folder.chmod(0o711)  # as root, the server's user must pass through
+    server = EmbeddedPostgres(folder / "postgres")
+    try:
+        server.start()
+        server.create_database(TEMPLATE)
+        migrate(server.dsn(TEMPLATE))
+        yield server
+    finally:
+        server.remove()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL of this test alone, not yet started, to be killed, stopped and started at will."""
+    folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
+    folder.chmod(0o711)
+    server = EmbeddedPostgres(folder / "postgres")
+    try:
+        yield server
+    finally:
+        server.remove()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A fresh migrated database; DATABASE_URL says so to this process and its children."""
+    name = f"test_{next(_numbers)}"
+    postgres.create_database(name, template=TEMPLATE)
+    monkeypatch.setenv("DATABASE_URL", postgres.dsn(name))
+    try:
+        yield postgres.dsn(name)
+    finally:
+        postgres.drop_database(name)
+
+
+@pytest.fixture
+def edge_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an edge: config.yaml with free ports on 127.0.0.1; MINI_PACS_CONFIG points to it."""
+    folder = tmp_path / "edge"
+    path = layout.write(folder, layout.configuration(layout.choose_ports(well_known=False)))
+    monkeypatch.setenv(config.PATH_VARIABLE, str(path))
+    return folder
+
+
+@pytest.fixture
+def configuration(edge_folder: Path) -> config.Configuration:
+    """The configuration of `edge_folder`."""
+    return config.load(edge_folder / "config.yaml")
+
+
+Reconfigure = Callable[[Mapping[str, Mapping[str, Any]]], config.Configuration]
+
+
+@pytest.fixture
+def reconfigure(edge_folder: Path, configuration: config.Configuration) -> Reconfigure:
+    """Write config.yaml anew with changes by section, on the same ports, and return what it says."""
+
+    def write(changes: Mapping[str, Mapping[str, Any]]) -> config.Configuration:
+        forwarder = configuration.forwarder
+        ports = layout.Ports(
+            configuration.edge.port,
+            forwarder.orthanc.port,
+            0,
+            tuple(worker.port for worker in forwarder.workers),
+        )
+        (edge_folder / "config.yaml").unlink()
+        return config.load(layout.write(edge_folder, layout.configuration(ports, changes)))
+
+    return write
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Starts real commands; ends them all after the test and shows their output if it failed."""
+    folder = tmp_path / "output"
+    folder.mkdir()
+    launched = Processes(folder)
+    try:
+        yield launched
+    finally:
+        launched.stop_all()
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process or a thread that outlives its test fails it."""
+    before = set(threading.enumerate())
+    identity = f"{os.getpid()}-{next(_numbers)}."  # the dot: 1 must not begin like 10
+    monkeypatch.setenv(OWNER, identity)
+    yield
+    if "unit" in request.path.parts:
+        return
+    wait_until(
+        lambda: not set(threading.enumerate()) - before, LEAK_SECONDS, "every thread of the test to end"
+    )
+    left = leftovers.marked(identity, OWNER)
+    try:
+        wait_until(
+            lambda: not leftovers.marked(identity, OWNER),
+            LEAK_SECONDS,
+            f"the processes {left} of the test to end",
+        )
+    finally:
+        leftovers.end(identity, OWNER)

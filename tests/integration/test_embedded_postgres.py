@@ -1,0 +1,85 @@
+"""The embedded PostgreSQL keeps what was committed, whatever happens to it."""
+
+from pathlib import Path
+
+import psycopg2
+import pytest
+from launcher import Processes
+from waiting import wait_until
+
+from gateway.lab import leftovers
+from gateway.lab.layout import free_ports
+from gateway.lab.postgres import EmbeddedPostgres
+
+
+def run(dsn: str, statement: str) -> list[tuple[object, ...]]:
+    """Run one statement in a transaction of its own."""
+    connection = psycopg2.connect(dsn)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+def test_committed_rows_survive_kill_9(own_postgres: EmbeddedPostgres) -> None:
+    """G1 rests on this: a commit that was answered is there after the postmaster was killed."""
+    own_postgres.start()
+    run(own_postgres.dsn(), "CREATE TABLE kept (n int)")
+    for _ in range(3):
+        run(own_postgres.dsn(), "INSERT INTO kept SELECT count(*) FROM kept")
+        own_postgres.kill()
+        own_postgres.start()
+    assert run(own_postgres.dsn(), "SELECT n FROM kept ORDER BY n") == [(0,), (1,), (2,)]
+
+
+def test_a_stopped_server_leaves_no_process(own_postgres: EmbeddedPostgres) -> None:
+    """After `stop` neither the postmaster nor one of its children lives, and `start` works again."""
+    own_postgres.start()
+    assert own_postgres.process is not None
+    family = [own_postgres.process.pid, *leftovers.descendants(own_postgres.process.pid)]
+    assert len(family) > 1
+    own_postgres.stop()
+    wait_until(lambda: not any(map(leftovers.is_alive, family)), 5, "the family of the postmaster to end")
+    own_postgres.start()
+    assert run(own_postgres.dsn(), "SELECT 1") == [(1,)]
+
+
+def test_an_interrupted_initdb_is_repeated(own_postgres: EmbeddedPostgres) -> None:
+    """A folder that `initdb` left half-made is made anew."""
+    own_postgres.data.mkdir(parents=True)
+    (own_postgres.data / "PG_VERSION").write_text("18\n", encoding="ascii")
+    (own_postgres.data / "base").mkdir()
+    own_postgres.start()
+    assert run(own_postgres.dsn(), "SHOW fsync") == [("on",)]
+
+
+def test_it_listens_on_tcp_only_when_asked_and_with_a_password(tmp_path: Path) -> None:
+    """With a port the DSN carries a password, and without that password nobody enters."""
+    [port] = free_ports(1)
+    server = EmbeddedPostgres(tmp_path / "postgres", port=port)
+    try:
+        server.start()
+        assert run(server.dsn(), "SELECT 1") == [(1,)]
+        with pytest.raises(psycopg2.OperationalError, match="password"):
+            psycopg2.connect(f"postgresql://mini_pacs@127.0.0.1:{port}/mini_pacs")
+    finally:
+        server.remove()
+    assert not server.data.exists()
+
+
+def test_a_migrated_database_is_handed_to_each_test(database_url: str) -> None:
+    """The fixture's database has the schema."""
+    assert run(database_url, "SELECT count(*) FROM instances") == [(0,)]
+
+
+def test_children_find_the_database_by_its_url(database_url: str, processes: Processes) -> None:
+    """DATABASE_URL with its Unix socket reaches the processes that a test starts."""
+    assert database_url
+    script = (
+        "import os, psycopg2; print('pid', psycopg2.connect(os.environ['DATABASE_URL']).info.backend_pid)"
+    )
+    child = processes.start("python", "-c", script)
+    child.wait_for_line(r"pid \d+")
+    assert child.wait() == 0

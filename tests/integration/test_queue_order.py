@@ -1,0 +1,94 @@
+"""In which order, how soon and how often messages of the queue run."""
+
+from collections.abc import Iterator
+
+import pytest
+from launcher import Processes
+from queue_bed import QueueBed
+from waiting import wait_until
+
+
+@pytest.fixture
+def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
+    """A queue without consumers."""
+    bed = QueueBed(database_url, processes)
+    yield bed
+    bed.close()
+
+
+def test_the_oldest_runs_first_and_the_urgent_before_it(bed: QueueBed) -> None:
+    """Within a priority by age, over all priorities the smallest number first."""
+    for number in range(1, 6):
+        bed.send("note", number)
+    for number in range(11, 14):
+        bed.send("note", number, priority=0)
+    bed.send("note", 21, priority=7)
+    bed.send("note", 1000, priority=-1)
+    bed.start(threads=1)
+    wait_until(lambda: len(bed.ran()) == 10, 15, "all to run")
+    assert bed.ran() == [1000, 11, 12, 13, 1, 2, 3, 4, 5, 21]
+
+
+def test_an_urgent_message_overtakes_a_backlog(bed: QueueBed) -> None:
+    """It does not wait behind what was there before it, not even behind what a process might have prefetched."""
+    bed.fill("pause", 2000)
+    bed.start(threads=2)
+    wait_until(lambda: bed.count() < 1990, 15, "the backlog to flow")
+    bed.send("note", 1, priority=0)
+    wait_until(bed.ran, 2, "the urgent one to run")
+    assert bed.count() > 1000
+
+
+def test_finished_messages_are_gone(bed: QueueBed) -> None:
+    """Nothing of 500 messages remains, and each ran once."""
+    bed.fill("note", 500)
+    bed.start()
+    wait_until(lambda: bed.count() == 0, 20, "the queue to be empty")
+    assert sorted(bed.ran()) == list(range(1, 501))
+
+
+def test_delayed_messages_run_within_a_second_of_their_time(bed: QueueBed) -> None:
+    """2,000 of them due at scattered times; none early, and none held by the process meanwhile."""
+    bed.start()
+    bed.fill("note_due", 2000, delay_seconds=1, spread_seconds=4)
+    bed.run("UPDATE dramatiq.queue SET message = jsonb_set(message, '{args,1}', to_jsonb(due::text))")
+    assert bed.count("state = 'consumed'") == 0
+    wait_until(lambda: bed.count() == 0, 30, "all to run")
+    [(early, late, count)] = bed.rows(
+        "SELECT extract(epoch FROM min(at - due)), extract(epoch FROM max(at - due)), count(*) FROM ran"
+    )
+    assert count == 2000
+    assert early >= 0
+    assert late < 1
+
+
+def test_a_committed_message_starts_within_50_ms(bed: QueueBed) -> None:
+    """An idle process is woken by NOTIFY; the median over 15 messages."""
+    bed.start()
+    bed.send("note", 0)
+    wait_until(bed.ran, 10, "the first to run")
+    for number in range(1, 16):
+        sent = bed.one("SELECT clock_timestamp()")
+        bed.send("note", number)
+        wait_until(lambda number=number: number in bed.ran(), 5, "it to run")  # type: ignore[misc]
+        bed.rows("UPDATE ran SET due = %(sent)s WHERE number = %(number)s RETURNING 1", sent=sent, number=number)
+    median = bed.one("SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY at - due) FROM ran WHERE number > 0")
+    assert median.total_seconds() < 0.05
+
+
+def test_without_notify_the_poll_finds_it(bed: QueueBed) -> None:
+    """A lost NOTIFY costs a second, not the message."""
+    bed.start()
+    bed.send("note", 1, wake=False)
+    wait_until(bed.ran, 3, "it to run")
+
+
+def test_two_processes_share_a_backlog_and_run_each_message_once(bed: QueueBed) -> None:
+    """SKIP LOCKED: no message is claimed by both, and both have work."""
+    bed.start()
+    bed.start()
+    bed.fill("note", 2000)
+    bed.wake()
+    wait_until(lambda: bed.count() == 0, 30, "the queue to be empty")
+    assert sorted(bed.ran()) == list(range(1, 2001))
+    assert bed.one("SELECT count(DISTINCT pid) FROM ran") == 2

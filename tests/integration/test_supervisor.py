@@ -1,0 +1,178 @@
+"""The supervisor restarts whatever ends, and leaves nothing behind, however it ends itself."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from launcher import Processes
+from waiting import wait_until
+
+from gateway.errors import LabError
+from gateway.lab import leftovers
+from gateway.lab.program import Program
+from gateway.lab.supervisor import Supervisor
+
+FAMILY = """
+import os, signal, sys, time
+child = os.fork()
+if child == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+else:
+    print("ready for action", flush=True)
+    if len(sys.argv) > 1:
+        open(sys.argv[1], "a").write(f"{os.getpid()} {child}\\n")
+time.sleep(600)
+"""
+"""A leader and a child of its own that does not listen to SIGTERM, as a forking server may be."""
+
+
+def family(name: str) -> Program:
+    """A program of two processes."""
+    return Program(name, (sys.executable, "-c", FAMILY), ready_line="ready for action")
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    """Two layers with a family each; not started."""
+    supervisor = Supervisor(tmp_path / "lab", [[family("below")], [family("above")]])
+    try:
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def test_whatever_is_killed_is_back_within_two_seconds(supervisor: Supervisor) -> None:
+    """G6: kill -9 of a leader, and its orphaned child is gone and both run anew."""
+    supervisor.start()
+    before = supervisor.pids("above")
+    assert len(before) == 2
+    supervisor.kill("above")
+    wait_until(lambda: supervisor.restarts("above") == 1 and supervisor.is_ready("above"), 2, "the restart")
+    assert not any(map(leftovers.is_alive, before))
+    assert supervisor.restarts("below") == 0
+
+
+def test_stop_leaves_nothing(supervisor: Supervisor) -> None:
+    """Leaders, children that ignore SIGTERM, and stopped ones are all gone."""
+    supervisor.start()
+    supervisor.pause("below")
+    pids = supervisor.pids("below") + supervisor.pids("above")
+    assert len(pids) == 4
+    supervisor.stop()
+    assert not any(map(leftovers.is_alive, pids))
+
+
+def test_what_was_taken_down_stays_down(supervisor: Supervisor) -> None:
+    """`take_down` is no crash: nothing comes back before `bring_up`."""
+    supervisor.start()
+    supervisor.take_down("above")
+    supervisor.kill("below")
+    wait_until(lambda: supervisor.restarts("below") == 1, 2, "the restart of the other")
+    assert supervisor.pid("above") is None
+    supervisor.bring_up("above")
+    supervisor.wait_ready(10)
+    assert supervisor.pid("above") is not None
+
+
+def test_a_paused_program_is_alive_and_silent_until_resumed(supervisor: Supervisor) -> None:
+    """SIGSTOP and SIGCONT reach the children too, and a stopped process is not taken for a dead one."""
+    supervisor.start()
+
+    def states() -> set[str]:
+        return {
+            Path(f"/proc/{pid}/stat").read_text(encoding="ascii").split()[2]
+            for pid in supervisor.pids("above")
+        }
+
+    supervisor.pause("above")
+    wait_until(lambda: states() == {"T"}, 5, "both to stand still")
+    supervisor.resume("above")
+    wait_until(lambda: states() == {"S"}, 5, "both to go on")
+    assert supervisor.restarts("above") == 0
+
+
+def test_a_program_that_never_becomes_ready_is_a_clear_error(tmp_path: Path) -> None:
+    """Its name and its last words are in the error, and nothing is left running."""
+    broken = Program(
+        "broken", (sys.executable, "-c", "raise SystemExit('no such thing')"), ready_line="never printed"
+    )
+    supervisor = Supervisor(tmp_path / "lab", [[family("below")], [broken]])
+    with pytest.raises(LabError, match=r"(?s)broken does not become ready.*no such thing"):
+        supervisor.start()
+    assert supervisor.pid("below") is None
+
+
+def test_a_folder_has_one_lab_at_a_time(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A second lab in the same folder is refused, and the first one is not harmed."""
+    supervisor.start()
+    with pytest.raises(LabError, match="already"):
+        Supervisor(tmp_path / "lab", []).start()
+    assert supervisor.is_ready("above")
+    assert supervisor.is_ready("below")
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from gateway.lab.program import Program
+from gateway.lab.supervisor import Supervisor
+folder, pids, family = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+command = (sys.executable, "-c", family, pids)
+programs = [Program(name, command, ready_line="ready for action") for name in "ab"]
+Supervisor(folder, [programs]).start()
+print("lab is up", flush=True)
+time.sleep(600)
+"""
+
+
+def _family_pids(path: Path) -> list[int]:
+    return [int(word) for word in path.read_text(encoding="ascii").split()]
+
+
+def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path, processes: Processes) -> None:
+    """A kill -9 of the supervisor ends every child and grandchild within seconds (the warden)."""
+    path = tmp_path / "pids"
+    lab = processes.start("python", "-c", SCRIPT, tmp_path / "lab", path, FAMILY)
+    lab.wait_for_line("lab is up")
+    pids = _family_pids(path)
+    assert len(pids) == 4
+    os.kill(lab.pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(leftovers.is_alive, pids)), 8, "the children to end")
+
+
+def test_the_next_start_ends_what_even_the_warden_left(tmp_path: Path, processes: Processes) -> None:
+    """Supervisor and warden killed together: the leftovers are found by their mark at the next start."""
+    path = tmp_path / "pids"
+    lab = processes.start("python", "-c", SCRIPT, tmp_path / "lab", path, FAMILY)
+    lab.wait_for_line("lab is up")
+    pids = _family_pids(path)
+    [warden] = [
+        pid
+        for pid in leftovers.descendants(lab.pid)
+        if b"gateway.lab.warden" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    leftovers.send([warden, lab.pid], signal.SIGSTOP)
+    leftovers.send([warden, lab.pid], signal.SIGKILL)
+    wait_until(lambda: not leftovers.is_alive(lab.pid), 5, "the supervisor to end")
+    assert all(map(leftovers.is_alive, pids))
+    again = Supervisor(tmp_path / "lab", [])
+    again.start()
+    again.stop()
+    assert not any(map(leftovers.is_alive, pids))
+
+
+def test_restarts_are_spaced_out(tmp_path: Path) -> None:
+    """A program that ends at once does not burn a core: its restarts come later each time."""
+    flapping = Program("flapping", (sys.executable, "-c", "pass"), ready=lambda: True)
+    supervisor = Supervisor(tmp_path / "lab", [[flapping]])
+    begin = time.monotonic()
+    supervisor.start()
+    try:
+        wait_until(lambda: supervisor.restarts("flapping") >= 4, 10, "four restarts")
+        assert time.monotonic() - begin > 0.1 + 0.2 + 0.4
+    finally:
+        supervisor.stop()

@@ -1,0 +1,122 @@
+"""What the tests of the queue share: a database, real `dramatiq` processes on queue_actors, and the rows."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from launcher import REPOSITORY, Process, Processes
+
+from gateway.store import messages
+from gateway.store.database import Database, Row
+from gateway.store.queries import Query
+from gateway.store.wakeup import Wakeup
+
+QUEUE = "q"
+TESTS = Path(__file__).resolve().parent
+
+RAN = """
+CREATE TABLE ran (
+    number int NOT NULL, pid int NOT NULL, due timestamptz, id serial, at timestamptz DEFAULT clock_timestamp()
+)
+"""
+
+FILL = """
+SELECT count(dramatiq.send(
+    'q', %(actor)s, jsonb_build_array(i), %(priority)s, now() + %(delay)s + random() * %(spread)s::interval
+))
+FROM generate_series(1, %(count)s) AS i
+"""
+
+
+class QueueBed:
+    """One database with a queue, and the processes that consume it."""
+
+    def __init__(self, dsn: str, processes: Processes) -> None:
+        self.dsn = dsn
+        self.database = Database(dsn, application_name="test", deadline_seconds=120)
+        self._processes = processes
+        self._wakeup: Wakeup | None = None
+        self.run(RAN)
+
+    def start(self, *, threads: int = 8, dsn: str | None = None) -> Process:
+        """One actor process, ready."""
+        process = self.launch(threads=threads, dsn=dsn)
+        process.wait_for_line("ready for action", 30)
+        return process
+
+    def launch(self, *, threads: int = 8, dsn: str | None = None) -> Process:
+        """One actor process, not waited for."""
+        return self._processes.start(
+            "dramatiq", "queue_actors", "-p", "1", "-t", str(threads), **self.environment(dsn)
+        )
+
+    def environment(self, dsn: str | None = None) -> Mapping[str, str]:
+        """The variables of an actor process."""
+        return {"DATABASE_URL": dsn or self.dsn, "PYTHONPATH": f"{REPOSITORY}:{TESTS}"}
+
+    def send(
+        self, actor: str, *args: object, priority: int = 4, delay_seconds: float = 0, wake: bool = True
+    ) -> str:
+        """One message; its id."""
+        with self.database.statement() as session:
+            message_id = messages.send(
+                session, QUEUE, actor, args, priority=priority, delay=timedelta(seconds=delay_seconds)
+            )
+        if wake:
+            self.wake()
+        return message_id
+
+    def fill(
+        self,
+        actor: str,
+        count: int,
+        *,
+        priority: int = 4,
+        delay_seconds: float = 0,
+        spread_seconds: float = 0,
+    ) -> None:
+        """So many messages, numbered from 1, by one statement, due scattered over a time."""
+        self.rows(
+            FILL,
+            actor=actor,
+            count=count,
+            priority=priority,
+            delay=timedelta(seconds=delay_seconds),
+            spread=f"{spread_seconds} s",
+        )
+
+    def wake(self) -> None:
+        """What was committed is announced."""
+        if self._wakeup is None:
+            self._wakeup = Wakeup(self.dsn)
+        self._wakeup.wake(QUEUE)
+
+    def rows(self, sql: str, **parameters: object) -> list[Row]:
+        """The rows of a query."""
+        with self.database.statement() as session:
+            return session.all(Query("test", sql), **parameters)
+
+    def one(self, sql: str, **parameters: object) -> Any:
+        """The only value of a query."""
+        [row] = self.rows(sql, **parameters)
+        return row[0]
+
+    def run(self, sql: str) -> None:
+        """A statement without a result."""
+        with self.database.statement() as session:
+            session.script(sql)
+
+    def count(self, condition: str = "true") -> int:
+        """How many messages there are of that kind."""
+        return int(self.one("SELECT count(*) FROM dramatiq.queue WHERE " + condition))
+
+    def ran(self) -> list[int]:
+        """The numbers that `note` left, in the order in which they ran."""
+        return [int(row[0]) for row in self.rows("SELECT number FROM ran ORDER BY id")]
+
+    def close(self) -> None:
+        """No connection of the test remains."""
+        if self._wakeup is not None:
+            self._wakeup.close()
+        self.database.close()

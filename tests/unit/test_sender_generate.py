@@ -1,0 +1,108 @@
+"""Generated studies: what belongs together does, and there is something to see."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+
+from gateway.dicom.contexts import storage_sop_classes
+from gateway.sender.generate import MODALITIES, Study, generate, write
+from gateway.sender.numbering import numbered
+
+WHEN = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001  DICOM's dates have no zone
+
+
+def _generated(instances: int = 3, **changes: Any) -> list[Dataset]:
+    return list(generate(Study(instances=instances, when=WHEN, **changes)))
+
+
+def test_instances_of_one_study_belong_together() -> None:
+    """One study, one series, one frame of reference; every instance is itself."""
+    instances = _generated(5)
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        assert len({str(instance[keyword].value) for instance in instances}) == 1
+    assert len({str(instance.SOPInstanceUID) for instance in instances}) == 5
+
+
+def test_they_scroll() -> None:
+    """Instance numbers count, and positions go up in equal steps along the normal of the slices."""
+    instances = _generated(4)
+    assert [instance.InstanceNumber for instance in instances] == [1, 2, 3, 4]
+    heights = [float(instance.ImagePositionPatient[2]) for instance in instances]
+    assert set(np.diff(heights)) == {float(instances[0].SpacingBetweenSlices)}
+
+
+@pytest.mark.parametrize("modality", sorted(MODALITIES))
+def test_every_modality_shows_something_else_in_each_instance(modality: str) -> None:
+    """A picture with contrast, whose size and depth are those of its attributes."""
+    first, second = _generated(2, modality=modality)
+    assert first.SOPClassUID in storage_sop_classes()
+    assert first.Modality == modality
+    assert first.pixel_array.shape == (first.Rows, first.Columns)
+    assert first.pixel_array.std() > 0.02 * (2 ** min(first.BitsStored, 12))
+    assert (first.pixel_array != second.pixel_array).mean() > 0.01
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_ct_holds_hounsfield_units(signed: bool) -> None:  # noqa: FBT001  a parameter of the test
+    """512 by 512 of 16 bit; air is near -1000 whether values are stored signed or not."""
+    (instance,) = _generated(1, modality="CT", signed=signed)
+    assert (instance.Rows, instance.Columns, instance.BitsAllocated) == (512, 512, 16)
+    assert instance.PixelRepresentation == int(signed)
+    units = instance.pixel_array * float(instance.RescaleSlope) + float(instance.RescaleIntercept)
+    assert units[5, 5] == pytest.approx(-1000, abs=60)
+    assert units.max() > 300
+
+
+def test_the_same_request_gives_the_same_bytes(tmp_path: Path) -> None:
+    """With its UIDs given, a generated instance can be sent again as a duplicate."""
+    uids = {
+        "study_instance_uid": "1.2.3",
+        "series_instance_uid": "1.2.3.4",
+        "sop_instance_uid": "1.2.3.4.5",
+    }
+    first, second = (
+        write(_generated(1, **uids)[0], tmp_path / name).path.read_bytes() for name in ("a", "b")
+    )
+    assert first == second
+
+
+def test_what_is_given_is_used(tmp_path: Path) -> None:
+    """Patient, description and UIDs are those of the request, in the file too."""
+    (instance,) = _generated(
+        1,
+        study_instance_uid="1.2.3",
+        series_instance_uid="1.2.3.4",
+        sop_instance_uid="1.2.3.4.5",
+        patient_id="P7",
+        patient_name="Núñez^Ana",
+        series_description="Thorax",
+    )
+    outgoing = write(instance, tmp_path)
+    read = dcmread(outgoing.path)
+    assert (outgoing.study_instance_uid, outgoing.sop_instance_uid) == ("1.2.3", "1.2.3.4.5")
+    assert (read.PatientID, str(read.PatientName), read.SeriesDescription) == ("P7", "Núñez^Ana", "Thorax")
+
+
+def test_what_cannot_be_generated_is_refused() -> None:
+    """An unknown modality names those that are known; one SOP Instance UID is for one instance."""
+    with pytest.raises(ValueError, match="CT, MR"):
+        _generated(1, modality="XX")
+    with pytest.raises(ValueError, match="one instance"):
+        _generated(2, sop_instance_uid="1.2.3")
+
+
+def test_studies_are_numbered_with_leading_zeros() -> None:
+    """EDGE000001 in PatientID, AccessionNumber and StudyID; the PatientID may have a prefix of its own."""
+    studies = [Study(instances=1, when=WHEN), Study(instances=2, when=WHEN)]
+    first, second = numbered(studies, lambda count: range(41, 41 + count), 6, None)
+    assert (first.patient_id, first.number) == ("EDGE000041", "EDGE000041")
+    assert second.number == "EDGE000042"
+    assert second.instances == 2
+    (other,) = numbered(studies[:1], lambda _: [7], 3, "WARD")
+    assert (other.patient_id, other.number) == ("WARD007", "EDGE007")
+    (instance, *_) = generate(first)
+    assert (instance.StudyID, instance.AccessionNumber) == ("EDGE000041", "EDGE000041")

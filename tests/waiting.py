@@ -1,0 +1,20 @@
+"""Waiting for a condition with a deadline, so that no test sleeps and hopes."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+_POLL_SECONDS = 0.02
+
+
+def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
+    """The first true value of `condition`; the test fails, naming `what`, after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:g} s in vain for {what}; last seen: {value!r}")
+        time.sleep(_POLL_SECONDS)

@@ -1,0 +1,80 @@
+"""`python -m worker_app`: one AI application, until SIGTERM or SIGINT.
+
+Exit codes: 0 stopped by a signal, 1 the port cannot be listened on, 2 a setting is refused.
+"""
+
+import logging
+import os
+import queue
+import signal
+import sys
+import tempfile
+import threading
+import warnings
+from types import FrameType
+
+import pydicom.config
+from PIL import Image
+
+from worker_app import log, scp
+from worker_app.returning import THREADS, Received, Returner
+from worker_app.settings import Settings, SettingsError, read
+
+MAX_PICTURE_PIXELS = 64 << 20
+"""What a compressed frame may decode to, whatever its attributes say."""
+
+
+def main() -> int:
+    """Serve until a signal; returns the exit code."""
+    try:
+        settings = read(os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"worker_app: {error}\n")
+        return 2
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    _quieten()
+    with tempfile.TemporaryDirectory(prefix="worker_app-") as folder:
+        tempfile.tempdir = folder  # where pynetdicom puts what it receives
+        return _serve(settings, stopping)
+
+
+def _serve(settings: Settings, stopping: threading.Event) -> int:
+    waiting: queue.Queue[Received] = queue.Queue(scp.MAX_WAITING)
+    try:
+        server = scp.start(settings, waiting)
+    except OSError as error:
+        sys.stderr.write(
+            f"worker_app: cannot listen on {settings.bind_address}:{settings.port}: {error.strerror}; "
+            "set WORKER_PORT or WORKER_BIND_ADDRESS\n"
+        )
+        return 1
+    for number in range(THREADS):
+        # Daemons: a send that waits for an answer must not hold up the end of the process.
+        threading.Thread(
+            target=Returner(settings, waiting, stopping).run, name=f"returner-{number}", daemon=True
+        ).start()
+    log.write("start", worker=settings.ae_title)
+    stopping.wait()
+    server.ae.shutdown()
+    log.write("stop", worker=settings.ae_title)
+    return 0
+
+
+def _quieten() -> None:
+    """Libraries print values of attributes in warnings and debug lines; those may be a patient's (G8)."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
+    Image.MAX_IMAGE_PIXELS = MAX_PICTURE_PIXELS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

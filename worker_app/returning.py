@@ -1,0 +1,150 @@
+"""From a received instance to its result at the gateway; runs in a few threads.
+
+An association to the gateway is kept while there is work. A result is tried until the gateway accepts
+it or TRIES are spent; sending twice is harmless, because the result is the same (see `result`).
+If the process dies here, the result is lost and the gateway asks another worker.
+"""
+
+import queue
+import threading
+from dataclasses import dataclass
+from time import monotonic
+from typing import BinaryIO
+
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from worker_app import log, result, source
+from worker_app.settings import Settings
+
+THREADS = 2
+TRIES = 10
+IDLE_SECONDS = 1.0
+"""How long an association without work is kept: pynetdicom polls, so an idle one costs CPU."""
+CONNECT_TIMEOUT_SECONDS = 5.0
+FIRST_ANSWER_TIMEOUT_SECONDS = 4.0
+"""Must exceed a usual answer of the gateway only: pynetdicom may miss a response, and a repeat is harmless,
+so a short first wait costs less than a long one. It doubles up to LAST_ANSWER_TIMEOUT_SECONDS."""
+LAST_ANSWER_TIMEOUT_SECONDS = 30.0
+FIRST_PAUSE_SECONDS = 0.5
+LAST_PAUSE_SECONDS = 10.0
+
+_WARNING = 0xB000
+_CLASS_MASK = 0xF000
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An instance that was answered and waits; `file` is open and unlinked, `due` in monotonic seconds."""
+
+    file: BinaryIO
+    transfer_syntax_uid: str
+    sop_instance_uid: str
+    due: float
+
+
+class Returner:
+    """Takes from `waiting`, derives and returns, until `stopping` is set."""
+
+    def __init__(self, settings: Settings, waiting: queue.Queue[Received], stopping: threading.Event) -> None:
+        self._settings = settings
+        self._waiting = waiting
+        self._stopping = stopping
+        self._association: Association | None = None
+
+    def run(self) -> None:
+        """Return results until the process stops; an instance that fails is logged and left."""
+        while not self._stopping.is_set():
+            try:
+                received = self._waiting.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                self._release()
+                continue
+            # The delay is the same for all, so first come is first due, and waiting here holds nobody up.
+            if self._stopping.wait(max(0.0, received.due - monotonic())):
+                return
+            with received.file:
+                self._return(received)
+
+    def _return(self, received: Received) -> None:
+        begun = monotonic()
+        try:
+            instance = source.read(received.file, received.transfer_syntax_uid)
+            derived = result.derive(instance, self._settings.ae_title)
+        except Exception as error:  # noqa: BLE001  the boundary of this thread: one bad instance must not end it
+            log.write(
+                "derive",
+                worker=self._settings.ae_title,
+                outcome="failed",
+                sop_instance_uid=received.sop_instance_uid,
+                error=type(error).__name__ if not isinstance(error, source.UnreadableError) else str(error),
+            )
+            return
+        self._send(instance, derived, begun)
+
+    def _send(self, instance: source.Source, derived: Dataset, begun: float) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        for attempt in range(1, TRIES + 1):
+            status, error = self._store(derived, attempt)
+            accepted = status is not None and (status == 0 or status & _CLASS_MASK == _WARNING)
+            log.write(
+                "result",
+                worker=self._settings.ae_title,
+                outcome="accepted" if accepted else "gave_up" if attempt == TRIES else "retry",
+                study_instance_uid=instance.study_instance_uid,
+                sop_instance_uid=instance.sop_instance_uid,
+                result_sop_instance_uid=str(derived.SOPInstanceUID),
+                status=status,
+                attempt=attempt,
+                duration_ms=(monotonic() - begun) * 1000,
+                error=error,
+            )
+            if accepted or self._stopping.wait(pause):
+                return
+            pause = min(pause * 2, LAST_PAUSE_SECONDS)
+
+    def _store(self, derived: Dataset, attempt: int) -> tuple[int | None, str | None]:
+        """The gateway's status, or None and why there is none; the association is then given up."""
+        association = self._associated()
+        if association is None:
+            return None, "no association"
+        association.dimse_timeout = min(
+            FIRST_ANSWER_TIMEOUT_SECONDS * 2 ** (attempt - 1), LAST_ANSWER_TIMEOUT_SECONDS
+        )
+        try:
+            answer = association.send_c_store(derived)
+        except (RuntimeError, ValueError) as error:
+            # Not established any more, or Secondary Capture not accepted: the next try asks anew.
+            self._abort()
+            return None, str(error)
+        if "Status" not in answer:  # pynetdicom's way to say timeout, abort or an invalid response
+            self._abort()
+            return None, "no answer"
+        return int(answer.Status), answer.get("ErrorComment")
+
+    def _associated(self) -> Association | None:
+        if self._association is not None and self._association.is_established:
+            return self._association
+        entity = AE(self._settings.ae_title)
+        entity.connection_timeout = CONNECT_TIMEOUT_SECONDS
+        entity.acse_timeout = CONNECT_TIMEOUT_SECONDS
+        entity.add_requested_context(SecondaryCaptureImageStorage, ExplicitVRLittleEndian)
+        association = entity.associate(
+            self._settings.gateway_host,
+            self._settings.gateway_port,
+            ae_title=self._settings.gateway_ae_title,
+        )
+        self._association = association if association.is_established else None
+        return self._association
+
+    def _release(self) -> None:
+        if self._association is not None and self._association.is_established:
+            self._association.release()
+        self._association = None
+
+    def _abort(self) -> None:
+        if self._association is not None and self._association.is_established:
+            self._association.abort()
+        self._association = None

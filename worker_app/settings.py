@@ -1,0 +1,91 @@
+"""The settings of one worker application, from its environment; read once, at the start."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
+_STATUS = re.compile(r"(?:0[xX])?([0-9a-fA-F]{1,4})")
+
+MAX_PORT = 65535
+MAX_DELAY_SECONDS = 24 * 3600.0
+
+
+class SettingsError(Exception):
+    """A variable is missing or its value is refused; the message names it and says what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One worker application; a `status` other than 0x0000, for tests of failures, is all it answers."""
+
+    ae_title: str
+    bind_address: str
+    port: int
+    gateway_host: str
+    gateway_port: int
+    gateway_ae_title: str
+    delay_seconds: float
+    status: int
+    returns_results: bool
+
+
+def read(environment: Mapping[str, str]) -> Settings:
+    """The settings that `environment` holds.
+
+    Raises:
+        SettingsError: WORKER_AE_TITLE is missing, or a value is refused.
+    """
+    return Settings(
+        ae_title=_ae_title(environment, "WORKER_AE_TITLE", None),
+        bind_address=environment.get("WORKER_BIND_ADDRESS") or "0.0.0.0",  # noqa: S104  peers are other hosts
+        port=_port(environment, "WORKER_PORT", 11201),
+        gateway_host=environment.get("GATEWAY_HOST") or "127.0.0.1",
+        gateway_port=_port(environment, "GATEWAY_PORT", 11112),
+        gateway_ae_title=_ae_title(environment, "GATEWAY_AE_TITLE", "MINI_EDGE"),
+        delay_seconds=_delay(environment, "WORKER_DELAY_SECONDS"),
+        status=_status(environment, "WORKER_STATUS"),
+        returns_results=_switch(environment, "WORKER_RESULTS"),
+    )
+
+
+def _ae_title(environment: Mapping[str, str], name: str, default: str | None) -> str:
+    value = environment.get(name) or default
+    if value is None:
+        raise SettingsError(f"{name} is missing: set it to this worker's AE title, for example APP01")
+    if _AE_TITLE.fullmatch(value) is None:
+        raise SettingsError(f"{name}={value!r}: an AE title has 1 to 16 printable characters, no backslash")
+    return value
+
+
+def _port(environment: Mapping[str, str], name: str, default: int) -> int:
+    value = environment.get(name) or str(default)
+    if not (value.isascii() and value.isdecimal() and 1 <= int(value) <= MAX_PORT):
+        raise SettingsError(f"{name}={value!r}: a TCP port is a number from 1 to {MAX_PORT}")
+    return int(value)
+
+
+def _delay(environment: Mapping[str, str], name: str) -> float:
+    value = environment.get(name) or "0"
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_DELAY_SECONDS:
+        raise SettingsError(f"{name}={value!r}: a delay is seconds from 0 to {MAX_DELAY_SECONDS:g}")
+    return seconds
+
+
+def _status(environment: Mapping[str, str], name: str) -> int:
+    value = environment.get(name) or "0000"
+    match = _STATUS.fullmatch(value)
+    if match is None:
+        raise SettingsError(f"{name}={value!r}: a DIMSE status is up to four hex digits, for example A700")
+    return int(match[1], 16)
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(name) or "on"
+    if value not in {"on", "off"}:
+        raise SettingsError(f"{name}={value!r}: on (results are returned) or off (they never are)")
+    return value == "on"
