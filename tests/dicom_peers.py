@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.data import get_testdata_files
 from waiting import wait_until
 
 from gateway.dicom import command, pdu
@@ -282,11 +281,17 @@ class Sendable:
 
 
 @functools.cache
+def bundled_files() -> tuple[Path, ...]:
+    """The test files inside the pydicom package; `get_testdata_files` would download others."""
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    return tuple(sorted(path for path in folder.rglob("*.dcm") if path.is_file()))
+
+
+@functools.cache
 def sendable_files() -> tuple[Sendable, ...]:
     """The sendable ones among pydicom's test files."""
     found = []
-    for name in sorted(get_testdata_files("*.dcm")):
-        path = Path(name)
+    for path in bundled_files():
         try:
             meta = data_set_offset(path.read_bytes()[:65_536])
         except DataSetError:

@@ -110,8 +110,9 @@ class Associations:
                     found = None if fresh else self._find(peer, context, dropped)
                     if found is not None:
                         return found
-                    if peer.open >= self._forwarder.max_associations_per_peer and peer.idle:
-                        # idle ones that do not know this context (or are too old for it) make room
+                    if peer.idle:
+                        # One that does not know this context (or was used, where a fresh one is wanted)
+                        # makes room: a peer may allow one association only.
                         dropped.append(peer.idle.pop(0))
                         peer.open -= 1
                     if peer.open < self._forwarder.max_associations_per_peer:
@@ -123,7 +124,9 @@ class Associations:
         finally:
             for lent in dropped:
                 lent.association.release()
-        return self._open(destination, context, waiting)
+        # What the dropped ones proposed is proposed again: instances that alternate then share one.
+        known = [c for lent in dropped for c in lent.association.proposed]
+        return self._open(destination, lambda: [context, *waiting(), *known])
 
     @staticmethod
     def _find(peer: _PerPeer, context: ProposedContext, dropped: list[Lent]) -> Lent | None:
@@ -138,18 +141,12 @@ class Associations:
             dropped.append(lent)
         return None
 
-    def _open(
-        self,
-        destination: Destination,
-        context: ProposedContext,
-        waiting: Callable[[], Sequence[ProposedContext]],
-    ) -> Lent:
+    def _open(self, destination: Destination, contexts: Callable[[], Sequence[ProposedContext]]) -> Lent:
         try:
-            contexts = list(dict.fromkeys([context, *waiting()]))[:MAX_CONTEXTS]
             association = associate(
                 peer_of(destination, self._forwarder),
                 calling_ae_title=self._calling_ae_title,
-                contexts=contexts,
+                contexts=list(dict.fromkeys(contexts()))[:MAX_CONTEXTS],
             )
         except BaseException:
             with self._changed:

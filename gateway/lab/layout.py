@@ -11,7 +11,7 @@ file is missing and the next start writes it.
 
 import random
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ LOOPBACK = "127.0.0.1"
 WORKERS = ("APP01", "APP02", "APP03", "APP04", "APP05")
 WELL_KNOWN = (11112, 4242, 8042, 11201, 11202, 11203, 11204, 11205)
 """In the order of the fields of Ports."""
+
+Check = Callable[[], bool]
 
 _HIGH = range(15_000, 32_000)
 """Below the ports that Linux gives to outgoing connections, which would take a free one in between."""
@@ -49,6 +51,13 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def is_listening(port: int) -> bool:
+    """Tell whether somebody accepts connections there."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)  # must exceed a round trip on loopback to a process that is paused
+        return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def free_ports(count: int, wanted: Iterable[int] = ()) -> list[int]:

@@ -63,6 +63,9 @@ _SETTINGS = {
 class EmbeddedPostgres:
     """One cluster in the folder `data`; `port` opens TCP on 127.0.0.1 beside the Unix socket."""
 
+    STOP_SIGNAL = signal.SIGINT
+    """A fast shutdown; SIGTERM would wait for every session to end by itself."""
+
     def __init__(self, data: Path, *, port: int | None = None, version: int = 18) -> None:
         self._user = _unprivileged_user()
         self._binaries = _binaries(version, self._user)
@@ -144,12 +147,12 @@ class EmbeddedPostgres:
         """
         self.prepare()
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
+        while not self.answers():
             if self.process is None or self.process.poll() is not None:
                 self.output.unlink(missing_ok=True)  # so that its last words are this run's
                 self.process = spawn(self.command, self.output, user=self.user)
             assert self.process is not None
-            while self.process.poll() is None and not self._answers():
+            while self.process.poll() is None and not self.answers():
                 if time.monotonic() > deadline:
                     self.stop()
                     raise LabError(f"PostgreSQL in {self.data} did not answer in time: {self._last_words()}")
@@ -225,7 +228,8 @@ class EmbeddedPostgres:
 
     # ---- inside --------------------------------------------------------------------------------------
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Tell whether it takes connections now."""
         try:
             # connect_timeout: a postmaster that is stopped accepts but never answers
             psycopg2.connect(self.dsn("postgres"), connect_timeout=2).close()

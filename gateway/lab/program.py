@@ -16,8 +16,9 @@ SETTLE_SECONDS = 0.2
 class Program:
     """A command that is to run as long as the lab does.
 
-    It is ready when it has lived for SETTLE_SECONDS, `ready_line` (a regular expression) stands in its output since its last
-    start, and `ready` says so. `afterwards` runs once, when it is ready for the first time.
+    It is ready when it has lived for SETTLE_SECONDS, `ready_line` (a regular expression) stands in its
+    output since its last start, and `ready` says so. `afterwards` runs once, when it is ready for the
+    first time.
     """
 
     name: str

@@ -37,6 +37,8 @@ READY_SECONDS = 60.0
 """Must exceed a cold start of Python with every module not yet compiled, 13 times on two cores."""
 STOP_SECONDS = 35.0
 """Must exceed edge.stop_grace_seconds (30): the SCP finishes the instances in flight."""
+LOCK_SECONDS = 1.0
+"""A supervisor that is being killed holds its lock until its last thread has ended."""
 
 _POLL_SECONDS = 0.02
 
@@ -186,13 +188,19 @@ class Supervisor:
 
     def _seize_folder(self) -> None:
         lock = (self._folder / "lab.lock").open("wb")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise LabError(
-                f"a lab runs in {self._folder} already: stop it, or choose another folder"
-            ) from error
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    lock.close()
+                    raise LabError(
+                        f"a lab runs in {self._folder} already: stop it, or choose another folder"
+                    ) from error
+                time.sleep(_POLL_SECONDS)
+            else:
+                break
         self._lock = lock  # held by this process alone, so it is free when we die
 
     def _start_warden(self) -> None:

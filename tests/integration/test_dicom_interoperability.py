@@ -136,7 +136,7 @@ def storescp(processes: Processes, tmp_path: Path) -> tuple[Peer, Path]:
     folder = tmp_path / "stored"
     folder.mkdir()
     words = [dcmtk("storescp"), "--bit-preserving", "-od", str(folder), "+xa", "--max-pdu", "131072", str(port)]
-    processes.start("storescp", *words)
+    processes.start(*words)
     peer = Peer("127.0.0.1", port, "STORESCP", timeout_seconds=10, connect_timeout_seconds=5)
     wait_until(lambda: _echoes(peer), DEADLINE_SECONDS, "storescp to answer")
     return peer, folder

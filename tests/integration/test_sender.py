@@ -14,13 +14,14 @@ import pytest
 from dicom_peers import Edge, Received, dcmtk, edge
 from launcher import REPOSITORY, Processes
 
-from gateway.dicom.scp import Rejection
+from gateway.dicom.policy import CALLING_AE_TITLE_NOT_RECOGNIZED as STRANGER
+from gateway.dicom.policy import AbortAssociation
 from gateway.dicom.scu import Peer
 from gateway.errors import AssociationRejectedError, PeerAwayError
 from gateway.sender.collect import collect
 from gateway.sender.generate import Study, generate, write
 from gateway.sender.outgoing import Outgoing
-from gateway.sender.send import Manner, Priority, Sent, send
+from gateway.sender.send import Manner, Priority, send
 
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 WHEN = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001  DICOM's dates have no zone
@@ -64,7 +65,9 @@ def test_every_test_file_arrives_byte_for_byte(receiver: Edge) -> None:
 def test_bursts_share_the_work(receiver: Edge, study: list[Outgoing]) -> None:
     """Several associations at once, each instance sent once, with the priority that was asked for."""
     outcomes = list(send(study, receiver.peer, Manner("MODALITY", associations=3, priority=Priority.HIGH)))
-    assert sorted(sent.instance.sop_instance_uid for sent in outcomes) == sorted(i.sop_instance_uid for i in study)
+    assert sorted(sent.instance.sop_instance_uid for sent in outcomes) == sorted(
+        i.sop_instance_uid for i in study
+    )
     assert len(receiver.policy.received) == len(study)
     assert len(receiver.policy.requestors) == 3
     assert {r.request.priority for r in receiver.policy.received} == {Priority.HIGH}
@@ -92,7 +95,7 @@ def test_a_broken_association_costs_one_instance(receiver: Edge, study: list[Out
 
     def answer(received: Received) -> tuple[int, str]:
         if received.request.sop_instance_uid == broken:
-            raise RuntimeError("as a test wants it")
+            raise AbortAssociation
         return 0, ""
 
     receiver.policy.answer = answer
@@ -162,7 +165,9 @@ def test_dcmtk_takes_what_is_generated(processes: Processes, tmp_path: Path) -> 
     folder.mkdir()
     scp = processes.start(dcmtk("storescp"), "-od", folder, str(port))
     scp.wait_for_port(port)
-    done = _run("--port", str(port), "--generate", "2", "--instances", "3", "--modality", "MR", "--burst", "2")
+    done = _run(
+        "--port", str(port), "--generate", "2", "--instances", "3", "--modality", "MR", "--burst", "2"
+    )
     assert done.returncode == 0, done.stderr
     assert "6 sent, 6 accepted, 0 failed" in done.stdout
     stored = [pydicom.dcmread(path) for path in folder.iterdir()]
@@ -204,7 +209,7 @@ def test_the_command_reports_refusals_as_json(receiver: Edge, study: list[Outgoi
 
 def test_a_rejection_says_what_to_do(receiver: Edge) -> None:
     """Exit code 3 and the key of config.yaml that mends it."""
-    receiver.policy.rejection = Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED
+    receiver.policy.rejection = STRANGER
     done = _run("--port", str(receiver.port), "--calling-aet", "STRANGER", "--generate", "1")
     assert done.returncode == 3
     assert "STRANGER" in done.stderr
@@ -254,4 +259,4 @@ def test_what_is_generated_or_rewritten_can_be_kept(receiver: Edge, tmp_path: Pa
 
 
 def _abort(_received: Received) -> tuple[int, str]:
-    raise RuntimeError("as a test wants it")
+    raise AbortAssociation

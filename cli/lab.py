@@ -1,0 +1,88 @@
+"""`mini-pacs lab`: the whole gateway on this machine, in the foreground."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gateway.lab.lab import Lab
+
+DEFAULT_FOLDER = Path("lab")
+
+
+def lab(
+    data: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder of the lab: configuration, data, logs.")
+    ] = DEFAULT_FOLDER,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete what an earlier lab left in that folder first.")
+    ] = False,
+    actor_processes: Annotated[
+        int, typer.Option(min=1, max=64, help="Dramatiq processes for each of the queues pacs and workers.")
+    ] = 1,
+) -> None:
+    """Run SCP, actors, scheduler, five workers, a PACS and PostgreSQL until Ctrl-C.
+
+    What ends is restarted, so kill what you like. Ports are the usual ones where they are free. All ports
+    are on 127.0.0.1.
+    """
+    console = Console(highlight=False)
+    if fresh:
+        _delete(data)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    the_lab = Lab(data, well_known_ports=True, actor_processes=actor_processes)
+    if the_lab.postgres.notice:
+        console.print(the_lab.postgres.notice, soft_wrap=True)
+    with console.status("Starting PostgreSQL, a PACS, workers, actors and the Storage SCP…"):
+        the_lab.start()
+    try:
+        console.print(_welcome(the_lab), soft_wrap=True, markup=False)
+        while not stopped.wait(1.0):
+            pass  # a wait without end would not let the handler of the signal run everywhere
+    finally:
+        with console.status("Stopping: the SCP first, PostgreSQL last…"):
+            the_lab.stop()
+    console.print(f"Stopped. `mini-pacs lab --data {data}` goes on where this one ended.", soft_wrap=True)
+
+
+def _delete(folder: Path) -> None:
+    """Delete an earlier lab, and nothing that is not one."""
+    if not folder.exists():
+        return
+    if any(folder.iterdir()) and not (folder / "lab.lock").exists():
+        raise typer.BadParameter(
+            f"{folder} does not look like a lab: delete it yourself", param_hint="--data"
+        )
+    Lab(folder).remove()
+
+
+def _welcome(the_lab: Lab) -> str:
+    configuration = the_lab.configuration
+    edge, orthanc = configuration.edge, configuration.forwarder.orthanc
+    url = getattr(the_lab.pacs, "url", None)
+    workers = "  ".join(f"{w.ae_title} {w.port}" for w in configuration.forwarder.workers)
+    exports = "\n".join(f"  export {name}='{value}'" for name, value in the_lab.environment.items())
+    send = f"--port {edge.port} --calling-aet {edge.allowed_calling_aets[0]} --called-aet {edge.ae_title}"
+    return f"""
+The lab is up; Ctrl-C stops it.
+
+  Storage SCP   {edge.ae_title} on 127.0.0.1:{edge.port}, for {", ".join(edge.allowed_calling_aets)}
+  PACS          {orthanc.ae_title} on 127.0.0.1:{orthanc.port} ({the_lab.pacs.title}{f", {url}" if url else ""})
+  workers       {workers}
+  log           {edge.log_path}
+  output        {the_lab.folder / "logs"}/NAME.out, one for each process
+  config        {the_lab.config_path}
+
+In another terminal:
+
+{exports}
+  mini-pacs send --generate 20 {send}
+  mini-pacs status
+  mini-pacs inject-fault pacs_down --for 60s
+  mini-pacs clear-faults
+"""

@@ -1,0 +1,138 @@
+"""The PACS of a lab: a real Orthanc where one is installed, else the small archive of ours.
+
+Both are programs for the supervisor and answer one question, `holds`. What they have stored survives
+their own kill -9 as far as they promise it themselves; the gateway's promises end at their answer.
+"""
+
+import json
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway.config import Configuration
+from gateway.errors import LabError
+from gateway.lab.layout import LOOPBACK, is_listening
+from gateway.lab.program import Program
+
+ANSWER_SECONDS = 20.0
+"""Must exceed Orthanc's listing of some ten thousand instances while it stores others."""
+
+
+class Pacs(Protocol):
+    """What a lab needs of a PACS."""
+
+    title: str
+
+    def program(self) -> Program:
+        """The supervised command; what it reads at its start is written."""
+
+    def holds(self) -> set[str]:
+        """The SOP Instance UIDs that it has now; LabError while it does not answer."""
+
+
+class Orthanc:
+    """A real Orthanc, its DICOM and HTTP ports on 127.0.0.1 only."""
+
+    title = "Orthanc"
+
+    def __init__(self, executable: str, folder: Path, configuration: Configuration, http_port: int) -> None:
+        self._executable = executable
+        self._folder = folder
+        self._configuration = configuration
+        self._url = f"http://{LOOPBACK}:{http_port}"
+        self._http_port = http_port
+
+    @property
+    def url(self) -> str:
+        """Its REST API and web pages."""
+        return self._url
+
+    def program(self) -> Program:
+        """Orthanc in the foreground, with a configuration of this lab."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / "orthanc.json"
+        path.write_text(json.dumps(self._settings(), indent=2), encoding="utf-8")
+        return Program("pacs", (self._executable, str(path)), ready=self._answers)
+
+    def holds(self) -> set[str]:
+        """The SOP Instance UIDs by its REST API."""
+        query = {"Level": "Instance", "Expand": True, "Query": {}}
+        found = self._ask("/tools/find", query)
+        return {instance["MainDicomTags"]["SOPInstanceUID"] for instance in found}
+
+    def _settings(self) -> dict[str, Any]:
+        configuration = self._configuration
+        pacs, edge = configuration.forwarder.orthanc, configuration.edge
+        return {
+            "Name": "MINI_PACS_LAB",
+            "StorageDirectory": str(self._folder / "storage"),
+            "IndexDirectory": str(self._folder / "index"),
+            "Plugins": [],
+            "DicomAet": pacs.ae_title,
+            "DicomPort": pacs.port,
+            "DicomCheckCalledAet": True,
+            "DicomAlwaysAllowStore": True,
+            "DicomAlwaysAllowEcho": True,
+            "DicomModalities": {"edge": [edge.ae_title, LOOPBACK, edge.port]},
+            "UnknownSopClassAccepted": True,
+            "OverwriteInstances": True,  # so that an instance that is sent again is stored again
+            "StableAge": 2,
+            "HttpPort": self._http_port,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False,
+            "ConcurrentJobs": 1,
+            **{
+                f"{syntax}TransferSyntaxAccepted": True
+                for syntax in ("Deflated", "Jpeg", "JpegLossless", "Jpeg2000", "Jpip", "Mpeg2", "Rle")
+            },
+        }
+
+    def _answers(self) -> bool:
+        try:
+            self._ask("/system")
+        except LabError:
+            return False
+        return True
+
+    def _ask(self, path: str, query: dict[str, Any] | None = None) -> Any:  # noqa: ANN401  JSON
+        body = None if query is None else json.dumps(query).encode()
+        request = urllib.request.Request(self._url + path, body)  # noqa: S310  http on loopback
+        try:
+            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
+                return json.load(answer)
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            raise LabError(f"Orthanc at {self._url} does not answer: {error}") from error
+
+
+class Archive:
+    """Our own archive, `python -m gateway.lab.archive`; `arguments` make it misbehave for tests."""
+
+    title = "archive of the lab"
+
+    def __init__(self, folder: Path, ae_title: str, port: int, arguments: tuple[str, ...] = ()) -> None:
+        self._folder = folder
+        self._ae_title = ae_title
+        self._port = port
+        self._arguments = arguments
+
+    def program(self) -> Program:
+        """The archive in the foreground."""
+        fixed = ("--folder", str(self._folder), "--ae-title", self._ae_title, "--port", str(self._port))
+        command = (sys.executable, "-m", "gateway.lab.archive", *fixed, *self._arguments)
+        return Program("pacs", command, ready=lambda: is_listening(self._port))
+
+    def holds(self) -> set[str]:
+        """The SOP Instance UIDs by its folder."""
+        return {path.stem for path in self._folder.glob("*.dcm")}
+
+
+def choose(folder: Path, configuration: Configuration, http_port: int) -> Pacs:
+    """An Orthanc where one is installed, else the archive."""
+    executable = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
+    if executable is not None:
+        return Orthanc(executable, folder, configuration, http_port)
+    pacs = configuration.forwarder.orthanc
+    return Archive(folder, pacs.ae_title, pacs.port)

@@ -1,0 +1,39 @@
+"""What the demo sends: two generated studies and the sendable files that pydicom brings for its tests.
+
+Many of those files share UIDs, so each gets its own: no two share a study. If the process dies inside,
+files remain in the folder that it was given.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+from gateway.errors import LabError
+from gateway.sender.generate import Study
+from gateway.sender.outgoing import Outgoing
+from gateway.sender.prepare import Order, prepare
+from gateway.sender.rewrite import Edits
+
+CT_INSTANCES = 20
+MR_INSTANCES = 10
+
+
+def specimens(folder: Path) -> Iterator[tuple[str, Outgoing]]:
+    """What each is, and the instance, ready to be sent; those of pydicom first."""
+    when = datetime.now().astimezone()
+    files = Order([_files()], Edits(new_uids=True, per_file=True), [])
+    for piece in prepare(files, folder):
+        if isinstance(piece, Outgoing):  # the rest is not sendable: no image, or UIDs are missing
+            yield piece.origin.name, piece
+    for modality, count in (("MR", MR_INSTANCES), ("CT", CT_INSTANCES)):
+        for piece in prepare(Order([], Edits(), [Study(count, when, modality)]), folder):
+            if isinstance(piece, Outgoing):
+                yield f"generated {modality} study", piece
+
+
+def _files() -> Path:
+    spec = find_spec("pydicom")
+    if spec is None or spec.origin is None:
+        raise LabError("pydicom is not installed: pip install mini-pacs-edge")
+    return Path(spec.origin).parent / "data" / "test_files"

@@ -1,0 +1,196 @@
+"""PostgreSQL or the way to it fails: consumers go on by themselves, and nothing is lost or runs for ever."""
+
+import ctypes
+import select
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import pytest
+from launcher import Processes
+from queue_bed import QueueBed
+from waiting import wait_until
+
+from gateway.lab.layout import free_ports
+from gateway.lab.postgres import EmbeddedPostgres
+from gateway.store.migrate import migrate
+
+
+@pytest.fixture
+def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
+    """A queue without consumers."""
+    bed = QueueBed(database_url, processes)
+    yield bed
+    bed.close()
+
+
+CONNECTIONS = """
+SELECT pid, application_name FROM pg_stat_activity
+WHERE datname = current_database() AND application_name LIKE 'mini-pacs %%' ORDER BY application_name
+"""
+
+
+def test_connections_terminated_one_by_one_do_no_harm(bed: QueueBed) -> None:
+    """The one with the lock too: what runs meanwhile is adopted, runs once, and counts no death."""
+    bed.start()
+    for number in range(4):
+        bed.send("hold", number, 4)
+    wait_until(lambda: len(bed.ran()) == 4, 10, "all to have begun")
+    [consumer] = [row[0] for row in bed.rows("SELECT id FROM dramatiq.consumers")]
+    for pid, _ in bed.rows(CONNECTIONS):
+        bed.rows("SELECT pg_terminate_backend(%(pid)s, 5000)", pid=pid)
+    wait_until(
+        lambda: bed.count("state = 'consumed' AND consumer <> %d" % consumer) == 4, 5, "them to be adopted"
+    )
+    bed.send("note", 100)
+    wait_until(lambda: bed.count() == 0, 15, "the queue to be empty")
+    assert sorted(bed.ran()) == [0, 1, 2, 3, 100]
+    wait_until(lambda: bed.one("SELECT count(*) FROM dramatiq.consumers") == 1, 5, "the old id to be cleared")
+
+
+def test_a_restart_of_postgresql_under_load_loses_nothing(
+    own_postgres: EmbeddedPostgres, processes: Processes
+) -> None:
+    """Killed and started twice while messages flow: each runs, and none is taken for poison."""
+    own_postgres.start()
+    migrate(own_postgres.dsn())
+    bed = QueueBed(own_postgres.dsn(), processes)
+    bed.fill("note", 3000)
+    bed.start()
+    bed.start()
+    for floor in (2500, 2000):
+        wait_until(lambda floor=floor: bed.count() < floor, 15, "messages to flow")  # type: ignore[misc]
+        own_postgres.kill()
+        own_postgres.start()
+        bed.close()
+    wait_until(lambda: bed.count() == 0, 30, "the queue to be empty")
+    assert set(bed.ran()) == set(range(1, 3001))
+    # each of 2 x 8 threads may have been cut off between the actor's commit and its ack, twice
+    assert len(bed.ran()) <= 3000 + 4 * 8
+    bed.close()
+
+
+def test_packets_swallowed_by_the_network_stop_nobody(processes: Processes, own_tcp: EmbeddedPostgres) -> None:
+    """Neither side hears of the other: the server drops the lock, others run the messages within 10 s."""
+    direct = own_tcp.dsn()
+    with BlackHole(urlsplit(direct).port or 0) as hole:
+        bed = QueueBed(direct, processes)
+        through = direct.replace(f":{urlsplit(direct).port}/", f":{hole.port}/")
+        bed.start(threads=2, dsn=through)
+        for number in range(2):
+            bed.send("hold", number, 120)
+        wait_until(lambda: len(bed.ran()) == 2, 10, "both to have begun")
+        bed.start(threads=2)
+        hole.swallow()
+        wait_until(lambda: len(bed.ran()) == 4, 10, "both to begin elsewhere")
+        bed.close()
+
+
+def test_postgresql_that_is_stopped_but_not_dead_is_outlived(
+    own_postgres: EmbeddedPostgres, processes: Processes
+) -> None:
+    """SIGSTOP of the backend that holds the lock: the claim's deadline passes and a new id takes over."""
+    own_postgres.start()
+    migrate(own_postgres.dsn())
+    bed = QueueBed(own_postgres.dsn(), processes)
+    bed.start()
+    bed.send("note", 1)
+    wait_until(bed.ran, 10, "the first to run")
+    [[pid]] = bed.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'mini-pacs consumer'")
+    import os
+    import signal
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        bed.send("note", 2)
+        wait_until(lambda: 2 in bed.ran(), 15, "the second to run under a new id")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    bed.close()
+
+
+@pytest.fixture
+def own_tcp(own_postgres: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    """A migrated PostgreSQL of this test alone, on TCP."""
+    [port] = free_ports(1)
+    own_postgres._port = port
+    own_postgres.start()
+    migrate(own_postgres.dsn())
+    return own_postgres
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+
+
+SO_ATTACH_FILTER = 26
+DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF: return 0 bytes of every packet
+
+
+class BlackHole:
+    """A TCP relay that from some moment on hears no packet any more: not even keepalives are acknowledged."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        self._swallowing = threading.Event()
+        self._closed = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> "BlackHole":
+        self._spawn(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+        for one in self._sockets:
+            one.close()
+
+    def swallow(self) -> None:
+        """From here on nothing that arrives on either side is seen, and nothing is passed on."""
+        self._swallowing.set()
+        code = ctypes.create_string_buffer(DROP_ALL)
+        program = bytes(_Program(1, ctypes.addressof(code)))
+        for one in self._sockets:
+            one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+    def _spawn(self, target: object, *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        self._listener.settimeout(0.1)
+        while not self._closed.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                return  # the test is over
+            server = socket.create_connection(("127.0.0.1", self._target))
+            self._sockets += [client, server]
+            self._spawn(self._relay, client, server)
+
+    def _relay(self, client: socket.socket, server: socket.socket) -> None:
+        other = {client: server, server: client}
+        while not self._closed.is_set():
+            for ready in select.select([client, server], [], [], 0.1)[0]:
+                if self._swallowing.is_set():
+                    self._closed.wait(0.1)
+                    continue
+                data = b""
+                with suppress(OSError):  # one side hung up: so do we
+                    data = ready.recv(1 << 16)
+                    other[ready].sendall(data)
+                if not data:
+                    client.shutdown(socket.SHUT_RDWR)
+                    return

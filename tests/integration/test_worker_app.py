@@ -1,0 +1,276 @@
+"""The worker application as a real process, between our SCU and an acceptor that plays the gateway."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from dicom_peers import DEADLINE_SECONDS, ECHO, Edge, edge, sendable_files
+from launcher import Process, Processes
+from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from waiting import wait_until
+
+from gateway.dicom.contexts import ProposedContext
+from gateway.dicom.policy import CALLING_AE_TITLE_NOT_RECOGNIZED, AbortAssociation
+from gateway.dicom.scu import Association, Peer, associate
+from gateway.errors import AssociationRejectedError
+from gateway.sender.generate import Study, generate, write
+from gateway.sender.outgoing import Outgoing
+from worker_app import result, source
+
+WHEN = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001  DICOM's dates have no zone
+PATIENT = "Secret^Name"
+
+
+@pytest.fixture
+def gateway() -> Iterator[Edge]:
+    """Where results come back to."""
+    with edge() as running:
+        yield running
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Outgoing:
+    """A small instance of a patient whose name must not be in any log."""
+    study = Study(instances=1, when=WHEN, modality="NM", patient_name=PATIENT, patient_id="SECRET-ID")
+    return write(next(generate(study)), tmp_path / "study")
+
+
+class Worker:
+    """A running worker application and the way to it."""
+
+    def __init__(self, processes: Processes, gateway: Edge, **environment: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.peer = Peer("127.0.0.1", port, "APP01", timeout_seconds=10, connect_timeout_seconds=10)
+        self.process: Process = processes.start(
+            "python",
+            "-m",
+            "worker_app",
+            WORKER_AE_TITLE="APP01",
+            WORKER_BIND_ADDRESS="127.0.0.1",
+            WORKER_PORT=str(port),
+            GATEWAY_PORT=str(gateway.port),
+            GATEWAY_AE_TITLE="EDGE",
+            **environment,
+        )
+        self.process.wait_for_port(port)
+
+    @contextmanager
+    def association(self, *contexts: ProposedContext) -> Iterator[Association]:
+        """An association of the gateway with it."""
+        with associate(self.peer, calling_ae_title="EDGE", contexts=contexts) as association:
+            yield association
+
+    def store(self, instance: Outgoing) -> int:
+        """Its answer to one instance."""
+        with self.association(instance.context) as association:
+            status, _ = association.store(instance.context, instance.sop_instance_uid, instance.data_set())
+            return status
+
+    def lines(self, event: str) -> list[dict[str, object]]:
+        """What it logged of one event."""
+        lines = [json.loads(line) for line in self.process.text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def start(processes: Processes, gateway: Edge) -> Start:
+    """Start a worker with the given variables."""
+    return lambda **environment: Worker(processes, gateway, **environment)
+
+
+def _results(gateway: Edge, count: int, timeout: float = DEADLINE_SECONDS) -> list[bytes]:
+    wait_until(
+        lambda: sum(received.finished for received in gateway.policy.received) >= count,
+        timeout,
+        f"{count} results",
+    )
+    return [bytes(received.data) for received in gateway.policy.received if received.finished]
+
+
+def _decoded(data: bytes) -> Dataset:
+    return dcmread(BytesIO(data), force=True)
+
+
+def test_a_result_comes_back_and_references_its_source(
+    start: Start, gateway: Edge, instance: Outgoing
+) -> None:
+    """A Secondary Capture of the same study, sent as APP01, with exactly the bytes that are derived."""
+    assert start().store(instance) == 0
+    (data,) = _results(gateway, 1)
+    request, requestor = gateway.policy.received[0].request, gateway.policy.requestors[0]
+    assert (requestor.calling_ae_title, requestor.called_ae_title) == ("APP01", "EDGE")
+    assert request.sop_class_uid == SecondaryCaptureImageStorage
+    decoded = _decoded(data)
+    assert decoded.StudyInstanceUID == instance.study_instance_uid
+    assert decoded.SOPInstanceUID == request.sop_instance_uid
+    assert decoded.SourceImageSequence[0].ReferencedSOPInstanceUID == instance.sop_instance_uid
+    with instance.path.open("rb") as file:
+        assert data == result.encoded(result.derive(source.read(file, ExplicitVRLittleEndian), "APP01"))
+
+
+def test_a_repeat_is_byte_identical(start: Start, gateway: Edge, instance: Outgoing) -> None:
+    """Sent again, and to a worker that was restarted, the result is the same (G4)."""
+    first, second = start(), start()
+    for worker in (first, first, second):
+        assert worker.store(instance) == 0
+    assert len(set(_results(gateway, 3))) == 1
+
+
+def test_it_answers_before_it_computes_and_honours_the_delay(
+    start: Start, gateway: Edge, instance: Outgoing
+) -> None:
+    """Success comes at once; the result no earlier than WORKER_DELAY_SECONDS after it."""
+    worker = start(WORKER_DELAY_SECONDS="1.5")
+    with worker.association(instance.context) as association:
+        begun = time.monotonic()
+        status, _ = association.store(instance.context, instance.sop_instance_uid, instance.data_set())
+        answered = time.monotonic() - begun
+    assert status == 0
+    assert answered < 1.5
+    assert not gateway.policy.received
+    _results(gateway, 1)
+    assert time.monotonic() - begun >= 1.5
+
+
+def test_every_kind_of_instance_gets_a_result(start: Start, gateway: Edge) -> None:
+    """Each SOP Class and transfer syntax among the test files is accepted and answered with a picture."""
+    files = list({file.context: file for file in sendable_files()}.values())
+    worker = start()
+    with worker.association(*(file.context for file in files)) as association:
+        assert association.accepted == {file.context for file in files}
+        for file in files:
+            status, _ = association.store(file.context, file.sop_instance_uid, [file.data_set()])
+            assert status == 0
+    received = [_decoded(data) for data in _results(gateway, len(files), timeout=60)]
+    assert {r.SourceImageSequence[0].ReferencedSOPInstanceUID for r in received} == {
+        file.sop_instance_uid for file in files
+    }
+    assert all(r.Rows >= 100 and len(r.PixelData) >= r.Rows * r.Columns * 3 for r in received)
+
+
+def test_a_result_is_tried_until_it_is_accepted(start: Start, gateway: Edge, instance: Outgoing) -> None:
+    """A gateway that rejects, then refuses, then aborts, gets it at last, and once."""
+    answers = iter([(0xA700, "no space"), None])
+
+    def answer(_: object) -> tuple[int, str]:
+        following = next(answers, (0, ""))
+        if following is None:
+            raise AbortAssociation
+        return following
+
+    gateway.policy.answer = answer
+    gateway.policy.rejection = CALLING_AE_TITLE_NOT_RECOGNIZED
+    worker = start()
+    assert worker.store(instance) == 0
+    wait_until(lambda: worker.lines("result"), DEADLINE_SECONDS, "a first try")
+    gateway.policy.rejection = None
+    wait_until(
+        lambda: worker.lines("result")[-1]["outcome"] == "accepted",
+        2 * DEADLINE_SECONDS,
+        "the result to be accepted",
+    )
+    assert [line["attempt"] for line in worker.lines("result")] == [1, 2, 3, 4]
+    assert len(gateway.policy.received) == 3
+
+
+def test_failures_can_be_ordered(start: Start, gateway: Edge, instance: Outgoing) -> None:
+    """WORKER_STATUS refuses every instance; WORKER_RESULTS=off accepts and never answers with a result."""
+    refusing, silent, honest = start(WORKER_STATUS="A700"), start(WORKER_RESULTS="off"), start()
+    assert refusing.store(instance) == 0xA700
+    assert silent.store(instance) == 0
+    assert honest.store(instance) == 0
+    _results(gateway, 1)
+    assert not refusing.lines("result")
+    assert not silent.lines("result")
+    assert len(gateway.policy.received) == 1
+
+
+def test_nonsense_costs_nothing_but_its_own_result(start: Start, gateway: Edge, instance: Outgoing) -> None:
+    """A data set that cannot be read is logged; the next one is answered as ever."""
+    worker = start()
+    with worker.association(instance.context) as association:
+        assert association.store(instance.context, "1.2.3", [b"\x08\0\x18\0UI\xff\xff no data set"])[0] == 0
+    wait_until(lambda: worker.lines("derive"), DEADLINE_SECONDS, "the failure to be logged")
+    assert worker.lines("derive")[0]["sop_instance_uid"] == "1.2.3"
+    assert worker.store(instance) == 0
+    _results(gateway, 1)
+
+
+def test_a_full_queue_says_not_now(start: Start, instance: Outgoing) -> None:
+    """What waits is bounded; beyond it the answer is 0xA700, and the gateway tries later."""
+    worker = start(WORKER_DELAY_SECONDS="600")
+    content = b"".join(instance.data_set())
+    with worker.association(instance.context) as association:
+        statuses = [
+            association.store(instance.context, instance.sop_instance_uid, [content])[0] for _ in range(270)
+        ]
+    assert set(statuses) == {0x0000, 0xA700}
+    assert 256 <= statuses.count(0) <= 260
+
+
+def test_only_its_own_ae_title_is_answered(start: Start) -> None:
+    """C-ECHO is answered; an association that calls another AE title is rejected (1/1/7)."""
+    worker = start()
+    with worker.association(ECHO) as association:
+        assert association.echo() == 0
+    wrong = Peer("127.0.0.1", worker.peer.port, "APP02", timeout_seconds=5, connect_timeout_seconds=5)
+    with pytest.raises(AssociationRejectedError) as rejected:
+        associate(wrong, calling_ae_title="EDGE", contexts=[ECHO])
+    assert (rejected.value.result, rejected.value.source, rejected.value.reason) == (1, 1, 7)
+
+
+def test_it_stops_at_once(start: Start, instance: Outgoing) -> None:
+    """SIGTERM ends it within two seconds with exit code 0, though an association is open and work waits."""
+    worker = start(WORKER_DELAY_SECONDS="600")
+    association = associate(worker.peer, calling_ae_title="EDGE", contexts=[instance.context])
+    try:
+        association.store(instance.context, instance.sop_instance_uid, instance.data_set())
+        begun = time.monotonic()
+        worker.process.popen.terminate()
+        assert worker.process.wait() == 0
+        assert time.monotonic() - begun < 3
+    finally:
+        association.abort()
+
+
+def test_no_patient_in_its_output(start: Start, gateway: Edge, instance: Outgoing) -> None:
+    """Lines carry UIDs and AE titles, never an attribute of the patient (G8)."""
+    worker = start()
+    worker.store(instance)
+    _results(gateway, 1)
+    wait_until(lambda: worker.lines("result"), DEADLINE_SECONDS, "its line")
+    assert instance.sop_instance_uid in worker.process.text()
+    assert "SECRET" not in worker.process.text().upper()
+
+
+def test_a_bad_setting_ends_it_with_code_2(processes: Processes) -> None:
+    """The message names the variable."""
+    process = processes.start("python", "-m", "worker_app", WORKER_AE_TITLE="APP01", WORKER_PORT="many")
+    assert process.wait() == 2
+    assert "WORKER_PORT='many'" in process.text()
+
+
+def test_a_taken_port_ends_it_with_code_1(processes: Processes, gateway: Edge) -> None:
+    """The message names the address."""
+    process = processes.start(
+        "python",
+        "-m",
+        "worker_app",
+        WORKER_AE_TITLE="APP01",
+        WORKER_BIND_ADDRESS="127.0.0.1",
+        WORKER_PORT=str(gateway.port),
+    )
+    assert process.wait() == 1
+    assert f"cannot listen on 127.0.0.1:{gateway.port}" in process.text()
