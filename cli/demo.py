@@ -19,7 +19,6 @@ from gateway.dicom.scu import Peer
 from gateway.errors import DatabaseUnavailableError, LabError
 from gateway.lab.lab import Lab
 from gateway.lab.specimens import specimens
-from gateway.sender.outgoing import Outgoing
 from gateway.sender.send import Manner, Sent, send
 from gateway.store.database import Database
 from gateway.store.flow import Way, ways
@@ -121,7 +120,7 @@ def _send(run: Run, the_lab: Lab, folder: Path, progress: Progress) -> None:
     Raises:
         LabError: the edge did not accept an instance.
     """
-    instances: list[Outgoing] = []
+    instances = []
     preparing = progress.add_task("prepared", total=None)
     for name, instance in specimens(folder):
         run.names[instance.study_instance_uid] = name

@@ -163,4 +163,4 @@ def _spread(seconds: Sequence[float]) -> str:
 
 def _who(step: Step) -> str:
     counts = sorted(Counter(step.parties).items())
-    return ", ".join(name if count == len(step.parties) else f"{name} ×{count}" for name, count in counts)
+    return ", ".join(name if count == len(step.parties) else f"{count} by {name}" for name, count in counts)

@@ -64,7 +64,7 @@ def _delete(folder: Path) -> None:
 def _welcome(the_lab: Lab) -> str:
     configuration = the_lab.configuration
     edge, orthanc = configuration.edge, configuration.forwarder.orthanc
-    url = getattr(the_lab.pacs, "url", None)
+    pacs = ", ".join(filter(None, (the_lab.pacs.title, getattr(the_lab.pacs, "url", None))))
     workers = "  ".join(f"{w.ae_title} {w.port}" for w in configuration.forwarder.workers)
     exports = "\n".join(f"  export {name}='{value}'" for name, value in the_lab.environment.items())
     send = f"--port {edge.port} --calling-aet {edge.allowed_calling_aets[0]} --called-aet {edge.ae_title}"
@@ -72,7 +72,7 @@ def _welcome(the_lab: Lab) -> str:
 The lab is up; Ctrl-C stops it.
 
   Storage SCP   {edge.ae_title} on 127.0.0.1:{edge.port}, for {", ".join(edge.allowed_calling_aets)}
-  PACS          {orthanc.ae_title} on 127.0.0.1:{orthanc.port} ({the_lab.pacs.title}{f", {url}" if url else ""})
+  PACS          {orthanc.ae_title} on 127.0.0.1:{orthanc.port} ({pacs})
   workers       {workers}
   log           {edge.log_path}
   output        {the_lab.folder / "logs"}/NAME.out, one for each process

@@ -42,7 +42,17 @@ Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 class Section(BaseModel):
     """Frozen; an unknown key is refused, because a misspelt one would otherwise be a silent default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_yes_or_no(cls, values: object) -> object:
+        """YAML reads `yes` and `on` as true, which would pass for the number 1; no key here is a yes or no."""
+        if isinstance(values, dict):
+            for key, value in values.items():
+                if isinstance(value, bool):
+                    raise ValueError(f"{key} = {str(value).lower()}: a number or a text is expected")  # noqa: TRY004
+        return values
 
 
 class Urgent(Section):

@@ -36,6 +36,7 @@ class QueueBed:
         self.dsn = dsn
         self.database = Database(dsn, application_name="test", deadline_seconds=120)
         self._processes = processes
+        self._started: list[Process] = []
         self._wakeup: Wakeup | None = None
         self.run(RAN)
 
@@ -47,9 +48,11 @@ class QueueBed:
 
     def launch(self, *, threads: int = 8, dsn: str | None = None) -> Process:
         """One actor process, not waited for."""
-        return self._processes.start(
+        process = self._processes.start(
             "dramatiq", "queue_actors", "-p", "1", "-t", str(threads), **self.environment(dsn)
         )
+        self._started.append(process)
+        return process
 
     def environment(self, dsn: str | None = None) -> Mapping[str, str]:
         """The variables of an actor process."""
@@ -116,7 +119,9 @@ class QueueBed:
         return [int(row[0]) for row in self.rows("SELECT number FROM ran ORDER BY id")]
 
     def close(self) -> None:
-        """No connection of the test remains."""
+        """No process nor connection of the test remains; killed, since most are in the middle of something."""
+        for process in self._started:
+            process.kill()
         if self._wakeup is not None:
             self._wakeup.close()
         self.database.close()

@@ -23,6 +23,7 @@ from gateway.dicom.scp import Acceptor, Timeouts
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.faults import Faults
 from gateway.log import Stage
+from gateway.receive.commit import Committer
 from gateway.receive.limits import AssociationLimits
 from gateway.receive.policy import WAITING_PLACES, EdgePolicy, Waiting
 from gateway.receive.store import Receiver
@@ -177,7 +178,8 @@ class _Receiving:
         faults = Faults()
         self._watch = FaultWatch(self._database, faults)
         self._waiting = Waiting()
-        receiver = Receiver(configuration, self._spool, self._database, self._wakeup, faults)
+        committer = Committer(self._database, window=edge.duplicate_window)
+        receiver = Receiver(configuration, self._spool, self._database, committer, self._wakeup, faults)
         self._acceptor = Acceptor(
             EdgePolicy(configuration, receiver, limits, self._waiting),
             edge.max_pdu_bytes,

@@ -40,7 +40,7 @@ from gateway.errors import (
 )
 from gateway.faults import Faults
 from gateway.log import Stage
-from gateway.receive.commit import commit
+from gateway.receive.commit import Committer
 from gateway.spool import Partial, Spool
 from gateway.store import instances
 from gateway.store.database import Database
@@ -81,6 +81,7 @@ class Receiver:
     configuration: Configuration
     spool: Spool
     database: Database
+    committer: Committer
     wakeup: Wakeup
     faults: Faults
 
@@ -215,17 +216,14 @@ class StoreReception:
         self, header: Header, path: Path, names: tuple[str, str]
     ) -> tuple[Kept, Correlated | None, Path]:
         receiver = self._receiver
-        window = receiver.configuration.edge.duplicate_window
-        kept, correlated = commit(receiver.database, self._received(header, path.name), header, window=window)
+        kept, correlated = receiver.committer.commit(self._received(header, path.name), header)
         if kept.verdict is not Verdict.NAME_TAKEN:
             return kept, correlated, path
         # Another version with that name was moved on from incoming/: take the name with the digest.
         assert self._partial is not None, "still open"
         other = receiver.spool.link(self._partial.path, header.study_instance_uid, names[1:])
         path.unlink(missing_ok=True)
-        kept, correlated = commit(
-            receiver.database, self._received(header, other.name), header, window=window
-        )
+        kept, correlated = receiver.committer.commit(self._received(header, other.name), header)
         return kept, correlated, other
 
     def _received(self, header: Header, file_name: str) -> Received:

@@ -1,5 +1,6 @@
 """The rows of kept receptions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -82,24 +83,47 @@ def receive(session: Session, received: Received, *, window: timedelta) -> Kept:
     """
     row = session.one(
         _Q["receive"],
-        sop_instance_uid=received.sop_instance_uid,
-        study_instance_uid=received.study_instance_uid,
-        series_instance_uid=received.series_instance_uid,
-        sop_class_uid=received.sop_class_uid,
-        transfer_syntax_uid=received.transfer_syntax_uid,
-        sha256=received.sha256,
-        data_set_size=received.data_set_size,
-        calling_ae_title=received.calling_ae_title,
-        called_ae_title=received.called_ae_title,
-        remote_address=received.remote_address,
-        kind=received.kind.value,
-        file_name=received.file_name,
+        **_columns(received),
         routes=[route.value for route in received.routes],
         actor_names=[FORWARD[route].actor_name for route in received.routes],
-        priority=received.priority,
         window=window,
     )
     assert row is not None, "a function returns a row"
+    return _kept(row, received)
+
+
+def receive_many(session: Session, batch: Sequence[Received], *, window: timedelta) -> list[Kept]:
+    """The same for several, in their order, which must be that of their SOP Instance UIDs."""
+    columns = [_columns(received) for received in batch]
+    rows = session.all(
+        _Q["receive_many"],
+        **{name: [row[name] for row in columns] for name in columns[0]},
+        routes=[",".join(received.routes) for received in batch],
+        actor_names=[",".join(FORWARD[route].actor_name for route in received.routes) for received in batch],
+        window=window,
+    )
+    return [_kept(row, received) for row, received in zip(rows, batch, strict=True)]
+
+
+def _columns(received: Received) -> dict[str, object]:
+    return {
+        "sop_instance_uid": received.sop_instance_uid,
+        "study_instance_uid": received.study_instance_uid,
+        "series_instance_uid": received.series_instance_uid,
+        "sop_class_uid": received.sop_class_uid,
+        "transfer_syntax_uid": received.transfer_syntax_uid,
+        "sha256": received.sha256,
+        "data_set_size": received.data_set_size,
+        "calling_ae_title": received.calling_ae_title,
+        "called_ae_title": received.called_ae_title,
+        "remote_address": received.remote_address,
+        "kind": received.kind.value,
+        "file_name": received.file_name,
+        "priority": received.priority,
+    }
+
+
+def _kept(row: Row, received: Received) -> Kept:
     instance_id, verdict, file_name, place = row
     if verdict == Verdict.NAME_TAKEN:
         return Kept(0, Verdict.NAME_TAKEN, received.file_name, Place.INCOMING)

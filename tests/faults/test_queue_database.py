@@ -1,12 +1,15 @@
 """PostgreSQL or the way to it fails: consumers go on by themselves, and nothing is lost or runs for ever."""
 
 import ctypes
+import os
 import select
+import signal
 import socket
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Self
 from urllib.parse import urlsplit
 
 import pytest
@@ -43,7 +46,7 @@ def test_connections_terminated_one_by_one_do_no_harm(bed: QueueBed) -> None:
     for pid, _ in bed.rows(CONNECTIONS):
         bed.rows("SELECT pg_terminate_backend(%(pid)s, 5000)", pid=pid)
     wait_until(
-        lambda: bed.count("state = 'consumed' AND consumer <> %d" % consumer) == 4, 5, "them to be adopted"
+        lambda: bed.count(f"state = 'consumed' AND consumer <> {consumer}") == 4, 5, "them to be adopted"
     )
     bed.send("note", 100)
     wait_until(lambda: bed.count() == 0, 15, "the queue to be empty")
@@ -65,7 +68,7 @@ def test_a_restart_of_postgresql_under_load_loses_nothing(
         wait_until(lambda floor=floor: bed.count() < floor, 15, "messages to flow")  # type: ignore[misc]
         own_postgres.kill()
         own_postgres.start()
-        bed.close()
+        bed.database.close()
     wait_until(lambda: bed.count() == 0, 30, "the queue to be empty")
     assert set(bed.ran()) == set(range(1, 3001))
     # each of 2 x 8 threads may have been cut off between the actor's commit and its ack, twice
@@ -73,7 +76,9 @@ def test_a_restart_of_postgresql_under_load_loses_nothing(
     bed.close()
 
 
-def test_packets_swallowed_by_the_network_stop_nobody(processes: Processes, own_tcp: EmbeddedPostgres) -> None:
+def test_packets_swallowed_by_the_network_stop_nobody(
+    processes: Processes, own_tcp: EmbeddedPostgres
+) -> None:
     """Neither side hears of the other: the server drops the lock, others run the messages within 10 s."""
     direct = own_tcp.dsn()
     with BlackHole(urlsplit(direct).port or 0) as hole:
@@ -100,9 +105,6 @@ def test_postgresql_that_is_stopped_but_not_dead_is_outlived(
     bed.send("note", 1)
     wait_until(bed.ran, 10, "the first to run")
     [[pid]] = bed.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'mini-pacs consumer'")
-    import os
-    import signal
-
     os.kill(pid, signal.SIGSTOP)
     try:
         bed.send("note", 2)
@@ -113,7 +115,7 @@ def test_postgresql_that_is_stopped_but_not_dead_is_outlived(
 
 
 @pytest.fixture
-def own_tcp(own_postgres: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+def own_tcp(own_postgres: EmbeddedPostgres) -> EmbeddedPostgres:
     """A migrated PostgreSQL of this test alone, on TCP."""
     [port] = free_ports(1)
     own_postgres._port = port
@@ -142,7 +144,7 @@ class BlackHole:
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> "BlackHole":
+    def __enter__(self) -> Self:
         self._spawn(self._accept)
         return self
 

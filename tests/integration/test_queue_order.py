@@ -71,7 +71,9 @@ def test_a_committed_message_starts_within_50_ms(bed: QueueBed) -> None:
         sent = bed.one("SELECT clock_timestamp()")
         bed.send("note", number)
         wait_until(lambda number=number: number in bed.ran(), 5, "it to run")  # type: ignore[misc]
-        bed.rows("UPDATE ran SET due = %(sent)s WHERE number = %(number)s RETURNING 1", sent=sent, number=number)
+        bed.rows(
+            "UPDATE ran SET due = %(sent)s WHERE number = %(number)s RETURNING 1", sent=sent, number=number
+        )
     median = bed.one("SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY at - due) FROM ran WHERE number > 0")
     assert median.total_seconds() < 0.05
 

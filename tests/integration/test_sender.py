@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 
 import pydicom
@@ -178,7 +179,7 @@ def test_dcmtk_takes_what_is_generated(processes: Processes, tmp_path: Path) -> 
 # ---- the command -------------------------------------------------------------------------------------
 
 
-def _run(*words: str) -> subprocess.CompletedProcess[str]:
+def _run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`python sender_simulator.py`, the same as `mini-pacs send`."""
     return subprocess.run(
         [sys.executable, REPOSITORY / "sender_simulator.py", *words],
@@ -186,7 +187,7 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=60,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200"},
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", **environment},
     )
 
 
@@ -246,6 +247,30 @@ def test_what_makes_no_sense_is_a_usage_error(words: tuple[str, ...], sentence: 
     done = _run(*(str(REPOSITORY / word) if word == "README.md" else word for word in words))
     assert done.returncode == 2, done.stdout
     assert sentence in done.stderr
+
+
+def test_studies_are_numbered_from_the_database(receiver: Edge, database_url: str) -> None:
+    """Each study gets the next number, and no two runs the same."""
+    words = ("--port", str(receiver.port), "--generate", "2", "--instances", "2", "--modality", "NM")
+    for _ in range(2):
+        done = _run(
+            *words, "--seq-from-db", "--seq-width", "4", "--patient-id", "WARD", DATABASE_URL=database_url
+        )
+        assert done.returncode == 0, done.stderr
+    received = [pydicom.dcmread(BytesIO(r.data), force=True) for r in receiver.policy.received]
+    patients = [str(instance.PatientID) for instance in received]
+    assert patients == [f"WARD{number:04d}" for number in (1, 1, 2, 2, 3, 3, 4, 4)]
+    assert [instance.AccessionNumber for instance in received[::2]] == [
+        f"EDGE{number:04d}" for number in (1, 2, 3, 4)
+    ]
+
+
+def test_without_a_database_numbering_is_a_clear_error() -> None:
+    """Exit code 3: nothing was sent."""
+    dead = f"postgresql://127.0.0.1:{_free_port()}/none"
+    done = _run("--generate", "1", "--seq-from-db", DATABASE_URL=dead)
+    assert done.returncode == 3
+    assert "PostgreSQL" in done.stderr
 
 
 def test_what_is_generated_or_rewritten_can_be_kept(receiver: Edge, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.data import get_testdata_file
 
 from gateway.dicom.contexts import MAX_CONTEXTS
 from gateway.sender.collect import Skipped, collect, read
@@ -84,7 +83,7 @@ def test_pydicoms_test_files_are_sorted_out() -> None:
 def test_the_data_set_is_that_of_the_file() -> None:
     """Byte for byte what stands behind the File Meta Information, deflated or not."""
     for name in ("CT_small.dcm", "image_dfl.dcm", "MR_small_bigendian.dcm"):
-        path = Path(str(get_testdata_file(name)))
+        path = TEST_FILES / name
         content = path.read_bytes()
         begin = 144 + int.from_bytes(content[140:144], "little")
         outgoing = read(path)
@@ -170,7 +169,7 @@ def test_every_sendable_test_file_can_be_rewritten(tmp_path: Path) -> None:
 
 def test_compressed_frames_are_copied(tmp_path: Path) -> None:
     """Encapsulated pixel data are the same bytes afterwards: nothing is decoded."""
-    path = Path(str(get_testdata_file("JPEG2000.dcm")))
+    path = TEST_FILES / "JPEG2000.dcm"
     (new,) = _rewritten([read(path)], Edits(new_uids=True), tmp_path)
     assert _read(new.path).PixelData == _read(path).PixelData
 

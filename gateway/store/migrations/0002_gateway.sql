@@ -315,6 +315,7 @@ DECLARE
     d deliveries;
     v_study text;
     v_previous text;
+    v_bound text;
 BEGIN
     -- One turn at a time, over all processes: counts and turns below are exact.
     PERFORM pg_advisory_xact_lock(hashtextextended('mini_pacs.worker_turn', 0));
@@ -338,18 +339,27 @@ BEGIN
             INTO v_previous;
     END IF;
     SELECT i.study_instance_uid INTO v_study FROM instances i WHERE i.id = d.instance_id;
+    IF p_by_study THEN
+        -- The worker that has the rest of the study, while it is up and did not fail on this very instance;
+        -- where it is busy, the study waits for it.
+        SELECT e.worker INTO v_bound
+            FROM instances i
+            JOIN expected_results e ON e.instance_id = i.id AND e.state <> 'timed_out'
+            JOIN destinations x ON x.ae_title = e.worker AND x.configured AND NOT x.paused AND x.breaker = 'closed'
+            WHERE i.study_instance_uid = v_study AND NOT EXISTS (
+                SELECT FROM expected_results o
+                WHERE o.delivery_id = d.id AND o.worker = e.worker AND o.state = 'timed_out')
+            ORDER BY e.id DESC LIMIT 1;
+    END IF;
     SELECT x.ae_title INTO worker
         FROM destinations x
         CROSS JOIN LATERAL (SELECT count(*) AS n FROM expected_results e
                             WHERE e.worker = x.ae_title AND e.state = 'owed') AS owed
         WHERE x.route = 'workers' AND x.configured AND NOT x.paused AND x.breaker = 'closed'
-            AND owed.n < x.max_outstanding
+            AND owed.n < x.max_outstanding AND (v_bound IS NULL OR x.ae_title = v_bound)
         ORDER BY
             x.ae_title = v_previous DESC NULLS LAST,
             EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id AND e.worker = x.ae_title),
-            (p_by_study AND EXISTS (
-                SELECT FROM expected_results e JOIN instances i ON i.id = e.instance_id
-                WHERE i.study_instance_uid = v_study AND e.worker = x.ae_title AND e.state <> 'timed_out')) DESC,
             x.last_turn
         LIMIT 1;
     IF NOT FOUND THEN

@@ -1,0 +1,163 @@
+"""`mini-pacs queue`: what waits, what runs and where, what is dead, and bringing the dead back."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.exit_codes import ExitCode
+from gateway.store import messages
+from gateway.store.database import Database, dsn_from_environment
+from gateway.store.wakeup import Wakeup
+
+app = typer.Typer(help="The Dramatiq queue: depth, rates, consumers, and dead messages.")
+
+WINDOW = timedelta(minutes=5)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+
+@app.callback(invoke_without_command=True)
+def show(context: typer.Context, as_json: Json = False) -> None:
+    """Show depth by queue and state, the oldest, rates over the last minutes, and the consumers."""
+    if context.invoked_subcommand is not None:
+        return
+    with _database().statement() as session:
+        depths = messages.depths(session)
+        flows = messages.flows(session, WINDOW)
+        consumers = messages.consumers(session)
+    if as_json:
+        _print_json(
+            {
+                "depths": [asdict(depth) for depth in depths],
+                "flows": [asdict(flow) | {"window_seconds": WINDOW.total_seconds()} for flow in flows],
+                "consumers": [asdict(consumer) for consumer in consumers],
+            }
+        )
+        return
+    console = Console()
+    console.print(_depth_table(depths))
+    console.print(_flow_table(flows))
+    console.print(_consumer_table(consumers))
+    if any(depth.state == "rejected" for depth in depths):
+        console.print(
+            "Dead messages: `mini-pacs queue dead` says why, `mini-pacs queue requeue` runs them again."
+        )
+
+
+@app.command()
+def dead(
+    as_json: Json = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the youngest first.")] = 100,
+) -> None:
+    """List dead messages with their reasons."""
+    with _database().statement() as session:
+        rows = messages.dead(session, limit)
+    if as_json:
+        _print_json([asdict(row) for row in rows])
+        return
+    table = Table("message", "queue", "actor", "delivery", "since", "deaths", "failures", "reason")
+    for row in rows:
+        table.add_row(
+            row.message_id,
+            row.queue_name,
+            row.actor_name,
+            "" if row.delivery_id is None else str(row.delivery_id),
+            row.since.isoformat(sep=" ", timespec="seconds"),
+            str(row.deaths),
+            str(row.failures),
+            row.reason or "",
+        )
+    Console().print(table if rows else "No message is dead.")
+
+
+@app.command()
+def requeue(
+    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Dead messages.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every dead message.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let dead messages run again, with a clean record."""
+    if bool(message_ids) == every:
+        raise typer.BadParameter("name the messages (see `mini-pacs queue dead`), or give --all")
+    database = _database()
+    with database.statement() as session:
+        queues = messages.requeue_dead(session, None if every else message_ids)
+    wakeup = Wakeup(database.dsn)
+    for queue_name in sorted(set(queues)):
+        wakeup.wake(queue_name)
+    wakeup.close()
+    if as_json:
+        _print_json({"requeued": len(queues)})
+    else:
+        Console().print(f"{len(queues)} message(s) wait again.")
+    if message_ids and len(queues) < len(set(message_ids)):
+        typer.echo("Some of these are not dead: `mini-pacs queue dead` lists those that are.", err=True)
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _database() -> Database:
+    return Database(dsn_from_environment(), application_name="mini-pacs queue", size=1)
+
+
+def _depth_table(depths: list[messages.Depth]) -> Table:
+    table = Table("queue", "state", "messages", "not yet due", "oldest", title="Depth")
+    for depth in depths:
+        table.add_row(
+            depth.queue_name,
+            {"queued": "waiting", "consumed": "running", "rejected": "dead"}.get(depth.state, depth.state),
+            str(depth.count),
+            str(depth.later or ""),
+            _age(depth.oldest_seconds),
+        )
+    return table
+
+
+def _flow_table(flows: list[messages.Flow]) -> Table:
+    minutes = WINDOW.total_seconds() / 60
+    table = Table(
+        "queue",
+        "in/min",
+        "out/min",
+        "failed",
+        "mean duration",
+        title=f"Rates over the last {minutes:g} minutes",
+    )
+    for flow in flows:
+        calls = flow.done + flow.failed
+        table.add_row(
+            flow.queue_name,
+            f"{flow.arrived / minutes:.1f}",
+            f"{flow.done / minutes:.1f}",
+            str(flow.failed or ""),
+            f"{flow.seconds / calls * 1000:.0f} ms" if calls else "",
+        )
+    return table
+
+
+def _consumer_table(consumers: list[messages.ConsumerRow]) -> Table:
+    table = Table("host", "process", "queues", "threads", "running", "longest", "since", title="Consumers")
+    for consumer in consumers:
+        table.add_row(
+            consumer.host,
+            str(consumer.pid) if consumer.alive else f"{consumer.pid} (dead)",
+            ", ".join(consumer.queue_names),
+            str(consumer.threads),
+            str(consumer.holds),
+            _age(consumer.oldest_seconds),
+            consumer.started_at.isoformat(sep=" ", timespec="seconds"),
+        )
+    return table
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None or seconds < 0:
+        return ""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _print_json(document: object) -> None:
+    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

@@ -1,0 +1,47 @@
+"""The main job: what `make demo` runs."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from launcher import Processes
+
+from gateway.lab.specimens import CT_INSTANCES, MR_INSTANCES
+
+DEMO_SECONDS = 150
+"""Two minutes is what the demo may take on two cores; the suite's other tests may run beside it."""
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder in which the demo makes its own; where it can leave nothing unseen."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.delenv("MINI_PACS_CONFIG", raising=False)
+    yield folder
+
+
+@pytest.mark.timeout(DEMO_SECONDS + 60)
+def test_demo_carries_every_original_and_a_result_to_the_pacs(scratch: Path, processes: Processes) -> None:
+    """G1, G2: exit code 0, every step of every study done, and neither process nor file is left behind."""
+    before = set(os.listdir("/var/tmp"))  # noqa: PTH208, S108  where PostgreSQL's files go when root runs it
+    demo = processes.start("mini-pacs", "demo", "--json")
+    assert demo.wait(DEMO_SECONDS) == 0
+    [line] = [line for line in demo.text().splitlines() if line.startswith("{")]
+    told = json.loads(line)
+    assert told["complete"] is True
+    sizes = {study["what"]: study["instances"] for study in told["studies"]}
+    assert sizes["generated CT study"] == CT_INSTANCES
+    assert sizes["generated MR study"] == MR_INSTANCES
+    assert len(sizes) > 50  # the files of pydicom
+    for study in told["studies"]:
+        steps = {step["step"]: step["done"] for step in study["steps"]}
+        assert list(steps) == ["received", "PACS", "worker", "result", "result at PACS"]
+        assert set(steps.values()) == {study["instances"]}, study
+    assert not list(scratch.iterdir())
+    left = {name for name in set(os.listdir("/var/tmp")) - before if name.startswith("mini-pacs-")}  # noqa: PTH208, S108
+    assert not {name for name in left if not name.startswith("mini-pacs-postgres")}

@@ -1,0 +1,268 @@
+"""The consumer by itself: its claims, its acks, its cost, and what it shows."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+import psycopg2
+import pytest
+from dramatiq import Message
+from dramatiq.errors import ConnectionError as BrokerConnectionError
+from launcher import Processes
+from queue_bed import QUEUE, QueueBed
+from typer.testing import CliRunner
+from waiting import wait_until
+
+from actors.ack import AckWriter
+from actors.broker import EdgeBroker
+from actors.capacity import Capacity
+from actors.consumer import EdgeConsumer
+from actors.held import Held, HeldMessage
+from actors.liveness import Liveness
+from cli.queue import app
+from gateway.lab import leftovers
+from gateway.store import messages
+from gateway.store.database import connect
+
+
+@pytest.fixture
+def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
+    """A queue without consumers."""
+    bed = QueueBed(database_url, processes)
+    yield bed
+    bed.close()
+
+
+class InProcess:
+    """A consumer without Dramatiq around it."""
+
+    def __init__(self, dsn: str, threads: int = 8) -> None:
+        self.held = Held()
+        self.capacity = Capacity(threads)
+        self.liveness = Liveness(dsn, held=self.held, threads=threads)
+        self.acks = AckWriter(dsn)
+        self.consumer = EdgeConsumer(
+            QUEUE, liveness=self.liveness, capacity=self.capacity, held=self.held, acks=self.acks
+        )
+
+    def take(self, count: int) -> list[HeldMessage]:
+        """That many messages."""
+        taken: list[HeldMessage] = []
+
+        def enough() -> bool:
+            message = next(self.consumer)
+            if message is not None:
+                taken.append(message)
+            return len(taken) == count
+
+        wait_until(enough, 10, "the messages")
+        return taken
+
+    def close(self) -> None:
+        """As at the end of a process."""
+        self.consumer.close()
+        self.acks.close()
+        self.liveness.close()
+
+
+@pytest.fixture
+def consumer(bed: QueueBed) -> Iterator[InProcess]:
+    """One consumer on that queue."""
+    consumer = InProcess(bed.dsn)
+    yield consumer
+    consumer.close()
+
+
+EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, {})"
+
+
+def test_a_claim_from_100000_costs_what_one_from_1000_costs(bed: QueueBed) -> None:
+    """By the pages it touches and by its plan, with a plan made while the table was empty."""
+    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    cursor = connection.cursor()
+    messages.prepare_consumer(_session(connection))
+    for _ in range(8):
+        cursor.execute("EXECUTE claim ('q', 8, 1)")
+    touched = []
+    for count in (1_000, 99_000):
+        bed.fill("noop", count)
+        cursor.execute(EXPLAIN.format(1))
+        [plan] = cursor.fetchone()[0]
+        assert "queue_claim" in json.dumps(plan)
+        assert "Seq Scan" not in [
+            node["Node Type"] for node in _nodes(plan["Plan"]) if node.get("Relation Name") == "queue"
+        ]
+        touched.append(plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"])
+    assert bed.count("state = 'consumed'") == 16
+    assert touched[1] <= touched[0] * 1.5
+    connection.close()
+
+
+def test_future_messages_are_not_walked(bed: QueueBed) -> None:
+    """50,000 that are not yet due, of a more urgent priority, do not stand before one that is."""
+    bed.fill("noop", 50_000, priority=0, delay_seconds=3600, spread_seconds=3600)
+    bed.send("noop", 1, priority=6)
+    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    cursor = connection.cursor()
+    messages.prepare_consumer(_session(connection))
+    cursor.execute(EXPLAIN.format(1))
+    [plan] = cursor.fetchone()[0]
+    assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 500
+    assert bed.count("state = 'consumed'") == 1
+    connection.close()
+
+
+def test_a_late_ack_deletes_nothing(bed: QueueBed, consumer: InProcess) -> None:
+    """A message that was freed from us and claimed by another stays theirs when we finish it."""
+    bed.send("noop", 1)
+    [message] = consumer.take(1)
+    bed.run("UPDATE dramatiq.queue SET consumer = 4711")
+    consumer.consumer.ack(message)
+    bed.send("noop", 2)
+    [second] = consumer.take(1)
+    consumer.consumer.ack(second)
+    wait_until(lambda: bed.count() == 1, 5, "the second to be gone")
+    assert bed.count("state = 'consumed' AND consumer = 4711") == 1
+
+
+def test_no_more_is_claimed_than_there_are_threads(bed: QueueBed, consumer: InProcess) -> None:
+    """And a seat that becomes free is used at once."""
+    bed.fill("noop", 20)
+    taken = consumer.take(8)
+    assert next(consumer.consumer) is None
+    assert bed.count("state = 'consumed'") == 8
+    consumer.consumer.ack(taken[0])
+    assert len(consumer.take(1)) == 1
+
+
+def test_a_suspect_runs_alone(bed: QueueBed, consumer: InProcess) -> None:
+    """It waits until nothing else runs in the process, and nothing begins beside it."""
+    bed.fill("noop", 3)
+    others = consumer.take(3)
+    suspect = bed.send("note", 1)
+    bed.run(f"UPDATE dramatiq.queue SET alone = true, deaths = 2 WHERE message_id = '{suspect}'")  # noqa: S608  ours
+    bed.fill("noop", 5)
+    wait_until(
+        lambda: next(consumer.consumer) is None and consumer.liveness.someone_waits_alone(QUEUE),
+        10,
+        "the suspect to be noticed",
+    )
+    for message in others:
+        consumer.consumer.ack(message)
+    [alone] = consumer.take(1)
+    assert alone.id == suspect
+    assert next(consumer.consumer) is None
+    assert bed.count("state = 'consumed'") == 1
+    consumer.consumer.ack(alone)
+    assert len(consumer.take(5)) == 5
+
+
+def test_enqueue_with_a_delay_writes_a_due_time(bed: QueueBed) -> None:
+    """No delay queue, no eta in the message; the same message enqueued twice is one."""
+    broker = EdgeBroker(bed.dsn, middleware=[])
+    message: Message[object] = Message("q", "noop", (1,), {}, {})
+    broker.enqueue(message, delay=60_000)
+    broker.enqueue(message, delay=60_000)
+    [(queue_name, due_in)] = bed.rows("SELECT queue_name, due - now() FROM dramatiq.queue")
+    assert queue_name == "q"
+    assert 50 < due_in.total_seconds() < 61
+    broker.close()
+
+
+def test_enqueue_without_postgresql_says_so(bed: QueueBed) -> None:
+    """With Dramatiq's ConnectionError, which its users know."""
+    broker = EdgeBroker(bed.dsn.replace("?host=", "?host=/nowhere"), middleware=[])
+    with pytest.raises(BrokerConnectionError, match="not enqueued"):
+        broker.enqueue(Message("q", "noop", (), {}, {}))
+    broker.close()
+
+
+def test_consumer_alive_is_the_lock(bed: QueueBed, consumer: InProcess) -> None:
+    """True from the first claim until the connection goes."""
+    assert next(consumer.consumer) is None
+    consumer_id = consumer.liveness.consumer
+    assert consumer_id is not None
+    alive = "SELECT dramatiq.consumer_alive(%(id)s)"
+    assert bed.one(alive, id=consumer_id) is True
+    assert bed.one(alive, id=consumer_id ^ 1) is False
+    assert bed.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = %(oid)s",
+                   oid=bed.one("SELECT oid FROM pg_database WHERE datname = current_database()")) == 1  # fmt: skip
+    consumer.liveness.close()
+    wait_until(lambda: bed.one(alive, id=consumer_id) is False, 5, "the lock to be gone")
+
+
+def test_an_idle_process_is_nearly_free(bed: QueueBed) -> None:
+    """Less than 5 statements a second, less than 1 % of a core, less than 150 MB, over 6 s."""
+    process = bed.start()
+    bed.send("note", 1)
+    wait_until(bed.ran, 10, "it to work")
+    family = [process.pid, *leftovers.descendants(process.pid)]
+    commits = "SELECT sum(xact_commit + xact_rollback)::int FROM pg_stat_database WHERE datname = current_database()"
+    settled = time.monotonic() + 2
+    wait_until(lambda: time.monotonic() > settled, 5, "the start to be over")
+    before, cpu = bed.one(commits), _cpu_seconds(family)
+    until = time.monotonic() + 6
+    wait_until(lambda: time.monotonic() > until, 10, "six seconds to pass")
+    statements, spent = bed.one(commits) - before, _cpu_seconds(family) - cpu
+    assert statements / 6 < 5
+    assert spent / 6 < 0.01 * len(family)
+    assert max(map(_resident_bytes, family)) < 150e6
+
+
+def test_the_screen_shows_depth_rates_and_consumers(bed: QueueBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mini-pacs queue --json`, `queue dead` and `queue requeue` on a queue in use."""
+    monkeypatch.setenv("COLUMNS", "200")
+    cli = CliRunner()
+    bed.start(threads=2)
+    bed.fill("note", 50)
+    bed.send("hold", 1, 30)
+    bed.send("no_such_actor")
+    bed.send("noop", 1, delay_seconds=3600)
+    wait_until(lambda: bed.count() == 3 and bed.count("state = 'rejected'") == 1, 15, "the rest to run")
+    wait_until(lambda: bed.one("SELECT coalesce(sum(done), 0) FROM dramatiq.rates") == 50, 10, "the rates")
+
+    shown = json.loads(cli.invoke(app, ["--json"]).stdout)
+    assert {(depth["state"], depth["count"], depth["later"]) for depth in shown["depths"]} == {
+        ("queued", 1, 1),
+        ("consumed", 1, 0),
+        ("rejected", 1, 0),
+    }
+    [flow] = shown["flows"]
+    assert flow["done"] == 50
+    assert flow["arrived"] >= 51
+    [consumer] = shown["consumers"]
+    assert (consumer["host"], consumer["queue_names"], consumer["holds"]) == (socket.gethostname(), ["q"], 1)
+    assert "running" in cli.invoke(app, []).stdout
+
+    [dead] = json.loads(cli.invoke(app, ["dead", "--json"]).stdout)
+    assert dead["actor_name"] == "no_such_actor"
+    assert dead["message_id"] in cli.invoke(app, ["dead"]).stdout
+    assert cli.invoke(app, ["requeue"]).exit_code == 2
+    assert "1 message(s) wait again" in cli.invoke(app, ["requeue", "--all"]).stdout
+    wait_until(lambda: bed.count("state = 'rejected'") == 1, 5, "it to die again")
+
+
+def _session(connection: psycopg2.extensions.connection) -> messages.Session:
+    return messages.Session(connection)  # type: ignore[arg-type]
+
+
+def _nodes(plan: dict[str, object]) -> Iterator[dict[str, object]]:
+    yield plan
+    for child in plan.get("Plans", []):  # type: ignore[attr-defined]
+        yield from _nodes(child)
+
+
+def _cpu_seconds(processes: list[int]) -> float:
+    ticks = 0
+    for process in processes:
+        with open(f"/proc/{process}/stat", encoding="ascii") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _resident_bytes(process: int) -> int:
+    with open(f"/proc/{process}/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
