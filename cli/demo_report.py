@@ -28,7 +28,11 @@ def show(console: Console, ways: Sequence[Way], sent: Mapping[str, Sent], names:
     """Print a table for each study, in the order of reception."""
     for study, group in _studies(ways):
         table = Table(
-            title=f"{names.get(study, 'unknown')}: study {study}", title_justify="left", title_style="bold"
+            box=None,
+            padding=(0, 2, 0, 0),
+            title=f"\n{names.get(study, 'unknown')}: study {study}",
+            title_justify="left",
+            title_style="bold",
         )
         table.add_column("step", min_width=18)
         table.add_column("done", justify="right")
@@ -163,4 +167,4 @@ def _spread(seconds: Sequence[float]) -> str:
 
 def _who(step: Step) -> str:
     counts = sorted(Counter(step.parties).items())
-    return ", ".join(name if count == len(step.parties) else f"{count} by {name}" for name, count in counts)
+    return ", ".join(name if count == len(step.parties) else f"{name} {count}" for name, count in counts)

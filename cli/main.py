@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from cli import database, serve
+from cli import database, demo, lab, serve
 from cli.exit_codes import ExitCode
 from gateway.errors import ConfigurationError, DatabaseUnavailableError, GatewayError
 
@@ -15,6 +15,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("serve")(serve.serve)
+app.command("lab")(lab.lab)
+app.command("demo")(demo.demo)
 app.add_typer(database.app, name="db")
 
 

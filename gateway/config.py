@@ -47,7 +47,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_yes_or_no(cls, values: object) -> object:
-        """YAML reads `yes` and `on` as true, which would pass for the number 1; no key here is a yes or no."""
+        """YAML reads `yes` as true, which would pass for the number 1; no key here is a yes or no."""
         if isinstance(values, dict):
             for key, value in values.items():
                 if isinstance(value, bool):

@@ -17,7 +17,9 @@ TESTS = Path(__file__).resolve().parent
 
 RAN = """
 CREATE TABLE ran (
-    number int NOT NULL, pid int NOT NULL, due timestamptz, id serial, at timestamptz DEFAULT clock_timestamp()
+    id serial,
+    number int NOT NULL, pid int NOT NULL, due timestamptz,
+    at timestamptz DEFAULT clock_timestamp()
 )
 """
 
@@ -112,14 +114,14 @@ class QueueBed:
 
     def count(self, condition: str = "true") -> int:
         """How many messages there are of that kind."""
-        return int(self.one("SELECT count(*) FROM dramatiq.queue WHERE " + condition))
+        return int(self.one(f"SELECT count(*) FROM dramatiq.queue WHERE {condition}"))  # noqa: S608  ours
 
     def ran(self) -> list[int]:
         """The numbers that `note` left, in the order in which they ran."""
         return [int(row[0]) for row in self.rows("SELECT number FROM ran ORDER BY id")]
 
     def close(self) -> None:
-        """No process nor connection of the test remains; killed, since most are in the middle of something."""
+        """No process nor connection of the test remains; killed, since most are busy on purpose."""
         for process in self._started:
             process.kill()
         if self._wakeup is not None:

@@ -9,11 +9,15 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gateway.dicom.window import Window
+from gateway.dicom.window import ExaminedEnoughError, Window
 from gateway.errors import DataSetError
 
 MAX_DEPTH = 64
 """Sequences and items in one another; the deepest honest ones (SR content trees) have some 30 levels."""
+
+MAX_ELEMENTS = 250_000
+"""Half a second of walking: what a stranger may cost us. Headers have hundreds, those with references of
+ten thousand frames some hundred thousand."""
 
 UNDEFINED = 0xFFFFFFFF
 ITEM = 0xFFFEE000
@@ -92,8 +96,9 @@ class Walk:
 
         Raises:
             DataSetError: cut off, too deep, or a length that cannot be.
+            ExaminedEnoughError: there was no end within the bounds.
         """
-        while True:
+        for _ in range(MAX_ELEMENTS):
             self._leave_what_has_ended()
             if not self._frames and not self._window.reaches(self._position + 1):
                 return
@@ -103,6 +108,7 @@ class Walk:
             element = self._next(tag, vr, length, start)
             if element is not None:
                 yield element
+        raise ExaminedEnoughError(f"more than {MAX_ELEMENTS} elements")
 
     # ---- inside --------------------------------------------------------------------------------------
 

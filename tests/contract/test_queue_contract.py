@@ -52,7 +52,7 @@ def test_dramatiq_decodes_what_sql_sends(database: Database) -> None:
 def test_the_table_has_every_column_of_dramatiq_pg(database: Database) -> None:
     """Its own schema.sql names them; ours keeps their types."""
     with database.statement() as session:
-        ours = dict(session.all(COLUMNS))
+        ours = {str(name): str(kind) for name, kind in session.all(COLUMNS)}
     theirs = files("dramatiq_pg").joinpath("schema.sql").read_text(encoding="utf-8")
     types = {"uuid": "uuid", "text": "text", "timestamp": "timestamptz", "jsonb": "jsonb"}
     lines = theirs.partition(':"queue"(')[2].partition(") WITHOUT OIDS")[0].splitlines()

@@ -93,7 +93,8 @@ def test_storescu_stores(running: Edge, max_pdu: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["--propose-uncompr", "--propose-little", "--propose-big", "--propose-implicit", "--propose-deflated"]
+    "option",
+    ["--propose-uncompr", "--propose-little", "--propose-big", "--propose-implicit", "--propose-deflated"],
 )
 def test_storescu_proposes_what_it_likes(running: Edge, option: str) -> None:
     """Every transfer syntax is taken."""
@@ -135,7 +136,16 @@ def storescp(processes: Processes, tmp_path: Path) -> tuple[Peer, Path]:
     port = choose_ports(well_known=False).edge
     folder = tmp_path / "stored"
     folder.mkdir()
-    words = [dcmtk("storescp"), "--bit-preserving", "-od", str(folder), "+xa", "--max-pdu", "131072", str(port)]
+    words = [
+        dcmtk("storescp"),
+        "--bit-preserving",
+        "-od",
+        str(folder),
+        "+xa",
+        "--max-pdu",
+        "131072",
+        str(port),
+    ]
     processes.start(*words)
     peer = Peer("127.0.0.1", port, "STORESCP", timeout_seconds=10, connect_timeout_seconds=5)
     wait_until(lambda: _echoes(peer), DEADLINE_SECONDS, "storescp to answer")
@@ -143,7 +153,10 @@ def storescp(processes: Processes, tmp_path: Path) -> tuple[Peer, Path]:
 
 
 def _echoes(peer: Peer) -> bool:
-    with contextlib.suppress(OSError, Exception), associate(peer, calling_ae_title="US", contexts=[ECHO]) as it:  # noqa: BLE001  it is starting
+    with (
+        contextlib.suppress(OSError, Exception),
+        associate(peer, calling_ae_title="US", contexts=[ECHO]) as it,
+    ):
         return it.echo() == 0
     return False
 
@@ -193,6 +206,7 @@ def pynetdicom_scp(handler: Any) -> Iterator[Peer]:
     entity.add_supported_context(CT, [IMPLICIT])
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, handler)])
     assert server is not None
+    assert server.socket is not None
     try:
         yield Peer("127.0.0.1", server.socket.getsockname()[1], "PYNETDICOM", 10, 5)
     finally:

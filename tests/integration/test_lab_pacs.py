@@ -1,6 +1,7 @@
 """The PACS of the lab, Orthanc or our archive, keeps what real senders send, and says so."""
 
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -89,7 +90,11 @@ def test_the_archive_writes_part_10_files(tmp_path: Path, instance: Outgoing) ->
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [(("--status", "A700"), "A700"), (("--abort-mid-data-set",), "Abort"), (("--reject",), "Reject")],
+    [
+        (("--status", "A700"), "OutOfResources"),
+        (("--abort-mid-data-set",), "Abort"),
+        (("--reject",), "Reject"),
+    ],
 )
 def test_the_archive_misbehaves_on_request(
     tmp_path: Path, instance: Outgoing, arguments: tuple[str, ...], expected: str
@@ -109,14 +114,14 @@ def test_the_archive_misbehaves_on_request(
         supervisor.stop()
 
 
-def test_the_archive_ends_on_sigterm_with_an_association_open(tmp_path: Path) -> None:
-    """An idle association does not hold up its end."""
+def test_the_archive_ends_on_sigterm_with_a_connection_open(tmp_path: Path) -> None:
+    """A connection that says nothing does not hold up its end."""
     [port] = layout.free_ports(1)
     supervisor = Supervisor(tmp_path / "lab", [[Archive(tmp_path / "pacs", "ORTHANC", port).program()]])
     supervisor.start()
     try:
-        assert layout.is_listening(port)
-        supervisor.take_down("pacs")
+        with socket.create_connection(("127.0.0.1", port)):
+            supervisor.take_down("pacs")
         assert not layout.is_listening(port)
     finally:
         supervisor.stop()

@@ -30,7 +30,7 @@ def test_the_oldest_runs_first_and_the_urgent_before_it(bed: QueueBed) -> None:
 
 
 def test_an_urgent_message_overtakes_a_backlog(bed: QueueBed) -> None:
-    """It does not wait behind what was there before it, not even behind what a process might have prefetched."""
+    """It waits behind nothing that was there before, not even what a process might have prefetched."""
     bed.fill("pause", 2000)
     bed.start(threads=2)
     wait_until(lambda: bed.count() < 1990, 15, "the backlog to flow")

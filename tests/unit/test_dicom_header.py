@@ -1,0 +1,268 @@
+"""The header walker agrees with pydicom where that can read, and only ever raises `DataSetError`."""
+
+import os
+import struct
+import tempfile
+import zlib
+
+import pydicom
+import pytest
+from dicom_peers import EXPLICIT, IMPLICIT, bundled_files, read_quietly
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+
+from gateway.dicom.elements import MAX_DEPTH
+from gateway.dicom.header import MAX_REFERENCES, Header, read_header
+from gateway.dicom.part10 import data_set_offset
+from gateway.dicom.window import MAX_EXAMINED_BYTES
+from gateway.errors import DataSetError
+
+BIG = "1.2.840.10008.1.2.2"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+
+
+def read(raw: bytes, transfer_syntax_uid: str = EXPLICIT, *, with_references: bool = False) -> Header:
+    """The header of a data set that stands in a file behind some other bytes."""
+    with tempfile.TemporaryFile() as file:
+        file.write(b"before" + raw)
+        file.flush()
+        return read_header(file.fileno(), 6, transfer_syntax_uid, with_references=with_references)
+
+
+def encode(data_set: Dataset, transfer_syntax_uid: str) -> bytes:
+    """What pydicom writes."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian = transfer_syntax_uid != BIG
+    buffer.is_implicit_VR = transfer_syntax_uid == IMPLICIT
+    write_dataset(buffer, data_set)
+    raw: bytes = buffer.getvalue()
+    if transfer_syntax_uid == DEFLATED:
+        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        return deflate.compress(raw) + deflate.flush()
+    return raw
+
+
+def result(*, undefined: bool = False) -> Dataset:
+    """A result with references at several depths, and a patient that must not be looked at."""
+
+    def items(keyword: str, *members: Dataset) -> None:
+        setattr(data_set, keyword, list(members))
+        data_set[keyword].is_undefined_length = undefined
+        for member in members:
+            member.is_undefined_length_sequence_item = undefined
+
+    def reference(uid: str) -> Dataset:
+        item = Dataset()
+        item.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+        item.ReferencedSOPInstanceUID = uid
+        return item
+
+    data_set = Dataset()
+    data_set.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    data_set.SOPInstanceUID = "1.2.3.4"
+    data_set.Modality = "OT"
+    data_set.SeriesDescription = "AI_RESULT"
+    data_set.PatientName = "TEST^EDGE"
+    data_set.StudyInstanceUID = "1.2.3"
+    data_set.SeriesInstanceUID = "1.2.3.5"
+    series = Dataset()
+    series.SeriesInstanceUID = "1.9.1"
+    series.ReferencedSOPSequence = [reference("1.9.2"), reference("1.9.3")]
+    study = Dataset()
+    study.StudyInstanceUID = "1.9"
+    study.ReferencedSeriesSequence = [series]
+    items("SourceImageSequence", reference("1.8.1"), reference("1.8.2"))
+    items("ReferencedImageSequence", reference("1.8.2"))
+    items("CurrentRequestedProcedureEvidenceSequence", study)
+    items("RequestAttributesSequence", reference("1.7.7"))  # no reference to a source
+    data_set.PixelData = bytes(1000)
+    data_set["PixelData"].VR = "OW"
+    return data_set
+
+
+EXPECTED = Header(
+    "1.2.840.10008.5.1.4.1.1.7",
+    "1.2.3.4",
+    "1.2.3",
+    "1.2.3.5",
+    "OT",
+    "AI_RESULT",
+    ("1.8.2", "1.8.1", "1.9.2", "1.9.3"),
+    ("1.9.1",),
+)
+
+
+def test_every_bundled_file_reads_as_pydicom_reads_it() -> None:
+    """All files of the pydicom package that have the UIDs: many syntaxes, odd and broken ones too."""
+    count = 0
+    for path in bundled_files():
+        try:
+            meta = data_set_offset(path.read_bytes()[:65_536])
+        except DataSetError:
+            continue
+        expected = read_quietly(path)
+        if not all(expected.get(keyword) for keyword in NEEDED):
+            continue
+        with path.open("rb") as file:
+            header = read_header(
+                file.fileno(), meta.data_set_offset, meta.transfer_syntax_uid, with_references=False
+            )
+        assert [getattr(expected, keyword) for keyword in NEEDED] == [
+            header.sop_class_uid,
+            header.sop_instance_uid,
+            header.study_instance_uid,
+            header.series_instance_uid,
+        ], path.name
+        assert header.modality == expected.get("Modality", ""), path.name
+        assert header.series_description == expected.get("SeriesDescription", "").strip(), path.name
+        count += 1
+    assert count > 50
+
+
+@pytest.mark.parametrize("undefined", [False, True], ids=["defined", "undefined"])
+@pytest.mark.parametrize("transfer_syntax_uid", [IMPLICIT, EXPLICIT, BIG, DEFLATED, "1.2.840.10008.1.2.4.90"])
+def test_references_are_found_in_every_encoding(transfer_syntax_uid: str, undefined: bool) -> None:  # noqa: FBT001  parametrised
+    """At any depth of the sequences that mean a source, once each, and nowhere else."""
+    raw = encode(result(undefined=undefined), transfer_syntax_uid)
+    header = read(raw, transfer_syntax_uid, with_references=True)
+    assert set(header.referenced_sop_instance_uids) == set(EXPECTED.referenced_sop_instance_uids)
+    assert len(header.referenced_sop_instance_uids) == 4
+    assert header.referenced_series_instance_uids == ("1.9.1",)
+    assert header.series_description == "AI_RESULT"
+    without = read(raw, transfer_syntax_uid)
+    assert without.sop_instance_uid == "1.2.3.4"
+    assert not without.referenced_sop_instance_uids
+
+
+def test_deflated_with_a_zlib_header_is_read() -> None:
+    """Some writers do not deflate raw."""
+    assert read(zlib.compress(encode(result(), EXPLICIT)), DEFLATED).study_instance_uid == "1.2.3"
+
+
+def test_what_was_negotiated_is_not_believed_against_the_bytes() -> None:
+    """Explicit bytes on an implicit context, the reverse, and group 0002 in front of the data set."""
+    assert read(encode(result(), EXPLICIT), IMPLICIT).sop_instance_uid == "1.2.3.4"
+    assert read(encode(result(), IMPLICIT), EXPLICIT).sop_instance_uid == "1.2.3.4"
+    meta = struct.pack("<HH2sH", 2, 0x10, b"UI", 18) + b"1.2.840.10008.1.2\0"
+    assert read(meta + encode(result(), IMPLICIT), IMPLICIT).sop_instance_uid == "1.2.3.4"
+
+
+def test_elements_out_of_order_are_found() -> None:
+    """Series Instance UID first: the walk goes on until all are there."""
+    element = struct.Struct("<HH2sH")
+    pairs = [(0x20, 0x0E, b"1.2.3.5\0"), (0x20, 0x0D, b"1.2.3\0"), (8, 0x18, b"1.4\0"), (8, 0x16, b"1.5\0")]
+    raw = b"".join(element.pack(group, number, b"UI", len(value)) + value for group, number, value in pairs)
+    assert read(raw).sop_instance_uid == "1.4"
+
+
+@pytest.mark.parametrize("keyword", NEEDED)
+def test_a_missing_uid_is_an_error(keyword: str) -> None:
+    """Each of the four is needed; the message says which."""
+    data_set = result()
+    tag = data_set[keyword].tag
+    del data_set[keyword]
+    with pytest.raises(DataSetError, match=f"{tag.group:04X},{tag.element:04X}"):
+        read(encode(data_set, EXPLICIT))
+
+
+def test_un_of_undefined_length_is_implicit_inside() -> None:
+    """PS3.5 §6.2.2: a sequence whose VR was not known to whoever passed it on."""
+    inner = struct.pack("<HHI", 8, 0x1155, 4) + b"1.6\0"
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, len(inner)) + inner
+    unknown = struct.pack("<HH2sHI", 8, 0x2112, b"UN", 0, 0xFFFFFFFF) + item
+    raw = unknown + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    data_set = result()
+    del data_set.SourceImageSequence
+    header = read(raw + encode(data_set, EXPLICIT), with_references=True)
+    assert header.referenced_sop_instance_uids[0] == "1.6"
+
+
+@pytest.mark.parametrize("transfer_syntax_uid", [IMPLICIT, EXPLICIT])
+def test_a_thousand_sequences_in_one_another_are_refused(transfer_syntax_uid: str) -> None:
+    """Depth is bounded, without recursion."""
+    vr = b"" if transfer_syntax_uid == IMPLICIT else b"SQ\0\0"
+    level = struct.pack("<HH", 8, 0x1140) + vr + b"\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    with pytest.raises(DataSetError, match=str(MAX_DEPTH)):
+        read(encode(Dataset(), transfer_syntax_uid) + level * 1000, transfer_syntax_uid)
+
+
+def test_references_are_bounded() -> None:
+    """More than anyone needs are left out, in memory that does not grow with them."""
+    item = b"".join(
+        struct.pack("<HHI", 0xFFFE, 0xE000, 18)
+        + struct.pack("<HH2sH", 8, 0x1155, b"UI", 10)
+        + b"1.%08d" % number
+        for number in range(MAX_REFERENCES + 500)
+    )
+    raw = struct.pack("<HH2sHI", 8, 0x1140, b"SQ", 0, len(item)) + item
+    header = read(raw + encode(result(), EXPLICIT), with_references=True)
+    assert len(header.referenced_sop_instance_uids) == MAX_REFERENCES
+
+
+def test_a_header_without_end_is_refused() -> None:
+    """What is read of a data set is bounded, deflated bombs included."""
+    raw = struct.pack("<HH2sH", 9, 1, b"LO", 0xFFF0) + bytes(0xFFF0)
+    with pytest.raises(DataSetError):
+        read(struct.pack("<HH2sH", 9, 1, b"LO", 0) * (MAX_EXAMINED_BYTES // 8 + 10))
+    bomb = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    deflated = bomb.compress(raw * 1000) + bomb.flush()
+    assert len(deflated) < 200_000
+    with pytest.raises(DataSetError, match="too large"):
+        read(deflated, DEFLATED)
+
+
+def test_large_values_are_skipped_unread() -> None:
+    """A private element of 20 GiB (a hole) before the UIDs costs nothing."""
+    size = 3 << 30
+    with tempfile.TemporaryFile() as file:
+        file.write(struct.pack("<HH2sHI", 7, 0x10, b"OB", 0, size))
+        file.seek(size, os.SEEK_CUR)
+        file.write(encode(result(), EXPLICIT))
+        file.flush()
+        assert read_header(file.fileno(), 0, EXPLICIT, with_references=True).sop_instance_uid == "1.2.3.4"
+
+
+SEEDS = [
+    (syntax, encode(result(undefined=undefined), syntax))
+    for syntax in (IMPLICIT, EXPLICIT, BIG, DEFLATED)
+    for undefined in (False, True)
+]
+
+
+@given(
+    seed=st.sampled_from(SEEDS),
+    cuts=st.lists(st.tuples(st.integers(0, 900), st.binary(min_size=1, max_size=6)), min_size=1, max_size=8),
+    end=st.integers(0, 900) | st.none(),
+    with_references=st.booleans(),
+)
+def test_mutated_bytes_raise_nothing_but_data_set_errors(
+    seed: tuple[str, bytes], cuts: list[tuple[int, bytes]], end: int | None, *, with_references: bool
+) -> None:
+    """Whatever stands in the file, the answer is a header or a `DataSetError`."""
+    syntax, original = seed
+    raw = bytearray(original)
+    for position, patch in cuts:
+        raw[position : position + len(patch)] = patch
+    try:
+        header = read(bytes(raw[:end]), syntax, with_references=with_references)
+    except DataSetError:
+        return
+    assert header.sop_instance_uid
+
+
+@given(st.binary(max_size=300), st.sampled_from([IMPLICIT, EXPLICIT, BIG, DEFLATED]))
+def test_random_bytes_raise_nothing_but_data_set_errors(raw: bytes, syntax: str) -> None:
+    """The same of noise."""
+    with pytest.raises(DataSetError):
+        read(raw, syntax, with_references=True)
+
+
+def test_pydicom_is_the_judge_of_our_expectation() -> None:
+    """The expected header of these tests is what pydicom reads back."""
+    data_set = pydicom.dcmread(DicomBytesIO(encode(result(), IMPLICIT)), force=True)
+    assert data_set.SOPInstanceUID == EXPECTED.sop_instance_uid
+    assert read(encode(result(), IMPLICIT), IMPLICIT, with_references=True) == EXPECTED

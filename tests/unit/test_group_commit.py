@@ -1,0 +1,135 @@
+"""Group commit: company is never waited for, and never harms."""
+
+import threading
+
+import pytest
+from waiting import wait_until
+
+from gateway.domain.instance import Kind, Place
+from gateway.domain.routing import Route
+from gateway.errors import DatabaseRefusedError, OutcomeUnknownError
+from gateway.receive.group import GroupCommit
+from gateway.store.instances import Kept, Received, Verdict
+
+
+def _received(number: int) -> Received:
+    return Received(
+        f"1.2.{number}",
+        "1.2",
+        "1.3",
+        "1.4",
+        "1.5",
+        b"\0" * 32,
+        1,
+        "A",
+        "B",
+        "127.0.0.1",
+        Kind.ORIGINAL,
+        "f.dcm",
+        (Route.PACS,),
+        4,
+    )
+
+
+def _kept(received: Received) -> Kept:
+    return Kept(int(received.sop_instance_uid[4:]), Verdict.STORED, received.file_name, Place.INCOMING)
+
+
+class _Gate:
+    """A commit that records its batches, and whose first one waits until it is let through."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.entered = threading.Event()
+        self.open = threading.Event()
+
+    def __call__(self, batch: list[Received]) -> list[Kept]:
+        self.batches.append([received.sop_instance_uid for received in batch])
+        if not self.entered.is_set():
+            self.entered.set()
+            assert self.open.wait(30)
+        return [_kept(received) for received in batch]
+
+
+def test_what_is_alone_commits_at_once() -> None:
+    """One instance is one batch of its own."""
+    batches = []
+
+    def commit_batch(batch: list[Received]) -> list[Kept]:
+        batches.append(len(batch))
+        return [_kept(received) for received in batch]
+
+    group = GroupCommit(commit_batch)
+    assert [group.commit(_received(n)).instance_id for n in (7, 8)] == [7, 8]
+    assert batches == [1, 1]
+
+
+def test_what_waits_commits_together_in_the_order_of_its_uids() -> None:
+    """Instances that arrive during a commit are one batch after it, sorted, each with its own answer."""
+    gate = _Gate()
+    group = GroupCommit(gate)
+    answers: dict[int, int] = {}
+
+    def commit(number: int) -> None:
+        answers[number] = group.commit(_received(number)).instance_id
+
+    first = threading.Thread(target=commit, args=(1,))
+    first.start()
+    assert gate.entered.wait(30)
+    others = [threading.Thread(target=commit, args=(number,)) for number in (5, 3, 4, 2)]
+    for thread in others:
+        thread.start()
+    wait_until(lambda: len(group._waiting) == 4, 30, "all others wait")
+    gate.open.set()
+    for thread in (first, *others):
+        thread.join(30)
+    assert gate.batches == [["1.2.1"], ["1.2.2", "1.2.3", "1.2.4", "1.2.5"]]
+    assert answers == {number: number for number in (1, 2, 3, 4, 5)}
+
+
+def test_one_that_is_refused_does_not_take_its_neighbours_along() -> None:
+    """A refused batch is repeated one by one: only the culprit sees the error."""
+    gate = _Gate()
+
+    def commit_batch(batch: list[Received]) -> list[Kept]:
+        kept = gate(batch)
+        if any(received.sop_instance_uid == "1.2.3" for received in batch):
+            raise DatabaseRefusedError("no", "23514")
+        return kept
+
+    group = GroupCommit(commit_batch)
+    answers: dict[int, int | str] = {}
+
+    def commit(number: int) -> None:
+        try:
+            answers[number] = group.commit(_received(number)).instance_id
+        except DatabaseRefusedError as error:
+            answers[number] = str(error)
+
+    threads = [threading.Thread(target=commit, args=(number,)) for number in (1, 2, 3, 4)]
+    threads[0].start()
+    assert gate.entered.wait(30)
+    for thread in threads[1:]:
+        thread.start()
+    wait_until(lambda: len(group._waiting) == 3, 30, "the others wait")
+    gate.open.set()
+    for thread in threads:
+        thread.join(30)
+    assert answers == {1: 1, 2: 2, 3: "no", 4: 4}
+
+
+def test_an_unknown_outcome_is_unknown_to_each_and_not_repeated() -> None:
+    """A batch whose commit may stand is not committed again; the next one goes on."""
+    calls = []
+
+    def commit_batch(batch: list[Received]) -> list[Kept]:
+        calls.append(len(batch))
+        if len(calls) == 1:
+            raise OutcomeUnknownError("lost")
+        return [_kept(received) for received in batch]
+
+    group = GroupCommit(commit_batch)
+    with pytest.raises(OutcomeUnknownError):
+        group.commit(_received(1))
+    assert calls == [1]
+    assert group.commit(_received(2)).instance_id == 2
