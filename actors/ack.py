@@ -8,6 +8,8 @@ If the process dies with endings unwritten, their messages are freed by the reap
 delivery's own state makes harmless. For the same reason this connection commits without waiting for the disk.
 """
 
+import os
+import signal
 import threading
 from collections import defaultdict
 from time import monotonic
@@ -57,6 +59,14 @@ class AckWriter:
         self._thread.join(CLOSE_SECONDS + DEADLINE_SECONDS)
 
     def _run(self) -> None:
+        try:
+            self._write_batches()
+        except Exception as error:  # noqa: BLE001  the boundary of this thread
+            # Without acks every message would be held for ever: let the supervisor start anew.
+            log.write(Stage.QUEUE, "ack_failed", level="error", error=f"{type(error).__name__}: {error}")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _write_batches(self) -> None:
         while batch := self._next_batch():
             while not self._write(batch):
                 with self._condition:

@@ -18,14 +18,14 @@ from datetime import timedelta
 import dramatiq
 from dramatiq.broker import Broker
 from dramatiq.errors import ConnectionError as BrokerConnectionError
-from dramatiq.middleware import Middleware
+from dramatiq.middleware import Middleware, MiddlewareError
 from dramatiq_pg import PostgresBroker
 
 from actors.ack import AckWriter
 from actors.capacity import Capacity
 from actors.consumer import EdgeConsumer
 from actors.held import Held
-from actors.liveness import Liveness
+from actors.liveness import Liveness, PoolerError
 from gateway.errors import DatabaseError
 from gateway.store import messages
 from gateway.store.database import Database, dsn_from_environment
@@ -120,13 +120,20 @@ class _Process:
         self.acks = AckWriter(dsn)
 
 
+class RefusedAtStartError(MiddlewareError):
+    """The process ends instead of consuming; any other exception of a `before` is logged by Dramatiq."""
+
+
 class _Boot(Middleware):
     """Ties what consumes to the life of Dramatiq's worker."""
 
     def before_worker_boot(self, broker: EdgeBroker, worker: dramatiq.Worker) -> None:
         process = _Process(broker.dsn, worker.worker_threads)
         broker._process = process  # noqa: SLF001  the two are one thing in two classes
-        process.liveness.require_session_mode()
+        try:
+            process.liveness.require_session_mode()
+        except PoolerError as error:
+            raise RefusedAtStartError(str(error)) from error
 
     def before_worker_shutdown(self, broker: EdgeBroker, worker: dramatiq.Worker) -> None:
         del worker

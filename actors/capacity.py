@@ -67,6 +67,9 @@ class Capacity:
     def take(self, bell: Bell) -> int:
         """All seats that are free now, the caller's to give back. With 0, the bell rings for the next."""
         with self._lock:
+            if self._clearing is bell:
+                # The message that was to run alone was taken by another process.
+                self._clearing = None
             if self._closed or self._clearing is not None or self._free == 0:
                 self._starved.add(bell)
                 return 0

@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 
 from dramatiq.broker import Consumer
+from dramatiq.errors import DecodeError
 
 from actors.ack import AckWriter
 from actors.capacity import Bell, Capacity
@@ -19,6 +20,7 @@ from actors.liveness import CONNECT_AGAIN_SECONDS, Liveness
 from gateway import log
 from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
+from gateway.store.messages import Claimed
 
 POLL_SECONDS = 1.0
 """The longest wait for a NOTIFY, which may be lost; also how long Dramatiq waits for us to stop."""
@@ -94,8 +96,9 @@ class EdgeConsumer(Consumer):
         try:
             claim, consumer = self._liveness.claim(self._queue_name, seats, alone=alone)
             for claimed in claim.messages:
-                message = HeldMessage(claimed, consumer=consumer, seats=seats if alone else 1)
-                self._held.add(message)
+                message = self._hold(claimed, consumer, seats if alone else 1)
+                if message is None:
+                    continue
                 self._ready.append(message)
                 used += message.seats
         finally:
@@ -106,6 +109,16 @@ class EdgeConsumer(Consumer):
         if not claim.messages and not alone:
             due = POLL_SECONDS if claim.next_due_seconds is None else claim.next_due_seconds
             self._liveness.wait(self._bell, min(max(due, 0.0), POLL_SECONDS))
+
+    def _hold(self, claimed: Claimed, consumer: int, seats: int) -> HeldMessage | None:
+        try:
+            message = HeldMessage(claimed, consumer=consumer, seats=seats)
+        except DecodeError:
+            # Dramatiq would restart its consumer over it, for ever.
+            self._liveness.bury(claimed.message_id, consumer, "its message is not Dramatiq's JSON")
+            return None
+        self._held.add(message)
+        return message
 
     def _say_away(self, error: DatabaseUnavailableError) -> None:
         if not self._away:

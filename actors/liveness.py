@@ -171,10 +171,11 @@ class Liveness:
             queue_names=sorted(self._bells),
             threads=self._threads,
         )
-        if self._lost is not None:
-            self._adopt(session, self._lost, consumer)
         # Before the first claim, so that no commit falls between the look and the listening.
         messages.listen(session, list(self._bells))
+        # Last: what is adopted under an id that then fails to come alive would be run again.
+        if self._lost is not None:
+            self._adopt(session, self._lost, consumer)
         self._connection, self._session = connection, session
         self._id, self._server_process = consumer, server_process
         self._next_reap = 0.0
@@ -293,6 +294,12 @@ class Liveness:
         for queue_name, bell in self._bells.items():
             if messages.channel(queue_name) in channels:
                 bell.ring()
+
+    def bury(self, message_id: str, consumer: int, reason: str) -> None:
+        """The message is dead; it was never handed to anybody."""
+        with self.session() as session:
+            messages.bury(session, message_id, consumer, reason=reason)
+        log.write(Stage.QUEUE, "message_dead", level="error", error=reason, detail=f"message {message_id}")
 
     def give_back(self, by_consumer: Iterable[tuple[int, list[str]]]) -> None:
         """Unstarted messages wait again; where PostgreSQL is away, the reaper frees them instead."""

@@ -252,14 +252,15 @@ def _studies(edits: Edits, count: int, instances: int | None, *, is_numbered: bo
 
 def _numbers() -> Callable[[int], Sequence[int]]:
     """The sequence of the gateway's database; only `--seq-from-db` needs PostgreSQL."""
-    from gateway.store import sequence  # noqa: PLC0415  a sender on another machine has no database
-    from gateway.store.database import Database, dsn_from_environment  # noqa: PLC0415
+    # Imported here, because a sender on another machine has no database.
+    from gateway.store.database import Database, dsn_from_environment  # noqa: PLC0415  see above
+    from gateway.store.sequence import next_numbers  # noqa: PLC0415  see above
 
     database = Database(dsn_from_environment(), application_name="mini-pacs send", size=1)
 
     def numbers(count: int) -> Sequence[int]:
         try:
-            return sequence.next_numbers(database, count)
+            return next_numbers(database, count)
         finally:
             database.close()
 

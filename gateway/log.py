@@ -11,6 +11,7 @@ Logging never fails its caller: a line that cannot be written goes to standard e
 import os
 import sys
 import threading
+import traceback
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -155,6 +156,15 @@ def write(
     }
     present = {name: value for name, value in fields.items() if value is not None}
     _sink.append(orjson.dumps(present) + b"\n")
+
+
+def frames(error: BaseException) -> str:
+    """Where an unforeseen error came from, innermost first, as a `detail`.
+
+    Frames only: the message of another library's exception might quote a value of a data set (G8).
+    """
+    stack = reversed(traceback.extract_tb(error.__traceback__))
+    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in stack)
 
 
 def rotate(path: Path, *, max_bytes: int, backups: int) -> bool:

@@ -110,7 +110,9 @@ class Edge:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
         self.peer = Peer("127.0.0.1", self.port, "EDGE", timeout_seconds=5, connect_timeout_seconds=5)
-        self.threads: list[threading.Thread] = []
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._open = 0
         self._accepting = threading.Thread(target=self._accept)
         self._accepting.start()
 
@@ -121,18 +123,24 @@ class Edge:
             except OSError:
                 return  # the listener was shut down
             thread = threading.Thread(target=self._serve, args=(sock, address))
+            with self._lock:
+                self._open += 1  # before it starts: who waits for its end must not come too early
             thread.start()
-            self.threads.append(thread)
+            self._threads.append(thread)
 
     def _serve(self, sock: socket.socket, address: tuple[str, int]) -> None:
         try:
             self.acceptor.serve(sock, address)
         except RuntimeError as error:  # what a test's policy raises
             self.raised.append(error)
+        finally:
+            with self._lock:
+                self._open -= 1
 
     def alive(self) -> int:
-        """How many associations have a thread."""
-        return sum(thread.is_alive() for thread in self.threads)
+        """How many connections are being served."""
+        with self._lock:
+            return self._open
 
     def wait_ended(self) -> None:
         """Return when no association is left."""
@@ -144,7 +152,9 @@ class Edge:
         self._listener.close()
         self._accepting.join()
         self.acceptor.stop()
-        self.wait_ended()
+        for thread in self._threads:
+            thread.join(DEADLINE_SECONDS)
+        assert not self.alive()
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from actors.broker import EdgeBroker
 from actors.held import Ending, HeldMessage, Verdict
 from actors.middleware.injection import InjectedFailureError
 from gateway.domain import backoff
+from gateway.domain.identifiers import printable
 from gateway.errors import DatabaseUnavailableError
 
 MAX_FAILURES = 10
@@ -42,7 +43,8 @@ class Retries(Middleware):
         del result
         if exception is None:
             return
-        reason = f"{type(exception).__name__}: {exception}"[:MAX_REASON]
+        # Printable, because the text may quote the wire: a NUL would be refused by PostgreSQL.
+        reason = printable(f"{type(exception).__name__}: {exception}", MAX_REASON)
         transient = isinstance(exception, TRANSIENT)
         failures = message.failures + 1
         if failures >= MAX_FAILURES and not transient:

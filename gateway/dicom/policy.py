@@ -88,7 +88,10 @@ class Policy(Protocol):
         """
 
     def ended_unadmitted(self, remote_address: str, outcome: str, error: str) -> None:
-        """Take note that a connection ended before anyone was admitted, and not by `admit`."""
+        """Take note that a connection ended before anyone was admitted, and not by `admit`.
+
+        `outcome` is one of the above, or rejected (no DICOM 3; `error` is the word of the rejection).
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,10 @@ _UNLIMITED = 1 << 32
 
 
 class Acceptor:
-    """Serves associations on the threads that call `serve`, until `stop`."""
+    """Serves associations on the threads that call `serve`, until `stop`.
+
+    Made in the process that serves, after any fork: `stop` is not for siblings.
+    """
 
     def __init__(self, policy: Policy, max_pdu_bytes: int, timeouts: Timeouts) -> None:
         self._policy = policy

@@ -75,9 +75,9 @@ class Wire:
         sock.settimeout(None)
         interval = struct.pack("@ll", int(silence_seconds), int(silence_seconds % 1 * 1e6))
         with contextlib.suppress(OSError):  # a socket that is already reset: the first read will tell
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._poll = select.poll()  # not select.select, which ends at 1024 descriptors
         self._poll.register(sock, select.POLLIN)
         if waker is not None:

@@ -67,7 +67,7 @@ class EmbeddedPostgres:
     """A fast shutdown; SIGTERM would wait for every session to end by itself."""
 
     def __init__(self, data: Path, *, port: int | None = None, version: int = 18) -> None:
-        self._user = _unprivileged_user()
+        self._user = _unprivileged_user(data)
         self._binaries = _binaries(version, self._user)
         self._port = port
         self.notice: str | None = None
@@ -251,10 +251,16 @@ class EmbeddedPostgres:
         folder.chmod(0o700)
 
 
-def _unprivileged_user() -> pwd.struct_passwd | None:
-    """Whom root lends the server to: PostgreSQL refuses to run as root. None: we are not root."""
+def _unprivileged_user(data: Path) -> pwd.struct_passwd | None:
+    """Whom root lends the server to: PostgreSQL refuses to run as root. None: we are not root.
+
+    A cluster that exists stays with its owner, whatever users the system has got since.
+    """
     if os.geteuid() != 0:
         return None
+    for folder in (data.absolute(), _substitute(data.absolute())):
+        if (folder / "initialized").exists() and folder.stat().st_uid != 0:
+            return pwd.getpwuid(folder.stat().st_uid)
     for name in _USERS:
         try:
             return pwd.getpwnam(name)

@@ -241,6 +241,15 @@ class _Receiving:
         self._waiting.enter(connection)
         try:
             self._acceptor.serve(connection, address)
+        except Exception as error:  # noqa: BLE001  the boundary of the thread: one association, not the receiver
+            log.write(
+                Stage.RECEIVE,
+                "association_failed",
+                level="error",
+                remote_address=address[0],
+                error=f"unforeseen {type(error).__name__}",
+                detail=log.frames(error),
+            )
         finally:
             self._waiting.leave()
             self._threads.discard(threading.current_thread())

@@ -12,7 +12,6 @@ If the process dies
 
 import hashlib
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -286,9 +285,7 @@ class StoreReception:
         status, comment = _status_of(error)
         detail = None
         if status is Status.PROCESSING_FAILURE:
-            # frames only: the message of a stranger's exception might quote a value of the data set
-            frames = traceback.extract_tb(error.__traceback__)
-            detail = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+            detail = log.frames(error)
         sentence = str(error) if isinstance(error, GatewayError) else type(error).__name__
         self._log(Stage.RECEIVE, "refused", level="error", status=status, error=sentence, detail=detail)
         return status, printable(comment, MAX_COMMENT - 1)

@@ -36,6 +36,7 @@ _Q = load("queue")
 class Claimed:
     """One message as its claimer got it; `due_epoch` in seconds since 1970 by the database's clock."""
 
+    message_id: str
     message: str
     deaths: int
     failures: int
@@ -218,8 +219,8 @@ def claim_alone(session: Session, queue_name: str, consumer: int) -> Claim:
 
 
 def _claim(rows: list[Row]) -> Claim:
-    messages = tuple(Claimed(r[0], r[1], r[2], r[3]) for r in rows if r[0] is not None)
-    return Claim(messages, None if messages or not rows else rows[0][4])
+    messages = tuple(Claimed(*r[:5]) for r in rows if r[0] is not None)
+    return Claim(messages, None if messages or not rows else rows[0][5])
 
 
 def waiting_alone(session: Session, queue_names: Iterable[str]) -> frozenset[str]:

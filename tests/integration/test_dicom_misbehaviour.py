@@ -54,6 +54,7 @@ def descriptors_open() -> int:
 
 def outcome(it: Edge) -> tuple[str, str | None]:
     """How the only admitted association ended."""
+    wait_until(lambda: it.policy.outcomes, DEADLINE_SECONDS, "the association to end")
     it.wait_ended()
     assert not it.raised
     assert not it.policy.unadmitted
@@ -63,6 +64,7 @@ def outcome(it: Edge) -> tuple[str, str | None]:
 
 def unadmitted(it: Edge) -> tuple[str, str]:
     """How the only connection ended that never became an association."""
+    wait_until(lambda: it.policy.unadmitted, DEADLINE_SECONDS, "the connection to end")
     it.wait_ended()
     assert not it.raised
     assert not it.policy.outcomes
@@ -142,7 +144,7 @@ def test_close_and_abort_before_the_association(running: Edge) -> None:
     """Both just end the connection."""
     with script(running, associated=False):
         pass
-    running.wait_ended()
+    wait_until(lambda: running.policy.unadmitted, DEADLINE_SECONDS, "the first to end")
     with script(running, associated=False) as peer:
         peer.send(pdu.abort_pdu(0, 0))
         peer.expect_end()

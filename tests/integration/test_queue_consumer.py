@@ -54,6 +54,8 @@ class InProcess:
         taken: list[HeldMessage] = []
 
         def enough() -> bool:
+            if len(taken) == count:
+                return True
             message = next(self.consumer)
             if message is not None:
                 taken.append(message)
@@ -77,6 +79,10 @@ def consumer(bed: QueueBed) -> Iterator[InProcess]:
     consumer.close()
 
 
+ROOM = """
+CREATE OR REPLACE FUNCTION dramatiq.room(queue_name text, wanted integer) RETURNS integer
+LANGUAGE sql STABLE AS 'SELECT {}'
+"""
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, {})"
 
 
@@ -162,6 +168,47 @@ def test_a_suspect_runs_alone(bed: QueueBed, consumer: InProcess) -> None:
     assert len(consumer.take(5)) == 5
 
 
+def test_a_suspect_that_another_process_took_blocks_nobody(bed: QueueBed, consumer: InProcess) -> None:
+    """A process that was emptying itself for it goes on with its own work."""
+    bed.fill("noop", 1)
+    consumer.take(1)
+    bed.send("note", 1)
+    bed.run("UPDATE dramatiq.queue SET alone = true, deaths = 2 WHERE state = 'queued'")
+    wait_until(
+        lambda: next(consumer.consumer) is None and consumer.liveness.someone_waits_alone(QUEUE),
+        10,
+        "the suspect to be noticed",
+    )
+    assert next(consumer.consumer) is None
+    bed.run("DELETE FROM dramatiq.queue WHERE alone")
+    bed.fill("noop", 3)
+    assert len(consumer.take(3)) == 3
+
+
+def test_a_message_that_is_not_dramatiqs_is_dead_and_stops_nobody(bed: QueueBed, consumer: InProcess) -> None:
+    """It is buried with its reason; what was claimed with it runs."""
+    bed.fill("noop", 3)
+    bed.run("""UPDATE dramatiq.queue SET message = '{"no": "message"}' WHERE message -> 'args' = '[2]'""")
+    assert len(consumer.take(2)) == 2
+    assert bed.count("state = 'rejected' AND reason LIKE '%JSON'") == 1
+
+
+def test_a_closed_route_costs_nothing_and_flows_when_it_opens(bed: QueueBed, consumer: InProcess) -> None:
+    """100,000 waiting messages without room: no row is touched, the probe passes, and an opening is heard."""
+    bed.run(ROOM.format(0))
+    bed.fill("noop", 100_000)
+    probe = bed.send("noop", 0, priority=-1)
+    [message] = consumer.take(1)
+    assert message.id == probe
+    assert next(consumer.consumer) is None
+    assert bed.count("state = 'consumed'") == 1
+    bed.run(ROOM.format("wanted"))
+    bed.wake()
+    opened = time.monotonic()
+    assert len(consumer.take(7)) == 7
+    assert time.monotonic() - opened < 1
+
+
 def test_enqueue_with_a_delay_writes_a_due_time(bed: QueueBed) -> None:
     """No delay queue, no eta in the message; the same message enqueued twice is one."""
     broker = EdgeBroker(bed.dsn, middleware=[])
@@ -190,8 +237,7 @@ def test_consumer_alive_is_the_lock(bed: QueueBed, consumer: InProcess) -> None:
     alive = "SELECT dramatiq.consumer_alive(%(id)s)"
     assert bed.one(alive, id=consumer_id) is True
     assert bed.one(alive, id=consumer_id ^ 1) is False
-    assert bed.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = %(oid)s",
-                   oid=bed.one("SELECT oid FROM pg_database WHERE datname = current_database()")) == 1  # fmt: skip
+    assert bed.one("SELECT count(*) FROM dramatiq.live") == 1
     consumer.liveness.close()
     wait_until(lambda: bed.one(alive, id=consumer_id) is False, 5, "the lock to be gone")
 

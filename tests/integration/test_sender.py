@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from dicom_peers import Edge, Received, dcmtk, edge
+from dicom_peers import DEADLINE_SECONDS, Edge, Received, dcmtk, edge
 from launcher import REPOSITORY, Processes
+from waiting import wait_until
 
 from gateway.dicom.policy import CALLING_AE_TITLE_NOT_RECOGNIZED as STRANGER
 from gateway.dicom.policy import AbortAssociation
@@ -65,6 +66,12 @@ def test_every_test_file_arrives_byte_for_byte(receiver: Edge) -> None:
 
 def test_bursts_share_the_work(receiver: Edge, study: list[Outgoing]) -> None:
     """Several associations at once, each instance sent once, with the priority that was asked for."""
+
+    def answer(_: Received) -> tuple[int, str]:
+        wait_until(lambda: len(receiver.policy.requestors) == 3, DEADLINE_SECONDS, "three associations")
+        return 0, ""
+
+    receiver.policy.answer = answer
     outcomes = list(send(study, receiver.peer, Manner("MODALITY", associations=3, priority=Priority.HIGH)))
     assert sorted(sent.instance.sop_instance_uid for sent in outcomes) == sorted(
         i.sop_instance_uid for i in study

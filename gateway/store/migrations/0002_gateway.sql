@@ -42,6 +42,8 @@ CREATE TABLE instances (
 );
 CREATE INDEX instances_by_series ON instances (series_instance_uid);
 CREATE INDEX instances_by_time ON instances (received_at);
+-- few, and counted by `mini-pacs status`
+CREATE INDEX instances_flagged ON instances (correlation) WHERE late OR correlation IN ('ambiguous', 'unmatched');
 
 -- One instance owed to one route. The route is also the queue of its messages.
 CREATE TABLE deliveries (
@@ -117,6 +119,7 @@ CREATE INDEX expected_results_by_delivery ON expected_results (delivery_id);
 CREATE INDEX expected_results_by_instance ON expected_results (instance_id);
 CREATE INDEX expected_results_by_result ON expected_results (result_instance_id);
 CREATE INDEX expected_results_owed ON expected_results (worker, due_at) WHERE state = 'owed';
+CREATE INDEX expected_results_timed_out ON expected_results (delivery_id) WHERE state = 'timed_out';
 
 -- A result and the one or many instances it was derived from.
 CREATE TABLE result_sources (

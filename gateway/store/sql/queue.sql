@@ -33,11 +33,11 @@ WITH room AS MATERIALIZED (
     SET state = 'consumed', consumer = $3, started_at = now(), mtime = now()
     FROM picked
     WHERE q.message_id = picked.message_id
-    RETURNING q.message::text, q.deaths, q.failures, extract(epoch FROM q.due)::float8
+    RETURNING q.message_id::text, q.message::text, q.deaths, q.failures, extract(epoch FROM q.due)::float8
 )
 SELECT c.*, NULL::float8 FROM claimed AS c
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, extract(epoch FROM min(next.due) - now())::float8
+SELECT NULL, NULL, NULL, NULL, NULL, extract(epoch FROM min(next.due) - now())::float8
 FROM generate_series(-1, 7) AS level (priority)
 CROSS JOIN LATERAL (
     SELECT q.due
@@ -65,7 +65,7 @@ WHERE q.message_id = (
     LIMIT 1
     FOR UPDATE SKIP LOCKED
 )
-RETURNING q.message::text, q.deaths, q.failures, extract(epoch FROM q.due)::float8, NULL::float8;
+RETURNING q.message_id::text, q.message::text, q.deaths, q.failures, extract(epoch FROM q.due)::float8, NULL::float8;
 
 -- name: waiting_alone
 -- The queues in which a message waits that must run alone.

@@ -1,0 +1,79 @@
+-- Every statement here is bounded: it reads an index up to a limit, or a table that stays small. A backlog of a
+-- million deliveries must not make `mini-pacs status` slow, least of all then.
+
+-- name: deliveries_size
+-- Bytes of the table, and its rows as the planner last estimated them (negative: never).
+SELECT pg_relation_size('deliveries'), reltuples::bigint FROM pg_class WHERE oid = 'deliveries'::regclass;
+
+-- name: count_all
+-- For a table small enough to be read whole.
+SELECT route::text, state::text, count(*) FROM deliveries GROUP BY route, state ORDER BY route, state;
+
+-- name: count_unsettled
+-- From the index of the unsettled alone, up to a limit. One statement for each, so that the planner knows the state and
+-- sees that the index holds it.
+SELECT count(*) FROM (
+    SELECT FROM deliveries WHERE route = %(route)s::route AND state = %(state)s::delivery_state LIMIT %(limit)s) AS x;
+
+-- name: oldest_waiting
+-- Per route the delivery that is owed longest, among those that are due longest and those that are due last: what was
+-- never tried is at the one end, what was put off most at the other. With few waiting, all of them.
+SELECT r.route::text, oldest.id, oldest.state::text, oldest.owed_since, oldest.next_attempt_at, oldest.attempts,
+    oldest.destination, oldest.last_error, i.sop_instance_uid, i.study_instance_uid
+FROM unnest(enum_range(NULL::route)) AS r (route)
+CROSS JOIN LATERAL (
+    SELECT * FROM (
+        (SELECT * FROM deliveries WHERE route = r.route AND state = 'pending'
+         ORDER BY next_attempt_at LIMIT %(limit)s)
+        UNION ALL
+        (SELECT * FROM deliveries WHERE route = r.route AND state = 'pending'
+         ORDER BY next_attempt_at DESC LIMIT %(limit)s)
+    ) AS ends
+    ORDER BY ends.owed_since, ends.id LIMIT 1
+) AS oldest
+CROSS JOIN LATERAL (SELECT * FROM instances WHERE id = oldest.instance_id LIMIT 1) AS i
+ORDER BY r.route;
+
+-- name: dead_reasons
+-- The commonest reasons among some of the dead, with one delivery of each to look at.
+SELECT d.route::text, d.destination, d.last_error, count(*), max(d.id)
+FROM unnest(enum_range(NULL::route)) AS r (route)
+CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE route = r.route AND state = 'dead' LIMIT %(limit)s) AS d
+GROUP BY d.route, d.destination, d.last_error
+ORDER BY count(*) DESC, max(d.id) DESC
+LIMIT %(reasons)s;
+
+-- name: results
+-- What workers owe, and what did not come as it should; each bounded, over what is still kept.
+SELECT
+    (SELECT count(*) FROM (SELECT FROM expected_results WHERE state = 'owed' LIMIT %(limit)s) AS x),
+    (SELECT count(*) FROM (SELECT FROM expected_results WHERE state = 'timed_out' LIMIT %(limit)s) AS x),
+    (SELECT count(*) FROM (
+        SELECT FROM (SELECT DISTINCT delivery_id FROM (
+            SELECT delivery_id FROM expected_results WHERE state = 'timed_out' LIMIT %(limit)s) AS t) AS late
+        JOIN deliveries d ON d.id = late.delivery_id AND d.state NOT IN ('pending', 'in_flight', 'cancelled')
+        WHERE NOT EXISTS (SELECT FROM expected_results o WHERE o.delivery_id = d.id AND o.state <> 'timed_out')
+    ) AS x),
+    (SELECT count(*) FROM (SELECT FROM instances
+        WHERE late AND (late OR correlation IN ('ambiguous', 'unmatched')) LIMIT %(limit)s) AS x),
+    (SELECT count(*) FROM (SELECT FROM instances WHERE correlation = 'unmatched'
+        AND (late OR correlation IN ('ambiguous', 'unmatched')) LIMIT %(limit)s) AS x),
+    (SELECT count(*) FROM (SELECT FROM instances WHERE correlation = 'ambiguous'
+        AND (late OR correlation IN ('ambiguous', 'unmatched')) LIMIT %(limit)s) AS x);
+
+-- name: rates
+-- What the actors of each queue did over the last minutes; a process says so each few seconds.
+SELECT queue_name, sum(done)::bigint, sum(failed)::bigint, sum(seconds)::float8
+FROM dramatiq.rates WHERE minute > now() - %(window)s GROUP BY queue_name ORDER BY queue_name;
+
+-- name: received
+-- Instances kept over the last minute.
+SELECT count(*) FROM (SELECT FROM instances WHERE received_at > now() - interval '1 minute' LIMIT %(limit)s) AS x;
+
+-- name: dead_messages
+SELECT count(*) FROM (SELECT FROM dramatiq.queue WHERE state = 'rejected' LIMIT %(limit)s) AS x;
+
+-- name: receivers
+-- Receivers of the Storage SCP hold a connection under their name while they live. Beside it the database's clock.
+SELECT count(*), now() FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'mini-pacs receiver';

@@ -1,0 +1,29 @@
+-- name: instances
+-- The instances of a study, and the results derived from them wherever those belong.
+WITH of_study AS (
+    SELECT i.id FROM instances i WHERE i.study_instance_uid = %(study)s)
+SELECT i.id, i.sop_instance_uid, i.study_instance_uid, i.kind::text, i.calling_ae_title, i.received_at,
+    i.conflict, i.correlation::text, i.late, i.place::text, i.repeats
+FROM instances i
+WHERE i.id IN (SELECT id FROM of_study)
+    OR i.id IN (SELECT s.result_instance_id FROM result_sources s JOIN of_study o ON o.id = s.source_instance_id)
+ORDER BY i.received_at, i.id;
+
+-- name: deliveries
+SELECT d.id, d.instance_id, d.route::text, d.state::text, d.next_attempt_at, d.settled_at, d.settled_by,
+    d.destination, d.last_status, d.last_error, d.lease_until
+FROM deliveries d WHERE d.instance_id = ANY (%(instance_ids)s::bigint[]) ORDER BY d.id;
+
+-- name: attempts
+SELECT a.delivery_id, a.ended_at, a.duration_ms, a.destination, a.outcome, a.status, a.error, a.fenced
+FROM attempts a JOIN deliveries d ON d.id = a.delivery_id
+WHERE d.instance_id = ANY (%(instance_ids)s::bigint[]) ORDER BY a.id;
+
+-- name: expectations
+SELECT e.instance_id, e.worker, e.state::text, e.asked_at, e.due_at, e.arrived_at, e.result_instance_id
+FROM expected_results e WHERE e.instance_id = ANY (%(instance_ids)s::bigint[]) ORDER BY e.id;
+
+-- name: sources
+SELECT s.source_instance_id, s.result_instance_id
+FROM result_sources s WHERE s.source_instance_id = ANY (%(instance_ids)s::bigint[])
+ORDER BY s.source_instance_id, s.result_instance_id;

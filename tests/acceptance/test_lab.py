@@ -1,0 +1,116 @@
+"""The whole stack as processes: whichever is killed, what was acknowledged arrives."""
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+from launcher import Processes
+from waiting import wait_until
+
+from gateway.dicom.scu import Peer
+from gateway.errors import DatabaseError
+from gateway.lab import leftovers
+from gateway.lab.lab import Lab
+from gateway.lab.supervisor import Supervisor
+from gateway.sender.generate import Study, generate, write
+from gateway.sender.send import Manner, send
+from gateway.store.database import Database
+from gateway.store.flow import ways
+
+ARRIVE_SECONDS = 90
+"""Must exceed worker_timeout_seconds twice: the result that a killed worker owed is asked of another."""
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """A lab in a folder that PostgreSQL's user can reach, started."""
+    folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
+    folder.chmod(0o711)
+    the_lab = Lab(folder / "lab")
+    try:
+        the_lab.start()
+        yield the_lab
+    finally:
+        the_lab.remove()
+        shutil.rmtree(folder)
+
+
+def send_study(lab: Lab, folder: Path, instances: int) -> set[str]:
+    """Send a generated study; the SOP Instance UIDs that the edge answered Success."""
+    edge = lab.configuration.edge
+    study = Study(instances, datetime.now(UTC), "MR")
+    outgoing = [write(instance, folder) for instance in generate(study)]
+    peer = Peer("127.0.0.1", edge.port, edge.ae_title, 30, 30)
+    return {
+        sent.instance.sop_instance_uid for sent in send(outgoing, peer, Manner("ORTHANC")) if sent.accepted
+    }
+
+
+def arrived(lab: Lab, database: Database, acknowledged: set[str]) -> bool:
+    """Tell whether the PACS holds each of them and a result for each."""
+    try:
+        complete = [way for way in ways(database) if way.complete]
+    except DatabaseError:
+        return False  # PostgreSQL is the one that is being restarted
+    results = {way.result_sop_instance_uid for way in complete}
+    return (
+        acknowledged <= {way.sop_instance_uid for way in complete}
+        and acknowledged | results <= lab.pacs.holds()
+    )
+
+
+def is_back(supervisor: Supervisor, name: str) -> bool:
+    """Tell whether it was restarted and serves again."""
+    return supervisor.restarts(name) >= 1 and supervisor.is_ready(name)
+
+
+@pytest.mark.timeout(240)
+def test_whichever_process_is_killed_what_was_acknowledged_arrives(lab: Lab, tmp_path: Path) -> None:
+    """G6: kill -9 of each process of the lab in turn, while instances are on their way."""
+    supervisor = lab.supervisor
+    assert isinstance(supervisor, Supervisor)
+    acknowledged: set[str] = set()
+    database = Database(lab.postgres.dsn(), application_name="test", size=1)
+    try:
+        for name in supervisor.names:
+            if name == "pacs":
+                continue  # what an Orthanc answered Success to is its own to keep
+            wait_until(
+                lambda: supervisor.is_ready("edge") and supervisor.is_ready("postgres"), 20, "the edge"
+            )
+            acknowledged |= send_study(lab, tmp_path, 3)
+            supervisor.kill(name, signal.SIGKILL)
+            wait_until(partial(is_back, supervisor, name), 10, f"{name} to be back")
+        assert len(acknowledged) >= 3 * 10
+        wait_until(lambda: arrived(lab, database, acknowledged), ARRIVE_SECONDS, "everything to arrive")
+    finally:
+        database.close()
+
+
+def test_a_lab_that_is_killed_leaves_no_process_and_starts_again(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kill -9 of `mini-pacs lab` ends all of it, PostgreSQL included; started again it goes on."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
+    folder.chmod(0o711)
+    try:
+        first = processes.start("mini-pacs", "lab", "--data", folder / "lab")
+        first.wait_for_line("The lab is up", 60)
+        mark = f"{folder / 'lab'}#"
+        assert len(leftovers.marked(mark)) > 12
+        first.popen.kill()
+        wait_until(lambda: not leftovers.marked(mark), 15, "every process of the lab to end")
+        second = processes.start("mini-pacs", "lab", "--data", folder / "lab")
+        second.wait_for_line("The lab is up", 60)
+        assert second.stop(60) == 0
+        assert "Stopped." in second.text()
+        assert not leftovers.marked(mark)
+    finally:
+        processes.stop_all()
+        shutil.rmtree(folder)
