@@ -15,6 +15,7 @@ from dramatiq.errors import DecodeError
 
 from actors.ack import AckWriter
 from actors.capacity import Bell, Capacity
+from actors.front import Front
 from actors.held import Ending, Held, HeldMessage, Verdict
 from actors.liveness import CONNECT_AGAIN_SECONDS, Liveness
 from gateway import log
@@ -39,6 +40,7 @@ class EdgeConsumer(Consumer):
         self._acks = acks
         self._bell = Bell()
         self._ready: deque[HeldMessage] = deque()
+        self._front = Front()
         self._away = False
         liveness.serve(queue_name, self._bell)
 
@@ -94,7 +96,10 @@ class EdgeConsumer(Consumer):
             return
         used = 0
         try:
-            claim, consumer = self._liveness.claim(self._queue_name, seats, alone=alone)
+            claim, consumer = self._liveness.claim(
+                self._queue_name, seats, alone=alone, floors=self._front.floors()
+            )
+            self._front.advance(claim.messages, wanted=seats)
             for claimed in claim.messages:
                 message = self._hold(claimed, consumer, seats if alone else 1)
                 if message is None:

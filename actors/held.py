@@ -51,7 +51,7 @@ class HeldMessage(MessageProxy):
         self.seats = seats
         self.deaths = claimed.deaths
         self.failures = claimed.failures
-        self.due_epoch = claimed.due_epoch
+        self.due = claimed.due
         self.ending = FINISHED
         self.began = 0.0
 

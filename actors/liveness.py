@@ -18,8 +18,9 @@ import secrets
 import select
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from time import monotonic
 
 import psycopg2
@@ -212,7 +213,9 @@ class Liveness:
 
     # ---- claims ----------------------------------------------------------------------------------
 
-    def claim(self, queue_name: str, wanted: int, *, alone: bool) -> tuple[messages.Claim, int]:
+    def claim(
+        self, queue_name: str, wanted: int, *, alone: bool, floors: Sequence[datetime | None]
+    ) -> tuple[messages.Claim, int]:
         """What was claimed, and the id that holds it.
 
         Raises:
@@ -225,7 +228,7 @@ class Liveness:
             claim = (
                 messages.claim_alone(session, queue_name, self._id)
                 if alone
-                else messages.claim(session, queue_name, wanted, self._id)
+                else messages.claim(session, queue_name, wanted, self._id, floors)
             )
             self._pass_on_notifies()
             if alone:

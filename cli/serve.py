@@ -1,6 +1,7 @@
 """`mini-pacs serve`: the Storage SCP."""
 
 import signal
+import sys
 
 import typer
 
@@ -22,8 +23,9 @@ def serve() -> None:
     configuration = config.load()
     log.configure(configuration.edge.log_path, "edge")
     dsn = dsn_from_environment()
-    stopped = []
-    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
+    # Until the receivers are there nothing is under way: leave at once. (Without a handler the first
+    # process of a container would ignore the signal.)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
     def prepare() -> None:
         for version in migrate(dsn):
@@ -33,6 +35,5 @@ def serve() -> None:
             destinations.configure(session, configuration)
         database.close()
 
-    if not wait_for_database(prepare, give_up=lambda: bool(stopped)):
-        raise typer.Exit(0)
+    wait_for_database(prepare)
     raise typer.Exit(server.serve(configuration, dsn))

@@ -37,25 +37,35 @@ class Name(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an operator reads about a fault, and the bounds of its value (None: it takes none)."""
+    """What an operator reads about a fault, the stages of its seams, the bounds of its value (None: none)."""
 
     text: str
+    stages: tuple[Stage, ...]
     default: float | None = None
     maximum: float | None = None
 
 
+_SENDS = (Stage.FORWARD_PACS, Stage.FORWARD_WORKER)
+
 EFFECTS: Mapping[Name, Effect] = MappingProxyType(
     {
-        Name.REJECT_ALL: Effect("every C-STORE is refused 0xA700"),
-        Name.DISK_FULL: Effect("spool writes fail as on a full disk; senders get 0xA700"),
-        Name.IO_DELAY_MS: Effect("spool writes and sends are slowed by that many milliseconds", 500, 60_000),
-        Name.RANDOM_FAIL_RATE: Effect("that share of receptions and forwards fails", 0.3, 1),
-        Name.PACS_DOWN: Effect("connections to the PACS are refused"),
-        Name.WORKER_DOWN: Effect("connections to every worker are refused"),
-        Name.WORKER_HANG: Effect(
-            "a send to a worker is taken as answered without being made: no result comes"
+        Name.REJECT_ALL: Effect("every C-STORE is refused 0xA700", (Stage.RECEIVE,)),
+        Name.DISK_FULL: Effect("spool writes fail as on a full disk; senders get 0xA700", (Stage.STORE,)),
+        Name.IO_DELAY_MS: Effect(
+            "spool writes and sends are slowed by that many milliseconds", (Stage.STORE, *_SENDS), 500, 60_000
         ),
-        Name.DROP_ASSOCIATION: Effect("associations are aborted in the middle of a data set"),
+        Name.RANDOM_FAIL_RATE: Effect(
+            "that share of receptions and forwards fails", (Stage.RECEIVE, *_SENDS), 0.3, 1
+        ),
+        Name.PACS_DOWN: Effect("connections to the PACS are refused", (Stage.FORWARD_PACS,)),
+        Name.WORKER_DOWN: Effect("connections to every worker are refused", (Stage.FORWARD_WORKER,)),
+        Name.WORKER_HANG: Effect(
+            "a send to a worker is taken as answered without being made: no result comes",
+            (Stage.FORWARD_WORKER,),
+        ),
+        Name.DROP_ASSOCIATION: Effect(
+            "associations are aborted in the middle of a data set", (Stage.RECEIVE, *_SENDS)
+        ),
     }
 )
 

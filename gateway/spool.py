@@ -20,6 +20,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from time import monotonic
@@ -157,6 +158,10 @@ class Spool:
         except OSError as error:
             raise failure("statvfs", self.root, error) from error
         return status.f_bavail * status.f_frsize
+
+    def count(self, name: str, limit: int) -> int:
+        """How many files a folder of the spool holds in its studies; at least, where that is `limit`."""
+        return sum(1 for _ in islice((self.root / name).glob("*/*.dcm"), limit))
 
     def check_reserve(self) -> None:
         """Return if there is more free than the reserve; SpoolFullError before the disk is full."""

@@ -7,15 +7,17 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
+from edge_bed import EdgeBed
 from launcher import Processes
 from waiting import wait_until
 
 from gateway import config
 from gateway.lab import layout, leftovers
 from gateway.lab.postgres import EmbeddedPostgres
+from gateway.store import destinations
 from gateway.store.migrate import migrate
 
 TEMPLATE = "mini_pacs_template"
@@ -130,6 +132,31 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
         yield launched
     finally:
         launched.stop_all()
+
+
+class MakeEdge(Protocol):
+    """Gives an edge whose config.yaml differs from the lab's by `changes`, section by section."""
+
+    def __call__(self, changes: Mapping[str, Mapping[str, Any]] | None = None) -> EdgeBed:
+        """The edge, none of its processes started; call it once."""
+
+
+@pytest.fixture
+def make_edge(database_url: str, reconfigure: Reconfigure, processes: Processes) -> Iterator[MakeEdge]:
+    """An edge with a database of its own, its peers known to it."""
+    made: list[EdgeBed] = []
+
+    def make(changes: Mapping[str, Mapping[str, Any]] | None = None) -> EdgeBed:
+        edge = EdgeBed(reconfigure(changes or {}), database_url, processes)
+        made.append(edge)
+        with edge.database.transaction() as session:
+            destinations.configure(session, edge.configuration)
+        return edge
+
+    yield make
+    processes.stop_all()
+    for edge in made:
+        edge.close()
 
 
 @pytest.fixture(autouse=True)

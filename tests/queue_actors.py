@@ -64,3 +64,10 @@ def fail(number: int) -> None:
     """Leave a row, then raise what nobody expected."""
     _leave(number)
     raise ValueError("an actor that always fails")
+
+
+@dramatiq.actor(queue_name="q")
+def be_punctual(number: int, due_epoch: float) -> None:
+    """Leave a row if it is more than a second late, or early."""
+    if not 0 <= time.time() - due_epoch <= 1:
+        _leave(number)

@@ -25,7 +25,8 @@ CREATE TABLE ran (
 
 FILL = """
 SELECT count(dramatiq.send(
-    'q', %(actor)s, jsonb_build_array(i), %(priority)s, now() + %(delay)s + random() * %(spread)s::interval
+    'q', %(actor)s, jsonb_build_array(i), %(priority)s, now() + %(delay)s
+        + i::float8 / %(count)s * %(spread)s::interval
 ))
 FROM generate_series(1, %(count)s) AS i
 """
@@ -81,7 +82,7 @@ class QueueBed:
         delay_seconds: float = 0,
         spread_seconds: float = 0,
     ) -> None:
-        """So many messages, numbered from 1, by one statement, due scattered over a time."""
+        """So many messages, numbered from 1, by one statement, due one after the other over a time."""
         self.rows(
             FILL,
             actor=actor,

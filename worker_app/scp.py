@@ -5,6 +5,7 @@ temporary file as it arrives; a descriptor of it, already unlinked, waits in the
 that is full the answer is 0xA700, which the gateway takes as "not now".
 """
 
+import os
 import queue
 from time import monotonic
 
@@ -58,7 +59,8 @@ def _answer(event: evt.Event, settings: Settings, waiting: queue.Queue[Received]
     status = settings.status
     if status == 0 and settings.returns_results:
         # pynetdicom unlinks the file after this handler; the descriptor keeps its content until it is closed.
-        file = event.dataset_path.open("rb")
+        # Opened by number, so that the file carries no name: pydicom looks a name up, which may just vanish.
+        file = os.fdopen(os.open(event.dataset_path, os.O_RDONLY), "rb")
         received = Received(
             file=file,
             transfer_syntax_uid=str(event.context.transfer_syntax),

@@ -69,7 +69,7 @@ class Rates(Middleware):
         """The message is counted."""
         del result
         seconds = time.monotonic() - message.began
-        due, now = int(message.due_epoch // 60), int(time.time() // 60)
+        due, now = int(message.due.timestamp() // 60), int(time.time() // 60)
         with self._lock:
             count = self._counts[now, message.queue, message.actor]
             count.seconds += seconds

@@ -126,7 +126,7 @@ class Wire:
         if self.deadline is not _NEVER and time.monotonic() >= self.deadline:
             raise TimedOutError("a PDU did not come to its end in time")
         try:
-            count = self._sock.recv_into(self._view[self._end :])
+            count = self._receive(self._view[self._end :])
         except BlockingIOError:
             raise TimedOutError(f"silent for {self._silence_seconds:.3g} s in a message") from None
         except OSError as error:
@@ -139,6 +139,10 @@ class Wire:
         self._end += count
         if count == free < _FULL_BUFFER_BYTES and len(self._buffer) < _FULL_BUFFER_BYTES:
             self._make_room(_FULL_BUFFER_BYTES)
+
+    def _receive(self, room: memoryview) -> int:
+        """Read into `room`, blocking; 0 at the end of the stream."""
+        return self._sock.recv_into(room)
 
     def _make_room(self, size: int) -> None:
         """Move what was read ahead to the front of a buffer of at least `size` with room behind it."""
@@ -221,11 +225,14 @@ class Wire:
             ClosedByPeerError: the connection is gone.
         """
         try:
-            self._sock.sendall(data)
+            self._transmit(data)
         except BlockingIOError:
             raise TimedOutError(f"peer took nothing for {self._silence_seconds:.3g} s") from None
         except OSError as error:
             raise self._last_word(error) from error
+
+    def _transmit(self, data: bytes | memoryview) -> None:
+        self._sock.sendall(data)
 
     def _last_word(self, error: OSError) -> AssociationBrokenError:
         """Why the peer went away in the middle of what we sent: it may have said so before."""
@@ -245,7 +252,8 @@ class Wire:
         """
         with contextlib.suppress(OSError):
             self._sock.settimeout(0)
-            self._sock.send(data)
+            if data:
+                self._sock.send(data)
             self._sock.shutdown(socket.SHUT_WR)
             until = time.monotonic() + linger_seconds
             drained = 0

@@ -20,6 +20,7 @@ from datetime import timedelta
 from gateway import log
 from gateway.config import Configuration, Destination
 from gateway.dicom.contexts import ProposedContext
+from gateway.dicom.stream import AbortedByPeerError, ClosedByPeerError
 from gateway.domain.backoff import delay
 from gateway.domain.delivery import Event, State
 from gateway.domain.dimse_status import Status, meaning_of
@@ -169,9 +170,10 @@ def _store(context: Context, claim: Claim, route: Route, destination: Destinatio
             ) as lent:
                 try:
                     return lent.association.store(proposed, instance.sop_instance_uid, source)
-                except AssociationBrokenError:
+                except (ClosedByPeerError, AbortedByPeerError):
                     # A peer may have ended an association that was idle just as we began; once, on a
                     # fresh one, is no second attempt. On a fresh one it says something of the instance.
+                    # A timeout is another matter: the lease does not cover two of them.
                     if lent.fresh:
                         raise
     raise AssertionError("unreachable")

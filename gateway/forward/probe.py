@@ -7,7 +7,7 @@ does not end the chain; a probe that finds the breaker closed writes none.
 from datetime import timedelta
 
 from gateway import log
-from gateway.config import Destination
+from gateway.config import Destination, Forwarder
 from gateway.dicom.contexts import IMPLICIT_LITTLE_ENDIAN, VERIFICATION, ProposedContext
 from gateway.dicom.scu import associate
 from gateway.domain.dimse_status import Status
@@ -51,20 +51,20 @@ def _answers(context: Context, route: Route, destination: Destination) -> bool:
     if context.faults.peer_is_down(route):
         return False
     try:
-        return echo(context.configuration.edge.ae_title, destination, context)
+        return echo(context.configuration.edge.ae_title, destination, context.configuration.forwarder)
     except PeerError as error:
         log.write(STAGE[route], "probe_failed", destination=destination.ae_title, error=str(error))
         return False
 
 
-def echo(calling_ae_title: str, destination: Destination, context: Context) -> bool:
+def echo(calling_ae_title: str, destination: Destination, forwarder: Forwarder) -> bool:
     """C-ECHO. A peer that takes the association but not Verification counts as up (PS3.4 §A).
 
     Raises:
         PeerError: it does not.
     """
     verification = ProposedContext(VERIFICATION, IMPLICIT_LITTLE_ENDIAN)
-    peer = peer_of(destination, context.configuration.forwarder)
+    peer = peer_of(destination, forwarder)
     with associate(peer, calling_ae_title=calling_ae_title, contexts=[verification]) as association:
         try:
             return association.echo() == Status.SUCCESS

@@ -43,6 +43,8 @@ class Running:
     offset: int = 0
     """Length of the output when the process was started: what follows is this run's."""
     restarts: int = 0
+    was_ready: bool = False
+    """It served once, so what keeps it from serving now may pass."""
     not_before: float = 0.0
     delay_seconds: float = 0.0
 

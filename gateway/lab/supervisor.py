@@ -256,16 +256,14 @@ class Supervisor:
         deadline = time.monotonic() + timeout
         for running in chosen:
             while not running.is_ready():
-                hopeless = (
-                    running.restarts >= HOPELESS_RESTARTS
-                    and time.monotonic() - running.started < CALM_SECONDS
-                )
+                hopeless = running.restarts >= HOPELESS_RESTARTS and not running.was_ready
                 if hopeless or time.monotonic() > deadline:
                     raise LabError(
                         f"{running.program.name} does not become ready; the end of {running.output}:\n"
                         f"{running.output.read_text(encoding='utf-8', errors='replace')[-2000:].strip()}"
                     )
                 time.sleep(_POLL_SECONDS)
+            running.was_ready = True
 
     def _wait_ended(self, running: Running, timeout: float) -> None:
         process = running.process

@@ -97,7 +97,7 @@ class _Parent:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
         for _ in range(self.count):
-            self._fork()
+            self._fork()  # does nothing once we are asked to stop
         while self._receivers and not self._stopping:
             self._reap_one()
         return self._stop()
@@ -111,6 +111,9 @@ class _Parent:
     def _fork(self) -> None:
         # A signal between fork and the child's own handlers must not be lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        if self._stopping:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+            return  # whoever is forked now would never be told
         process = os.fork()
         if process == 0:
             code = 1
@@ -255,6 +258,9 @@ class _Receiving:
             self._threads.discard(threading.current_thread())
 
     def _finish(self) -> None:
+        # At once, not at the end: a connection in the backlog would wait for nobody, and where the parent was
+        # killed its successor needs the port while a slow sender here is still finishing.
+        self._listener.close()
         self._acceptor.stop()
         limit = time.monotonic() + self._grace
         for thread in list(self._threads):

@@ -29,18 +29,24 @@ RECONNECT_GRACE = timedelta(seconds=2)
 
 DEFAULT_PRIORITY = 4
 
+GATED_PRIORITIES = range(8)
+"""Those that wait for room on their route; see `queue_priority` in the schema."""
+
+NO_FLOORS: tuple[datetime | None, ...] = (None,) * len(GATED_PRIORITIES)
+
 _Q = load("queue")
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One message as its claimer got it; `due_epoch` in seconds since 1970 by the database's clock."""
+    """One message as its claimer got it; `due` by the database's clock."""
 
     message_id: str
     message: str
     deaths: int
     failures: int
-    due_epoch: float
+    priority: int
+    due: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +214,21 @@ def reap(session: Session) -> list[Reaped]:
 # ---- the life of a message -----------------------------------------------------------------------
 
 
-def claim(session: Session, queue_name: str, wanted: int, consumer: int) -> Claim:
-    """At most `wanted` due messages, oldest first within the most urgent priority, held by `consumer`."""
-    return _claim(session.all(_Q["claim"], queue_name=queue_name, wanted=wanted, consumer=consumer))
+def claim(
+    session: Session,
+    queue_name: str,
+    wanted: int,
+    consumer: int,
+    floors: Sequence[datetime | None] = NO_FLOORS,
+) -> Claim:
+    """At most `wanted` due messages, oldest first within the most urgent priority, held by `consumer`.
+
+    `floors` says for each of the GATED_PRIORITIES before which due time not to look (None: look everywhere).
+    """
+    rows = session.all(
+        _Q["claim"], queue_name=queue_name, wanted=wanted, consumer=consumer, floors=list(floors)
+    )
+    return _claim(rows)
 
 
 def claim_alone(session: Session, queue_name: str, consumer: int) -> Claim:
@@ -219,8 +237,8 @@ def claim_alone(session: Session, queue_name: str, consumer: int) -> Claim:
 
 
 def _claim(rows: list[Row]) -> Claim:
-    messages = tuple(Claimed(*r[:5]) for r in rows if r[0] is not None)
-    return Claim(messages, None if messages or not rows else rows[0][5])
+    messages = tuple(Claimed(*r[:6]) for r in rows if r[0] is not None)
+    return Claim(messages, None if messages or not rows else rows[0][6])
 
 
 def waiting_alone(session: Session, queue_names: Iterable[str]) -> frozenset[str]:

@@ -11,8 +11,8 @@ FIRST_SECONDS = 0.25
 LONGEST_SECONDS = 5.0
 
 
-def wait_for_database(prepare: Callable[[], None], *, give_up: Callable[[], bool] = lambda: False) -> bool:
-    """Call `prepare` until it succeeds; False where `give_up` said so first.
+def wait_for_database(prepare: Callable[[], None]) -> None:
+    """Return once `prepare` has succeeded.
 
     The wait doubles, so that a database that comes up is used at once and one that stays away is not
     stormed.
@@ -21,7 +21,7 @@ def wait_for_database(prepare: Callable[[], None], *, give_up: Callable[[], bool
         SchemaError: waiting does not mend that.
     """
     wait = FIRST_SECONDS
-    while not give_up():
+    while True:
         try:
             prepare()
         except SchemaError:
@@ -31,5 +31,4 @@ def wait_for_database(prepare: Callable[[], None], *, give_up: Callable[[], bool
             time.sleep(wait)
             wait = min(wait * 2, LONGEST_SECONDS)
         else:
-            return True
-    return False
+            return

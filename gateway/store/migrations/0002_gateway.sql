@@ -412,10 +412,12 @@ BEGIN
     instance_id := e.instance_id;
     SELECT * INTO d FROM deliveries x WHERE x.id = e.delivery_id FOR UPDATE;
     IF e.due_at > now() OR (d.state = 'in_flight' AND d.claim_id = e.claim_id) THEN
+        -- not before its time; and while the send is under way, not before that has ended
         UPDATE expected_results x SET
-                due_at = greatest(x.due_at, now() + p_result_wait / 2),
-                message_id = dramatiq.send(p_expire_queue, p_expire_actor_name, jsonb_build_array(x.id), 4,
-                                           greatest(x.due_at, now() + p_result_wait / 2))
+                due_at = CASE WHEN x.due_at > now() THEN x.due_at ELSE now() + p_result_wait / 2 END
+            WHERE x.id = e.id RETURNING x.due_at INTO e.due_at;
+        UPDATE expected_results x SET message_id = dramatiq.send(
+                p_expire_queue, p_expire_actor_name, jsonb_build_array(x.id), 4, e.due_at)
             WHERE x.id = e.id;
         verdict := 'postponed';
         RETURN;

@@ -2,8 +2,10 @@
 -- queued -> consumed, for this consumer alone, at most as many as the queue has room for; priority -1, the probe
 -- that may open a closed route, needs no room. Per priority it walks the claim's index from the oldest due message
 -- and stops at what is not yet due; what others are claiming is skipped. With nothing to claim it says instead in
--- how many seconds the next message is due.
-PREPARE claim (text, integer, bigint) AS
+-- how many seconds the next message is due. $4 holds, per priority from 0, a due time before which not to look:
+-- finished entries there are walked by every claim until vacuum may remove them, which a long transaction of
+-- anybody (a backup) forbids.
+PREPARE claim (text, integer, bigint, timestamptz[]) AS
 WITH room AS MATERIALIZED (
     SELECT dramatiq.room($1, $2) AS size
 ), ungated AS MATERIALIZED (
@@ -21,6 +23,7 @@ WITH room AS MATERIALIZED (
         FROM dramatiq.queue AS q
         WHERE q.queue_name = $1 AND q.state = 'queued' AND NOT q.alone
             AND q.priority = level.priority AND q.due <= now()
+            AND q.due >= coalesce(($4)[level.priority + 1], '-infinity')
         ORDER BY q.due
         LIMIT (SELECT size FROM room)
         FOR UPDATE SKIP LOCKED
@@ -33,11 +36,11 @@ WITH room AS MATERIALIZED (
     SET state = 'consumed', consumer = $3, started_at = now(), mtime = now()
     FROM picked
     WHERE q.message_id = picked.message_id
-    RETURNING q.message_id::text, q.message::text, q.deaths, q.failures, extract(epoch FROM q.due)::float8
+    RETURNING q.message_id::text, q.message::text, q.deaths, q.failures, q.priority, q.due
 )
 SELECT c.*, NULL::float8 FROM claimed AS c
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, extract(epoch FROM min(next.due) - now())::float8
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, extract(epoch FROM min(next.due) - now())::float8
 FROM generate_series(-1, 7) AS level (priority)
 CROSS JOIN LATERAL (
     SELECT q.due
@@ -50,7 +53,7 @@ CROSS JOIN LATERAL (
 WHERE NOT EXISTS (SELECT FROM claimed) AND (level.priority < 0 OR (SELECT size FROM room) > 0);
 
 -- name: claim
-EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s);
+EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s);
 
 -- name: claim_alone
 -- queued -> consumed, one message that may have killed its process twice. The caller runs nothing beside it.
@@ -65,7 +68,7 @@ WHERE q.message_id = (
     LIMIT 1
     FOR UPDATE SKIP LOCKED
 )
-RETURNING q.message_id::text, q.message::text, q.deaths, q.failures, extract(epoch FROM q.due)::float8, NULL::float8;
+RETURNING q.message_id::text, q.message::text, q.deaths, q.failures, q.priority, q.due, NULL::float8;
 
 -- name: waiting_alone
 -- The queues in which a message waits that must run alone.

@@ -1,0 +1,129 @@
+"""`mini-pacs config check`: what the processes would run with, and what looks unwise. Connects nowhere."""
+
+import os
+from collections.abc import Iterator, Mapping
+
+import typer
+
+from cli.screen import Json, console, print_json, table
+from gateway import config
+from gateway.config import Configuration, Edge, Forwarder
+
+app = typer.Typer(help="The configuration.", no_args_is_help=True)
+
+MINIMUM_SOP_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.4": "MR Image Storage",
+    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture Image Storage",
+}
+"""What a gateway of images has to take (design.md §6); PS3.4 §B.5, Table B.5-1."""
+
+
+@app.callback()
+def _noun() -> None:
+    """The configuration."""
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Print the effective configuration, where the database is looked for, and what looks unwise.
+
+    Exit code 2 where a process would refuse to start, with a line for each key that is wrong.
+    """
+    configuration = config.load()
+    database = database_source(os.environ)
+    said = list(warnings(configuration, os.environ))
+    values = dict(flat(configuration.model_dump(mode="json", exclude={"source"})))
+    if as_json:
+        print_json(
+            {"source": str(configuration.source), "database": database, "values": values, "warnings": said}
+        )
+        return
+    screen = console()
+    rows = table("key", "value", title=f"{configuration.source}")
+    for key, value in values.items():
+        rows.add_row(key, _text(value))
+    screen.print(rows)
+    screen.print(f"\nThe database is set by {database}.", soft_wrap=True)
+    for sentence in said:
+        screen.print(f"· {sentence}", soft_wrap=True)
+    screen.print("No process would refuse it.")
+
+
+def flat(section: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Each key with its sections before it, `edge.urgent.modalities`, and its value."""
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for number, one in enumerate(value):
+                yield from flat(one, f"{prefix}{name}[{number}].")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def database_source(environment: Mapping[str, str]) -> str:
+    """Which variables say where PostgreSQL is; never a password."""
+    if environment.get("DATABASE_URL"):
+        return "DATABASE_URL"
+    names = [f"POSTGRES_{part}" for part in ("HOST", "PORT", "DB", "USER", "PASSWORD")]
+    given = [name for name in names if environment.get(name)]
+    return ", ".join(given) or "nothing: it is looked for on 127.0.0.1:5432, database and user mini_pacs"
+
+
+def warnings(configuration: Configuration, environment: Mapping[str, str]) -> Iterator[str]:
+    """What is allowed and yet may not be meant."""
+    if environment.get("DATABASE_URL") and environment.get("POSTGRES_HOST"):
+        yield "DATABASE_URL and POSTGRES_HOST are both set: DATABASE_URL goes first"
+    yield from _of_spool(configuration.edge)
+    yield from _of_senders(configuration)
+    yield from _of_destinations(configuration)
+    yield from _of_retries(configuration.forwarder)
+
+
+def _of_spool(edge: Edge) -> Iterator[str]:
+    if not edge.data_root.is_dir():
+        yield f"edge.data_root {edge.data_root} is not there yet: `mini-pacs serve` makes it"
+    elif not os.access(edge.data_root, os.W_OK):
+        yield f"edge.data_root {edge.data_root} cannot be written by this user"
+    if edge.disk_reserve_mb == 0:
+        yield "edge.disk_reserve_mb is 0: the disk may run full, under PostgreSQL too"
+
+
+def _of_senders(configuration: Configuration) -> Iterator[str]:
+    edge = configuration.edge
+    for uid, name in MINIMUM_SOP_CLASSES.items():
+        if edge.accepted_sop_classes and uid not in edge.accepted_sop_classes:
+            yield f"edge.accepted_sop_classes lacks {name} ({uid})"
+    for title in edge.urgent.calling_aets:
+        if title not in edge.allowed_calling_aets:
+            yield f"edge.urgent.calling_aets names {title}, which edge.allowed_calling_aets does not let in"
+    pacs = configuration.forwarder.orthanc.ae_title
+    if pacs not in edge.allowed_calling_aets:
+        yield f"{pacs} is not in edge.allowed_calling_aets: it cannot send to the edge"
+
+
+def _of_destinations(configuration: Configuration) -> Iterator[str]:
+    ours = {("127.0.0.1", configuration.edge.port), ("localhost", configuration.edge.port)}
+    addresses: dict[tuple[str, int], str] = {}
+    for destination in configuration.destinations:
+        address = destination.host, destination.port
+        title = destination.ae_title
+        other = addresses.setdefault(address, title)
+        if other != title:
+            yield f"{other} and {title} have the same address {destination.host}:{destination.port}"
+        if address in ours:
+            yield f"{title} has the edge's own port {destination.port}: the edge would send to itself"
+
+
+def _of_retries(forwarder: Forwarder) -> Iterator[str]:
+    if forwarder.backoff_base_seconds > forwarder.backoff_max_seconds:
+        yield "forwarder.backoff_base_seconds exceeds backoff_max_seconds: every wait is the latter"
+    if 0 < len(forwarder.workers) <= forwarder.max_redispatch:
+        yield "forwarder.max_redispatch asks more workers than there are: one is asked twice"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "(none)"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,258 @@
+"""`mini-pacs deliveries`: what is owed to whom; and an operator's retry, resend and cancel."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from cli.exit_codes import ExitCode
+from cli.operator import configured, identity, opened
+from cli.screen import Json, clock, console, dimse, print_json, span, table
+from gateway import log
+from gateway.domain.delivery import State
+from gateway.domain.identifiers import is_uid
+from gateway.domain.routing import Route
+from gateway.errors import GatewayError
+from gateway.log import Stage
+from gateway.spool import Spool
+from gateway.store import deliveries, instances
+from gateway.store.database import Session
+from gateway.store.deliveries import Delivery, Selection
+from gateway.store.wakeup import Wakeup
+
+app = typer.Typer(help="What is owed to whom: list, show, retry, resend, cancel.", no_args_is_help=True)
+
+Ids = list[tuple[int, int]]
+DeliveryId = Annotated[
+    int | None, typer.Option("--delivery", metavar="ID", help="One delivery.", show_default=False)
+]
+Study = Annotated[str | None, typer.Option(metavar="UID", help="Those of a study.", show_default=False)]
+InState = Annotated[State | None, typer.Option(help="Those in a state.", show_default=False)]
+OnRoute = Annotated[
+    Route | None, typer.Option(help="Those to the PACS, or to the workers.", show_default=False)
+]
+Every = Annotated[bool, typer.Option("--all", help="Every one, where nothing else selects.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command("list")
+def list_(
+    *,
+    delivery: DeliveryId = None,
+    study: Study = None,
+    state: InState = None,
+    route: OnRoute = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the oldest first.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List deliveries, the oldest first; all selections given must hold."""
+    with opened("deliveries") as database, database.statement() as session:
+        found = deliveries.find(session, _selection(delivery, study, state, route), limit=limit + 1)
+    shown = found[:limit]
+    if as_json:
+        print_json(shown)
+        return
+    if not shown:
+        typer.echo("No such delivery is kept.")
+        return
+    screen = console()
+    rows = table(
+        "id", "route", "state", "to", "attempts", "owed since", "next", "study", "instance", "reason"
+    )
+    for one in shown:
+        rows.add_row(
+            str(one.delivery_id),
+            one.route.value,
+            one.state.value,
+            one.destination or "",
+            str(one.attempts),
+            clock(one.owed_since),
+            clock(one.next_attempt_at),
+            one.study_instance_uid,
+            one.sop_instance_uid,
+            one.last_error or "",
+        )
+    screen.print(rows)
+    if len(found) > limit:
+        screen.print(f"There are more: --limit, or select by --study, --state, --route. Shown: {limit}.")
+
+
+@app.command()
+def show(
+    delivery_id: Annotated[int, typer.Argument(metavar="ID", help="The delivery.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Show one delivery with each of its attempts."""
+    with opened("deliveries") as database, database.statement() as session:
+        found = deliveries.find(session, Selection(delivery_id=delivery_id))
+        attempts = deliveries.attempts_of(session, delivery_id)
+    if not found:
+        typer.echo(f"There is no delivery {delivery_id}: `mini-pacs deliveries list`", err=True)
+        raise typer.Exit(ExitCode.REFUSED)
+    if as_json:
+        print_json(asdict(found[0]) | {"tries": attempts})
+        return
+    screen = console()
+    facts = table("", "")
+    for name, value in _facts(found[0]):
+        facts.add_row(name, value)
+    screen.print(facts)
+    rows = table("at", "to", "outcome", "status", "took", "error", title="\nAttempts")
+    for one in attempts:
+        outcome = f"{one.outcome}, too late to count" if one.fenced else one.outcome
+        took = span(one.duration_ms / 1000)
+        rows.add_row(clock(one.ended_at), one.destination, outcome, dimse(one.status), took, one.error or "")
+    screen.print(rows if attempts else "\nNo attempt was made yet.")
+    screen.print(
+        f"\nThe whole way of its study: `mini-pacs status --study {found[0].study_instance_uid}`",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def retry(
+    *,
+    delivery: DeliveryId = None,
+    study: Study = None,
+    state: InState = None,
+    route: OnRoute = None,
+    every: Every = False,
+    as_json: Json = False,
+) -> None:
+    """Try now: dead and cancelled deliveries are owed again, pending ones need not wait for their time."""
+    selection = _chosen(delivery, study, state, route, every=every)
+    _again(selection, (State.DEAD, State.CANCELLED), "retried", as_json=as_json)
+
+
+@app.command()
+def resend(
+    *,
+    delivery: DeliveryId = None,
+    study: Study = None,
+    state: InState = None,
+    route: OnRoute = None,
+    every: Every = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Send again what was delivered, too: for a peer that lost it. Asks unless --yes."""
+    selection = _chosen(delivery, study, state, route, every=every)
+    if not yes:
+        _ask(selection, "Send again")
+    _again(selection, (State.DEAD, State.CANCELLED, State.DELIVERED), "resent", as_json=as_json)
+
+
+@app.command()
+def cancel(
+    *,
+    delivery: DeliveryId = None,
+    study: Study = None,
+    state: InState = None,
+    route: OnRoute = None,
+    every: Every = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Do not send what is pending or dead; `retry` takes that back. Asks unless --yes."""
+    selection = _chosen(delivery, study, state, route, every=every)
+    if not yes:
+        _ask(selection, "Cancel")
+    by = identity()
+    _change(lambda session: deliveries.cancel(session, selection, by=by), "cancelled", as_json=as_json)
+
+
+# ---- the selection -------------------------------------------------------------------------------
+
+
+def _selection(
+    delivery: int | None, study: str | None, state: State | None, route: Route | None
+) -> Selection:
+    if study is not None and not is_uid(study):
+        raise typer.BadParameter(
+            "a UID has at most 64 characters, digits between single dots", param_hint="--study"
+        )
+    return Selection(delivery, study, state, route)
+
+
+def _chosen(
+    delivery: int | None, study: str | None, state: State | None, route: Route | None, *, every: bool
+) -> Selection:
+    selection = _selection(delivery, study, state, route)
+    if (selection == Selection()) != every:
+        raise typer.BadParameter("select by --delivery, --study, --state or --route; or give --all, alone")
+    return selection
+
+
+def _ask(selection: Selection, verb: str) -> None:
+    some = 1000
+    with opened("deliveries") as database, database.statement() as session:
+        count = len(deliveries.find(session, selection, limit=some + 1))
+    figure = f"more than {some}" if count > some else str(count)
+    typer.confirm(f"{verb} {figure} deliveries, as far as their states allow?", abort=True, err=True)
+
+
+# ---- the change ----------------------------------------------------------------------------------
+
+
+def _again(selection: Selection, of: tuple[State, ...], done: str, *, as_json: bool) -> None:
+    def change(session: Session) -> Ids:
+        return [*deliveries.requeue(session, selection, of=of), *deliveries.hurry(session, selection)]
+
+    _change(change, done, as_json=as_json)
+
+
+def _change(change: Callable[[Session], Ids], done: str, *, as_json: bool) -> None:
+    """Rows first, in one transaction; then files and consumers, which find their way without us too."""
+    configuration = configured()
+    with opened("deliveries", changes=True) as database:
+        with database.transaction() as session:
+            changed = dict(change(session))
+            moved = deliveries.mend_places(session, sorted(set(changed.values())))
+        spool = Spool(configuration.edge.data_root)
+        with database.statement() as session:
+            for instance_id in moved:
+                stored = instances.get(session, instance_id)
+                # a file that cannot be moved now is found where it is, and moved by reconcile
+                with suppress(GatewayError):
+                    if stored is not None:
+                        spool.move(stored.place, stored.study_instance_uid, stored.file_name)
+        wakeup = Wakeup(database.dsn)
+        for route in Route:
+            wakeup.wake(route)
+        wakeup.close()
+    if changed:
+        log.write(Stage.QUEUE, done, level="warning", count=len(changed), detail=f"by {identity()}")
+    if as_json:
+        print_json({done: sorted(changed)})
+    elif changed:
+        typer.echo(f"{len(changed)} deliveries {done}. What becomes of them: `mini-pacs status`")
+    if not changed:
+        typer.echo(
+            f"Nothing was {done}: none of those selected is in a state that allows it; "
+            "`mini-pacs deliveries list` shows states, `resend` takes delivered ones",
+            err=True,
+        )
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _facts(one: Delivery) -> list[tuple[str, str]]:
+    conflict = "yes: other bytes were received under this SOP Instance UID" if one.conflict else ""
+    facts = [
+        ("delivery", f"{one.delivery_id} to {one.route.value}"),
+        ("state", one.state.value),
+        ("to", one.destination or ""),
+        ("owed since", clock(one.owed_since)),
+        ("attempts", f"{one.attempts}"),
+        ("redispatches", f"{one.redispatches}" if one.redispatches else ""),
+        ("next attempt", clock(one.next_attempt_at)),
+        ("settled", f"{clock(one.settled_at)} {one.settled_by or ''}".strip()),
+        ("last status", dimse(one.last_status)),
+        ("last error", one.last_error or ""),
+        ("instance", f"{one.sop_instance_uid} ({one.kind.value})"),
+        ("study", one.study_instance_uid),
+        ("conflict", conflict),
+        ("file", f"{one.place.value}/{one.study_instance_uid}/{one.file_name}"),
+    ]
+    return [(name, value) for name, value in facts if value]

@@ -1,0 +1,165 @@
+"""`mini-pacs destinations`: the PACS and the workers: how they are, an echo, a pause and its end."""
+
+import time
+from dataclasses import asdict
+from typing import Annotated, NoReturn
+
+import typer
+
+from cli.exit_codes import ExitCode
+from cli.operator import configured, identity, opened
+from cli.screen import Json, clock, console, print_json, span, table
+from gateway import log
+from gateway.config import Configuration
+from gateway.domain.routing import Route
+from gateway.errors import AssociationRejectedError, PeerError
+from gateway.forward.attempt import STAGE
+from gateway.forward.probe import echo as c_echo
+from gateway.store import destinations
+from gateway.store.wakeup import Wakeup
+
+app = typer.Typer(help="The PACS and the workers: list, echo, pause, resume.", no_args_is_help=True)
+Title = Annotated[str, typer.Argument(metavar="AE", help="AE title of a destination.", show_default=False)]
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the destinations with breaker, pause, failures and results owed."""
+    with opened("destinations") as database, database.statement() as session:
+        states = destinations.states(session)
+    if as_json:
+        print_json([asdict(state) | {"is_open_for_work": state.is_open_for_work} for state in states])
+        return
+    if not states:
+        typer.echo(
+            "No process has started on this database yet: `mini-pacs serve` enters what config.yaml names."
+        )
+        return
+    rows = table("AE title", "route", "state", "since", "failures", "next probe", "owes", "reason")
+    for one in states:
+        state = "up" if one.is_open_for_work else "away"
+        rows.add_row(
+            one.ae_title,
+            one.route.value,
+            f"paused by {one.paused_by}" if one.paused else state,
+            clock(one.changed_at),
+            str(one.failures_in_row),
+            clock(one.next_probe_at),
+            f"{one.outstanding}/{one.max_outstanding}" if one.route is Route.WORKERS else "",
+            one.reason or "",
+        )
+    console().print(rows)
+
+
+@app.command()
+def echo(
+    ae_titles: Annotated[
+        list[str] | None, typer.Argument(metavar="[AE]...", help="AE titles; none: every destination.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """C-ECHO to destinations, as the edge: who answers, how fast. Exit code 3 where one does not."""
+    configuration = configured()
+    known = [d.ae_title for d in configuration.destinations]
+    for ae_title in ae_titles or ():
+        if ae_title not in known:
+            _unknown(ae_title, known)
+    answers = [_echo(configuration, ae_title) for ae_title in ae_titles or known]
+    if as_json:
+        print_json(answers)
+    else:
+        rows = table("AE title", "address", "answer", "took", "error")
+        for answer in answers:
+            word = "well" if answer["well"] else "none"
+            took = span(float(str(answer["seconds"])))
+            rows.add_row(
+                str(answer["ae_title"]), str(answer["address"]), word, took, str(answer["error"] or "")
+            )
+        console().print(rows)
+    if not all(answer["well"] for answer in answers):
+        raise typer.Exit(ExitCode.UNREACHABLE)
+
+
+@app.command()
+def pause(ae_title: Title, as_json: Json = False) -> None:
+    """Send nothing there until `resume`; what is owed waits, and costs no attempts."""
+    configuration = configured()
+    _check(configuration, ae_title)
+    with opened("destinations", changes=True) as database, database.transaction() as session:
+        destinations.configure(session, configuration)
+        changed = destinations.pause(session, ae_title, by=identity())
+    if changed:
+        _log(configuration, ae_title, "paused")
+    _tell(
+        ae_title,
+        f"{ae_title} is paused: what is owed to it waits, until `mini-pacs destinations resume {ae_title}`."
+        if changed
+        else f"{ae_title} was paused already.",
+        changed=changed,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def resume(ae_title: Title, as_json: Json = False) -> None:
+    """End a pause, and close an open breaker: for who knows that the peer is back."""
+    configuration = configured()
+    _check(configuration, ae_title)
+    with opened("destinations", changes=True) as database:
+        with database.transaction() as session:
+            route = destinations.resume(session, ae_title)
+        if route is not None:
+            wakeup = Wakeup(database.dsn)
+            wakeup.wake(route)
+            wakeup.close()
+    if route is not None:
+        _log(configuration, ae_title, "resumed")
+    _tell(
+        ae_title,
+        f"{ae_title} is open for work; `mini-pacs status` shows what follows."
+        if route is not None
+        else f"{ae_title} was neither paused nor taken for away.",
+        changed=route is not None,
+        as_json=as_json,
+    )
+
+
+def _echo(configuration: Configuration, ae_title: str) -> dict[str, object]:
+    destination = configuration.destination(ae_title)
+    began = time.monotonic()
+    error = None
+    well = False
+    try:
+        well = c_echo(configuration.edge.ae_title, destination, configuration.forwarder)
+        error = None if well else "it answered C-ECHO with a failure"
+    except AssociationRejectedError as rejection:
+        error = (
+            f"{rejection}; does it know {configuration.edge.ae_title}, and is {ae_title} its own AE title?"
+        )
+    except PeerError as failure:
+        error = str(failure)
+    seconds = time.monotonic() - began
+    address = f"{destination.host}:{destination.port}"
+    return {"ae_title": ae_title, "address": address, "well": well, "seconds": seconds, "error": error}
+
+
+def _check(configuration: Configuration, ae_title: str) -> None:
+    known = [d.ae_title for d in configuration.destinations]
+    if ae_title not in known:
+        _unknown(ae_title, known)
+
+
+def _unknown(ae_title: str, known: list[str]) -> NoReturn:
+    raise typer.BadParameter(f"{ae_title} is no destination; config.yaml names {', '.join(known)}")
+
+
+def _log(configuration: Configuration, ae_title: str, outcome: str) -> None:
+    route = Route.PACS if ae_title == configuration.forwarder.orthanc.ae_title else Route.WORKERS
+    log.write(STAGE[route], outcome, level="warning", destination=ae_title, detail=f"by {identity()}")
+
+
+def _tell(ae_title: str, sentence: str, *, changed: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"ae_title": ae_title, "changed": changed})
+    else:
+        typer.echo(sentence)

@@ -1,0 +1,144 @@
+"""`mini-pacs inject-fault`, `faults`, `clear-faults`: making things go wrong on purpose, and ending that."""
+
+import re
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated, NoReturn
+
+import typer
+
+from cli.exit_codes import ExitCode
+from cli.operator import configured, identity, opened
+from cli.screen import Json, clock, console, print_json, table
+from gateway import log
+from gateway.faults import EFFECTS, Active, Name
+from gateway.log import Stage
+from gateway.store import faults as store
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
+LONGEST = timedelta(days=7)
+
+
+def inject_fault(
+    name: Annotated[str, typer.Argument(help="Which; `mini-pacs faults` lists them.", show_default=False)],
+    amount: Annotated[
+        float | None, typer.Argument(metavar="[VALUE]", help="As --value.", show_default=False)
+    ] = None,
+    *,
+    value: Annotated[
+        float | None, typer.Option(help="How much, for a fault that has a value.", show_default=False)
+    ] = None,
+    stage: Annotated[
+        Stage | None,
+        typer.Option(help="Only at that stage; else wherever it has an effect.", show_default=False),
+    ] = None,
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="How long: 90s, 5m, 1h30m; else until it is cleared.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make something go wrong on purpose; every process sees it within a second. Again replaces it."""
+    fault = _fault(name, amount if value is None else value, stage)
+    if amount is not None and value is not None:
+        raise typer.BadParameter("give the value once")
+    lasting = None if duration is None else _time(duration)
+    configured()
+    with opened("faults", changes=True) as database, database.transaction() as session:
+        store.inject(session, fault, duration=lasting, by=identity())
+    log.write(Stage.FAULT, "injected", level="warning", fault=fault.name.value, detail=f"by {identity()}")
+    if as_json:
+        print_json({"name": fault.name, "value": fault.value, "stage": fault.stage, "for_seconds": lasting})
+        return
+    until = "until `mini-pacs clear-faults`" if lasting is None else f"for {duration}"
+    shown = "" if fault.value is None else f" {fault.value:g}"
+    typer.echo(f"{fault.name}{shown}: {EFFECTS[fault.name].text}, within a second, {until}.")
+
+
+def faults(as_json: Json = False) -> None:
+    """Show the faults that are active, and those there are."""
+    with opened("faults") as database, database.statement() as session:
+        active = store.injected(session)
+    if as_json:
+        effects = {name.value: asdict(effect) for name, effect in EFFECTS.items()}
+        print_json({"active": active, "known": effects})
+        return
+    screen = console()
+    rows = table("fault", "value", "stage", "until", "injected", "by", title="Active")
+    for one in active:
+        value = "" if one.value is None else f"{one.value:g}"
+        until = clock(one.until) or "cleared"
+        rows.add_row(one.name, value, one.stage or "all", until, clock(one.injected_at), one.injected_by)
+    screen.print(rows if active else "No fault is active.")
+    screen.print(_known())
+
+
+def clear_faults(
+    name: Annotated[str | None, typer.Argument(help="Which; none: all of them.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """End one fault, or all of them; every process sees it within a second."""
+    known = None if name is None else _name(name)
+    configured()
+    with opened("faults", changes=True) as database, database.transaction() as session:
+        cleared = store.clear(session, known)
+    for one in cleared:
+        log.write(Stage.FAULT, "cleared", fault=one, detail=f"by {identity()}")
+    if as_json:
+        print_json({"cleared": cleared})
+    else:
+        typer.echo(f"Cleared: {', '.join(cleared)}." if cleared else "There was nothing to clear.")
+
+
+def _fault(name: str, value: float | None, stage: Stage | None) -> Active:
+    known = _name(name)
+    effect = EFFECTS[known]
+    if effect.maximum is None and value is not None:
+        raise typer.BadParameter(f"{known} takes no value: {effect.text}")
+    if effect.maximum is not None:
+        value = effect.default if value is None else value
+        if value is None or not 0 < value <= effect.maximum:
+            raise typer.BadParameter(f"{known} takes a value above 0, at most {effect.maximum:g}")
+    if stage is not None and stage not in effect.stages:
+        raise typer.BadParameter(
+            f"{known} has an effect at {', '.join(effect.stages)} only", param_hint="--stage"
+        )
+    return Active(known, value, stage)
+
+
+def _name(name: str) -> Name:
+    try:
+        return Name(name)
+    except ValueError:
+        _unknown(name)
+
+
+def _unknown(name: str) -> NoReturn:
+    screen = console(stderr=True)
+    screen.print(f"There is no fault {name}.")
+    screen.print(_known())
+    raise typer.Exit(ExitCode.USAGE)
+
+
+def _known() -> object:
+    rows = table("fault", "value", "stages", "effect", title="\nFaults there are")
+    for name, effect in EFFECTS.items():
+        value = "" if effect.maximum is None else f"{effect.default:g}, at most {effect.maximum:g}"
+        rows.add_row(name.value, value, ", ".join(effect.stages), effect.text)
+    return rows
+
+
+def _time(text: str) -> timedelta:
+    parts = list(_PART.finditer(text))
+    if not parts or "".join(part[0] for part in parts) != text:
+        raise typer.BadParameter(f"{text!r} is no time: 90s, 5m, 1h30m", param_hint="--for")
+    lasting = timedelta(seconds=sum(float(part[1]) * _UNITS[part[2]] for part in parts))
+    if not timedelta() < lasting <= LONGEST:
+        raise typer.BadParameter(f"more than 0 s, at most {LONGEST.days} days", param_hint="--for")
+    return lasting

@@ -1,0 +1,69 @@
+"""`mini-pacs reset-db`: forget every instance, delivery and message."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from cli.operator import configured, identity, opened
+from cli.screen import Json, print_json
+from gateway import log
+from gateway.errors import DatabaseRefusedError
+from gateway.log import Stage
+from gateway.spool import Spool
+from gateway.store import reset
+from gateway.store.database import Database
+from gateway.store.wakeup import Wakeup
+from gateway.sweep.clear import clear
+from gateway.sweep.verbs import Sweeping
+
+TRIES = 5
+"""Each lost to a transaction that locked in another order; the next finds it over."""
+
+
+def reset_db(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    files: Annotated[
+        bool, typer.Option("--files", help="Delete the files too; else they go to orphaned/.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Forget every instance, delivery and message, injected faults too, and number studies from 1 again.
+
+    Asks unless --yes, and says how many deliveries are still owed. Files move to orphaned/, where purge keeps
+    them for sweep.retention_hours; --files deletes them. Pauses of destinations stay. Processes may run.
+    """
+    configuration = configured()
+    with opened("reset-db", changes=True) as database:
+        with database.statement() as session:
+            instances, owed = reset.kept(session)
+        what = f"{instances} instances, of which {owed} deliveries are still owed or dead"
+        if not yes:
+            where = "their files are DELETED" if files else "their files go to orphaned/"
+            typer.confirm(f"Forget {what}? {where}.", abort=True, err=True)
+        _forget(database)
+        log.write(Stage.DB, "reset", level="warning", count=instances, detail=f"by {identity()}: {what}")
+        wakeup = Wakeup(database.dsn)
+        spool = Spool(configuration.edge.data_root)
+        counts = clear(Sweeping(configuration, database, spool, wakeup), remove=files)
+        wakeup.close()
+    if as_json:
+        print_json({"instances": instances, "owed": owed, **counts})
+    else:
+        moved = (
+            f"{counts['removed']} files deleted" if files else f"{counts['orphaned']} files are in orphaned/"
+        )
+        typer.echo(f"Forgotten: {what}; {moved}. Study numbers begin at 1.")
+
+
+def _forget(database: Database) -> None:
+    for left in reversed(range(TRIES)):
+        try:
+            with database.transaction() as session:
+                reset.forget(session)
+        except DatabaseRefusedError as error:
+            if not left or not (error.is_collision or error.sqlstate == "55P03"):
+                raise
+            time.sleep(0.2)
+        else:
+            return

@@ -1,0 +1,152 @@
+"""`mini-pacs status`: one screen that says what waits, what is wrong, and what to do next."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cli import study
+from cli.exit_codes import ExitCode
+from cli.findings import Finding, Space, figure, findings
+from cli.operator import configured, opened
+from cli.screen import Json, clock, console, print_json, since, span, table
+from gateway.config import Configuration
+from gateway.domain.delivery import State
+from gateway.domain.instance import Place
+from gateway.domain.routing import Route
+from gateway.errors import SpoolError
+from gateway.spool import ORPHANED, Spool
+from gateway.store.overview import WINDOW, Overview, Waiting, overview
+
+FILE_LIMIT = 20_000
+"""Files of a folder are counted up to here: a tenth of a second."""
+
+
+def status(
+    study_uid: Annotated[
+        str | None,
+        typer.Option("--study", metavar="UID", help="The timeline of each instance of a study instead."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="With --study: instances shown one by one.")] = 20,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print problems only; exit code 1 where there is one.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show on one screen what waits, what is wrong, and what to do next.
+
+    Exit codes: 0 looked, whatever was seen; 1 with --check: something wants attention; with --study: nothing
+    of it is kept; 3 PostgreSQL cannot be reached.
+    """
+    if study_uid is not None:
+        study.show(study_uid, limit, as_json=as_json)
+        return
+    configuration = configured()
+    space = _space(configuration)
+    with opened("status") as database, database.statement() as session:
+        view = overview(session)
+    said = findings(view, space)
+    if check:
+        said = [finding for finding in said if finding.problem]
+    if as_json:
+        print_json(
+            {"well": not any(f.problem for f in said), "findings": said, "spool": space, "overview": view}
+        )
+    else:
+        screen = console()
+        if not check:
+            _print(screen, view, space)
+        _say(screen, said)
+    if check and said:
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _space(configuration: Configuration) -> Space | None:
+    """None where this host does not have the spool, or may not look."""
+    spool = Spool(configuration.edge.data_root)
+    try:
+        free = spool.free_bytes()
+        files = {name: spool.count(name, FILE_LIMIT) for name in (*Place, ORPHANED)}
+    except (SpoolError, OSError):
+        return None
+    return Space(free, configuration.edge.disk_reserve_mb << 20, files, FILE_LIMIT)
+
+
+def _say(screen: Console, said: list[Finding]) -> None:
+    if not said:
+        screen.print("All is well.", style="green")
+    for finding in said:
+        screen.print("!" if finding.problem else "·", style="red" if finding.problem else "yellow", end=" ")
+        screen.print(finding.text, soft_wrap=True)
+
+
+def _print(screen: Console, view: Overview, space: Space | None) -> None:
+    _print_deliveries(screen, view)
+    _print_destinations(screen, view)
+    results = view.results
+    _line(
+        screen,
+        "\nResults",
+        f"owed {results.owed:,}, late {results.late:,}, asked in vain {results.timed_out:,}, "
+        f"given up {results.given_up:,}, unmatched {results.unmatched:,}, ambiguous {results.ambiguous:,}",
+    )
+    minutes = WINDOW.total_seconds() / 60
+    done = ", ".join(f"{r.queue_name} {r.done / minutes:.0f}" for r in view.rates) or "nothing"
+    received = f"received {view.received_last_minute:,} in the last minute"
+    _line(screen, "Rates", f"{received}; done per minute, over {minutes:.0f}: {done}")
+    alive = [c for c in view.consumers if c.alive]
+    queues = ", ".join(f"{queue} {sum(queue in c.queue_names for c in alive)}" for queue in (*Route, "sweep"))
+    _line(screen, "Running", f"receivers {view.receivers}; actor processes by queue: {queues}")
+    _line(screen, "Spool", _files(space))
+    runs = ", ".join(f"{run.verb} {since(run.ran_at, view.now)} ago" for run in view.sweeps)
+    _line(screen, "Sweep", f"{runs or 'never ran'}\n")
+
+
+def _line(screen: Console, name: str, text: str) -> None:
+    screen.print(name.ljust(9), style="bold", end="")
+    screen.print(text, soft_wrap=True)
+
+
+def _files(space: Space | None) -> str:
+    if space is None:
+        return "not on this host, or not readable"
+    files = ", ".join(
+        f"{name} {figure(count, exact=count < space.limit)}" for name, count in space.files.items()
+    )
+    free, reserve = space.free_bytes >> 20, space.reserve_bytes >> 20
+    return f"{free:,} MiB free, reserve {reserve:,} MiB; files: {files}"
+
+
+def _print_deliveries(screen: Console, view: Overview) -> None:
+    settled = next((c for c in view.counts if c.state is None), None)
+    states = [State.PENDING, State.IN_FLIGHT, State.DEAD]
+    title = "Deliveries"
+    if settled is None:
+        states += [State.DELIVERED, State.CANCELLED]
+    else:
+        title += f" (and about {settled.count:,} settled)"
+    rows = table("route", *(state.value for state in states), "oldest waiting", title=title)
+    for route in Route:
+        counts = {c.state: figure(c.count, exact=c.exact) for c in view.counts if c.route is route}
+        oldest = next((w for w in view.oldest if w.route is route), None)
+        rows.add_row(route.value, *(counts.get(state, "0") for state in states), _oldest(view, oldest))
+    screen.print(rows)
+
+
+def _oldest(view: Overview, oldest: Waiting | None) -> str:
+    if oldest is None:
+        return ""
+    when = ""
+    if oldest.next_attempt_at is not None and oldest.next_attempt_at > view.now:
+        when = f", next in {span((oldest.next_attempt_at - view.now).total_seconds())}"
+    reason = f": {oldest.reason}" if oldest.reason else ""
+    return f"{since(oldest.owed_since, view.now)}, delivery {oldest.delivery_id}{when}{reason}"
+
+
+def _print_destinations(screen: Console, view: Overview) -> None:
+    rows = table("destination", "route", "state", "since", "owes", "reason", title="\nDestinations")
+    for d in view.destinations:
+        state = "paused" if d.paused else {"closed": "up", "open": "away"}[d.breaker]
+        owes = f"{d.outstanding}/{d.max_outstanding}" if d.route is Route.WORKERS else ""
+        rows.add_row(d.ae_title, d.route.value, state, clock(d.changed_at), owes, d.reason or "")
+    screen.print(rows)

@@ -1,0 +1,83 @@
+"""`mini-pacs status --study UID`: the steps of a study, together and instance by instance."""
+
+from collections.abc import Sequence
+
+import typer
+
+from cli.exit_codes import ExitCode
+from cli.operator import opened
+from cli.screen import clock, console, dimse, print_json, span, table
+from gateway.domain.identifiers import is_uid
+from gateway.store.timeline import InstanceTimeline, StepSummary, of_study, summary
+
+
+def show(study_instance_uid: str, limit: int, *, as_json: bool) -> None:
+    """Print the timeline of a study; exit code 1 where nothing of it is kept."""
+    if not is_uid(study_instance_uid):
+        raise typer.BadParameter(
+            "a UID has at most 64 characters, digits between single dots", param_hint="--study"
+        )
+    with opened("status") as database, database.transaction() as session:
+        timelines = of_study(session, study_instance_uid)
+    steps = summary(timelines)
+    if as_json:
+        print_json({"study_instance_uid": study_instance_uid, "steps": steps, "instances": timelines})
+    elif timelines:
+        _print(study_instance_uid, timelines, steps, limit)
+    if not timelines:
+        typer.echo(
+            f"Nothing of study {study_instance_uid} is kept: it was never accepted, or purged after "
+            "sweep.retention_hours. The log knows: grep the UID in edge.log_path",
+            err=True,
+        )
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _print(
+    study_instance_uid: str, timelines: Sequence[InstanceTimeline], steps: Sequence[StepSummary], limit: int
+) -> None:
+    screen = console()
+    rows = table(
+        "step", "done", "first", "last", "median", "longest", "by", title=f"Study {study_instance_uid}"
+    )
+    for step in steps:
+        rows.add_row(
+            step.name.value,
+            f"{step.done}/{len(timelines)}",
+            clock(step.first),
+            clock(step.last),
+            "" if step.median_seconds is None else span(step.median_seconds),
+            "" if step.longest_seconds is None else span(step.longest_seconds),
+            ", ".join(step.by),
+        )
+    screen.print(rows)
+    for timeline in timelines[:limit]:
+        screen.print(_one(timeline))
+    if len(timelines) > limit:
+        screen.print(f"… and {len(timelines) - limit} more instances: --limit {len(timelines)}, or --json")
+
+
+def _one(timeline: InstanceTimeline) -> object:
+    flags = ", ".join(
+        filter(
+            None,
+            (
+                f"in {timeline.place.value}/",
+                "a conflict: other bytes were received under this UID before" if timeline.conflict else "",
+                f"sent {timeline.repeats} times more" if timeline.repeats else "",
+            ),
+        )
+    )
+    title = f"\n{timeline.kind.value} {timeline.sop_instance_uid} ({flags})"
+    rows = table("at", "step", "took", "by", "outcome", "status", "error", title=title)
+    for step in timeline.steps:
+        rows.add_row(
+            clock(step.at),
+            step.name.value,
+            "" if step.seconds is None else span(step.seconds),
+            step.by or "",
+            step.outcome,
+            dimse(step.status),
+            step.error or "",
+        )
+    return rows

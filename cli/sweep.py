@@ -1,0 +1,45 @@
+"""`mini-pacs sweep`: the healer, by hand."""
+
+from typing import Annotated
+
+import typer
+
+from cli.operator import configured, opened
+from cli.screen import Json, console, print_json, table
+from gateway.spool import Spool
+from gateway.store.wakeup import Wakeup
+from gateway.sweep.run import VERBS
+from gateway.sweep.run import sweep as run
+from gateway.sweep.verbs import Sweeping
+
+
+def sweep(
+    verbs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[VERB]...", help=f"Of {', '.join(VERBS)}; none: all, in this order.", show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would be done, and do nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the healer now: rescue, reconcile, expire, purge. Harmless at any time, also twice at once."""
+    for verb in verbs or ():
+        if verb not in VERBS:
+            raise typer.BadParameter(f"{verb} is none of {', '.join(VERBS)}")
+    configuration = configured()
+    with opened("sweep", changes=True) as database:
+        wakeup = Wakeup(database.dsn)
+        context = Sweeping(configuration, database, Spool(configuration.edge.data_root), wakeup, dry=dry_run)
+        counted = run(context, tuple(verbs) if verbs else tuple(VERBS))
+        wakeup.close()
+    if as_json:
+        print_json({"dry_run": dry_run, "counts": counted})
+        return
+    rows = table("verb", "what", "would be" if dry_run else "done")
+    for verb, counts in counted.items():
+        for what, count in counts.items():
+            rows.add_row(verb, what.replace("_", " "), str(count))
+    console().print(rows)

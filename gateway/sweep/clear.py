@@ -1,0 +1,40 @@
+"""What becomes of the files when the rows are forgotten: the part of `mini-pacs reset-db` on the disk.
+
+Receivers may live meanwhile. A file that has a row, or a receiver that is still at it, stays where it is:
+what is acknowledged after the rows were forgotten loses nothing.
+"""
+
+from contextlib import suppress
+from itertools import islice
+
+from gateway.spool import ORPHANED
+from gateway.store import sweeping
+from gateway.sweep.reconcile import reconcile
+from gateway.sweep.verbs import BATCH, Counts, Sweeping
+
+AT_ONCE = 0.0
+"""The grace of an ordinary reconcile would leave the files for five minutes."""
+
+
+def clear(context: Sweeping, *, remove: bool) -> Counts:
+    """Files without a row are in orphaned/, until purge's retention is over; with `remove` they are gone."""
+    sections = context.configuration
+    hasty = sections.sweep.model_copy(update={"orphan_grace_seconds": AT_ONCE})
+    configuration = sections.model_copy(update={"sweep": hasty})
+    counts = reconcile(Sweeping(configuration, context.database, context.spool, context.wakeup))
+    return {"orphaned": counts["orphaned"], "removed": _remove(context) if remove else 0}
+
+
+def _remove(context: Sweeping) -> int:
+    """Asked once more, because a row may have come between the look and the move."""
+    removed = 0
+    files = (context.spool.root / ORPHANED).glob("*/*")
+    while batch := list(islice(files, BATCH)):
+        with context.database.statement() as session:
+            places = sweeping.places_of(session, [(path.parent.name, path.name) for path in batch])
+        for path in batch:
+            if places[path.parent.name, path.name] is None:
+                with suppress(FileNotFoundError):
+                    path.unlink()
+                    removed += 1
+    return removed

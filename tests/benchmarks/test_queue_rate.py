@@ -1,0 +1,174 @@
+"""The queue under a backlog, against stock dramatiq-pg in the same run (issue: a million messages).
+
+QUEUE_BACKLOG sets the size of the backlog, for a quicker look.
+"""
+# ruff: noqa: T201  what is printed is the result
+
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from launcher import Processes
+from queue_bed import QUEUE, QueueBed
+from waiting import wait_until
+
+from gateway.lab import leftovers
+from gateway.store import messages
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
+
+BACKLOG = int(os.environ.get("QUEUE_BACKLOG", "1000000"))
+SMALL = 1_000
+SAMPLE = 20_000
+STOCK_SAMPLE = 5_000
+"""Stock dramatiq-pg jams at about 15,000."""
+
+STOCK_FILL = """
+INSERT INTO stock.queue (message_id, queue_name, state, message)
+SELECT id, 'q', 'queued', jsonb_build_object(
+    'queue_name', 'q', 'actor_name', 'noop', 'args', jsonb_build_array(i), 'kwargs', '{}'::jsonb,
+    'options', '{}'::jsonb, 'message_id', id, 'message_timestamp', 0)
+FROM (SELECT gen_random_uuid() AS id, i FROM generate_series(1, %(count)s) AS i) AS new
+RETURNING 1
+"""
+
+
+@pytest.fixture
+def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
+    """A queue without consumers."""
+    bed = QueueBed(database_url, processes)
+    bed.database.deadline_seconds = 600
+    yield bed
+    bed.close()
+
+
+def test_the_rate_does_not_depend_on_the_backlog(bed: QueueBed, processes: Processes) -> None:
+    """Claim, run and ack: a million waiting against a thousand, and against the stock consumer."""
+    stock = _stock_rate(bed, processes)
+    small = _small_rate(bed)
+
+    begun = time.monotonic()
+    bed.fill("noop", BACKLOG, delay_seconds=-7200, spread_seconds=3600)
+    print(f"\nfilled {BACKLOG:,} in {time.monotonic() - begun:.0f} s")
+    bed.send("note", 1, priority=0)
+    begun = time.monotonic()
+    process = bed.launch()
+    wait_until(bed.ran, 30, "the first message to run")
+    boot = time.monotonic() - begun
+    large = _drain_rate(bed, SAMPLE)
+    locks = bed.one("SELECT count(*) FROM dramatiq.live")
+    resident = max(_resident_bytes(pid) for pid in [process.pid, *leftovers.descendants(process.pid)])
+
+    print(f"stock dramatiq-pg, {STOCK_SAMPLE:,} waiting   {stock:8.0f} /s")
+    print(f"{SMALL:,} waiting                     {small:8.0f} /s   {small / stock:.1f} x stock")
+    print(f"{BACKLOG:,} waiting                 {large:8.0f} /s   {large / small:.2f} x of {SMALL:,}")
+    print(f"from launch to first message {boot:.2f} s, {resident / 1e6:.0f} MB, {locks} advisory lock")
+    assert locks == 1
+    assert boot < 2
+    assert resident < 150e6
+    assert small >= 3 * stock
+    assert large >= 0.8 * small
+
+
+def test_a_second_million_takes_the_place_of_the_first(bed: QueueBed) -> None:
+    """Table and indexes grow by less than 20 %."""
+    sizes = []
+    for _ in range(2):
+        bed.fill("noop", BACKLOG)
+        sizes.append(bed.one("SELECT pg_total_relation_size('dramatiq.queue')"))
+        _drain_by_sql(bed)
+        messages.vacuum(bed.database)
+    print(f"\n{BACKLOG:,} messages: {sizes[0] / 1e6:.0f} MB, then {sizes[1] / 1e6:.0f} MB")
+    assert sizes[1] < 1.2 * sizes[0]
+
+
+def test_delays_are_kept_to_the_second(bed: QueueBed) -> None:
+    """A tenth of the backlog due over a minute, by one process."""
+    count = BACKLOG // 10
+    bed.start()
+    bed.fill("be_punctual", count, delay_seconds=20, spread_seconds=60)
+    bed.run(
+        "UPDATE dramatiq.queue "
+        "SET message = jsonb_set(message, '{args,1}', to_jsonb(extract(epoch FROM due)))"
+    )
+    wait_until(lambda: bed.count() == 0, 120, "all to run")
+    assert bed.ran() == []
+
+
+def test_a_transactional_enqueue_is_one_round_trip(bed: QueueBed) -> None:
+    """Two messages in one statement; printed beside an empty statement."""
+
+    def median(sql: str) -> float:
+        times = []
+        for _ in range(300):
+            begun = time.perf_counter()
+            bed.rows(sql)
+            times.append(time.perf_counter() - begun)
+        return statistics.median(times) * 1000
+
+    both = "SELECT dramatiq.send('q', 'noop', '[1]'), dramatiq.send('p', 'noop', '[1]')"
+    print(f"\ntwo messages committed: {median(both):.2f} ms; an empty statement: {median('SELECT 1'):.2f} ms")
+
+
+def _small_rate(bed: QueueBed) -> float:
+    """With about SMALL waiting all the time."""
+    process = bed.start()
+    sent = 0
+    begun = time.monotonic()
+    while sent < SAMPLE:
+        if bed.count() < SMALL:
+            bed.fill("noop", SMALL)
+            bed.wake()
+            sent += SMALL
+    wait_until(lambda: bed.count() == 0, 60, "the queue to be empty")
+    rate = sent / (time.monotonic() - begun)
+    process.stop()
+    return rate
+
+
+def _drain_rate(bed: QueueBed, count: int) -> float:
+    """Over the next `count` messages by age."""
+    oldest = "SELECT due FROM dramatiq.queue WHERE queue_name = 'q' AND priority = 4 AND state = 'queued' "
+    oldest += "AND NOT alone ORDER BY due LIMIT 1"
+    target = bed.one(f"{oldest} OFFSET {count}")
+    begun = time.monotonic()
+    wait_until(lambda: bed.one(oldest) > target, 120, "the sample to be gone")
+    return count / (time.monotonic() - begun)
+
+
+def _drain_by_sql(bed: QueueBed) -> None:
+    with bed.database.statement() as session:
+        messages.prepare_consumer(session)
+        while True:
+            claim = messages.claim(session, QUEUE, 2000, 1)
+            if not claim.messages:
+                break
+            messages.finish(session, [message.message_id for message in claim.messages], 1)
+    bed.database.close()  # its settings are a consumer's
+
+
+def _stock_rate(bed: QueueBed, processes: Processes) -> float:
+    schema = files("dramatiq_pg").joinpath("schema.sql").read_text(encoding="utf-8")
+    lines = [line for line in schema.splitlines() if not line.startswith("\\")]
+    script = "\n".join(lines)
+    for name, value in (("schema", "stock"), ("state", "state"), ("queue", "queue")):
+        script = script.replace(f':"{name}"', f'"{value}"')
+    bed.run(script)
+    bed.rows(STOCK_FILL, count=STOCK_SAMPLE)
+    waiting = "SELECT count(*) FROM stock.queue WHERE state <> 'done'"
+    process = processes.start("dramatiq", "stock_actors", "-p", "1", "-t", "8", **bed.environment())
+    wait_until(lambda: bed.one(waiting) < STOCK_SAMPLE, 30, "the stock consumer to begin")
+    begun, first = time.monotonic(), bed.one(waiting)
+    wait_until(lambda: bed.one(waiting) == 0, 120, "the stock consumer to finish")
+    rate = float(first) / (time.monotonic() - begun)
+    process.kill()
+    return rate
+
+
+def _resident_bytes(process: int) -> int:
+    pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,165 @@
+"""The core without its processes: instances put into spool and database, and attempts made by this process."""
+
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import psycopg2
+from edge_bed import EdgeBed
+from specimens import EXPLICIT, Instance
+
+from gateway import log
+from gateway.correlate import Correlated
+from gateway.dicom.header import read_header
+from gateway.dicom.part10 import preamble_and_file_meta
+from gateway.domain.instance import Kind, file_names
+from gateway.domain.routing import Route, priority_for, routes_for
+from gateway.faults import Faults
+from gateway.forward.associations import Associations
+from gateway.forward.attempt import Context
+from gateway.receive.commit import Committer
+from gateway.spool import Spool
+from gateway.store.instances import Kept, Received
+from gateway.store.wakeup import Wakeup
+from gateway.sweep.verbs import Sweeping
+
+
+class Forwarding:
+    """One process's part of the core, on the database and the spool of `edge`."""
+
+    def __init__(self, edge: EdgeBed) -> None:
+        self.edge = edge
+        configuration = edge.configuration
+        self.spool = Spool(configuration.edge.data_root)
+        self.spool.prepare()
+        self.spool.open_receiver()
+        self._committer = Committer(edge.database, window=configuration.edge.duplicate_window)
+        self._wakeup = Wakeup(edge.dsn)
+        self._locks: list[psycopg2.extensions.connection] = []
+        self.faults = Faults()
+        self.context = self.actor()
+
+    def actor(self) -> Context:
+        """What the actors of one more living process work with."""
+        consumer = secrets.randbits(62)
+        connection = psycopg2.connect(self.edge.dsn)
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", (consumer,))
+        self._locks.append(connection)
+        configuration = self.edge.configuration
+        return Context(
+            configuration=configuration,
+            database=self.edge.database,
+            spool=self.spool,
+            associations=Associations(configuration.edge.ae_title, configuration.forwarder),
+            wakeup=self._wakeup,
+            faults=self.faults,
+            consumer=lambda: consumer,
+        )
+
+    def die(self) -> None:
+        """Every actor's lock is gone, as when its process was killed."""
+        for connection in self._locks:
+            connection.close()
+        self._locks.clear()
+
+    def sweeping(self, *, dry: bool = False) -> Sweeping:
+        """What the verbs of the sweep work with."""
+        return Sweeping(self.edge.configuration, self.edge.database, self.spool, self._wakeup, dry)
+
+    def receive(self, instance: Instance, *, worker: str | None = None) -> tuple[Kept, Correlated | None]:
+        """The instance is kept as the SCP keeps it; `worker` is who sent it, where it is a result."""
+        kind = Kind.ORIGINAL if worker is None else Kind.RESULT
+        meta = preamble_and_file_meta(
+            instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, source_ae_title="ORTHANC"
+        )
+        part = self.spool.begin()
+        try:
+            part.write(meta)
+            part.write(instance.data_set())
+            header = read_header(part.descriptor, len(meta), EXPLICIT, with_references=True)
+            names = file_names(instance.sop_instance_uid, instance.digest)
+            path = part.keep(instance.study_instance_uid, names)
+            return self._committer.commit(
+                Received(
+                    sop_instance_uid=instance.sop_instance_uid,
+                    study_instance_uid=instance.study_instance_uid,
+                    series_instance_uid=instance.series_instance_uid,
+                    sop_class_uid=instance.sop_class_uid,
+                    transfer_syntax_uid=EXPLICIT,
+                    sha256=bytes.fromhex(instance.digest),
+                    data_set_size=len(instance.data_set()),
+                    calling_ae_title=worker or "ORTHANC",
+                    called_ae_title="MINI_EDGE",
+                    remote_address="127.0.0.1",
+                    kind=kind,
+                    file_name=path.name,
+                    routes=routes_for(kind, self.edge.configuration.forwarder.mode),
+                    priority=priority_for(kind, urgent=False),
+                ),
+                header,
+            )
+        finally:
+            part.discard()
+
+    def owed(self, instance: Instance, route: Route = Route.PACS) -> int:
+        """The id of a new instance's delivery."""
+        self.receive(instance)
+        return int(self.edge.delivery(instance, route)["id"])
+
+    def due(self) -> None:
+        """Every wait is over."""
+        self.edge.run("UPDATE deliveries SET next_attempt_at = now() WHERE state = 'pending'")
+
+    def overdue(self) -> list[int]:
+        """Every deadline of a result is over; their ids."""
+        return [
+            row[0]
+            for row in self.edge.rows(
+                "UPDATE expected_results SET due_at = now() - interval '1 minute' WHERE state = 'owed' RETURNING id"
+            )
+        ]
+
+    def close(self) -> None:
+        """No thread, connection or association remains."""
+        self.context.associations.close()
+        self._wakeup.close()
+        self.spool.close_receiver()
+        self.die()
+
+
+@contextmanager
+def forwarding(edge: EdgeBed) -> Iterator[Forwarding]:
+    """The core for the length of the `with`."""
+    log.configure(edge.configuration.edge.log_path, "test")
+    core = Forwarding(edge)
+    try:
+        yield core
+    finally:
+        core.close()
+        log.configure(None, "mini-pacs")
+
+
+def at_once(*calls: object) -> None:
+    """Run callables on threads of their own; the first error of one is raised."""
+    errors: list[BaseException] = []
+
+    def run(call: object) -> None:
+        try:
+            call()  # type: ignore[operator]
+        except BaseException as error:  # noqa: BLE001  raised by the caller's thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    if errors:
+        raise errors[0]
+
+
+LONG = timedelta(seconds=120)

@@ -1,0 +1,461 @@
+"""One delivery: claimed by one, sent, settled; the worker's turn; and what every outcome leaves behind."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from conftest import MakeEdge
+from edge_bed import EdgeBed
+from forwarding import Forwarding, at_once, forwarding
+from peers import ABORT, Peer, peer
+from specimens import Instance, study_of
+from waiting import wait_until
+
+from gateway.dicom.policy import LOCAL_LIMIT_EXCEEDED
+from gateway.domain.outcome import Outcome
+from gateway.domain.routing import Route
+from gateway.forward.attempt import forward_to_pacs, forward_to_worker
+from gateway.forward.probe import probe
+from gateway.sweep.expire import expire_one
+
+QUICK = {
+    "backoff_base_seconds": 0.2,
+    "backoff_max_seconds": 0.4,
+    "probe_interval_seconds": 0.5,
+    "max_retries": 1,
+    "connect_timeout_seconds": 2,
+    "lease_seconds": 90,
+}
+
+
+@pytest.fixture
+def edge(make_edge: MakeEdge) -> EdgeBed:
+    """An edge that retries quickly."""
+    return make_edge({"forwarder": QUICK})
+
+
+@pytest.fixture
+def core(edge: EdgeBed) -> Iterator[Forwarding]:
+    """The core, in this process."""
+    with forwarding(edge) as core:
+        yield core
+
+
+@pytest.fixture
+def pacs(edge: EdgeBed) -> Iterator[Peer]:
+    """The PACS, on."""
+    with peer(edge.configuration.forwarder.orthanc.port) as pacs:
+        yield pacs
+
+
+@pytest.fixture
+def workers(edge: EdgeBed) -> Iterator[dict[str, Peer]]:
+    """Five workers that take everything and return nothing."""
+    with ExitStack() as stack:
+        yield {
+            worker.ae_title: stack.enter_context(peer(worker.port))
+            for worker in edge.configuration.forwarder.workers
+        }
+
+
+def test_a_delivery_is_sent_once_and_its_file_moves(core: Forwarding, pacs: Peer) -> None:
+    """G3: the bytes that came leave; a message that comes again finds nothing to do."""
+    instance = Instance()
+    delivery = core.owed(instance)
+    assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
+    assert forward_to_pacs(core.context, delivery) is None
+    [taken] = pacs.taken
+    assert (taken.digest, taken.calling_ae_title) == (instance.digest, "MINI_EDGE")
+    assert core.edge.delivery(instance)["state"] == "delivered"
+    assert core.edge.one("SELECT outcome FROM attempts") == "delivered"
+
+
+def test_the_folder_tells_what_the_rows_tell(core: Forwarding, pacs: Peer, workers: dict[str, Peer]) -> None:
+    """Queued while a retry waits, failed when one debt is dead, sent when all is delivered."""
+    instance = Instance()
+    to_pacs, to_worker = core.owed(instance), core.edge.delivery(instance, "workers")["id"]
+    name = f"{instance.sop_instance_uid}.dcm"
+    pacs.answer = lambda _: 0xC123
+    forward_to_pacs(core.context, to_pacs)
+    assert list(core.edge.files()) == [f"queued/{name}"]
+    core.due()
+    forward_to_pacs(core.context, to_pacs)
+    assert list(core.edge.files()) == [f"failed/{name}"]
+    core.edge.run("UPDATE deliveries SET state = 'pending', next_attempt_at = now() WHERE state = 'dead'")
+    pacs.answer = lambda _: 0
+    forward_to_pacs(core.context, to_pacs)
+    forward_to_worker(core.context, to_worker)
+    assert list(core.edge.files()) == [f"sent/{name}"]
+    assert sum(len(worker.taken) for worker in workers.values()) == 1
+
+
+def test_two_at_once_claim_it_once(core: Forwarding, pacs: Peer) -> None:
+    """Ten deliveries, four actors each: none is sent twice."""
+    instances = study_of(10)
+    deliveries = [core.owed(instance) for instance in instances]
+    actors = [core.actor() for _ in range(4)]
+    for delivery in deliveries:
+        at_once(*(lambda actor=actor, d=delivery: forward_to_pacs(actor, d) for actor in actors))
+    assert sorted(pacs.uids()) == sorted(instance.sop_instance_uid for instance in instances)
+    for actor in actors:
+        actor.associations.close()
+
+
+def claim_as(core: Forwarding, delivery: int, *, lease: str) -> None:
+    """The delivery is in flight, claimed by the core's consumer."""
+    assert core.edge.run(
+        "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), claimed_by = %(consumer)s,"
+        " lease_until = now() + %(lease)s::interval WHERE id = %(delivery)s",
+        consumer=core.context.consumer(),
+        lease=lease,
+        delivery=delivery,
+    )
+
+
+def test_a_claim_is_believed_while_its_consumer_lives_and_its_lease_runs(
+    core: Forwarding, pacs: Peer
+) -> None:
+    """G6: taken again when the lease is over, or at once when the consumer is gone."""
+    living, leased_out, dead = (core.owed(instance) for instance in study_of(3))
+    actor = core.actor()
+    claim_as(core, living, lease="60 s")
+    claim_as(core, leased_out, lease="-1 s")
+    claim_as(core, dead, lease="60 s")
+    core.edge.run("UPDATE deliveries SET claimed_by = 4711 WHERE id = %(id)s", id=dead)
+    assert forward_to_pacs(actor, living) is None
+    assert forward_to_pacs(actor, leased_out) is Outcome.DELIVERED
+    assert forward_to_pacs(actor, dead) is Outcome.DELIVERED
+    assert len(pacs.taken) == 2
+    actor.associations.close()
+
+
+def test_a_late_settle_is_only_noted(core: Forwarding, pacs: Peer) -> None:
+    """Who lost its claim while it sent changes nothing but the list of attempts."""
+    instance = Instance()
+    delivery = core.owed(instance)
+
+    def steal(_: object) -> int:
+        core.edge.run("UPDATE deliveries SET claim_id = gen_random_uuid() WHERE state = 'in_flight'")
+        return 0
+
+    pacs.answer = steal
+    assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
+    assert core.edge.delivery(instance)["state"] == "in_flight"
+    assert core.edge.rows("SELECT outcome, fenced FROM attempts") == [("delivered", True)]
+    assert core.edge.log(outcome="fenced")
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "attempts", "outcome"),
+    [
+        (0x0000, "delivered", 1, "delivered"),
+        (0xB007, "delivered", 1, "delivered"),
+        (0x0111, "delivered", 1, "already_there"),
+        (0xA700, "pending", 1, "not_now"),
+        (0x0124, "pending", 1, "not_now"),
+        (0xA900, "pending", 1, "refused"),
+        (0xC000, "pending", 1, "refused"),
+        (0x0110, "pending", 1, "refused"),
+        (0x0122, "dead", 1, "never"),
+        (ABORT, "pending", 1, "broken"),
+    ],
+)
+def test_what_the_peer_answers_decides(
+    core: Forwarding, pacs: Peer, answer: int, state: str, attempts: int, outcome: str
+) -> None:
+    """G2: each class of status of design.md §7 leaves its state, with the reason and a next message."""
+    instance = Instance()
+    delivery = core.owed(instance)
+    core.edge.run("DELETE FROM dramatiq.queue")
+    pacs.answer = lambda _: answer
+    forward_to_pacs(core.context, delivery)
+    row = core.edge.delivery(instance)
+    assert (row["state"], row["attempts"]) == (state, attempts)
+    assert core.edge.one("SELECT outcome FROM attempts") == outcome
+    assert bool(row["last_error"]) == (state != "delivered")
+    assert core.edge.queued("pacs") == (state == "pending")
+
+
+def test_a_context_that_is_not_accepted_is_dead_at_once_and_named(core: Forwarding, pacs: Peer) -> None:
+    """G2: never; the reason names SOP Class and transfer syntax."""
+    pacs.accepted_sop_classes = frozenset({"1.2.840.10008.5.1.4.1.1.4"})
+    instance = Instance()
+    forward_to_pacs(core.context, core.owed(instance))
+    row = core.edge.delivery(instance)
+    assert row["state"] == "dead"
+    assert instance.sop_class_uid in row["last_error"]
+    assert "1.2.840.10008.1.2.1" in row["last_error"]
+
+
+def test_a_conflict_that_the_peer_holds_already_is_dead(core: Forwarding, pacs: Peer) -> None:
+    """0x0111 to another version of the UID: said openly, for the peer has not got these bytes."""
+    first = Instance()
+    core.receive(first)
+    second = Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x05\x05")
+    kept, _ = core.receive(second)
+    pacs.answer = lambda _: 0x0111
+    delivery = core.edge.one(
+        "SELECT id FROM deliveries WHERE instance_id = %(id)s AND route = 'pacs'", id=kept.instance_id
+    )
+    forward_to_pacs(core.context, delivery)
+    [(state, error)] = core.edge.rows(
+        "SELECT state::text, last_error FROM deliveries WHERE id = %(id)s", id=delivery
+    )
+    assert state == "dead"
+    assert "another version" in error
+
+
+@pytest.mark.parametrize("how", ["off", "rejects"])
+def test_a_peer_that_is_away_costs_no_attempt(core: Forwarding, pacs: Peer, how: str) -> None:
+    """G2: pending with the reason; the breaker is open, the queue gives nothing out but the probe."""
+    if how == "off":
+        pacs.off()
+    else:
+        pacs.rejection = LOCAL_LIMIT_EXCEEDED
+    instance = Instance()
+    assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.AWAY
+    row = core.edge.delivery(instance)
+    assert (row["state"], row["attempts"]) == ("pending", 0)
+    assert row["last_error"]
+    assert core.edge.one("SELECT breaker::text FROM destinations WHERE ae_title = 'ORTHANC'") == "open"
+    assert core.edge.one("SELECT dramatiq.room('pacs', 5)") == 0
+    assert (
+        core.edge.one("SELECT count(*) FROM dramatiq.queue WHERE message ->> 'actor_name' = 'probe_pacs'")
+        == 1
+    )
+
+
+def probe_now(core: Forwarding) -> bool:
+    """The probe that is due, at once."""
+    core.edge.run("UPDATE destinations SET next_probe_at = now()")
+    return probe(core.context, Route.PACS, "ORTHANC")
+
+
+def test_a_probe_closes_the_breaker_when_the_peer_is_back(core: Forwarding, pacs: Peer) -> None:
+    """While it is away each probe has a successor; when it is back, none."""
+    pacs.off()
+    instance = Instance()
+    delivery = core.owed(instance)
+    forward_to_pacs(core.context, delivery)
+    assert not probe_now(core)
+    assert core.edge.one("SELECT count(*) FROM dramatiq.queue WHERE priority = -1") == 2
+    pacs.on()
+    assert probe_now(core)
+    assert not probe_now(core)
+    assert core.edge.one("SELECT dramatiq.room('pacs', 5)") == 5
+    assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
+
+
+def test_three_instances_in_a_row_open_the_breaker_and_one_does_not(core: Forwarding, pacs: Peer) -> None:
+    """An instance that breaks the association each time says something of itself, three say it of the peer."""
+    pacs.answer = lambda _: ABORT
+    deliveries = [core.owed(instance) for instance in study_of(3)]
+    for _ in range(2):
+        forward_to_pacs(core.context, deliveries[0])
+        core.due()
+    breaker = "SELECT breaker::text FROM destinations WHERE ae_title = 'ORTHANC'"
+    assert core.edge.one(breaker) == "closed"
+    forward_to_pacs(core.context, deliveries[1])
+    assert core.edge.one(breaker) == "closed"
+    forward_to_pacs(core.context, deliveries[2])
+    assert core.edge.one(breaker) == "open"
+
+
+def test_a_peer_that_refuses_for_now_is_probed_by_an_instance(core: Forwarding, pacs: Peer) -> None:
+    """It answers C-ECHO all the time; only a C-STORE tells that it has room again."""
+    pacs.answer = lambda _: 0xA700
+    instances = study_of(3)
+    for instance in instances:
+        forward_to_pacs(core.context, core.owed(instance))
+    assert core.edge.one("SELECT probe_by_store FROM destinations WHERE ae_title = 'ORTHANC'")
+    probe_now(core)
+    assert core.edge.one("SELECT dramatiq.room('pacs', 5)") == 0
+    pacs.answer = lambda _: 0
+    probe_now(core)
+    assert core.edge.one("SELECT dramatiq.room('pacs', 5)") == 5
+    assert len(pacs.uids()) == 1
+
+
+def test_an_association_is_kept_and_renewed_for_another_context(core: Forwarding, pacs: Peer) -> None:
+    """One association serves a study; a context that it lacks closes it and opens another."""
+    for instance in study_of(3):
+        assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.DELIVERED
+    assert pacs.associations == 1
+    other = Instance(sop_class_uid="1.2.840.10008.5.1.4.1.1.4")
+    assert forward_to_pacs(core.context, core.owed(other)) is Outcome.DELIVERED
+    assert pacs.associations == 2
+    assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.DELIVERED
+    assert pacs.associations == 2
+
+
+def test_a_peer_that_ended_an_idle_association_costs_no_attempt(core: Forwarding, pacs: Peer) -> None:
+    """It is opened anew, without the instance being blamed."""
+    assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.DELIVERED
+    pacs.off()
+    pacs.on()
+    instance = Instance()
+    assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.DELIVERED
+    assert core.edge.delivery(instance)["attempts"] == 1
+
+
+def test_a_timeout_is_not_tried_again_within_the_attempt(make_edge: MakeEdge) -> None:
+    """The lease covers one send: a peer that hangs on a kept association gets the instance once per attempt."""
+    edge = make_edge({"forwarder": QUICK})
+    hanging = edge.configuration.forwarder.orthanc.model_copy(update={"timeout_s": 1.0})
+    forwarder = edge.configuration.forwarder.model_copy(update={"orthanc": hanging})
+    edge.configuration = edge.configuration.model_copy(update={"forwarder": forwarder})
+    with forwarding(edge) as core, peer(hanging.port) as pacs:
+        assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.DELIVERED
+        import threading
+
+        go_on = threading.Event()
+        pacs.answer = lambda _: 0 if go_on.wait(20) else 0
+        instance = Instance()
+        try:
+            assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.BROKEN
+        finally:
+            go_on.set()
+        wait_until(lambda: pacs.count(instance.sop_instance_uid), 5, "the peer to go on")
+        assert pacs.associations == 1
+
+
+def test_a_lost_file_is_dead_with_its_reason_and_blames_no_peer(core: Forwarding, pacs: Peer) -> None:
+    """G2: nothing to send is a debt that must be shown."""
+    instance = Instance()
+    delivery = core.owed(instance)
+    [path] = core.edge.files().values()
+    path.unlink()
+    for _ in range(2):
+        assert forward_to_pacs(core.context, delivery) is Outcome.LOST_FILE
+        core.due()
+    row = core.edge.delivery(instance)
+    assert row["state"] == "dead"
+    assert instance.sop_instance_uid in row["last_error"]
+    assert core.edge.one("SELECT failures_in_row FROM destinations WHERE ae_title = 'ORTHANC'") == 0
+    assert pacs.taken == []
+
+
+# ---- workers -------------------------------------------------------------------------------------
+
+
+def chosen(core: Forwarding, instances: list[Instance]) -> list[str]:
+    """The worker of each, in this order."""
+    workers = []
+    for instance in instances:
+        forward_to_worker(core.context, core.owed(instance, Route.WORKERS))
+        workers.append(core.edge.delivery(instance, "workers")["destination"])
+    return workers
+
+
+def test_the_turn_goes_round_exactly(core: Forwarding, workers: dict[str, Peer]) -> None:
+    """Twenty instances over five workers, four each, in order; two processes share the turn."""
+    turns = chosen(core, study_of(10))
+    other = core.actor()
+    instances = study_of(10)
+    for instance in instances:
+        forward_to_worker(other, core.owed(instance, Route.WORKERS))
+    other.associations.close()
+    assert turns[:5] * 2 == turns
+    assert {name: len(worker.taken) for name, worker in workers.items()} == dict.fromkeys(workers, 4)
+
+
+def test_a_worker_owes_no_more_than_it_may(make_edge: MakeEdge) -> None:
+    """Two each; the eleventh waits, with a reason and a wake-up, until a result arrives."""
+    edge = make_edge({"forwarder": {**QUICK, "worker_max_outstanding": 2}})
+    with forwarding(edge) as core, ExitStack() as stack:
+        for worker in edge.configuration.forwarder.workers:
+            stack.enter_context(peer(worker.port))
+        chosen(core, study_of(10))
+        assert edge.one("SELECT dramatiq.room('workers', 5)") == 0
+        instance = Instance()
+        delivery = core.owed(instance, Route.WORKERS)
+        assert forward_to_worker(core.context, delivery) is None
+        row = edge.delivery(instance, "workers")
+        assert (row["state"], row["attempts"], row["last_error"]) == ("pending", 0, "no worker is free")
+        edge.run("UPDATE expected_results SET state = 'arrived' WHERE worker = 'APP03'")
+        core.due()
+        assert forward_to_worker(core.context, delivery) is Outcome.DELIVERED
+        assert edge.delivery(instance, "workers")["destination"] == "APP03"
+
+
+def test_affinity_keeps_a_study_on_one_worker(make_edge: MakeEdge) -> None:
+    """`study`: an AI that needs the series whole gets it; another study goes to the next."""
+    edge = make_edge({"forwarder": {**QUICK, "worker_affinity": "study", "worker_max_outstanding": 100}})
+    with forwarding(edge) as core, ExitStack() as stack:
+        for worker in edge.configuration.forwarder.workers:
+            stack.enter_context(peer(worker.port))
+        first, second = chosen(core, study_of(6)), chosen(core, study_of(6))
+        assert len(set(first)) == len(set(second)) == 1
+        assert first[0] != second[0]
+
+
+def test_an_overdue_result_is_asked_of_another_worker_then_given_up(
+    core: Forwarding, workers: dict[str, Peer]
+) -> None:
+    """`max_redispatch` (2) times, three different workers, then timed out; the delivery says why."""
+    instance = Instance()
+    delivery = core.owed(instance, Route.WORKERS)
+    asked = []
+    for _ in range(3):
+        assert forward_to_worker(core.context, delivery) is Outcome.DELIVERED
+        asked.append(core.edge.delivery(instance, "workers")["destination"])
+        [expectation] = core.overdue()
+        expire_one(core.edge.configuration, core.edge.database, core.context.wakeup, expectation)
+    assert len(set(asked)) == 3
+    assert core.edge.delivery(instance, "workers")["state"] == "delivered"
+    assert core.edge.rows("SELECT DISTINCT state::text FROM expected_results") == [("timed_out",)]
+    assert forward_to_worker(core.context, delivery) is None
+    assert sum(worker.count(instance.sop_instance_uid) for worker in workers.values()) == 3
+
+
+def test_a_worker_that_is_away_is_passed_over(core: Forwarding, workers: dict[str, Peer]) -> None:
+    """G5: its breaker opens, the instance goes to another without an attempt being counted."""
+    workers["APP01"].off()
+    instance = Instance()
+    delivery = core.owed(instance, Route.WORKERS)
+    outcomes = [forward_to_worker(core.context, delivery) for _ in range(2)]
+    assert outcomes == [Outcome.AWAY, Outcome.DELIVERED]
+    assert core.edge.delivery(instance, "workers")["attempts"] == 1
+    assert "APP01" not in chosen(core, study_of(8))
+
+
+def test_with_no_worker_up_a_delivery_waits(core: Forwarding) -> None:
+    """Pending with the reason, nothing counted, and the queue gives nothing out."""
+    instance = Instance()
+    delivery = core.owed(instance, Route.WORKERS)
+    for _ in range(5):
+        assert forward_to_worker(core.context, delivery) is Outcome.AWAY
+    assert forward_to_worker(core.context, delivery) is None
+    row = core.edge.delivery(instance, "workers")
+    assert (row["state"], row["attempts"]) == ("pending", 0)
+    assert core.edge.one("SELECT dramatiq.room('workers', 5)") == 0
+    assert core.edge.one("SELECT count(*) FROM expected_results") == 0
+
+
+def test_the_claim_of_a_dead_process_goes_to_the_same_worker(
+    core: Forwarding, workers: dict[str, Peer]
+) -> None:
+    """G6: whose repeat is the same bytes; where its result came meanwhile, nothing is sent."""
+    first, second = study_of(2)
+    deliveries = [core.owed(instance, Route.WORKERS) for instance in (first, second)]
+    dying = core.actor()
+    for delivery in deliveries:
+        with core.edge.database.transaction() as session:
+            from forwarding import LONG
+
+            from gateway.store import deliveries as rows
+
+            rows.claim_for_worker(
+                session, delivery, consumer=4711, lease=LONG, result_wait=LONG, by_study=False, wait=LONG
+            )
+    dying.associations.close()
+    core.edge.run(
+        "UPDATE expected_results SET state = 'arrived' WHERE delivery_id = %(id)s", id=deliveries[1]
+    )
+    before = core.edge.delivery(first, "workers")["destination"]
+    assert forward_to_worker(core.context, deliveries[0]) is Outcome.DELIVERED
+    assert core.edge.delivery(first, "workers")["destination"] == before
+    assert forward_to_worker(core.context, deliveries[1]) is None
+    assert core.edge.delivery(second, "workers")["state"] == "delivered"
+    assert sum(len(worker.taken) for worker in workers.values()) == 1
+    assert core.edge.one("SELECT count(*) FROM expected_results") == 2

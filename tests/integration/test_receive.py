@@ -1,0 +1,353 @@
+"""C-STORE through a real SCP: what is kept, what is owed, and what is answered."""
+
+import os
+import signal
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from conftest import MakeEdge
+from edge_bed import EdgeBed, children, store
+from specimens import CT, EXPLICIT, MR, PATIENT, Instance, new_uid, study_of
+from waiting import wait_until
+
+from gateway.dicom.contexts import ProposedContext
+from gateway.dicom.scu import associate
+from gateway.errors import AssociationBrokenError, AssociationRejectedError, PeerError
+from gateway.faults import Active, Name
+from gateway.store import faults
+
+ALL = ("instances", "deliveries", "dramatiq.queue")
+
+
+@pytest.fixture
+def edge(make_edge: MakeEdge) -> EdgeBed:
+    """An edge whose SCP runs; what it owes nobody takes away."""
+    edge = make_edge()
+    edge.serve()
+    return edge
+
+
+def counts(edge: EdgeBed) -> list[int]:
+    """Rows of instances, deliveries and messages."""
+    return [edge.one(f"SELECT count(*) FROM {table}") for table in ALL]  # noqa: S608  ours
+
+
+def deliver(edge: EdgeBed, *, ago: str = "0 s") -> None:
+    """Every delivery was delivered that long ago, as far as the rows say."""
+    edge.run("UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()")
+    edge.run(
+        "UPDATE deliveries SET state = 'delivered', claim_id = NULL, lease_until = NULL,"
+        " settled_at = now() - %(ago)s::interval",
+        ago=ago,
+    )
+    edge.run("DELETE FROM dramatiq.queue")
+
+
+def test_success_means_a_file_a_row_two_debts_and_their_messages(edge: EdgeBed) -> None:
+    """G1: all of it is there when Success is read; the file holds the data set as it came."""
+    instance = Instance()
+    assert edge.send(instance) == [0]
+    assert counts(edge) == [1, 2, 2]
+    edge.check_ledger([instance])
+    assert list(edge.files()) == [f"incoming/{instance.sop_instance_uid}.dcm"]
+    rows = edge.rows(
+        "SELECT queue_name, message -> 'args' = to_jsonb(ARRAY[delivery_id]) FROM dramatiq.queue"
+    )
+    assert sorted(rows) == [("pacs", True), ("workers", True)]
+
+
+def test_the_same_bytes_again_owe_nothing_new(edge: EdgeBed) -> None:
+    """G4: while pending, and when just delivered; the repeat's file goes, the repeat is counted."""
+    instance = Instance()
+    assert edge.send(instance, instance) == [0, 0]
+    deliver(edge)
+    assert edge.send(instance) == [0]
+    assert counts(edge) == [1, 2, 0]
+    assert edge.one("SELECT repeats FROM instances") == 2
+    wait_until(lambda: len(edge.files()) == 1, 5, "the repeats' files to go")
+
+
+@pytest.mark.parametrize("state", ["delivered", "dead", "cancelled"])
+def test_a_repeat_after_the_window_or_a_failure_is_owed_again(edge: EdgeBed, state: str) -> None:
+    """G4: an operator who emptied the PACS, or gave up, gets the images by sending them again."""
+    instance = Instance()
+    assert edge.send(instance) == [0]
+    if state == "delivered":
+        deliver(edge, ago="601 s")
+    else:
+        edge.run("UPDATE deliveries SET state = %(state)s::delivery_state", state=state)
+        edge.run("DELETE FROM dramatiq.queue")
+    assert edge.send(instance) == [0]
+    assert edge.one("SELECT count(*) FROM deliveries WHERE state = 'pending' AND attempts = 0") == 2
+    assert edge.queued() == 2
+    assert edge.log(outcome="owed_again")
+
+
+def test_other_bytes_under_the_same_uid_are_kept_beside_and_flagged(edge: EdgeBed) -> None:
+    """G4: a conflict has its own file, row and debts; the first one is untouched."""
+    first = Instance()
+    second = replace(first, payload=b"\x09\x09")
+    third = replace(first, payload=b"\x07\x07", study_instance_uid=new_uid())
+    assert edge.send(first, second, third) == [0, 0, 0]
+    edge.check_ledger([first, second, third])
+    assert edge.rows("SELECT conflict FROM instances ORDER BY id") == [(False,), (True,), (True,)]
+    assert counts(edge)[1:] == [6, 6]
+
+
+def test_the_same_instance_from_eight_senders_at_once_owes_once(edge: EdgeBed) -> None:
+    """G4: all are answered Success, one file and one debt per route remain."""
+    instance = Instance()
+    for _ in range(3):
+        assert edge.send_at_once([instance] * 8) == [0] * 8
+    assert counts(edge) == [1, 2, 2]
+    wait_until(lambda: len(edge.files(partial=True)) == 1, 5, "the repeats' files to go")
+    edge.check_ledger([instance])
+
+
+def test_eight_versions_of_one_uid_at_once_are_all_kept(edge: EdgeBed) -> None:
+    """G4: whichever is first is the version without a flag."""
+    first = Instance()
+    versions = [replace(first, payload=bytes([number, 0])) for number in range(8)]
+    assert edge.send_at_once(versions) == [0] * 8
+    edge.check_ledger(versions)
+    assert edge.one("SELECT count(*) FROM instances WHERE NOT conflict") == 1
+
+
+def test_a_version_whose_name_was_moved_away_keeps_its_name(edge: EdgeBed) -> None:
+    """A name means one file in every place: the second version takes the one with its digest."""
+    first = Instance()
+    second = replace(first, payload=b"\x09\x09")
+    assert edge.send(first) == [0]
+    root, study = edge.configuration.edge.data_root, first.study_instance_uid
+    name = f"{first.sop_instance_uid}.dcm"
+    (root / "sent" / study).mkdir()
+    (root / "incoming" / study / name).rename(root / "sent" / study / name)
+    edge.run("UPDATE instances SET place = 'sent'")
+    assert edge.send(second) == [0]
+    edge.check_ledger([first, second])
+    assert sorted(edge.files()) == [
+        f"incoming/{first.sop_instance_uid}.{second.digest[:12]}.dcm",
+        f"sent/{name}",
+    ]
+
+
+def test_a_repeat_takes_the_place_of_a_lost_file(edge: EdgeBed) -> None:
+    """What the disk lost comes back with the next repeat."""
+    instance = Instance()
+    assert edge.send(instance) == [0]
+    [path] = edge.files().values()
+    path.unlink()
+    assert edge.send(instance) == [0]
+    edge.check_ledger([instance])
+    assert counts(edge) == [1, 2, 2]
+
+
+def garbage(instance: Instance) -> bytes:
+    """A data set that ends in the middle of a length."""
+    return instance.data_set()[:20] + b"\xff" * 40
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ("garbage", 0xC000),
+        ("empty", 0xC000),
+        ("no study", 0xC000),
+        ("path for a uid", 0xC000),
+        ("other instance", 0xA900),
+        ("other class", 0xA900),
+    ],
+)
+def test_a_wrong_data_set_gets_its_status_and_leaves_nothing(edge: EdgeBed, change: str, status: int) -> None:
+    """G7: the statuses of PS3.4 §B.2.3, Table B.2-1, with a comment; the association goes on."""
+    good = Instance()
+    wrong = Instance()
+    data, uid, context = wrong.data_set(), wrong.sop_instance_uid, wrong.context
+    if change == "garbage":
+        data = garbage(wrong)
+    elif change == "empty":
+        data = b""
+    elif change == "no study":
+        data = data.replace(struct.pack("<HH", 0x20, 0xD), struct.pack("<HH", 0x20, 0xB))
+    elif change == "path for a uid":
+        wrong = replace(wrong, study_instance_uid="../../../../tmp/evil")
+        data = wrong.data_set()
+    elif change == "other instance":
+        uid = new_uid()
+    elif change == "other class":
+        context = ProposedContext(MR, EXPLICIT)
+    with edge.association([good.context, context]) as association:
+        answered, comment = association.store(context, uid, [data])
+        assert answered == status
+        assert comment
+        assert store(association, good)[0] == 0
+    assert counts(edge) == [1, 2, 2]
+    assert len(edge.files(partial=True)) == 1
+    assert edge.log(outcome="refused", status=f"0x{status:04X}")
+
+
+def inject(edge: EdgeBed, fault: Active) -> None:
+    """The fault is active in every receiver."""
+    with edge.database.statement() as session:
+        faults.inject(session, fault, duration=None, by="test")
+    wait_until(
+        lambda: len(edge.log(outcome="active", fault=fault.name.value)) == _receivers(edge), 5, "the fault"
+    )
+
+
+def _receivers(edge: EdgeBed) -> int:
+    return int(edge.log(outcome="listening")[0]["count"])
+
+
+def test_a_full_disk_is_out_of_resources_and_leaves_nothing(edge: EdgeBed) -> None:
+    """0xA700 as long as the disk is full, Success when it is not."""
+    instance = Instance()
+    inject(edge, Active(Name.DISK_FULL))
+    assert edge.send(instance) == [0xA700]
+    assert counts(edge) == [0, 0, 0]
+    assert edge.files(partial=True) == {}
+    with edge.database.statement() as session:
+        faults.clear(session)
+    edge.wait_log(outcome="over", fault="disk_full")
+    wait_until(lambda: edge.send(instance) == [0], 5, "the fault to be over")
+
+
+def test_an_association_dropped_by_a_fault_leaves_nothing(edge: EdgeBed) -> None:
+    """The sender sees an abort in the middle of the data set and still owns the instance."""
+    inject(edge, Active(Name.DROP_ASSOCIATION))
+    with pytest.raises(AssociationBrokenError):
+        edge.send(Instance(payload=b"\0" * 400_000))
+    assert counts(edge) == [0, 0, 0]
+    wait_until(lambda: edge.files(partial=True) == {}, 5, "the part to go")
+
+
+def reject_of(edge: EdgeBed, *, called: str | None = None, calling: str = "ORTHANC") -> tuple[int, int, int]:
+    """Result, source and reason of the rejection."""
+    peer = edge.peer() if called is None else replace(edge.peer(), ae_title=called)
+    with pytest.raises(AssociationRejectedError) as caught:
+        associate(peer, calling_ae_title=calling, contexts=[ProposedContext(CT, EXPLICIT)])
+    return caught.value.result, caught.value.source, caught.value.reason
+
+
+def test_strangers_are_rejected_at_association(edge: EdgeBed) -> None:
+    """G7: PS3.8 §9.3.4, Table 9-21, with the words that the README names."""
+    assert reject_of(edge, calling="STRANGER") == (1, 1, 3)
+    line = edge.wait_log(outcome="rejected", error="calling_aet_not_allowed")
+    assert line["calling_ae_title"] == "STRANGER"
+    assert reject_of(edge, called="OTHER") == (1, 1, 7)
+    assert edge.wait_log(outcome="rejected", error="called_aet_not_recognized")["called_ae_title"] == "OTHER"
+
+
+def test_limits_reject_for_now_and_strangers_take_no_place(make_edge: MakeEdge) -> None:
+    """G7: one peer's limit leaves room for others; a stranger is refused as a stranger when all is full."""
+    edge = make_edge({"edge": {"max_associations": 3, "max_associations_per_peer": 2}})
+    edge.serve()
+    context = [ProposedContext(CT, EXPLICIT)]
+    with edge.association(context), edge.association(context):
+        assert reject_of(edge) == (2, 3, 2)
+        with edge.association(context, "APP01"):
+            assert reject_of(edge, calling="APP02") == (2, 3, 2)
+            assert reject_of(edge, calling="STRANGER") == (1, 1, 3)
+    assert edge.wait_log(outcome="rejected", error="local_limit_exceeded")
+    wait_until(lambda: edge.log(outcome="released", calling_ae_title="APP01"), 5, "the release")
+    assert edge.send(Instance()) == [0]
+
+
+def test_a_disk_at_its_reserve_rejects_before_it_is_full(make_edge: MakeEdge) -> None:
+    """Temporary congestion (2/3/1): no instance is begun that could not be kept."""
+    edge = make_edge({"edge": {"disk_reserve_mb": 1 << 30}})
+    edge.serve()
+    assert reject_of(edge) == (2, 3, 1)
+    assert edge.wait_log(outcome="rejected", error="temporary_congestion")
+
+
+def test_sigterm_finishes_the_instance_in_flight_and_takes_no_new_one(edge: EdgeBed) -> None:
+    """Success for what had begun, then the end; the port is free."""
+    instance = Instance(payload=b"\0" * 2_000_000)
+    data = instance.data_set()
+    go_on = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield data[:1_000_000]
+        assert go_on.wait(30)
+        yield data[1_000_000:]
+
+    answers: list[int] = []
+
+    def send() -> None:
+        with edge.association([instance.context]) as association:
+            answers.append(association.store(instance.context, instance.sop_instance_uid, slowly())[0])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        wait_until(lambda: edge.files(partial=True), 5, "the part")
+        edge.scp.popen.send_signal(signal.SIGTERM)
+        wait_until(lambda: _refuses(edge), 5, "new associations to be refused")
+    finally:
+        go_on.set()
+        sender.join(30)
+    assert answers == [0]
+    assert edge.scp.wait(20) == 0
+    edge.check_ledger([instance])
+    assert edge.log(outcome="stopped")
+
+
+def _refuses(edge: EdgeBed) -> bool:
+    began = time.monotonic()
+    try:
+        with associate(
+            replace(edge.peer(), connect_timeout_seconds=1),
+            calling_ae_title="ORTHANC",
+            contexts=[ProposedContext(CT, EXPLICIT)],
+        ):
+            return False
+    except PeerError:
+        return time.monotonic() - began < 0.9  # refused at once, not left waiting
+
+
+def test_no_log_line_message_or_row_holds_the_patient(edge: EdgeBed) -> None:
+    """G8: nor a refusal of a data set that quotes it."""
+    assert edge.send(*study_of(3)) == [0, 0, 0]
+    wrong = Instance(sop_class_uid=MR)
+    with edge.association([ProposedContext(CT, EXPLICIT)]) as association:
+        association.store(ProposedContext(CT, EXPLICIT), wrong.sop_instance_uid, [wrong.data_set()])
+    assert PATIENT not in edge.configuration.edge.log_path.read_text()
+    for table in ALL:
+        assert edge.one(f"SELECT count(*) FROM {table} t WHERE t::text LIKE '%%Secret%%'") == 0  # noqa: S608
+
+
+def test_urgency_goes_before(edge: EdgeBed) -> None:
+    """C-STORE priority HIGH overtakes a backlog."""
+    urgent, usual = Instance(), Instance()
+    with edge.association([urgent.context]) as association:
+        store(association, usual)
+        store(association, urgent, priority=1)
+    order = edge.rows(
+        "SELECT d.instance_id, q.priority FROM dramatiq.queue q JOIN deliveries d ON d.id = q.delivery_id"
+        " WHERE q.queue_name = 'pacs' ORDER BY q.priority"
+    )
+    assert [priority for _, priority in order] == [0, 4]
+
+
+def test_a_receiver_that_dies_is_replaced_and_frees_its_places(make_edge: MakeEdge) -> None:
+    """G6: within a second or so; associations that died with it count no more."""
+    edge = make_edge({"edge": {"receivers": 1, "max_associations": 1, "max_associations_per_peer": 1}})
+    scp = edge.serve()
+    with pytest.raises(PeerError), edge.association([ProposedContext(CT, EXPLICIT)]) as association:
+        [receiver] = children(scp.pid)
+        os.kill(receiver, signal.SIGKILL)
+        store(association, Instance())
+    edge.wait_log(outcome="receiver_died")
+    wait_until(lambda: _stores(edge), 5, "the next receiver")
+
+
+def _stores(edge: EdgeBed) -> bool:
+    try:
+        return edge.send(Instance()) == [0]
+    except PeerError:
+        return False
