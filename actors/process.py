@@ -9,7 +9,7 @@ from dramatiq.middleware import Middleware
 
 from actors import broker as queue
 from gateway import config, log
-from gateway.errors import DatabaseError, SchemaError
+from gateway.errors import DatabaseError, DatabaseUnavailableError, GatewayError, SchemaError
 from gateway.faults import Faults
 from gateway.forward.associations import Associations
 from gateway.forward.attempt import Context
@@ -22,7 +22,7 @@ from gateway.store.migrate import require_current
 from gateway.store.wait import wait_for_database
 
 DATABASE_CONNECTIONS = 4
-"""Beside the queue's own three; threads wait for the network, not for the database, most of the time."""
+"""Beside the queue's own (at most five); threads wait for the network, not for the database, most of the time."""
 
 STATEMENT_SECONDS = 10.0
 
@@ -57,32 +57,10 @@ class Setting(Middleware):
         """Configuration, database and peers are there; waits for a PostgreSQL that is not."""
         global _process  # noqa: PLW0603  one worker per process, as Dramatiq demands
         del broker
-        configuration = config.load()
-        queues = "-".join(sorted(worker.consumer_whitelist or {"all"}))
-        log.configure(configuration.edge.log_path, f"actors-{queues}")
-        database = Database(
-            dsn_from_environment(),
-            application_name=f"mini-pacs actors-{queues}",
-            size=DATABASE_CONNECTIONS,
-            deadline_seconds=STATEMENT_SECONDS,
-        )
-        wait_for_database(lambda: _prepare(database, configuration))
-        watch = FaultWatch(database, _faults)
-        watch.start()
-        _process = _Process(
-            os.getpid(),
-            Context(
-                configuration=configuration,
-                database=database,
-                spool=Spool(configuration.edge.data_root),
-                associations=Associations(configuration.edge.ae_title, configuration.forwarder),
-                wakeup=queue.current().wakeup,
-                faults=_faults,
-                consumer=queue.current().consumer_id,
-            ),
-            watch,
-        )
-        log.write(Stage.QUEUE, "actors_ready", detail=queues, count=worker.worker_threads)
+        try:
+            _process = _boot(worker)
+        except GatewayError as error:
+            raise queue.RefusedAtStartError(str(error)) from error
 
     def after_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
         """Associations are released and connections closed."""
@@ -91,6 +69,45 @@ class Setting(Middleware):
             _process.watch.stop()
             _process.context.associations.close()
             _process.context.database.close()
+
+
+def _boot(worker: dramatiq.Worker) -> _Process:
+    configuration = config.load()
+    queues = "-".join(sorted(worker.consumer_whitelist or {"all"}))
+    log.configure(configuration.edge.log_path, f"actors-{queues}")
+    database = Database(
+        dsn_from_environment(),
+        application_name=f"mini-pacs actors-{queues}",
+        size=DATABASE_CONNECTIONS,
+        deadline_seconds=STATEMENT_SECONDS,
+    )
+    wait_for_database(lambda: _prepare(database, configuration))
+    watch = FaultWatch(database, _faults)
+    watch.start()
+    process = _Process(
+        os.getpid(),
+        Context(
+            configuration=configuration,
+            database=database,
+            spool=Spool(configuration.edge.data_root),
+            associations=Associations(configuration.edge.ae_title, configuration.forwarder),
+            wakeup=queue.current().wakeup,
+            faults=_faults,
+            consumer=_consumer,
+        ),
+        watch,
+    )
+    log.write(Stage.QUEUE, "actors_ready", detail=queues, count=worker.worker_threads)
+    return process
+
+
+def _consumer() -> int:
+    consumer = queue.current().consumer_id()
+    if consumer is None:
+        # The connection that holds our lock was lost just now: a claim would name nobody. Says nothing
+        # about the message, which is run again.
+        raise DatabaseUnavailableError("this process holds no lock at the moment")
+    return consumer
 
 
 def _prepare(database: Database, configuration: config.Configuration) -> None:

@@ -230,8 +230,8 @@ def _change(change: Callable[[Session], Ids], done: str, *, as_json: bool) -> No
         typer.echo(f"{len(changed)} deliveries {done}. What becomes of them: `mini-pacs status`")
     if not changed:
         typer.echo(
-            f"Nothing was {done}: none of those selected is in a state that allows it; "
-            "`mini-pacs deliveries list` shows states, `resend` takes delivered ones",
+            f"Nothing was {done}: none of those selected is in a state that allows it (what is pending and "
+            "due needs no retry: `mini-pacs status` says what it waits for; `resend` takes delivered ones)",
             err=True,
         )
         raise typer.Exit(ExitCode.REFUSED)

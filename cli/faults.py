@@ -44,7 +44,10 @@ def inject_fault(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make something go wrong on purpose; every process sees it within a second. Again replaces it."""
+    """Make something go wrong on purpose.
+
+    Every process sees it within a second. Once more replaces it.
+    """
     fault = _fault(name, amount if value is None else value, stage)
     if amount is not None and value is not None:
         raise typer.BadParameter("give the value once")
@@ -83,7 +86,10 @@ def clear_faults(
     name: Annotated[str | None, typer.Argument(help="Which; none: all of them.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """End one fault, or all of them; every process sees it within a second."""
+    """End one fault, or all of them.
+
+    Every process sees it within a second.
+    """
     known = None if name is None else _name(name)
     configured()
     with opened("faults", changes=True) as database, database.transaction() as session:

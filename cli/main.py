@@ -34,14 +34,28 @@ COMMANDS = (
     Command("deliveries", "deliveries", "app", "What is owed to whom: list, show, retry, resend, cancel."),
     Command("destinations", "destinations", "app", "The PACS and the workers: list, echo, pause, resume."),
     Command("queue", "queue", "app", "The Dramatiq queue: depth, rates, consumers, and dead messages."),
-    Command("sweep", "sweep", "sweep", "Run the healer now: rescue, reconcile, expire, purge."),
+    Command(
+        "sweep",
+        "sweep",
+        "sweep",
+        "Run the healer now: rescue, reconcile, expire, purge. Harmless at any time.",
+    ),
     Command("send", "send", "send", "Send DICOM instances, from files or generated, to a Storage SCP."),
     Command("inject-fault", "faults", "inject_fault", "Make something go wrong on purpose."),
     Command("faults", "faults", "faults", "Show the faults that are active, and those there are."),
     Command("clear-faults", "faults", "clear_faults", "End one fault, or all of them."),
-    Command("demo", "demo", "demo", "Start a lab, send through it, print every step, stop."),
-    Command("lab", "lab", "lab", "Run the whole gateway with a PACS and five workers on this machine."),
-    Command("serve", "serve", "serve", "Receive instances: the Storage SCP."),
+    Command(
+        "demo",
+        "demo",
+        "demo",
+        "Start a lab, send through it, wait until the PACS has every result, print every step, stop.",
+    ),
+    Command(
+        "lab", "lab", "lab", "Run SCP, actors, scheduler, five workers, a PACS and PostgreSQL until Ctrl-C."
+    ),
+    Command(
+        "serve", "serve", "serve", "Receive instances: bind the port and accept associations until SIGTERM."
+    ),
     Command("config", "configuration", "app", "The configuration."),
     Command("db", "database", "app", "The schema of the database."),
     Command("reset-db", "reset", "reset_db", "Forget every instance, delivery and message."),

@@ -24,11 +24,13 @@ TRIES = 5
 def reset_db(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     files: Annotated[
-        bool, typer.Option("--files", help="Delete the files too; else they go to orphaned/.")
+        bool, typer.Option("--files", help="Delete the files, and what is in orphaned/; else they go there.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Forget every instance, delivery and message, injected faults too, and number studies from 1 again.
+    """Forget every instance, delivery and message.
+
+    Injected faults too; and studies are numbered from 1 again.
 
     Asks unless --yes, and says how many deliveries are still owed. Files move to orphaned/, where purge keeps
     them for sweep.retention_hours; --files deletes them. Pauses of destinations stay. Processes may run.

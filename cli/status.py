@@ -66,7 +66,7 @@ def _space(configuration: Configuration) -> Space | None:
     spool = Spool(configuration.edge.data_root)
     try:
         free = spool.free_bytes()
-        files = {name: spool.count(name, FILE_LIMIT) for name in (*Place, ORPHANED)}
+        files = {str(name): spool.count(name, FILE_LIMIT) for name in (*Place, ORPHANED)}
     except (SpoolError, OSError):
         return None
     return Space(free, configuration.edge.disk_reserve_mb << 20, files, FILE_LIMIT)
@@ -96,7 +96,8 @@ def _print(screen: Console, view: Overview, space: Space | None) -> None:
     _line(screen, "Rates", f"{received}; done per minute, over {minutes:.0f}: {done}")
     alive = [c for c in view.consumers if c.alive]
     queues = ", ".join(f"{queue} {sum(queue in c.queue_names for c in alive)}" for queue in (*Route, "sweep"))
-    _line(screen, "Running", f"receivers {view.receivers}; actor processes by queue: {queues}")
+    scp = "connected" if view.receivers else "not connected"
+    _line(screen, "Running", f"Storage SCP: {scp}; actor processes by queue: {queues}")
     _line(screen, "Spool", _files(space))
     runs = ", ".join(f"{run.verb} {since(run.ran_at, view.now)} ago" for run in view.sweeps)
     _line(screen, "Sweep", f"{runs or 'never ran'}\n")

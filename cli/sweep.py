@@ -25,7 +25,7 @@ def sweep(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run the healer now: rescue, reconcile, expire, purge. Harmless at any time, also twice at once."""
+    """Run the healer now: rescue, reconcile, expire, purge. Harmless at any time."""
     for verb in verbs or ():
         if verb not in VERBS:
             raise typer.BadParameter(f"{verb} is none of {', '.join(VERBS)}")

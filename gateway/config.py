@@ -8,7 +8,7 @@ relative to the file's folder, so that every process finds the same ones from an
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -62,12 +62,49 @@ class Urgent(Section):
     modalities: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,16}$")], ...] = ()
 
 
+class EdgeTls(Section):
+    """The certificate that senders see, and whether they must show one."""
+
+    certificate: Path
+    key: Path
+    ca: Path | None = None
+    client_certificate: Literal["required", "none"] = "required"
+
+    @model_validator(mode="after")
+    def _required_needs_a_ca(self) -> Self:
+        if (self.client_certificate == "required") != (self.ca is not None):
+            raise ValueError(
+                "ca is whom a client certificate must be signed by: give it, or say client_certificate: none"
+            )
+        return self
+
+
+class DestinationTls(Section):
+    """Whom we believe to be the peer, and what we show to it."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    verify: Literal["host", "chain", "none"] = "host"
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both or neither")
+        if (self.verify == "none") != (self.ca is None):
+            raise ValueError(
+                "ca is whom the peer's certificate must be signed by: give it, or say verify: none"
+            )
+        return self
+
+
 class Edge(Section):
     """The Storage SCP and the spool."""
 
     ae_title: AETitle
     bind_address: str = "0.0.0.0"  # noqa: S104  a gateway listens to the hospital's network
     port: Port = 11112
+    tls: EdgeTls | None = None
     data_root: Path = Path("data")
     log_path: Path = Path("logs/edge.log")
     allowed_calling_aets: tuple[AETitle, ...]
@@ -101,6 +138,7 @@ class Destination(Section):
     port: Port
     ae_title: AETitle
     timeout_s: Seconds = 30
+    tls: DestinationTls | None = None
 
     @property
     def timeout(self) -> timedelta:
@@ -222,14 +260,27 @@ def load(source: Path | None = None) -> Configuration:
         configuration = Configuration.model_validate({**content, "source": source})
     except ValidationError as error:
         raise ConfigurationError(_sentences(source, error)) from error
-    folder = source.parent
-    edge = configuration.edge.model_copy(
-        update={
-            "data_root": folder / configuration.edge.data_root.expanduser(),
-            "log_path": folder / configuration.edge.log_path.expanduser(),
-        }
+    return _beside(source.parent, configuration)
+
+
+_S = TypeVar("_S", bound=Section)
+
+
+def _beside(folder: Path, section: _S) -> _S:
+    """The section with each relative path, at any depth, relative to `folder`."""
+    return section.model_copy(
+        update={name: _path_beside(folder, getattr(section, name)) for name in type(section).model_fields}
     )
-    return configuration.model_copy(update={"edge": edge})
+
+
+def _path_beside(folder: Path, value: object) -> object:
+    if isinstance(value, Path):
+        return folder / value.expanduser()
+    if isinstance(value, Section):
+        return _beside(folder, value)
+    if isinstance(value, tuple):
+        return tuple(_path_beside(folder, one) for one in value)
+    return value
 
 
 def _sentences(source: Path, error: ValidationError) -> str:

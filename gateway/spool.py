@@ -235,8 +235,13 @@ class Spool:
                 return candidate
         raise FileMissingError(f"no place under {self.root} holds {study_instance_uid}/{file_name}")
 
-    def move(self, place: Place, study_instance_uid: str, file_name: str) -> bool:
-        """Bring the file to `place`; False where it is nowhere or another file holds that name there.
+    def move(
+        self, place: Place, study_instance_uid: str, file_name: str, *, was: Place | None = None
+    ) -> bool:
+        """Bring the file to `place` from where it `was`; False where it is nowhere.
+
+        Where it is not there any more, every other place is tried; but a file that has a second link there
+        is another version, being received under that name just now, and stays.
 
         Not flushed: after a power cut the file stands in the old place or the new, and readers look in
         both.
@@ -244,8 +249,12 @@ class Spool:
         target = self.path(place, study_instance_uid, file_name)
         if target.exists():
             return True
-        for source in self.everywhere(study_instance_uid, file_name):
+        expected = None if was is None else self.path(was, study_instance_uid, file_name)
+        elsewhere = (path for path in self.everywhere(study_instance_uid, file_name) if path != expected)
+        for source in (*([] if expected is None else [expected]), *elsewhere):
             try:
+                if source != expected and source.stat().st_nlink > 1:
+                    continue
                 self._ensure_directory(target.parent)
                 os.link(source, target)  # unlike rename, never replaces what came there meanwhile
                 source.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ class EdgeBed:
 
     # ---- processes -----------------------------------------------------------------------------------
 
-    def serve(self, *command: str, **environment: str) -> Process:
+    def serve(self, *command: str | Path, **environment: str) -> Process:
         """The SCP, listening; `command` stands in for `mini-pacs serve`."""
         scp = self._processes.start(*(command or ("mini-pacs", "serve")), **environment)
         scp.wait_for_port(self.configuration.edge.port, READY_SECONDS)

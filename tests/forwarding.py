@@ -2,12 +2,13 @@
 
 import secrets
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 import psycopg2
 from edge_bed import EdgeBed
+from peers import Peer, peer
 from specimens import EXPLICIT, Instance
 
 from gateway import log
@@ -143,13 +144,35 @@ def forwarding(edge: EdgeBed) -> Iterator[Forwarding]:
         log.configure(None, "mini-pacs")
 
 
-def at_once(*calls: object) -> None:
+@contextmanager
+def pacs_of(core: Forwarding) -> Iterator[Peer]:
+    """The PACS, on; it is left in order before it goes, which spares a wait for the end of the stream."""
+    with peer(core.edge.configuration.forwarder.orthanc.port) as pacs:
+        try:
+            yield pacs
+        finally:
+            core.context.associations.close()
+
+
+@contextmanager
+def workers_of(core: Forwarding) -> Iterator[dict[str, Peer]]:
+    """Every worker, on: they take everything and return nothing."""
+    with ExitStack() as stack:
+        workers = core.edge.configuration.forwarder.workers
+        peers = {worker.ae_title: stack.enter_context(peer(worker.port)) for worker in workers}
+        try:
+            yield peers
+        finally:
+            core.context.associations.close()
+
+
+def at_once(*calls: Callable[[], object]) -> None:
     """Run callables on threads of their own; the first error of one is raised."""
     errors: list[BaseException] = []
 
-    def run(call: object) -> None:
+    def run(call: Callable[[], object]) -> None:
         try:
-            call()  # type: ignore[operator]
+            call()
         except BaseException as error:  # noqa: BLE001  raised by the caller's thread
             errors.append(error)
 

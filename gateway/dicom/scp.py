@@ -10,6 +10,7 @@ named beside the code (AE-6, AA-8, …).
 
 import os
 import socket
+import ssl
 import time
 import weakref
 from typing import NoReturn
@@ -33,6 +34,7 @@ from gateway.dicom.policy import (
     StoreRequest,
     Timeouts,
 )
+from gateway.dicom.secure import secure
 from gateway.dicom.stream import AbortedByPeerError, ClosedByPeerError, TimedOutError, Wire, WokenError
 from gateway.domain.dimse_status import Status
 
@@ -63,11 +65,15 @@ _UNLIMITED = 1 << 32
 class Acceptor:
     """Serves associations on the threads that call `serve`, until `stop`.
 
-    Made in the process that serves, after any fork: `stop` is not for siblings.
+    Made in the process that serves, after any fork: `stop` is not for siblings. With `tls` an association
+    begins with a handshake, and who does not manage it within ARTIM is not heard.
     """
 
-    def __init__(self, policy: Policy, max_pdu_bytes: int, timeouts: Timeouts) -> None:
+    def __init__(
+        self, policy: Policy, max_pdu_bytes: int, timeouts: Timeouts, *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._policy = policy
+        self._tls = tls
         self._max_pdu_bytes = max_pdu_bytes
         self._timeouts = timeouts
         # The write end is closed to stop: every association that waits sees its read end hang up.
@@ -88,11 +94,28 @@ class Acceptor:
         Whatever the peer does is told to the policy, not raised. What the policy raises (save
         `AbortAssociation`) aborts the association and is raised here.
         """
-        wire = Wire(sock, silence_seconds=self._timeouts.network_seconds, waker=self._waker)
+        try:
+            wire = self._wire(sock)
+        except (TimedOutError, WokenError, ClosedByPeerError) as end:
+            sock.close()
+            self._policy.ended_unadmitted(address[0], _OUTCOMES[type(end)], str(end))
+            return
         try:
             _Association(self._policy, self._max_pdu_bytes, self._timeouts, wire, address).run()
         finally:
             wire.close()
+
+    def _wire(self, sock: socket.socket) -> Wire:
+        silence_seconds = self._timeouts.network_seconds
+        if self._tls is None:
+            return Wire(sock, silence_seconds=silence_seconds, waker=self._waker)
+        return secure(
+            sock,
+            self._tls,
+            deadline=time.monotonic() + self._timeouts.artim_seconds,
+            silence_seconds=silence_seconds,
+            waker=self._waker,
+        )
 
     def is_stopping(self) -> bool:
         """Tell whether `stop` was called."""

@@ -8,6 +8,7 @@ next instance.
 
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from gateway.dicom import pdu
 from gateway.dicom.contexts import ACCEPTANCE, MAX_CONTEXTS, VERIFICATION, Offer, ProposedContext
 from gateway.dicom.fragments import Readable, pdu_batches, readable
 from gateway.dicom.negotiation import decode_accept, encode_request
+from gateway.dicom.secure import secure
 from gateway.dicom.stream import Wire
 from gateway.errors import (
     AssociationBrokenError,
@@ -41,6 +43,7 @@ class Peer:
 
     `connect_timeout_seconds` bounds TCP connection and association together. `timeout_seconds` bounds one
     DIMSE response, and any pause in which the peer takes nothing; it must exceed what its disk may need.
+    `tls` secures the association; None leaves it plain.
     """
 
     host: str
@@ -48,6 +51,7 @@ class Peer:
     ae_title: str
     timeout_seconds: float
     connect_timeout_seconds: float
+    tls: ssl.SSLContext | None = None
 
     def __str__(self) -> str:
         return f"{self.ae_title}@{self.host}:{self.port}"
@@ -68,7 +72,7 @@ def associate(peer: Peer, *, calling_ae_title: str, contexts: Sequence[ProposedC
         sock = socket.create_connection((peer.host, peer.port), timeout=peer.connect_timeout_seconds)
     except OSError as error:
         raise PeerAwayError(f"{peer}: cannot connect: {error.strerror or error}") from error
-    wire = Wire(sock, silence_seconds=peer.timeout_seconds)
+    wire = _wire(peer, sock, deadline)
     wire.deadline = deadline
     try:
         wire.send(
@@ -92,6 +96,22 @@ def associate(peer: Peer, *, calling_ae_title: str, contexts: Sequence[ProposedC
         raise PeerAwayError(f"{peer}: no association: {error}") from error
     wire.deadline = float("inf")
     return association
+
+
+def _wire(peer: Peer, sock: socket.socket, deadline: float) -> Wire:
+    if peer.tls is None:
+        return Wire(sock, silence_seconds=peer.timeout_seconds)
+    try:
+        return secure(
+            sock,
+            peer.tls,
+            deadline=deadline,
+            silence_seconds=peer.timeout_seconds,
+            server_hostname=peer.host,
+        )
+    except AssociationBrokenError as error:
+        sock.close()
+        raise PeerAwayError(f"{peer}: {error}") from error
 
 
 def _accepted(peer: Peer, wire: Wire, offers: dict[int, ProposedContext]) -> "Association":

@@ -219,7 +219,9 @@ class SecureWire(Wire):
     def _transmit(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
-            limit = time.monotonic() + self._silence_seconds  # per write: a slow peer that takes on is no fault
+            limit = (
+                time.monotonic() + self._silence_seconds
+            )  # per write: a slow peer that takes on is no fault
             try:
                 view = view[self._secure.send(view) :]
             except _WANTS as want:

@@ -17,19 +17,34 @@ from time import monotonic
 from gateway.config import Destination, Forwarder
 from gateway.dicom.contexts import MAX_CONTEXTS, ProposedContext
 from gateway.dicom.scu import Association, Peer, associate
+from gateway.dicom.secure import requestor_context
 from gateway.errors import PeerAwayError
 
 REAP_SECONDS = 1.0
 
 
 def peer_of(destination: Destination, forwarder: Forwarder) -> Peer:
-    """The destination as the DICOM layer wants it."""
+    """The destination as the DICOM layer wants it.
+
+    Raises:
+        ConfigurationError: a file of its `tls` is of no use.
+    """
+    tls = destination.tls
     return Peer(
         destination.host,
         destination.port,
         destination.ae_title,
         timeout_seconds=destination.timeout_s,
         connect_timeout_seconds=forwarder.connect_timeout_seconds,
+        tls=None
+        if tls is None
+        else requestor_context(
+            tls.certificate,
+            tls.key,
+            tls.ca,
+            check_host=tls.verify == "host",
+            where=f"tls of destination {destination.ae_title}",
+        ),
     )
 
 
@@ -54,6 +69,8 @@ class Associations:
     def __init__(self, calling_ae_title: str, forwarder: Forwarder) -> None:
         self._calling_ae_title = calling_ae_title
         self._forwarder = forwarder
+        for destination in (forwarder.orthanc, *forwarder.workers):
+            peer_of(destination, forwarder)  # refuses to start where its certificates are of no use
         self._changed = threading.Condition()
         self._peers: dict[str, _PerPeer] = {}
         self._closed = False

@@ -29,12 +29,13 @@ from gateway.domain.routing import BEHIND, Route
 from gateway.errors import (
     AssociationBrokenError,
     ContextNotAcceptedError,
+    DatabaseRefusedError,
     DatabaseUnavailableError,
     GatewayError,
     PeerAwayError,
     SpoolError,
 )
-from gateway.faults import Faults
+from gateway.faults import Faults, Name
 from gateway.forward.associations import Associations
 from gateway.forward.source import DataSetSource
 from gateway.log import Stage
@@ -61,7 +62,7 @@ class Context:
     associations: Associations
     wakeup: Wakeup
     faults: Faults
-    consumer: Callable[[], int | None]
+    consumer: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def forward_to_pacs(context: Context, delivery_id: int) -> Outcome | None:
         claim = deliveries.claim(
             session,
             delivery_id,
-            consumer=context.consumer() or 0,
+            consumer=context.consumer(),
             lease=timedelta(seconds=forwarder.lease_seconds),
             destination=forwarder.orthanc.ae_title,
         )
@@ -98,7 +99,7 @@ def forward_to_worker(context: Context, delivery_id: int) -> Outcome | None:
         verdict, claim = deliveries.claim_for_worker(
             session,
             delivery_id,
-            consumer=context.consumer() or 0,
+            consumer=context.consumer(),
             lease=timedelta(seconds=forwarder.lease_seconds),
             result_wait=timedelta(seconds=forwarder.worker_timeout_seconds),
             by_study=forwarder.worker_affinity == "study",
@@ -159,7 +160,8 @@ def _try(context: Context, claim: Claim, route: Route, destination: Destination)
 def _store(context: Context, claim: Claim, route: Route, destination: Destination) -> tuple[int, str]:
     instance = claim.instance
     if context.faults.peer_is_down(route):
-        raise PeerAwayError(f"{destination.ae_title} is away (fault {route.value.removesuffix('s')}_down)")
+        fault = Name.PACS_DOWN if route is Route.PACS else Name.WORKER_DOWN
+        raise PeerAwayError(f"{destination.ae_title} is away (fault {fault})")
     if route is Route.WORKERS and context.faults.worker_hangs():
         return Status.SUCCESS, ""
     proposed = ProposedContext(instance.sop_class_uid, instance.transfer_syntax_uid)
@@ -224,8 +226,9 @@ def _settle(
     while True:
         try:
             return _settle_once(context, claim, route, settlement, decision)
-        except DatabaseUnavailableError as error:
-            if time.monotonic() > limit:
+        except (DatabaseUnavailableError, DatabaseRefusedError) as error:
+            collided = isinstance(error, DatabaseRefusedError) and error.is_collision
+            if time.monotonic() > limit or not (collided or isinstance(error, DatabaseUnavailableError)):
                 raise
             log.write(
                 Stage.DB, "settle_waits", level="warning", error=str(error), delivery_id=claim.delivery_id
@@ -275,7 +278,12 @@ def _move(context: Context, claim: Claim, settled: Settled) -> None:
         return
     # The row says where; a file that cannot be moved now is found where it is, and moved by reconcile.
     with suppress(GatewayError):
-        context.spool.move(settled.place_after, claim.instance.study_instance_uid, claim.instance.file_name)
+        context.spool.move(
+            settled.place_after,
+            claim.instance.study_instance_uid,
+            claim.instance.file_name,
+            was=settled.place_before,
+        )
 
 
 def _tell(context: Context, claim: Claim, route: Route, settlement: Settlement, settled: Settled) -> None:

@@ -50,19 +50,23 @@ class Waiting:
 
     def enter(self, connection: socket.socket) -> None:
         """The calling thread serves `connection`; if all places are taken, the oldest one is hung up on."""
+        handle = connection.dup()  # TLS takes the socket over, and the first object is then of no use
         with self._lock:
-            self._sockets[threading.get_ident()] = connection
+            self._sockets[threading.get_ident()] = handle
             oldest = next(iter(self._sockets)) if len(self._sockets) > WAITING_PLACES else None
             evicted = None if oldest is None else self._sockets.pop(oldest)
         if evicted is not None:
             with suppress(OSError):  # it may have gone by itself
                 # wakes the thread that reads from it, which then closes it
                 evicted.shutdown(socket.SHUT_RDWR)
+            evicted.close()
 
     def leave(self) -> None:
         """The calling thread's connection has asked, or is over."""
         with self._lock:
-            self._sockets.pop(threading.get_ident(), None)
+            handle = self._sockets.pop(threading.get_ident(), None)
+        if handle is not None:
+            handle.close()
 
 
 class EdgePolicy:

@@ -12,14 +12,16 @@ import os
 import selectors
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
 from gateway import log
-from gateway.config import Configuration
+from gateway.config import Configuration, Edge
 from gateway.dicom.scp import Acceptor, Timeouts
+from gateway.dicom.secure import acceptor_context
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.faults import Faults
 from gateway.log import Stage
@@ -41,6 +43,7 @@ THREAD_STACK_BYTES = 512 * 1024
 def serve(configuration: Configuration, dsn: str, *, ready: Callable[[int], None] | None = None) -> int:
     """Run the SCP until SIGTERM or SIGINT; the exit code. `ready` is told the port once it accepts."""
     edge = configuration.edge
+    _tls(edge)
     _spool(configuration).prepare()
     listener = _bind(edge.bind_address, edge.port)
     limits = AssociationLimits(edge.max_associations, edge.max_associations_per_peer)
@@ -72,6 +75,14 @@ def _bind(address: str, port: int) -> socket.socket:
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
+
+
+def _tls(edge: Edge) -> ssl.SSLContext | None:
+    """The context of `edge.tls`, made before the port is bound; the receivers inherit it."""
+    tls = edge.tls
+    if tls is None:
+        return None
+    return acceptor_context(tls.certificate, tls.key, tls.ca, where="edge.tls")
 
 
 def _spool(configuration: Configuration) -> Spool:
@@ -187,6 +198,7 @@ class _Receiving:
             EdgePolicy(configuration, receiver, limits, self._waiting),
             edge.max_pdu_bytes,
             Timeouts(edge.artim_timeout_seconds, edge.network_timeout_seconds, edge.idle_timeout_seconds),
+            tls=_tls(edge),
         )
         self._threads: set[threading.Thread] = set()
         self._max_threads = edge.max_associations + WAITING_PLACES
@@ -241,8 +253,8 @@ class _Receiving:
         thread.start()
 
     def _serve(self, connection: socket.socket, address: tuple[str, int]) -> None:
-        self._waiting.enter(connection)
         try:
+            self._waiting.enter(connection)
             self._acceptor.serve(connection, address)
         except Exception as error:  # noqa: BLE001  the boundary of the thread: one association, not the receiver
             log.write(

@@ -174,14 +174,13 @@ class StoreReception:
         names = file_names(self._request.sop_instance_uid, self._digest.hexdigest())
         path = self._partial.keep(header.study_instance_uid, names)
         self._log(Stage.STORE, "durable", size=self._size)
-        try:
-            kept, correlated, path = self._commit(header, path, names)
-        except OutcomeUnknownError:
-            # The row may stand, and then this is its file. Reconcile moves it to orphaned/ if it does not.
-            raise
-        except (DatabaseRefusedError, DatabaseUnavailableError):
-            path.unlink(missing_ok=True)  # proven: nothing was committed
-            raise
+        kept, correlated = self._commit(header, path)
+        if kept.verdict is Verdict.NAME_TAKEN:
+            # Another version with that name was moved on from incoming/: take the name with the digest.
+            other = self._receiver.spool.link(self._partial.path, header.study_instance_uid, names[1:])
+            path.unlink(missing_ok=True)
+            path = other
+            kept, correlated = self._commit(header, path)
         self._drop_superfluous(kept, path)
         self._tell(kept, correlated)
 
@@ -211,19 +210,15 @@ class StoreReception:
         )
         return Kind.RESULT if result else Kind.ORIGINAL
 
-    def _commit(
-        self, header: Header, path: Path, names: tuple[str, str]
-    ) -> tuple[Kept, Correlated | None, Path]:
-        receiver = self._receiver
-        kept, correlated = receiver.committer.commit(self._received(header, path.name), header)
-        if kept.verdict is not Verdict.NAME_TAKEN:
-            return kept, correlated, path
-        # Another version with that name was moved on from incoming/: take the name with the digest.
-        assert self._partial is not None, "still open"
-        other = receiver.spool.link(self._partial.path, header.study_instance_uid, names[1:])
-        path.unlink(missing_ok=True)
-        kept, correlated = receiver.committer.commit(self._received(header, other.name), header)
-        return kept, correlated, other
+    def _commit(self, header: Header, path: Path) -> tuple[Kept, Correlated | None]:
+        try:
+            return self._receiver.committer.commit(self._received(header, path.name), header)
+        except OutcomeUnknownError:
+            # The row may stand, and then this is its file. Reconcile moves it to orphaned/ if it does not.
+            raise
+        except (DatabaseRefusedError, DatabaseUnavailableError):
+            path.unlink(missing_ok=True)  # proven: nothing was committed
+            raise
 
     def _received(self, header: Header, file_name: str) -> Received:
         configuration = self._receiver.configuration

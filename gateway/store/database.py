@@ -253,6 +253,9 @@ def _rollback(connection: Connection) -> None:
 _MAY_FOLLOW_A_COMMIT = ("57P", "08", "XX")
 """Error classes after which a commit may stand: shutdown, connection, internal error."""
 
+_OUT_OF_RESOURCES = "53"
+"""The error class of a full disk, of memory and connections: transient, and nothing was committed."""
+
 
 def _translate(error: psycopg2.Error, *, commit_sent: bool) -> NoReturn:
     code = error.pgcode
@@ -262,6 +265,8 @@ def _translate(error: psycopg2.Error, *, commit_sent: bool) -> NoReturn:
         raise OutcomeUnknownError(f"PostgreSQL was lost while committing: {sentence}") from error
     if lost:
         raise DatabaseUnavailableError(f"PostgreSQL was lost: {sentence}") from error
+    if code is not None and code.startswith(_OUT_OF_RESOURCES):
+        raise DatabaseUnavailableError(f"PostgreSQL is out of resources ({code}): {sentence}") from error
     raise DatabaseRefusedError(f"PostgreSQL refused ({code}): {sentence}", code or "") from error
 
 

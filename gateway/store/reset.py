@@ -1,6 +1,7 @@
 """Forgets everything that the gateway carried, as `mini-pacs reset-db` asks.
 
-Stays: the schema and its migrations, the destinations with their pauses, and the consumers that live.
+Stays: the schema and its migrations, the destinations with their pauses, the consumers that live, and when
+the sweep last ran.
 """
 
 from gateway.store.database import Session
@@ -17,7 +18,7 @@ def kept(session: Session) -> tuple[int, int]:
 
 
 def forget(session: Session) -> None:
-    """No instance, delivery, message, fault, rate nor sweep is known; study numbers begin at 1.
+    """No instance, delivery, message, fault nor rate is known; study numbers begin at 1.
 
     In a transaction of its own: processes may run meanwhile, and what they commit afterwards is kept.
 

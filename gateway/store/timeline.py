@@ -220,12 +220,16 @@ def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Rout
     if delivery is None:
         return
     has_delivered = False
+    last_end: datetime | None = None
     for _, ended_at, duration_ms, peer, outcome, status, error, fenced in facts.attempts.get(delivery[0], ()):
         done = outcome in _DONE and not fenced
         has_delivered = has_delivered or done
+        last_end = ended_at
         shown = f"{outcome}, {FENCED}" if fenced else outcome
         yield Step(name, ended_at, duration_ms / 1000, peer, shown, status, error, done=done)
     state, next_at, settled_at, settled_by, peer, status, error, lease_until = delivery[3:]
+    # A settle is stamped with the begin of its transaction, just before its attempt; it comes after it.
+    next_at, settled_at = (_not_before(when, last_end) for when in (next_at, settled_at))
     match State(state):
         case State.PENDING:
             yield Step(name, next_at, None, peer, state, status, error)
@@ -238,3 +242,7 @@ def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Rout
         case State.DELIVERED if not has_delivered:
             # by the arrival of its result, after the attempt was lost or called off
             yield Step(name, settled_at, None, peer, ANSWERED, done=True)
+
+
+def _not_before(when: datetime | None, earliest: datetime | None) -> datetime | None:
+    return when if when is None or earliest is None else max(when, earliest)

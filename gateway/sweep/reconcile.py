@@ -104,7 +104,7 @@ def _files(context: Sweeping) -> Counts:
             elif not context.spool.path(known, *name).exists():
                 counts["moved"] += 1
                 if not context.dry:
-                    context.spool.move(known, *name)
+                    context.spool.move(known, *name, was=place)
             else:
                 # a second file of that name: the row's own is in its place
                 counts["orphaned"] += _orphan(context, path)

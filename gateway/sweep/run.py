@@ -1,11 +1,13 @@
-"""All verbs in their order, each noted with what it counted, and the log's rotation."""
+"""All verbs in their order, each noted with what it counted; then the queue's vacuum and the log's rotation."""
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from gateway import log
+from gateway.errors import DatabaseError
 from gateway.log import Stage
-from gateway.store import sweeping
+from gateway.store import messages, sweeping
 from gateway.sweep.expire import expire
 from gateway.sweep.purge import purge
 from gateway.sweep.reconcile import reconcile
@@ -40,6 +42,9 @@ def sweep(context: Sweeping, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str,
             duration_ms=(time.monotonic() - began) * 1000,
         )
     if not context.dry:
+        # What short-lived messages leave is cleared before claims have to walk over it.
+        with suppress(DatabaseError):  # too slow for our deadline: autovacuum goes on with it
+            messages.vacuum(context.database)
         edge = context.configuration.edge
         log.rotate(edge.log_path, max_bytes=edge.log_max_mb << 20, backups=edge.log_backups)
     return counted

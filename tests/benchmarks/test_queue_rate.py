@@ -144,7 +144,7 @@ def _drain_by_sql(bed: QueueBed) -> None:
     with bed.database.statement() as session:
         messages.prepare_consumer(session)
         while True:
-            claim = messages.claim(session, QUEUE, 2000, 1)
+            claim = messages.claim(session, QUEUE, 32, 1)  # as a process with many threads does
             if not claim.messages:
                 break
             messages.finish(session, [message.message_id for message in claim.messages], 1)

@@ -1,13 +1,13 @@
 """One delivery: claimed by one, sent, settled; the worker's turn; and what every outcome leaves behind."""
 
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 from conftest import MakeEdge
 from edge_bed import EdgeBed
-from forwarding import Forwarding, at_once, forwarding
-from peers import ABORT, Peer, peer
+from forwarding import LONG, Forwarding, at_once, forwarding, pacs_of, workers_of
+from peers import ABORT, Peer
 from specimens import Instance, study_of
 from waiting import wait_until
 
@@ -16,6 +16,7 @@ from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.forward.attempt import forward_to_pacs, forward_to_worker
 from gateway.forward.probe import probe
+from gateway.store import deliveries as rows
 from gateway.sweep.expire import expire_one
 
 QUICK = {
@@ -42,20 +43,17 @@ def core(edge: EdgeBed) -> Iterator[Forwarding]:
 
 
 @pytest.fixture
-def pacs(edge: EdgeBed) -> Iterator[Peer]:
+def pacs(core: Forwarding) -> Iterator[Peer]:
     """The PACS, on."""
-    with peer(edge.configuration.forwarder.orthanc.port) as pacs:
+    with pacs_of(core) as pacs:
         yield pacs
 
 
 @pytest.fixture
-def workers(edge: EdgeBed) -> Iterator[dict[str, Peer]]:
+def workers(core: Forwarding) -> Iterator[dict[str, Peer]]:
     """Five workers that take everything and return nothing."""
-    with ExitStack() as stack:
-        yield {
-            worker.ae_title: stack.enter_context(peer(worker.port))
-            for worker in edge.configuration.forwarder.workers
-        }
+    with workers_of(core) as workers:
+        yield workers
 
 
 def test_a_delivery_is_sent_once_and_its_file_moves(core: Forwarding, pacs: Peer) -> None:
@@ -304,10 +302,8 @@ def test_a_timeout_is_not_tried_again_within_the_attempt(make_edge: MakeEdge) ->
     hanging = edge.configuration.forwarder.orthanc.model_copy(update={"timeout_s": 1.0})
     forwarder = edge.configuration.forwarder.model_copy(update={"orthanc": hanging})
     edge.configuration = edge.configuration.model_copy(update={"forwarder": forwarder})
-    with forwarding(edge) as core, peer(hanging.port) as pacs:
+    with forwarding(edge) as core, pacs_of(core) as pacs:
         assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.DELIVERED
-        import threading
-
         go_on = threading.Event()
         pacs.answer = lambda _: 0 if go_on.wait(20) else 0
         instance = Instance()
@@ -362,9 +358,7 @@ def test_the_turn_goes_round_exactly(core: Forwarding, workers: dict[str, Peer])
 def test_a_worker_owes_no_more_than_it_may(make_edge: MakeEdge) -> None:
     """Two each; the eleventh waits, with a reason and a wake-up, until a result arrives."""
     edge = make_edge({"forwarder": {**QUICK, "worker_max_outstanding": 2}})
-    with forwarding(edge) as core, ExitStack() as stack:
-        for worker in edge.configuration.forwarder.workers:
-            stack.enter_context(peer(worker.port))
+    with forwarding(edge) as core, workers_of(core):
         chosen(core, study_of(10))
         assert edge.one("SELECT dramatiq.room('workers', 5)") == 0
         instance = Instance()
@@ -381,9 +375,7 @@ def test_a_worker_owes_no_more_than_it_may(make_edge: MakeEdge) -> None:
 def test_affinity_keeps_a_study_on_one_worker(make_edge: MakeEdge) -> None:
     """`study`: an AI that needs the series whole gets it; another study goes to the next."""
     edge = make_edge({"forwarder": {**QUICK, "worker_affinity": "study", "worker_max_outstanding": 100}})
-    with forwarding(edge) as core, ExitStack() as stack:
-        for worker in edge.configuration.forwarder.workers:
-            stack.enter_context(peer(worker.port))
+    with forwarding(edge) as core, workers_of(core):
         first, second = chosen(core, study_of(6)), chosen(core, study_of(6))
         assert len(set(first)) == len(set(second)) == 1
         assert first[0] != second[0]
@@ -441,10 +433,6 @@ def test_the_claim_of_a_dead_process_goes_to_the_same_worker(
     dying = core.actor()
     for delivery in deliveries:
         with core.edge.database.transaction() as session:
-            from forwarding import LONG
-
-            from gateway.store import deliveries as rows
-
             rows.claim_for_worker(
                 session, delivery, consumer=4711, lease=LONG, result_wait=LONG, by_study=False, wait=LONG
             )

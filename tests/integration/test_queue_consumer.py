@@ -143,7 +143,7 @@ def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(bed: Queue
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, 1, {floors})")
         plan = _plan(cursor)["Plan"]
         front_costs.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
-    assert front_costs[1] < 1_000 < front_costs[0]
+    assert front_costs[1] * 3 < front_costs[0]
     backup.close()
     connection.close()
 

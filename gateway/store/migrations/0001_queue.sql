@@ -43,6 +43,9 @@ CREATE TABLE dramatiq.queue (
     CONSTRAINT queue_priority CHECK (priority BETWEEN -1 AND 7),
     CONSTRAINT queue_consumed_by_somebody CHECK ((state = 'consumed') = (consumer IS NOT NULL))
 ) WITH (
+    -- A claim writes a new version of the row: with room for it on the same page, where the acked ones before it
+    -- are pruned meanwhile, draining a backlog does not grow the table between two vacuums.
+    fillfactor = 80,
     -- A queue's rows are short-lived: vacuum goes by their number, not by a share of a backlog, and does
     -- not pause, because each dead entry at the front of the claim's index is walked by every claim.
     autovacuum_vacuum_scale_factor = 0,

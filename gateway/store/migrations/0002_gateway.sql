@@ -191,8 +191,10 @@ DECLARE
 BEGIN
     -- Versions of one SOP Instance UID are received one after the other, so that the second sees the first.
     PERFORM pg_advisory_xact_lock(hashtextextended(p_sop_instance_uid, 1));
+    -- NO KEY: who inserts a row that refers to the instance (a claim, holding a delivery) must not wait for us.
     SELECT i.id, i.file_name, i.place INTO instance_id, kept_file_name, kept_place
-        FROM instances i WHERE i.sop_instance_uid = p_sop_instance_uid AND i.sha256 = p_sha256 FOR UPDATE;
+        FROM instances i WHERE i.sop_instance_uid = p_sop_instance_uid AND i.sha256 = p_sha256
+        FOR NO KEY UPDATE;
     is_new := NOT FOUND;
     IF is_new THEN
         SELECT count(*) > 0, count(*) FILTER (WHERE i.file_name = p_file_name) > 0 INTO is_conflict, owed_again
@@ -263,7 +265,7 @@ BEGIN
     -- The instance before the delivery, as a reception does: one order of locks, and two deliveries of one
     -- instance that are settled at once see each other.
     SELECT i.id, i.place INTO v_instance_id, place_before FROM instances i
-        WHERE i.id = (SELECT d.instance_id FROM deliveries d WHERE d.id = p_delivery_id) FOR UPDATE;
+        WHERE i.id = (SELECT d.instance_id FROM deliveries d WHERE d.id = p_delivery_id) FOR NO KEY UPDATE;
     UPDATE deliveries d SET
             state = p_state, attempts = d.attempts + p_counted::integer, claim_id = NULL, claimed_by = NULL,
             lease_until = NULL, priority = coalesce(p_priority, d.priority),
@@ -306,7 +308,7 @@ END $$;
 -- that are up and owe less than they may, notes the result it will owe and the message of that deadline;
 -- all before anything is sent.
 --   claimed     the delivery is the caller's, `worker` is who gets it
---   answered    the result is here already: the send before the crash had arrived; nothing to send
+--   answered    the result is here already: nothing to send
 --   no_worker   all are away, paused or busy: still pending, with a wake-up in `p_wait`
 --   nothing     settled, or somebody else's
 CREATE FUNCTION claim_for_worker(
@@ -330,13 +332,15 @@ BEGIN
         verdict := 'nothing';
         RETURN;
     END IF;
+    IF EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id AND e.state IN ('arrived', 'late')
+               AND e.asked_at >= d.owed_since) THEN
+        -- the send that broke off, or whose actor died, had arrived after all
+        UPDATE deliveries x SET state = 'delivered', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
+            next_attempt_at = NULL, settled_at = now(), message_id = NULL WHERE x.id = d.id;
+        verdict := 'answered';
+        RETURN;
+    END IF;
     IF d.state = 'in_flight' THEN
-        IF EXISTS (SELECT FROM expected_results e WHERE e.claim_id = d.claim_id AND e.state IN ('arrived', 'late')) THEN
-            UPDATE deliveries x SET state = 'delivered', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
-                settled_at = now(), message_id = NULL WHERE x.id = d.id;
-            verdict := 'answered';
-            RETURN;
-        END IF;
         -- who held it is gone: the same worker again, whose repeat would be the same bytes
         DELETE FROM expected_results e WHERE e.claim_id = d.claim_id AND e.state = 'owed' RETURNING e.worker
             INTO v_previous;
@@ -402,6 +406,9 @@ DECLARE
     e expected_results;
     d deliveries;
 BEGIN
+    -- The delivery before what is expected of it, as a claim and a settle do: one order of locks.
+    SELECT * INTO d FROM deliveries x
+        WHERE x.id = (SELECT y.delivery_id FROM expected_results y WHERE y.id = p_expectation_id) FOR UPDATE;
     SELECT * INTO e FROM expected_results x WHERE x.id = p_expectation_id FOR UPDATE;
     IF NOT FOUND OR e.state <> 'owed' THEN
         verdict := 'nothing';
@@ -410,7 +417,6 @@ BEGIN
     worker := e.worker;
     delivery_id := e.delivery_id;
     instance_id := e.instance_id;
-    SELECT * INTO d FROM deliveries x WHERE x.id = e.delivery_id FOR UPDATE;
     IF e.due_at > now() OR (d.state = 'in_flight' AND d.claim_id = e.claim_id) THEN
         -- not before its time; and while the send is under way, not before that has ended
         UPDATE expected_results x SET
@@ -450,3 +456,28 @@ LANGUAGE sql STABLE AS $$
             WHERE x.route = 'workers' AND x.configured AND NOT x.paused AND x.breaker = 'closed'))
         ELSE wanted END;
 $$;
+
+-- A message that is dead takes its delivery along, with the reason; requeued by an operator, it brings it back.
+-- Otherwise the delivery would look as if it were still on its way (G2), or be woken for ever.
+CREATE FUNCTION follow_message() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    v_instance_id bigint;
+BEGIN
+    IF NEW.state = 'rejected' THEN
+        UPDATE public.deliveries d SET state = 'dead', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
+                next_attempt_at = NULL, settled_at = now(), last_error = NEW.reason
+            WHERE d.id = NEW.delivery_id AND d.state IN ('pending', 'in_flight')
+            RETURNING d.instance_id INTO v_instance_id;
+    ELSE
+        UPDATE public.deliveries d SET state = 'pending', attempts = 0, owed_since = now(), next_attempt_at = now(),
+                settled_at = NULL, message_id = NEW.message_id
+            WHERE d.id = NEW.delivery_id AND d.state = 'dead'
+            RETURNING d.instance_id INTO v_instance_id;
+    END IF;
+    UPDATE public.instances i SET place = public.place_of(i.id) WHERE i.id = v_instance_id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER queue_dead_with_its_delivery AFTER UPDATE OF state ON dramatiq.queue FOR EACH ROW
+    WHEN (NEW.delivery_id IS NOT NULL AND OLD.state <> NEW.state
+          AND (NEW.state = 'rejected' OR (OLD.state = 'rejected' AND NEW.state = 'queued')))
+    EXECUTE FUNCTION follow_message();

@@ -110,6 +110,6 @@ RETURNING d.id, d.instance_id;
 -- name: mend_place
 -- The folder that the states of its deliveries call for; the caller moves the file.
 UPDATE instances i SET place = place_of(i.id)
-FROM (SELECT id, place AS before FROM instances WHERE id = ANY (%(instance_ids)s::bigint[]) FOR UPDATE) AS old
+FROM (SELECT id, place AS before FROM instances WHERE id = ANY (%(instance_ids)s::bigint[]) FOR NO KEY UPDATE) AS old
 WHERE i.id = old.id AND old.before <> place_of(i.id)
 RETURNING i.id;

@@ -9,8 +9,7 @@ SET LOCAL lock_timeout TO '10s';
 
 -- name: forget
 -- Everything at once. Ids go on: what a live actor still holds must never mean a new delivery.
-TRUNCATE instances, deliveries, attempts, expected_results, result_sources, faults, sweeps, dramatiq.queue,
-    dramatiq.rates;
+TRUNCATE instances, deliveries, attempts, expected_results, result_sources, faults, dramatiq.queue, dramatiq.rates;
 
 -- name: restart_numbers
 ALTER SEQUENCE study_numbers RESTART;

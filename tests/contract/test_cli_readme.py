@@ -1,0 +1,111 @@
+"""README, `--help`, config.yaml and the code say the same."""
+
+import importlib
+import inspect
+import re
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from launcher import REPOSITORY
+from typer.testing import CliRunner
+
+from cli.configuration import flat
+from cli.main import COMMANDS, Command, build
+from gateway import config
+from gateway.config import Configuration
+from gateway.faults import EFFECTS, Name
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+SHOWN = sorted(set(re.findall(r"mini-pacs ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?((?: [^\n`#]*)?)", README)))
+
+
+def attribute(command: Command) -> Any:
+    """The application or function behind a command."""
+    return getattr(importlib.import_module(f"cli.{command.module}"), command.attribute)
+
+
+def help_of(*words: str) -> str:
+    """The help of a command, whole: wide enough that no option is cut."""
+    result = CliRunner(env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"}).invoke(
+        build(words[0]), [*words, "--help"]
+    )
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_readme_lists_every_command_and_no_other() -> None:
+    """The table of commands is that of `mini-pacs --help`."""
+    listed = re.findall(r"^\| `mini-pacs ([a-z-]+)` \|", README, re.MULTILINE)
+    assert sorted(listed) == sorted(command.name for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_line_of_help_is_that_of_the_command(command: Command) -> None:
+    """`mini-pacs --help` imports nothing and says what `mini-pacs COMMAND --help` says."""
+    found = attribute(command)
+    text = found.info.help if isinstance(found, typer.Typer) else inspect.getdoc(found)
+    assert text is not None
+    assert text.splitlines()[0] == command.text
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_readme_names_every_word_of_a_noun(command: Command) -> None:
+    """The words behind a noun (`deliveries retry`) stand in its line of the table."""
+    found = attribute(command)
+    if not isinstance(found, typer.Typer):
+        return
+    [line] = [line for line in README.splitlines() if line.startswith(f"| `mini-pacs {command.name}`")]
+    for one in found.registered_commands:
+        name = one.name or str(getattr(one.callback, "__name__", "")).replace("_", "-")
+        assert f"`{name}`" in line
+
+
+@pytest.mark.parametrize("shown", SHOWN, ids=lambda shown: " ".join(shown).strip())
+def test_every_command_and_option_in_readme_exists(shown: tuple[str, str, str]) -> None:
+    """What README tells to type is accepted."""
+    noun, word, rest = shown
+    [command] = [command for command in COMMANDS if command.name == noun]
+    is_group = isinstance(attribute(command), typer.Typer)
+    text = help_of(noun, word) if is_group and word else help_of(noun)
+    for option in re.findall(r"(?<!\S)\[?(--[a-z-]+)", rest):
+        assert option in text, f"mini-pacs {noun} {word} has no {option}"
+
+
+def test_readme_names_every_fault_and_no_other() -> None:
+    """Its table of faults is the enum's, each with the stage-less word of its effect."""
+    section = README.split("## Faults")[1].split("## ")[0]
+    listed = re.findall(r"^\| `([a-z_]+)`", section, re.MULTILINE)
+    assert listed == [name.value for name in Name]
+    assert set(EFFECTS) == set(Name)
+
+
+def test_config_yaml_holds_every_key_with_its_default() -> None:
+    """What stands in the file is what stands where it does not, except what is required."""
+    path = REPOSITORY / "config.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    edge, forwarder = content["edge"], content["forwarder"]
+    required = {
+        "edge": {key: edge[key] for key in ("ae_title", "allowed_calling_aets")},
+        "forwarder": {key: forwarder[key] for key in ("orthanc", "workers")},
+    }
+    defaults = Configuration.model_validate({**required, "source": path})
+    written = Configuration.model_validate({**content, "source": path})
+    assert written == defaults
+    values = dict(flat(defaults.model_dump(mode="json", exclude={"source"})))
+    optional = {key for key, value in values.items() if value is None}
+    assert set(dict(flat(content))) == set(values) - optional
+    text = path.read_text(encoding="utf-8")
+    for name in {key.rpartition(".")[2] for key in optional}:
+        assert f"# {name}:" in text, f"{name} has no default, and no example either"
+
+
+def test_every_key_that_documents_name_exists() -> None:
+    """`edge.…`, `forwarder.…` and `sweep.…` in README and the conformance statement are keys."""
+    configuration = config.load(REPOSITORY / "config.yaml")
+    known = configuration.model_dump(exclude={"source"})
+    for name in ("README.md", "docs/conformance.md"):
+        text = (REPOSITORY / name).read_text(encoding="utf-8")
+        for section, key in re.findall(r"`(edge|forwarder|sweep)\.([a-z_]+)", text):
+            assert key in known[section], f"{name} names {section}.{key}"

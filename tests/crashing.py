@@ -1,0 +1,56 @@
+"""`python tests/crashing.py`: `mini-pacs serve` that is killed at the n-th flush, link or commit of a receiver.
+
+CRASH_AT says where: `fsync:4:before`, `link:2:after`, `commit:2:after`. The whole process group dies by SIGKILL,
+as in a power cut or by the kernel's hand, and none of it is in the product.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from cli.main import run
+from gateway.store import instances
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def crashing(call: Callable[P, R], number: int, when: str) -> Callable[P, R]:
+    """`call`, around whose n-th use in a receiver the process group is killed."""
+    count = 0
+
+    def reset() -> None:
+        nonlocal count
+        count = 0
+
+    os.register_at_fork(after_in_child=reset)  # what the parent did does not count
+
+    def counted(*args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal count
+        count += 1
+        if count == number and when == "before":
+            os.killpg(0, signal.SIGKILL)
+        result = call(*args, **kwargs)
+        if count == number:
+            os.killpg(0, signal.SIGKILL)
+        return result
+
+    return counted
+
+
+def main() -> None:
+    """Patch, then be the program."""
+    what, number, when = os.environ["CRASH_AT"].split(":")
+    if what == "commit":
+        # one statement, which is the transaction: after it the commit stands
+        instances.receive = crashing(instances.receive, int(number), when)
+    else:
+        setattr(os, what, crashing(getattr(os, what), int(number), when))
+    sys.argv = ["mini-pacs", "serve"]
+    run()
+
+
+if __name__ == "__main__":
+    main()

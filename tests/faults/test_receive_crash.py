@@ -1,0 +1,181 @@
+"""The SCP is killed at each step of the write path: whatever it acknowledged is there, the rest is the sender's."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import MakeEdge
+from edge_bed import TESTS, EdgeBed, store
+from launcher import REPOSITORY
+from specimens import Instance, study_of
+from waiting import wait_until
+
+from gateway.errors import PeerError
+from gateway.spool import PARTIAL, Spool
+from gateway.store.wakeup import Wakeup
+from gateway.sweep.reconcile import reconcile
+from gateway.sweep.verbs import Sweeping
+
+pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G6")]
+
+STEPS = [
+    # each instance is of a study of its own: file, folder's name in its parent, name in the folder
+    "fsync:4:before",
+    "fsync:4:after",
+    "fsync:5:after",
+    "link:2:before",
+    "link:2:after",
+    "fsync:6:after",
+    "commit:2:before",
+    "commit:2:after",
+]
+
+
+def send_until_it_dies(edge: EdgeBed, instances: list[Instance]) -> list[Instance]:
+    """Those that were answered Success."""
+    acknowledged: list[Instance] = []
+    try:
+        with edge.association([instances[0].context]) as association:
+            for instance in instances:
+                if store(association, instance)[0] == 0:
+                    acknowledged.append(instance)
+    except PeerError:
+        pass
+    return acknowledged
+
+
+def heal(edge: EdgeBed) -> None:
+    """What the sweep makes of the spool, all graces over."""
+    wakeup = Wakeup(edge.dsn)
+    spool = Spool(edge.configuration.edge.data_root)
+    reconcile(Sweeping(edge.configuration, edge.database, spool, wakeup))
+    wakeup.close()
+
+
+def check_no_stray_file(edge: EdgeBed) -> None:
+    """Every file outside of orphaned/ is some row's, and no part is left."""
+    known = {row[0] for row in edge.rows("SELECT place::text || '/' || file_name FROM instances")}
+    found = {name for name in edge.files(partial=True) if not name.startswith("orphaned/")}
+    assert found == known
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_at_any_step_loses_nothing_that_was_acknowledged(make_edge: MakeEdge, step: str) -> None:
+    """G1, G6: the ledger before and after the restart; the sender's repeat completes it, the sweep cleans up."""
+    edge = make_edge({"edge": {"receivers": 1}, "sweep": {"orphan_grace_seconds": 0.001}})
+    instances = [Instance() for _ in range(4)]
+    path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}"}
+    crashing = edge.serve("python", TESTS / "crashing.py", CRASH_AT=step, **path)
+    acknowledged = send_until_it_dies(edge, instances)
+    assert crashing.wait() == -signal.SIGKILL
+    assert acknowledged == instances[:1]
+    edge.check_ledger(acknowledged)
+    edge.serve()
+    assert edge.send(*instances) == [0] * 4
+    edge.check_ledger(instances)
+    assert edge.one("SELECT count(*) FROM deliveries") == 8
+    edge.scp.stop()
+    heal(edge)
+    check_no_stray_file(edge)
+    edge.check_ledger(instances)
+    assert len(edge.orphans()) == (step in {"link:2:after", "fsync:6:after", "commit:2:before"})
+
+
+def test_a_kill_in_the_middle_of_a_data_set_leaves_a_part_that_is_swept(make_edge: MakeEdge) -> None:
+    """G6: started again it listens at once, and takes the instance."""
+    edge = make_edge()
+    scp = edge.serve()
+    instance = Instance(payload=b"\0" * 3_000_000)
+    data = instance.data_set()
+
+    def until_it_is_dead() -> Iterator[bytes]:
+        yield data[:2_000_000]
+        wait_until(lambda: edge.files(partial=True), 5, "the part")
+        scp.kill()
+        yield data[2_000_000:]
+
+    with pytest.raises(PeerError), edge.association([instance.context]) as association:
+        association.store(instance.context, instance.sop_instance_uid, until_it_is_dead())
+    edge.serve()
+    assert edge.send(instance) == [0]
+    heal(edge)
+    check_no_stray_file(edge)
+    assert edge.orphans() == []
+
+
+def test_the_parent_killed_alone_leaves_the_port_to_its_successor(make_edge: MakeEdge) -> None:
+    """G6: the receivers notice, finish what is in flight, and let go of the port at once."""
+    edge = make_edge()
+    scp = edge.serve()
+    instance = Instance(payload=b"\0" * 3_000_000)
+    data = instance.data_set()
+    go_on = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield data[:2_000_000]
+        assert go_on.wait(30)
+        yield data[2_000_000:]
+
+    statuses: list[int] = []
+
+    def send() -> None:
+        with edge.association([instance.context]) as association:
+            statuses.append(association.store(instance.context, instance.sop_instance_uid, slowly())[0])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        wait_until(lambda: edge.files(partial=True), 10, "the part")
+        os.kill(scp.pid, signal.SIGKILL)
+        other = Instance()
+        wait_until(lambda: _started(edge), 10, "the successor to listen")
+        assert edge.send(other) == [0]
+    finally:
+        go_on.set()
+        sender.join(30)
+    assert statuses == [0]
+    edge.check_ledger([instance, other])
+    wait_until(lambda: _receivers(edge.configuration.edge.data_root) <= 2, 10, "the old receivers to end")
+
+
+def _started(edge: EdgeBed) -> bool:
+    try:
+        edge.serve()
+    except AssertionError:
+        return False  # the port is still taken: it refuses to start, and its supervisor starts it again
+    return True
+
+
+def _receivers(root: Path) -> int:
+    return len(list((root / PARTIAL).iterdir()))
+
+
+def test_sixteen_senders_through_kills_of_receivers(make_edge: MakeEdge) -> None:
+    """G1: under load, each receiver killed in turn; what was acknowledged is in the ledger, once."""
+    edge = make_edge()
+    scp = edge.serve()
+    acknowledged: list[Instance] = []
+    finished = threading.Event()
+
+    def send() -> None:
+        while not finished.is_set():
+            acknowledged.extend(send_until_it_dies(edge, study_of(10, payload=b"\x07\x08" * 4096)))
+
+    senders = [threading.Thread(target=send) for _ in range(8)]
+    for sender in senders:
+        sender.start()
+    try:
+        for number in range(3):
+            wait_until(lambda n=number: len(acknowledged) > 30 * (n + 1), 30, "some to be acknowledged")  # type: ignore[misc]
+            children = Path(f"/proc/{scp.pid}/task/{scp.pid}/children").read_text().split()
+            os.kill(int(children[0]), signal.SIGKILL)
+            wait_until(lambda n=number: len(edge.log(outcome="receiver_died")) > n, 10, "its successor")  # type: ignore[misc]
+    finally:
+        finished.set()
+        for sender in senders:
+            sender.join(60)
+    edge.check_ledger(acknowledged)
+    assert edge.one("SELECT count(*) FROM deliveries") == 2 * edge.one("SELECT count(*) FROM instances")

@@ -1,0 +1,136 @@
+"""PostgreSQL fails the SCP: the sender is told to come again, in time, and nothing is left half done."""
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from conftest import Reconfigure
+from edge_bed import EdgeBed
+from launcher import Processes
+from specimens import Instance
+from waiting import wait_until
+
+from gateway.lab import leftovers
+from gateway.lab.postgres import DATABASE, EmbeddedPostgres
+from gateway.spool import Spool
+from gateway.store.migrate import migrate
+from gateway.store.wakeup import Wakeup
+from gateway.sweep.reconcile import reconcile
+from gateway.sweep.verbs import Sweeping
+
+pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G6")]
+COMMIT_SECONDS = 2.0
+
+
+@pytest.fixture
+def edge(
+    own_postgres: EmbeddedPostgres,
+    reconfigure: Reconfigure,
+    processes: Processes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[EdgeBed]:
+    """An edge whose PostgreSQL is its own, running."""
+    own_postgres.start()
+    own_postgres.create_database(DATABASE)
+    migrate(own_postgres.dsn())
+    monkeypatch.setenv("DATABASE_URL", own_postgres.dsn())
+    changes = {
+        "edge": {"commit_timeout_seconds": COMMIT_SECONDS},
+        "sweep": {"orphan_grace_seconds": 0.001},
+    }
+    edge = EdgeBed(reconfigure(changes), own_postgres.dsn(), processes)
+    edge.serve()
+    yield edge
+    processes.stop_all()
+    edge.close()
+
+
+def accepts(edge: EdgeBed, instance: Instance) -> bool:
+    """Tell whether it is answered Success."""
+    return edge.send(instance) == [0]
+
+
+def heal(edge: EdgeBed) -> None:
+    """What the sweep makes of the spool, all graces over."""
+    wakeup = Wakeup(edge.dsn)
+    spool = Spool(edge.configuration.edge.data_root)
+    reconcile(Sweeping(edge.configuration, edge.database, spool, wakeup))
+    wakeup.close()
+
+
+def test_without_postgresql_every_instance_is_refused_for_now(
+    edge: EdgeBed, own_postgres: EmbeddedPostgres
+) -> None:
+    """0xA700, no file left beyond what reconcile clears; taken as soon as PostgreSQL is back."""
+    first, refused = Instance(), Instance()
+    assert edge.send(first) == [0]
+    own_postgres.kill()
+    for _ in range(3):
+        assert edge.send(refused) == [0xA700]
+    own_postgres.start()
+    wait_until(lambda: accepts(edge, refused), 10, "PostgreSQL to be used again")
+    edge.check_ledger([first])
+    edge.scp.stop()
+    heal(edge)
+    edge.check_ledger([first, refused])
+    known = {row[0] for row in edge.rows("SELECT place::text || '/' || file_name FROM instances")}
+    assert {name for name in edge.files(partial=True) if not name.startswith("orphaned/")} == known
+
+
+def test_postgresql_that_is_stopped_but_not_dead_is_given_up_in_time(
+    edge: EdgeBed, own_postgres: EmbeddedPostgres
+) -> None:
+    """0xA700 within the commit timeout; the unknown commit and the repeat come to one instance, one debt each."""
+    instance = Instance()
+    assert edge.send(Instance()) == [0]
+    assert own_postgres.process is not None
+    family = [own_postgres.process.pid, *leftovers.descendants(own_postgres.process.pid)]
+    leftovers.send(family, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        assert edge.send(instance) == [0xA700]
+        assert time.monotonic() - began < COMMIT_SECONDS + 1.5
+        assert edge.send(instance) == [0xA700]
+    finally:
+        leftovers.send(family, signal.SIGCONT)
+    wait_until(lambda: accepts(edge, instance), 10, "PostgreSQL to be used again")
+    edge.scp.stop()
+    heal(edge)
+    edge.check_ledger([instance])
+    uid = instance.sop_instance_uid
+    assert edge.one("SELECT count(*) FROM instances WHERE sop_instance_uid = %(uid)s", uid=uid) == 1
+    assert edge.one("SELECT count(*) FROM deliveries") == 4
+    assert len([name for name in edge.files(partial=True) if not name.startswith("orphaned/")]) == 2
+
+
+def test_a_full_disk_of_postgresql_is_out_of_resources(edge: EdgeBed) -> None:
+    """Class 53 of its errors: 0xA700, the file goes, for nothing was committed."""
+    edge.run(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'no space' USING ERRCODE = 'disk_full'; END $$"
+    )
+    edge.run("CREATE TRIGGER full_disk BEFORE INSERT ON instances FOR EACH ROW EXECUTE FUNCTION full_disk()")
+    assert edge.send(Instance()) == [0xA700]
+    wait_until(lambda: edge.files(partial=True) == {}, 5, "the file to go")
+
+
+def test_an_unforeseen_error_is_a_processing_failure_with_its_frames(edge: EdgeBed) -> None:
+    """0x0110, and the log says where; no value of a data set."""
+    edge.run("ALTER TABLE instances ADD COLUMN needed text NOT NULL")
+    assert edge.send(Instance()) == [0x0110]
+    assert "receive" in edge.wait_log(outcome="refused", status="0x0110")["detail"]
+    wait_until(lambda: edge.files(partial=True) == {}, 5, "the file to go")
+
+
+def test_the_scp_waits_for_postgresql_at_its_start(
+    edge: EdgeBed, own_postgres: EmbeddedPostgres, processes: Processes
+) -> None:
+    """It says so in the log, and listens when it is there."""
+    edge.scp.stop()
+    own_postgres.kill()
+    waiting = processes.start("mini-pacs", "serve")
+    edge.wait_log(stage="db", outcome="waiting")
+    own_postgres.start()
+    waiting.wait_for_port(edge.configuration.edge.port, 20)
+    assert edge.send(Instance()) == [0]

@@ -1,0 +1,342 @@
+"""`mini-pacs` on a real database and spool: what an operator types, sees, and changes."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kept_instances import STUDY, KeptInstances
+from launcher import command
+from typer.testing import CliRunner, Result
+
+from cli.exit_codes import ExitCode
+from cli.main import build
+from gateway import log
+from gateway.config import Configuration
+from gateway.domain.delivery import State
+from gateway.domain.outcome import Outcome
+from gateway.domain.routing import Route
+from gateway.store import destinations
+
+
+@pytest.fixture
+def kept(database_url: str, configuration: Configuration) -> Iterator[KeptInstances]:
+    """A database and a spool without instances; the log is standard error's again afterwards."""
+    bed = KeptInstances(database_url, configuration)
+    yield bed
+    bed.database.close()
+    log.configure(None, "tests")
+
+
+def run(*words: str | int, answer: str | None = None) -> Result:
+    """One command, in this process."""
+    return CliRunner().invoke(build(str(words[0])), [str(word) for word in words], input=answer)
+
+
+def told(*words: str | int) -> Any:
+    """What a command that succeeds says with --json."""
+    result = run(*words, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def files(kept: KeptInstances) -> dict[str, int]:
+    """How many files each folder of the spool holds."""
+    found: dict[str, int] = {}
+    for path in kept.spool.root.glob("*/*/*.dcm"):
+        place = path.parent.parent.name
+        found[place] = found.get(place, 0) + 1
+    return found
+
+
+def dead(kept: KeptInstances, number: int) -> int:
+    """A delivery to the PACS that is dead; its id."""
+    return kept.forward(
+        kept.receive(number), State.DEAD, outcome=Outcome.NEVER, status=None, error="[boom] was not accepted"
+    )
+
+
+# ---- status --------------------------------------------------------------------------------------
+
+
+def test_status_names_what_is_dead_and_the_command_that_mends_it(kept: KeptInstances) -> None:
+    """G2: count, reason and next command, on a screen that is cut nowhere."""
+    delivery_id = dead(kept, 1)
+    shown = run("status")
+    assert shown.exit_code == ExitCode.OK
+    assert "1 deliveries to pacs are dead, mostly: [boom] was not accepted" in shown.stdout
+    assert f"`mini-pacs deliveries show {delivery_id}`" in shown.stdout
+    assert "`mini-pacs deliveries retry --state dead --route pacs`" in shown.stdout
+
+
+def test_status_says_why_the_pacs_waits_and_that_nothing_is_lost(kept: KeptInstances) -> None:
+    """An open breaker: since when, why, how many wait, when the next probe is."""
+    kept.receive(1)
+    with kept.database.transaction() as session:
+        destinations.note_failure(
+            session,
+            "ORTHANC",
+            Route.PACS,
+            instance_id=None,
+            reason="connection refused",
+            at_once=True,
+            probe_by_store=False,
+            threshold=3,
+            probe_wait=timedelta(minutes=1),
+        )
+    shown = run("status").stdout
+    assert "ORTHANC is away since" in shown
+    assert "connection refused; 1 instances wait; nothing is lost; next probe in" in shown
+    assert "`mini-pacs destinations echo ORTHANC`" in shown
+
+
+def test_status_check_fails_while_something_wants_attention(kept: KeptInstances) -> None:
+    """For monitoring: problems only, and exit code 1; without processes there always is one."""
+    checked = run("status", "--check")
+    assert checked.exit_code == ExitCode.REFUSED
+    assert "No Storage SCP is connected" in checked.stdout
+    assert "Deliveries" not in checked.stdout
+    assert run("status").exit_code == ExitCode.OK
+    del kept
+
+
+def test_status_as_json_holds_counts_findings_and_space(kept: KeptInstances) -> None:
+    """What the screen shows is there for programs."""
+    kept.forward(kept.receive(1))
+    document = told("status")
+    counts = {(c["route"], c["state"]): c["count"] for c in document["overview"]["counts"]}
+    assert counts == {("pacs", "delivered"): 1, ("workers", "pending"): 1}
+    assert document["spool"]["files"]["incoming"] == 1
+    assert document["well"] is False
+    assert document["findings"]
+
+
+def test_status_of_a_study_shows_each_step(kept: KeptInstances) -> None:
+    """Summary and timeline; a study that is not kept is said to be so, with exit code 1."""
+    kept.forward(kept.receive(1))
+    shown = run("status", "--study", STUDY)
+    assert f"original {STUDY}.1" in shown.stdout
+    assert "delivered" in shown.stdout
+    document = told("status", "--study", STUDY)
+    assert document["instances"][0]["steps"][0]["name"] == "received"
+    assert run("status", "--study", "9.9").exit_code == ExitCode.REFUSED
+    assert run("status", "--study", "../etc").exit_code == ExitCode.USAGE
+
+
+# ---- deliveries ----------------------------------------------------------------------------------
+
+
+def test_list_selects_by_state_route_and_study(kept: KeptInstances) -> None:
+    """Every selection that is given must hold."""
+    delivery_id = dead(kept, 1)
+    kept.receive(2, study="1.2.4")
+    assert [d["delivery_id"] for d in told("deliveries", "list", "--state", "dead")] == [delivery_id]
+    assert len(told("deliveries", "list", "--study", "1.2.4")) == 2
+    assert len(told("deliveries", "list", "--study", "1.2.4", "--route", "pacs")) == 1
+    assert "There are more" in run("deliveries", "list", "--limit", 1).stdout
+
+
+def test_show_tells_every_attempt(kept: KeptInstances) -> None:
+    """One delivery with its tries; an unknown one is exit code 1."""
+    delivery_id = dead(kept, 1)
+    [attempt] = told("deliveries", "show", delivery_id)["tries"]
+    assert attempt["outcome"] == "never"
+    assert "[boom]" in run("deliveries", "show", delivery_id).stdout
+    assert run("deliveries", "show", 999).exit_code == ExitCode.REFUSED
+
+
+def test_retry_owes_the_dead_again_with_a_message_and_moves_the_file(kept: KeptInstances) -> None:
+    """Dead -> pending, attempts anew, one wake-up, the file out of failed/."""
+    delivery_id = dead(kept, 1)
+    assert files(kept) == {"failed": 1}
+    before = kept.value("SELECT count(*) FROM dramatiq.queue WHERE delivery_id = %(d)s", d=delivery_id)
+    assert told("deliveries", "retry", "--delivery", delivery_id) == {"retried": [delivery_id]}
+    assert kept.rows("SELECT state::text, attempts FROM deliveries WHERE id = %(d)s", d=delivery_id) == [
+        ("pending", 0)
+    ]
+    after = kept.value("SELECT count(*) FROM dramatiq.queue WHERE delivery_id = %(d)s", d=delivery_id)
+    assert after == before + 1
+    assert "failed" not in files(kept)
+
+
+def test_retry_hurries_what_waits_for_its_time(kept: KeptInstances) -> None:
+    """Pending stays pending, but is due now."""
+    delivery_id = kept.forward(
+        kept.receive(1), State.PENDING, outcome=Outcome.REFUSED, status=0xC000, error="x"
+    )
+    assert told("deliveries", "retry", "--study", STUDY) == {"retried": [delivery_id]}
+    assert kept.value("SELECT next_attempt_at <= now() FROM deliveries WHERE id = %(d)s", d=delivery_id)
+    assert run("deliveries", "retry", "--study", STUDY).exit_code == ExitCode.REFUSED
+
+
+def test_resend_asks_and_takes_what_was_delivered(kept: KeptInstances) -> None:
+    """No is no; --yes sends again."""
+    delivery_id = kept.forward(kept.receive(1))
+    refused = run("deliveries", "resend", "--route", "pacs", answer="n\n")
+    assert refused.exit_code != 0
+    assert kept.value("SELECT state::text FROM deliveries WHERE id = %(d)s", d=delivery_id) == "delivered"
+    assert told("deliveries", "resend", "--route", "pacs", "--yes") == {"resent": [delivery_id]}
+    assert kept.value("SELECT state::text FROM deliveries WHERE id = %(d)s", d=delivery_id) == "pending"
+
+
+def test_cancel_names_who_did_it_and_retry_takes_it_back(kept: KeptInstances) -> None:
+    """G2: cancelled stands in the open with its operator."""
+    kept.receive(1)
+    assert len(told("deliveries", "cancel", "--study", STUDY, "--yes")["cancelled"]) == 2
+    by = {row[0] for row in kept.rows("SELECT settled_by FROM deliveries")}
+    assert len(by) == 1
+    assert "@" in by.pop()
+    assert len(told("deliveries", "retry", "--all")["retried"]) == 2
+
+
+def test_a_change_without_a_selection_is_refused(kept: KeptInstances) -> None:
+    """A forgotten option must not mean everything."""
+    kept.receive(1)
+    assert run("deliveries", "cancel", "--yes").exit_code == ExitCode.USAGE
+    assert run("deliveries", "retry", "--all", "--study", STUDY).exit_code == ExitCode.USAGE
+    assert kept.value("SELECT count(*) FROM deliveries WHERE state = 'pending'") == 2
+
+
+# ---- destinations, faults, sweep, config -----------------------------------------------------------
+
+
+def test_pause_and_resume_are_seen_at_once(kept: KeptInstances) -> None:
+    """Paused by whom; a second pause changes nothing; an unknown title is a usage error."""
+    assert told("destinations", "pause", "ORTHANC") == {"ae_title": "ORTHANC", "changed": True}
+    assert told("destinations", "pause", "ORTHANC") == {"ae_title": "ORTHANC", "changed": False}
+    [pacs] = [d for d in told("destinations", "list") if d["ae_title"] == "ORTHANC"]
+    assert pacs["paused"]
+    assert not pacs["is_open_for_work"]
+    assert "ORTHANC is paused" in run("status").stdout
+    assert told("destinations", "resume", "ORTHANC")["changed"]
+    assert run("destinations", "pause", "NOBODY").exit_code == ExitCode.USAGE
+    del kept
+
+
+def test_echo_says_who_does_not_answer(kept: KeptInstances) -> None:
+    """Nobody listens in this test: exit code 3, and an error that says why."""
+    answer = run("destinations", "echo", "ORTHANC", "--json")
+    assert answer.exit_code == ExitCode.UNREACHABLE
+    [one] = json.loads(answer.stdout)
+    assert one["well"] is False
+    assert "cannot connect" in one["error"]
+    del kept
+
+
+def test_faults_are_injected_listed_and_cleared(kept: KeptInstances) -> None:
+    """The value as option or argument, its default, its time; then none is left."""
+    assert told("inject-fault", "io_delay_ms", 800)["value"] == 800
+    assert told("inject-fault", "random_fail_rate")["value"] == 0.3
+    assert told("inject-fault", "pacs_down", "--for", "1h30m")["for_seconds"] == 5400
+    assert {fault["name"] for fault in told("faults")["active"]} == {
+        "io_delay_ms",
+        "random_fail_rate",
+        "pacs_down",
+    }
+    assert "Fault io_delay_ms is injected by" in run("status").stdout
+    assert told("clear-faults", "io_delay_ms") == {"cleared": ["io_delay_ms"]}
+    run("clear-faults")
+    assert told("faults")["active"] == []
+    del kept
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nope",),
+        ("pacs_down", 3),
+        ("random_fail_rate", "1.5"),
+        ("random_fail_rate", "--value", 0),
+        ("pacs_down", "--stage", "receive"),
+        ("pacs_down", "--for", "soon"),
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_refused(kept: KeptInstances, words: tuple[str | int, ...]) -> None:
+    """Unknown name, value where there is none or out of bounds, a stage without a seam, no time."""
+    assert run("inject-fault", *words).exit_code == ExitCode.USAGE
+    assert kept.value("SELECT count(*) FROM faults") == 0
+
+
+def test_an_unknown_fault_lists_those_there_are(kept: KeptInstances) -> None:
+    """With their effects."""
+    assert "connections to the PACS are refused" in run("inject-fault", "nope").output
+    del kept
+
+
+def test_sweep_runs_the_named_verbs_only_and_dry_changes_nothing(kept: KeptInstances) -> None:
+    """Counts by verb; a dry run is not noted as one."""
+    assert list(told("sweep", "rescue", "purge", "--dry-run")["counts"]) == ["rescue", "purge"]
+    assert kept.value("SELECT count(*) FROM sweeps") == 0
+    told("sweep")
+    assert kept.value("SELECT count(*) FROM sweeps") == 4
+    assert run("sweep", "vacuum").exit_code == ExitCode.USAGE
+
+
+def test_config_check_prints_what_would_be_used(kept: KeptInstances) -> None:
+    """Every key with its value, and no password."""
+    document = told("config", "check")
+    assert document["values"]["edge.ae_title"] == "MINI_EDGE"
+    assert document["values"]["forwarder.workers[4].ae_title"] == "APP05"
+    assert document["database"] == "DATABASE_URL"
+    del kept
+
+
+# ---- reset-db ------------------------------------------------------------------------------------
+
+
+def test_reset_forgets_rows_and_messages_and_keeps_files_and_pauses(kept: KeptInstances) -> None:
+    """Instances, deliveries, messages and the study number are gone; files are orphaned, pauses stay."""
+    kept.receive(1)
+    dead(kept, 2)
+    told("destinations", "pause", "ORTHANC")
+    kept.value("SELECT nextval('study_numbers')")
+    assert run("reset-db", answer="n\n").exit_code != 0
+    assert kept.value("SELECT count(*) FROM instances") == 2
+    document = told("reset-db", "--yes")
+    assert document == {"instances": 2, "owed": 4, "orphaned": 2, "removed": 0}
+    for name in ("instances", "deliveries", "attempts", "dramatiq.queue"):
+        assert kept.value(f"SELECT count(*) FROM {name}") == 0  # noqa: S608  ours
+    assert files(kept) == {"orphaned": 2}
+    assert kept.value("SELECT paused FROM destinations WHERE ae_title = 'ORTHANC'")
+    assert kept.value("SELECT nextval('study_numbers')") == 1
+
+
+def test_reset_with_files_deletes_only_what_no_row_knows(kept: KeptInstances) -> None:
+    """--files empties the spool of what was forgotten."""
+    kept.receive(1)
+    assert told("reset-db", "--yes", "--files")["removed"] == 1
+    assert files(kept) == {}
+    kept.receive(2)
+    assert files(kept) == {"incoming": 1}
+
+
+# ---- as a process --------------------------------------------------------------------------------
+
+
+def test_a_database_that_is_away_is_one_sentence_and_exit_code_3(edge_folder: Path) -> None:
+    """No traceback: what failed, and where to look."""
+    environment = {**os.environ, "DATABASE_URL": "postgresql://127.0.0.1:1/none"}
+    ended = subprocess.run(
+        command("mini-pacs", "status"), env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == ExitCode.UNREACHABLE
+    assert ended.stderr.startswith("mini-pacs: cannot connect to PostgreSQL")
+    assert "DATABASE_URL" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    del edge_folder
+
+
+def test_a_configuration_that_is_wrong_is_exit_code_2(edge_folder: Path) -> None:
+    """Key and file are named."""
+    path = edge_folder / "config.yaml"
+    path.write_text(path.read_text() + "colour: red\n")
+    ended = subprocess.run(
+        command("mini-pacs", "config", "check"), capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == ExitCode.USAGE
+    assert "unknown key colour" in ended.stderr
+    assert str(path) in ended.stderr

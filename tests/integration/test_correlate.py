@@ -1,0 +1,185 @@
+"""A result finds what it answers, in the transaction that receives it."""
+
+from collections.abc import Iterator
+
+import pytest
+from conftest import MakeEdge
+from forwarding import Forwarding, forwarding, workers_of
+from peers import Peer
+from specimens import Instance, new_uid, result_of, study_of
+
+from gateway.domain.matching import Correlation
+from gateway.domain.routing import Route
+from gateway.forward.attempt import forward_to_worker
+from gateway.store.instances import Verdict
+from gateway.sweep.expire import expire_one
+
+
+@pytest.fixture
+def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
+    """The core, in this process."""
+    with forwarding(make_edge()) as core:
+        yield core
+
+
+@pytest.fixture(autouse=True)
+def _workers(core: Forwarding) -> Iterator[dict[str, Peer]]:
+    with workers_of(core) as workers:
+        yield workers
+
+
+def ask(core: Forwarding, instance: Instance) -> str:
+    """A worker has the instance and owes its result; which one."""
+    forward_to_worker(core.context, core.owed(instance, Route.WORKERS))
+    return str(core.edge.delivery(instance, "workers")["destination"])
+
+
+def expectations(core: Forwarding) -> list[str]:
+    """The states of what was expected, in that order."""
+    return [row[0] for row in core.edge.rows("SELECT state::text FROM expected_results ORDER BY id")]
+
+
+def expire(core: Forwarding) -> None:
+    """Every deadline is over and was acted upon."""
+    for expectation in core.overdue():
+        expire_one(core.edge.configuration, core.edge.database, core.context.wakeup, expectation)
+
+
+def test_a_result_answers_what_it_references(core: Forwarding) -> None:
+    """Its sources are linked, their worker owes nothing more, it is owed to the PACS and to no worker."""
+    first, second = study_of(2)
+    workers = [ask(core, first), ask(core, second)]
+    kept, correlated = core.receive(result_of(first), worker=workers[0])
+    assert correlated is not None
+    assert (correlated.match.correlation, correlated.late) == (Correlation.REFERENCES, False)
+    assert expectations(core) == ["arrived", "owed"]
+    assert core.edge.rows(
+        "SELECT s.worker, i.sop_instance_uid FROM result_sources s JOIN instances i ON i.id = s.source_instance_id"
+    ) == [(workers[0], first.sop_instance_uid)]
+    routes = core.edge.rows(
+        "SELECT route::text FROM deliveries WHERE instance_id = %(id)s", id=kept.instance_id
+    )
+    assert routes == [("pacs",)]
+    assert core.edge.one("SELECT count(*) FROM dramatiq.queue WHERE queue_name = 'sweep'") == 1
+
+
+def test_one_result_of_many_sources_answers_all_of_them(core: Forwarding) -> None:
+    """A series report: each source that its worker was given is answered."""
+    core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP02'")
+    instances = study_of(3)
+    for instance in instances:
+        ask(core, instance)
+    core.receive(result_of(*instances), worker="APP02")
+    assert expectations(core) == ["arrived"] * 3
+    assert core.edge.one("SELECT count(*) FROM result_sources") == 3
+
+
+def test_a_result_of_another_worker_satisfies_nobody_elses_debt(core: Forwarding) -> None:
+    """It is linked to its source all the same."""
+    instance = Instance()
+    asked = ask(core, instance)
+    _, correlated = core.receive(result_of(instance), worker="APP05" if asked != "APP05" else "APP04")
+    assert correlated is not None
+    assert correlated.match.correlation is Correlation.REFERENCES
+    assert expectations(core) == ["owed"]
+
+
+@pytest.mark.parametrize(
+    ("owed", "found", "after"),
+    [
+        (1, Correlation.STUDY, ["arrived"]),
+        (2, Correlation.AMBIGUOUS, ["owed", "owed"]),
+        (0, Correlation.AMBIGUOUS, []),
+    ],
+)
+def test_without_references_the_study_decides(
+    core: Forwarding, owed: int, found: Correlation, after: list[str]
+) -> None:
+    """It satisfies an expectation only where that worker owes exactly one in the study."""
+    core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
+    instances = study_of(2)
+    for instance in instances[:owed]:
+        ask(core, instance)
+    for instance in instances[owed:]:
+        core.receive(instance)
+    study = instances[0].study_instance_uid
+    kept, correlated = core.receive(result_of(study=study), worker="APP01")
+    assert correlated is not None
+    assert correlated.match.correlation is found
+    assert expectations(core) == after
+    flag = core.edge.one("SELECT correlation::text FROM instances WHERE id = %(id)s", id=kept.instance_id)
+    assert flag == found.value
+
+
+@pytest.mark.parametrize("references", [True, False])
+def test_one_that_matches_nothing_is_flagged_and_owed_all_the_same(
+    core: Forwarding, *, references: bool
+) -> None:
+    """Nothing that a worker sends is lost."""
+    result = result_of(Instance()) if references else result_of(study=new_uid())
+    kept, correlated = core.receive(result, worker="APP01")
+    assert correlated is not None
+    assert correlated.match.correlation is Correlation.UNMATCHED
+    assert kept.verdict is Verdict.STORED
+    assert core.edge.delivery(result)["state"] == "pending"
+
+
+def test_a_late_result_is_flagged_and_calls_off_the_unsent_redispatch(core: Forwarding) -> None:
+    """Forwarded; the other worker is not asked for what is here."""
+    instance = Instance()
+    worker = ask(core, instance)
+    expire(core)
+    assert core.edge.delivery(instance, "workers")["state"] == "pending"
+    kept, correlated = core.receive(result_of(instance), worker=worker)
+    assert correlated is not None
+    assert correlated.late
+    assert expectations(core) == ["late"]
+    assert core.edge.one("SELECT late FROM instances WHERE id = %(id)s", id=kept.instance_id)
+    delivery = core.edge.delivery(instance, "workers")
+    assert delivery["state"] == "delivered"
+    assert forward_to_worker(core.context, delivery["id"]) is None
+
+
+def test_a_late_result_leaves_a_redispatch_that_was_sent(core: Forwarding) -> None:
+    """The second worker has it and owes its own."""
+    instance = Instance()
+    worker = ask(core, instance)
+    expire(core)
+    forward_to_worker(core.context, core.edge.delivery(instance, "workers")["id"])
+    core.receive(result_of(instance), worker=worker)
+    assert expectations(core) == ["late", "owed"]
+
+
+def test_the_same_result_again_answers_a_second_request(core: Forwarding) -> None:
+    """G4: a worker that was asked twice sends the same bytes twice; both debts are met, it is owed once."""
+    instance = Instance()
+    core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
+    ask(core, instance)
+    core.receive(result_of(instance), worker="APP01")
+    core.edge.run(
+        "UPDATE deliveries SET state = 'pending', next_attempt_at = now(), owed_since = now()"
+        " WHERE route = 'workers'"
+    )
+    forward_to_worker(core.context, core.edge.delivery(instance, "workers")["id"])
+    assert expectations(core) == ["arrived", "owed"]
+    kept, _ = core.receive(result_of(instance), worker="APP01")
+    assert kept.verdict is Verdict.DUPLICATE
+    assert expectations(core) == ["arrived", "arrived"]
+
+
+def test_a_result_before_the_worker_answered_the_c_store_counts(
+    core: Forwarding, _workers: dict[str, Peer]
+) -> None:
+    """A worker may be quicker than its own answer."""
+    instance = Instance()
+    delivery = core.owed(instance, Route.WORKERS)
+
+    def quick(_: object) -> int:
+        core.receive(result_of(instance), worker=core.edge.delivery(instance, "workers")["destination"])
+        return 0
+
+    for worker in _workers.values():
+        worker.answer = quick
+    forward_to_worker(core.context, delivery)
+    assert expectations(core) == ["arrived"]
+    assert core.edge.delivery(instance, "workers")["state"] == "delivered"

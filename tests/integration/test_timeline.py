@@ -1,0 +1,114 @@
+"""The timeline of a study is derived from the rows of the flow, at every point of the way."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from kept_instances import STUDY, KeptInstances
+
+from gateway.config import Configuration
+from gateway.domain.delivery import State
+from gateway.domain.outcome import Outcome
+from gateway.domain.routing import Route
+from gateway.store.timeline import InstanceTimeline, Step, StepName, of_study, summary
+
+
+@pytest.fixture
+def kept(database_url: str, configuration: Configuration) -> Iterator[KeptInstances]:
+    """A database and a spool without instances."""
+    bed = KeptInstances(database_url, configuration)
+    yield bed
+    bed.database.close()
+
+
+def timelines(kept: KeptInstances, study: str = STUDY) -> list[InstanceTimeline]:
+    """What an operator is shown of a study."""
+    with kept.database.transaction() as session:
+        return of_study(session, study)
+
+
+def steps(kept: KeptInstances) -> list[Step]:
+    """The steps of the only instance."""
+    [timeline] = timelines(kept)
+    return list(timeline.steps)
+
+
+def test_an_unknown_study_has_no_timeline(kept: KeptInstances) -> None:
+    """Nothing kept is an empty list, and a summary in which nothing is done."""
+    assert timelines(kept) == []
+    assert {step.done for step in summary([])} == {0}
+
+
+def test_what_was_only_received_waits_for_both_destinations(kept: KeptInstances) -> None:
+    """G2: the debts of a new instance stand in its timeline as pending, with their time."""
+    kept.receive(1)
+    received, *owed = steps(kept)
+    assert (received.name, received.by, received.done) == (StepName.RECEIVED, "ORTHANC", True)
+    assert {(s.name, s.outcome, s.done) for s in owed} == {
+        (StepName.PACS, "pending", False),
+        (StepName.WORKER, "pending", False),
+    }
+    assert all(step.at is not None for step in owed)
+
+
+def test_every_step_of_the_whole_way_is_there_in_order(kept: KeptInstances) -> None:
+    """Received, PACS, worker asked, worker, result, result at PACS: by whom, how long, one line each."""
+    original = kept.receive(1)
+    kept.forward(original)
+    claim = kept.claim_for_worker(kept.delivery(original, Route.WORKERS))
+    kept.settle(claim, Route.WORKERS, State.DELIVERED)
+    result, _ = kept.result(2, source=1, worker=claim.destination)
+    kept.forward(result)
+    found = steps(kept)
+    assert [step.name for step in found] == list(StepName)
+    assert all(step.done for step in found)
+    worker = claim.destination
+    assert [step.by for step in found] == ["ORTHANC", "ORTHANC", worker, worker, worker, "ORTHANC"]
+    by_name = {step.name: step for step in found}
+    assert by_name[StepName.PACS].seconds == pytest.approx(0.012)
+    assert by_name[StepName.RESULT].seconds is not None
+    assert by_name[StepName.RESULT].outcome == "references"
+    figures = {step.name: (step.done, step.by) for step in summary(timelines(kept))}
+    assert figures[StepName.WORKER] == (1, (worker,))
+    assert {done for done, _ in figures.values()} == {1}
+
+
+def test_a_failed_attempt_stands_before_the_next_time(kept: KeptInstances) -> None:
+    """An attempt with its status and error, then what the delivery waits for and until when."""
+    kept.forward(
+        kept.receive(1), State.PENDING, outcome=Outcome.REFUSED, status=0xA900, error="no such SOP Class"
+    )
+    pacs = [step for step in steps(kept) if step.name is StepName.PACS]
+    assert [(step.outcome, step.status, step.done) for step in pacs] == [
+        ("refused", 0xA900, False),
+        ("pending", 0xA900, False),
+    ]
+    assert pacs[0].error == "no such SOP Class"
+    assert pacs[0].at is not None
+    assert pacs[1].at is not None
+    assert pacs[1].at - pacs[0].at > timedelta(minutes=50)
+
+
+def test_a_dead_delivery_says_so_with_its_reason(kept: KeptInstances) -> None:
+    """G2: dead is the last line, with the reason."""
+    kept.forward(kept.receive(1), State.DEAD, outcome=Outcome.NEVER, status=None, error="was not accepted")
+    last = [step for step in steps(kept) if step.name is StepName.PACS][-1]
+    assert (last.outcome, last.error, last.done) == ("dead", "was not accepted", False)
+
+
+def test_what_a_worker_owes_is_a_step_with_its_deadline(kept: KeptInstances) -> None:
+    """Until the result comes, the timeline says who owes it and until when."""
+    original = kept.receive(1)
+    claim = kept.claim_for_worker(kept.delivery(original, Route.WORKERS))
+    kept.settle(claim, Route.WORKERS, State.DELIVERED)
+    [owed] = [step for step in steps(kept) if step.name is StepName.RESULT]
+    assert (owed.outcome, owed.by, owed.done) == ("owed", claim.destination, False)
+    assert owed.at is not None
+
+
+def test_a_result_that_matched_nothing_is_listed_by_itself(kept: KeptInstances) -> None:
+    """Unmatched results are not hidden: they have a timeline of their own."""
+    kept.result(2, source=99, worker="APP01")
+    [timeline] = timelines(kept)
+    assert [step.name for step in timeline.steps] == [StepName.RESULT, StepName.RESULT_AT_PACS]
+    assert timeline.steps[0].outcome == "unmatched"

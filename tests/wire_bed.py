@@ -1,0 +1,84 @@
+"""A real edge for one measurement: fresh database, fresh spool, processes as in production, fsync on."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge_bed import EdgeBed, children
+from launcher import Processes
+
+from gateway import config
+from gateway.lab import layout
+from gateway.lab.postgres import EmbeddedPostgres
+from gateway.store import destinations
+
+TEMPLATE = "mini_pacs_template"
+ACTOR_PROCESSES = int(os.environ.get("BENCH_ACTOR_PROCESSES", "2"))
+ACTOR_THREADS = int(os.environ.get("BENCH_ACTOR_THREADS", "4"))
+
+MakeBed = Callable[..., Any]
+
+
+@contextmanager
+def edge(
+    postgres: EmbeddedPostgres,
+    folder: Path,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    actors: tuple[str, ...] = (),
+    ports: layout.Ports | None = None,
+) -> Iterator[EdgeBed]:
+    """An edge that listens, with actor processes for those queues, for the length of the `with`."""
+    name = f"bench_{folder.name.replace('-', '_')}_{len(list(folder.iterdir()))}"
+    place = folder / name
+    place.mkdir()
+    (place / "output").mkdir()
+    processes = Processes(place / "output")
+    postgres.create_database(name, template=TEMPLATE)
+    path = layout.write(
+        place / "edge",
+        layout.configuration(ports or layout.choose_ports(well_known=False), changes),
+    )
+    environment = {
+        config.PATH_VARIABLE: str(path),
+        "DATABASE_URL": postgres.dsn(name),
+        "dramatiq_restart_delay": "500",
+    }
+    bed = EdgeBed(config.load(path), postgres.dsn(name), processes)
+    try:
+        with bed.database.transaction() as session:
+            destinations.configure(session, bed.configuration)
+        bed.serve("mini-pacs", "serve", **environment)
+        for queue in actors:
+            process = processes.start(
+                "dramatiq", "actors", "-p", str(ACTOR_PROCESSES), "-t", str(ACTOR_THREADS), "-Q", queue,
+                **environment,
+            )  # fmt: skip
+            process.wait_for_line("ready for action", 30)
+        yield bed
+    finally:
+        processes.stop_all()
+        bed.close()
+        postgres.drop_database(name)
+
+
+def receivers(bed: EdgeBed) -> list[int]:
+    """The processes of the SCP: the parent and its receivers."""
+    return [bed.scp.pid, *children(bed.scp.pid)]
+
+
+def resident_mb(pid: int) -> float:
+    """Memory that the process has in RAM, in MB; 0 where it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time that the process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
