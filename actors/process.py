@@ -22,7 +22,7 @@ from gateway.store.migrate import require_current
 from gateway.store.wait import wait_for_database
 
 DATABASE_CONNECTIONS = 4
-"""Beside the queue's own (at most five); threads wait for the network, not for the database, most of the time."""
+"""Beside the queue's own (at most five): threads wait for the network most of the time."""
 
 STATEMENT_SECONDS = 10.0
 

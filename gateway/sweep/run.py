@@ -1,4 +1,4 @@
-"""All verbs in their order, each noted with what it counted; then the queue's vacuum and the log's rotation."""
+"""All verbs in their order, each noted with what it counted; then vacuum and the log's rotation."""
 
 import time
 from collections.abc import Callable, Mapping
