@@ -14,9 +14,12 @@ from waiting import wait_until
 from gateway.config import Configuration
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.scu import Association, Peer, associate
-from gateway.spool import ORPHANED, PARTIAL
+from gateway.spool import ORPHANED, PARTIAL, Spool
 from gateway.store.database import Database, Row
 from gateway.store.queries import Query
+from gateway.store.wakeup import Wakeup
+from gateway.sweep.reconcile import reconcile
+from gateway.sweep.verbs import Sweeping
 
 TESTS = Path(__file__).resolve().parent
 READY_SECONDS = 30.0
@@ -171,6 +174,22 @@ class EdgeBed:
     def orphans(self) -> list[str]:
         """The names of the files in orphaned/."""
         return [path.name for path in (self.configuration.edge.data_root / ORPHANED).rglob("*.dcm")]
+
+    def heal(self) -> None:
+        """What the sweep makes of the spool when all graces are over."""
+        wakeup = Wakeup(self.dsn)
+        sweeping = Sweeping(
+            self.configuration, self.database, Spool(self.configuration.edge.data_root), wakeup
+        )
+        try:
+            # a file that just lost its second link is young again: look until nothing is found
+            wait_until(
+                lambda: not any(reconcile(sweeping).values()) and not any(reconcile(sweeping).values()),
+                10,
+                "nothing to be left to mend",
+            )
+        finally:
+            wakeup.close()
 
     def check_ledger(self, acknowledged: Iterable[Instance]) -> None:
         """G1: each has a row, a debt, and its bytes on the disk."""

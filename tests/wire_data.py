@@ -1,4 +1,4 @@
-"""What the benchmarks send: Part 10 files on disk, each with UIDs of its own, in folders of one study each."""
+"""What the benchmarks send: Part 10 files on disk, with UIDs of their own, in folders of one study each."""
 
 import os
 import secrets

@@ -16,8 +16,11 @@ CONTEXT = ProposedContext(CT, EXPLICIT)
 CALLING = "ORTHANC"
 
 
-def dcmsend(load: Load, port: int, called: str, associations: int, **environment: str) -> float:
-    """Instances per second, from the start of the first sender to the end of the last."""
+def dcmsend(load: Load, port: int, called: str, associations: int, *, nagle: bool = False) -> float:
+    """Instances per second, from the start of the first sender to the end of the last.
+
+    DCMTK leaves Nagle's algorithm on unless TCP_NODELAY is set.
+    """
     shares: list[list[str]] = [[] for _ in range(associations)]
     for number, folder in enumerate(load.folders):
         shares[number % associations].append(str(folder))
@@ -28,7 +31,7 @@ def dcmsend(load: Load, port: int, called: str, associations: int, **environment
                 dcmtk("dcmsend"), "--scan-directories", "--no-uid-checks", "--max-pdu", "131072",
                 "--max-send-pdu", "131072", "-aet", CALLING, "-aec", called, "127.0.0.1", str(port), *share,
             ],
-            env={"PATH": "/usr/bin:/bin", **environment},
+            env={"PATH": "/usr/bin:/bin", "TCP_NODELAY": "0" if nagle else "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

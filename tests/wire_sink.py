@@ -1,8 +1,9 @@
 """A Storage SCP that throws away what it gets and notes when: the PACS of the benchmarks, as a program.
 
-`python wire_sink.py PORT FILE [EDGE_PORT AE_TITLE…]` appends to FILE a line `<SOP Instance UID> <monotonic seconds>`
-for each instance that it answered. With AE titles it is that many workers, on the ports from PORT on:
-each returns a result at once, a small Secondary Capture that references its source, over an association that stays open.
+`python wire_sink.py PORT FILE [EDGE_PORT AE_TITLE…]` appends to FILE, for each instance that it answered, a
+line `<SOP Instance UID> <monotonic seconds>`. With AE titles it is that many workers, on the ports from PORT
+on: each returns a result at once, a small Secondary Capture that references its source, over an association
+that stays open.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """The rows of `make bench`: our figure, the peer's, their ratio, the target, met or missed."""
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -45,7 +45,7 @@ class Rows:
                 f"{ours:.0f}{unit}",
                 f"{than} {theirs:.0f}{unit}",
                 ratio,
-                f"≥ {at_least:g} ×",
+                f"≥ {at_least:g} x",
                 ratio >= at_least,
             )
         )
@@ -71,7 +71,7 @@ class Rows:
         RESULT.parent.mkdir(exist_ok=True)
         content = {
             "machine": machine(),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "quick": QUICK,
             "rows": [asdict(row) for row in self._rows],
             "figures": self.figures,
@@ -81,4 +81,5 @@ class Rows:
 
 def machine() -> str:
     """Cores, Python, kernel."""
-    return f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()} {platform.release()}"
+    system = f"{platform.system()} {platform.release()}"
+    return f"{os.cpu_count()} cores, Python {platform.python_version()}, {system}"

@@ -28,6 +28,9 @@ from gateway.sweep.verbs import BATCH, Counts, Sweeping
 
 PROBE_GRACE = timedelta(seconds=30)
 
+EXAMPLES = 10
+"""Missing files that are logged each by each; a lost disk would fill the next one with lines. The count is whole."""
+
 
 def reconcile(context: Sweeping) -> Counts:
     """Rows, messages and files agree; counts what did not."""
@@ -163,13 +166,14 @@ def _missing(context: Sweeping) -> int:
                 context.spool.find(row.place, row.study_instance_uid, row.file_name)
             except FileMissingError as error:
                 missing += 1
-                log.write(
-                    Stage.SWEEP,
-                    "file_missing",
-                    level="error",
-                    error=str(error),
-                    study_instance_uid=row.study_instance_uid,
-                    instance_id=row.instance_id,
-                )
+                if missing <= EXAMPLES and not context.dry:
+                    log.write(
+                        Stage.SWEEP,
+                        "file_missing",
+                        level="error",
+                        error=str(error),
+                        study_instance_uid=row.study_instance_uid,
+                        instance_id=row.instance_id,
+                    )
         if len(rows) < BATCH:
             return missing

@@ -14,10 +14,7 @@ from specimens import Instance, study_of
 from waiting import wait_until
 
 from gateway.errors import PeerError
-from gateway.spool import PARTIAL, Spool
-from gateway.store.wakeup import Wakeup
-from gateway.sweep.reconcile import reconcile
-from gateway.sweep.verbs import Sweeping
+from gateway.spool import PARTIAL
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G6")]
 
@@ -47,14 +44,6 @@ def send_until_it_dies(edge: EdgeBed, instances: list[Instance]) -> list[Instanc
     return acknowledged
 
 
-def heal(edge: EdgeBed) -> None:
-    """What the sweep makes of the spool, all graces over."""
-    wakeup = Wakeup(edge.dsn)
-    spool = Spool(edge.configuration.edge.data_root)
-    reconcile(Sweeping(edge.configuration, edge.database, spool, wakeup))
-    wakeup.close()
-
-
 def check_no_stray_file(edge: EdgeBed) -> None:
     """Every file outside of orphaned/ is some row's, and no part is left."""
     known = {row[0] for row in edge.rows("SELECT place::text || '/' || file_name FROM instances")}
@@ -78,7 +67,7 @@ def test_a_kill_at_any_step_loses_nothing_that_was_acknowledged(make_edge: MakeE
     edge.check_ledger(instances)
     assert edge.one("SELECT count(*) FROM deliveries") == 8
     edge.scp.stop()
-    heal(edge)
+    edge.heal()
     check_no_stray_file(edge)
     edge.check_ledger(instances)
     assert len(edge.orphans()) == (step in {"link:2:after", "fsync:6:after", "commit:2:before"})
@@ -101,7 +90,7 @@ def test_a_kill_in_the_middle_of_a_data_set_leaves_a_part_that_is_swept(make_edg
         association.store(instance.context, instance.sop_instance_uid, until_it_is_dead())
     edge.serve()
     assert edge.send(instance) == [0]
-    heal(edge)
+    edge.heal()
     check_no_stray_file(edge)
     assert edge.orphans() == []
 

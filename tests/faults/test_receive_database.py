@@ -13,11 +13,7 @@ from waiting import wait_until
 
 from gateway.lab import leftovers
 from gateway.lab.postgres import DATABASE, EmbeddedPostgres
-from gateway.spool import Spool
 from gateway.store.migrate import migrate
-from gateway.store.wakeup import Wakeup
-from gateway.sweep.reconcile import reconcile
-from gateway.sweep.verbs import Sweeping
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G6")]
 COMMIT_SECONDS = 2.0
@@ -51,14 +47,6 @@ def accepts(edge: EdgeBed, instance: Instance) -> bool:
     return edge.send(instance) == [0]
 
 
-def heal(edge: EdgeBed) -> None:
-    """What the sweep makes of the spool, all graces over."""
-    wakeup = Wakeup(edge.dsn)
-    spool = Spool(edge.configuration.edge.data_root)
-    reconcile(Sweeping(edge.configuration, edge.database, spool, wakeup))
-    wakeup.close()
-
-
 def test_without_postgresql_every_instance_is_refused_for_now(
     edge: EdgeBed, own_postgres: EmbeddedPostgres
 ) -> None:
@@ -72,7 +60,7 @@ def test_without_postgresql_every_instance_is_refused_for_now(
     wait_until(lambda: accepts(edge, refused), 10, "PostgreSQL to be used again")
     edge.check_ledger([first])
     edge.scp.stop()
-    heal(edge)
+    edge.heal()
     edge.check_ledger([first, refused])
     known = {row[0] for row in edge.rows("SELECT place::text || '/' || file_name FROM instances")}
     assert {name for name in edge.files(partial=True) if not name.startswith("orphaned/")} == known
@@ -96,7 +84,7 @@ def test_postgresql_that_is_stopped_but_not_dead_is_given_up_in_time(
         leftovers.send(family, signal.SIGCONT)
     wait_until(lambda: accepts(edge, instance), 10, "PostgreSQL to be used again")
     edge.scp.stop()
-    heal(edge)
+    edge.heal()
     edge.check_ledger([instance])
     uid = instance.sop_instance_uid
     assert edge.one("SELECT count(*) FROM instances WHERE sop_instance_uid = %(uid)s", uid=uid) == 1
@@ -119,7 +107,7 @@ def test_an_unforeseen_error_is_a_processing_failure_with_its_frames(edge: EdgeB
     """0x0110, and the log says where; no value of a data set."""
     edge.run("ALTER TABLE instances ADD COLUMN needed text NOT NULL")
     assert edge.send(Instance()) == [0x0110]
-    assert "receive" in edge.wait_log(outcome="refused", status="0x0110")["detail"]
+    assert "_keep_and_commit" in edge.wait_log(outcome="refused", status="0x0110")["detail"]
     wait_until(lambda: edge.files(partial=True) == {}, 5, "the file to go")
 
 

@@ -20,7 +20,7 @@ from gateway.config import Configuration
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-from gateway.store import destinations
+from gateway.store import destinations, overview
 
 
 @pytest.fixture
@@ -113,6 +113,25 @@ def test_status_as_json_holds_counts_findings_and_space(kept: KeptInstances) -> 
     assert document["spool"]["files"]["incoming"] == 1
     assert document["well"] is False
     assert document["findings"]
+
+
+def test_status_of_a_large_backlog_counts_the_unsettled_only(
+    kept: KeptInstances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a size the index of what is owed is counted up to a limit, and the rest estimated."""
+    monkeypatch.setattr(overview, "SMALL_TABLE_BYTES", -1)
+    monkeypatch.setattr(overview, "COUNT_LIMIT", 2)
+    for number in range(1, 4):
+        kept.receive(number)
+    kept.forward(kept.receive(4), State.DEAD, outcome=Outcome.NEVER, status=None, error="x")
+    counts = {
+        (c["route"], c["state"]): (c["count"], c["exact"]) for c in told("status")["overview"]["counts"]
+    }
+    assert counts["pacs", "pending"] == (2, False)
+    assert counts["pacs", "dead"] == (1, True)
+    shown = run("status").stdout
+    assert "more than 2" in shown
+    assert "settled)" in shown
 
 
 def test_status_of_a_study_shows_each_step(kept: KeptInstances) -> None:

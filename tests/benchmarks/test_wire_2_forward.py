@@ -1,0 +1,131 @@
+"""Receiving and forwarding, beside Orthanc as autorouter; latency; the full flow through workers."""
+
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+import wire_bed
+import wire_peers
+from edge_bed import EdgeBed
+from launcher import Processes
+from wire_data import Load, made, scaled
+from wire_senders import CONTEXT, dcmsend, percentile
+from wire_table import Rows
+
+from gateway.lab import layout
+from gateway.lab.postgres import EmbeddedPostgres
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
+
+PACS_ONLY = {"forwarder": {"mode": "pacs_only"}}
+TARGETS = {"CT": 5.0, "small": 15.0}
+AUTOROUTER_SHARE = {"CT": 300, "small": 250}
+"""Orthanc's rate is steady; its whole small load would take minutes."""
+
+
+def _ports() -> layout.Ports:
+    return layout.choose_ports(well_known=False)
+
+
+@pytest.mark.parametrize("kind", ["CT", "small"])
+def test_receive_and_forward(  # noqa: PLR0917  fixtures
+    kind: str,
+    loads: dict[str, Load],
+    rows: Rows,
+    postgres: EmbeddedPostgres,
+    processes: Processes,
+    tmp_path: Path,
+) -> None:
+    """From the start of the sender to the last instance's response at the PACS."""
+    ours = _edge_rate(loads[kind], postgres, processes, tmp_path)
+    theirs = _orthanc_rate(loads[kind].share(scaled(AUTOROUTER_SHARE[kind])), processes, tmp_path)
+    rows.figures[f"forward {kind}"] = ours
+    rows.faster(f"receive and forward, {kind}", ours, than="Orthanc", theirs=theirs, at_least=TARGETS[kind])
+
+
+def _edge_rate(load: Load, postgres: EmbeddedPostgres, processes: Processes, folder: Path) -> float:
+    ports = _ports()
+    sink = wire_peers.Sink(processes, folder, ports.pacs)
+    with wire_bed.edge(postgres, folder, PACS_ONLY, actors=("pacs",), ports=ports) as bed:
+        began = time.monotonic()
+        dcmsend(load, bed.configuration.edge.port, "MINI_EDGE", 1)
+        sink.wait_for(load.count, 300)
+        times = sink.times()
+        assert len(times) == load.count
+        return load.count / (max(times.values()) - began)
+
+
+def _orthanc_rate(load: Load, processes: Processes, folder: Path) -> float:
+    sink = wire_peers.Sink(processes, folder)
+    port = wire_peers.orthanc(processes, folder, route_to=sink.port)
+    began = time.monotonic()
+    dcmsend(load, port, "ORTHANC", 1)
+    sink.wait_for(load.count, 600)
+    return load.count / (max(sink.times().values()) - began)
+
+
+def test_latency(rows: Rows, postgres: EmbeddedPostgres, processes: Processes, tmp_path: Path) -> None:
+    """From our C-STORE-RSP to the PACS's, one instance each 50 ms."""
+    ports = _ports()
+    sink = wire_peers.Sink(processes, tmp_path, ports.pacs)
+    instances = made(scaled(400), bytes(100_000))
+    answered = {}
+    with wire_bed.edge(postgres, tmp_path, PACS_ONLY, actors=("pacs",), ports=ports) as bed:
+        with bed.association([CONTEXT]) as association:
+            for instance in instances:
+                assert association.store(CONTEXT, instance.sop_instance_uid, [instance.data_set()])[0] == 0
+                answered[instance.sop_instance_uid] = time.monotonic()
+                time.sleep(0.05)  # the light load itself, not a wait for something
+        sink.wait_for(len(instances), 30)
+        arrived = sink.times()
+    delays = [(arrived[uid] - at) * 1000 for uid, at in answered.items()]
+    rows.within("latency to the PACS, p50", statistics.median(delays), "ms", at_most=25)
+    rows.within("latency to the PACS, p99", percentile(delays, 0.99), "ms", at_most=100)
+
+
+def test_the_full_flow(
+    loads: dict[str, Load], rows: Rows, postgres: EmbeddedPostgres, processes: Processes, tmp_path: Path
+) -> None:
+    """Original to the PACS, copy to a worker that answers at once, result to the PACS: five C-STOREs."""
+    for kind, load in loads.items():
+        ports = _ports()
+        first = ports.workers[0]
+        titles = list(layout.WORKERS)
+        consecutive = tuple(first + n for n in range(len(titles)))
+        ports = layout.Ports(ports.edge, ports.pacs, ports.pacs_http, consecutive)
+        sink = wire_peers.Sink(processes, tmp_path, ports.pacs)
+        wire_peers.workers(processes, tmp_path, consecutive, ports.edge, titles)
+        with wire_bed.edge(postgres, tmp_path, actors=("pacs", "workers"), ports=ports) as bed:
+            began = time.monotonic()
+            dcmsend(load, ports.edge, "MINI_EDGE", 1)
+            sink.wait_for(2 * load.count, 600)
+            rate = load.count / (max(sink.times().values()) - began)
+            _check_flow(bed, load.count)
+        processes.stop_all()
+        _report(rows, kind, rate)
+
+
+def _check_flow(bed: EdgeBed, count: int) -> None:
+    assert bed.one("SELECT count(*) FROM instances WHERE kind = 'result'") == count
+    assert bed.one("SELECT count(*) FROM expected_results WHERE state <> 'arrived'") == 0
+
+
+def _report(rows: Rows, kind: str, rate: float) -> None:
+    """What five C-STOREs cost by the rows above: two receptions and three forwards, the result's small."""
+    figures = rows.figures
+    try:
+        accept = {size: 1 / figures[f"accept {size} 1"] for size in (kind, "small")}
+        both = {size: 1 / figures[f"forward {size}"] for size in (kind, "small")}
+    except KeyError:
+        rows.within(f"full flow, {kind}", 1000 / rate, "ms per instance", at_most=None, peer=f"{rate:.0f}/s")
+        return
+    forward = {size: max(both[size] - accept[size], 0.0) for size in both}
+    cost = accept[kind] + 2 * forward[kind] + accept["small"] + forward["small"]
+    rows.within(
+        f"full flow, {kind}: {rate:.0f}/s",
+        1000 / rate,
+        "ms per instance",
+        at_most=round(2000 * cost, 1),
+        peer=f"five C-STOREs {1000 * cost:.1f} ms",
+    )

@@ -1,0 +1,125 @@
+"""Actors and PostgreSQL are killed in the middle of a delivery: it runs again soon, and ends once."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from conftest import MakeEdge, Reconfigure
+from edge_bed import EdgeBed
+from forwarding import forwarding
+from launcher import Processes
+from peers import Peer, peer
+from specimens import Instance, study_of
+from waiting import wait_until
+
+from gateway.lab.postgres import DATABASE, EmbeddedPostgres
+from gateway.store import destinations
+from gateway.store.migrate import migrate
+
+pytestmark = pytest.mark.guarantee("G6")
+
+
+@pytest.fixture
+def edge(make_edge: MakeEdge) -> EdgeBed:
+    """An edge without workers' deliveries."""
+    return make_edge(
+        {
+            "forwarder": {"mode": "pacs_only", "probe_interval_seconds": 0.5},
+            "sweep": {"orphan_grace_seconds": 0.001},
+        }
+    )
+
+
+@pytest.fixture
+def pacs(edge: EdgeBed) -> Iterator[Peer]:
+    """The PACS, on."""
+    with peer(edge.configuration.forwarder.orthanc.port) as pacs:
+        yield pacs
+
+
+def test_what_a_killed_actor_held_is_sent_by_another_within_10_seconds(edge: EdgeBed, pacs: Peer) -> None:
+    """Killed after the C-STORE left and before it was settled; its place is taken by one that lives."""
+    go_on = threading.Event()
+    pacs.answer = lambda _: 0 if go_on.is_set() or go_on.wait(30) else 0
+    instances = study_of(4)
+    with forwarding(edge) as core:
+        [victim] = edge.actors("pacs")
+        for instance in instances:
+            core.receive(instance)
+        core.context.wakeup.wake("pacs")
+        in_flight = "SELECT count(*) FROM deliveries WHERE state = 'in_flight'"
+        try:
+            wait_until(lambda: edge.one(in_flight) == 4, 10, "all to be in flight")
+            [survivor] = edge.actors("pacs")
+            victim.kill()
+            killed = time.monotonic()
+        finally:
+            go_on.set()
+        for instance in instances:
+            edge.wait_state(instance, "delivered", timeout=10)
+        assert time.monotonic() - killed < 10
+        survivor.stop()
+    assert all(pacs.count(instance.sop_instance_uid) <= 2 for instance in instances)
+
+
+def test_actors_killed_again_and_again_deliver_everything_once_without_need(
+    edge: EdgeBed, pacs: Peer
+) -> None:
+    """Only what was in flight at a kill may come twice; nothing is lost, dead, or left behind."""
+    instances = study_of(120, payload=b"\x01\x02" * 2048)
+    with forwarding(edge) as core:
+        for instance in instances:
+            core.receive(instance)
+        kills = 0
+        for kills in range(1, 4):
+            [actors] = edge.actors("pacs")
+            wait_until(lambda n=kills: len(pacs.taken) >= 25 * n, 20, "some to arrive")  # type: ignore[misc]
+            actors.kill()
+        [actors] = edge.actors("pacs")
+        pacs.wait_for(*(instance.sop_instance_uid for instance in instances), timeout=30)
+        for instance in instances:
+            edge.wait_state(instance, "delivered")
+        wait_until(lambda: edge.queued() == 0, 10, "the queue to be empty")
+        actors.stop()
+    assert len(pacs.taken) <= len(instances) + 4 * kills  # four threads
+    edge.heal()  # a kill between a settle and its move leaves the file where it was
+    assert {name.split("/")[0] for name in edge.files()} == {"sent"}
+
+
+def test_a_crash_of_postgresql_in_flight_is_settled_afterwards(
+    own_postgres: EmbeddedPostgres,
+    reconfigure: Reconfigure,
+    processes: Processes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The peer has answered while PostgreSQL was away: the settle waits for it, the instance is not sent again."""
+    own_postgres.start()
+    own_postgres.create_database(DATABASE)
+    migrate(own_postgres.dsn())
+    monkeypatch.setenv("DATABASE_URL", own_postgres.dsn())
+    edge = EdgeBed(reconfigure({"forwarder": {"mode": "pacs_only"}}), own_postgres.dsn(), processes)
+    with edge.database.transaction() as session:
+        destinations.configure(session, edge.configuration)
+    go_on = threading.Event()
+    with peer(edge.configuration.forwarder.orthanc.port) as pacs, forwarding(edge) as core:
+        pacs.answer = lambda _: 0 if go_on.wait(30) else 0
+        [actors] = edge.actors("pacs")
+        instance = Instance()
+        core.receive(instance)
+        core.context.wakeup.wake("pacs")
+        try:
+            wait_until(lambda: edge.delivery(instance)["state"] == "in_flight", 10, "the claim")
+            edge.run("UPDATE destinations SET reason = NULL")  # flushes the claim, which may be lost else
+            own_postgres.kill()
+        finally:
+            go_on.set()
+        edge.wait_log(outcome="settle_waits")
+        own_postgres.start()
+        edge.wait_state(instance, "delivered", timeout=15)
+        other = Instance()
+        core.receive(other)
+        pacs.wait_for(other.sop_instance_uid)
+        assert pacs.count(instance.sop_instance_uid) == 1
+        actors.stop()
+    edge.close()

@@ -1,0 +1,175 @@
+"""Peers that refuse, reject, abort, hang or answer late, in front of real actors."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from conftest import MakeEdge
+from edge_bed import EdgeBed
+from forwarding import Forwarding, forwarding, workers_of
+from peers import ABORT, Peer, peer
+from specimens import Instance, study_of
+from waiting import wait_until
+
+from gateway.dicom.policy import LOCAL_LIMIT_EXCEEDED
+
+pytestmark = pytest.mark.guarantee("G2")
+
+QUICK = {
+    "backoff_base_seconds": 0.1,
+    "backoff_max_seconds": 0.3,
+    "probe_interval_seconds": 0.5,
+    "max_retries": 2,
+    "connect_timeout_seconds": 2,
+    "worker_timeout_seconds": 60,
+}
+
+
+class Setting:
+    """An edge in the mode pacs_only, its actors, and the PACS."""
+
+    def __init__(self, edge: EdgeBed, core: Forwarding, pacs: Peer) -> None:
+        self.edge = edge
+        self.core = core
+        self.pacs = pacs
+
+    def breaker(self) -> str:
+        """Of the PACS."""
+        return str(self.edge.one("SELECT breaker::text FROM destinations WHERE ae_title = 'ORTHANC'"))
+
+    def receive(self, *instances: Instance) -> None:
+        """They are owed, and the queue is told."""
+        for instance in instances:
+            self.core.receive(instance)
+        self.core.context.wakeup.wake("pacs")
+
+
+@pytest.fixture
+def setting(make_edge: MakeEdge) -> Iterator[Setting]:
+    """Ready."""
+    orthanc = {"host": "127.0.0.1", "ae_title": "ORTHANC", "timeout_s": 2}
+    edge = make_edge()
+    port = edge.configuration.forwarder.orthanc.port
+    edge = make_edge({"forwarder": {**QUICK, "mode": "pacs_only", "orthanc": {**orthanc, "port": port}}})
+    with forwarding(edge) as core, peer(port) as pacs:
+        [actors] = edge.actors("pacs")
+        yield Setting(edge, core, pacs)
+        actors.stop()
+
+
+@pytest.mark.parametrize("status", [0xC000, 0x0110, 0xA900])
+def test_a_refused_instance_is_dead_after_its_retries_and_blocks_nobody(
+    setting: Setting, status: int
+) -> None:
+    """One try and `max_retries` more, with the reason; its neighbours arrive meanwhile."""
+    bad, *good = study_of(6)
+    setting.pacs.answer = lambda request: status if request.sop_instance_uid == bad.sop_instance_uid else 0
+    setting.receive(bad, *good)
+    setting.pacs.wait_for(*(instance.sop_instance_uid for instance in good))
+    row = setting.edge.wait_state(bad, "dead")
+    assert (row["attempts"], row["last_status"]) == (3, status)
+    assert "gave up after 3 attempts" in row["last_error"]
+    assert setting.pacs.count(bad.sop_instance_uid) == 3
+    assert setting.breaker() == "closed"
+
+
+def test_not_now_is_retried_beyond_the_retries_and_arrives(setting: Setting) -> None:
+    """0xA700: bounded by hours, not by attempts; the breaker's probe is a C-STORE, and closes it."""
+    instances = study_of(6)
+    setting.pacs.answer = lambda _: 0xA700
+    setting.receive(*instances)
+    wait_until(lambda: setting.breaker() == "open", 10, "the breaker to open")
+    tried = len(setting.pacs.taken)
+    wait_until(lambda: len(setting.pacs.taken) >= tried + 3, 10, "three probes by C-STORE")
+    assert setting.breaker() == "open"
+    setting.pacs.answer = lambda _: 0
+    setting.pacs.wait_for(*(instance.sop_instance_uid for instance in instances))
+    assert setting.breaker() == "closed"
+    for instance in instances:
+        setting.edge.wait_state(instance, "delivered")
+
+
+@pytest.mark.parametrize("how", ["off", "rejects"])
+def test_a_pacs_that_is_away_costs_no_attempts(setting: Setting, how: str) -> None:
+    """Probed, not stormed; when it is back all arrive, once each, after one attempt each."""
+    if how == "off":
+        setting.pacs.off()
+    else:
+        setting.pacs.rejection = LOCAL_LIMIT_EXCEEDED
+    instances = study_of(10)
+    setting.receive(*instances)
+    wait_until(lambda: setting.breaker() == "open", 10, "the breaker to open")
+    setting.edge.wait_log(outcome="probe_failed")
+    before = setting.pacs.associations
+    rows = [setting.edge.delivery(instance) for instance in instances]
+    assert {(row["state"], row["attempts"]) for row in rows} <= {("pending", 0), ("in_flight", 0)}
+    if how == "off":
+        setting.pacs.on()
+    else:
+        assert before < 15
+        setting.pacs.rejection = None
+    setting.pacs.wait_for(*(instance.sop_instance_uid for instance in instances))
+    assert all(setting.edge.wait_state(instance, "delivered")["attempts"] == 1 for instance in instances)
+    assert len(setting.pacs.taken) == 10
+
+
+def test_an_instance_that_makes_the_pacs_abort_does_not_block_the_rest(setting: Setting) -> None:
+    """It goes behind the others, and is dead at last with the reason."""
+    bad, *good = study_of(12)
+    setting.pacs.abort_in.add(bad.sop_instance_uid)
+    setting.receive(bad, *good)
+    setting.pacs.wait_for(*(instance.sop_instance_uid for instance in good))
+    assert setting.edge.wait_state(bad, "dead", timeout=30)["attempts"] == 3
+    assert setting.breaker() == "closed"
+    for instance in good:
+        setting.edge.wait_state(instance, "delivered")
+
+
+def test_a_pacs_that_hangs_times_out_and_gets_it_again_when_it_is_well(setting: Setting) -> None:
+    """The association is not used again: its late answer is not taken for another instance's."""
+    go_on = threading.Event()
+    setting.pacs.answer = lambda _: 0 if go_on.wait(30) else 0
+    instances = study_of(5)
+    setting.receive(*instances)
+    try:
+        wait_until(lambda: setting.breaker() == "open", 20, "the breaker to open")
+    finally:
+        go_on.set()
+    for instance in instances:
+        row = setting.edge.wait_state(instance, "delivered", timeout=30)
+        assert row["attempts"] <= 3
+    outcomes = {row[0] for row in setting.edge.rows("SELECT outcome FROM attempts")}
+    assert outcomes == {"broken", "delivered"}
+
+
+@pytest.mark.guarantee("G5")
+def test_workers_that_hang_do_not_delay_the_pacs(make_edge: MakeEdge) -> None:
+    """Every thread of the workers' actors is held; originals pass by in other processes."""
+    edge = make_edge({"forwarder": {**QUICK, "worker_max_outstanding": 1}})
+    go_on = threading.Event()
+    with forwarding(edge) as core, workers_of(core) as workers, ExitStack() as stack:
+        pacs = stack.enter_context(peer(edge.configuration.forwarder.orthanc.port))
+        for worker in workers.values():
+            worker.answer = lambda _: 0 if go_on.wait(60) else ABORT
+        actors = edge.actors("pacs", "workers")
+        try:
+            instances = study_of(20)
+            for instance in instances:
+                core.receive(instance)
+            core.context.wakeup.wake("workers")
+            in_flight = "SELECT count(*) FROM deliveries WHERE route = 'workers' AND state = 'in_flight'"
+            wait_until(lambda: edge.one(in_flight) >= 4, 10, "the workers' actors to be held")
+            core.context.wakeup.wake("pacs")
+            began = time.monotonic()
+            pacs.wait_for(*(instance.sop_instance_uid for instance in instances), timeout=5)
+            assert time.monotonic() - began < 5
+            assert (
+                edge.one("SELECT count(*) FROM deliveries WHERE route = 'workers' AND state = 'delivered'")
+                == 0
+            )
+        finally:
+            go_on.set()
+            for process in actors:
+                process.stop()
