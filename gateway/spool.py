@@ -16,6 +16,7 @@ If the process dies
 
 import errno
 import fcntl
+import itertools
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,9 @@ DIRECTORY_TRUST_SECONDS = 600.0
 """How long a directory that was flushed into its parent is not flushed again. Must stay below the age
 at which the sweep removes empty directories (an hour): one that was removed and made anew by another
 process would be trusted wrongly."""
+
+FREE_SPACE_TRUST_SECONDS = 0.1
+"""How long a look at the free space counts; the reserve must exceed what comes in that time."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -107,6 +111,9 @@ class Spool:
         self._reserve_bytes = reserve_bytes
         self._trusted: dict[str, float] = {}
         self._lock = Lock()
+        self._numbers = itertools.count()
+        self._free_bytes = 0
+        self._looked_at = -FREE_SPACE_TRUST_SECONDS
         self._receiver: Path | None = None
         self._receiver_lock: int | None = None
 
@@ -149,7 +156,7 @@ class Spool:
         """
         assert self._receiver is not None, "open_receiver comes first"
         self.check_reserve()
-        return Partial(self, self._receiver / f"{uuid4().hex}{SUFFIX}")
+        return Partial(self, self._receiver / f"{next(self._numbers):08x}{SUFFIX}")
 
     def free_bytes(self) -> int:
         """What is left on the spool's file system for an unprivileged user."""
@@ -165,15 +172,21 @@ class Spool:
 
     def check_reserve(self) -> None:
         """Return if there is more free than the reserve; SpoolFullError before the disk is full."""
-        if self._reserve_bytes and self.free_bytes() <= self._reserve_bytes:
+        if not self._reserve_bytes:
+            return
+        now = monotonic()
+        if now - self._looked_at > FREE_SPACE_TRUST_SECONDS:
+            self._free_bytes = self.free_bytes()
+            self._looked_at = now
+        if self._free_bytes <= self._reserve_bytes:
             reserve = self._reserve_bytes >> 20
             raise SpoolFullError(f"less than edge.disk_reserve_mb ({reserve}) is free on {self.root}")
 
     def link(self, part: Path, study_instance_uid: str, names: Sequence[str]) -> Path:
         """Give `part` the first free of `names` in incoming/<study>, durably; never replaces a file."""
         folder = self.root / Place.INCOMING / study_instance_uid
-        for name in (*names, _unique(names[-1])):
-            target = folder / name
+        for name in (*names, None):
+            target = folder / (name or _unique(names[-1]))
             try:
                 self._link(part, target)
             except FileExistsError:

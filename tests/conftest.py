@@ -154,8 +154,8 @@ def make_edge(database_url: str, reconfigure: Reconfigure, processes: Processes)
         return edge
 
     yield make
-    processes.stop_all()
     for edge in made:
+        edge.kill()
         edge.close()
 
 

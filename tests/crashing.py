@@ -1,7 +1,7 @@
-"""`python tests/crashing.py`: `mini-pacs serve` that is killed at the n-th flush, link or commit of a receiver.
+"""`python tests/crashing.py`: `mini-pacs serve`, killed at the n-th flush, link or commit of a receiver.
 
-CRASH_AT says where: `fsync:4:before`, `link:2:after`, `commit:2:after`. The whole process group dies by SIGKILL,
-as in a power cut or by the kernel's hand, and none of it is in the product.
+CRASH_AT says where: `fsync:4:before`, `link:2:after`, `commit:2:after`. The whole process group dies by
+SIGKILL, and none of this is in the product.
 """
 
 import os

@@ -33,14 +33,21 @@ class EdgeBed:
         self.dsn = dsn
         self.database = Database(dsn, application_name="test", deadline_seconds=60)
         self._processes = processes
+        self._started: list[Process] = []
         self.scp: Process
         """The SCP; there after `serve`."""
 
     # ---- processes -----------------------------------------------------------------------------------
 
+    def start(self, *words: str | Path, name: str | None = None, **environment: str) -> Process:
+        """A command that ends with the test."""
+        process = self._processes.start(*words, name=name, **environment)
+        self._started.append(process)
+        return process
+
     def serve(self, *command: str | Path, **environment: str) -> Process:
         """The SCP, listening; `command` stands in for `mini-pacs serve`."""
-        scp = self._processes.start(*(command or ("mini-pacs", "serve")), **environment)
+        scp = self.start(*(command or ("mini-pacs", "serve")), **environment)
         scp.wait_for_port(self.configuration.edge.port, READY_SECONDS)
         self.scp = scp
         return scp
@@ -48,12 +55,16 @@ class EdgeBed:
     def actors(self, *queues: str, threads: int = 4) -> list[Process]:
         """One actor process for each queue, ready."""
         started = [
-            self._processes.start("dramatiq", "actors", "-p", "1", "-t", str(threads), "-Q", queue)
-            for queue in queues
+            self.start("dramatiq", "actors", "-p", "1", "-t", str(threads), "-Q", queue) for queue in queues
         ]
         for process in started:
             process.wait_for_line("ready for action", READY_SECONDS)
         return started
+
+    def kill(self) -> None:
+        """Nothing runs: the end of a test that does not ask how its processes stop."""
+        for process in self._started:
+            process.kill()
 
     def close(self) -> None:
         """No connection of the test remains."""
@@ -118,7 +129,8 @@ class EdgeBed:
         """The delivery of an instance, with the columns that tests ask for; of its first version."""
         columns = ("id", "state", "attempts", "last_error", "last_status", "destination", "redispatches")
         [row, *_] = self.rows(
-            "SELECT d.id, d.state::text, d.attempts, d.last_error, d.last_status, d.destination, d.redispatches"
+            "SELECT d.id, d.state::text, d.attempts, d.last_error, d.last_status, d.destination,"
+            " d.redispatches"
             " FROM deliveries d JOIN instances i ON i.id = d.instance_id"
             " WHERE i.sop_instance_uid = %(uid)s AND d.route = %(route)s::route ORDER BY d.id",
             uid=instance.sop_instance_uid,
@@ -153,7 +165,7 @@ class EdgeBed:
         path = self.configuration.edge.log_path
         if not path.exists():
             return []
-        lines = [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return [line for line in lines if all(line.get(name) == value for name, value in fields.items())]
 
     def wait_log(self, timeout: float = 10, **fields: object) -> dict[str, Any]:
@@ -197,7 +209,8 @@ class EdgeBed:
             [(study, name, size, owed)] = self.rows(
                 "SELECT i.study_instance_uid, i.file_name, i.data_set_size,"
                 " (SELECT count(*) FROM deliveries d WHERE d.instance_id = i.id)"
-                " FROM instances i WHERE i.sop_instance_uid = %(uid)s AND encode(i.sha256, 'hex') = %(digest)s",
+                " FROM instances i WHERE i.sop_instance_uid = %(uid)s"
+                " AND encode(i.sha256, 'hex') = %(digest)s",
                 uid=instance.sop_instance_uid,
                 digest=instance.digest,
             )

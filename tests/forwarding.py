@@ -1,4 +1,4 @@
-"""The core without its processes: instances put into spool and database, and attempts made by this process."""
+"""The core without its processes: instances put into spool and database, attempts made by this process."""
 
 import secrets
 import threading
@@ -120,7 +120,8 @@ class Forwarding:
         return [
             row[0]
             for row in self.edge.rows(
-                "UPDATE expected_results SET due_at = now() - interval '1 minute' WHERE state = 'owed' RETURNING id"
+                "UPDATE expected_results SET due_at = now() - interval '1 minute' WHERE state = 'owed'"
+                " RETURNING id"
             )
         ]
 

@@ -1,4 +1,4 @@
-"""A DICOM peer on a port that the configuration names: takes, refuses, rejects, aborts or hangs, and tells."""
+"""A DICOM peer on a port that the configuration names: takes, refuses, rejects, aborts, hangs, and tells."""
 
 import socket
 import threading
@@ -152,6 +152,16 @@ class Peer:
             timeout,
             f"{len(sop_instance_uids)} instances at the peer",
         )
+
+
+def after(event: threading.Event, then: int = 0) -> Callable[[StoreRequest], int]:
+    """An answer that hangs until `event`."""
+
+    def answer(_: StoreRequest) -> int:
+        event.wait(60)
+        return then
+
+    return answer
 
 
 @contextmanager

@@ -14,12 +14,14 @@ from actors.middleware import explicit
 from gateway.store.queries import Query
 
 broker = build(explicit())
-_RAN = Query("ran", "INSERT INTO ran (number, pid, due) VALUES (%(number)s, %(pid)s, %(due)s::timestamptz)")
+_RAN = Query("ran", "INSERT INTO ran (number, pid) VALUES (%(number)s, %(pid)s)")
+
+PUNCTUAL_SECONDS = 0.1
 
 
-def _leave(number: int, due: str | None = None) -> None:
+def _leave(number: int) -> None:
     with broker.database.statement() as session:
-        session.run(_RAN, number=number, pid=os.getpid(), due=due)
+        session.run(_RAN, number=number, pid=os.getpid())
 
 
 @dramatiq.actor(queue_name="q")
@@ -37,12 +39,6 @@ def pause(_number: int = 0) -> None:
 def note(number: int) -> None:
     """Leave a row."""
     _leave(number)
-
-
-@dramatiq.actor(queue_name="q")
-def note_due(number: int, due: str) -> None:
-    """Leave a row that says when it was due."""
-    _leave(number, due)
 
 
 @dramatiq.actor(queue_name="q")
@@ -67,7 +63,8 @@ def fail(number: int) -> None:
 
 
 @dramatiq.actor(queue_name="q")
-def be_punctual(number: int, due_epoch: float) -> None:
-    """Leave a row if it is more than a second late, or early."""
-    if not 0 <= time.time() - due_epoch <= 1:
-        _leave(number)
+def be_punctual(_number: int, due_epoch: float) -> None:
+    """Leave a row with the milliseconds by which it is late, if they are more than 100, or early."""
+    late = time.time() - due_epoch
+    if not 0 <= late <= PUNCTUAL_SECONDS:
+        _leave(round(late * 1000))

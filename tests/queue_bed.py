@@ -26,9 +26,14 @@ CREATE TABLE ran (
 FILL = """
 SELECT count(dramatiq.send(
     'q', %(actor)s, jsonb_build_array(i), %(priority)s, now() + %(delay)s
-        + i::float8 / %(count)s * %(spread)s::interval
+        + CASE WHEN %(scattered)s THEN random() ELSE i::float8 / %(count)s END * %(spread)s::interval
 ))
 FROM generate_series(1, %(count)s) AS i
+"""
+
+FILL_PUNCTUAL = """
+SELECT count(dramatiq.send('q', 'be_punctual', jsonb_build_array(i, extract(epoch FROM due)), 4, due))
+FROM (SELECT i, now() + %(delay)s + random() * %(spread)s AS due FROM generate_series(1, %(count)s) AS i) AS new
 """
 
 
@@ -81,8 +86,9 @@ class QueueBed:
         priority: int = 4,
         delay_seconds: float = 0,
         spread_seconds: float = 0,
+        scattered: bool = False,
     ) -> None:
-        """So many messages, numbered from 1, by one statement, due one after the other over a time."""
+        """So many messages, numbered from 1, by one statement, due over a time in their order or in none."""
         self.rows(
             FILL,
             actor=actor,
@@ -90,6 +96,16 @@ class QueueBed:
             priority=priority,
             delay=timedelta(seconds=delay_seconds),
             spread=f"{spread_seconds} s",
+            scattered=scattered,
+        )
+
+    def fill_punctual(self, count: int, *, delay_seconds: float, spread_seconds: float) -> None:
+        """So many messages that complain if they run late or early, due at random over a time."""
+        self.rows(
+            FILL_PUNCTUAL,
+            count=count,
+            delay=timedelta(seconds=delay_seconds),
+            spread=timedelta(seconds=spread_seconds),
         )
 
     def wake(self) -> None:

@@ -1,4 +1,4 @@
-"""Small data sets made by hand: a few elements in Explicit VR Little Endian, a payload, no library between."""
+"""Small data sets made by hand: a few elements in Explicit VR Little Endian and a payload."""
 
 import itertools
 import os

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dicom_peers import ECHO
 from edge_bed import EdgeBed, children
 from launcher import Processes
 
@@ -51,6 +52,8 @@ def edge(
         with bed.database.transaction() as session:
             destinations.configure(session, bed.configuration)
         bed.serve("mini-pacs", "serve", **environment)
+        with bed.association([ECHO]) as association:
+            assert association.echo() == 0
         for queue in actors:
             process = processes.start(
                 "dramatiq", "actors", "-p", str(ACTOR_PROCESSES), "-t", str(ACTOR_THREADS), "-Q", queue,

@@ -14,5 +14,6 @@ def delay(attempt: int, first: timedelta, maximum: timedelta, random: Callable[[
     from 1; `random` returns a float in [0, 1).
     """
     doublings = min(max(attempt - 1, 0), MAX_DOUBLINGS)
-    whole = min(first * (1 << doublings), maximum)
+    # compared before it is multiplied: a timedelta overflows
+    whole = first * (1 << doublings) if maximum // first >= 1 << doublings else maximum
     return whole * (0.5 + random() / 2)

@@ -29,5 +29,7 @@ def is_ae_title(text: str) -> bool:
 
 def printable(text: str, limit: int = 64) -> str:
     """Text of a stranger, made harmless for a log line or a terminal: ASCII, one line, bounded."""
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text  # as nearly all are; each log line asks three times
     cut = text if len(text) <= limit else text[:limit] + "…"
     return "".join(c if " " <= c <= "~" or c == "…" else "?" for c in cut)

@@ -8,6 +8,7 @@ SIGTERM: no new associations; instances in flight are finished and answered; the
 does not finish within `edge.stop_grace_seconds` is abandoned: its sender got no Success.
 """
 
+import gc
 import os
 import selectors
 import signal
@@ -20,6 +21,7 @@ from contextlib import suppress
 
 from gateway import log
 from gateway.config import Configuration, Edge
+from gateway.dicom.contexts import storage_sop_classes
 from gateway.dicom.scp import Acceptor, Timeouts
 from gateway.dicom.secure import acceptor_context
 from gateway.errors import ConfigurationError, GatewayError
@@ -46,6 +48,9 @@ def serve(configuration: Configuration, dsn: str, *, ready: Callable[[int], None
     _tls(edge)
     _spool(configuration).prepare()
     listener = _bind(edge.bind_address, edge.port)
+    # Before the fork, so that each receiver is ready at once and shares these tables with its siblings.
+    storage_sop_classes()
+    gc.freeze()
     limits = AssociationLimits(edge.max_associations, edge.max_associations_per_peer)
     parent = _Parent(configuration, dsn, listener, limits)
     log.write(

@@ -14,8 +14,9 @@ from gateway.errors import DatabaseUnavailableError
 from gateway.store import messages
 from gateway.store.database import Connection, Session, connect
 
-GAP_SECONDS = 0.005
-"""The least time between two NOTIFYs: the first wake goes at once, a burst behind it is one."""
+GAP_SECONDS = 0.02
+"""The least time between two NOTIFYs: the first wake goes at once, a burst behind it is one. Shorter ones
+would take the interpreter from the receiving threads, to wake consumers that are awake."""
 
 DEADLINE_SECONDS = 5.0
 """For one NOTIFY; must exceed what a busy PostgreSQL takes, and only delays this thread."""
@@ -43,6 +44,8 @@ class Wakeup:
         """The consumers of `queue` will look, within milliseconds as a rule. Never blocks nor raises."""
         if self._process != os.getpid():
             self._reset()
+        if queue in self._queues:
+            return  # asked for and not yet sent: what is committed now is seen by who is woken then
         with self._lock:
             self._queues.add(queue)
             if self._thread is None and not self._closed.is_set():
@@ -79,6 +82,7 @@ class Wakeup:
                 connection = connect(
                     self._dsn, application_name="mini-pacs wakeup", deadline_seconds=DEADLINE_SECONDS
                 )
+                messages.relax_durability(Session(connection))  # a NOTIFY is nothing that a crash could lose
             messages.notify(Session(connection), sorted(queues))
         except (psycopg2.Error, DatabaseUnavailableError):
             # Safe: the messages are committed and the consumers look each second. A connection that went

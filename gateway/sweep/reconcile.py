@@ -29,7 +29,7 @@ from gateway.sweep.verbs import BATCH, Counts, Sweeping
 PROBE_GRACE = timedelta(seconds=30)
 
 EXAMPLES = 10
-"""Missing files that are logged each by each; a lost disk would fill the next one with lines. The count is whole."""
+"""Missing files that are logged one by one: a lost disk would fill the next with lines. All are counted."""
 
 
 def reconcile(context: Sweeping) -> Counts:
@@ -108,6 +108,12 @@ def _files(context: Sweeping) -> Counts:
                 counts["moved"] += 1
                 if not context.dry:
                     context.spool.move(known, *name, was=place)
+            elif _is_same(path, context.spool.path(known, *name)):
+                # A move that died between its link and its unlink. It is over: the link is older than the
+                # grace, and no other move takes a name that is there.
+                counts["moved"] += 1
+                if not context.dry:
+                    path.unlink(missing_ok=True)
             else:
                 # a second file of that name: the row's own is in its place
                 counts["orphaned"] += _orphan(context, path)
@@ -120,6 +126,13 @@ def _old_files(context: Sweeping, grace: float) -> Iterator[tuple[Place, Path]]:
             for path in study.iterdir():
                 if _age_seconds(path) > grace:
                     yield place, path
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Tell whether both are names of one file."""
+    with suppress(FileNotFoundError):
+        return path.samefile(other)
+    return False
 
 
 def _orphan(context: Sweeping, path: Path) -> int:

@@ -9,7 +9,7 @@ import pytest
 from conftest import MakeEdge
 from edge_bed import EdgeBed
 from forwarding import Forwarding, forwarding, workers_of
-from peers import ABORT, Peer, peer
+from peers import Peer, after, peer
 from specimens import Instance, study_of
 from waiting import wait_until
 
@@ -54,9 +54,9 @@ def setting(make_edge: MakeEdge) -> Iterator[Setting]:
     port = edge.configuration.forwarder.orthanc.port
     edge = make_edge({"forwarder": {**QUICK, "mode": "pacs_only", "orthanc": {**orthanc, "port": port}}})
     with forwarding(edge) as core, peer(port) as pacs:
-        [actors] = edge.actors("pacs")
+        edge.actors("pacs")
         yield Setting(edge, core, pacs)
-        actors.stop()
+        edge.kill()
 
 
 @pytest.mark.parametrize("status", [0xC000, 0x0110, 0xA900])
@@ -130,7 +130,7 @@ def test_an_instance_that_makes_the_pacs_abort_does_not_block_the_rest(setting: 
 def test_a_pacs_that_hangs_times_out_and_gets_it_again_when_it_is_well(setting: Setting) -> None:
     """The association is not used again: its late answer is not taken for another instance's."""
     go_on = threading.Event()
-    setting.pacs.answer = lambda _: 0 if go_on.wait(30) else 0
+    setting.pacs.answer = after(go_on)
     instances = study_of(5)
     setting.receive(*instances)
     try:
@@ -152,8 +152,8 @@ def test_workers_that_hang_do_not_delay_the_pacs(make_edge: MakeEdge) -> None:
     with forwarding(edge) as core, workers_of(core) as workers, ExitStack() as stack:
         pacs = stack.enter_context(peer(edge.configuration.forwarder.orthanc.port))
         for worker in workers.values():
-            worker.answer = lambda _: 0 if go_on.wait(60) else ABORT
-        actors = edge.actors("pacs", "workers")
+            worker.answer = after(go_on)
+        edge.actors("pacs", "workers")
         try:
             instances = study_of(20)
             for instance in instances:
@@ -171,5 +171,4 @@ def test_workers_that_hang_do_not_delay_the_pacs(make_edge: MakeEdge) -> None:
             )
         finally:
             go_on.set()
-            for process in actors:
-                process.stop()
+            edge.kill()

@@ -38,7 +38,7 @@ def edge(
     edge = EdgeBed(reconfigure(changes), own_postgres.dsn(), processes)
     edge.serve()
     yield edge
-    processes.stop_all()
+    edge.kill()
     edge.close()
 
 
@@ -69,7 +69,7 @@ def test_without_postgresql_every_instance_is_refused_for_now(
 def test_postgresql_that_is_stopped_but_not_dead_is_given_up_in_time(
     edge: EdgeBed, own_postgres: EmbeddedPostgres
 ) -> None:
-    """0xA700 within the commit timeout; the unknown commit and the repeat come to one instance, one debt each."""
+    """0xA700 within the commit timeout; the unknown commit and the repeat come to one instance."""
     instance = Instance()
     assert edge.send(Instance()) == [0]
     assert own_postgres.process is not None

@@ -23,9 +23,10 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 
 @pytest.fixture(autouse=True)
-def _workers(core: Forwarding) -> Iterator[dict[str, Peer]]:
-    with workers_of(core) as workers:
-        yield workers
+def workers(core: Forwarding) -> Iterator[dict[str, Peer]]:
+    """Every worker is on."""
+    with workers_of(core) as peers:
+        yield peers
 
 
 def ask(core: Forwarding, instance: Instance) -> str:
@@ -54,7 +55,8 @@ def test_a_result_answers_what_it_references(core: Forwarding) -> None:
     assert (correlated.match.correlation, correlated.late) == (Correlation.REFERENCES, False)
     assert expectations(core) == ["arrived", "owed"]
     assert core.edge.rows(
-        "SELECT s.worker, i.sop_instance_uid FROM result_sources s JOIN instances i ON i.id = s.source_instance_id"
+        "SELECT s.worker, i.sop_instance_uid FROM result_sources s"
+        " JOIN instances i ON i.id = s.source_instance_id"
     ) == [(workers[0], first.sop_instance_uid)]
     routes = core.edge.rows(
         "SELECT route::text FROM deliveries WHERE instance_id = %(id)s", id=kept.instance_id
@@ -154,21 +156,22 @@ def test_the_same_result_again_answers_a_second_request(core: Forwarding) -> Non
     """G4: a worker that was asked twice sends the same bytes twice; both debts are met, it is owed once."""
     instance = Instance()
     core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
+    result = result_of(instance)
     ask(core, instance)
-    core.receive(result_of(instance), worker="APP01")
+    core.receive(result, worker="APP01")
     core.edge.run(
         "UPDATE deliveries SET state = 'pending', next_attempt_at = now(), owed_since = now()"
         " WHERE route = 'workers'"
     )
     forward_to_worker(core.context, core.edge.delivery(instance, "workers")["id"])
     assert expectations(core) == ["arrived", "owed"]
-    kept, _ = core.receive(result_of(instance), worker="APP01")
+    kept, _ = core.receive(result, worker="APP01")
     assert kept.verdict is Verdict.DUPLICATE
     assert expectations(core) == ["arrived", "arrived"]
 
 
 def test_a_result_before_the_worker_answered_the_c_store_counts(
-    core: Forwarding, _workers: dict[str, Peer]
+    core: Forwarding, workers: dict[str, Peer]
 ) -> None:
     """A worker may be quicker than its own answer."""
     instance = Instance()
@@ -178,7 +181,7 @@ def test_a_result_before_the_worker_answered_the_c_store_counts(
         core.receive(result_of(instance), worker=core.edge.delivery(instance, "workers")["destination"])
         return 0
 
-    for worker in _workers.values():
+    for worker in workers.values():
         worker.answer = quick
     forward_to_worker(core.context, delivery)
     assert expectations(core) == ["arrived"]

@@ -7,7 +7,7 @@ import pytest
 from conftest import MakeEdge
 from edge_bed import EdgeBed
 from forwarding import LONG, Forwarding, at_once, forwarding, pacs_of, workers_of
-from peers import ABORT, Peer
+from peers import ABORT, Peer, after
 from specimens import Instance, study_of
 from waiting import wait_until
 
@@ -158,7 +158,7 @@ def test_a_late_settle_is_only_noted(core: Forwarding, pacs: Peer) -> None:
         (ABORT, "pending", 1, "broken"),
     ],
 )
-def test_what_the_peer_answers_decides(
+def test_what_the_peer_answers_decides(  # noqa: PLR0917  the columns of the table
     core: Forwarding, pacs: Peer, answer: int, state: str, attempts: int, outcome: str
 ) -> None:
     """G2: each class of status of design.md §7 leaves its state, with the reason and a next message."""
@@ -245,7 +245,7 @@ def test_a_probe_closes_the_breaker_when_the_peer_is_back(core: Forwarding, pacs
 
 
 def test_three_instances_in_a_row_open_the_breaker_and_one_does_not(core: Forwarding, pacs: Peer) -> None:
-    """An instance that breaks the association each time says something of itself, three say it of the peer."""
+    """One that breaks the association each time says something of itself, three say it of the peer."""
     pacs.answer = lambda _: ABORT
     deliveries = [core.owed(instance) for instance in study_of(3)]
     for _ in range(2):
@@ -297,7 +297,7 @@ def test_a_peer_that_ended_an_idle_association_costs_no_attempt(core: Forwarding
 
 
 def test_a_timeout_is_not_tried_again_within_the_attempt(make_edge: MakeEdge) -> None:
-    """The lease covers one send: a peer that hangs on a kept association gets the instance once per attempt."""
+    """The lease covers one send: a peer that hangs on a kept association gets it once per attempt."""
     edge = make_edge({"forwarder": QUICK})
     hanging = edge.configuration.forwarder.orthanc.model_copy(update={"timeout_s": 1.0})
     forwarder = edge.configuration.forwarder.model_copy(update={"orthanc": hanging})
@@ -305,7 +305,7 @@ def test_a_timeout_is_not_tried_again_within_the_attempt(make_edge: MakeEdge) ->
     with forwarding(edge) as core, pacs_of(core) as pacs:
         assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.DELIVERED
         go_on = threading.Event()
-        pacs.answer = lambda _: 0 if go_on.wait(20) else 0
+        pacs.answer = after(go_on)
         instance = Instance()
         try:
             assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.BROKEN

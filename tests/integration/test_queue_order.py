@@ -48,18 +48,13 @@ def test_finished_messages_are_gone(bed: QueueBed) -> None:
 
 
 def test_delayed_messages_run_within_a_second_of_their_time(bed: QueueBed) -> None:
-    """2,000 of them due at scattered times; none early, and none held by the process meanwhile."""
+    """10,000 of them due at random over 8 s; none early, and none held by the process meanwhile."""
     bed.start()
-    bed.fill("note_due", 2000, delay_seconds=1, spread_seconds=4)
-    bed.run("UPDATE dramatiq.queue SET message = jsonb_set(message, '{args,1}', to_jsonb(due::text))")
+    bed.fill_punctual(10_000, delay_seconds=3, spread_seconds=8)
+    assert bed.count() == 10_000
     assert bed.count("state = 'consumed'") == 0
     wait_until(lambda: bed.count() == 0, 30, "all to run")
-    [(early, late, count)] = bed.rows(
-        "SELECT extract(epoch FROM min(at - due)), extract(epoch FROM max(at - due)), count(*) FROM ran"
-    )
-    assert count == 2000
-    assert early >= 0
-    assert late < 1
+    assert all(0 <= late_ms <= 1000 for late_ms in bed.ran())
 
 
 def test_a_committed_message_starts_within_50_ms(bed: QueueBed) -> None:

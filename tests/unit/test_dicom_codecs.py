@@ -102,7 +102,11 @@ def test_storage_sop_classes_are_those_of_patients() -> None:
     assert len(classes) > 180
 
 
-@given(UIDS, UIDS, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), st.text(max_size=80))
+PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=80)
+"""What an error comment is made of: gateway.domain.identifiers.printable."""
+
+
+@given(UIDS, UIDS, st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), PRINTABLE)
 def test_command_sets_are_read_back_by_us_and_by_pydicom(
     sop_class_uid: str, sop_instance_uid: str, message_id: int, status: int, comment: str
 ) -> None:

@@ -210,10 +210,17 @@ BEGIN
                 p_transfer_syntax_uid, p_sha256, p_data_set_size, p_calling_ae_title, p_called_ae_title,
                 p_remote_address, p_kind, is_conflict, p_file_name)
             RETURNING id, file_name, place INTO instance_id, kept_file_name, kept_place;
-    ELSE
-        UPDATE instances i SET repeats = i.repeats + 1, repeated_at = now() WHERE i.id = instance_id;
-        owed_again := false;
+        -- The way of nearly all: the ids are drawn first, so that each row is written once, in one statement.
+        INSERT INTO deliveries (id, instance_id, route, priority, message_id) OVERRIDING SYSTEM VALUE
+            SELECT owed.id, receive_instance.instance_id, owed.route, p_priority, dramatiq.send(
+                owed.route::text, owed.actor_name, jsonb_build_array(owed.id), p_priority, now(), owed.id)
+            FROM (SELECT nextval('deliveries_id_seq') AS id, r.route, r.actor_name
+                  FROM unnest(p_routes, p_actor_names) AS r (route, actor_name)) AS owed;
+        verdict := CASE WHEN is_conflict THEN 'conflict' ELSE 'stored' END;
+        RETURN;
     END IF;
+    UPDATE instances i SET repeats = i.repeats + 1, repeated_at = now() WHERE i.id = instance_id;
+    owed_again := false;
     FOR n IN 1 .. cardinality(p_routes) LOOP
         INSERT INTO deliveries AS d (instance_id, route, priority)
             VALUES (instance_id, p_routes[n], p_priority)
@@ -232,8 +239,7 @@ BEGIN
                 WHERE d.id = v_delivery_id;
         END IF;
     END LOOP;
-    verdict := CASE WHEN is_new AND is_conflict THEN 'conflict' WHEN is_new THEN 'stored'
-                    WHEN owed_again THEN 'owed_again' ELSE 'duplicate' END;
+    verdict := CASE WHEN owed_again THEN 'owed_again' ELSE 'duplicate' END;
 END $$;
 
 -- The folder that tells an SRE the same as the rows: failed while one is dead, incoming or queued while

@@ -1,0 +1,21 @@
+"""Every guarantee of gateway/__init__.py is claimed by a test of faults or of acceptance."""
+
+import re
+from pathlib import Path
+
+import gateway
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+def test_every_guarantee_is_claimed() -> None:
+    """G1 to G8: each number of the list has a marker in a fault or acceptance test, and no other has."""
+    stated = set(re.findall(r"^    (G\d+)  ", str(gateway.__doc__), re.MULTILINE))
+    assert stated == {f"G{number}" for number in range(1, 9)}
+    claimed = {
+        number
+        for folder in ("faults", "acceptance")
+        for path in (TESTS / folder).glob("test_*.py")
+        for number in re.findall(r'pytest\.mark\.guarantee\("(\w+)"\)', path.read_text(encoding="utf-8"))
+    }
+    assert claimed == stated

@@ -1,0 +1,146 @@
+"""The schema and the code say the same: states, transitions, statements, migrations."""
+
+import itertools
+import re
+from datetime import timedelta
+from enum import StrEnum
+from importlib.resources import files
+
+import psycopg2
+import pytest
+from conftest import MakeEdge
+from edge_bed import EdgeBed
+from forwarding import forwarding
+from specimens import Instance
+
+from gateway.domain.delivery import State, pairs
+from gateway.domain.instance import Kind, Place
+from gateway.domain.matching import Correlation
+from gateway.domain.routing import Route
+from gateway.errors import DatabaseRefusedError
+from gateway.lab.postgres import EmbeddedPostgres
+from gateway.store.deliveries import WorkerVerdict
+from gateway.store.instances import Verdict
+from gateway.store.migrate import migrate, migrations, require_current
+from gateway.store.queries import load
+from gateway.store.results import Expiry
+
+
+@pytest.fixture
+def edge(make_edge: MakeEdge) -> EdgeBed:
+    """A migrated database."""
+    return make_edge()
+
+
+@pytest.mark.parametrize(
+    ("name", "enum"),
+    [
+        ("instance_kind", Kind),
+        ("instance_place", Place),
+        ("correlation", Correlation),
+        ("route", Route),
+        ("delivery_state", State),
+    ],
+)
+def test_the_enums_are_those_of_the_domain(edge: EdgeBed, name: str, enum: type[StrEnum]) -> None:
+    """No value that one of them does not know."""
+    rows = edge.rows(
+        "SELECT e.enumlabel FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid WHERE t.typname = %(name)s",
+        name=name,
+    )
+    assert {row[0] for row in rows} == {member.value for member in enum}
+
+
+def force(edge: EdgeBed, state: State) -> None:
+    """Every delivery is in that state, past the guard."""
+    claim = "gen_random_uuid()" if state is State.IN_FLIGHT else "NULL"
+    edge.run("ALTER TABLE deliveries DISABLE TRIGGER deliveries_transition")
+    edge.run(
+        f"UPDATE deliveries SET state = '{state}', claim_id = {claim}, lease_until = now(),"  # noqa: S608  ours
+        " next_attempt_at = now()"
+    )
+    edge.run("ALTER TABLE deliveries ENABLE TRIGGER deliveries_transition")
+
+
+def test_the_database_allows_exactly_the_transitions_of_the_domain(edge: EdgeBed) -> None:
+    """Every pair of states is tried: those of the table pass, every other is refused."""
+    with forwarding(edge) as core:
+        core.receive(Instance())
+    allowed, refusals = set(), []
+    for before, after in itertools.permutations(State, 2):
+        force(edge, before)
+        claim = "gen_random_uuid()" if after is State.IN_FLIGHT else "NULL"
+        try:
+            with edge.database.transaction() as session:
+                session.script(f"UPDATE deliveries SET state = '{after}', claim_id = {claim}")  # noqa: S608  ours
+        except DatabaseRefusedError as error:
+            refusals.append((error.sqlstate, f"from {before} to {after}" in str(error)))
+        else:
+            allowed.add((before, after))
+    assert set(refusals) == {("23514", True)}
+    assert allowed == {(before, after) for before, after in pairs() if before is not after}
+
+
+def test_the_migrations_apply_from_empty_and_again(postgres: EmbeddedPostgres) -> None:
+    """All of them once, none the second time; the schema is current then."""
+    postgres.create_database("from_empty")
+    try:
+        dsn = postgres.dsn("from_empty")
+        assert migrate(dsn) == [migration.version for migration in migrations()]
+        assert migrate(dsn) == []
+    finally:
+        postgres.drop_database("from_empty")
+
+
+def test_the_schema_of_the_tests_is_current(edge: EdgeBed) -> None:
+    """What `require_current` asks at every start."""
+    require_current(edge.database)
+
+
+FILES = sorted(entry.name.removesuffix(".sql") for entry in files("gateway.store").joinpath("sql").iterdir())
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+_PREPARABLE = re.compile(r"\s*(--[^\n]*\n\s*)*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
+_DURATIONS = {
+    "grace",
+    "wait",
+    "lease",
+    "window",
+    "retention",
+    "probe_wait",
+    "result_wait",
+    "duration",
+    "delay",
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_statement_fits_the_schema(database_url: str, file: str) -> None:
+    """PostgreSQL parses and plans each of them: no column or function that is not there."""
+    connection = psycopg2.connect(database_url)
+    try:
+        with connection.cursor() as cursor:
+            for query in load(file).values():
+                if not _PREPARABLE.match(query.sql):
+                    continue  # EXECUTE, SET, LISTEN and the like cannot be prepared
+                names = _PARAMETER.findall(query.sql)
+                values = {name: timedelta(1) if name in _DURATIONS else None for name in names}
+                cursor.execute("PREPARE contract AS " + query.sql, values)
+                cursor.execute("DEALLOCATE contract")
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_statement_is_explained_or_plain(file: str) -> None:
+    """A change of state names its transition and guard beside the statement."""
+    for query in load(file).values():
+        changes_state = re.search(r"\bstate = '", query.sql) and re.search(r"\b(UPDATE|DELETE)\b", query.sql)
+        assert not changes_state or query.sql.startswith("--"), query.name
+
+
+def test_the_verdicts_of_the_functions_are_known() -> None:
+    """Each word that a function of the schema may say is an enum's, and the other way round."""
+    text = "".join(migration.statements for migration in migrations())
+    known = {member.value for enum in (Verdict, WorkerVerdict, Expiry) for member in enum}
+    assert set(re.findall(r"verdict := '(\w+)'", text)) <= known
+    assert all(f"'{word}'" in text for word in known)

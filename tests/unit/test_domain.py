@@ -1,0 +1,253 @@
+"""The rules of the gateway: states, outcomes, statuses, backoff, identifiers, matching."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain.backoff import delay
+from gateway.domain.delivery import TRANSITIONS, Event, State, from_states, pairs
+from gateway.domain.dimse_status import Meaning, meaning_of
+from gateway.domain.identifiers import is_ae_title, is_uid, printable
+from gateway.domain.instance import Kind, file_names
+from gateway.domain.matching import Candidate, Correlation, is_result, match
+from gateway.domain.outcome import OUTCOME_OF, RULES, Limits, Outcome, Peer, decide
+from gateway.domain.routing import BEHIND, PRIORITY, Mode, Route, priority_for, routes_for
+
+LIMITS = Limits(max_retries=5, give_up_after=timedelta(hours=72))
+
+
+# ---- delivery ----------------------------------------------------------------------------------------
+
+
+def test_every_state_can_be_left_and_every_event_happens() -> None:
+    """G2: no state is a trap: from each one an event leads on, and none of the events is dead text."""
+    assert {state for state, _ in TRANSITIONS} == set(State)
+    assert {event for _, event in TRANSITIONS} == set(Event)
+
+
+@given(st.lists(st.sampled_from(Event)))
+def test_whatever_happens_a_delivery_stays_in_a_known_state(events: list[Event]) -> None:
+    """What the table does not allow leaves the state as it is; what it allows is one of the pairs."""
+    state = State.PENDING
+    for event in events:
+        after = TRANSITIONS.get((state, event), state)
+        assert after is state or (state, after) in pairs()
+        assert (state in from_states(event)) == ((state, event) in TRANSITIONS)
+        state = after
+
+
+def test_only_a_claimed_delivery_is_delivered_or_one_that_was_answered() -> None:
+    """G2: `delivered` needs a send, or the result that proves an earlier one."""
+    assert [key for key, after in TRANSITIONS.items() if after is State.DELIVERED] == [
+        (State.IN_FLIGHT, Event.DELIVER),
+        (State.PENDING, Event.ANSWERED),
+    ]
+
+
+# ---- outcome -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outcome", "conflict", "attempts", "hours", "event", "counted", "behind", "peer"),
+    [
+        (Outcome.DELIVERED, False, 0, 0, Event.DELIVER, True, False, Peer.IS_WELL),
+        (Outcome.ALREADY_THERE, False, 0, 0, Event.DELIVER, True, False, Peer.IS_WELL),
+        (Outcome.ALREADY_THERE, True, 0, 0, Event.DIE, True, False, Peer.IS_WELL),
+        (Outcome.NOT_NOW, False, 1000, 71.9, Event.RETRY, True, False, Peer.MAY_BE_ILL),
+        (Outcome.NOT_NOW, False, 0, 72, Event.DIE, True, False, Peer.MAY_BE_ILL),
+        (Outcome.REFUSED, False, 4, 999, Event.RETRY, True, False, Peer.IS_WELL),
+        (Outcome.REFUSED, False, 5, 0, Event.DIE, True, False, Peer.IS_WELL),
+        (Outcome.NEVER, False, 0, 0, Event.DIE, True, False, Peer.IS_WELL),
+        (Outcome.AWAY, False, 1000, 999, Event.RETRY, False, False, Peer.IS_AWAY),
+        (Outcome.BROKEN, False, 4, 0, Event.RETRY, True, True, Peer.MAY_BE_ILL),
+        (Outcome.BROKEN, False, 5, 0, Event.DIE, True, False, Peer.MAY_BE_ILL),
+        (Outcome.LOST_FILE, False, 4, 0, Event.RETRY, True, False, Peer.SAYS_NOTHING),
+        (Outcome.LOST_FILE, False, 5, 0, Event.DIE, True, False, Peer.SAYS_NOTHING),
+    ],
+)
+def test_the_table_of_outcomes(  # noqa: PLR0917  the columns of the table
+    outcome: Outcome,
+    conflict: bool,  # noqa: FBT001  a column of the table
+    attempts: int,
+    hours: float,
+    event: Event,
+    counted: bool,  # noqa: FBT001
+    behind: bool,  # noqa: FBT001
+    peer: Peer,
+) -> None:
+    """Design.md §7, row by row, at both sides of each limit; the reason is there when it is not delivered."""
+    decision = decide(
+        outcome,
+        attempts=attempts,
+        owed_for=timedelta(hours=hours),
+        conflict=conflict,
+        limits=LIMITS,
+        error="the reason",
+    )
+    assert (decision.event, decision.counted, decision.behind, decision.peer) == (
+        event,
+        counted,
+        behind,
+        peer,
+    )
+    assert bool(decision.reason) == (event is not Event.DELIVER)
+    assert conflict or event is Event.DELIVER or "the reason" in decision.reason
+
+
+def test_every_outcome_has_a_rule_and_every_meaning_an_outcome() -> None:
+    """No status of a peer leads nowhere."""
+    assert set(RULES) == set(Outcome)
+    assert set(OUTCOME_OF) == set(Meaning)
+
+
+@given(
+    st.sampled_from(Outcome),
+    st.integers(0, 10_000),
+    st.timedeltas(timedelta(0), timedelta(days=99)),
+    st.booleans(),
+)
+def test_every_decision_is_a_transition_from_in_flight(
+    outcome: Outcome,
+    attempts: int,
+    owed_for: timedelta,
+    conflict: bool,  # noqa: FBT001
+) -> None:
+    """Whatever is decided, the database allows it."""
+    decision = decide(
+        outcome, attempts=attempts, owed_for=owed_for, conflict=conflict, limits=LIMITS, error="e"
+    )
+    assert (State.IN_FLIGHT, decision.event) in TRANSITIONS
+    assert decision.event is not Event.RETRY or TRANSITIONS[State.IN_FLIGHT, decision.event] is State.PENDING
+
+
+@pytest.mark.parametrize(
+    ("statuses", "meaning"),
+    [
+        ((0x0000, 0x0001, 0x0107, 0x0116, 0xB000, 0xB006, 0xB007, 0xBFFF), Meaning.HAS_IT),
+        ((0x0111,), Meaning.HAS_THAT_UID),
+        ((0xA700, 0xA7FF, 0x0213, 0x0124), Meaning.NOT_NOW),
+        ((0x0122,), Meaning.NEVER),
+        ((0xA900, 0xA9FF, 0xC000, 0xCFFF, 0x0110, 0x0117, 0xFE00, 0xFFFF), Meaning.REFUSED),
+    ],
+)
+def test_the_classes_of_statuses(statuses: tuple[int, ...], meaning: Meaning) -> None:
+    """PS3.4 §B.2.3, Table B.2-1, and PS3.7 Annex C."""
+    assert {meaning_of(status) for status in statuses} == {meaning}
+
+
+# ---- backoff -----------------------------------------------------------------------------------------
+
+
+@given(
+    st.integers(-3, 100_000),
+    st.timedeltas(timedelta(milliseconds=1), timedelta(days=7)),
+    st.timedeltas(timedelta(milliseconds=1), timedelta(days=7)),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_a_delay_stays_within_its_bounds(
+    attempt: int, first: timedelta, maximum: timedelta, dice: float
+) -> None:
+    """Between half and all of the doubled first delay, never above the maximum."""
+    found = delay(attempt, first, maximum, lambda: dice)
+    # timedelta's own arithmetic overflows where the doubled delay is beyond any maximum
+    whole = min(first.total_seconds() * 2 ** min(max(attempt - 1, 0), 30), maximum.total_seconds())
+    assert whole / 2 - 1e-5 <= found.total_seconds() <= whole + 1e-5
+    assert found <= maximum
+
+
+# ---- identifiers -------------------------------------------------------------------------------------
+
+
+@given(st.one_of(st.text(), st.from_regex(r"[0-9./\\]{1,70}", fullmatch=True)))
+def test_what_passes_for_a_uid_is_a_file_name_and_nothing_else(text: str) -> None:
+    """G7: no separator, no dots in a row or at the ends, bounded."""
+    if is_uid(text):
+        assert set(text) <= set("0123456789.")
+        assert ".." not in text
+        assert 0 < len(text) <= 64
+        assert text.strip(".") == text
+        for name in file_names(text, "0" * 64):
+            assert "/" not in name
+            assert len(name) <= 64 + 1 + 12 + 4
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "1..2", ".1", "1.", "1/2", "1\n", "１.2", "1" * 65, "1.2 "])  # noqa: RUF001
+def test_wrong_uids(text: str) -> None:
+    """G7: whatever is not digits and single dots."""
+    assert not is_uid(text)
+
+
+@given(st.text())
+def test_what_passes_for_an_ae_title_is_printable_and_short(text: str) -> None:
+    """G7: at most 16 of printable ASCII, no backslash, no padding."""
+    if is_ae_title(text):
+        assert text == text.strip()
+        assert len(text) <= 16
+        assert all(" " <= c <= "~" and c != "\\" for c in text)
+
+
+@given(st.text(max_size=300), st.integers(1, 100))
+def test_printable_is_one_bounded_line(text: str, limit: int) -> None:
+    """G7: no control character of a stranger reaches a terminal or ends a log line."""
+    made = printable(text, limit)
+    assert len(made) <= limit + 1
+    assert all(" " <= c <= "~" or c == "…" for c in made)
+
+
+# ---- routing and matching ------------------------------------------------------------------------------
+
+
+def test_a_result_never_goes_to_a_worker() -> None:
+    """The loop guard, in every mode."""
+    assert {routes_for(Kind.RESULT, mode) for mode in Mode} == {(Route.PACS,)}
+
+
+def test_originals_go_where_the_mode_says() -> None:
+    """`forwarder.mode`."""
+    assert routes_for(Kind.ORIGINAL, Mode.PARALLEL) == (Route.PACS, Route.WORKERS)
+    assert routes_for(Kind.ORIGINAL, Mode.PACS_ONLY) == (Route.PACS,)
+    assert routes_for(Kind.ORIGINAL, Mode.WORKERS_ONLY) == (Route.WORKERS,)
+
+
+def test_the_order_in_a_queue() -> None:
+    """G5: urgent, originals, results, and last what broke an association."""
+    order = [priority_for(Kind.ORIGINAL, urgent=True), priority_for(Kind.ORIGINAL, urgent=False)]
+    order += [priority_for(Kind.RESULT, urgent=False), BEHIND]
+    assert order == sorted(set(order))
+    assert set(PRIORITY.values()) == set(order[:3])
+
+
+@pytest.mark.parametrize(
+    ("calling", "description", "expected"),
+    [("APP01", "AXIAL", True), ("CT1", "AI_RESULT ", True), ("CT1", "AXIAL", False), ("app01", "", False)],
+)
+def test_what_a_result_is(calling: str, description: str, *, expected: bool) -> None:
+    """From a worker, or by its Series Description."""
+    found = is_result(
+        calling_ae_title=calling,
+        series_description=description,
+        worker_ae_titles=("APP01",),
+        result_description="AI_RESULT",
+    )
+    assert found is expected
+
+
+CANDIDATES = st.lists(st.builds(Candidate, st.integers(1, 9), st.none() | st.integers(1, 9)))
+
+
+@given(CANDIDATES, CANDIDATES, st.booleans())
+def test_matching(by_reference: list[Candidate], in_study: list[Candidate], references: bool) -> None:  # noqa: FBT001
+    """References decide where there are any; else the study, which satisfies exactly one debt or none."""
+    found = match(by_reference, in_study, has_references=references)
+    if references:
+        known = Correlation.REFERENCES if by_reference else Correlation.UNMATCHED
+        assert found.correlation is known
+    else:
+        owed = {candidate.expectation_id for candidate in in_study} - {None}
+        assert (found.correlation is Correlation.STUDY) == (len(owed) == 1)
+        assert (found.correlation is Correlation.UNMATCHED) == (not in_study)
+        assert len(found.expectation_ids) <= 1
+    assert len(set(found.source_instance_ids)) == len(found.source_instance_ids)
+    assert found.correlation is not Correlation.UNMATCHED or found.source_instance_ids == ()
