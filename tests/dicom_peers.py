@@ -5,6 +5,7 @@ import functools
 import os
 import shutil
 import socket
+import ssl
 import struct
 import threading
 import warnings
@@ -103,9 +104,9 @@ class RecordingPolicy:
 class Edge:
     """An acceptor on a port of its own, one thread per connection."""
 
-    def __init__(self, timeouts: Timeouts, max_pdu_bytes: int) -> None:
+    def __init__(self, timeouts: Timeouts, max_pdu_bytes: int, tls: ssl.SSLContext | None) -> None:
         self.policy = RecordingPolicy()
-        self.acceptor = Acceptor(self.policy, max_pdu_bytes, timeouts)
+        self.acceptor = Acceptor(self.policy, max_pdu_bytes, timeouts, tls=tls)
         self.raised: list[BaseException] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
@@ -159,10 +160,15 @@ class Edge:
 
 @contextlib.contextmanager
 def edge(
-    *, artim: float = 5, network: float = 5, idle: float = 30, max_pdu_bytes: int = 131_072
+    *,
+    artim: float = 5,
+    network: float = 5,
+    idle: float = 30,
+    max_pdu_bytes: int = 131_072,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Edge]:
     """An acceptor for the length of the `with`."""
-    running = Edge(Timeouts(artim, network, idle), max_pdu_bytes)
+    running = Edge(Timeouts(artim, network, idle), max_pdu_bytes, tls)
     try:
         yield running
     finally:

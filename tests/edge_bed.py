@@ -48,7 +48,13 @@ class EdgeBed:
     def serve(self, *command: str | Path, **environment: str) -> Process:
         """The SCP, listening; `command` stands in for `mini-pacs serve`."""
         scp = self.start(*(command or ("mini-pacs", "serve")), **environment)
-        scp.wait_for_port(self.configuration.edge.port, READY_SECONDS)
+
+        def listens() -> bool:
+            assert scp.popen.poll() is None, f"it ended with {scp.popen.returncode}: {scp.text()[-3000:]}"
+            return bool(self.log(outcome="listening", pid=scp.pid))
+
+        # Its own word: a connection may still be taken by a predecessor that is just ending.
+        wait_until(listens, READY_SECONDS, "the SCP to listen")
         self.scp = scp
         return scp
 

@@ -33,7 +33,9 @@ FROM generate_series(1, %(count)s) AS i
 
 FILL_PUNCTUAL = """
 SELECT count(dramatiq.send('q', 'be_punctual', jsonb_build_array(i, extract(epoch FROM due)), 4, due))
-FROM (SELECT i, now() + %(delay)s + random() * %(spread)s AS due FROM generate_series(1, %(count)s) AS i) AS new
+FROM (
+    SELECT i, now() + %(delay)s + random() * %(spread)s AS due FROM generate_series(1, %(count)s) AS i
+) AS new
 """
 
 

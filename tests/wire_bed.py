@@ -1,14 +1,14 @@
 """A real edge for one measurement: fresh database, fresh spool, processes as in production, fsync on."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dicom_peers import ECHO
 from edge_bed import EdgeBed, children
-from launcher import Processes
+from launcher import Process, Processes
 
 from gateway import config
 from gateway.lab import layout
@@ -19,7 +19,8 @@ TEMPLATE = "mini_pacs_template"
 ACTOR_PROCESSES = int(os.environ.get("BENCH_ACTOR_PROCESSES", "2"))
 ACTOR_THREADS = int(os.environ.get("BENCH_ACTOR_THREADS", "4"))
 
-MakeBed = Callable[..., Any]
+_actors: dict[int, list[Process]] = {}
+"""By the process id of their SCP."""
 
 
 @contextmanager
@@ -60,11 +61,17 @@ def edge(
                 **environment,
             )  # fmt: skip
             process.wait_for_line("ready for action", 30)
+            _actors.setdefault(bed.scp.pid, []).append(process)
         yield bed
     finally:
         processes.stop_all()
         bed.close()
         postgres.drop_database(name)
+
+
+def roots(bed: EdgeBed) -> list[int]:
+    """The processes that were started for this edge: the SCP and the actors."""
+    return [bed.scp.pid, *(process.pid for process in _actors.get(bed.scp.pid, []))]
 
 
 def receivers(bed: EdgeBed) -> list[int]:

@@ -1,8 +1,10 @@
 """The peers that the benchmarks compare with, each as a process on a port of its own."""
 
 import json
+import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from gateway.lab.layout import free_ports
 READY_SECONDS = 30.0
 TESTS = Path(__file__).resolve().parent
 AT_ITS_BEST = {"TCP_NODELAY": "1"}
-"""Read by DCMTK, in storescp and in Orthanc: without it Nagle's algorithm costs each response 40 ms."""
+"""Read by DCMTK, in storescp and Orthanc, which leave Nagle on without it: up to 44 ms for a message of two
+segments, where the other side delays its ACK. Nobody sets it who installs them."""
 
 AUTOROUTER = """
 function OnStoredInstance(instanceId, tags, metadata)
@@ -50,6 +53,22 @@ class Sink:
         wait_until(lambda: self.count() >= count, timeout, f"{count} instances at the sink")
 
 
+class Archive:
+    """DCMTK's storescp as the PACS: what it has answered is in its folder."""
+
+    def __init__(self, processes: Processes, folder: Path, port: int | None = None) -> None:
+        self.port = storescp(processes, folder, port=port)
+        self._stored = folder / f"storescp-{self.port}"
+
+    def last_of(self, count: int, timeout: float) -> float:
+        """When the last of so many had been written, in monotonic seconds; looks each 20 ms."""
+        wait_until(lambda: self._count() >= count, timeout, f"{count} instances at storescp")
+        return time.monotonic()
+
+    def _count(self) -> int:
+        return sum(1 for _ in os.scandir(self._stored))
+
+
 def workers(processes: Processes, folder: Path, ports: tuple[int, ...], edge: int, titles: list[str]) -> None:
     """Workers that answer at once, all in one process, on consecutive ports."""
     process = processes.start(
@@ -59,22 +78,32 @@ def workers(processes: Processes, folder: Path, ports: tuple[int, ...], edge: in
         process.wait_for_port(port, READY_SECONDS)
 
 
-def storescp(processes: Processes, folder: Path, *words: str) -> int:
+def storescp(
+    processes: Processes, folder: Path, *words: str, port: int | None = None, nodelay: bool = False
+) -> int:
     """DCMTK's storescp, one process per association, files written and not flushed; its port."""
-    port = free_ports(1)[0]
+    port = port or free_ports(1)[0]
     stored = folder / f"storescp-{port}"
     stored.mkdir()
     program = shutil.which("storescp")
     if program is None:
         pytest.skip("storescp is not installed")
     process = processes.start(
-        program, "--fork", "--max-pdu", "131072", "-od", stored, *words, str(port), **AT_ITS_BEST
+        program,
+        "--fork",
+        "--max-pdu",
+        "131072",
+        "-od",
+        stored,
+        *words,
+        str(port),
+        **(AT_ITS_BEST if nodelay else {}),
     )
     process.wait_for_port(port, READY_SECONDS)
     return port
 
 
-def orthanc(processes: Processes, folder: Path, *, route_to: int | None = None) -> int:
+def orthanc(processes: Processes, folder: Path, *, route_to: int | None = None, nodelay: bool = False) -> int:
     """Orthanc with SQLite, its defaults but for the PDU length; an autorouter to port `route_to` if given."""
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
     if program is None:
@@ -99,7 +128,7 @@ def orthanc(processes: Processes, folder: Path, *, route_to: int | None = None) 
         settings["DicomModalities"] = {"sink": ["SINK", "127.0.0.1", route_to]}
     path = place / "orthanc.json"
     path.write_text(json.dumps(settings), encoding="ascii")
-    processes.start(program, path, **AT_ITS_BEST).wait_for_port(port, READY_SECONDS)
+    processes.start(program, path, **(AT_ITS_BEST if nodelay else {})).wait_for_port(port, READY_SECONDS)
     return port
 
 

@@ -1,5 +1,6 @@
 """Who sends in the benchmarks: DCMTK's dcmsend as processes, and our own requestor in this one."""
 
+import os
 import statistics
 import subprocess
 import time
@@ -24,6 +25,7 @@ def dcmsend(load: Load, port: int, called: str, associations: int, *, nagle: boo
     shares: list[list[str]] = [[] for _ in range(associations)]
     for number, folder in enumerate(load.folders):
         shares[number % associations].append(str(folder))
+    os.sync()  # else our fsync would have to write what the measurement before left unwritten
     began = time.perf_counter()
     running = [
         subprocess.Popen(

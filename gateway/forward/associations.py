@@ -118,7 +118,9 @@ class Associations:
         *,
         fresh: bool,
     ) -> Lent:
-        limit = monotonic() + self._forwarder.lease_seconds / 2
+        # What is left of the claim's lease must be enough for the association and the send.
+        longest = destination.timeout_s + self._forwarder.connect_timeout_seconds
+        limit = monotonic() + (self._forwarder.lease_seconds - longest) / 2
         dropped: list[Lent] = []
         try:
             with self._changed:

@@ -79,5 +79,24 @@ class AssociationLimits:
                 fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
+class Shares:
+    """How many connections each receiver of one port serves, so that who has more lets others go first.
+
+    One word per receiver, written by that one alone. Made before the fork. A receiver that dies leaves its
+    count to its successor, who begins with 0.
+    """
+
+    def __init__(self, receivers: int) -> None:
+        self._counts = memoryview(mmap.mmap(-1, max(receivers * _WORD, mmap.PAGESIZE))).cast("q")[:receivers]
+
+    def tell(self, receiver: int, connections: int) -> None:
+        """That receiver serves so many now."""
+        self._counts[receiver] = connections
+
+    def has_more(self, receiver: int) -> bool:
+        """Tell whether it serves more than another one."""
+        return self._counts[receiver] > min(self._counts)
+
+
 def _key(peer: str) -> int:
     return int.from_bytes(blake2b(peer.encode(), digest_size=_WORD).digest(), "little", signed=True) or 1

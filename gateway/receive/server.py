@@ -28,7 +28,7 @@ from gateway.errors import ConfigurationError, GatewayError
 from gateway.faults import Faults
 from gateway.log import Stage
 from gateway.receive.commit import Committer
-from gateway.receive.limits import AssociationLimits
+from gateway.receive.limits import AssociationLimits, Shares
 from gateway.receive.policy import WAITING_PLACES, EdgePolicy, Waiting
 from gateway.receive.store import Receiver
 from gateway.spool import Spool
@@ -38,6 +38,9 @@ from gateway.store.wakeup import Wakeup
 
 BACKLOG = 512
 RESTART_SECONDS = 0.5
+YIELD_SECONDS = 0.001
+"""How long a receiver that serves more connections than another leaves a new one to that one. Must exceed
+what an idle process takes to wake up; where the other hangs it is what a connection waits longer."""
 DATABASE_CONNECTIONS = 4
 THREAD_STACK_BYTES = 512 * 1024
 
@@ -105,15 +108,16 @@ class _Parent:
         self._dsn = dsn
         self._listener = listener
         self._limits = limits
-        self._receivers: set[int] = set()
+        self._receivers: dict[int, int] = {}  # process -> its place in `_shares`
         self._stopping = False
         self.count = configuration.edge.receivers or os.cpu_count() or 1
+        self._shares = Shares(self.count)
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
-        for _ in range(self.count):
-            self._fork()  # does nothing once we are asked to stop
+        for place in range(self.count):
+            self._fork(place)  # does nothing once we are asked to stop
         while self._receivers and not self._stopping:
             self._reap_one()
         return self._stop()
@@ -124,7 +128,7 @@ class _Parent:
             with suppress(ProcessLookupError):
                 os.kill(receiver, signal.SIGTERM)
 
-    def _fork(self) -> None:
+    def _fork(self, place: int) -> None:
         # A signal between fork and the child's own handlers must not be lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         if self._stopping:
@@ -134,17 +138,34 @@ class _Parent:
         if process == 0:
             code = 1
             try:
-                code = _Receiving(self._configuration, self._dsn, self._listener, self._limits).run()
+                shares = self._shares
+                shares.tell(place, 0)
+                code = _Receiving(
+                    self._configuration,
+                    self._dsn,
+                    self._listener,
+                    self._limits,
+                    tell=lambda connections: shares.tell(place, connections),
+                    has_more=lambda: shares.has_more(place),
+                ).run()
             except GatewayError as error:
                 log.write(Stage.RECEIVE, "receiver_failed", level="error", error=str(error))
+            except Exception as error:  # noqa: BLE001  the boundary of the process
+                log.write(
+                    Stage.RECEIVE,
+                    "receiver_failed",
+                    level="error",
+                    error=f"unforeseen {type(error).__name__}",
+                    detail=log.frames(error),
+                )
             finally:
                 os._exit(code)  # the parent's cleanups are the parent's
-        self._receivers.add(process)
+        self._receivers[process] = place
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
     def _reap_one(self) -> None:
         process, status = os.wait()
-        self._receivers.discard(process)
+        place = self._receivers.pop(process)
         freed = self._limits.forget(process)
         if self._stopping:
             return
@@ -157,14 +178,14 @@ class _Parent:
         )
         time.sleep(RESTART_SECONDS)
         if not self._stopping:
-            self._fork()
+            self._fork(place)
 
     def _stop(self) -> int:
         self._listener.close()
         limit = time.monotonic() + self._configuration.edge.stop_grace_seconds + 1
         while self._receivers and time.monotonic() < limit:
             process, _ = os.waitpid(-1, os.WNOHANG)
-            self._receivers.discard(process)
+            self._receivers.pop(process, None)
             if not process:
                 time.sleep(0.02)
         for receiver in self._receivers:
@@ -181,10 +202,19 @@ class _Receiving:
     """One receiver process: a thread per association."""
 
     def __init__(
-        self, configuration: Configuration, dsn: str, listener: socket.socket, limits: AssociationLimits
+        self,
+        configuration: Configuration,
+        dsn: str,
+        listener: socket.socket,
+        limits: AssociationLimits,
+        *,
+        tell: Callable[[int], None],
+        has_more: Callable[[], bool],
     ) -> None:
         edge = configuration.edge
         self._listener = listener
+        self._tell = tell
+        self._has_more = has_more
         self._grace = edge.stop_grace_seconds
         self._database = Database(
             dsn,
@@ -240,6 +270,8 @@ class _Receiving:
                         self._accept()
 
     def _accept(self) -> None:
+        if self._has_more():
+            time.sleep(YIELD_SECONDS)
         try:
             connection, address = self._listener.accept()
         except BlockingIOError:
@@ -255,6 +287,7 @@ class _Receiving:
         connection.setblocking(True)
         thread = threading.Thread(target=self._serve, args=(connection, address), daemon=True)
         self._threads.add(thread)
+        self._tell(len(self._threads))
         thread.start()
 
     def _serve(self, connection: socket.socket, address: tuple[str, int]) -> None:
@@ -273,6 +306,7 @@ class _Receiving:
         finally:
             self._waiting.leave()
             self._threads.discard(threading.current_thread())
+            self._tell(len(self._threads))
 
     def _finish(self) -> None:
         # At once, not at the end: a connection in the backlog would wait for nobody, and where the parent was

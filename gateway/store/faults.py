@@ -16,6 +16,7 @@ REFRESH_SECONDS = 0.8
 """Below the second that an operator is promised."""
 
 _Q = load("faults")
+_KNOWN = frozenset(name.value for name in Name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ def active(session: Session) -> tuple[Active, ...]:
     return tuple(
         Active(Name(name), value, None if stage is None else Stage(stage))
         for name, value, stage in session.all(_Q["active"])
+        if name in _KNOWN  # a newer version's CLI may know more of them
     )
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from gateway.domain.contract import EXPIRE_RESULT, FORWARD_TO_WORKER
 from gateway.domain.matching import Candidate, Correlation
 from gateway.store.database import Session
+from gateway.store.deliveries import mend_places
 from gateway.store.queries import load
 
 _Q = load("results")
@@ -62,7 +63,8 @@ def satisfy(session: Session, expectation_ids: Sequence[int], *, result_id: int)
     rows = session.all(_Q["satisfy"], expectation_ids=list(expectation_ids), result_instance_id=result_id)
     late = [delivery_id for delivery_id, state in rows if state == "late"]
     if late:
-        session.all(_Q["answered"], delivery_ids=late)
+        answered = [row[0] for row in session.all(_Q["answered"], delivery_ids=late)]
+        mend_places(session, answered)  # reconcile moves the file after its row
     return bool(late)
 
 

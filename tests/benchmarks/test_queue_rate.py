@@ -67,7 +67,10 @@ def test_the_rate_does_not_depend_on_the_backlog(bed: QueueBed, processes: Proce
         resident = max(_resident_bytes(pid) for pid in [process.pid, *leftovers.descendants(process.pid)])
         process.kill()
         bed.run("TRUNCATE dramatiq.queue, ran")
-        print(f"{BACKLOG:,} waiting, {order}      {rates[order]:8.0f} /s   {rates[order] / small:.2f} x of {SMALL:,}")
+        print(
+            f"{BACKLOG:,} waiting, {order}      {rates[order]:8.0f} /s"
+            f"   {rates[order] / small:.2f} x of {SMALL:,}"
+        )
         print(f"from launch to first message {boot:.2f} s, {resident / 1e6:.0f} MB, {locks} advisory lock")
         assert locks == 1
         assert boot < 2
@@ -89,7 +92,7 @@ def test_a_second_million_takes_the_place_of_the_first(bed: QueueBed) -> None:
 
 
 def test_delays_are_kept_to_the_second(bed: QueueBed) -> None:
-    """A tenth of the backlog due at random over a minute, run by one process, which holds none before its time."""
+    """A tenth of the backlog due at random over a minute; the process holds none before its time."""
     count = BACKLOG // 10
     process = bed.start()
     family = [process.pid, *leftovers.descendants(process.pid)]

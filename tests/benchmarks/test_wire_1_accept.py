@@ -37,10 +37,11 @@ def test_accept(  # noqa: PLR0917  fixtures
         assert bed.one("SELECT count(*) FROM instances") == load.count
     rows.figures[f"accept {kind} {associations}"] = ours
     what = f"accept, {kind}, {associations} assoc."
-    orthanc = dcmsend(load, wire_peers.orthanc(processes, tmp_path), "ORTHANC", associations)
+    port = wire_peers.orthanc(processes, tmp_path, nodelay=True)
+    orthanc = dcmsend(load, port, "ORTHANC", associations)
     rows.faster(what, ours, than="Orthanc", theirs=orthanc, at_least=TARGETS[kind, associations])
     processes.stop_all()
-    storescp = dcmsend(load, wire_peers.storescp(processes, tmp_path), "ANY", associations)
+    storescp = dcmsend(load, wire_peers.storescp(processes, tmp_path, nodelay=True), "ANY", associations)
     least = 0.6 if (kind, associations) == ("CT", 1) else 0
     rows.faster(what, ours, than="storescp, no fsync", theirs=storescp, at_least=least)
 

@@ -58,19 +58,21 @@ def test_delayed_messages_run_within_a_second_of_their_time(bed: QueueBed) -> No
 
 
 def test_a_committed_message_starts_within_50_ms(bed: QueueBed) -> None:
-    """An idle process is woken by NOTIFY; the median over 15 messages."""
+    """An idle process is woken by NOTIFY; 19 of 20 within that time, over 40 messages."""
     bed.start()
     bed.send("note", 0)
     wait_until(bed.ran, 10, "the first to run")
-    for number in range(1, 16):
+    for number in range(1, 41):
         sent = bed.one("SELECT clock_timestamp()")
         bed.send("note", number)
         wait_until(lambda number=number: number in bed.ran(), 5, "it to run")  # type: ignore[misc]
         bed.rows(
             "UPDATE ran SET due = %(sent)s WHERE number = %(number)s RETURNING 1", sent=sent, number=number
         )
-    median = bed.one("SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY at - due) FROM ran WHERE number > 0")
-    assert median.total_seconds() < 0.05
+    latest = bed.one(
+        "SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY at - due) FROM ran WHERE number > 0"
+    )
+    assert latest.total_seconds() < 0.05
 
 
 def test_without_notify_the_poll_finds_it(bed: QueueBed) -> None:

@@ -200,7 +200,7 @@ def inject(edge: EdgeBed, fault: Active) -> None:
 
 
 def _receivers(edge: EdgeBed) -> int:
-    return int(edge.log(outcome="listening")[0]["count"])
+    return int(edge.wait_log(outcome="listening")["count"])
 
 
 def test_a_full_disk_is_out_of_resources_and_leaves_nothing(edge: EdgeBed) -> None:

@@ -37,7 +37,7 @@ SELECT delivery_id, state::text FROM met;
 UPDATE deliveries SET state = 'delivered', next_attempt_at = NULL, settled_at = now(), message_id = NULL,
     last_error = NULL
 WHERE id = ANY (%(delivery_ids)s::bigint[]) AND state IN ({from_states:answered})
-RETURNING id;
+RETURNING instance_id;
 
 -- name: flag
 UPDATE instances SET correlation = %(correlation)s::correlation, late = late OR %(late)s

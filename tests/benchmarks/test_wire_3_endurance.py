@@ -1,0 +1,145 @@
+"""What has to hold out: 20,000 sends, an instance of 2 GiB, 500 idle associations, 400 broken ones."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import pytest
+import wire_bed
+import wire_peers
+from broken_peers import BROKEN, break_off
+from dicom_peers import ECHO
+from edge_bed import EdgeBed
+from launcher import Processes
+from specimens import Instance
+from wire_data import made, scaled
+from wire_senders import CONTEXT, percentile
+from wire_table import Rows
+
+from gateway.dicom.scu import Peer, associate
+from gateway.lab import layout, leftovers
+from gateway.lab.postgres import EmbeddedPostgres
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
+
+GIB = 1 << 30
+CHUNK = bytes(1 << 20)
+
+
+@pytest.mark.parametrize("kind", ["our sink", "storescp"])
+def test_many_sends_to_a_fast_peer(kind: str, rows: Rows, processes: Processes, tmp_path: Path) -> None:
+    """Over one association; a response that is missed would raise, a stall shows as the longest."""
+    if kind == "storescp":
+        port = wire_peers.storescp(processes, tmp_path, "--ignore")
+    else:
+        port = wire_peers.Sink(processes, tmp_path).port
+    peer = Peer("127.0.0.1", port, "SINK", timeout_seconds=30, connect_timeout_seconds=10)
+    data = Instance(payload=bytes(3584)).data_set()
+    count = scaled(20_000)
+    times = []
+    with associate(peer, calling_ae_title="BENCH", contexts=[CONTEXT]) as association:
+        for number in range(count):
+            began = time.perf_counter()
+            assert association.store(CONTEXT, f"1.2.{number}", [data]) == (0, "")
+            times.append(time.perf_counter() - began)
+    rows.within(
+        f"{count} sends to {kind}, the longest",
+        max(times) * 1000,
+        "ms",
+        at_most=1000,
+        peer=f"{count / sum(times):.0f}/s, none missed",
+    )
+
+
+def test_two_gib(rows: Rows, postgres: EmbeddedPostgres, processes: Processes, tmp_path: Path) -> None:
+    """Received and forwarded; the most memory that any process of the edge had."""
+    ports = layout.choose_ports(well_known=False)
+    sink = wire_peers.Sink(processes, tmp_path, ports.pacs)
+    size = scaled(2048) * len(CHUNK)
+    uid = "1.2.826.0.1.2"
+    instance = Instance(sop_instance_uid=uid, payload=b"")
+    head = instance.data_set()[:-4] + size.to_bytes(4, "little")
+
+    def pieces() -> Iterator[bytes]:
+        yield head
+        for _ in range(size // len(CHUNK)):
+            yield CHUNK
+
+    changes = {"forwarder": {"mode": "pacs_only"}}
+    with wire_bed.edge(postgres, tmp_path, changes, actors=("pacs",), ports=ports) as bed:
+        with _Watching(bed) as watching, bed.association([CONTEXT]) as association:
+            began = time.perf_counter()
+            assert association.store(CONTEXT, uid, pieces()) == (0, "")
+            sink.wait_for(1, 300)
+            seconds = time.perf_counter() - began
+        assert bed.one("SELECT data_set_size FROM instances") == size + len(head)
+    what = f"{size / GIB:.1f} GiB received and forwarded, most memory of a process"
+    rows.within(what, watching.most_mb, "MB", at_most=150, peer=f"{seconds:.1f} s")
+
+
+class _Watching:
+    """Samples the memory of every process of an edge, SCP and actors."""
+
+    def __init__(self, bed: EdgeBed) -> None:
+        self._roots = wire_bed.roots(bed)
+        self.most_mb = 0.0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+
+    def _sample(self) -> None:
+        while not self._done.wait(0.05):
+            for root in self._roots:
+                for pid in (root, *leftovers.descendants(root)):
+                    self.most_mb = max(self.most_mb, wire_bed.resident_mb(pid))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+def test_idle_associations(rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """500 open and silent, for ten seconds; then each stores."""
+    instances = made(500, bytes(1000))
+    with wire_bed.edge(postgres, tmp_path) as bed, ExitStack() as stack:
+        open_ones = [
+            stack.enter_context(associate(bed.peer(), calling_ae_title="ORTHANC", contexts=[CONTEXT, ECHO]))
+            for _ in instances
+        ]
+        pids = wire_bed.receivers(bed)
+        before = sum(map(wire_bed.cpu_seconds, pids))
+        began = time.monotonic()
+        time.sleep(10)  # the silence that is measured
+        share = (sum(map(wire_bed.cpu_seconds, pids)) - before) / (time.monotonic() - began) * 100
+        memory = max(map(wire_bed.resident_mb, pids))
+        for association, instance in zip(open_ones, instances, strict=True):
+            assert association.store(CONTEXT, instance.sop_instance_uid, [instance.data_set()])[0] == 0
+    rows.within("500 idle associations", share, "% of a core", at_most=2, peer=f"{memory:.0f} MB, all served")
+
+
+def test_broken_associations(rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """400 in a row, honest C-ECHOs between them; the longest, and what memory grew."""
+    count = scaled(400)
+    with wire_bed.edge(postgres, tmp_path) as bed:
+        pids = wire_bed.receivers(bed)
+        before = max(map(wire_bed.resident_mb, pids))
+        times = [_broken_then_honest(bed, number) for number in range(count)]
+        grown = max(map(wire_bed.resident_mb, pids)) - before
+    what = f"C-ECHO beside {count} broken associations"
+    rows.within(f"{what}, p100", max(times) * 1000, "ms", at_most=100, peer="stock: 0 of 8 answered")
+    rows.within(f"{what}, p50", percentile(times, 0.5) * 1000, "ms", at_most=None)
+    rows.within("memory grown by them", grown, "MB", at_most=20)
+
+
+def _broken_then_honest(bed: EdgeBed, number: int) -> float:
+    break_off(bed.configuration.edge.port, BROKEN[number % len(BROKEN)])
+    began = time.perf_counter()
+    with associate(bed.peer(), calling_ae_title="ORTHANC", contexts=[ECHO]) as association:
+        assert association.echo() == 0
+    return time.perf_counter() - began

@@ -1,0 +1,62 @@
+"""Certificates for a test, made by openssl: an authority, an edge and a sender it signed, and a stranger."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its key, as PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """`edge` is made out to 127.0.0.1 and localhost; `stranger` signed itself."""
+
+    ca: Path
+    edge: Pair
+    sender: Pair
+    stranger: Pair
+
+
+def make(folder: Path) -> Certificates:
+    """All of them, in `folder`."""
+    folder.mkdir(parents=True)
+    authority = _self_signed(folder, "authority")
+    return Certificates(
+        ca=authority.certificate,
+        edge=_signed(folder, "edge", authority),
+        sender=_signed(folder, "sender", authority),
+        stranger=_self_signed(folder, "stranger"),
+    )
+
+
+def _self_signed(folder: Path, name: str) -> Pair:
+    pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
+    _openssl(
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
+        "-keyout", pair.key, "-out", pair.certificate,
+    )  # fmt: skip
+    return pair
+
+
+def _signed(folder: Path, name: str, authority: Pair) -> Pair:
+    pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
+    request, names = folder / f"{name}.csr", folder / f"{name}.ext"
+    names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n", encoding="ascii")
+    _openssl(
+        "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", pair.key, "-out", request
+    )
+    _openssl(
+        "x509", "-req", "-days", "2", "-in", request, "-CA", authority.certificate, "-CAkey", authority.key,
+        "-CAcreateserial", "-extfile", names, "-out", pair.certificate,
+    )  # fmt: skip
+    return pair
+
+
+def _openssl(*words: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, words)], capture_output=True, check=True, timeout=60)

@@ -1,0 +1,51 @@
+"""G7: strangers and garbage hold neither memory nor places; honest senders are served beside them."""
+
+import time
+from contextlib import ExitStack
+
+from broken_peers import BROKEN, break_off, held_open
+from conftest import MakeEdge
+from dicom_peers import ECHO
+from edge_bed import EdgeBed, children
+from wire_bed import resident_mb
+
+COUNT = 400
+GROWTH_MB = 20
+"""Threads come and go, and the allocator keeps some of what they used."""
+
+
+def _echo(edge: EdgeBed) -> float:
+    began = time.perf_counter()
+    with edge.association([ECHO]) as association:
+        assert association.echo() == 0
+    return time.perf_counter() - began
+
+
+def test_broken_associations_in_a_row(make_edge: MakeEdge) -> None:
+    """400 of every kind: each honest C-ECHO between them is answered, and memory stays flat."""
+    edge = make_edge()
+    edge.serve()
+    _echo(edge)
+    port = edge.configuration.edge.port
+    for harm in BROKEN:
+        break_off(port, harm)
+    before = [resident_mb(pid) for pid in children(edge.scp.pid)]
+    for number in range(COUNT):
+        break_off(port, BROKEN[number % len(BROKEN)])
+        # Generous, for a machine that does other things; `make bench` says what it is.
+        assert _echo(edge) < 1
+    after = [resident_mb(pid) for pid in children(edge.scp.pid)]
+    assert max(now - then for now, then in zip(after, before, strict=True)) < GROWTH_MB
+
+
+def test_broken_associations_held_open(make_edge: MakeEdge) -> None:
+    """200 that never end by themselves keep nobody out, and end with the gateway's own timeouts."""
+    edge = make_edge({"edge": {"artim_timeout_seconds": 3, "network_timeout_seconds": 3}})
+    edge.serve()
+    _echo(edge)
+    with ExitStack() as stack:
+        for number in range(200):
+            stack.enter_context(held_open(edge.configuration.edge.port, BROKEN[number % len(BROKEN)]))
+            if number % 10 == 0:
+                assert _echo(edge) < 1
+    assert _echo(edge) < 1

@@ -1,0 +1,196 @@
+"""The queue and the deliveries together, by real actors and a real peer: what runs twice is sent once."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import MakeEdge
+from edge_bed import EdgeBed
+from forwarding import Forwarding, forwarding
+from peers import Peer, peer
+from specimens import Instance, study_of
+from typer.testing import CliRunner
+from waiting import wait_until
+
+from cli.main import build
+from gateway.store import messages
+from gateway.sweep.rescue import rescue
+
+
+class Setting:
+    """An edge in the mode pacs_only, and a PACS that answers as soon as `go_on` is set."""
+
+    def __init__(self, edge: EdgeBed, core: Forwarding, pacs: Peer) -> None:
+        self.edge = edge
+        self.core = core
+        self.pacs = pacs
+        self.go_on = threading.Event()
+        self.arrived: list[str] = []
+        pacs.answer = lambda request: self._answer(request.sop_instance_uid)
+
+    def _answer(self, sop_instance_uid: str) -> int:
+        self.arrived.append(sop_instance_uid)
+        self.go_on.wait(60)
+        return 0
+
+    def receive(self, *instances: Instance) -> None:
+        """They are owed, and the queue is told."""
+        for instance in instances:
+            self.core.receive(instance)
+        self.core.context.wakeup.wake("pacs")
+
+    def wait_arrived(self, count: int, timeout: float = 10) -> None:
+        """So many data sets have come whole to the PACS, whether it answered or not."""
+        wait_until(lambda: len(self.arrived) >= count, timeout, f"{count} instances at the PACS")
+
+
+@pytest.fixture
+def setting(make_edge: MakeEdge) -> Iterator[Setting]:
+    """Ready, without actors."""
+    edge = make_edge({"forwarder": {"mode": "pacs_only"}})
+    with forwarding(edge) as core, peer(edge.configuration.forwarder.orthanc.port) as pacs:
+        setting = Setting(edge, core, pacs)
+        try:
+            yield setting
+        finally:
+            setting.go_on.set()
+
+
+def test_a_message_that_runs_twice_at_once_is_sent_once(setting: Setting) -> None:
+    """The delivery's claim makes the second run a no-op; the late ack of the first deletes nothing."""
+    edge = setting.edge
+    first, second = edge.actors("pacs", "pacs")
+    instance = Instance()
+    setting.receive(instance)
+    setting.wait_arrived(1)
+    # as a reaper does that takes a living consumer for dead
+    assert (
+        edge.run("UPDATE dramatiq.queue SET state = 'queued', consumer = NULL WHERE state = 'consumed'") == 1
+    )
+    setting.core.context.wakeup.wake("pacs")
+    wait_until(lambda: edge.queued() == 0, 10, "the second run to end")
+    assert edge.delivery(instance)["state"] == "in_flight"
+    setting.go_on.set()
+    assert edge.wait_state(instance, "delivered")["attempts"] == 1
+    assert edge.rows("SELECT outcome, fenced FROM attempts") == [("delivered", False)]
+    assert setting.arrived == [instance.sop_instance_uid]
+    assert first.stop() == second.stop() == 0
+
+
+def test_an_actor_that_wakes_past_its_lease_settles_nothing(make_edge: MakeEdge) -> None:
+    """SIGSTOP in mid-send, the lease ends, another sends; SIGCONT: the late settle is only noted."""
+    edge = make_edge()
+    port = edge.configuration.forwarder.orthanc.port
+    orthanc = {"host": "127.0.0.1", "ae_title": "ORTHANC", "port": port, "timeout_s": 1.5}
+    short = {"mode": "pacs_only", "lease_seconds": 2.5, "connect_timeout_seconds": 0.5, "workers": []}
+    edge = make_edge({"forwarder": {**short, "orthanc": orthanc}})
+    with forwarding(edge) as core, peer(port) as pacs:
+        setting = Setting(edge, core, pacs)
+        [sleeper] = edge.actors("pacs")
+        instance = Instance()
+        setting.receive(instance)
+        setting.wait_arrived(1)
+        sleeper.pause()
+        try:
+            setting.go_on.set()
+            [other] = edge.actors("pacs")
+            # the lock of the sleeper is still held: only the lease tells, and the sweep looks at it
+            wait_until(lambda: rescue(core.sweeping())["rescued"] == 1, 10, "the lease to end")
+            edge.wait_state(instance, "delivered")
+            assert setting.arrived == [instance.sop_instance_uid] * 2
+        finally:
+            sleeper.resume()
+        wait_until(lambda: edge.one("SELECT count(*) FROM attempts WHERE fenced") == 1, 10, "the late settle")
+        assert edge.delivery(instance)["state"] == "delivered"
+        wait_until(lambda: edge.queued() == 0, 10, "the queue to be empty")
+        other.stop()
+        again = Instance()
+        setting.receive(again)
+        edge.wait_state(again, "delivered")  # by who slept
+        assert edge.one("SELECT count(*) FROM attempts WHERE fenced") == 1
+        sleeper.stop()
+
+
+@pytest.mark.parametrize("others", ["live", "are dead too"])
+def test_what_was_in_flight_at_a_kill_runs_again_within_5_seconds(setting: Setting, others: str) -> None:
+    """Deliveries that a killed process had claimed and begun to send: others send them, or who comes next."""
+    edge = setting.edge
+    [victim] = edge.actors("pacs")
+    instances = study_of(4)
+    setting.receive(*instances)
+    setting.wait_arrived(4)
+    if others == "live":
+        edge.actors("pacs")
+        victim.kill()
+    else:
+        victim.kill()
+        edge.actors("pacs")
+    began = time.monotonic()
+    setting.wait_arrived(8, timeout=5)
+    assert time.monotonic() - began < 5
+    setting.go_on.set()
+    for instance in instances:
+        edge.wait_state(instance, "delivered")
+    wait_until(lambda: edge.queued() == 0, 10, "the queue to be empty")
+    assert len(setting.arrived) == 8
+
+
+def test_a_poisoned_message_takes_its_delivery_along_and_back(setting: Setting) -> None:
+    """Dead at its third death, with the reason, for `status` and `queue dead`; requeue sends it."""
+    edge = setting.edge
+    instance = Instance()
+    setting.core.receive(instance)
+    edge.run("UPDATE dramatiq.queue SET deaths = 2, alone = true")
+    [victim] = edge.actors("pacs")
+    setting.wait_arrived(1)
+    victim.kill()
+    setting.go_on.set()
+    edge.actors("pacs")
+    dead = edge.wait_state(instance, "dead")
+    assert "died while running it (death 3)" in dead["last_error"]
+    status = _told("status")
+    assert status["overview"]["dead_messages"] == 1
+    [finding] = [f["text"] for f in status["findings"] if "messages are dead" in f["text"]]
+    assert "died while running it (death 3)" in finding
+    [row] = _told("queue", "dead")
+    assert (row["actor_name"], row["delivery_id"], row["deaths"]) == ("forward_to_pacs", dead["id"], 3)
+
+    assert CliRunner().invoke(build("queue"), ["queue", "requeue", row["message_id"]]).exit_code == 0
+    assert edge.wait_state(instance, "delivered")["attempts"] == 1
+    assert setting.arrived == [instance.sop_instance_uid] * 2
+    assert _told("status")["overview"]["dead_messages"] == 0
+
+
+def test_a_death_that_proves_to_be_none_brings_the_delivery_back(setting: Setting) -> None:
+    """A consumer that was reaped, but lives: its message waits again, and so does the delivery."""
+    edge = setting.edge
+    instance = Instance()
+    setting.core.receive(instance)
+    lost = 4711
+    [(message_id,)] = edge.rows(
+        "UPDATE dramatiq.queue SET state = 'consumed', consumer = %(lost)s, deaths = 2"
+        " RETURNING message_id::text",
+        lost=lost,
+    )
+    with edge.database.statement() as session:
+        messages.register(session, lost, host="here", pid=1, queue_names=["pacs"], threads=1)
+
+        def reaped() -> bool:
+            return any(one.buried for one in messages.reap(session))
+
+        wait_until(reaped, 10, "the grace after PostgreSQL's start to be over")
+        assert edge.delivery(instance)["state"] == "dead"
+        assert messages.acquit(session, [message_id], lost=lost) == 1
+    assert edge.delivery(instance)["state"] == "pending"
+    setting.go_on.set()
+    edge.actors("pacs")
+    assert edge.wait_state(instance, "delivered")["attempts"] == 1
+
+
+def _told(*words: str) -> Any:
+    result = CliRunner().invoke(build(words[0]), [*words, "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)

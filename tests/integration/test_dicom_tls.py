@@ -1,0 +1,261 @@
+"""TLS on both sides: DCMTK with +tls, ourselves, and who is not believed."""
+
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import certificates
+import pytest
+from certificates import Certificates
+from dicom_peers import CT, CT_IMPLICIT, DEADLINE_SECONDS, ECHO, EXPLICIT, Edge, dcmtk, edge, script
+from launcher import Processes
+from pydicom.data import get_testdata_file
+from waiting import wait_until
+
+from gateway import config
+from gateway.dicom.contexts import ProposedContext
+from gateway.dicom.part10 import data_set_offset
+from gateway.dicom.scu import Peer, associate
+from gateway.dicom.secure import acceptor_context, requestor_context
+from gateway.errors import AssociationBrokenError, ConfigurationError, PeerAwayError
+from gateway.forward.associations import peer_of
+from gateway.lab import layout
+from gateway.lab.layout import free_ports
+
+CT_FILE = Path(str(get_testdata_file("CT_small.dcm")))
+
+
+@pytest.fixture(scope="module")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Made once; openssl takes its time."""
+    return certificates.make(tmp_path_factory.mktemp("tls") / "certificates")
+
+
+def acceptor_tls(certs: Certificates, *, mutual: bool = True) -> ssl.SSLContext:
+    """What `edge.tls` makes of them."""
+    ca = certs.ca if mutual else None
+    return acceptor_context(certs.edge.certificate, certs.edge.key, ca, where="edge.tls")
+
+
+def requestor_tls(certs: Certificates, *, shows: bool = True) -> ssl.SSLContext:
+    """What a destination's `tls` makes of them."""
+    own = (certs.sender.certificate, certs.sender.key) if shows else (None, None)
+    return requestor_context(*own, certs.ca, check_host=True, where="tls")
+
+
+@pytest.fixture
+def secured(certs: Certificates) -> Iterator[Edge]:
+    """An acceptor that wants to see a certificate."""
+    with edge(tls=acceptor_tls(certs), artim=2) as running:
+        yield running
+
+
+def peer(running: Edge, tls: ssl.SSLContext | None) -> Peer:
+    """That acceptor, as a requestor with `tls` knows it."""
+    return Peer("127.0.0.1", running.port, "EDGE", 5, 5, tls)
+
+
+def test_we_store_with_ourselves(secured: Edge, certs: Certificates) -> None:
+    """G3 over TLS: small, large, and many pieces in a row, and the end is orderly."""
+    data = bytes(range(256)) * 8192
+    with associate(peer(secured, requestor_tls(certs)), calling_ae_title="US", contexts=[CT_IMPLICIT]) as it:
+        for size in (0, 1, 4096, 300_001, len(data)):
+            assert it.store(CT_IMPLICIT, f"1.{size}", [data[:size]]) == (0, "")
+            assert it.is_alive()
+    secured.wait_ended()
+    assert [bytes(r.data) for r in secured.policy.received] == [
+        data[:size] for size in (0, 1, 4096, 300_001, len(data))
+    ]
+    assert secured.policy.outcomes == [("released", None)]
+
+
+def test_an_idle_requestor_sees_the_acceptor_stop(secured: Edge, certs: Certificates) -> None:
+    """A graceful stop wakes a TLS read, and what then arrives is not taken for life."""
+    it = associate(peer(secured, requestor_tls(certs)), calling_ae_title="US", contexts=[ECHO])
+    assert it.echo() == 0
+    secured.acceptor.stop()
+    secured.wait_ended()
+    assert secured.policy.outcomes == [("stopped", None)]
+    wait_until(lambda: not it.is_alive(), DEADLINE_SECONDS, "the requestor to see it")
+    with pytest.raises(AssociationBrokenError):
+        it.echo()
+
+
+def test_a_stop_ends_a_handshake(secured: Edge) -> None:
+    """Somebody who connected and says nothing does not hold up the end."""
+    with script(secured, associated=False):
+        wait_until(lambda: secured.alive() == 1, DEADLINE_SECONDS, "the connection to be served")
+        began = time.monotonic()
+        secured.acceptor.stop()
+        secured.wait_ended()
+        assert time.monotonic() - began < 1
+    assert [word for word, _ in secured.policy.unadmitted] == ["stopped"]
+
+
+def test_a_silent_handshake_ends_with_artim(secured: Edge) -> None:
+    """Nobody holds a thread by connecting."""
+    with script(secured, associated=False) as it:
+        it.expect_end()
+    secured.wait_ended()
+    assert [word for word, _ in secured.policy.unadmitted] == ["timeout"]
+
+
+def test_plain_dicom_is_not_heard(secured: Edge) -> None:
+    """A requestor without TLS gets no association, and a line says why."""
+    with pytest.raises(PeerAwayError):
+        associate(peer(secured, None), calling_ae_title="US", contexts=[ECHO])
+    secured.wait_ended()
+    [(word, error)] = secured.policy.unadmitted
+    assert word == "lost"
+    assert "TLS handshake" in error
+
+
+def test_who_shows_nothing_is_not_heard(secured: Edge, certs: Certificates) -> None:
+    """Mutual TLS: without a certificate there is no association, nor with one that nobody signed."""
+    stranger = requestor_context(
+        certs.stranger.certificate, certs.stranger.key, certs.ca, check_host=True, where="tls"
+    )
+    for tls in (requestor_tls(certs, shows=False), stranger):
+        with pytest.raises(PeerAwayError):
+            associate(peer(secured, tls), calling_ae_title="US", contexts=[ECHO])
+    secured.wait_ended()
+    assert secured.policy.requestors == []
+
+
+def test_the_peer_is_verified(certs: Certificates) -> None:
+    """We send nothing to an acceptor whose certificate our authority did not sign, or for another host."""
+    strange = acceptor_context(certs.stranger.certificate, certs.stranger.key, None, where="edge.tls")
+    with edge(tls=strange) as running:
+        with pytest.raises(PeerAwayError, match="certificate refused"):
+            associate(peer(running, requestor_tls(certs)), calling_ae_title="US", contexts=[ECHO])
+        anybody = requestor_context(None, None, None, check_host=False, where="tls")
+        with associate(peer(running, anybody), calling_ae_title="US", contexts=[ECHO]) as it:
+            assert it.echo() == 0
+
+
+def test_associations_side_by_side(secured: Edge, certs: Certificates) -> None:
+    """Eight at once, none mixed up."""
+
+    def send(number: int) -> None:
+        with associate(
+            peer(secured, requestor_tls(certs)), calling_ae_title=f"US{number}", contexts=[CT_IMPLICIT]
+        ) as it:
+            for _ in range(10):
+                assert it.store(CT_IMPLICIT, f"1.{number}", [bytes([number]) * 50_001])[0] == 0
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(secured.policy.received) == 80
+    for received in secured.policy.received:
+        number = int(received.request.sop_instance_uid.removeprefix("1."))
+        assert received.data == bytes([number]) * 50_001
+
+
+# ---- DCMTK ---------------------------------------------------------------------------------------------
+
+
+def test_storescu_with_tls(secured: Edge, certs: Certificates) -> None:
+    """DCMTK's +tls with a certificate stores; +tla, without one, is turned away."""
+    target = ("127.0.0.1", str(secured.port), str(CT_FILE))
+    shown = ("+tls", str(certs.sender.key), str(certs.sender.certificate), "+cf", str(certs.ca))
+    done = subprocess.run(
+        [dcmtk("storescu"), *shown, *target], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert secured.policy.received[0].finished
+    done = subprocess.run(
+        [dcmtk("storescu"), "+tla", "+cf", str(certs.ca), *target],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    secured.wait_ended()
+    assert secured.policy.outcomes == [("released", None)]
+
+
+def test_storescu_without_a_certificate_where_none_is_wanted(certs: Certificates) -> None:
+    """`client_certificate: none`."""
+    with edge(tls=acceptor_tls(certs, mutual=False)) as running:
+        done = subprocess.run(
+            [dcmtk("echoscu"), "+tla", "+cf", str(certs.ca), "127.0.0.1", str(running.port)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_storescp_with_tls(processes: Processes, certs: Certificates, tmp_path: Path) -> None:
+    """DCMTK's storescp +tls gets the bytes, and only from who shows a certificate."""
+    [port] = free_ports(1)
+    processes.start(
+        dcmtk("storescp"), "+tls", certs.edge.key, certs.edge.certificate, "+cf", certs.ca,
+        "--bit-preserving", "-od", tmp_path, str(port),
+    ).wait_for_port(port)  # fmt: skip
+    raw = CT_FILE.read_bytes()
+    data = raw[data_set_offset(raw).data_set_offset :]
+    context = ProposedContext(CT, EXPLICIT)
+    archive = Peer("127.0.0.1", port, "ANY", 10, 5, requestor_tls(certs))
+    with associate(archive, calling_ae_title="US", contexts=[context]) as it:
+        assert [it.store(context, f"1.2.{n}", [data]) for n in range(5)] == [(0, "")] * 5
+    stored = [path.read_bytes() for path in tmp_path.glob("CT*")]
+    assert [file[data_set_offset(file).data_set_offset :] for file in stored] == [data] * 5
+
+
+# ---- configuration -------------------------------------------------------------------------------------
+
+
+def configured(folder: Path, *, edge_tls: object = None, pacs_tls: object = None) -> config.Configuration:
+    """A configuration with these sections."""
+    content = layout.configuration(layout.choose_ports(well_known=False))
+    if edge_tls is not None:
+        content["edge"]["tls"] = edge_tls
+    if pacs_tls is not None:
+        content["forwarder"]["orthanc"]["tls"] = pacs_tls
+    return config.load(layout.write(folder, content))
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    """Those of TLS, as all others."""
+    own = {"certificate": "a.pem", "key": "a.key", "ca": "ca.pem"}
+    configuration = configured(tmp_path, edge_tls=own, pacs_tls=own)
+    assert configuration.edge.tls is not None
+    assert configuration.edge.tls.key == tmp_path / "a.key"
+    assert configuration.forwarder.orthanc.tls is not None
+    assert configuration.forwarder.orthanc.tls.ca == tmp_path / "ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("edge_tls", "pacs_tls", "words"),
+    [
+        ({"certificate": "a", "key": "b"}, None, "edge.tls: ca is whom"),
+        (None, {"ca": "a", "certificate": "b"}, "certificate and key belong together"),
+        (None, {}, "verify: none"),
+    ],
+)
+def test_half_of_a_section_is_refused(tmp_path: Path, edge_tls: object, pacs_tls: object, words: str) -> None:
+    """With the key and what to do."""
+    with pytest.raises(ConfigurationError, match=words):
+        configured(tmp_path, edge_tls=edge_tls, pacs_tls=pacs_tls)
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path, certs: Certificates) -> None:
+    """Key and file, for each role, and a key of another certificate."""
+    missing = tmp_path / "missing.key"
+    with pytest.raises(ConfigurationError, match=rf"edge\.tls\.key = {missing}: No such file"):
+        acceptor_context(certs.edge.certificate, missing, None, where="edge.tls")
+    with pytest.raises(ConfigurationError, match=r"edge\.tls\.key = .*sender\.key: "):
+        acceptor_context(certs.edge.certificate, certs.sender.key, None, where="edge.tls")
+    configuration = configured(tmp_path / "edge", pacs_tls={"ca": "none.pem"})
+    forwarder = configuration.forwarder
+    with pytest.raises(ConfigurationError, match=r"destination ORTHANC\.ca = .*none\.pem: No such file"):
+        peer_of(forwarder.orthanc, forwarder)

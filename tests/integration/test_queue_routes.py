@@ -1,0 +1,191 @@
+"""The queue before its peers: closed routes cost nothing, the urgent go first, the idle hardly cost."""
+
+import os
+import time
+from pathlib import Path
+
+from conftest import MakeEdge
+from edge_bed import EdgeBed, store
+from forwarding import forwarding, workers_of
+from peers import peer
+from specimens import Instance, result_of, study_of
+from typer.testing import CliRunner
+from waiting import wait_until
+
+from cli.main import build
+from gateway.lab import leftovers
+
+BACKLOG = 100_000
+HIGH = 0x0001
+"""PS3.7 §9.3.1.1, Table 9.3-1, Priority."""
+
+FILL = """
+SELECT count(dramatiq.send(%(queue)s, %(actor)s, jsonb_build_array(-i)))
+FROM generate_series(1, %(count)s) AS i
+"""
+CHURN = """
+SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint FROM pg_stat_user_tables
+WHERE relname IN ('queue', 'deliveries', 'attempts', 'expected_results')
+"""
+TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+QUIET_SECONDS = 2.0
+
+
+def test_a_paused_destination_costs_nothing_and_flows_at_its_resume(make_edge: MakeEdge) -> None:
+    """100,000 wait: no row is touched, no claim is made; the oldest leaves within a second of `resume`."""
+    edge = make_edge({"forwarder": {"mode": "pacs_only"}})
+    with forwarding(edge) as core, peer(edge.configuration.forwarder.orthanc.port) as pacs:
+        assert _operate("destinations", "pause", "ORTHANC") == 0
+        instance = Instance()
+        core.receive(instance)
+        _fill(edge, "pacs", "forward_to_pacs")
+        [actors] = edge.actors("pacs", threads=8)
+        assert _churn(edge) == 0
+        assert not pacs.taken
+        resumed = time.monotonic()
+        assert _operate("destinations", "resume", "ORTHANC") == 0
+        pacs.wait_for(instance.sop_instance_uid, timeout=5)
+        assert time.monotonic() - resumed < 1.5  # the command itself and its connection included
+        assert _delay_after_change(edge, instance) < 1
+        actors.kill()
+
+
+def test_an_open_breaker_costs_its_probes_and_flows_when_one_succeeds(make_edge: MakeEdge) -> None:
+    """100,000 wait for a PACS that is away: nothing but the chain of probes moves."""
+    edge = make_edge({"forwarder": {"mode": "pacs_only", "probe_interval_seconds": 1}})
+    with (
+        forwarding(edge) as core,
+        peer(edge.configuration.forwarder.orthanc.port, on=False) as pacs,
+    ):
+        instance = Instance()
+        core.receive(instance)
+        [actors] = edge.actors("pacs", threads=8)
+        edge.wait_log(outcome="probe_failed")
+        _fill(edge, "pacs", "forward_to_pacs")
+        # a probe inserts the next, is claimed and is deleted
+        assert _churn(edge) <= 3 * (QUIET_SECONDS + 2)
+        pacs.on()
+        pacs.wait_for(instance.sop_instance_uid)
+        edge.wait_state(instance, "delivered")
+        assert _delay_after_change(edge, instance) < 1
+        actors.kill()
+
+
+def test_workers_without_capacity_cost_nothing_and_flow_at_a_result(make_edge: MakeEdge) -> None:
+    """Every worker owes as much as it may: no claim is made until one answers."""
+    edge = make_edge({"forwarder": {"worker_max_outstanding": 1, "worker_timeout_seconds": 300}})
+    with forwarding(edge) as core, workers_of(core) as workers:
+        [actors] = edge.actors("workers", threads=8)
+        sent = study_of(len(workers))
+        for instance in sent:
+            core.receive(instance)
+        core.context.wakeup.wake("workers")
+        for instance in sent:
+            edge.wait_state(instance, "delivered", route="workers")
+        waiting = Instance()
+        core.receive(waiting)
+        _fill(edge, "workers", "forward_to_worker")
+        assert _churn(edge) == 0
+        [worker] = [title for title, one in workers.items() if sent[0].sop_instance_uid in one.uids()]
+        core.receive(result_of(sent[0]), worker=worker)
+        core.context.wakeup.wake("workers")  # as the SCP does after a result
+        began = time.monotonic()
+        workers[worker].wait_for(waiting.sop_instance_uid, timeout=5)
+        assert time.monotonic() - began < 1
+        actors.kill()
+
+
+def test_the_urgent_overtake_a_backlog_from_the_wire_to_the_pacs(make_edge: MakeEdge) -> None:
+    """C-STORE priority HIGH, an urgent calling AE title, an urgent modality: before all that was there."""
+    edge = make_edge(
+        {
+            "edge": {
+                "allowed_calling_aets": ["ORTHANC", "ER_CT", *(f"APP0{n}" for n in range(1, 6))],
+                "urgent": {"calling_aets": ["ER_CT"], "modalities": ["XA"]},
+            },
+            "forwarder": {"mode": "pacs_only"},
+        }
+    )
+    edge.serve()
+    usual = study_of(30)
+    assert set(edge.send(*usual)) == {0}
+    high, by_title, by_modality = Instance(), Instance(), Instance(modality="XA")
+    with edge.association([high.context]) as association:
+        assert store(association, high, priority=HIGH)[0] == 0
+    assert edge.send(by_title, calling="ER_CT") == [0]
+    assert edge.send(by_modality) == [0]
+    with peer(edge.configuration.forwarder.orthanc.port) as pacs:
+        [actors] = edge.actors("pacs", threads=1)
+        everything = [high, by_title, by_modality, *usual]
+        pacs.wait_for(*(instance.sop_instance_uid for instance in everything), timeout=30)
+        assert pacs.uids() == [instance.sop_instance_uid for instance in everything]
+        actors.stop()
+
+
+def test_idle_actors_are_nearly_free(make_edge: MakeEdge) -> None:
+    """`dramatiq actors -Q pacs` with 8 threads: under 5 statements a second, 1 % of a core, 150 MB."""
+    edge = make_edge({"forwarder": {"mode": "pacs_only"}})
+    with forwarding(edge) as core, peer(edge.configuration.forwarder.orthanc.port) as pacs:
+        [actors] = edge.actors("pacs", threads=8)
+        instance = Instance()
+        core.receive(instance)
+        core.context.wakeup.wake("pacs")
+        pacs.wait_for(instance.sop_instance_uid)
+        family = [actors.pid, *leftovers.descendants(actors.pid)]
+        # the association is released, and idle backends have reported what they did before (each 10 s)
+        _let_pass(11)
+        before, cpu = edge.one(TRANSACTIONS), _cpu_seconds(family)
+        _let_pass(6)
+        statements, spent = edge.one(TRANSACTIONS) - before, _cpu_seconds(family) - cpu
+        assert statements / 6 < 5
+        assert spent / 6 < 0.01
+        assert max(map(_resident_bytes, family)) < 150e6
+        actors.stop()
+
+
+def _fill(edge: EdgeBed, queue: str, actor: str) -> None:
+    """Messages for deliveries that are not there: to run one is to find nothing to do."""
+    edge.rows(FILL, queue=queue, actor=actor, count=BACKLOG)
+
+
+def _churn(edge: EdgeBed) -> int:
+    """Rows touched over QUIET_SECONDS, after statistics of before had time to come in."""
+    _let_pass(1.5)
+    before = edge.one(CHURN)
+    _let_pass(QUIET_SECONDS)
+    return int(edge.one(CHURN) - before)
+
+
+def _delay_after_change(edge: EdgeBed, instance: Instance) -> float:
+    """Seconds from the opening of the route to the end of the delivery, by the database's clock."""
+    edge.wait_state(instance, "delivered")
+    return float(
+        edge.one(
+            "SELECT extract(epoch FROM d.settled_at - x.changed_at) FROM deliveries d, destinations x"
+            " WHERE d.id = %(id)s AND x.ae_title = 'ORTHANC'",
+            id=edge.delivery(instance)["id"],
+        )
+    )
+
+
+def _operate(*words: str) -> int:
+    return CliRunner().invoke(build(words[0]), list(words)).exit_code
+
+
+def _let_pass(seconds: float) -> None:
+    """A time over which something is counted."""
+    until = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() >= until, seconds + 5, "the time to pass")
+
+
+def _cpu_seconds(processes: list[int]) -> float:
+    ticks = 0
+    for process in processes:
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _resident_bytes(process: int) -> int:
+    pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
