@@ -30,6 +30,8 @@ def test_every_file_arrives_byte_for_byte(make_edge: MakeEdge) -> None:
         wait_until(lambda: len(pacs.taken) >= len(sent), 60, "all to arrive")
         undelivered = "SELECT count(*) FROM deliveries WHERE state <> 'delivered'"
         wait_until(lambda: edge.one(undelivered) == 0, 10, "all to be settled")
+        # a file follows its row: settled first, moved after
+        wait_until(lambda: all(name.startswith("sent/") for name in edge.files()), 10, "all to be in sent/")
         edge.kill()
     # the very same bytes twice are one instance
     assert {(taken.sop_instance_uid, taken.digest) for taken in pacs.taken} == set(sent)
@@ -40,4 +42,3 @@ def test_every_file_arrives_byte_for_byte(make_edge: MakeEdge) -> None:
     conflicts = sum(count - 1 for count in versions.values())
     assert conflicts > 10
     assert edge.one("SELECT count(*) FROM instances WHERE conflict") == conflicts
-    assert all(name.startswith("sent/") for name in edge.files())
