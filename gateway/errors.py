@@ -95,6 +95,10 @@ class AssociationRejectedError(PeerAwayError):
         self.reason = reason
 
 
+class AssociationsBusyError(PeerError):
+    """Transient, and ours: every association that may be open to that peer stayed in use."""
+
+
 class AssociationBrokenError(PeerError):
     """Abort, timeout, end of stream or an unexpected PDU; the association is not to be used again."""
 

@@ -109,6 +109,7 @@ class KeptInstances:
         settlement = Settlement(
             state,
             counted=True,
+            refused=False,
             outcome=outcome,
             destination=claim.destination,
             status=status,

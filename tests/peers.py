@@ -49,6 +49,8 @@ class _Arriving:
         if self._request.sop_instance_uid in self._peer.abort_in:
             self._peer.aborted.append(self._request.sop_instance_uid)
             raise AbortAssociation
+        if self._peer.pause_seconds:
+            time.sleep(self._peer.pause_seconds)  # a slow line, not a wait for something
         self._digest.update(fragment)
         self._size += len(fragment)
 
@@ -77,6 +79,8 @@ class Peer:
         self.rejection: Rejection | None = None
         self.abort_in: set[str] = set()
         """SOP Instance UIDs at whose first fragment the association is aborted."""
+        self.pause_seconds = 0.0
+        """How long it takes over each fragment."""
         self.taken: list[Taken] = []
         self.aborted: list[str] = []
         self.associations = 0

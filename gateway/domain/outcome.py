@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     NEVER = "never"
     AWAY = "away"
+    CROWDED = "crowded"  # all our associations to it stayed busy
     BROKEN = "broken"  # abort or timeout after the C-STORE-RQ left
     LOST_FILE = "lost_file"  # our own file is gone or unreadable
 
@@ -59,6 +60,7 @@ RULES: dict[Outcome, Rule] = {
     Outcome.NOT_NOW: Rule(counted=True, bound="time", peer=Peer.MAY_BE_ILL),
     Outcome.REFUSED: Rule(counted=True, bound="attempts", peer=Peer.IS_WELL),
     Outcome.NEVER: Rule(counted=True, bound="never", peer=Peer.IS_WELL),
+    Outcome.CROWDED: Rule(counted=False, bound="none", peer=Peer.SAYS_NOTHING),
     Outcome.AWAY: Rule(counted=False, bound="none", peer=Peer.IS_AWAY),
     Outcome.BROKEN: Rule(counted=True, bound="attempts", peer=Peer.MAY_BE_ILL, behind=True),
     Outcome.LOST_FILE: Rule(counted=True, bound="attempts", peer=Peer.SAYS_NOTHING),
@@ -79,23 +81,32 @@ class Decision:
 
     event: Event
     counted: bool
+    refused: bool
     behind: bool
     peer: Peer
     reason: str
 
 
 def decide(
-    outcome: Outcome, *, attempts: int, owed_for: timedelta, conflict: bool, limits: Limits, error: str
+    outcome: Outcome, *, refusals: int, owed_for: timedelta, conflict: bool, limits: Limits, error: str
 ) -> Decision:
     """What follows from `outcome`.
 
-    `attempts` are those counted before this one, `owed_for` the time since the delivery was (last)
+    `refusals` are the attempts before this one that `max_retries` bounds (a peer that said "not now" all
+    night has refused nothing), `owed_for` the time since the delivery was (last)
     owed, `conflict` whether the instance is a second version of its SOP Instance UID.
     """
     rule = RULES[outcome]
 
     def decision(event: Event, reason: str) -> Decision:
-        return Decision(event, rule.counted, rule.behind and event is Event.RETRY, rule.peer, reason)
+        return Decision(
+            event,
+            rule.counted,
+            rule.bound == "attempts",
+            rule.behind and event is Event.RETRY,
+            rule.peer,
+            reason,
+        )
 
     if outcome is Outcome.ALREADY_THERE and conflict:
         # The peer kept the other version; ours is not there, and saying "delivered" would hide it.
@@ -104,8 +115,8 @@ def decide(
         return decision(Event.DELIVER, "")
     if rule.bound == "never":
         return decision(Event.DIE, error)
-    if rule.bound == "attempts" and attempts >= limits.max_retries:
-        return decision(Event.DIE, f"gave up after {attempts + 1} attempts: {error}")
+    if rule.bound == "attempts" and refusals >= limits.max_retries:
+        return decision(Event.DIE, f"gave up after {refusals + 1} attempts: {error}")
     if rule.bound == "time" and owed_for >= limits.give_up_after:
         hours = limits.give_up_after / timedelta(hours=1)
         return decision(Event.DIE, f"gave up after {hours:g} hours: {error}")

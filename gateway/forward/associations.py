@@ -18,7 +18,7 @@ from gateway.config import Destination, Forwarder
 from gateway.dicom.contexts import MAX_CONTEXTS, ProposedContext
 from gateway.dicom.scu import Association, Peer, associate
 from gateway.dicom.secure import requestor_context
-from gateway.errors import PeerAwayError
+from gateway.errors import AssociationsBusyError
 
 REAP_SECONDS = 1.0
 
@@ -90,7 +90,8 @@ class Associations:
         `fresh` wants one that was never used. Afterwards it is kept if it is usable.
 
         Raises:
-            PeerAwayError: the peer cannot be associated with, or all associations stayed busy.
+            PeerAwayError: the peer cannot be associated with.
+            AssociationsBusyError: all that may be open stayed in use.
         """
         lent = self._take(destination, context, waiting, fresh=fresh)
         try:
@@ -139,7 +140,7 @@ class Associations:
                         break
                     left = limit - monotonic()
                     if left <= 0 or not self._changed.wait(left):
-                        raise PeerAwayError(f"all associations to {destination.ae_title} stayed busy")
+                        raise AssociationsBusyError(f"all associations to {destination.ae_title} stayed busy")
         finally:
             for lent in dropped:
                 lent.association.release()

@@ -28,7 +28,9 @@ from gateway.domain.outcome import OUTCOME_OF, Decision, Limits, Outcome, Peer, 
 from gateway.domain.routing import BEHIND, Route
 from gateway.errors import (
     AssociationBrokenError,
+    AssociationsBusyError,
     ContextNotAcceptedError,
+    DatabaseError,
     DatabaseRefusedError,
     DatabaseUnavailableError,
     GatewayError,
@@ -48,6 +50,20 @@ from gateway.store.wakeup import Wakeup
 STAGE = {Route.PACS: Stage.FORWARD_PACS, Route.WORKERS: Stage.FORWARD_WORKER}
 NO_WORKER_SECONDS = 1.0
 """How long a delivery waits that found every worker taken; the queue's room keeps this rare."""
+
+CROWDED_SECONDS = 2.0
+"""How long a delivery waits that found every association in use by larger ones."""
+
+RENEWALS_PER_LEASE = 3
+"""Two renewals may fail before a claim is believed no longer."""
+
+SAYS = {
+    Outcome.DELIVERED: "it has it",
+    Outcome.ALREADY_THERE: "it holds that SOP Instance UID already",
+    Outcome.NOT_NOW: "not now",
+    Outcome.REFUSED: "it refuses this instance",
+    Outcome.NEVER: "it does not take this SOP Class",
+}
 
 _STATE_AFTER = {Event.DELIVER: State.DELIVERED, Event.RETRY: State.PENDING, Event.DIE: State.DEAD}
 
@@ -117,7 +133,7 @@ def _attempt(context: Context, claim: Claim, route: Route, destination: Destinat
     forwarder = context.configuration.forwarder
     decision = decide(
         tried.outcome,
-        attempts=claim.attempts,
+        refusals=claim.refusals,
         owed_for=claim.owed_for,
         conflict=claim.instance.conflict,
         limits=Limits(forwarder.max_retries, timedelta(hours=forwarder.give_up_after_hours)),
@@ -143,9 +159,11 @@ def _try(context: Context, claim: Claim, route: Route, destination: Destination)
         return Tried(outcome, status, error, (time.monotonic() - began) * 1000)
 
     try:
-        status, comment = _store(context, claim, route, destination)
+        status = _store(context, claim, route, destination)
     except PeerAwayError as error:
         return tried(Outcome.AWAY, str(error))
+    except AssociationsBusyError as error:
+        return tried(Outcome.CROWDED, str(error))
     except ContextNotAcceptedError as error:
         return tried(Outcome.NEVER, str(error))
     except AssociationBrokenError as error:
@@ -153,32 +171,57 @@ def _try(context: Context, claim: Claim, route: Route, destination: Destination)
     except (SpoolError, OSError) as error:
         return tried(Outcome.LOST_FILE, str(error))
     outcome = OUTCOME_OF[meaning_of(status)]
-    sentence = f"{destination.ae_title} answered 0x{status:04X}" + (f": {comment}" if comment else "")
+    # Its ErrorComment stays out: a peer may quote the patient there (G8).
+    sentence = f"{destination.ae_title} answered 0x{status:04X}: {SAYS[outcome]}"
     return tried(outcome, "" if outcome is Outcome.DELIVERED else sentence, status)
 
 
-def _store(context: Context, claim: Claim, route: Route, destination: Destination) -> tuple[int, str]:
+def _store(context: Context, claim: Claim, route: Route, destination: Destination) -> int:
     instance = claim.instance
     if context.faults.peer_is_down(route):
         fault = Name.PACS_DOWN if route is Route.PACS else Name.WORKER_DOWN
         raise PeerAwayError(f"{destination.ae_title} is away (fault {fault})")
     if route is Route.WORKERS and context.faults.worker_hangs():
-        return Status.SUCCESS, ""
+        return Status.SUCCESS
     proposed = ProposedContext(instance.sop_class_uid, instance.transfer_syntax_uid)
-    with DataSetSource(context.spool, instance, faults=context.faults, stage=STAGE[route]) as source:
+    renewal = _Renewal(context, claim)
+    with DataSetSource(
+        context.spool, instance, faults=context.faults, stage=STAGE[route], progress=renewal
+    ) as source:
         for fresh in (False, True):
             with context.associations.lend(
                 destination, proposed, lambda: _waiting(context, route), fresh=fresh
             ) as lent:
                 try:
-                    return lent.association.store(proposed, instance.sop_instance_uid, source)
+                    status, _ = lent.association.store(proposed, instance.sop_instance_uid, source)
                 except (ClosedByPeerError, AbortedByPeerError):
                     # A peer may have ended an association that was idle just as we began; once, on a
                     # fresh one, is no second attempt. On a fresh one it says something of the instance.
                     # A timeout is another matter: the lease does not cover two of them.
                     if lent.fresh:
                         raise
+                else:
+                    return status
     raise AssertionError("unreachable")
+
+
+class _Renewal:
+    """Renews the claim while bytes flow: a lease bounds silence, not the size of an instance."""
+
+    def __init__(self, context: Context, claim: Claim) -> None:
+        self._context = context
+        self._claim = claim
+        self._lease = timedelta(seconds=context.configuration.forwarder.lease_seconds)
+        self._due = time.monotonic() + self._lease.total_seconds() / RENEWALS_PER_LEASE
+
+    def __call__(self) -> None:
+        """Called before each piece of the data set; renews when it is time."""
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + self._lease.total_seconds() / RENEWALS_PER_LEASE
+        # Without PostgreSQL the send goes on: at worst it is repeated, which is harmless (G4).
+        with suppress(DatabaseError), self._context.database.statement() as session:
+            deliveries.renew(session, self._claim, lease=self._lease)
 
 
 def _waiting(context: Context, route: Route) -> list[ProposedContext]:
@@ -193,7 +236,7 @@ def _settlement(
     context: Context, claim: Claim, destination: Destination, tried: Tried, decision: Decision
 ) -> Settlement:
     forwarder = context.configuration.forwarder
-    wait = timedelta()
+    wait = timedelta(seconds=CROWDED_SECONDS if tried.outcome is Outcome.CROWDED else 0)
     if decision.event is Event.RETRY and decision.counted:
         wait = delay(
             claim.attempts + 1,
@@ -201,11 +244,12 @@ def _settlement(
             timedelta(seconds=forwarder.backoff_max_seconds),
             random.random,
         )
-    # Where no attempt is counted the peer is away: its breaker is open now, and the queue holds the
+    # Where the peer is away no attempt is counted: its breaker is open now, and the queue holds the
     # message back until it closes, so it may be due at once.
     return Settlement(
         state=_STATE_AFTER[decision.event],
         counted=decision.counted,
+        refused=decision.refused,
         outcome=tried.outcome,
         destination=destination.ae_title,
         status=tried.status,

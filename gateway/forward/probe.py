@@ -40,7 +40,12 @@ def probe(context: Context, route: Route, ae_title: str) -> bool:
     if not _answers(context, route, destination):
         return False
     with context.database.statement() as session:
-        closed = destinations.note_well(session, ae_title)
+        if kind is Probe.STORE and route is Route.WORKERS:
+            # It answers, but refused instances; the next instance tells.
+            threshold = context.configuration.forwarder.breaker_failures
+            closed = destinations.half_open(session, ae_title, threshold=threshold)
+        else:
+            closed = destinations.note_well(session, ae_title)
     if closed:
         log.write(STAGE[route], "breaker_closed", destination=ae_title)
         context.wakeup.wake(route)

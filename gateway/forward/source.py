@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -22,14 +22,19 @@ META_BYTES = 16 * 1024
 class DataSetSource:
     """An open file, positioned behind its File Meta Information; iterate it for the data set.
 
+    `progress` is called before each piece, that is, as long as the peer takes them.
+
     Raises:
         FileMissingError: no place holds the file, or what is there is not what was received.
         SpoolError: the file system refuses.
     """
 
-    def __init__(self, spool: Spool, instance: Stored, *, faults: Faults, stage: Stage) -> None:
+    def __init__(
+        self, spool: Spool, instance: Stored, *, faults: Faults, stage: Stage, progress: Callable[[], None]
+    ) -> None:
         self._faults = faults
         self._stage = stage
+        self._progress = progress
         self.path = self._open(spool, instance)
         if self._size != instance.data_set_size:
             self.close()
@@ -84,6 +89,7 @@ class DataSetSource:
             if drop:
                 yield chunk[: len(chunk) // 2]
                 raise AssociationBrokenError("fault drop_association")
+            self._progress()
             yield chunk
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ class Claim:
     delivery_id: int
     claim_id: str
     attempts: int
+    refusals: int
     owed_for: timedelta
     destination: str
     instance: Stored
@@ -43,6 +44,7 @@ class Settlement:
 
     state: State
     counted: bool
+    refused: bool
     outcome: Outcome
     destination: str
     status: int | None
@@ -121,7 +123,7 @@ class Selection:
 
 
 def _claim(row: Row) -> Claim:
-    columns: Row = (*row[:5], stored_of(row[5:]))
+    columns: Row = (*row[:6], stored_of(row[6:]))
     return Claim(*columns)
 
 
@@ -180,6 +182,7 @@ def settle(session: Session, claim: Claim, route: Route, settlement: Settlement)
         claim_id=claim.claim_id,
         state=settlement.state.value,
         counted=settlement.counted,
+        refused=settlement.refused,
         wait=settlement.wait,
         priority=settlement.priority,
         destination=settlement.destination,
@@ -193,6 +196,11 @@ def settle(session: Session, claim: Claim, route: Route, settlement: Settlement)
     assert row is not None, "a function returns a row"
     before, after = (None if place is None else Place(place) for place in row[1:])
     return Settled(bool(row[0]), before, after)
+
+
+def renew(session: Session, claim: Claim, *, lease: timedelta) -> bool:
+    """The claim is believed for another lease from now; False where it has passed to somebody else."""
+    return session.run(_Q["renew"], delivery_id=claim.delivery_id, claim_id=claim.claim_id, lease=lease) == 1
 
 
 def waiting_contexts(session: Session, route: Route) -> list[tuple[str, str]]:

@@ -113,6 +113,11 @@ def send_probe(
     return Probe.STORE if row[0] else Probe.ECHO
 
 
+def half_open(session: Session, ae_title: str, *, threshold: int) -> bool:
+    """The breaker is closed, and the next instance that fails opens it again; False where it was not open."""
+    return session.one(_Q["half_open"], ae_title=ae_title, threshold=threshold) is not None
+
+
 def pause(session: Session, ae_title: str, *, by: str) -> bool:
     """Nothing is claimed for that peer until `resume`; False where it was paused or is not configured."""
     return session.one(_Q["pause"], ae_title=ae_title, by=by) is not None

@@ -131,7 +131,7 @@ def _kept(row: Row, received: Received) -> Kept:
 
 
 def restore_file(session: Session, instance_id: int, file_name: str) -> None:
-    """The kept file was gone: from here on `file_name` in incoming/ is the instance's file."""
+    """The kept file was gone: from here on `file_name` is the instance's; the sweep moves it to its place."""
     session.run(_Q["restore_file"], instance_id=instance_id, file_name=file_name)
 
 

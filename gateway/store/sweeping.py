@@ -59,7 +59,8 @@ def undelivered_files(session: Session, *, after: int, limit: int) -> list[FileR
 def lock_purgeable(session: Session, *, retention: timedelta, limit: int) -> list[FileRow]:
     """Instances that owe nothing and are older than `retention`; locked until the transaction ends."""
     rows = session.all(_Q["lock_purgeable"], retention=retention, limit=limit)
-    return [FileRow(row[0], row[1], row[2], Place(row[3])) for row in rows]
+    still = {row[0] for row in session.all(_Q["still_purgeable"], instance_ids=[row[0] for row in rows])}
+    return [FileRow(row[0], row[1], row[2], Place(row[3])) for row in rows if row[0] in still]
 
 
 def delete_instances(session: Session, instance_ids: Sequence[int]) -> int:

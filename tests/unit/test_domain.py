@@ -61,6 +61,7 @@ def test_only_a_claimed_delivery_is_delivered_or_one_that_was_answered() -> None
         (Outcome.REFUSED, False, 5, 0, Event.DIE, True, False, Peer.IS_WELL),
         (Outcome.NEVER, False, 0, 0, Event.DIE, True, False, Peer.IS_WELL),
         (Outcome.AWAY, False, 1000, 999, Event.RETRY, False, False, Peer.IS_AWAY),
+        (Outcome.CROWDED, False, 1000, 999, Event.RETRY, False, False, Peer.SAYS_NOTHING),
         (Outcome.BROKEN, False, 4, 0, Event.RETRY, True, True, Peer.MAY_BE_ILL),
         (Outcome.BROKEN, False, 5, 0, Event.DIE, True, False, Peer.MAY_BE_ILL),
         (Outcome.LOST_FILE, False, 4, 0, Event.RETRY, True, False, Peer.SAYS_NOTHING),
@@ -80,7 +81,7 @@ def test_the_table_of_outcomes(  # noqa: PLR0917  the columns of the table
     """Design.md §7, row by row, at both sides of each limit; the reason is there when it is not delivered."""
     decision = decide(
         outcome,
-        attempts=attempts,
+        refusals=attempts,
         owed_for=timedelta(hours=hours),
         conflict=conflict,
         limits=LIMITS,
@@ -92,6 +93,7 @@ def test_the_table_of_outcomes(  # noqa: PLR0917  the columns of the table
         behind,
         peer,
     )
+    assert decision.refused == (outcome in {Outcome.REFUSED, Outcome.BROKEN, Outcome.LOST_FILE})
     assert bool(decision.reason) == (event is not Event.DELIVER)
     assert conflict or event is Event.DELIVER or "the reason" in decision.reason
 
@@ -116,7 +118,7 @@ def test_every_decision_is_a_transition_from_in_flight(
 ) -> None:
     """Whatever is decided, the database allows it."""
     decision = decide(
-        outcome, attempts=attempts, owed_for=owed_for, conflict=conflict, limits=LIMITS, error="e"
+        outcome, refusals=attempts, owed_for=owed_for, conflict=conflict, limits=LIMITS, error="e"
     )
     assert (State.IN_FLIGHT, decision.event) in TRANSITIONS
     assert decision.event is not Event.RETRY or TRANSITIONS[State.IN_FLIGHT, decision.event] is State.PENDING

@@ -54,6 +54,7 @@ CREATE TABLE deliveries (
     priority smallint NOT NULL,
     owed_since timestamptz NOT NULL DEFAULT now(),
     attempts integer NOT NULL DEFAULT 0,
+    refusals integer NOT NULL DEFAULT 0, -- those of the attempts that max_retries bounds
     redispatches integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz DEFAULT now(),
     claim_id uuid,
@@ -142,7 +143,7 @@ CREATE TABLE destinations (
     paused boolean NOT NULL DEFAULT false,
     paused_by text,
     failures_in_row integer NOT NULL DEFAULT 0,
-    last_failed_instance_id bigint,
+    failed_instance_ids bigint[] NOT NULL DEFAULT '{}',
     reason text,
     changed_at timestamptz NOT NULL DEFAULT now(),
     next_probe_at timestamptz,
@@ -225,7 +226,7 @@ BEGIN
         INSERT INTO deliveries AS d (instance_id, route, priority)
             VALUES (instance_id, p_routes[n], p_priority)
             ON CONFLICT ON CONSTRAINT deliveries_one_per_route DO UPDATE
-                SET state = 'pending', priority = p_priority, owed_since = now(), attempts = 0, redispatches = 0,
+                SET state = 'pending', priority = p_priority, owed_since = now(), attempts = 0, refusals = 0, redispatches = 0,
                     next_attempt_at = now(), settled_at = NULL, settled_by = NULL, last_status = NULL,
                     last_error = NULL
                 WHERE d.state IN ('dead', 'cancelled')
@@ -243,7 +244,7 @@ BEGIN
 END $$;
 
 -- The folder that tells an SRE the same as the rows: failed while one is dead, incoming or queued while
--- something is owed, sent when all is settled and something was delivered.
+-- something is owed, sent when all is settled and something was delivered, failed when all was cancelled.
 CREATE FUNCTION place_of(p_instance_id bigint) RETURNS instance_place LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN bool_or(state = 'dead') THEN 'failed'
@@ -258,7 +259,8 @@ $$;
 -- The outcome of one attempt. It counts only for who still holds the claim; a fenced one is only noted.
 -- A delivery that stays pending gets its next wake-up here, in the same transaction.
 CREATE FUNCTION settle_delivery(
-    p_delivery_id bigint, p_claim_id uuid, p_state delivery_state, p_counted boolean, p_wait interval,
+    p_delivery_id bigint, p_claim_id uuid, p_state delivery_state, p_counted boolean, p_refused boolean,
+    p_wait interval,
     p_priority integer, p_destination text, p_outcome text, p_status integer, p_error text,
     p_duration_ms double precision, p_actor_name text, p_result_wait interval,
     OUT settled boolean, OUT place_before instance_place, OUT place_after instance_place
@@ -273,7 +275,8 @@ BEGIN
     SELECT i.id, i.place INTO v_instance_id, place_before FROM instances i
         WHERE i.id = (SELECT d.instance_id FROM deliveries d WHERE d.id = p_delivery_id) FOR NO KEY UPDATE;
     UPDATE deliveries d SET
-            state = p_state, attempts = d.attempts + p_counted::integer, claim_id = NULL, claimed_by = NULL,
+            state = p_state, attempts = d.attempts + p_counted::integer,
+            refusals = d.refusals + p_refused::integer, claim_id = NULL, claimed_by = NULL,
             lease_until = NULL, priority = coalesce(p_priority, d.priority),
             next_attempt_at = CASE WHEN p_state = 'pending' THEN now() + p_wait END,
             destination = p_destination, last_status = p_status, last_error = p_error,
@@ -436,7 +439,7 @@ BEGIN
     END IF;
     UPDATE expected_results x SET state = 'timed_out', message_id = NULL WHERE x.id = e.id;
     IF d.state = 'delivered' AND d.redispatches < p_max_redispatch THEN
-        UPDATE deliveries x SET state = 'pending', redispatches = x.redispatches + 1, attempts = 0,
+        UPDATE deliveries x SET state = 'pending', redispatches = x.redispatches + 1, attempts = 0, refusals = 0,
                 next_attempt_at = now(), settled_at = NULL, last_error = e.worker || ' did not answer in time',
                 message_id = dramatiq.send('workers', p_actor_name, jsonb_build_array(x.id), x.priority, now(), x.id)
             WHERE x.id = d.id;
@@ -475,7 +478,7 @@ BEGIN
             WHERE d.id = NEW.delivery_id AND d.state IN ('pending', 'in_flight')
             RETURNING d.instance_id INTO v_instance_id;
     ELSE
-        UPDATE public.deliveries d SET state = 'pending', attempts = 0, owed_since = now(), next_attempt_at = now(),
+        UPDATE public.deliveries d SET state = 'pending', attempts = 0, refusals = 0, owed_since = now(), next_attempt_at = now(),
                 settled_at = NULL, message_id = NEW.message_id
             WHERE d.id = NEW.delivery_id AND d.state = 'dead'
             RETURNING d.instance_id INTO v_instance_id;

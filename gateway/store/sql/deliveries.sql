@@ -8,7 +8,7 @@ WHERE d.id = %(delivery_id)s AND i.id = d.instance_id AND (
     (d.state IN ({from_states:claim}) AND d.next_attempt_at <= now() + interval '1 second')
     OR (d.state IN ({from_states:reclaim})
         AND (d.lease_until < now() OR NOT dramatiq.consumer_alive(d.claimed_by))))
-RETURNING d.id, d.claim_id::text, d.attempts, now() - d.owed_since, d.destination,
+RETURNING d.id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_since, d.destination,
     i.id, i.sop_instance_uid, i.study_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,
     encode(i.sha256, 'hex'), i.data_set_size, i.file_name, i.conflict, i.place::text;
 
@@ -19,7 +19,7 @@ SELECT verdict, claim_id::text, worker FROM claim_for_worker(
     %(expire_actor_name)s, %(expire_queue)s);
 
 -- name: claimed
-SELECT d.id, d.claim_id::text, d.attempts, now() - d.owed_since, d.destination,
+SELECT d.id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_since, d.destination,
     i.id, i.sop_instance_uid, i.study_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,
     encode(i.sha256, 'hex'), i.data_set_size, i.file_name, i.conflict, i.place::text
 FROM deliveries d JOIN instances i ON i.id = d.instance_id
@@ -28,8 +28,13 @@ WHERE d.id = %(delivery_id)s AND d.claim_id = %(claim_id)s;
 -- name: settle
 -- in_flight -> delivered | pending | dead, if the claim is still held (see migrations/0002_gateway.sql).
 SELECT settled, place_before::text, place_after::text FROM settle_delivery(
-    %(delivery_id)s, %(claim_id)s, %(state)s::delivery_state, %(counted)s, %(wait)s, %(priority)s,
+    %(delivery_id)s, %(claim_id)s, %(state)s::delivery_state, %(counted)s, %(refused)s, %(wait)s, %(priority)s,
     %(destination)s, %(outcome)s, %(status)s, %(error)s, %(duration_ms)s, %(actor_name)s, %(result_wait)s);
+
+-- name: renew
+-- in_flight stays in_flight: bytes still flow, so whoever holds the claim is at work.
+UPDATE deliveries SET lease_until = now() + %(lease)s
+WHERE id = %(delivery_id)s AND state = 'in_flight' AND claim_id = %(claim_id)s;
 
 -- name: waiting_contexts
 -- What the instances that wait on a route would need of an association: a bounded look at the oldest.
@@ -86,8 +91,9 @@ WITH chosen AS (
         AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
         AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
         AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
-    FOR UPDATE OF d)
-UPDATE deliveries d SET state = 'pending', attempts = 0, redispatches = 0, owed_since = now(),
+    -- the instance too: purge, which holds it, is waited for
+    FOR NO KEY UPDATE OF i, d)
+UPDATE deliveries d SET state = 'pending', attempts = 0, refusals = 0, redispatches = 0, owed_since = now(),
     next_attempt_at = now(), settled_at = NULL, settled_by = NULL,
     message_id = dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,
                                jsonb_build_array(d.id), d.priority, now(), d.id)

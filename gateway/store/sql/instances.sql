@@ -26,7 +26,7 @@ ORDER BY t.position;
 
 -- name: restore_file
 -- The kept file of a repeated instance is gone: the repeat's file takes its place.
-UPDATE instances SET place = 'incoming', file_name = %(file_name)s WHERE id = %(instance_id)s;
+UPDATE instances SET place = place_of(id), file_name = %(file_name)s WHERE id = %(instance_id)s;
 
 -- name: get
 SELECT id, sop_instance_uid, study_instance_uid, sop_class_uid, transfer_syntax_uid,

@@ -17,5 +17,5 @@ ALTER SEQUENCE study_numbers RESTART;
 -- name: close_breakers
 -- Their probes were messages and are gone; a peer that is away is found out again. A pause is an order and stays.
 UPDATE destinations SET breaker = 'closed', probe_by_store = false, failures_in_row = 0,
-    last_failed_instance_id = NULL, reason = NULL, next_probe_at = NULL, changed_at = now()
+    failed_instance_ids = '{}', reason = NULL, next_probe_at = NULL, changed_at = now()
 WHERE breaker = 'open' OR failures_in_row > 0;

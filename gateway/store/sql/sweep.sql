@@ -52,6 +52,11 @@ WHERE greatest(i.received_at, i.repeated_at) < now() - %(retention)s
     AND NOT EXISTS (SELECT FROM expected_results e WHERE e.instance_id = i.id AND e.state = 'owed')
 ORDER BY i.received_at LIMIT %(limit)s FOR UPDATE OF i SKIP LOCKED;
 
+-- name: still_purgeable
+-- Asked once the rows are locked: a resend or repeat that was committed just before is seen now.
+SELECT i.id FROM instances i WHERE i.id = ANY (%(instance_ids)s::bigint[]) AND NOT EXISTS (
+    SELECT FROM deliveries d WHERE d.instance_id = i.id AND d.state NOT IN ('delivered', 'cancelled'));
+
 -- name: delete_instances
 DELETE FROM instances WHERE id = ANY (%(instance_ids)s::bigint[]);
 
