@@ -51,11 +51,14 @@ def list_(
     with opened("deliveries") as database, database.statement() as session:
         found = deliveries.find(session, _selection(delivery, study, state, route), limit=limit + 1)
     shown = found[:limit]
+    more = f"There are more: --limit, or select by --study, --state, --route. Shown: {limit}."
     if as_json:
         print_json(shown)
+        if len(found) > limit:
+            typer.echo(more, err=True)  # beside the data, not in it
         return
     if not shown:
-        typer.echo("No such delivery is kept.")
+        typer.echo("No delivery is like that now.")
         return
     screen = console()
     rows = table(
@@ -76,7 +79,7 @@ def list_(
         )
     screen.print(rows)
     if len(found) > limit:
-        screen.print(f"There are more: --limit, or select by --study, --state, --route. Shown: {limit}.")
+        screen.print(more)
 
 
 @app.command()

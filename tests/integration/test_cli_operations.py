@@ -157,6 +157,7 @@ def test_list_selects_by_state_route_and_study(kept: KeptInstances) -> None:
     assert len(told("deliveries", "list", "--study", "1.2.4")) == 2
     assert len(told("deliveries", "list", "--study", "1.2.4", "--route", "pacs")) == 1
     assert "There are more" in run("deliveries", "list", "--limit", 1).stdout
+    assert "There are more" in run("deliveries", "list", "--limit", 1, "--json").stderr
 
 
 def test_show_tells_every_attempt(kept: KeptInstances) -> None:
