@@ -76,9 +76,7 @@ def test_the_rate_does_not_depend_on_the_backlog(bed: QueueBed, processes: Proce
         assert boot < 2
         assert resident < 150e6
     assert small >= 3 * stock
-    assert rates["in order"] >= 0.8 * small
-    # No target, but a bound: heap pages in random order cost reads and full-page images that no index saves.
-    assert rates["scattered"] >= 0.6 * small
+    assert min(rates.values()) >= 0.8 * small
 
 
 def test_a_second_million_takes_the_place_of_the_first(bed: QueueBed) -> None:
