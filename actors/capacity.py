@@ -1,8 +1,8 @@
-"""How many messages this process may hold: as many as it has threads.
+"""How many messages this process may run: as many as it has threads.
 
-A consumer takes seats before it claims and each message gives its seat back when it ends, so a claimed
-message always finds an idle thread: what is claimed is started, nothing waits in Dramatiq's heap, which is
-unordered, and what is more urgent is never behind something prefetched. Nothing of this outlives the process.
+A consumer takes a seat for each message before it hands it to Dramatiq, and the message gives its seat back
+when it ends, so what is handed out always finds an idle thread: nothing waits in Dramatiq's heap, which is
+unordered, and nothing more urgent behind it. Nothing of this outlives the process.
 """
 
 import os
@@ -64,8 +64,8 @@ class Capacity:
         self._clearing: Bell | None = None
         self._closed = False
 
-    def take(self, bell: Bell) -> int:
-        """All seats that are free now, the caller's to give back. With 0, the bell rings for the next."""
+    def take(self, bell: Bell, most: int | None = None) -> int:
+        """The free seats, at `most` so many, now the caller's. With 0, the bell rings for the next."""
         with self._lock:
             if self._clearing is bell:
                 # The message that was to run alone was taken by another process.
@@ -73,7 +73,8 @@ class Capacity:
             if self._closed or self._clearing is not None or self._free == 0:
                 self._starved.add(bell)
                 return 0
-            taken, self._free = self._free, 0
+            taken = self._free if most is None else min(most, self._free)
+            self._free -= taken
             return taken
 
     def take_alone(self, bell: Bell) -> int:

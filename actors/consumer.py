@@ -2,13 +2,15 @@
 
 Stands where dramatiq-pg's consumer stood, which holds one advisory lock per message, scans the whole queue
 into memory, and jams for good at about 15,000 waiting messages. Each `next` returns a claimed message, or
-None after at most a second, as Dramatiq's thread wants it. A claim is as large as there are idle threads.
+None after at most a second, as Dramatiq's thread wants it. A claim is as large as there are idle threads, or,
+while messages end quickly, as there are threads (`actors.pace`); each is handed out when a thread is idle.
 
 If the process dies here, what was claimed names a consumer whose lock is gone (see `actors.liveness`).
 """
 
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from time import monotonic
 
 from dramatiq.broker import Consumer
 from dramatiq.errors import DecodeError
@@ -18,6 +20,7 @@ from actors.capacity import Bell, Capacity
 from actors.front import Front
 from actors.held import Ending, Held, HeldMessage, Verdict
 from actors.liveness import CONNECT_AGAIN_SECONDS, Liveness
+from actors.pace import STALE_SECONDS, Pace
 from gateway import log
 from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
@@ -41,6 +44,7 @@ class EdgeConsumer(Consumer):
         self._bell = Bell()
         self._ready: deque[HeldMessage] = deque()
         self._front = Front()
+        self._pace = Pace()
         self._away = False
         liveness.serve(queue_name, self._bell)
 
@@ -52,13 +56,14 @@ class EdgeConsumer(Consumer):
             except DatabaseUnavailableError as error:
                 self._say_away(error)
                 self._bell.wait(CONNECT_AGAIN_SECONDS)
-        return self._ready.popleft() if self._ready else None
+        return self._hand_out()
 
     def ack(self, message: HeldMessage) -> None:
         """Called by an actor thread when it is done with a message; its ending is in `message.ending`."""
         if self._held.release(message):
             self._acks.settle(message)
             self._capacity.give(message.seats)
+            self._pace.note(monotonic() - message.handed_out_at)
 
     def nack(self, message: HeldMessage) -> None:
         """Called when a message was failed, by middleware or because no actor has its name: it is dead."""
@@ -86,22 +91,47 @@ class EdgeConsumer(Consumer):
         self._capacity.leave(self._bell)
         self._bell.close()
 
+    def _hand_out(self) -> HeldMessage | None:
+        if not self._ready:
+            return None
+        message = self._ready[0]
+        if message.seats == 0:
+            message.seats = self._seat()
+            if message.seats == 0:
+                # Every thread hangs: what waits here is for whoever has an idle one.
+                self._pace.stall()
+                self.requeue(list(self._ready))
+                self._ready.clear()
+                return None
+        message.handed_out_at = monotonic()
+        return self._ready.popleft()
+
+    def _seat(self) -> int:
+        stale_at = monotonic() + STALE_SECONDS
+        while (seat := self._capacity.take(self._bell, most=1)) == 0:
+            left = stale_at - monotonic()
+            if left <= 0:
+                return 0
+            self._bell.wait(left)
+        return seat
+
     def _claim(self) -> None:
         self._liveness.upkeep()
         alone = self._liveness.someone_waits_alone(self._queue_name)
         seats = self._capacity.take_alone(self._bell) if alone else self._capacity.take(self._bell)
-        if seats == 0:
+        if seats == 0 and (alone or not self._pace.is_quick):
             # Rung by the next message that ends; the poll is for upkeep.
             self._bell.wait(POLL_SECONDS)
             return
+        wanted = self._capacity.threads if self._pace.is_quick else seats
         used = 0
         try:
             claim, consumer = self._liveness.claim(
-                self._queue_name, seats, alone=alone, floors=self._front.floors()
+                self._queue_name, wanted, alone=alone, floors=self._front.floors()
             )
-            self._front.advance(claim.messages, wanted=seats)
+            self._front.advance(claim.messages, wanted=wanted)
             for claimed in claim.messages:
-                message = self._hold(claimed, consumer, seats if alone else 1)
+                message = self._hold(claimed, consumer, seats if alone else min(1, seats - used))
                 if message is None:
                     continue
                 self._ready.append(message)

@@ -53,6 +53,7 @@ class HeldMessage(MessageProxy):
         self.failures = claimed.failures
         self.due = claimed.due
         self.ending = FINISHED
+        self.handed_out_at = 0.0
         self.began = 0.0
 
 

@@ -63,6 +63,11 @@ class InProcess:
         wait_until(enough, 10, "the messages")
         return taken
 
+    def be_quick(self) -> None:
+        """As if the last messages had ended at once, however slow this machine is just now."""
+        for _ in range(100):
+            self.consumer._pace.note(0.0)
+
     def close(self) -> None:
         """As at the end of a process."""
         self.consumer.close()
@@ -209,6 +214,39 @@ def test_no_more_is_claimed_than_there_are_threads(bed: QueueBed, consumer: InPr
     assert bed.count("state = 'consumed'") == 8
     consumer.consumer.ack(taken[0])
     assert len(consumer.take(1)) == 1
+
+
+def test_while_messages_end_quickly_as_many_again_are_claimed_ahead(
+    bed: QueueBed, consumer: InProcess
+) -> None:
+    """At most a thread's worth more, in their order, each started only when a thread is idle."""
+    bed.fill("noop", 40)
+    taken = consumer.take(8)
+    for message in taken:
+        consumer.consumer.ack(message)
+    running = consumer.take(8)
+    consumer.consumer.ack(running[0])
+    consumer.be_quick()
+    running.append(*consumer.take(1))
+    wait_until(lambda: bed.count("state = 'consumed'") == 15, 5, "the acks")  # 8 run, 7 stand ready
+    numbers = [message.args[0] for message in [*taken, *running]]
+    assert numbers == list(range(1, 18))
+
+
+def test_what_finds_no_thread_is_given_back(bed: QueueBed, consumer: InProcess) -> None:
+    """Where all threads hang, what was claimed ahead waits for whoever is idle: no failure, no death."""
+    bed.fill("noop", 40)
+    for message in consumer.take(8):
+        consumer.consumer.ack(message)
+    running = consumer.take(8)
+    consumer.consumer.ack(running.pop())
+    consumer.be_quick()
+    consumer.take(1)
+    assert next(consumer.consumer) is None
+    wait_until(lambda: bed.count("state = 'consumed'") == 8, 5, "the others to be given back")
+    assert next(consumer.consumer) is None  # and are not claimed ahead again
+    assert bed.count("state = 'consumed'") == 8
+    assert bed.count("state = 'queued' AND deaths = 0 AND failures = 0") == 23
 
 
 def test_a_suspect_runs_alone(bed: QueueBed, consumer: InProcess) -> None:
