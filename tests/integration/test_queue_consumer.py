@@ -112,6 +112,23 @@ def test_a_claim_from_100000_costs_what_one_from_1000_costs(bed: QueueBed) -> No
     connection.close()
 
 
+def test_messages_lie_in_the_primary_key_in_the_order_of_their_due_times(bed: QueueBed) -> None:
+    """Whenever they were written, so that a claim touches few of its pages; also without end or beginning."""
+    for due in (
+        "now() + interval '1 hour'",
+        "now()",
+        "'infinity'",
+        "'1960-01-01'",
+        "now() - interval '1 hour'",
+    ):
+        bed.rows(f"SELECT dramatiq.send('q', 'noop', '[]', 4, ({due})::timestamptz)")
+    by_id = bed.rows("SELECT due::text FROM dramatiq.queue ORDER BY message_id")
+    by_due = bed.rows("SELECT due::text FROM dramatiq.queue ORDER BY due")
+    versions = bed.rows("SELECT DISTINCT substring(message_id::text FROM 15 FOR 1) FROM dramatiq.queue")
+    assert by_id == by_due
+    assert versions == [("7",)]
+
+
 def test_future_messages_are_not_walked(bed: QueueBed) -> None:
     """50,000 that are not yet due, of a more urgent priority, do not stand before one that is."""
     bed.fill("noop", 50_000, priority=0, delay_seconds=3600, spread_seconds=3600)
