@@ -1,0 +1,25 @@
+"""What every connection of ours to PostgreSQL has in common."""
+
+from gateway.store.database import connect
+
+
+def ask(dsn: str, statement: str) -> object:
+    """The first column of the first row, on a connection of its own."""
+    connection = connect(dsn, application_name="test", deadline_seconds=5)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            [(answer,)] = cursor.fetchall()
+            return answer
+    finally:
+        connection.close()
+
+
+def test_no_statement_is_compiled(database_url: str) -> None:
+    """An idle gateway costs nothing: a claim looks dear to the planner, so each one would be compiled."""
+    # as in a PostgreSQL that can compile, which the embedded one cannot
+    ask(
+        database_url,
+        "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET jit TO on', current_database()); END$$; SELECT 1",
+    )
+    assert ask(database_url, "SHOW jit") == "off"
