@@ -1,11 +1,18 @@
 """`mini-pacs serve`: the Storage SCP."""
 
+import os
 import signal
 import sys
+import threading
+from contextlib import suppress
+from types import FrameType
+from typing import Annotated
 
 import typer
 
 from gateway import config, log
+from gateway.config import Configuration
+from gateway.follow import Follower
 from gateway.log import Stage
 from gateway.receive import server
 from gateway.store import destinations
@@ -14,13 +21,23 @@ from gateway.store.migrate import migrate
 from gateway.store.wait import wait_for_database
 
 
-def serve() -> None:
+def serve(
+    print_log: Annotated[
+        bool,
+        typer.Option(
+            "--print-log", help="Print the log of every process, too: for a container, whose output is kept."
+        ),
+    ] = False,
+) -> None:
     """Receive instances: bind the port and accept associations until SIGTERM.
 
     Waits for PostgreSQL at its start and brings the schema up to date. Reads config.yaml from
     MINI_PACS_CONFIG, else from the current folder.
     """
     configuration = config.load()
+    if print_log and (served := os.fork()):
+        # The SCP is the child: who reads our output slowly holds up nothing but this process.
+        raise typer.Exit(_print_log(configuration, served))
     log.configure(configuration.edge.log_path, "edge")
     dsn = dsn_from_environment()
     # Until the receivers are there nothing is under way: leave at once. (Without a handler the first
@@ -37,3 +54,23 @@ def serve() -> None:
 
     wait_for_database(prepare)
     raise typer.Exit(server.serve(configuration, dsn))
+
+
+def _print_log(configuration: Configuration, served: int) -> int:
+    """Print the log until the SCP has ended, which is asked to when we are; its exit code."""
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(served, number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, hand_on)
+    ended = threading.Event()
+    follower = Follower(configuration.edge.log_path, sys.stdout.fileno())
+    thread = threading.Thread(target=follower.run, args=(ended,), name="print-log")
+    thread.start()
+    _, status = os.waitpid(served, 0)
+    ended.set()
+    thread.join()
+    follower.close()
+    return os.waitstatus_to_exitcode(status) % 256

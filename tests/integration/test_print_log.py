@@ -1,0 +1,38 @@
+"""`mini-pacs serve --print-log`: what a container of the SCP prints, and how it ends."""
+
+import json
+import signal
+
+from conftest import MakeEdge
+from specimens import Instance
+from waiting import wait_until
+
+from gateway.lab import leftovers
+
+
+def test_the_log_of_all_processes_is_printed_to_the_last_line(make_edge: MakeEdge) -> None:
+    """Lines of the SCP and of another process, as JSON and once each; SIGTERM ends both with 0."""
+    edge = make_edge()
+    scp = edge.start("mini-pacs", "serve", "--print-log")
+    scp.wait_for_line('"outcome":"listening"', 30)
+    instance = Instance()
+    assert edge.send(instance) == [0]
+    actors = edge.actors("sweep")
+    scp.wait_for_line('"outcome":"actors_ready"', 30)
+    for process in actors:
+        process.stop()
+    assert scp.stop() == 0
+    lines = [json.loads(line) for line in scp.text().splitlines()]
+    assert [line["outcome"] for line in lines][-1] == "stopped"
+    assert lines == [json.loads(line) for line in edge.configuration.edge.log_path.read_text().splitlines()]
+
+
+def test_where_the_scp_dies_so_does_who_prints(make_edge: MakeEdge) -> None:
+    """Whoever supervises the container's first process learns of it."""
+    edge = make_edge()
+    scp = edge.start("mini-pacs", "serve", "--print-log")
+    scp.wait_for_line('"outcome":"listening"', 30)
+    [parent, *_] = leftovers.descendants(scp.pid)
+    leftovers.send([parent], signal.SIGKILL)
+    wait_until(lambda: scp.popen.poll() is not None, 10, "the end of who printed")
+    assert scp.popen.returncode != 0

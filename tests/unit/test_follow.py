@@ -1,0 +1,105 @@
+"""The log as a container prints it: every line of every process, once."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from waiting import wait_until
+
+from gateway import log
+from gateway.follow import Follower
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the log is to be; nobody has written yet."""
+    return tmp_path / "logs" / "edge.log"
+
+
+@contextmanager
+def following(path: Path, output: Path) -> Iterator[Callable[[], list[str]]]:
+    """A follower of `path` runs; gives what is printed to `output` so far."""
+    ended = threading.Event()
+    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    follower = Follower(path, descriptor)
+    thread = threading.Thread(target=follower.run, args=(ended,))
+    thread.start()
+    try:
+        yield lambda: output.read_text(encoding="utf-8").splitlines()
+    finally:
+        ended.set()
+        thread.join()
+        follower.close()
+        os.close(descriptor)
+
+
+def append(path: Path, *lines: str) -> None:
+    """Lines by some other process."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def test_each_line_is_printed_once_through_a_restart(path: Path, tmp_path: Path) -> None:
+    """Also what others wrote while nobody printed; the next begins where the last ended."""
+    output = tmp_path / "output"
+    with following(path, output) as printed:
+        append(path, "one", "two")
+        wait_until(lambda: printed() == ["one", "two"], 5, "both lines")
+    append(path, "while nobody printed")
+    with following(path, output) as printed:
+        append(path, "three")
+        wait_until(lambda: len(printed()) >= 4, 5, "the other lines")
+    assert printed() == ["one", "two", "while nobody printed", "three"]
+
+
+def test_what_is_there_at_the_end_is_printed(path: Path, tmp_path: Path) -> None:
+    """The last words of a process that stops are among what its container printed."""
+    with following(path, tmp_path / "output") as printed:
+        append(path, *map(str, range(50_000)))
+    assert printed() == [str(number) for number in range(50_000)]
+
+
+def test_half_a_line_waits_for_its_other_half(path: Path, tmp_path: Path) -> None:
+    """A line is printed whole or not yet."""
+    append(path, "whole")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("ha")
+        file.flush()
+        with following(path, tmp_path / "output") as printed:
+            wait_until(lambda: printed() == ["whole"], 5, "the whole line")
+            file.write("lf\n")
+            file.flush()
+            wait_until(lambda: printed() == ["whole", "half"], 5, "the other")
+
+
+def test_a_rotation_loses_and_repeats_nothing(path: Path, tmp_path: Path) -> None:
+    """Not even what a process wrote to the rotated file before it reopened the log."""
+    with following(path, tmp_path / "output") as printed:
+        append(path, "old")
+        wait_until(lambda: printed() == ["old"], 5, "the first line")
+        with path.open("a", encoding="utf-8") as slow:
+            assert log.rotate(path, max_bytes=1, backups=3)
+            append(path, "new")
+            slow.write("late\n")
+        wait_until(lambda: len(printed()) == 3, 10, "the lines of both files")
+        assert printed() == ["old", "late", "new"]
+
+
+def test_two_rotations_while_nobody_printed_lose_nothing(path: Path, tmp_path: Path) -> None:
+    """The note finds its file among the backups, and goes on from there to the younger ones."""
+    output = tmp_path / "output"
+    with following(path, output) as printed:
+        append(path, "first")
+        wait_until(lambda: printed() == ["first"], 5, "the first line")
+    append(path, "second")
+    log.rotate(path, max_bytes=1, backups=3)
+    append(path, "third")
+    log.rotate(path, max_bytes=1, backups=3)
+    append(path, "fourth")
+    with following(path, output) as printed:
+        wait_until(lambda: len(printed()) == 4, 15, "every line")
+    assert printed() == ["first", "second", "third", "fourth"]
