@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test demo lab bench lock format clean
+.PHONY: help venv check test test-compose demo lab bench lock format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ check: $(STAMP) ## format, lint, types, layers and the tests that need no databa
 test: $(STAMP) ## every test: embedded PostgreSQL, real sockets, real processes
 	$(BIN)/pytest tests
 
+test-compose: $(STAMP) ## the lab in containers: build, validate, restart and kill everything (Docker with Compose)
+	$(BIN)/pytest tests/compose -m compose
+
 demo: $(STAMP) ## the main job, once: start a lab, send, wait, print every step, stop
 	$(BIN)/mini-pacs demo
 
@@ -40,6 +43,8 @@ bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc)
 
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra lab --extra dev --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/worker/requirements.lock images/worker/requirements.in
 
 format: $(STAMP) ## apply the formatter and the safe fixes
 	$(BIN)/ruff format .

@@ -8,8 +8,11 @@ T = TypeVar("T")
 _POLL_SECONDS = 0.02
 
 
-def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
-    """The first true value of `condition`; the test fails, naming `what`, after `timeout` seconds."""
+def wait_until(condition: Callable[[], T], timeout: float, what: str, *, every: float = _POLL_SECONDS) -> T:
+    """The first true value of `condition`; the test fails, naming `what`, after `timeout` seconds.
+
+    `every` so many seconds it is asked: more where a question costs a machine that others use, too.
+    """
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
@@ -17,4 +20,4 @@ def wait_until(condition: Callable[[], T], timeout: float, what: str) -> T:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout:g} s in vain for {what}; last seen: {value!r}")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(every)

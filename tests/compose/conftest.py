@@ -1,0 +1,81 @@
+"""The engine and the lab that all tests of this folder share, and what a failure shows."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+from compose_bed import ComposeBed, run
+from launcher import REPOSITORY
+
+ENGINE = REPOSITORY.parent / "shared" / "engine" / "up"
+BASES = ("debian:trixie-slim", "python:3.13-slim-trixie", "node:20-slim", "postgres:17")
+ENGINE_SECONDS = 600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is here: deselected as a rule, run by `make test-compose`; a build takes its time."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.compose)
+            item.add_marker(pytest.mark.timeout(1200))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the containers and the end of their output beside the traceback of a failed test."""
+    report = yield
+    bed = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and isinstance(bed, ComposeBed):
+        report.sections.append(("docker compose ps", bed.compose("ps", "--all", check=False)))
+        report.sections.append(("output", bed.compose("logs", "--no-color", "--tail", "40", check=False)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A Docker engine with Compose answers; the tests are skipped only where there is none to be had."""
+    if _answers() and (_has_bases() or not ENGINE.exists()):
+        return
+    if not ENGINE.exists():
+        pytest.skip(f"no Docker engine with Compose answers here, and no {ENGINE} brings one up")
+    subprocess.run(["bash", ENGINE], check=True, timeout=ENGINE_SECONDS)
+    assert _answers(), f"{ENGINE} ended well, but docker compose does not answer"
+
+
+def _answers() -> bool:
+    return shutil.which("docker") is not None and all(
+        run("docker", *words, check=False).returncode == 0 for words in (("info",), ("compose", "version"))
+    )
+
+
+def _has_bases() -> bool:
+    return run("docker", "image", "inspect", *BASES, check=False).returncode == 0
+
+
+@pytest.fixture(scope="session")
+def lab(engine: None) -> Iterator[ComposeBed]:
+    """The lab in containers, up and well. Whoever breaks it mends it."""
+    del engine
+    bed = ComposeBed()
+    try:
+        bed.up()
+        yield bed
+    finally:
+        bed.remove()
+
+
+@pytest.fixture(autouse=True)
+def _well(lab: ComposeBed) -> None:
+    """Each test begins with a lab that is well: no fault, no debt that needs somebody, everybody there."""
+    lab.wait_well()
+
+
+@pytest.fixture(scope="session")
+def artefacts() -> Path:
+    """Where what a person may want to look at afterwards is kept."""
+    folder = Path(os.environ.get("COMPOSE_ARTEFACTS") or REPOSITORY / "build" / "compose")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

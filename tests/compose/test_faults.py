@@ -1,0 +1,140 @@
+"""Each fault, injected and cleared by the commands that the lab's users know: seen in log and status."""
+
+import pytest
+from compose_bed import ComposeBed, wait_until
+
+SEEN_SECONDS = 10.0
+"""For a fault to be seen by every process: one second is promised, the rest is for two cores under load."""
+OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3, Table B.2-1
+
+
+SEES = {"edge", "actors-pacs", "actors-workers"}
+"""The processes that have a seam for faults."""
+
+
+def wait_told(lab: ComposeBed, name: str, outcome: str, since: int) -> None:
+    """Each of these processes has said so about that fault, after the first `since` such lines."""
+
+    def look() -> bool:
+        lines = [line for line in lab.log(f'"outcome":"{outcome}"') if line.get("fault") == name]
+        return {line["process"] for line in lines[since:]} >= SEES
+
+    wait_until(look, SEEN_SECONDS, f"every process to call {name} {outcome}")
+
+
+def told_before(lab: ComposeBed, name: str, outcome: str) -> int:
+    """How many such lines there are already."""
+    return sum(line.get("fault") == name for line in lab.log(f'"outcome":"{outcome}"'))
+
+
+def inject(lab: ComposeBed, name: str, *words: str) -> None:
+    """The fault is active, each of the processes that it concerns has said so, and status tells."""
+    since = told_before(lab, name, "active")
+    assert lab.cli("inject-fault", name, *words).startswith(name)
+    wait_told(lab, name, "active", since)
+    assert told_before(lab, name, "injected")
+    findings = [finding["text"] for finding in lab.status()["findings"]]
+    assert any(text.startswith(f"Fault {name} is injected by ") for text in findings), findings
+
+
+def clear(lab: ComposeBed, name: str) -> None:
+    """It is over; the lab is well again, and an instance goes its way."""
+    since = told_before(lab, name, "over")
+    assert name in lab.cli("clear-faults")
+    assert told_before(lab, name, "cleared")
+    wait_told(lab, name, "over", since)
+    lab.wait_well()
+    study, originals = lab.accepted(1)
+    lab.wait_held(originals, 60, study)
+
+
+@pytest.mark.parametrize("name", ["reject_all", "disk_full"])
+def test_a_reception_that_fails_is_refused_and_leaves_nothing(lab: ComposeBed, name: str) -> None:
+    """reject_all, disk_full: 0xA700 to the sender, a line in the log, no instance."""
+    inject(lab, name)
+    try:
+        [sent] = lab.send(1)
+        assert sent.status == OUT_OF_RESOURCES
+        uid = sent.instance.sop_instance_uid
+        line = lab.wait_for_line(sop_instance_uid=uid, status="0xA700")
+        assert line["stage"] in {"receive", "store"}
+        assert lab.rows(f"SELECT count(*) FROM instances WHERE sop_instance_uid = '{uid}'") == [["0"]]  # noqa: S608
+    finally:
+        clear(lab, name)
+
+
+def test_slow_writes_and_sends_show_in_the_durations(lab: ComposeBed) -> None:
+    """io_delay_ms: accepted all the same, later; the line of the reception says how long it took."""
+    inject(lab, "io_delay_ms", "800")
+    try:
+        study, [uid] = lab.accepted(1)
+        line = lab.wait_for_line(sop_instance_uid=uid, stage="receive", outcome="success")
+        assert line["duration_ms"] >= 800
+        lab.wait_held({uid}, 60, study)
+        line = lab.wait_for_line(sop_instance_uid=uid, stage="forward_pacs", outcome="delivered")
+        assert line["duration_ms"] >= 800
+    finally:
+        clear(lab, "io_delay_ms")
+
+
+def test_a_share_of_receptions_fails_at_random(lab: ComposeBed) -> None:
+    """random_fail_rate: with 0.5 some of 20 are refused and some not; what was accepted arrives."""
+    inject(lab, "random_fail_rate", "--value", "0.5", "--stage", "receive")
+    try:
+        sent = lab.send(20)
+        accepted = {one.instance.sop_instance_uid for one in sent if one.accepted}
+        assert 0 < len(accepted) < 20
+        lab.wait_held(accepted)
+    finally:
+        clear(lab, "random_fail_rate")
+
+
+@pytest.mark.parametrize(("name", "route"), [("pacs_down", "pacs"), ("worker_down", "workers")])
+def test_a_peer_that_is_down_costs_time_only(lab: ComposeBed, name: str, route: str) -> None:
+    """pacs_down, worker_down: accepted, pending without an attempt, shown as away; then delivered."""
+    inject(lab, name)
+    try:
+        study, originals = lab.accepted(2)
+        wait_until(lambda: away(lab, route), 30, f"the {route} to be away")
+        waiting = (
+            "SELECT count(*) FROM deliveries d JOIN instances i ON i.id = d.instance_id"  # noqa: S608
+            f" WHERE i.study_instance_uid = '{study}' AND route = '{route}'"
+            " AND state = 'pending' AND attempts = 0"
+        )
+        wait_until(lambda: lab.rows(waiting) == [["2"]], 30, "two deliveries that wait")
+        if route == "workers":
+            lab.wait_held(originals, 20, study)
+    finally:
+        clear(lab, name)
+    lab.wait_results(originals)
+
+
+def away(lab: ComposeBed, route: str) -> bool:
+    """Tell whether no destination of that route is open for work."""
+    found = [one for one in lab.status()["overview"]["destinations"] if one["route"] == route]
+    return any(one["breaker"] == "open" for one in found)
+
+
+def test_a_worker_that_hangs_owes_its_result_until_another_is_asked(lab: ComposeBed) -> None:
+    """worker_hang: asked, no result comes; after the end of the fault another worker's does."""
+    inject(lab, "worker_hang")
+    try:
+        study, originals = lab.accepted(1)
+        lab.wait_held(originals, 20, study)
+        wait_until(lambda: lab.status()["overview"]["results"]["owed"] >= 1, 20, "a result to be owed")
+        assert not lab.results(originals)
+    finally:
+        clear(lab, "worker_hang")
+    lab.wait_results(originals)
+
+
+def test_associations_are_aborted_in_the_middle(lab: ComposeBed) -> None:
+    """drop_association: the sender has no answer, the log an abort; nothing is kept."""
+    inject(lab, "drop_association", "--stage", "receive")
+    try:
+        [sent] = lab.send(1)
+        assert sent.status is None
+        lines = lab.log("fault drop_association")
+        assert lines, "no line names it"
+    finally:
+        clear(lab, "drop_association")

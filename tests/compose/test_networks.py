@@ -1,0 +1,143 @@
+"""Workers are strangers' programs: they reach the edge and nothing else, whatever they try."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import yaml
+from compose_bed import PROJECT, WORKERS, ComposeBed, once, run
+from launcher import REPOSITORY
+
+Target = tuple[str, int]
+OPEN = "open"
+
+TRIES = """
+import fcntl, json, socket, struct, sys
+from concurrent.futures import ThreadPoolExecutor
+
+def address(text):
+    return struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(text))
+
+def route(host, gateway):
+    # SIOCADDRT with a struct rtentry of <linux/route.h>: RTF_UP | RTF_GATEWAY | RTF_HOST
+    entry = struct.pack("@L16s16s16sHhLPhPLLH0L", 0, address(host), address(gateway),
+                        address("255.255.255.255"), 7, 0, 0, 0, 0, 0, 0, 0, 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as some:
+        fcntl.ioctl(some, 0x890B, entry)
+
+def reach(target):
+    try:
+        socket.create_connection(target, 4).close()
+    except OSError as error:
+        return str(error)
+    return "open"
+
+targets, routes = json.loads(sys.argv[1])
+for host, gateway in routes:
+    route(host, gateway)
+with ThreadPoolExecutor(64) as pool:
+    print(json.dumps(list(pool.map(reach, map(tuple, targets)))))
+"""
+"""What a container tries: to connect to each target, over host routes that it first makes."""
+
+LOCAL_ADDRESSES = """
+import json, re
+text = open("/proc/net/fib_trie").read()
+print(json.dumps(sorted(set(re.findall(r"-- ([0-9.]+)\\n +/32 host LOCAL", text)))))
+"""
+
+
+def words(targets: Sequence[Target], routes: Sequence[tuple[str, str]] = ()) -> list[str]:
+    """The attempt as a command."""
+    return ["python", "-c", TRIES, json.dumps([list(targets), list(routes)])]
+
+
+def answers(targets: Sequence[Target], printed: str) -> dict[Target, str]:
+    """What became of each target."""
+    return dict(zip(targets, json.loads(printed), strict=True))
+
+
+def address(lab: ComposeBed, service: str, network: str) -> str:
+    """The address of a service on one of the networks."""
+    return str(lab.inspect(service)["NetworkSettings"]["Networks"][f"{PROJECT}_{network}"]["IPAddress"])
+
+
+def gateways() -> set[str]:
+    """Every address of the engine's host that a container could send packets to."""
+    found = once(["--network", "host"], "python", "-c", LOCAL_ADDRESSES)
+    return {one for one in json.loads(found) if not one.startswith("127.")}
+
+
+def inside(lab: ComposeBed) -> list[Target]:
+    """Orthanc's and PostgreSQL's ports by name and by address, and OHIF's."""
+    ports = {"orthanc": (4242, 8042), "postgres": (5432,), "ohif": (3000,)}
+    return [
+        (host, port)
+        for service, numbers in ports.items()
+        for host in (service, lab.container(service), address(lab, service, "pacs_net"))
+        for port in numbers
+    ]
+
+
+@pytest.mark.guarantee("G7")
+def test_workers_reach_the_edge_and_nothing_else(lab: ComposeBed) -> None:
+    """Not by name, not by address, and not the published ports at any address of the host."""
+    published = (lab.orthanc_port, lab.ohif_port, 8042, 3000, 4242, 5432)
+    around = [(gateway, port) for gateway in gateways() for port in published]
+    assert len(around) >= 2 * len(published)  # at least the gateways of our two networks
+    targets = [("edge", 11112), *inside(lab), *around]
+    with ThreadPoolExecutor(len(WORKERS)) as pool:
+        found = list(pool.map(lambda worker: lab.exec(worker, *words(targets)).stdout, WORKERS))
+    for printed in found:
+        told = answers(targets, printed)
+        assert [target for target, answer in told.items() if answer == OPEN] == [("edge", 11112)], told
+
+
+def test_who_belongs_to_the_pacs_network_reaches_what_workers_do_not(lab: ComposeBed) -> None:
+    """The same attempt succeeds where it should, so that its failure elsewhere means something."""
+    targets = inside(lab)
+    told = answers(targets, lab.exec("actors-pacs", *words(targets)).stdout)
+    assert set(told.values()) == {OPEN}, told
+
+
+@pytest.mark.guarantee("G7")
+@pytest.mark.parametrize("through", ["edge", "actors-workers", "gateway"])
+def test_nobody_carries_packets_from_network_to_network(lab: ComposeBed, through: str) -> None:
+    """A worker that were root, with every right over its routes, finds no way through a member of both."""
+    network = f"{PROJECT}_workers_net"
+    [found] = json.loads(run("docker", "network", "inspect", network).stdout)
+    via = (
+        found["IPAM"]["Config"][0]["Gateway"]
+        if through == "gateway"
+        else address(lab, through, "workers_net")
+    )
+    hosts = {service: address(lab, service, "pacs_net") for service in ("orthanc", "postgres")}
+    targets = [(hosts["orthanc"], 4242), (hosts["orthanc"], 8042), (hosts["postgres"], 5432)]
+    attempt = words(targets, [(host, via) for host in hosts.values()])
+    printed = once(["--network", network, "--cap-add", "NET_ADMIN"], *attempt)
+    assert OPEN not in answers(targets, printed).values()
+
+
+def test_the_networks_hold_whom_they_should(lab: ComposeBed) -> None:
+    """workers_net: edge, actors-workers, workers, and it is internal; the rest is on pacs_net."""
+    members = {}
+    for name in ("pacs_net", "workers_net"):
+        [found] = json.loads(run("docker", "network", "inspect", f"{PROJECT}_{name}").stdout)
+        assert found["Internal"] == (name == "workers_net")
+        members[name] = {one["Name"] for one in found["Containers"].values()}
+    both = {lab.container("edge"), lab.container("actors-workers")}
+    assert members["workers_net"] == both | {lab.container(worker) for worker in WORKERS}
+    others = ("actors-pacs", "actors-sweep", "scheduler", "orthanc", "ohif", "postgres")
+    assert members["pacs_net"] == both | {lab.container(service) for service in others}
+
+
+def test_only_dicom_of_the_edge_is_published_beyond_this_machine() -> None:
+    """11112 for everybody; 8042 and 3000, which ask for no password, on 127.0.0.1; those are the defaults."""
+    services = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert ports == {
+        "edge": ["${EDGE_PORT:-11112}:11112"],
+        "orthanc": ["127.0.0.1:${ORTHANC_PORT:-8042}:8042"],
+        "ohif": ["127.0.0.1:${OHIF_PORT:-3000}:3000"],
+    }

@@ -1,0 +1,135 @@
+"""Whatever ends, by order or by crash, under load: what was acknowledged arrives, without an operator."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from compose_bed import SERVICES, ComposeBed, wait_until
+
+from gateway.errors import PeerAwayError
+
+ARRIVE_SECONDS = 120.0
+"""Must exceed worker_timeout_seconds (10) three times: a worker that died asks for another, twice at most."""
+AGAIN_SECONDS = 60.0
+"""Within which an instance is acknowledged again; must exceed a start of PostgreSQL, recovery included."""
+
+
+@dataclass
+class Ledger:
+    """What the edge acknowledged, as the sender wrote it down."""
+
+    acknowledged: set[str] = field(default_factory=set)
+    failures: int = 0
+
+
+@contextmanager
+def load(lab: ComposeBed) -> Iterator[Ledger]:
+    """A sender that goes on, study by study, whatever it is told."""
+    ledger = Ledger()
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.is_set():
+            try:
+                for sent in lab.sending(2):
+                    if sent.accepted:
+                        ledger.acknowledged.add(sent.instance.sop_instance_uid)
+                    else:
+                        ledger.failures += 1
+            except PeerAwayError:
+                ledger.failures += 1
+            stop.wait(0.2)  # the rate of the load, not a wait for anything
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield ledger
+    finally:
+        stop.set()
+        sender.join()
+
+
+def wait_acknowledged(ledger: Ledger, more: int = 2) -> None:
+    """The edge has taken some more."""
+    until = len(ledger.acknowledged) + more
+    wait_until(lambda: len(ledger.acknowledged) >= until, AGAIN_SECONDS, "the edge to acknowledge again")
+
+
+def wait_paid(lab: ComposeBed, ledger: Ledger) -> None:
+    """Each acknowledged instance is in the PACS, and so is a result of it; nothing is owed or dead."""
+    lab.wait_held(ledger.acknowledged, ARRIVE_SECONDS)
+    unpaid = "SELECT count(*) FROM deliveries WHERE state <> 'delivered'"
+    wait_until(lambda: lab.rows(unpaid) == [["0"]], ARRIVE_SECONDS, "every delivery to be paid")
+    lab.wait_results(ledger.acknowledged, ARRIVE_SECONDS)
+
+
+@pytest.mark.guarantee("G6")
+def test_a_restart_of_each_service_in_turn_loses_nothing(lab: ComposeBed) -> None:
+    """`docker compose restart` of all thirteen, while instances come in."""
+    with load(lab) as ledger:
+        for service in SERVICES:
+            wait_acknowledged(ledger)
+            before = lab.inspect(service)["State"]["StartedAt"]
+            lab.compose("restart", service)
+            lab.wait_running_again(service, before)
+        wait_acknowledged(ledger)
+    lab.wait_well()
+    wait_paid(lab, ledger)
+
+
+@pytest.mark.guarantee("G6")
+def test_a_crash_of_each_service_in_turn_loses_nothing(lab: ComposeBed) -> None:
+    """Kill -9 of all thirteen, while instances come in: each is back by itself."""
+    with load(lab) as ledger:
+        for service in SERVICES:
+            wait_acknowledged(ledger)
+            before = lab.inspect(service)["State"]["StartedAt"]
+            lab.kill(service)
+            lab.wait_running_again(service, before)
+        wait_acknowledged(ledger)
+    lab.wait_well()
+    wait_paid(lab, ledger)
+
+
+@pytest.mark.guarantee("G2")
+@pytest.mark.guarantee("G6")
+def test_queue_and_states_outlive_the_containers(lab: ComposeBed) -> None:
+    """`docker compose down` and `up`: what waited waits, what was done is done, a pause is one still."""
+    done, originals = lab.accepted(2)
+    lab.wait_results(originals)
+    lab.exec("edge", "mini-pacs", "destinations", "pause", "ORTHANC")
+    waiting, others = lab.accepted(3)
+    asked = "SELECT count(*) FROM result_sources s JOIN instances i ON i.id = s.source_instance_id"
+    wait_until(
+        lambda: lab.rows(f"{asked} WHERE i.study_instance_uid = '{waiting}'") == [["3"]],
+        60,
+        "the workers' results",
+    )
+    before = states(lab)
+    lab.compose("down")
+    lab.compose("up", "--detach")
+    wait_until(
+        lambda: lab.exec("edge", "mini-pacs", "status", "--check", check=False).returncode == 1,
+        120,
+        "a status",
+    )
+    assert states(lab) == before
+    assert set(lab.done(done).values()) == {2}
+    assert not lab.held(waiting)
+    paused = [one["ae_title"] for one in lab.status()["overview"]["destinations"] if one["paused"]]
+    assert paused == ["ORTHANC"]
+    lab.exec("edge", "mini-pacs", "destinations", "resume", "ORTHANC")
+    lab.wait_results(others)
+    lab.wait_well()
+
+
+def states(lab: ComposeBed) -> list[list[str]]:
+    """Every delivery with its state and attempts, and every message of the queue that belongs to one."""
+    deliveries = lab.rows("SELECT id, route, state, attempts FROM deliveries ORDER BY id")
+    messages = lab.rows(
+        "SELECT message_id, queue_name, delivery_id FROM dramatiq.queue"
+        " WHERE delivery_id IS NOT NULL ORDER BY message_id"
+    )
+    return [*deliveries, *messages]

@@ -1,0 +1,181 @@
+"""The quick validation of README: an image's way, strangers, bad workers, the commands that users know."""
+
+import re
+
+import pytest
+from compose_bed import GATEWAY, PROJECT, SERVICES, WORKERS, ComposeBed, run, wait_until
+
+from gateway.errors import AssociationRejectedError
+
+AT_ONCE_SECONDS = 8.0
+"""For an original's way to the PACS on two cores that sixteen containers share; must be less than what a slow
+worker takes."""
+STAGES = {"forward_pacs", "forward_worker", "ai_result"}
+
+
+@pytest.mark.guarantee("G1")
+def test_an_allowed_sender_reaches_worker_and_pacs_with_original_and_result(lab: ComposeBed) -> None:
+    """The main job; each step of it stands in `docker compose logs edge`, once, whoever took it."""
+    study, originals = lab.accepted(4, modality="CT")
+    lab.wait_held(originals, study_instance_uid=study)
+    results = lab.wait_results(originals)
+    assert originals.isdisjoint(results)
+    assert lab.held(study) == originals | results
+    wait_until(lambda: set(lab.done(study).values()) == {4}, 30, "every step of all four")
+    lines = [line for line in lab.log(study) if line["stage"] in STAGES]
+    told = {(line["stage"], line["sop_instance_uid"]) for line in lines if line["outcome"] != "pending"}
+    assert {uid for stage, uid in told if stage == "forward_worker"} == originals
+    assert {uid for stage, uid in told if stage == "forward_pacs"} == originals | results
+    assert {uid for stage, uid in told if stage == "ai_result"} == results
+    shown = [str(line) for line in lab.log(study)]
+    assert len(shown) == len(set(shown))
+
+
+@pytest.mark.guarantee("G7")
+def test_a_stranger_is_rejected_and_the_log_says_why(lab: ComposeBed) -> None:
+    """Rejected at association, permanently (1/1/3), as `calling_aet_not_allowed`."""
+    with pytest.raises(AssociationRejectedError) as rejection:
+        lab.send(1, calling="STRANGER")
+    assert (rejection.value.result, rejection.value.source, rejection.value.reason) == (1, 1, 3)
+    line = lab.wait_for_line(calling_ae_title="STRANGER")
+    assert "calling_aet_not_allowed" in line.values()
+
+
+@pytest.mark.guarantee("G5")
+def test_a_stopped_worker_delays_no_original_and_the_others_take_its_share(lab: ComposeBed) -> None:
+    """The PACS has the originals at once, and a result of each comes without that worker."""
+    lab.compose("stop", "app02")
+    try:
+        study, originals = lab.accepted(10)
+        lab.wait_held(originals, AT_ONCE_SECONDS, study)
+        lab.wait_results(originals)
+        [step] = [step for step in lab.study(study)["steps"] if step["name"] == "worker"]
+        assert step["done"] == 10
+        assert set(step["by"]) == {"APP01", "APP03", "APP04", "APP05"}
+    finally:
+        lab.compose("start", "app02")
+
+
+@pytest.mark.guarantee("G5")
+def test_a_slow_worker_delays_no_original_and_its_result_follows(lab: ComposeBed) -> None:
+    """WORKER_DELAY_SECONDS=12: the original is at the PACS while the result is not, which then comes."""
+    lab.compose("up", "--detach", "--no-deps", *WORKERS, WORKER_DELAY_SECONDS="12")
+    try:
+        wait_until(lambda: all(is_healthy(lab, name) for name in WORKERS), 60, "the slow workers to listen")
+        study, originals = lab.accepted(2)
+        lab.wait_held(originals, AT_ONCE_SECONDS, study)
+        assert lab.held(study) == originals
+        results = lab.wait_results(originals)
+        assert lab.held(study) >= originals | results
+    finally:
+        lab.compose("up", "--detach", "--no-deps", *WORKERS)
+    wait_until(lambda: lab.status()["overview"]["results"]["owed"] == 0, 60, "no result to be owed any more")
+
+
+def is_healthy(lab: ComposeBed, service: str) -> bool:
+    """Tell what Docker thinks of it."""
+    return bool(lab.inspect(service)["State"]["Health"]["Status"] == "healthy")
+
+
+def test_every_service_is_healthy_by_its_own_check(lab: ComposeBed) -> None:
+    """Each has a check, and its answer is yes."""
+    wait_until(lambda: all(is_healthy(lab, service) for service in SERVICES), 200, "all to be healthy")
+
+
+@pytest.mark.parametrize("question", [("edge",), ("actors", "workers")])
+def test_a_health_check_can_say_no(lab: ComposeBed, question: tuple[str, ...]) -> None:
+    """Where nobody answers C-ECHO, or serves that queue, the answer is no and says why."""
+    answer = lab.exec("actors-pacs", "python", "/app/healthy.py", *question, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("not healthy: ")
+
+
+def test_nothing_runs_as_root_or_writes_to_its_image(lab: ComposeBed) -> None:
+    """Read-only root file system, no capability, no new privileges, and a user of its own."""
+    for service in SERVICES:
+        if service == "postgres":
+            continue  # the public image's entry point is root's until it starts the server
+        host = lab.inspect(service)["HostConfig"]
+        assert host["ReadonlyRootfs"], service
+        assert host["CapDrop"] == ["ALL"], service
+        assert host["SecurityOpt"] == ["no-new-privileges:true"], service
+        user = lab.exec(service, "id", "-u").stdout.strip()
+        assert user.isdecimal(), service
+        assert user != "0", service
+
+
+def test_every_service_is_restarted_bounded_and_given_time(lab: ComposeBed) -> None:
+    """Restart policy, log limits, and a grace that covers edge.stop_grace_seconds where something drains."""
+    for service in SERVICES:
+        found = lab.inspect(service)
+        assert found["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped", service
+        assert {"max-size", "max-file"} <= set(found["HostConfig"]["LogConfig"]["Config"]), service
+        if service in GATEWAY:
+            assert found["Config"]["StopTimeout"] > 31, service
+
+
+def test_the_sender_simulator_sends_its_file_as_ever(lab: ComposeBed) -> None:
+    """Word for word; /tmp/test.dcm is there by itself."""
+    words = "/tmp/test.dcm --host edge --port 11112 --calling-aet ORTHANC --called-aet MINI_EDGE"  # noqa: S108
+    [study] = simulate(lab, words)
+    assert study in lab.cli("status", "--study", study)
+    wait_until(lambda: len(lab.held(study)) == 2, 60, "original and result in the PACS")
+
+
+def test_the_sender_simulator_generates_as_ever(lab: ComposeBed) -> None:
+    """Word for word; the study has a number of the database's, which its patient bears."""
+    words = (
+        "--generate 3 --seq-from-db --patient-id EDGE --patient-name TEST^EDGE"
+        " --series-description SYNTHETIC --calling-aet ORTHANC"
+    )
+    [study] = simulate(lab, words)
+    wait_until(lambda: len(lab.held(study)) == 6, 60, "originals and results in the PACS")
+    query = {"Level": "Study", "Expand": True, "Query": {"StudyInstanceUID": study}}
+    [found] = lab.orthanc("/tools/find", query)
+    assert re.fullmatch(r"EDGE\d{6}", found["PatientMainDicomTags"]["PatientID"])
+    assert found["PatientMainDicomTags"]["PatientName"] == "TEST^EDGE"
+
+
+def simulate(lab: ComposeBed, options: str) -> list[str]:
+    """Run the simulator as users type it; the studies that were accepted."""
+    sent = lab.exec("edge", "python", "/app/sender_simulator.py", *options.split()).stdout
+    return re.findall(r"^study (\S+):", sent, re.MULTILINE)
+
+
+def test_reset_db_forgets_everything_and_the_lab_goes_on(lab: ComposeBed) -> None:
+    """`reset-db` is answered, and the next study is carried as the first was."""
+    study, originals = lab.accepted(1)
+    lab.wait_results(originals)
+    assert "Forgotten" in lab.cli("reset-db", "--yes")
+    assert lab.exec("edge", "mini-pacs", "status", "--study", study, check=False).returncode == 1
+    _, others = lab.accepted(1)
+    lab.wait_results(others)
+
+
+def test_actors_scale(lab: ComposeBed) -> None:
+    """`--scale actors-pacs=2 --scale actors-workers=2`: both of each consume, and the work is done."""
+    lab.compose("up", "--detach", "--no-recreate", "--scale", "actors-pacs=2", "--scale", "actors-workers=2")
+    try:
+        wait_until(
+            lambda: consuming(lab) == {"pacs": 2, "workers": 2, "sweep": 1}, 60, "two consumers of each"
+        )
+        _, originals = lab.accepted(6)
+        lab.wait_results(originals)
+    finally:
+        lab.compose(
+            "up", "--detach", "--no-recreate", "--scale", "actors-pacs=1", "--scale", "actors-workers=1"
+        )
+    wait_until(lambda: consuming(lab) == {"pacs": 1, "workers": 1, "sweep": 1}, 60, "one consumer of each")
+
+
+def consuming(lab: ComposeBed) -> dict[str, int]:
+    """How many live actor processes serve each queue."""
+    alive = [one for one in lab.status()["overview"]["consumers"] if one["alive"]]
+    queues = [queue for one in alive for queue in one["queue_names"]]
+    return {queue: queues.count(queue) for queue in queues}
+
+
+def test_the_names_are_those_that_users_type(lab: ComposeBed) -> None:
+    """`mini_pacs_edge`, and `mini_pacs_edge-app01-1`, `mini_pacs_edge-postgres-1` for the others."""
+    names = set(run("docker", "ps", "--filter", f"name={PROJECT}", "--format", "{{.Names}}").stdout.split())
+    assert {lab.container(service) for service in SERVICES} <= names
