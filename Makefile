@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+SEED ?= 1
+MINUTES ?= 10
+
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench lock format clean
+.PHONY: help venv check test test-compose demo lab bench chaos audit campaign fuzz lock format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +43,9 @@ lab: $(STAMP) ## the same lab in the foreground, for your own experiments
 
 bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc)
 	$(BIN)/pytest tests/benchmarks -m benchmark -s
+
+chaos: $(STAMP) ## break everything under load, then count every instance: MINUTES=10 SEED=1
+	PYTHONPATH=tests $(BIN)/python -m chaos --minutes $(MINUTES) --seed $(SEED) --json build/chaos/seed-$(SEED)-$(MINUTES)min.json
 
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra lab --extra dev --output-file requirements.lock pyproject.toml

@@ -1,0 +1,128 @@
+"""What everybody says once all has settled: journals, workers' logs, rows, files.
+
+Only reads. The healer must not run meanwhile, or files and rows would be seen at different times.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from chaos.bed import Bed
+from chaos.cargo import Number, instance
+from chaos.journal import HAS_IT, SUCCESS, Entry, read
+from chaos.ledger import Debt, Evidence, Row, Version
+from chaos.sender import ORIGINAL
+from gateway.dicom.part10 import data_set_offset
+from gateway.domain.instance import Place
+from gateway.errors import FileMissingError
+from gateway.lab.layout import WORKERS
+from gateway.spool import Spool
+from gateway.store.database import Database
+from gateway.store.queries import Query
+
+_HEAD_BYTES = 4096
+
+_ROWS = Query(
+    "rows",
+    "SELECT i.sop_instance_uid, encode(i.sha256, 'hex'), i.place::text, i.study_instance_uid, i.file_name,"
+    " json_object_agg(d.route, json_build_array(d.state, d.last_error, EXISTS ("
+    "   SELECT FROM expected_results e WHERE e.delivery_id = d.id AND e.state = 'timed_out')))"
+    " FROM instances i JOIN deliveries d ON d.instance_id = i.id GROUP BY i.id",
+)
+_WAITING = Query(
+    "waiting",
+    "SELECT (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight') AND route = 'pacs'),"
+    " (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight') AND route = 'workers'),"
+    " (SELECT count(*) FROM expected_results WHERE state = 'owed')",
+)
+
+
+def waiting(database: Database) -> tuple[int, int, int]:
+    """What is owed now: to the PACS, to workers, and by workers.
+
+    Raises:
+        DatabaseError: PostgreSQL does not say.
+    """
+    with database.statement() as session:
+        row = session.one(_WAITING)
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+def sent(bed: Bed) -> list[Entry]:
+    """Every answer that a sender got, oldest first."""
+    return sorted((entry for path in bed.journals() for entry in read(path)), key=lambda entry: entry.at)
+
+
+def worker_lines(bed: Bed) -> Iterator[dict[str, Any]]:
+    """What the workers printed of what they accepted: instances, and the edge's Success for their results."""
+    for name in WORKERS:
+        path = bed.lab.folder / "logs" / f"{name.lower()}.out"
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if '"outcome": "accepted"' in line:
+                fields: dict[str, Any] = json.loads(line)
+                yield {**fields, "at": datetime.fromisoformat(fields["time"]).timestamp()}
+
+
+def gather(bed: Bed, database: Database) -> Evidence:
+    """Everything, as it is now."""
+    entries = sent(bed)
+    lines = list(worker_lines(bed))
+    taken = [entry for entry in read(bed.pacs.journal) if entry.status in HAS_IT]
+    return Evidence(
+        acknowledged={
+            (entry.sop_instance_uid, entry.digest): entry.word.endswith(f":{ORIGINAL}")
+            for entry in entries
+            if entry.status == SUCCESS
+        },
+        results=frozenset(line["result_sop_instance_uid"] for line in lines if line["event"] == "result"),
+        rows=tuple(_rows(bed, database)),
+        taken=frozenset((entry.sop_instance_uid, entry.digest) for entry in taken),
+        worked=frozenset(line["sop_instance_uid"] for line in lines if line["event"] == "receive"),
+        altered=tuple(_altered(entries, taken)),
+        strays=tuple(_strays(bed)),
+    )
+
+
+def _rows(bed: Bed, database: Database) -> Iterator[Row]:
+    spool = Spool(bed.disk.root)
+    with database.statement() as session:
+        found = session.all(_ROWS)
+    for uid, digest, place, study, file_name, debts in found:
+        try:
+            path = spool.find(Place(place), study, file_name)
+        except FileMissingError:
+            intact = False
+        else:
+            intact = _digest(path) == digest
+        yield Row((uid, digest), {route: Debt(*debt) for route, debt in debts.items()}, intact)
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of the data set in a Part 10 file."""
+    with path.open("rb") as file:
+        file.seek(data_set_offset(file.read(_HEAD_BYTES)).data_set_offset)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _altered(entries: Iterable[Entry], taken: Iterable[Entry]) -> Iterator[Version]:
+    """What the PACS took under a sender's UID, although no sender has such bytes."""
+    known = {(entry.sop_instance_uid, entry.digest) for entry in entries}
+    ours = {entry.sop_instance_uid.rpartition(".")[0] for entry in entries}
+    for entry in taken:
+        root, _, count = entry.sop_instance_uid.rpartition(".")
+        if root not in ours or (entry.sop_instance_uid, entry.digest) in known:
+            continue
+        seed, sender = (int(word) for word in root.split(".")[-2:])
+        versions = (instance(Number(seed, sender, int(count), version)) for version in (0, 1))
+        if entry.digest not in {version.digest for version in versions}:
+            yield entry.sop_instance_uid, entry.digest
+
+
+def _strays(bed: Bed) -> Iterator[str]:
+    for path in bed.folder.rglob("*.dcm*"):
+        if bed.disk.root not in path.parents:
+            yield str(path.relative_to(bed.folder))

@@ -1,0 +1,51 @@
+"""The journals of senders and PACS: one line for each answer, appended by one write.
+
+A line of a sender is written after its answer came, one of the PACS before its answer leaves. So whoever is
+killed in between leaves a sender's journal that claims too little, and a PACS' journal that claims what the
+edge may not know: both err on the side that the ledger can bear.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HAS_IT = frozenset({"0000", "B000"})
+"""The answers by which a PACS says that it has the instance (PS3.4 §B.2.3, Table B.2-1)."""
+SUCCESS = "0000"
+BROKEN = "----"
+"""There was no answer: rejected, aborted, or lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One answer: when (seconds of the epoch), to which bytes, what, and a word of the writer's."""
+
+    at: float
+    sop_instance_uid: str
+    digest: str
+    status: str
+    word: str
+
+
+class Journal:
+    """A journal to be appended to, by any number of threads; a line survives the writer, not a power cut."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def note(self, sop_instance_uid: str, digest: str, status: str, word: str) -> None:
+        """The line stands when this returns."""
+        line = f"{time.time():.6f} {sop_instance_uid} {digest} {status} {word}\n"
+        os.write(self._descriptor, line.encode())  # one write: a kill leaves the line whole or not at all
+
+
+def read(path: Path) -> Iterator[Entry]:
+    """The lines so far, oldest first; none where nothing was written yet."""
+    if not path.exists():
+        return
+    with path.open(encoding="ascii") as lines:
+        for line in lines:
+            at, sop_instance_uid, digest, status, word = line.split()
+            yield Entry(float(at), sop_instance_uid, digest, status, word)

@@ -1,0 +1,151 @@
+"""The ledger: every instance that any sender got Success for, against what the others say of it.
+
+Pure. Each delivery that such an instance owes is exactly one of delivered, pending, in flight, dead,
+cancelled, given up, or missing; so the books close if nothing is missing. Delivered to the PACS means that
+the PACS answered for these very bytes, by the digest on the wire, whatever the database believes. A PACS
+that was given two versions of one UID answered for both, and both count.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+PACS, WORKERS = "pacs", "workers"
+MISSING = "missing"
+GIVEN_UP = "given up"
+"""To a worker: it was asked as often as configured, no result came, and the database says so."""
+WAITING = frozenset({"pending", "in_flight"})
+KEPT = WAITING | {"dead", "cancelled"}
+"""States in which the spool must still hold the file."""
+
+Version = tuple[str, str]
+"""SOP Instance UID and digest of the data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """One delivery as the database has it."""
+
+    state: str
+    reason: str | None = None
+    given_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One instance as database and spool have it; `file` tells whether its bytes are there, unchanged."""
+
+    version: Version
+    debts: Mapping[str, Debt]
+    file: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What everybody says once all has settled."""
+
+    acknowledged: Mapping[Version, bool]
+    """By senders' journals: what was answered Success, and whether a worker is owed it too."""
+    results: frozenset[str]
+    """By workers' logs: SOP Instance UIDs of the results that the edge answered Success to."""
+    rows: tuple[Row, ...]
+    taken: frozenset[Version]
+    """By the PACS' journal: what it answered for."""
+    worked: frozenset[str]
+    """By workers' logs: SOP Instance UIDs that one of them accepted."""
+    altered: tuple[Version, ...] = ()
+    """What came to the PACS although nobody sent these bytes under that UID."""
+    strays: tuple[str, ...] = ()
+    """Files outside of the spool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """What is not delivered, and why; or what should not be."""
+
+    what: str
+    sop_instance_uid: str
+    digest: str
+    route: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts by route and state, and every deviation by UID."""
+
+    instances: int = 0
+    results: int = 0
+    states: dict[str, Counter[str]] = field(default_factory=dict)
+    deviations: list[Deviation] = field(default_factory=list)
+
+    def count(self, route: str) -> int:
+        """How many deliveries are owed on that route."""
+        return sum(self.states.get(route, Counter()).values())
+
+    def missing(self) -> int:
+        """How many deliveries nobody can account for."""
+        return sum(states[MISSING] for states in self.states.values())
+
+    @property
+    def closes(self) -> bool:
+        """Nothing is missing, altered or astray."""
+        return not any(d.what in {MISSING, "altered", "stray"} for d in self.deviations)
+
+
+def draw(evidence: Evidence) -> Ledger:
+    """The ledger of all that was acknowledged, to senders and to workers."""
+    ledger = Ledger(len(evidence.acknowledged), len(evidence.results))
+    rows = {row.version: row for row in evidence.rows}
+    by_uid: dict[str, list[Row]] = {}
+    for row in evidence.rows:
+        by_uid.setdefault(row.version[0], []).append(row)
+    taken_uids = {uid for uid, _ in evidence.taken}
+    for version, owed_to_worker in evidence.acknowledged.items():
+        for route in (PACS, WORKERS) if owed_to_worker else (PACS,):
+            has_it = version in evidence.taken if route == PACS else version[0] in evidence.worked
+            _enter(ledger, version, route, rows.get(version), has_it=has_it)
+    for uid in evidence.results:
+        # a worker's log names the UID only: by it, one of what the edge keeps, or the PACS has it
+        kept = by_uid.get(uid, [None])[0]
+        has_it = uid in taken_uids if kept is None else kept.version in evidence.taken
+        _enter(ledger, (uid, kept.version[1] if kept else ""), f"{PACS} (results)", kept, has_it=has_it)
+    known = set(evidence.acknowledged)
+    for row in evidence.rows:
+        if row.version not in known and row.version[0] not in evidence.results:
+            # kept, though its sender heard no Success: what it owes must be true all the same
+            for route in row.debts:
+                has_it = row.version in evidence.taken if route == PACS else row.version[0] in evidence.worked
+                _enter(ledger, row.version, f"{route} (unheard)", row, has_it=has_it)
+    ledger.deviations += _unwanted("altered", evidence.altered)
+    ledger.deviations += _unwanted("stray", ((path, "") for path in evidence.strays))
+    return ledger
+
+
+def _enter(ledger: Ledger, version: Version, route: str, row: Row | None, *, has_it: bool) -> None:
+    state, reason = _state(row, route.partition(" ")[0], has_it=has_it)
+    ledger.states.setdefault(route, Counter())[state] += 1
+    if state != "delivered":
+        ledger.deviations.append(Deviation(state, version[0], version[1], route, reason))
+
+
+def _state(row: Row | None, route: str, *, has_it: bool) -> tuple[str, str]:
+    if row is None:
+        # purged, or never kept: only who was to get it can tell
+        return ("delivered", "") if has_it else (MISSING, "no row, and nobody has it")
+    debt = row.debts.get(route)
+    if debt is None:
+        return MISSING, "its row owes nothing on that route"
+    if debt.state in KEPT:
+        return (
+            (debt.state, debt.reason or "") if row.file else (MISSING, f"{debt.state}, and its file is gone")
+        )
+    if has_it:
+        return debt.state, ""
+    if debt.given_up:
+        return GIVEN_UP, debt.reason or "no result came"
+    return MISSING, "the row says delivered, the peer never had it"
+
+
+def _unwanted(what: str, found: Iterable[Version]) -> list[Deviation]:
+    return [Deviation(what, uid, digest, "", "") for uid, digest in found]

@@ -1,0 +1,180 @@
+"""What a run came to: for a person, and as JSON."""
+
+import platform
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from chaos.faults import Done
+from chaos.journal import BROKEN, SUCCESS, Entry
+from chaos.ledger import Ledger
+from chaos.recovery import Recovery, percentile, slowest
+
+SHOWN = 20
+"""Deviations of each sort that are printed; the JSON has all."""
+FAULTS_PER_MINUTE = 20
+INSTANCES_PER_MINUTE = 2000
+SLOWEST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything that was found."""
+
+    seed: int
+    minutes: float
+    settled_seconds: float | None
+    faults: list[Done]
+    skipped: list[str]
+    entries: list[Entry]
+    ledger: Ledger
+    recoveries: list[Recovery]
+    latencies: list[float]
+    stretch_seconds: float
+    peaks: Counter[str]
+    disk_is_real: bool
+
+    def failures(self) -> list[str]:
+        """Why the run does not pass; none where it does."""
+        found = []
+        if not self.ledger.closes:
+            found.append(f"the ledger does not close: {self.ledger.missing()} deliveries are missing")
+        if self.settled_seconds is None:
+            found.append("it did not settle: something waits although all is well")
+        if any(recovery.seconds is None for recovery in self.recoveries):
+            found.append("a way did not recover from a fault")
+        for what, count, rate in (
+            ("faults", len(self.faults), FAULTS_PER_MINUTE),
+            ("instances", self.ledger.instances, INSTANCES_PER_MINUTE),
+        ):
+            if count < rate * self.minutes:
+                found.append(f"too little happened: {count} {what}, {rate * self.minutes:.0f} are asked for")
+        return found
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """All of it, each deviation included."""
+    worst = slowest(outcome.recoveries)
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}",
+        "seed": outcome.seed,
+        "minutes": outcome.minutes,
+        "passed": not outcome.failures(),
+        "failures": outcome.failures(),
+        "faults": len(outcome.faults),
+        "faults_by_kind": dict(sorted(Counter(fault.name for fault in outcome.faults).items())),
+        "skipped": outcome.skipped,
+        "disk_is_real": outcome.disk_is_real,
+        "instances": outcome.ledger.instances,
+        "results_of_workers": outcome.ledger.results,
+        "answers": dict(Counter(entry.status for entry in outcome.entries)),
+        "sent_as": dict(Counter(entry.word for entry in outcome.entries if entry.status == SUCCESS)),
+        "deliveries": {route: dict(states) for route, states in outcome.ledger.states.items()},
+        "missing": outcome.ledger.missing(),
+        "deviations": [asdict(deviation) for deviation in outcome.ledger.deviations],
+        "settled_seconds": outcome.settled_seconds,
+        "recoveries": len(outcome.recoveries),
+        "slowest_recovery": None if worst is None else asdict(worst),
+        "all_recoveries": [asdict(recovery) for recovery in outcome.recoveries],
+        "only_workers_broken": {
+            "seconds": outcome.stretch_seconds,
+            "instances": len(outcome.latencies),
+            **{f"p{share * 100:g}": percentile(outcome.latencies, share) for share in (0.5, 0.95, 0.99, 1)},
+        },
+        "memory_peaks_kib": dict(outcome.peaks),
+    }
+
+
+def as_text(outcome: Outcome) -> str:
+    """For a person."""
+    return "\n".join(
+        [
+            "",
+            *_faults(outcome),
+            "",
+            *_instances(outcome),
+            "",
+            *_deviations(outcome),
+            "",
+            *_recoveries(outcome),
+            *_memory(outcome),
+            "",
+            *(f"FAILED: {failure}" for failure in outcome.failures()),
+            *([] if outcome.failures() else ["PASSED: every acknowledged instance is accounted for"]),
+        ]
+    )
+
+
+def _faults(outcome: Outcome) -> list[str]:
+    counts = Counter(fault.name for fault in outcome.faults)
+    lines = [f"{len(outcome.faults)} faults of {len(counts)} kinds, seed {outcome.seed}:"]
+    lines += [f"  {count:4d}  {name}" for name, count in sorted(counts.items())]
+    lines += [f"     -  {reason}" for reason in outcome.skipped]
+    if not outcome.disk_is_real:
+        lines.append("        (the spool's disk could not be filled: that needs root and a loop device)")
+    return lines
+
+
+def _instances(outcome: Outcome) -> list[str]:
+    answers = Counter(entry.status for entry in outcome.entries)
+    refused = sum(answers.values()) - answers[SUCCESS] - answers[BROKEN]
+    words = Counter(entry.word.partition(":")[0] for entry in outcome.entries if entry.status == SUCCESS)
+    ledger = outcome.ledger
+    lines = [
+        f"{ledger.instances} instances acknowledged to senders, {ledger.results} results to workers",
+        f"  {answers[SUCCESS]} answers Success, of them "
+        + ", ".join(f"{count} {word}" for word, count in sorted(words.items()) if word != "new")
+        + f"; {refused} refused, {answers[BROKEN]} without an answer",
+        "",
+        "deliveries owed = delivered + pending + in flight + dead + cancelled + given up + missing",
+    ]
+    for route, states in ledger.states.items():
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        lines.append(f"  {route:16} {ledger.count(route):6d} = {counts}")
+    return lines
+
+
+def _deviations(outcome: Outcome) -> list[str]:
+    lines = [f"deviations: {len(outcome.ledger.deviations)}"]
+    shown: Counter[str] = Counter()
+    for deviation in outcome.ledger.deviations:
+        shown[deviation.what] += 1
+        if shown[deviation.what] <= SHOWN:
+            lines.append(
+                f"  {deviation.what:9} {deviation.route:7} {deviation.sop_instance_uid}"
+                f" {deviation.digest[:12]} {deviation.reason}"
+            )
+    lines += [f"  … {count - SHOWN} more {what}" for what, count in shown.items() if count > SHOWN]
+    return lines
+
+
+def _recoveries(outcome: Outcome) -> list[str]:
+    found = sorted(
+        outcome.recoveries, key=lambda r: float("inf") if r.seconds is None else r.seconds, reverse=True
+    )
+    times = sorted(r.seconds for r in found if r.seconds is not None)
+    lines = [
+        f"{len(found)} recoveries, from a fault's end to the next success of its way:",
+        f"  half within {percentile(times, 0.5):.2f} s, 95 % within {percentile(times, 0.95):.2f} s:",
+    ]
+    for recovery in found[:SLOWEST]:
+        seconds = "never" if recovery.seconds is None else f"{recovery.seconds:.2f} s"
+        lines.append(f"  {seconds:>8}  {recovery.way} after: {recovery.fault}")
+    settled = "not at all" if outcome.settled_seconds is None else f"{outcome.settled_seconds:.0f} s"
+    lines += [
+        f"all was settled after the last fault within: {settled}",
+        f"while only workers failed ({outcome.stretch_seconds:.0f} s), from Success to the PACS' answer:",
+        f"  {len(outcome.latencies)} instances:"
+        + "".join(
+            f" {share:.0%} within {percentile(outcome.latencies, share) * 1000:.0f} ms"
+            for share in (0.5, 0.95, 0.99, 1)
+        ),
+    ]
+    return lines
+
+
+def _memory(outcome: Outcome) -> list[str]:
+    peaks = ", ".join(f"{name} {kib / 1024:.0f}" for name, kib in sorted(outcome.peaks.items()))
+    return [f"most memory of one process, MB: {peaks}"]

@@ -1,0 +1,198 @@
+"""The parts of the chaos run that the ledger believes: PACS, senders, cables, each with real DICOM."""
+
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from chaos.cable import Cable
+from chaos.journal import BROKEN, SUCCESS, Journal, read
+from chaos.pacs import WELL, Behaviour, ChaosPacs, behave
+from chaos.sender import Order
+from launcher import Process, Processes
+from peers import peer
+from specimens import Instance, study_of
+from waiting import wait_until
+
+from gateway.dicom.scu import Peer, associate
+from gateway.errors import AssociationBrokenError, AssociationRejectedError
+from gateway.lab import layout
+
+TESTS = str(Path(__file__).resolve().parents[1])
+
+
+class Running:
+    """The PACS of the chaos run as a process."""
+
+    def __init__(self, processes: Processes, folder: Path) -> None:
+        [self.port] = layout.free_ports(1)
+        self.room = ChaosPacs(folder, "ORTHANC", self.port)
+        self._processes = processes
+        self._program = self.room.program()
+        self.process = self.start()
+
+    def start(self) -> Process:
+        """It listens, in the folder that it had before."""
+        self.process = self._processes.start(*self._program.command, PYTHONPATH=TESTS)
+        self.process.wait_for_port(self.port)
+        return self.process
+
+    def send(self, *instances: Instance) -> list[int]:
+        """The status of each."""
+        address = Peer("127.0.0.1", self.port, "ORTHANC", timeout_seconds=10, connect_timeout_seconds=5)
+        contexts = [instance.context for instance in instances]
+        with associate(address, calling_ae_title="MINI_EDGE", contexts=contexts) as association:
+            return [
+                association.store(one.context, one.sop_instance_uid, [one.data_set()])[0] for one in instances
+            ]
+
+
+@pytest.fixture
+def pacs(processes: Processes, tmp_path: Path) -> Running:
+    """It is well."""
+    return Running(processes, tmp_path / "pacs")
+
+
+def test_the_pacs_remembers_what_it_answered_for_through_its_death(pacs: Running) -> None:
+    """By the digest on the wire, and each refusal as a refusal."""
+    instances = study_of(3)
+    assert pacs.send(instances[0]) == [0x0000]
+    behave(pacs.room.folder, Behaviour(status=0xA700))
+    assert pacs.send(instances[1]) == [0xA700]
+    pacs.process.kill()
+    pacs.start()
+    assert pacs.send(instances[1]) == [0xA700]  # its behaviour survives, too
+    behave(pacs.room.folder, Behaviour(status=0xB000))
+    assert pacs.send(instances[2]) == [0xB000]
+    entries = [(e.sop_instance_uid, e.digest, e.status) for e in read(pacs.room.journal)]
+    assert entries == [
+        (instances[0].sop_instance_uid, instances[0].digest, "0000"),
+        (instances[1].sop_instance_uid, instances[1].digest, "A700"),
+        (instances[1].sop_instance_uid, instances[1].digest, "A700"),
+        (instances[2].sop_instance_uid, instances[2].digest, "B000"),
+    ]
+
+
+def test_the_pacs_notes_nothing_that_it_did_not_answer_for(pacs: Running) -> None:
+    """Aborted in the middle of the data set, or rejected before it."""
+    behave(pacs.room.folder, Behaviour(aborts=True))
+    with pytest.raises(AssociationBrokenError):
+        pacs.send(Instance())
+    behave(pacs.room.folder, Behaviour(rejects=True))
+    with pytest.raises(AssociationRejectedError):
+        pacs.send(Instance())
+    behave(pacs.room.folder, WELL)
+    assert list(read(pacs.room.journal)) == []
+
+
+def test_a_sender_that_dies_in_mid_instance_claims_what_was_answered(
+    processes: Processes, tmp_path: Path
+) -> None:
+    """SIGUSR1 and SIGUSR2; started again it goes on, and nothing of its plan is left out."""
+    [port] = layout.free_ports(1)
+    journal = tmp_path / "sent.txt"
+    order = Order(1, 0, 1, "MODALITY0", "EDGE", port, str(journal), rate=100, begun=time.time())
+
+    def accepted() -> list[str]:
+        return [e.sop_instance_uid for e in read(journal) if e.status == SUCCESS and "new" in e.word]
+
+    with peer(port) as edge:
+        for number in (signal.SIGUSR2, signal.SIGUSR1):
+            enough = len(accepted()) + 8
+            sender = processes.start("python", "-m", "chaos.sender", order.text(), PYTHONPATH=TESTS)
+            wait_until(partial(_has, accepted, enough), 20, "a study to be sent")
+            sender.popen.send_signal(number)
+            if number == signal.SIGUSR2:
+                wait_until(
+                    lambda: any(e.status == BROKEN for e in read(journal)), 20, "the abort to be noted"
+                )
+                sender.popen.terminate()
+            assert sender.wait() == (0 if number == signal.SIGUSR2 else -signal.SIGKILL)
+        sent = accepted()
+        assert len(set(sent)) == len(sent)
+        assert [int(uid.rpartition(".")[2]) for uid in sent] == list(range(len(sent)))
+        taken = {(one.sop_instance_uid, one.digest) for one in edge.taken}
+        assert {(e.sop_instance_uid, e.digest) for e in read(journal) if e.status == SUCCESS} <= taken
+
+
+def _has(accepted: Callable[[], list[str]], enough: int) -> bool:
+    return len(accepted()) > enough
+
+
+@contextmanager
+def cabled() -> Iterator[tuple[Cable, socket.socket, socket.socket]]:
+    """A cable with a connection through it: its near end and its far end."""
+    [port] = layout.free_ports(1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        cable = Cable(port, listener.getsockname()[1])
+        cable.open()
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as near:
+                far, _ = listener.accept()
+                with far:
+                    far.settimeout(10)
+                    yield cable, near, far
+        finally:
+            cable.close()
+
+
+def test_a_cable_carries_both_ways_and_ends_as_its_ends_do() -> None:
+    """Bytes unchanged; the end of one direction leaves the other open."""
+    with cabled() as (_, near, far):
+        near.sendall(b"there")
+        assert far.recv(10) == b"there"
+        near.shutdown(socket.SHUT_WR)
+        assert far.recv(10) == b""
+        far.sendall(b"back")
+        assert near.recv(10) == b"back"
+
+
+def test_a_cut_cable_resets_both_ends() -> None:
+    """As when a machine between them vanishes."""
+    with cabled() as (cable, near, far):
+        near.sendall(b"it carries")
+        assert far.recv(10) == b"it carries"
+        cable.cut()
+        for end in (near, far):
+            with pytest.raises(ConnectionResetError):
+                end.recv(1)
+
+
+def test_a_pulled_cable_is_silent_and_then_carries_all() -> None:
+    """Nobody is told, nothing is lost."""
+    with cabled() as (cable, near, far):
+        cable.pull()
+        near.sendall(b"late")
+        far.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            far.recv(10)
+        cable.mend()
+        far.settimeout(10)
+        assert far.recv(10) == b"late"
+
+
+def test_a_frayed_cable_breaks_in_the_middle() -> None:
+    """After so many bytes, and not before."""
+    with cabled() as (cable, near, far):
+        cable.fray(6)
+        near.sendall(b"four")
+        assert far.recv(10) == b"four"
+        near.sendall(b"more")
+        with pytest.raises(ConnectionResetError):
+            far.recv(10)
+
+
+def test_a_journal_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Appended to by whoever comes next."""
+    path = tmp_path / "journal.txt"
+    assert list(read(path)) == []
+    for status in (SUCCESS, BROKEN):
+        Journal(path).note("1.2.3", "aa", status, "new:original")
+    assert [(e.sop_instance_uid, e.digest, e.status, e.word) for e in read(path)] == [
+        ("1.2.3", "aa", SUCCESS, "new:original"),
+        ("1.2.3", "aa", BROKEN, "new:original"),
+    ]

@@ -1,0 +1,103 @@
+"""The ledger of the chaos run: it closes only if every acknowledged instance is accounted for."""
+
+from collections.abc import Mapping
+
+import pytest
+from chaos.ledger import GIVEN_UP, MISSING, Debt, Evidence, Row, Version, draw
+
+ONE: Version = ("1.2.3", "aa")
+OTHER: Version = ("1.2.3", "bb")
+RESULT = "2.25.1"
+DELIVERED = Debt("delivered")
+
+
+def row(version: Version, *, file: bool = True, **debts: Debt) -> Row:
+    """An instance as the database has it."""
+    return Row(version, debts, file=file)
+
+
+def evidence(
+    acknowledged: Mapping[Version, bool],
+    *rows: Row,
+    taken: tuple[Version, ...] = (),
+    worked: tuple[str, ...] = (),
+    results: tuple[str, ...] = (),
+    altered: tuple[Version, ...] = (),
+) -> Evidence:
+    """What everybody says."""
+    return Evidence(acknowledged, frozenset(results), rows, frozenset(taken), frozenset(worked), altered)
+
+
+def test_what_the_pacs_answered_for_is_delivered() -> None:
+    """With a row, or purged: the PACS' journal is what counts."""
+    for rows in ((row(ONE, pacs=DELIVERED),), ()):
+        ledger = draw(evidence({ONE: False}, *rows, taken=(ONE,)))
+        assert ledger.states == {"pacs": {"delivered": 1}}
+        assert ledger.closes
+
+
+def test_an_instance_that_nobody_has_is_missing_by_its_uid() -> None:
+    """No row, and not at the PACS: lost."""
+    ledger = draw(evidence({ONE: True}))
+    assert not ledger.closes
+    assert ledger.missing() == 2
+    assert {(d.what, d.sop_instance_uid, d.route) for d in ledger.deviations} == {
+        (MISSING, ONE[0], "pacs"),
+        (MISSING, ONE[0], "workers"),
+    }
+
+
+def test_delivered_by_the_row_alone_is_missing() -> None:
+    """The database does not vouch for the PACS."""
+    assert draw(evidence({ONE: False}, row(ONE, pacs=DELIVERED))).missing() == 1
+
+
+def test_other_bytes_under_the_same_uid_do_not_count() -> None:
+    """By the digest: the PACS has one version, the other was acknowledged too."""
+    ledger = draw(evidence({ONE: False, OTHER: False}, taken=(ONE,)))
+    assert ledger.states["pacs"] == {"delivered": 1, MISSING: 1}
+    assert draw(evidence({ONE: False, OTHER: False}, taken=(ONE, OTHER))).closes
+
+
+@pytest.mark.parametrize("state", ["pending", "in_flight", "dead", "cancelled"])
+def test_what_is_not_delivered_is_shown_and_needs_its_file(state: str) -> None:
+    """G2: it stands in the open with its reason; without its file it is lost."""
+    debt = Debt(state, "why")
+    ledger = draw(evidence({ONE: False}, row(ONE, pacs=debt)))
+    assert ledger.closes
+    assert [(d.what, d.reason) for d in ledger.deviations] == [(state, "why")]
+    assert not draw(evidence({ONE: False}, row(ONE, file=False, pacs=debt))).closes
+
+
+def test_a_row_that_owes_nothing_on_a_route_is_missing_there() -> None:
+    """An original is owed to a worker too."""
+    ledger = draw(evidence({ONE: True}, row(ONE, pacs=DELIVERED), taken=(ONE,)))
+    assert [(d.what, d.route) for d in ledger.deviations] == [(MISSING, "workers")]
+
+
+def test_a_worker_that_never_answered_is_given_up_and_not_missing() -> None:
+    """The database says so, after max_redispatch; without that it is missing."""
+    for given_up, state in ((True, GIVEN_UP), (False, MISSING)):
+        kept = row(ONE, pacs=DELIVERED, workers=Debt("delivered", None, given_up))
+        ledger = draw(evidence({ONE: True}, kept, taken=(ONE,)))
+        assert ledger.states["workers"] == {state: 1}
+
+
+def test_a_result_that_a_worker_was_answered_for_is_owed_to_the_pacs() -> None:
+    """By its UID, which is all that a worker's log has."""
+    assert draw(evidence({}, results=(RESULT,), taken=((RESULT, "cc"),))).closes
+    assert draw(evidence({}, row((RESULT, "cc"), pacs=Debt("pending")), results=(RESULT,))).closes
+    assert not draw(evidence({}, results=(RESULT,))).closes
+    assert not draw(evidence({}, row((RESULT, "cc"), pacs=DELIVERED), results=(RESULT,))).closes
+
+
+def test_what_was_kept_without_a_heard_success_must_be_true_too() -> None:
+    """Its sender was cut off before the answer: it counts apart."""
+    ledger = draw(evidence({}, row(ONE, pacs=DELIVERED)))
+    assert ledger.states == {"pacs (unheard)": {MISSING: 1}}
+    assert not ledger.closes
+
+
+def test_altered_bytes_keep_the_ledger_open() -> None:
+    """G3: the PACS got bytes that nobody sent."""
+    assert not draw(evidence({ONE: False}, taken=(ONE, OTHER), altered=(OTHER,))).closes
