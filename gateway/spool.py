@@ -43,6 +43,10 @@ process would be trusted wrongly."""
 FREE_SPACE_TRUST_SECONDS = 0.1
 """How long a look at the free space counts; the reserve must exceed what comes in that time."""
 
+FOLDER_MODE = 0o750
+FILE_MODE = 0o640
+"""The group is the operator's to give to whoever may look."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -50,6 +54,21 @@ def failure(operation: str, path: Path, error: OSError) -> SpoolError:
     """The error for a refused file operation: operation, path and reason."""
     sentence = f"{operation} {path}: {error.strerror or error}"
     return SpoolFullError(sentence) if error.errno in _FULL else SpoolError(sentence)
+
+
+def make_folder(path: Path) -> None:
+    """The folder is there; it and each that was made on the way are closed to other users (G8).
+
+    Whatever the umask: one that was set wide would open every data set to whoever is on the machine.
+    """
+    try:
+        path.mkdir(mode=FOLDER_MODE)
+    except FileNotFoundError:
+        make_folder(path.parent)
+        path.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
 
 
 def flush_directory(path: Path) -> None:
@@ -68,7 +87,7 @@ class Partial:
         self._spool = spool
         self.path = path
         try:
-            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise failure("create", path, error) from error
 
@@ -123,7 +142,7 @@ class Spool:
         """The folders exist and are durable."""
         try:
             for name in (*Place, PARTIAL, ORPHANED):
-                (self.root / name).mkdir(parents=True, exist_ok=True)
+                make_folder(self.root / name)
             flush_directory(self.root)
             flush_directory(self.root.parent)
         except OSError as error:
@@ -133,8 +152,8 @@ class Spool:
         """From here on this process is a living receiver: its folder is locked until it dies."""
         folder = self.root / PARTIAL / uuid4().hex
         try:
-            folder.mkdir(parents=True)
-            self._receiver_lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            make_folder(folder)
+            self._receiver_lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
             fcntl.flock(self._receiver_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise failure("lock", folder, error) from error
@@ -216,7 +235,7 @@ class Spool:
         now = monotonic()
         if self._trusted.get(key, 0.0) > now:
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         flush_directory(folder.parent)
         with self._lock:
             if len(self._trusted) > 10_000:  # noqa: PLR2004  bounds memory; what is forgotten is flushed again

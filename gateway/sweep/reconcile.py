@@ -22,7 +22,7 @@ from gateway import log
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
 from gateway.log import Stage
-from gateway.spool import LOCK, ORPHANED, PARTIAL
+from gateway.spool import LOCK, ORPHANED, PARTIAL, make_folder
 from gateway.store import destinations, sweeping
 from gateway.sweep.verbs import BATCH, Counts, Sweeping
 
@@ -143,7 +143,7 @@ def _orphan(context: Sweeping, path: Path) -> int:
         if context.dry:
             return 1
         target = context.spool.root / ORPHANED / path.parent.name / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         if target.exists():
             target = target.with_name(f"{target.stem}.{time.time_ns()}.dcm")
         path.rename(target)
