@@ -1,7 +1,10 @@
 """`mini-pacs config check`: what the processes would run with, and what looks unwise. Connects nowhere."""
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
 
 import typer
 
@@ -77,6 +80,8 @@ def warnings(configuration: Configuration, environment: Mapping[str, str]) -> It
         yield "DATABASE_URL and POSTGRES_HOST are both set: DATABASE_URL goes first"
     yield from _of_spool(configuration.edge)
     yield from _of_senders(configuration)
+    yield from _of_doors(configuration)
+    yield from _of_modes(configuration)
     yield from _of_destinations(configuration)
     yield from _of_retries(configuration.forwarder)
 
@@ -96,11 +101,63 @@ def _of_senders(configuration: Configuration) -> Iterator[str]:
         if edge.accepted_sop_classes and uid not in edge.accepted_sop_classes:
             yield f"edge.accepted_sop_classes lacks {name} ({uid})"
     for title in edge.urgent.calling_aets:
-        if title not in edge.allowed_calling_aets:
+        if title not in edge.calling_ae_titles:
             yield f"edge.urgent.calling_aets names {title}, which edge.allowed_calling_aets does not let in"
     pacs = configuration.forwarder.orthanc.ae_title
-    if pacs not in edge.allowed_calling_aets:
+    if pacs not in edge.calling_ae_titles:
         yield f"{pacs} is not in edge.allowed_calling_aets: it cannot send to the edge"
+
+
+def _of_doors(configuration: Configuration) -> Iterator[str]:
+    edge = configuration.edge
+    shown = edge.tls is not None and edge.tls.client_certificate == "required"
+    anywhere = [entry.ae_title for entry in edge.allowed_callers if entry.origin is None]
+    if anywhere and not shown and not _is_loopback(edge.bind_address):
+        yield (
+            f"edge.allowed_calling_aets lets {', '.join(anywhere)} in from any address, and edge.tls asks "
+            "for no certificate: an AE title is whatever a caller says; write AE@address or AE@network"
+        )
+    for worker in configuration.forwarder.workers:
+        entries = [entry for entry in edge.allowed_callers if entry.ae_title == worker.ae_title]
+        try:
+            address = ip_address(worker.host)
+        except ValueError:
+            continue  # a name: only the look-up at its call tells
+        if all(entry.network is not None and address not in entry.network for entry in entries):
+            yield (
+                f"{worker.ae_title} is reached at {worker.host}, from where edge.allowed_calling_aets does "
+                "not let it in: its results may be rejected"
+            )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _of_modes(configuration: Configuration) -> Iterator[str]:
+    """Files that more people can read than need to: keys, and what holds patients' data."""
+    edge = configuration.edge
+    keys = {"edge.tls.key": edge.tls.key} if edge.tls is not None else {}
+    for destination in configuration.destinations:
+        if destination.tls is not None and destination.tls.key is not None:
+            keys[f"the tls.key of {destination.ae_title}"] = destination.tls.key
+    for name, key in keys.items():
+        if _mode(key) & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
+            yield f"{name} {key} is open to other users: chmod 600 it, or 640 with a group of its own"
+    for name, path in (("edge.data_root", edge.data_root), ("edge.log_path", edge.log_path)):
+        if _mode(path) & stat.S_IRWXO:
+            yield f"{name} {path} is open to every user of this machine: chmod o= it"
+
+
+def _mode(path: Path) -> int:
+    """The permission bits of a file; 0 where it is not there or not ours to see."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return 0
 
 
 def _of_destinations(configuration: Configuration) -> Iterator[str]:

@@ -67,7 +67,7 @@ def _welcome(the_lab: Lab) -> str:
     pacs = ", ".join(filter(None, (the_lab.pacs.title, getattr(the_lab.pacs, "url", None))))
     workers = "  ".join(f"{w.ae_title} {w.port}" for w in configuration.forwarder.workers)
     exports = "\n".join(f"  export {name}='{value}'" for name, value in the_lab.environment.items())
-    send = f"--port {edge.port} --calling-aet {edge.allowed_calling_aets[0]} --called-aet {edge.ae_title}"
+    send = f"--port {edge.port} --calling-aet {edge.calling_ae_titles[0]} --called-aet {edge.ae_title}"
     return f"""
 The lab is up; Ctrl-C stops it.
 

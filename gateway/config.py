@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gateway.domain import allowlist
 from gateway.domain.identifiers import is_ae_title, is_uid
 from gateway.domain.routing import Mode
 from gateway.errors import ConfigurationError
@@ -27,6 +28,11 @@ def _ae_title(text: str) -> str:
     return text
 
 
+def _caller(text: str) -> str:
+    allowlist.parse(text)
+    return text
+
+
 def _uid(text: str) -> str:
     if not is_uid(text):
         raise ValueError("a UID has at most 64 digits and dots")
@@ -34,6 +40,8 @@ def _uid(text: str) -> str:
 
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
+Caller = Annotated[str, AfterValidator(_caller)]
+"""An entry of the allowlist as it is written; `gateway.domain.allowlist` knows what it means."""
 Uid = Annotated[str, AfterValidator(_uid)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
@@ -107,7 +115,7 @@ class Edge(Section):
     tls: EdgeTls | None = None
     data_root: Path = Path("data")
     log_path: Path = Path("logs/edge.log")
-    allowed_calling_aets: tuple[AETitle, ...]
+    allowed_calling_aets: tuple[Caller, ...]
     accepted_sop_classes: tuple[Uid, ...] = ()
     receivers: Annotated[int, Field(ge=0, le=64)] = 0
     max_associations: Annotated[int, Field(ge=1, le=10_000)] = 1000
@@ -124,6 +132,16 @@ class Edge(Section):
     urgent: Urgent = Urgent()
     log_max_mb: Annotated[int, Field(ge=1)] = 50
     log_backups: Annotated[int, Field(ge=0, le=100)] = 5
+
+    @property
+    def allowed_callers(self) -> tuple[allowlist.Entry, ...]:
+        """Who may call, and from where."""
+        return tuple(map(allowlist.parse, self.allowed_calling_aets))
+
+    @property
+    def calling_ae_titles(self) -> tuple[str, ...]:
+        """The titles that may call, from wherever; each once, in the order of the file."""
+        return tuple(dict.fromkeys(entry.ae_title for entry in self.allowed_callers))
 
     @property
     def duplicate_window(self) -> timedelta:
@@ -209,16 +227,16 @@ class Configuration(Section):
                 f"AE title {twice[0]} is used twice among edge.ae_title, forwarder.orthanc "
                 "and forwarder.workers"
             )
-        missing = [title for title in workers if title not in self.edge.allowed_calling_aets]
+        missing = [title for title in workers if title not in self.edge.calling_ae_titles]
         if missing:
             raise ValueError(
                 f"worker {missing[0]} is not in edge.allowed_calling_aets: its results would be rejected"
             )
         if self.forwarder.mode is not Mode.PACS_ONLY and not workers:
             raise ValueError(f"forwarder.mode is {self.forwarder.mode} but forwarder.workers is empty")
-        allowed = self.edge.allowed_calling_aets
-        if len(set(allowed)) != len(allowed):
-            raise ValueError("an AE title stands twice in edge.allowed_calling_aets")
+        contradiction = allowlist.contradiction(self.edge.allowed_callers)
+        if contradiction is not None:
+            raise ValueError(f"edge.allowed_calling_aets: {contradiction}")
         return self
 
     @property

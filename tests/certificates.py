@@ -1,4 +1,4 @@
-"""Certificates for a test, made by openssl: an authority, an edge and a sender it signed, and a stranger."""
+"""Certificates for a test, made by openssl: an authority, whom it signed, and strangers."""
 
 import subprocess
 from dataclasses import dataclass
@@ -15,11 +15,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class Certificates:
-    """`edge` is made out to 127.0.0.1 and localhost; `stranger` signed itself."""
+    """`edge` is made out to 127.0.0.1 and localhost.
+
+    `expired` was signed for a day that is over, `foreign` by another authority of the same name;
+    `stranger` signed itself.
+    """
 
     ca: Path
     edge: Pair
     sender: Pair
+    expired: Pair
+    foreign: Pair
     stranger: Pair
 
 
@@ -31,11 +37,14 @@ def make(folder: Path) -> Certificates:
         ca=authority.certificate,
         edge=_signed(folder, "edge", authority),
         sender=_signed(folder, "sender", authority),
+        expired=_signed(folder, "expired", authority, "20200101000000Z", "20200102000000Z"),
+        foreign=_signed(folder / "foreign", "sender", _self_signed(folder / "foreign", "authority")),
         stranger=_self_signed(folder, "stranger"),
     )
 
 
 def _self_signed(folder: Path, name: str) -> Pair:
+    folder.mkdir(exist_ok=True)
     pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
     _openssl(
         "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
@@ -44,16 +53,33 @@ def _self_signed(folder: Path, name: str) -> Pair:
     return pair
 
 
-def _signed(folder: Path, name: str, authority: Pair) -> Pair:
+def _signed(folder: Path, name: str, authority: Pair, *validity: str) -> Pair:
+    """For two days, or between two moments: `openssl ca` alone can sign for the past."""
     pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
     request, names = folder / f"{name}.csr", folder / f"{name}.ext"
     names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n", encoding="ascii")
     _openssl(
         "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", pair.key, "-out", request
     )
+    if not validity:
+        _openssl(
+            "x509", "-req", "-days", "2", "-in", request, "-CA", authority.certificate,
+            "-CAkey", authority.key, "-CAcreateserial", "-extfile", names, "-out", pair.certificate,
+        )  # fmt: skip
+        return pair
+    register = folder / "register"
+    register.touch()
+    settings = folder / "ca.cnf"
+    settings.write_text(
+        f"[ca]\ndefault_ca=a\n[a]\ndatabase={register}\nnew_certs_dir={folder}\ndefault_md=sha256\n"
+        "rand_serial=yes\npolicy=p\n[p]\ncommonName=supplied\n",
+        encoding="ascii",
+    )
+    begin, end = validity
     _openssl(
-        "x509", "-req", "-days", "2", "-in", request, "-CA", authority.certificate, "-CAkey", authority.key,
-        "-CAcreateserial", "-extfile", names, "-out", pair.certificate,
+        "ca", "-batch", "-notext", "-config", settings, "-startdate", begin, "-enddate", end,
+        "-in", request, "-cert", authority.certificate, "-keyfile", authority.key, "-extfile", names,
+        "-out", pair.certificate,
     )  # fmt: skip
     return pair
 

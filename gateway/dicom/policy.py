@@ -20,6 +20,8 @@ class Rejection:
 
 CALLED_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 7, "called_aet_not_recognized")
 CALLING_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 3, "calling_aet_not_allowed")
+CALLING_ADDRESS_NOT_ALLOWED = Rejection(1, 1, 3, "calling_address_not_allowed")
+"""Known by its title, but not from there. The caller hears no difference: it would tell which are known."""
 LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2, "local_limit_exceeded")
 TEMPORARY_CONGESTION = Rejection(2, 3, 1, "temporary_congestion")
 

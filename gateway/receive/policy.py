@@ -1,8 +1,8 @@
 """Who may associate, and what becomes of what they send.
 
-Strangers get nowhere (G7): the AE titles are checked before a limit is touched, so that nobody outside
-of the allowlist can use up an association; a connection that never asks holds one of a bounded number of
-waiting places, and the oldest of those gives way.
+Strangers get nowhere (G7): AE titles and address are checked before a limit is touched, so that nobody
+outside of the allowlist can use up an association; a connection that never asks holds one of a bounded
+number of waiting places, and the oldest of those gives way.
 
 Called on the association's thread; holds no lock while it calls anything slow.
 """
@@ -16,6 +16,7 @@ from time import monotonic
 from gateway import log
 from gateway.config import Configuration
 from gateway.dicom.contexts import storage_sop_classes
+from gateway.dicom.policy import CALLING_ADDRESS_NOT_ALLOWED
 from gateway.dicom.scp import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     CALLING_AE_TITLE_NOT_RECOGNIZED,
@@ -27,6 +28,7 @@ from gateway.dicom.scp import (
 )
 from gateway.errors import SpoolError
 from gateway.log import Stage
+from gateway.receive.callers import Callers
 from gateway.receive.limits import AssociationLimits
 from gateway.receive.store import Receiver, StoreReception
 
@@ -77,7 +79,7 @@ class EdgePolicy:
     ) -> None:
         edge = configuration.edge
         self._edge = edge
-        self._allowed = frozenset(edge.allowed_calling_aets)
+        self._callers = Callers(edge.allowed_callers)
         self._receiver = receiver
         self._limits = limits
         self._waiting = waiting
@@ -98,8 +100,11 @@ class EdgePolicy:
     def _judge(self, requestor: Requestor) -> tuple[Rejection | None, str | None]:
         if requestor.called_ae_title != self._edge.ae_title:
             return CALLED_AE_TITLE_NOT_RECOGNIZED, f"this is {self._edge.ae_title}"
-        if requestor.calling_ae_title not in self._allowed:
+        if not self._callers.knows(requestor.calling_ae_title):
             return CALLING_AE_TITLE_NOT_RECOGNIZED, "add it to edge.allowed_calling_aets to let it in"
+        wrong_address = self._callers.refusal(requestor.calling_ae_title, requestor.remote_address)
+        if wrong_address is not None:
+            return CALLING_ADDRESS_NOT_ALLOWED, wrong_address
         try:
             self._receiver.spool.check_reserve()
         except SpoolError as error:

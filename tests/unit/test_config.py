@@ -88,6 +88,11 @@ REFUSALS: list[tuple[Callable[[Content], None], tuple[str, ...]]] = [
     (put("edge", accepted_sop_classes=["../x"]), ("edge.accepted_sop_classes.0", "'../x'")),
     (put("edge", allowed_calling_aets=["ORTHANC", "APP01"]), ("APP02", "edge.allowed_calling_aets")),
     (put("edge", allowed_calling_aets=["APP01", "APP01", "APP02"]), ("twice", "edge.allowed_calling_aets")),
+    (put("edge", allowed_calling_aets=["APP01", "APP01@10.0.0.1", "APP02"]), ("10.0.0.1", "says nothing")),
+    (
+        put("edge", allowed_calling_aets=["APP01@10.0.0.1/8", "APP02"]),
+        ("host bits", "edge.allowed_calling_aets.0"),
+    ),
     (put("edge", commit_timeout_seconds=0), ("edge.commit_timeout_seconds", "0")),
     (put("edge", urgent={"modalities": ["ct"]}), ("edge.urgent.modalities.0", "'ct'")),
     (put("forwarder", mode="serial"), ("forwarder.mode", "'serial'")),

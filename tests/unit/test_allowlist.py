@@ -1,0 +1,163 @@
+"""Who may call from where: what an entry means, what is refused in config.yaml, and names that move."""
+
+import threading
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain.allowlist import Address, Entry, address_of, contradiction, parse
+from gateway.receive import callers
+from gateway.receive.callers import Callers
+
+
+def allowed(entries: list[str], title: str, address: str) -> bool:
+    """Tell whether these entries let it in."""
+    known = Callers(map(parse, entries))
+    return known.knows(title) and known.refusal(title, address) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "address", "lets_in"),
+    [
+        ("CT1", "203.0.113.9", True),
+        ("CT1", "2001:db8::9", True),
+        ("CT1@10.1.2.3", "10.1.2.3", True),
+        ("CT1@10.1.2.3", "10.1.2.4", False),
+        ("CT1@10.0.0.0/8", "10.255.0.1", True),
+        ("CT1@10.0.0.0/8", "11.0.0.1", False),
+        ("CT1@10.0.0.0/8", "::ffff:10.2.3.4", True),
+        ("CT1@10.0.0.0/8", "::10.2.3.4", False),
+        ("CT1@fd00::/8", "fd12::1", True),
+        ("CT1@fd00::/8", "fe80::1", False),
+        ("CT1@fe80::/10", "fe80::1%eth0", True),
+        ("CT1@0.0.0.0/0", "2001:db8::9", False),
+        ("CT@1@10.0.0.0/8", "10.0.0.1", False),
+        ("CT2", "10.0.0.1", False),
+    ],
+)
+def test_an_entry_lets_its_title_in_from_its_network_only(entry: str, address: str, lets_in: bool) -> None:  # noqa: FBT001  a column
+    """IPv4 and IPv6 are apart, save IPv4 that comes through a socket of IPv6."""
+    assert allowed([entry], "CT1", address) is lets_in
+
+
+def test_each_of_several_entries_lets_its_title_in() -> None:
+    """A title may have many homes; a title with an @ is written with an address."""
+    entries = ["CT1@10.0.0.1", "CT1@10.0.0.2", "A@B@192.0.2.0/24"]
+    assert allowed(entries, "CT1", "10.0.0.1")
+    assert allowed(entries, "CT1", "10.0.0.2")
+    assert not allowed(entries, "CT1", "192.0.2.1")
+    assert allowed(entries, "A@B", "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("CT1@", "is expected"),
+        ("@10.0.0.1", "AE title"),
+        ("SEVENTEEN_LETTERS@10.0.0.1", "AE title"),
+        ("CT1@10.0.0.1/8", "host bits"),
+        ("CT1@10.0.0.300", "10.0.0.300"),
+        ("CT1@10.0.0.0/33", "10.0.0.0/33"),
+        ("CT1@fd00::/129", "fd00::/129"),
+        ("CT1@ct 1", "is expected"),
+        ("CT1@-ct1", "is expected"),
+        ("CT1@" + "a" * 254, "is expected"),
+    ],
+)
+def test_what_means_nothing_is_refused(text: str, words: str) -> None:
+    """With what is wrong with it."""
+    with pytest.raises(ValueError, match=words):
+        parse(text)
+
+
+@given(st.text(max_size=40))
+def test_no_text_is_taken_for_more_than_it_says(text: str) -> None:
+    """Whatever is written: refused, or an entry that says the same when it is written again."""
+    try:
+        entry = parse(text)
+    except ValueError:
+        return
+    written = entry.ae_title if entry.origin is None else f"{entry.ae_title}@{entry.origin}"
+    assert entry.origin is not None or "@" not in text
+    assert parse(written) == entry
+
+
+def test_entries_that_contradict_each_other_are_named() -> None:
+    """Twice the same, and an address beside the title alone, which lets everybody in."""
+    assert contradiction([parse("A@10.0.0.0/8"), parse("A@10.0.0.1"), parse("B")]) is None
+    assert contradiction([parse("A@10.0.0.1"), parse("A@10.0.0.1/32")]) == "stands twice"
+    assert "says nothing" in str(contradiction([parse("A"), parse("A@10.0.0.0/8")]))
+
+
+class Names:
+    """A name server that answers what it is told to."""
+
+    def __init__(self, *answers: str | None) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def __call__(self, host: str) -> frozenset[Address]:
+        """The next answer; None fails."""
+        self.asked.append(host)
+        assert self.may_answer.wait(10)
+        answer = self.answers.pop(0)
+        if answer is None:
+            raise OSError(-2, "Name or service not known")
+        return frozenset({ip_address(answer)})
+
+
+def test_a_host_that_moves_is_let_in_from_its_new_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer is believed for a while, asked for again after that, and kept while none comes."""
+    names = Names("10.0.0.1", "10.0.0.2", None)
+    known = Callers([Entry("CT1", host="ct1")], look_up=names)
+    assert names.asked == []
+    assert [known.refusal("CT1", f"10.0.0.{n}") is None for n in (1, 1, 2)] == [True, True, False]
+    assert names.asked == ["ct1"]
+    monkeypatch.setattr(callers, "TRUST_SECONDS", 0.0)
+    known._hosts["ct1"].believed_until = 0.0
+    assert known.refusal("CT1", "10.0.0.2") is None
+    known._hosts["ct1"].believed_until = 0.0
+    assert known.refusal("CT1", "10.0.0.2") is None
+    assert len(names.asked) == 3
+
+
+def test_a_host_without_an_address_lets_nobody_in_and_says_so() -> None:
+    """And is not asked for again at each knock."""
+    names = Names(None)
+    known = Callers([Entry("CT1", host="ct1")], look_up=names)
+    for _ in range(3):
+        assert "ct1 has no address: Name or service not known" in str(known.refusal("CT1", "10.0.0.1"))
+    assert names.asked == ["ct1"]
+
+
+def test_a_name_server_that_hangs_holds_up_one_caller_only() -> None:
+    """The others go by what was known."""
+    names = Names("10.0.0.1", "10.0.0.2")
+    known = Callers([Entry("CT1", host="ct1")], look_up=names)
+    assert known.refusal("CT1", "10.0.0.1") is None
+    names.may_answer.clear()
+    known._hosts["ct1"].believed_until = 0.0
+    slow = threading.Thread(target=known.refusal, args=("CT1", "10.0.0.2"))
+    slow.start()
+    while len(names.asked) < 2:
+        assert slow.is_alive()
+    assert known.refusal("CT1", "10.0.0.1") is None
+    names.may_answer.set()
+    slow.join()
+    assert known.refusal("CT1", "10.0.0.2") is None
+
+
+def test_a_real_name_is_looked_up() -> None:
+    """By the system's own resolver."""
+    assert allowed(["CT1@localhost"], "CT1", "127.0.0.1")
+    assert not allowed(["CT1@localhost"], "CT1", "192.0.2.1")
+
+
+def test_addresses_lose_their_scope_and_their_mapping() -> None:
+    """What a socket says, as an address."""
+    assert str(address_of("::ffff:192.0.2.1")) == "192.0.2.1"
+    assert str(address_of("fe80::1%2")) == "fe80::1"

@@ -1,0 +1,70 @@
+"""`mini-pacs config check`: what it warns of, and what it keeps quiet about."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.configuration import warnings
+from gateway import config
+from gateway.lab import layout
+
+WORKERS = list(layout.WORKERS)
+
+
+def said(folder: Path, **edge: Any) -> str:
+    """Every warning about a lab's configuration with these changes, one a line."""
+    ports = layout.Ports(11112, 4242, 8042, (11201, 11202, 11203, 11204, 11205))
+    written = layout.write(folder, layout.configuration(ports, {"edge": edge}))
+    return "\n".join(warnings(config.load(written), {}))
+
+
+def test_a_lab_on_loopback_needs_no_addresses(tmp_path: Path) -> None:
+    """Nobody else can knock there."""
+    assert "any address" not in said(tmp_path)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "10.0.0.1"])  # noqa: S104  nobody binds here
+def test_titles_without_an_address_are_named_where_strangers_can_knock(tmp_path: Path, address: str) -> None:
+    """Only those; and not where a certificate is asked for."""
+    allowed = ["ORTHANC@10.0.0.0/8", "CT1", *(f"{title}@127.0.0.1" for title in WORKERS)]
+    words = said(tmp_path / "plain", bind_address=address, allowed_calling_aets=allowed)
+    assert "lets CT1 in from any address" in words
+    tls = {"certificate": "a.pem", "key": "a.key", "ca": "ca.pem"}
+    assert "any address" not in said(
+        tmp_path / "tls", bind_address=address, allowed_calling_aets=allowed, tls=tls
+    )
+
+
+def test_a_worker_that_could_not_return_its_results_is_named(tmp_path: Path) -> None:
+    """Reached at an address from where it is not let in; a host name or no address says nothing."""
+    allowed = ["ORTHANC", "APP01@10.0.0.0/8", "APP02@127.0.0.1", "APP03@localhost", "APP04", "APP05"]
+    words = said(tmp_path, allowed_calling_aets=allowed)
+    assert "APP01 is reached at 127.0.0.1" in words
+    assert not any(f"{title} is reached" in words for title in WORKERS[1:])
+
+
+@pytest.mark.parametrize(
+    ("mode", "open_to_others"), [(0o600, False), (0o640, False), (0o644, True), (0o660, True)]
+)
+def test_a_key_that_others_can_read_is_named(tmp_path: Path, mode: int, open_to_others: bool) -> None:  # noqa: FBT001  a column
+    """The edge's; whoever has it can pass for the edge."""
+    key = tmp_path / "edge.key"
+    key.touch()
+    key.chmod(mode)
+    tls = {"certificate": "edge.pem", "key": str(key), "client_certificate": "none"}
+    assert (f"edge.tls.key {key} is open" in said(tmp_path, tls=tls)) is open_to_others
+
+
+def test_a_spool_and_a_log_that_others_can_read_are_named(tmp_path: Path) -> None:
+    """They hold what is about patients, or about who sent what."""
+    for name, mode in (("data", 0o755), ("edge.log", 0o644)):
+        path = tmp_path / name
+        path.mkdir() if name == "data" else path.touch()
+        path.chmod(mode)
+    words = said(tmp_path, log_path="edge.log")
+    assert "edge.data_root" in words
+    assert "edge.log_path" in words
+    for name in ("data", "edge.log"):
+        (tmp_path / name).chmod(0o750)
+    assert "is open to" not in said(tmp_path)
