@@ -43,6 +43,13 @@ def make(folder: Path) -> Certificates:
     )
 
 
+def lock(key: Path, locked: Path, password: str) -> None:
+    """The key again, behind a password."""
+    told = locked.with_suffix(".password")
+    told.write_text(password, encoding="ascii")
+    _openssl("pkcs8", "-topk8", "-in", key, "-out", locked, "-passout", f"file:{told}")
+
+
 def _self_signed(folder: Path, name: str) -> Pair:
     folder.mkdir(exist_ok=True)
     pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")

@@ -23,6 +23,7 @@ import psycopg2
 import psycopg2.extensions as pg
 
 from gateway.errors import DatabaseRefusedError, DatabaseUnavailableError, OutcomeUnknownError
+from gateway.store import dsn as dsn_text
 from gateway.store.queries import Query
 
 CONNECT_SECONDS = 5.0
@@ -60,10 +61,14 @@ pg.set_wait_callback(_wait)
 
 
 def dsn_from_environment() -> str:
-    """`DATABASE_URL`, else a DSN of POSTGRES_HOST, _PORT, _DB, _USER and _PASSWORD (default mini_pacs)."""
+    """`DATABASE_URL`, else a DSN of POSTGRES_HOST, _PORT, _DB, _USER and _PASSWORD (default mini_pacs).
+
+    Raises:
+        ConfigurationError: that is none; says what is expected and quotes nothing of it.
+    """
     url = os.environ.get("DATABASE_URL")
     if url:
-        return url
+        return dsn_text.checked(url)
     given = {
         "host": os.environ.get("POSTGRES_HOST", "127.0.0.1"),
         "port": os.environ.get("POSTGRES_PORT", "5432"),

@@ -1,0 +1,39 @@
+"""A text that says where PostgreSQL is, judged before libpq connects with it: no password in an error.
+
+libpq quotes what it cannot parse, and a URL that is cut in the wrong place has its password there. What
+it could not tell apart is refused here, in our words.
+"""
+
+import re
+
+import psycopg2
+import psycopg2.extensions as pg
+
+from gateway.errors import ConfigurationError
+
+_URL = re.compile(r"postgres(?:ql)?://([^/?#]*)(.*)", re.DOTALL)
+_HINT = (
+    "DATABASE_URL is not shown, for it may hold a password; it must be like "
+    "postgresql://USER:PASSWORD@HOST:5432/DB, with @ : / ? # % of a password written as "
+    "%40 %3A %2F %3F %23 %25"
+)
+
+
+def checked(text: str) -> str:
+    """`text`, if libpq can tell the password in it from the rest.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    url = _URL.fullmatch(text)
+    if url is not None and (url[1].count("@") > 1 or "@" in url[2]):
+        # an @ of the password: what stands behind it would be taken for the host, and named
+        raise ConfigurationError(_HINT)
+    try:
+        given = pg.parse_dsn(text)
+    except psycopg2.Error:
+        raise ConfigurationError(_HINT) from None
+    ports = str(given.get("port", "")).split(",")
+    if not all(port.isdigit() or not port for port in ports):
+        raise ConfigurationError(_HINT)  # a password without its user and host would be named as the port
+    return text

@@ -1,0 +1,163 @@
+"""Passwords stand in no log line, no output and no process list, whatever goes wrong with them."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import certificates
+import pytest
+from conftest import Reconfigure
+from edge_bed import EdgeBed
+from launcher import Processes
+from specimens import Instance
+from waiting import wait_until
+
+from gateway.lab.layout import free_ports
+from gateway.lab.postgres import DATABASE, EmbeddedPostgres
+from gateway.store.migrate import migrate
+
+pytestmark = pytest.mark.guarantee("G7")
+
+PROCESSES = (
+    ("mini-pacs", "serve"),
+    ("dramatiq", "actors", "-p", "1", "-t", "2", "-Q", "pacs"),
+    ("dramatiq", "actors", "-p", "1", "-t", "2", "-Q", "workers"),
+    ("dramatiq", "actors", "-p", "1", "-t", "2", "-Q", "sweep"),
+    ("periodiq", "actors"),
+)
+
+
+class Secrets:
+    """What must be seen nowhere, and where that is looked for."""
+
+    def __init__(self, *values: str) -> None:
+        self.values = values
+
+    def check(self, *files: Path) -> None:
+        """None of them is in a file, nor on a command line of this machine."""
+        texts = {str(path): path.read_bytes() for path in files}
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):  # it has ended
+                texts[str(path)] = path.read_bytes()
+        for name, text in texts.items():
+            for value in self.values:
+                assert value.encode() not in text, f"a secret stands in {name}"
+
+
+@pytest.fixture
+def server(own_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> EmbeddedPostgres:
+    """A PostgreSQL that asks for a password, by TCP; where it is stands in POSTGRES_HOST and its kin."""
+    [port] = free_ports(1)
+    own_postgres._port = port
+    own_postgres.start()
+    migrate(own_postgres.dsn())
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("POSTGRES_HOST", "127.0.0.1")
+    monkeypatch.setenv("POSTGRES_PORT", str(port))
+    monkeypatch.setenv("POSTGRES_DB", DATABASE)
+    return own_postgres
+
+
+@pytest.fixture
+def edge(server: EmbeddedPostgres, reconfigure: Reconfigure, processes: Processes) -> Iterator[EdgeBed]:
+    """An edge on that server, none of its processes started."""
+    edge = EdgeBed(reconfigure({}), server.dsn(), processes)
+    yield edge
+    edge.kill()
+    edge.close()
+
+
+def password_of(server: EmbeddedPostgres) -> str:
+    """What its role is known by."""
+    return server.data.with_name(f"{server.data.name}.password").read_text(encoding="ascii")
+
+
+def outputs(edge: EdgeBed, folder: Path) -> list[Path]:
+    """The log, and what every process of the test printed."""
+    return [*edge.configuration.edge.log_path.parent.glob("*"), *(folder / "output").glob("*.out")]
+
+
+def test_a_password_is_seen_nowhere_while_postgresql_comes_and_goes(
+    server: EmbeddedPostgres,
+    edge: EdgeBed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every process works, loses its connections, waits, works again; a command fails; none tells."""
+    password = password_of(server)
+    monkeypatch.setenv("POSTGRES_PASSWORD", password)
+    hidden = Secrets(password)
+    edge.serve()
+    for words in PROCESSES[1:]:
+        edge.start(*words)
+    wait_until(lambda: len(edge.log(outcome="actors_ready")) == 3, 30, "the actors")
+    assert edge.send(Instance()) == [0]
+    hidden.check(*outputs(edge, tmp_path))
+    server.kill()
+    assert edge.send(Instance()) == [0xA700]
+    status = edge.start("mini-pacs", "status")
+    assert status.wait(30) == 3
+    late = edge.start("mini-pacs", "serve")
+    edge.wait_log(stage="db", outcome="waiting", pid=late.pid)
+    hidden.check(*outputs(edge, tmp_path))
+    late.stop()
+    server.start()
+    wait_until(lambda: edge.send(Instance()) == [0], 20, "PostgreSQL to be used again")
+    hidden.check(*outputs(edge, tmp_path))
+
+
+@pytest.mark.parametrize("by_url", [False, True], ids=["POSTGRES_PASSWORD", "DATABASE_URL"])
+def test_a_wrong_password_is_not_repeated(
+    server: EmbeddedPostgres,
+    edge: EdgeBed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    by_url: bool,  # noqa: FBT001  a column
+) -> None:
+    """PostgreSQL refuses it: the log says so and names the user only."""
+    wrong = f"wrong-{secrets.token_hex(8)}"
+    if by_url:
+        monkeypatch.setenv("DATABASE_URL", server.dsn().replace(password_of(server), wrong))
+    else:
+        monkeypatch.setenv("POSTGRES_PASSWORD", wrong)
+    started = [edge.start(*words) for words in PROCESSES]
+    wait_until(lambda: len(edge.log(stage="db", outcome="waiting")) >= 4, 30, "them to be refused")
+    assert "authentication failed" in edge.log(outcome="waiting")[0]["error"]
+    status = edge.start("mini-pacs", "status")
+    assert status.wait(30) == 3
+    Secrets(wrong, password_of(server)).check(*outputs(edge, tmp_path))
+    # the scheduler ends, for whoever supervises it to start it again; the others wait for a better answer
+    assert all(process.popen.poll() is None for process in started[:-1])
+
+
+def test_a_url_that_is_none_is_not_repeated(
+    edge_folder: Path, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every process refuses to start, with a sentence that holds nothing of it."""
+    secret = f"p{secrets.token_hex(8)}"
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://edge:{secret}@{secret}@127.0.0.1:1/mini_pacs")
+    words = [*PROCESSES, ("mini-pacs", "status"), ("mini-pacs", "db", "migrate"), ("mini-pacs", "queue")]
+    started = [processes.start(*one) for one in words]
+    for process in started:
+        assert process.wait(60) != 0
+        assert "DATABASE_URL is not shown" in process.text()
+    Secrets(secret).check(*(tmp_path / "output").glob("*.out"))
+    assert edge_folder.is_dir()
+
+
+def test_a_key_with_a_password_is_refused_and_asks_nobody(
+    reconfigure: Reconfigure, processes: Processes, tmp_path: Path, database_url: str
+) -> None:
+    """There is no passphrase to keep secret: a key has none, and its file is closed to others instead."""
+    pair = certificates.make(tmp_path / "certificates").edge
+    locked = tmp_path / "locked.key"
+    secret = secrets.token_hex(8)
+    certificates.lock(pair.key, locked, secret)
+    tls = {"certificate": str(pair.certificate), "key": str(locked), "client_certificate": "none"}
+    reconfigure({"edge": {"tls": tls}})
+    scp = processes.start("mini-pacs", "serve")
+    assert scp.wait(30) == 2
+    assert "the key without a password" in scp.text()
+    Secrets(secret).check(*(tmp_path / "output").glob("*.out"))
+    assert database_url

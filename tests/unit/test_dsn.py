@@ -1,0 +1,51 @@
+"""A DATABASE_URL that is none is refused without a word of it."""
+
+import traceback
+
+import pytest
+
+from gateway.errors import ConfigurationError
+from gateway.store.dsn import checked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://edge:sec@ret@db/mini_pacs",
+        "postgresql://edge:sec/ret@db/mini_pacs",
+        "postgresql://edge:sec?ret@db/mini_pacs",
+        "postgresql://edge:sec#ret@db/mini_pacs",
+        "postgresql://edge:sec%ret@db/mini_pacs",
+        "postgresql://edge:secret",
+        "postgres:/edge:secret@db/mini_pacs",
+        "edge:secret@db/mini_pacs",
+        "host=db password='secret",
+        "host=db password=sec ret",
+        "postgresql://edge:secret@db/mini_pacs?sslmodus=require",
+        "postgresql://edge:secret@[::1/mini_pacs",
+    ],
+)
+def test_what_libpq_would_quote_is_refused_unquoted(text: str) -> None:
+    """Neither the sentence nor the traceback that a process would print holds a piece of the password."""
+    with pytest.raises(ConfigurationError) as refused:
+        checked(text)
+    printed = "".join(traceback.format_exception_only(refused.value)) + str(refused.value)
+    assert "DATABASE_URL" in printed
+    for piece in ("sec", "ret"):
+        assert piece not in printed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://edge:sec%40%2Fret@db/mini_pacs",
+        "postgresql://edge:sec:ret@db:5432,other:5433/mini_pacs?target_session_attrs=read-write",
+        "postgresql://edge@/mini_pacs?host=%2Frun%2Fpostgresql",
+        "postgresql:///mini_pacs",
+        "postgresql://edge:secret@[::1]:5432/mini_pacs",
+        "host=db port=5432 user=edge password='sec@/ret'",
+    ],
+)
+def test_what_libpq_understands_is_left_as_it_is(text: str) -> None:
+    """Several hosts, sockets, escaped passwords, keywords."""
+    assert checked(text) == text
