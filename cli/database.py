@@ -1,12 +1,15 @@
 """`mini-pacs db …`: the schema."""
 
+from typing import Annotated
+
 import typer
 from rich.console import Console
 
+from gateway.store import roles
 from gateway.store.database import dsn_from_environment
 from gateway.store.migrate import migrate as apply_migrations
 
-app = typer.Typer(help="The schema of the database.", no_args_is_help=True)
+app = typer.Typer(help="The schema of the database, and who may use it.", no_args_is_help=True)
 
 
 @app.command()
@@ -17,3 +20,15 @@ def migrate() -> None:
     for version in applied:
         console.print(f"applied {version}")
     console.print("the schema is up to date" if not applied else f"{len(applied)} migrations applied")
+
+
+@app.command()
+def grant(
+    role: Annotated[str, typer.Argument(help="A role that exists, owns nothing, and is not a superuser.")],
+) -> None:
+    """Give a role what the processes need, and no more; run it, like migrate, as the owner of the schema.
+
+    A later migrate keeps it up to date. What it cannot do: migrate, reset-db, DROP, ALTER, TRUNCATE.
+    """
+    roles.grant(dsn_from_environment(), role)
+    Console().print(f"{role} may run every process; it owns nothing and cannot change the schema")

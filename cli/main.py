@@ -13,7 +13,12 @@ from typing import Annotated, Any
 import typer
 
 from cli.exit_codes import ExitCode
-from gateway.errors import ConfigurationError, DatabaseUnavailableError, GatewayError
+from gateway.errors import (
+    ConfigurationError,
+    DatabaseRefusedError,
+    DatabaseUnavailableError,
+    GatewayError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +62,12 @@ COMMANDS = (
         "serve", "serve", "serve", "Receive instances: bind the port and accept associations until SIGTERM."
     ),
     Command("config", "configuration", "app", "The configuration."),
-    Command("db", "database", "app", "The schema of the database."),
+    Command("db", "database", "app", "The schema of the database, and who may use it."),
     Command("reset-db", "reset", "reset_db", "Forget every instance, delivery and message."),
 )
+
+
+_NOT_ALLOWED = "as the owner of the schema it would be, see SECURITY.md"
 
 
 def build(*words: str) -> typer.Typer:
@@ -116,6 +124,8 @@ def run() -> None:
         _fail(error, ExitCode.USAGE)
     except DatabaseUnavailableError as error:
         _fail(error, ExitCode.UNREACHABLE, "is it running? set DATABASE_URL, or POSTGRES_HOST and its kin")
+    except DatabaseRefusedError as error:
+        _fail(error, ExitCode.FAILED, _NOT_ALLOWED if error.sqlstate == "42501" else "")
     except GatewayError as error:
         _fail(error, ExitCode.FAILED)
 

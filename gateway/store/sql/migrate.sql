@@ -12,8 +12,15 @@ CREATE TABLE IF NOT EXISTS public.schema_migrations (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- name: say_what_breaks
+-- 0.1.0 made the table without it; what it applied was additive.
+ALTER TABLE public.schema_migrations ADD COLUMN IF NOT EXISTS additive boolean NOT NULL DEFAULT true;
+
 -- name: applied
-SELECT version, digest FROM public.schema_migrations;
+-- A table that 0.1.0 made, and that is only read, has no column of that name.
+SELECT version, digest, coalesce((to_jsonb(m) ->> 'additive')::boolean, true)
+FROM public.schema_migrations AS m ORDER BY version;
 
 -- name: record
-INSERT INTO public.schema_migrations (version, digest) VALUES (%(version)s, %(digest)s);
+INSERT INTO public.schema_migrations (version, digest, additive)
+VALUES (%(version)s, %(digest)s, %(additive)s);
