@@ -47,6 +47,9 @@ bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc)
 chaos: $(STAMP) ## break everything under load, then count every instance: MINUTES=10 SEED=1
 	PYTHONPATH=tests $(BIN)/python -m chaos --minutes $(MINUTES) --seed $(SEED) --json build/chaos/seed-$(SEED)-$(MINUTES)min.json
 
+audit: ## ask whether a locked dependency has a known vulnerability (skipped, with a message, without the service)
+	.ci/audit $(PYTHON)
+
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra lab --extra dev --output-file requirements.lock pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/requirements.lock pyproject.toml
@@ -57,4 +60,4 @@ format: $(STAMP) ## apply the formatter and the safe fixes
 	$(BIN)/ruff check --fix .
 
 clean: ## remove what the commands above made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
