@@ -29,6 +29,8 @@ PROJECT = "mini_pacs_edge"
 MARK = "mini-pacs-compose-tests-"
 """How the folder of a copy begins, and so how a lab of a test run is known."""
 IMAGE = "mini-pacs-edge"
+CLEAR_LINE = "\x1b[2K"
+"""What some versions of Compose put before each line of a log, whatever they are told about colours."""
 BUILD_SECONDS = 900
 COMMAND_SECONDS = 180
 HEALTHY_SECONDS = 120
@@ -203,7 +205,8 @@ class ComposeBed:
     def log(self, pattern: str = "") -> list[dict[str, Any]]:
         """What `docker compose logs edge` shows of the log, its lines that hold `pattern`."""
         text = self.compose("logs", "--no-color", "--no-log-prefix", "edge")
-        return [json.loads(line) for line in text.splitlines() if line.startswith("{") and pattern in line]
+        lines = [line.removeprefix(CLEAR_LINE) for line in text.splitlines()]
+        return [json.loads(line) for line in lines if line.startswith("{") and pattern in line]
 
     def wait_for_line(self, *, timeout: float = 30, **fields: str) -> dict[str, Any]:
         """A line of `docker compose logs edge` with those fields."""
