@@ -1,4 +1,9 @@
 /* The viewer's configuration: one data source, on the viewer's own origin. */
+
+// The tour of a first visit looks for its first step too early, then dims the image and catches every click. It is
+// called shown before the viewer starts; as a customization ('ohif.tours') this comes too late now and then.
+localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour']));
+
 window.config = {
   name: 'mini_pacs_edge',
   routerBasename: null,
