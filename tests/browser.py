@@ -122,7 +122,7 @@ def is_picture(pixels: Pixels) -> bool:
 
 
 def coloured(pixels: Pixels) -> int:
-    """How many pixels are neither grey nor pale; of a viewport without its border and margins with buttons."""
+    """How many pixels are neither grey nor pale; of a viewport without border and buttons."""
     width = pixels.shape[1]
     inner = pixels[8:-8, width // 8 : -width // 8].astype(np.int16)
     return int(np.count_nonzero(inner.max(axis=2) - inner.min(axis=2) > 100))

@@ -14,7 +14,7 @@ from gateway.sender.send import Manner, send
 
 def sent(lab: ComposeBed, patient_name: str, folder: Path) -> tuple[str, set[str]]:
     """A CT study of that patient that the edge accepted: its UID, and its instances'."""
-    study = Study(3, datetime.now(UTC), "CT", patient_name=patient_name)
+    study = Study(3, datetime.now(UTC), "CT", patient_id=patient_name, patient_name=patient_name)
     outgoing = [write(instance, folder) for instance in generate(study)]
     done = list(send(outgoing, Peer("127.0.0.1", lab.edge_port, "MINI_EDGE", 30, 10), Manner("ORTHANC")))
     assert all(one.accepted for one in done)
