@@ -1,17 +1,25 @@
 """Durable files for instances that are not yet everywhere they are owed.
 
-When `Partial.keep` returns, the bytes survive a power cut: the file was flushed before it got its name,
-and its directory after; a directory that was made on the way was flushed into its parent.
+When `Partial.flush` returns, the bytes survive a power cut under the name that `Partial.name` gave: the
+file was flushed, and its directory after; a directory that was made on the way was flushed into its
+parent. The name comes first, so that one commit of the file system's journal carries file and name, and
+so that the row can be written while the disk works.
 
-The name that `keep` gives is a second link: the `.part` name stays until `Partial.discard`, which the
-receiver calls once the transaction has committed. So a kept file without a row can be told from one whose
-receiver is still at work (G6): the receiver's folder under partial/ is locked while it lives.
+The name is a second link: the `.part` name stays until `Partial.discard`, which the receiver calls once
+the transaction has committed. So a kept file without a row can be told from one whose receiver is still
+at work (G6): the receiver's folder under partial/ is locked while it lives.
 
 If the process dies
     before the link    a `.part` file remains; reconcile removes it with its receiver's folder
     after the link     a file without a row remains; the peer got no Success and still owns the
                        instance; reconcile moves it to orphaned/
     after the commit   the `.part` name of a kept file remains; reconcile removes it
+
+If the power goes
+    before the flush   a torn file may stand under its final name, without a row, since no row is committed
+                       before the flush. It is never believed: a name that is there is taken, whatever it
+                       holds, and only a row makes a file an instance; reconcile moves it to orphaned/
+    after the flush    as above
 """
 
 import errno
@@ -81,10 +89,11 @@ def flush_directory(path: Path) -> None:
 
 
 class Partial:
-    """A file that is being written. Exactly one of `discard` alone or `keep` … `discard` ends it."""
+    """A file that is being written. `discard` ends it; a file that was named stays under that name."""
 
     def __init__(self, spool: "Spool", path: Path) -> None:
         self._spool = spool
+        self._folder: Path | None = None
         self.path = path
         try:
             self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
@@ -106,13 +115,34 @@ class Partial:
                 raise failure("write", self.path, error) from error
             view = view[written:]
 
-    def keep(self, study_instance_uid: str, names: Sequence[str]) -> Path:
-        """Make the file durable under the first of `names` that is free in incoming/<study>; its path."""
+    def name(self, study_instance_uid: str, names: Sequence[str]) -> Path:
+        """The file stands under the first of `names` that is free in incoming/<study>, not yet durably."""
+        target = self._spool.link(self.path, study_instance_uid, names)
+        self._folder = target.parent
+        return target
+
+    def flush(self) -> None:
+        """The file is durable under the name that it was given last.
+
+        Raises:
+            SpoolError: it is not, and may be torn: it must go.
+        """
+        assert self._folder is not None, "name comes first"
         try:
-            os.fsync(self.descriptor)  # survives a power cut: the bytes, before anything names them
+            os.fsync(self.descriptor)  # survives a power cut: the bytes, before any row names them
+            flush_directory(self._folder)  # survives a power cut: the name
         except OSError as error:
             raise failure("fsync", self.path, error) from error
-        return self._spool.link(self.path, study_instance_uid, names)
+
+    def keep(self, study_instance_uid: str, names: Sequence[str]) -> Path:
+        """Make the file durable under the first of `names` that is free in incoming/<study>; its path."""
+        target = self.name(study_instance_uid, names)
+        try:
+            self.flush()
+        except SpoolError:
+            target.unlink(missing_ok=True)
+            raise
+        return target
 
     def discard(self) -> None:
         """Remove the `.part` name. Never raises: what is left is swept with the receiver's folder."""
@@ -202,7 +232,7 @@ class Spool:
             raise SpoolFullError(f"less than edge.disk_reserve_mb ({reserve}) is free on {self.root}")
 
     def link(self, part: Path, study_instance_uid: str, names: Sequence[str]) -> Path:
-        """Give `part` the first free of `names` in incoming/<study>, durably; never replaces a file."""
+        """Give `part` the first free of `names` in incoming/<study>; never replaces a file."""
         folder = self.root / Place.INCOMING / study_instance_uid
         for name in (*names, None):
             target = folder / (name or _unique(names[-1]))
@@ -226,8 +256,7 @@ class Spool:
                 if not part.exists():
                     raise
                 continue
-            break
-        flush_directory(target.parent)  # survives a power cut: the name
+            return
 
     def _ensure_directory(self, folder: Path) -> None:
         """`folder` exists and its name is durable, whoever made it: that one may not have flushed yet."""

@@ -1,6 +1,7 @@
-"""`python tests/crashing.py`: `mini-pacs serve`, killed at the n-th flush, link or commit of a receiver.
+"""`python tests/crashing.py`: `mini-pacs serve`, killed at the n-th flush, link, row or commit of a receiver.
 
-CRASH_AT says where: `fsync:4:before`, `link:2:after`, `commit:2:after`. The whole process group dies by
+CRASH_AT says where: `fsync:4:before`, `link:2:after`, `receive:2:after` (the rows are written, and not yet
+committed), `commit:2:after`. The whole process group dies by
 SIGKILL, and none of this is in the product.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from cli.main import run
-from gateway.store import instances
+from gateway.store import database, instances
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,7 +45,8 @@ def main() -> None:
     """Patch, then be the program."""
     what, number, when = os.environ["CRASH_AT"].split(":")
     if what == "commit":
-        # one statement, which is the transaction: after it the commit stands
+        database.commit = crashing(database.commit, int(number), when)
+    elif what == "receive":
         instances.receive = crashing(instances.receive, int(number), when)
     else:
         setattr(os, what, crashing(getattr(os, what), int(number), when))

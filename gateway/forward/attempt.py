@@ -95,7 +95,7 @@ def forward_to_pacs(context: Context, delivery_id: int) -> Outcome | None:
     """One attempt at the PACS; None where there was nothing to do."""
     forwarder = context.configuration.forwarder
     # A claim that a crash of PostgreSQL undoes is a harmless repeat: not worth a flush.
-    with context.database.transaction(durable=False) as session:
+    with context.database.statement(durable=False) as session:
         claim = deliveries.claim(
             session,
             delivery_id,

@@ -1,8 +1,9 @@
 """The transaction that makes the gateway responsible for an instance (G1).
 
-The file is durable before, Success is answered after. What an error here proves decides what becomes of
-the file:
+The file is durable before the commit, Success is answered after it. Only the commit waits for the file: the
+rows are written while the disk works. What an error here proves decides what becomes of the file:
 
+    SpoolError                                      it may be torn, and nothing was committed: it must go
     DatabaseRefusedError, DatabaseUnavailableError  nothing was committed: the file is superfluous
     OutcomeUnknownError                             it may stand: the file stays, reconcile sorts it out
 """
@@ -13,9 +14,9 @@ from gateway.correlate import Correlated, Result, correlate
 from gateway.dicom.header import Header
 from gateway.domain.instance import Kind
 from gateway.errors import DatabaseRefusedError
-from gateway.receive.group import GroupCommit
+from gateway.receive.group import Flush, GroupCommit
 from gateway.store import instances
-from gateway.store.database import Database
+from gateway.store.database import Database, Session
 from gateway.store.instances import Kept, Received, Verdict
 
 TRIES = 3
@@ -30,32 +31,43 @@ class Committer:
         self._window = window
         self._group = GroupCommit(self._commit_originals)
 
-    def commit(self, received: Received, header: Header) -> tuple[Kept, Correlated | None]:
+    def commit(
+        self, received: Received, header: Header, flush: Flush | None = None
+    ) -> tuple[Kept, Correlated | None]:
         """Keep `received` with all it owes; a result is correlated in the same transaction.
 
-        With NAME_TAKEN nothing was committed.
+        `flush` makes the file durable, before the commit; None where it is. With NAME_TAKEN nothing was
+        committed.
 
         Raises:
-            DatabaseError: see above.
+            DatabaseError, SpoolError: see above.
         """
         for left in range(TRIES - 1, -1, -1):
             try:
                 if received.kind is Kind.ORIGINAL:
-                    return self._group.commit(received), None
-                return self._commit_result(received, header)
+                    return self._group.commit(received, flush), None
+                return self._commit_result(received, header, flush)
             except DatabaseRefusedError as error:
                 if not error.is_collision or not left:
                     raise
         raise AssertionError("unreachable")
 
-    def _commit_originals(self, batch: list[Received]) -> list[Kept]:
-        with self._database.statement() as session:
-            if len(batch) == 1:
-                return [instances.receive(session, batch[0], window=self._window)]
-            return instances.receive_many(session, batch, window=self._window)
+    def _commit_originals(self, batch: list[Received], flush: Flush | None) -> list[Kept]:
+        if flush is None:
+            with self._database.statement() as session:
+                return self._receive(session, batch)
+        with self._database.transaction(meanwhile=flush) as session:
+            return self._receive(session, batch)
 
-    def _commit_result(self, received: Received, header: Header) -> tuple[Kept, Correlated | None]:
-        with self._database.transaction() as session:
+    def _receive(self, session: Session, batch: list[Received]) -> list[Kept]:
+        if len(batch) == 1:
+            return [instances.receive(session, batch[0], window=self._window)]
+        return instances.receive_many(session, batch, window=self._window)
+
+    def _commit_result(
+        self, received: Received, header: Header, flush: Flush | None
+    ) -> tuple[Kept, Correlated | None]:
+        with self._database.transaction(meanwhile=flush) as session:
             kept = instances.receive(session, received, window=self._window)
             if kept.verdict is Verdict.NAME_TAKEN:
                 return kept, None

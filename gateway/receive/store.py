@@ -1,17 +1,19 @@
 """One C-STORE: the data set streams into the spool, then one transaction, then the status.
 
-The order is G1: flush the file, name it, flush its directory (`Partial.keep`), commit (`commit`), and only
-then Success. This is the only place where an error becomes a DIMSE status (`STATUS_OF`, design.md §6).
+The order is G1: name the file (`Partial.name`), flush it and its directory (`Partial.flush`) while PostgreSQL
+writes the rows, commit them (`commit`), and only then Success. This is the only place where an error
+becomes a DIMSE status (`STATUS_OF`, design.md §6).
 
 If the process dies
-    before `keep` returns   the peer has no answer and owns the instance; reconcile clears the spool
-    before the commit       a file without a row; the same
-    after the commit        the gateway is responsible; the peer has no answer and will send again,
-                            which is answered as the repeat that it is (G4)
+    before the commit   the peer has no answer and owns the instance; reconcile clears the spool of a
+                        part, or of a file without a row
+    after the commit    the gateway is responsible; the peer has no answer and will send again, which is
+                        answered as the repeat that it is (G4)
 """
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,10 @@ from gateway.store.wakeup import Wakeup
 HIGH = 1  # C-STORE priority, PS3.7 §9.3.1.1, Table 9.3-1
 
 MAX_COMMENT = 64  # VR LO, PS3.7 §C.4.3
+
+LARGE_BYTES = 4 << 20
+"""What is larger is flushed before its rows are written: it takes the disk so long that their locks, and
+those who wait to commit, had better not wait for it."""
 
 
 class RefusedError(GatewayError):
@@ -172,15 +178,11 @@ class StoreReception:
             time.sleep(delay)
         header = self._read_header(self._partial)
         names = file_names(self._request.sop_instance_uid, self._digest.hexdigest())
-        path = self._partial.keep(header.study_instance_uid, names)
-        self._log(Stage.STORE, "durable", size=self._size)
-        kept, correlated = self._commit(header, path)
+        kept, correlated, path = self._name_and_commit(self._partial, header, names)
         if kept.verdict is Verdict.NAME_TAKEN:
             # Another version with that name was moved on from incoming/: take the name with the digest.
-            other = self._receiver.spool.link(self._partial.path, header.study_instance_uid, names[1:])
             path.unlink(missing_ok=True)
-            path = other
-            kept, correlated = self._commit(header, path)
+            kept, correlated, path = self._name_and_commit(self._partial, header, names[1:])
         self._drop_superfluous(kept, path)
         self._tell(kept, correlated)
 
@@ -210,15 +212,28 @@ class StoreReception:
         )
         return Kind.RESULT if result else Kind.ORIGINAL
 
-    def _commit(self, header: Header, path: Path) -> tuple[Kept, Correlated | None]:
+    def _name_and_commit(
+        self, partial: Partial, header: Header, names: Sequence[str]
+    ) -> tuple[Kept, Correlated | None, Path]:
+        def flush() -> None:
+            partial.flush()
+            self._log(Stage.STORE, "durable", size=self._size)
+
+        path = partial.name(header.study_instance_uid, names)
         try:
-            return self._receiver.committer.commit(self._received(header, path.name), header)
+            if self._size > LARGE_BYTES:
+                flush()
+            received = self._received(header, path.name)
+            committed = self._receiver.committer.commit(
+                received, header, None if self._size > LARGE_BYTES else flush
+            )
         except OutcomeUnknownError:
             # The row may stand, and then this is its file. Reconcile moves it to orphaned/ if it does not.
             raise
-        except (DatabaseRefusedError, DatabaseUnavailableError):
+        except (SpoolError, DatabaseRefusedError, DatabaseUnavailableError):
             path.unlink(missing_ok=True)  # proven: nothing was committed
             raise
+        return *committed, path
 
     def _received(self, header: Header, file_name: str) -> Received:
         configuration = self._receiver.configuration

@@ -14,7 +14,7 @@ tells: every wait for an answer ends at a deadline of our own (`_wait`).
 import os
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, ClassVar, NoReturn
@@ -40,6 +40,10 @@ class Connection(pg.connection):
 
     deadline_seconds: float = CONNECT_SECONDS
     last_used: float = 0.0
+    meanwhile: Callable[[], None] | None = None
+    """What is done here while PostgreSQL works on the statement that is sent next."""
+    failure: BaseException | None = None
+    """What `meanwhile` raised. Raised in the wait, it would cost the connection."""
 
 
 def _wait(connection: pg.connection) -> None:
@@ -49,6 +53,14 @@ def _wait(connection: pg.connection) -> None:
         state = connection.poll()
         if state == pg.POLL_OK:
             return
+        if state == pg.POLL_READ and isinstance(connection, Connection) and connection.meanwhile is not None:
+            work, connection.meanwhile = connection.meanwhile, None
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001  raised by the session, once the answer is read
+                connection.failure = error
+            limit = monotonic() + seconds
+            continue
         # poll(2), because select(2) breaks above 1024 descriptors and a receiver may hold more
         poller = select.poll()
         poller.register(connection.fileno(), select.POLLIN if state == pg.POLL_READ else select.POLLOUT)
@@ -107,30 +119,42 @@ def connect(dsn: str, *, application_name: str, deadline_seconds: float) -> Conn
 
 
 class Session:
-    """Runs named queries on one connection, inside the transaction that its giver opened."""
+    """Runs named queries on one connection, inside the transaction of its giver.
 
-    def __init__(self, connection: Connection) -> None:
+    `opening` goes in front of the first statement, in its round trip: BEGIN.
+    """
+
+    def __init__(self, connection: Connection, opening: str = "") -> None:
+        self._connection = connection
         self._cursor = connection.cursor()
+        self._opening = opening
+
+    def _execute(self, statement: str, parameters: Mapping[str, object] | None) -> None:
+        opening, self._opening = self._opening, ""
+        self._cursor.execute(opening + statement, parameters)
+        failure, self._connection.failure = self._connection.failure, None
+        if failure is not None:
+            raise failure
 
     def all(self, query: Query, /, **parameters: object) -> list[Row]:
         """Every row of `query`."""
-        self._cursor.execute(query.sql, parameters)
+        self._execute(query.sql, parameters)
         return list(self._cursor.fetchall())
 
     def one(self, query: Query, /, **parameters: object) -> Row | None:
         """The first row of `query`, or None."""
-        self._cursor.execute(query.sql, parameters)
+        self._execute(query.sql, parameters)
         row: Row | None = self._cursor.fetchone()
         return row
 
     def run(self, query: Query, /, **parameters: object) -> int:
         """Execute `query`; the count of rows that it touched."""
-        self._cursor.execute(query.sql, parameters)
+        self._execute(query.sql, parameters)
         return self._cursor.rowcount
 
     def script(self, statements: str) -> None:
         """Execute statements without parameters: migrations."""
-        self._cursor.execute(statements)
+        self._execute(statements, None)
 
 
 class Database:
@@ -154,33 +178,40 @@ class Database:
         self._idle: list[Connection] = []
 
     @contextmanager
-    def transaction(self, *, durable: bool = True) -> Iterator[Session]:
+    def transaction(self, *, meanwhile: Callable[[], None] | None = None) -> Iterator[Session]:
         """A session whose work is committed when the block ends, and rolled back when it raises.
 
-        `durable=False` commits without waiting for the disk (synchronous_commit off): only for what a
-        crash may undo harmlessly, such as a claim.
+        `meanwhile` is called while PostgreSQL works on the first statement; that raises what it raises.
         """
         with self._borrowed() as connection:
             sent = False
             try:
-                session = Session(connection)
-                session.script("BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit TO off")
-                yield session
+                connection.meanwhile, connection.failure = meanwhile, None
+                yield Session(connection, "BEGIN;")
+                if connection.info.transaction_status == pg.TRANSACTION_STATUS_IDLE:
+                    return  # no statement was run
                 sent = True
-                session.script("COMMIT")
+                commit(Session(connection))
             except psycopg2.Error as error:
                 _rollback(connection)
                 _translate(error, commit_sent=sent)
             except BaseException:
                 _rollback(connection)
                 raise
+            finally:
+                connection.meanwhile = None  # where no statement came to be sent
 
     @contextmanager
-    def statement(self) -> Iterator[Session]:
-        """A session in which each statement is a transaction of its own: one round trip, commit included."""
+    def statement(self, *, durable: bool = True) -> Iterator[Session]:
+        """A session in which each statement is a transaction of its own: one round trip, commit included.
+
+        `durable=False` commits the first without waiting for the disk (synchronous_commit off): only for
+        what a crash may undo harmlessly, such as a claim.
+        """
         with self._borrowed() as connection:
             try:
-                yield Session(connection)
+                # statements sent together are one transaction, and SET LOCAL ends with it
+                yield Session(connection, "" if durable else "SET LOCAL synchronous_commit TO off;")
             except psycopg2.Error as error:
                 _translate(error, commit_sent=True)
 
@@ -228,6 +259,11 @@ class Database:
         connection.last_used = monotonic()
         with self._lock:
             self._idle.append(connection)
+
+
+def commit(session: Session) -> None:
+    """The transaction stands when this returns."""
+    session.script("COMMIT")
 
 
 def _is_stale(connection: Connection) -> bool:

@@ -1,5 +1,6 @@
 """The SCP is killed at each step of the write path: what it acknowledged is there, the rest the sender's."""
 
+import hashlib
 import os
 import signal
 import threading
@@ -14,22 +15,29 @@ from launcher import REPOSITORY
 from specimens import Instance, study_of
 from waiting import wait_until
 
+from gateway.domain.instance import file_names
 from gateway.errors import PeerError
 from gateway.spool import PARTIAL
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G6")]
 
 STEPS = [
-    # each instance is of a study of its own: file, folder's name in its parent, name in the folder
+    # each instance is of a study of its own: folder's name in its parent; then, beside the rows, the file and
+    # its name in the folder
     "fsync:4:before",
     "fsync:4:after",
-    "fsync:5:after",
     "link:2:before",
     "link:2:after",
+    "receive:2:before",
+    "fsync:5:before",
+    "fsync:5:after",
     "fsync:6:after",
+    "receive:2:after",
     "commit:2:before",
     "commit:2:after",
 ]
+NAMED = STEPS[STEPS.index("link:2:after") : -1]
+"""Where the file has its final name, and no row."""
 
 
 def send_until_it_dies(edge: EdgeBed, instances: list[Instance]) -> list[Instance]:
@@ -69,7 +77,27 @@ def test_a_kill_at_any_step_loses_nothing_that_was_acknowledged(make_edge: MakeE
     edge.heal()
     check_no_stray_file(edge)
     edge.check_ledger(instances)
-    assert len(edge.orphans()) == (step in {"link:2:after", "fsync:6:after", "commit:2:before"})
+    assert len(edge.orphans()) == (step in NAMED)
+
+
+def test_a_torn_file_under_a_final_name_is_never_believed(make_edge: MakeEdge) -> None:
+    """G1, G3: what a power cut before the flush may leave under both names; the instance is kept beside."""
+    edge = make_edge({"sweep": {"orphan_grace_seconds": 0.001}})
+    edge.serve()
+    instance = Instance(payload=b"\x01\x02" * 4096)
+    digest = hashlib.sha256(instance.data_set()).hexdigest()
+    folder = edge.configuration.edge.data_root / "incoming" / instance.study_instance_uid
+    folder.mkdir(parents=True)
+    for name in file_names(instance.sop_instance_uid, digest):
+        (folder / name).write_bytes(b"\0" * 512)
+    assert edge.send(instance) == [0]
+    edge.check_ledger([instance])
+    assert edge.send(instance) == [0]
+    edge.scp.stop()
+    edge.heal()
+    check_no_stray_file(edge)
+    edge.check_ledger([instance])
+    assert len(edge.orphans()) == 2
 
 
 def test_a_kill_in_the_middle_of_a_data_set_leaves_a_part_that_is_swept(make_edge: MakeEdge) -> None:

@@ -7,8 +7,8 @@ from waiting import wait_until
 
 from gateway.domain.instance import Kind, Place
 from gateway.domain.routing import Route
-from gateway.errors import DatabaseRefusedError, OutcomeUnknownError
-from gateway.receive.group import GroupCommit
+from gateway.errors import DatabaseRefusedError, OutcomeUnknownError, SpoolError
+from gateway.receive.group import Flush, GroupCommit
 from gateway.store.instances import Kept, Received, Verdict
 
 
@@ -43,7 +43,9 @@ class _Gate:
         self.entered = threading.Event()
         self.open = threading.Event()
 
-    def __call__(self, batch: list[Received]) -> list[Kept]:
+    def __call__(self, batch: list[Received], flush: Flush | None) -> list[Kept]:
+        if flush is not None:
+            flush()
         self.batches.append([received.sop_instance_uid for received in batch])
         if not self.entered.is_set():
             self.entered.set()
@@ -55,7 +57,7 @@ def test_what_is_alone_commits_at_once() -> None:
     """One instance is one batch of its own."""
     batches = []
 
-    def commit_batch(batch: list[Received]) -> list[Kept]:
+    def commit_batch(batch: list[Received], _flush: Flush | None) -> list[Kept]:
         batches.append(len(batch))
         return [_kept(received) for received in batch]
 
@@ -91,8 +93,8 @@ def test_one_that_is_refused_does_not_take_its_neighbours_along() -> None:
     """A refused batch is repeated one by one: only the culprit sees the error."""
     gate = _Gate()
 
-    def commit_batch(batch: list[Received]) -> list[Kept]:
-        kept = gate(batch)
+    def commit_batch(batch: list[Received], _flush: Flush | None) -> list[Kept]:
+        kept = gate(batch, _flush)
         if any(received.sop_instance_uid == "1.2.3" for received in batch):
             raise DatabaseRefusedError("no", "23514")
         return kept
@@ -122,7 +124,7 @@ def test_an_unknown_outcome_is_unknown_to_each_and_not_repeated() -> None:
     """A batch whose commit may stand is not committed again; the next one goes on."""
     calls = []
 
-    def commit_batch(batch: list[Received]) -> list[Kept]:
+    def commit_batch(batch: list[Received], _flush: Flush | None) -> list[Kept]:
         calls.append(len(batch))
         if len(calls) == 1:
             raise OutcomeUnknownError("lost")
@@ -133,3 +135,43 @@ def test_an_unknown_outcome_is_unknown_to_each_and_not_repeated() -> None:
         group.commit(_received(1))
     assert calls == [1]
     assert group.commit(_received(2)).instance_id == 2
+
+
+def test_what_waits_is_flushed_by_itself_and_what_leads_by_its_commit() -> None:
+    """Before its row is committed each file is flushed, once, and those that wait flush beside each other."""
+    gate = _Gate()
+    group = GroupCommit(gate)
+    flushed: list[int] = []
+
+    def commit(number: int) -> None:
+        group.commit(_received(number), lambda: flushed.append(number))
+
+    first = threading.Thread(target=commit, args=(1,))
+    first.start()
+    assert gate.entered.wait(30)
+    assert flushed == [1]
+    others = [threading.Thread(target=commit, args=(number,)) for number in (2, 3)]
+    for thread in others:
+        thread.start()
+    wait_until(lambda: len(group._waiting) == 2, 30, "the others wait")
+    assert sorted(flushed) == [1, 2, 3]
+    gate.open.set()
+    for thread in (first, *others):
+        thread.join(30)
+    assert sorted(flushed) == [1, 2, 3]
+    assert gate.batches == [["1.2.1"], ["1.2.2", "1.2.3"]]
+
+
+def test_a_flush_that_fails_harms_nobody_else() -> None:
+    """Neither where it leads nor where it waits is its instance committed; the next one is."""
+    gate = _Gate()
+    gate.open.set()
+    group = GroupCommit(gate)
+
+    def fail() -> None:
+        raise SpoolError("the disk does not take it")
+
+    with pytest.raises(SpoolError):
+        group.commit(_received(1), fail)
+    assert group.commit(_received(2), lambda: None).instance_id == 2
+    assert gate.batches == [["1.2.2"]]
