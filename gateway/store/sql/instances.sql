@@ -9,20 +9,15 @@ FROM receive_instance(
 
 -- name: receive_many
 -- The same for several, in one transaction and one round trip; the caller sorted them by SOP Instance UID, so
--- that two such batches lock in one order.
-SELECT r.instance_id, r.verdict, r.kept_file_name, r.kept_place::text
-FROM unnest(
+-- that two such batches lock in one order (see the function in migrations/0004_receive_many.sql).
+SELECT instance_id, verdict, kept_file_name, kept_place::text
+FROM receive_instances(
     %(sop_instance_uid)s::text[], %(study_instance_uid)s::text[], %(series_instance_uid)s::text[],
     %(sop_class_uid)s::text[], %(transfer_syntax_uid)s::text[], %(sha256)s::bytea[], %(data_set_size)s::bigint[],
-    %(calling_ae_title)s::text[], %(called_ae_title)s::text[], %(remote_address)s::text[], %(kind)s::text[],
-    %(file_name)s::text[], %(routes)s::text[], %(actor_names)s::text[], %(priority)s::integer[]
-) WITH ORDINALITY AS t (sop, study, series, class, syntax, sha256, size, calling, called, remote, kind, file, routes,
-                        actors, priority, position)
-CROSS JOIN LATERAL receive_instance(
-    t.sop, t.study, t.series, t.class, t.syntax, t.sha256, t.size, t.calling, t.called, t.remote,
-    t.kind::instance_kind, t.file, string_to_array(t.routes, ',')::route[], string_to_array(t.actors, ','),
-    t.priority, %(window)s) AS r
-ORDER BY t.position;
+    %(calling_ae_title)s::text[], %(called_ae_title)s::text[], %(remote_address)s::text[],
+    %(kind)s::instance_kind[], %(file_name)s::text[], %(routes)s::text[], %(actor_names)s::text[],
+    %(priority)s::integer[], %(window)s)
+ORDER BY "position";
 
 -- name: restore_file
 -- The kept file of a repeated instance is gone: the repeat's file takes its place.

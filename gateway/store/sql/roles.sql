@@ -31,7 +31,9 @@ FROM (VALUES
     ('TABLE public.destinations', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.faults', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.sweeps', 'SELECT, INSERT, UPDATE'),
-    ('SEQUENCE public.deliveries_id_seq', 'USAGE'), -- a reception draws from it by hand
+    -- a batch of receptions, and a reception, draw from these by hand
+    ('SEQUENCE public.instances_id_seq', 'USAGE'),
+    ('SEQUENCE public.deliveries_id_seq', 'USAGE'),
     ('SEQUENCE public.worker_turn', 'USAGE'),
     ('SEQUENCE public.study_numbers', 'USAGE'),
     ('TABLE dramatiq.queue', 'SELECT, INSERT, UPDATE, DELETE'

@@ -1,0 +1,110 @@
+"""A batch of receptions says and leaves the same as its instances one by one."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from gateway.domain.instance import Kind
+from gateway.domain.routing import Route
+from gateway.store import instances
+from gateway.store.database import Database, Row
+from gateway.store.instances import Kept, Received, Verdict
+from gateway.store.queries import Query
+
+WINDOW = timedelta(minutes=10)
+BOTH = (Route.PACS, Route.WORKERS)
+LEFT = Query(
+    "left",
+    """
+    SELECT substr(i.sop_instance_uid, length(%(study)s)), encode(i.sha256, 'hex'), i.conflict, i.repeats,
+        i.data_set_size, d.route::text, d.priority, d.state::text, q.queue_name, q.priority,
+        q.message->>'actor_name', q.message->'args' = jsonb_build_array(d.id), q.message_id = d.message_id
+    FROM instances i
+    LEFT JOIN deliveries d ON d.instance_id = i.id
+    LEFT JOIN dramatiq.queue q ON q.delivery_id = d.id
+    WHERE i.study_instance_uid = %(study)s
+    ORDER BY 1, 2, 6
+    """,
+)
+
+
+def received(
+    root: str, number: int, digest: int, *, name: str = "", routes: tuple[Route, ...] = BOTH
+) -> Received:
+    """An instance of the study `root`.0, of its own priority."""
+    uid = f"{root}.{number}"
+    return Received(
+        uid,
+        f"{root}.0",
+        f"{root}.0.1",
+        "1.4",
+        "1.5",
+        bytes([digest]) * 32,
+        number,
+        "A",
+        "B",
+        "127.0.0.1",
+        Kind.ORIGINAL,
+        name or f"{uid}.dcm",
+        routes,
+        number % 4,
+    )
+
+
+def known(root: str) -> list[Received]:
+    """What was received before."""
+    return [received(root, number, 1) for number in (3, 4, 5)]
+
+
+def batch(root: str) -> list[Received]:
+    """New ones, and every other verdict, in the order of their UIDs."""
+    return [
+        received(root, 1, 1),
+        received(root, 2, 1, routes=(Route.PACS,)),
+        received(root, 3, 1),  # a repeat
+        received(root, 4, 2),  # other bytes under a name that is taken
+        received(root, 5, 2, name=f"{root}.5.b.dcm"),  # other bytes
+        received(root, 6, 1),
+        received(root, 6, 1, name=f"{root}.6.b.dcm"),  # the same bytes twice at once
+        received(root, 7, 1),
+        received(root, 7, 2, name=f"{root}.7.b.dcm"),  # other bytes at once
+        received(root, 8, 1, routes=()),
+    ]
+
+
+def told(kept: Sequence[Kept], root: str) -> list[tuple[str, str, str]]:
+    """What does not depend on the root and on ids."""
+    return [(k.verdict.value, k.file_name.removeprefix(root), k.place.value) for k in kept]
+
+
+def left(database: Database, root: str) -> list[Row]:
+    """Every row that the receptions of `root` left, in the terms of the domain."""
+    with database.statement() as session:
+        return session.all(LEFT, study=f"{root}.0")
+
+
+@pytest.fixture
+def database(database_url: str) -> Database:
+    """A migrated one."""
+    return Database(database_url, application_name="test")
+
+
+def test_a_batch_is_its_instances_one_by_one(database: Database) -> None:
+    """G1, G4: verdicts, names, rows, deliveries and messages."""
+    one_by_one, together = "1.2.1", "1.2.2"
+    verdicts = {}
+    for root in (one_by_one, together):
+        with database.transaction() as session:
+            for before in known(root):
+                instances.receive(session, before, window=WINDOW)
+    with database.transaction() as session:
+        verdicts[one_by_one] = [instances.receive(session, r, window=WINDOW) for r in batch(one_by_one)]
+    with database.transaction() as session:
+        verdicts[together] = instances.receive_many(session, batch(together), window=WINDOW)
+    try:
+        assert told(verdicts[together], together) == told(verdicts[one_by_one], one_by_one)
+        assert {kept.verdict for kept in verdicts[together]} == set(Verdict) - {Verdict.OWED_AGAIN}
+        assert left(database, together) == left(database, one_by_one)
+    finally:
+        database.close()
