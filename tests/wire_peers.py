@@ -52,6 +52,11 @@ class Sink:
         """It has answered so many."""
         wait_until(lambda: self.count() >= count, timeout, f"{count} instances at the sink")
 
+    def last_of(self, count: int, timeout: float) -> float:
+        """When the last of so many was answered, in monotonic seconds."""
+        self.wait_for(count, timeout)
+        return max(self.times().values())
+
 
 class Archive:
     """DCMTK's storescp as the PACS: what it has answered is in its folder."""

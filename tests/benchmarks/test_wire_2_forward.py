@@ -49,9 +49,31 @@ def test_receive_and_forward(  # noqa: PLR0917  fixtures
     rows.faster(what, ours, than="Orthanc, TCP_NODELAY=1", theirs=best, at_least=0)
 
 
-def _edge_rate(load: Load, postgres: EmbeddedPostgres, processes: Processes, folder: Path) -> float:
+@pytest.mark.parametrize("kind", ["CT", "small"])
+def test_receive_and_forward_to_our_sink(  # noqa: PLR0917  fixtures
+    kind: str,
+    loads: dict[str, Load],
+    rows: Rows,
+    postgres: EmbeddedPostgres,
+    processes: Processes,
+    tmp_path: Path,
+) -> None:
+    """The same to a PACS that acknowledges at once, which is what neither router can be blamed for."""
+    ours = _edge_rate(loads[kind], postgres, processes, tmp_path, wire_peers.Sink)
+    theirs = _orthanc_rate(loads[kind], processes, tmp_path, wire_peers.Sink, nodelay=True)
+    what = f"receive and forward, {kind}, to our sink"
+    rows.faster(what, ours, than="Orthanc, TCP_NODELAY=1", theirs=theirs, at_least=0)
+
+
+def _edge_rate(
+    load: Load,
+    postgres: EmbeddedPostgres,
+    processes: Processes,
+    folder: Path,
+    pacs_of: type[wire_peers.Archive | wire_peers.Sink] = wire_peers.Archive,
+) -> float:
     ports = _ports()
-    pacs = wire_peers.Archive(processes, folder, ports.pacs)
+    pacs = pacs_of(processes, folder, ports.pacs)
     with wire_bed.edge(postgres, folder, PACS_ONLY, actors=("pacs",), ports=ports) as bed:
         os.sync()
         began = time.monotonic()
@@ -61,8 +83,15 @@ def _edge_rate(load: Load, postgres: EmbeddedPostgres, processes: Processes, fol
     return rate
 
 
-def _orthanc_rate(load: Load, processes: Processes, folder: Path, *, nodelay: bool) -> float:
-    pacs = wire_peers.Archive(processes, folder)
+def _orthanc_rate(
+    load: Load,
+    processes: Processes,
+    folder: Path,
+    pacs_of: type[wire_peers.Archive | wire_peers.Sink] = wire_peers.Archive,
+    *,
+    nodelay: bool,
+) -> float:
+    pacs = pacs_of(processes, folder)
     port = wire_peers.orthanc(processes, folder, route_to=pacs.port, nodelay=nodelay)
     os.sync()
     began = time.monotonic()
