@@ -8,7 +8,7 @@ SEED ?= 1
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench chaos audit campaign fuzz lock format clean
+.PHONY: help venv check test test-compose demo lab bench chaos audit campaign crash-points fuzz lock format clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,11 @@ bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc)
 
 chaos: $(STAMP) ## break everything under load, then count every instance: MINUTES=10 SEED=1
 	PYTHONPATH=tests $(BIN)/python -m chaos --minutes $(MINUTES) --seed $(SEED) --json build/chaos/seed-$(SEED)-$(MINUTES)min.json
+
+campaign: crash-points fuzz ## the long proof: every crash point, then the long fuzzing
+
+crash-points: $(STAMP) ## die at every crash point of the flow, restart, and draw the ledger after each
+	PYTHONPATH=tests $(BIN)/python -m campaign --json build/campaign/crash-points.json
 
 audit: ## ask whether a locked dependency has a known vulnerability (skipped, with a message, without the service)
 	.ci/audit $(PYTHON)

@@ -1,0 +1,35 @@
+"""A seeded sample of `make campaign`: death at a crash point, a restart, and a ledger that closes.
+
+CAMPAIGN_SEED chooses the points; `make crash-points` walks them all.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from campaign.scenario import SCENARIOS
+from edge_bed import TESTS
+from launcher import REPOSITORY, Processes
+
+pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G2"), pytest.mark.guarantee("G6")]
+
+POINTS = 18
+SEED = os.environ.get("CAMPAIGN_SEED", "1")
+SECONDS = 150.0
+"""A sample takes 30 on a quiet machine."""
+
+
+def test_the_ledger_closes_after_a_death_at_any_of_the_sampled_points(
+    processes: Processes, tmp_path: Path
+) -> None:
+    """G1, G2, G6: each flow without a crash, and some deaths in each; nothing is lost."""
+    report = tmp_path / "report.json"
+    words = ("--sample", str(POINTS), "--seed", SEED, "--json", report)
+    path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}"}
+    campaign = processes.start("python", "-m", "campaign", *words, **path)
+    assert campaign.popen.wait(SECONDS) == 0, campaign.text()[-8000:]
+    runs = json.loads(report.read_text())["runs"]
+    assert {run["scenario"] for run in runs if run["site"]} == {scenario.name for scenario in SCENARIOS}
+    assert len(runs) == POINTS + len(SCENARIOS)
+    assert not [run for run in runs if run["deviations"]]

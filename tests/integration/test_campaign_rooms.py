@@ -1,0 +1,128 @@
+"""What the campaign's verdict rests on: the trap kills where it says, and the ledger sees a loss."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from campaign.ledger import deviations, settled
+from campaign.points import Kind, Point, When, read_trace
+from campaign.scenario import SCENARIOS, settle
+from campaign.walk import Walk
+from campaign.world import Prepared, Run, World
+from waiting import wait_until
+
+from gateway import config
+from gateway.lab.postgres import EmbeddedPostgres
+
+RECEIVE = SCENARIOS[0]
+
+
+@pytest.fixture(scope="module")
+def world(postgres: EmbeddedPostgres) -> Iterator[World]:
+    """A world on the PostgreSQL of the session."""
+    folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("DATABASE_URL", config.PATH_VARIABLE):
+            environment.setenv(name, "")  # each run sets them: undone afterwards
+        world = World(folder, postgres)
+        yield world
+        world.close()
+
+
+@pytest.fixture(scope="module")
+def closed(world: World) -> Prepared:
+    """A run whose ledger closes."""
+    run = world.begin(RECEIVE.prepare(world))
+    run.peers()
+    scp = run.serve()
+    assert run.send()
+    scp.kill()
+    settle(run)
+    return world.keep(run)
+
+
+def test_a_victim_dies_at_its_point_and_nowhere_else(world: World) -> None:
+    """Before a commit nothing of it is there, after it all is; the trace ends with it."""
+    prepared = RECEIVE.prepare(world)
+    walk = Walk(world, RECEIVE, prepared)
+    assert not walk.dry().deviations
+    number = next(
+        number
+        for (kind, number), site in sorted(walk.sites.items())
+        if kind is Kind.COMMIT and "commit_originals" in site
+    )
+    for when, rows in ((When.BEFORE, 0), (When.AFTER, 1)):
+        run = world.begin(prepared)
+        try:
+            victim = run.serve(run.trap(Point(Kind.COMMIT, number, when)))
+            assert not run.send()
+            wait_until(victim.ended, 10, "it to die")
+            assert not run.cargo.acknowledged
+            assert run.one("SELECT count(*) FROM instances") == rows
+            assert list(read_trace(run.trace))[-1] == (Kind.COMMIT, number)
+        finally:
+            world.drop(run)
+
+
+def _lose_a_row(run: Run) -> None:
+    run.run("DELETE FROM instances WHERE id = (SELECT min(id) FROM instances)")
+
+
+def _lose_a_debt(run: Run) -> None:
+    run.run("DELETE FROM deliveries WHERE id = (SELECT min(id) FROM deliveries)")
+
+
+def _believe_it_was_delivered(run: Run) -> None:
+    run.journal.write_text("".join(run.journal.read_text().splitlines(keepends=True)[1:]))
+
+
+def _change_a_byte(run: Run) -> None:
+    path = next(iter(run.files()))
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+
+def _leave_a_part(run: Run) -> None:
+    (run.root / "partial" / "00000000.part").touch()
+
+
+def _lose_a_file(run: Run) -> None:
+    next(iter(run.files())).unlink()
+
+
+def _leave_a_stray(run: Run) -> None:
+    path = next(iter(run.files()))
+    shutil.copyfile(path, path.with_name("1.2.3.dcm"))
+
+
+def _forget_a_deadline(run: Run) -> None:
+    run.run("DELETE FROM dramatiq.queue")
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (_lose_a_row, "was acknowledged and is gone"),
+        (_lose_a_debt, "not owed"),
+        (_believe_it_was_delivered, "taken 0 times"),
+        (_change_a_byte, "not the bytes that were sent"),
+        (_leave_a_part, "not in its place: partial/00000000.part"),
+        (_lose_a_file, "not the bytes that were sent"),
+        (_leave_a_stray, "1.2.3.dcm"),
+        (_forget_a_deadline, "has no message at its deadline"),
+    ],
+)
+def test_the_ledger_names_each_harm(
+    world: World, closed: Prepared, harm: Callable[[Run], None], says: str
+) -> None:
+    """It closes before, and says what is wrong afterwards."""
+    run = world.begin(closed)
+    try:
+        assert settled(run)
+        assert deviations(run) == []
+        harm(run)
+        found = deviations(run)
+        assert any(says in sentence for sentence in found), found
+    finally:
+        world.drop(run)
