@@ -66,6 +66,23 @@ def test_a_victim_dies_at_its_point_and_nowhere_else(world: World) -> None:
             world.drop(run)
 
 
+def test_the_disk_comes_before_the_commit_and_the_commit_before_success(world: World) -> None:
+    """G1, which no SIGKILL can show: file and folder are flushed, then the rows stand, then Success."""
+    walk = Walk(world, RECEIVE)
+    assert not walk.dry().deviations
+    flushed = committed = answered = 0
+    for (kind, _), site in walk.sites.items():
+        if kind is Kind.FSYNC and site.startswith(("gateway.spool.Partial.", "gateway.spool.Spool._link")):
+            flushed += 1
+        elif kind is Kind.COMMIT and "Committer" in site:
+            committed += 1
+            assert flushed >= 2 * committed
+        elif kind is Kind.SEND and site.endswith("._respond"):
+            answered += 1
+            assert committed >= answered
+    assert answered == 5
+
+
 def _lose_a_row(run: Run) -> None:
     run.run("DELETE FROM instances WHERE id = (SELECT min(id) FROM instances)")
 
