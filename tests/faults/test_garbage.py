@@ -1,0 +1,77 @@
+"""G7: garbage at a running SCP; it stays up and small, honest senders are served, nothing is forged or escapes.
+
+Short and seeded; `make fuzz` is the long version of the same campaign.
+"""
+
+import socket
+from contextlib import ExitStack
+
+import pytest
+from conftest import MakeEdge
+from dicom_peers import CT, Script, p_data, pdv
+from edge_bed import children
+from fuzz import campaign, report
+from fuzz.hostile import bomb
+from fuzz.watch import MEMORY_BOUND_MB
+from wire_bed import resident_mb
+
+from gateway.dicom import command, pdu
+from gateway.dicom.contexts import Offer
+from gateway.dicom.negotiation import encode_request
+
+SECONDS = 10
+SEED = 1
+CONNECTIONS = 1500
+AT_LEAST = 2000
+"""A machine that does other things sends fewer than the fifty thousand of a quiet one."""
+BOMBS = 80
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+
+@pytest.mark.guarantee(7)
+def test_garbage_at_a_running_scp(make_edge: MakeEdge) -> None:
+    """The same processes, in bounded memory, serve everyone honest; log and spool are nobody else's."""
+    edge = make_edge()
+    edge.serve()
+    outcome = campaign.run(
+        edge, seconds=SECONDS, seed=SEED, connections=CONNECTIONS, attackers=1, at_least=AT_LEAST
+    )
+    assert not outcome.violations(), report.as_text(outcome)
+
+
+@pytest.mark.guarantee(7)
+def test_deflated_bombs_at_once_are_taken_in_turn(make_edge: MakeEdge) -> None:
+    """Data sets of 100 KB that would be 100 MB each, all finished at once, are refused in bounded memory."""
+    edge = make_edge()
+    edge.serve()
+    raw = bomb()
+    assert len(raw) < 200_000
+    with ExitStack() as stack:
+        peers = [_sender(stack, edge.configuration.edge.port) for _ in range(BOMBS)]
+        for number, peer in enumerate(peers):
+            uid = f"1.2.3.{number}"
+            peer.send(p_data(pdv(1, 3, command.c_store_request(1, CT, uid, 0))))
+            for at in range(0, len(raw), 16_000):
+                peer.send(p_data(pdv(1, 0, raw[at : at + 16_000])))
+        for peer in peers:
+            peer.send(p_data(pdv(1, 2, b"")))
+        most = 0.0
+        for peer in peers:
+            assert peer.response().number(command.STATUS) == 0xC000
+            most = max(most, *(resident_mb(pid) for pid in children(edge.scp.pid)))
+    assert most < MEMORY_BOUND_MB
+
+
+def _sender(stack: ExitStack, port: int) -> Script:
+    peer = Script(stack.enter_context(socket.create_connection(("127.0.0.1", port))))
+    peer.sock.settimeout(60)  # must exceed what all the others take before it
+    peer.send(
+        encode_request(
+            called_ae_title="MINI_EDGE",
+            calling_ae_title="APP01",
+            offers=(Offer(1, CT, (DEFLATED,)),),
+            max_pdu_bytes=16_384,
+        )
+    )
+    assert peer.pdu()[0] == pdu.ASSOCIATE_AC
+    return peer

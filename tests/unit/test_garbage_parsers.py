@@ -1,0 +1,48 @@
+"""G7: whatever bytes come, a parser answers or refuses with its own error; no path or line is a stranger's."""
+
+import random
+
+import pytest
+from fuzz.mutation import mutated
+from fuzz.seeds import SEEDS
+from fuzz.targets import TARGETS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+ROUNDS = 400
+
+
+def test_every_target_has_seeds() -> None:
+    """A fuzzer that begins with nothing finds little."""
+    assert set(SEEDS) == set(TARGETS)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_valid_seed_is_read(name: str) -> None:
+    """What the mutations begin with is right, or they would all be refused at the door."""
+    for seed in SEEDS[name]:
+        TARGETS[name](seed)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@settings(deadline=None)
+@given(raw=st.binary(max_size=600))
+def test_noise_breaks_no_promise(name: str, raw: bytes) -> None:
+    """Bytes without any sense."""
+    TARGETS[name](raw)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_mutations_break_no_promise(name: str) -> None:
+    """Valid bytes, a little wrong: lengths up to 4 GiB, cuts, repeats, flipped bits."""
+    rng = random.Random(name)  # noqa: S311  the same wrongs in each run
+    for number in range(ROUNDS):
+        seed = SEEDS[name][number % len(SEEDS[name])]
+        TARGETS[name](mutated(rng, seed))
+
+
+@given(st.text(max_size=80))
+def test_texts_break_no_promise(text: str) -> None:
+    """Texts of every script, for what is read as text."""
+    for name in ("identifiers", "allowlist"):
+        TARGETS[name](text.encode("utf-8", "surrogatepass"))
