@@ -4,6 +4,8 @@ Read from the spooled file between the last byte and the commit. Nothing is writ
 the few values asked for; patient attributes are skipped by their length.
 """
 
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from gateway.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Element, Walk
@@ -67,6 +69,9 @@ _DEFLATED = frozenset(
     }
 )
 
+_INFLATING = threading.BoundedSemaphore(2)
+"""Each inflated header may take MAX_EXAMINED_BYTES: of the bombs that come at once, so many are in memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -94,24 +99,26 @@ def read_header(descriptor: int, offset: int, transfer_syntax_uid: str, *, with_
     Raises:
         DataSetError: it cannot be parsed as far as needed, or one of the four UIDs is missing.
     """
-    window: Window
-    if transfer_syntax_uid in _DEFLATED:
-        window = InflatedWindow(descriptor, offset)
-    else:
-        window = FileWindow(descriptor, offset)
     if transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN:
         syntax = IMPLICIT_LITTLE
     elif transfer_syntax_uid == _EXPLICIT_BIG_ENDIAN:
         syntax = EXPLICIT_BIG
     else:
         syntax = EXPLICIT_LITTLE  # of all others: PS3.5 §A.4
-    reader = _Reader(window, with_references=with_references)
-    try:
-        enter = _REFERENCING.__contains__ if with_references else _enter_none
-        reader.read(Walk(window, syntax, enter, until=_PIXEL_DATA))
-    except ExaminedEnoughError:
-        if not reader.is_complete():
-            raise
+    is_deflated = transfer_syntax_uid in _DEFLATED
+    turn: AbstractContextManager[object] = _INFLATING if is_deflated else nullcontext()
+    with turn:
+        window: Window = InflatedWindow(descriptor, offset) if is_deflated else FileWindow(descriptor, offset)
+        reader = _Reader(window, with_references=with_references)
+        try:
+            enter = _REFERENCING.__contains__ if with_references else _enter_none
+            reader.read(Walk(window, syntax, enter, until=_PIXEL_DATA))
+        except ExaminedEnoughError:
+            if not reader.is_complete():
+                raise
+        finally:
+            # An error keeps this frame in its traceback, and the turn must not end before the memory does.
+            window.close()
     return reader.header()
 
 

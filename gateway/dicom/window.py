@@ -3,6 +3,7 @@
 What the walker of `elements` skips is not read. What it reads is bounded, whatever lengths a stranger wrote.
 """
 
+import mmap
 import os
 import zlib
 from typing import Protocol
@@ -25,7 +26,7 @@ class ExaminedEnoughError(DataSetError):
 class Window(Protocol):
     """Random access to a data set."""
 
-    def at(self, position: int, count: int) -> tuple[bytes | bytearray, int] | None:
+    def at(self, position: int, count: int) -> tuple[bytes | mmap.mmap, int] | None:
         """A buffer that holds `count` bytes from `position` on, and where in it; None past the end.
 
         Raises:
@@ -34,6 +35,9 @@ class Window(Protocol):
 
     def reaches(self, position: int) -> bool:
         """Tell whether the data set is at least `position` bytes long."""
+
+    def close(self) -> None:
+        """Give the memory back; nothing is read any more."""
 
 
 class FileWindow:
@@ -48,7 +52,7 @@ class FileWindow:
         self._step = _FIRST_STEP
         self._examined = 0
 
-    def at(self, position: int, count: int) -> tuple[bytes | bytearray, int] | None:
+    def at(self, position: int, count: int) -> tuple[bytes | mmap.mmap, int] | None:
         """See `Window`."""
         start = position - self._position
         if start >= 0 and start + count <= len(self._buffer):
@@ -73,6 +77,10 @@ class FileWindow:
         """See `Window`."""
         return position <= self._size
 
+    def close(self) -> None:
+        """See `Window`."""
+        self._buffer = b""
+
 
 class InflatedWindow:
     """A data set that stands deflated in a file (PS3.5 §A.5); inflated as far as it is asked for."""
@@ -80,14 +88,17 @@ class InflatedWindow:
     def __init__(self, descriptor: int, offset: int) -> None:
         self._descriptor = descriptor
         self._offset = offset
-        self._inflated = bytearray()
+        # Pages of its own, taken as they are written and given back whole: the allocator would keep what a
+        # bomb took, once for each of its arenas.
+        self._inflated = mmap.mmap(-1, MAX_EXAMINED_BYTES + _LARGEST_STEP)
+        self._end = 0
         first = os.pread(descriptor, 2, offset)
         # Raw deflate by the standard; some write a zlib header: CM = 8, and a multiple of 31 (RFC 1950).
         has_header = len(first) == 2 and first[0] & 0x0F == 8 and int.from_bytes(first) % 31 == 0  # noqa: PLR2004
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
 
     def _inflate_to(self, end: int) -> bool:
-        while len(self._inflated) < end:
+        while self._end < end:
             if end > MAX_EXAMINED_BYTES:
                 raise ExaminedEnoughError("the deflated header is too large")
             raw = self._inflate.unconsumed_tail
@@ -97,15 +108,21 @@ class InflatedWindow:
             if not raw:
                 return False
             try:
-                self._inflated += self._inflate.decompress(raw, _LARGEST_STEP)
+                inflated = self._inflate.decompress(raw, _LARGEST_STEP)
             except zlib.error as error:
                 raise DataSetError(f"cannot be inflated: {error}") from error
+            self._inflated[self._end : self._end + len(inflated)] = inflated
+            self._end += len(inflated)
         return True
 
-    def at(self, position: int, count: int) -> tuple[bytes | bytearray, int] | None:
+    def at(self, position: int, count: int) -> tuple[bytes | mmap.mmap, int] | None:
         """See `Window`."""
         return (self._inflated, position) if self._inflate_to(position + count) else None
 
     def reaches(self, position: int) -> bool:
         """See `Window`."""
         return self._inflate_to(position)
+
+    def close(self) -> None:
+        """See `Window`."""
+        self._inflated.close()

@@ -68,7 +68,7 @@ class Watch(threading.Thread):
             self._tell(f"the processes of the SCP were {self._processes} and are {now}")
             self._processes = now
         for pid in now:
-            self.peak_mb = max(self.peak_mb, _memory_mb(pid, "VmHWM"))
+            self.peak_mb = max(self.peak_mb, peak_mb(pid))
             self.peak_threads = max(self.peak_threads, int(_status(pid, "Threads")))
         if self.peak_mb > MEMORY_BOUND_MB:
             self._tell(f"{self.peak_mb:.0f} MB in RAM, {MEMORY_BOUND_MB} are allowed")
@@ -130,3 +130,8 @@ def _status(pid: int, name: str) -> str:
 
 def _memory_mb(pid: int, name: str) -> float:
     return int(_status(pid, name)) * 1024 / 1e6
+
+
+def peak_mb(pid: int) -> float:
+    """The most that the process ever had in RAM."""
+    return _memory_mb(pid, "VmHWM")
