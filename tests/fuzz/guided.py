@@ -1,7 +1,8 @@
 """`python -m fuzz.guided`: each target under atheris for its share of the seconds, from the seeds on.
 
 One process for each target, since libFuzzer ends its process. A finding is kept as a file in build/fuzz/ and
-makes the exit code 1; where atheris is not installed (it has no wheel for each Python) this says so and ends with 0.
+makes the exit code 1; where atheris is not installed (it has no wheel for each Python) this says so and ends
+with 0.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""G7: whatever bytes come, a parser answers or refuses with its own error; no path or line is a stranger's."""
+"""G7: whatever bytes come, a parser answers or refuses with its own error; no path or line is theirs."""
 
 import random
 
