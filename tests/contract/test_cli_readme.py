@@ -101,11 +101,19 @@ def test_config_yaml_holds_every_key_with_its_default() -> None:
         assert f"# {name}:" in text, f"{name} has no default, and no example either"
 
 
+def test_every_test_that_security_names_exists() -> None:
+    """What is said to be proved is proved somewhere."""
+    text = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
+    named = re.findall(r"(?:tests|\.ci)/[\w/.]+", text)
+    assert named
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
+
+
 def test_every_key_that_documents_name_exists() -> None:
-    """`edge.…`, `forwarder.…` and `sweep.…` in README and the conformance statement are keys."""
+    """`edge.…`, `forwarder.…` and `sweep.…` in README, SECURITY and the conformance statement are keys."""
     configuration = config.load(REPOSITORY / "config.yaml")
     known = configuration.model_dump(exclude={"source"})
-    for name in ("README.md", "docs/conformance.md"):
+    for name in ("README.md", "SECURITY.md", "docs/conformance.md"):
         text = (REPOSITORY / name).read_text(encoding="utf-8")
         for section, key in re.findall(r"`(edge|forwarder|sweep)\.([a-z_]+)", text):
             assert key in known[section], f"{name} names {section}.{key}"
