@@ -15,7 +15,7 @@ import os
 import select
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, ClassVar, NoReturn
 
@@ -97,24 +97,37 @@ def connect(dsn: str, *, application_name: str, deadline_seconds: float) -> Conn
     Raises:
         DatabaseUnavailableError: PostgreSQL cannot be reached, or refuses the connection.
     """
-    try:
-        connection: Connection = psycopg2.connect(
-            dsn,
-            connection_factory=Connection,
-            application_name=application_name,
-            keepalives=1,
-            keepalives_idle=5,
-            keepalives_interval=2,
-            keepalives_count=3,
-            tcp_user_timeout=10_000,
-            # A lost client's open transaction would hold its rows against everybody. Compiling a statement
-            # that takes a millisecond takes a quarter of a second: where PostgreSQL can, each claim did.
-            options="-c idle_in_transaction_session_timeout=60s -c timezone=UTC -c jit=off",
-        )
-    except psycopg2.Error as error:
-        raise DatabaseUnavailableError(f"cannot connect to PostgreSQL: {_sentence(error)}") from error
+    connection = _connect_to_any(dsn_text.each_address(dsn), application_name)
     connection.deadline_seconds = deadline_seconds
     connection.autocommit = True
+    return connection
+
+
+def _connect_to_any(addresses: list[str], application_name: str) -> Connection:
+    *others, last = addresses
+    for address in others:
+        with suppress(psycopg2.Error):  # the next one may answer
+            return _connect_to(address, application_name)
+    try:
+        return _connect_to(last, application_name)
+    except psycopg2.Error as error:
+        raise DatabaseUnavailableError(f"cannot connect to PostgreSQL: {_sentence(error)}") from error
+
+
+def _connect_to(address: str, application_name: str) -> Connection:
+    connection: Connection = psycopg2.connect(
+        address,
+        connection_factory=Connection,
+        application_name=application_name,
+        keepalives=1,
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=3,
+        tcp_user_timeout=10_000,
+        # A lost client's open transaction would hold its rows against everybody. Compiling a statement
+        # that takes a millisecond takes a quarter of a second: where PostgreSQL can, each claim did.
+        options="-c idle_in_transaction_session_timeout=60s -c timezone=UTC -c jit=off",
+    )
     return connection
 
 

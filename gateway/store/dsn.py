@@ -1,4 +1,4 @@
-"""A text that says where PostgreSQL is, judged before libpq connects with it: no password in an error.
+"""The text that says where PostgreSQL is, judged before libpq connects with it: no password in an error.
 
 libpq quotes what it cannot parse, and a URL that is cut in the wrong place has its password there. What
 it could not tell apart is refused here, in our words.
@@ -37,3 +37,22 @@ def checked(text: str) -> str:
     if not all(port.isdigit() or not port for port in ports):
         raise ConfigurationError(_HINT)  # a password without its user and host would be named as the port
     return text
+
+
+def each_address(text: str) -> list[str]:
+    """`text` for each of its hosts alone, in their order.
+
+    libpq goes from a host to the next only when that one refuses; one that is silent, as a machine that lost
+    its power is, would take the whole deadline of each attempt to connect.
+    """
+    given = pg.parse_dsn(text)
+    hosts = str(given.get("host", "")).split(",")
+    if len(hosts) == 1 or "hostaddr" in given or given.get("target_session_attrs") == "prefer-standby":
+        return [text]
+    ports = str(given.get("port", "")).split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    return [
+        str(pg.make_dsn(**{**given, "host": host, **({"port": port} if port else {})}))
+        for host, port in zip(hosts, ports, strict=True)
+    ]

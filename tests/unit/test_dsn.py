@@ -5,7 +5,7 @@ import traceback
 import pytest
 
 from gateway.errors import ConfigurationError
-from gateway.store.dsn import checked
+from gateway.store.dsn import checked, each_address
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,17 @@ def test_what_libpq_would_quote_is_refused_unquoted(text: str) -> None:
 def test_what_libpq_understands_is_left_as_it_is(text: str) -> None:
     """Several hosts, sockets, escaped passwords, keywords."""
     assert checked(text) == text
+
+
+def test_each_host_is_tried_by_itself() -> None:
+    """Host and port go together, the rest stays; one host, or what only libpq can choose, is left alone."""
+    found = each_address("postgresql://edge:p%40ss@a:1,b:2/mini_pacs?target_session_attrs=read-write")
+    assert [("host=a" in one and "port=1" in one, "host=b" in one and "port=2" in one) for one in found] == [
+        (True, False),
+        (False, True),
+    ]
+    assert all("password=p@ss" in one and "target_session_attrs=read-write" in one for one in found)
+    assert [one.count("port=5433") for one in each_address("host=a,b port=5433")] == [1, 1]
+    assert ["port" in one for one in each_address("host=a,b")] == [False, False]
+    for alone in ("postgresql://a/db", "host=a,b target_session_attrs=prefer-standby"):
+        assert each_address(alone) == [alone]
