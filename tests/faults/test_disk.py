@@ -1,0 +1,234 @@
+"""The disk is full, breaks, or cannot be written any more: the sender is told, and nothing is half there."""
+
+import itertools
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import MakeEdge
+from edge_bed import TESTS, EdgeBed, store
+from forwarding import Forwarding, forwarding
+from launcher import REPOSITORY
+from peers import peer
+from specimens import Instance, study_of
+from waiting import wait_until
+
+from gateway.domain.delivery import State
+from gateway.errors import AssociationRejectedError
+from gateway.sweep.purge import purge
+
+pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G2")]
+MEGABYTE = 1 << 20
+
+
+def check_nothing_half_there(edge: EdgeBed) -> None:
+    """Every file is some row's, and no part is left."""
+
+    def look() -> bool:
+        known = {row[0] for row in edge.rows("SELECT place::text || '/' || file_name FROM instances")}
+        return set(edge.files(partial=True)) == known
+
+    wait_until(look, 10, "every file to be a row's")
+
+
+# ---- one operation fails ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def failing(make_edge: MakeEdge, tmp_path: Path) -> tuple[EdgeBed, Path]:
+    """An SCP whose disk fails as the file says, and that file."""
+    order = tmp_path / "order"
+    edge = make_edge({"edge": {"receivers": 1}})
+    path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}", "FAIL_FILE": str(order)}
+    edge.serve("python", TESTS / "failing.py", **path)
+    return edge, order
+
+
+STEPS = ("open:1", "write:1", "write:2", "fsync:1", "mkdir:1", "fsync:2", "link:1", "fsync:3")
+"""In the order of an instance of a new study: part, bytes, flush, folder, its flush, name, its flush."""
+
+
+def test_any_operation_that_fails_refuses_one_instance_and_no_other(failing: tuple[EdgeBed, Path]) -> None:
+    """0xA700 for it, whatever the error; the association goes on, and the repeat is taken."""
+    edge, order = failing
+    taken: list[Instance] = []
+    with edge.association([Instance().context]) as association:
+        for step, code in itertools.product(STEPS, ("ENOSPC", "EIO", "EDQUOT", "EROFS")):
+            before, refused = Instance(), Instance(payload=b"\1\2" * 300_000)  # more than one write
+            assert store(association, before)[0] == 0
+            order.write_text(f"{step}:{code}", encoding="ascii")
+            status, comment = store(association, refused)
+            assert (status, order.exists()) == (0xA700, False), f"{step} {code}"
+            full = code in {"ENOSPC", "EDQUOT"}
+            assert comment == ("the disk is full" if full else "the disk does not take it")
+            uid = refused.sop_instance_uid
+            assert not edge.rows("SELECT 1 FROM instances WHERE sop_instance_uid = %(uid)s", uid=uid)
+            assert store(association, refused)[0] == 0, f"the repeat after {step} {code}"
+            taken += [before, refused]
+    check_nothing_half_there(edge)
+    edge.check_ledger(taken)
+
+
+def test_a_disk_that_turns_read_only_is_used_again_when_it_is_writable(failing: tuple[EdgeBed, Path]) -> None:
+    """As the kernel makes it after an error: everything that writes fails, until somebody mends it."""
+    edge, order = failing
+    first, later = Instance(), study_of(3)
+    assert edge.send(first) == [0]
+    order.write_text("open,write,fsync,link,mkdir:*:EROFS", encoding="ascii")
+    assert edge.send(*later) == [0xA700] * 3
+    order.unlink()
+    assert edge.send(*later) == [0] * 3
+    check_nothing_half_there(edge)
+    edge.check_ledger([first, *later])
+
+
+# ---- a real file system that is small --------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(edge_folder: Path) -> Iterator[Path]:
+    """A file system of 8 MiB at `edge.data_root`."""
+    root = edge_folder / "data"
+    root.mkdir(parents=True)
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0750", "tmpfs", root],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        pytest.skip(f"this root may not mount: {made.stderr.strip()}")
+    try:
+        yield root
+    finally:
+        subprocess.run(["umount", "--lazy", root], check=True)
+
+
+def test_a_full_disk_refuses_and_takes_again_when_there_is_room(
+    small_disk: Path, make_edge: MakeEdge
+) -> None:
+    """0xA700 on the very association that goes on; every Success has its file, no refusal has one."""
+    edge = make_edge({"edge": {"disk_reserve_mb": 0}})
+    edge.serve()
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(4 * MEGABYTE))
+    instances = study_of(8, payload=bytes(MEGABYTE))
+    with edge.association([instances[0].context]) as association:
+        statuses = [store(association, instance)[0] for instance in instances]
+        assert statuses[0] == 0
+        assert set(statuses) == {0, 0xA700}
+        check_nothing_half_there(edge)
+        filler.unlink()
+        refused = [one for one, status in zip(instances, statuses, strict=True) if status]
+        assert [store(association, one)[0] for one in refused[:3]] == [0] * 3
+    check_nothing_half_there(edge)
+    kept = [one for one, status in zip(instances, statuses, strict=True) if not status]
+    edge.check_ledger([*kept, *refused[:3]])
+
+
+def test_the_reserve_keeps_senders_out_and_what_is_owed_going(small_disk: Path, make_edge: MakeEdge) -> None:
+    """2/3/1 below the reserve, 0xA700 on an open association; the PACS gets its images; room lets all in."""
+    edge = make_edge({"edge": {"disk_reserve_mb": 4}})
+    edge.serve()
+    owed, late = Instance(), Instance()
+    with edge.association([owed.context]) as association:
+        assert store(association, owed)[0] == 0
+        filler = small_disk / "filler"
+        filler.write_bytes(bytes(5 * MEGABYTE))
+        wait_until(lambda: store(association, Instance())[0] == 0xA700, 5, "the reserve to be seen")
+        with pytest.raises(AssociationRejectedError) as rejected:
+            edge.send(late)
+        assert (rejected.value.result, rejected.value.source, rejected.value.reason) == (2, 3, 1)
+        with peer(edge.configuration.forwarder.orthanc.port) as pacs:
+            edge.actors("pacs")
+            pacs.wait_for(owed.sop_instance_uid)
+            edge.wait_state(owed, "delivered")
+        filler.unlink()
+        wait_until(lambda: store(association, late)[0] == 0, 5, "the room to be seen")
+    assert edge.send(Instance()) == [0]
+    check_nothing_half_there(edge)
+
+
+def test_what_is_owed_leaves_a_disk_that_is_read_only(small_disk: Path, make_edge: MakeEdge) -> None:
+    """G2: forwarding needs to read only; the file finds its place when the disk is writable again."""
+    edge = make_edge({"edge": {"disk_reserve_mb": 0}, "sweep": {"orphan_grace_seconds": 0.001}})
+    edge.serve()
+    owed = Instance()
+    assert edge.send(owed) == [0]
+    edge.scp.stop()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with peer(edge.configuration.forwarder.orthanc.port) as pacs:
+        edge.actors("pacs")
+        pacs.wait_for(owed.sop_instance_uid)
+        edge.wait_state(owed, "delivered")
+        assert pacs.count(owed.sop_instance_uid) == 1
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    edge.heal()
+    check_nothing_half_there(edge)
+    edge.check_ledger([owed])
+
+
+# ---- retention -------------------------------------------------------------------------------------
+
+STATES = (*State, None)
+
+
+@pytest.fixture
+def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
+    """The core without its processes."""
+    with forwarding(make_edge()) as core:
+        yield core
+
+
+def test_retention_never_touches_what_is_owed(core: Forwarding) -> None:
+    """Every pair of states, young and old, with and without a result that is still owed."""
+    edge = core.edge
+    purgeable: set[str] = set()
+    everything: set[str] = set()
+    edge.run("ALTER TABLE deliveries DISABLE TRIGGER deliveries_transition")
+    for pacs, workers, old, owes in itertools.product(STATES, STATES, (True, False), (True, False)):
+        instance = Instance()
+        core.receive(instance)
+        uid = instance.sop_instance_uid
+        everything.add(uid)
+        if owes:
+            edge.run(
+                "INSERT INTO expected_results (delivery_id, instance_id, worker, claim_id, due_at)"
+                " SELECT d.id, d.instance_id, 'APP01', gen_random_uuid(), now() FROM deliveries d"
+                " JOIN instances i ON i.id = d.instance_id WHERE i.sop_instance_uid = %(uid)s LIMIT 1",
+                uid=uid,
+            )
+        for route, state in (("pacs", pacs), ("workers", workers)):
+            edge.run(
+                "UPDATE deliveries d SET state = coalesce(%(state)s::delivery_state, 'delivered'),"
+                " claim_id = CASE WHEN %(state)s = 'in_flight' THEN gen_random_uuid() END,"
+                " lease_until = now(), next_attempt_at = now(),"
+                " settled_at = now() - CASE WHEN %(old)s THEN interval '25 h' ELSE interval '23 h' END"
+                " FROM instances i WHERE i.id = d.instance_id AND i.sop_instance_uid = %(uid)s"
+                " AND d.route = %(route)s::route",
+                state=None if state is None else state.value,
+                route=route,
+                uid=uid,
+                old=old,
+            )
+            if state is None and not owes:
+                edge.run(
+                    "DELETE FROM deliveries d USING instances i WHERE i.id = d.instance_id"
+                    " AND i.sop_instance_uid = %(uid)s AND d.route = %(route)s::route",
+                    uid=uid,
+                    route=route,
+                )
+        settled = {State.DELIVERED, State.CANCELLED, None}
+        if {pacs, workers} <= settled and not owes and (old or (pacs is None and workers is None)):
+            purgeable.add(uid)
+    edge.run("UPDATE instances SET received_at = now() - interval '25 h'")
+    for _ in range(3):
+        purge(core.sweeping())
+    left = {row[0] for row in edge.rows("SELECT sop_instance_uid FROM instances")}
+    assert everything - left == purgeable
+    names = {path.name.removesuffix(".dcm") for path in edge.files().values()}
+    assert names == left, "a file goes with its row, and only with it"
