@@ -1,0 +1,371 @@
+"""PostgreSQL goes at the worst moment of a reception, a forwarding, a sweep: nothing is lost or half done."""
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg2
+import pytest
+from conftest import Reconfigure
+from edge_bed import EdgeBed, store
+from launcher import Processes
+from peers import Peer, peer
+from relay import Relay
+from specimens import Instance
+from waiting import wait_until
+
+from gateway.lab import leftovers
+from gateway.lab.layout import free_ports
+from gateway.lab.postgres import DATABASE, EmbeddedPostgres
+from gateway.store import destinations, roles
+from gateway.store.migrate import migrate
+
+pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G2"), pytest.mark.guarantee("G6")]
+
+
+@pytest.fixture
+def server(own_postgres: EmbeddedPostgres) -> EmbeddedPostgres:
+    """A PostgreSQL of this test alone, on TCP, migrated."""
+    [own_postgres._port] = free_ports(1)
+    own_postgres.start()
+    migrate(own_postgres.dsn())
+    return own_postgres
+
+
+def at(dsn: str, *ports: int) -> str:
+    """The same database at other ports of this machine, in this order."""
+    parts = urlsplit(dsn)
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    return dsn.replace(f"{parts.hostname}:{parts.port}", hosts)
+
+
+@pytest.fixture
+def relay(server: EmbeddedPostgres) -> Iterator[Relay]:
+    """What stands between the processes and that server."""
+    with Relay(urlsplit(server.dsn()).port or 0) as relay:
+        yield relay
+
+
+@pytest.fixture
+def edge(
+    server: EmbeddedPostgres,
+    relay: Relay,
+    reconfigure: Reconfigure,
+    processes: Processes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[EdgeBed]:
+    """An edge whose processes reach PostgreSQL through the relay; none is started."""
+    monkeypatch.setenv("DATABASE_URL", at(server.dsn(), relay.port))
+    ports = {
+        "host": "127.0.0.1",
+        "port": reconfigure({}).forwarder.orthanc.port,
+        "ae_title": "ORTHANC",
+        "timeout_s": 2,
+    }
+    forwarder = {
+        "mode": "pacs_only",
+        "orthanc": ports,
+        "workers": [],
+        "lease_seconds": 4,
+        "connect_timeout_seconds": 1,
+        "backoff_base_seconds": 0.2,
+        "backoff_max_seconds": 1,
+    }
+    changes: dict[str, dict[str, Any]] = {
+        "edge": {"commit_timeout_seconds": 2, "receivers": 1},
+        "forwarder": forwarder,
+        "sweep": {"orphan_grace_seconds": 0.001},
+    }
+    edge = EdgeBed(reconfigure(changes), server.dsn(), processes)
+    with edge.database.transaction() as session:
+        destinations.configure(session, edge.configuration)
+    yield edge
+    edge.kill()
+    edge.close()
+
+
+@pytest.fixture
+def pacs(edge: EdgeBed) -> Iterator[Peer]:
+    """The PACS, on."""
+    with peer(edge.configuration.forwarder.orthanc.port) as pacs:
+        yield pacs
+
+
+Lose = Callable[[Relay], None]
+
+
+# ---- the commit whose answer is not known ------------------------------------------------------------
+
+
+def test_a_reception_whose_commit_is_not_answered_is_refused_and_its_repeat_is_one(
+    edge: EdgeBed, relay: Relay
+) -> None:
+    """G1, G4: it stands, though the sender heard 0xA700; the repeat is Success and owes nothing new."""
+    edge.serve()
+    instance = Instance()
+    with edge.association([instance.context]) as association:
+        assert store(association, Instance())[0] == 0
+        relay.lose_answer(b"receive_instance")
+        assert store(association, instance)[0] == 0xA700
+        assert relay.lost.is_set()
+        [[rows]] = edge.rows(
+            "SELECT count(*) FROM instances WHERE sop_instance_uid = %(uid)s", uid=instance.sop_instance_uid
+        )
+        assert rows == 1
+        assert store(association, instance)[0] == 0
+    edge.scp.stop()
+    edge.heal()
+    edge.check_ledger([instance])
+    assert edge.one("SELECT count(*) FROM deliveries") == 2
+    assert edge.orphans() == []
+
+
+def test_a_reception_whose_commit_was_never_heard_leaves_nothing(edge: EdgeBed, relay: Relay) -> None:
+    """It cannot be told from the other: its file stays, the repeat takes it over or reconcile moves it."""
+    edge.serve()
+    instance = Instance()
+    with edge.association([instance.context]) as association:
+        assert store(association, Instance())[0] == 0
+        relay.lose_statement(b"receive_instance")
+        assert store(association, instance)[0] == 0xA700
+        assert edge.one("SELECT count(*) FROM instances") == 1
+        assert store(association, instance)[0] == 0
+    edge.scp.stop()
+    edge.heal()
+    edge.check_ledger([instance])
+    known = {row[0] for row in edge.rows("SELECT place::text || '/' || file_name FROM instances")}
+    assert {name for name in edge.files(partial=True) if not name.startswith("orphaned/")} == known
+
+
+def delivered_at_last(edge: EdgeBed, instance: Instance) -> None:
+    """It is delivered; where nobody knows of its claim, a run of the sweep after the lease sees to it."""
+
+    def look() -> bool:
+        return bool(
+            edge.rows(
+                "SELECT 1 FROM deliveries d JOIN instances i ON i.id = d.instance_id"
+                " WHERE i.sop_instance_uid = %(uid)s"
+                " AND (d.state = 'delivered' OR (d.state = 'in_flight' AND d.lease_until < now()))",
+                uid=instance.sop_instance_uid,
+            )
+        )
+
+    wait_until(look, 30, "it to be delivered, or its lease to be over")
+    sweep = edge.start("mini-pacs", "sweep", "rescue")
+    assert sweep.wait(30) == 0, sweep.text()
+    edge.wait_state(instance, "delivered", timeout=30)
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda relay: relay.lose_answer(b"settle_delivery"),
+        lambda relay: relay.lose_statement(b"settle_delivery"),
+        lambda relay: relay.lose_answer(b"COMMIT", after=b"claim_id"),
+        lambda relay: relay.lose_statement(b"COMMIT", after=b"claim_id"),
+    ],
+    ids=["settled unheard", "settle unsent", "claimed unheard", "claim rolled back"],
+)
+def test_a_forwarding_that_loses_postgresql_is_delivered(
+    edge: EdgeBed, relay: Relay, pacs: Peer, lose: Lose
+) -> None:
+    """G2: whatever stands, in the end the PACS has it, once, and the row says so."""
+    edge.serve()
+    edge.actors("pacs", threads=1)
+    first, instance = Instance(), Instance()
+    assert edge.send(first) == [0]
+    edge.wait_state(first, "delivered")
+    lose(relay)
+    assert edge.send(instance) == [0]
+    assert relay.lost.wait(20), "the relay was to lose something"
+    delivered_at_last(edge, instance)
+    assert pacs.count(instance.sop_instance_uid) == 1
+    wait_until(lambda: edge.queued("pacs") == 0, 20, "no message to be left")
+    edge.check_ledger([first, instance])
+
+
+def test_a_sweep_that_loses_postgresql_is_run_again(edge: EdgeBed, relay: Relay) -> None:
+    """Idempotent: the verb fails or not, the next run ends with one message for the delivery."""
+    edge.serve()
+    instance = Instance()
+    assert edge.send(instance) == [0]
+    for lose in (relay.lose_answer, relay.lose_statement):
+        edge.run("DELETE FROM dramatiq.queue")
+        edge.run(
+            "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(),"
+            " claimed_by = 1, lease_until = now() - interval '1 second'"
+        )
+        lose(b"COMMIT", after=b"rescued: its claim")
+        failed = edge.start("mini-pacs", "sweep", "rescue")
+        assert failed.wait(30) == 3, failed.text()
+        assert relay.lost.is_set()
+        again = edge.start("mini-pacs", "sweep", "rescue")
+        assert again.wait(30) == 0, again.text()
+        assert edge.delivery(instance)["state"] == "pending"
+        assert edge.queued("pacs") == 1
+
+
+# ---- refused for now: deadlock, serialization, space -------------------------------------------------
+
+
+def refuse(edge: EdgeBed, table: str, event: str, code: str, times: int) -> None:
+    """The next so many changes of that table fail with that SQLSTATE."""
+    edge.run("CREATE SEQUENCE IF NOT EXISTS refusals")
+    edge.run("SELECT setval('refusals', 1, false)")
+    edge.run(
+        "CREATE OR REPLACE FUNCTION refuse_for_now() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN IF nextval('refusals') <= {times} THEN"
+        f" RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END IF; RETURN NEW; END $$"
+    )
+    edge.run(
+        f"CREATE OR REPLACE TRIGGER refuse_for_now BEFORE {event} ON {table}"
+        " FOR EACH ROW EXECUTE FUNCTION refuse_for_now()"
+    )
+
+
+COLLISIONS = ["40P01", "40001"]
+
+
+@pytest.mark.parametrize("code", COLLISIONS, ids=["deadlock", "serialization"])
+def test_a_collision_is_tried_again(edge: EdgeBed, pacs: Peer, code: str) -> None:
+    """A reception is not even refused; a forwarding is delivered; a sweep's next run does it."""
+    edge.serve()
+    refuse(edge, "instances", "INSERT", code, 2)
+    instance = Instance()
+    assert edge.send(instance) == [0]
+    refuse(edge, "attempts", "INSERT", code, 2)
+    edge.actors("pacs", threads=1)
+    edge.wait_state(instance, "delivered", timeout=40)
+    assert pacs.count(instance.sop_instance_uid) == 1
+    edge.run(
+        "UPDATE deliveries SET state = 'pending', next_attempt_at = now() + interval '1 h', settled_at = NULL"
+    )
+    edge.run(
+        "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), claimed_by = 1,"
+        " lease_until = now() - interval '1 second'"
+    )
+    refuse(edge, "deliveries", "UPDATE", code, 1)
+    assert edge.start("mini-pacs", "sweep", "rescue").wait(30) == 4
+    assert edge.start("mini-pacs", "sweep", "rescue").wait(30) == 0
+    edge.wait_state(instance, "delivered", timeout=40)
+
+
+def test_a_full_disk_of_postgresql_costs_the_pacs_path_time_only(edge: EdgeBed, pacs: Peer) -> None:
+    """53100 while settling: the delivery is not dead, and is delivered when there is room."""
+    edge.serve()
+    refuse(edge, "attempts", "INSERT", "53100", 2)
+    instance = Instance()
+    assert edge.send(instance) == [0]
+    edge.actors("pacs", threads=1)
+    edge.wait_state(instance, "delivered", timeout=40)
+    assert pacs.count(instance.sop_instance_uid) == 1
+    refuse(edge, "instances", "INSERT", "53100", 1)
+    assert edge.send(Instance()) == [0xA700]
+    assert edge.send(Instance()) == [0]
+
+
+# ---- no connection, no answer, another address -------------------------------------------------------
+
+
+FEW = "few_connections"
+
+
+def test_out_of_connections_everybody_waits_for_one(
+    edge: EdgeBed, server: EmbeddedPostgres, pacs: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0xA700 to senders, waiting actors, exit code 3 for commands; all goes on when there is room."""
+    role = FEW
+    password = urlsplit(server.dsn()).password
+    _administer(server, f"CREATE ROLE {role} LOGIN PASSWORD '{password}' CONNECTION LIMIT 40")
+    roles.grant(server.dsn(), role)
+    limited = server.dsn().replace("//mini_pacs:", f"//{role}:")
+    monkeypatch.setenv("DATABASE_URL", limited)
+    edge.serve()
+    edge.actors("pacs")
+    first, later = Instance(), Instance()
+    assert edge.send(first) == [0]
+    edge.wait_state(first, "delivered")
+    _administer(server, f"ALTER ROLE {role} CONNECTION LIMIT 0")
+    edge.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %(role)s", role=role)
+    assert edge.send(later) == [0xA700]
+    assert edge.start("mini-pacs", "status").wait(30) == 3
+    edge.wait_log(stage="queue", outcome="database_away")
+    _administer(server, f"ALTER ROLE {role} CONNECTION LIMIT 40")
+    wait_until(lambda: edge.send(later) == [0], 20, "a connection")
+    pacs.wait_for(later.sop_instance_uid, timeout=30)
+    edge.wait_state(later, "delivered")
+
+
+def _administer(server: EmbeddedPostgres, statement: str) -> None:
+    connection = psycopg2.connect(server.dsn("postgres"))
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        connection.close()
+
+
+def test_a_server_that_is_stopped_is_outlived_by_forwarding_and_sweep(
+    edge: EdgeBed, server: EmbeddedPostgres, pacs: Peer
+) -> None:
+    """SIGSTOP of all of it: deadlines pass, processes stay, and what was owed is delivered afterwards."""
+    edge.serve()
+    actors = edge.actors("pacs", "sweep")
+    first, owed = Instance(), Instance()
+    assert edge.send(first) == [0]
+    edge.wait_state(first, "delivered")
+    edge.run("UPDATE destinations SET paused = true")
+    assert edge.send(owed) == [0]
+    edge.run("UPDATE destinations SET paused = false")
+    assert server.process is not None
+    family = [server.process.pid, *leftovers.descendants(server.process.pid)]
+    leftovers.send(family, signal.SIGSTOP)
+    try:
+        sweep = edge.start("mini-pacs", "sweep", "rescue")
+        edge.wait_log(timeout=30, stage="queue", outcome="database_away")
+        assert edge.send(Instance()) == [0xA700]
+    finally:
+        leftovers.send(family, signal.SIGCONT)
+    edge.wait_state(owed, "delivered", timeout=30)
+    assert pacs.count(owed.sop_instance_uid) >= 1
+    assert sweep.wait(60) in {0, 3}
+    assert all(process.popen.poll() is None for process in actors)
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["first address refuses", "first address is silent"])
+def test_a_failover_to_an_address_that_answers_later_needs_nobody(
+    edge: EdgeBed,
+    server: EmbeddedPostgres,
+    pacs: Peer,
+    monkeypatch: pytest.MonkeyPatch,
+    silent: bool,  # noqa: FBT001  a column
+) -> None:
+    """Two addresses in DATABASE_URL: the first goes, the second is there some seconds later."""
+    first_port = urlsplit(server.dsn()).port or 0
+    [second_port] = free_ports(1)
+    monkeypatch.setenv("DATABASE_URL", at(server.dsn(), first_port, second_port))
+    edge.serve()
+    edge.actors("pacs")
+    before, after = Instance(), Instance()
+    assert edge.send(before) == [0]
+    edge.wait_state(before, "delivered")
+    server.stop()
+    tarpit = socket.create_server(("127.0.0.1", first_port)) if silent else None
+    try:
+        assert edge.send(after) == [0xA700]
+        server._port = second_port
+        server.start()
+        edge.database.close()
+        edge.database.dsn = server.dsn()
+        wait_until(lambda: edge.send(after) == [0], 60, "the second address to be used")
+        pacs.wait_for(after.sop_instance_uid, timeout=60)
+        edge.wait_state(after, "delivered", timeout=30)
+    finally:
+        if tarpit is not None:
+            tarpit.close()
+    assert Path(server.data).is_dir()
+    assert DATABASE in server.dsn()
