@@ -21,7 +21,7 @@ from gateway.errors import DatabaseRefusedError
 from gateway.lab.postgres import EmbeddedPostgres
 from gateway.store.deliveries import WorkerVerdict
 from gateway.store.instances import Verdict
-from gateway.store.migrate import migrate, migrations, require_current
+from gateway.store.migrate import Migration, migrate, migrations, require_current
 from gateway.store.queries import load
 from gateway.store.results import Expiry
 
@@ -90,6 +90,41 @@ def test_the_migrations_apply_from_empty_and_again(postgres: EmbeddedPostgres) -
         assert migrate(dsn) == []
     finally:
         postgres.drop_database("from_empty")
+
+
+_TAKES_AWAY = re.compile(
+    r"\bDROP (TABLE|COLUMN|FUNCTION|TYPE|VIEW|SEQUENCE|SCHEMA)\b|\bRENAME\b|\bTRUNCATE\b|\bDELETE FROM\b"
+    r"|\bALTER COLUMN \w+ (TYPE|SET NOT NULL|DROP DEFAULT)\b"
+    r"|\bADD COLUMN [^,;]*\bNOT NULL\b(?![^,;]*\bDEFAULT\b)",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("migration", migrations(), ids=lambda migration: migration.version)
+def test_a_migration_adds_or_says_that_it_breaks(migration: Migration) -> None:
+    """Processes of the version before go on beside it; what takes away begins with `-- breaking: `."""
+    bodies = re.sub(r"\$\$.*?\$\$", "", migration.statements, flags=re.DOTALL)
+    plain = re.sub(r"--[^\n]*", "", bodies)
+    assert not migration.additive or not _TAKES_AWAY.search(plain), _TAKES_AWAY.search(plain)
+
+
+@pytest.mark.parametrize(
+    ("statement", "takes_away"),
+    [
+        ("ALTER TABLE a DROP COLUMN b", True),
+        ("ALTER TABLE a RENAME COLUMN b TO c", True),
+        ("ALTER TABLE a ADD COLUMN b text NOT NULL", True),
+        ("ALTER TABLE a ALTER COLUMN b TYPE bigint", True),
+        ("DROP FUNCTION f(text)", True),
+        ("ALTER TABLE a ADD COLUMN b text NOT NULL DEFAULT ''", False),
+        ("ALTER TABLE a ADD COLUMN b text", False),
+        ("DROP INDEX i; CREATE INDEX j ON a (b)", False),
+        ("CREATE OR REPLACE FUNCTION f() RETURNS void LANGUAGE sql AS ''", False),
+    ],
+)
+def test_what_takes_something_away_is_seen(statement: str, takes_away: bool) -> None:  # noqa: FBT001  a column
+    """The check above can fail."""
+    assert bool(_TAKES_AWAY.search(statement)) is takes_away
 
 
 def test_the_schema_of_the_tests_is_current(edge: EdgeBed) -> None:

@@ -1,0 +1,234 @@
+"""From a release to this version: its data is carried on, its processes do no harm beside the new ones."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import released_data
+from conftest import Reconfigure
+from edge_bed import EdgeBed
+from launcher import REPOSITORY, Process, Processes
+from peers import Peer, peer
+from released_data import (
+    ARRIVED,
+    CANCELLED,
+    CONFLICT,
+    DEAD,
+    DELIVERED,
+    IN_FLIGHT,
+    PENDING,
+    RETRIED,
+    UNMATCHED,
+)
+from specimens import Instance, study_of
+from waiting import wait_until
+
+from gateway.lab.postgres import EmbeddedPostgres
+from gateway.store.migrate import migrate, migrations
+
+pytestmark = [pytest.mark.guarantee("G2"), pytest.mark.guarantee("G6")]
+RELEASES = {"0.1.0": "617770b"}
+"""Each release and its commit."""
+
+
+@pytest.fixture(params=sorted(RELEASES))
+def release(request: pytest.FixtureRequest) -> str:
+    """Every release in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def dsn(postgres: EmbeddedPostgres, release: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A database of that release with its data; DATABASE_URL says so."""
+    name = f"released_{release.replace('.', '_')}"
+    postgres.create_database(name)
+    try:
+        released_data.load(postgres.dsn(name), release)
+        monkeypatch.setenv("DATABASE_URL", postgres.dsn(name))
+        yield postgres.dsn(name)
+    finally:
+        postgres.drop_database(name)
+
+
+@pytest.fixture
+def edge(dsn: str, reconfigure: Reconfigure, processes: Processes) -> Iterator[EdgeBed]:
+    """An edge on that database, its files where the rows say, none of its processes started."""
+    fast = {"backoff_base_seconds": 0.3, "worker_timeout_seconds": 1}
+    edge = EdgeBed(reconfigure({"forwarder": fast}), dsn, processes)
+    released_data.write_files(dsn, edge.configuration.edge.data_root)
+    yield edge
+    edge.kill()
+    edge.close()
+
+
+@pytest.fixture
+def peers(edge: EdgeBed) -> Iterator[dict[str, Peer]]:
+    """The PACS and the workers, on."""
+    with ExitStack() as stack:
+        yield {d.ae_title: stack.enter_context(peer(d.port)) for d in edge.configuration.destinations}
+
+
+def every_actor(edge: EdgeBed) -> list[Process]:
+    """The actors of each queue."""
+    return edge.actors("pacs", "workers", "sweep")
+
+
+def test_everything_that_the_release_owed_is_delivered(edge: EdgeBed, peers: dict[str, Peer]) -> None:
+    """G2: pending, claimed by the dead, waiting for a retry, results. Dead and cancelled stay so."""
+    untouched = (DEAD, CANCELLED)
+    before = {one.sop_instance_uid: edge.delivery(one) for one in untouched}
+    edge.serve()
+    every_actor(edge)
+    edge.run("UPDATE deliveries SET next_attempt_at = now() WHERE state = 'pending'")
+    owed = (PENDING, CONFLICT, IN_FLIGHT, RETRIED, ARRIVED, UNMATCHED)
+    wait_until(
+        lambda: edge.one("SELECT count(*) FROM deliveries WHERE route = 'pacs' AND state = 'delivered'") == 7,
+        60,
+        "what the PACS is owed to be there",
+    )
+    assert {taken.digest for taken in peers["ORTHANC"].taken} == {one.digest for one in owed}
+    assert (
+        edge.one(
+            "SELECT count(*) FROM attempts a JOIN deliveries d ON d.id = a.delivery_id"
+            " JOIN instances i ON i.id = d.instance_id WHERE i.sop_instance_uid = %(uid)s",
+            uid=RETRIED.sop_instance_uid,
+        )
+        >= 2
+    ), "what was tried before the upgrade is still told"
+    assert {one.sop_instance_uid: edge.delivery(one) for one in untouched} == before
+    retry = edge.start("mini-pacs", "deliveries", "retry", "--study", DEAD.study_instance_uid)
+    assert retry.wait(60) == 0, retry.text()
+    edge.wait_state(DEAD, "delivered")
+    wait_until(
+        lambda: edge.one("SELECT count(*) FROM deliveries WHERE claimed_by IN (4711, 4712)") == 0,
+        60,
+        "what the dead had claimed to be taken over",
+    )
+    assert edge.one("SELECT paused FROM destinations WHERE ae_title = 'APP02'")
+    assert not peers["APP02"].taken
+    assert DELIVERED.sop_instance_uid not in peers["ORTHANC"].uids()
+
+
+def test_a_fresh_database_and_an_upgraded_one_have_one_schema(dsn: str, database_url: str) -> None:
+    """Table by table, column by column, constraint, index, function and trigger."""
+    migrate(dsn)
+    assert _described(dsn) == _described(database_url)
+
+
+def _described(dsn: str) -> list[tuple[object, ...]]:
+    ours = "('public'::regnamespace, 'dramatiq'::regnamespace)"
+    queries = (
+        """SELECT 'column', table_schema, table_name, column_name, data_type, is_nullable, column_default
+            FROM information_schema.columns WHERE table_schema IN ('public', 'dramatiq')""",
+        """SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+            FROM pg_constraint WHERE connamespace IN OURS""",
+        "SELECT 'index', indexdef FROM pg_indexes WHERE schemaname IN ('public', 'dramatiq')",
+        "SELECT 'function', pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace IN OURS",
+        "SELECT 'trigger', pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+        """SELECT 'options', c.oid::regclass::text, c.reloptions::text FROM pg_class c
+            WHERE c.relnamespace IN OURS""",
+    )
+    with released_data.reading(dsn) as cursor:
+        rows: list[tuple[object, ...]] = []
+        for query in queries:
+            cursor.execute(query.replace("OURS", ours))
+            rows += cursor.fetchall()
+    return sorted(rows, key=str)
+
+
+# ---- old beside new --------------------------------------------------------------------------------
+
+
+LATER = """
+ALTER TABLE instances ADD COLUMN later text;
+ALTER TABLE deliveries ADD COLUMN later integer NOT NULL DEFAULT 0;
+ALTER TABLE dramatiq.queue ADD COLUMN later text;
+CREATE TABLE later (x integer);
+INSERT INTO schema_migrations (version, digest, additive) VALUES ('9000_later', '', true);
+"""
+"""What a version after this one may do to the schema within a minor version: add."""
+
+
+@pytest.fixture
+def released_tree(release: str, tmp_path: Path) -> Path:
+    """The code of that release."""
+    folder = tmp_path / f"mini-pacs-{release}"
+    folder.mkdir()
+    archive = subprocess.run(
+        ["git", "-C", REPOSITORY, "archive", RELEASES[release]], capture_output=True, check=False, timeout=60
+    )
+    if archive.returncode != 0:
+        pytest.skip(f"the code of {release} ({RELEASES[release]}) is not in this clone: {archive.stderr!r}")
+    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True, timeout=60)
+    return folder
+
+
+def start_released(edge: EdgeBed, tree: Path, *words: str) -> Process:
+    """A command of that release; `python -m` and the folder make it import its own code."""
+    return edge.start("env", "-C", tree, f"PYTHONPATH={tree}", sys.executable, "-m", *words)
+
+
+def test_processes_of_the_release_beside_new_ones_lose_and_repeat_nothing(
+    edge: EdgeBed, peers: dict[str, Peer], released_tree: Path
+) -> None:
+    """A rolling upgrade: the schema first, while the old run; then new beside old; then the new alone."""
+    configuration = edge.configuration
+    pacs = peers[configuration.forwarder.orthanc.ae_title]
+    edge.run("DELETE FROM instances")
+    edge.run("DELETE FROM dramatiq.queue")
+    edge.run("UPDATE destinations SET paused = false, breaker = 'closed', failures_in_row = 0")
+    old = start_released(edge, released_tree, "cli", "serve")
+    old.wait_for_port(configuration.edge.port, 60)
+    actors = start_released(edge, released_tree, "dramatiq", "actors", "-p", "1", "-t", "4", "-Q", "pacs")
+    actors.wait_for_line("ready for action", 60)
+    sent: list[Instance] = []
+
+    def send(count: int) -> None:
+        batch = study_of(count)
+        assert edge.send(*batch) == [0] * count
+        sent.extend(batch)
+        pacs.wait_for(*(one.sop_instance_uid for one in batch), timeout=60)
+
+    send(5)
+    migrate(edge.dsn)
+    with edge.database.transaction() as session:
+        session.script(LATER)
+    send(20)
+    refused = start_released(edge, released_tree, "cli", "serve")
+    assert refused.wait(60) != 0, "a release that knows no additive migrations does not start on them"
+    assert "which this version does not know" in refused.text()
+    every_actor(edge)
+    send(40)
+    versions = {row[0] for row in edge.rows("SELECT pid FROM dramatiq.consumers")}
+    assert len(versions) == 4, "old and new stood side by side"
+    old.stop()
+    edge.serve()
+    send(20)
+    actors.stop()
+    send(20)
+    assert all(pacs.count(one.sop_instance_uid) == 1 for one in sent), "each was sent once"
+    edge.check_ledger(sent)
+    assert edge.one("SELECT count(*) FROM deliveries WHERE route = 'pacs' AND state <> 'delivered'") == 0
+
+
+def test_this_version_starts_on_a_schema_that_a_later_one_added_to(edge: EdgeBed) -> None:
+    """And refuses one that a later one broke, saying so."""
+    migrate(edge.dsn)
+    with edge.database.transaction() as session:
+        session.script(LATER)
+    edge.serve().stop()
+    edge.actors("pacs")
+    edge.run("UPDATE schema_migrations SET additive = false WHERE version = '9000_later'")
+    refused = edge.start("mini-pacs", "serve")
+    assert refused.wait(60) == 4
+    assert "the schema holds 9000_later, which this version does not know" in refused.text()
+
+
+def test_what_was_released_is_not_changed() -> None:
+    """The text of each released migration is the one that was applied somewhere."""
+    here = {migration.version: migration.digest for migration in migrations()}
+    for release, digests in released_data.DIGESTS.items():
+        assert {version: here[version] for version in digests} == digests, release
