@@ -62,7 +62,7 @@ def main() -> int:
     if arguments.keep or outcome.failures():
         say(f"kept, without the spool: {folder}")
     else:
-        shutil.rmtree(folder, ignore_errors=True)  # the spool's mount point goes with the namespace
+        shutil.rmtree(folder)
     return 1 if outcome.failures() else 0
 
 

@@ -114,6 +114,7 @@ class Bed:
         self.lab.stop()
         for cable in (self.sender_cable, self.pacs_cable):
             cable.close()
+        self.disk.close()
 
     # ---- senders -------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from random import Random
 
 from specimens import CT, MR, SECONDARY_CAPTURE, Instance
 
-STUDY_SIZE = 8
+STUDY_SIZE = 16
 RESULT_SHARE = 0.75
 """Owed to the PACS only. The rest is owed to a worker too, who derives a result of 0.8 MB from it: some 60 ms
 of CPU each, which a machine with two cores does not have for every instance."""

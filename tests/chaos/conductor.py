@@ -45,6 +45,8 @@ GAP_SECONDS = 2.2
 STRETCH_EVERY_SECONDS = 55.0
 STRETCH_SECONDS = 12.0
 STRETCH_GAP_SECONDS = 1.2
+LAST_SECONDS = 2.0
+"""What comes so shortly before the end of a stretch may meet what follows it."""
 QUIET_SECONDS = 20.0
 """At most, after the last fault of another sort: what that had held up is not the workers' doing."""
 SMALL_BACKLOG = 12
@@ -97,10 +99,12 @@ class Conductor:
         quiet = min(time.monotonic() + QUIET_SECONDS, limit)
         while time.monotonic() < quiet and self._backlog() > SMALL_BACKLOG:
             self._begin_next(self._workers, quiet)
+        if self._backlog() > SMALL_BACKLOG:
+            return  # what the PACS gets late now is not the workers' doing: nothing to be learnt
         began, end = time.time(), min(time.monotonic() + STRETCH_SECONDS, limit)
         while time.monotonic() < end:
             self._begin_next(self._workers, end)
-        self.stretches.append((began, time.time()))
+        self.stretches.append((began, time.time() - LAST_SECONDS))
 
     def _begin_next(self, source: Iterator[Pick], limit: float) -> None:
         pick = self._next_free(source)

@@ -49,18 +49,19 @@ class Disk:
     def __init__(self, root: Path, memory: Path) -> None:
         self.root = root
         self._ballast = root / "ballast"
+        self._memory = memory
         self.is_real = False
         root.mkdir(parents=True, exist_ok=True)
         if os.environ.get(MARK):
-            self._mount(memory)
+            self._mount()
 
-    def _mount(self, memory: Path) -> None:
+    def _mount(self) -> None:
         """An ext4 in memory: what a slow disk would cost here says nothing of the gateway."""
-        memory.mkdir()
+        self._memory.mkdir()
         size = min(_IMAGE_BYTES, int(_available_bytes() * _SHARE_OF_MEMORY))
-        image = memory / "spool.img"
+        image = self._memory / "spool.img"
         make = ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1"]
-        if not _works("mount", "-t", "tmpfs", "-o", f"size={size + _SLACK_BYTES}", "none", str(memory)):
+        if not _works("mount", "-t", "tmpfs", "-o", f"size={size + _SLACK_BYTES}", "none", str(self._memory)):
             return
         with image.open("wb") as file:
             file.truncate(size)
@@ -68,6 +69,12 @@ class Disk:
         self.is_real = _works(*make, str(image)) and _works(
             "mount", "-o", "loop,discard", str(image), str(self.root)
         )
+
+    def close(self) -> None:
+        """Nothing is mounted, and the memory is free."""
+        for mounted in (self.root, self._memory):
+            if mounted.is_mount():
+                _works("umount", str(mounted))
 
     def fill(self) -> None:
         """No block is free."""

@@ -123,6 +123,7 @@ def _altered(entries: Iterable[Entry], taken: Iterable[Entry]) -> Iterator[Versi
 
 
 def _strays(bed: Bed) -> Iterator[str]:
+    """Files of instances outside of the spool; a worker application keeps its own in TMPDIR."""
     for path in bed.folder.rglob("*.dcm*"):
-        if bed.disk.root not in path.parents:
+        if bed.disk.root not in path.parents and bed.lab.folder / "tmp" not in path.parents:
             yield str(path.relative_to(bed.folder))

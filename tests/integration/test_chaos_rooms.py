@@ -102,7 +102,7 @@ def test_a_sender_that_dies_in_mid_instance_claims_what_was_answered(
 
     with peer(port) as edge:
         for number in (signal.SIGUSR2, signal.SIGUSR1):
-            enough = len(accepted()) + 8
+            enough = len(accepted()) + 20
             sender = processes.start("python", "-m", "chaos.sender", order.text(), PYTHONPATH=TESTS)
             wait_until(partial(_has, accepted, enough), 20, "a study to be sent")
             sender.popen.send_signal(number)
