@@ -41,7 +41,10 @@ class Cable:
         asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
 
     def close(self) -> None:
-        """Nothing of it is left."""
+        """Nothing of it is left; harmless where it was never open."""
+        if not self._thread.is_alive():
+            self._loop.close()
+            return
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
