@@ -52,6 +52,7 @@ campaign: crash-points fuzz ## the long proof: every crash point, then the long 
 
 crash-points: $(STAMP) ## die at every crash point of the flow, restart, and draw the ledger after each
 	PYTHONPATH=tests $(BIN)/python -m campaign --json build/campaign/crash-points.json
+
 fuzz: $(STAMP) ## garbage at every parser and at a running SCP, a million malformed PDUs: SECONDS=240 SEED=1
 	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: -r requirements-fuzz.txt || echo "no atheris for this Python: its part is skipped"
 	PYTHONPATH=tests $(BIN)/python -m fuzz.guided --seconds 60 --seed $(SEED)
