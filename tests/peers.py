@@ -81,6 +81,8 @@ class Peer:
         """SOP Instance UIDs at whose first fragment the association is aborted."""
         self.pause_seconds = 0.0
         """How long it takes over each fragment."""
+        self.one_at_a_time = False
+        """A further association gets no answer before the one that is open has ended."""
         self.taken: list[Taken] = []
         self.aborted: list[str] = []
         self.associations = 0
@@ -118,6 +120,9 @@ class Peer:
                     connection, address = listener.accept()
                 except OSError:
                     return  # it was switched off
+                if self.one_at_a_time:
+                    acceptor.serve(connection, address)
+                    continue
                 thread = threading.Thread(target=acceptor.serve, args=(connection, address))
                 self._threads.append(thread)
                 thread.start()

@@ -5,6 +5,10 @@ one that lacks a context is closed and another opened. It is lent to one thread 
 `forwarder.max_associations_per_peer` of them per peer, given back only when it is usable, and released
 after `association_idle_seconds` without work.
 
+A peer may serve one association at a time, and leave a second without an answer until the first is over. So
+what comes back while another is waited for is released, and while one is in use such a silence is no sign
+that the peer is away.
+
 Nothing here outlives the process: a peer whose associations vanish with us sees them aborted by TCP.
 """
 
@@ -18,9 +22,11 @@ from gateway.config import Destination, Forwarder
 from gateway.dicom.contexts import MAX_CONTEXTS, ProposedContext
 from gateway.dicom.scu import Association, Peer, associate
 from gateway.dicom.secure import requestor_context
-from gateway.errors import AssociationsBusyError
+from gateway.errors import AssociationsBusyError, PeerAwayError
 
 REAP_SECONDS = 1.0
+PROMPT_SECONDS = 0.3
+"""A peer that is free answers a request for an association sooner."""
 
 
 def peer_of(destination: Destination, forwarder: Forwarder) -> Peer:
@@ -61,6 +67,12 @@ class Lent:
 class _PerPeer:
     idle: list[Lent] = field(default_factory=list)
     open: int = 0
+    asked: list[float] = field(default_factory=list)
+    """When those began that are being opened; `open` counts them, too."""
+
+    def is_waited_for(self) -> bool:
+        """Tell whether the peer leaves one unanswered for as long as only those do that are busy."""
+        return bool(self.asked) and monotonic() - self.asked[0] > PROMPT_SECONDS
 
 
 class Associations:
@@ -137,6 +149,9 @@ class Associations:
                         peer.open -= 1
                     if peer.open < self._forwarder.max_associations_per_peer:
                         peer.open += 1
+                        asked = monotonic()
+                        peer.asked.append(asked)
+                        self._start_reaper()
                         break
                     left = limit - monotonic()
                     if left <= 0 or not self._changed.wait(left):
@@ -146,7 +161,7 @@ class Associations:
                 lent.association.release()
         # What the dropped ones proposed is proposed again: instances that alternate then share one.
         known = [c for lent in dropped for c in lent.association.proposed]
-        return self._open(destination, lambda: [context, *waiting(), *known])
+        return self._open(destination, lambda: [context, *waiting(), *known], asked)
 
     @staticmethod
     def _find(peer: _PerPeer, context: ProposedContext, dropped: list[Lent]) -> Lent | None:
@@ -161,25 +176,36 @@ class Associations:
             dropped.append(lent)
         return None
 
-    def _open(self, destination: Destination, contexts: Callable[[], Sequence[ProposedContext]]) -> Lent:
+    def _open(
+        self, destination: Destination, contexts: Callable[[], Sequence[ProposedContext]], asked: float
+    ) -> Lent:
+        peer = self._peers[destination.ae_title]
         try:
             association = associate(
                 peer_of(destination, self._forwarder),
                 calling_ae_title=self._calling_ae_title,
                 contexts=list(dict.fromkeys(contexts()))[:MAX_CONTEXTS],
             )
-        except BaseException:
+        except BaseException as error:
             with self._changed:
-                self._peers[destination.ae_title].open -= 1
+                peer.asked.remove(asked)
+                peer.open -= 1
+                others = peer.open - len(peer.asked)
                 self._changed.notify()
+            if others and isinstance(error, PeerAwayError):
+                raise AssociationsBusyError(
+                    f"{destination.ae_title} serves {others} of ours and no further one: {error}"
+                ) from error
             raise
+        with self._changed:
+            peer.asked.remove(asked)
         return Lent(association, fresh=True)
 
     def _give_back(self, ae_title: str, lent: Lent) -> None:
         keep = lent.association.usable
         with self._changed:
             peer = self._peers[ae_title]
-            keep = keep and not self._closed
+            keep = keep and not self._closed and not peer.is_waited_for()
             if keep:
                 lent.since = monotonic()
                 peer.idle.append(lent)
@@ -196,21 +222,24 @@ class Associations:
             self._reaper.start()
 
     def _reap(self) -> None:
-        """Releases what stays idle; ends when nothing is idle, so that an idle process does nothing."""
+        """Releases what stays idle or is in the way; ends when nothing is: an idle process does nothing."""
         while True:
             with self._changed:
                 self._changed.wait(REAP_SECONDS)
-                before = monotonic() - self._forwarder.association_idle_seconds
                 old = []
                 for peer in self._peers.values():
-                    expired = [lent for lent in peer.idle if lent.since < before]
-                    peer.idle = [lent for lent in peer.idle if lent.since >= before]
-                    peer.open -= len(expired)
-                    old += expired
-                done = not any(peer.idle for peer in self._peers.values())
+                    old += self._expired(peer)
+                done = not any(peer.idle or peer.asked for peer in self._peers.values())
                 if done:
                     self._reaper = None
             for lent in old:
                 lent.association.release()
             if done:
                 return
+
+    def _expired(self, peer: _PerPeer) -> list[Lent]:
+        kept_since = monotonic() - self._forwarder.association_idle_seconds
+        expired = [lent for lent in peer.idle if lent.since < kept_since or peer.is_waited_for()]
+        peer.idle = [lent for lent in peer.idle if lent not in expired]
+        peer.open -= len(expired)
+        return expired

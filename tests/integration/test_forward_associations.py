@@ -1,0 +1,81 @@
+"""How many associations a peer allows is its own affair: one that serves few is slow, not away."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from conftest import MakeEdge
+from forwarding import Forwarding, forwarding, pacs_of
+from peers import Peer
+from specimens import study_of
+
+from gateway.dicom.scp import LOCAL_LIMIT_EXCEEDED, Rejection
+from gateway.domain.outcome import Outcome
+from gateway.forward.attempt import forward_to_pacs
+
+BREAKER = "SELECT breaker::text FROM destinations WHERE ae_title = 'ORTHANC'"
+AWAY = "SELECT count(*) FROM attempts WHERE outcome = 'away'"
+
+
+@pytest.fixture
+def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
+    """The core, in this process; an association that gets no answer is given up after two seconds."""
+    with forwarding(make_edge({"forwarder": {"connect_timeout_seconds": 2}})) as core:
+        yield core
+
+
+@pytest.fixture
+def pacs(core: Forwarding) -> Iterator[Peer]:
+    """The PACS, on."""
+    with pacs_of(core) as pacs:
+        yield pacs
+        core.context.associations.close()
+
+
+def test_a_peer_that_serves_one_association_at_a_time_gets_everything(core: Forwarding, pacs: Peer) -> None:
+    """What one thread is done with does not keep the others' requests waiting until they give up."""
+    pacs.one_at_a_time = True
+    sent = study_of(12)
+    deliveries = [core.owed(instance) for instance in sent]
+    outcomes: list[Outcome | None] = []
+
+    def forward(mine: list[int]) -> None:
+        outcomes.extend(forward_to_pacs(core.context, delivery) for delivery in mine)
+
+    threads = [threading.Thread(target=forward, args=(deliveries[n::4],)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert outcomes == [Outcome.DELIVERED] * len(sent)
+    assert sorted(pacs.uids()) == sorted(instance.sop_instance_uid for instance in sent)
+
+
+@pytest.mark.parametrize("answer", [None, LOCAL_LIMIT_EXCEEDED], ids=["leaves it unanswered", "rejects it"])
+def test_a_peer_with_no_second_association_is_not_away(
+    core: Forwarding, pacs: Peer, answer: Rejection | None
+) -> None:
+    """While one of ours is in use: no attempt is counted, and the breaker stays closed."""
+    pacs.one_at_a_time = answer is None
+    first, second = study_of(2)
+    delivery = core.owed(second)
+    with core.context.associations.lend(core.edge.configuration.forwarder.orthanc, first.context, list):
+        pacs.rejection = answer
+        for _ in range(3):
+            core.due()
+            assert forward_to_pacs(core.context, delivery) is Outcome.CROWDED
+    row = core.edge.delivery(second)
+    assert (row["state"], row["attempts"]) == ("pending", 0)
+    assert "and no further one" in row["last_error"]
+    assert core.edge.one(BREAKER) == "closed"
+    pacs.rejection = None
+    core.due()
+    assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
+    assert core.edge.one(AWAY) == 0
+
+
+def test_a_peer_that_rejects_all_is_away(core: Forwarding, pacs: Peer) -> None:
+    """None of ours is in use: that is what the breaker is for."""
+    pacs.rejection = LOCAL_LIMIT_EXCEEDED
+    [instance] = study_of(1)
+    assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.AWAY
