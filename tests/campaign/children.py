@@ -99,7 +99,10 @@ def actors(queues: tuple[str, ...], threads: int) -> Callable[[], None]:
     """`dramatiq actors -p 1`: what its forked worker process does."""
 
     def work() -> None:
-        import actors  # noqa: F401, PLC0415  the broker is built for the DATABASE_URL of this run
+        # The import builds the broker, for the DATABASE_URL of this run, whatever our parent has imported.
+        for name in [name for name in sys.modules if name.partition(".")[0] == "actors"]:
+            del sys.modules[name]
+        import actors  # noqa: F401, PLC0415
 
         broker = dramatiq.get_broker()
         broker.emit_after("process_boot")  # type: ignore[no-untyped-call]

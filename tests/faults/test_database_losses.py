@@ -108,7 +108,7 @@ def test_a_reception_whose_commit_is_not_answered_is_refused_and_its_repeat_is_o
     instance = Instance()
     with edge.association([instance.context]) as association:
         assert store(association, Instance())[0] == 0
-        relay.lose_answer(b"receive_instance")
+        relay.lose_answer(b"COMMIT", after=b"receive_instance")
         assert store(association, instance)[0] == 0xA700
         assert relay.lost.is_set()
         [[rows]] = edge.rows(
@@ -129,7 +129,7 @@ def test_a_reception_whose_commit_was_never_heard_leaves_nothing(edge: EdgeBed, 
     instance = Instance()
     with edge.association([instance.context]) as association:
         assert store(association, Instance())[0] == 0
-        relay.lose_statement(b"receive_instance")
+        relay.lose_statement(b"COMMIT", after=b"receive_instance")
         assert store(association, instance)[0] == 0xA700
         assert edge.one("SELECT count(*) FROM instances") == 1
         assert store(association, instance)[0] == 0
@@ -164,10 +164,10 @@ def delivered_at_last(edge: EdgeBed, instance: Instance) -> None:
     [
         lambda relay: relay.lose_answer(b"settle_delivery"),
         lambda relay: relay.lose_statement(b"settle_delivery"),
-        lambda relay: relay.lose_answer(b"COMMIT", after=b"claim_id"),
-        lambda relay: relay.lose_statement(b"COMMIT", after=b"claim_id"),
+        lambda relay: relay.lose_answer(b"claim_id = gen_random_uuid()"),
+        lambda relay: relay.lose_statement(b"claim_id = gen_random_uuid()"),
     ],
-    ids=["settled unheard", "settle unsent", "claimed unheard", "claim rolled back"],
+    ids=["settled unheard", "settle unsent", "claimed unheard", "claim unsent"],
 )
 def test_a_forwarding_that_loses_postgresql_is_delivered(
     edge: EdgeBed, relay: Relay, pacs: Peer, lose: Lose

@@ -23,10 +23,14 @@ FILL = """
 SELECT count(dramatiq.send(%(queue)s, %(actor)s, jsonb_build_array(-i)))
 FROM generate_series(1, %(count)s) AS i
 """
+NOW = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
 CHURN = """
-SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint FROM pg_stat_user_tables
-WHERE relname IN ('queue', 'deliveries', 'attempts', 'expected_results')
+SELECT count(*) FROM (
+    SELECT xmin, xmax FROM dramatiq.queue UNION ALL SELECT xmin, xmax FROM deliveries
+    UNION ALL SELECT xmin, xmax FROM attempts UNION ALL SELECT xmin, xmax FROM expected_results
+) AS row WHERE greatest(xmin::text::bigint, xmax::text::bigint) >= %(since)s::bigint
 """
+"""Rows written or locked `since`, and standing. The statistics tell it late: each backend when it likes."""
 TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
 QUIET_SECONDS = 2.0
 
@@ -149,11 +153,11 @@ def _fill(edge: EdgeBed, queue: str, actor: str) -> None:
 
 
 def _churn(edge: EdgeBed) -> int:
-    """Rows touched over QUIET_SECONDS, after statistics of before had time to come in."""
+    """Rows touched over QUIET_SECONDS, after what was running had time to end."""
     _let_pass(1.5)
-    before = edge.one(CHURN)
+    since = edge.one(NOW)
     _let_pass(QUIET_SECONDS)
-    return int(edge.one(CHURN) - before)
+    return int(edge.one(CHURN, since=since))
 
 
 def _delay_after_change(edge: EdgeBed, instance: Instance) -> float:
