@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.lab.supervisor import Supervisor
 
 TESTS = Path(__file__).resolve().parents[1]
-SENDERS = tuple(f"MODALITY{number}" for number in range(4))
+SENDERS = tuple(f"MODALITY{number}" for number in range(6))
 RESPAWN_SECONDS = 0.3
 STOP_SECONDS = 30.0
 

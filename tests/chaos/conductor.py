@@ -40,17 +40,17 @@ ACTIONS: dict[str, Callable[[Bed, Pick], End | None]] = {
     "inject": product_faults.inject,
 }
 
-GAP_SECONDS = 2.2
+GAP_SECONDS = 2.7
 """Mean time from one fault to the next."""
 STRETCH_EVERY_SECONDS = 55.0
 STRETCH_SECONDS = 12.0
-STRETCH_GAP_SECONDS = 1.2
+STRETCH_GAP_SECONDS = 1.3
 LAST_SECONDS = 2.0
 """What comes so shortly before the end of a stretch may meet what follows it."""
 QUIET_SECONDS = 20.0
 """At most, after the last fault of another sort: what that had held up is not the workers' doing."""
-SMALL_BACKLOG = 12
-"""Deliveries to the PACS under way at once when all is well."""
+SMALL_BACKLOG = 25
+"""Deliveries to the PACS under way at once when all is well: a study or two."""
 READY_SECONDS = 30.0
 """A program of the sweep that is not back by then is reported as such."""
 

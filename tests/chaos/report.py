@@ -65,6 +65,9 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "failures": outcome.failures(),
         "faults": len(outcome.faults),
         "faults_by_kind": dict(sorted(Counter(fault.name for fault in outcome.faults).items())),
+        "all_faults": [
+            {"fault": fault.name, "began": fault.began, "ended": fault.ended} for fault in outcome.faults
+        ],
         "skipped": outcome.skipped,
         "disk_is_real": outcome.disk_is_real,
         "instances": outcome.ledger.instances,
