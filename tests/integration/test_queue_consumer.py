@@ -112,6 +112,25 @@ def test_a_claim_from_100000_costs_what_one_from_1000_costs(bed: QueueBed) -> No
     connection.close()
 
 
+def test_a_claim_costs_the_same_whatever_the_statistics_say(bed: QueueBed) -> None:
+    """They say that nothing is there: made before the commit, or after the last backlog was worked off."""
+    filling = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    filling.autocommit = False
+    filling.cursor().execute("SELECT count(dramatiq.send('q', 'noop', '[]')) FROM generate_series(1, 50000)")
+    bed.run("ANALYZE dramatiq.queue")
+    filling.commit()
+    filling.close()
+    assert bed.one("SELECT reltuples FROM pg_class WHERE oid = 'dramatiq.queue'::regclass") == 0
+    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    messages.prepare_consumer(Session(connection))
+    cursor = connection.cursor()
+    cursor.execute(EXPLAIN.format(1))
+    plan = _plan(cursor)["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 500
+    assert bed.count("state = 'consumed'") == 8
+    connection.close()
+
+
 def test_messages_lie_in_the_primary_key_in_the_order_of_their_due_times(bed: QueueBed) -> None:
     """Whenever they were written, so that a claim touches few of its pages; also without end or beginning."""
     for due in (
@@ -237,7 +256,7 @@ def test_while_messages_end_quickly_as_many_again_are_claimed_ahead(
     bed: QueueBed, consumer: InProcess
 ) -> None:
     """At most a thread's worth more, in their order, each started only when a thread is idle."""
-    bed.fill("noop", 40)
+    bed.fill("noop", 40, delay_seconds=-60, spread_seconds=40)
     taken = consumer.take(8)
     for message in taken:
         consumer.consumer.ack(message)
