@@ -51,7 +51,9 @@ def visit(browser: Browser, url: str, look: Callable[["Visit"], None]) -> None:
             here = Visit(page, url)
             try:
                 look(here)
-            except (NotThereError, AssertionError):
+            except (NotThereError, AssertionError) as error:
+                for failure in here.failures:
+                    error.add_note(failure)
                 if last or not any(NETWORK_CHANGED in failure for failure in here.failures):
                     raise
             else:

@@ -12,9 +12,10 @@ from gateway.sender.generate import Study, generate, write
 from gateway.sender.send import Manner, send
 
 
-def sent(lab: ComposeBed, patient_name: str, folder: Path) -> tuple[str, set[str]]:
+def sent(lab: ComposeBed, given_name: str, folder: Path) -> tuple[str, set[str]]:
     """A CT study of that patient that the edge accepted: its UID, and its instances'."""
-    study = Study(3, datetime.now(UTC), "CT", patient_id=patient_name, patient_name=patient_name)
+    # no ^ in the ID: the viewer asks for the studies of that ID, and Orthanc does not decode a query
+    study = Study(3, datetime.now(UTC), "CT", patient_id=given_name, patient_name=f"Viewer^{given_name}")
     outgoing = [write(instance, folder) for instance in generate(study)]
     done = list(send(outgoing, Peer("127.0.0.1", lab.edge_port, "MINI_EDGE", 30, 10), Manner("ORTHANC")))
     assert all(one.accepted for one in done)
@@ -27,7 +28,7 @@ def test_the_viewer_lists_the_study_and_shows_original_and_result(
 ) -> None:
     """Found by the patient's name; the original is a grey picture, the result has the worker's colour."""
     given = secrets.token_hex(4)
-    study, originals = sent(lab, f"Viewer^{given}", tmp_path)
+    study, originals = sent(lab, given, tmp_path)
     lab.wait_results(originals)
 
     def look(here: Visit) -> None:
