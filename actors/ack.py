@@ -92,7 +92,8 @@ class AckWriter:
                 messages.relax_durability(Session(self._connection))
             _settle(Session(self._connection), batch)
         except (psycopg2.Error, DatabaseUnavailableError) as error:
-            # Safe: a batch is repeated whole, and what was settled already matches no row any more.
+            # Safe: a batch is repeated whole, and what was settled already matches no row any more. What was
+            # given back and is claimed by us again may be run twice, which is harmless.
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
@@ -119,7 +120,12 @@ def _settle(session: Session, batch: list[HeldMessage]) -> None:
                 unstarted[message.consumer].append(message.id)
             case Verdict.RETRY:
                 messages.retry(
-                    session, message.id, message.consumer, delay=ending.delay, reason=ending.reason
+                    session,
+                    message.id,
+                    message.consumer,
+                    failures=message.failures,
+                    delay=ending.delay,
+                    reason=ending.reason,
                 )
             case Verdict.DEAD:
                 messages.bury(session, message.id, message.consumer, reason=ending.reason)

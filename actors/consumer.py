@@ -127,7 +127,7 @@ class EdgeConsumer(Consumer):
         used = 0
         try:
             claim, consumer = self._liveness.claim(
-                self._queue_name, wanted, alone=alone, floors=self._front.floors()
+                self._queue_name, wanted, seats=seats, alone=alone, floors=self._front.floors()
             )
             self._front.advance(claim.messages, wanted=wanted)
             for claimed in claim.messages:

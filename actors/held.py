@@ -5,7 +5,7 @@ message is held (`rename` excludes `release`), so whoever settles a released mes
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -58,32 +58,34 @@ class HeldMessage(MessageProxy):
 
 
 class Held:
-    """The held messages of one process, by id."""
+    """The held messages of one process.
+
+    One id may be held twice: its message was freed from us while a thread ran it, and we claimed it again.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._messages: dict[str, HeldMessage] = {}
+        self._messages: dict[int, HeldMessage] = {}  # by id(), since Dramatiq's messages compare by content
 
     def add(self, message: HeldMessage) -> None:
         """The message is held from here on."""
         with self._lock:
-            self._messages[message.id] = message
+            self._messages[id(message)] = message
 
     def release(self, message: HeldMessage) -> bool:
         """The message is at its end; its consumer id is final. False if it was released before."""
         with self._lock:
-            if self._messages.get(message.id) is not message:
-                return False
-            del self._messages[message.id]
-            return True
+            return self._messages.pop(id(message), None) is not None
 
-    def rename(self, adopt: Callable[[list[str]], frozenset[str]], consumer: int) -> None:
-        """Give `consumer` to those of the held messages that `adopt` returns.
+    def rename(self, adopt: Callable[[Collection[str]], frozenset[str]], lost: int, consumer: int) -> None:
+        """Give `consumer` to what was held under `lost` and is among the ids that `adopt` returns.
 
         Releases wait meanwhile: a message released between the statement and its new name would be
         settled under the old one, and stay consumed for ever.
         """
         with self._lock:
-            adopted = adopt(list(self._messages))
-            for message_id in adopted:
-                self._messages[message_id].consumer = consumer
+            before = [message for message in self._messages.values() if message.consumer == lost]
+            adopted = adopt([message.id for message in before])
+            for message in before:
+                if message.id in adopted:
+                    message.consumer = consumer

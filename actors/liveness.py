@@ -18,7 +18,7 @@ import secrets
 import select
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from time import monotonic
@@ -184,13 +184,13 @@ class Liveness:
             bell.ring()
 
     def _adopt(self, session: Session, lost: int, consumer: int) -> None:
-        def adopt(message_ids: list[str]) -> frozenset[str]:
+        def adopt(message_ids: Collection[str]) -> frozenset[str]:
             if not message_ids:
                 return frozenset()
             messages.acquit(session, message_ids, lost=lost)
             return messages.adopt(session, message_ids, lost=lost, consumer=consumer)
 
-        self._held.rename(adopt, consumer)
+        self._held.rename(adopt, lost, consumer)
         log.write(Stage.QUEUE, "reconnected", level="warning", detail=f"consumer {lost} is now {consumer}")
 
     def _disconnect(self) -> None:
@@ -214,9 +214,9 @@ class Liveness:
     # ---- claims ----------------------------------------------------------------------------------
 
     def claim(
-        self, queue_name: str, wanted: int, *, alone: bool, floors: Sequence[datetime | None]
+        self, queue_name: str, wanted: int, *, seats: int, alone: bool, floors: Sequence[datetime | None]
     ) -> tuple[messages.Claim, int]:
-        """What was claimed, and the id that holds it.
+        """What was claimed, and the id that holds it; what is more than `seats` counts as claimed ahead.
 
         Raises:
             DatabaseUnavailableError: nothing is ours; what may have been claimed will be reaped.
@@ -224,11 +224,11 @@ class Liveness:
         with self.session() as session:
             assert self._connection is not None
             assert self._id is not None
-            self._connection.notifies.clear()  # the claim sees what they told of
+            self._pass_on_notifies()  # of other queues, too
             claim = (
                 messages.claim_alone(session, queue_name, self._id)
                 if alone
-                else messages.claim(session, queue_name, wanted, self._id, floors)
+                else messages.claim(session, queue_name, wanted, self._id, floors, seats=seats)
             )
             self._pass_on_notifies()
             if alone:

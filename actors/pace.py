@@ -5,8 +5,8 @@ large backlog, whose rows are on pages that nobody has in memory, a longer one. 
 end within QUICK_SECONDS claims as many ahead as the process has threads. They wait in the consumer, in their
 order, not in Dramatiq's heap, which is unordered; what does not start within STALE_SECONDS is given back.
 
-If the process dies, those that were claimed ahead count the death as their neighbours do, which at worst
-makes them run alone for once: the death that makes a message dead is always one that it was alone with.
+If the process dies, what was claimed ahead does not count that death, since it may never have been started.
+It is not claimed ahead again, so the next death with it is counted.
 """
 
 QUICK_SECONDS = 0.05

@@ -220,13 +220,21 @@ def claim(
     wanted: int,
     consumer: int,
     floors: Sequence[datetime | None] = NO_FLOORS,
+    *,
+    seats: int | None = None,
 ) -> Claim:
     """At most `wanted` due messages, oldest first within the most urgent priority, held by `consumer`.
 
-    `floors` says for each of the GATED_PRIORITIES before which due time not to look (None: look everywhere).
+    The first `seats` (None: all) count as started, the others as claimed ahead. `floors` says for each of the
+    GATED_PRIORITIES before which due time not to look (None: look everywhere).
     """
     rows = session.all(
-        _Q["claim"], queue_name=queue_name, wanted=wanted, consumer=consumer, floors=list(floors)
+        _Q["claim"],
+        queue_name=queue_name,
+        wanted=wanted,
+        consumer=consumer,
+        floors=list(floors),
+        seats=wanted if seats is None else seats,
     )
     return _claim(rows)
 
@@ -257,9 +265,18 @@ def give_back(session: Session, message_ids: Iterable[str], consumer: int) -> in
     return session.run(_Q["give_back"], message_ids=list(message_ids), consumer=consumer)
 
 
-def retry(session: Session, message_id: str, consumer: int, *, delay: timedelta, reason: str) -> int:
-    """The message is due after `delay`, with one failure more."""
-    return session.run(_Q["retry"], message_id=message_id, consumer=consumer, delay=delay, reason=reason)
+def retry(
+    session: Session, message_id: str, consumer: int, *, failures: int, delay: timedelta, reason: str
+) -> int:
+    """The message is due after `delay`, with one failure more than the `failures` it was claimed with."""
+    return session.run(
+        _Q["retry"],
+        message_id=message_id,
+        consumer=consumer,
+        failures=failures,
+        delay=delay,
+        reason=reason,
+    )
 
 
 def bury(session: Session, message_id: str, consumer: int, *, reason: str) -> int:

@@ -39,9 +39,10 @@ def rescue(session: Session, *, limit: int) -> list[int]:
     return [row[0] for row in session.all(_Q["rescue"], limit=limit, **_ACTORS)]
 
 
-def send_missing_messages(session: Session, *, grace: timedelta, limit: int) -> list[int]:
-    """Pending deliveries past their time by `grace` that had no message and have one now."""
-    return [row[0] for row in session.all(_Q["send_missing_messages"], grace=grace, limit=limit, **_ACTORS)]
+def send_missing_messages(session: Session, *, grace: timedelta, lease: timedelta, limit: int) -> list[int]:
+    """Pending deliveries past their time by `grace` without a message, or with one held for `lease`: sent."""
+    rows = session.all(_Q["send_missing_messages"], grace=grace, lease=lease, limit=limit, **_ACTORS)
+    return [row[0] for row in rows]
 
 
 def places_of(session: Session, files: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Place | None]:

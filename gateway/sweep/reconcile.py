@@ -43,10 +43,11 @@ def reconcile(context: Sweeping) -> Counts:
 
 def _messages(context: Sweeping) -> int:
     grace = timedelta(seconds=context.configuration.sweep.reconcile_grace_seconds)
+    lease = timedelta(seconds=context.configuration.forwarder.lease_seconds)
     total = 0
     while True:
         with context.transaction() as session:
-            found = len(sweeping.send_missing_messages(session, grace=grace, limit=BATCH))
+            found = len(sweeping.send_missing_messages(session, grace=grace, lease=lease, limit=BATCH))
         total += found
         if found < BATCH or context.dry:
             break

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import psycopg2
@@ -87,7 +88,7 @@ ROOM = """
 CREATE OR REPLACE FUNCTION dramatiq.room(queue_name text, wanted integer) RETURNS integer
 LANGUAGE sql STABLE AS 'SELECT {}'
 """
-EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, {}, NULL)"
+EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, {}, NULL, 8)"
 
 
 def test_a_claim_from_100000_costs_what_one_from_1000_costs(bed: QueueBed) -> None:
@@ -96,7 +97,7 @@ def test_a_claim_from_100000_costs_what_one_from_1000_costs(bed: QueueBed) -> No
     cursor = connection.cursor()
     messages.prepare_consumer(Session(connection))
     for _ in range(8):
-        cursor.execute("EXECUTE claim ('q', 8, 1, NULL)")
+        cursor.execute("EXECUTE claim ('q', 8, 1, NULL, 8)")
     touched = []
     for count in (1_000, 99_000):
         bed.fill("noop", count)
@@ -128,6 +129,59 @@ def test_a_claim_costs_the_same_whatever_the_statistics_say(bed: QueueBed) -> No
     plan = _plan(cursor)["Plan"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 500
     assert bed.count("state = 'consumed'") == 8
+    connection.close()
+
+
+def test_a_death_counts_against_what_was_started(bed: QueueBed) -> None:
+    """What was claimed ahead is not charged; then it is claimed for an idle thread only, and is."""
+    bed.fill("noop", 12, delay_seconds=-60, spread_seconds=30)
+
+    def die(*, wanted: int, seats: int) -> int:
+        """A consumer claims so much, and its process dies; how much that was."""
+        connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+        session = Session(connection)
+        messages.prepare_consumer(session)
+        assert messages.take_lock(session, 77) is not None
+        messages.register(session, 77, host="h", pid=1, queue_names=["q"], threads=8)
+        count = len(messages.claim(session, QUEUE, wanted, 77, seats=seats).messages)
+        connection.close()
+        with bed.database.statement() as other:
+            wait_until(lambda: messages.reap(other), 10, "the dead to be reaped")
+        return count
+
+    def deaths() -> list[int]:
+        return [row[0] for row in bed.rows("SELECT deaths FROM dramatiq.queue ORDER BY due")]
+
+    assert die(wanted=8, seats=3) == 8
+    assert deaths() == [1] * 3 + [0] * 9
+    assert die(wanted=10, seats=0) == 5, "of the first ten, the five that were held ahead wait for a seat"
+    assert deaths() == [1] * 3 + [0] * 9
+    assert die(wanted=10, seats=10) == 10
+    assert deaths() == [2] * 3 + [1] * 7 + [0] * 2
+
+
+def test_a_retry_is_counted_once(bed: QueueBed) -> None:
+    """Said again because its answer was lost, it changes nothing, also where we claimed the message again."""
+    bed.fill("noop", 1)
+    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    session = Session(connection)
+    messages.prepare_consumer(session)
+
+    def claim() -> messages.Claimed:
+        [claimed] = messages.claim(session, QUEUE, 1, 1).messages
+        return claimed
+
+    def retry(claimed: messages.Claimed) -> int:
+        return messages.retry(
+            session, claimed.message_id, 1, failures=claimed.failures, delay=timedelta(), reason="it raised"
+        )
+
+    first = claim()
+    assert retry(first) == 1
+    second = claim()
+    assert retry(first) == 0
+    assert (second.failures, bed.count("state = 'consumed'")) == (1, 1)
+    assert retry(second) == 1
     connection.close()
 
 
@@ -179,7 +233,7 @@ def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(bed: Queue
     floor = max(message.due for message in claim.messages)
     front_costs = []
     for floors in ("NULL", f"ARRAY[NULL, NULL, NULL, NULL, '{floor}'::timestamptz]"):
-        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, 1, {floors})")
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, 1, {floors}, 8)")
         plan = _plan(cursor)["Plan"]
         front_costs.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
     assert front_costs[1] * 3 < front_costs[0]

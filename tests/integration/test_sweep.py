@@ -116,6 +116,18 @@ def test_reconcile_gives_a_message_to_what_has_none(core: Forwarding) -> None:
     assert core.edge.queued("pacs") == 1
 
 
+def test_reconcile_believes_a_message_that_is_held_for_a_lease_only(core: Forwarding) -> None:
+    """G2: a process that is stopped keeps its lock, and what it claimed without having begun with it."""
+    core.receive(Instance())
+    hold = "UPDATE dramatiq.queue SET state = 'consumed', consumer = 7, mtime = now() - %(age)s::interval"
+    core.edge.rows(f"{hold} RETURNING 1", age="0 s")
+    core.edge.run("UPDATE deliveries SET next_attempt_at = now() - interval '1 hour'")
+    assert reconcile(core.sweeping())["messages_sent"] == 0
+    core.edge.rows(f"{hold} RETURNING 1", age="1 hour")
+    assert reconcile(core.sweeping())["messages_sent"] == 2
+    assert reconcile(core.sweeping())["messages_sent"] == 0
+
+
 def test_reconcile_probes_a_breaker_that_nobody_probes(core: Forwarding) -> None:
     """G6: the process that should have done it died with its message."""
     core.edge.run(

@@ -6,21 +6,22 @@
 -- finished entries there are walked by every claim until vacuum may remove them, which a long transaction of
 -- anybody (a backup) forbids. The picked are named as an array, not joined: with statistics that take a full table for
 -- an empty one (made before a large commit, or after a night was worked off) a join may begin with the whole table.
-PREPARE claim (text, integer, bigint, timestamptz[]) AS
+-- The first $5 are started at once. The others are claimed ahead, save those that were held so when a process died.
+PREPARE claim (text, integer, bigint, timestamptz[], integer) AS
 WITH room AS MATERIALIZED (
     SELECT dramatiq.room($1, $2) AS size
 ), ungated AS MATERIALIZED (
-    SELECT q.message_id
+    SELECT q.message_id, q.priority, q.due, q.never_ahead
     FROM dramatiq.queue AS q
     WHERE q.queue_name = $1 AND q.state = 'queued' AND NOT q.alone AND q.priority = -1 AND q.due <= now()
     ORDER BY q.due
     LIMIT $2
     FOR UPDATE SKIP LOCKED
 ), gated AS MATERIALIZED (
-    SELECT best.message_id
+    SELECT best.*
     FROM generate_series(0, 7) AS level (priority)
     CROSS JOIN LATERAL (
-        SELECT q.message_id
+        SELECT q.message_id, q.priority, q.due, q.never_ahead
         FROM dramatiq.queue AS q
         WHERE q.queue_name = $1 AND q.state = 'queued' AND NOT q.alone
             AND q.priority = level.priority AND q.due <= now()
@@ -30,10 +31,14 @@ WITH room AS MATERIALIZED (
         FOR UPDATE SKIP LOCKED
     ) AS best
     LIMIT (SELECT least(size, $2 - (SELECT count(*) FROM ungated)) FROM room)
+), picked AS MATERIALIZED (
+    SELECT best.message_id, best.never_ahead, row_number() OVER (ORDER BY priority, due, message_id) > $5 AS ahead
+    FROM (SELECT * FROM ungated UNION ALL SELECT * FROM gated) AS best
 ), claimed AS (
     UPDATE dramatiq.queue AS q
-    SET state = 'consumed', consumer = $3, started_at = now(), mtime = now()
-    WHERE q.message_id = ANY (ARRAY(SELECT message_id FROM ungated UNION ALL SELECT message_id FROM gated))
+    SET state = 'consumed', consumer = $3, mtime = now(),
+        started_at = CASE WHEN q.message_id = ANY (ARRAY(SELECT message_id FROM picked WHERE NOT ahead)) THEN now() END
+    WHERE q.message_id = ANY (ARRAY(SELECT message_id FROM picked WHERE NOT (ahead AND never_ahead)))
     RETURNING q.message_id::text, q.message::text, q.deaths, q.failures, q.priority, q.due
 )
 SELECT c.*, NULL::float8 FROM claimed AS c
@@ -49,10 +54,10 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS next
 WHERE NOT EXISTS (SELECT FROM claimed) AND (level.priority < 0 OR (SELECT size FROM room) > 0)
-ORDER BY priority, due;
+ORDER BY priority, due, message_id;
 
 -- name: claim
-EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s);
+EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(seats)s);
 
 -- name: claim_alone
 -- queued -> consumed, one message that may have killed its process twice. The caller runs nothing beside it.
@@ -92,11 +97,12 @@ SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now()
 WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s;
 
 -- name: retry
--- consumed -> queued, due later, because its actor raised.
+-- consumed -> queued, due later, because its actor raised. Repeated after a lost answer it changes nothing, also
+-- where the same consumer has claimed the message again.
 UPDATE dramatiq.queue
 SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now(), failures = least(failures + 1, 32767),
     due = now() + %(delay)s, reason = %(reason)s
-WHERE message_id = %(message_id)s AND consumer = %(consumer)s;
+WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND failures = %(failures)s;
 
 -- name: bury
 -- consumed -> rejected: dead, with the reason, until an operator decides.
@@ -171,7 +177,8 @@ WHERE message_id = ANY(%(message_ids)s::uuid[]) AND freed_from = %(lost)s AND de
 -- name: reap
 -- consumed -> queued | rejected, for the messages of consumers whose lock is gone. Who reaps deletes the consumer's
 -- row in the same transaction; others skip it. Right after a start of PostgreSQL all locks are gone, those of the
--- living too: they have a moment to come back and adopt what they run.
+-- living too: they have a moment to come back and adopt what they run. What was claimed ahead may not have been
+-- started: its death is not counted, but it is not claimed ahead again.
 WITH gone AS MATERIALIZED (
     SELECT c.id, c.host, c.pid
     FROM dramatiq.consumers AS c
@@ -182,10 +189,15 @@ WITH gone AS MATERIALIZED (
     DELETE FROM dramatiq.consumers AS c USING gone WHERE c.id = gone.id
 ), freed AS (
     UPDATE dramatiq.queue AS q
-    SET state = CASE WHEN q.deaths + 1 >= %(poison_deaths)s THEN 'rejected' ELSE 'queued' END::dramatiq.state,
-        deaths = q.deaths + 1, alone = q.deaths + 1 >= %(alone_deaths)s, freed_from = q.consumer,
+    SET state = CASE WHEN q.deaths + (q.started_at IS NOT NULL)::integer >= %(poison_deaths)s
+            THEN 'rejected' ELSE 'queued' END::dramatiq.state,
+        deaths = q.deaths + (q.started_at IS NOT NULL)::integer,
+        alone = q.deaths + (q.started_at IS NOT NULL)::integer >= %(alone_deaths)s,
+        freed_from = CASE WHEN q.started_at IS NULL THEN q.freed_from ELSE q.consumer END,
+        never_ahead = q.never_ahead OR q.started_at IS NULL,
         consumer = NULL, started_at = NULL, mtime = now(),
-        reason = format('process %%s on %%s died while running it (death %%s)', gone.pid, gone.host, q.deaths + 1)
+        reason = CASE WHEN q.started_at IS NULL THEN q.reason
+            ELSE format('process %%s on %%s died while running it (death %%s)', gone.pid, gone.host, q.deaths + 1) END
     FROM gone
     WHERE q.consumer = gone.id AND q.state = 'consumed'
     RETURNING gone.id, q.state
@@ -256,7 +268,8 @@ LIMIT %(limit)s;
 -- name: requeue_dead
 -- rejected -> queued, with a clean record, by an operator.
 UPDATE dramatiq.queue
-SET state = 'queued', deaths = 0, failures = 0, alone = false, freed_from = NULL, due = now(), mtime = now()
+SET state = 'queued', deaths = 0, failures = 0, alone = false, freed_from = NULL, never_ahead = false, due = now(),
+    mtime = now()
 WHERE state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR message_id = ANY(%(message_ids)s::uuid[]))
 RETURNING queue_name;
 

@@ -16,12 +16,14 @@ FROM lost WHERE d.id = lost.id AND d.state IN ({from_states:rescue})
 RETURNING d.id;
 
 -- name: send_missing_messages
--- pending stays pending: its time has come and no message says so.
+-- pending stays pending: its time has come and no message says so. One that a process has held for longer than a
+-- lease without making the delivery its own does not count: that process is stopped, and its lock lives on.
 WITH silent AS (
     SELECT d.id FROM deliveries d
     WHERE d.state = 'pending' AND d.next_attempt_at < now() - %(grace)s
         AND NOT EXISTS (SELECT FROM dramatiq.queue q
-                        WHERE q.delivery_id = d.id AND q.state IN ('queued', 'consumed'))
+                        WHERE q.delivery_id = d.id
+                            AND (q.state = 'queued' OR (q.state = 'consumed' AND q.mtime > now() - %(lease)s)))
     ORDER BY d.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 UPDATE deliveries d SET
     message_id = dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,

@@ -1,0 +1,52 @@
+"""What a process holds, also where it holds one message twice."""
+
+import json
+from collections.abc import Collection
+from datetime import UTC, datetime
+from uuid import UUID
+
+from actors.held import Held, HeldMessage
+from gateway.store.messages import Claimed
+
+
+def message(number: int, *, consumer: int) -> HeldMessage:
+    """As claimed by `consumer`; the same number has the same id."""
+    message_id = str(UUID(int=number))
+    encoded = {
+        "queue_name": "q",
+        "actor_name": "noop",
+        "args": [],
+        "kwargs": {},
+        "options": {},
+        "message_id": message_id,
+        "message_timestamp": 0,
+    }
+    claimed = Claimed(message_id, json.dumps(encoded), 0, 0, 4, datetime.now(UTC))
+    return HeldMessage(claimed, consumer=consumer)
+
+
+def test_a_message_that_came_back_while_it_runs_is_released_twice() -> None:
+    """Once for each thread that runs it, so that both give their seats back; and never more often."""
+    held = Held()
+    first, second = message(1, consumer=1), message(1, consumer=2)
+    held.add(first)
+    held.add(second)
+    assert [held.release(first), held.release(second)] == [True, True]
+    assert [held.release(first), held.release(second)] == [False, False]
+
+
+def test_a_new_name_is_given_to_what_was_held_under_the_lost_one() -> None:
+    """Not to what was claimed since, nor to what was freed meanwhile."""
+    held = Held()
+    adopted, freed, newer = message(1, consumer=1), message(2, consumer=1), message(3, consumer=2)
+    for one in (adopted, freed, newer):
+        held.add(one)
+    asked: list[str] = []
+
+    def adopt(message_ids: Collection[str]) -> frozenset[str]:
+        asked.extend(message_ids)
+        return frozenset({adopted.id})
+
+    held.rename(adopt, 1, 3)
+    assert sorted(asked) == sorted([adopted.id, freed.id])
+    assert [one.consumer for one in (adopted, freed, newer)] == [3, 1, 2]
