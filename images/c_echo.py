@@ -13,7 +13,7 @@ VERIFICATION = b"1.2.840.10008.1.1"
 IMPLICIT_VR_LITTLE_ENDIAN = b"1.2.840.10008.1.2"
 APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
 IMPLEMENTATION = b"1.2.826.0.1.3680043.9.3811.3.0.4"
-ASSOCIATE_RQ, ASSOCIATE_AC, P_DATA, RELEASE_RQ = 0x01, 0x02, 0x04, 0x05
+ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ = 0x01, 0x02, 0x03, 0x04, 0x05
 C_ECHO_RQ, NO_DATA_SET, SUCCESS = 0x0030, 0x0101, 0x0000
 COMMAND_LAST_FRAGMENT = 3
 
@@ -22,16 +22,27 @@ class NotHealthyError(Exception):
     """The answer was another than Success; the message says which."""
 
 
-def c_echo(host: str, port: int, *, calling: str, called: str) -> None:
-    """Return once the SCP has answered Success.
+def connect(host: str, port: int) -> socket.socket:
+    """A TCP connection.
+
+    Raises:
+        OSError: it cannot be reached, or did not answer in time.
+    """
+    return socket.create_connection((host, port), timeout=SECONDS)
+
+
+def c_echo(host: str, port: int, *, calling: str, called: str, or_rejected: bool = False) -> None:
+    """Return once the SCP has answered Success; with `or_rejected` a rejection is an answer, too.
 
     Raises:
         NotHealthyError: it rejected, refused or answered something else.
         OSError: it cannot be reached, or did not answer in time.
     """
-    with socket.create_connection((host, port), timeout=SECONDS) as connection:
+    with connect(host, port) as connection:
         connection.sendall(_pdu(ASSOCIATE_RQ, _associate(calling, called)))
         kind, body = _read(connection)
+        if kind == ASSOCIATE_RJ and or_rejected:
+            return
         if kind != ASSOCIATE_AC:
             raise NotHealthyError(f"no association: PDU type {kind:#04x}, {body.hex()}")
         connection.sendall(_pdu(P_DATA, _fragment(_echo_request())))

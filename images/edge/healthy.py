@@ -1,6 +1,6 @@
 """Health checks of the gateway's containers; exit code 1, and why, where the answer is no.
 
-    healthy.py edge           the SCP answers C-ECHO
+    healthy.py edge           the SCP answers C-ECHO; with TLS, it takes a connection
     healthy.py actors QUEUE   an actor process of this container serves QUEUE, by its lock in PostgreSQL
     healthy.py scheduler      the sweep ran within the last minutes, or waits to be run
 
@@ -29,17 +29,20 @@ ANSWER_SECONDS = 4.0
 def edge() -> str | None:
     """None where the SCP answers."""
     import yaml
-    from c_echo import NotHealthyError, c_echo
+    from c_echo import NotHealthyError, c_echo, connect
 
     # As plain YAML: the SCP has validated the file, and the model costs a third of a second each time.
     settings = yaml.safe_load(Path(os.environ["MINI_PACS_CONFIG"]).read_text(encoding="utf-8"))["edge"]
+    port = settings.get("port", 11112)
+    # A title with an address behind it is not let in from here: a rejection says, too, that the SCP lives.
+    titles = [title for title in settings["allowed_calling_aets"] if "@" not in title]
     try:
-        c_echo(
-            "127.0.0.1",
-            settings.get("port", 11112),
-            calling=settings["allowed_calling_aets"][0],
-            called=settings["ae_title"],
-        )
+        if settings.get("tls"):
+            connect("127.0.0.1", port).close()
+        elif titles:
+            c_echo("127.0.0.1", port, calling=titles[0], called=settings["ae_title"])
+        else:
+            c_echo("127.0.0.1", port, calling="HEALTHY", called=settings["ae_title"], or_rejected=True)
     except (NotHealthyError, OSError) as error:
         return f"not healthy: {error}"
     return None

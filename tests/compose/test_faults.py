@@ -110,7 +110,7 @@ def test_a_peer_that_is_down_costs_time_only(lab: ComposeBed, name: str, route: 
 
 
 def away(lab: ComposeBed, route: str) -> bool:
-    """Tell whether no destination of that route is open for work."""
+    """Tell whether a breaker of that route is open: no work goes where it is."""
     found = [one for one in lab.status()["overview"]["destinations"] if one["route"] == route]
     return any(one["breaker"] == "open" for one in found)
 
@@ -135,5 +135,7 @@ def test_associations_are_aborted_in_the_middle(lab: ComposeBed) -> None:
         [sent] = lab.send(1)
         assert sent.status is None
         wait_until(lambda: lab.log("fault drop_association"), 20, "a line that names it")
+        uid = sent.instance.sop_instance_uid
+        assert lab.rows(f"SELECT count(*) FROM instances WHERE sop_instance_uid = '{uid}'") == [["0"]]  # noqa: S608
     finally:
         clear(lab, "drop_association")

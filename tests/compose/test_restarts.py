@@ -121,6 +121,7 @@ def test_queue_and_states_outlive_the_containers(lab: ComposeBed) -> None:
     paused = [one["ae_title"] for one in lab.status()["overview"]["destinations"] if one["paused"]]
     assert paused == ["ORTHANC"]
     lab.exec("edge", "mini-pacs", "destinations", "resume", "ORTHANC")
+    lab.wait_held(others, 60, waiting)
     lab.wait_results(others)
     lab.wait_well()
 

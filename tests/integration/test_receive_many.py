@@ -1,6 +1,6 @@
 """A batch of receptions says and leaves the same as its instances one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from gateway.domain.instance import Kind
 from gateway.domain.routing import Route
 from gateway.store import instances
-from gateway.store.database import Database, Row
+from gateway.store.database import Database, Row, Session
 from gateway.store.instances import Kept, Received, Verdict
 from gateway.store.queries import Query
 
@@ -106,5 +106,31 @@ def test_a_batch_is_its_instances_one_by_one(database: Database) -> None:
         assert told(verdicts[together], together) == told(verdicts[one_by_one], one_by_one)
         assert {kept.verdict for kept in verdicts[together]} == set(Verdict) - {Verdict.OWED_AGAIN}
         assert left(database, together) == left(database, one_by_one)
+    finally:
+        database.close()
+
+
+def test_a_reception_with_its_deliveries_and_messages_is_one_round_trip(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instance, two deliveries and two messages are one statement; the other one is COMMIT."""
+    sent: list[str] = []
+    execute = Session._execute
+
+    def note(session: Session, statement: str, parameters: Mapping[str, object] | None) -> None:
+        sent.append(statement)
+        execute(session, statement, parameters)
+
+    monkeypatch.setattr(Session, "_execute", note)
+    with database.transaction() as session:
+        instances.receive_many(session, [received("1.2.3", 1, 1)], window=WINDOW)
+    monkeypatch.undo()
+    try:
+        assert len(sent) == 2
+        assert "receive_instance" in sent[0]
+        assert sent[1].strip().rstrip(";") == "COMMIT"
+        rows = left(database, "1.2.3")
+        assert sorted(str(row[5]) for row in rows) == ["pacs", "workers"]
+        assert all(row[12] for row in rows), "each delivery names its message"
     finally:
         database.close()
