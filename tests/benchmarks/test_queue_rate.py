@@ -22,6 +22,7 @@ from waiting import wait_until
 
 from gateway.lab import leftovers
 from gateway.store import messages
+from gateway.store.database import Session, connect
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 
@@ -62,13 +63,14 @@ def test_the_rate_does_not_depend_on_the_backlog(bed: QueueBed, processes: Proce
         bed.fill("noop", BACKLOG, delay_seconds=-7200, spread_seconds=3600, scattered=order == "scattered")
         print(f"filled {BACKLOG:,}, due {order}, in {time.monotonic() - begun:.0f} s")
         _settle(bed)
+        pages = _pages_of_a_claim(bed)
         bed.send("note", 1, priority=0)
         begun = time.monotonic()
         process = bed.launch()
         wait_until(bed.ran, 30, "the first message to run")
         boot = time.monotonic() - begun
-        rates[order] = _drain_rate(bed, SAMPLE)
-        locks = bed.one("SELECT count(*) FROM dramatiq.live")
+        locks: set[int] = set()
+        rates[order] = _drain_rate(bed, SAMPLE, locks)
         resident = max(_resident_bytes(pid) for pid in [process.pid, *leftovers.descendants(process.pid)])
         process.kill()
         bed.run("TRUNCATE dramatiq.queue, ran")
@@ -77,7 +79,9 @@ def test_the_rate_does_not_depend_on_the_backlog(bed: QueueBed, processes: Proce
             f"   {rates[order] / small:.2f} x of {SMALL:,}"
         )
         print(f"from launch to first message {boot:.2f} s, {resident / 1e6:.0f} MB, {locks} advisory lock")
-        assert locks == 1
+        print(f"a claim of eight reads {pages} pages")
+        assert pages < 500
+        assert locks == {1}
         assert boot < 2
         assert resident < 150e6
     assert small >= 3 * stock
@@ -153,13 +157,31 @@ def _settle(bed: QueueBed) -> None:
     bed.run("CHECKPOINT")
 
 
-def _drain_rate(bed: QueueBed, count: int) -> float:
-    """Over the next `count` messages by age."""
+def _pages_of_a_claim(bed: QueueBed) -> int:
+    """By EXPLAIN, with the consumer's plan; the messages stay where they are."""
+    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    messages.prepare_consumer(Session(connection))
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN; EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, 1, NULL, 8)")
+        [[[plan]]] = cursor.fetchall()
+        cursor.execute("ROLLBACK")
+    connection.close()
+    assert "queue_claim" in str(plan)
+    return int(plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"])
+
+
+def _drain_rate(bed: QueueBed, count: int, locks: set[int]) -> float:
+    """Over the next `count` messages by age; `locks` are the counts of advisory locks meanwhile."""
     oldest = "SELECT due FROM dramatiq.queue WHERE queue_name = 'q' AND priority = 4 AND state = 'queued' "
     oldest += "AND NOT alone ORDER BY due LIMIT 1"
     target = bed.one(f"{oldest} OFFSET {count}")
     begun = time.monotonic()
-    wait_until(lambda: bed.one(oldest) > target, 120, "the sample to be gone")
+
+    def gone() -> bool:
+        locks.add(int(bed.one("SELECT count(*) FROM dramatiq.live")))
+        return bool(bed.one(oldest) > target)
+
+    wait_until(gone, 120, "the sample to be gone")
     return count / (time.monotonic() - begun)
 
 

@@ -1,10 +1,12 @@
 """The consumer by itself: its claims, its acks, its cost, and what it shows."""
 
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -24,6 +26,7 @@ from actors.front import Front
 from actors.held import Held, HeldMessage
 from actors.liveness import Liveness
 from cli.queue import app
+from gateway.lab import leftovers
 from gateway.store import messages
 from gateway.store.database import Session, connect
 from gateway.store.queries import load
@@ -111,6 +114,28 @@ def test_a_claim_from_100000_costs_what_one_from_1000_costs(bed: QueueBed) -> No
     assert bed.count("state = 'consumed'") == 16
     assert touched[1] <= touched[0] * 1.5
     connection.close()
+
+
+def test_a_process_is_small_and_holds_one_lock_before_100000(bed: QueueBed) -> None:
+    """From its first message on, over 3,000 of them."""
+    bed.fill("noop", 100_000)
+    process = bed.start()
+    wait_until(lambda: bed.count() < 100_000, 30, "the first to be gone")
+    family = [process.pid, *leftovers.descendants(process.pid)]
+    locks: set[int] = set()
+    resident = 0
+
+    def enough() -> bool:
+        nonlocal resident
+        locks.add(int(bed.one("SELECT count(*) FROM dramatiq.live")))
+        pages = [int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) for pid in family]
+        resident = max(resident, *(count * os.sysconf("SC_PAGE_SIZE") for count in pages))
+        return bed.count() < 97_000
+
+    wait_until(enough, 60, "some to be gone")
+    process.kill()
+    assert locks == {1}
+    assert resident < 150e6
 
 
 def test_a_claim_costs_the_same_whatever_the_statistics_say(bed: QueueBed) -> None:
