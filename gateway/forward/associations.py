@@ -6,8 +6,8 @@ one that lacks a context is closed and another opened. It is lent to one thread 
 after `association_idle_seconds` without work.
 
 A peer may serve one association at a time, and leave a second without an answer until the first is over. So
-what comes back while another is waited for is released, and while one is in use such a silence is no sign
-that the peer is away.
+what comes back while another is waited for is released, and where one of ours got on meanwhile such a silence
+is no sign that the peer is away.
 
 Nothing here outlives the process: a peer whose associations vanish with us sees them aborted by TCP.
 """
@@ -22,7 +22,7 @@ from gateway.config import Destination, Forwarder
 from gateway.dicom.contexts import MAX_CONTEXTS, ProposedContext
 from gateway.dicom.scu import Association, Peer, associate
 from gateway.dicom.secure import requestor_context
-from gateway.errors import AssociationsBusyError, PeerAwayError
+from gateway.errors import AssociationRejectedError, AssociationsBusyError, PeerAwayError
 
 REAP_SECONDS = 1.0
 PROMPT_SECONDS = 0.3
@@ -69,6 +69,8 @@ class _PerPeer:
     open: int = 0
     asked: list[float] = field(default_factory=list)
     """When those began that are being opened; `open` counts them, too."""
+    heard: float = 0.0
+    """When the peer last took bytes of ours, or answered."""
 
     def is_waited_for(self) -> bool:
         """Tell whether the peer leaves one unanswered for as long as only those do that are busy."""
@@ -110,6 +112,10 @@ class Associations:
             yield lent
         finally:
             self._give_back(destination.ae_title, lent)
+
+    def note_progress(self, ae_title: str) -> None:
+        """The peer takes what one of ours sends."""
+        self._peers[ae_title].heard = monotonic()
 
     def close(self) -> None:
         """Every idle association is released; those in use are when they come back."""
@@ -192,7 +198,8 @@ class Associations:
                 peer.open -= 1
                 others = peer.open - len(peer.asked)
                 self._changed.notify()
-            if others and isinstance(error, PeerAwayError):
+            lives = isinstance(error, AssociationRejectedError) or peer.heard > asked
+            if others and lives and isinstance(error, PeerAwayError):
                 raise AssociationsBusyError(
                     f"{destination.ae_title} serves {others} of ours and no further one: {error}"
                 ) from error
@@ -205,6 +212,8 @@ class Associations:
         keep = lent.association.usable
         with self._changed:
             peer = self._peers[ae_title]
+            if keep:
+                peer.heard = monotonic()
             keep = keep and not self._closed and not peer.is_waited_for()
             if keep:
                 lent.since = monotonic()

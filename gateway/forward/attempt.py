@@ -184,7 +184,7 @@ def _store(context: Context, claim: Claim, route: Route, destination: Destinatio
     if route is Route.WORKERS and context.faults.worker_hangs():
         return Status.SUCCESS
     proposed = ProposedContext(instance.sop_class_uid, instance.transfer_syntax_uid)
-    renewal = _Renewal(context, claim)
+    renewal = _Renewal(context, claim, destination.ae_title)
     with DataSetSource(
         context.spool, instance, faults=context.faults, stage=STAGE[route], progress=renewal
     ) as source:
@@ -208,14 +208,16 @@ def _store(context: Context, claim: Claim, route: Route, destination: Destinatio
 class _Renewal:
     """Renews the claim while bytes flow: a lease bounds silence, not the size of an instance."""
 
-    def __init__(self, context: Context, claim: Claim) -> None:
+    def __init__(self, context: Context, claim: Claim, ae_title: str) -> None:
         self._context = context
         self._claim = claim
+        self._ae_title = ae_title
         self._lease = timedelta(seconds=context.configuration.forwarder.lease_seconds)
         self._due = time.monotonic() + self._lease.total_seconds() / RENEWALS_PER_LEASE
 
     def __call__(self) -> None:
         """Called before each piece of the data set; renews when it is time."""
+        self._context.associations.note_progress(self._ae_title)
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + self._lease.total_seconds() / RENEWALS_PER_LEASE

@@ -7,7 +7,8 @@ import pytest
 from conftest import MakeEdge
 from forwarding import Forwarding, forwarding, pacs_of
 from peers import Peer
-from specimens import study_of
+from specimens import Instance, study_of
+from waiting import wait_until
 
 from gateway.dicom.scp import LOCAL_LIMIT_EXCEEDED, Rejection
 from gateway.domain.outcome import Outcome
@@ -55,23 +56,39 @@ def test_a_peer_that_serves_one_association_at_a_time_gets_everything(core: Forw
 def test_a_peer_with_no_second_association_is_not_away(
     core: Forwarding, pacs: Peer, answer: Rejection | None
 ) -> None:
-    """While one of ours is in use: no attempt is counted, and the breaker stays closed."""
+    """While it takes a large instance of ours: no attempt is counted, and the breaker stays closed."""
     pacs.one_at_a_time = answer is None
-    first, second = study_of(2)
-    delivery = core.owed(second)
-    with core.context.associations.lend(core.edge.configuration.forwarder.orthanc, first.context, list):
+    pacs.pause_seconds = 0.02
+    large = Instance(payload=b"\x01\x02" * (24 << 20))
+    [small] = study_of(1)
+    first, second = core.owed(large), core.owed(small)
+    sending = threading.Thread(target=forward_to_pacs, args=(core.context, first))
+    sending.start()
+    try:
+        wait_until(lambda: pacs.associations == 1, 10, "the first association")
         pacs.rejection = answer
-        for _ in range(3):
+        for _ in range(2):
             core.due()
-            assert forward_to_pacs(core.context, delivery) is Outcome.CROWDED
-    row = core.edge.delivery(second)
+            assert forward_to_pacs(core.context, second) is Outcome.CROWDED
+        row = core.edge.delivery(small)
+    finally:
+        sending.join(60)
     assert (row["state"], row["attempts"]) == ("pending", 0)
     assert "and no further one" in row["last_error"]
     assert core.edge.one(BREAKER) == "closed"
-    pacs.rejection = None
+    pacs.rejection, pacs.pause_seconds = None, 0.0
     core.due()
-    assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
+    assert forward_to_pacs(core.context, second) is Outcome.DELIVERED
     assert core.edge.one(AWAY) == 0
+
+
+def test_a_peer_that_hangs_is_away_at_once(core: Forwarding, pacs: Peer) -> None:
+    """One of ours is in use and gets nowhere: whoever wants another does not wait for its timeout."""
+    pacs.one_at_a_time = True
+    first, second = study_of(2)
+    delivery = core.owed(second)
+    with core.context.associations.lend(core.edge.configuration.forwarder.orthanc, first.context, list):
+        assert forward_to_pacs(core.context, delivery) is Outcome.AWAY
 
 
 def test_a_peer_that_rejects_all_is_away(core: Forwarding, pacs: Peer) -> None:
