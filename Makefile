@@ -14,12 +14,13 @@ MINUTES ?= 10
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
+# The lock file is whole: --no-deps lets pip resolve nothing anew, which could choose what is newer than the lock.
 venv: $(STAMP) ## create .venv with the locked dependencies and this project
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $(STAMP)
 
@@ -62,9 +63,9 @@ audit: ## ask whether a locked dependency has a known vulnerability (skipped, wi
 	.ci/audit $(PYTHON)
 
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra lab --extra dev --output-file requirements.lock pyproject.toml
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/requirements.lock pyproject.toml
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/worker/requirements.lock images/worker/requirements.in
+	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra lab --extra dev --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/requirements.lock pyproject.toml
+	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/worker/requirements.lock images/worker/requirements.in
 
 format: $(STAMP) ## apply the formatter and the safe fixes
 	$(BIN)/ruff format .

@@ -53,8 +53,12 @@ class EdgeBed:
             assert scp.popen.poll() is None, f"it ended with {scp.popen.returncode}: {scp.text()[-3000:]}"
             return bool(self.log(outcome="listening", pid=scp.pid))
 
+        def receives() -> bool:
+            return len(children(scp.pid)) == self.log(outcome="listening", pid=scp.pid)[0]["count"]
+
         # Its own word: a connection may still be taken by a predecessor that is just ending.
         wait_until(listens, READY_SECONDS, "the SCP to listen")
+        wait_until(receives, READY_SECONDS, "the SCP to have forked its receivers")
         self.scp = scp
         return scp
 

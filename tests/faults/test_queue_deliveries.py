@@ -171,7 +171,7 @@ def test_a_death_that_proves_to_be_none_brings_the_delivery_back(setting: Settin
     setting.core.receive(instance)
     lost = 4711
     [(message_id,)] = edge.rows(
-        "UPDATE dramatiq.queue SET state = 'consumed', consumer = %(lost)s, deaths = 2"
+        "UPDATE dramatiq.queue SET state = 'consumed', consumer = %(lost)s, started_at = now(), deaths = 2"
         " RETURNING message_id::text",
         lost=lost,
     )
