@@ -54,7 +54,8 @@ class EdgeBed:
             return bool(self.log(outcome="listening", pid=scp.pid))
 
         def receives() -> bool:
-            return len(children(scp.pid)) == self.log(outcome="listening", pid=scp.pid)[0]["count"]
+            receivers: int = self.log(outcome="listening", pid=scp.pid)[0]["count"]
+            return len(children(scp.pid)) == receivers
 
         # Its own word: a connection may still be taken by a predecessor that is just ending.
         wait_until(listens, READY_SECONDS, "the SCP to listen")
