@@ -56,6 +56,7 @@ def test_a_title_is_let_in_from_its_address_only(make_edge: MakeEdge) -> None:
     edge.serve()
     for let_in in ("ORTHANC", "MR1", "APP01"):
         assert answer(edge, let_in) is None
+        edge.wait_log(outcome="released", calling_ae_title=let_in)  # the one place is free again
     for kept_out in ("CT1", "US1", "STRANGER"):
         assert answer(edge, kept_out) == (1, 1, 3)
     stranger = edge.wait_log(outcome="rejected", calling_ae_title="STRANGER")
