@@ -290,7 +290,11 @@ def _settle_once(
     if decision.peer in {Peer.IS_WELL, Peer.SAYS_NOTHING}:
         with context.database.statement() as session:
             settled = deliveries.settle(session, claim, route, settlement)
-            closed = decision.peer is Peer.IS_WELL and destinations.note_well(session, settlement.destination)
+            closed = (
+                decision.peer is Peer.IS_WELL
+                and settled.peer_had_failed
+                and destinations.note_well(session, settlement.destination)
+            )
         if closed:
             log.write(STAGE[route], "breaker_closed", destination=settlement.destination)
         return settled, closed
