@@ -66,6 +66,9 @@ class Reception(Protocol):
     def finish(self) -> tuple[int, str]:
         """Answer status and error comment (at most 64 characters, `""` for none) of the whole data set."""
 
+    def answered(self) -> None:
+        """Do what need not keep the peer waiting: the answer of `finish` was sent, or could not be."""
+
     def abandon(self, reason: str) -> None:
         """Forget it: the association ended in the middle of the data set."""
 

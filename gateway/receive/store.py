@@ -1,7 +1,8 @@
 """One C-STORE: the data set streams into the spool, then one transaction, then the status.
 
 The order is G1: name the file (`Partial.name`), flush it and its directory (`Partial.flush`) while PostgreSQL
-writes the rows, commit them (`commit`), and only then Success. This is the only place where an error
+writes the rows, commit them (`commit`), and only then Success; what need not keep the sender waiting comes
+after that. This is the only place where an error
 becomes a DIMSE status (`STATUS_OF`, design.md §6).
 
 If the process dies
@@ -108,6 +109,7 @@ class StoreReception:
         self._offset = 0
         self._partial: Partial | None = None
         self._failure: Exception | None = None
+        self._committed: tuple[Kept, Correlated | None] | None = None
         self._study_instance_uid: str | None = None
         try:
             self._begin()
@@ -155,11 +157,16 @@ class StoreReception:
             self._keep_and_commit()
         except Exception as error:  # noqa: BLE001  the boundary: every error becomes a status here
             return self._refuse(error)
-        finally:
-            if self._partial is not None:
-                self._partial.discard()
-        self._log(Stage.RECEIVE, "success", status=Status.SUCCESS)
         return Status.SUCCESS, ""
+
+    def answered(self) -> None:
+        """The actors are woken, the `.part` name is gone, the log says so: while the sender goes on."""
+        if self._committed is not None:
+            self._wake(self._committed[1])
+        if self._partial is not None:
+            self._partial.discard()
+        if self._committed is not None:
+            self._tell(*self._committed)
 
     def abandon(self, reason: str) -> None:
         """The association ended before the data set did: nothing is kept."""
@@ -184,7 +191,7 @@ class StoreReception:
             path.unlink(missing_ok=True)
             kept, correlated, path = self._name_and_commit(self._partial, header, names[1:])
         self._drop_superfluous(kept, path)
-        self._tell(kept, correlated)
+        self._committed = kept, correlated
 
     def _read_header(self, partial: Partial) -> Header:
         request = self._request
@@ -275,6 +282,13 @@ class StoreReception:
 
     # ---- telling ---------------------------------------------------------------------------------
 
+    def _wake(self, correlated: Correlated | None) -> None:
+        kind = Kind.ORIGINAL if correlated is None else Kind.RESULT
+        for route in routes_for(kind, self._receiver.configuration.forwarder.mode):
+            self._receiver.wakeup.wake(route)
+        if correlated is not None:
+            self._receiver.wakeup.wake("workers")  # one worker owes less: there is room for the next
+
     def _tell(self, kept: Kept, correlated: Correlated | None) -> None:
         if correlated is not None:
             self._log(
@@ -284,12 +298,7 @@ class StoreReception:
                 count=len(correlated.match.source_instance_ids),
             )
         self._log(Stage.QUEUE, kept.verdict.value, instance_id=kept.instance_id)
-        for route in routes_for(
-            Kind.ORIGINAL if correlated is None else Kind.RESULT, self._receiver.configuration.forwarder.mode
-        ):
-            self._receiver.wakeup.wake(route)
-        if correlated is not None:
-            self._receiver.wakeup.wake("workers")  # one worker owes less: there is room for the next
+        self._log(Stage.RECEIVE, "success", status=Status.SUCCESS)
 
     def _refuse(self, error: Exception) -> tuple[int, str]:
         status, comment = _status_of(error)
