@@ -94,7 +94,7 @@ def decide(
 
     `refusals` are the attempts before this one that `max_retries` bounds (a peer that said "not now" all
     night has refused nothing), `owed_for` the time since the delivery was (last)
-    owed, `conflict` whether the instance is a second version of its SOP Instance UID.
+    owed, `conflict` whether more than one version of its SOP Instance UID was received.
     """
     rule = RULES[outcome]
 
@@ -109,8 +109,9 @@ def decide(
         )
 
     if outcome is Outcome.ALREADY_THERE and conflict:
-        # The peer kept the other version; ours is not there, and saying "delivered" would hide it.
-        return decision(Event.DIE, "conflict: the peer holds another version of this SOP Instance UID")
+        # Which version the peer kept it does not say; where ours is not there, "delivered" would hide it.
+        reason = "conflict: the peer holds this SOP Instance UID already, maybe another version of it"
+        return decision(Event.DIE, reason)
     if outcome in {Outcome.DELIVERED, Outcome.ALREADY_THERE}:
         return decision(Event.DELIVER, "")
     if rule.bound == "never":

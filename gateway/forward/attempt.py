@@ -42,7 +42,7 @@ from gateway.forward.associations import Associations
 from gateway.forward.source import DataSetSource
 from gateway.log import Stage
 from gateway.spool import Spool
-from gateway.store import deliveries, destinations
+from gateway.store import deliveries, destinations, instances
 from gateway.store.database import Database
 from gateway.store.deliveries import Claim, Settled, Settlement, WorkerVerdict
 from gateway.store.wakeup import Wakeup
@@ -135,7 +135,7 @@ def _attempt(context: Context, claim: Claim, route: Route, destination: Destinat
         tried.outcome,
         refusals=claim.refusals,
         owed_for=claim.owed_for,
-        conflict=claim.instance.conflict,
+        conflict=_conflicts(context, claim, tried.outcome),
         limits=Limits(forwarder.max_retries, timedelta(hours=forwarder.give_up_after_hours)),
         error=tried.error,
     )
@@ -147,6 +147,18 @@ def _attempt(context: Context, claim: Claim, route: Route, destination: Destinat
         # a breaker closed, or another worker may take it at once
         context.wakeup.wake(route)
     return tried.outcome
+
+
+def _conflicts(context: Context, claim: Claim, outcome: Outcome) -> bool:
+    """Whether the version that the peer holds may be another one than this.
+
+    Asked after the answer 0x0111, the only one that needs to know: no other attempt pays for it, and a
+    version that was received and sent while this one was on its way counts, which no claim could see.
+    """
+    if outcome is not Outcome.ALREADY_THERE or claim.instance.conflict:
+        return claim.instance.conflict
+    with context.database.statement() as session:
+        return instances.has_other_version(session, claim.instance)
 
 
 # ---- C-STORE -------------------------------------------------------------------------------------
