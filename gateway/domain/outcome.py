@@ -23,7 +23,8 @@ class Outcome(StrEnum):
     AWAY = "away"
     CROWDED = "crowded"  # all our associations to it stayed busy
     BROKEN = "broken"  # abort or timeout after the C-STORE-RQ left
-    LOST_FILE = "lost_file"  # our own file is gone or unreadable
+    LOST_FILE = "lost_file"  # our own file is gone, or is not what was received
+    NOT_READ = "not_read"  # our own disk or process is in need (EIO, EMFILE, ENOMEM): the file may be well
 
 
 OUTCOME_OF: dict[Meaning, Outcome] = {
@@ -64,12 +65,13 @@ RULES: dict[Outcome, Rule] = {
     Outcome.AWAY: Rule(counted=False, bound="none", peer=Peer.IS_AWAY),
     Outcome.BROKEN: Rule(counted=True, bound="attempts", peer=Peer.MAY_BE_ILL, behind=True),
     Outcome.LOST_FILE: Rule(counted=True, bound="attempts", peer=Peer.SAYS_NOTHING),
+    Outcome.NOT_READ: Rule(counted=True, bound="time", peer=Peer.SAYS_NOTHING),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the configuration allows: `max_retries` after the first attempt, `give_up_after` for "not now"."""
+    """What the configuration allows: `max_retries` after the first attempt, `give_up_after` in time."""
 
     max_retries: int
     give_up_after: timedelta

@@ -33,6 +33,7 @@ from gateway.errors import (
     DatabaseError,
     DatabaseRefusedError,
     DatabaseUnavailableError,
+    FileMissingError,
     GatewayError,
     PeerAwayError,
     SpoolError,
@@ -64,6 +65,17 @@ SAYS = {
     Outcome.REFUSED: "it refuses this instance",
     Outcome.NEVER: "it does not take this SOP Class",
 }
+
+OUTCOME_OF_ERROR: dict[type[Exception], Outcome] = {
+    PeerAwayError: Outcome.AWAY,
+    AssociationsBusyError: Outcome.CROWDED,
+    ContextNotAcceptedError: Outcome.NEVER,
+    AssociationBrokenError: Outcome.BROKEN,
+    FileMissingError: Outcome.LOST_FILE,
+    SpoolError: Outcome.NOT_READ,
+    OSError: Outcome.NOT_READ,
+}
+"""The first that fits: a file that is missing is a SpoolError too."""
 
 _STATE_AFTER = {Event.DELIVER: State.DELIVERED, Event.RETRY: State.PENDING, Event.DIE: State.DEAD}
 
@@ -172,16 +184,9 @@ def _try(context: Context, claim: Claim, route: Route, destination: Destination)
 
     try:
         status = _store(context, claim, route, destination)
-    except PeerAwayError as error:
-        return tried(Outcome.AWAY, str(error))
-    except AssociationsBusyError as error:
-        return tried(Outcome.CROWDED, str(error))
-    except ContextNotAcceptedError as error:
-        return tried(Outcome.NEVER, str(error))
-    except AssociationBrokenError as error:
-        return tried(Outcome.BROKEN, str(error))
-    except (SpoolError, OSError) as error:
-        return tried(Outcome.LOST_FILE, str(error))
+    except tuple(OUTCOME_OF_ERROR) as error:
+        kind = next(kind for kind in OUTCOME_OF_ERROR if isinstance(error, kind))
+        return tried(OUTCOME_OF_ERROR[kind], str(error))
     outcome = OUTCOME_OF[meaning_of(status)]
     # Its ErrorComment stays out: a peer may quote the patient there (G8).
     sentence = f"{destination.ae_title} answered 0x{status:04X}: {SAYS[outcome]}"

@@ -1,7 +1,10 @@
 """One delivery: claimed by one, sent, settled; the worker's turn; and what every outcome leaves behind."""
 
+import os
+import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from conftest import MakeEdge
@@ -364,6 +367,53 @@ def test_a_lost_file_is_dead_with_its_reason_and_blames_no_peer(core: Forwarding
     assert instance.sop_instance_uid in row["last_error"]
     assert core.edge.one("SELECT failures_in_row FROM destinations WHERE ae_title = 'ORTHANC'") == 0
     assert pacs.taken == []
+
+
+@contextmanager
+def no_descriptor_left(_: EdgeBed) -> Iterator[None]:
+    """EMFILE for whatever this process opens."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def no_byte_read(edge: EdgeBed) -> Iterator[None]:
+    """EIO for whoever reads the only file: its name leads to a page that is nobody's."""
+    [path] = edge.files().values()
+    aside = path.rename(path.with_suffix(".aside"))
+    path.symlink_to("/proc/self/mem")
+    try:
+        yield
+    finally:
+        [path] = edge.files().values()  # moved since
+        aside.replace(path)
+
+
+@pytest.mark.parametrize(
+    ("need", "says"), [(no_byte_read, "Input/output error"), (no_descriptor_left, "Too many open files")]
+)
+def test_a_disk_of_ours_that_does_not_read_kills_nothing(
+    core: Forwarding, pacs: Peer, need: Callable[[EdgeBed], AbstractContextManager[None]], says: str
+) -> None:
+    """G2: it says nothing of the instance or its peer: more attempts than `max_retries`, then delivered."""
+    instance = Instance()
+    delivery = core.owed(instance)
+    for attempts in range(1, 5):
+        with need(core.edge):
+            assert forward_to_pacs(core.context, delivery) is Outcome.NOT_READ
+        row = core.edge.delivery(instance)
+        assert (row["state"], row["attempts"]) == ("pending", attempts)
+        assert says in row["last_error"]
+        core.due()
+    assert core.edge.one("SELECT failures_in_row FROM destinations WHERE ae_title = 'ORTHANC'") == 0
+    assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
+    assert [taken.digest for taken in pacs.taken] == [instance.digest]
 
 
 # ---- workers -------------------------------------------------------------------------------------
