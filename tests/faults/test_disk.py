@@ -71,6 +71,28 @@ def test_any_operation_that_fails_refuses_one_instance_and_no_other(failing: tup
     edge.check_ledger(taken)
 
 
+def test_a_flush_that_failed_is_not_repeated_with_the_rows(failing: tuple[EdgeBed, Path]) -> None:
+    """Rows that collided are written again; the fsync beside them, which would succeed now, lost bytes."""
+    edge, order = failing
+    first, refused = study_of(2)
+    assert edge.send(first) == [0]
+    edge.run("CREATE SEQUENCE tries")
+    edge.run(
+        "CREATE FUNCTION collide_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('tries') = 1"
+        " THEN RAISE EXCEPTION 'the other one goes first' USING ERRCODE = '40P01'; END IF; RETURN NEW; END $$"
+    )
+    edge.run(
+        "CREATE TRIGGER collide_once BEFORE INSERT ON instances FOR EACH ROW EXECUTE FUNCTION collide_once()"
+    )
+    order.write_text("fsync:1:EIO", encoding="ascii")
+    assert edge.send(refused) == [0xA700]
+    assert not order.exists()
+    assert edge.one("SELECT last_value FROM tries") == 1
+    assert edge.send(refused) == [0]
+    check_nothing_half_there(edge)
+    edge.check_ledger([first, refused])
+
+
 def test_a_disk_that_turns_read_only_is_used_again_when_it_is_writable(failing: tuple[EdgeBed, Path]) -> None:
     """As the kernel makes it after an error: everything that writes fails, until somebody mends it."""
     edge, order = failing
