@@ -322,18 +322,30 @@ class Spool:
             try:
                 if source != expected and source.stat().st_nlink > 1:
                     continue
-                self._ensure_directory(target.parent)
-                os.link(source, target)  # unlike rename, never replaces what came there meanwhile
-                source.unlink(missing_ok=True)
-            except FileExistsError:
-                return True
-            except FileNotFoundError:
-                self._trusted.pop(str(target.parent), None)
+                self.put(source, target)  # or somebody else has
+            except (FileMissingError, FileNotFoundError):
                 continue
             except OSError as error:
                 raise failure("move", source, error) from error
             return True
         return False
+
+    def put(self, source: Path, target: Path) -> bool:
+        """`source` stands at `target` and there only; False where a file stands there, which stays.
+
+        Raises:
+            FileMissingError: there is no `source`.
+        """
+        try:
+            self._link(source, target)  # unlike rename, never replaces what came there meanwhile
+            source.unlink(missing_ok=True)
+        except FileExistsError:
+            return False
+        except FileNotFoundError as error:
+            raise FileMissingError(f"{source} is not there") from error
+        except OSError as error:
+            raise failure("move", source, error) from error
+        return True
 
     def remove(self, place: Place, study_instance_uid: str, file_name: str) -> None:
         """The file is not at `place` any more: purge.

@@ -17,7 +17,9 @@ from waiting import wait_until
 
 from gateway.domain.delivery import State
 from gateway.errors import AssociationRejectedError
-from gateway.sweep.purge import purge
+from gateway.spool import ORPHANED
+from gateway.sweep.purge import FILES_PER_TRANSACTION, purge
+from gateway.sweep.reconcile import reconcile
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G2")]
 MEGABYTE = 1 << 20
@@ -170,6 +172,54 @@ def test_what_is_owed_leaves_a_disk_that_is_read_only(small_disk: Path, make_edg
     edge.heal()
     check_nothing_half_there(edge)
     edge.check_ledger([owed])
+
+
+# ---- the sweep -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hasty(make_edge: MakeEdge) -> Iterator[Forwarding]:
+    """The core without its processes, whose sweep waits for nothing."""
+    with forwarding(make_edge({"sweep": {"orphan_grace_seconds": 0.001}})) as core:
+        yield core
+
+
+def test_a_file_that_the_disk_refuses_keeps_reconcile_from_no_other(hasty: Forwarding) -> None:
+    """Counted and logged; the others go where they belong."""
+    root = hasty.edge.configuration.edge.data_root
+    for study in ("1.2.3", "1.2.4", "1.2.5"):
+        (root / "incoming" / study).mkdir()
+        (root / "incoming" / study / f"{study}.1.dcm").write_bytes(b"x")
+    for study in ("1.2.3", "1.2.4"):
+        (root / ORPHANED / study).write_bytes(b"in the way of the folder")
+    wait_until(lambda: reconcile(hasty.sweeping())["orphaned"] == 1, 5, "the third to be moved")
+    assert reconcile(hasty.sweeping())["files_refused"] == 2
+    assert hasty.edge.orphans() == ["1.2.5.1.dcm"]
+    assert hasty.edge.log(outcome="file_refused", level="error")
+
+
+def test_a_file_that_the_disk_refuses_keeps_purge_from_no_other(hasty: Forwarding) -> None:
+    """Its row stays with it, however many there are; every other goes."""
+    instances = [Instance() for _ in range(2 * FILES_PER_TRANSACTION + 10)]
+    for instance in instances:
+        hasty.receive(instance)
+    edge = hasty.edge
+    edge.run("UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()")
+    edge.run(
+        "UPDATE deliveries SET state = 'delivered', claim_id = NULL, lease_until = NULL,"
+        " next_attempt_at = NULL, settled_at = now() - interval '25 h'"
+    )
+    edge.run("UPDATE instances SET received_at = now() - interval '25 h'")
+    refused = {instance.sop_instance_uid for instance in instances[: FILES_PER_TRANSACTION + 1]}
+    for path in edge.files().values():
+        if path.stem in refused:
+            path.unlink()
+            path.mkdir()  # which no unlink takes
+    counts = purge(hasty.sweeping())
+    assert counts["purged"] == FILES_PER_TRANSACTION + 9
+    assert counts["files_refused"] == len(refused)
+    assert {row[0] for row in edge.rows("SELECT sop_instance_uid FROM instances")} == refused
+    assert edge.files() == {}
 
 
 # ---- retention -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Other bytes where a file should be: never delivered, never believed, and the right ones come back."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,15 @@ from conftest import MakeEdge
 from forwarding import Forwarding, forwarding, pacs_of
 from peers import Peer
 from specimens import Instance
+from waiting import wait_until
 
 from gateway.domain.instance import Place
 from gateway.domain.outcome import Outcome
 from gateway.forward.attempt import forward_to_pacs
+from gateway.spool import ORPHANED
+from gateway.sweep.purge import purge
+from gateway.sweep.reconcile import reconcile
+from gateway.sweep.verbs import Sweeping
 
 pytestmark = [pytest.mark.guarantee("G3"), pytest.mark.guarantee("G2")]
 
@@ -96,3 +102,98 @@ def test_of_two_files_of_one_name_the_received_one_is_sent(core: Forwarding, pac
     assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
     assert [taken.digest for taken in pacs.taken] == [first.digest]
     part.discard()
+
+
+# ---- orphaned/ -------------------------------------------------------------------------------------
+
+
+def late_commit(core: Forwarding, instance: Instance) -> Path:
+    """The row became visible after reconcile had moved its file to orphaned/; the path there."""
+    core.receive(instance)
+    path = only_file(core)
+    target = core.edge.configuration.edge.data_root / ORPHANED / path.parent.name / path.name
+    target.parent.mkdir()
+    return path.rename(target)
+
+
+def old(core: Forwarding) -> Sweeping:
+    """A sweep for which everything is older than the retention."""
+    sections = core.sweeping()
+    sweep = sections.configuration.sweep.model_copy(update={"retention_hours": 1e-9})
+    return replace(sections, configuration=sections.configuration.model_copy(update={"sweep": sweep}))
+
+
+def test_purge_gives_back_an_orphan_that_a_row_owns(core: Forwarding) -> None:
+    """G2: never deleted while it is owed, however old; it stands where its row says."""
+    instance = Instance()
+    late_commit(core, instance)
+    assert purge(replace(old(core), dry=True))["orphans_returned"] == 1
+    counts = purge(old(core))
+    assert (counts["orphans_returned"], counts["orphans_purged"]) == (1, 0)
+    assert only_file(core).parent.parent.name == Place.INCOMING
+    assert purge(old(core))["orphans_returned"] == 0
+    core.edge.check_ledger([instance])
+
+
+def test_reconcile_brings_back_what_is_owed(core: Forwarding) -> None:
+    """In the next minute, long before the retention is over; also where its name was taken in orphaned/."""
+    plain, renamed = Instance(), Instance()
+    late_commit(core, plain)
+    assert reconcile(core.sweeping())["brought_back"] == 1
+    only_file(core).unlink()
+    path = late_commit(core, renamed)
+    path.rename(path.with_name(f"{path.stem}~1.dcm"))
+    core.edge.run("DELETE FROM instances WHERE sop_instance_uid = %(uid)s", uid=plain.sop_instance_uid)
+    assert reconcile(core.sweeping(dry=True))["brought_back"] == 1
+    assert reconcile(core.sweeping())["brought_back"] == 1
+    assert reconcile(core.sweeping())["brought_back"] == 0
+    assert core.edge.orphans() == []
+    core.edge.check_ledger([renamed])
+
+
+def test_an_orphan_of_its_row_takes_the_place_of_other_bytes(core: Forwarding) -> None:
+    """What stood there under its name goes to orphaned/, and from there after the retention."""
+    instance = Instance()
+    path = late_commit(core, instance)
+    place = core.spool.path(Place.INCOMING, instance.study_instance_uid, path.name)
+    place.write_bytes(path.read_bytes())
+    rot(place)
+    assert purge(old(core))["orphans_returned"] == 1
+    assert place.read_bytes().endswith(instance.data_set())
+    assert len(core.edge.orphans()) == 1
+    assert purge(old(core))["orphans_purged"] == 1
+    core.edge.check_ledger([instance])
+
+
+def test_an_orphan_that_only_bears_the_name_goes_after_the_retention(core: Forwarding) -> None:
+    """The row's own file stands in its place: what is here is a second copy, or torn."""
+    instance = Instance()
+    core.receive(instance)
+    path = only_file(core)
+    folder = core.edge.configuration.edge.data_root / ORPHANED / path.parent.name
+    folder.mkdir()
+    (folder / path.name).write_bytes(path.read_bytes())
+    (folder / f"{path.stem}~1.dcm").write_bytes(bytes(100))
+    assert reconcile(core.sweeping())["brought_back"] == 0
+    counts = purge(old(core))
+    assert (counts["orphans_returned"], counts["orphans_purged"]) == (0, 2)
+    core.edge.check_ledger([instance])
+
+
+def test_reconcile_moves_the_received_bytes_and_no_others(core: Forwarding) -> None:
+    """Three files of one name, the wrong one where the row says: the digest decides."""
+    instance = Instance()
+    core.receive(instance)
+    path = only_file(core)
+    for place in (Place.QUEUED, Place.SENT):
+        other = core.spool.path(place, instance.study_instance_uid, path.name)
+        other.parent.mkdir()
+        other.write_bytes(path.read_bytes())
+        rot(other)
+    core.edge.run("UPDATE instances SET place = 'sent'")
+    wait_until(lambda: reconcile(core.sweeping())["moved"], 5, "the grace to be over")
+    core.edge.heal()
+    assert [name for name in core.edge.files() if not name.startswith(ORPHANED)] == [f"sent/{path.name}"]
+    sent = core.spool.path(Place.SENT, instance.study_instance_uid, path.name)
+    assert sent.read_bytes().endswith(instance.data_set())
+    assert len(core.edge.orphans()) == 2
