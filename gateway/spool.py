@@ -88,6 +88,15 @@ def flush_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def take_back(path: Path) -> None:
+    """The name is gone. Never raises: where the disk refuses, nothing believes it, and reconcile sees to it.
+
+    For cleaning up behind an error, which is the one to be told of.
+    """
+    with suppress(OSError):
+        path.unlink()
+
+
 class Partial:
     """A file that is being written. `discard` ends it; a file that was named stays under that name."""
 
@@ -140,14 +149,17 @@ class Partial:
         try:
             self.flush()
         except SpoolError:
-            target.unlink(missing_ok=True)
+            take_back(target)
             raise
         return target
 
     def discard(self) -> None:
         """Remove the `.part` name. Never raises: what is left is swept with the receiver's folder."""
+        if self.descriptor < 0:
+            return
         with suppress(OSError):
             os.close(self.descriptor)
+        self.descriptor = -1  # its number is another file's soon
         with suppress(OSError):
             self.path.unlink()
 

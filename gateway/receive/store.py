@@ -42,7 +42,7 @@ from gateway.errors import (
 from gateway.faults import Faults
 from gateway.log import Stage
 from gateway.receive.commit import Committer
-from gateway.spool import Partial, Spool
+from gateway.spool import Partial, Spool, take_back
 from gateway.store import instances
 from gateway.store.database import Database
 from gateway.store.instances import Kept, Received, Verdict
@@ -181,7 +181,7 @@ class StoreReception:
         kept, correlated, path = self._name_and_commit(self._partial, header, names)
         if kept.verdict is Verdict.NAME_TAKEN:
             # Another version with that name was moved on from incoming/: take the name with the digest.
-            path.unlink(missing_ok=True)
+            take_back(path)
             kept, correlated, path = self._name_and_commit(self._partial, header, names[1:])
         self._drop_superfluous(kept, path)
         self._tell(kept, correlated)
@@ -231,7 +231,7 @@ class StoreReception:
             # The row may stand, and then this is its file. Reconcile moves it to orphaned/ if it does not.
             raise
         except (SpoolError, DatabaseRefusedError, DatabaseUnavailableError):
-            path.unlink(missing_ok=True)  # proven: nothing was committed
+            take_back(path)  # proven: nothing was committed
             raise
         return *committed, path
 
@@ -268,7 +268,7 @@ class StoreReception:
         study = path.parent.name
         try:
             if self._receiver.spool.find(kept.place, study, kept.file_name, but=path):
-                path.unlink(missing_ok=True)
+                take_back(path)
         except FileMissingError:
             with self._receiver.database.statement() as session:
                 instances.restore_file(session, kept.instance_id, path.name)

@@ -42,7 +42,7 @@ def check_nothing_half_there(edge: EdgeBed) -> None:
 def failing(make_edge: MakeEdge, tmp_path: Path) -> tuple[EdgeBed, Path]:
     """An SCP whose disk fails as the file says, and that file."""
     order = tmp_path / "order"
-    edge = make_edge({"edge": {"receivers": 1}})
+    edge = make_edge({"edge": {"receivers": 1}, "sweep": {"orphan_grace_seconds": 0.001}})
     path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}", "FAIL_FILE": str(order)}
     edge.serve("python", TESTS / "failing.py", **path)
     return edge, order
@@ -84,6 +84,27 @@ def test_a_disk_that_turns_read_only_is_used_again_when_it_is_writable(failing: 
     assert edge.send(*later) == [0] * 3
     check_nothing_half_there(edge)
     edge.check_ledger([first, *later])
+
+
+def test_a_disk_that_turns_read_only_in_the_middle_is_said_to_be_so(failing: tuple[EdgeBed, Path]) -> None:
+    """The first error is told, not that of cleaning up; the name that stays is no row's, and is swept."""
+    edge, order = failing
+    with edge.association([Instance().context]) as association:
+        first, second = study_of(2)
+        assert store(association, first)[0] == 0
+        order.write_text("fsync,unlink:*:EROFS", encoding="ascii")
+        assert store(association, second) == (0xA700, "the disk does not take it")
+        order.unlink()
+        assert store(association, second)[0] == 0
+    edge.scp.stop()
+
+    def swept() -> list[str]:
+        edge.heal()
+        return edge.orphans()
+
+    wait_until(swept, 5, "the name that could not be taken back to be swept")
+    assert edge.orphans() == [f"{second.sop_instance_uid}.dcm"]
+    edge.check_ledger([first, second])
 
 
 # ---- a real file system that is small --------------------------------------------------------------
