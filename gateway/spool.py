@@ -294,17 +294,15 @@ class Spool:
         for place in (*Place, ORPHANED):
             yield self.root / place / study_instance_uid / file_name
 
-    def find(self, place: Place, study_instance_uid: str, file_name: str, *, but: Path | None = None) -> Path:
+    def find(self, place: Place, study_instance_uid: str, file_name: str) -> Path:
         """The file: where the row says, else in another place (a move and its row are not one step).
-
-        `but` is a path that is known to be another file's.
 
         Raises:
             FileMissingError: it is nowhere.
         """
         expected = self.path(place, study_instance_uid, file_name)
         for candidate in (expected, *self.everywhere(study_instance_uid, file_name)):
-            if candidate != but and candidate.exists():
+            if candidate.exists():
                 return candidate
         raise FileMissingError(f"no place under {self.root} holds {study_instance_uid}/{file_name}")
 

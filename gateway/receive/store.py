@@ -14,6 +14,7 @@ If the process dies
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,16 +34,16 @@ from gateway.errors import (
     DatabaseRefusedError,
     DatabaseUnavailableError,
     DataSetError,
-    FileMissingError,
     GatewayError,
     OutcomeUnknownError,
     SpoolError,
     SpoolFullError,
 )
 from gateway.faults import Faults
+from gateway.kept import holds
 from gateway.log import Stage
 from gateway.receive.commit import Committer
-from gateway.spool import Partial, Spool, take_back
+from gateway.spool import ORPHANED, Partial, Spool, take_back
 from gateway.store import instances
 from gateway.store.database import Database
 from gateway.store.instances import Kept, Received, Verdict
@@ -262,16 +263,29 @@ class StoreReception:
         )
 
     def _drop_superfluous(self, kept: Kept, path: Path) -> None:
-        """A repeat's file goes, unless the kept one is lost: then it takes its place."""
+        """A repeat's file goes, unless the kept one is lost or holds other bytes: then it takes its place.
+
+        What is in orphaned/ does not count: purge may be about to delete it.
+        """
         if kept.verdict not in {Verdict.DUPLICATE, Verdict.OWED_AGAIN}:
             return
-        study = path.parent.name
-        try:
-            if self._receiver.spool.find(kept.place, study, kept.file_name, but=path):
-                take_back(path)
-        except FileMissingError:
-            with self._receiver.database.statement() as session:
-                instances.restore_file(session, kept.instance_id, path.name)
+        named = self._receiver.spool.find_all(kept.place, path.parent.name, kept.file_name)
+        if any(self._is_kept_in(other) for other in named if other != path):
+            take_back(path)
+            return
+        names = file_names(self._request.sop_instance_uid, self._digest.hexdigest())
+        if path.name == names[0] != kept.file_name:
+            # The plain name is another version's, in another place; that of the digest is nobody else's.
+            assert self._partial is not None, "it was named"
+            plain, path = path, self._partial.keep(path.parent.name, names[1:])
+            take_back(plain)
+        with self._receiver.database.statement() as session:
+            instances.restore_file(session, kept.instance_id, path.name)
+
+    def _is_kept_in(self, path: Path) -> bool:
+        with suppress(SpoolError):  # one that cannot be read is none
+            return path.parent.parent.name != ORPHANED and holds(path, self._size, self._digest.hexdigest())
+        return False
 
     # ---- telling ---------------------------------------------------------------------------------
 

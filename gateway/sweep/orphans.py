@@ -51,9 +51,17 @@ def bring_back(context: Sweeping, owner: Stored) -> bool:
     folder = context.spool.root / ORPHANED / owner.study_instance_uid
     plain = folder / owner.file_name
     for path in (plain, *folder.glob(f"{plain.stem}{AGAIN}*.dcm")):
-        if _is_needed(context, path, owner):
+        if is_needed(context, path, owner):
             return take_place(context, path, owner)
     return False
+
+
+def is_needed(context: Sweeping, path: Path, owner: Stored) -> bool:
+    """Tell whether `path` holds the bytes of its owner, and what stands where the row says does not."""
+    place = context.spool.path(owner.place, owner.study_instance_uid, owner.file_name)
+    return holds(path, owner.data_set_size, owner.sha256) and not holds(
+        place, owner.data_set_size, owner.sha256
+    )
 
 
 def take_place(context: Sweeping, path: Path, owner: Stored) -> bool:
@@ -84,7 +92,7 @@ def empty(context: Sweeping, refusals: Refusals) -> Counts:
         for path, owner in owners(context, batch):
             with refusals.each(path):
                 # Asked now, and not when it was moved here: the row may have come since.
-                if owner is not None and _is_needed(context, path, owner):
+                if owner is not None and is_needed(context, path, owner):
                     counts["orphans_returned"] += take_place(context, path, owner)
                     continue
                 if not context.dry:
@@ -99,18 +107,6 @@ def owners(context: Sweeping, paths: Iterable[Path]) -> list[tuple[Path, Stored 
     with context.database.statement() as session:
         known = sweeping.owners_of(session, [name for _, name in named])
     return [(path, known.get(name)) for path, name in named]
-
-
-def _is_needed(context: Sweeping, path: Path, owner: Stored) -> bool:
-    """Tell whether `path` holds the bytes of its owner, and no place does."""
-    if not holds(path, owner.data_set_size, owner.sha256):
-        return False
-    named = context.spool.find_all(owner.place, owner.study_instance_uid, owner.file_name)
-    return not any(
-        holds(other, owner.data_set_size, owner.sha256)
-        for other in named
-        if other.parent.parent.name != ORPHANED
-    )
 
 
 def _older_than_retention(context: Sweeping, refusals: Refusals) -> Iterator[Path]:

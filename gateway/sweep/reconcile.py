@@ -24,7 +24,6 @@ from pathlib import Path
 from gateway import log
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
-from gateway.kept import holds
 from gateway.log import Stage
 from gateway.spool import LOCK, ORPHANED, PARTIAL
 from gateway.store import destinations, instances, sweeping
@@ -117,20 +116,18 @@ def _old_files(context: Sweeping, refusals: Refusals) -> Iterator[Path]:
 
 def _mend(context: Sweeping, path: Path, owner: Stored | None, counts: Counts) -> None:
     """See to a file that no row knows, or that is not where its row says; what was done is counted."""
-    if owner is not None and holds(path, owner.data_set_size, owner.sha256):
-        own = context.spool.path(owner.place, owner.study_instance_uid, owner.file_name)
-        if _is_same(path, own):
-            # A move that died between its link and its unlink. It is over: the link is older than the
-            # grace, and no other move takes a name that is there.
-            counts["moved"] += 1
-            if not context.dry:
-                path.unlink(missing_ok=True)
-            return
-        if not holds(own, owner.data_set_size, owner.sha256):
-            counts["moved"] += orphans.take_place(context, path, owner)
-            return
-        # a second file of that name: the row's own is in its place
-    counts["orphaned"] += orphans.set_aside(context, path)
+    own = None if owner is None else context.spool.path(owner.place, path.parent.name, path.name)
+    if own is not None and _is_same(path, own):
+        # A move that died between its link and its unlink. It is over: the link is older than the
+        # grace, and no other move takes a name that is there.
+        counts["moved"] += 1
+        if not context.dry:
+            path.unlink(missing_ok=True)
+    elif owner is not None and orphans.is_needed(context, path, owner):
+        counts["moved"] += orphans.take_place(context, path, owner)
+    else:
+        # no row's, or a second file of that name: other bytes, or the row's own are in its place
+        counts["orphaned"] += orphans.set_aside(context, path)
 
 
 def _is_same(path: Path, other: Path) -> bool:
@@ -148,8 +145,8 @@ def _missing(context: Sweeping, refusals: Refusals) -> Counts:
             rows = sweeping.undelivered_files(session, after=after, limit=BATCH)
         for row in rows:
             after = row.instance_id
-            if not _is_in_a_place(context, row):
-                with refusals.each(context.spool.path(row.place, row.study_instance_uid, row.file_name)):
+            with refusals.each(context.spool.path(row.place, row.study_instance_uid, row.file_name)):
+                if not _is_in_a_place(context, row):
                     counts[_look_for(context, row, counts["files_missing"])] += 1
         if len(rows) < BATCH:
             return counts

@@ -197,3 +197,60 @@ def test_reconcile_moves_the_received_bytes_and_no_others(core: Forwarding) -> N
     sent = core.spool.path(Place.SENT, instance.study_instance_uid, path.name)
     assert sent.read_bytes().endswith(instance.data_set())
     assert len(core.edge.orphans()) == 2
+
+
+# ---- repeats ---------------------------------------------------------------------------------------
+
+
+def lose(core: Forwarding, instance: Instance) -> Path:
+    """Its file was lost after it was delivered; where it stood."""
+    core.edge.run(
+        "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()"
+    )
+    core.edge.run(
+        "UPDATE deliveries SET state = 'delivered', claim_id = NULL, lease_until = NULL, settled_at = now()"
+    )
+    path = core.edge.configuration.edge.data_root / Place.SENT / instance.study_instance_uid
+    core.edge.run("UPDATE instances SET place = 'sent'")
+    [kept] = [kept for kept in core.edge.files().values() if kept.stem.startswith(instance.sop_instance_uid)]
+    kept.unlink()
+    return path / kept.name
+
+
+@pytest.mark.parametrize("where", [ORPHANED, Place.SENT])
+@pytest.mark.parametrize("size", [100, None], ids=["torn", "equally long"])
+def test_a_repeat_is_not_believed_to_be_kept_by_its_name(
+    core: Forwarding, where: str, size: int | None
+) -> None:
+    """G1: Success means its bytes; a file of that name that does not hold them counts for nothing."""
+    core.edge.serve()
+    instance = Instance()
+    assert core.edge.send(instance) == [0]
+    raw = only_file(core).read_bytes()
+    kept = lose(core, instance)
+    other = core.spool.root / where / kept.parent.name / kept.name
+    other.parent.mkdir()
+    other.write_bytes(raw[:size])
+    rot(other)
+    assert core.edge.send(instance) == [0]
+    wait_until(lambda: reconcile(core.sweeping())["moved"], 5, "the grace to be over")
+    core.edge.heal()
+    [place, name] = core.edge.rows("SELECT place::text, file_name FROM instances")[0]
+    assert core.spool.path(Place(place), kept.parent.name, name).read_bytes() == raw
+
+
+def test_a_repeat_of_a_lost_second_version_takes_no_name_of_the_first(core: Forwarding) -> None:
+    """The first was moved on, so that its name is free in incoming/, and yet its own."""
+    core.edge.serve()
+    first = Instance()
+    second = Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x03\x04" * 512)
+    assert core.edge.send(first) == [0]
+    name = only_file(core).name
+    assert core.edge.send(second) == [0]
+    assert core.spool.move(Place.SENT, first.study_instance_uid, name, was=Place.INCOMING)
+    core.edge.run("UPDATE instances SET place = 'sent' WHERE file_name = %(name)s", name=name)
+    core.spool.path(
+        Place.INCOMING, first.study_instance_uid, f"{first.sop_instance_uid}.{second.digest[:12]}.dcm"
+    ).unlink()
+    assert core.edge.send(second) == [0]
+    core.edge.check_ledger([first, second])
