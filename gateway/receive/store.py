@@ -55,7 +55,8 @@ MAX_COMMENT = 64  # VR LO, PS3.7 §C.4.3
 
 LARGE_BYTES = 4 << 20
 """What is larger is flushed before its rows are written: it takes the disk so long that their locks, and
-those who wait to commit, had better not wait for it."""
+those who wait to commit, had better not wait for it. It is also held to the disk's reserve while it grows;
+what is smaller, and began above the reserve, may end."""
 
 
 class RefusedError(GatewayError):
@@ -113,7 +114,7 @@ class StoreReception:
         try:
             self._begin()
         except Exception as error:  # noqa: BLE001  the boundary: becomes a status in `finish`
-            self._failure = error
+            self._give_up(error)
 
     def _begin(self) -> None:
         request = self._request
@@ -143,12 +144,21 @@ class StoreReception:
         if self._failure is not None or self._partial is None:
             return
         try:
+            if self._size > LARGE_BYTES:
+                self._receiver.spool.check_reserve()
             self._partial.write(fragment)
         except SpoolError as error:
-            self._failure = error
+            self._give_up(error)
             return
         self._digest.update(fragment)
         self._size += len(fragment)
+
+    def _give_up(self, error: Exception) -> None:
+        """What was written goes at once: a data set without an end must not hold the disk that it filled."""
+        self._failure = error
+        if self._partial is not None:
+            self._partial.discard()
+            self._partial = None
 
     def finish(self) -> tuple[int, str]:
         """The instance is kept and owed, or the status says why not."""

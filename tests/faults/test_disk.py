@@ -176,6 +176,39 @@ def test_the_reserve_keeps_senders_out_and_what_is_owed_going(small_disk: Path, 
     check_nothing_half_there(edge)
 
 
+@pytest.mark.parametrize("reserve_mb", [0, 4], ids=["full", "at its reserve"])
+def test_a_data_set_without_an_end_keeps_nobody_out(
+    small_disk: Path, make_edge: MakeEdge, reserve_mb: int
+) -> None:
+    """G7: what it filled the disk with is gone at once; it hears of it at its end, others are served."""
+    edge = make_edge({"edge": {"disk_reserve_mb": reserve_mb, "receivers": 1}})
+    edge.serve()
+    endless, honest = Instance(), [Instance() for _ in range(3)]
+    statuses: list[list[int]] = []
+
+    def pieces() -> Iterator[bytes]:
+        yield endless.data_set()
+        for one in honest:
+            for _ in range(16):
+                yield bytes(MEGABYTE)
+            wait_until(lambda: small_disk_is_free(small_disk), 10, "its part to be gone")
+            statuses.append(edge.send(one))
+
+    with edge.association([endless.context]) as association:
+        status = association.store(endless.context, endless.sop_instance_uid, pieces())
+        assert status == (0xA700, "the disk is full")
+        assert store(association, endless)[0] == 0
+    assert statuses == [[0]] * 3
+    check_nothing_half_there(edge)
+    edge.check_ledger([endless, *honest])
+
+
+def small_disk_is_free(root: Path) -> bool:
+    """More than three quarters of it."""
+    status = os.statvfs(root)
+    return status.f_bavail > 0.75 * status.f_blocks
+
+
 def test_what_is_owed_leaves_a_disk_that_is_read_only(small_disk: Path, make_edge: MakeEdge) -> None:
     """G2: forwarding needs to read only; the file finds its place when the disk is writable again."""
     edge = make_edge({"edge": {"disk_reserve_mb": 0}, "sweep": {"orphan_grace_seconds": 0.001}})
