@@ -88,6 +88,27 @@ def flush_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def lock_folder(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock until it is closed; None where somebody else holds it.
+
+    Raises:
+        FileNotFoundError: the folder is gone, or its lock was removed before it was held.
+    """
+    path = folder / LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def take_back(path: Path) -> None:
     """The name is gone. Never raises: where the disk refuses, nothing believes it, and reconcile sees to it.
 
@@ -192,14 +213,16 @@ class Spool:
 
     def open_receiver(self) -> None:
         """From here on this process is a living receiver: its folder is locked until it dies."""
-        folder = self.root / PARTIAL / uuid4().hex
-        try:
-            make_folder(folder)
-            self._receiver_lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-            fcntl.flock(self._receiver_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise failure("lock", folder, error) from error
-        self._receiver = folder
+        while self._receiver_lock is None:
+            folder = self.root / PARTIAL / uuid4().hex
+            try:
+                make_folder(folder)
+                self._receiver_lock = lock_folder(folder)
+            except FileNotFoundError:
+                continue  # reconcile saw it before it was locked, and removed it
+            except OSError as error:
+                raise failure("lock", folder, error) from error
+            self._receiver = folder
 
     def close_receiver(self) -> None:
         """The folder of this receiver is gone, where it is empty; else reconcile sees to it."""

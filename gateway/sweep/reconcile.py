@@ -12,7 +12,6 @@ A name is not believed: whether a file is its row's is asked of size and digest.
 file is counted and logged, and keeps nothing else from being mended.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from gateway import log
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
 from gateway.log import Stage
-from gateway.spool import LOCK, ORPHANED, PARTIAL
+from gateway.spool import LOCK, ORPHANED, PARTIAL, SUFFIX, lock_folder
 from gateway.store import destinations, instances, sweeping
 from gateway.store.instances import Stored
 from gateway.store.sweeping import FileRow
@@ -76,24 +75,34 @@ def _parts(context: Sweeping, refusals: Refusals) -> int:
     """The folders of receivers that died are gone; those of the living are locked by them."""
     removed = 0
     for folder in refusals.folders(context.spool.root / PARTIAL):
-        try:
-            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            if age_seconds(folder) < context.configuration.sweep.reconcile_grace_seconds:
+        with refusals.each(folder):
+            has_lock = (folder / LOCK).exists()
+            if not has_lock and age_seconds(folder) < context.configuration.sweep.reconcile_grace_seconds:
                 continue  # being made just now
-            descriptor = None
-        try:
-            if descriptor is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-        removed += sum(1 for _ in folder.glob("*.part"))
-        if not context.dry:
-            shutil.rmtree(folder, ignore_errors=True)
+            if context.dry and not has_lock:
+                removed += _count_parts(folder)
+            else:
+                removed += _remove_if_dead(context, folder)
     return removed
+
+
+def _remove_if_dead(context: Sweeping, folder: Path) -> int:
+    """How many parts went with the folder, or would go."""
+    lock = lock_folder(folder)
+    if lock is None:
+        return 0
+    try:
+        parts = _count_parts(folder)
+        if not context.dry:
+            # Still locked: a receiver that is just about to lock it sees so, and makes another.
+            shutil.rmtree(folder)
+    finally:
+        os.close(lock)
+    return parts
+
+
+def _count_parts(folder: Path) -> int:
+    return sum(1 for _ in folder.glob(f"*{SUFFIX}"))
 
 
 def _files(context: Sweeping, refusals: Refusals) -> Counts:
