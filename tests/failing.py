@@ -30,6 +30,8 @@ def _fails(name: str) -> int | None:
         try:
             text = order.read_text(encoding="ascii")
         except FileNotFoundError:
+            text = ""
+        if not text:  # none, or it is being written: the SCP is at work also after an answer
             _counts.clear()
             return None
         words, number, code = text.split(":")
