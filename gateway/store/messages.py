@@ -24,9 +24,6 @@ ALONE_DEATHS = 2
 POISON_DEATHS = 3
 """After so many it is dead. The last was its own: it ran alone."""
 
-RECONNECT_GRACE = timedelta(seconds=2)
-"""Must exceed the time in which a living consumer notices a restart of PostgreSQL and connects again."""
-
 DEFAULT_PRIORITY = 4
 
 GATED_PRIORITIES = range(8)
@@ -192,21 +189,33 @@ def unregister(session: Session, consumer: int) -> None:
     session.run(_Q["unregister"], consumer=consumer)
 
 
-def adopt(session: Session, message_ids: Iterable[str], *, lost: int, consumer: int) -> frozenset[str]:
-    """Those of the messages that `lost` still held, now held by `consumer`, which is the same process."""
-    rows = session.all(_Q["adopt"], message_ids=list(message_ids), lost=lost, consumer=consumer)
+def adopt(
+    session: Session, message_ids: Iterable[str], *, lost: Iterable[int], consumer: int
+) -> frozenset[str]:
+    """Those of the messages that one of `lost` still held, now held by `consumer`: it is the same process.
+
+    The deliveries claimed under them are claimed by `consumer`. What else they held counts no death.
+    """
+    rows = session.all(_Q["adopt"], message_ids=list(message_ids), lost=list(lost), consumer=consumer)
     return frozenset(str(row[0]) for row in rows)
 
 
-def acquit(session: Session, message_ids: Iterable[str], *, lost: int) -> int:
-    """Take back the death that was counted when `lost` seemed dead; how many messages it was counted for."""
-    return session.run(_Q["acquit"], message_ids=list(message_ids), lost=lost, alone_deaths=ALONE_DEATHS)
+def acquit(session: Session, message_ids: Iterable[str], *, lost: Iterable[int]) -> int:
+    """Take back the death that was counted when one of `lost` seemed dead; for how many messages it was."""
+    return session.run(
+        _Q["acquit"], message_ids=list(message_ids), lost=list(lost), alone_deaths=ALONE_DEATHS
+    )
 
 
-def reap(session: Session) -> list[Reaped]:
-    """The consumers found dead now; what they held is claimable, or dead after POISON_DEATHS."""
+def missing(session: Session) -> list[int]:
+    """The consumers whose locks nobody holds now: dead, or cut off a moment ago."""
+    return [int(row[0]) for row in session.all(_Q["missing"])]
+
+
+def reap(session: Session, missed: Iterable[int]) -> list[Reaped]:
+    """Those of `missed` whose locks are gone; what they held is claimable, or dead after POISON_DEATHS."""
     rows = session.all(
-        _Q["reap"], grace=RECONNECT_GRACE, alone_deaths=ALONE_DEATHS, poison_deaths=POISON_DEATHS
+        _Q["reap"], missed=list(missed), alone_deaths=ALONE_DEATHS, poison_deaths=POISON_DEATHS
     )
     return [Reaped(str(r[0]), int(r[1]), int(r[2]), int(r[3])) for r in rows]
 

@@ -35,6 +35,11 @@ SELECT pid, application_name FROM pg_stat_activity
 WHERE datname = current_database() AND application_name LIKE 'mini-pacs %%' ORDER BY application_name
 """
 
+BACKEND_OF = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_locks
+WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = %(consumer)s
+"""
+
 
 def test_connections_terminated_one_by_one_do_no_harm(bed: QueueBed) -> None:
     """The one with the lock too: what runs meanwhile is adopted, runs once, and counts no death."""
@@ -52,6 +57,28 @@ def test_connections_terminated_one_by_one_do_no_harm(bed: QueueBed) -> None:
     wait_until(lambda: bed.count() == 0, 15, "the queue to be empty")
     assert sorted(bed.ran()) == [0, 1, 2, 3, 100]
     wait_until(lambda: bed.one("SELECT count(*) FROM dramatiq.consumers") == 1, 5, "the old id to be cleared")
+
+
+def test_a_busy_process_that_loses_its_connection_keeps_what_it_runs(bed: QueueBed) -> None:
+    """All its threads run something, and a neighbour looks for the dead: each runs once, no death counts."""
+    bed.start(threads=2)
+    for number in range(2):
+        bed.send("hold", number, 12)
+    wait_until(lambda: len(bed.ran()) == 2, 10, "both to have begun")
+    [busy] = [row[0] for row in bed.rows("SELECT id FROM dramatiq.consumers")]
+    bed.start(threads=2)
+    for _ in range(3):
+        # in whatever moment between two looks of the neighbour
+        bed.rows(BACKEND_OF, consumer=busy)
+        wait_until(
+            lambda busy=busy: bed.count(f"state = 'consumed' AND consumer <> {busy}") == 2,  # type: ignore[misc]
+            5,
+            "both to be adopted",
+        )
+        busy = bed.one("SELECT DISTINCT consumer FROM dramatiq.queue WHERE state = 'consumed'")
+    assert bed.count("deaths > 0") == 0
+    wait_until(lambda: bed.count() == 0, 20, "both to end")
+    assert sorted(bed.ran()) == [0, 1]
 
 
 def test_a_restart_of_postgresql_under_load_loses_nothing(

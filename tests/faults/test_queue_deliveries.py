@@ -177,13 +177,11 @@ def test_a_death_that_proves_to_be_none_brings_the_delivery_back(setting: Settin
     )
     with edge.database.statement() as session:
         messages.register(session, lost, host="here", pid=1, queue_names=["pacs"], threads=1)
-
-        def reaped() -> bool:
-            return any(one.buried for one in messages.reap(session))
-
-        wait_until(reaped, 10, "the grace after PostgreSQL's start to be over")
+        assert messages.missing(session) == [lost]
+        [reaped] = messages.reap(session, [lost])
+        assert reaped.buried == 1
         assert edge.delivery(instance)["state"] == "dead"
-        assert messages.acquit(session, [message_id], lost=lost) == 1
+        assert messages.acquit(session, [message_id], lost=[lost]) == 1
     assert edge.delivery(instance)["state"] == "pending"
     setting.go_on.set()
     edge.actors("pacs")

@@ -171,7 +171,7 @@ def test_a_death_counts_against_what_was_started(bed: QueueBed) -> None:
         count = len(messages.claim(session, QUEUE, wanted, 77, seats=seats).messages)
         connection.close()
         with bed.database.statement() as other:
-            wait_until(lambda: messages.reap(other), 10, "the dead to be reaped")
+            wait_until(lambda: messages.reap(other, [77]), 10, "the lock to be gone")
         return count
 
     def deaths() -> list[int]:

@@ -161,29 +161,43 @@ WHERE c.id = %(consumer)s
     AND NOT EXISTS (SELECT FROM dramatiq.queue AS q WHERE q.consumer = c.id AND q.state = 'consumed');
 
 -- name: adopt
--- consumed -> consumed by the same process under its new id: its connection was lost, its threads still run them.
-UPDATE dramatiq.queue
-SET consumer = %(consumer)s
-WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(lost)s
-RETURNING message_id::text;
+-- consumed -> consumed by the same process under its new id: its connection was lost, its threads still run them. Their
+-- deliveries stay theirs, too: with the lost id in claimed_by, whoever comes could claim them at once. What else
+-- stands under the lost ids was never started here (the answer of its claim was lost) or has ended (its ack is
+-- under way): freed, it counts no death.
+WITH adopted AS (
+    UPDATE dramatiq.queue AS q
+    SET consumer = CASE WHEN q.message_id = ANY(%(message_ids)s::uuid[]) THEN %(consumer)s ELSE q.consumer END,
+        started_at = CASE WHEN q.message_id = ANY(%(message_ids)s::uuid[]) THEN q.started_at END
+    WHERE q.consumer = ANY(%(lost)s::bigint[]) AND q.state = 'consumed'
+    RETURNING q.message_id, q.consumer
+), renamed AS (
+    UPDATE deliveries AS d
+    SET claimed_by = %(consumer)s
+    FROM unnest(enum_range(NULL::route)) AS r (route)
+    WHERE d.route = r.route AND d.state = 'in_flight' AND d.claimed_by = ANY(%(lost)s::bigint[])
+)
+SELECT message_id::text FROM adopted WHERE consumer = %(consumer)s;
 
 -- name: acquit
 -- rejected | queued | consumed -> one death less: the consumer was taken for dead and was not.
 UPDATE dramatiq.queue
 SET deaths = deaths - 1, alone = deaths - 1 >= %(alone_deaths)s, freed_from = NULL,
     state = CASE WHEN state = 'rejected' THEN 'queued' ELSE state END
-WHERE message_id = ANY(%(message_ids)s::uuid[]) AND freed_from = %(lost)s AND deaths > 0;
+WHERE message_id = ANY(%(message_ids)s::uuid[]) AND freed_from = ANY(%(lost)s::bigint[]) AND deaths > 0;
+
+-- name: missing
+-- Consumers that stand in the table without a lock.
+SELECT c.id FROM dramatiq.consumers AS c WHERE c.id NOT IN (SELECT live.id FROM dramatiq.live);
 
 -- name: reap
--- consumed -> queued | rejected, for the messages of consumers whose lock is gone. Who reaps deletes the consumer's
--- row in the same transaction; others skip it. Right after a start of PostgreSQL all locks are gone, those of the
--- living too: they have a moment to come back and adopt what they run. What was claimed ahead may not have been
--- started: its death is not counted, but it is not claimed ahead again.
+-- consumed -> queued | rejected, for the messages of consumers that were missed before and have no lock now either.
+-- Who reaps deletes the consumer's row in the same transaction; others skip it. What was claimed ahead may not
+-- have been started: its death is not counted, but it is not claimed ahead again.
 WITH gone AS MATERIALIZED (
     SELECT c.id, c.host, c.pid
     FROM dramatiq.consumers AS c
-    WHERE c.id NOT IN (SELECT live.id FROM dramatiq.live)
-        AND pg_postmaster_start_time() < now() - %(grace)s
+    WHERE c.id = ANY(%(missed)s::bigint[]) AND c.id NOT IN (SELECT live.id FROM dramatiq.live)
     FOR UPDATE SKIP LOCKED
 ), cleared AS (
     DELETE FROM dramatiq.consumers AS c USING gone WHERE c.id = gone.id
