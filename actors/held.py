@@ -27,11 +27,12 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A verdict, with its reason and, for a retry, the delay."""
+    """A verdict, with its reason and, for a retry, the delay and whether it counts as a failure."""
 
     verdict: Verdict
     reason: str = ""
     delay: timedelta = timedelta()
+    counted: bool = True
 
 
 FINISHED = Ending(Verdict.FINISHED)

@@ -275,16 +275,24 @@ def give_back(session: Session, message_ids: Iterable[str], consumer: int) -> in
 
 
 def retry(
-    session: Session, message_id: str, consumer: int, *, failures: int, delay: timedelta, reason: str
+    session: Session,
+    message_id: str,
+    consumer: int,
+    *,
+    due: datetime,
+    delay: timedelta,
+    reason: str,
+    counted: bool = True,
 ) -> int:
-    """The message is due after `delay`, with one failure more than the `failures` it was claimed with."""
+    """The message is due after `delay`, with one failure more if `counted`; `due` is what it was claimed with."""
     return session.run(
         _Q["retry"],
         message_id=message_id,
         consumer=consumer,
-        failures=failures,
+        due=due,
         delay=delay,
         reason=reason,
+        counted=counted,
     )
 
 

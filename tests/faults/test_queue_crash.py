@@ -123,6 +123,18 @@ def test_an_actor_that_always_raises_is_dead_at_last(bed: QueueBed) -> None:
     assert "no_such_actor" in reasons["no_such_actor"]
 
 
+def test_what_says_nothing_about_the_message_counts_no_failure(bed: QueueBed) -> None:
+    """PostgreSQL that was away, however often: run again until it is there, not one failure from its death."""
+    bed.send("lose_postgres", 1)
+    bed.run("UPDATE dramatiq.queue SET failures = 8")
+    bed.start()
+    wait_until(lambda: len(bed.ran()) == 4, 15, "it to be run again and again")
+    [(state, failures, reason)] = bed.rows("SELECT state::text, failures, reason FROM dramatiq.queue")
+    assert state != "rejected"
+    assert failures == 8
+    assert reason == "DatabaseUnavailableError: PostgreSQL is away just now"
+
+
 def _dead(bed: QueueBed) -> list[messages.Dead]:
     with bed.database.statement() as session:
         return messages.dead(session)

@@ -1,7 +1,9 @@
 """The consumer by itself: what it claims, when it hands it out, and what becomes of it."""
 
+import json
 import time
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 from launcher import Processes
@@ -151,6 +153,22 @@ def test_a_message_that_is_not_dramatiqs_is_dead_and_stops_nobody(bed: QueueBed,
     bed.run("""UPDATE dramatiq.queue SET message = '{"no": "message"}' WHERE message -> 'args' = '[2]'""")
     assert len(consumer.take(2)) == 2
     assert bed.count("state = 'rejected' AND reason LIKE '%%JSON'") == 1
+
+
+def test_a_message_that_names_another_id_and_queue_is_settled_by_its_row(
+    bed: QueueBed, consumer: InProcess
+) -> None:
+    """As foreign SQL may write it: it would be held for ever, or end Dramatiq's thread."""
+    message_id = bed.send("noop", 1)
+    foreign = {"message_id": str(UUID(int=1)), "queue_name": "no_such_queue"}
+    bed.rows(
+        "UPDATE dramatiq.queue SET message = message || %(foreign)s::jsonb RETURNING 1",
+        foreign=json.dumps(foreign),
+    )
+    [message] = consumer.take(1)
+    assert (message.id, message.message_id, message.queue_name) == (message_id, message_id, QUEUE)
+    consumer.consumer.ack(message)
+    wait_until(lambda: bed.count() == 0, 5, "its ack to be written")
 
 
 def test_a_closed_route_costs_nothing_and_flows_when_it_opens(bed: QueueBed, consumer: InProcess) -> None:

@@ -61,7 +61,7 @@ def test_a_retry_is_counted_once(bed: QueueBed) -> None:
 
     def retry(claimed: messages.Claimed) -> int:
         return messages.retry(
-            session, claimed.message_id, 1, failures=claimed.failures, delay=timedelta(), reason="it raised"
+            session, claimed.message_id, 1, due=claimed.due, delay=timedelta(), reason="it raised"
         )
 
     first = claim()

@@ -98,11 +98,10 @@ WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s;
 
 -- name: retry
 -- consumed -> queued, due later, because its actor raised. Repeated after a lost answer it changes nothing, also
--- where the same consumer has claimed the message again.
+-- where the same consumer has claimed the message again: its due time is another one then.
 UPDATE dramatiq.queue
-SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now(), failures = least(failures + 1, 32767),
-    due = now() + %(delay)s, reason = %(reason)s
-WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND failures = %(failures)s;
+SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now(), failures = least(failures + %(counted)s::integer, 32767), due = now() + %(delay)s, reason = %(reason)s
+WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND due = %(due)s;
 
 -- name: bury
 -- consumed -> rejected: dead, with the reason, until an operator decides.
