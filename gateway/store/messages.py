@@ -284,7 +284,7 @@ def retry(
     reason: str,
     counted: bool = True,
 ) -> int:
-    """The message is due after `delay`, with one failure more if `counted`; `due` is what it was claimed with."""
+    """The message, claimed with this `due`, is due after `delay`, with one failure more if `counted`."""
     return session.run(
         _Q["retry"],
         message_id=message_id,

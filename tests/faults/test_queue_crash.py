@@ -124,7 +124,7 @@ def test_an_actor_that_always_raises_is_dead_at_last(bed: QueueBed) -> None:
 
 
 def test_what_says_nothing_about_the_message_counts_no_failure(bed: QueueBed) -> None:
-    """PostgreSQL that was away, however often: run again until it is there, not one failure from its death."""
+    """PostgreSQL that was away, however often: run again until it is there, no failure nearer to its death."""
     bed.send("lose_postgres", 1)
     bed.run("UPDATE dramatiq.queue SET failures = 8")
     bed.start()
