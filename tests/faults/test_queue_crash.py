@@ -36,17 +36,17 @@ def test_what_a_killed_process_held_runs_elsewhere_within_5_seconds(bed: QueueBe
 
 
 def test_after_all_were_killed_a_new_one_goes_on_within_5_seconds(bed: QueueBed) -> None:
-    """The work of the dead is found at the start, not only by those who watched them die."""
+    """Of its start: the work of the dead is found then, not only by those who watched them die."""
     processes = [bed.start(threads=2), bed.start(threads=2)]
     for number in range(4):
         bed.send("hold", number, 60)
     wait_until(lambda: len(bed.ran()) == 4, 10, "all to have begun")
     for process in processes:
         process.kill()
-    bed.start(threads=4)
-    ready = time.monotonic()
+    started = time.monotonic()
+    bed.launch(threads=4)
     wait_until(lambda: len(bed.ran()) == 8, 5, "all to begin again")
-    assert time.monotonic() - ready < 5
+    assert time.monotonic() - started < 5
 
 
 def test_a_graceful_stop_finishes_what_runs_and_counts_no_death(bed: QueueBed) -> None:
@@ -124,7 +124,7 @@ def test_an_actor_that_always_raises_is_dead_at_last(bed: QueueBed) -> None:
 
 
 def test_what_says_nothing_about_the_message_counts_no_failure(bed: QueueBed) -> None:
-    """PostgreSQL that was away, however often: run again until it is there, no failure nearer to its death."""
+    """PostgreSQL that was away, however often: run again until it is there, and no nearer to its death."""
     bed.send("lose_postgres", 1)
     bed.run("UPDATE dramatiq.queue SET failures = 8")
     bed.start()
