@@ -166,7 +166,7 @@ def test_a_process_that_was_cut_off_comes_back_and_its_late_settle_is_fenced(
 
 @pytest.mark.parametrize("others", ["live", "are dead too"])
 def test_what_was_in_flight_at_a_kill_runs_again_within_5_seconds(setting: Setting, others: str) -> None:
-    """Deliveries that a killed process had begun to send: by others, or by who comes next, from its start on."""
+    """Deliveries that a killed process had begun to send: by others, or by who comes next, from its start."""
     edge = setting.edge
     [victim] = edge.actors("pacs")
     instances = study_of(4)

@@ -40,6 +40,12 @@ OWED = """
 SELECT i.sop_instance_uid FROM expected_results e JOIN instances i ON i.id = e.instance_id
 WHERE e.state = 'owed'
 """
+BEGUN_AFTER = """
+SELECT percentile_disc(0.9) WITHIN GROUP (
+    ORDER BY a.ended_at - a.duration_ms * interval '1 ms' - i.received_at)
+FROM attempts a JOIN deliveries d ON d.id = a.delivery_id JOIN instances i ON i.id = d.instance_id
+"""
+"""From the reception to the begin of its attempt."""
 TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
 QUIET_SECONDS = 2.0
 
@@ -169,6 +175,24 @@ def test_the_urgent_overtake_a_backlog_from_the_wire_to_the_pacs(make_edge: Make
         everything = [high, by_title, by_modality, *usual]
         pacs.wait_for(*(instance.sop_instance_uid for instance in everything), timeout=30)
         assert pacs.uids() == [instance.sop_instance_uid for instance in everything]
+        actors.stop()
+
+
+def test_a_received_instance_is_begun_within_50_ms_of_its_commit(make_edge: MakeEdge) -> None:
+    """By the SCP's own commit and wake-up, on idle actors; 9 of 10, and every third after a rest."""
+    edge = make_edge({"forwarder": {"mode": "pacs_only"}})
+    edge.serve()
+    with peer(edge.configuration.forwarder.orthanc.port):
+        [actors] = edge.actors("pacs", threads=4)
+        instances = study_of(21)
+        with edge.association([instances[0].context]) as association:
+            for number, instance in enumerate(instances):
+                if number % 3 == 0:
+                    _let_pass(2)
+                assert store(association, instance)[0] == 0
+                edge.wait_state(instance, "delivered")
+        latest = edge.one(BEGUN_AFTER)
+        assert latest.total_seconds() < 0.05
         actors.stop()
 
 

@@ -57,6 +57,7 @@ WHERE NOT EXISTS (SELECT FROM claimed) AND (level.priority < 0 OR (SELECT size F
 ORDER BY priority, due, message_id;
 
 -- name: claim
+-- The statement above, planned once for each connection.
 EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(seats)s);
 
 -- name: claim_alone
@@ -119,11 +120,13 @@ SET state = 'queued', queue_name = EXCLUDED.queue_name, message = EXCLUDED.messa
     priority = EXCLUDED.priority, consumer = NULL, started_at = NULL, mtime = now();
 
 -- name: send
+-- -> queued, in the caller's transaction: a message as Dramatiq would have written it.
 SELECT dramatiq.send(
     %(queue_name)s, %(actor_name)s, %(args)s, %(priority)s, now() + %(delay)s, %(delivery_id)s
 );
 
 -- name: notify
+-- Wakes the consumers of these queues; it holds up the commits of all who notify, so it stands alone.
 SELECT pg_notify('dramatiq.' || name || '.enqueue', '') FROM unnest(%(queue_names)s::text[]) AS name;
 
 -- name: configure_consumer
@@ -140,9 +143,11 @@ SET enable_bitmapscan TO off;
 SET plan_cache_mode TO force_generic_plan;
 
 -- name: lock
+-- The proof that a consumer lives, held as long as its connection; without waiting, since an id that is taken is not ours.
 SELECT pg_try_advisory_lock(%(consumer)s), pg_backend_pid();
 
 -- name: backend
+-- Which server process answers: another one than before, behind a pooler in transaction mode.
 SELECT pg_backend_pid();
 
 -- name: register
@@ -151,6 +156,7 @@ INSERT INTO dramatiq.consumers (id, host, pid, queues, threads)
 VALUES (%(consumer)s, %(host)s, %(pid)s, %(queue_names)s, %(threads)s);
 
 -- name: serve
+-- What a consumer consumes is shown to operators; nothing is decided by it.
 UPDATE dramatiq.consumers SET queues = %(queue_names)s WHERE id = %(consumer)s;
 
 -- name: unregister
@@ -234,9 +240,11 @@ SET arrived = r.arrived + EXCLUDED.arrived, done = r.done + EXCLUDED.done,
     failed = r.failed + EXCLUDED.failed, seconds = r.seconds + EXCLUDED.seconds;
 
 -- name: forget_rates
+-- A day of minutes is what the screen may ask for.
 DELETE FROM dramatiq.rates WHERE minute < now() - interval '1 day';
 
 -- name: depths
+-- What waits, runs or is dead, by queue; how old is asked of what is due.
 SELECT q.queue_name, q.state::text, count(*), count(*) FILTER (WHERE q.state = 'queued' AND q.due > now()),
     extract(epoch FROM now() - min(q.due) FILTER (WHERE q.state <> 'queued' OR q.due <= now()))::float8
 FROM dramatiq.queue AS q
@@ -263,6 +271,7 @@ FROM finished AS f FULL JOIN waiting AS w USING (queue_name)
 ORDER BY queue_name;
 
 -- name: consumers
+-- Every consumer with what it holds; one without its lock is dead, or cut off a moment ago.
 SELECT c.id, c.host, c.pid, c.queues, c.threads, c.started_at, dramatiq.consumer_alive(c.id),
     count(q.message_id), extract(epoch FROM now() - min(q.started_at))::float8
 FROM dramatiq.consumers AS c
@@ -271,6 +280,7 @@ GROUP BY c.id
 ORDER BY c.host, c.pid;
 
 -- name: dead
+-- The messages that died last, with what an operator needs to decide.
 SELECT q.message_id::text, q.queue_name, q.message ->> 'actor_name', q.message -> 'args', q.delivery_id, q.mtime,
     q.deaths, q.failures, q.reason
 FROM dramatiq.queue AS q
@@ -287,6 +297,7 @@ WHERE state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR message_id = AN
 RETURNING queue_name;
 
 -- name: vacuum
+-- Finished entries at the front of the claim's index go; skipped where somebody vacuums already.
 VACUUM (ANALYZE, SKIP_LOCKED) dramatiq.queue;
 
 -- name: relax_durability
