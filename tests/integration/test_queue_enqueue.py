@@ -59,7 +59,7 @@ def test_enqueue_with_a_delay_writes_a_due_time(bed: QueueBed) -> None:
 def test_an_instance_with_its_two_deliveries_is_one_round_trip(
     bed: QueueBed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its file is durable already: one statement writes the five rows and commits, and nothing else is sent."""
+    """Its file is durable already: one statement writes the five rows and commits; nothing else is sent."""
     sent: list[str] = []
     execute = Session._execute
 

@@ -101,7 +101,8 @@ WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s;
 -- consumed -> queued, due later, because its actor raised. Repeated after a lost answer it changes nothing, also
 -- where the same consumer has claimed the message again: its due time is another one then.
 UPDATE dramatiq.queue
-SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now(), failures = least(failures + %(counted)s::integer, 32767), due = now() + %(delay)s, reason = %(reason)s
+SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now(),
+    failures = least(failures + %(counted)s::integer, 32767), due = now() + %(delay)s, reason = %(reason)s
 WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND due = %(due)s;
 
 -- name: bury
@@ -143,7 +144,7 @@ SET enable_bitmapscan TO off;
 SET plan_cache_mode TO force_generic_plan;
 
 -- name: lock
--- The proof that a consumer lives, held as long as its connection; without waiting, since an id that is taken is not ours.
+-- The proof that a consumer lives, held as long as its connection. Not waited for: an id that is taken is not ours.
 SELECT pg_try_advisory_lock(%(consumer)s), pg_backend_pid();
 
 -- name: backend
