@@ -36,7 +36,7 @@ from actors.reaper import Reaper
 from gateway import log
 from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
-from gateway.store import messages
+from gateway.store import consumers, messages
 from gateway.store.database import Connection, Session, connect
 
 DEADLINE_SECONDS = 5.0
@@ -149,14 +149,14 @@ class Liveness:
         session = Session(connection)
         messages.prepare_consumer(session)
         consumer = secrets.randbits(_ID_BITS)
-        server_process = messages.take_lock(session, consumer)
+        server_process = consumers.take_lock(session, consumer)
         if server_process is None:
             raise DatabaseUnavailableError("the random id of this consumer is taken; trying another")
         if not self._is_session_mode:
             require_session_mode(self._dsn, session, server_process, deadline_seconds=DEADLINE_SECONDS)
             self._is_session_mode = True
         # Only now: a row whose lock is not yet held would be reaped.
-        messages.register(
+        consumers.register(
             session,
             consumer,
             host=socket.gethostname(),
@@ -178,10 +178,10 @@ class Liveness:
 
     def _adopt(self, session: Session, lost: Collection[int], consumer: int) -> None:
         def adopt(message_ids: Collection[str]) -> frozenset[str]:
-            adopted = messages.adopt(session, message_ids, lost=lost, consumer=consumer)
+            adopted = consumers.adopt(session, message_ids, lost=lost, consumer=consumer)
             # Behind it, because it waits for a reaper under way: what that one freed is known only now.
             if reaped := set(message_ids) - adopted:
-                messages.acquit(session, reaped, lost=lost)
+                consumers.acquit(session, reaped, lost=lost)
             return adopted
 
         self._held.rename(adopt, lost, consumer)
@@ -208,7 +208,7 @@ class Liveness:
         try:
             with self.session() as session:
                 messages.listen(session, list(self._bells))
-                messages.serve(session, self._id, list(self._bells))
+                consumers.serve(session, self._id, list(self._bells))
         except DatabaseUnavailableError:
             pass  # connecting again does both
 
@@ -316,5 +316,5 @@ class Liveness:
             if self._session is not None and self._id is not None:
                 # Where it fails the row stays, and whoever looks next clears it.
                 with suppress(psycopg2.Error):
-                    messages.unregister(self._session, self._id)
+                    consumers.unregister(self._session, self._id)
             self._disconnect()

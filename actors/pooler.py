@@ -4,7 +4,7 @@ It lends the server process that took our lock to whoever asks next, and with it
 """
 
 from gateway.errors import ConfigurationError
-from gateway.store import messages
+from gateway.store import consumers
 from gateway.store.database import Session, connect
 
 
@@ -24,8 +24,8 @@ def require_session_mode(dsn: str, session: Session, server_process: int, *, dea
     other = connect(dsn, application_name="mini-pacs check", deadline_seconds=deadline_seconds)
     try:
         # Its transaction keeps it on one server process: on ours, where one is lent around.
-        theirs = messages.begin_on_server_process(Session(other))
-        ours = messages.server_process(session)
+        theirs = consumers.begin_on_server_process(Session(other))
+        ours = consumers.server_process(session)
     finally:
         other.close()
     if ours != server_process or theirs == ours:

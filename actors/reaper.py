@@ -12,7 +12,7 @@ from time import monotonic
 
 from gateway import log
 from gateway.log import Stage
-from gateway.store import messages
+from gateway.store import consumers
 from gateway.store.database import Session
 
 LOOK_SECONDS = 2.0
@@ -42,18 +42,18 @@ class Reaper:
     def begin(self, session: Session) -> None:
         """A connection is new: who is missed from here on has the whole grace, whatever was seen before."""
         now = monotonic()
-        self._missed_since = dict.fromkeys(messages.missing(session), now)
+        self._missed_since = dict.fromkeys(consumers.missing(session), now)
         self.hurry()
 
     def look(self, session: Session) -> None:
         """What consumers held that are missed for longer than the grace is claimable, or dead."""
         now = monotonic()
-        since = {one: self._missed_since.get(one, now) for one in messages.missing(session)}
+        since = {one: self._missed_since.get(one, now) for one in consumers.missing(session)}
         dead = [one for one, at in since.items() if now - at >= RECONNECT_GRACE_SECONDS]
         self._missed_since = {one: at for one, at in since.items() if one not in dead}
         over = min(self._missed_since.values(), default=now) + RECONNECT_GRACE_SECONDS
         self._next_look = min(over, now + LOOK_SECONDS) if self._missed_since else now + LOOK_SECONDS
-        for one in messages.reap(session, dead) if dead else []:
+        for one in consumers.reap(session, dead) if dead else []:
             log.write(
                 Stage.QUEUE,
                 "consumer_died",

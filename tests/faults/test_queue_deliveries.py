@@ -20,7 +20,7 @@ from waiting import wait_until
 from cli.main import build
 from gateway.lab.layout import free_ports
 from gateway.lab.postgres import EmbeddedPostgres
-from gateway.store import destinations, messages
+from gateway.store import consumers, destinations
 from gateway.store.migrate import migrate
 
 
@@ -227,12 +227,12 @@ def test_a_death_that_proves_to_be_none_brings_the_delivery_back(setting: Settin
         lost=lost,
     )
     with edge.database.statement() as session:
-        messages.register(session, lost, host="here", pid=1, queue_names=["pacs"], threads=1)
-        assert messages.missing(session) == [lost]
-        [reaped] = messages.reap(session, [lost])
+        consumers.register(session, lost, host="here", pid=1, queue_names=["pacs"], threads=1)
+        assert consumers.missing(session) == [lost]
+        [reaped] = consumers.reap(session, [lost])
         assert reaped.buried == 1
         assert edge.delivery(instance)["state"] == "dead"
-        assert messages.acquit(session, [message_id], lost=[lost]) == 1
+        assert consumers.acquit(session, [message_id], lost=[lost]) == 1
     assert edge.delivery(instance)["state"] == "pending"
     setting.go_on.set()
     edge.actors("pacs")

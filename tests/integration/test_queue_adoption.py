@@ -1,6 +1,7 @@
 """A consumer that lost its connection and lives keeps what it runs, whatever was lost with the connection."""
 
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import psycopg2
@@ -10,7 +11,7 @@ from queue_bed import QueueBed
 from queue_consumer import InProcess
 from waiting import wait_until
 
-from gateway.store import messages
+from gateway.store import consumers, messages
 
 
 @pytest.fixture
@@ -51,16 +52,16 @@ def come_back(consumer: InProcess, lost: int) -> int:
     return consumer.liveness.consumer
 
 
-def lose_the_answer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def lose_the_answer(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> None:
     """The next call of that statement is committed, and its connection is lost before the answer."""
-    real: Callable[..., Any] = getattr(messages, name)
+    real: Callable[..., Any] = getattr(module, name)
 
     def run(*args: Any, **keywords: Any) -> Any:
         real(*args, **keywords)
-        monkeypatch.setattr(messages, name, real)
+        monkeypatch.setattr(module, name, real)
         raise psycopg2.OperationalError("server closed the connection unexpectedly")
 
-    monkeypatch.setattr(messages, name, run)
+    monkeypatch.setattr(module, name, run)
 
 
 def test_what_runs_is_adopted_with_its_delivery(bed: QueueBed, consumer: InProcess) -> None:
@@ -82,7 +83,7 @@ def test_an_adoption_whose_answer_was_lost_is_made_again(
     bed.send("noop", 1)
     [message] = consumer.take(1)
     lost = cut_off(bed, consumer)
-    lose_the_answer(monkeypatch, "adopt")
+    lose_the_answer(monkeypatch, consumers, "adopt")
     found = come_back(consumer, lost)
     assert bed.rows("SELECT consumer, deaths FROM dramatiq.queue") == [(found, 0)]
     consumer.consumer.ack(message)
@@ -94,7 +95,7 @@ def test_a_claim_whose_answer_was_lost_counts_no_death(
 ) -> None:
     """Nobody here knows of the message, so nobody started it; it waits for the reaper and runs."""
     bed.send("noop", 1)
-    lose_the_answer(monkeypatch, "claim")
+    lose_the_answer(monkeypatch, messages, "claim")
     assert next(consumer.consumer) is None
     assert bed.count("state = 'consumed' AND started_at IS NOT NULL") == 1
     [message] = consumer.take(1)
@@ -108,16 +109,16 @@ def test_a_death_counted_while_we_came_back_is_taken_back(
     bed.send("noop", 1)
     consumer.take(1)
     bed.run("UPDATE dramatiq.queue SET deaths = 2")
-    adopt = messages.adopt
+    adopt = consumers.adopt
     states: list[tuple[Any, ...]] = []
 
     def reaped_meanwhile(*args: Any, **keywords: Any) -> frozenset[str]:
         with bed.database.statement() as session:
-            messages.reap(session, [lost])
+            consumers.reap(session, [lost])
         states.extend(bed.rows("SELECT state::text, deaths FROM dramatiq.queue"))
         return adopt(*args, **keywords)
 
-    monkeypatch.setattr(messages, "adopt", reaped_meanwhile)
+    monkeypatch.setattr(consumers, "adopt", reaped_meanwhile)
     lost = cut_off(bed, consumer)
     come_back(consumer, lost)
     assert states == [("rejected", 3)]

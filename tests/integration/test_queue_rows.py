@@ -8,7 +8,7 @@ from launcher import Processes
 from queue_bed import QUEUE, QueueBed
 from waiting import wait_until
 
-from gateway.store import messages
+from gateway.store import consumers, messages
 from gateway.store.database import Session, connect
 
 
@@ -29,12 +29,12 @@ def test_a_death_counts_against_what_was_started(bed: QueueBed) -> None:
         connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
         session = Session(connection)
         messages.prepare_consumer(session)
-        assert messages.take_lock(session, 77) is not None
-        messages.register(session, 77, host="h", pid=1, queue_names=["q"], threads=8)
+        assert consumers.take_lock(session, 77) is not None
+        consumers.register(session, 77, host="h", pid=1, queue_names=["q"], threads=8)
         count = len(messages.claim(session, QUEUE, wanted, 77, seats=seats).messages)
         connection.close()
         with bed.database.statement() as other:
-            wait_until(lambda: messages.reap(other, [77]), 10, "the lock to be gone")
+            wait_until(lambda: consumers.reap(other, [77]), 10, "the lock to be gone")
         return count
 
     def deaths() -> list[int]:
