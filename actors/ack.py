@@ -123,8 +123,9 @@ def _settle(session: Session, batch: list[HeldMessage]) -> None:
                     session,
                     message.id,
                     message.consumer,
-                    failures=message.failures,
+                    due=message.due,
                     delay=ending.delay,
+                    counted=ending.counted,
                     reason=ending.reason,
                 )
             case Verdict.DEAD:

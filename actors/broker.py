@@ -25,7 +25,8 @@ from actors.ack import AckWriter
 from actors.capacity import Capacity
 from actors.consumer import EdgeConsumer
 from actors.held import Held
-from actors.liveness import Liveness, PoolerError
+from actors.liveness import Liveness
+from actors.pooler import PoolerError
 from gateway.errors import DatabaseError
 from gateway.store import messages
 from gateway.store.database import Database, dsn_from_environment
@@ -131,7 +132,7 @@ class _Boot(Middleware):
         process = _Process(broker.dsn, worker.worker_threads)
         broker._process = process  # noqa: SLF001  the two are one thing in two classes
         try:
-            process.liveness.require_session_mode()
+            process.liveness.begin()
         except PoolerError as error:
             raise RefusedAtStartError(str(error)) from error
 

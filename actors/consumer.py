@@ -8,6 +8,8 @@ while messages end quickly, as there are threads (`actors.pace`); each is handed
 If the process dies here, what was claimed names a consumer whose lock is gone (see `actors.liveness`).
 """
 
+import os
+import signal
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from time import monotonic
@@ -21,6 +23,7 @@ from actors.front import Front
 from actors.held import Ending, Held, HeldMessage, Verdict
 from actors.liveness import CONNECT_AGAIN_SECONDS, Liveness
 from actors.pace import STALE_SECONDS, Pace
+from actors.pooler import PoolerError
 from gateway import log
 from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
@@ -56,6 +59,10 @@ class EdgeConsumer(Consumer):
             except DatabaseUnavailableError as error:
                 self._say_away(error)
                 self._bell.wait(CONNECT_AGAIN_SECONDS)
+            except PoolerError as error:
+                # It was not there to be asked at our start. The supervisor starts us anew, and is refused.
+                log.write(Stage.QUEUE, "refused_at_start", level="error", error=str(error))
+                os.kill(os.getpid(), signal.SIGTERM)
         return self._hand_out()
 
     def ack(self, message: HeldMessage) -> None:
@@ -120,8 +127,9 @@ class EdgeConsumer(Consumer):
         alone = self._liveness.someone_waits_alone(self._queue_name)
         seats = self._capacity.take_alone(self._bell) if alone else self._capacity.take(self._bell)
         if seats == 0 and (alone or not self._pace.is_quick):
-            # Rung by the next message that ends; the poll is for upkeep.
-            self._bell.wait(POLL_SECONDS)
+            # Rung by the next message that ends. A lost connection must be noticed here, too: all threads
+            # busy is what load looks like, and the neighbours take us for dead soon.
+            self._liveness.wait(self._bell, POLL_SECONDS)
             return
         wanted = self._capacity.threads if self._pace.is_quick else seats
         used = 0
@@ -147,7 +155,7 @@ class EdgeConsumer(Consumer):
 
     def _hold(self, claimed: Claimed, consumer: int, seats: int) -> HeldMessage | None:
         try:
-            message = HeldMessage(claimed, consumer=consumer, seats=seats)
+            message = HeldMessage(claimed, queue_name=self._queue_name, consumer=consumer, seats=seats)
         except DecodeError:
             # Dramatiq would restart its consumer over it, for ever.
             self._liveness.bury(claimed.message_id, consumer, "its message is not Dramatiq's JSON")

@@ -27,11 +27,12 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A verdict, with its reason and, for a retry, the delay."""
+    """A verdict, with its reason and, for a retry, the delay and whether it counts as a failure."""
 
     verdict: Verdict
     reason: str = ""
     delay: timedelta = timedelta()
+    counted: bool = True
 
 
 FINISHED = Ending(Verdict.FINISHED)
@@ -39,10 +40,16 @@ UNSTARTED = Ending(Verdict.UNSTARTED)
 
 
 class HeldMessage(MessageProxy):
-    """Dramatiq's message and what its row says. `ending` is set by middleware, and FINISHED by default."""
+    """Dramatiq's message and what its row says. `ending` is set by middleware, and FINISHED by default.
 
-    def __init__(self, claimed: Claimed, *, consumer: int, seats: int = 1) -> None:
+    Where the document names another id or queue than its row, the row is right: by it the message was claimed
+    and will be settled, and Dramatiq's thread would look for a consumer of that other queue.
+    """
+
+    def __init__(self, claimed: Claimed, *, queue_name: str, consumer: int, seats: int = 1) -> None:
         message: Message[object] = Message.decode(claimed.message.encode())
+        if (message.message_id, message.queue_name) != (claimed.message_id, queue_name):
+            message = message.copy(message_id=claimed.message_id, queue_name=queue_name)
         super().__init__(message)  # type: ignore[no-untyped-call]  # Dramatiq's class has no types
         self.id: str = message.message_id
         self.queue: str = message.queue_name
@@ -77,14 +84,16 @@ class Held:
         with self._lock:
             return self._messages.pop(id(message), None) is not None
 
-    def rename(self, adopt: Callable[[Collection[str]], frozenset[str]], lost: int, consumer: int) -> None:
-        """Give `consumer` to what was held under `lost` and is among the ids that `adopt` returns.
+    def rename(
+        self, adopt: Callable[[Collection[str]], frozenset[str]], lost: Collection[int], consumer: int
+    ) -> None:
+        """Give `consumer` to what was held under one of `lost` and is among the ids that `adopt` returns.
 
         Releases wait meanwhile: a message released between the statement and its new name would be
         settled under the old one, and stay consumed for ever.
         """
         with self._lock:
-            before = [message for message in self._messages.values() if message.consumer == lost]
+            before = [message for message in self._messages.values() if message.consumer in lost]
             adopted = adopt([message.id for message in before])
             for message in before:
                 if message.id in adopted:

@@ -1,16 +1,20 @@
 """The one connection by which an actor process proves that it lives, and claims what it runs.
 
 It is dedicated, never pooled, and holds a session advisory lock under a random id. Every claimed message
-names that id. If the process dies, PostgreSQL drops the lock with the connection, and the next look of any
-other consumer (every REAP_SECONDS, and at each start) makes its messages claimable. No clock, no heartbeat
-row, and no lock per message.
+names that id. If the process dies, PostgreSQL drops the lock with the connection, and any other consumer
+misses it and makes its messages claimable (`actors.reaper`). No clock, no heartbeat row, and no lock per
+message.
 
 If the connection is lost while the process lives, it comes back under a new id. Messages whose actors are
-still running are adopted under it where nobody reaped them; a message that did not start is dropped and runs
-elsewhere. If the process dies
+still running are adopted under it where nobody reaped them, and their deliveries with them; a message that
+did not start is dropped and runs elsewhere. If the process dies
     after the lock, before its row    nothing remains: it held no message
     with messages                     its row and messages remain; the reaper frees them
     in the middle of a claim          the claim is rolled back, or it is committed and reaped
+
+If the answer of a claim or of an adoption is lost with the connection, nobody knows which id stands in the
+rows: every id is remembered until an adoption was answered. What stands under one of them and is not held
+here never started, or has ended: it is freed without counting a death.
 """
 
 import os
@@ -27,27 +31,22 @@ import psycopg2
 
 from actors.capacity import Bell
 from actors.held import Held
+from actors.pooler import PoolerError, require_session_mode
+from actors.reaper import Reaper
 from gateway import log
-from gateway.errors import ConfigurationError, DatabaseUnavailableError
+from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
-from gateway.store import messages
+from gateway.store import consumers, messages
 from gateway.store.database import Connection, Session, connect
 
 DEADLINE_SECONDS = 5.0
 """For one claim; must exceed what PostgreSQL takes for one under load, and bounds how long a network that
 swallows packets goes unnoticed: the server side gives up our lock in the same time."""
 
-REAP_SECONDS = 2.0
-"""Between looks for dead consumers."""
-
 CONNECT_AGAIN_SECONDS = 0.3
-"""Between attempts to connect; must be less than the reaper's grace after a restart of PostgreSQL."""
+"""Between attempts to connect; must be a small part of the reaper's grace."""
 
 _ID_BITS = 63
-
-
-class PoolerError(ConfigurationError):
-    """Permanent: a pooler in transaction mode stands in between, which gives the lock to a stranger."""
 
 
 class Liveness:
@@ -61,11 +60,11 @@ class Liveness:
         self._connection: Connection | None = None
         self._session: Session | None = None
         self._id: int | None = None
-        self._lost: int | None = None
-        self._server_process = 0
+        self._lost: list[int] = []  # the ids before it that rows may still name
+        self._is_session_mode = False
         self._bells: dict[str, Bell] = {}
         self._next_connect = 0.0
-        self._next_reap = 0.0
+        self._reaper = Reaper()
         self._alone: frozenset[str] = frozenset()
         self._closed = False
 
@@ -93,6 +92,7 @@ class Liveness:
 
         Raises:
             DatabaseUnavailableError: there is no connection, or it was lost now; the id is void then.
+            PoolerError: there is one now, and a pooler in transaction mode in between.
         """
         with self._mutex:
             session = self._connected()
@@ -104,35 +104,17 @@ class Liveness:
                     f"the consumer's connection was lost: {' '.join(str(error).split())}"
                 ) from error
 
-    def require_session_mode(self) -> None:
-        """Return if this connection keeps one server process to itself, or PostgreSQL is away just now.
-
-        A pooler in transaction mode lends the server process that took our lock to whoever asks next: a
-        second connection's open transaction takes it away from us here, if it can.
+    def begin(self) -> None:
+        """Connect; where PostgreSQL is away, the consumers do it as soon as it is there.
 
         Raises:
-            PoolerError: the lock's server process is not ours alone.
+            PoolerError: a pooler in transaction mode stands in between.
         """
         try:
-            with self.session() as session:
-                other = connect(
-                    self._dsn, application_name="mini-pacs check", deadline_seconds=DEADLINE_SECONDS
-                )
-                try:
-                    # Its transaction keeps it on one server process: on ours, where one is lent around.
-                    theirs = messages.begin_on_server_process(Session(other))
-                    ours = messages.server_process(session)
-                finally:
-                    other.close()
+            with self.session():
+                pass
         except DatabaseUnavailableError as error:
             log.write(Stage.QUEUE, "database_away", level="warning", error=str(error))
-            return
-        if ours != self._server_process or theirs == ours:
-            self._disconnect()
-            raise PoolerError(
-                "PostgreSQL is reached through a pooler in transaction mode: the queue's advisory lock would "
-                "be lost. Point the actors' DATABASE_URL at PostgreSQL itself, or at a pool in session mode."
-            )
 
     def _connected(self) -> Session:
         if self._session is not None and self._connection is not None and not self._connection.closed:
@@ -153,6 +135,13 @@ class Liveness:
             raise DatabaseUnavailableError(
                 f"the consumer cannot register: {' '.join(str(error).split())}"
             ) from error
+        except PoolerError:
+            connection.close()
+            self._closed = True  # nothing that we try again would change it
+            raise
+        except DatabaseUnavailableError:
+            connection.close()
+            raise
         assert self._session is not None
         return self._session
 
@@ -160,11 +149,14 @@ class Liveness:
         session = Session(connection)
         messages.prepare_consumer(session)
         consumer = secrets.randbits(_ID_BITS)
-        server_process = messages.take_lock(session, consumer)
+        server_process = consumers.take_lock(session, consumer)
         if server_process is None:
             raise DatabaseUnavailableError("the random id of this consumer is taken; trying another")
+        if not self._is_session_mode:
+            require_session_mode(self._dsn, session, server_process, deadline_seconds=DEADLINE_SECONDS)
+            self._is_session_mode = True
         # Only now: a row whose lock is not yet held would be reaped.
-        messages.register(
+        consumers.register(
             session,
             consumer,
             host=socket.gethostname(),
@@ -175,29 +167,38 @@ class Liveness:
         # Before the first claim, so that no commit falls between the look and the listening.
         messages.listen(session, list(self._bells))
         # Last: what is adopted under an id that then fails to come alive would be run again.
-        if self._lost is not None:
-            self._adopt(session, self._lost, consumer)
-        self._connection, self._session = connection, session
-        self._id, self._server_process = consumer, server_process
-        self._next_reap = 0.0
+        if lost := tuple(self._lost):
+            self._lost.append(consumer)  # if the answer is lost, it is one of them
+            self._adopt(session, lost, consumer)
+        self._reaper.begin(session)
+        self._lost.clear()
+        self._connection, self._session, self._id = connection, session, consumer
         for bell in self._bells.values():
             bell.ring()
 
-    def _adopt(self, session: Session, lost: int, consumer: int) -> None:
+    def _adopt(self, session: Session, lost: Collection[int], consumer: int) -> None:
         def adopt(message_ids: Collection[str]) -> frozenset[str]:
-            if not message_ids:
-                return frozenset()
-            messages.acquit(session, message_ids, lost=lost)
-            return messages.adopt(session, message_ids, lost=lost, consumer=consumer)
+            adopted = consumers.adopt(session, message_ids, lost=lost, consumer=consumer)
+            # Behind it, because it waits for a reaper under way: what that one freed is known only now.
+            if reaped := set(message_ids) - adopted:
+                consumers.acquit(session, reaped, lost=lost)
+            return adopted
 
         self._held.rename(adopt, lost, consumer)
-        log.write(Stage.QUEUE, "reconnected", level="warning", detail=f"consumer {lost} is now {consumer}")
+        log.write(
+            Stage.QUEUE,
+            "reconnected",
+            level="warning",
+            detail=f"consumer {', '.join(map(str, lost))} is now {consumer}",
+        )
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
         if self._id is not None:
-            self._lost = self._id
+            self._lost.append(self._id)
+            # Others may take us for dead soon: the next upkeep connects, however busy we are.
+            self._reaper.hurry()
         self._connection = self._session = self._id = None
 
     def _announce(self) -> None:
@@ -207,7 +208,7 @@ class Liveness:
         try:
             with self.session() as session:
                 messages.listen(session, list(self._bells))
-                messages.serve(session, self._id, list(self._bells))
+                consumers.serve(session, self._id, list(self._bells))
         except DatabaseUnavailableError:
             pass  # connecting again does both
 
@@ -237,40 +238,35 @@ class Liveness:
             return claim, self._id
 
     def upkeep(self) -> None:
-        """Every REAP_SECONDS the messages of dead consumers are freed, by the first thread that comes by.
+        """The reaper looks when it is due, by the first thread that comes by.
 
         Raises:
             DatabaseUnavailableError: there is no connection.
+            PoolerError: there is one now, and a pooler in transaction mode in between.
         """
-        if monotonic() < self._next_reap:
+        if self._reaper.seconds_to_look > 0:
             return
         with self.session() as session:
-            if monotonic() < self._next_reap:
+            if self._reaper.seconds_to_look > 0:
                 return
-            self._next_reap = monotonic() + REAP_SECONDS
-            reaped = messages.reap(session)
+            self._reaper.look(session)
             self._alone = messages.waiting_alone(session, self._bells)
-        for one in reaped:
-            log.write(
-                Stage.QUEUE,
-                "consumer_died",
-                level="error" if one.buried else "warning",
-                count=one.freed,
-                detail=f"process {one.pid} on {one.host} is gone; {one.buried} of its messages are dead",
-            )
 
     def someone_waits_alone(self, queue_name: str) -> bool:
         """Tell whether the last upkeep found a message of this queue that must run with no neighbours."""
         return queue_name in self._alone
 
     def wait(self, bell: Bell, seconds: float) -> None:
-        """Return when the bell rings, PostgreSQL notifies or hangs up, or after `seconds`."""
+        """Return when the bell rings, PostgreSQL notifies or hangs up, upkeep is due, or after `seconds`."""
+        seconds = max(min(seconds, self._reaper.seconds_to_look), 0.0)
         poller = select.poll()
         poller.register(bell.fileno(), select.POLLIN)
         connection = self._connection
         if connection is not None and not connection.closed:
-            # Another thread may close it under us: poll(2) then says POLLNVAL, and we look anew.
-            poller.register(connection.fileno(), select.POLLIN)
+            # Another thread may close it under us: psycopg2 refuses then, or poll(2) says POLLNVAL, and we
+            # look anew.
+            with suppress(psycopg2.Error):
+                poller.register(connection.fileno(), select.POLLIN)
         ready = poller.poll(seconds * 1000)
         bell.silence()
         if any(descriptor != bell.fileno() for descriptor, _ in ready):
@@ -320,5 +316,5 @@ class Liveness:
             if self._session is not None and self._id is not None:
                 # Where it fails the row stays, and whoever looks next clears it.
                 with suppress(psycopg2.Error):
-                    messages.unregister(self._session, self._id)
+                    consumers.unregister(self._session, self._id)
             self._disconnect()

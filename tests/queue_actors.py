@@ -11,6 +11,7 @@ import dramatiq
 
 from actors.broker import build
 from actors.middleware import explicit
+from gateway.errors import DatabaseUnavailableError
 from gateway.store.queries import Query
 
 broker = build(explicit())
@@ -60,6 +61,13 @@ def fail(number: int) -> None:
     """Leave a row, then raise what nobody expected."""
     _leave(number)
     raise ValueError("an actor that always fails")
+
+
+@dramatiq.actor(queue_name="q")
+def lose_postgres(number: int) -> None:
+    """Leave a row, then find PostgreSQL away."""
+    _leave(number)
+    raise DatabaseUnavailableError("PostgreSQL is away just now")
 
 
 @dramatiq.actor(queue_name="q")

@@ -2,10 +2,11 @@
 
     queued   -> consumed            claim, claim_alone (due, room on the route, by priority and age)
     consumed -> gone                finish
-    consumed -> queued              retry (its actor raised), give_back (not started), reap (its process died)
-    consumed -> rejected            bury (its actor raised too often), reap (too many processes died)
-    rejected -> queued              requeue_dead, by an operator; acquit, where a death proves to be none
+    consumed -> queued              retry (its actor raised), give_back (not started)
+    consumed -> rejected            bury (its actor raised too often)
+    rejected -> queued              requeue_dead, by an operator
 
+What the death of a process does to what it held stands in `gateway.store.consumers`.
 Each function is one statement, and so whole or not at all. A message names the consumer that holds it; every
 function that ends its life compares that name, so what was freed and claimed by another is left alone.
 """
@@ -23,9 +24,6 @@ ALONE_DEATHS = 2
 
 POISON_DEATHS = 3
 """After so many it is dead. The last was its own: it ran alone."""
-
-RECONNECT_GRACE = timedelta(seconds=2)
-"""Must exceed the time in which a living consumer notices a restart of PostgreSQL and connects again."""
 
 DEFAULT_PRIORITY = 4
 
@@ -55,16 +53,6 @@ class Claim:
 
     messages: tuple[Claimed, ...]
     next_due_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reaped:
-    """A consumer that was found dead, and what became of the messages it held."""
-
-    host: str
-    pid: int
-    freed: int
-    buried: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,27 +120,7 @@ class Dead:
     reason: str | None
 
 
-# ---- the life of a consumer ----------------------------------------------------------------------
-
-
-def take_lock(session: Session, consumer: int) -> int | None:
-    """The server process that now holds the lock of `consumer`; None if the id is somebody's."""
-    row = session.one(_Q["lock"], consumer=consumer)
-    assert row is not None
-    return int(row[1]) if row[0] else None
-
-
-def server_process(session: Session) -> int:
-    """The process id of the server's end of this connection."""
-    row = session.one(_Q["backend"])
-    assert row is not None
-    return int(row[0])
-
-
-def begin_on_server_process(session: Session) -> int:
-    """The same, in a transaction that stays open, so that a pooler cannot lend it to others."""
-    session.script("BEGIN")
-    return server_process(session)
+# ---- the connection of a consumer ----------------------------------------------------------------
 
 
 def listen(session: Session, queue_names: Sequence[str]) -> None:
@@ -160,11 +128,6 @@ def listen(session: Session, queue_names: Sequence[str]) -> None:
     for queue_name in queue_names:
         quoted = channel(queue_name).replace('"', '""')
         session.script(f'LISTEN "{quoted}"')
-
-
-def serve(session: Session, consumer: int, queue_names: Sequence[str]) -> None:
-    """The consumer's row names these queues."""
-    session.run(_Q["serve"], consumer=consumer, queue_names=list(queue_names))
 
 
 def prepare_consumer(session: Session) -> None:
@@ -176,39 +139,6 @@ def prepare_consumer(session: Session) -> None:
 def relax_durability(session: Session) -> None:
     """Commits of this connection do not wait for the disk: for acks, whose loss is a harmless repeat."""
     session.run(_Q["relax_durability"])
-
-
-def register(
-    session: Session, consumer: int, *, host: str, pid: int, queue_names: Sequence[str], threads: int
-) -> None:
-    """The consumer stands in the table; its lock must be held already."""
-    session.run(
-        _Q["register"], consumer=consumer, host=host, pid=pid, queue_names=list(queue_names), threads=threads
-    )
-
-
-def unregister(session: Session, consumer: int) -> None:
-    """The consumer is gone from the table, unless it still holds messages: then the reaper frees them."""
-    session.run(_Q["unregister"], consumer=consumer)
-
-
-def adopt(session: Session, message_ids: Iterable[str], *, lost: int, consumer: int) -> frozenset[str]:
-    """Those of the messages that `lost` still held, now held by `consumer`, which is the same process."""
-    rows = session.all(_Q["adopt"], message_ids=list(message_ids), lost=lost, consumer=consumer)
-    return frozenset(str(row[0]) for row in rows)
-
-
-def acquit(session: Session, message_ids: Iterable[str], *, lost: int) -> int:
-    """Take back the death that was counted when `lost` seemed dead; how many messages it was counted for."""
-    return session.run(_Q["acquit"], message_ids=list(message_ids), lost=lost, alone_deaths=ALONE_DEATHS)
-
-
-def reap(session: Session) -> list[Reaped]:
-    """The consumers found dead now; what they held is claimable, or dead after POISON_DEATHS."""
-    rows = session.all(
-        _Q["reap"], grace=RECONNECT_GRACE, alone_deaths=ALONE_DEATHS, poison_deaths=POISON_DEATHS
-    )
-    return [Reaped(str(r[0]), int(r[1]), int(r[2]), int(r[3])) for r in rows]
 
 
 # ---- the life of a message -----------------------------------------------------------------------
@@ -266,16 +196,24 @@ def give_back(session: Session, message_ids: Iterable[str], consumer: int) -> in
 
 
 def retry(
-    session: Session, message_id: str, consumer: int, *, failures: int, delay: timedelta, reason: str
+    session: Session,
+    message_id: str,
+    consumer: int,
+    *,
+    due: datetime,
+    delay: timedelta,
+    reason: str,
+    counted: bool = True,
 ) -> int:
-    """The message is due after `delay`, with one failure more than the `failures` it was claimed with."""
+    """The message, claimed with this `due`, is due after `delay`, with one failure more if `counted`."""
     return session.run(
         _Q["retry"],
         message_id=message_id,
         consumer=consumer,
-        failures=failures,
+        due=due,
         delay=delay,
         reason=reason,
+        counted=counted,
     )
 
 

@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import MakeEdge
+from black_hole import BlackHole
+from conftest import MakeEdge, Reconfigure
 from edge_bed import EdgeBed
 from forwarding import Forwarding, forwarding
+from launcher import Processes
 from peers import Peer, peer
 from specimens import Instance, study_of
 from typer.testing import CliRunner
 from waiting import wait_until
 
 from cli.main import build
-from gateway.store import messages
-from gateway.sweep.rescue import rescue
+from gateway.lab.layout import free_ports
+from gateway.lab.postgres import EmbeddedPostgres
+from gateway.store import consumers, destinations
+from gateway.store.migrate import migrate
 
 
 class Setting:
@@ -81,7 +85,7 @@ def test_a_message_that_runs_twice_at_once_is_sent_once(setting: Setting) -> Non
 
 
 def test_an_actor_that_wakes_past_its_lease_settles_nothing(make_edge: MakeEdge) -> None:
-    """SIGSTOP in mid-send, the lease ends, another sends; SIGCONT: the late settle is only noted."""
+    """SIGSTOP in mid-send, the sweep sees the lease end, another sends; SIGCONT: the late settle is noted."""
     edge = make_edge()
     port = edge.configuration.forwarder.orthanc.port
     orthanc = {"host": "127.0.0.1", "ae_title": "ORTHANC", "port": port, "timeout_s": 1.5}
@@ -97,9 +101,10 @@ def test_an_actor_that_wakes_past_its_lease_settles_nothing(make_edge: MakeEdge)
         try:
             setting.go_on.set()
             [other] = edge.actors("pacs")
-            # the lock of the sleeper is still held: only the lease tells, and the sweep looks at it
-            wait_until(lambda: rescue(core.sweeping())["rescued"] == 1, 10, "the lease to end")
-            edge.wait_state(instance, "delivered")
+            # the lock of the sleeper is still held: only the lease tells, and the sweep's minute looks at it
+            edge.actors("sweep")
+            edge.start("periodiq", "actors")
+            edge.wait_state(instance, "delivered", timeout=75)
             assert setting.arrived == [instance.sop_instance_uid] * 2
         finally:
             sleeper.resume()
@@ -114,9 +119,54 @@ def test_an_actor_that_wakes_past_its_lease_settles_nothing(make_edge: MakeEdge)
         sleeper.stop()
 
 
+def test_a_process_that_was_cut_off_comes_back_and_its_late_settle_is_fenced(
+    own_postgres: EmbeddedPostgres,
+    reconfigure: Reconfigure,
+    processes: Processes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its packets were swallowed in mid-send and another sent meanwhile; healed, it goes on by itself."""
+    [own_postgres._port] = free_ports(1)
+    own_postgres.start()
+    direct = own_postgres.dsn()
+    migrate(direct)
+    monkeypatch.setenv("DATABASE_URL", direct)
+    edge = EdgeBed(reconfigure({"forwarder": {"mode": "pacs_only"}}), direct, processes)
+    with edge.database.transaction() as session:
+        destinations.configure(session, edge.configuration)
+    with (
+        BlackHole(own_postgres._port) as hole,
+        forwarding(edge) as core,
+        peer(edge.configuration.forwarder.orthanc.port) as pacs,
+    ):
+        setting = Setting(edge, core, pacs)
+        through = direct.replace(f":{own_postgres._port}/", f":{hole.port}/")
+        cut_off = edge.start("dramatiq", "actors", "-p", "1", "-t", "2", "-Q", "pacs", DATABASE_URL=through)
+        cut_off.wait_for_line("ready for action", 30)
+        instance = Instance()
+        setting.receive(instance)
+        setting.wait_arrived(1)
+        [other] = edge.actors("pacs")
+        hole.swallow()
+        setting.wait_arrived(2)
+        hole.heal()
+        setting.go_on.set()
+        edge.wait_state(instance, "delivered")
+        wait_until(lambda: edge.one("SELECT count(*) FROM attempts WHERE fenced") == 1, 40, "the late settle")
+        assert edge.delivery(instance)["state"] == "delivered"
+        other.stop()
+        again = Instance()
+        setting.receive(again)
+        edge.wait_state(again, "delivered")  # by who was cut off
+        wait_until(lambda: edge.queued() == 0, 10, "the queue to be empty")
+        assert setting.arrived == [instance.sop_instance_uid] * 2 + [again.sop_instance_uid]
+        edge.kill()
+        edge.close()
+
+
 @pytest.mark.parametrize("others", ["live", "are dead too"])
 def test_what_was_in_flight_at_a_kill_runs_again_within_5_seconds(setting: Setting, others: str) -> None:
-    """Deliveries that a killed process had claimed and begun to send: others send them, or who comes next."""
+    """Deliveries that a killed process had begun to send: by others, or by who comes next, from its start."""
     edge = setting.edge
     [victim] = edge.actors("pacs")
     instances = study_of(4)
@@ -127,8 +177,9 @@ def test_what_was_in_flight_at_a_kill_runs_again_within_5_seconds(setting: Setti
         victim.kill()
     else:
         victim.kill()
-        edge.actors("pacs")
     began = time.monotonic()
+    if others != "live":
+        edge.start("dramatiq", "actors", "-p", "1", "-t", "4", "-Q", "pacs")
     setting.wait_arrived(8, timeout=5)
     assert time.monotonic() - began < 5
     setting.go_on.set()
@@ -176,14 +227,12 @@ def test_a_death_that_proves_to_be_none_brings_the_delivery_back(setting: Settin
         lost=lost,
     )
     with edge.database.statement() as session:
-        messages.register(session, lost, host="here", pid=1, queue_names=["pacs"], threads=1)
-
-        def reaped() -> bool:
-            return any(one.buried for one in messages.reap(session))
-
-        wait_until(reaped, 10, "the grace after PostgreSQL's start to be over")
+        consumers.register(session, lost, host="here", pid=1, queue_names=["pacs"], threads=1)
+        assert consumers.missing(session) == [lost]
+        [reaped] = consumers.reap(session, [lost])
+        assert reaped.buried == 1
         assert edge.delivery(instance)["state"] == "dead"
-        assert messages.acquit(session, [message_id], lost=lost) == 1
+        assert consumers.acquit(session, [message_id], lost=[lost]) == 1
     assert edge.delivery(instance)["state"] == "pending"
     setting.go_on.set()
     edge.actors("pacs")

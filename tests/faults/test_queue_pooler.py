@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from launcher import Processes
 from queue_bed import QueueBed
+from waiting import wait_until
 
 from gateway.lab.layout import free_ports
 from gateway.lab.postgres import EmbeddedPostgres
@@ -39,17 +40,22 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed (Debian: pgbouncer)")
-@pytest.mark.parametrize("mode", ["transaction", "session"])
-def test_a_pooler_in_transaction_mode_is_refused_at_start(
-    mode: str, own_postgres: EmbeddedPostgres, processes: Processes, folder: Path
-) -> None:
-    """It would give the advisory lock to a stranger; in session mode a pooler is harmless."""
-    own_postgres._port, listen = free_ports(2)
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed (Debian: pgbouncer)")
+
+
+@pytest.fixture
+def direct(own_postgres: EmbeddedPostgres) -> str:
+    """The DSN of a migrated PostgreSQL of this test alone, on TCP."""
+    [own_postgres._port] = free_ports(1)
     own_postgres.start()
-    direct = own_postgres.dsn()
-    migrate(direct)
+    migrate(own_postgres.dsn())
+    return own_postgres.dsn()
+
+
+def through_pooler(direct: str, mode: str, processes: Processes, folder: Path) -> str:
+    """The DSN of a pgbouncer in that mode, before that PostgreSQL."""
     parts = urlsplit(direct)
+    [listen] = free_ports(1)
     settings = folder / "pgbouncer.ini"
     settings.write_text(
         SETTINGS.format(
@@ -59,12 +65,38 @@ def test_a_pooler_in_transaction_mode_is_refused_at_start(
     assert PGBOUNCER is not None
     privileges = ["-u", "nobody"] if os.getuid() == 0 else []
     processes.start(PGBOUNCER, *privileges, str(settings)).wait_for_port(listen)
+    return f"postgresql://{parts.username}@127.0.0.1:{listen}/mini_pacs"
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_pooler_in_transaction_mode_is_refused_at_start(
+    mode: str, direct: str, processes: Processes, folder: Path
+) -> None:
+    """It would give the advisory lock to a stranger; in session mode a pooler is harmless."""
     bed = QueueBed(direct, processes)
-    process = bed.launch(dsn=f"postgresql://{parts.username}@127.0.0.1:{listen}/mini_pacs")
+    process = bed.launch(dsn=through_pooler(direct, mode, processes, folder))
     if mode == "transaction":
         process.wait_for_line("PostgreSQL is reached through a pooler in transaction mode", 30)
         assert process.wait(30) != 0
     else:
         process.wait_for_line("ready for action", 30)
         bed.send("noop", 1)
+        wait_until(lambda: bed.count() == 0, 10, "it to run")
+    bed.close()
+
+
+def test_a_pooler_that_stood_before_postgresql_is_refused_as_soon_as_it_can_be_asked(
+    own_postgres: EmbeddedPostgres, direct: str, processes: Processes, folder: Path
+) -> None:
+    """The usual order of a start: nothing is claimed through it, and the process ends."""
+    bed = QueueBed(direct, processes)
+    bed.send("note", 1)
+    own_postgres.kill()
+    process = bed.launch(dsn=through_pooler(direct, "transaction", processes, folder))
+    process.wait_for_line("ready for action", 30)
+    own_postgres.start()
+    process.wait_for_line("PostgreSQL is reached through a pooler in transaction mode", 30)
+    process.wait(30)
+    bed.database.close()
+    assert bed.count("state = 'queued'") == 1
     bed.close()

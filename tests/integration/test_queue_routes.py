@@ -31,6 +31,21 @@ SELECT count(*) FROM (
 ) AS row WHERE greatest(xmin::text::bigint, xmax::text::bigint) >= %(since)s::bigint
 """
 """Rows written or locked `since`, and standing. The statistics tell it late: each backend when it likes."""
+HAVE_TRIED = (
+    "SELECT count(*) FROM deliveries WHERE route = 'workers' AND (last_error <> '' OR settled_at <= now())"
+)
+DELIVERED = "SELECT count(*) FROM deliveries WHERE route = 'workers' AND state = 'delivered'"
+WAIT_FOR = "SELECT count(*) FROM deliveries WHERE state = 'pending' AND waits_for = %(title)s"
+OWED = """
+SELECT i.sop_instance_uid FROM expected_results e JOIN instances i ON i.id = e.instance_id
+WHERE e.state = 'owed'
+"""
+BEGUN_AFTER = """
+SELECT percentile_disc(0.9) WITHIN GROUP (
+    ORDER BY a.ended_at - a.duration_ms * interval '1 ms' - i.received_at)
+FROM attempts a JOIN deliveries d ON d.id = a.delivery_id JOIN instances i ON i.id = d.instance_id
+"""
+"""From the reception to the begin of its attempt."""
 TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
 QUIET_SECONDS = 2.0
 
@@ -99,6 +114,43 @@ def test_workers_without_capacity_cost_nothing_and_flow_at_a_result(make_edge: M
         actors.kill()
 
 
+def test_a_study_waits_for_its_worker_without_churn(make_edge: MakeEdge) -> None:
+    """200 wait for one that is busy, the others are idle: one scouts; a result calls as many as have room."""
+    edge = make_edge(
+        {
+            "forwarder": {
+                "worker_affinity": "study",
+                "worker_max_outstanding": 3,
+                "worker_timeout_seconds": 300,
+            }
+        }
+    )
+    with forwarding(edge) as core, workers_of(core) as workers:
+        study = study_of(200)
+        for instance in study:
+            core.receive(instance)
+        [actors] = edge.actors("workers", threads=8)
+        wait_until(lambda: edge.one(HAVE_TRIED) == 200, 20, "all to have tried")
+        assert edge.one(DELIVERED) == 3
+        [worker] = [title for title, one in workers.items() if one.taken]
+        assert _churn(edge) < 60
+        for _ in range(3):
+            before = edge.one(DELIVERED)
+            owed = {row[0] for row in edge.rows(OWED)}
+            for instance in study:
+                if instance.sop_instance_uid in owed:
+                    core.receive(result_of(instance), worker=worker)
+            core.context.wakeup.wake("workers")
+            wait_until(lambda before=before: edge.one(DELIVERED) == before + 3, 2, "the next three")  # type: ignore[misc]
+        # it goes away: the study is bound to another one, which takes what it may, and the rest wait for that
+        edge.run("UPDATE destinations SET paused = true WHERE ae_title = %(title)s", title=worker)
+        wait_until(lambda: edge.one(DELIVERED) == 15, 5, "three at another worker")
+        wait_until(lambda: edge.one(WAIT_FOR, title=worker) == 0, 10, "all to wait for that one")
+        assert len([title for title, one in workers.items() if one.taken]) == 2
+        assert _churn(edge) < 60
+        actors.kill()
+
+
 def test_the_urgent_overtake_a_backlog_from_the_wire_to_the_pacs(make_edge: MakeEdge) -> None:
     """C-STORE priority HIGH, an urgent calling AE title, an urgent modality: before all that was there."""
     edge = make_edge(
@@ -123,6 +175,24 @@ def test_the_urgent_overtake_a_backlog_from_the_wire_to_the_pacs(make_edge: Make
         everything = [high, by_title, by_modality, *usual]
         pacs.wait_for(*(instance.sop_instance_uid for instance in everything), timeout=30)
         assert pacs.uids() == [instance.sop_instance_uid for instance in everything]
+        actors.stop()
+
+
+def test_a_received_instance_is_begun_within_50_ms_of_its_commit(make_edge: MakeEdge) -> None:
+    """By the SCP's own commit and wake-up, on idle actors; 9 of 10, and every third after a rest."""
+    edge = make_edge({"forwarder": {"mode": "pacs_only"}})
+    edge.serve()
+    with peer(edge.configuration.forwarder.orthanc.port):
+        [actors] = edge.actors("pacs", threads=4)
+        instances = study_of(21)
+        with edge.association([instances[0].context]) as association:
+            for number, instance in enumerate(instances):
+                if number % 3 == 0:
+                    _let_pass(2)
+                assert store(association, instance)[0] == 0
+                edge.wait_state(instance, "delivered")
+        latest = edge.one(BEGUN_AFTER)
+        assert latest.total_seconds() < 0.05
         actors.stop()
 
 

@@ -22,7 +22,7 @@ def message(number: int, *, consumer: int) -> HeldMessage:
         "message_timestamp": 0,
     }
     claimed = Claimed(message_id, json.dumps(encoded), 0, 0, 4, datetime.now(UTC))
-    return HeldMessage(claimed, consumer=consumer)
+    return HeldMessage(claimed, queue_name="q", consumer=consumer)
 
 
 def test_a_message_that_came_back_while_it_runs_is_released_twice() -> None:
@@ -47,6 +47,6 @@ def test_a_new_name_is_given_to_what_was_held_under_the_lost_one() -> None:
         asked.extend(message_ids)
         return frozenset({adopted.id})
 
-    held.rename(adopt, 1, 3)
+    held.rename(adopt, {1}, 3)
     assert sorted(asked) == sorted([adopted.id, freed.id])
     assert [one.consumer for one in (adopted, freed, newer)] == [3, 1, 2]

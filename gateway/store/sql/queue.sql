@@ -57,6 +57,7 @@ WHERE NOT EXISTS (SELECT FROM claimed) AND (level.priority < 0 OR (SELECT size F
 ORDER BY priority, due, message_id;
 
 -- name: claim
+-- The statement above, planned once for each connection.
 EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(seats)s);
 
 -- name: claim_alone
@@ -98,11 +99,11 @@ WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s;
 
 -- name: retry
 -- consumed -> queued, due later, because its actor raised. Repeated after a lost answer it changes nothing, also
--- where the same consumer has claimed the message again.
+-- where the same consumer has claimed the message again: its due time is another one then.
 UPDATE dramatiq.queue
-SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now(), failures = least(failures + 1, 32767),
-    due = now() + %(delay)s, reason = %(reason)s
-WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND failures = %(failures)s;
+SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now(),
+    failures = least(failures + %(counted)s::integer, 32767), due = now() + %(delay)s, reason = %(reason)s
+WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND due = %(due)s;
 
 -- name: bury
 -- consumed -> rejected: dead, with the reason, until an operator decides.
@@ -120,11 +121,13 @@ SET state = 'queued', queue_name = EXCLUDED.queue_name, message = EXCLUDED.messa
     priority = EXCLUDED.priority, consumer = NULL, started_at = NULL, mtime = now();
 
 -- name: send
+-- -> queued, in the caller's transaction: a message as Dramatiq would have written it.
 SELECT dramatiq.send(
     %(queue_name)s, %(actor_name)s, %(args)s, %(priority)s, now() + %(delay)s, %(delivery_id)s
 );
 
 -- name: notify
+-- Wakes the consumers of these queues; it holds up the commits of all who notify, so it stands alone.
 SELECT pg_notify('dramatiq.' || name || '.enqueue', '') FROM unnest(%(queue_names)s::text[]) AS name;
 
 -- name: configure_consumer
@@ -141,9 +144,11 @@ SET enable_bitmapscan TO off;
 SET plan_cache_mode TO force_generic_plan;
 
 -- name: lock
+-- The proof that a consumer lives, held as long as its connection. Not waited for: an id that is taken is not ours.
 SELECT pg_try_advisory_lock(%(consumer)s), pg_backend_pid();
 
 -- name: backend
+-- Which server process answers: another one than before, behind a pooler in transaction mode.
 SELECT pg_backend_pid();
 
 -- name: register
@@ -152,6 +157,7 @@ INSERT INTO dramatiq.consumers (id, host, pid, queues, threads)
 VALUES (%(consumer)s, %(host)s, %(pid)s, %(queue_names)s, %(threads)s);
 
 -- name: serve
+-- What a consumer consumes is shown to operators; nothing is decided by it.
 UPDATE dramatiq.consumers SET queues = %(queue_names)s WHERE id = %(consumer)s;
 
 -- name: unregister
@@ -161,29 +167,43 @@ WHERE c.id = %(consumer)s
     AND NOT EXISTS (SELECT FROM dramatiq.queue AS q WHERE q.consumer = c.id AND q.state = 'consumed');
 
 -- name: adopt
--- consumed -> consumed by the same process under its new id: its connection was lost, its threads still run them.
-UPDATE dramatiq.queue
-SET consumer = %(consumer)s
-WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(lost)s
-RETURNING message_id::text;
+-- consumed -> consumed by the same process under its new id: its connection was lost, its threads still run them. Their
+-- deliveries stay theirs, too: with the lost id in claimed_by, whoever comes could claim them at once. What else
+-- stands under the lost ids was never started here (the answer of its claim was lost) or has ended (its ack is
+-- under way): freed, it counts no death.
+WITH adopted AS (
+    UPDATE dramatiq.queue AS q
+    SET consumer = CASE WHEN q.message_id = ANY(%(message_ids)s::uuid[]) THEN %(consumer)s ELSE q.consumer END,
+        started_at = CASE WHEN q.message_id = ANY(%(message_ids)s::uuid[]) THEN q.started_at END
+    WHERE q.consumer = ANY(%(lost)s::bigint[]) AND q.state = 'consumed'
+    RETURNING q.message_id, q.consumer
+), renamed AS (
+    UPDATE deliveries AS d
+    SET claimed_by = %(consumer)s
+    FROM unnest(enum_range(NULL::route)) AS r (route)
+    WHERE d.route = r.route AND d.state = 'in_flight' AND d.claimed_by = ANY(%(lost)s::bigint[])
+)
+SELECT message_id::text FROM adopted WHERE consumer = %(consumer)s;
 
 -- name: acquit
 -- rejected | queued | consumed -> one death less: the consumer was taken for dead and was not.
 UPDATE dramatiq.queue
 SET deaths = deaths - 1, alone = deaths - 1 >= %(alone_deaths)s, freed_from = NULL,
     state = CASE WHEN state = 'rejected' THEN 'queued' ELSE state END
-WHERE message_id = ANY(%(message_ids)s::uuid[]) AND freed_from = %(lost)s AND deaths > 0;
+WHERE message_id = ANY(%(message_ids)s::uuid[]) AND freed_from = ANY(%(lost)s::bigint[]) AND deaths > 0;
+
+-- name: missing
+-- Consumers that stand in the table without a lock.
+SELECT c.id FROM dramatiq.consumers AS c WHERE c.id NOT IN (SELECT live.id FROM dramatiq.live);
 
 -- name: reap
--- consumed -> queued | rejected, for the messages of consumers whose lock is gone. Who reaps deletes the consumer's
--- row in the same transaction; others skip it. Right after a start of PostgreSQL all locks are gone, those of the
--- living too: they have a moment to come back and adopt what they run. What was claimed ahead may not have been
--- started: its death is not counted, but it is not claimed ahead again.
+-- consumed -> queued | rejected, for the messages of consumers that were missed before and have no lock now either.
+-- Who reaps deletes the consumer's row in the same transaction; others skip it. What was claimed ahead may not
+-- have been started: its death is not counted, but it is not claimed ahead again.
 WITH gone AS MATERIALIZED (
     SELECT c.id, c.host, c.pid
     FROM dramatiq.consumers AS c
-    WHERE c.id NOT IN (SELECT live.id FROM dramatiq.live)
-        AND pg_postmaster_start_time() < now() - %(grace)s
+    WHERE c.id = ANY(%(missed)s::bigint[]) AND c.id NOT IN (SELECT live.id FROM dramatiq.live)
     FOR UPDATE SKIP LOCKED
 ), cleared AS (
     DELETE FROM dramatiq.consumers AS c USING gone WHERE c.id = gone.id
@@ -221,9 +241,11 @@ SET arrived = r.arrived + EXCLUDED.arrived, done = r.done + EXCLUDED.done,
     failed = r.failed + EXCLUDED.failed, seconds = r.seconds + EXCLUDED.seconds;
 
 -- name: forget_rates
+-- A day of minutes is what the screen may ask for.
 DELETE FROM dramatiq.rates WHERE minute < now() - interval '1 day';
 
 -- name: depths
+-- What waits, runs or is dead, by queue; how old is asked of what is due.
 SELECT q.queue_name, q.state::text, count(*), count(*) FILTER (WHERE q.state = 'queued' AND q.due > now()),
     extract(epoch FROM now() - min(q.due) FILTER (WHERE q.state <> 'queued' OR q.due <= now()))::float8
 FROM dramatiq.queue AS q
@@ -250,6 +272,7 @@ FROM finished AS f FULL JOIN waiting AS w USING (queue_name)
 ORDER BY queue_name;
 
 -- name: consumers
+-- Every consumer with what it holds; one without its lock is dead, or cut off a moment ago.
 SELECT c.id, c.host, c.pid, c.queues, c.threads, c.started_at, dramatiq.consumer_alive(c.id),
     count(q.message_id), extract(epoch FROM now() - min(q.started_at))::float8
 FROM dramatiq.consumers AS c
@@ -258,6 +281,7 @@ GROUP BY c.id
 ORDER BY c.host, c.pid;
 
 -- name: dead
+-- The messages that died last, with what an operator needs to decide.
 SELECT q.message_id::text, q.queue_name, q.message ->> 'actor_name', q.message -> 'args', q.delivery_id, q.mtime,
     q.deaths, q.failures, q.reason
 FROM dramatiq.queue AS q
@@ -274,6 +298,7 @@ WHERE state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR message_id = AN
 RETURNING queue_name;
 
 -- name: vacuum
+-- Finished entries at the front of the claim's index go; skipped where somebody vacuums already.
 VACUUM (ANALYZE, SKIP_LOCKED) dramatiq.queue;
 
 -- name: relax_durability

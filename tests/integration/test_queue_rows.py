@@ -1,0 +1,73 @@
+"""The statements on a message's row by themselves: which deaths and failures it counts."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from launcher import Processes
+from queue_bed import QUEUE, QueueBed
+from waiting import wait_until
+
+from gateway.store import consumers, messages
+from gateway.store.database import Session, connect
+
+
+@pytest.fixture
+def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
+    """A queue without consumers."""
+    bed = QueueBed(database_url, processes)
+    yield bed
+    bed.close()
+
+
+def test_a_death_counts_against_what_was_started(bed: QueueBed) -> None:
+    """What was claimed ahead is not charged; then it is claimed for an idle thread only, and is."""
+    bed.fill("noop", 12, delay_seconds=-60, spread_seconds=30)
+
+    def die(*, wanted: int, seats: int) -> int:
+        """A consumer claims so much, and its process dies; how much that was."""
+        connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+        session = Session(connection)
+        messages.prepare_consumer(session)
+        assert consumers.take_lock(session, 77) is not None
+        consumers.register(session, 77, host="h", pid=1, queue_names=["q"], threads=8)
+        count = len(messages.claim(session, QUEUE, wanted, 77, seats=seats).messages)
+        connection.close()
+        with bed.database.statement() as other:
+            wait_until(lambda: consumers.reap(other, [77]), 10, "the lock to be gone")
+        return count
+
+    def deaths() -> list[int]:
+        return [row[0] for row in bed.rows("SELECT deaths FROM dramatiq.queue ORDER BY due")]
+
+    assert die(wanted=8, seats=3) == 8
+    assert deaths() == [1] * 3 + [0] * 9
+    assert die(wanted=10, seats=0) == 5, "of the first ten, the five that were held ahead wait for a seat"
+    assert deaths() == [1] * 3 + [0] * 9
+    assert die(wanted=10, seats=10) == 10
+    assert deaths() == [2] * 3 + [1] * 7 + [0] * 2
+
+
+def test_a_retry_is_counted_once(bed: QueueBed) -> None:
+    """Said again because its answer was lost, it changes nothing, also where we claimed the message again."""
+    bed.fill("noop", 1)
+    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    session = Session(connection)
+    messages.prepare_consumer(session)
+
+    def claim() -> messages.Claimed:
+        [claimed] = messages.claim(session, QUEUE, 1, 1).messages
+        return claimed
+
+    def retry(claimed: messages.Claimed) -> int:
+        return messages.retry(
+            session, claimed.message_id, 1, due=claimed.due, delay=timedelta(), reason="it raised"
+        )
+
+    first = claim()
+    assert retry(first) == 1
+    second = claim()
+    assert retry(first) == 0
+    assert (second.failures, bed.count("state = 'consumed'")) == (1, 1)
+    assert retry(second) == 1
+    connection.close()

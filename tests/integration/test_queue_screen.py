@@ -1,0 +1,54 @@
+"""What an operator sees of a queue in use."""
+
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+from launcher import Processes
+from queue_bed import QueueBed
+from typer.testing import CliRunner
+from waiting import wait_until
+
+from cli.queue import app
+
+
+@pytest.fixture
+def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
+    """A queue without consumers."""
+    bed = QueueBed(database_url, processes)
+    yield bed
+    bed.close()
+
+
+def test_the_screen_shows_depth_rates_and_consumers(bed: QueueBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mini-pacs queue --json`, `queue dead` and `queue requeue` on a queue in use."""
+    monkeypatch.setenv("COLUMNS", "200")
+    cli = CliRunner()
+    bed.start(threads=2)
+    bed.fill("note", 50)
+    bed.send("hold", 1, 30)
+    bed.send("no_such_actor")
+    bed.send("noop", 1, delay_seconds=3600)
+    wait_until(lambda: bed.count() == 3 and bed.count("state = 'rejected'") == 1, 15, "the rest to run")
+    wait_until(lambda: bed.one("SELECT coalesce(sum(done), 0) FROM dramatiq.rates") == 50, 10, "the rates")
+
+    shown = json.loads(cli.invoke(app, ["--json"]).stdout)
+    assert {(depth["state"], depth["count"], depth["later"]) for depth in shown["depths"]} == {
+        ("queued", 1, 1),
+        ("consumed", 1, 0),
+        ("rejected", 1, 0),
+    }
+    [flow] = shown["flows"]
+    assert flow["done"] == 50
+    assert flow["arrived"] >= 51
+    [consumer] = shown["consumers"]
+    assert (consumer["host"], consumer["queue_names"], consumer["holds"]) == (socket.gethostname(), ["q"], 1)
+    assert "running" in cli.invoke(app, []).stdout
+
+    [dead] = json.loads(cli.invoke(app, ["dead", "--json"]).stdout)
+    assert dead["actor_name"] == "no_such_actor"
+    assert dead["message_id"] in cli.invoke(app, ["dead"]).stdout
+    assert cli.invoke(app, ["requeue"]).exit_code == 2
+    assert "1 message(s) wait again" in cli.invoke(app, ["requeue", "--all"]).stdout
+    wait_until(lambda: bed.count("state = 'rejected'") == 1, 5, "it to die again")
