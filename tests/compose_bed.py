@@ -29,6 +29,8 @@ PROJECT = "mini_pacs_edge"
 MARK = "mini-pacs-compose-tests-"
 """How the folder of a copy begins, and so how a lab of a test run is known."""
 IMAGE = "mini-pacs-edge"
+BASES = ("debian:trixie-slim", "python:3.13-slim-trixie", "node:20-slim", "postgres:17")
+"""All that an image of ours may begin with."""
 CLEAR_LINE = "\x1b[2K"
 """What some versions of Compose put before each line of a log, whatever they are told about colours."""
 BUILD_SECONDS = 900

@@ -7,11 +7,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from compose_bed import ComposeBed, run
+from compose_bed import BASES, ComposeBed, run
 from launcher import REPOSITORY
 
 ENGINE = REPOSITORY.parent / "shared" / "engine" / "up"
-BASES = ("debian:trixie-slim", "python:3.13-slim-trixie", "node:20-slim", "postgres:17")
 ENGINE_SECONDS = 600
 
 
