@@ -26,7 +26,7 @@ Guarantees. Each has a number; a test proves that every number is claimed by a f
 
 Layers; imports point down, and import-linter holds it (pyproject.toml):
 
-    cli | actors → lab → sender → receive → correlate → forward | sweep → dicom | spool → store
+    cli | actors → lab → sender → receive → correlate → forward | sweep → kept → dicom | spool → store
     → faults → log → config → errors → domain
 
 `domain` is pure. Only `store` (and the queue's broker in `actors`) speaks to PostgreSQL, only `dicom`

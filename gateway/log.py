@@ -5,13 +5,15 @@ attribute has no way in. A line is encoded whole and appended by one `write(2)` 
 with O_APPEND, so lines of different processes never mix. Only the sweep renames the file (`rotate`);
 the others notice that the name means another file and reopen it.
 
-Logging never fails its caller: a line that cannot be written goes to standard error.
+Logging never fails its caller: a line that cannot be written goes to standard error, or is lost where that
+fails, too.
 """
 
 import os
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -64,7 +66,7 @@ class _Sink:
             except OSError as error:
                 self._close()
                 # The log's disk may be full; the gateway's work must go on, and stderr is supervised.
-                sys.stderr.write(f"log not writable ({error.strerror}): {line.decode(errors='replace')}")
+                _say(f"log not writable ({error.strerror}): {line.decode(errors='replace')}")
 
     def _open(self) -> int:
         if self._path is None:
@@ -86,9 +88,19 @@ class _Sink:
         return self._descriptor
 
     def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with suppress(OSError):  # gone either way; what it tells of was told by the write
+                os.close(descriptor)
+
+
+def _say(text: str) -> None:
+    if sys.stderr is None:
+        return  # closed when the process began: descriptor 2 may be anything by now
+    # On the same disk, or a pipe that nobody reads: nowhere is left to say so, and a line is worth less
+    # than the answer to a commit that it may stand before.
+    with suppress(OSError, ValueError):
+        sys.stderr.write(text)
 
 
 _sink = _Sink()

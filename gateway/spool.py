@@ -88,6 +88,36 @@ def flush_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def lock_folder(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock until it is closed; None where somebody else holds it.
+
+    Raises:
+        FileNotFoundError: the folder is gone, or its lock was removed before it was held.
+    """
+    path = folder / LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def take_back(path: Path) -> None:
+    """The name is gone. Never raises: where the disk refuses, nothing believes it, and reconcile sees to it.
+
+    For cleaning up behind an error, which is the one to be told of.
+    """
+    with suppress(OSError):
+        path.unlink()
+
+
 class Partial:
     """A file that is being written. `discard` ends it; a file that was named stays under that name."""
 
@@ -140,14 +170,17 @@ class Partial:
         try:
             self.flush()
         except SpoolError:
-            target.unlink(missing_ok=True)
+            take_back(target)
             raise
         return target
 
     def discard(self) -> None:
         """Remove the `.part` name. Never raises: what is left is swept with the receiver's folder."""
+        if self.descriptor < 0:
+            return
         with suppress(OSError):
             os.close(self.descriptor)
+        self.descriptor = -1  # its number is another file's soon
         with suppress(OSError):
             self.path.unlink()
 
@@ -180,14 +213,16 @@ class Spool:
 
     def open_receiver(self) -> None:
         """From here on this process is a living receiver: its folder is locked until it dies."""
-        folder = self.root / PARTIAL / uuid4().hex
-        try:
-            make_folder(folder)
-            self._receiver_lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-            fcntl.flock(self._receiver_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise failure("lock", folder, error) from error
-        self._receiver = folder
+        while self._receiver_lock is None:
+            folder = self.root / PARTIAL / uuid4().hex
+            try:
+                make_folder(folder)
+                self._receiver_lock = lock_folder(folder)
+            except FileNotFoundError:
+                continue  # reconcile saw it before it was locked, and removed it
+            except OSError as error:
+                raise failure("lock", folder, error) from error
+            self._receiver = folder
 
     def close_receiver(self) -> None:
         """The folder of this receiver is gone, where it is empty; else reconcile sees to it."""
@@ -282,19 +317,23 @@ class Spool:
         for place in (*Place, ORPHANED):
             yield self.root / place / study_instance_uid / file_name
 
-    def find(self, place: Place, study_instance_uid: str, file_name: str, *, but: Path | None = None) -> Path:
+    def find(self, place: Place, study_instance_uid: str, file_name: str) -> Path:
         """The file: where the row says, else in another place (a move and its row are not one step).
-
-        `but` is a path that is known to be another file's.
 
         Raises:
             FileMissingError: it is nowhere.
         """
         expected = self.path(place, study_instance_uid, file_name)
         for candidate in (expected, *self.everywhere(study_instance_uid, file_name)):
-            if candidate != but and candidate.exists():
+            if candidate.exists():
                 return candidate
         raise FileMissingError(f"no place under {self.root} holds {study_instance_uid}/{file_name}")
+
+    def find_all(self, place: Place, study_instance_uid: str, file_name: str) -> list[Path]:
+        """Every file of that name, the one where the row says first; more than one is rare."""
+        expected = self.path(place, study_instance_uid, file_name)
+        elsewhere = (path for path in self.everywhere(study_instance_uid, file_name) if path != expected)
+        return [path for path in (expected, *elsewhere) if path.exists()]
 
     def move(
         self, place: Place, study_instance_uid: str, file_name: str, *, was: Place | None = None
@@ -316,18 +355,30 @@ class Spool:
             try:
                 if source != expected and source.stat().st_nlink > 1:
                     continue
-                self._ensure_directory(target.parent)
-                os.link(source, target)  # unlike rename, never replaces what came there meanwhile
-                source.unlink(missing_ok=True)
-            except FileExistsError:
-                return True
-            except FileNotFoundError:
-                self._trusted.pop(str(target.parent), None)
+                self.put(source, target)  # or somebody else has
+            except (FileMissingError, FileNotFoundError):
                 continue
             except OSError as error:
                 raise failure("move", source, error) from error
             return True
         return False
+
+    def put(self, source: Path, target: Path) -> bool:
+        """`source` stands at `target` and there only; False where a file stands there, which stays.
+
+        Raises:
+            FileMissingError: there is no `source`.
+        """
+        try:
+            self._link(source, target)  # unlike rename, never replaces what came there meanwhile
+            source.unlink(missing_ok=True)
+        except FileExistsError:
+            return False
+        except FileNotFoundError as error:
+            raise FileMissingError(f"{source} is not there") from error
+        except OSError as error:
+            raise failure("move", source, error) from error
+        return True
 
     def remove(self, place: Place, study_instance_uid: str, file_name: str) -> None:
         """The file is not at `place` any more: purge.

@@ -58,6 +58,9 @@ class Received:
         self.finished = True
         return self.policy.answer(self)
 
+    def answered(self) -> None:
+        """Nothing is left to do."""
+
     def abandon(self, reason: str) -> None:
         """Keep why."""
         assert not self.finished

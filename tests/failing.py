@@ -66,7 +66,7 @@ def failing(name: str, call: Callable[P, R], root: Path) -> Callable[P, R]:
 def main() -> None:
     """Patch, then be the program."""
     root = config.load().edge.data_root
-    for name in ("open", "write", "fsync", "link", "mkdir"):
+    for name in ("open", "write", "fsync", "link", "mkdir", "unlink"):
         setattr(os, name, failing(name, getattr(os, name), root))
     os.writev = failing("write", os.writev, root)
     sys.argv = ["mini-pacs", "serve"]

@@ -65,6 +65,9 @@ class _Arriving:
             raise AbortAssociation
         return status, "as the test asked for" if status else ""
 
+    def answered(self) -> None:
+        """Nothing is left to do."""
+
     def abandon(self, reason: str) -> None:
         """Nothing is held."""
 

@@ -74,6 +74,9 @@ class Arriving:
         study = self._head[at + 2 : at + 2 + length].rstrip(b"\0").decode()
         return Instance(sop_instance_uid=self._request.sop_instance_uid, study_instance_uid=study)
 
+    def answered(self) -> None:
+        """Nothing is left to do."""
+
     def abandon(self, reason: str) -> None:
         """Nothing is held."""
 

@@ -29,9 +29,12 @@ APPLICATION_CONTEXT_NOT_SUPPORTED = Rejection(1, 1, 2, "application_context_not_
 PROTOCOL_VERSION_NOT_SUPPORTED = Rejection(1, 2, 2, "protocol_version_not_supported")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Requestor:
-    """Who asks for an association; its AE titles are without padding, and not validated."""
+    """Who asks for an association; its AE titles are without padding, and not validated.
+
+    Equal to itself alone: one address and port may have associations with several addresses of ours.
+    """
 
     calling_ae_title: str
     called_ae_title: str
@@ -65,6 +68,9 @@ class Reception(Protocol):
 
     def finish(self) -> tuple[int, str]:
         """Answer status and error comment (at most 64 characters, `""` for none) of the whole data set."""
+
+    def answered(self) -> None:
+        """Do what need not keep the peer waiting: the answer of `finish` was sent, or could not be."""
 
     def abandon(self, reason: str) -> None:
         """Forget it: the association ended in the middle of the data set."""

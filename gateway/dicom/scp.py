@@ -135,6 +135,9 @@ class _Refusal:
         """The refusal."""
         return self._answer
 
+    def answered(self) -> None:
+        """Nothing is held."""
+
     def abandon(self, reason: str) -> None:
         """Nothing is held."""
 
@@ -338,7 +341,7 @@ class _Association:
         if has_data_set:
             self._request, self._reception = request, reception
         else:
-            self._respond(request, *reception.finish())
+            self._answer(request, reception)
 
     def _reception_for(self, field: int, request: dimse.Command, *, has_data_set: bool) -> Reception:
         """What takes the data set of a request, or answers for it where there is none."""
@@ -375,11 +378,14 @@ class _Association:
         assert request is not None
         assert reception is not None
         self._request = self._reception = None  # before the call: after it, nothing may be abandoned
-        self._respond(request, *reception.finish())
+        self._answer(request, reception)
 
-    def _respond(self, request: dimse.Command, status: int, comment: str) -> None:
-        command_set = dimse.response(request, status, comment)
-        self._wire.send(pdu.command_pdus(self._context_id, command_set, self._peer_max_pdu_bytes))
+    def _answer(self, request: dimse.Command, reception: Reception) -> None:
+        command_set = dimse.response(request, *reception.finish())
+        try:
+            self._wire.send(pdu.command_pdus(self._context_id, command_set, self._peer_max_pdu_bytes))
+        finally:
+            reception.answered()
 
 
 def _reject_pdu(rejection: Rejection) -> bytes:

@@ -23,7 +23,8 @@ class Outcome(StrEnum):
     AWAY = "away"
     CROWDED = "crowded"  # all our associations to it stayed busy
     BROKEN = "broken"  # abort or timeout after the C-STORE-RQ left
-    LOST_FILE = "lost_file"  # our own file is gone or unreadable
+    LOST_FILE = "lost_file"  # our own file is gone, or is not what was received
+    NOT_READ = "not_read"  # our own disk or process is in need (EIO, EMFILE, ENOMEM): the file may be well
 
 
 OUTCOME_OF: dict[Meaning, Outcome] = {
@@ -64,12 +65,13 @@ RULES: dict[Outcome, Rule] = {
     Outcome.AWAY: Rule(counted=False, bound="none", peer=Peer.IS_AWAY),
     Outcome.BROKEN: Rule(counted=True, bound="attempts", peer=Peer.MAY_BE_ILL, behind=True),
     Outcome.LOST_FILE: Rule(counted=True, bound="attempts", peer=Peer.SAYS_NOTHING),
+    Outcome.NOT_READ: Rule(counted=True, bound="time", peer=Peer.SAYS_NOTHING),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the configuration allows: `max_retries` after the first attempt, `give_up_after` for "not now"."""
+    """What the configuration allows: `max_retries` after the first attempt, `give_up_after` in time."""
 
     max_retries: int
     give_up_after: timedelta
@@ -94,7 +96,7 @@ def decide(
 
     `refusals` are the attempts before this one that `max_retries` bounds (a peer that said "not now" all
     night has refused nothing), `owed_for` the time since the delivery was (last)
-    owed, `conflict` whether the instance is a second version of its SOP Instance UID.
+    owed, `conflict` whether more than one version of its SOP Instance UID was received.
     """
     rule = RULES[outcome]
 
@@ -109,8 +111,9 @@ def decide(
         )
 
     if outcome is Outcome.ALREADY_THERE and conflict:
-        # The peer kept the other version; ours is not there, and saying "delivered" would hide it.
-        return decision(Event.DIE, "conflict: the peer holds another version of this SOP Instance UID")
+        # Which version the peer kept it does not say; where ours is not there, "delivered" would hide it.
+        reason = "conflict: the peer holds this SOP Instance UID already, maybe another version of it"
+        return decision(Event.DIE, reason)
     if outcome in {Outcome.DELIVERED, Outcome.ALREADY_THERE}:
         return decision(Event.DELIVER, "")
     if rule.bound == "never":

@@ -33,6 +33,7 @@ from gateway.errors import (
     DatabaseError,
     DatabaseRefusedError,
     DatabaseUnavailableError,
+    FileMissingError,
     GatewayError,
     PeerAwayError,
     SpoolError,
@@ -42,7 +43,7 @@ from gateway.forward.associations import Associations
 from gateway.forward.source import DataSetSource
 from gateway.log import Stage
 from gateway.spool import Spool
-from gateway.store import deliveries, destinations
+from gateway.store import deliveries, destinations, instances
 from gateway.store.database import Database
 from gateway.store.deliveries import Claim, Settled, Settlement, WorkerVerdict
 from gateway.store.wakeup import Wakeup
@@ -64,6 +65,17 @@ SAYS = {
     Outcome.REFUSED: "it refuses this instance",
     Outcome.NEVER: "it does not take this SOP Class",
 }
+
+OUTCOME_OF_ERROR: dict[type[Exception], Outcome] = {
+    PeerAwayError: Outcome.AWAY,
+    AssociationsBusyError: Outcome.CROWDED,
+    ContextNotAcceptedError: Outcome.NEVER,
+    AssociationBrokenError: Outcome.BROKEN,
+    FileMissingError: Outcome.LOST_FILE,
+    SpoolError: Outcome.NOT_READ,
+    OSError: Outcome.NOT_READ,
+}
+"""The first that fits: a file that is missing is a SpoolError too."""
 
 _STATE_AFTER = {Event.DELIVER: State.DELIVERED, Event.RETRY: State.PENDING, Event.DIE: State.DEAD}
 
@@ -135,7 +147,7 @@ def _attempt(context: Context, claim: Claim, route: Route, destination: Destinat
         tried.outcome,
         refusals=claim.refusals,
         owed_for=claim.owed_for,
-        conflict=claim.instance.conflict,
+        conflict=_conflicts(context, claim, tried.outcome),
         limits=Limits(forwarder.max_retries, timedelta(hours=forwarder.give_up_after_hours)),
         error=tried.error,
     )
@@ -149,6 +161,18 @@ def _attempt(context: Context, claim: Claim, route: Route, destination: Destinat
     return tried.outcome
 
 
+def _conflicts(context: Context, claim: Claim, outcome: Outcome) -> bool:
+    """Whether the version that the peer holds may be another one than this.
+
+    Asked after the answer 0x0111, the only one that needs to know: no other attempt pays for it, and a
+    version that was received and sent while this one was on its way counts, which no claim could see.
+    """
+    if outcome is not Outcome.ALREADY_THERE or claim.instance.conflict:
+        return claim.instance.conflict
+    with context.database.statement() as session:
+        return instances.has_other_version(session, claim.instance)
+
+
 # ---- C-STORE -------------------------------------------------------------------------------------
 
 
@@ -160,16 +184,9 @@ def _try(context: Context, claim: Claim, route: Route, destination: Destination)
 
     try:
         status = _store(context, claim, route, destination)
-    except PeerAwayError as error:
-        return tried(Outcome.AWAY, str(error))
-    except AssociationsBusyError as error:
-        return tried(Outcome.CROWDED, str(error))
-    except ContextNotAcceptedError as error:
-        return tried(Outcome.NEVER, str(error))
-    except AssociationBrokenError as error:
-        return tried(Outcome.BROKEN, str(error))
-    except (SpoolError, OSError) as error:
-        return tried(Outcome.LOST_FILE, str(error))
+    except tuple(OUTCOME_OF_ERROR) as error:
+        kind = next(kind for kind in OUTCOME_OF_ERROR if isinstance(error, kind))
+        return tried(OUTCOME_OF_ERROR[kind], str(error))
     outcome = OUTCOME_OF[meaning_of(status)]
     # Its ErrorComment stays out: a peer may quote the patient there (G8).
     sentence = f"{destination.ae_title} answered 0x{status:04X}: {SAYS[outcome]}"
@@ -290,7 +307,11 @@ def _settle_once(
     if decision.peer in {Peer.IS_WELL, Peer.SAYS_NOTHING}:
         with context.database.statement() as session:
             settled = deliveries.settle(session, claim, route, settlement)
-            closed = decision.peer is Peer.IS_WELL and destinations.note_well(session, settlement.destination)
+            closed = (
+                decision.peer is Peer.IS_WELL
+                and settled.peer_had_failed
+                and destinations.note_well(session, settlement.destination)
+            )
         if closed:
             log.write(STAGE[route], "breaker_closed", destination=settlement.destination)
         return settled, closed

@@ -1,28 +1,28 @@
-"""The bytes of an instance, exactly as they were received (G3): read from the file, never decoded."""
+"""The bytes of an instance, exactly as they were received (G3): read from the file, never decoded.
+
+They are hashed on their way out, and the last of them leaves only if all are those that were received: a
+peer that never gets the end of a data set keeps nothing of it. So no second look at the file is needed, and
+what changed on the disk, or stood under the name by mistake, is never delivered as this instance.
+"""
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Self
 
-from gateway.dicom.part10 import data_set_offset
-from gateway.errors import AssociationBrokenError, DataSetError, FileMissingError
+from gateway.errors import AssociationBrokenError, FileMissingError
 from gateway.faults import Faults
+from gateway.kept import KeptFile, holds
 from gateway.log import Stage
-from gateway.spool import Spool, failure
+from gateway.spool import Spool
 from gateway.store.instances import Stored
-
-CHUNK_BYTES = 256 * 1024
-META_BYTES = 16 * 1024
-"""More than any File Meta Information that we write."""
 
 
 class DataSetSource:
     """An open file, positioned behind its File Meta Information; iterate it for the data set.
 
-    `progress` is called before each piece, that is, as long as the peer takes them.
+    `progress` is called before each piece, that is, as long as the peer takes them. Iterating raises
+    FileMissingError instead of the last piece where the whole is not what was received.
 
     Raises:
         FileMissingError: no place holds the file, or what is there is not what was received.
@@ -35,49 +35,13 @@ class DataSetSource:
         self._faults = faults
         self._stage = stage
         self._progress = progress
-        self.path = self._open(spool, instance)
-        if self._size != instance.data_set_size:
-            self.close()
-            raise FileMissingError(
-                f"{self.path} holds {self._size} bytes of data set, received were {instance.data_set_size}"
-            )
-
-    def _open(self, spool: Spool, instance: Stored) -> Path:
-        expected = spool.path(instance.place, instance.study_instance_uid, instance.file_name)
-        path = spool.find(instance.place, instance.study_instance_uid, instance.file_name)
+        self._sha256 = instance.sha256
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+            self._file = _open(spool, instance)
+        except FileMissingError:
             # moved between the look and the open; a second look finds it
-            path = spool.find(instance.place, instance.study_instance_uid, instance.file_name)
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise failure("open", path, error) from error
-        try:
-            self._offset = data_set_offset(os.pread(self._descriptor, META_BYTES, 0)).data_set_offset
-        except DataSetError as error:
-            self.close()
-            raise FileMissingError(f"{path}: {error}") from error
-        self._size = os.fstat(self._descriptor).st_size - self._offset
-        if path != expected and self._digest() != instance.sha256:
-            # not where the row says: another version may have that name there
-            self.close()
-            raise FileMissingError(f"{path} holds other bytes than were received")
-        return path
-
-    def _digest(self) -> str:
-        digest = hashlib.sha256()
-        for chunk in self._chunks():
-            digest.update(chunk)
-        return digest.hexdigest()
-
-    def _chunks(self) -> Iterator[memoryview]:
-        buffer = bytearray(CHUNK_BYTES)
-        view = memoryview(buffer)
-        offset = self._offset
-        while count := os.preadv(self._descriptor, [buffer], offset):
-            yield view[:count]
-            offset += count
+            self._file = _open(spool, instance)
+        self.path = self._file.path
 
     def __iter__(self) -> Iterator[memoryview]:
         """The data set in pieces, each valid until the next is asked for."""
@@ -85,19 +49,54 @@ class DataSetSource:
         if delay:
             time.sleep(delay)
         drop = self._faults.drops_association(self._stage)
-        for chunk in self._chunks():
+        digest = hashlib.sha256()
+        rest = self._file.data_set_size
+        for chunk in self._file.chunks():
             if drop:
                 yield chunk[: len(chunk) // 2]
                 raise AssociationBrokenError("fault drop_association")
+            digest.update(chunk)
+            rest -= len(chunk)
+            if rest <= 0 and digest.hexdigest() != self._sha256:
+                break
             self._progress()
             yield chunk
+        else:
+            if not rest:
+                return
+        raise FileMissingError(f"{self.path} holds other bytes than were received")
 
     def close(self) -> None:
         """The file is closed."""
-        os.close(self._descriptor)
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _open(spool: Spool, instance: Stored) -> KeptFile:
+    """The file, by its size; where several places hold that name, by its digest: one is another version's."""
+    paths = spool.find_all(instance.place, instance.study_instance_uid, instance.file_name)
+    reason = f"no place under {spool.root} holds {instance.study_instance_uid}/{instance.file_name}"
+    for path in paths:
+        try:
+            kept = KeptFile(path)
+        except FileMissingError as error:
+            reason = str(error)
+            continue
+        if kept.data_set_size != instance.data_set_size:
+            kept.close()
+            reason = (
+                f"{path} holds {kept.data_set_size} bytes of data set, received were {instance.data_set_size}"
+            )
+        elif len(paths) == 1:
+            return kept
+        else:
+            kept.close()
+            if holds(path, instance.data_set_size, instance.sha256):
+                return KeptFile(path)
+            reason = f"{path} holds other bytes than were received"
+    raise FileMissingError(reason)

@@ -91,6 +91,9 @@ class Kept:
         self._part.replace(self._path)
         return _SUCCESS, ""
 
+    def answered(self) -> None:
+        """Nothing is left to do."""
+
     def abandon(self, reason: str) -> None:  # noqa: ARG002  of the protocol; nobody reads it here
         """Nothing is kept."""
         if self._file is not None:

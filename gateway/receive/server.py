@@ -41,6 +41,8 @@ RESTART_SECONDS = 0.5
 YIELD_SECONDS = 0.001
 """How long a receiver that serves more connections than another leaves a new one to that one. Must exceed
 what an idle process takes to wake up; where the other hangs it is what a connection waits longer."""
+NOT_ACCEPTED_SECONDS = 0.05
+"""The pause after a connection that could not be taken keeps the receiver from spinning."""
 DATABASE_CONNECTIONS = 4
 THREAD_STACK_BYTES = 512 * 1024
 
@@ -277,9 +279,8 @@ class _Receiving:
         except BlockingIOError:
             return  # another receiver was faster
         except OSError as error:
-            # out of descriptors, or the peer was gone already; the pause keeps it from spinning
-            log.write(Stage.RECEIVE, "not_accepted", level="warning", error=error.strerror)
-            time.sleep(0.05)
+            # out of descriptors, or the peer was gone already
+            self._not_accepted(error.strerror)
             return
         if len(self._threads) >= self._max_threads:
             connection.close()  # unread: a thread for each of ten thousand would be the end of the rest
@@ -288,7 +289,19 @@ class _Receiving:
         thread = threading.Thread(target=self._serve, args=(connection, address), daemon=True)
         self._threads.add(thread)
         self._tell(len(self._threads))
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # out of threads (pids.max, memory): one connection goes, and the associations stay
+            self._threads.discard(thread)
+            self._tell(len(self._threads))
+            connection.close()
+            self._not_accepted(str(error))
+
+    @staticmethod
+    def _not_accepted(error: str | None) -> None:
+        log.write(Stage.RECEIVE, "not_accepted", level="warning", error=error)
+        time.sleep(NOT_ACCEPTED_SECONDS)
 
     def _serve(self, connection: socket.socket, address: tuple[str, int]) -> None:
         try:

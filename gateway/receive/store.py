@@ -1,7 +1,8 @@
 """One C-STORE: the data set streams into the spool, then one transaction, then the status.
 
 The order is G1: name the file (`Partial.name`), flush it and its directory (`Partial.flush`) while PostgreSQL
-writes the rows, commit them (`commit`), and only then Success. This is the only place where an error
+writes the rows, commit them (`commit`), and only then Success; what need not keep the sender waiting comes
+after that. This is the only place where an error
 becomes a DIMSE status (`STATUS_OF`, design.md §6).
 
 If the process dies
@@ -14,6 +15,7 @@ If the process dies
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,16 +35,16 @@ from gateway.errors import (
     DatabaseRefusedError,
     DatabaseUnavailableError,
     DataSetError,
-    FileMissingError,
     GatewayError,
     OutcomeUnknownError,
     SpoolError,
     SpoolFullError,
 )
 from gateway.faults import Faults
+from gateway.kept import holds
 from gateway.log import Stage
 from gateway.receive.commit import Committer
-from gateway.spool import Partial, Spool
+from gateway.spool import ORPHANED, Partial, Spool, take_back
 from gateway.store import instances
 from gateway.store.database import Database
 from gateway.store.instances import Kept, Received, Verdict
@@ -54,7 +56,8 @@ MAX_COMMENT = 64  # VR LO, PS3.7 §C.4.3
 
 LARGE_BYTES = 4 << 20
 """What is larger is flushed before its rows are written: it takes the disk so long that their locks, and
-those who wait to commit, had better not wait for it."""
+those who wait to commit, had better not wait for it. It is also held to the disk's reserve while it grows;
+what is smaller, and began above the reserve, may end."""
 
 
 class RefusedError(GatewayError):
@@ -108,11 +111,12 @@ class StoreReception:
         self._offset = 0
         self._partial: Partial | None = None
         self._failure: Exception | None = None
+        self._committed: tuple[Kept, Correlated | None] | None = None
         self._study_instance_uid: str | None = None
         try:
             self._begin()
         except Exception as error:  # noqa: BLE001  the boundary: becomes a status in `finish`
-            self._failure = error
+            self._give_up(error)
 
     def _begin(self) -> None:
         request = self._request
@@ -142,12 +146,21 @@ class StoreReception:
         if self._failure is not None or self._partial is None:
             return
         try:
+            if self._size > LARGE_BYTES:
+                self._receiver.spool.check_reserve()
             self._partial.write(fragment)
         except SpoolError as error:
-            self._failure = error
+            self._give_up(error)
             return
         self._digest.update(fragment)
         self._size += len(fragment)
+
+    def _give_up(self, error: Exception) -> None:
+        """What was written goes at once: a data set without an end must not hold the disk that it filled."""
+        self._failure = error
+        if self._partial is not None:
+            self._partial.discard()
+            self._partial = None
 
     def finish(self) -> tuple[int, str]:
         """The instance is kept and owed, or the status says why not."""
@@ -155,11 +168,16 @@ class StoreReception:
             self._keep_and_commit()
         except Exception as error:  # noqa: BLE001  the boundary: every error becomes a status here
             return self._refuse(error)
-        finally:
-            if self._partial is not None:
-                self._partial.discard()
-        self._log(Stage.RECEIVE, "success", status=Status.SUCCESS)
         return Status.SUCCESS, ""
+
+    def answered(self) -> None:
+        """The actors are woken, the `.part` name is gone, the log says so: while the sender goes on."""
+        if self._committed is not None:
+            self._wake(self._committed[1])
+        if self._partial is not None:
+            self._partial.discard()
+        if self._committed is not None:
+            self._tell(*self._committed)
 
     def abandon(self, reason: str) -> None:
         """The association ended before the data set did: nothing is kept."""
@@ -181,10 +199,10 @@ class StoreReception:
         kept, correlated, path = self._name_and_commit(self._partial, header, names)
         if kept.verdict is Verdict.NAME_TAKEN:
             # Another version with that name was moved on from incoming/: take the name with the digest.
-            path.unlink(missing_ok=True)
+            take_back(path)
             kept, correlated, path = self._name_and_commit(self._partial, header, names[1:])
         self._drop_superfluous(kept, path)
-        self._tell(kept, correlated)
+        self._committed = kept, correlated
 
     def _read_header(self, partial: Partial) -> Header:
         request = self._request
@@ -231,7 +249,7 @@ class StoreReception:
             # The row may stand, and then this is its file. Reconcile moves it to orphaned/ if it does not.
             raise
         except (SpoolError, DatabaseRefusedError, DatabaseUnavailableError):
-            path.unlink(missing_ok=True)  # proven: nothing was committed
+            take_back(path)  # proven: nothing was committed
             raise
         return *committed, path
 
@@ -262,18 +280,38 @@ class StoreReception:
         )
 
     def _drop_superfluous(self, kept: Kept, path: Path) -> None:
-        """A repeat's file goes, unless the kept one is lost: then it takes its place."""
+        """A repeat's file goes, unless the kept one is lost or holds other bytes: then it takes its place.
+
+        What is in orphaned/ does not count: purge may be about to delete it.
+        """
         if kept.verdict not in {Verdict.DUPLICATE, Verdict.OWED_AGAIN}:
             return
-        study = path.parent.name
-        try:
-            if self._receiver.spool.find(kept.place, study, kept.file_name, but=path):
-                path.unlink(missing_ok=True)
-        except FileMissingError:
-            with self._receiver.database.statement() as session:
-                instances.restore_file(session, kept.instance_id, path.name)
+        named = self._receiver.spool.find_all(kept.place, path.parent.name, kept.file_name)
+        if any(self._is_kept_in(other) for other in named if other != path):
+            take_back(path)
+            return
+        names = file_names(self._request.sop_instance_uid, self._digest.hexdigest())
+        if path.name == names[0] != kept.file_name:
+            # The plain name is another version's, in another place; that of the digest is nobody else's.
+            assert self._partial is not None, "it was named"
+            plain, path = path, self._partial.keep(path.parent.name, names[1:])
+            take_back(plain)
+        with self._receiver.database.statement() as session:
+            instances.restore_file(session, kept.instance_id, path.name)
+
+    def _is_kept_in(self, path: Path) -> bool:
+        with suppress(SpoolError):  # one that cannot be read is none
+            return path.parent.parent.name != ORPHANED and holds(path, self._size, self._digest.hexdigest())
+        return False
 
     # ---- telling ---------------------------------------------------------------------------------
+
+    def _wake(self, correlated: Correlated | None) -> None:
+        kind = Kind.ORIGINAL if correlated is None else Kind.RESULT
+        for route in routes_for(kind, self._receiver.configuration.forwarder.mode):
+            self._receiver.wakeup.wake(route)
+        if correlated is not None:
+            self._receiver.wakeup.wake("workers")  # one worker owes less: there is room for the next
 
     def _tell(self, kept: Kept, correlated: Correlated | None) -> None:
         if correlated is not None:
@@ -284,12 +322,7 @@ class StoreReception:
                 count=len(correlated.match.source_instance_ids),
             )
         self._log(Stage.QUEUE, kept.verdict.value, instance_id=kept.instance_id)
-        for route in routes_for(
-            Kind.ORIGINAL if correlated is None else Kind.RESULT, self._receiver.configuration.forwarder.mode
-        ):
-            self._receiver.wakeup.wake(route)
-        if correlated is not None:
-            self._receiver.wakeup.wake("workers")  # one worker owes less: there is room for the next
+        self._log(Stage.RECEIVE, "success", status=Status.SUCCESS)
 
     def _refuse(self, error: Exception) -> tuple[int, str]:
         status, comment = _status_of(error)

@@ -144,10 +144,14 @@ class Session:
 
     def _execute(self, statement: str, parameters: Mapping[str, object] | None) -> None:
         opening, self._opening = self._opening, ""
-        self._cursor.execute(opening + statement, parameters)
-        failure, self._connection.failure = self._connection.failure, None
-        if failure is not None:
-            raise failure
+        try:
+            self._cursor.execute(opening + statement, parameters)
+        finally:
+            # Before what PostgreSQL says: a collision is tried again, and an fsync that failed may succeed
+            # then though the bytes are lost. Nor may it stay here, for the connection goes to another.
+            failure, self._connection.failure = self._connection.failure, None
+            if failure is not None:
+                raise failure
 
     def all(self, query: Query, /, **parameters: object) -> list[Row]:
         """Every row of `query`."""

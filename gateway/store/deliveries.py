@@ -57,11 +57,12 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Whether the claim was still held, and the folder before and after."""
+    """Whether the claim was still held, the folders, and whether the peer has failures to end."""
 
     settled: bool
     place_before: Place | None
     place_after: Place | None
+    peer_had_failed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +195,10 @@ def settle(session: Session, claim: Claim, route: Route, settlement: Settlement)
         result_wait=settlement.result_wait,
     )
     assert row is not None, "a function returns a row"
-    before, after = (None if place is None else Place(place) for place in row[1:])
-    return Settled(bool(row[0]), before, after)
+    settled, before, after, peer_had_failed = row
+    return Settled(
+        bool(settled), before and Place(before), after and Place(after), peer_had_failed=bool(peer_had_failed)
+    )
 
 
 def renew(session: Session, claim: Claim, *, lease: timedelta) -> bool:

@@ -135,6 +135,17 @@ def restore_file(session: Session, instance_id: int, file_name: str) -> None:
     session.run(_Q["restore_file"], instance_id=instance_id, file_name=file_name)
 
 
+def has_other_version(session: Session, instance: Stored) -> bool:
+    """Whether other bytes are kept under the SOP Instance UID of `instance`, received before it or after."""
+    row = session.one(
+        _Q["has_other_version"],
+        instance_id=instance.instance_id,
+        sop_instance_uid=instance.sop_instance_uid,
+    )
+    assert row is not None, "a row without a FROM"
+    return bool(row[0])
+
+
 def get(session: Session, instance_id: int) -> Stored | None:
     """The instance with that id, or None where it was purged."""
     row = session.one(_Q["get"], instance_id=instance_id)

@@ -15,7 +15,7 @@ _Q = load("results")
 
 
 class Expiry(StrEnum):
-    """What became of a deadline; see expire_expectation in migrations/0002_gateway.sql."""
+    """What became of a deadline; see expire_expectation in migrations/0006_result_is_here.sql."""
 
     NOTHING = "nothing"
     POSTPONED = "postponed"
@@ -25,7 +25,7 @@ class Expiry(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A deadline that was looked at; ids are None where there was nothing."""
+    """A deadline that was looked at; worker and ids are None where it was not over, or not owed any more."""
 
     verdict: Expiry
     worker: str | None

@@ -9,6 +9,7 @@ import orjson
 from gateway.domain.contract import FORWARD_TO_PACS, FORWARD_TO_WORKER
 from gateway.domain.instance import Place
 from gateway.store.database import Session
+from gateway.store.instances import Stored, stored_of
 from gateway.store.queries import load
 
 _Q = load("sweep")
@@ -45,10 +46,10 @@ def send_missing_messages(session: Session, *, grace: timedelta, lease: timedelt
     return [row[0] for row in rows]
 
 
-def places_of(session: Session, files: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Place | None]:
-    """For each (study, file name): where its row says that it is, None where there is no row."""
-    rows = session.all(_Q["places_of"], studies=[f[0] for f in files], names=[f[1] for f in files])
-    return {(study, name): None if place is None else Place(place) for study, name, place in rows}
+def owners_of(session: Session, files: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
+    """For each (study, file name) that a row knows: the instance whose file has that name."""
+    rows = session.all(_Q["owners_of"], studies=[f[0] for f in files], names=[f[1] for f in files])
+    return {(row[0], row[1]): stored_of(row[2:]) for row in rows}
 
 
 def undelivered_files(session: Session, *, after: int, limit: int) -> list[FileRow]:

@@ -47,10 +47,14 @@ class Wakeup:
         if queue in self._queues:
             return  # asked for and not yet sent: what is committed now is seen by who is woken then
         with self._lock:
-            self._queues.add(queue)
             if self._thread is None and not self._closed.is_set():
-                self._thread = threading.Thread(target=self._run, name="wakeup", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="wakeup", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return  # out of threads: the consumers look each second, and the next wake tries again
+                self._thread = thread
+            self._queues.add(queue)
         self._asked.set()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import islice
 
 from gateway.spool import ORPHANED
-from gateway.store import sweeping
+from gateway.sweep.orphans import owners
 from gateway.sweep.reconcile import reconcile
 from gateway.sweep.verbs import BATCH, Counts, Sweeping
 
@@ -30,10 +30,8 @@ def _remove(context: Sweeping) -> int:
     removed = 0
     files = (context.spool.root / ORPHANED).glob("*/*")
     while batch := list(islice(files, BATCH)):
-        with context.database.statement() as session:
-            places = sweeping.places_of(session, [(path.parent.name, path.name) for path in batch])
-        for path in batch:
-            if places[path.parent.name, path.name] is None:
+        for path, owner in owners(context, batch):
+            if owner is None:
                 with suppress(FileNotFoundError):
                     path.unlink()
                     removed += 1

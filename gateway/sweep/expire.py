@@ -65,6 +65,7 @@ def expire_one(
             delivery_id=expired.delivery_id,
             instance_id=expired.instance_id,
         )
+    if expired.worker is not None and expired.verdict is not Expiry.POSTPONED:
         # the one that timed out owes one less: there is room for another
         wakeup.wake("workers")
     return expired

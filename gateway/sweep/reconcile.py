@@ -3,15 +3,17 @@
 pending without a message      gets one
 breaker without a probe        gets one
 file where its row is not      goes where the row says: the row's place follows from its deliveries
+file in orphaned/, row owed    goes where the row says: its commit became visible after the grace
 file without a row             past a grace, and only where its receiver is gone, goes to orphaned/
 parts of a receiver that died  are removed: their senders got no Success
 row without a file             is counted and logged; its delivery dies at its next attempt, with the reason
+
+A name is not believed: whether a file is its row's is asked of size and digest. What the disk refuses for one
+file is counted and logged, and keeps nothing else from being mended.
 """
 
-import fcntl
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -22,22 +24,24 @@ from gateway import log
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
 from gateway.log import Stage
-from gateway.spool import LOCK, ORPHANED, PARTIAL, make_folder
-from gateway.store import destinations, sweeping
-from gateway.sweep.verbs import BATCH, Counts, Sweeping
+from gateway.spool import LOCK, ORPHANED, PARTIAL, SUFFIX, lock_folder
+from gateway.store import destinations, instances, sweeping
+from gateway.store.instances import Stored
+from gateway.store.sweeping import FileRow
+from gateway.sweep import orphans
+from gateway.sweep.verbs import BATCH, EXAMPLES, Counts, Refusals, Sweeping, age_seconds
 
 PROBE_GRACE = timedelta(seconds=30)
-
-EXAMPLES = 10
-"""Missing files that are logged one by one: a lost disk would fill the next with lines. All are counted."""
 
 
 def reconcile(context: Sweeping) -> Counts:
     """Rows, messages and files agree; counts what did not."""
     counts = {"messages_sent": _messages(context), "probes_sent": _probes(context)}
-    counts["parts_removed"] = _parts(context)
-    counts |= _files(context)
-    counts["files_missing"] = _missing(context)
+    refusals = Refusals()
+    counts["parts_removed"] = _parts(context, refusals)
+    counts |= _files(context, refusals)
+    counts |= _missing(context, refusals)
+    counts["files_refused"] = refusals.count
     return counts
 
 
@@ -67,66 +71,72 @@ def _probes(context: Sweeping) -> int:
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def _parts(context: Sweeping) -> int:
+def _parts(context: Sweeping, refusals: Refusals) -> int:
     """The folders of receivers that died are gone; those of the living are locked by them."""
     removed = 0
-    for folder in (context.spool.root / PARTIAL).glob("*/"):
-        try:
-            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            if _age_seconds(folder) < context.configuration.sweep.reconcile_grace_seconds:
+    for folder in refusals.folders(context.spool.root / PARTIAL):
+        with refusals.each(folder):
+            has_lock = (folder / LOCK).exists()
+            if not has_lock and age_seconds(folder) < context.configuration.sweep.reconcile_grace_seconds:
                 continue  # being made just now
-            descriptor = None
-        try:
-            if descriptor is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-        removed += sum(1 for _ in folder.glob("*.part"))
-        if not context.dry:
-            shutil.rmtree(folder, ignore_errors=True)
+            if context.dry and not has_lock:
+                removed += _count_parts(folder)
+            else:
+                removed += _remove_if_dead(context, folder)
     return removed
 
 
-def _files(context: Sweeping) -> Counts:
+def _remove_if_dead(context: Sweeping, folder: Path) -> int:
+    """How many parts went with the folder, or would go."""
+    lock = lock_folder(folder)
+    if lock is None:
+        return 0
+    try:
+        parts = _count_parts(folder)
+        if not context.dry:
+            # Still locked: a receiver that is just about to lock it sees so, and makes another.
+            shutil.rmtree(folder)
+    finally:
+        os.close(lock)
+    return parts
+
+
+def _count_parts(folder: Path) -> int:
+    return sum(1 for _ in folder.glob(f"*{SUFFIX}"))
+
+
+def _files(context: Sweeping, refusals: Refusals) -> Counts:
     counts = {"orphaned": 0, "moved": 0}
-    grace = context.configuration.sweep.orphan_grace_seconds
-    candidates = _old_files(context, grace)
+    candidates = _old_files(context, refusals)
     while batch := list(islice(candidates, BATCH)):
-        names = [(path.parent.name, path.name) for _, path in batch]
-        with context.database.statement() as session:
-            places = sweeping.places_of(session, names)
-        for (place, path), name in zip(batch, names, strict=True):
-            known = places[name]
-            if known is place:
-                continue
-            if known is None:
-                counts["orphaned"] += _orphan(context, path)
-            elif not context.spool.path(known, *name).exists():
-                counts["moved"] += 1
-                if not context.dry:
-                    context.spool.move(known, *name, was=place)
-            elif _is_same(path, context.spool.path(known, *name)):
-                # A move that died between its link and its unlink. It is over: the link is older than the
-                # grace, and no other move takes a name that is there.
-                counts["moved"] += 1
-                if not context.dry:
-                    path.unlink(missing_ok=True)
-            else:
-                # a second file of that name: the row's own is in its place
-                counts["orphaned"] += _orphan(context, path)
+        for path, owner in orphans.owners(context, batch):
+            if owner is None or path.parent.parent.name != owner.place:
+                with refusals.each(path):
+                    _mend(context, path, owner, counts)
     return counts
 
 
-def _old_files(context: Sweeping, grace: float) -> Iterator[tuple[Place, Path]]:
+def _old_files(context: Sweeping, refusals: Refusals) -> Iterator[Path]:
+    grace = context.configuration.sweep.orphan_grace_seconds
     for place in Place:
-        for study in (context.spool.root / place).glob("*/"):
-            for path in study.iterdir():
-                if _age_seconds(path) > grace:
-                    yield place, path
+        for study in refusals.folders(context.spool.root / place):
+            yield from (path for path in refusals.files(study) if age_seconds(path) > grace)
+
+
+def _mend(context: Sweeping, path: Path, owner: Stored | None, counts: Counts) -> None:
+    """See to a file that no row knows, or that is not where its row says; what was done is counted."""
+    own = None if owner is None else context.spool.path(owner.place, path.parent.name, path.name)
+    if own is not None and _is_same(path, own):
+        # A move that died between its link and its unlink. It is over: the link is older than the
+        # grace, and no other move takes a name that is there.
+        counts["moved"] += 1
+        if not context.dry:
+            path.unlink(missing_ok=True)
+    elif owner is not None and orphans.is_needed(context, path, owner):
+        counts["moved"] += orphans.take_place(context, path, owner)
+    else:
+        # no row's, or a second file of that name: other bytes, or the row's own are in its place
+        counts["orphaned"] += orphans.set_aside(context, path)
 
 
 def _is_same(path: Path, other: Path) -> bool:
@@ -136,58 +146,42 @@ def _is_same(path: Path, other: Path) -> bool:
     return False
 
 
-def _orphan(context: Sweeping, path: Path) -> int:
-    """Move a file that no row knows, if its receiver is gone: a living one still holds a second link."""
-    try:
-        if path.stat().st_nlink > 1:
-            return 0
-        if context.dry:
-            return 1
-        target = context.spool.root / ORPHANED / path.parent.name / path.name
-        make_folder(target.parent)
-        if target.exists():
-            target = target.with_name(f"{target.stem}.{time.time_ns()}.dcm")
-        path.rename(target)
-    except FileNotFoundError:
-        return 0  # moved meanwhile
-    log.write(
-        Stage.SWEEP,
-        "orphaned",
-        level="warning",
-        sop_instance_uid=path.stem,
-        study_instance_uid=path.parent.name,
-    )
-    return 1
-
-
-def _age_seconds(path: Path) -> float:
-    """Seconds since the file was written, linked or moved; 0 where it is gone."""
-    with suppress(FileNotFoundError):
-        status = path.stat()
-        return time.time() - max(status.st_mtime, status.st_ctime)
-    return 0.0
-
-
-def _missing(context: Sweeping) -> int:
-    missing = 0
+def _missing(context: Sweeping, refusals: Refusals) -> Counts:
+    counts = {"brought_back": 0, "files_missing": 0}
     after = 0
     while True:
         with context.database.statement() as session:
             rows = sweeping.undelivered_files(session, after=after, limit=BATCH)
         for row in rows:
             after = row.instance_id
-            try:
-                context.spool.find(row.place, row.study_instance_uid, row.file_name)
-            except FileMissingError as error:
-                missing += 1
-                if missing <= EXAMPLES and not context.dry:
-                    log.write(
-                        Stage.SWEEP,
-                        "file_missing",
-                        level="error",
-                        error=str(error),
-                        study_instance_uid=row.study_instance_uid,
-                        instance_id=row.instance_id,
-                    )
+            with refusals.each(context.spool.path(row.place, row.study_instance_uid, row.file_name)):
+                if not _is_in_a_place(context, row):
+                    counts[_look_for(context, row, counts["files_missing"])] += 1
         if len(rows) < BATCH:
-            return missing
+            return counts
+
+
+def _is_in_a_place(context: Sweeping, row: FileRow) -> bool:
+    try:
+        found = context.spool.find(row.place, row.study_instance_uid, row.file_name)
+    except FileMissingError:
+        return False
+    return found.parent.parent.name != ORPHANED
+
+
+def _look_for(context: Sweeping, row: FileRow, missing: int) -> str:
+    """What became of an owed file that is in no place: brought back from orphaned/, or told to be lost."""
+    with context.database.statement() as session:
+        stored = instances.get(session, row.instance_id)
+    if stored is not None and orphans.bring_back(context, stored):
+        return "brought_back"
+    if missing < EXAMPLES and not context.dry:
+        log.write(
+            Stage.SWEEP,
+            "file_missing",
+            level="error",
+            error=f"no place under {context.spool.root} holds {row.study_instance_uid}/{row.file_name}",
+            study_instance_uid=row.study_instance_uid,
+            instance_id=row.instance_id,
+        )
+    return "files_missing"

@@ -36,7 +36,7 @@ def sweep(context: Sweeping, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str,
         log.write(
             Stage.SWEEP,
             verb,
-            level="warning" if counts.get("files_missing") else "info",
+            level="warning" if counts.get("files_missing") or counts.get("files_refused") else "info",
             count=sum(counts.values()),
             detail=", ".join(f"{name} {count}" for name, count in counts.items()),
             duration_ms=(time.monotonic() - began) * 1000,

@@ -1,4 +1,7 @@
-"""Accepting durably, beside DCMTK's storescp, Orthanc and stock pynetdicom; nothing forwards meanwhile."""
+"""Accepting durably, beside DCMTK's storescp, Orthanc and stock pynetdicom; nothing forwards meanwhile.
+
+Whatever is compared is measured in turn, and the median of the rounds counts (`in_turn`).
+"""
 
 from pathlib import Path
 
@@ -7,6 +10,8 @@ import wire_bed
 import wire_peers
 from launcher import Processes
 from wire_data import Load, scaled
+from wire_promise import kept_per_second
+from wire_rounds import in_turn
 from wire_senders import dcmsend, one_by_one
 from wire_table import Rows
 
@@ -17,6 +22,27 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 
 TARGETS = {("CT", 1): 2.0, ("CT", 8): 1.5, ("small", 1): 1.5, ("small", 8): 2.5}
 """Times Orthanc, by kind and associations."""
+
+
+def _edge(
+    load: Load, associations: int, postgres: EmbeddedPostgres, folder: Path, *, nagle: bool = False
+) -> float:
+    with wire_bed.edge(postgres, folder) as bed:
+        rate = dcmsend(load, bed.configuration.edge.port, "MINI_EDGE", associations, nagle=nagle)
+        assert bed.one("SELECT count(*) FROM instances") == load.count
+    return rate
+
+
+def _orthanc(load: Load, associations: int, processes: Processes, folder: Path) -> float:
+    rate = dcmsend(load, wire_peers.orthanc(processes, folder, nodelay=True), "ORTHANC", associations)
+    processes.stop_all()
+    return rate
+
+
+def _storescp(load: Load, associations: int, processes: Processes, folder: Path) -> float:
+    rate = dcmsend(load, wire_peers.storescp(processes, folder, nodelay=True), "ANY", associations)
+    processes.stop_all()
+    return rate
 
 
 @pytest.mark.parametrize("associations", [1, 8])
@@ -32,31 +58,47 @@ def test_accept(  # noqa: PLR0917  fixtures
 ) -> None:
     """Instances per second until the sender has its last response."""
     load = loads[kind]
-    with wire_bed.edge(postgres, tmp_path) as bed:
-        ours = dcmsend(load, bed.configuration.edge.port, "MINI_EDGE", associations)
-        assert bed.one("SELECT count(*) FROM instances") == load.count
+    ours, theirs, unflushed = in_turn(
+        lambda: _edge(load, associations, postgres, tmp_path),
+        lambda: _orthanc(load, associations, processes, tmp_path),
+        lambda: _storescp(load, associations, processes, tmp_path),
+    )
     rows.figures[f"accept {kind} {associations}"] = ours
     what = f"accept, {kind}, {associations} assoc."
-    port = wire_peers.orthanc(processes, tmp_path, nodelay=True)
-    orthanc = dcmsend(load, port, "ORTHANC", associations)
-    rows.faster(what, ours, than="Orthanc", theirs=orthanc, at_least=TARGETS[kind, associations])
-    processes.stop_all()
-    storescp = dcmsend(load, wire_peers.storescp(processes, tmp_path, nodelay=True), "ANY", associations)
+    rows.faster(what, ours, than="Orthanc", theirs=theirs, at_least=TARGETS[kind, associations])
     least = 0.6 if (kind, associations) == ("CT", 1) else None
-    rows.faster(what, ours, than="storescp, no fsync", theirs=storescp, at_least=least)
+    rows.faster(what, ours, than="storescp, no fsync", theirs=unflushed, at_least=least)
 
 
+@pytest.mark.parametrize("kind", ["CT", "small"])
+def test_what_the_promise_costs(  # noqa: PLR0917  fixtures
+    kind: str,
+    loads: dict[str, Load],
+    rows: Rows,
+    postgres: EmbeddedPostgres,
+    processes: Processes,
+    tmp_path: Path,
+) -> None:
+    """Written, flushed and committed one by one, without DICOM: what bounds one association."""
+    load = loads[kind]
+    ours, theirs = in_turn(
+        lambda: kept_per_second(load, postgres, tmp_path), lambda: _orthanc(load, 1, processes, tmp_path)
+    )
+    what = f"G1 alone, {kind}: written, flushed, committed"
+    rows.faster(what, ours, than="Orthanc, 1 assoc.", theirs=theirs, at_least=None)
+
+
+@pytest.mark.parametrize("kind", ["CT", "small"])
 def test_a_sender_with_nagle(
-    loads: dict[str, Load], rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path
+    kind: str, loads: dict[str, Load], rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     """The same sender with Nagle's algorithm on, and off."""
-    rates = {}
-    for kind, load in loads.items():
-        for nagle in (True, False):
-            with wire_bed.edge(postgres, tmp_path) as bed:
-                rates[nagle] = dcmsend(load, bed.configuration.edge.port, "MINI_EDGE", 1, nagle=nagle)
-        what = f"accept, {kind}, sender with Nagle"
-        rows.faster(what, rates[True], than="without", theirs=rates[False], at_least=0.9)
+    load = loads[kind]
+    with_nagle, without = in_turn(
+        lambda: _edge(load, 1, postgres, tmp_path, nagle=True), lambda: _edge(load, 1, postgres, tmp_path)
+    )
+    what = f"accept, {kind}, sender with Nagle"
+    rows.faster(what, with_nagle, than="without", theirs=without, at_least=0.9)
 
 
 def test_one_association_per_instance(

@@ -11,6 +11,7 @@ import wire_peers
 from edge_bed import EdgeBed
 from launcher import Processes
 from wire_data import Load, made, scaled
+from wire_rounds import in_turn
 from wire_senders import CONTEXT, dcmsend, percentile
 from wire_table import Rows
 
@@ -40,8 +41,10 @@ def test_receive_and_forward(  # noqa: PLR0917  fixtures
 ) -> None:
     """From the start of the sender to the last instance's response at the PACS."""
     share = loads[kind].share(scaled(AUTOROUTER_SHARE[kind]))
-    ours = _edge_rate(loads[kind], postgres, processes, tmp_path)
-    theirs = _orthanc_rate(share, processes, tmp_path, nodelay=False)
+    ours, theirs = in_turn(
+        lambda: _edge_rate(loads[kind], postgres, processes, tmp_path),
+        lambda: _orthanc_rate(share, processes, tmp_path, nodelay=False),
+    )
     best = _orthanc_rate(loads[kind], processes, tmp_path, nodelay=True)
     rows.figures[f"forward {kind}"] = ours
     what = f"receive and forward, {kind}"
@@ -59,8 +62,11 @@ def test_receive_and_forward_to_our_sink(  # noqa: PLR0917  fixtures
     tmp_path: Path,
 ) -> None:
     """The same to a PACS that acknowledges at once, which is what neither router can be blamed for."""
-    ours = _edge_rate(loads[kind], postgres, processes, tmp_path, wire_peers.Sink)
-    theirs = _orthanc_rate(loads[kind], processes, tmp_path, wire_peers.Sink, nodelay=True)
+    share = loads[kind].share(scaled(AUTOROUTER_SHARE[kind]))
+    ours, theirs = in_turn(
+        lambda: _edge_rate(share, postgres, processes, tmp_path, wire_peers.Sink),
+        lambda: _orthanc_rate(share, processes, tmp_path, wire_peers.Sink, nodelay=True),
+    )
     what = f"receive and forward, {kind}, to our sink"
     rows.faster(what, ours, than="Orthanc, TCP_NODELAY=1", theirs=theirs, at_least=None)
 

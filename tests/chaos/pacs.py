@@ -136,6 +136,9 @@ class _Arriving:
         )
         return status, "as the conductor asked for" if status else ""
 
+    def answered(self) -> None:
+        """Nothing is left to do."""
+
     def abandon(self, reason: str) -> None:
         """Nothing is held."""
 

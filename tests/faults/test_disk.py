@@ -17,7 +17,9 @@ from waiting import wait_until
 
 from gateway.domain.delivery import State
 from gateway.errors import AssociationRejectedError
-from gateway.sweep.purge import purge
+from gateway.spool import ORPHANED
+from gateway.sweep.purge import FILES_PER_TRANSACTION, purge
+from gateway.sweep.reconcile import reconcile
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G2")]
 MEGABYTE = 1 << 20
@@ -40,7 +42,7 @@ def check_nothing_half_there(edge: EdgeBed) -> None:
 def failing(make_edge: MakeEdge, tmp_path: Path) -> tuple[EdgeBed, Path]:
     """An SCP whose disk fails as the file says, and that file."""
     order = tmp_path / "order"
-    edge = make_edge({"edge": {"receivers": 1}})
+    edge = make_edge({"edge": {"receivers": 1}, "sweep": {"orphan_grace_seconds": 0.001}})
     path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}", "FAIL_FILE": str(order)}
     edge.serve("python", TESTS / "failing.py", **path)
     return edge, order
@@ -71,6 +73,28 @@ def test_any_operation_that_fails_refuses_one_instance_and_no_other(failing: tup
     edge.check_ledger(taken)
 
 
+def test_a_flush_that_failed_is_not_repeated_with_the_rows(failing: tuple[EdgeBed, Path]) -> None:
+    """Rows that collided are written again; the fsync beside them, which would succeed now, lost bytes."""
+    edge, order = failing
+    first, refused = study_of(2)
+    assert edge.send(first) == [0]
+    edge.run("CREATE SEQUENCE tries")
+    edge.run(
+        "CREATE FUNCTION collide_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF nextval('tries') = 1"
+        " THEN RAISE EXCEPTION 'the other one goes first' USING ERRCODE = '40P01'; END IF; RETURN NEW; END $$"
+    )
+    edge.run(
+        "CREATE TRIGGER collide_once BEFORE INSERT ON instances FOR EACH ROW EXECUTE FUNCTION collide_once()"
+    )
+    order.write_text("fsync:1:EIO", encoding="ascii")
+    assert edge.send(refused) == [0xA700]
+    assert not order.exists()
+    assert edge.one("SELECT last_value FROM tries") == 1
+    assert edge.send(refused) == [0]
+    check_nothing_half_there(edge)
+    edge.check_ledger([first, refused])
+
+
 def test_a_disk_that_turns_read_only_is_used_again_when_it_is_writable(failing: tuple[EdgeBed, Path]) -> None:
     """As the kernel makes it after an error: everything that writes fails, until somebody mends it."""
     edge, order = failing
@@ -82,6 +106,27 @@ def test_a_disk_that_turns_read_only_is_used_again_when_it_is_writable(failing: 
     assert edge.send(*later) == [0] * 3
     check_nothing_half_there(edge)
     edge.check_ledger([first, *later])
+
+
+def test_a_disk_that_turns_read_only_in_the_middle_is_said_to_be_so(failing: tuple[EdgeBed, Path]) -> None:
+    """The first error is told, not that of cleaning up; the name that stays is no row's, and is swept."""
+    edge, order = failing
+    with edge.association([Instance().context]) as association:
+        first, second = study_of(2)
+        assert store(association, first)[0] == 0
+        order.write_text("fsync,unlink:*:EROFS", encoding="ascii")
+        assert store(association, second) == (0xA700, "the disk does not take it")
+        order.unlink()
+        assert store(association, second)[0] == 0
+    edge.scp.stop()
+
+    def swept() -> list[str]:
+        edge.heal()
+        return edge.orphans()
+
+    wait_until(swept, 5, "the name that could not be taken back to be swept")
+    assert edge.orphans() == [f"{second.sop_instance_uid}.dcm"]
+    edge.check_ledger([first, second])
 
 
 # ---- a real file system that is small --------------------------------------------------------------
@@ -153,6 +198,39 @@ def test_the_reserve_keeps_senders_out_and_what_is_owed_going(small_disk: Path, 
     check_nothing_half_there(edge)
 
 
+@pytest.mark.parametrize("reserve_mb", [0, 4], ids=["full", "at its reserve"])
+def test_a_data_set_without_an_end_keeps_nobody_out(
+    small_disk: Path, make_edge: MakeEdge, reserve_mb: int
+) -> None:
+    """G7: what it filled the disk with is gone at once; it hears of it at its end, others are served."""
+    edge = make_edge({"edge": {"disk_reserve_mb": reserve_mb, "receivers": 1}})
+    edge.serve()
+    endless, honest = Instance(), [Instance() for _ in range(3)]
+    statuses: list[list[int]] = []
+
+    def pieces() -> Iterator[bytes]:
+        yield endless.data_set()
+        for one in honest:
+            for _ in range(16):
+                yield bytes(MEGABYTE)
+            wait_until(lambda: small_disk_is_free(small_disk), 10, "its part to be gone")
+            statuses.append(edge.send(one))
+
+    with edge.association([endless.context]) as association:
+        status = association.store(endless.context, endless.sop_instance_uid, pieces())
+        assert status == (0xA700, "the disk is full")
+        assert store(association, endless)[0] == 0
+    assert statuses == [[0]] * 3
+    check_nothing_half_there(edge)
+    edge.check_ledger([endless, *honest])
+
+
+def small_disk_is_free(root: Path) -> bool:
+    """More than three quarters of it."""
+    status = os.statvfs(root)
+    return status.f_bavail > 0.75 * status.f_blocks
+
+
 def test_what_is_owed_leaves_a_disk_that_is_read_only(small_disk: Path, make_edge: MakeEdge) -> None:
     """G2: forwarding needs to read only; the file finds its place when the disk is writable again."""
     edge = make_edge({"edge": {"disk_reserve_mb": 0}, "sweep": {"orphan_grace_seconds": 0.001}})
@@ -170,6 +248,54 @@ def test_what_is_owed_leaves_a_disk_that_is_read_only(small_disk: Path, make_edg
     edge.heal()
     check_nothing_half_there(edge)
     edge.check_ledger([owed])
+
+
+# ---- the sweep -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hasty(make_edge: MakeEdge) -> Iterator[Forwarding]:
+    """The core without its processes, whose sweep waits for nothing."""
+    with forwarding(make_edge({"sweep": {"orphan_grace_seconds": 0.001}})) as core:
+        yield core
+
+
+def test_a_file_that_the_disk_refuses_keeps_reconcile_from_no_other(hasty: Forwarding) -> None:
+    """Counted and logged; the others go where they belong."""
+    root = hasty.edge.configuration.edge.data_root
+    for study in ("1.2.3", "1.2.4", "1.2.5"):
+        (root / "incoming" / study).mkdir()
+        (root / "incoming" / study / f"{study}.1.dcm").write_bytes(b"x")
+    for study in ("1.2.3", "1.2.4"):
+        (root / ORPHANED / study).write_bytes(b"in the way of the folder")
+    wait_until(lambda: reconcile(hasty.sweeping())["orphaned"] == 1, 5, "the third to be moved")
+    assert reconcile(hasty.sweeping())["files_refused"] == 2
+    assert hasty.edge.orphans() == ["1.2.5.1.dcm"]
+    assert hasty.edge.log(outcome="file_refused", level="error")
+
+
+def test_a_file_that_the_disk_refuses_keeps_purge_from_no_other(hasty: Forwarding) -> None:
+    """Its row stays with it, however many there are; every other goes."""
+    instances = [Instance() for _ in range(2 * FILES_PER_TRANSACTION + 10)]
+    for instance in instances:
+        hasty.receive(instance)
+    edge = hasty.edge
+    edge.run("UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()")
+    edge.run(
+        "UPDATE deliveries SET state = 'delivered', claim_id = NULL, lease_until = NULL,"
+        " next_attempt_at = NULL, settled_at = now() - interval '25 h'"
+    )
+    edge.run("UPDATE instances SET received_at = now() - interval '25 h'")
+    refused = {instance.sop_instance_uid for instance in instances[: FILES_PER_TRANSACTION + 1]}
+    for path in edge.files().values():
+        if path.stem in refused:
+            path.unlink()
+            path.mkdir()  # which no unlink takes
+    counts = purge(hasty.sweeping())
+    assert counts["purged"] == FILES_PER_TRANSACTION + 9
+    assert counts["files_refused"] == len(refused)
+    assert {row[0] for row in edge.rows("SELECT sop_instance_uid FROM instances")} == refused
+    assert edge.files() == {}
 
 
 # ---- retention -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import socket
 import ssl
 import stat
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import certificates
@@ -17,6 +17,7 @@ from edge_bed import EdgeBed
 from specimens import CT, EXPLICIT, Instance
 from waiting import wait_until
 
+from gateway.dicom import pdu
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.scu import Peer, associate
 from gateway.dicom.secure import requestor_context
@@ -56,6 +57,7 @@ def test_a_title_is_let_in_from_its_address_only(make_edge: MakeEdge) -> None:
     edge.serve()
     for let_in in ("ORTHANC", "MR1", "APP01"):
         assert answer(edge, let_in) is None
+        edge.wait_log(outcome="released", calling_ae_title=let_in)  # the one place is free again
     for kept_out in ("CT1", "US1", "STRANGER"):
         assert answer(edge, kept_out) == (1, 1, 3)
     stranger = edge.wait_log(outcome="rejected", calling_ae_title="STRANGER")
@@ -81,6 +83,26 @@ def test_who_is_kept_out_takes_no_place(make_edge: MakeEdge) -> None:
     assert edge.send(Instance()) == [0]
     for sock in open_ones:
         sock.close()
+
+
+def test_one_port_towards_two_addresses_of_the_edge_is_two_associations(make_edge: MakeEdge) -> None:
+    """Each has a place and gives it back: a peer that connects so uses nothing up."""
+    edge = make_edge({"edge": {"bind_address": "0.0.0.0", "receivers": 1, "max_associations": 2}})  # noqa: S104
+    edge.serve()
+    with ExitStack() as stack:
+        port = 0
+        for address in ("127.0.0.1", "127.0.0.2"):
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
+            port = sock.getsockname()[1]
+            sock.connect((address, edge.configuration.edge.port))
+            sock.sendall(request())
+            assert sock.recv(4096)[0] == pdu.ASSOCIATE_AC
+    wait_until(lambda: len(edge.log(outcome="lost")) == 2, 10, "both to have ended")
+    with edge.association(CONTEXTS), edge.association(CONTEXTS):
+        assert answer(edge, "ORTHANC") == (2, 3, 2)
+    assert not edge.log(outcome="association_failed")
 
 
 def test_ipv6_callers_and_ipv4_through_the_same_socket(make_edge: MakeEdge) -> None:

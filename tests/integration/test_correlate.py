@@ -152,6 +152,39 @@ def test_a_late_result_leaves_a_redispatch_that_was_sent(core: Forwarding) -> No
     assert expectations(core) == ["late", "owed"]
 
 
+def test_no_third_worker_is_asked_for_what_is_here(core: Forwarding) -> None:
+    """Slow, not silent: the first's result came late; where the second is late as well, that is all."""
+    instance = Instance()
+    worker = ask(core, instance)
+    expire(core)
+    forward_to_worker(core.context, core.edge.delivery(instance, "workers")["id"])
+    second = core.edge.delivery(instance, "workers")["destination"]
+    core.receive(result_of(instance), worker=worker)
+    expire(core)
+    assert expectations(core) == ["late", "timed_out"]
+    delivery = core.edge.delivery(instance, "workers")
+    assert (delivery["state"], delivery["redispatches"]) == ("delivered", 1)
+    assert not core.edge.log(outcome="timed_out"), "nothing was given up"
+    _, correlated = core.receive(result_of(instance, number=1), worker=second)
+    assert correlated is not None
+    assert correlated.late
+    assert expectations(core) == ["late", "late"]
+
+
+def test_a_result_from_before_does_not_answer_what_is_owed_anew(core: Forwarding) -> None:
+    """`deliveries resend`: a worker that is silent then is replaced, whatever came the time before."""
+    instance = Instance()
+    core.receive(result_of(instance), worker=ask(core, instance))
+    core.edge.run(
+        "UPDATE deliveries SET state = 'pending', next_attempt_at = now(), owed_since = now()"
+        " WHERE route = 'workers'"
+    )
+    forward_to_worker(core.context, core.edge.delivery(instance, "workers")["id"])
+    expire(core)
+    assert expectations(core) == ["arrived", "timed_out"]
+    assert core.edge.delivery(instance, "workers")["state"] == "pending"
+
+
 def test_the_same_result_again_answers_a_second_request(core: Forwarding) -> None:
     """G4: a worker that was asked twice sends the same bytes twice; both debts are met, it is owed once."""
     instance = Instance()

@@ -1,7 +1,10 @@
 """One delivery: claimed by one, sent, settled; the worker's turn; and what every outcome leaves behind."""
 
+import os
+import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from conftest import MakeEdge
@@ -185,22 +188,57 @@ def test_a_context_that_is_not_accepted_is_dead_at_once_and_named(core: Forwardi
     assert "1.2.840.10008.1.2.1" in row["last_error"]
 
 
-def test_a_conflict_that_the_peer_holds_already_is_dead(core: Forwarding, pacs: Peer) -> None:
-    """0x0111 to another version of the UID: said openly, for the peer has not got these bytes."""
+def two_versions() -> list[Instance]:
+    """Two that differ under one SOP Instance UID."""
     first = Instance()
-    core.receive(first)
-    second = Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x05\x05")
-    kept, _ = core.receive(second)
-    pacs.answer = lambda _: 0x0111
-    delivery = core.edge.one(
-        "SELECT id FROM deliveries WHERE instance_id = %(id)s AND route = 'pacs'", id=kept.instance_id
+    return [first, Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x05\x05")]
+
+
+def owed_version(core: Forwarding, instance: Instance) -> int:
+    """The id of the delivery of this very version."""
+    kept, _ = core.receive(instance)
+    return int(
+        core.edge.one(
+            "SELECT id FROM deliveries WHERE instance_id = %(id)s AND route = 'pacs'", id=kept.instance_id
+        )
     )
-    forward_to_pacs(core.context, delivery)
+
+
+def check_dead_of_a_conflict(core: Forwarding, delivery: int) -> None:
+    """It is, and says so."""
     [(state, error)] = core.edge.rows(
         "SELECT state::text, last_error FROM deliveries WHERE id = %(id)s", id=delivery
     )
     assert state == "dead"
     assert "another version" in error
+
+
+@pytest.mark.parametrize("sent_first", [0, 1])
+def test_a_version_of_which_the_peer_holds_another_is_dead(
+    core: Forwarding, pacs: Peer, sent_first: int
+) -> None:
+    """0x0111, whichever was sent first: said openly, for the peer has not got these bytes."""
+    deliveries = [owed_version(core, version) for version in two_versions()]
+    assert forward_to_pacs(core.context, deliveries.pop(sent_first)) is Outcome.DELIVERED
+    pacs.answer = lambda _: 0x0111
+    assert forward_to_pacs(core.context, deliveries[0]) is Outcome.ALREADY_THERE
+    check_dead_of_a_conflict(core, deliveries[0])
+
+
+def test_a_version_that_overtakes_the_first_on_its_way_is_a_conflict_too(
+    core: Forwarding, pacs: Peer
+) -> None:
+    """It was received after the first was claimed, and the peer took it before it answered the first."""
+    first, second = two_versions()
+
+    def overtaken(_: object) -> int:
+        core.receive(second)
+        return 0x0111
+
+    delivery = owed_version(core, first)
+    pacs.answer = overtaken
+    forward_to_pacs(core.context, delivery)
+    check_dead_of_a_conflict(core, delivery)
 
 
 @pytest.mark.parametrize("how", ["off", "rejects"])
@@ -329,6 +367,53 @@ def test_a_lost_file_is_dead_with_its_reason_and_blames_no_peer(core: Forwarding
     assert instance.sop_instance_uid in row["last_error"]
     assert core.edge.one("SELECT failures_in_row FROM destinations WHERE ae_title = 'ORTHANC'") == 0
     assert pacs.taken == []
+
+
+@contextmanager
+def no_descriptor_left(_: EdgeBed) -> Iterator[None]:
+    """EMFILE for whatever this process opens."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def no_byte_read(edge: EdgeBed) -> Iterator[None]:
+    """EIO for whoever reads the only file: its name leads to a page that is nobody's."""
+    [path] = edge.files().values()
+    aside = path.rename(path.with_suffix(".aside"))
+    path.symlink_to("/proc/self/mem")
+    try:
+        yield
+    finally:
+        [path] = edge.files().values()  # moved since
+        aside.replace(path)
+
+
+@pytest.mark.parametrize(
+    ("need", "says"), [(no_byte_read, "Input/output error"), (no_descriptor_left, "Too many open files")]
+)
+def test_a_disk_of_ours_that_does_not_read_kills_nothing(
+    core: Forwarding, pacs: Peer, need: Callable[[EdgeBed], AbstractContextManager[None]], says: str
+) -> None:
+    """G2: it says nothing of the instance or its peer: more attempts than `max_retries`, then delivered."""
+    instance = Instance()
+    delivery = core.owed(instance)
+    for attempts in range(1, 5):
+        with need(core.edge):
+            assert forward_to_pacs(core.context, delivery) is Outcome.NOT_READ
+        row = core.edge.delivery(instance)
+        assert (row["state"], row["attempts"]) == ("pending", attempts)
+        assert says in row["last_error"]
+        core.due()
+    assert core.edge.one("SELECT failures_in_row FROM destinations WHERE ae_title = 'ORTHANC'") == 0
+    assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
+    assert [taken.digest for taken in pacs.taken] == [instance.digest]
 
 
 # ---- workers -------------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """C-STORE through a real SCP: what is kept, what is owed, and what is answered."""
 
 import os
+import resource
 import signal
+import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
@@ -345,6 +348,31 @@ def test_a_receiver_that_dies_is_replaced_and_frees_its_places(make_edge: MakeEd
             store(association, Instance())
     edge.wait_log(outcome="receiver_died")
     wait_until(lambda: _stores(edge), 5, "the next receiver")
+
+
+def test_where_no_thread_is_to_be_had_one_connection_goes_and_no_association(make_edge: MakeEdge) -> None:
+    """G7: hung up on and logged; the receiver goes on, and takes connections again when it can."""
+    edge = make_edge({"edge": {"receivers": 1}})
+    scp = edge.serve()
+    [receiver] = children(scp.pid)
+    instance = Instance()
+    with edge.association([instance.context]) as association:
+        before = resource.prlimit(receiver, resource.RLIMIT_AS)
+        # less than a stack is left
+        resource.prlimit(receiver, resource.RLIMIT_AS, (virtual_bytes(receiver) + (64 << 10), before[1]))
+        with socket.create_connection(("127.0.0.1", edge.configuration.edge.port)) as refused:
+            refused.settimeout(10)
+            assert refused.recv(1) == b""
+        resource.prlimit(receiver, resource.RLIMIT_AS, before)
+        assert edge.wait_log(outcome="not_accepted")["error"] == "can't start new thread"
+        assert store(association, instance)[0] == 0
+    assert edge.send(Instance()) == [0]
+    assert children(scp.pid) == [receiver]
+
+
+def virtual_bytes(pid: int) -> int:
+    """The address space of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def _stores(edge: EdgeBed) -> bool:

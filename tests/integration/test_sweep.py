@@ -1,5 +1,6 @@
 """The four verbs of the sweep: each mends what fell between two steps, twice is once, dry is never."""
 
+import fcntl
 import os
 import threading
 import time
@@ -154,6 +155,27 @@ def test_reconcile_orphans_a_file_without_a_row_only_when_its_receiver_is_gone(c
     core.edge.heal()  # once its receiver's name is gone, the file is as young as that
     assert core.edge.orphans() == [f"{instance.sop_instance_uid}.dcm"]
     part.discard()
+
+
+def test_a_receiver_that_starts_while_reconcile_looks_has_a_folder(
+    core: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reconcile comes between the making of its lock and the locking: it took the folder of a living one."""
+    lock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        reconcile(core.sweeping())
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    spool = Spool(core.edge.configuration.edge.data_root)
+    spool.open_receiver()
+    part = spool.begin()
+    reconcile(core.sweeping())
+    assert part.path.exists()
+    part.discard()
+    spool.close_receiver()
 
 
 def test_reconcile_moves_a_file_to_where_its_row_says(core: Forwarding) -> None:

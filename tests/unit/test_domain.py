@@ -66,6 +66,8 @@ def test_only_a_claimed_delivery_is_delivered_or_one_that_was_answered() -> None
         (Outcome.BROKEN, False, 5, 0, Event.DIE, True, False, Peer.MAY_BE_ILL),
         (Outcome.LOST_FILE, False, 4, 0, Event.RETRY, True, False, Peer.SAYS_NOTHING),
         (Outcome.LOST_FILE, False, 5, 0, Event.DIE, True, False, Peer.SAYS_NOTHING),
+        (Outcome.NOT_READ, False, 1000, 71.9, Event.RETRY, True, False, Peer.SAYS_NOTHING),
+        (Outcome.NOT_READ, False, 0, 72, Event.DIE, True, False, Peer.SAYS_NOTHING),
     ],
 )
 def test_the_table_of_outcomes(  # noqa: PLR0917  the columns of the table

@@ -3,6 +3,8 @@
 import inspect
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
@@ -113,3 +115,23 @@ def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path, capfd: pytest
         log.configure(None, "mini-pacs")
     assert "told" in capfd.readouterr().err
     assert os.path.getsize(blocked) == 0  # noqa: PTH202
+
+
+LOGS = """
+import sys
+from pathlib import Path
+from gateway import log
+log.configure(Path(sys.argv[1]) if sys.argv[1] else None, "test")
+for _ in range(200):
+    log.write(log.Stage.DB, "x" * 500)
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/null/edge.log", ""], ids=["full", "no folder", "stderr"])
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", "2> >(:)"], ids=["full", "closed", "broken"])
+def test_a_log_that_nobody_takes_stops_nobody(path: str, stderr: str) -> None:
+    """A line between a commit and its answer must not cost the answer: it is lost, and no more."""
+    command = ["bash", "-c", f'exec "$@" {stderr}', "bash", sys.executable, "-c", LOGS, path]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.stdout == "went on\n"

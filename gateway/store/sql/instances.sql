@@ -27,3 +27,8 @@ UPDATE instances SET place = place_of(id), file_name = %(file_name)s WHERE id = 
 SELECT id, sop_instance_uid, study_instance_uid, sop_class_uid, transfer_syntax_uid,
     encode(sha256, 'hex'), data_set_size, file_name, conflict, place::text
 FROM instances WHERE id = %(instance_id)s;
+
+-- name: has_other_version
+-- `conflict` is known to the version that came later only; this asks for either.
+SELECT EXISTS (
+    SELECT FROM instances WHERE sop_instance_uid = %(sop_instance_uid)s AND id <> %(instance_id)s);

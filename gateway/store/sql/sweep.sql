@@ -31,11 +31,12 @@ UPDATE deliveries d SET
 FROM silent WHERE d.id = silent.id
 RETURNING d.id;
 
--- name: places_of
--- For names found on the disk: the row's place, or null where no row knows the file.
-SELECT f.study, f.name, i.place::text
+-- name: owners_of
+-- For names found on the disk: the instance that owns the name, where a row knows it. Columns as of `get`.
+SELECT f.study, f.name, i.id, i.sop_instance_uid, i.study_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,
+    encode(i.sha256, 'hex'), i.data_set_size, i.file_name, i.conflict, i.place::text
 FROM unnest(%(studies)s::text[], %(names)s::text[]) AS f (study, name)
-LEFT JOIN instances i ON i.study_instance_uid = f.study AND i.file_name = f.name;
+JOIN instances i ON i.study_instance_uid = f.study AND i.file_name = f.name;
 
 -- name: undelivered_files
 -- What must have a file: instances that are still owed, page by page.
