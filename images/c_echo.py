@@ -16,10 +16,19 @@ IMPLEMENTATION = b"1.2.826.0.1.3680043.9.3811.3.0.4"
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ = 0x01, 0x02, 0x03, 0x04, 0x05
 C_ECHO_RQ, NO_DATA_SET, SUCCESS = 0x0030, 0x0101, 0x0000
 COMMAND_LAST_FRAGMENT = 3
+REJECTED_TRANSIENT, REJECTION_BYTES = 2, 4
 
 
 class NotHealthyError(Exception):
     """The answer was another than Success; the message says which."""
+
+
+class RejectedError(NotHealthyError):
+    """The association was rejected: result, source and reason of PS3.8 §9.3.4, Table 9-21."""
+
+    def __init__(self, result: int, source: int, reason: int) -> None:
+        super().__init__(f"rejected, {result}/{source}/{reason}")
+        self.is_transient = result == REJECTED_TRANSIENT
 
 
 def connect(host: str, port: int) -> socket.socket:
@@ -31,18 +40,19 @@ def connect(host: str, port: int) -> socket.socket:
     return socket.create_connection((host, port), timeout=SECONDS)
 
 
-def c_echo(host: str, port: int, *, calling: str, called: str, or_rejected: bool = False) -> None:
-    """Return once the SCP has answered Success; with `or_rejected` a rejection is an answer, too.
+def c_echo(host: str, port: int, *, calling: str, called: str) -> None:
+    """Return once the SCP has answered Success.
 
     Raises:
-        NotHealthyError: it rejected, refused or answered something else.
+        RejectedError: it rejected the association.
+        NotHealthyError: it refused or answered something else.
         OSError: it cannot be reached, or did not answer in time.
     """
     with connect(host, port) as connection:
         connection.sendall(_pdu(ASSOCIATE_RQ, _associate(calling, called)))
         kind, body = _read(connection)
-        if kind == ASSOCIATE_RJ and or_rejected:
-            return
+        if kind == ASSOCIATE_RJ and len(body) == REJECTION_BYTES:
+            raise RejectedError(*body[1:])
         if kind != ASSOCIATE_AC:
             raise NotHealthyError(f"no association: PDU type {kind:#04x}, {body.hex()}")
         connection.sendall(_pdu(P_DATA, _fragment(_echo_request())))

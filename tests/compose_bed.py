@@ -29,6 +29,10 @@ PROJECT = "mini_pacs_edge"
 MARK = "mini-pacs-compose-tests-"
 """How the folder of a copy begins, and so how a lab of a test run is known."""
 IMAGE = "mini-pacs-edge"
+BASES = ("debian:trixie-slim", "python:3.13-slim-trixie", "node:20-slim", "postgres:17")
+"""All that an image of ours may begin with."""
+NOT_OURS = ("COMPOSE_", "EDGE_", "WORKER_", "POSTGRES_", "HTTP_HOSTS", "GENERATE_TEST_DICOM")
+"""Variables by which somebody's shell would have it another project, or another lab than README's."""
 CLEAR_LINE = "\x1b[2K"
 """What some versions of Compose put before each line of a log, whatever they are told about colours."""
 BUILD_SECONDS = 900
@@ -82,7 +86,7 @@ class ComposeBed:
         self.orthanc_url = f"http://127.0.0.1:{self.orthanc_port}"
         self.ohif_url = f"http://127.0.0.1:{self.ohif_port}"
         self._environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)},
             "EDGE_PORT": str(self.edge_port),
             "ORTHANC_PORT": str(self.orthanc_port),
             "OHIF_PORT": str(self.ohif_port),
@@ -91,7 +95,10 @@ class ComposeBed:
     # ---- the whole -----------------------------------------------------------------------------------
 
     def up(self) -> None:
-        """A copy of the working tree is built and up, as `docker compose up --build` brings it up."""
+        """A copy of the working tree is built and up, as `docker compose up --build` brings it up.
+
+        Its files are for their owner alone, as those of a clone under umask 077.
+        """
         self._refuse_another()
         listed = run("git", "ls-files", "-coz", "--exclude-standard", cwd=REPOSITORY).stdout
         for name in filter(None, listed.split("\0")):
@@ -99,6 +106,8 @@ class ComposeBed:
             if source.is_file():
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, self.folder / name)
+        for path in self.folder.rglob("*"):
+            path.chmod(path.stat().st_mode & 0o700)
         self.compose("up", "--build", "--detach", timeout=BUILD_SECONDS)
         self.wait_well()
 
@@ -172,6 +181,14 @@ class ComposeBed:
         """`mini-pacs status`."""
         return dict(json.loads(self.cli("status", "--json")))
 
+    def paused(self) -> list[str] | None:
+        """Which destinations are paused; None while there is nobody to ask."""
+        asked = self.exec("edge", "mini-pacs", "status", "--json", check=False)
+        if asked.returncode != 0:
+            return None
+        destinations = json.loads(asked.stdout)["overview"]["destinations"]
+        return [one["ae_title"] for one in destinations if one["paused"]]
+
     def well(self) -> bool:
         """Tell whether `mini-pacs status --check` finds nothing; not while it cannot look."""
         return self.exec("edge", "mini-pacs", "status", "--check", check=False).returncode == 0
@@ -179,9 +196,10 @@ class ComposeBed:
     def wait_well(self) -> None:
         """The whole lab serves: every process is there, every destination up, and the PACS answers."""
         wait_until(self.well, HEALTHY_SECONDS, "a status without problems")
-        wait_until(self._pacs_answers, HEALTHY_SECONDS, "Orthanc to answer")
+        wait_until(self.pacs_answers, HEALTHY_SECONDS, "Orthanc to answer")
 
-    def _pacs_answers(self) -> bool:
+    def pacs_answers(self) -> bool:
+        """Tell whether Orthanc's REST API is there."""
         try:
             self.orthanc("/system")
         except OSError:

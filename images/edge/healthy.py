@@ -27,25 +27,30 @@ ANSWER_SECONDS = 4.0
 
 
 def edge() -> str | None:
-    """None where the SCP answers."""
+    """None where the SCP answers; that it has no room now, on its disk or for associations, is an answer."""
     import yaml
-    from c_echo import NotHealthyError, c_echo, connect
+    from c_echo import NotHealthyError, RejectedError, c_echo, connect
 
     # As plain YAML: the SCP has validated the file, and the model costs a third of a second each time.
     settings = yaml.safe_load(Path(os.environ["MINI_PACS_CONFIG"]).read_text(encoding="utf-8"))["edge"]
-    port = settings.get("port", 11112)
+    host, port = _reached_at(settings.get("bind_address", "")), settings.get("port", 11112)
     # A title with an address behind it is not let in from here: a rejection says, too, that the SCP lives.
     titles = [title for title in settings["allowed_calling_aets"] if "@" not in title]
     try:
         if settings.get("tls"):
-            connect("127.0.0.1", port).close()
-        elif titles:
-            c_echo("127.0.0.1", port, calling=titles[0], called=settings["ae_title"])
+            connect(host, port).close()
         else:
-            c_echo("127.0.0.1", port, calling="HEALTHY", called=settings["ae_title"], or_rejected=True)
+            c_echo(host, port, calling=titles[0] if titles else "HEALTHY", called=settings["ae_title"])
+    except RejectedError as rejection:
+        return f"not healthy: {rejection}" if titles and not rejection.is_transient else None
     except (NotHealthyError, OSError) as error:
         return f"not healthy: {error}"
     return None
+
+
+def _reached_at(bind_address: str) -> str:
+    """Where an SCP that listens on this address is reached from its own container."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind_address, bind_address)  # noqa: S104
 
 
 def actors(queue: str) -> str | None:

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import yaml
 from compose_bed import PROJECT, WORKERS, ComposeBed, once, run
-from launcher import REPOSITORY
 
 Target = tuple[str, int]
 OPEN = "open"
@@ -119,6 +117,13 @@ def test_nobody_carries_packets_from_network_to_network(lab: ComposeBed, through
     assert OPEN not in answers(targets, printed).values()
 
 
+@pytest.mark.guarantee("G7")
+@pytest.mark.parametrize("service", ["edge", "actors-workers"])
+def test_a_member_of_both_networks_is_no_router(lab: ComposeBed, service: str) -> None:
+    """The kernel of its network namespace forwards nothing, whatever answers would find back."""
+    assert lab.exec(service, "cat", "/proc/sys/net/ipv4/ip_forward").stdout.strip() == "0"
+
+
 def test_the_networks_hold_whom_they_should(lab: ComposeBed) -> None:
     """workers_net: edge, actors-workers, workers, and it is internal; the rest is on pacs_net."""
     members = {}
@@ -130,14 +135,3 @@ def test_the_networks_hold_whom_they_should(lab: ComposeBed) -> None:
     assert members["workers_net"] == both | {lab.container(worker) for worker in WORKERS}
     others = ("actors-pacs", "actors-sweep", "scheduler", "orthanc", "ohif", "postgres")
     assert members["pacs_net"] == both | {lab.container(service) for service in others}
-
-
-def test_only_dicom_of_the_edge_is_published_beyond_this_machine() -> None:
-    """11112 for everybody; 8042 and 3000, which ask for no password, on 127.0.0.1; those are the defaults."""
-    services = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
-    ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert ports == {
-        "edge": ["${EDGE_PORT:-11112}:11112"],
-        "orthanc": ["127.0.0.1:${ORTHANC_PORT:-8042}:8042"],
-        "ohif": ["127.0.0.1:${OHIF_PORT:-3000}:3000"],
-    }

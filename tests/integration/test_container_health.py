@@ -33,13 +33,23 @@ def addressed(_: Path) -> dict[str, Any]:
     return {"allowed_calling_aets": titles}
 
 
+def on_one_address(_: Path) -> dict[str, Any]:
+    """Nobody listens on 127.0.0.1."""
+    return {"bind_address": "127.0.0.2"}
+
+
+def without_room(_: Path) -> dict[str, Any]:
+    """More than the disk has is to be kept free: whoever asks is rejected for now, 2/3/1."""
+    return {"disk_reserve_mb": 1 << 30}
+
+
 def secure(folder: Path) -> dict[str, Any]:
     """Only who speaks TLS is heard."""
     made = certificates.make(folder)
     return {"tls": {"certificate": str(made.edge.certificate), "key": str(made.edge.key), "ca": str(made.ca)}}
 
 
-@pytest.mark.parametrize("how", [anybody, addressed, secure])
+@pytest.mark.parametrize("how", [anybody, addressed, on_one_address, without_room, secure])
 def test_an_edge_is_healthy_while_it_serves(
     make_edge: MakeEdge, tmp_path: Path, how: Callable[[Path], dict[str, Any]]
 ) -> None:
@@ -48,4 +58,13 @@ def test_an_edge_is_healthy_while_it_serves(
     edge.serve()
     assert verdict(edge) == 0
     edge.scp.stop()
+    assert verdict(edge) == 1
+
+
+def test_an_edge_that_does_not_know_the_check_any_more_is_unhealthy(make_edge: MakeEdge) -> None:
+    """config.yaml was changed and the edge not restarted: what the file says is not what is served."""
+    edge = make_edge({"edge": {}})
+    edge.serve()
+    source = edge.configuration.source
+    source.write_text(source.read_text(encoding="utf-8").replace("MINI_EDGE", "OTHER_EDGE"), encoding="utf-8")
     assert verdict(edge) == 1

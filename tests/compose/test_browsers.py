@@ -1,0 +1,47 @@
+"""What a browser on this machine may do at the two ports that ask for no password: look, by our own pages."""
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+from compose_bed import ComposeBed
+
+FIND = {"Level": "Study", "Query": {}}
+ELSEWHERE = "stranger.example"
+
+
+def status(url: str, method: str = "GET", body: object = None, **headers: str) -> int:
+    """The HTTP status of the answer."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310  http on loopback
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_who_calls_us_by_another_name_is_not_answered(lab: ComposeBed) -> None:
+    """A page whose own name was made to lead here (DNS rebinding) sees neither viewer nor Orthanc."""
+    for path in ("/", "/dicom-web/studies"):
+        assert status(lab.ohif_url + path) == 200
+        assert status(lab.ohif_url + path, Host="localhost") == 200
+        assert status(lab.ohif_url + path, Host=ELSEWHERE) == 421
+    assert status(f"{lab.orthanc_url}/system", Host=f"localhost:{lab.orthanc_port}") == 200
+    assert status(f"{lab.orthanc_url}/system", Host=f"{ELSEWHERE}:{lab.orthanc_port}") == 403
+
+
+def test_a_page_of_a_stranger_orders_nothing(lab: ComposeBed) -> None:
+    """It could post to Orthanc unread; Orthanc hears its own pages, and what is no browser."""
+    find = f"{lab.orthanc_url}/tools/find"
+    assert status(find, "POST", FIND) == 200
+    assert status(find, "POST", FIND, Origin=lab.orthanc_url) == 200
+    for origin in (f"http://{ELSEWHERE}", "null", lab.ohif_url):
+        assert status(find, "POST", FIND, Origin=origin) == 403
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_the_viewer_only_reads(lab: ComposeBed, method: str) -> None:
+    """Images enter by the edge: what would change something does not reach Orthanc by the viewer."""
+    assert status(f"{lab.ohif_url}/dicom-web/studies", method, {}) == 403

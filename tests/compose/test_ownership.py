@@ -1,0 +1,68 @@
+"""What the service init makes of folders and configuration, whoever they belonged to."""
+
+from pathlib import Path
+
+import pytest
+from compose_bed import IMAGE, ComposeBed, run
+
+EDGE, ORTHANC, OTHER = 10001, 10042, 12345
+
+
+def init(folder: Path, *, mode: str = "rw", **environment: int) -> tuple[int, str]:
+    """The exit code of `own`, with the rights that the service has, and what it says."""
+    mounts = [f"{folder / name}:/app/{name}" for name in ("data", "logs")]
+    mounts.append(f"{folder / 'config.yaml'}:/app/config.yaml:{mode}")
+    capabilities = [f"--cap-add={name}" for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER")]
+    done = run(
+        "docker", "run", "--rm", "--user", "0:0", "--read-only", "--network", "none", "--cap-drop", "ALL",
+        *capabilities,
+        *(f"--env={name}={value}" for name, value in environment.items()),
+        *(f"--volume={mount}" for mount in mounts),
+        IMAGE, "own", check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def folder(lab: ComposeBed, tmp_path: Path) -> Path:
+    """A clone's folder as a lab of another user left it; the image is there once the lab is."""
+    del lab
+    (tmp_path / "data" / "sent" / "1.2").mkdir(parents=True)
+    (tmp_path / "logs").mkdir()
+    for name in ("data/sent/1.2/3.dcm", "logs/edge.log", "config.yaml"):
+        (tmp_path / name).touch(0o600)
+    return tmp_path
+
+
+def owners(folder: Path, *names: str) -> set[tuple[int, int]]:
+    """Who these belong to."""
+    found = [(folder / name).stat() for name in names]
+    return {(one.st_uid, one.st_gid) for one in found}
+
+
+@pytest.mark.parametrize("user", [EDGE, OTHER])
+def test_what_is_there_goes_to_whoever_the_edge_is(folder: Path, user: int) -> None:
+    """Spool and log, to their last file, also to EDGE_UID and EDGE_GID; Orthanc's folder to Orthanc."""
+    code, said = init(folder) if user == EDGE else init(folder, EDGE_UID=user, EDGE_GID=user)
+    assert (code, said) == (0, f"config.yaml had mode 600: made readable for the edge's user {user}:{user}\n")
+    mine = ("data/sent", "data/sent/1.2", "data/sent/1.2/3.dcm", "logs", "logs/edge.log")
+    assert owners(folder, *mine) == {(user, user)}
+    assert owners(folder, "data") == {(0, user)}
+    assert owners(folder, "data/orthanc") == {(ORTHANC, ORTHANC)}
+
+
+@pytest.mark.parametrize(("mode", "group"), [(0o644, 0), (0o640, EDGE)])
+def test_a_configuration_that_can_be_read_stays_as_it_is(folder: Path, mode: int, group: int) -> None:
+    """By everybody, or by the edge's group."""
+    path = folder / "config.yaml"
+    path.chmod(mode)
+    run("chgrp", str(group), path)
+    assert init(folder) == (0, "")
+    assert path.stat().st_mode & 0o777 == mode
+
+
+def test_a_configuration_that_cannot_be_opened_says_what_to_do(folder: Path) -> None:
+    """Once, by init, before a dozen services fail of it."""
+    code, said = init(folder, mode="ro")
+    assert code == 1
+    assert "cannot be read by the edge's user 10001:10001: chmod a+r config.yaml" in said

@@ -1,0 +1,202 @@
+"""What docker-compose.yml and the images promise, as far as it stands in the files: no engine is asked."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compose_bed import BASES, GATEWAY, SERVICES, WORKERS
+from launcher import REPOSITORY
+
+IMAGES = REPOSITORY / "images"
+DOCKERFILES = sorted(IMAGES.glob("*/Dockerfile"))
+LOCKS = sorted(IMAGES.glob("*/*.lock"))
+COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))
+ONE_SHOTS = {"init", "migrate", "worker-image"}
+INDEXES = re.compile(
+    r"https?://[^\s\"']*(?:simple|npm|registry|index)|pypi\.org|pythonhosted|npmjs|registry\.|mirror|--index|"
+    r"(?:INDEX_URL|TRUSTED_HOST|REGISTRY|PROXY)\s*[=:]\s*\S*\w",
+    re.IGNORECASE,
+)
+
+
+def service(name: str) -> dict[str, Any]:
+    """A service with what it inherits."""
+    found: dict[str, Any] = COMPOSE["services"][name]
+    return found
+
+
+def named(path: Path) -> str:
+    """A file as a test's name."""
+    return str(path.relative_to(REPOSITORY))
+
+
+def pins(path: Path) -> set[str]:
+    """Each requirement of a lock with its version, its marker and its hashes, as one text."""
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line[:1].isalnum()]
+    assert lines
+    return {" ".join(line.split()) for line in lines}
+
+
+def test_every_service_is_known_to_the_tests() -> None:
+    """A new one is validated, restarted and killed as the others are."""
+    assert set(COMPOSE["services"]) == {*SERVICES, *ONE_SHOTS}
+    assert COMPOSE["name"] == "mini_pacs_edge"
+    assert service("edge")["container_name"] == "mini_pacs_edge"
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=named)
+def test_an_image_begins_with_one_of_the_bases_and_names_no_frontend(path: Path) -> None:
+    """FROM a base, or a stage of the same file; a `# syntax=` line would be fetched from somewhere."""
+    text = path.read_text(encoding="utf-8")
+    begins = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", text, re.MULTILINE)
+    assert begins
+    assert {base for base, _ in begins} <= set(BASES)
+    stages = {stage for _, stage in begins if stage}
+    assert set(re.findall(r"(?:--from=|,from=)([^\s,]+)", text)) <= stages
+    assert re.search(r"^#\s*syntax\s*=", text, re.MULTILINE | re.IGNORECASE) is None
+
+
+def test_compose_starts_what_it_builds_and_a_base() -> None:
+    """An image of ours is built from images/, and never pulled under its name from elsewhere."""
+    built = {one["image"] for one in COMPOSE["services"].values() if "build" in one}
+    for name, one in COMPOSE["services"].items():
+        if one["image"] not in built:
+            assert one["image"] in BASES, name
+
+
+def test_each_image_is_built_once_and_before_whoever_runs_it() -> None:
+    """`up --build` of any service builds its image: it, or something that it waits for, says how."""
+    builders: dict[str, str] = {}
+    for name, one in COMPOSE["services"].items():
+        if "build" in one:
+            assert builders.setdefault(one["image"], name) == name
+    for name, one in COMPOSE["services"].items():
+        if one["image"] not in BASES:
+            assert builders[one["image"]] in waited_for(name), name
+
+
+def waited_for(name: str) -> set[str]:
+    """The service, and all that it depends on."""
+    return {name}.union(*(waited_for(one) for one in service(name).get("depends_on", {})))
+
+
+def test_no_package_index_and_no_proxy_is_named() -> None:
+    """They come by build arguments from the environment, each in the spellings that programs know."""
+    for path in (*IMAGES.rglob("*"), REPOSITORY / "docker-compose.yml", REPOSITORY / ".dockerignore"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            found = INDEXES.search(path.read_text(encoding="utf-8"))
+            assert found is None, f"{named(path)} names {found[0] if found else ''}"
+    proxies = ("http_proxy", "https_proxy", "no_proxy")
+    for name, one in COMPOSE["services"].items():
+        if "build" in one:
+            wanted = {*proxies, *map(str.upper, proxies), "PIP_INDEX_URL", "NPM_CONFIG_REGISTRY"}
+            assert wanted <= set(one["build"]["args"]), name
+
+
+@pytest.mark.parametrize("name", [*SERVICES, *sorted(ONE_SHOTS)])
+def test_a_service_is_restarted_and_bounded(name: str) -> None:
+    """Started again by itself, unless it ends as it should; its log has a size, its /tmp too."""
+    one = service(name)
+    assert one.get("restart", "no") == ("no" if name in ONE_SHOTS else "unless-stopped")
+    assert one["logging"] == {"driver": "json-file", "options": {"max-size": "20m", "max-file": "3"}}
+    if "tmpfs" in one:
+        assert re.fullmatch(r"/tmp:size=\d+[mg]", one["tmpfs"])  # noqa: S108  a mount of the container
+    if name in WORKERS:
+        assert {"mem_limit", "pids_limit"} <= set(one)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_given_the_time_to_end(name: str) -> None:
+    """The gateway more than what it drains for: an instance in flight, or a peer's answer."""
+    seconds = int(service(name)["stop_grace_period"].removesuffix("s"))
+    if name in GATEWAY:
+        written = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
+        forwarder = written["forwarder"]
+        slowest = max(peer["timeout_s"] for peer in (forwarder["orthanc"], *forwarder["workers"]))
+        assert seconds > written["edge"]["stop_grace_seconds"] + 1
+        assert seconds > forwarder["connect_timeout_seconds"] + slowest
+    else:
+        assert seconds >= 10
+
+
+def test_what_asks_for_no_password_is_published_on_this_machine_alone() -> None:
+    """11112 for everybody; 8042 and 3000 on 127.0.0.1; nothing else, and no service beside the networks."""
+    ports = {name: one["ports"] for name, one in COMPOSE["services"].items() if "ports" in one}
+    assert ports == {
+        "edge": ["${EDGE_PORT:-11112}:11112"],
+        "orthanc": ["127.0.0.1:${ORTHANC_PORT:-8042}:8042"],
+        "ohif": ["127.0.0.1:${OHIF_PORT:-3000}:3000"],
+    }
+    modes = {name: one["network_mode"] for name, one in COMPOSE["services"].items() if "network_mode" in one}
+    assert modes == {"init": "none", "worker-image": "none"}
+
+
+def test_the_networks_have_the_members_that_they_should() -> None:
+    """workers_net: edge, actors-workers, workers, nothing else, and internal; who is in both is no router."""
+    both = {"edge", "actors-workers"}
+    wanted = {
+        "pacs_net": both
+        | {"actors-pacs", "actors-sweep", "scheduler", "orthanc", "ohif", "postgres", "migrate"},
+        "workers_net": both | set(WORKERS),
+    }
+    found = {
+        network: {name for name, one in COMPOSE["services"].items() if network in one.get("networks", [])}
+        for network in COMPOSE["networks"]
+    }
+    assert found == wanted
+    assert COMPOSE["networks"] == {"pacs_net": None, "workers_net": {"internal": True}}
+    for name in both:
+        assert service(name)["sysctls"] == {"net.ipv4.ip_forward": 0}
+
+
+def test_a_database_elsewhere_reaches_every_process_of_the_gateway() -> None:
+    """EDGE_DATABASE_URL of README is their DATABASE_URL; where it is not set, that is empty."""
+    for name in (*GATEWAY, "migrate"):
+        assert service(name)["environment"]["DATABASE_URL"] == "${EDGE_DATABASE_URL:-}"
+
+
+def test_no_password_stands_in_an_image() -> None:
+    """It comes by the environment of the container, not of the image."""
+    for path in DOCKERFILES:
+        assert re.search(r"password\S*\s*=", path.read_text(encoding="utf-8"), re.IGNORECASE) is None, named(
+            path
+        )
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=named)
+def test_an_image_installs_what_the_projects_lock_says(path: Path) -> None:
+    """The same versions with the same hashes; what makes the wheel is no dependency and has its own."""
+    project, image = pins(REPOSITORY / "requirements.lock"), pins(path)
+    assert all("--hash=sha256:" in pin for pin in image)
+    if path.name == "build.lock":
+        names = {pin.partition("==")[0] for pin in project}
+        image = {pin for pin in image if pin.partition("==")[0] in names}
+    assert image <= project
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=named)
+def test_what_is_installed_has_hashes(path: Path) -> None:
+    """Every `pip install` is of a lock with hashes, or of the wheel that was just made."""
+    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+    for line in re.findall(r"^.*\bpip\b.* install .*$", text, re.MULTILINE):
+        assert "--require-hashes --no-deps -r /build/" in line or "--no-index" in line
+
+
+def test_what_makes_the_wheel_is_what_the_project_names() -> None:
+    """`[build-system]` of pyproject.toml, by images/edge/build.in, which the lock is made of."""
+    wanted = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["build-system"][
+        "requires"
+    ]
+    lines = (IMAGES / "edge" / "build.in").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not line.startswith("#")] == wanted
+    assert set(wanted) <= {pin.split()[0] for pin in pins(IMAGES / "edge" / "build.lock")}
+
+
+def test_audit_asks_for_everything_that_is_installed() -> None:
+    """requirements.lock, of which the images' locks are parts, and what makes the wheel."""
+    asked = re.findall(r"--requirement (\S+)", (REPOSITORY / ".ci" / "audit").read_text(encoding="utf-8"))
+    assert set(asked) == {"requirements.lock", "images/edge/build.lock"}

@@ -1,0 +1,39 @@
+"""What the edge's container does first: a DICOM file to send for the SCP's, unless it is told not to."""
+
+from pathlib import Path
+
+import pytest
+from compose_bed import run
+from launcher import REPOSITORY
+
+SERVE = ("mini-pacs", "serve", "--print-log")
+
+
+def says(folder: Path, *command: str, **environment: str) -> set[str]:
+    """Which programs the entry point ran, each of them one that says how it was called."""
+    for name in ("python", "mini-pacs"):
+        program = folder / name
+        program.write_text(f'#!/bin/sh\necho {name} "$@"\n', encoding="utf-8")
+        program.chmod(0o755)
+    # the output ends when the last of them has, those in the background included
+    done = run(
+        "sh", REPOSITORY / "images" / "edge" / "entrypoint", *command,
+        env={"PATH": f"{folder}:/usr/bin:/bin", **environment},
+    )  # fmt: skip
+    return set(done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("environment", [{}, {"GENERATE_TEST_DICOM": "1"}])
+def test_the_file_is_made_beside_the_scp(tmp_path: Path, environment: dict[str, str]) -> None:
+    """By default, and with 1."""
+    assert says(tmp_path, *SERVE, **environment) == {" ".join(SERVE), "python /app/test_dicom.py"}
+
+
+def test_no_file_is_made_where_it_is_not_wanted(tmp_path: Path) -> None:
+    """GENERATE_TEST_DICOM=0: the SCP alone."""
+    assert says(tmp_path, *SERVE, GENERATE_TEST_DICOM="0") == {" ".join(SERVE)}
+
+
+def test_no_file_is_made_in_the_containers_of_others(tmp_path: Path) -> None:
+    """Actors, scheduler and commands have nothing to send."""
+    assert says(tmp_path, "mini-pacs", "db", "migrate") == {"mini-pacs db migrate"}
