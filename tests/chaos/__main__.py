@@ -140,7 +140,7 @@ def _successes(
     return {
         Way.RECEIVE: sorted(entry.at for entry in entries if entry.status == SUCCESS),
         Way.PACS: sorted(entry.at for entry in taken),
-        Way.WORKERS: sorted(line["at"] for line in evidence.worker_lines(bed)),
+        Way.WORKERS: sorted(entry.at for entry in evidence.worked(bed)),
         Way.SWEEP: sorted(conductor.swept),
     }
 

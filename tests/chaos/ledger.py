@@ -1,9 +1,9 @@
 """The ledger: every instance that any sender got Success for, against what the others say of it.
 
 Pure. Each delivery that such an instance owes is exactly one of delivered, pending, in flight, dead,
-cancelled, given up, or missing; so the books close if nothing is missing. Delivered to the PACS means that
-the PACS answered for these very bytes, by the digest on the wire, whatever the database believes. A PACS
-that was given two versions of one UID answered for both, and both count.
+cancelled, given up, or missing; so the books close if nothing is missing. Delivered means that the PACS, or a
+worker, answered for these very bytes, by the digest on the wire, whatever the database believes. A peer that
+was given two versions of one UID answered for both, and both count.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 PACS, WORKERS = "pacs", "workers"
 MISSING = "missing"
 GIVEN_UP = "given up"
-"""To a worker: it was asked as often as configured, no result came, and the database says so."""
+"""To a worker: as many were asked as configured, the last was silent too, and the database says so."""
 WAITING = frozenset({"pending", "in_flight"})
 KEPT = WAITING | {"dead", "cancelled"}
 """States in which the spool must still hold the file."""
@@ -46,15 +46,15 @@ class Evidence:
 
     acknowledged: Mapping[Version, bool]
     """By senders' journals: what was answered Success, and whether a worker is owed it too."""
-    results: frozenset[str]
-    """By workers' logs: SOP Instance UIDs of the results that the edge answered Success to."""
+    results: frozenset[Version]
+    """By workers' journals: the results that the edge answered Success to."""
     rows: tuple[Row, ...]
     taken: frozenset[Version]
     """By the PACS' journal: what it answered for."""
-    worked: frozenset[str]
-    """By workers' logs: SOP Instance UIDs that one of them accepted."""
+    worked: frozenset[Version]
+    """By workers' journals: what one of them accepted."""
     altered: tuple[Version, ...] = ()
-    """What came to the PACS although nobody sent these bytes under that UID."""
+    """What came to the PACS or to a worker although nobody sent these bytes under that UID."""
     strays: tuple[str, ...] = ()
     """Files outside of the spool."""
 
@@ -97,26 +97,18 @@ def draw(evidence: Evidence) -> Ledger:
     """The ledger of all that was acknowledged, to senders and to workers."""
     ledger = Ledger(len(evidence.acknowledged), len(evidence.results))
     rows = {row.version: row for row in evidence.rows}
-    by_uid: dict[str, list[Row]] = {}
-    for row in evidence.rows:
-        by_uid.setdefault(row.version[0], []).append(row)
-    taken_uids = {uid for uid, _ in evidence.taken}
+    peers = {PACS: evidence.taken, WORKERS: evidence.worked}
     for version, owed_to_worker in evidence.acknowledged.items():
         for route in (PACS, WORKERS) if owed_to_worker else (PACS,):
-            has_it = version in evidence.taken if route == PACS else version[0] in evidence.worked
-            _enter(ledger, version, route, rows.get(version), has_it=has_it)
-    for uid in evidence.results:
-        # a worker's log names the UID only: by it, one of what the edge keeps, or the PACS has it
-        kept = by_uid.get(uid, [None])[0]
-        has_it = uid in taken_uids if kept is None else kept.version in evidence.taken
-        _enter(ledger, (uid, kept.version[1] if kept else ""), f"{PACS} (results)", kept, has_it=has_it)
-    known = set(evidence.acknowledged)
+            _enter(ledger, version, route, rows.get(version), has_it=version in peers[route])
+    for version in evidence.results:
+        _enter(ledger, version, f"{PACS} (results)", rows.get(version), has_it=version in peers[PACS])
+    known = evidence.acknowledged.keys() | evidence.results
     for row in evidence.rows:
-        if row.version not in known and row.version[0] not in evidence.results:
+        if row.version not in known:
             # kept, though its sender heard no Success: what it owes must be true all the same
             for route in row.debts:
-                has_it = row.version in evidence.taken if route == PACS else row.version[0] in evidence.worked
-                _enter(ledger, row.version, f"{route} (unheard)", row, has_it=has_it)
+                _enter(ledger, row.version, f"{route} (unheard)", row, has_it=row.version in peers[route])
     ledger.deviations += _unwanted("altered", evidence.altered)
     ledger.deviations += _unwanted("stray", ((path, "") for path in evidence.strays))
     return ledger
