@@ -18,6 +18,7 @@ _BEHAVIOURS = {
     "answers A700": Behaviour(status=0xA700),
     "answers C000": Behaviour(status=0xC000),
     "answers B000": Behaviour(status=0xB000),
+    "answers 0111": Behaviour(remembers=True),
     "aborts mid data set": Behaviour(aborts=True),
 }
 _WAITS = {"hangs", "is slow"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from chaos.cable import Cable
-from chaos.journal import BROKEN, SUCCESS, Journal, read
+from chaos.journal import BROKEN, HAS_IT, SUCCESS, Journal, read
 from chaos.pacs import WELL, Behaviour, ChaosPacs, behave
 from chaos.sender import Order
 from chaos.worker import GAVE, TOOK, VARIABLE
@@ -88,6 +88,23 @@ def test_the_pacs_notes_nothing_that_it_did_not_answer_for(pacs: Running) -> Non
         pacs.send(Instance())
     behave(pacs.room.folder, WELL)
     assert list(read(pacs.room.journal)) == []
+
+
+def test_a_pacs_that_remembers_answers_0111_to_what_it_has(pacs: Running) -> None:
+    """To either version of a UID, also after its death; that is no claim to have it."""
+    had, refused, fresh = study_of(3)
+    other = Instance(had.sop_instance_uid, had.study_instance_uid, payload=b"\x05\x06" * 40)
+    assert pacs.send(had) == [0x0000]
+    behave(pacs.room.folder, Behaviour(status=0xA700))
+    assert pacs.send(refused) == [0xA700]
+    behave(pacs.room.folder, Behaviour(remembers=True))
+    for _ in range(2):
+        assert pacs.send(had, other) == [0x0111, 0x0111]
+        pacs.process.kill()
+        pacs.start()
+    assert pacs.send(refused, fresh, fresh) == [0x0000, 0x0000, 0x0111]
+    taken = {(e.sop_instance_uid, e.digest) for e in read(pacs.room.journal) if e.status in HAS_IT}
+    assert taken == {(one.sop_instance_uid, one.digest) for one in (had, refused, fresh)}
 
 
 def test_a_sender_that_dies_in_mid_instance_claims_what_was_answered(
