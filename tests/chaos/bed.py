@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,12 +140,13 @@ class Bed:
         """What each worker noted."""
         return [journal_of(self.lab.folder, name.lower()) for name in layout.WORKERS]
 
-    def signal_sender(self, dice: float, number: int) -> None:
-        """One of the senders gets that signal."""
+    def signal_sender(self, dice: float, number: int) -> bool:
+        """One of the senders gets that signal; False where it does not run just now."""
         sender = self._senders[int(dice * len(SENDERS))]
-        if sender is not None:
-            with suppress(ProcessLookupError):  # it died just now, which is no worse
-                sender.send_signal(number)
+        if sender is None or sender.poll() is not None:
+            return False
+        sender.send_signal(number)
+        return True
 
     def _keep_senders(self) -> None:
         while not self._ending.wait(RESPAWN_SECONDS):

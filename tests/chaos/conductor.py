@@ -143,7 +143,7 @@ class Conductor:
                 self._skip(pick, str(error))
                 return
             if end is None:
-                self.skipped.append(f"{pick.kind.name}: there was nothing to do it to")
+                self._skip(pick, "there was nothing to do it to")
                 return
             time.sleep(pick.seconds)  # the length of the fault
             end()

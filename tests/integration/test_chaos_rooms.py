@@ -207,7 +207,7 @@ def test_a_cut_cable_resets_both_ends() -> None:
     with cabled() as (cable, near, far):
         near.sendall(b"it carries")
         assert far.recv(10) == b"it carries"
-        cable.cut()
+        assert cable.cut() == 1
         for end in (near, far):
             with pytest.raises(ConnectionResetError):
                 end.recv(1)
