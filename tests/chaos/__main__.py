@@ -20,6 +20,7 @@ from chaos.evidence import waiting
 from chaos.faults import Way
 from chaos.journal import HAS_IT, SUCCESS, Entry, read
 from chaos.ledger import draw
+from chaos.reasons import HANG
 from chaos.recovery import latencies, recoveries
 from chaos.sender import NEW
 from chaos.watch import Watch
@@ -85,7 +86,9 @@ def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
         for name in ("scheduler", "actors-sweep"):
             bed.supervisor.take_down(name)  # rows and files stand still for the ledger
         say("drawing the ledger")
-        ledger = draw(evidence.gather(bed, database))
+        watch.learn()
+        hangs = [(fault.began, fault.ended) for fault in conductor.done if fault.name == HANG]
+        ledger = draw(evidence.gather(bed, database, watch.versions, hangs))
     finally:
         watch.stop()
         database.close()

@@ -3,8 +3,10 @@
 Only reads. The healer must not run meanwhile, or files and rows would be seen at different times.
 """
 
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from chaos.bed import Bed
@@ -60,8 +62,16 @@ def worked(bed: Bed) -> list[Entry]:
     return [entry for entry in entries if entry.status in HAS_IT]
 
 
-def gather(bed: Bed, database: Database) -> Evidence:
-    """Everything, as it is now."""
+HANG_ENDS_SECONDS = 2.0
+"""A process sees the end of a fault within a second."""
+NO_SEND_MS = 1.0
+"""No C-STORE to a worker comes back so soon."""
+
+
+def gather(
+    bed: Bed, database: Database, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
+) -> Evidence:
+    """Everything, as it is now; `versions` by the ids of their rows, `hangs` when workers did."""
     entries = sent(bed)
     notes = worked(bed)
     taken = [entry for entry in read(bed.pacs.journal) if entry.status in HAS_IT]
@@ -75,6 +85,7 @@ def gather(bed: Bed, database: Database) -> Evidence:
         rows=tuple(_rows(bed, database)),
         taken=_versions(taken),
         worked=_versions(entry for entry in notes if entry.word == TOOK),
+        not_sent=frozenset(_not_sent(bed, versions, hangs)),
         altered=tuple(_altered(entries, [*taken, *(entry for entry in notes if entry.word == TOOK)])),
         strays=tuple(_strays(bed)),
     )
@@ -82,6 +93,22 @@ def gather(bed: Bed, database: Database) -> Evidence:
 
 def _versions(entries: Iterable[Entry]) -> frozenset[Version]:
     return frozenset((entry.sop_instance_uid, entry.digest) for entry in entries)
+
+
+def _not_sent(
+    bed: Bed, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
+) -> Iterator[Version]:
+    """What the edge says it delivered to a worker while `worker_hang` answered in its place."""
+    for path in (bed.lab.folder / "logs").glob("edge.log*"):
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                if '"stage":"forward_worker","outcome":"delivered"' not in line:
+                    continue
+                fields = json.loads(line)
+                at = datetime.fromisoformat(fields["time"]).timestamp()
+                known = fields.get("instance_id") in versions and fields["duration_ms"] < NO_SEND_MS
+                if known and any(began <= at <= ended + HANG_ENDS_SECONDS for began, ended in hangs):
+                    yield versions[fields["instance_id"]]
 
 
 def _rows(bed: Bed, database: Database) -> Iterator[Row]:

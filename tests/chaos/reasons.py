@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from chaos.faults import Done, Way
-from chaos.ledger import GIVEN_UP, PACS, Deviation
+from chaos.ledger import GIVEN_UP, NOT_SENT, PACS, Deviation
 
-ENDED = frozenset({"dead", "cancelled", GIVEN_UP})
+ENDED = frozenset({"dead", "cancelled", GIVEN_UP, NOT_SENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ _BROKEN = (
     "the association has ended",
     "fault drop_association",
 )
+
+HANG = "inject worker_hang"
 
 CAUSES: tuple[Cause, ...] = (
     Cause(
@@ -70,8 +72,9 @@ CAUSES: tuple[Cause, ...] = (
         "no worker had it: each was taken to have answered",
         GIVEN_UP,
         re.compile(""),
-        _is("inject worker_hang"),
+        _is(HANG),
     ),
+    Cause("another version's result answered for it", NOT_SENT, re.compile(""), _is(HANG)),
 )
 
 

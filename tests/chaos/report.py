@@ -174,7 +174,8 @@ def _instances(outcome: Outcome) -> list[str]:
         + ", ".join(f"{count} {word}" for word, count in sorted(words.items()) if word != "new")
         + f"; {refused} refused, {answers[BROKEN]} without an answer",
         "",
-        "deliveries owed = delivered + pending + in flight + dead + cancelled + given up + missing",
+        "deliveries owed = delivered + pending + in flight + dead + cancelled",
+        "                + given up + taken as sent + missing",
     ]
     for route, states in ledger.states.items():
         counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))

@@ -1,9 +1,10 @@
 """The ledger of the chaos run: it closes only if every acknowledged instance is accounted for."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
-from chaos.ledger import GIVEN_UP, MISSING, Debt, Evidence, Row, Version, draw
+from chaos.ledger import GIVEN_UP, MISSING, NOT_SENT, Debt, Evidence, Row, Version, draw
 
 ONE: Version = ("1.2.3", "aa")
 OTHER: Version = ("1.2.3", "bb")
@@ -26,7 +27,9 @@ def evidence(
     altered: tuple[Version, ...] = (),
 ) -> Evidence:
     """What everybody says."""
-    return Evidence(acknowledged, frozenset(results), rows, frozenset(taken), frozenset(worked), altered)
+    return Evidence(
+        acknowledged, frozenset(results), rows, frozenset(taken), frozenset(worked), altered=altered
+    )
 
 
 def test_what_the_pacs_answered_for_is_delivered() -> None:
@@ -94,6 +97,19 @@ def test_a_worker_has_the_version_that_it_took_and_no_other() -> None:
     assert not ledger.closes
     assert not draw(evidence(owed, taken=(ONE, OTHER), worked=(ONE,))).closes  # purged is no excuse
     assert draw(evidence(owed, *rows, taken=(ONE, OTHER), worked=(ONE, OTHER))).closes
+
+
+def test_what_a_fault_took_as_sent_is_shown_where_another_version_answered_for_it() -> None:
+    """A result names its source by UID alone; without that version, or without the fault, it is missing."""
+    both = evidence({ONE: True, OTHER: True}, taken=(ONE, OTHER), worked=(ONE,))
+    ledger = draw(replace(both, not_sent=frozenset({OTHER})))
+    assert ledger.states["workers"] == {"delivered": 1, NOT_SENT: 1}
+    assert [(d.what, d.digest) for d in ledger.deviations] == [(NOT_SENT, OTHER[1])]
+    assert ledger.closes
+    assert not draw(both).closes
+    assert not draw(replace(both, not_sent=frozenset({OTHER}), worked=frozenset())).closes
+    waiting = row(OTHER, file=False, pacs=DELIVERED, workers=Debt("pending"))
+    assert not draw(replace(both, not_sent=frozenset({OTHER}), rows=(waiting,))).closes
 
 
 def test_a_result_that_a_worker_was_answered_for_is_owed_to_the_pacs() -> None:

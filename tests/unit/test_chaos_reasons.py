@@ -2,7 +2,7 @@
 
 import pytest
 from chaos.faults import CATALOGUE, PACS, WORKERS, Done
-from chaos.ledger import GIVEN_UP, Deviation
+from chaos.ledger import GIVEN_UP, NOT_SENT, Deviation
 from chaos.reasons import CAUSES, causes, unexplained
 
 REFUSES = Done("answers C000 the PACS", PACS, 1, 2)
@@ -26,6 +26,7 @@ def dead(reason: str, route: str = "pacs", what: str = "dead") -> Deviation:
         (dead("gave up after 6 attempts: aborted by the peer", "pacs (results)"), HANGS),
         (dead("process 4711 on edge died while running it (death 3)", "workers"), KILLS),
         (dead("", "workers (unheard)", GIVEN_UP), SILENT),
+        (dead("the result of another version answered for it", "workers", NOT_SENT), SILENT),
     ],
 )
 def test_an_end_is_explained_by_its_fault_alone(end: Deviation, fault: Done) -> None:
