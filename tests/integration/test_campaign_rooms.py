@@ -78,7 +78,7 @@ def test_the_disk_comes_before_the_commit_and_the_commit_before_success(world: W
         elif kind is Kind.COMMIT and "Committer" in site:
             committed += 1
             assert flushed >= 2 * committed
-        elif kind is Kind.SEND and site.endswith("._respond"):
+        elif kind is Kind.SEND and site.endswith("_Association._answer"):
             answered += 1
             assert committed >= answered
     assert answered == 5
