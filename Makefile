@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 
 SEED ?= 1
 SECONDS ?= 240
+GUIDED_SECONDS ?= 330
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
@@ -54,9 +55,9 @@ campaign: crash-points fuzz ## the long proof: every crash point, then the long 
 crash-points: $(STAMP) ## die at every crash point of the flow, restart, and draw the ledger after each
 	PYTHONPATH=tests $(BIN)/python -m campaign --json build/campaign/crash-points.json
 
-fuzz: $(STAMP) ## garbage at every parser and at a running SCP, a million malformed PDUs: SECONDS=240 SEED=1
+fuzz: $(STAMP) ## garbage at every parser and at a running SCP, a million malformed PDUs: SECONDS=240 GUIDED_SECONDS=330 SEED=1
 	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: -r requirements-fuzz.txt || echo "no atheris for this Python: its part is skipped"
-	PYTHONPATH=tests $(BIN)/python -m fuzz.guided --seconds 60 --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.guided --seconds $(GUIDED_SECONDS) --seed $(SEED)
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) --seed $(SEED)
 
 audit: ## ask whether a locked dependency has a known vulnerability (skipped, with a message, without the service)

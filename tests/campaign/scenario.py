@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from specimens import Instance, new_uid, result_of, study_of
 from waiting import wait_until
 
+from campaign import crowd
 from campaign.children import sweeper
 from campaign.ledger import settled
 from campaign.world import Cargo, Prepared, Run, World
@@ -84,6 +85,16 @@ def _to_receive(world: World) -> Prepared:
 
 def _sent(run: Run) -> bool:
     return run.send()
+
+
+def _to_receive_more(world: World) -> Prepared:
+    received = crowd.known()
+    run = _received(world, "to_receive_more", Cargo([("ORTHANC", received)]))
+    run.peers()
+    settle(run)
+    crowd.forget(run, received)
+    run.cargo = crowd.cargo(received)
+    return world.keep(run)
 
 
 # ---- correlating ---------------------------------------------------------------------------------
@@ -259,6 +270,7 @@ def _healed(run: Run) -> list[str]:
 
 SCENARIOS = (
     Scenario("receive", _to_receive, "scp", _sent),
+    Scenario("receive_more", _to_receive_more, "scp", crowd.send),
     Scenario("correlate", _to_correlate, "scp", _sent, check=_correlated),
     Scenario("forward_pacs", _to_forward, "pacs", _drained("pacs"), _refuse_one),
     Scenario("forward_workers", _to_forward, "workers", _drained("workers"), _refuse_one),

@@ -108,7 +108,7 @@ class Walk:
         trap = run.trap(point)
         if scenario.victim == "scp":
             victim = run.serve(trap)
-            over = not victim.ended() and run.send()
+            over = not victim.ended() and scenario.over(run)
         else:
             victim = run.work(scenario.victim, threads=1, trap=trap)
             wait_until(lambda: victim.ended() or scenario.over(run), OVER_SECONDS, "it to die, or be done")

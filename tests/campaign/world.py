@@ -102,8 +102,12 @@ class Run:
         return child
 
     def _listening(self) -> int:
+        return self.logged("listening")
+
+    def logged(self, outcome: str) -> int:
+        """How many lines of the gateway's log have that outcome."""
         path = self.configuration.edge.log_path
-        return path.read_bytes().count(b'"listening"') if path.exists() else 0
+        return path.read_bytes().count(f'"{outcome}"'.encode()) if path.exists() else 0
 
     def work(self, *queues: str, threads: int = 4, trap: Trap | None = None) -> Child:
         """Actors of these queues."""
@@ -141,26 +145,30 @@ class Run:
 
     def send(self) -> bool:
         """Send what was not acknowledged yet, as senders do; False where one of them was cut off."""
-        edge = self.configuration.edge
-        peer = Peer("127.0.0.1", edge.port, edge.ae_title, timeout_seconds=15, connect_timeout_seconds=5)
-        done = self.cargo.acknowledged
         while self.cargo.batches:
-            calling, instances = self.cargo.batches[0]
-            contexts = list({instance.context: None for instance in instances})
-            left = list(instances)
-            with (
-                suppress(PeerError),
-                associate(peer, calling_ae_title=calling, contexts=contexts) as open_one,
-            ):
-                while left:
-                    status, comment = store(open_one, left[0])
-                    assert status == 0, f"0x{status:04X} {comment}"
-                    done.append(left.pop(0))
-            if left:
+            calling, _ = self.cargo.batches[0]
+            if left := self.send_batch(self.cargo.batches[0]):
                 self.cargo.batches[0] = (calling, left)
                 return False
             self.cargo.batches.pop(0)
         return True
+
+    def send_batch(self, batch: Batch) -> list[Instance]:
+        """Send it over one association, from any thread; what of it was not acknowledged."""
+        calling, instances = batch
+        edge = self.configuration.edge
+        peer = Peer("127.0.0.1", edge.port, edge.ae_title, timeout_seconds=15, connect_timeout_seconds=5)
+        contexts = list({instance.context: None for instance in instances})
+        left = list(instances)
+        with (
+            suppress(PeerError),
+            associate(peer, calling_ae_title=calling, contexts=contexts) as open_one,
+        ):
+            while left:
+                status, comment = store(open_one, left[0])
+                assert status == 0, f"0x{status:04X} {comment}"
+                self.cargo.acknowledged.append(left.pop(0))
+        return left
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """The rows of a query."""

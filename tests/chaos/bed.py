@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +16,13 @@ from chaos.cable import Cable
 from chaos.disk import Disk
 from chaos.pacs import ChaosPacs
 from chaos.sender import Order
+from chaos.worker import watched
 from gateway.lab import layout
 from gateway.lab.lab import Lab
 from gateway.lab.leftovers import MARK
 
 if TYPE_CHECKING:
+    from gateway.lab.program import Program
     from gateway.lab.supervisor import Supervisor
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -47,6 +48,19 @@ PACS_TIMEOUT_SECONDS = 4
 WORKER_TIMEOUT_SECONDS = 4
 
 
+class _Lab(Lab):
+    """The lab, whose workers note the digest of what they take and give."""
+
+    def _workers(self) -> "list[Program]":
+        plain = super()._workers()
+        return [watched(program, journal_of(self.folder, program.name)) for program in plain]
+
+
+def journal_of(lab: Path, worker: str) -> Path:
+    """What that worker noted."""
+    return lab.parent / f"worked-{worker}.txt"
+
+
 class Bed:
     """The parts, running from `open` to `close`; `rate` is what all senders together send a second."""
 
@@ -63,7 +77,7 @@ class Bed:
         folder.mkdir(parents=True, exist_ok=True)
         layout.write(folder / "lab", content)
         self.disk = Disk(folder / "lab" / "data", folder / "memory")
-        self.lab = Lab(folder / "lab")
+        self.lab = _Lab(folder / "lab")
         self.pacs = ChaosPacs(folder / "pacs", self.lab.configuration.forwarder.orthanc.ae_title, behind_pacs)
         self.lab.pacs = self.pacs
         self.sender_cable = Cable(behind_senders, ports.edge)
@@ -122,12 +136,17 @@ class Bed:
         """What each sender noted."""
         return [self.folder / f"sent-{number}.txt" for number in range(len(SENDERS))]
 
-    def signal_sender(self, dice: float, number: int) -> None:
-        """One of the senders gets that signal."""
+    def workers_journals(self) -> list[Path]:
+        """What each worker noted."""
+        return [journal_of(self.lab.folder, name.lower()) for name in layout.WORKERS]
+
+    def signal_sender(self, dice: float, number: int) -> bool:
+        """One of the senders gets that signal; False where it does not run just now."""
         sender = self._senders[int(dice * len(SENDERS))]
-        if sender is not None:
-            with suppress(ProcessLookupError):  # it died just now, which is no worse
-                sender.send_signal(number)
+        if sender is None or sender.poll() is not None:
+            return False
+        sender.send_signal(number)
+        return True
 
     def _keep_senders(self) -> None:
         while not self._ending.wait(RESPAWN_SECONDS):

@@ -50,9 +50,9 @@ class Cable:
         self._thread.join()
         self._loop.close()
 
-    def cut(self) -> None:
-        """Every connection is reset now."""
-        self._loop.call_soon_threadsafe(self._cut)
+    def cut(self) -> int:
+        """Every connection is reset now; how many there were."""
+        return asyncio.run_coroutine_threadsafe(self._cut_now(), self._loop).result()
 
     def pull(self) -> None:
         """Nothing passes, and nobody is told, until `mend`."""
@@ -83,6 +83,11 @@ class Cable:
         self._cut()
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def _cut_now(self) -> int:
+        count = len(self._writers) // 2
+        self._cut()
+        return count
 
     def _cut(self) -> None:
         for writer in self._writers:

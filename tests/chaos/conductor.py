@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from chaos import peer_faults, process_faults, product_faults
 from chaos.bed import Bed
-from chaos.faults import CATALOGUE, SWEEP, Done, Pick, only_workers, picks
+from chaos.faults import AMONG_OTHERS, CATALOGUE, SWEEP, Done, Kind, Pick, only_workers, picks
 from gateway.errors import GatewayError
 
 End = Callable[[], None]
@@ -29,6 +29,7 @@ ACTIONS: dict[str, Callable[[Bed, Pick], End | None]] = {
     "answers A700": peer_faults.misbehave,
     "answers C000": peer_faults.misbehave,
     "answers B000": peer_faults.misbehave,
+    "answers 0111": peer_faults.misbehave,
     "aborts mid data set": peer_faults.misbehave,
     "cut": peer_faults.cut,
     "fray": peer_faults.fray,
@@ -40,7 +41,7 @@ ACTIONS: dict[str, Callable[[Bed, Pick], End | None]] = {
     "inject": product_faults.inject,
 }
 
-GAP_SECONDS = 2.7
+GAP_SECONDS = 2.5
 """Mean time from one fault to the next."""
 STRETCH_EVERY_SECONDS = 55.0
 STRETCH_SECONDS = 12.0
@@ -64,13 +65,14 @@ class Conductor:
     def __init__(self, bed: Bed, seed: int, backlog: Callable[[], int]) -> None:
         self._bed = bed
         self._backlog = backlog
-        self._mixed = picks(seed, gap=GAP_SECONDS)
+        self._mixed = picks(seed, gap=GAP_SECONDS, first=AMONG_OTHERS)
         workers = [kind for kind in CATALOGUE if only_workers(kind)]
         self._workers = picks(seed, gap=STRETCH_GAP_SECONDS, kinds=workers)
         self._lock = threading.Lock()
         self._taken: set[str] = set()
         self._threads: dict[threading.Thread, Pick] = {}
         self._postponed: list[Pick] = []
+        self._tried: set[Kind] = set()
         self.done: list[Done] = []
         self.skipped: list[str] = []
         self.swept: list[float] = []
@@ -138,10 +140,10 @@ class Conductor:
                 OSError,
                 subprocess.SubprocessError,
             ) as error:  # PostgreSQL may be away for who would hang up in it
-                self.skipped.append(f"{pick.kind.name}: {error}")
+                self._skip(pick, str(error))
                 return
             if end is None:
-                self.skipped.append(f"{pick.kind.name}: there was nothing to do it to")
+                self._skip(pick, "there was nothing to do it to")
                 return
             time.sleep(pick.seconds)  # the length of the fault
             end()
@@ -155,6 +157,15 @@ class Conductor:
             with self._lock:
                 self._taken.discard(pick.kind.thing)
                 self._threads.pop(threading.current_thread(), None)
+
+    def _skip(self, pick: Pick, reason: str) -> None:
+        """It comes once more, so that no kind is lost to another fault that was in its way."""
+        with self._lock:
+            if pick.kind not in self._tried and not only_workers(pick.kind):
+                self._tried.add(pick.kind)
+                self._postponed.append(pick)
+            else:
+                self.skipped.append(f"{pick.kind.name}: {' '.join(reason.split())}")
 
     def _restarts(self, pick: Pick) -> int:
         name = pick.kind.target

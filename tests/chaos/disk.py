@@ -43,6 +43,11 @@ def _available_bytes() -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
 
 
+def is_to_be_real() -> bool:
+    """Tell whether this machine allows a file system of our own: then a run without one is none."""
+    return os.geteuid() == 0 and Path("/dev/loop-control").exists() and _can_mount()
+
+
 class Disk:
     """The file system under `root`, an empty folder; `is_real` tells whether it can be filled."""
 

@@ -1,35 +1,34 @@
-"""What everybody says once all has settled: journals, workers' logs, rows, files.
+"""What everybody says once all has settled: journals of senders, PACS and workers, rows, files.
 
 Only reads. The healer must not run meanwhile, or files and rows would be seen at different times.
 """
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from chaos.bed import Bed
 from chaos.cargo import Number, instance
 from chaos.journal import HAS_IT, SUCCESS, Entry, read
 from chaos.ledger import Debt, Evidence, Row, Version
+from chaos.part10 import data_set_digest
 from chaos.sender import ORIGINAL
-from gateway.dicom.part10 import data_set_offset
+from chaos.worker import GAVE, TOOK
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
-from gateway.lab.layout import WORKERS
 from gateway.spool import Spool
 from gateway.store.database import Database
 from gateway.store.queries import Query
 
-_HEAD_BYTES = 4096
-
 _ROWS = Query(
     "rows",
     "SELECT i.sop_instance_uid, encode(i.sha256, 'hex'), i.place::text, i.study_instance_uid, i.file_name,"
-    " json_object_agg(d.route, json_build_array(d.state, d.last_error, EXISTS ("
-    "   SELECT FROM expected_results e WHERE e.delivery_id = d.id AND e.state = 'timed_out')))"
+    " json_object_agg(d.route, json_build_array(d.state, d.last_error,"
+    # what was excused earlier excuses nothing: it is the last worker asked that has to have stayed silent
+    "   d.redispatches >= %(most)s AND 'timed_out' = ("
+    "   SELECT e.state FROM expected_results e WHERE e.delivery_id = d.id ORDER BY e.id DESC LIMIT 1)))"
     " FROM instances i JOIN deliveries d ON d.instance_id = i.id GROUP BY i.id",
 )
 _WAITING = Query(
@@ -57,20 +56,24 @@ def sent(bed: Bed) -> list[Entry]:
     return sorted((entry for path in bed.journals() for entry in read(path)), key=lambda entry: entry.at)
 
 
-def worker_lines(bed: Bed) -> Iterator[dict[str, Any]]:
-    """What the workers printed of what they accepted: instances, and the edge's Success for their results."""
-    for name in WORKERS:
-        path = bed.lab.folder / "logs" / f"{name.lower()}.out"
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if '"outcome": "accepted"' in line:
-                fields: dict[str, Any] = json.loads(line)
-                yield {**fields, "at": datetime.fromisoformat(fields["time"]).timestamp()}
+def worked(bed: Bed) -> list[Entry]:
+    """What the workers accepted, and the edge's Success for their results."""
+    entries = (entry for path in bed.workers_journals() for entry in read(path))
+    return [entry for entry in entries if entry.status in HAS_IT]
 
 
-def gather(bed: Bed, database: Database) -> Evidence:
-    """Everything, as it is now."""
+HANG_ENDS_SECONDS = 2.0
+"""A process sees the end of a fault within a second."""
+NO_SEND_MS = 1.0
+"""No C-STORE to a worker comes back so soon."""
+
+
+def gather(
+    bed: Bed, database: Database, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
+) -> Evidence:
+    """Everything, as it is now; `versions` by the ids of their rows, `hangs` when workers did."""
     entries = sent(bed)
-    lines = list(worker_lines(bed))
+    notes = worked(bed)
     taken = [entry for entry in read(bed.pacs.journal) if entry.status in HAS_IT]
     return Evidence(
         acknowledged={
@@ -78,19 +81,40 @@ def gather(bed: Bed, database: Database) -> Evidence:
             for entry in entries
             if entry.status == SUCCESS
         },
-        results=frozenset(line["result_sop_instance_uid"] for line in lines if line["event"] == "result"),
+        results=_versions(entry for entry in notes if entry.word == GAVE),
         rows=tuple(_rows(bed, database)),
-        taken=frozenset((entry.sop_instance_uid, entry.digest) for entry in taken),
-        worked=frozenset(line["sop_instance_uid"] for line in lines if line["event"] == "receive"),
-        altered=tuple(_altered(entries, taken)),
+        taken=_versions(taken),
+        worked=_versions(entry for entry in notes if entry.word == TOOK),
+        not_sent=frozenset(_not_sent(bed, versions, hangs)),
+        altered=tuple(_altered(entries, [*taken, *(entry for entry in notes if entry.word == TOOK)])),
         strays=tuple(_strays(bed)),
     )
+
+
+def _versions(entries: Iterable[Entry]) -> frozenset[Version]:
+    return frozenset((entry.sop_instance_uid, entry.digest) for entry in entries)
+
+
+def _not_sent(
+    bed: Bed, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
+) -> Iterator[Version]:
+    """What the edge says it delivered to a worker while `worker_hang` answered in its place."""
+    for path in (bed.lab.folder / "logs").glob("edge.log*"):
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                if '"stage":"forward_worker","outcome":"delivered"' not in line:
+                    continue
+                fields = json.loads(line)
+                at = datetime.fromisoformat(fields["time"]).timestamp()
+                known = fields.get("instance_id") in versions and fields["duration_ms"] < NO_SEND_MS
+                if known and any(began <= at <= ended + HANG_ENDS_SECONDS for began, ended in hangs):
+                    yield versions[fields["instance_id"]]
 
 
 def _rows(bed: Bed, database: Database) -> Iterator[Row]:
     spool = Spool(bed.disk.root)
     with database.statement() as session:
-        found = session.all(_ROWS)
+        found = session.all(_ROWS, most=bed.lab.configuration.forwarder.max_redispatch)
     for uid, digest, place, study, file_name, debts in found:
         try:
             path = spool.find(Place(place), study, file_name)
@@ -102,14 +126,15 @@ def _rows(bed: Bed, database: Database) -> Iterator[Row]:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of the data set in a Part 10 file."""
-    with path.open("rb") as file:
-        file.seek(data_set_offset(file.read(_HEAD_BYTES)).data_set_offset)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return data_set_digest(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _altered(entries: Iterable[Entry], taken: Iterable[Entry]) -> Iterator[Version]:
-    """What the PACS took under a sender's UID, although no sender has such bytes."""
+    """What PACS or workers took under a sender's UID, although no sender has such bytes."""
     known = {(entry.sop_instance_uid, entry.digest) for entry in entries}
     ours = {entry.sop_instance_uid.rpartition(".")[0] for entry in entries}
     for entry in taken:

@@ -5,7 +5,7 @@ no other fault has at the same time; its `ways` are those of instances that it b
 is measured.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -34,6 +34,8 @@ class Kind:
     ways: frozenset[Way]
     seconds: tuple[float, float] = (0.0, 0.0)
     value: float = 0.0
+    weight: int = 1
+    """How often in a round; what has more than one comes first in a run, which may be too short for all."""
 
     @property
     def name(self) -> str:
@@ -67,62 +69,64 @@ class Done:
 
 
 _BRIEF, _LONG = (0.4, 2.0), (2.0, 6.0)
+_OFTEN = 2
 _ACTORS = (("actors-pacs", PACS), ("actors-workers", WORKERS), ("actors-sweep", SWEEP))
 
 CATALOGUE: tuple[Kind, ...] = (
     # ---- processes: kill -9 of a leader or of one below it, SIGSTOP with SIGCONT of all or of one below
-    Kind("kill", "edge", RECEIVE),
+    Kind("kill", "edge", RECEIVE, weight=_OFTEN),
     Kind("kill child of", "edge", RECEIVE),
-    Kind("stop", "edge", RECEIVE, _BRIEF),
+    Kind("stop", "edge", RECEIVE, _BRIEF, weight=_OFTEN),
     Kind("stop child of", "edge", RECEIVE, _LONG),
-    *(Kind("kill", name, ways) for name, ways in _ACTORS),
+    *(Kind("kill", name, ways, weight=_OFTEN) for name, ways in _ACTORS),
     *(Kind("kill child of", name, ways) for name, ways in _ACTORS),
-    *(Kind("stop", name, ways, _LONG) for name, ways in _ACTORS),
+    *(Kind("stop", name, ways, _LONG, weight=_OFTEN) for name, ways in _ACTORS),
     *(Kind("stop child of", name, ways, _BRIEF) for name, ways in _ACTORS[:2]),
     Kind("kill", "scheduler", SWEEP),
-    Kind("kill", "app01", WORKERS),
+    Kind("stop", "scheduler", SWEEP, _LONG),
+    Kind("kill", "app01", WORKERS, weight=_OFTEN),
     Kind("kill", "app02", WORKERS),
-    Kind("stop", "app03", WORKERS, _LONG),
+    Kind("stop", "app03", WORKERS, _LONG, weight=_OFTEN),
     Kind("stop", "app04", WORKERS, _LONG),
-    Kind("kill", "pacs", PACS),
-    Kind("stop", "pacs", PACS, _LONG),
-    Kind("kill", "postgres", EVERY),
+    Kind("kill", "pacs", PACS, weight=_OFTEN),
+    Kind("stop", "pacs", PACS, _LONG, weight=_OFTEN),
+    Kind("kill", "postgres", EVERY, weight=_OFTEN),
     Kind("kill child of", "postgres", EVERY),
     Kind("stop", "postgres", EVERY, _BRIEF),
-    Kind("stop", "postgres", EVERY, (3.5, 5.0)),  # longer than edge.commit_timeout_seconds of the run
+    # longer than edge.commit_timeout_seconds of the run
+    Kind("stop", "postgres", EVERY, (3.5, 5.0), weight=_OFTEN),
     Kind("hang up on all of", "postgres", EVERY),
     # ---- connections
     Kind("cut", "cable of the senders", RECEIVE),
     Kind("fray", "cable of the senders", RECEIVE, _BRIEF, 40_000),
     Kind("pull", "cable of the senders", RECEIVE, _BRIEF),
-    Kind("cut", "cable of the PACS", PACS),
+    Kind("cut", "cable of the PACS", PACS, weight=_OFTEN),
     Kind("fray", "cable of the PACS", PACS, _BRIEF, 40_000),
-    Kind("pull", "cable of the PACS", PACS, _LONG),
+    Kind("pull", "cable of the PACS", PACS, _LONG, weight=_OFTEN),
     Kind("refuse", "cable of the PACS", PACS, _LONG),
     # ---- what the PACS answers
-    Kind("rejects", "the PACS", PACS, _LONG),
-    Kind("hangs", "the PACS", PACS, _LONG, 6.0),  # longer than timeout_s of the run
+    Kind("rejects", "the PACS", PACS, _LONG, weight=_OFTEN),
+    Kind("hangs", "the PACS", PACS, _LONG, 6.0, weight=_OFTEN),  # longer than timeout_s of the run
     Kind("is slow", "the PACS", PACS, _LONG, 0.2),
-    Kind("answers A700", "the PACS", PACS, _LONG, 0.5),
-    Kind("answers C000", "the PACS", PACS, _LONG, 0.3),
-    Kind("answers B000", "the PACS", PACS, _LONG, 0.5),
-    Kind("aborts mid data set", "the PACS", PACS, _LONG, 0.3),
+    Kind("answers A700", "the PACS", PACS, _LONG, 0.5, weight=_OFTEN),
+    Kind("answers C000", "the PACS", PACS, _LONG, 0.3, weight=_OFTEN),
+    Kind("answers B000", "the PACS", PACS, _LONG, 0.5, weight=_OFTEN),
+    Kind("answers 0111", "the PACS", PACS, _LONG, weight=_OFTEN),  # to what it has, whichever version
+    Kind("aborts mid data set", "the PACS", PACS, _LONG, 0.3, weight=_OFTEN),
     # ---- the disk
     Kind("fill", "the disk", RECEIVE, _BRIEF),
-    Kind("fill", "the disk", RECEIVE, _LONG),
+    Kind("fill", "the disk", RECEIVE, _LONG, weight=_OFTEN),
     # ---- what the product's own CLI injects
     Kind("inject", "reject_all", RECEIVE, _LONG),
     Kind("inject", "disk_full", RECEIVE, _LONG),
-    Kind("inject", "io_delay_ms", EVERY, _LONG, 300),
+    Kind("inject", "io_delay_ms", EVERY, _LONG, 300, weight=_OFTEN),
     Kind("inject", "random_fail_rate", EVERY, _LONG, 0.3),
     Kind("inject", "pacs_down", PACS, _LONG),
     Kind("inject", "worker_down", WORKERS, _LONG),
-    Kind("inject", "worker_hang", WORKERS, _LONG),
-    Kind("inject", "drop_association", EVERY, _LONG),
+    Kind("inject", "worker_hang", WORKERS, _LONG, weight=_OFTEN),
+    Kind("inject", "drop_association", EVERY, _LONG, weight=_OFTEN),
     # ---- senders
-    Kind("dies mid instance", "a sender", RECEIVE),
-    Kind("dies mid instance", "a sender", RECEIVE),
-    Kind("aborts mid instance", "a sender", RECEIVE),
+    Kind("dies mid instance", "a sender", RECEIVE, weight=_OFTEN),
     Kind("aborts mid instance", "a sender", RECEIVE),
 )
 
@@ -132,13 +136,25 @@ def only_workers(kind: Kind) -> bool:
     return kind.ways <= WORKERS | SWEEP
 
 
-def picks(seed: int, *, gap: float, kinds: Collection[Kind] = CATALOGUE) -> Iterator[Pick]:
-    """Faults without end, the same for the same seed: the whole catalogue in a random order, then anew.
+AMONG_OTHERS = tuple(kind for kind in CATALOGUE if not only_workers(kind))
+"""What the first round is of where workers' faults have stretches of their own: those come there anyway."""
 
-    `gap` is the mean pause from the begin of one to the begin of the next.
+
+def picks(
+    seed: int, *, gap: float, kinds: Sequence[Kind] = CATALOGUE, first: Sequence[Kind] | None = None
+) -> Iterator[Pick]:
+    """Faults without end, the same for the same seed.
+
+    The first round has each of `first` (all `kinds`, if None) once, the important ones before the others; the
+    rounds that follow have each of `kinds` as often as it weighs, in a random order. `gap` is the mean pause
+    from the begin of one to the begin of the next.
     """
     dice = Random(f"faults of {seed}")  # noqa: S311  to be repeatable
+    once = dice.sample(first or kinds, len(first or kinds))
+    order = sorted(once, key=lambda kind: -kind.weight)  # stable: random among those of one weight
     while True:
-        for kind in dice.sample(list(kinds), len(kinds)):
+        for kind in order:
             seconds, pause = dice.uniform(*kind.seconds), dice.uniform(0.4, 1.6) * gap
             yield Pick(kind, seconds, pause, dice.random())
+        weighted = [kind for kind in kinds for _ in range(kind.weight)]
+        order = dice.sample(weighted, len(weighted))

@@ -1,9 +1,9 @@
 """The ledger: every instance that any sender got Success for, against what the others say of it.
 
 Pure. Each delivery that such an instance owes is exactly one of delivered, pending, in flight, dead,
-cancelled, given up, or missing; so the books close if nothing is missing. Delivered to the PACS means that
-the PACS answered for these very bytes, by the digest on the wire, whatever the database believes. A PACS
-that was given two versions of one UID answered for both, and both count.
+cancelled, given up, taken as sent, or missing; so the books close if nothing is missing. Delivered means that
+the PACS, or a worker, answered for these very bytes, by the digest on the wire, whatever the database
+believes. A peer that was given two versions of one UID answered for both, and both count.
 """
 
 from collections import Counter
@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 PACS, WORKERS = "pacs", "workers"
 MISSING = "missing"
 GIVEN_UP = "given up"
-"""To a worker: it was asked as often as configured, no result came, and the database says so."""
+"""To a worker: as many were asked as configured, the last was silent too, and the database says so."""
+NOT_SENT = "taken as sent"
+"""To a worker: the product's own fault took it as answered without sending it, and the result of another
+version of that UID, which a worker has, answered for both: a result names its source by the UID alone."""
 WAITING = frozenset({"pending", "in_flight"})
 KEPT = WAITING | {"dead", "cancelled"}
 """States in which the spool must still hold the file."""
@@ -46,15 +49,17 @@ class Evidence:
 
     acknowledged: Mapping[Version, bool]
     """By senders' journals: what was answered Success, and whether a worker is owed it too."""
-    results: frozenset[str]
-    """By workers' logs: SOP Instance UIDs of the results that the edge answered Success to."""
+    results: frozenset[Version]
+    """By workers' journals: the results that the edge answered Success to."""
     rows: tuple[Row, ...]
     taken: frozenset[Version]
     """By the PACS' journal: what it answered for."""
-    worked: frozenset[str]
-    """By workers' logs: SOP Instance UIDs that one of them accepted."""
+    worked: frozenset[Version]
+    """By workers' journals: what one of them accepted."""
+    not_sent: frozenset[Version] = frozenset()
+    """By the edge's log: taken as answered by a worker while `worker_hang` said so without sending."""
     altered: tuple[Version, ...] = ()
-    """What came to the PACS although nobody sent these bytes under that UID."""
+    """What came to the PACS or to a worker although nobody sent these bytes under that UID."""
     strays: tuple[str, ...] = ()
     """Files outside of the spool."""
 
@@ -97,36 +102,48 @@ def draw(evidence: Evidence) -> Ledger:
     """The ledger of all that was acknowledged, to senders and to workers."""
     ledger = Ledger(len(evidence.acknowledged), len(evidence.results))
     rows = {row.version: row for row in evidence.rows}
-    by_uid: dict[str, list[Row]] = {}
-    for row in evidence.rows:
-        by_uid.setdefault(row.version[0], []).append(row)
-    taken_uids = {uid for uid, _ in evidence.taken}
+    peers = _Peers(evidence)
     for version, owed_to_worker in evidence.acknowledged.items():
         for route in (PACS, WORKERS) if owed_to_worker else (PACS,):
-            has_it = version in evidence.taken if route == PACS else version[0] in evidence.worked
-            _enter(ledger, version, route, rows.get(version), has_it=has_it)
-    for uid in evidence.results:
-        # a worker's log names the UID only: by it, one of what the edge keeps, or the PACS has it
-        kept = by_uid.get(uid, [None])[0]
-        has_it = uid in taken_uids if kept is None else kept.version in evidence.taken
-        _enter(ledger, (uid, kept.version[1] if kept else ""), f"{PACS} (results)", kept, has_it=has_it)
-    known = set(evidence.acknowledged)
+            _enter(ledger, version, route, rows.get(version), peers)
+    for version in evidence.results:
+        _enter(ledger, version, f"{PACS} (results)", rows.get(version), peers)
+    known = evidence.acknowledged.keys() | evidence.results
     for row in evidence.rows:
-        if row.version not in known and row.version[0] not in evidence.results:
+        if row.version not in known:
             # kept, though its sender heard no Success: what it owes must be true all the same
             for route in row.debts:
-                has_it = row.version in evidence.taken if route == PACS else row.version[0] in evidence.worked
-                _enter(ledger, row.version, f"{route} (unheard)", row, has_it=has_it)
+                _enter(ledger, row.version, f"{route} (unheard)", row, peers)
     ledger.deviations += _unwanted("altered", evidence.altered)
     ledger.deviations += _unwanted("stray", ((path, "") for path in evidence.strays))
     return ledger
 
 
-def _enter(ledger: Ledger, version: Version, route: str, row: Row | None, *, has_it: bool) -> None:
-    state, reason = _state(row, route.partition(" ")[0], has_it=has_it)
+class _Peers:
+    """What PACS and workers say."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.have = {PACS: evidence.taken, WORKERS: evidence.worked}
+        worked_uids = {uid for uid, _ in evidence.worked}
+        self.excuse = {
+            PACS: frozenset[Version](),
+            WORKERS: frozenset(version for version in evidence.not_sent if version[0] in worked_uids),
+        }
+
+
+def _enter(ledger: Ledger, version: Version, route: str, row: Row | None, peers: _Peers) -> None:
+    way = route.partition(" ")[0]
+    state, reason = _state(row, way, has_it=version in peers.have[way])
+    if state == MISSING and version in peers.excuse[way] and _is_over(row):
+        state, reason = NOT_SENT, "the result of another version answered for it"
     ledger.states.setdefault(route, Counter())[state] += 1
     if state != "delivered":
         ledger.deviations.append(Deviation(state, version[0], version[1], route, reason))
+
+
+def _is_over(row: Row | None) -> bool:
+    """Tell whether the database believes that a worker had it: it is purged, or delivered."""
+    return row is None or (WORKERS in row.debts and row.debts[WORKERS].state == "delivered")
 
 
 def _state(row: Row | None, route: str, *, has_it: bool) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 
-from chaos.journal import Journal, read
+from chaos.journal import HAS_IT, Journal, read
 from gateway.dicom.contexts import storage_sop_classes
 from gateway.dicom.scp import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
@@ -38,6 +38,7 @@ from gateway.lab.program import Program
 
 _TIMEOUTS = Timeouts(artim_seconds=10, network_seconds=30, idle_seconds=120)
 _MAX_PDU_BYTES = 131_072
+DUPLICATE_SOP_INSTANCE = 0x0111  # PS3.7 §C.5.8
 _TESTS = Path(__file__).resolve().parents[1]
 
 
@@ -50,6 +51,8 @@ class Behaviour:
     delay_seconds: float = 0.0
     aborts: bool = False
     rejects: bool = False
+    remembers: bool = False
+    """Answers 0x0111 to a SOP Instance UID that it has, whichever version comes (PS3.7 §C.5.8)."""
 
 
 WELL = Behaviour()
@@ -95,6 +98,9 @@ class _Room:
 
     def __init__(self, folder: Path) -> None:
         self.journal = Journal(folder / "taken.txt")
+        self.holds = {
+            entry.sop_instance_uid for entry in read(folder / "taken.txt") if entry.status in HAS_IT
+        }
         self._path = folder / "behaviour.json"
         self._seen: tuple[int, int] | None = None
         self._behaviour = WELL
@@ -127,13 +133,13 @@ class _Arriving:
     def finish(self) -> tuple[int, str]:
         if self._behaviour.delay_seconds:
             time.sleep(self._behaviour.delay_seconds)  # a slow PACS, not a wait for something
-        status = self._behaviour.status
-        self._room.journal.note(
-            self._request.sop_instance_uid,
-            self._digest.hexdigest(),
-            f"{status:04X}",
-            self._requestor.calling_ae_title or "-",
-        )
+        status, uid = self._behaviour.status, self._request.sop_instance_uid
+        if self._behaviour.remembers and uid in self._room.holds:
+            status = DUPLICATE_SOP_INSTANCE
+        word = self._requestor.calling_ae_title or "-"
+        self._room.journal.note(uid, self._digest.hexdigest(), f"{status:04X}", word)
+        if f"{status:04X}" in HAS_IT:
+            self._room.holds.add(uid)
         return status, "as the conductor asked for" if status else ""
 
     def answered(self) -> None:

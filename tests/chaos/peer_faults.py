@@ -18,6 +18,7 @@ _BEHAVIOURS = {
     "answers A700": Behaviour(status=0xA700),
     "answers C000": Behaviour(status=0xC000),
     "answers B000": Behaviour(status=0xB000),
+    "answers 0111": Behaviour(remembers=True),
     "aborts mid data set": Behaviour(aborts=True),
 }
 _WAITS = {"hangs", "is slow"}
@@ -39,11 +40,10 @@ def _cable(bed: Bed, pick: Pick) -> Cable:
     return bed.pacs_cable if pick.kind.target == "cable of the PACS" else bed.sender_cable
 
 
-def cut(bed: Bed, pick: Pick) -> End:
-    """Every connection is reset once."""
+def cut(bed: Bed, pick: Pick) -> End | None:
+    """Every connection is reset once, if there is one."""
     cable = _cable(bed, pick)
-    cable.cut()
-    return cable.mend
+    return cable.mend if cable.cut() else None
 
 
 def fray(bed: Bed, pick: Pick) -> End:
@@ -67,16 +67,14 @@ def refuse(bed: Bed, pick: Pick) -> End:
     return cable.mend
 
 
-def sender_dies(bed: Bed, pick: Pick) -> End:
+def sender_dies(bed: Bed, pick: Pick) -> End | None:
     """A sender ends by SIGKILL in the middle of its next instance."""
-    bed.signal_sender(pick.dice, signal.SIGUSR1)
-    return _nothing
+    return _nothing if bed.signal_sender(pick.dice, signal.SIGUSR1) else None
 
 
-def sender_aborts(bed: Bed, pick: Pick) -> End:
+def sender_aborts(bed: Bed, pick: Pick) -> End | None:
     """A sender aborts its association in the middle of its next instance."""
-    bed.signal_sender(pick.dice, signal.SIGUSR2)
-    return _nothing
+    return _nothing if bed.signal_sender(pick.dice, signal.SIGUSR2) else None
 
 
 def _nothing() -> None:

@@ -6,15 +6,18 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from chaos.faults import Done
+from chaos.faults import CATALOGUE, Done
 from chaos.journal import BROKEN, SUCCESS, Entry
 from chaos.ledger import Ledger
+from chaos.reasons import causes, unexplained
 from chaos.recovery import Recovery, percentile, slowest
 
 SHOWN = 20
 """Deviations of each sort that are printed; the JSON has all."""
 FAULTS_PER_MINUTE = 20
 INSTANCES_PER_MINUTE = 2000
+WHOLE_MINUTES = 10
+"""From so long a run on, each kind of the catalogue must have had its turn."""
 SLOWEST = 8
 
 
@@ -34,12 +37,40 @@ class Outcome:
     stretch_seconds: float
     peaks: Counter[str]
     disk_is_real: bool
+    disk_is_asked_for: bool
+    """This is CI on a machine that can: without a disk that was really full the run does not count."""
+
+    def never_done(self) -> list[str]:
+        """The kinds of the catalogue that did not happen."""
+        return sorted({kind.name for kind in CATALOGUE} - {fault.name for fault in self.faults})
+
+    def gaps(self) -> list[str]:
+        """What this run leaves unproven, whether it passes or not."""
+        found = []
+        if not self.disk_is_real:
+            found.append("the spool's disk was never full: that needs root and a loop device")
+        done = {fault.name for fault in self.faults}
+        for name, reason in sorted(dict(line.split(": ", 1) for line in self.skipped).items()):
+            if name not in done:
+                found.append(f"{name}: skipped each time, {reason}")
+        never = self.never_done()
+        if never and self.minutes >= WHOLE_MINUTES:
+            found.append(f"never done in so long a run: {', '.join(never)}")
+        return found
 
     def failures(self) -> list[str]:
         """Why the run does not pass; none where it does."""
         found = []
         if not self.ledger.closes:
             found.append(f"the ledger does not close: {self.ledger.missing()} deliveries are missing")
+        if strange := unexplained(self.ledger.deviations, self.faults):
+            one = strange[0]
+            found.append(
+                f"{len(strange)} deliveries ended for nothing that this run did, the first:"
+                f" {one.sop_instance_uid} {one.route} {one.what}, {one.reason or 'without a reason'}"
+            )
+        if self.disk_is_asked_for and not self.disk_is_real:
+            found.append("no file system could be mounted for the spool, although this machine allows it")
         if self.settled_seconds is None:
             found.append("it did not settle: something waits although all is well")
         if any(recovery.seconds is None for recovery in self.recoveries):
@@ -68,7 +99,10 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "all_faults": [
             {"fault": fault.name, "began": fault.began, "ended": fault.ended} for fault in outcome.faults
         ],
+        "kinds": f"{len({fault.name for fault in outcome.faults})} of {len({k.name for k in CATALOGUE})}",
+        "never_done": outcome.never_done(),
         "skipped": outcome.skipped,
+        "gaps": outcome.gaps(),
         "disk_is_real": outcome.disk_is_real,
         "instances": outcome.ledger.instances,
         "results_of_workers": outcome.ledger.results,
@@ -76,6 +110,8 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "sent_as": dict(Counter(entry.word for entry in outcome.entries if entry.status == SUCCESS)),
         "deliveries": {route: dict(states) for route, states in outcome.ledger.states.items()},
         "missing": outcome.ledger.missing(),
+        "ended_by_what_was_done": dict(causes(outcome.ledger.deviations, outcome.faults)),
+        "ended_by_nothing_that_was_done": len(unexplained(outcome.ledger.deviations, outcome.faults)),
         "deviations": [asdict(deviation) for deviation in outcome.ledger.deviations],
         "settled_seconds": outcome.settled_seconds,
         "recoveries": len(outcome.recoveries),
@@ -104,19 +140,26 @@ def as_text(outcome: Outcome) -> str:
             *_recoveries(outcome),
             *_memory(outcome),
             "",
+            *(f"NOT PROVEN by this run: {gap}" for gap in outcome.gaps()),
             *(f"FAILED: {failure}" for failure in outcome.failures()),
-            *([] if outcome.failures() else ["PASSED: every acknowledged instance is accounted for"]),
+            *([] if outcome.failures() else [_passed(outcome)]),
         ]
     )
 
 
+def _passed(outcome: Outcome) -> str:
+    gaps = len(outcome.gaps())
+    return "PASSED: every acknowledged instance is accounted for" + (f"; {gaps} NOT PROVEN" if gaps else "")
+
+
 def _faults(outcome: Outcome) -> list[str]:
     counts = Counter(fault.name for fault in outcome.faults)
-    lines = [f"{len(outcome.faults)} faults of {len(counts)} kinds, seed {outcome.seed}:"]
+    never = outcome.never_done()
+    kinds = f"{len(counts)} of {len(counts) + len(never)} kinds"
+    lines = [f"{len(outcome.faults)} faults of {kinds}, seed {outcome.seed}:"]
     lines += [f"  {count:4d}  {name}" for name, count in sorted(counts.items())]
-    lines += [f"     -  {reason}" for reason in outcome.skipped]
-    if not outcome.disk_is_real:
-        lines.append("        (the spool's disk could not be filled: that needs root and a loop device)")
+    lines += [f"     0  {name}" for name in never]
+    lines += [f"     -  skipped: {reason}" for reason in outcome.skipped]
     return lines
 
 
@@ -131,7 +174,8 @@ def _instances(outcome: Outcome) -> list[str]:
         + ", ".join(f"{count} {word}" for word, count in sorted(words.items()) if word != "new")
         + f"; {refused} refused, {answers[BROKEN]} without an answer",
         "",
-        "deliveries owed = delivered + pending + in flight + dead + cancelled + given up + missing",
+        "deliveries owed = delivered + pending + in flight + dead + cancelled",
+        "                + given up + taken as sent + missing",
     ]
     for route, states in ledger.states.items():
         counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
@@ -140,9 +184,14 @@ def _instances(outcome: Outcome) -> list[str]:
 
 
 def _deviations(outcome: Outcome) -> list[str]:
-    lines = [f"deviations: {len(outcome.ledger.deviations)}"]
+    found, faults = outcome.ledger.deviations, outcome.faults
+    lines = [f"deviations: {len(found)}"]
+    lines += [f"  {count:4d}  {cause}" for cause, count in causes(found, faults).most_common()]
+    lines += (
+        [f"  {len(strange):4d}  for NOTHING that was done"] if (strange := unexplained(found, faults)) else []
+    )
     shown: Counter[str] = Counter()
-    for deviation in outcome.ledger.deviations:
+    for deviation in found:
         shown[deviation.what] += 1
         if shown[deviation.what] <= SHOWN:
             lines.append(

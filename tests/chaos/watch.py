@@ -5,14 +5,24 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chaos.bed import Bed
 from chaos.evidence import waiting
 from gateway.errors import DatabaseError
 from gateway.store.database import Database
+from gateway.store.queries import Query
+
+if TYPE_CHECKING:
+    from chaos.ledger import Version
 
 SAMPLE_SECONDS = 2.0
 PROGRESS_SECONDS = 10.0
+_VERSIONS = Query(
+    "versions", "SELECT id, sop_instance_uid, encode(sha256, 'hex') FROM instances WHERE id > %(after)s"
+)
+_LATE = 500
+"""So many ids back are asked for again: ids are drawn before their commit."""
 
 
 class Watch:
@@ -27,6 +37,8 @@ class Watch:
         self._begun = time.monotonic()
         self.peaks: Counter[str] = Counter()
         """By program, the most memory (KiB resident) of one process of it."""
+        self.versions: dict[int, Version] = {}
+        """What each row's id meant, which the edge's log names; purged ones included."""
         self.faults: Callable[[], int] = lambda: 0
 
     def start(self) -> None:
@@ -39,6 +51,15 @@ class Watch:
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    def learn(self) -> None:
+        """The rows that came since; well before they are purged."""
+        try:
+            with self._database.statement() as session:
+                found = session.all(_VERSIONS, after=max(self.versions, default=0) - _LATE)
+        except DatabaseError:
+            return  # it is away: the next look finds them
+        self.versions.update((number, (uid, digest)) for number, uid, digest in found)
 
     def tell(self, what: str) -> None:
         """One line of progress."""
@@ -54,6 +75,7 @@ class Watch:
         told = time.monotonic()
         while not self._ending.wait(SAMPLE_SECONDS):
             self._sample()
+            self.learn()
             if time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
                 self.tell(f"{self.faults()} faults")

@@ -14,6 +14,7 @@ from collections import Counter
 from typing import BinaryIO
 
 from fuzz.conversation import Title, fatal, request, survived, wrong_request
+from fuzz.hostile import NESTED
 from gateway.dicom import pdu
 
 ROUNDS = 12
@@ -83,6 +84,7 @@ class Attacker:
                     return
                 self.counts["answered"] += 1
             self.counts["pdus"] += len(said)
+            self.counts["nested"] += sum(NESTED in raw for raw, _ in said if len(raw) > len(NESTED))
         sock.sendall(fatal(self._rng, title))
         self.counts["pdus"] += 1
         self.counts["ended by a PDU"] += 1

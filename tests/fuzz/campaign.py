@@ -50,6 +50,8 @@ class Outcome:
                 found.append(f"{latencies.name}: {max(latencies.seconds):.1f} s")
         if self.attacks["hung"]:
             found.append(f"{self.attacks['hung']} conversations had no end")
+        if not self.attacks["nested"]:
+            found.append("no sequences 1,000 deep were among it")
         if self.malformed < self.at_least:
             found.append(f"too little happened: {self.malformed} malformed PDUs of {self.at_least}")
         return found

@@ -51,8 +51,11 @@ AE_TITLES: tuple[bytes, ...] = (
 
 _ITEM = b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
 _SEQUENCE = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFF_FFFF)
-NESTED = (_SEQUENCE + _ITEM) * 1000
+_DEPTH = 1000
+NESTED = (_SEQUENCE + _ITEM) * _DEPTH
 """Sequences 1,000 deep, each of undefined length."""
+_ENDS = (b"\xfe\xff\x0d\xe0" + bytes(4) + b"\xfe\xff\xdd\xe0" + bytes(4)) * _DEPTH
+_PATIENT_NAME = b"\x10\x00\x10\x00PN"
 
 
 def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
@@ -96,11 +99,21 @@ def _nested(_: random.Random, __: bytes) -> bytes:
     return NESTED
 
 
+def nested_within(_: random.Random, honest: bytes) -> bytes:
+    """A data set that is right in all else, its UIDs behind sequences 1,000 deep that each end."""
+    at = honest.index(_PATIENT_NAME)
+    return honest[:at] + NESTED + _ENDS + honest[at:]
+
+
 def _contradicting(_: random.Random, __: bytes) -> bytes:
     return Instance(sop_instance_uid="9.9.9", payload=SECRET).data_set()
 
 
-_LIES = (*(_noise, _hostile_uid, _short, _endless, _hostile_study, _misplaced, _contradicting) * 4, _nested)
+_LIES = (
+    *(_noise, _hostile_uid, _short, _endless, _hostile_study, _misplaced, _contradicting) * 4,
+    _nested,
+    nested_within,
+)
 
 
 def data_set(rng: random.Random, sop_instance_uid: str) -> bytes:

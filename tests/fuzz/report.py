@@ -11,6 +11,7 @@ def as_text(outcome: Outcome) -> str:
         ("malformed PDUs read", f"{outcome.malformed:,} in {outcome.seconds:g} s, seed {outcome.seed}"),
         ("  answered with a status", f"{attacks['answered']:,}"),
         ("  instead of an association", f"{attacks['before an association']:,}"),
+        ("  with sequences 1,000 deep", f"{attacks['nested']:,}"),
         ("  that ended an association", f"{attacks['ended by a PDU']:,}"),
         (
             "conversations",

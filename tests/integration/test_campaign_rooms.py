@@ -15,8 +15,9 @@ from waiting import wait_until
 
 from gateway import config
 from gateway.lab.postgres import EmbeddedPostgres
+from gateway.receive.store import LARGE_BYTES
 
-RECEIVE = SCENARIOS[0]
+RECEIVE, RECEIVE_MORE = SCENARIOS[:2]
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +78,34 @@ def test_the_disk_comes_before_the_commit_and_the_commit_before_success(world: W
         elif kind is Kind.COMMIT and "Committer" in site:
             committed += 1
             assert flushed >= 2 * committed
-        elif kind is Kind.SEND and site.endswith("._respond"):
+        elif kind is Kind.SEND and site.endswith("_Association._answer"):
             answered += 1
             assert committed >= answered
     assert answered == 5
+
+
+def test_the_second_flow_of_receiving_takes_the_ways_that_the_first_does_not(world: World) -> None:
+    """A batch, a second link, a flush before the rows, a repeat's file in the place of a lost one."""
+    run = world.begin(RECEIVE_MORE.prepare(world))
+    before = {outcome: run.logged(outcome) for outcome in ("stored", "conflict", "owed_again")}
+    known = len(run.rows("SELECT FROM instances"))
+    try:
+        scp = run.serve(run.trap(None))
+        assert RECEIVE_MORE.over(run), scp.text()
+        scp.kill()
+        verdicts = {outcome: run.logged(outcome) - count for outcome, count in before.items()}
+        assert verdicts == {"stored": 4, "conflict": 1, "owed_again": 2}
+        assert run.one("SELECT max(data_set_size) FROM instances") > LARGE_BYTES
+        assert run.one("SELECT count(*) FROM instances") == known + 5
+        passed = [(kind, site) for (kind, _), site in read_trace(run.trace).items()]
+        commits = [site for kind, site in passed if kind is Kind.COMMIT]
+        received = sum(site.startswith("gateway.receive.commit.") for site in commits)
+        assert received == sum(verdicts.values()) - 1, "two of the three at once share a commit"
+        assert sum(site.startswith("gateway.receive.store.") for site in commits) == 1, "of a lost file"
+        links = sum(kind is Kind.LINK for kind, _ in passed)
+        assert links == sum(verdicts.values()) + 1, "the name of the conflict was taken"
+    finally:
+        world.drop(run)
 
 
 def _lose_a_row(run: Run) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from chaos.cable import Cable
-from chaos.journal import BROKEN, SUCCESS, Journal, read
+from chaos.journal import BROKEN, HAS_IT, SUCCESS, Journal, read
 from chaos.pacs import WELL, Behaviour, ChaosPacs, behave
 from chaos.sender import Order
+from chaos.worker import GAVE, TOOK, VARIABLE
 from launcher import Process, Processes
 from peers import peer
 from specimens import Instance, study_of
@@ -89,6 +90,23 @@ def test_the_pacs_notes_nothing_that_it_did_not_answer_for(pacs: Running) -> Non
     assert list(read(pacs.room.journal)) == []
 
 
+def test_a_pacs_that_remembers_answers_0111_to_what_it_has(pacs: Running) -> None:
+    """To either version of a UID, also after its death; that is no claim to have it."""
+    had, refused, fresh = study_of(3)
+    other = Instance(had.sop_instance_uid, had.study_instance_uid, payload=b"\x05\x06" * 40)
+    assert pacs.send(had) == [0x0000]
+    behave(pacs.room.folder, Behaviour(status=0xA700))
+    assert pacs.send(refused) == [0xA700]
+    behave(pacs.room.folder, Behaviour(remembers=True))
+    for _ in range(2):
+        assert pacs.send(had, other) == [0x0111, 0x0111]
+        pacs.process.kill()
+        pacs.start()
+    assert pacs.send(refused, fresh, fresh) == [0x0000, 0x0000, 0x0111]
+    taken = {(e.sop_instance_uid, e.digest) for e in read(pacs.room.journal) if e.status in HAS_IT}
+    assert taken == {(one.sop_instance_uid, one.digest) for one in (had, refused, fresh)}
+
+
 def test_a_sender_that_dies_in_mid_instance_claims_what_was_answered(
     processes: Processes, tmp_path: Path
 ) -> None:
@@ -117,6 +135,39 @@ def test_a_sender_that_dies_in_mid_instance_claims_what_was_answered(
         assert [int(uid.rpartition(".")[2]) for uid in sent] == list(range(len(sent)))
         taken = {(one.sop_instance_uid, one.digest) for one in edge.taken}
         assert {(e.sop_instance_uid, e.digest) for e in read(journal) if e.status == SUCCESS} <= taken
+
+
+def test_a_worker_notes_the_digest_of_what_it_takes_and_gives(processes: Processes, tmp_path: Path) -> None:
+    """The bytes on the wire, both ways; a second version of one UID is a line of its own."""
+    port, edge_port = layout.free_ports(2)
+    journal = tmp_path / "worked.txt"
+    first = Instance()
+    second = Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x05\x06" * 40)
+    with peer(edge_port) as edge:
+        worker = processes.start(
+            "python",
+            "-m",
+            "chaos.worker",
+            PYTHONPATH=TESTS,
+            WORKER_AE_TITLE="APP01",
+            WORKER_PORT=str(port),
+            GATEWAY_HOST="127.0.0.1",
+            GATEWAY_PORT=str(edge_port),
+            GATEWAY_AE_TITLE="MINI_EDGE",
+            **{VARIABLE: str(journal)},
+        )
+        worker.wait_for_port(port)
+        address = Peer("127.0.0.1", port, "APP01", timeout_seconds=10, connect_timeout_seconds=5)
+        with associate(address, calling_ae_title="MINI_EDGE", contexts=[first.context]) as association:
+            for one in (first, second):
+                assert association.store(one.context, one.sop_instance_uid, [one.data_set()])[0] == 0
+        wait_until(lambda: [e.word for e in read(journal)].count(GAVE) == 2, 30, "both results")
+    noted = {
+        word: [(e.sop_instance_uid, e.digest) for e in read(journal) if e.word == word]
+        for word in (TOOK, GAVE)
+    }
+    assert noted[TOOK] == [(one.sop_instance_uid, one.digest) for one in (first, second)]
+    assert sorted(noted[GAVE]) == sorted((one.sop_instance_uid, one.digest) for one in edge.taken)
 
 
 def _has(accepted: Callable[[], list[str]], enough: int) -> bool:
@@ -156,7 +207,7 @@ def test_a_cut_cable_resets_both_ends() -> None:
     with cabled() as (cable, near, far):
         near.sendall(b"it carries")
         assert far.recv(10) == b"it carries"
-        cable.cut()
+        assert cable.cut() == 1
         for end in (near, far):
             with pytest.raises(ConnectionResetError):
                 end.recv(1)

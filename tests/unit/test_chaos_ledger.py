@@ -1,13 +1,15 @@
 """The ledger of the chaos run: it closes only if every acknowledged instance is accounted for."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
-from chaos.ledger import GIVEN_UP, MISSING, Debt, Evidence, Row, Version, draw
+from chaos.ledger import GIVEN_UP, MISSING, NOT_SENT, Debt, Evidence, Row, Version, draw
 
 ONE: Version = ("1.2.3", "aa")
 OTHER: Version = ("1.2.3", "bb")
-RESULT = "2.25.1"
+RESULT: Version = ("2.25.1", "cc")
+SECOND_RESULT: Version = ("2.25.1", "dd")
 DELIVERED = Debt("delivered")
 
 
@@ -20,12 +22,14 @@ def evidence(
     acknowledged: Mapping[Version, bool],
     *rows: Row,
     taken: tuple[Version, ...] = (),
-    worked: tuple[str, ...] = (),
-    results: tuple[str, ...] = (),
+    worked: tuple[Version, ...] = (),
+    results: tuple[Version, ...] = (),
     altered: tuple[Version, ...] = (),
 ) -> Evidence:
     """What everybody says."""
-    return Evidence(acknowledged, frozenset(results), rows, frozenset(taken), frozenset(worked), altered)
+    return Evidence(
+        acknowledged, frozenset(results), rows, frozenset(taken), frozenset(worked), altered=altered
+    )
 
 
 def test_what_the_pacs_answered_for_is_delivered() -> None:
@@ -83,12 +87,46 @@ def test_a_worker_that_never_answered_is_given_up_and_not_missing() -> None:
         assert ledger.states["workers"] == {state: 1}
 
 
+def test_a_worker_has_the_version_that_it_took_and_no_other() -> None:
+    """By the digest: both versions of a conflict are owed, and one does not stand for the other."""
+    rows = [row(version, pacs=DELIVERED, workers=DELIVERED) for version in (ONE, OTHER)]
+    owed = {ONE: True, OTHER: True}
+    ledger = draw(evidence(owed, *rows, taken=(ONE, OTHER), worked=(ONE,)))
+    assert ledger.states["workers"] == {"delivered": 1, MISSING: 1}
+    assert [(d.sop_instance_uid, d.digest) for d in ledger.deviations] == [OTHER]
+    assert not ledger.closes
+    assert not draw(evidence(owed, taken=(ONE, OTHER), worked=(ONE,))).closes  # purged is no excuse
+    assert draw(evidence(owed, *rows, taken=(ONE, OTHER), worked=(ONE, OTHER))).closes
+
+
+def test_what_a_fault_took_as_sent_is_shown_where_another_version_answered_for_it() -> None:
+    """A result names its source by UID alone; without that version, or without the fault, it is missing."""
+    both = evidence({ONE: True, OTHER: True}, taken=(ONE, OTHER), worked=(ONE,))
+    ledger = draw(replace(both, not_sent=frozenset({OTHER})))
+    assert ledger.states["workers"] == {"delivered": 1, NOT_SENT: 1}
+    assert [(d.what, d.digest) for d in ledger.deviations] == [(NOT_SENT, OTHER[1])]
+    assert ledger.closes
+    assert not draw(both).closes
+    assert not draw(replace(both, not_sent=frozenset({OTHER}), worked=frozenset())).closes
+    waiting = row(OTHER, file=False, pacs=DELIVERED, workers=Debt("pending"))
+    assert not draw(replace(both, not_sent=frozenset({OTHER}), rows=(waiting,))).closes
+
+
 def test_a_result_that_a_worker_was_answered_for_is_owed_to_the_pacs() -> None:
-    """By its UID, which is all that a worker's log has."""
-    assert draw(evidence({}, results=(RESULT,), taken=((RESULT, "cc"),))).closes
-    assert draw(evidence({}, row((RESULT, "cc"), pacs=Debt("pending")), results=(RESULT,))).closes
+    """By the digest of what the worker sent."""
+    assert draw(evidence({}, results=(RESULT,), taken=(RESULT,))).closes
+    assert draw(evidence({}, row(RESULT, pacs=Debt("pending")), results=(RESULT,))).closes
     assert not draw(evidence({}, results=(RESULT,))).closes
-    assert not draw(evidence({}, row((RESULT, "cc"), pacs=DELIVERED), results=(RESULT,))).closes
+    assert not draw(evidence({}, row(RESULT, pacs=DELIVERED), results=(RESULT,))).closes
+
+
+def test_each_version_of_a_result_counts() -> None:
+    """What a worker was answered for, and what only a row knows of."""
+    first, second = (row(version, file=False, pacs=DELIVERED) for version in (RESULT, SECOND_RESULT))
+    for results in ((RESULT,), (RESULT, SECOND_RESULT)):
+        ledger = draw(evidence({}, first, second, results=results, taken=(RESULT,)))
+        assert ledger.missing() == 1
+        assert [d.digest for d in ledger.deviations] == [SECOND_RESULT[1]]
 
 
 def test_what_was_kept_without_a_heard_success_must_be_true_too() -> None:

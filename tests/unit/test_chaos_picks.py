@@ -1,10 +1,23 @@
 """The order of the chaos run's faults, how their recoveries are measured, and what is sent meanwhile."""
 
+from collections import Counter
 from itertools import islice
 
 from chaos.cargo import Number, count_of, instance, uid
-from chaos.conductor import ACTIONS
-from chaos.faults import CATALOGUE, EVERY, PACS, RECEIVE, WORKERS, Done, Way, only_workers, picks
+from chaos.conductor import ACTIONS, GAP_SECONDS, STRETCH_GAP_SECONDS, STRETCH_SECONDS
+from chaos.faults import (
+    AMONG_OTHERS,
+    CATALOGUE,
+    EVERY,
+    PACS,
+    RECEIVE,
+    WORKERS,
+    Done,
+    Kind,
+    Way,
+    only_workers,
+    picks,
+)
 from chaos.recovery import latencies, percentile, recoveries, slowest
 
 NOTHING: dict[Way, list[float]] = {way: [] for way in Way}
@@ -17,11 +30,69 @@ def test_the_same_seed_gives_the_same_faults() -> None:
     assert [pick.kind for pick in first] != [pick.kind for pick in other]
 
 
-def test_a_round_has_every_fault_once() -> None:
-    """So a run of a few minutes leaves none out."""
-    once = list(islice(picks(7, gap=2), len(CATALOGUE)))
-    assert sorted(map(str, (pick.kind for pick in once))) == sorted(map(str, CATALOGUE))
-    assert all(pick.kind.seconds[0] <= pick.seconds <= pick.kind.seconds[1] for pick in once)
+def test_the_first_round_has_every_fault_once_and_the_important_ones_first() -> None:
+    """Without replacement: nothing is repeated before all had their turn."""
+    once = [pick.kind for pick in islice(picks(7, gap=2), len(CATALOGUE))]
+    assert Counter(once) == Counter(CATALOGUE)
+    assert [kind.weight for kind in once] == sorted((kind.weight for kind in CATALOGUE), reverse=True)
+
+
+def test_later_rounds_have_each_fault_as_often_as_it_weighs() -> None:
+    """In any order."""
+    size = sum(kind.weight for kind in CATALOGUE)
+    later = [pick.kind for pick in islice(picks(7, gap=2), len(CATALOGUE), len(CATALOGUE) + size)]
+    assert Counter(later) == {kind: kind.weight for kind in CATALOGUE}
+    weights = [kind.weight for kind in later]
+    assert weights != sorted(weights, reverse=True)
+
+
+def test_a_fault_lasts_as_long_as_its_kind_allows() -> None:
+    """And the dice are between 0 and 1."""
+    for pick in islice(picks(3, gap=2), 200):
+        assert pick.kind.seconds[0] <= pick.seconds <= pick.kind.seconds[1]
+        assert 0 <= pick.dice < 1
+
+
+def _begun_within(seconds: float, seed: int) -> list[Kind]:
+    """What a run of the conductor begins in so much time among others, none being held up."""
+    begun: list[Kind] = []
+    now = 0.0
+    for pick in picks(seed, gap=GAP_SECONDS, first=AMONG_OTHERS):
+        if now > seconds:
+            return begun
+        begun.append(pick.kind)
+        now += pick.gap
+    raise AssertionError("they are without end")
+
+
+def test_two_minutes_reach_all_that_is_important() -> None:
+    """Whatever the seed; two stretches of the two minutes belong to workers, whose faults come there."""
+    important = {kind for kind in CATALOGUE if kind.weight > 1 and not only_workers(kind)}
+    assert {kind.name for kind in important} >= {
+        "kill edge",
+        "stop edge",
+        "kill postgres",
+        "stop postgres",
+        "stop pacs",
+        "answers A700 the PACS",
+        "answers 0111 the PACS",
+        "aborts mid data set the PACS",
+        "fill the disk",
+    }
+    for seed in range(1, 30):
+        begun = _begun_within(120 - 2 * STRETCH_SECONDS - 10, seed)
+        assert important <= set(begun), seed
+        assert len(set(begun)) == min(len(begun), len(AMONG_OTHERS)), seed
+
+
+def test_the_stretches_of_two_minutes_reach_every_fault_of_workers() -> None:
+    """The first round leaves them out elsewhere: they come here."""
+    workers = [kind for kind in CATALOGUE if only_workers(kind)]
+    assert {*workers, *AMONG_OTHERS} == set(CATALOGUE)
+    for seed in range(1, 30):
+        begun = list(islice(picks(seed, gap=STRETCH_GAP_SECONDS, kinds=workers), len(workers)))
+        assert {pick.kind for pick in begun} == set(workers)
+        assert sum(pick.gap for pick in begun) < 2 * STRETCH_SECONDS + 5, seed
 
 
 def test_every_action_of_the_catalogue_can_be_done() -> None:

@@ -1,13 +1,19 @@
 """G7: whatever bytes come, a parser answers or refuses with its own error; no path or line is theirs."""
 
 import random
+import tempfile
 
 import pytest
+from fuzz.hostile import nested_within
 from fuzz.mutation import mutated
 from fuzz.seeds import SEEDS
 from fuzz.targets import TARGETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from specimens import EXPLICIT, Instance
+
+from gateway.dicom.header import read_header
+from gateway.errors import DataSetError
 
 ROUNDS = 400
 
@@ -46,3 +52,19 @@ def test_texts_break_no_promise(text: str) -> None:
     """Texts of every script, for what is read as text."""
     for name in ("identifiers", "allowlist"):
         TARGETS[name](text.encode("utf-8", "surrogatepass"))
+
+
+def test_a_data_set_is_refused_for_its_depth_alone() -> None:
+    """Sequences 1,000 deep that all end, as the campaign sends them in a data set that is right otherwise."""
+    honest = Instance().data_set()
+    deep = nested_within(random.Random(1), honest)  # noqa: S311  not used
+    for raw, refused in ((honest, False), (deep, True)):
+        with tempfile.TemporaryFile() as file:
+            file.write(raw)
+            file.flush()
+            try:
+                read_header(file.fileno(), 0, EXPLICIT, with_references=False)
+            except DataSetError:
+                assert refused
+            else:
+                assert not refused
