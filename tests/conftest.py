@@ -11,7 +11,9 @@ from typing import Any, Protocol
 
 import pytest
 from edge_bed import EdgeBed
+from forwarding import Forwarding, pacs_of, workers_of
 from launcher import Processes
+from peers import Peer
 from waiting import wait_until
 
 from gateway import config
@@ -157,6 +159,20 @@ def make_edge(database_url: str, reconfigure: Reconfigure, processes: Processes)
     for edge in made:
         edge.kill()
         edge.close()
+
+
+@pytest.fixture
+def pacs(core: Forwarding) -> Iterator[Peer]:
+    """The PACS of the test's own `core`, on."""
+    with pacs_of(core) as pacs:
+        yield pacs
+
+
+@pytest.fixture
+def workers(core: Forwarding) -> Iterator[dict[str, Peer]]:
+    """Five workers of `core` that take everything and return nothing."""
+    with workers_of(core) as workers:
+        yield workers
 
 
 @pytest.fixture(autouse=True)

@@ -186,4 +186,14 @@ def at_once(*calls: Callable[[], object]) -> None:
         raise errors[0]
 
 
+QUICK = {
+    "backoff_base_seconds": 0.2,
+    "backoff_max_seconds": 0.4,
+    "probe_interval_seconds": 0.5,
+    "max_retries": 1,
+    "connect_timeout_seconds": 2,
+    "lease_seconds": 90,
+}
+"""An edge that retries, probes and gives up quickly."""
+
 LONG = timedelta(seconds=120)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from forwarding import Forwarding, forwarding, pacs_of
+from forwarding import Forwarding, forwarding
 from peers import Peer
 from specimens import Instance
 from waiting import wait_until
@@ -36,13 +36,6 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
     )
     with forwarding(edge) as core:
         yield core
-
-
-@pytest.fixture
-def pacs(core: Forwarding) -> Iterator[Peer]:
-    """The PACS, on."""
-    with pacs_of(core) as pacs:
-        yield pacs
 
 
 def only_file(core: Forwarding) -> Path:

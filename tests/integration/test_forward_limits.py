@@ -33,13 +33,6 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
         yield core
 
 
-@pytest.fixture
-def pacs(core: Forwarding) -> Iterator[Peer]:
-    """The PACS, on."""
-    with pacs_of(core) as pacs:
-        yield pacs
-
-
 def test_a_send_that_outlasts_its_lease_is_believed_while_bytes_flow(make_edge: MakeEdge) -> None:
     """G2: the sweep leaves a slow line alone; the instance is delivered once, by the first attempt."""
     edge = make_edge({"forwarder": QUICK})
