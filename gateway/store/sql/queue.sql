@@ -168,20 +168,21 @@ WHERE c.id = %(consumer)s
 
 -- name: adopt
 -- consumed -> consumed by the same process under its new id: its connection was lost, its threads still run them. Their
--- deliveries stay theirs, too: with the lost id in claimed_by, whoever comes could claim them at once. What else
--- stands under the lost ids was never started here (the answer of its claim was lost) or has ended (its ack is
--- under way): freed, it counts no death.
+-- deliveries stay theirs, too: with the lost id in claimed_by, whoever comes could claim them at once. But no other
+-- delivery: one whose claim was committed while its answer was lost is nobody's, and under a living id it would
+-- wait for its lease. What else stands under the lost ids was never started here (the answer of its claim was
+-- lost) or has ended (its ack is under way): freed, it counts no death.
 WITH adopted AS (
     UPDATE dramatiq.queue AS q
     SET consumer = CASE WHEN q.message_id = ANY(%(message_ids)s::uuid[]) THEN %(consumer)s ELSE q.consumer END,
         started_at = CASE WHEN q.message_id = ANY(%(message_ids)s::uuid[]) THEN q.started_at END
     WHERE q.consumer = ANY(%(lost)s::bigint[]) AND q.state = 'consumed'
-    RETURNING q.message_id, q.consumer
+    RETURNING q.message_id, q.consumer, q.delivery_id
 ), renamed AS (
     UPDATE deliveries AS d
     SET claimed_by = %(consumer)s
-    FROM unnest(enum_range(NULL::route)) AS r (route)
-    WHERE d.route = r.route AND d.state = 'in_flight' AND d.claimed_by = ANY(%(lost)s::bigint[])
+    WHERE d.id = ANY (ARRAY(SELECT delivery_id FROM adopted WHERE consumer = %(consumer)s))
+        AND d.state = 'in_flight' AND d.claimed_by = ANY(%(lost)s::bigint[])
 )
 SELECT message_id::text FROM adopted WHERE consumer = %(consumer)s;
 
