@@ -105,19 +105,25 @@ class Tried:
 
 def forward_to_pacs(context: Context, delivery_id: int) -> Outcome | None:
     """One attempt at the PACS; None where there was nothing to do."""
-    forwarder = context.configuration.forwarder
+    destination = context.configuration.forwarder.orthanc
+    outcome, settled = None, False
+    while not settled and (claim := _claim_for_pacs(context, delivery_id, destination)) is not None:
+        # Fenced, because somebody else has it, and then there is nothing to claim; or because a crash of
+        # PostgreSQL undid the claim. Then nobody has it, and when this message ends it has none.
+        outcome, settled = _attempt(context, claim, Route.PACS, destination)
+    return outcome
+
+
+def _claim_for_pacs(context: Context, delivery_id: int, destination: Destination) -> Claim | None:
     # A claim that a crash of PostgreSQL undoes is a harmless repeat: not worth a flush.
     with context.database.statement(durable=False) as session:
-        claim = deliveries.claim(
+        return deliveries.claim(
             session,
             delivery_id,
             consumer=context.consumer(),
-            lease=timedelta(seconds=forwarder.lease_seconds),
-            destination=forwarder.orthanc.ae_title,
+            lease=timedelta(seconds=context.configuration.forwarder.lease_seconds),
+            destination=destination.ae_title,
         )
-    if claim is None:
-        return None
-    return _attempt(context, claim, Route.PACS, forwarder.orthanc)
 
 
 def forward_to_worker(context: Context, delivery_id: int) -> Outcome | None:
@@ -137,10 +143,13 @@ def forward_to_worker(context: Context, delivery_id: int) -> Outcome | None:
         if verdict is WorkerVerdict.ANSWERED:
             log.write(Stage.FORWARD_WORKER, "answered_before", delivery_id=delivery_id)
         return None
-    return _attempt(context, claim, Route.WORKERS, context.configuration.destination(claim.destination))
+    destination = context.configuration.destination(claim.destination)
+    outcome, _ = _attempt(context, claim, Route.WORKERS, destination)
+    return outcome
 
 
-def _attempt(context: Context, claim: Claim, route: Route, destination: Destination) -> Outcome:
+def _attempt(context: Context, claim: Claim, route: Route, destination: Destination) -> tuple[Outcome, bool]:
+    """What came of it, and whether the claim still held."""
     tried = _try(context, claim, route, destination)
     forwarder = context.configuration.forwarder
     decision = decide(
@@ -158,7 +167,7 @@ def _attempt(context: Context, claim: Claim, route: Route, destination: Destinat
     if changed or (settlement.state is State.PENDING and not settlement.wait):
         # a breaker closed, or another worker may take it at once
         context.wakeup.wake(route)
-    return tried.outcome
+    return tried.outcome, settled.settled
 
 
 def _conflicts(context: Context, claim: Claim, outcome: Outcome) -> bool:

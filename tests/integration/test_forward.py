@@ -121,6 +121,26 @@ def test_a_late_settle_is_only_noted(core: Forwarding, pacs: Peer) -> None:
     assert core.edge.log(outcome="fenced")
 
 
+def test_a_claim_that_a_crash_undid_is_made_again(core: Forwarding, pacs: Peer) -> None:
+    """The delivery would be pending for nobody: its only message ends with this attempt."""
+    instance = Instance()
+    delivery = core.owed(instance)
+
+    def undo(_: object) -> int:
+        pacs.answer = lambda _: 0
+        core.edge.run(
+            "UPDATE deliveries SET state = 'pending', claim_id = NULL, claimed_by = NULL, lease_until = NULL,"
+            " next_attempt_at = now() WHERE state = 'in_flight'"
+        )
+        return 0
+
+    pacs.answer = undo
+    assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
+    assert core.edge.delivery(instance)["state"] == "delivered"
+    assert core.edge.rows("SELECT fenced FROM attempts ORDER BY id") == [(True,), (False,)]
+    assert len(pacs.taken) == 2
+
+
 @pytest.mark.parametrize(
     ("answer", "state", "attempts", "outcome"),
     [
