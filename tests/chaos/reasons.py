@@ -53,7 +53,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "the PACS holds another version (0x0111)",
         "dead",
-        re.compile(r"conflict: the peer holds another version"),
+        re.compile(r"conflict: the peer holds this SOP Instance UID already"),
         _is("answers 0111 the PACS"),
     ),
     Cause(
