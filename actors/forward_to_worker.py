@@ -11,11 +11,7 @@ from gateway.forward import attempt, probe
 @dramatiq.actor(actor_name=FORWARD_TO_WORKER.actor_name, queue_name=FORWARD_TO_WORKER.queue_name)
 def forward_to_worker(delivery_id: int) -> None:
     """The delivery is settled, or pending with its next message; or there was nothing to do."""
-    context = process.context()
-    attempt.forward_to_worker(context, delivery_id)
-    if context.configuration.forwarder.worker_affinity == "study":
-        # It may have called others of its study, or scout for their worker in a moment (migration 0007).
-        context.wakeup.wake(FORWARD_TO_WORKER.queue_name)
+    attempt.forward_to_worker(process.context(), delivery_id)
 
 
 @dramatiq.actor(actor_name=PROBE_WORKER.actor_name, queue_name=PROBE_WORKER.queue_name)

@@ -323,17 +323,15 @@ class Spool:
         Raises:
             FileMissingError: it is nowhere.
         """
-        expected = self.path(place, study_instance_uid, file_name)
-        for candidate in (expected, *self.everywhere(study_instance_uid, file_name)):
-            if candidate.exists():
-                return candidate
+        for path in self.find_all(place, study_instance_uid, file_name):
+            return path
         raise FileMissingError(f"no place under {self.root} holds {study_instance_uid}/{file_name}")
 
-    def find_all(self, place: Place, study_instance_uid: str, file_name: str) -> list[Path]:
+    def find_all(self, place: Place, study_instance_uid: str, file_name: str) -> Iterator[Path]:
         """Every file of that name, the one where the row says first; more than one is rare."""
         expected = self.path(place, study_instance_uid, file_name)
         elsewhere = (path for path in self.everywhere(study_instance_uid, file_name) if path != expected)
-        return [path for path in (expected, *elsewhere) if path.exists()]
+        return (path for path in (expected, *elsewhere) if path.exists())
 
     def move(
         self, place: Place, study_instance_uid: str, file_name: str, *, was: Place | None = None

@@ -129,6 +129,7 @@ def _claim_for_pacs(context: Context, delivery_id: int, destination: Destination
 def forward_to_worker(context: Context, delivery_id: int) -> Outcome | None:
     """One attempt at the worker whose turn it is; None where there was nothing to do, or nobody free."""
     forwarder = context.configuration.forwarder
+    by_study = forwarder.worker_affinity == "study"
     with context.database.transaction() as session:
         verdict, claim = deliveries.claim_for_worker(
             session,
@@ -136,9 +137,12 @@ def forward_to_worker(context: Context, delivery_id: int) -> Outcome | None:
             consumer=context.consumer(),
             lease=timedelta(seconds=forwarder.lease_seconds),
             result_wait=timedelta(seconds=forwarder.worker_timeout_seconds),
-            by_study=forwarder.worker_affinity == "study",
+            by_study=by_study,
             wait=timedelta(seconds=NO_WORKER_SECONDS),
         )
+    if by_study:
+        # It may have called others of its study, or scout for their worker in a moment (migration 0007).
+        context.wakeup.wake(Route.WORKERS)
     if claim is None:
         if verdict is WorkerVerdict.ANSWERED:
             log.write(Stage.FORWARD_WORKER, "answered_before", delivery_id=delivery_id)

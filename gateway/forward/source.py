@@ -8,11 +8,12 @@ what changed on the disk, or stood under the name by mistake, is never delivered
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Self
 
 from gateway.errors import AssociationBrokenError, FileMissingError
 from gateway.faults import Faults
-from gateway.kept import KeptFile, holds
+from gateway.kept import KeptFile
 from gateway.log import Stage
 from gateway.spool import Spool
 from gateway.store.instances import Stored
@@ -79,24 +80,21 @@ class DataSetSource:
 
 def _open(spool: Spool, instance: Stored) -> KeptFile:
     """The file, by its size; where several places hold that name, by its digest: one is another version's."""
-    paths = spool.find_all(instance.place, instance.study_instance_uid, instance.file_name)
+    paths = list(spool.find_all(instance.place, instance.study_instance_uid, instance.file_name))
     reason = f"no place under {spool.root} holds {instance.study_instance_uid}/{instance.file_name}"
     for path in paths:
-        try:
-            kept = KeptFile(path)
-        except FileMissingError as error:
-            reason = str(error)
-            continue
-        if kept.data_set_size != instance.data_set_size:
-            kept.close()
-            reason = (
-                f"{path} holds {kept.data_set_size} bytes of data set, received were {instance.data_set_size}"
-            )
-        elif len(paths) == 1:
-            return kept
-        else:
-            kept.close()
-            if holds(path, instance.data_set_size, instance.sha256):
-                return KeptFile(path)
-            reason = f"{path} holds other bytes than were received"
+        with ExitStack() as unless_right:
+            try:
+                kept = unless_right.enter_context(KeptFile(path))
+            except FileMissingError as error:
+                reason = str(error)
+                continue
+            size = kept.data_set_size
+            if size != instance.data_set_size:
+                reason = f"{path} holds {size} bytes of data set, received were {instance.data_set_size}"
+            elif len(paths) == 1 or kept.holds(size, instance.sha256):
+                unless_right.pop_all()
+                return kept
+            else:
+                reason = f"{path} holds other bytes than were received"
     raise FileMissingError(reason)

@@ -79,7 +79,7 @@ def test_a_reader_looks_in_the_other_places(spool: Spool) -> None:
     """A move and its row are not one step."""
     path = keep(spool, b"one")
     assert spool.find(Place.SENT, STUDY, NAMES[0]) == path
-    assert spool.find_all(Place.SENT, STUDY, NAMES[0]) == [path]
+    assert list(spool.find_all(Place.SENT, STUDY, NAMES[0])) == [path]
     with pytest.raises(FileMissingError):
         spool.find(Place.SENT, STUDY, "other.dcm")
     assert not spool.move(Place.SENT, STUDY, "other.dcm", was=Place.INCOMING)
