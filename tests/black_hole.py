@@ -6,7 +6,8 @@ import socket
 import struct
 import threading
 from contextlib import suppress
-from typing import Self
+
+from tcp_relay import TcpRelay
 
 
 class _Program(ctypes.Structure):
@@ -17,31 +18,20 @@ SO_ATTACH_FILTER = 26
 DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF: return 0 bytes of every packet
 
 
-class BlackHole:
+class BlackHole(TcpRelay):
     """A TCP relay that from some moment on hears no packet any more: not even keepalives are acknowledged.
 
     Healed, it passes on what new connections say; the old ones stay silent for ever.
     """
 
     def __init__(self, target: int) -> None:
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
+        super().__init__(target)
         self._sockets: list[socket.socket] = []
         self._silent: set[socket.socket] = set()
         self._swallowing = threading.Event()
-        self._closed = threading.Event()
-        self._threads: list[threading.Thread] = []
-
-    def __enter__(self) -> Self:
-        self._spawn(self._accept)
-        return self
 
     def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        self._listener.close()
-        for thread in self._threads:
-            thread.join()
+        super().__exit__()
         for one in self._sockets:
             one.close()
 
@@ -58,25 +48,10 @@ class BlackHole:
         """Who connects from here on is heard."""
         self._swallowing.clear()
 
-    def _spawn(self, target: object, *args: object) -> None:
-        thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        self._listener.settimeout(0.1)
-        while not self._closed.is_set():
-            try:
-                client, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            except OSError:
-                return  # the test is over
-            server = socket.create_connection(("127.0.0.1", self._target))
-            self._sockets += [client, server]
-            if self._swallowing.is_set():
-                self._silent.update((client, server))
-            self._spawn(self._relay, client, server)
+    def _connected(self, client: socket.socket, server: socket.socket) -> None:
+        self._sockets += [client, server]
+        if self._swallowing.is_set():
+            self._silent.update((client, server))
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
         other = {client: server, server: client}

@@ -14,6 +14,8 @@ from edge_bed import EdgeBed
 from forwarding import Forwarding, pacs_of, workers_of
 from launcher import Processes
 from peers import Peer
+from queue_bed import QueueBed
+from queue_consumer import InProcess
 from waiting import wait_until
 
 from gateway import config
@@ -159,6 +161,22 @@ def make_edge(database_url: str, reconfigure: Reconfigure, processes: Processes)
     for edge in made:
         edge.kill()
         edge.close()
+
+
+@pytest.fixture
+def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
+    """A queue without consumers."""
+    bed = QueueBed(database_url, processes)
+    yield bed
+    bed.close()
+
+
+@pytest.fixture
+def consumer(bed: QueueBed) -> Iterator[InProcess]:
+    """One consumer on that queue."""
+    consumer = InProcess(bed.dsn)
+    yield consumer
+    consumer.close()
 
 
 @pytest.fixture

@@ -4,33 +4,20 @@ import select
 import socket
 import threading
 from contextlib import suppress
-from typing import Self
+
+from tcp_relay import TcpRelay
 
 
-class Relay:
+class Relay(TcpRelay):
     """Passes on what both sides say, on a port of its own, until it is told to lose something."""
 
     def __init__(self, target: int) -> None:
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = int(self._listener.getsockname()[1])
-        self._closed = threading.Event()
-        self._threads: list[threading.Thread] = []
+        super().__init__(target)
         self._lock = threading.Lock()
         self._order: tuple[bytes, bytes, bool] | None = None
         self._orders = 0
         self.lost = threading.Event()
         """Something was lost as ordered."""
-
-    def __enter__(self) -> Self:
-        self._spawn(self._accept)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        self._listener.close()
-        for thread in list(self._threads):
-            thread.join()
 
     def lose_answer(self, to: bytes, *, after: bytes = b"") -> None:
         """PostgreSQL gets the next statement that holds `to`; the connection ends before its answer is heard.
@@ -48,27 +35,6 @@ class Relay:
         with self._lock:
             self._order = (after, to, heard)
             self._orders += 1
-
-    def _spawn(self, target: object, *args: object) -> None:
-        thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        self._listener.settimeout(0.1)
-        while not self._closed.is_set():
-            try:
-                client, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            except OSError:
-                return  # the test is over
-            try:
-                server = socket.create_connection(("127.0.0.1", self._target))
-            except OSError:
-                client.close()  # PostgreSQL is away
-                continue
-            self._spawn(self._relay, client, server)
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
         passed, orders = b"", 0

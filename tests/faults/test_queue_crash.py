@@ -1,22 +1,11 @@
 """kill -9 of actor processes: what they held runs elsewhere, and what killed them does not run for ever."""
 
 import time
-from collections.abc import Iterator
 
-import pytest
-from launcher import Processes
 from queue_bed import QueueBed
 from waiting import wait_until
 
 from gateway.store import messages
-
-
-@pytest.fixture
-def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
-    """A queue without consumers."""
-    bed = QueueBed(database_url, processes)
-    yield bed
-    bed.close()
 
 
 def test_what_a_killed_process_held_runs_elsewhere_within_5_seconds(bed: QueueBed) -> None:
@@ -67,16 +56,7 @@ def test_a_message_that_kills_its_process_is_dead_after_three(bed: QueueBed) -> 
     bed.send("die", 666)
     for number in range(3):
         bed.send("hold", number, 0.5)
-    process = bed.launch(threads=4)
-    for _ in range(8):
-        wait_until(
-            lambda process=process: process.popen.poll() is not None or bed.count("state <> 'rejected'") == 0,  # type: ignore[misc]
-            30,
-            "a death, or the end of all work",
-        )
-        if bed.count("state <> 'rejected'") == 0:
-            break
-        process = bed.launch(threads=4)
+    _run_in_spite_of_deaths(bed)
     [dead] = _dead(bed)
     assert (dead.actor_name, dead.deaths) == ("die", messages.POISON_DEATHS)
     assert "died while running it" in str(dead.reason)
@@ -89,16 +69,7 @@ def test_a_killer_among_quick_messages_is_dead_soon_and_they_run(bed: QueueBed) 
     """Claimed ahead its death may go uncounted, once: four times it runs at most."""
     bed.fill("noop", 2000, delay_seconds=-60, spread_seconds=60)
     bed.send("die", 666, delay_seconds=-30)
-    process = bed.launch(threads=4)
-    for _ in range(8):
-        wait_until(
-            lambda process=process: process.popen.poll() is not None or bed.count("state <> 'rejected'") == 0,  # type: ignore[misc]
-            30,
-            "a death, or the end of all work",
-        )
-        if bed.count("state <> 'rejected'") == 0:
-            break
-        process = bed.launch(threads=4)
+    _run_in_spite_of_deaths(bed)
     [dead] = _dead(bed)
     assert (dead.actor_name, dead.deaths) == ("die", messages.POISON_DEATHS)
     assert len(bed.ran()) in {messages.POISON_DEATHS, messages.POISON_DEATHS + 1}
@@ -153,6 +124,20 @@ def test_what_says_nothing_about_the_message_counts_no_failure(bed: QueueBed) ->
     assert state != "rejected"
     assert failures == 8
     assert reason == "DatabaseUnavailableError: PostgreSQL is away just now"
+
+
+def _run_in_spite_of_deaths(bed: QueueBed) -> None:
+    """Each process that dies is followed by another, until nothing waits that is not dead."""
+    process = bed.launch(threads=4)
+    for _ in range(8):
+        wait_until(
+            lambda process=process: process.popen.poll() is not None or bed.count("state <> 'rejected'") == 0,  # type: ignore[misc]
+            30,
+            "a death, or the end of all work",
+        )
+        if bed.count("state <> 'rejected'") == 0:
+            break
+        process = bed.launch(threads=4)
 
 
 def _dead(bed: QueueBed) -> list[messages.Dead]:

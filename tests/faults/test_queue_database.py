@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,15 +13,6 @@ from waiting import wait_until
 from gateway.lab.layout import free_ports
 from gateway.lab.postgres import EmbeddedPostgres
 from gateway.store.migrate import migrate
-
-
-@pytest.fixture
-def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
-    """A queue without consumers."""
-    bed = QueueBed(database_url, processes)
-    yield bed
-    bed.close()
-
 
 CONNECTIONS = """
 SELECT pid, application_name FROM pg_stat_activity

@@ -1,33 +1,15 @@
 """A consumer that lost its connection and lives keeps what it runs, whatever was lost with the connection."""
 
-from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import psycopg2
 import pytest
-from launcher import Processes
 from queue_bed import QueueBed
 from queue_consumer import InProcess
 from waiting import wait_until
 
 from gateway.store import consumers, messages
-
-
-@pytest.fixture
-def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
-    """A queue without consumers."""
-    bed = QueueBed(database_url, processes)
-    yield bed
-    bed.close()
-
-
-@pytest.fixture
-def consumer(bed: QueueBed) -> Iterator[InProcess]:
-    """One consumer on that queue."""
-    consumer = InProcess(bed.dsn)
-    yield consumer
-    consumer.close()
 
 
 def cut_off(bed: QueueBed, consumer: InProcess) -> int:
@@ -54,7 +36,7 @@ def come_back(consumer: InProcess, lost: int) -> int:
 
 def lose_the_answer(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> None:
     """The next call of that statement is committed, and its connection is lost before the answer."""
-    real: Callable[..., Any] = getattr(module, name)
+    real = getattr(module, name)
 
     def run(*args: Any, **keywords: Any) -> Any:
         real(*args, **keywords)

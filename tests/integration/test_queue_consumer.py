@@ -2,11 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
 from uuid import UUID
 
-import pytest
-from launcher import Processes
 from queue_bed import QUEUE, QueueBed
 from queue_consumer import InProcess
 from waiting import wait_until
@@ -15,22 +12,6 @@ ROOM = """
 CREATE OR REPLACE FUNCTION dramatiq.room(queue_name text, wanted integer) RETURNS integer
 LANGUAGE sql STABLE AS 'SELECT {}'
 """
-
-
-@pytest.fixture
-def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
-    """A queue without consumers."""
-    bed = QueueBed(database_url, processes)
-    yield bed
-    bed.close()
-
-
-@pytest.fixture
-def consumer(bed: QueueBed) -> Iterator[InProcess]:
-    """One consumer on that queue."""
-    consumer = InProcess(bed.dsn)
-    yield consumer
-    consumer.close()
 
 
 def test_what_stands_before_the_front_runs_within_a_second(bed: QueueBed, consumer: InProcess) -> None:

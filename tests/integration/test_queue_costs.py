@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
-import pytest
-from launcher import Processes
 from queue_bed import QUEUE, QueueBed
 from waiting import wait_until
 
@@ -19,14 +17,6 @@ from gateway.store.database import Session, connect
 from gateway.store.queries import load
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, {}, NULL, 8)"
-
-
-@pytest.fixture
-def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
-    """A queue without consumers."""
-    bed = QueueBed(database_url, processes)
-    yield bed
-    bed.close()
 
 
 def test_a_claim_from_100000_costs_what_one_from_1000_costs(bed: QueueBed) -> None:

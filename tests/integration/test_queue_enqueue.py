@@ -1,12 +1,11 @@
 """How messages come into the queue: with their time in the row, in one round trip with what they are for."""
 
-from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 import pytest
+import statements
 from dramatiq import Message
 from dramatiq.errors import ConnectionError as BrokerConnectionError
-from launcher import Processes
 from queue_bed import QueueBed
 
 from actors.broker import EdgeBroker
@@ -14,7 +13,7 @@ from gateway.dicom.header import Header
 from gateway.domain.instance import Kind
 from gateway.domain.routing import Route
 from gateway.receive.commit import Committer
-from gateway.store.database import Database, Session
+from gateway.store.database import Database
 from gateway.store.instances import Received
 
 RECEIVED = Received(
@@ -36,14 +35,6 @@ RECEIVED = Received(
 HEADER = Header("1.2.840.10008.5.1.4.1.1.7", "1.2.3.1", "1.2.3.2", "1.2.3.3", "OT", "", (), ())
 
 
-@pytest.fixture
-def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
-    """A queue without consumers."""
-    bed = QueueBed(database_url, processes)
-    yield bed
-    bed.close()
-
-
 def test_enqueue_with_a_delay_writes_a_due_time(bed: QueueBed) -> None:
     """No delay queue, no eta in the message; the same message enqueued twice is one."""
     broker = EdgeBroker(bed.dsn, middleware=[])
@@ -60,18 +51,11 @@ def test_an_instance_with_its_two_deliveries_is_one_round_trip(
     bed: QueueBed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its file is durable already: one statement writes the five rows and commits; nothing else is sent."""
-    sent: list[str] = []
-    execute = Session._execute
-
-    def note(session: Session, statement: str, parameters: Mapping[str, object] | None) -> None:
-        sent.append(statement)
-        execute(session, statement, parameters)
-
     edge = Database(bed.dsn, application_name="test")
     committer = Committer(edge, window=timedelta(minutes=10))
     with edge.statement() as session:
         session.script("SELECT 1")  # it is connected
-    monkeypatch.setattr(Session, "_execute", note)
+    sent = statements.noted(monkeypatch)
     committer.commit(RECEIVED, HEADER)
     monkeypatch.undo()
     assert len(sent) == 1

@@ -1,20 +1,10 @@
 """In which order, how soon and how often messages of the queue run."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
-from launcher import Processes
 from queue_bed import QueueBed
 from waiting import wait_until
-
-
-@pytest.fixture
-def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
-    """A queue without consumers."""
-    bed = QueueBed(database_url, processes)
-    yield bed
-    bed.close()
 
 
 def test_the_oldest_runs_first_and_the_urgent_before_it(bed: QueueBed) -> None:

@@ -1,23 +1,12 @@
 """The statements on a message's row by themselves: which deaths and failures it counts."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
-import pytest
-from launcher import Processes
 from queue_bed import QUEUE, QueueBed
 from waiting import wait_until
 
 from gateway.store import consumers, messages
 from gateway.store.database import Session, connect
-
-
-@pytest.fixture
-def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
-    """A queue without consumers."""
-    bed = QueueBed(database_url, processes)
-    yield bed
-    bed.close()
 
 
 def test_a_death_counts_against_what_was_started(bed: QueueBed) -> None:

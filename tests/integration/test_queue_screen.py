@@ -2,23 +2,13 @@
 
 import json
 import socket
-from collections.abc import Iterator
 
 import pytest
-from launcher import Processes
 from queue_bed import QueueBed
 from typer.testing import CliRunner
 from waiting import wait_until
 
 from cli.queue import app
-
-
-@pytest.fixture
-def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
-    """A queue without consumers."""
-    bed = QueueBed(database_url, processes)
-    yield bed
-    bed.close()
 
 
 def test_the_screen_shows_depth_rates_and_consumers(bed: QueueBed, monkeypatch: pytest.MonkeyPatch) -> None:

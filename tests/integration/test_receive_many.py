@@ -1,14 +1,15 @@
 """A batch of receptions says and leaves the same as its instances one by one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+import statements
 
 from gateway.domain.instance import Kind
 from gateway.domain.routing import Route
 from gateway.store import instances
-from gateway.store.database import Database, Row, Session
+from gateway.store.database import Database, Row
 from gateway.store.instances import Kept, Received, Verdict
 from gateway.store.queries import Query
 
@@ -114,14 +115,7 @@ def test_a_reception_with_its_deliveries_and_messages_is_one_round_trip(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Instance, two deliveries and two messages are one statement; the other one is COMMIT."""
-    sent: list[str] = []
-    execute = Session._execute
-
-    def note(session: Session, statement: str, parameters: Mapping[str, object] | None) -> None:
-        sent.append(statement)
-        execute(session, statement, parameters)
-
-    monkeypatch.setattr(Session, "_execute", note)
+    sent = statements.noted(monkeypatch)
     with database.transaction() as session:
         instances.receive_many(session, [received("1.2.3", 1, 1)], window=WINDOW)
     monkeypatch.undo()

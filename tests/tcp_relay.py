@@ -1,0 +1,55 @@
+"""A TCP relay on a port of its own, a thread for each connection; what it does to them is its subclass's."""
+
+import socket
+import threading
+from typing import Self
+
+
+class TcpRelay:
+    """Listens from `with` on, and runs `_relay` for each client until that returns or the `with` ends."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = int(self._listener.getsockname()[1])
+        self._closed = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        self._spawn(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._listener.close()
+        for thread in list(self._threads):
+            thread.join()
+
+    def _spawn(self, target: object, *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        self._listener.settimeout(0.1)
+        while not self._closed.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                return  # the test is over
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                client.close()  # PostgreSQL is away
+                continue
+            self._connected(client, server)
+            self._spawn(self._relay, client, server)
+
+    def _connected(self, client: socket.socket, server: socket.socket) -> None:
+        """Both ends are there, and nothing was passed on yet."""
+
+    def _relay(self, client: socket.socket, server: socket.socket) -> None:
+        """Pass on what they say, while `_closed` is not set."""
+        raise NotImplementedError
