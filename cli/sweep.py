@@ -6,6 +6,7 @@ import typer
 
 from cli.operator import configured, opened
 from cli.screen import Json, console, print_json, table
+from gateway.recognize import recognize
 from gateway.spool import Spool
 from gateway.store.wakeup import Wakeup
 from gateway.sweep.run import VERBS
@@ -32,7 +33,9 @@ def sweep(
     configuration = configured()
     with opened("sweep", changes=True) as database:
         wakeup = Wakeup(database.dsn)
-        context = Sweeping(configuration, database, Spool(configuration.edge.data_root), wakeup, dry=dry_run)
+        spool = Spool(configuration.edge.data_root)
+        recognize(spool, database)
+        context = Sweeping(configuration, database, spool, wakeup, dry=dry_run)
         counted = run(context, tuple(verbs) if verbs else tuple(VERBS))
         wakeup.close()
     if as_json:

@@ -14,9 +14,10 @@ from itertools import islice
 from pathlib import Path
 
 from gateway import log
+from gateway.disk import make_folder
 from gateway.kept import holds
 from gateway.log import Stage
-from gateway.spool import ORPHANED, make_folder
+from gateway.spool import ORPHANED
 from gateway.store import sweeping
 from gateway.store.instances import Stored
 from gateway.sweep.verbs import BATCH, Counts, Refusals, Sweeping, age_seconds
