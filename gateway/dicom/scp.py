@@ -117,10 +117,6 @@ class Acceptor:
             waker=self._waker,
         )
 
-    def is_stopping(self) -> bool:
-        """Tell whether `stop` was called."""
-        return not self._stop.alive
-
 
 class _Refusal:
     """The reception of a data set that is read over, because its request is refused."""
