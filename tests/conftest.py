@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import dicom_peers
 import pytest
 from edge_bed import EdgeBed
 from forwarding import Forwarding, pacs_of, workers_of
@@ -191,6 +192,13 @@ def workers(core: Forwarding) -> Iterator[dict[str, Peer]]:
     """Five workers of `core` that take everything and return nothing."""
     with workers_of(core) as workers:
         yield workers
+
+
+@pytest.fixture
+def running() -> Iterator[dicom_peers.Edge]:
+    """An acceptor of associations with patience, without a gateway behind it."""
+    with dicom_peers.edge() as it:
+        yield it
 
 
 @pytest.fixture(autouse=True)

@@ -31,6 +31,8 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 CT_IMPLICIT = ProposedContext(CT, IMPLICIT)
 ECHO = ProposedContext(VERIFICATION, IMPLICIT)
 DEADLINE_SECONDS = 10.0
+SHORT_SECONDS = 0.3
+"""A timeout of the acceptor that is meant to be seen."""
 
 
 # ---- the acceptor ------------------------------------------------------------------------------------
@@ -149,6 +151,24 @@ class Edge:
     def wait_ended(self) -> None:
         """Return when no association is left."""
         wait_until(lambda: not self.alive(), DEADLINE_SECONDS, "every association to end")
+
+    def outcome(self) -> tuple[str, str | None]:
+        """How the only admitted association ended."""
+        wait_until(lambda: self.policy.outcomes, DEADLINE_SECONDS, "the association to end")
+        self.wait_ended()
+        assert not self.raised, self.raised
+        assert not self.policy.unadmitted, self.policy.unadmitted
+        (only,) = self.policy.outcomes
+        return only
+
+    def unadmitted(self) -> tuple[str, str]:
+        """How the only connection ended that never became an association."""
+        wait_until(lambda: self.policy.unadmitted, DEADLINE_SECONDS, "the connection to end")
+        self.wait_ended()
+        assert not self.raised, self.raised
+        assert not self.policy.outcomes, self.policy.outcomes
+        (only,) = self.policy.unadmitted
+        return only
 
     def close(self) -> None:
         """Stop, and wait for every thread."""

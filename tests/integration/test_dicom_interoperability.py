@@ -37,13 +37,6 @@ from gateway.lab.layout import choose_ports
 CT_FILE = str(get_testdata_file("CT_small.dcm"))
 
 
-@pytest.fixture
-def running() -> Iterator[Edge]:
-    """An acceptor with patience."""
-    with edge() as it:
-        yield it
-
-
 def run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run one of DCMTK's programs to its end."""
     return subprocess.run([dcmtk(program), *words], capture_output=True, text=True, timeout=60, check=False)
