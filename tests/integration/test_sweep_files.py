@@ -1,0 +1,212 @@
+"""The sweep and the spool: files that are elsewhere than their row says, without a row, or done with."""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import MakeEdge
+from forwarding import Forwarding, forwarding, pacs_of, workers_of
+from specimens import Instance, result_of, study_of
+from sweep_bed import PROMPT, blocked, claim, found, prove
+from waiting import wait_until
+
+from gateway.domain.instance import Place
+from gateway.forward.attempt import forward_to_pacs, forward_to_worker
+from gateway.spool import ORPHANED, Spool
+from gateway.store import sweeping
+from gateway.store.instances import Verdict
+from gateway.sweep.purge import purge
+from gateway.sweep.reconcile import reconcile
+
+OLD = time.time() - 30 * 3600
+
+
+@pytest.fixture
+def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
+    """The core, in this process, with a sweep that waits for nothing."""
+    with forwarding(make_edge({"sweep": PROMPT})) as core:
+        yield core
+
+
+def age(*paths: Path) -> None:
+    """As if written long ago (the change time cannot be set: the graces of these tests are short)."""
+    for path in paths:
+        os.utime(path, (OLD, OLD))
+    wait_until(lambda: all(time.time() - path.stat().st_ctime > 0.02 for path in paths), 5, "age")
+
+
+def test_reconcile_orphans_a_file_without_a_row_only_when_its_receiver_is_gone(core: Forwarding) -> None:
+    """Never deleted, and never taken from a receiver that may be about to commit it."""
+    instance = Instance()
+    spool = Spool(core.edge.configuration.edge.data_root)
+    spool.open_receiver()
+    part = spool.begin()
+    part.write(instance.data_set())
+    path = part.keep(instance.study_instance_uid, [f"{instance.sop_instance_uid}.dcm"])
+    age(path)
+    assert found(reconcile(core.sweeping())) == {}
+    assert spool._receiver_lock is not None
+    os.close(spool._receiver_lock)  # as its death does
+    assert found(reconcile(core.sweeping(dry=True))) == {"parts_removed": 1}
+    core.edge.heal()  # once its receiver's name is gone, the file is as young as that
+    assert core.edge.orphans() == [f"{instance.sop_instance_uid}.dcm"]
+    part.discard()
+
+
+def test_a_receiver_that_starts_while_reconcile_looks_has_a_folder(
+    core: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reconcile comes between the making of its lock and the locking: it took the folder of a living one."""
+    lock = fcntl.flock
+
+    def late(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        reconcile(core.sweeping())
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    spool = Spool(core.edge.configuration.edge.data_root)
+    spool.open_receiver()
+    part = spool.begin()
+    reconcile(core.sweeping())
+    assert part.path.exists()
+    part.discard()
+    spool.close_receiver()
+
+
+def test_reconcile_moves_a_file_to_where_its_row_says(core: Forwarding) -> None:
+    """A crash between the settle and the move."""
+    instance = Instance()
+    core.receive(instance)
+    core.edge.run("UPDATE instances SET place = 'queued'")
+    age(*core.edge.files().values())
+    prove(core, reconcile, {"moved": 1})
+    assert list(core.edge.files()) == [f"queued/{instance.sop_instance_uid}.dcm"]
+
+
+def test_reconcile_ends_a_move_that_died_in_the_middle(core: Forwarding) -> None:
+    """G6: between the link in the new place and the unlink in the old one; the file stays, once."""
+    instance = Instance()
+    core.receive(instance)
+    [path] = core.edge.files().values()
+    target = core.spool.path(Place.SENT, instance.study_instance_uid, path.name)
+    target.parent.mkdir()
+    os.link(path, target)
+    core.edge.run("UPDATE instances SET place = 'sent'")
+    age(path)
+    prove(core, reconcile, {"moved": 1})
+    assert list(core.edge.files()) == [f"sent/{path.name}"]
+    core.edge.check_ledger([instance])
+
+
+def test_reconcile_tells_of_a_row_without_a_file(core: Forwarding) -> None:
+    """G2: counted and logged each time, for as long as it is owed."""
+    core.receive(Instance())
+    [path] = core.edge.files().values()
+    path.unlink()
+    for _ in range(2):
+        assert found(reconcile(core.sweeping())) == {"files_missing": 1}
+    assert core.edge.log(outcome="file_missing", level="error")
+
+
+def test_a_move_never_takes_what_is_being_received_under_that_name(core: Forwarding) -> None:
+    """G3: the second version of a UID stands in incoming/ for a moment while the first is moved on."""
+    first = Instance()
+    second = Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x03\x03" * 512)
+    core.receive(first)
+    name = f"{first.sop_instance_uid}.dcm"
+    assert core.spool.move(Place.QUEUED, first.study_instance_uid, name, was=Place.INCOMING)
+    part = core.spool.begin()
+    part.write(second.data_set())
+    arriving = part.keep(second.study_instance_uid, [name])
+    assert core.spool.move(Place.SENT, first.study_instance_uid, name, was=Place.QUEUED)
+    assert core.edge.files()[f"sent/{name}"].read_bytes().endswith(first.data_set())
+    assert arriving.read_bytes() == second.data_set()
+    core.edge.files()[f"sent/{name}"].unlink()
+    assert not core.spool.move(Place.FAILED, first.study_instance_uid, name, was=Place.QUEUED)
+    assert arriving.exists()
+    part.discard()
+
+
+def delivered(core: Forwarding, instance: Instance) -> None:
+    """The instance is at the PACS and at a worker, and its result came."""
+    delivery = core.owed(instance)
+    forward_to_pacs(core.context, delivery)
+    forward_to_worker(core.context, core.edge.delivery(instance, "workers")["id"])
+    worker = core.edge.delivery(instance, "workers")["destination"]
+    result = result_of(instance)
+    core.receive(result, worker=worker)
+    forward_to_pacs(core.context, core.edge.delivery(result)["id"])
+
+
+def grow_old(core: Forwarding) -> None:
+    """Everything happened thirty hours ago."""
+    core.edge.run("UPDATE instances SET received_at = received_at - interval '30 hours'")
+    core.edge.run("UPDATE deliveries SET settled_at = settled_at - interval '30 hours'")
+    core.edge.run("DELETE FROM dramatiq.queue")
+
+
+def test_purge_removes_what_is_delivered_and_old_and_nothing_else(core: Forwarding) -> None:
+    """Never anything that is owed or dead, however old; and nothing that is recent."""
+    old, owed, dead, recent = study_of(4)
+    with pacs_of(core), workers_of(core):
+        delivered(core, old)
+        core.receive(owed)
+        core.receive(dead)
+        claim(core, dead, lease="1 s")
+        core.edge.run(
+            "UPDATE deliveries SET state = 'dead', claim_id = NULL, lease_until = NULL, settled_at = now()"
+            " WHERE state = 'in_flight'"
+        )
+        grow_old(core)
+        delivered(core, recent)
+    kept = {instance.sop_instance_uid for instance in (owed, dead, recent)}
+    prove(core, purge, {"purged": 2})
+    left = {
+        row[0] for row in core.edge.rows("SELECT sop_instance_uid FROM instances WHERE kind = 'original'")
+    }
+    assert left == kept
+    assert {name.split("/")[1].removesuffix(".dcm") for name in core.edge.files()} >= kept
+    assert len(core.edge.files()) == 4
+
+
+def test_purge_empties_orphaned_after_the_retention(core: Forwarding) -> None:
+    """By the time of the move, which is the file's change time."""
+    folder = core.edge.configuration.edge.data_root / ORPHANED / "1.2.3"
+    folder.mkdir()
+    (folder / "1.2.3.4.dcm").write_bytes(b"x")
+    assert found(purge(core.sweeping())) == {}
+    assert core.edge.orphans() == ["1.2.3.4.dcm"]
+
+
+def test_a_repeat_while_its_instance_is_purged_is_received_as_new(core: Forwarding) -> None:
+    """G4: it waits for the purge, and its file is its own."""
+    instance = Instance()
+    with pacs_of(core), workers_of(core):
+        delivered(core, instance)
+    grow_old(core)
+    repeat: list[Verdict] = []
+
+    def send_again() -> None:
+        repeat.append(core.receive(instance)[0].verdict)
+
+    def purge_slowly() -> None:
+        sweeping_ = core.sweeping()
+        with core.edge.database.transaction() as session:
+            rows = sweeping.lock_purgeable(session, retention=sweeping_.retention, limit=10)
+            assert len(rows) == 2
+            sender = threading.Thread(target=send_again)
+            sender.start()
+            wait_until(lambda: blocked(core), 10, "the repeat to wait")
+            for row in rows:
+                core.spool.remove(row.place, row.study_instance_uid, row.file_name)
+            sweeping.delete_instances(session, [row.instance_id for row in rows])
+        sender.join(30)
+
+    purge_slowly()
+    assert repeat == [Verdict.STORED]
+    core.edge.check_ledger([instance])
