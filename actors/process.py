@@ -14,7 +14,6 @@ from gateway.faults import Faults
 from gateway.forward.associations import Associations
 from gateway.forward.attempt import Context
 from gateway.log import Stage
-from gateway.recognize import recognize
 from gateway.spool import Spool
 from gateway.store import destinations
 from gateway.store.database import Database, dsn_from_environment
@@ -82,8 +81,7 @@ def _boot(worker: dramatiq.Worker) -> _Process:
         size=DATABASE_CONNECTIONS,
         deadline_seconds=STATEMENT_SECONDS,
     )
-    spool = Spool(configuration.edge.data_root)
-    wait_for_database(lambda: _prepare(database, configuration, spool))
+    wait_for_database(lambda: _prepare(database, configuration))
     watch = FaultWatch(database, _faults)
     watch.start()
     process = _Process(
@@ -91,7 +89,7 @@ def _boot(worker: dramatiq.Worker) -> _Process:
         Context(
             configuration=configuration,
             database=database,
-            spool=spool,
+            spool=Spool(configuration.edge.data_root),
             associations=Associations(configuration.edge.ae_title, configuration.forwarder),
             wakeup=queue.current().wakeup,
             faults=_faults,
@@ -112,7 +110,7 @@ def _consumer() -> int:
     return consumer
 
 
-def _prepare(database: Database, configuration: config.Configuration, spool: Spool) -> None:
+def _prepare(database: Database, configuration: config.Configuration) -> None:
     try:
         require_current(database)
     except SchemaError as error:
@@ -120,4 +118,3 @@ def _prepare(database: Database, configuration: config.Configuration, spool: Spo
         raise DatabaseError(str(error)) from error
     with database.transaction() as session:
         destinations.configure(session, configuration)
-    recognize(spool, database)

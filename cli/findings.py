@@ -22,16 +22,12 @@ WAITS_LONG = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """The spool: free bytes and its reserve, and how many files each folder holds, up to `limit`.
-
-    `absent` says why the folder is not the spool that the database knows; empty where it is.
-    """
+    """The spool: free bytes and its reserve, and how many files each folder holds, up to `limit`."""
 
     free_bytes: int
     reserve_bytes: int
     files: dict[str, int]
     limit: int
-    absent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +93,7 @@ def _processes(view: Overview) -> Iterator[Finding]:
 
 
 def _space(space: Space | None) -> Iterator[Finding]:
-    if space is None:
-        return
-    if space.absent:
-        yield Finding(
-            True,
-            f"{space.absent}. Until then nothing is taken from there, nor told lost, and no process starts",
-        )
-    elif space.free_bytes <= space.reserve_bytes:
+    if space is not None and space.free_bytes <= space.reserve_bytes:
         yield Finding(
             True,
             f"The spool's disk is at its reserve ({space.free_bytes >> 20} MiB free, edge.disk_reserve_mb is "

@@ -63,12 +63,6 @@ COMMANDS = (
     ),
     Command("config", "configuration", "app", "The configuration."),
     Command("db", "database", "app", "The schema of the database, and who may use it."),
-    Command(
-        "adopt-spool",
-        "adopt",
-        "adopt_spool",
-        "Make edge.data_root the spool of this database, after its disk was lost for good.",
-    ),
     Command("reset-db", "reset", "reset_db", "Forget every instance, delivery and message."),
 )
 

@@ -15,7 +15,6 @@ from gateway.config import Configuration
 from gateway.follow import Follower
 from gateway.log import Stage
 from gateway.receive import server
-from gateway.recognize import recognize
 from gateway.store import destinations
 from gateway.store.database import Database, dsn_from_environment
 from gateway.store.migrate import migrate
@@ -45,19 +44,16 @@ def serve(
     # process of a container would ignore the signal.)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
-    spool = server.spool_of(configuration)
-
     def prepare() -> None:
         for version in migrate(dsn):
             log.write(Stage.DB, "migrated", detail=version)
         database = Database(dsn, application_name="mini-pacs serve", size=1)
         with database.transaction() as session:
             destinations.configure(session, configuration)
-        recognize(spool, database)
         database.close()
 
     wait_for_database(prepare)
-    raise typer.Exit(server.serve(configuration, dsn, spool))
+    raise typer.Exit(server.serve(configuration, dsn))
 
 
 def _print_log(configuration: Configuration, served: int) -> int:

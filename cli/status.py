@@ -1,7 +1,6 @@
 """`mini-pacs status`: one screen that says what waits, what is wrong, and what to do next."""
 
 from typing import Annotated
-from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -15,9 +14,8 @@ from gateway.config import Configuration
 from gateway.domain.delivery import State
 from gateway.domain.instance import Place
 from gateway.domain.routing import Route
-from gateway.errors import SpoolAbsentError, SpoolError
+from gateway.errors import SpoolError
 from gateway.spool import ORPHANED, Spool
-from gateway.store import spools
 from gateway.store.overview import WINDOW, Overview, Waiting, overview
 
 FILE_LIMIT = 20_000
@@ -44,10 +42,9 @@ def status(
         study.show(study_uid, limit, as_json=as_json)
         return
     configuration = configured()
+    space = _space(configuration)
     with opened("status") as database, database.statement() as session:
         view = overview(session)
-        known, _ = spools.known(session)
-    space = _space(configuration, known)
     said = findings(view, space)
     if check:
         said = [finding for finding in said if finding.problem]
@@ -64,22 +61,15 @@ def status(
         raise typer.Exit(ExitCode.REFUSED)
 
 
-def _space(configuration: Configuration, known: UUID | None) -> Space | None:
+def _space(configuration: Configuration) -> Space | None:
     """None where this host does not have the spool, or may not look."""
     spool = Spool(configuration.edge.data_root)
-    if known is not None:
-        spool.expect(known)
-    absent = ""
     try:
-        try:
-            spool.check()
-        except SpoolAbsentError as error:
-            absent = str(error)
         free = spool.free_bytes()
         files = {str(name): spool.count(name, FILE_LIMIT) for name in (*Place, ORPHANED)}
     except (SpoolError, OSError):
         return None
-    return Space(free, configuration.edge.disk_reserve_mb << 20, files, FILE_LIMIT, absent)
+    return Space(free, configuration.edge.disk_reserve_mb << 20, files, FILE_LIMIT)
 
 
 def _say(screen: Console, said: list[Finding]) -> None:
@@ -121,8 +111,6 @@ def _line(screen: Console, name: str, text: str) -> None:
 def _files(space: Space | None) -> str:
     if space is None:
         return "not on this host, or not readable"
-    if space.absent:
-        return "not the one that the database knows"
     files = ", ".join(
         f"{name} {figure(count, exact=count < space.limit)}" for name, count in space.files.items()
     )

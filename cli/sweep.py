@@ -6,7 +6,6 @@ import typer
 
 from cli.operator import configured, opened
 from cli.screen import Json, console, print_json, table
-from gateway.recognize import recognize
 from gateway.spool import Spool
 from gateway.store.wakeup import Wakeup
 from gateway.sweep.run import VERBS
@@ -33,9 +32,7 @@ def sweep(
     configuration = configured()
     with opened("sweep", changes=True) as database:
         wakeup = Wakeup(database.dsn)
-        spool = Spool(configuration.edge.data_root)
-        recognize(spool, database)
-        context = Sweeping(configuration, database, spool, wakeup, dry=dry_run)
+        context = Sweeping(configuration, database, Spool(configuration.edge.data_root), wakeup, dry=dry_run)
         counted = run(context, tuple(verbs) if verbs else tuple(VERBS))
         wakeup.close()
     if as_json:

@@ -26,8 +26,8 @@ Guarantees. Each has a number; a test proves that every number is claimed by a f
 
 Layers; imports point down, and import-linter holds it (pyproject.toml):
 
-    cli | actors → lab → sender → receive → correlate → forward | sweep → kept | recognize → dicom | spool
-    → store → faults | disk → log → config → errors → domain
+    cli | actors → lab → sender → receive → correlate → forward | sweep → kept → dicom | spool → store
+    → faults → log → config → errors → domain
 
 `domain` is pure. Only `store` (and the queue's broker in `actors`) speaks to PostgreSQL, only `dicom`
 and the sender use DICOM libraries. The SCP does not import actors: it enqueues by contract

@@ -59,10 +59,6 @@ class SpoolFullError(SpoolError):
     """Transient: no space, or the reserve is reached."""
 
 
-class SpoolAbsentError(SpoolError):
-    """The folder is not the spool that the database knows: its disk is not mounted, or it is another's."""
-
-
 class FileMissingError(SpoolError):
     """Permanent for the delivery: no place holds the file of an instance."""
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Self
 
 from gateway.dicom.part10 import data_set_offset
-from gateway.disk import failure
 from gateway.errors import DataSetError, FileMissingError
+from gateway.spool import failure
 
 CHUNK_BYTES = 256 * 1024
 META_BYTES = 16 * 1024

@@ -22,6 +22,8 @@ If the power goes
     after the flush    as above
 """
 
+import errno
+import fcntl
 import itertools
 import os
 import shutil
@@ -31,16 +33,15 @@ from itertools import islice
 from pathlib import Path
 from threading import Lock
 from time import monotonic
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-from gateway.disk import FILE_MODE, failure, flush_directory, lock_folder, make_folder, take_back
 from gateway.domain.instance import Place
-from gateway.errors import FileMissingError, SpoolAbsentError, SpoolError, SpoolFullError
+from gateway.errors import FileMissingError, SpoolError, SpoolFullError
 
 PARTIAL = "partial"
 ORPHANED = "orphaned"
+LOCK = "lock"
 SUFFIX = ".part"
-ID = "spool.id"
 
 DIRECTORY_TRUST_SECONDS = 600.0
 """How long a directory that was flushed into its parent is not flushed again. Must stay below the age
@@ -49,6 +50,72 @@ process would be trusted wrongly."""
 
 FREE_SPACE_TRUST_SECONDS = 0.1
 """How long a look at the free space counts; the reserve must exceed what comes in that time."""
+
+FOLDER_MODE = 0o750
+FILE_MODE = 0o640
+"""The group is the operator's to give to whoever may look."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def failure(operation: str, path: Path, error: OSError) -> SpoolError:
+    """The error for a refused file operation: operation, path and reason."""
+    sentence = f"{operation} {path}: {error.strerror or error}"
+    return SpoolFullError(sentence) if error.errno in _FULL else SpoolError(sentence)
+
+
+def make_folder(path: Path) -> None:
+    """The folder is there; it and each that was made on the way are closed to other users (G8).
+
+    Whatever the umask: one that was set wide would open every data set to whoever is on the machine.
+    """
+    try:
+        path.mkdir(mode=FOLDER_MODE)
+    except FileNotFoundError:
+        make_folder(path.parent)
+        path.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+
+
+def flush_directory(path: Path) -> None:
+    """Return when the entries of a directory are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock_folder(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock until it is closed; None where somebody else holds it.
+
+    Raises:
+        FileNotFoundError: the folder is gone, or its lock was removed before it was held.
+    """
+    path = folder / LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def take_back(path: Path) -> None:
+    """The name is gone. Never raises: where the disk refuses, nothing believes it, and reconcile sees to it.
+
+    For cleaning up behind an error, which is the one to be told of.
+    """
+    with suppress(OSError):
+        path.unlink()
 
 
 class Partial:
@@ -131,47 +198,6 @@ class Spool:
         self._looked_at = -FREE_SPACE_TRUST_SECONDS
         self._receiver: Path | None = None
         self._receiver_lock: int | None = None
-        self._expected: UUID | None = None
-
-    # ---- which one it is -------------------------------------------------------------------------
-
-    def read_id(self) -> UUID | None:
-        """The name that this spool was given (`gateway.recognize`); None where none stands in the folder.
-
-        Raises:
-            SpoolAbsentError: something else stands there.
-            SpoolError: the file system refuses.
-        """
-        path = self.root / ID
-        try:
-            return UUID(path.read_text(encoding="ascii").strip())
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise failure("read", path, error) from error
-        except ValueError as error:
-            raise SpoolAbsentError(f"{path} holds no name of a spool; `mini-pacs adopt-spool`") from error
-
-    def expect(self, spool_id: UUID) -> None:
-        """From here on nothing is believed to be missing from a folder that has not this name."""
-        self._expected = spool_id
-
-    def check(self) -> None:
-        """Return if the folder is the spool that is expected.
-
-        Raises:
-            SpoolAbsentError: it is not: the disk was unmounted under us.
-            SpoolError: the file system refuses.
-        """
-        if self._expected is None:
-            return
-        found = self.read_id()
-        if found != self._expected:
-            is_there = f"is the spool {found}" if found else f"has no {ID}"
-            raise SpoolAbsentError(
-                f"{self.root} {is_there}, and the database knows the spool {self._expected}: is its disk "
-                "mounted, and edge.data_root right? Where it is lost for good: `mini-pacs adopt-spool`"
-            )
 
     # ---- receiving -------------------------------------------------------------------------------
 
@@ -296,11 +322,9 @@ class Spool:
 
         Raises:
             FileMissingError: it is nowhere.
-            SpoolAbsentError: it is not looked for in the right place.
         """
         for path in self.find_all(place, study_instance_uid, file_name):
             return path
-        self.check()
         raise FileMissingError(f"no place under {self.root} holds {study_instance_uid}/{file_name}")
 
     def find_all(self, place: Place, study_instance_uid: str, file_name: str) -> Iterator[Path]:

@@ -27,7 +27,7 @@ class DataSetSource:
 
     Raises:
         FileMissingError: no place holds the file, or what is there is not what was received.
-        SpoolError: the file system refuses, or is not the one that has the spool.
+        SpoolError: the file system refuses.
     """
 
     def __init__(
@@ -97,6 +97,4 @@ def _open(spool: Spool, instance: Stored) -> KeptFile:
                 return kept
             else:
                 reason = f"{path} holds other bytes than were received"
-    if not paths:
-        spool.check()
     raise FileMissingError(reason)

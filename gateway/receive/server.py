@@ -47,17 +47,17 @@ DATABASE_CONNECTIONS = 4
 THREAD_STACK_BYTES = 512 * 1024
 
 
-def serve(configuration: Configuration, dsn: str, spool: Spool) -> int:
-    """Run the SCP until SIGTERM or SIGINT; the exit code. `spool` is one that was recognized."""
+def serve(configuration: Configuration, dsn: str, *, ready: Callable[[int], None] | None = None) -> int:
+    """Run the SCP until SIGTERM or SIGINT; the exit code. `ready` is told the port once it accepts."""
     edge = configuration.edge
     _tls(edge)
-    spool.prepare()
+    _spool(configuration).prepare()
     listener = _bind(edge.bind_address, edge.port)
     # Before the fork, so that each receiver is ready at once and shares these tables with its siblings.
     storage_sop_classes()
     gc.freeze()
     limits = AssociationLimits(edge.max_associations, edge.max_associations_per_peer)
-    parent = _Parent(configuration, dsn, spool, listener, limits)
+    parent = _Parent(configuration, dsn, listener, limits)
     log.write(
         Stage.RECEIVE,
         "listening",
@@ -65,6 +65,8 @@ def serve(configuration: Configuration, dsn: str, spool: Spool) -> int:
         detail=f"{edge.bind_address}:{listener.getsockname()[1]}",
         count=parent.count,
     )
+    if ready is not None:
+        ready(listener.getsockname()[1])
     return parent.run()
 
 
@@ -93,8 +95,7 @@ def _tls(edge: Edge) -> ssl.SSLContext | None:
     return acceptor_context(tls.certificate, tls.key, tls.ca, where="edge.tls")
 
 
-def spool_of(configuration: Configuration) -> Spool:
-    """The spool, as a receiver works with it."""
+def _spool(configuration: Configuration) -> Spool:
     edge = configuration.edge
     return Spool(edge.data_root, reserve_bytes=edge.disk_reserve_mb << 20)
 
@@ -103,16 +104,10 @@ class _Parent:
     """Forks the receivers and keeps their number."""
 
     def __init__(
-        self,
-        configuration: Configuration,
-        dsn: str,
-        spool: Spool,
-        listener: socket.socket,
-        limits: AssociationLimits,
+        self, configuration: Configuration, dsn: str, listener: socket.socket, limits: AssociationLimits
     ) -> None:
         self._configuration = configuration
         self._dsn = dsn
-        self._spool = spool
         self._listener = listener
         self._limits = limits
         self._receivers: dict[int, int] = {}  # process -> its place in `_shares`
@@ -150,7 +145,6 @@ class _Parent:
                 code = _Receiving(
                     self._configuration,
                     self._dsn,
-                    self._spool,
                     self._listener,
                     self._limits,
                     tell=lambda connections: shares.tell(place, connections),
@@ -213,7 +207,6 @@ class _Receiving:
         self,
         configuration: Configuration,
         dsn: str,
-        spool: Spool,
         listener: socket.socket,
         limits: AssociationLimits,
         *,
@@ -231,7 +224,7 @@ class _Receiving:
             size=DATABASE_CONNECTIONS,
             deadline_seconds=edge.commit_timeout_seconds,
         )
-        self._spool = spool
+        self._spool = _spool(configuration)
         self._wakeup = Wakeup(dsn)
         faults = Faults()
         self._watch = FaultWatch(self._database, faults)
@@ -257,7 +250,6 @@ class _Receiving:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the parent, who asks us
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         threading.stack_size(THREAD_STACK_BYTES)
-        self._spool.check()  # a folder below an unmounted disk would be taken for a new one
         self._spool.open_receiver()
         self._watch.start()
         self._accept_until_stopped()

@@ -25,7 +25,6 @@ from gateway.correlate import Correlated
 from gateway.dicom.header import Header, read_header
 from gateway.dicom.part10 import preamble_and_file_meta
 from gateway.dicom.scp import AbortAssociation, Requestor, StoreRequest
-from gateway.disk import take_back
 from gateway.domain.dimse_status import Status
 from gateway.domain.identifiers import is_uid, printable
 from gateway.domain.instance import Kind, file_names
@@ -45,7 +44,7 @@ from gateway.faults import Faults
 from gateway.kept import holds
 from gateway.log import Stage
 from gateway.receive.commit import Committer
-from gateway.spool import ORPHANED, Partial, Spool
+from gateway.spool import ORPHANED, Partial, Spool, take_back
 from gateway.store import instances
 from gateway.store.database import Database
 from gateway.store.instances import Kept, Received, Verdict

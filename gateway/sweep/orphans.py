@@ -14,10 +14,9 @@ from itertools import islice
 from pathlib import Path
 
 from gateway import log
-from gateway.disk import make_folder
 from gateway.kept import holds
 from gateway.log import Stage
-from gateway.spool import ORPHANED
+from gateway.spool import ORPHANED, make_folder
 from gateway.store import sweeping
 from gateway.store.instances import Stored
 from gateway.sweep.verbs import BATCH, Counts, Refusals, Sweeping, age_seconds

@@ -6,8 +6,7 @@ file where its row is not      goes where the row says: the row's place follows 
 file in orphaned/, row owed    goes where the row says: its commit became visible after the grace
 file without a row             past a grace, and only where its receiver is gone, goes to orphaned/
 parts of a receiver that died  are removed: their senders got no Success
-row without a file             is counted and logged; its delivery dies at its next attempt, with the reason;
-                               where the whole spool is not there (an unmounted disk) it waits for that
+row without a file             is counted and logged; its delivery dies at its next attempt, with the reason
 
 A name is not believed: whether a file is its row's is asked of size and digest. What the disk refuses for one
 file is counted and logged, and keeps nothing else from being mended.
@@ -22,11 +21,10 @@ from itertools import islice
 from pathlib import Path
 
 from gateway import log
-from gateway.disk import LOCK, lock_folder
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
 from gateway.log import Stage
-from gateway.spool import ORPHANED, PARTIAL, SUFFIX
+from gateway.spool import LOCK, ORPHANED, PARTIAL, SUFFIX, lock_folder
 from gateway.store import destinations, instances, sweeping
 from gateway.store.instances import Stored
 from gateway.store.sweeping import FileRow

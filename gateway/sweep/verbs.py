@@ -10,10 +10,9 @@ from pathlib import Path
 
 from gateway import log
 from gateway.config import Configuration
-from gateway.disk import failure
 from gateway.errors import FileMissingError, SpoolError
 from gateway.log import Stage
-from gateway.spool import Spool
+from gateway.spool import Spool, failure
 from gateway.store.database import Database, Session
 from gateway.store.wakeup import Wakeup
 

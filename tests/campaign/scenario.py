@@ -13,9 +13,8 @@ from campaign import crowd
 from campaign.children import sweeper
 from campaign.ledger import settled
 from campaign.world import Cargo, Prepared, Run, World
-from gateway.disk import LOCK
 from gateway.domain.contract import SWEEP
-from gateway.spool import ORPHANED, PARTIAL
+from gateway.spool import LOCK, ORPHANED, PARTIAL
 
 SETTLE_SECONDS = 30.0
 OLD_SECONDS = 7200.0

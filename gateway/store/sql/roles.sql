@@ -31,7 +31,6 @@ FROM (VALUES
     ('TABLE public.destinations', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.faults', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.sweeps', 'SELECT, INSERT, UPDATE'),
-    ('TABLE public.spool', 'SELECT, INSERT'),
     -- a batch of receptions, and a reception, draw from these by hand
     ('SEQUENCE public.instances_id_seq', 'USAGE'),
     ('SEQUENCE public.deliveries_id_seq', 'USAGE'),
