@@ -9,9 +9,10 @@ import ssl
 import struct
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pydicom
 import pytest
@@ -33,6 +34,8 @@ ECHO = ProposedContext(VERIFICATION, IMPLICIT)
 DEADLINE_SECONDS = 10.0
 SHORT_SECONDS = 0.3
 """A timeout of the acceptor that is meant to be seen."""
+
+End = TypeVar("End")
 
 
 # ---- the acceptor ------------------------------------------------------------------------------------
@@ -154,20 +157,18 @@ class Edge:
 
     def outcome(self) -> tuple[str, str | None]:
         """How the only admitted association ended."""
-        wait_until(lambda: self.policy.outcomes, DEADLINE_SECONDS, "the association to end")
-        self.wait_ended()
-        assert not self.raised, self.raised
-        assert not self.policy.unadmitted, self.policy.unadmitted
-        (only,) = self.policy.outcomes
-        return only
+        return self._only(self.policy.outcomes, none_of=self.policy.unadmitted)
 
     def unadmitted(self) -> tuple[str, str]:
         """How the only connection ended that never became an association."""
-        wait_until(lambda: self.policy.unadmitted, DEADLINE_SECONDS, "the connection to end")
+        return self._only(self.policy.unadmitted, none_of=self.policy.outcomes)
+
+    def _only(self, ends: list[End], *, none_of: Sized) -> End:
+        wait_until(lambda: ends, DEADLINE_SECONDS, "the connection to end")
         self.wait_ended()
         assert not self.raised, self.raised
-        assert not self.policy.outcomes, self.policy.outcomes
-        (only,) = self.policy.unadmitted
+        assert not none_of, none_of
+        (only,) = ends
         return only
 
     def close(self) -> None:
@@ -212,6 +213,28 @@ class Script:
     def send(self, *parts: bytes) -> None:
         """Send the parts as one write."""
         self.sock.sendall(b"".join(parts))
+
+    @contextlib.contextmanager
+    def trickling(self, values: Iterable[int]) -> Iterator[None]:
+        """Send byte after byte meanwhile, each well within SHORT_SECONDS, while the acceptor takes them."""
+        ended = threading.Event()
+
+        def trickle() -> None:
+            for byte in values:
+                if ended.wait(SHORT_SECONDS / 10):
+                    return
+                try:
+                    self.send(bytes([byte]))
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def read(self, count: int) -> bytes:
         """Exactly so many bytes, fewer only at the end of the stream."""

@@ -11,7 +11,6 @@ vacuumed on the way. The checkpoint is the expensive side: the first change of a
 import os
 import statistics
 import time
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -43,12 +42,10 @@ RETURNING 1
 
 
 @pytest.fixture
-def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
-    """A queue without consumers."""
-    bed = QueueBed(database_url, processes)
+def bed(bed: QueueBed) -> QueueBed:
+    """A queue without consumers, with patience for a million messages."""
     bed.database.deadline_seconds = 600
-    yield bed
-    bed.close()
+    return bed
 
 
 def test_the_rate_does_not_depend_on_the_backlog(bed: QueueBed, processes: Processes) -> None:

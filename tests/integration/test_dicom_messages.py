@@ -1,6 +1,6 @@
 """A whole message is answered; a reception that is cut short is abandoned, whoever cut it."""
 
-import threading
+import itertools
 
 from dicom_peers import (
     CT,
@@ -164,20 +164,8 @@ def test_a_pdu_that_trickles_ends_after_the_network_timeout() -> None:
     with edge(network=SHORT_SECONDS, idle=60) as it:
         with script(it) as peer:
             peer.send(p_data(store_command()), pdu.data_pdu_header(1, 0, 10_000))
-            ended = threading.Event()
-
-            def trickle() -> None:
-                while not ended.wait(SHORT_SECONDS / 10):
-                    try:
-                        peer.send(b"x")
-                    except OSError:
-                        return
-
-            thread = threading.Thread(target=trickle)
-            thread.start()
-            it.wait_ended()
-            ended.set()
-            thread.join()
+            with peer.trickling(itertools.repeat(ord("x"))):
+                it.wait_ended()
         assert it.outcome()[0] == "timeout"
 
 

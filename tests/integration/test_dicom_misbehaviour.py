@@ -1,7 +1,6 @@
 """Whatever a requestor does wrong ends its own association, in order, and nobody else's (PS3.8 §9.2)."""
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,23 +54,8 @@ def test_who_says_nothing_is_closed_after_artim(impatient: Edge) -> None:
 def test_artim_bounds_the_whole_request(impatient: Edge) -> None:
     """A request that trickles in does not restart ARTIM with each byte."""
     began = time.monotonic()
-    with script(impatient, associated=False) as peer:
-        ended = threading.Event()
-
-        def trickle() -> None:
-            for byte in associate_request():
-                if ended.wait(SHORT_SECONDS / 10):
-                    return
-                try:
-                    peer.send(bytes([byte]))
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=trickle)
-        thread.start()
+    with script(impatient, associated=False) as peer, peer.trickling(associate_request()):
         peer.expect_end()
-        ended.set()
-        thread.join()
     assert time.monotonic() - began < 10 * SHORT_SECONDS
     assert impatient.unadmitted()[0] == "timeout"
 
