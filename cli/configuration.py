@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from cli import contexts
 from cli.screen import Json, console, print_json, table
 from gateway import config
 from gateway.config import Configuration, Edge, Forwarder
@@ -80,6 +81,7 @@ def warnings(configuration: Configuration, environment: Mapping[str, str]) -> It
         yield "DATABASE_URL and POSTGRES_HOST are both set: DATABASE_URL goes first"
     yield from _of_spool(configuration.edge)
     yield from _of_senders(configuration)
+    yield from contexts.warnings(configuration.edge)
     yield from _of_doors(configuration)
     yield from _of_modes(configuration)
     yield from _of_destinations(configuration)

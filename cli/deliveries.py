@@ -75,7 +75,7 @@ def list_(
             clock(one.next_attempt_at),
             one.study_instance_uid,
             one.sop_instance_uid,
-            one.last_error or "",
+            one.waiting or one.last_error or "",
         )
     screen.print(rows)
     if len(found) > limit:
@@ -249,7 +249,8 @@ def _facts(one: Delivery) -> list[tuple[str, str]]:
         ("owed since", clock(one.owed_since)),
         ("attempts", f"{one.attempts}"),
         ("redispatches", f"{one.redispatches}" if one.redispatches else ""),
-        ("next attempt", clock(one.next_attempt_at)),
+        ("next attempt", "" if one.waiting else clock(one.next_attempt_at)),
+        ("waits", one.waiting.removeprefix("waits ") if one.waiting else ""),
         ("settled", f"{clock(one.settled_at)} {one.settled_by or ''}".strip()),
         ("last status", dimse(one.last_status)),
         ("last error", one.last_error or ""),

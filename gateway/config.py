@@ -39,6 +39,13 @@ def _uid(text: str) -> str:
     return text
 
 
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"an order of preference names each once, and {value} stands twice")
+    return values
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Caller = Annotated[str, AfterValidator(_caller)]
 """An entry of the allowlist as it is written; `gateway.domain.allowlist` knows what it means."""
@@ -117,6 +124,8 @@ class Edge(Section):
     log_path: Path = Path("logs/edge.log")
     allowed_calling_aets: tuple[Caller, ...]
     accepted_sop_classes: tuple[Uid, ...] = ()
+    additional_sop_classes: tuple[Uid, ...] = ()
+    accepted_transfer_syntaxes: Annotated[tuple[Uid, ...], AfterValidator(_distinct)] = ()
     receivers: Annotated[int, Field(ge=0, le=64)] = 0
     max_associations: Annotated[int, Field(ge=1, le=10_000)] = 1000
     max_associations_per_peer: Annotated[int, Field(ge=1, le=10_000)] = 600

@@ -99,6 +99,10 @@ class AssociationsBusyError(PeerError):
     """Transient, and ours: every association that may be open to that peer stayed in use."""
 
 
+class ClaimLostError(GatewayError):
+    """Transient, and ours: the claim passed to somebody else during the attempt, which was broken off."""
+
+
 class AssociationBrokenError(PeerError):
     """Abort, timeout, end of stream or an unexpected PDU; the association is not to be used again."""
 

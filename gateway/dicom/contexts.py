@@ -4,7 +4,7 @@ Nothing here is deep-copied per association: an association that proposes 128 co
 128 look-ups.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,6 +13,10 @@ from gateway.domain.identifiers import is_uid
 VERIFICATION = "1.2.840.10008.1.1"
 IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"  # retired in PS3.5 2006, and still sent
+
+UNCOMPRESSED = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN)
+"""What is preferred where a context offers several and the configuration says nothing, in this order."""
 
 MAX_CONTEXTS = 128
 """Ids are odd and fit a byte: PS3.8 §9.3.2.2, Table 9-13."""
@@ -70,17 +74,26 @@ def storage_sop_classes() -> frozenset[str]:
     return frozenset(current | retired)
 
 
-def accept(offers: Iterable[Offer], accepted_sop_classes: Collection[str]) -> tuple[Answer, ...]:
+def accept(
+    offers: Iterable[Offer], accepted_sop_classes: Collection[str], transfer_syntaxes: Sequence[str] = ()
+) -> tuple[Answer, ...]:
     """The acceptor's decision on each offer, in their order.
 
-    A Storage SOP Class in `accepted_sop_classes` is accepted in the first transfer syntax that is a
-    valid UID: its bytes are opaque to us, so every one will do, and the first is the sender's choice.
-    Verification is always accepted.
+    A SOP Class in `accepted_sop_classes` is accepted in the first of `transfer_syntaxes` that the context
+    offers, and declined where it offers none of them. Without `transfer_syntaxes` every one is accepted: the
+    first of UNCOMPRESSED, else the first in the sender's order that is a valid UID. Verification is always
+    accepted.
     """
-    return tuple(_answer(offer, accepted_sop_classes) for offer in offers)
+    return tuple(_answer(offer, accepted_sop_classes, transfer_syntaxes) for offer in offers)
 
 
-def _answer(offer: Offer, accepted_sop_classes: Collection[str]) -> Answer:
+def declined(offers: Iterable[Offer], answers: Iterable[Answer]) -> list[tuple[Offer, Answer]]:
+    """The offers that were not accepted, each with its answer."""
+    pairs = zip(offers, answers, strict=True)
+    return [(offer, answer) for offer, answer in pairs if answer.result != ACCEPTANCE]
+
+
+def _answer(offer: Offer, accepted_sop_classes: Collection[str], transfer_syntaxes: Sequence[str]) -> Answer:
     offered = offer.transfer_syntax_uids
     if offer.abstract_syntax_uid == VERIFICATION:
         for uid in (IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN):
@@ -89,7 +102,7 @@ def _answer(offer: Offer, accepted_sop_classes: Collection[str]) -> Answer:
     elif offer.abstract_syntax_uid not in accepted_sop_classes:
         # The transfer syntax is not significant, yet the item must be there: PS3.8 §9.3.3.2, Table 9-18.
         return Answer(offer.context_id, ABSTRACT_SYNTAX_NOT_SUPPORTED, IMPLICIT_LITTLE_ENDIAN)
-    for uid in offered:
-        if is_uid(uid):
+    for uid in transfer_syntaxes or (*UNCOMPRESSED, *offered):
+        if uid in offered and is_uid(uid):
             return Answer(offer.context_id, ACCEPTANCE, uid)
     return Answer(offer.context_id, TRANSFER_SYNTAXES_NOT_SUPPORTED, IMPLICIT_LITTLE_ENDIAN)

@@ -4,8 +4,11 @@ The engine knows DICOM and nothing of allowlists, spool or database; whoever imp
 protocols (`gateway.receive`, the stand-in PACS, a test) knows nothing of PDUs.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from gateway.dicom.contexts import Answer, Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +112,20 @@ class Timeouts:
     artim_seconds: float
     network_seconds: float
     idle_seconds: float
+
+
+Declined = Callable[[Requestor, Sequence[tuple[Offer, Answer]]], None]
+
+
+def _tells_nobody(requestor: Requestor, declined: Sequence[tuple[Offer, Answer]]) -> None:
+    """Drop it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """How presentation contexts are negotiated, beside the SOP Classes of the `Policy`."""
+
+    transfer_syntaxes: tuple[str, ...] = ()
+    """Those that are accepted, the preferred first; empty accepts all and prefers uncompressed ones."""
+    declined: Declined = field(default=_tells_nobody)
+    """Called once for an admitted association that offered contexts which were not accepted."""

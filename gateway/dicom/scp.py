@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from gateway.dicom import command as dimse
 from gateway.dicom import pdu
-from gateway.dicom.contexts import ACCEPTANCE, VERIFICATION, accept
+from gateway.dicom.contexts import ACCEPTANCE, VERIFICATION, accept, declined
 from gateway.dicom.negotiation import APPLICATION_CONTEXT, decode_request, encode_accept, text_of
 from gateway.dicom.policy import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
@@ -27,6 +27,7 @@ from gateway.dicom.policy import (
     PROTOCOL_VERSION_NOT_SUPPORTED,
     TEMPORARY_CONGESTION,
     AbortAssociation,
+    Contexts,
     Policy,
     Reception,
     Rejection,
@@ -45,6 +46,7 @@ __all__ = (
     "TEMPORARY_CONGESTION",
     "AbortAssociation",
     "Acceptor",
+    "Contexts",
     "Policy",
     "Reception",
     "Rejection",
@@ -61,6 +63,9 @@ _PDU_SLACK_BYTES = 4096
 
 _UNLIMITED = 1 << 32
 
+ANY_CONTEXT = Contexts()
+"""Every transfer syntax is accepted, and nobody is told what is declined."""
+
 
 class Acceptor:
     """Serves associations on the threads that call `serve`, until `stop`.
@@ -70,9 +75,16 @@ class Acceptor:
     """
 
     def __init__(
-        self, policy: Policy, max_pdu_bytes: int, timeouts: Timeouts, *, tls: ssl.SSLContext | None = None
+        self,
+        policy: Policy,
+        max_pdu_bytes: int,
+        timeouts: Timeouts,
+        *,
+        tls: ssl.SSLContext | None = None,
+        contexts: Contexts = ANY_CONTEXT,
     ) -> None:
         self._policy = policy
+        self._negotiated = contexts
         self._tls = tls
         self._max_pdu_bytes = max_pdu_bytes
         self._timeouts = timeouts
@@ -101,7 +113,9 @@ class Acceptor:
             self._policy.ended_unadmitted(address[0], _OUTCOMES[type(end)], str(end))
             return
         try:
-            _Association(self._policy, self._max_pdu_bytes, self._timeouts, wire, address).run()
+            _Association(
+                self._policy, self._max_pdu_bytes, self._timeouts, wire, address, contexts=self._negotiated
+            ).run()
         finally:
             wire.close()
 
@@ -164,8 +178,11 @@ class _Association:
         timeouts: Timeouts,
         wire: Wire,
         address: tuple[str, int] | tuple[str, int, int, int],
+        *,
+        contexts: Contexts,
     ) -> None:
         self._policy = policy
+        self._negotiated = contexts
         self._max_pdu_bytes = max_pdu_bytes
         self._timeouts = timeouts
         self._wire = wire
@@ -246,7 +263,9 @@ class _Association:
         if refused is not None:
             return "", "", _reject_pdu(refused)  # no outcome: whoever refuses tells of it
         self._requestor = requestor
-        answers = accept(request.offers, self._policy.accepted_sop_classes)
+        answers = accept(
+            request.offers, self._policy.accepted_sop_classes, self._negotiated.transfer_syntaxes
+        )
         offers = {offer.context_id: offer.abstract_syntax_uid for offer in request.offers}
         self._contexts = {
             answer.context_id: (offers[answer.context_id], answer.transfer_syntax_uid)
@@ -255,6 +274,8 @@ class _Association:
         }
         self._peer_max_pdu_bytes = request.max_pdu_bytes
         wire.send(encode_accept(request, answers, self._max_pdu_bytes))
+        if refused_contexts := declined(request.offers, answers):
+            self._negotiated.declined(requestor, refused_contexts)
         return None
 
     # ---- data transfer: Sta6 -------------------------------------------------------------------------

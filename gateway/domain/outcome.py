@@ -22,6 +22,7 @@ class Outcome(StrEnum):
     NEVER = "never"
     AWAY = "away"
     CROWDED = "crowded"  # all our associations to it stayed busy
+    OVERTAKEN = "overtaken"  # the claim passed to somebody else, and the last bytes were not sent
     BROKEN = "broken"  # abort or timeout after the C-STORE-RQ left
     LOST_FILE = "lost_file"  # our own file is gone, or is not what was received
     NOT_READ = "not_read"  # our own disk or process is in need (EIO, EMFILE, ENOMEM): the file may be well
@@ -62,6 +63,7 @@ RULES: dict[Outcome, Rule] = {
     Outcome.REFUSED: Rule(counted=True, bound="attempts", peer=Peer.IS_WELL),
     Outcome.NEVER: Rule(counted=True, bound="never", peer=Peer.IS_WELL),
     Outcome.CROWDED: Rule(counted=False, bound="none", peer=Peer.SAYS_NOTHING),
+    Outcome.OVERTAKEN: Rule(counted=False, bound="none", peer=Peer.SAYS_NOTHING),
     Outcome.AWAY: Rule(counted=False, bound="none", peer=Peer.IS_AWAY),
     Outcome.BROKEN: Rule(counted=True, bound="attempts", peer=Peer.MAY_BE_ILL, behind=True),
     Outcome.LOST_FILE: Rule(counted=True, bound="attempts", peer=Peer.SAYS_NOTHING),

@@ -29,6 +29,7 @@ from gateway.domain.routing import BEHIND, Route
 from gateway.errors import (
     AssociationBrokenError,
     AssociationsBusyError,
+    ClaimLostError,
     ContextNotAcceptedError,
     DatabaseError,
     DatabaseRefusedError,
@@ -69,6 +70,7 @@ SAYS = {
 OUTCOME_OF_ERROR: dict[type[Exception], Outcome] = {
     PeerAwayError: Outcome.AWAY,
     AssociationsBusyError: Outcome.CROWDED,
+    ClaimLostError: Outcome.OVERTAKEN,
     ContextNotAcceptedError: Outcome.NEVER,
     AssociationBrokenError: Outcome.BROKEN,
     FileMissingError: Outcome.LOST_FILE,
@@ -107,10 +109,12 @@ def forward_to_pacs(context: Context, delivery_id: int) -> Outcome | None:
     """One attempt at the PACS; None where there was nothing to do."""
     destination = context.configuration.forwarder.orthanc
     outcome, settled = None, False
+    began = time.monotonic()
     while not settled and (claim := _claim_for_pacs(context, delivery_id, destination)) is not None:
         # Fenced, because somebody else has it, and then there is nothing to claim; or because a crash of
         # PostgreSQL undid the claim. Then nobody has it, and when this message ends it has none.
-        outcome, settled = _attempt(context, claim, Route.PACS, destination)
+        outcome, settled = _attempt(context, claim, Route.PACS, destination, began=began)
+        began = time.monotonic()
     return outcome
 
 
@@ -130,6 +134,7 @@ def forward_to_worker(context: Context, delivery_id: int) -> Outcome | None:
     """One attempt at the worker whose turn it is; None where there was nothing to do, or nobody free."""
     forwarder = context.configuration.forwarder
     by_study = forwarder.worker_affinity == "study"
+    began = time.monotonic()
     with context.database.transaction() as session:
         verdict, claim = deliveries.claim_for_worker(
             session,
@@ -148,13 +153,15 @@ def forward_to_worker(context: Context, delivery_id: int) -> Outcome | None:
             log.write(Stage.FORWARD_WORKER, "answered_before", delivery_id=delivery_id)
         return None
     destination = context.configuration.destination(claim.destination)
-    outcome, _ = _attempt(context, claim, Route.WORKERS, destination)
+    outcome, _ = _attempt(context, claim, Route.WORKERS, destination, began=began)
     return outcome
 
 
-def _attempt(context: Context, claim: Claim, route: Route, destination: Destination) -> tuple[Outcome, bool]:
-    """What came of it, and whether the claim still held."""
-    tried = _try(context, claim, route, destination)
+def _attempt(
+    context: Context, claim: Claim, route: Route, destination: Destination, *, began: float
+) -> tuple[Outcome, bool]:
+    """What came of it, and whether the claim still held. `began` is a time before the claim was made."""
+    tried = _try(context, claim, route, destination, _Renewal(context, claim, destination.ae_title, began))
     forwarder = context.configuration.forwarder
     decision = decide(
         tried.outcome,
@@ -189,14 +196,16 @@ def _conflicts(context: Context, claim: Claim, outcome: Outcome) -> bool:
 # ---- C-STORE -------------------------------------------------------------------------------------
 
 
-def _try(context: Context, claim: Claim, route: Route, destination: Destination) -> Tried:
+def _try(
+    context: Context, claim: Claim, route: Route, destination: Destination, renewal: "_Renewal"
+) -> Tried:
     began = time.monotonic()
 
     def tried(outcome: Outcome, error: str = "", status: int | None = None) -> Tried:
         return Tried(outcome, status, error, (time.monotonic() - began) * 1000)
 
     try:
-        status = _store(context, claim, route, destination)
+        status = _store(context, claim, route, destination, renewal)
     except tuple(OUTCOME_OF_ERROR) as error:
         kind = next(kind for kind in OUTCOME_OF_ERROR if isinstance(error, kind))
         return tried(OUTCOME_OF_ERROR[kind], str(error))
@@ -206,7 +215,9 @@ def _try(context: Context, claim: Claim, route: Route, destination: Destination)
     return tried(outcome, "" if outcome is Outcome.DELIVERED else sentence, status)
 
 
-def _store(context: Context, claim: Claim, route: Route, destination: Destination) -> int:
+def _store(
+    context: Context, claim: Claim, route: Route, destination: Destination, renewal: "_Renewal"
+) -> int:
     instance = claim.instance
     if context.faults.peer_is_down(route):
         fault = Name.PACS_DOWN if route is Route.PACS else Name.WORKER_DOWN
@@ -214,7 +225,6 @@ def _store(context: Context, claim: Claim, route: Route, destination: Destinatio
     if route is Route.WORKERS and context.faults.worker_hangs():
         return Status.SUCCESS
     proposed = ProposedContext(instance.sop_class_uid, instance.transfer_syntax_uid)
-    renewal = _Renewal(context, claim, destination.ae_title)
     with DataSetSource(
         context.spool, instance, faults=context.faults, stage=STAGE[route], progress=renewal
     ) as source:
@@ -236,24 +246,35 @@ def _store(context: Context, claim: Claim, route: Route, destination: Destinatio
 
 
 class _Renewal:
-    """Renews the claim while bytes flow: a lease bounds silence, not the size of an instance."""
+    """Renews the claim while bytes flow: a lease bounds silence, not the size of an instance.
 
-    def __init__(self, context: Context, claim: Claim, ae_title: str) -> None:
+    A process that was stopped for longer than its lease finds here that the delivery is somebody else's. It
+    breaks off before the next bytes, so that it completes no version after a newer one was sent.
+    """
+
+    def __init__(self, context: Context, claim: Claim, ae_title: str, began: float) -> None:
         self._context = context
         self._claim = claim
         self._ae_title = ae_title
         self._lease = timedelta(seconds=context.configuration.forwarder.lease_seconds)
-        self._due = time.monotonic() + self._lease.total_seconds() / RENEWALS_PER_LEASE
+        self._due = began + self._lease.total_seconds() / RENEWALS_PER_LEASE
 
     def __call__(self) -> None:
-        """Called before each piece of the data set; renews when it is time."""
+        """Called before each piece of the data set; renews when it is time.
+
+        Raises:
+            ClaimLostError: the claim has passed to somebody else, or a crash of PostgreSQL undid it.
+        """
         self._context.associations.note_progress(self._ae_title)
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + self._lease.total_seconds() / RENEWALS_PER_LEASE
+        held = True
         # Without PostgreSQL the send goes on: at worst it is repeated, which is harmless (G4).
         with suppress(DatabaseError), self._context.database.statement() as session:
-            deliveries.renew(session, self._claim, lease=self._lease)
+            held = deliveries.renew(session, self._claim, lease=self._lease)
+        if not held:
+            raise ClaimLostError("its claim passed to another process: the attempt was broken off")
 
 
 def _waiting(context: Context, route: Route) -> list[ProposedContext]:

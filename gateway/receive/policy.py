@@ -9,19 +9,21 @@ Called on the association's thread; holds no lock while it calls anything slow.
 
 import socket
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
 from gateway import log
 from gateway.config import Configuration
-from gateway.dicom.contexts import storage_sop_classes
+from gateway.dicom.contexts import Answer, Offer, storage_sop_classes
 from gateway.dicom.policy import CALLING_ADDRESS_NOT_ALLOWED
 from gateway.dicom.scp import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     CALLING_AE_TITLE_NOT_RECOGNIZED,
     LOCAL_LIMIT_EXCEEDED,
     TEMPORARY_CONGESTION,
+    Contexts,
     Rejection,
     Requestor,
     StoreRequest,
@@ -29,6 +31,7 @@ from gateway.dicom.scp import (
 from gateway.errors import SpoolError
 from gateway.log import Stage
 from gateway.receive.callers import Callers
+from gateway.receive.declined import sentence
 from gateway.receive.limits import AssociationLimits
 from gateway.receive.store import Receiver, StoreReception
 
@@ -84,8 +87,9 @@ class EdgePolicy:
         self._limits = limits
         self._waiting = waiting
         self._open: dict[Requestor, _Open] = {}
-        accepted = frozenset(edge.accepted_sop_classes)
-        self.accepted_sop_classes = accepted or storage_sop_classes()
+        accepted = frozenset(edge.accepted_sop_classes) or storage_sop_classes()
+        self.accepted_sop_classes = accepted | frozenset(edge.additional_sop_classes)
+        self.contexts = Contexts(edge.accepted_transfer_syntaxes, self.declined)
 
     def admit(self, requestor: Requestor) -> Rejection | None:
         """PS3.8 §9.3.4, Table 9-21: permanent for strangers, transient where there is no room now."""
@@ -114,6 +118,12 @@ class EdgePolicy:
             return LOCAL_LIMIT_EXCEEDED, "edge.max_associations or max_associations_per_peer is reached"
         self._open[requestor] = _Open(slot)
         return None, None
+
+    def declined(self, requestor: Requestor, contexts: Sequence[tuple[Offer, Answer]]) -> None:
+        """Log what an admitted requestor offered and may not send."""
+        self._log(
+            requestor, "contexts_declined", level="warning", detail=sentence(contexts), count=len(contexts)
+        )
 
     def store(self, requestor: Requestor, request: StoreRequest) -> StoreReception:
         """The reception of one data set."""

@@ -231,11 +231,13 @@ class _Receiving:
         self._waiting = Waiting()
         committer = Committer(self._database, window=edge.duplicate_window)
         receiver = Receiver(configuration, self._spool, self._database, committer, self._wakeup, faults)
+        policy = EdgePolicy(configuration, receiver, limits, self._waiting)
         self._acceptor = Acceptor(
-            EdgePolicy(configuration, receiver, limits, self._waiting),
+            policy,
             edge.max_pdu_bytes,
             Timeouts(edge.artim_timeout_seconds, edge.network_timeout_seconds, edge.idle_timeout_seconds),
             tls=_tls(edge),
+            contexts=policy.contexts,
         )
         self._threads: set[threading.Thread] = set()
         self._max_threads = edge.max_associations + WAITING_PLACES

@@ -30,7 +30,7 @@ class Claim:
 
 
 class WorkerVerdict(StrEnum):
-    """What a claim for a worker came to; see claim_for_worker in migrations/0002_gateway.sql."""
+    """What a claim for a worker came to; see claim_for_worker in migrations/0008_version_order.sql."""
 
     CLAIMED = "claimed"
     ANSWERED = "answered"
@@ -89,6 +89,14 @@ class Delivery:
     state: State
     kind: Kind
     place: Place
+    waits_for: int | None
+    """The delivery of another version of its SOP Instance UID that is sent first."""
+    waits_for_version: int | None
+
+    @property
+    def waiting(self) -> str | None:
+        """What it waits for, as a sentence; None where no other version is sent first."""
+        return waits_for_version(self.waits_for_version, self.waits_for)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +137,34 @@ def _claim(row: Row) -> Claim:
 
 
 def _delivery(row: Row) -> Delivery:
-    columns: Row = (*row[:16], Route(row[16]), State(row[17]), Kind(row[18]), Place(row[19]))
+    columns: Row = (*row[:16], Route(row[16]), State(row[17]), Kind(row[18]), Place(row[19]), *row[20:])
     return Delivery(*columns)
+
+
+def waits_for_version(number: int | None, delivery_id: int | None) -> str | None:
+    """The reason for operators why a delivery waits for that version of its SOP Instance UID."""
+    return None if delivery_id is None else f"waits for version {number} (delivery {delivery_id})"
 
 
 def claim(
     session: Session, delivery_id: int, *, consumer: int, lease: timedelta, destination: str
 ) -> Claim | None:
-    """Take a delivery for one attempt; None where the message has nothing to do."""
-    row = session.one(
-        _Q["claim"], delivery_id=delivery_id, consumer=consumer, lease=lease, destination=destination
-    )
+    """Take a delivery for one attempt; None where the message has nothing to do.
+
+    The first statement does not find an instance whose UID has several versions. Those are claimed in their
+    order.
+    """
+    parameters: dict[str, object] = {
+        "delivery_id": delivery_id,
+        "consumer": consumer,
+        "lease": lease,
+        "destination": destination,
+    }
+    row = session.one(_Q["claim"], **parameters)
+    if row is None:
+        version = session.one(_Q["claim_version"], **parameters)
+        if version is not None and version[0] is not None:
+            row = session.one(_Q["claimed"], delivery_id=delivery_id, claim_id=version[0])
     return None if row is None else _claim(row)
 
 

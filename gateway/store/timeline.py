@@ -17,6 +17,7 @@ from gateway.domain.instance import Kind, Place
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.store.database import Row, Session
+from gateway.store.deliveries import waits_for_version
 from gateway.store.queries import load
 
 _Q = load("timeline")
@@ -227,12 +228,13 @@ def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Rout
         last_end = ended_at
         shown = f"{outcome}, {FENCED}" if fenced else outcome
         yield Step(name, ended_at, duration_ms / 1000, peer, shown, status, error, done=done)
-    state, next_at, settled_at, settled_by, peer, status, error, lease_until = delivery[3:]
+    state, next_at, settled_at, settled_by, peer, status, error, lease_until, before, number = delivery[3:]
     # A settle is stamped with the begin of its transaction, just before its attempt; it comes after it.
     next_at, settled_at = (_not_before(when, last_end) for when in (next_at, settled_at))
     match State(state):
         case State.PENDING:
-            yield Step(name, next_at, None, peer, state, status, error)
+            waiting = waits_for_version(number, before)
+            yield Step(name, None if waiting else next_at, None, peer, state, status, waiting or error)
         case State.IN_FLIGHT:
             yield Step(name, lease_until, None, peer, "in flight")
         case State.DEAD:

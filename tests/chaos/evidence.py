@@ -86,6 +86,8 @@ def gather(
         taken=_versions(taken),
         worked=_versions(entry for entry in notes if entry.word == TOOK),
         not_sent=frozenset(_not_sent(bed, versions, hangs)),
+        sent=tuple((entry.sop_instance_uid, entry.digest) for entry in entries),
+        came=tuple((entry.sop_instance_uid, entry.digest) for entry in taken),
         altered=tuple(_altered(entries, [*taken, *(entry for entry in notes if entry.word == TOOK)])),
         strays=tuple(_strays(bed)),
     )

@@ -7,11 +7,13 @@ believes. A peer that was given two versions of one UID answered for both, and b
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 PACS, WORKERS = "pacs", "workers"
 MISSING = "missing"
+OLDER = "older version"
+"""The peer ends with a version although a newer one was acknowledged later and is not on its way."""
 GIVEN_UP = "given up"
 """To a worker: as many were asked as configured, the last was silent too, and the database says so."""
 NOT_SENT = "taken as sent"
@@ -58,6 +60,10 @@ class Evidence:
     """By workers' journals: what one of them accepted."""
     not_sent: frozenset[Version] = frozenset()
     """By the edge's log: taken as answered by a worker while `worker_hang` said so without sending."""
+    sent: tuple[Version, ...] = ()
+    """What senders sent, whatever the answer, oldest first."""
+    came: tuple[Version, ...] = ()
+    """What the PACS answered for, oldest first."""
     altered: tuple[Version, ...] = ()
     """What came to the PACS or to a worker although nobody sent these bytes under that UID."""
     strays: tuple[str, ...] = ()
@@ -94,8 +100,8 @@ class Ledger:
 
     @property
     def closes(self) -> bool:
-        """Nothing is missing, altered or astray."""
-        return not any(d.what in {MISSING, "altered", "stray"} for d in self.deviations)
+        """Nothing is missing, altered or astray, and no destination ends with an older version."""
+        return not any(d.what in {MISSING, OLDER, "altered", "stray"} for d in self.deviations)
 
 
 def draw(evidence: Evidence) -> Ledger:
@@ -114,6 +120,7 @@ def draw(evidence: Evidence) -> Ledger:
             # kept, though its sender heard no Success: what it owes must be true all the same
             for route in row.debts:
                 _enter(ledger, row.version, f"{route} (unheard)", row, peers)
+    ledger.deviations += _older(evidence, rows)
     ledger.deviations += _unwanted("altered", evidence.altered)
     ledger.deviations += _unwanted("stray", ((path, "") for path in evidence.strays))
     return ledger
@@ -162,6 +169,26 @@ def _state(row: Row | None, route: str, *, has_it: bool) -> tuple[str, str]:
     if debt.given_up:
         return GIVEN_UP, debt.reason or "no result came"
     return MISSING, "the row says delivered, the peer never had it"
+
+
+def _older(evidence: Evidence, rows: Mapping[Version, Row]) -> Iterator[Deviation]:
+    """UIDs of which the PACS took an older version last.
+
+    A version is newer where it was sent for the first time after the other was sent for the last time. One
+    that still waits, or is dead or cancelled, is shown by its row.
+    """
+    first: dict[Version, int] = {}
+    last: dict[Version, int] = {}
+    for at, version in enumerate(evidence.sent):
+        first.setdefault(version, at)
+        last[version] = at
+    ends = {uid: (uid, digest) for uid, digest in evidence.came}
+    for version in evidence.acknowledged:
+        kept = ends.get(version[0], version)
+        debt = rows[version].debts.get(PACS) if version in rows else None
+        settled = debt is None or debt.state not in KEPT
+        if settled and kept in last and first.get(version, -1) > last[kept] and version in evidence.taken:
+            yield Deviation(OLDER, kept[0], kept[1], PACS, f"version {version[1]} was sent later")
 
 
 def _unwanted(what: str, found: Iterable[Version]) -> list[Deviation]:

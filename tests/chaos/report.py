@@ -8,7 +8,7 @@ from typing import Any
 
 from chaos.faults import CATALOGUE, Done
 from chaos.journal import BROKEN, SUCCESS, Entry
-from chaos.ledger import Ledger
+from chaos.ledger import OLDER, Ledger
 from chaos.reasons import causes, unexplained
 from chaos.recovery import Recovery, percentile, slowest
 
@@ -62,7 +62,11 @@ class Outcome:
         """Why the run does not pass; none where it does."""
         found = []
         if not self.ledger.closes:
-            found.append(f"the ledger does not close: {self.ledger.missing()} deliveries are missing")
+            older = sum(deviation.what == OLDER for deviation in self.ledger.deviations)
+            found.append(
+                f"the ledger does not close: {self.ledger.missing()} deliveries are missing, the PACS ends"
+                f" with an older version of {older} UIDs"
+            )
         if strange := unexplained(self.ledger.deviations, self.faults):
             one = strange[0]
             found.append(

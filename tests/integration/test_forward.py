@@ -15,10 +15,12 @@ from specimens import Instance, study_of
 from waiting import wait_until
 
 from gateway.dicom.policy import LOCAL_LIMIT_EXCEEDED
+from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.forward.attempt import forward_to_pacs, forward_to_worker
 from gateway.forward.probe import probe
+from gateway.store.deliveries import Selection, requeue
 
 
 @pytest.fixture
@@ -208,16 +210,17 @@ def check_dead_of_a_conflict(core: Forwarding, delivery: int) -> None:
     assert "another version" in error
 
 
-@pytest.mark.parametrize("sent_first", [0, 1])
-def test_a_version_of_which_the_peer_holds_another_is_dead(
-    core: Forwarding, pacs: Peer, sent_first: int
-) -> None:
-    """0x0111, whichever was sent first: said openly, for the peer has not got these bytes."""
-    deliveries = [owed_version(core, version) for version in two_versions()]
-    assert forward_to_pacs(core.context, deliveries.pop(sent_first)) is Outcome.DELIVERED
+def test_a_version_of_which_the_peer_holds_another_is_dead(core: Forwarding, pacs: Peer) -> None:
+    """0x0111 to the later one, and to the first one that is sent again: the peer has not got these bytes."""
+    first, second = [owed_version(core, version) for version in two_versions()]
+    assert forward_to_pacs(core.context, first) is Outcome.DELIVERED
     pacs.answer = lambda _: 0x0111
-    assert forward_to_pacs(core.context, deliveries[0]) is Outcome.ALREADY_THERE
-    check_dead_of_a_conflict(core, deliveries[0])
+    assert forward_to_pacs(core.context, second) is Outcome.ALREADY_THERE
+    check_dead_of_a_conflict(core, second)
+    with core.edge.database.transaction() as session:
+        requeue(session, Selection(delivery_id=first), of=(State.DELIVERED,))
+    assert forward_to_pacs(core.context, first) is Outcome.ALREADY_THERE
+    check_dead_of_a_conflict(core, first)
 
 
 def test_a_version_that_overtakes_the_first_on_its_way_is_a_conflict_too(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from chaos.ledger import GIVEN_UP, MISSING, NOT_SENT, Debt, Evidence, Row, Version, draw
+from chaos.ledger import GIVEN_UP, MISSING, NOT_SENT, OLDER, Debt, Evidence, Row, Version, draw
 
 ONE: Version = ("1.2.3", "aa")
 OTHER: Version = ("1.2.3", "bb")
@@ -110,6 +110,21 @@ def test_what_a_fault_took_as_sent_is_shown_where_another_version_answered_for_i
     assert not draw(replace(both, not_sent=frozenset({OTHER}), worked=frozenset())).closes
     waiting = row(OTHER, file=False, pacs=DELIVERED, workers=Debt("pending"))
     assert not draw(replace(both, not_sent=frozenset({OTHER}), rows=(waiting,))).closes
+
+
+def test_a_pacs_that_ends_with_the_older_version_is_a_deviation() -> None:
+    """By the order of senders and PACS; a newer version that waits or died is shown by its row."""
+    owed = {ONE: False, OTHER: False}
+    both = replace(evidence(owed, taken=(ONE, OTHER)), sent=(ONE, OTHER))
+    older = draw(replace(both, came=(OTHER, ONE)))
+    assert [(d.what, d.digest) for d in older.deviations] == [(OLDER, ONE[1])]
+    assert not older.closes
+    assert draw(replace(both, came=(ONE, OTHER))).closes
+    assert draw(
+        replace(both, came=(OTHER, ONE), sent=(ONE, OTHER, ONE))
+    ).closes  # sent again, and so the newest
+    dead = row(OTHER, pacs=Debt("dead", "why"))
+    assert OLDER not in {d.what for d in draw(replace(both, came=(OTHER, ONE), rows=(dead,))).deviations}
 
 
 def test_a_result_that_a_worker_was_answered_for_is_owed_to_the_pacs() -> None:

@@ -68,3 +68,19 @@ def test_a_spool_and_a_log_that_others_can_read_are_named(tmp_path: Path) -> Non
     for name in ("data", "edge.log"):
         (tmp_path / name).chmod(0o750)
     assert "is open to" not in said(tmp_path)
+
+
+def test_contexts_that_decline_common_senders_are_named(tmp_path: Path) -> None:
+    """And UIDs that are not what their key asks for; private ones are what the keys are for."""
+    words = said(
+        tmp_path / "odd",
+        additional_sop_classes=["1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.31", "1.2.276.0.7.1"],
+        accepted_transfer_syntaxes=["1.2.840.10008.1.2.1", "1.2.840.10008.1.1"],
+    )
+    assert "CT Image Storage (1.2.840.10008.5.1.4.1.1.2), which is accepted without it" in words
+    assert "(1.2.840.10008.5.1.4.31), which is no Storage SOP Class" in words
+    assert "1.2.276.0.7.1" not in words
+    assert "Verification SOP Class (1.2.840.10008.1.1), which is no transfer syntax" in words
+    assert "accepted_transfer_syntaxes lacks Implicit VR Little Endian" in words
+    plain = {"accepted_transfer_syntaxes": ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]}
+    assert "edge.accepted_transfer_syntaxes" not in said(tmp_path / "plain", **plain)

@@ -14,7 +14,9 @@ from pydicom.filebase import DicomBytesIO
 from gateway.dicom import command, contexts, negotiation, pdu
 from gateway.dicom.contexts import VERIFICATION, Answer, Offer, accept, storage_sop_classes
 from gateway.dicom.fragments import pdu_batches, readable
+from gateway.receive.declined import sentence
 
+JPEG, BIG_ENDIAN = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.2"
 UIDS = st.from_regex(r"[1-9][0-9]{0,3}(\.[1-9][0-9]{0,8}){1,5}", fullmatch=True)
 
 
@@ -75,13 +77,15 @@ def test_negotiating_128_contexts_is_cheap() -> None:
 def test_what_the_acceptor_says_to_each_offer() -> None:
     """PS3.8 §9.3.3.2, Table 9-18."""
     offers = [
-        Offer(1, CT, ("1.2.840.113619.5.2", IMPLICIT)),
+        Offer(1, CT, ("1.2.840.113619.5.2", JPEG)),
         Offer(3, CT, ("not a uid", EXPLICIT)),
         Offer(5, CT, ("../../etc",)),
         Offer(7, CT, ()),
         Offer(9, "1.2.840.10008.5.1.4.1.2.1.1", (IMPLICIT,)),
-        Offer(11, VERIFICATION, ("1.2.840.10008.1.2.4.50", EXPLICIT, IMPLICIT)),
-        Offer(13, VERIFICATION, ("1.2.840.10008.1.2.4.50",)),
+        Offer(11, VERIFICATION, (JPEG, EXPLICIT, IMPLICIT)),
+        Offer(13, VERIFICATION, (JPEG,)),
+        Offer(15, CT, (JPEG, BIG_ENDIAN, IMPLICIT)),
+        Offer(17, CT, (IMPLICIT, JPEG, EXPLICIT)),
     ]
     answers = {a.context_id: (a.result, a.transfer_syntax_uid) for a in accept(offers, frozenset({CT}))}
     assert answers[1] == (contexts.ACCEPTANCE, "1.2.840.113619.5.2")
@@ -90,6 +94,51 @@ def test_what_the_acceptor_says_to_each_offer() -> None:
     assert answers[9][0] == contexts.ABSTRACT_SYNTAX_NOT_SUPPORTED
     assert answers[11] == (contexts.ACCEPTANCE, IMPLICIT)
     assert answers[13][0] == contexts.ACCEPTANCE
+    assert answers[15] == (contexts.ACCEPTANCE, IMPLICIT)
+    assert answers[17] == (contexts.ACCEPTANCE, EXPLICIT)
+
+
+SYNTAXES = st.lists(
+    st.sampled_from([IMPLICIT, EXPLICIT, BIG_ENDIAN, JPEG, "1.2.840.10008.1.2.4.90"]), unique=True
+)
+
+
+@given(SYNTAXES, SYNTAXES)
+def test_the_first_of_the_preference_that_is_offered_is_accepted(
+    offered: list[str], preference: list[str]
+) -> None:
+    """Without a preference an uncompressed one, else the sender's first; with one, nothing beside it."""
+    [answer] = accept([Offer(1, CT, tuple(offered))], frozenset({CT}), preference)
+    order = preference or [EXPLICIT, IMPLICIT, BIG_ENDIAN, *offered]
+    expected = next((uid for uid in order if uid in offered), None)
+    if expected is None:
+        assert answer.result == contexts.TRANSFER_SYNTAXES_NOT_SUPPORTED
+    else:
+        assert (answer.result, answer.transfer_syntax_uid) == (contexts.ACCEPTANCE, expected)
+    assert bool(contexts.declined([Offer(1, CT, tuple(offered))], [answer])) == (expected is None)
+
+
+def test_what_is_declined_is_named_and_bounded() -> None:
+    """A SOP Class once, its transfer syntaxes by name; a hostile offer does not make a long line."""
+    worklist = "1.2.840.10008.5.1.4.31"
+    offers = [
+        Offer(1, worklist, (IMPLICIT,)),
+        Offer(3, worklist, (JPEG,)),
+        Offer(5, CT, ("1.2.840.10008.1.2.4.90",)),
+        Offer(7, "x" * 5000, ()),
+    ]
+    pairs = contexts.declined(offers, accept(offers, frozenset({CT}), (EXPLICIT,)))
+    text = sentence(pairs)
+    assert "Modality Worklist Information Model - FIND (1.2.840.10008.5.1.4.31) in" in text
+    assert text.count(worklist) == 1
+    assert "Implicit VR Little Endian" in text.replace(": Default Transfer Syntax for DICOM", "")
+    assert f"JPEG Baseline (Process 1) ({JPEG})" in text
+    assert "CT Image Storage (1.2.840.10008.5.1.4.1.1.2) in JPEG 2000" in text
+    assert "an invalid UID in no transfer syntax" in text
+    many = [Offer(1, f"1.2.3.{n}", tuple(f"1.2.4.{m}" for m in range(50))) for n in range(128)]
+    text = sentence(contexts.declined(many, accept(many, frozenset())))
+    assert "and 120 more" in text
+    assert len(text) < 10_000
 
 
 def test_storage_sop_classes_are_those_of_patients() -> None:

@@ -62,6 +62,7 @@ def test_only_a_claimed_delivery_is_delivered_or_one_that_was_answered() -> None
         (Outcome.NEVER, False, 0, 0, Event.DIE, True, False, Peer.IS_WELL),
         (Outcome.AWAY, False, 1000, 999, Event.RETRY, False, False, Peer.IS_AWAY),
         (Outcome.CROWDED, False, 1000, 999, Event.RETRY, False, False, Peer.SAYS_NOTHING),
+        (Outcome.OVERTAKEN, False, 1000, 999, Event.RETRY, False, False, Peer.SAYS_NOTHING),
         (Outcome.BROKEN, False, 4, 0, Event.RETRY, True, True, Peer.MAY_BE_ILL),
         (Outcome.BROKEN, False, 5, 0, Event.DIE, True, False, Peer.MAY_BE_ILL),
         (Outcome.LOST_FILE, False, 4, 0, Event.RETRY, True, False, Peer.SAYS_NOTHING),

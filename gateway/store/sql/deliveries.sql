@@ -1,10 +1,11 @@
 -- name: claim
 -- pending -> in_flight, for exactly one caller; or in_flight again where its consumer is gone or the lease
--- is over. No row: somebody else has it, or it is settled; the caller's message has nothing to do.
+-- is over. No row: somebody else has it, or it is settled; the caller's message has nothing to do. Or its UID has
+-- several versions, which are claimed in their order by claim_version.
 UPDATE deliveries d SET state = 'in_flight', claim_id = gen_random_uuid(), claimed_by = %(consumer)s,
     lease_until = now() + %(lease)s, next_attempt_at = NULL, destination = %(destination)s
 FROM instances i
-WHERE d.id = %(delivery_id)s AND i.id = d.instance_id AND (
+WHERE d.id = %(delivery_id)s AND i.id = d.instance_id AND NOT i.versioned AND (
     (d.state IN ({from_states:claim}) AND d.next_attempt_at <= now() + interval '1 second')
     OR (d.state IN ({from_states:reclaim})
         AND (d.lease_until < now() OR NOT dramatiq.consumer_alive(d.claimed_by))))
@@ -12,8 +13,13 @@ RETURNING d.id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_since, 
     i.id, i.sop_instance_uid, i.study_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,
     encode(i.sha256, 'hex'), i.data_set_size, i.file_name, i.conflict, i.place::text;
 
+-- name: claim_version
+-- The same for an instance whose UID has several versions; NULL where another one is sent first (see
+-- migrations/0008_version_order.sql).
+SELECT claim_version(%(delivery_id)s, %(consumer)s, %(lease)s, %(destination)s)::text;
+
 -- name: claim_for_worker
--- The same for a worker, chosen here, with the result it will owe (see migrations/0002_gateway.sql).
+-- The same for a worker, chosen here, with the result it will owe (see migrations/0008_version_order.sql).
 SELECT verdict, claim_id::text, worker FROM claim_for_worker(
     %(delivery_id)s, %(consumer)s, %(lease)s, %(result_wait)s, %(by_study)s, %(wait)s, %(actor_name)s,
     %(expire_actor_name)s, %(expire_queue)s);
@@ -26,7 +32,7 @@ FROM deliveries d JOIN instances i ON i.id = d.instance_id
 WHERE d.id = %(delivery_id)s AND d.claim_id = %(claim_id)s;
 
 -- name: settle
--- in_flight -> delivered | pending | dead, if the claim is still held (see migrations/0002_gateway.sql). The last
+-- in_flight -> delivered | pending | dead, if the claim is still held (see migrations/0008_version_order.sql). The last
 -- column says whether the peer has failures to end, which saves nearly every settle a round trip for note_well.
 SELECT settled, place_before::text, place_after::text, EXISTS (
     SELECT FROM destinations x
@@ -50,8 +56,8 @@ FROM (SELECT i.sop_class_uid, i.transfer_syntax_uid
 LIMIT 127;
 
 -- name: oldest_pending
--- The delivery that a probe by C-STORE takes: the one that waits longest.
-SELECT id FROM deliveries WHERE route = %(route)s::route AND state = 'pending'
+-- The delivery that a probe by C-STORE takes: the one that waits longest, and not for an earlier version.
+SELECT id FROM deliveries WHERE route = %(route)s::route AND state = 'pending' AND waits_for_version IS NULL
 ORDER BY next_attempt_at LIMIT 1;
 
 -- name: wake_for_probe
@@ -62,8 +68,9 @@ UPDATE deliveries SET next_attempt_at = now() WHERE id = %(delivery_id)s AND sta
 -- What an operator sees; each filter is off where its parameter is null.
 SELECT d.id, d.attempts, d.redispatches, d.priority, d.owed_since, d.next_attempt_at, d.settled_at, d.settled_by,
     d.destination, d.last_status, d.last_error, i.id, i.sop_instance_uid, i.study_instance_uid, i.conflict,
-    i.file_name, d.route::text, d.state::text, i.kind::text, i.place::text
+    i.file_name, d.route::text, d.state::text, i.kind::text, i.place::text, before.id, version_number(before.instance_id)
 FROM deliveries d JOIN instances i ON i.id = d.instance_id
+LEFT JOIN deliveries before ON before.id = CASE WHEN i.versioned THEN version_before(d.id) END
 WHERE (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
     AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
     AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)

@@ -17,10 +17,12 @@ RETURNING d.id;
 
 -- name: send_missing_messages
 -- pending stays pending: its time has come and no message says so. One that a process has held for longer than a
--- lease without making the delivery its own does not count: that process is stopped, and its lock lives on.
+-- lease without making the delivery its own does not count: that process is stopped, and its lock lives on. One that
+-- waits for an earlier version has no message; it gets one here only where the wake-up by that version was missed.
 WITH silent AS (
     SELECT d.id FROM deliveries d
     WHERE d.state = 'pending' AND d.next_attempt_at < now() - %(grace)s
+        AND (d.waits_for_version IS NULL OR version_before(d.id) IS NULL)
         AND NOT EXISTS (SELECT FROM dramatiq.queue q
                         WHERE q.delivery_id = d.id
                             AND (q.state = 'queued' OR (q.state = 'consumed' AND q.mtime > now() - %(lease)s)))

@@ -11,8 +11,10 @@ ORDER BY i.received_at, i.id;
 
 -- name: deliveries
 SELECT d.id, d.instance_id, d.route::text, d.state::text, d.next_attempt_at, d.settled_at, d.settled_by,
-    d.destination, d.last_status, d.last_error, d.lease_until
-FROM deliveries d WHERE d.instance_id = ANY (%(instance_ids)s::bigint[]) ORDER BY d.id;
+    d.destination, d.last_status, d.last_error, d.lease_until, before.id, version_number(before.instance_id)
+FROM deliveries d JOIN instances i ON i.id = d.instance_id
+LEFT JOIN deliveries before ON before.id = CASE WHEN i.versioned THEN version_before(d.id) END
+WHERE d.instance_id = ANY (%(instance_ids)s::bigint[]) ORDER BY d.id;
 
 -- name: attempts
 SELECT a.delivery_id, a.ended_at, a.duration_ms, a.destination, a.outcome, a.status, a.error, a.fenced

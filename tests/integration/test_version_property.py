@@ -1,0 +1,379 @@
+"""Versions of one SOP Instance UID, by any order of receptions, claims, deaths, settles and operators.
+
+The state machine works on a real PostgreSQL. Messages are taken from the queue as consumers take them.
+A delivery whose wake-up was missed is found at the end, because nothing heals here.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg2
+import pytest
+from conftest import MakeEdge
+from edge_bed import EdgeBed
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from specimens import new_uid
+
+from gateway.domain.contract import FORWARD
+from gateway.domain.delivery import State
+from gateway.domain.instance import Kind
+from gateway.domain.outcome import Outcome
+from gateway.domain.routing import Route
+from gateway.store import deliveries, destinations, instances, sweeping
+from gateway.store.database import Session
+from gateway.store.deliveries import Claim, Selection, Settlement, WorkerVerdict
+from gateway.store.instances import Received, Verdict
+from gateway.store.queries import Query
+
+LEASE = timedelta(minutes=5)
+ALIVE, DEAD = 4_711, 4_712
+"""Consumers: the lock of the first is held."""
+WINDOW = timedelta(hours=1)
+
+_TAKE = Query(
+    "take",
+    "DELETE FROM dramatiq.queue q USING deliveries d JOIN instances i ON i.id = d.instance_id"
+    " WHERE q.delivery_id = d.id AND i.sop_instance_uid = %(uid)s AND q.state = 'queued'"
+    " AND q.message_id = (SELECT m.message_id FROM dramatiq.queue m JOIN deliveries x ON x.id = m.delivery_id"
+    "   JOIN instances y ON y.id = x.instance_id WHERE y.sop_instance_uid = %(uid)s AND m.state = 'queued'"
+    "   ORDER BY m.delivery_id, m.message_id OFFSET %(skip)s LIMIT 1)"
+    " RETURNING d.id",
+)
+_OWE_LAST = Query(
+    "owe_last", "SELECT owe_last(%(instance_id)s, %(route)s::route, %(actor)s, 4)"
+)  # what a repeat calls
+_DUE = Query(
+    "due",
+    "UPDATE deliveries d SET next_attempt_at = now() FROM instances i"
+    " WHERE i.id = d.instance_id AND i.sop_instance_uid = %(uid)s AND d.state = 'pending'",
+)
+_OVER = Query("over", "UPDATE deliveries SET lease_until = now() - interval '1 s' WHERE claim_id = %(claim)s")
+_DIE = Query("die", "UPDATE deliveries SET claimed_by = %(dead)s WHERE claim_id = %(claim)s")
+_BURY = Query(
+    "bury",
+    "UPDATE dramatiq.queue q SET state = 'rejected', reason = 'three deaths' FROM deliveries d"
+    " JOIN instances i ON i.id = d.instance_id WHERE q.delivery_id = d.id AND i.sop_instance_uid = %(uid)s"
+    " AND d.instance_id = %(instance)s AND q.state = 'queued'",
+)
+_FOUND = Query(
+    "found",
+    "SELECT d.id, d.instance_id, d.state::text, coalesce(d.owed_order, d.id)"
+    " FROM deliveries d JOIN instances i ON i.id = d.instance_id"
+    " WHERE i.sop_instance_uid = %(uid)s ORDER BY d.id",
+)
+
+
+@dataclass
+class Held:
+    """An attempt that a process makes; `lost` where its claim may be somebody else's by now."""
+
+    claim: Claim
+    lost: bool = False
+    arrived: bool = False
+
+
+class Versions(RuleBasedStateMachine):
+    """One UID; `edge` is set by the test."""
+
+    edge: EdgeBed
+
+    @initialize(route=st.sampled_from(Route))
+    def two_versions(self, route: Route) -> None:
+        """Begin with two versions that are owed on a route."""
+        self.route = route
+        self.uid, self.study = new_uid(), new_uid()
+        self.numbers = itertools.count(1)
+        self.ranks: dict[int, int] = {}
+        self.contents: list[int] = []
+        self.held: list[Held] = []
+        self.arrivals: list[int] = []
+        """Which version came to the peers of the route, in this order."""
+        self.receive_version()
+        self.receive_version()
+
+    # ---- receptions ------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.contents) < 4)
+    @rule()
+    def receive_version(self) -> None:
+        """Receive other bytes under the UID."""
+        number = len(self.contents)
+        instance_id, verdict = self._receive(number)
+        assert verdict is (Verdict.CONFLICT if number else Verdict.STORED)
+        self.contents.append(instance_id)
+        self.ranks[instance_id] = next(self.numbers)
+
+    @rule(number=st.integers(0, 3))
+    def repeat(self, number: int) -> None:
+        """Receive a version again; where a newer one was received since, it is the newest from now on."""
+        number %= len(self.contents)
+        instance_id, _ = self._receive(number)
+        if self.ranks[instance_id] != max(self.ranks.values()):
+            self.ranks[instance_id] = next(self.numbers)
+
+    def _receive(self, number: int) -> tuple[int, Verdict]:
+        content = f"{self.uid} {number}".encode()
+        received = Received(
+            sop_instance_uid=self.uid,
+            study_instance_uid=self.study,
+            series_instance_uid="1.2.3",
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.7",
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+            sha256=hashlib.sha256(content).digest(),
+            data_set_size=len(content),
+            calling_ae_title="CT1",
+            called_ae_title="MINI_EDGE",
+            remote_address="127.0.0.1",
+            kind=Kind.ORIGINAL,
+            file_name=f"{self.uid}.{number}.dcm",
+            routes=(self.route,),
+            priority=4,
+        )
+        with self.edge.database.transaction() as session:
+            if number < len(self.contents):
+                session.one(
+                    _OWE_LAST,
+                    instance_id=self.contents[number],
+                    route=self.route.value,
+                    actor=FORWARD[self.route].actor_name,
+                )
+            kept = instances.receive(session, received, window=WINDOW)
+        return kept.instance_id, kept.verdict
+
+    # ---- consumers -------------------------------------------------------------------------------
+
+    @rule(skip=st.integers(0, 3))
+    def consume(self, skip: int) -> None:
+        """Take a message and claim its delivery; without a claim the message is gone all the same."""
+        with self.edge.database.statement() as session:
+            row = session.one(_TAKE, uid=self.uid, skip=skip) or session.one(_TAKE, uid=self.uid, skip=0)
+            session.run(_DUE, uid=self.uid)
+        if row is not None:
+            self._claim(row[0])
+
+    @rule()
+    def deliver(self) -> None:
+        """Take a message and deliver, as nearly every message ends."""
+        self.consume(0)
+        if self.held and not self.held[-1].lost:
+            self._settle(self.held.pop(), State.DELIVERED, Outcome.DELIVERED, arrived=True)
+
+    def _claim(self, delivery_id: int) -> Held | None:
+        with self.edge.database.transaction() as session:
+            if self.route is Route.PACS:
+                claim = deliveries.claim(
+                    session, delivery_id, consumer=ALIVE, lease=LEASE, destination="ORTHANC"
+                )
+            else:
+                verdict, claim = deliveries.claim_for_worker(
+                    session,
+                    delivery_id,
+                    consumer=ALIVE,
+                    lease=LEASE,
+                    result_wait=LEASE,
+                    by_study=False,
+                    wait=timedelta(0),
+                )
+                assert verdict is not WorkerVerdict.NO_WORKER
+        if claim is None:
+            return None
+        held = Held(claim)
+        self.held.append(held)
+        return held
+
+    @rule(
+        which=st.integers(0, 9),
+        ending=st.sampled_from(
+            [
+                (State.DELIVERED, Outcome.DELIVERED, True),
+                (State.DELIVERED, Outcome.DELIVERED, True),
+                (State.PENDING, Outcome.NOT_NOW, False),
+                (State.PENDING, Outcome.BROKEN, False),
+                (State.PENDING, Outcome.BROKEN, True),
+                (State.PENDING, Outcome.AWAY, False),
+                (State.DEAD, Outcome.REFUSED, False),
+                (State.DEAD, Outcome.BROKEN, True),
+            ]
+        ),
+    )
+    def settle(self, which: int, ending: tuple[State, Outcome, bool]) -> None:
+        """End an attempt; the bytes arrived or not."""
+        if self.held:
+            self._settle(self.held.pop(which % len(self.held)), *ending)
+
+    def _settle(self, held: Held, state: State, outcome: Outcome, arrived: bool) -> None:  # noqa: FBT001
+        if held.arrived and not arrived:
+            state, outcome = State.PENDING, Outcome.BROKEN
+        if arrived:
+            self._arrive(held)
+        settlement = Settlement(
+            state,
+            counted=outcome is not Outcome.AWAY,
+            refused=False,
+            outcome=outcome,
+            destination=held.claim.destination,
+            status=None,
+            error=None,
+            duration_ms=1.0,
+            result_wait=LEASE,
+        )
+        with self.edge.database.transaction() as session:
+            deliveries.settle(session, held.claim, self.route, settlement)
+
+    def _arrive(self, held: Held) -> None:
+        held.arrived = True
+        self.arrivals.append(held.claim.instance.instance_id)
+
+    @rule(which=st.integers(0, 9), arrived=st.booleans())
+    def crash(self, which: int, arrived: bool) -> None:  # noqa: FBT001
+        """Kill the process of an attempt, before or after the bytes arrived; its message is freed."""
+        if not self.held:
+            return
+        held = self.held.pop(which % len(self.held))
+        if arrived and not held.lost:
+            self._arrive(held)
+        with self.edge.database.transaction() as session:
+            if session.run(_DIE, claim=held.claim.claim_id, dead=DEAD):
+                self._send(session, held.claim.delivery_id)
+
+    @rule(which=st.integers(0, 9))
+    def freeze(self, which: int) -> None:
+        """Stop a process for longer than its lease; it goes on whenever `settle` picks it."""
+        living = [held for held in self.held if not held.lost]
+        if not living:
+            return
+        held = living[which % len(living)]
+        held.lost = True
+        with self.edge.database.statement() as session:
+            session.run(_OVER, claim=held.claim.claim_id)
+
+    @rule()
+    def rescue(self) -> None:
+        """Run the sweep's rescue of claims that are over."""
+        with self.edge.database.transaction() as session:
+            sweeping.rescue(session, limit=100)
+
+    def _send(self, session: Session, delivery_id: int) -> None:
+        session.one(
+            Query("send", "SELECT dramatiq.send(%(q)s, %(a)s, jsonb_build_array(%(i)s), 4, now(), %(i)s)"),
+            q=self.route.value,
+            a=FORWARD[self.route].actor_name,
+            i=delivery_id,
+        )
+
+    # ---- operators -------------------------------------------------------------------------------
+
+    @rule(which=st.integers(0, 9))
+    def cancel(self, which: int) -> None:
+        """Cancel one delivery, where its state allows."""
+        with self.edge.database.transaction() as session:
+            deliveries.cancel(session, self._selection(session, which), by="operator")
+
+    @rule(which=st.integers(0, 9), delivered=st.booleans())
+    def requeue(self, which: int, delivered: bool) -> None:  # noqa: FBT001
+        """Retry or resend one delivery."""
+        states = (State.DEAD, State.CANCELLED, *((State.DELIVERED,) if delivered else ()))
+        with self.edge.database.transaction() as session:
+            deliveries.requeue(session, self._selection(session, which), of=states)
+
+    @rule()
+    def resend_study(self) -> None:
+        """Send everything again."""
+        with self.edge.database.transaction() as session:
+            states = (State.DEAD, State.CANCELLED, State.DELIVERED)
+            deliveries.requeue(session, Selection(study=self.study), of=states)
+
+    @rule(number=st.integers(0, 3))
+    def bury(self, number: int) -> None:
+        """Kill the messages of a version; its deliveries die with them."""
+        with self.edge.database.statement() as session:
+            session.run(_BURY, uid=self.uid, instance=self.contents[number % len(self.contents)])
+
+    def _selection(self, session: Session, which: int) -> Selection:
+        found = session.all(_FOUND, uid=self.uid)
+        return Selection(delivery_id=found[which % len(found)][0])
+
+    # ---- what holds ------------------------------------------------------------------------------
+
+    def _found(self) -> list[tuple[Any, ...]]:
+        with self.edge.database.statement() as session:
+            return session.all(_FOUND, uid=self.uid)
+
+    @invariant()
+    def one_at_a_time(self) -> None:
+        """At most one version is in flight on a route."""
+        if not hasattr(self, "contents"):
+            return
+        assert sum(row[2] == State.IN_FLIGHT for row in self._found()) <= 1
+
+    def teardown(self) -> None:
+        """Let every process go on and the queue run empty: no peer ends with an older version."""
+        if not hasattr(self, "contents"):
+            return
+        for held in list(self.held):
+            self.held.remove(held)
+            self._settle(held, State.DELIVERED, Outcome.DELIVERED, arrived=True)
+        self.rescue()
+        for _ in range(200):
+            with self.edge.database.statement() as session:
+                row = session.one(_TAKE, uid=self.uid, skip=0)
+                session.run(_DUE, uid=self.uid)
+            if row is None:
+                break
+            if (claimed := self._claim(row[0])) is not None:
+                self.held.remove(claimed)
+                self._settle(claimed, State.DELIVERED, Outcome.DELIVERED, arrived=True)
+        else:
+            raise AssertionError("the queue never runs empty")
+        rows = self._found()
+        assert not [row for row in rows if row[2] in {State.PENDING, State.IN_FLIGHT}], rows
+        by_row = [row[1] for row in sorted(rows, key=lambda row: int(row[3]))]
+        assert by_row == sorted(self.ranks, key=self.ranks.__getitem__), "the order of the receptions"
+        delivered = [self.ranks[row[1]] for row in rows if row[2] == State.DELIVERED]
+        if delivered:
+            assert self.ranks[self.arrivals[-1]] >= max(delivered), (self.arrivals, self.ranks, rows)
+
+
+@pytest.fixture
+def edge(make_edge: MakeEdge) -> Iterator[EdgeBed]:
+    """A migrated database in which one consumer lives, and workers have room."""
+    edge = make_edge({"forwarder": {"worker_max_outstanding": 10_000}})
+    with edge.database.transaction() as session:
+        destinations.configure(session, edge.configuration)
+    with closing(psycopg2.connect(edge.dsn)) as lock:
+        lock.cursor().execute("SELECT pg_advisory_lock(%s)", (ALIVE,))
+        yield edge
+
+
+@pytest.mark.guarantee("G4")
+def test_no_peer_ends_with_an_older_version(edge: EdgeBed) -> None:
+    """Whatever processes, peers and operators do, in any order."""
+
+    class Bound(Versions):
+        pass
+
+    Bound.edge = edge
+    run_state_machine_as_test(
+        Bound,
+        settings=settings(
+            max_examples=100,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
