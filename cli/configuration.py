@@ -120,7 +120,7 @@ def _of_doors(configuration: Configuration) -> Iterator[str]:
             "for no certificate: an AE title is whatever a caller says; write AE@address or AE@network"
         )
     for worker in configuration.forwarder.workers:
-        entries = [entry for entry in edge.allowed_callers if entry.ae_title == worker.ae_title]
+        entries = [entry for entry in edge.allowed_callers if entry.ae_title in worker.calling_titles]
         try:
             address = ip_address(worker.host)
         except ValueError:

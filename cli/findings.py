@@ -47,6 +47,7 @@ def findings(view: Overview, space: Space | None) -> list[Finding]:
         *_dead(view),
         *_waiting(view),
         *_results(view),
+        *_repeats(view),
         *_faults(view),
     ]
     return sorted(said, key=lambda finding: not finding.problem)
@@ -181,6 +182,18 @@ def _results(view: Overview) -> Iterator[Finding]:
     for count, what in ((results.unmatched, "matched nothing here"), (results.ambiguous, "are ambiguous")):
         if count:
             yield Finding(False, f"{count:,} results {what}; they go to the PACS all the same")
+
+
+def _repeats(view: Overview) -> Iterator[Finding]:
+    repeats = view.unforwarded
+    if repeats is not None:
+        yield Finding(
+            False,
+            f"{repeats.count:,} instances were sent again and not forwarded, the last "
+            f"{since(repeats.at, view.now)} ago by {repeats.calling_ae_title}: they were delivered before "
+            "(edge.duplicate_window_seconds); where the PACS lost them: "
+            f"`mini-pacs deliveries resend --route pacs --study {repeats.study_instance_uid}`",
+        )
 
 
 def _faults(view: Overview) -> Iterator[Finding]:

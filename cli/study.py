@@ -65,6 +65,7 @@ def _one(timeline: InstanceTimeline) -> object:
                 f"in {timeline.place.value}/",
                 "a conflict: other bytes were received under this UID before" if timeline.conflict else "",
                 f"sent {timeline.repeats} times more" if timeline.repeats else "",
+                f"{timeline.unforwarded} of them not forwarded" if timeline.unforwarded else "",
             ),
         )
     )

@@ -135,7 +135,7 @@ class Edge(Section):
     idle_timeout_seconds: Seconds = 600
     stop_grace_seconds: Seconds = 30
     commit_timeout_seconds: Seconds = 10
-    duplicate_window_seconds: Annotated[float, Field(ge=0, le=30 * 24 * 3600)] = 600
+    duplicate_window_seconds: Annotated[float, Field(ge=0, le=30 * 24 * 3600)] = 30
     disk_reserve_mb: Annotated[int, Field(ge=0)] = 512
     result_series_description: Annotated[str, Field(min_length=1, max_length=64)] = "AI_RESULT"
     urgent: Urgent = Urgent()
@@ -173,6 +173,17 @@ class Destination(Section):
         return timedelta(seconds=self.timeout_s)
 
 
+class Worker(Destination):
+    """An AI application; `calling_ae_titles` are those under which its results come, by default its own."""
+
+    calling_ae_titles: Annotated[tuple[AETitle, ...], Field(min_length=1)] | None = None
+
+    @property
+    def calling_titles(self) -> tuple[str, ...]:
+        """The AE titles that it calls by."""
+        return self.calling_ae_titles or (self.ae_title,)
+
+
 class Forwarder(Section):
     """What is sent where, and how often it is tried."""
 
@@ -192,7 +203,7 @@ class Forwarder(Section):
     worker_affinity: Annotated[str, Field(pattern="^(instance|study)$")] = "instance"
     max_redispatch: Annotated[int, Field(ge=0, le=100)] = 2
     orthanc: Destination
-    workers: tuple[Destination, ...] = ()
+    workers: tuple[Worker, ...] = ()
 
     @model_validator(mode="after")
     def _lease_exceeds_timeouts(self) -> Self:
@@ -206,7 +217,7 @@ class Forwarder(Section):
 
     @property
     def worker_ae_titles(self) -> tuple[str, ...]:
-        """The AE titles of the workers, in the order of the file."""
+        """The AE titles that the workers listen to, in the order of the file."""
         return tuple(worker.ae_title for worker in self.workers)
 
 
@@ -236,17 +247,26 @@ class Configuration(Section):
                 f"AE title {twice[0]} is used twice among edge.ae_title, forwarder.orthanc "
                 "and forwarder.workers"
             )
-        missing = [title for title in workers if title not in self.edge.calling_ae_titles]
-        if missing:
-            raise ValueError(
-                f"worker {missing[0]} is not in edge.allowed_calling_aets: its results would be rejected"
-            )
+        self._workers_may_call()
         if self.forwarder.mode is not Mode.PACS_ONLY and not workers:
             raise ValueError(f"forwarder.mode is {self.forwarder.mode} but forwarder.workers is empty")
         contradiction = allowlist.contradiction(self.edge.allowed_callers)
         if contradiction is not None:
             raise ValueError(f"edge.allowed_calling_aets: {contradiction}")
         return self
+
+    def _workers_may_call(self) -> None:
+        for worker in self.forwarder.workers:
+            for title in worker.calling_titles:
+                name = f"worker {worker.ae_title}" + (
+                    "" if title == worker.ae_title else f" calls as {title}, which"
+                )
+                if title in {self.edge.ae_title, self.forwarder.orthanc.ae_title}:
+                    raise ValueError(f"{name} is the AE title of the edge or of the PACS, too")
+                if title not in self.edge.calling_ae_titles:
+                    raise ValueError(
+                        f"{name} is not in edge.allowed_calling_aets: its results would be rejected"
+                    )
 
     @property
     def destinations(self) -> tuple[Destination, ...]:

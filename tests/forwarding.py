@@ -2,7 +2,7 @@
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
@@ -16,7 +16,7 @@ from gateway.correlate import Correlated
 from gateway.dicom.header import read_header
 from gateway.dicom.part10 import preamble_and_file_meta
 from gateway.domain.instance import Kind, file_names
-from gateway.domain.routing import Route, priority_for, routes_for
+from gateway.domain.routing import Origin, Route, priority_for, routes_for
 from gateway.faults import Faults
 from gateway.forward.associations import Associations
 from gateway.forward.attempt import Context
@@ -71,8 +71,18 @@ class Forwarding:
         """What the verbs of the sweep work with."""
         return Sweeping(self.edge.configuration, self.edge.database, self.spool, self._wakeup, dry)
 
-    def receive(self, instance: Instance, *, worker: str | None = None) -> tuple[Kept, Correlated | None]:
-        """The instance is kept as the SCP keeps it; `worker` is who sent it, where it is a result."""
+    def receive(
+        self,
+        instance: Instance,
+        *,
+        worker: str | None = None,
+        origin: Origin = Origin.SENDER,
+        workers: Sequence[str] = (),
+    ) -> tuple[Kept, Correlated | None]:
+        """The instance is kept as the SCP keeps it; `worker` is who sent it, where it is a result.
+
+        `workers` are those that it may be, if it called by another title.
+        """
         kind = Kind.ORIGINAL if worker is None else Kind.RESULT
         meta = preamble_and_file_meta(
             instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, source_ae_title="ORTHANC"
@@ -100,8 +110,10 @@ class Forwarding:
                     file_name=path.name,
                     routes=routes_for(kind, self.edge.configuration.forwarder.mode),
                     priority=priority_for(kind, urgent=False),
+                    origin=origin if worker is None else Origin.WORKER,
                 ),
                 header,
+                workers=workers,
             )
         finally:
             part.discard()

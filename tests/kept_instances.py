@@ -63,7 +63,7 @@ class KeptInstances:
     def result(self, number: int, source: int, *, worker: str) -> tuple[int, Correlated]:
         """A result of `worker` that references STUDY.`source` is kept; its id, and what it matched."""
         instance_id = self.receive(number, kind=Kind.RESULT, sender=worker)
-        result = Result(instance_id, worker, STUDY, [f"{STUDY}.{source}"], [])
+        result = Result(instance_id, [worker], f"{STUDY}.{number}", STUDY, [f"{STUDY}.{source}"])
         with self.database.transaction() as session:
             return instance_id, correlate(session, result)
 

@@ -36,6 +36,8 @@ class Instance:
     series_description: str = "AXIAL"
     modality: str = "CT"
     sources: tuple[tuple[str, str], ...] = ()
+    referenced_study: str | None = None
+    referenced_series: str | None = None
     payload: bytes = b"\x01\x02" * 512
 
     @property
@@ -56,6 +58,10 @@ class Instance:
             _element(0x0008_0060, b"CS", _text(self.modality)),
             _element(0x0008_103E, b"LO", _text(self.series_description)),
         ]
+        if self.referenced_study:
+            parts.append(_sequence(0x0008_1110, [("1.2.840.10008.3.1.2.3.1", self.referenced_study)]))
+        if self.referenced_series:
+            parts.append(_items(0x0008_1115, [_element(0x0020_000E, b"UI", _uid(self.referenced_series))]))
         if self.sources:
             parts.append(_sequence(0x0008_2112, self.sources))
         parts += [
@@ -108,9 +114,16 @@ def _long_element(tag: int, vr: bytes, value: bytes) -> bytes:
 
 
 def _sequence(tag: int, references: Sequence[tuple[str, str]]) -> bytes:
-    items = b""
-    for sop_class_uid, sop_instance_uid in references:
-        content = _element(0x0008_1150, b"UI", _uid(sop_class_uid))
-        content += _element(0x0008_1155, b"UI", _uid(sop_instance_uid))
-        items += _tag(0xFFFE_E000) + struct.pack("<I", len(content)) + content
-    return _long_element(tag, b"SQ", items)
+    return _items(
+        tag,
+        [
+            _element(0x0008_1150, b"UI", _uid(sop_class_uid))
+            + _element(0x0008_1155, b"UI", _uid(sop_instance_uid))
+            for sop_class_uid, sop_instance_uid in references
+        ],
+    )
+
+
+def _items(tag: int, contents: Sequence[bytes]) -> bytes:
+    items = (_tag(0xFFFE_E000) + struct.pack("<I", len(content)) + content for content in contents)
+    return _long_element(tag, b"SQ", b"".join(items))

@@ -22,6 +22,8 @@ _SERIES_DESCRIPTION = 0x0008_103E
 _STUDY_INSTANCE_UID = 0x0020_000D
 _SERIES_INSTANCE_UID = 0x0020_000E
 _REFERENCED_SOP_INSTANCE_UID = 0x0008_1155
+_UID = 0x0040_A124
+"""The value of a content item UIDREF, such as Source Series for Segmentation (PS3.16 TID 1411)."""
 _PIXEL_DATA = 0x7FE0_0000
 """Nothing of ours stands in this group or behind it."""
 
@@ -39,15 +41,23 @@ _NEEDED = (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _SERIES_INSTA
 
 _REFERENCING = frozenset(
     {
+        0x0008_1110,  # Referenced Study
         0x0008_1115,  # Referenced Series
+        0x0008_113A,  # Referenced Waveform
         0x0008_114A,  # Referenced Instance
         0x0008_1140,  # Referenced Image
+        0x0008_1200,  # Studies Containing Other Referenced Instances, of the Common Instance Reference Module
         0x0008_2112,  # Source Image
         0x0008_9092,  # Referenced Image Evidence
         0x0008_9154,  # Source Image Evidence
         0x0040_A375,  # Current Requested Procedure Evidence, of an SR
+        0x0040_A385,  # Pertinent Other Evidence, of an SR without a request
+        0x0040_A730,  # Content, of an SR
         0x0042_0013,  # Source Instance, of an encapsulated document
+        0x0070_0001,  # Graphic Annotation, of a presentation state
+        0x0070_0402,  # Blending, of a presentation state
         0x3006_0010,  # Referenced Frame of Reference, of an RT Structure Set
+        0x3006_0039,  # ROI Contour, of an RT Structure Set
         0x300C_0002,  # Referenced RT Plan
         0x300C_0060,  # Referenced Structure Set
         0x300C_0080,  # Referenced Dose
@@ -55,6 +65,8 @@ _REFERENCING = frozenset(
         0x5200_9230,  # Per-Frame Functional Groups, with Derivation Image
     }
 )
+"""Sequences that name what an instance was derived from, or belongs to. Not Predecessor Documents (0040,A360)
+and Identical Documents (0040,A525), which name other results; nor requests and performed procedure steps."""
 
 _MAX_VALUE_BYTES = 256
 """A UID has 64 bytes, Series Description 64 characters of up to 4 bytes."""
@@ -88,6 +100,7 @@ class Header:
     series_description: str
     referenced_sop_instance_uids: tuple[str, ...]
     referenced_series_instance_uids: tuple[str, ...]
+    referenced_study_instance_uids: tuple[str, ...] = ()
 
 
 def read_header(descriptor: int, offset: int, transfer_syntax_uid: str, *, with_references: bool) -> Header:
@@ -135,6 +148,7 @@ class _Reader:
         self._values: dict[int, str] = {}
         self._instances: dict[str, None] = {}
         self._series: dict[str, None] = {}
+        self._studies: dict[str, None] = {}
 
     def read(self, elements: Walk) -> None:
         """Take what is wanted until nothing more can come."""
@@ -170,6 +184,7 @@ class _Reader:
             series_description=self._values.get(_SERIES_DESCRIPTION, ""),
             referenced_sop_instance_uids=tuple(self._instances),
             referenced_series_instance_uids=tuple(self._series),
+            referenced_study_instance_uids=tuple(self._studies),
         )
 
     def _refer(self, element: Element) -> None:
@@ -177,6 +192,11 @@ class _Reader:
             self._keep(self._instances, element)
         elif element.tag == _SERIES_INSTANCE_UID:
             self._keep(self._series, element)
+        elif element.tag == _STUDY_INSTANCE_UID:
+            self._keep(self._studies, element)
+        elif element.tag == _UID:  # of a series or of a study
+            self._keep(self._series, element)
+            self._keep(self._studies, element)
 
     def _keep(self, found: dict[str, None], element: Element) -> None:
         uid = self._text(element)

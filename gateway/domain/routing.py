@@ -12,6 +12,15 @@ class Route(StrEnum):
     WORKERS = "workers"
 
 
+class Origin(StrEnum):
+    """Who called, by AE title and address; the guards against circles ask for it."""
+
+    SENDER = "sender"  # none of the others
+    PACS = "pacs"  # the title of the PACS, from an address that is its own
+    PERHAPS_PACS = "perhaps_pacs"  # its title from elsewhere, or another title from its address
+    WORKER = "worker"  # a worker, by its title, or by an address where only workers are
+
+
 class Mode(StrEnum):
     """`forwarder.mode` of the configuration."""
 

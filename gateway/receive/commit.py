@@ -8,9 +8,10 @@ rows are written while the disk works. What an error here proves decides what be
     OutcomeUnknownError                             it may stand: the file stays, reconcile sorts it out
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
-from gateway.correlate import Correlated, Result, correlate
+from gateway.correlate import Correlated, Result, correlate, correlate_equal
 from gateway.dicom.header import Header
 from gateway.domain.instance import Kind
 from gateway.errors import DatabaseRefusedError
@@ -32,12 +33,17 @@ class Committer:
         self._group = GroupCommit(self._commit_originals)
 
     def commit(
-        self, received: Received, header: Header, flush: Flush | None = None
+        self,
+        received: Received,
+        header: Header,
+        flush: Flush | None = None,
+        *,
+        workers: Sequence[str] = (),
     ) -> tuple[Kept, Correlated | None]:
         """Keep `received` with all it owes; a result is correlated in the same transaction.
 
-        `flush` makes the file durable, before the commit; None where it is. With NAME_TAKEN nothing was
-        committed.
+        `workers` are those that a result may come from (none: its calling AE title). `flush` makes the file
+        durable, before the commit; None where it is. With NAME_TAKEN nothing was committed.
 
         Raises:
             DatabaseError, SpoolError: see above.
@@ -46,7 +52,7 @@ class Committer:
             try:
                 if received.kind is Kind.ORIGINAL:
                     return self._group.commit(received, flush), None
-                return self._commit_result(received, header, flush)
+                return self._commit_result(received, header, flush, workers or (received.calling_ae_title,))
             except DatabaseRefusedError as error:
                 if not error.is_collision or not left:
                     raise
@@ -65,17 +71,21 @@ class Committer:
         return instances.receive_many(session, batch, window=self._window)
 
     def _commit_result(
-        self, received: Received, header: Header, flush: Flush | None
+        self, received: Received, header: Header, flush: Flush | None, workers: Sequence[str]
     ) -> tuple[Kept, Correlated | None]:
         with self._database.transaction(meanwhile=flush) as session:
             kept = instances.receive(session, received, window=self._window)
             if kept.verdict is Verdict.NAME_TAKEN:
                 return kept, None
+            if kept.verdict is Verdict.EQUALS_SOURCE:
+                return kept, correlate_equal(session, kept.instance_id, workers)
             result = Result(
                 kept.instance_id,
-                received.calling_ae_title,
+                workers,
+                received.sop_instance_uid,
                 received.study_instance_uid,
                 header.referenced_sop_instance_uids,
                 header.referenced_series_instance_uids,
+                header.referenced_study_instance_uids,
             )
             return kept, correlate(session, result)

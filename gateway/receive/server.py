@@ -29,6 +29,7 @@ from gateway.faults import Faults
 from gateway.log import Stage
 from gateway.receive.commit import Committer
 from gateway.receive.limits import AssociationLimits, Shares
+from gateway.receive.origin import Origins
 from gateway.receive.policy import WAITING_PLACES, EdgePolicy, Waiting
 from gateway.receive.store import Receiver
 from gateway.spool import Spool
@@ -230,7 +231,10 @@ class _Receiving:
         self._watch = FaultWatch(self._database, faults)
         self._waiting = Waiting()
         committer = Committer(self._database, window=edge.duplicate_window)
-        receiver = Receiver(configuration, self._spool, self._database, committer, self._wakeup, faults)
+        origins = Origins(configuration.forwarder)
+        receiver = Receiver(
+            configuration, self._spool, self._database, committer, self._wakeup, faults, origins
+        )
         policy = EdgePolicy(configuration, receiver, limits, self._waiting)
         self._acceptor = Acceptor(
             policy,

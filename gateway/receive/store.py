@@ -44,6 +44,7 @@ from gateway.faults import Faults
 from gateway.kept import holds
 from gateway.log import Stage
 from gateway.receive.commit import Committer
+from gateway.receive.origin import Origins
 from gateway.spool import ORPHANED, Partial, Spool, take_back
 from gateway.store import instances
 from gateway.store.database import Database
@@ -58,6 +59,9 @@ LARGE_BYTES = 4 << 20
 """What is larger is flushed before its rows are written: it takes the disk so long that their locks, and
 those who wait to commit, had better not wait for it. It is also held to the disk's reserve while it grows;
 what is smaller, and began above the reserve, may end."""
+
+
+CAME_BACK = "has the SOP Instance UID of a kept result, and other bytes: goes to the PACS, and to no worker"
 
 
 class RefusedError(GatewayError):
@@ -92,6 +96,7 @@ class Receiver:
     committer: Committer
     wakeup: Wakeup
     faults: Faults
+    origins: Origins
 
 
 class StoreReception:
@@ -105,6 +110,7 @@ class StoreReception:
         self._receiver = receiver
         self._requestor = requestor
         self._request = request
+        self._caller = receiver.origins.of(requestor.calling_ae_title, requestor.remote_address)
         self._began = time.monotonic()
         self._digest = hashlib.sha256()
         self._size = 0
@@ -173,7 +179,7 @@ class StoreReception:
     def answered(self) -> None:
         """The actors are woken, the `.part` name is gone, the log says so: while the sender goes on."""
         if self._committed is not None:
-            self._wake(self._committed[1])
+            self._wake(*self._committed)
         if self._partial is not None:
             self._partial.discard()
         if self._committed is not None:
@@ -221,13 +227,8 @@ class StoreReception:
         return header
 
     def _kind(self, header: Header) -> Kind:
-        configuration = self._receiver.configuration
-        result = is_result(
-            calling_ae_title=self._requestor.calling_ae_title,
-            series_description=header.series_description,
-            worker_ae_titles=configuration.forwarder.worker_ae_titles,
-            result_description=configuration.edge.result_series_description,
-        )
+        description = self._receiver.configuration.edge.result_series_description
+        result = is_result(self._caller.origin, header.series_description, result_description=description)
         return Kind.RESULT if result else Kind.ORIGINAL
 
     def _name_and_commit(
@@ -243,7 +244,10 @@ class StoreReception:
                 flush()
             received = self._received(header, path.name)
             committed = self._receiver.committer.commit(
-                received, header, None if self._size > LARGE_BYTES else flush
+                received,
+                header,
+                None if self._size > LARGE_BYTES else flush,
+                workers=self._caller.workers,
             )
         except OutcomeUnknownError:
             # The row may stand, and then this is its file. Reconcile moves it to orphaned/ if it does not.
@@ -277,6 +281,7 @@ class StoreReception:
             file_name=file_name,
             routes=routes_for(kind, configuration.forwarder.mode),
             priority=priority_for(kind, urgent=urgent),
+            origin=self._caller.origin,
         )
 
     def _drop_superfluous(self, kept: Kept, path: Path) -> None:
@@ -284,7 +289,7 @@ class StoreReception:
 
         What is in orphaned/ does not count: purge may be about to delete it.
         """
-        if kept.verdict not in {Verdict.DUPLICATE, Verdict.OWED_AGAIN}:
+        if kept.verdict in {Verdict.STORED, Verdict.CONFLICT}:
             return
         named = self._receiver.spool.find_all(kept.place, path.parent.name, kept.file_name)
         if any(self._is_kept_in(other) for other in named if other != path):
@@ -306,8 +311,9 @@ class StoreReception:
 
     # ---- telling ---------------------------------------------------------------------------------
 
-    def _wake(self, correlated: Correlated | None) -> None:
-        kind = Kind.ORIGINAL if correlated is None else Kind.RESULT
+    def _wake(self, kept: Kept, correlated: Correlated | None) -> None:
+        # An original that came from a worker, too, may be owed to the PACS for that alone.
+        kind = kept.kind if correlated is None else Kind.RESULT
         for route in routes_for(kind, self._receiver.configuration.forwarder.mode):
             self._receiver.wakeup.wake(route)
         if correlated is not None:
@@ -317,12 +323,33 @@ class StoreReception:
         if correlated is not None:
             self._log(
                 Stage.AI_RESULT,
-                "late" if correlated.late else correlated.match.correlation.value,
+                correlated.outcome,
                 instance_id=kept.instance_id,
                 count=len(correlated.match.source_instance_ids),
+                level="warning" if self._caller.by_address else "info",
+                detail=self._why_a_result() if self._caller.by_address else None,
             )
-        self._log(Stage.QUEUE, kept.verdict.value, instance_id=kept.instance_id)
+        elif kept.kind is Kind.RESULT and kept.verdict is Verdict.CONFLICT:
+            self._log(Stage.AI_RESULT, "came_back", instance_id=kept.instance_id, detail=CAME_BACK)
+        self._log(
+            Stage.QUEUE,
+            kept.verdict.value,
+            instance_id=kept.instance_id,
+            detail=self._how_to_forward() if kept.verdict is Verdict.NOT_FORWARDED else None,
+        )
         self._log(Stage.RECEIVE, "success", status=Status.SUCCESS)
+
+    def _why_a_result(self) -> str:
+        return (
+            f"came from the address of {', '.join(self._caller.workers)} under another AE title: taken for a "
+            "result, so that it goes to no worker; name the title in calling_ae_titles of that worker"
+        )
+
+    def _how_to_forward(self) -> str:
+        return (
+            "delivered before, so it is not sent again; where the PACS lost it: "
+            f"mini-pacs deliveries resend --route pacs --study {self._study_instance_uid}"
+        )
 
     def _refuse(self, error: Exception) -> tuple[int, str]:
         status, comment = _status_of(error)

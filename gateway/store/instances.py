@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from gateway.domain.contract import FORWARD
 from gateway.domain.instance import Kind, Place
-from gateway.domain.routing import Route
+from gateway.domain.routing import Origin, Route
 from gateway.store.database import Row, Session
 from gateway.store.queries import load
 
@@ -15,12 +15,14 @@ _Q = load("instances")
 
 
 class Verdict(StrEnum):
-    """What a reception came to; see receive_instance in migrations/0002_gateway.sql."""
+    """What a reception came to; see receive_instance_from in migrations/0009_repeats_and_results.sql."""
 
     STORED = "stored"
     CONFLICT = "conflict"
     DUPLICATE = "duplicate"
+    NOT_FORWARDED = "not_forwarded"
     OWED_AGAIN = "owed_again"
+    EQUALS_SOURCE = "equals_source"
     NAME_TAKEN = "name_taken"
 
 
@@ -42,16 +44,18 @@ class Received:
     file_name: str
     routes: tuple[Route, ...]
     priority: int
+    origin: Origin = Origin.SENDER
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the database holds for it now. For a repeat, name and place are those of the kept file."""
+    """What the database holds for it now; for a repeat, what it held before."""
 
     instance_id: int
     verdict: Verdict
     file_name: str
     place: Place
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ def receive(session: Session, received: Received, *, window: timedelta) -> Kept:
         **_columns(received),
         routes=[route.value for route in received.routes],
         actor_names=[FORWARD[route].actor_name for route in received.routes],
+        pacs_actor=FORWARD[Route.PACS].actor_name,
         window=window,
     )
     assert row is not None, "a function returns a row"
@@ -100,6 +105,7 @@ def receive_many(session: Session, batch: Sequence[Received], *, window: timedel
         **{name: [row[name] for row in columns] for name in columns[0]},
         routes=[",".join(received.routes) for received in batch],
         actor_names=[",".join(FORWARD[route].actor_name for route in received.routes) for received in batch],
+        pacs_actor=FORWARD[Route.PACS].actor_name,
         window=window,
     )
     return [_kept(row, received) for row, received in zip(rows, batch, strict=True)]
@@ -120,14 +126,15 @@ def _columns(received: Received) -> dict[str, object]:
         "kind": received.kind.value,
         "file_name": received.file_name,
         "priority": received.priority,
+        "origin": received.origin.value,
     }
 
 
 def _kept(row: Row, received: Received) -> Kept:
-    instance_id, verdict, file_name, place = row
+    instance_id, verdict, file_name, place, kind = row
     if verdict == Verdict.NAME_TAKEN:
-        return Kept(0, Verdict.NAME_TAKEN, received.file_name, Place.INCOMING)
-    return Kept(instance_id, Verdict(verdict), file_name, Place(place))
+        return Kept(0, Verdict.NAME_TAKEN, received.file_name, Place.INCOMING, received.kind)
+    return Kept(instance_id, Verdict(verdict), file_name, Place(place), Kind(kind))
 
 
 def restore_file(session: Session, instance_id: int, file_name: str) -> None:

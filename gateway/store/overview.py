@@ -27,6 +27,8 @@ RECEIVED_LIMIT = 100_000
 DEAD_LIMIT = 10_000
 REASONS = 5
 WINDOW = timedelta(minutes=5)
+UNFORWARDED_WINDOW = timedelta(hours=1)
+"""How long a repeat that was not forwarded is shown; whoever waits for it looks within this."""
 
 _Q = load("overview")
 
@@ -81,6 +83,16 @@ class Results:
 
 
 @dataclass(frozen=True, slots=True)
+class Unforwarded:
+    """Instances whose repeat was not forwarded over UNFORWARDED_WINDOW, and the last of those repeats."""
+
+    count: int
+    study_instance_uid: str
+    calling_ae_title: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Rate:
     """What the actors of a queue finished over WINDOW; `seconds` is what they spent on it."""
 
@@ -108,6 +120,7 @@ class Overview:
     faults: tuple[Injected, ...]
     dead_messages: int
     dead_message: Dead | None
+    unforwarded: Unforwarded | None
 
     def waiting(self, route: Route) -> int:
         """How many deliveries of that route are still owed; at least, where the count is not exact."""
@@ -148,7 +161,13 @@ def overview(session: Session) -> Overview:
         faults=tuple(faults.injected(session)),
         dead_messages=dead_messages[0],
         dead_message=dead[0] if dead else None,
+        unforwarded=_unforwarded(session),
     )
+
+
+def _unforwarded(session: Session) -> Unforwarded | None:
+    row = session.one(_Q["unforwarded"], window=UNFORWARDED_WINDOW, limit=FLAG_LIMIT)
+    return None if row is None else Unforwarded(*row)
 
 
 def _counts(session: Session) -> tuple[Count, ...]:

@@ -34,21 +34,30 @@ class Expired:
 
 
 def candidates_by_reference(
-    session: Session, *, worker: str, sop_instance_uids: Sequence[str], series_instance_uids: Sequence[str]
+    session: Session,
+    *,
+    workers: Sequence[str],
+    sop_instance_uids: Sequence[str] = (),
+    series_instance_uids: Sequence[str] = (),
+    instance_ids: Sequence[int] = (),
 ) -> list[Candidate]:
-    """The kept originals that a result of `worker` references."""
+    """The kept originals that a result of one of `workers` names; one version of each SOP Instance UID."""
     rows = session.all(
         _Q["candidates_by_reference"],
-        worker=worker,
+        workers=list(workers),
         sop_instance_uids=list(sop_instance_uids),
         series_instance_uids=list(series_instance_uids),
+        instance_ids=list(instance_ids),
     )
     return [Candidate(*row) for row in rows]
 
 
-def candidates_in_study(session: Session, *, worker: str, study: str) -> list[Candidate]:
-    """The kept originals of a study, for a result without references."""
-    return [Candidate(*row) for row in session.all(_Q["candidates_in_study"], worker=worker, study=study)]
+def candidates_in_study(
+    session: Session, *, workers: Sequence[str], studies: Sequence[str]
+) -> list[Candidate]:
+    """The kept originals of some studies; one version of each SOP Instance UID."""
+    rows = session.all(_Q["candidates_in_study"], workers=list(workers), studies=list(studies))
+    return [Candidate(*row) for row in rows]
 
 
 def link_sources(session: Session, result_id: int, source_ids: Sequence[int], *, worker: str) -> None:

@@ -23,6 +23,7 @@ from gateway.store.queries import load
 _Q = load("timeline")
 _NEVER = datetime.max.replace(tzinfo=UTC)
 RECEIVED, ASKED, ANSWERED, FENCED = "received", "asked", "answered", "fenced"
+EQUALS_SOURCE, NOT_FORWARDED = "equals its source", "repeat, not forwarded"
 _DONE = {RECEIVED, ASKED, ANSWERED, Outcome.DELIVERED, Outcome.ALREADY_THERE}
 
 
@@ -67,6 +68,8 @@ class InstanceTimeline:
     place: Place
     conflict: bool
     repeats: int
+    unforwarded: int
+    """Repeats that were not forwarded, since it was delivered before."""
     steps: tuple[Step, ...]
 
     def is_done(self, name: StepName) -> bool:
@@ -95,7 +98,7 @@ class _Facts:
     deliveries: dict[tuple[int, Route], Row]
     attempts: dict[int, list[Row]]
     expectations: dict[int, list[Row]]
-    results: dict[int, list[int]]
+    results: dict[int, list[Row]]
 
 
 def of_study(session: Session, study_instance_uid: str) -> list[InstanceTimeline]:
@@ -105,7 +108,7 @@ def of_study(session: Session, study_instance_uid: str) -> list[InstanceTimeline
     itself.
     """
     facts = _facts(session, study_instance_uid)
-    shown_elsewhere = {result for results in facts.results.values() for result in results}
+    shown_elsewhere = {row[1] for rows in facts.results.values() for row in rows}
     return [
         InstanceTimeline(
             row[0],
@@ -115,6 +118,7 @@ def of_study(session: Session, study_instance_uid: str) -> list[InstanceTimeline
             Place(row[9]),
             row[6],
             row[10],
+            row[11],
             tuple(sorted(_steps(row, facts), key=lambda step: step.at or _NEVER)),
         )
         for row in facts.instances.values()
@@ -158,10 +162,7 @@ def _facts(session: Session, study_instance_uid: str) -> _Facts:
         {(row[1], Route(row[2])): row for row in session.all(_Q["deliveries"], instance_ids=ids)},
         _by_first(session.all(_Q["attempts"], instance_ids=ids)),
         _by_first(session.all(_Q["expectations"], instance_ids=ids)),
-        {
-            source: [row[1] for row in rows]
-            for source, rows in _by_first(session.all(_Q["sources"], instance_ids=ids)).items()
-        },
+        _by_first(session.all(_Q["sources"], instance_ids=ids)),
     )
 
 
@@ -175,18 +176,28 @@ def _by_first(rows: Iterable[Row]) -> dict[int, list[Row]]:
 def _steps(instance: Row, facts: _Facts) -> Iterator[Step]:
     instance_id, kind = instance[0], Kind(instance[3])
     if kind is Kind.RESULT:
-        yield from _result_steps(instance, facts, asked_at=None)
+        yield from _result_steps(instance, facts, worker=instance[4], asked_at=None)
         return
     yield Step(StepName.RECEIVED, instance[5], None, instance[4], RECEIVED, done=True)
+    yield from _repeat_steps(instance)
     yield from _delivery_steps(StepName.PACS, facts, instance_id, Route.PACS)
     yield from _worker_steps(instance_id, facts)
-    for result_id in facts.results.get(instance_id, ()):
+    for _, result_id, worker in facts.results.get(instance_id, ()):
         result = facts.instances[result_id]
-        yield from _result_steps(result, facts, asked_at=_asked_at(instance_id, result, facts))
+        asked_at = _asked_at(instance_id, worker, result[5], facts)
+        yield from _result_steps(result, facts, worker=worker, asked_at=asked_at)
+
+
+def _repeat_steps(instance: Row) -> Iterator[Step]:
+    """The last repeat that was not forwarded, with the command that forwards it."""
+    count, at, caller = instance[11:14]
+    if count:
+        how = f"delivered before; `mini-pacs deliveries resend --study {instance[2]}`"
+        yield Step(StepName.RECEIVED, at, None, caller, NOT_FORWARDED, error=how)
 
 
 def _worker_steps(instance_id: int, facts: _Facts) -> Iterator[Step]:
-    for _, worker, state, asked_at, due_at, _, _ in facts.expectations.get(instance_id, ()):
+    for _, worker, state, asked_at, due_at, arrived_at, result_id in facts.expectations.get(instance_id, ()):
         yield Step(StepName.WORKER_ASKED, asked_at, None, worker, ASKED, done=True)
         if state == "timed_out":
             waited = (due_at - asked_at).total_seconds()
@@ -194,24 +205,28 @@ def _worker_steps(instance_id: int, facts: _Facts) -> Iterator[Step]:
             yield Step(StepName.RESULT, due_at, waited, worker, state, error=error)
         elif state == "owed":
             yield Step(StepName.RESULT, due_at, None, worker, state)
+        elif result_id == instance_id:
+            took = (arrived_at - asked_at).total_seconds()
+            outcome = f"{EQUALS_SOURCE}{', late' if state == 'late' else ''}"
+            yield Step(StepName.RESULT, arrived_at, took, worker, outcome, done=True)
     yield from _delivery_steps(StepName.WORKER, facts, instance_id, Route.WORKERS)
 
 
-def _asked_at(instance_id: int, result: Row, facts: _Facts) -> datetime | None:
-    """When the worker of that result was asked for it; the last time before it came."""
+def _asked_at(instance_id: int, worker: str, came_at: datetime, facts: _Facts) -> datetime | None:
+    """When the worker of a result was asked for it; the last time before it came."""
     asked: list[datetime] = [
-        row[3]
-        for row in facts.expectations.get(instance_id, ())
-        if row[1] == result[4] and row[3] <= result[5]
+        row[3] for row in facts.expectations.get(instance_id, ()) if row[1] == worker and row[3] <= came_at
     ]
     return max(asked, default=None)
 
 
-def _result_steps(result: Row, facts: _Facts, *, asked_at: datetime | None) -> Iterator[Step]:
-    result_id, worker, received_at, correlation, late = result[0], result[4], result[5], result[7], result[8]
-    outcome = f"{correlation or RECEIVED}{', late' if late else ''}"
+def _result_steps(result: Row, facts: _Facts, *, worker: str, asked_at: datetime | None) -> Iterator[Step]:
+    result_id, received_at, conflict, correlation, late = result[0], *result[5:9]
+    version = ", a version of a UID that was received before" if conflict else ""
+    outcome = f"{correlation or RECEIVED}{', late' if late else ''}{version}"
     seconds = None if asked_at is None else (received_at - asked_at).total_seconds()
     yield Step(StepName.RESULT, received_at, seconds, worker, outcome, done=True)
+    yield from _repeat_steps(result)
     yield from _delivery_steps(StepName.RESULT_AT_PACS, facts, result_id, Route.PACS)
 
 

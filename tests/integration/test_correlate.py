@@ -1,6 +1,7 @@
 """A result finds what it answers, in the transaction that receives it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from conftest import MakeEdge
@@ -111,6 +112,74 @@ def test_without_references_the_study_decides(
     assert expectations(core) == after
     flag = core.edge.one("SELECT correlation::text FROM instances WHERE id = %(id)s", id=kept.instance_id)
     assert flag == found.value
+
+
+def test_a_result_in_a_study_of_its_own_names_its_source_by_its_series(core: Forwarding) -> None:
+    """Referenced Series without instances: all of it that its worker was sent is answered."""
+    core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
+    series = new_uid()
+    instances = [replace(instance, series_instance_uid=series) for instance in study_of(2)]
+    for instance in instances:
+        ask(core, instance)
+    result = replace(result_of(study=new_uid()), referenced_series=series)
+    _, correlated = core.receive(result, worker="APP01")
+    assert correlated is not None
+    assert correlated.match.correlation is Correlation.REFERENCES
+    assert expectations(core) == ["arrived", "arrived"]
+
+
+@pytest.mark.parametrize(
+    ("owed", "found"), [(1, Correlation.STUDY), (2, Correlation.AMBIGUOUS), (0, Correlation.AMBIGUOUS)]
+)
+def test_a_result_in_a_study_of_its_own_names_its_source_by_its_study(
+    core: Forwarding, owed: int, found: Correlation
+) -> None:
+    """Referenced Study alone decides as its own study would."""
+    core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
+    instances = study_of(2)
+    for instance in instances[:owed]:
+        ask(core, instance)
+    for instance in instances[owed:]:
+        core.receive(instance)
+    result = replace(result_of(study=new_uid()), referenced_study=instances[0].study_instance_uid)
+    _, correlated = core.receive(result, worker="APP01")
+    assert correlated is not None
+    assert correlated.match.correlation is found
+    assert expectations(core) == (["arrived"] if owed == 1 else ["owed"] * owed)
+    assert core.edge.one("SELECT count(*) FROM result_sources") == 2
+
+
+@pytest.mark.parametrize("what", ["instance", "series", "study"])
+def test_what_is_known_of_nothing_that_it_references_leaves_the_study(core: Forwarding, what: str) -> None:
+    """References to what was purged, or never came here."""
+    instance = Instance()
+    worker = ask(core, instance)
+    unknown = result_of(study=instance.study_instance_uid)
+    if what == "instance":
+        unknown = replace(unknown, sources=((instance.sop_class_uid, new_uid()),))
+    elif what == "series":
+        unknown = replace(unknown, referenced_series=new_uid())
+    else:
+        unknown = replace(unknown, referenced_study=new_uid())
+    _, correlated = core.receive(unknown, worker=worker)
+    assert correlated is not None
+    assert correlated.match.correlation is Correlation.STUDY
+    assert expectations(core) == ["arrived"]
+
+
+def test_a_known_instance_is_more_exact_than_its_series_and_study(core: Forwarding) -> None:
+    """All three are referenced; the others of the series are not its sources."""
+    core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
+    first, second = study_of(2)
+    ask(core, first)
+    ask(core, second)
+    result = replace(
+        result_of(first),
+        referenced_series=first.series_instance_uid,
+        referenced_study=first.study_instance_uid,
+    )
+    core.receive(result, worker="APP01")
+    assert expectations(core) == ["arrived", "owed"]
 
 
 @pytest.mark.parametrize("references", [True, False])

@@ -80,7 +80,7 @@ def test_a_repeat_after_the_window_or_a_failure_is_owed_again(edge: EdgeBed, sta
     instance = Instance()
     assert edge.send(instance) == [0]
     if state == "delivered":
-        deliver(edge, ago="601 s")
+        deliver(edge, ago="31 s")
     else:
         edge.run("UPDATE deliveries SET state = %(state)s::delivery_state", state=state)
         edge.run("DELETE FROM dramatiq.queue")

@@ -29,9 +29,26 @@ LEFT = Query(
     """,
 )
 
+CLAIMED = Query(
+    "claimed",
+    "UPDATE deliveries d SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()"
+    " FROM instances i WHERE i.id = d.instance_id AND i.sop_instance_uid = %(uid)s",
+)
+DELIVERED = Query(
+    "delivered",
+    "UPDATE deliveries d SET state = 'delivered', claim_id = NULL, lease_until = NULL, settled_at = now()"
+    " FROM instances i WHERE i.id = d.instance_id AND i.sop_instance_uid = %(uid)s",
+)
+
 
 def received(
-    root: str, number: int, digest: int, *, name: str = "", routes: tuple[Route, ...] = BOTH
+    root: str,
+    number: int,
+    digest: int,
+    *,
+    name: str = "",
+    routes: tuple[Route, ...] = BOTH,
+    kind: Kind = Kind.ORIGINAL,
 ) -> Received:
     """An instance of the study `root`.0, of its own priority."""
     uid = f"{root}.{number}"
@@ -46,7 +63,7 @@ def received(
         "A",
         "B",
         "127.0.0.1",
-        Kind.ORIGINAL,
+        kind,
         name or f"{uid}.dcm",
         routes,
         number % 4,
@@ -55,12 +72,13 @@ def received(
 
 def known(root: str) -> list[Received]:
     """What was received before."""
-    return [received(root, number, 1) for number in (3, 4, 5)]
+    return [received(root, number, 1) for number in (0, 3, 4, 5, 9)]
 
 
 def batch(root: str) -> list[Received]:
     """New ones, and every other verdict, in the order of their UIDs."""
     return [
+        received(root, 0, 1),  # a repeat of what was delivered
         received(root, 1, 1),
         received(root, 2, 1, routes=(Route.PACS,)),
         received(root, 3, 1),  # a repeat
@@ -71,6 +89,7 @@ def batch(root: str) -> list[Received]:
         received(root, 7, 1),
         received(root, 7, 2, name=f"{root}.7.b.dcm"),  # other bytes at once
         received(root, 8, 1, routes=()),
+        received(root, 9, 1, routes=(Route.PACS,), kind=Kind.RESULT),  # a result that equals its source
     ]
 
 
@@ -99,6 +118,8 @@ def test_a_batch_is_its_instances_one_by_one(database: Database) -> None:
         with database.transaction() as session:
             for before in known(root):
                 instances.receive(session, before, window=WINDOW)
+            session.run(CLAIMED, uid=f"{root}.0")
+            session.run(DELIVERED, uid=f"{root}.0")
     with database.transaction() as session:
         verdicts[one_by_one] = [instances.receive(session, r, window=WINDOW) for r in batch(one_by_one)]
     with database.transaction() as session:

@@ -104,6 +104,11 @@ REFUSALS: list[tuple[Callable[[Content], None], tuple[str, ...]]] = [
     (put("forwarder", worker_affinity="patient"), ("forwarder.worker_affinity", "'patient'")),
     (worker(0, ae_title="APP02"), ("APP02 is used twice",)),
     (worker(0, ae_title="ORTHANC"), ("ORTHANC is used twice",)),
+    (worker(0, calling_ae_titles=["AISCU"]), ("APP01 calls as AISCU", "edge.allowed_calling_aets")),
+    (worker(0, calling_ae_titles=["ORTHANC"]), ("APP01 calls as ORTHANC", "of the PACS")),
+    (worker(0, calling_ae_titles=["MINI_EDGE"]), ("APP01 calls as MINI_EDGE", "of the edge")),
+    (worker(0, calling_ae_titles=[]), ("forwarder.workers.0.calling_ae_titles",)),
+    (worker(0, calling_ae_titles=["A\\B"]), ("forwarder.workers.0.calling_ae_titles.0", "backslash")),
     (worker(1, port=0), ("forwarder.workers.1.port", "0")),
     (lambda all_: all_.update(sweep={"retention_hours": -1}), ("sweep.retention_hours", "-1")),
 ]

@@ -93,6 +93,7 @@ EXPECTED = Header(
     "AI_RESULT",
     ("1.8.2", "1.8.1", "1.9.2", "1.9.3"),
     ("1.9.1",),
+    ("1.9",),
 )
 
 
@@ -266,3 +267,79 @@ def test_pydicom_is_the_judge_of_our_expectation() -> None:
     data_set = pydicom.dcmread(DicomBytesIO(encode(result(), IMPLICIT)), force=True)
     assert data_set.SOPInstanceUID == EXPECTED.sop_instance_uid
     assert read(encode(result(), IMPLICIT), IMPLICIT, with_references=True) == EXPECTED
+
+
+# ---- what results name their sources by --------------------------------------------------------------
+
+
+def item(**values: object) -> Dataset:
+    """A data set of these keywords."""
+    made = Dataset()
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    return made
+
+
+SOP = item(ReferencedSOPClassUID="1.2.840.10008.5.1.4.1.1.2", ReferencedSOPInstanceUID="1.9.2")
+IN_SERIES = item(SeriesInstanceUID="1.9.1", ReferencedSOPSequence=[SOP])
+INSTANCES_IN_SERIES = item(SeriesInstanceUID="1.9.1", ReferencedInstanceSequence=[SOP])
+IN_STUDY = item(StudyInstanceUID="1.9", ReferencedSeriesSequence=[IN_SERIES])
+IMAGE = item(ValueType="IMAGE", ReferencedSOPSequence=[SOP])
+UIDREF = item(ValueType="UIDREF", UID="1.9.1")
+CONTOUR = item(ContourImageSequence=[SOP])
+RT_SERIES = item(SeriesInstanceUID="1.9.1", ContourImageSequence=[SOP])
+RT_STUDY = item(ReferencedSOPInstanceUID="1.9", RTReferencedSeriesSequence=[RT_SERIES])
+INSTANCE, SERIES, STUDY = ("1.9.2",), ("1.9.1",), ("1.9",)
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG])
+@pytest.mark.parametrize(
+    ("keyword", "member", "named"),
+    [
+        ("CurrentRequestedProcedureEvidenceSequence", IN_STUDY, (INSTANCE, SERIES, STUDY)),
+        (
+            "PertinentOtherEvidenceSequence",
+            IN_STUDY,
+            (INSTANCE, SERIES, STUDY),
+        ),  # highdicom, without a request
+        ("StudiesContainingOtherReferencedInstancesSequence", IN_STUDY, (INSTANCE, SERIES, STUDY)),  # SEG
+        ("ReferencedSeriesSequence", INSTANCES_IN_SERIES, (INSTANCE, SERIES, ())),  # SEG, GSPS
+        ("ReferencedSeriesSequence", item(SeriesInstanceUID="1.9.1"), ((), SERIES, ())),
+        ("ReferencedStudySequence", item(ReferencedSOPInstanceUID="1.9"), (("1.9",), (), ())),
+        ("ContentSequence", item(ContentSequence=[item(ContentSequence=[IMAGE])]), (INSTANCE, (), ())),  # SR
+        ("ContentSequence", UIDREF, ((), SERIES, SERIES)),  # of TID 1411
+        ("GraphicAnnotationSequence", item(ReferencedImageSequence=[SOP]), (INSTANCE, (), ())),
+        ("BlendingSequence", IN_STUDY, (INSTANCE, SERIES, STUDY)),
+        ("SourceInstanceSequence", SOP, (INSTANCE, (), ())),  # encapsulated PDF
+        ("ReferencedWaveformSequence", SOP, (INSTANCE, (), ())),
+        (
+            "ReferencedFrameOfReferenceSequence",
+            item(RTReferencedStudySequence=[RT_STUDY]),
+            (("1.9", "1.9.2"), SERIES, ()),
+        ),
+        ("ROIContourSequence", item(ContourSequence=[CONTOUR]), (INSTANCE, (), ())),
+        ("PredecessorDocumentsSequence", IN_STUDY, ((), (), ())),  # another result
+        ("IdenticalDocumentsSequence", IN_STUDY, ((), (), ())),
+        ("ReferencedPerformedProcedureStepSequence", SOP, ((), (), ())),
+    ],
+)
+def test_what_a_result_names_its_sources_by(
+    syntax: str,
+    keyword: str,
+    member: Dataset,
+    named: tuple[tuple[str, ...], ...],
+) -> None:
+    """Instances, series and studies of SR, SEG, GSPS, RT and documents; not those that name other results."""
+    data_set = item(
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11",
+        SOPInstanceUID="1.2.3.4",
+        StudyInstanceUID="1.2.3",
+        SeriesInstanceUID="1.2.3.5",
+    )
+    setattr(data_set, keyword, [member])
+    header = read(encode(data_set, syntax), syntax, with_references=True)
+    assert named == (
+        header.referenced_sop_instance_uids,
+        header.referenced_series_instance_uids,
+        header.referenced_study_instance_uids,
+    )

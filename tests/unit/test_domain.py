@@ -13,7 +13,7 @@ from gateway.domain.identifiers import is_ae_title, is_uid, printable
 from gateway.domain.instance import Kind, file_names
 from gateway.domain.matching import Candidate, Correlation, is_result, match
 from gateway.domain.outcome import OUTCOME_OF, RULES, Limits, Outcome, Peer, decide
-from gateway.domain.routing import BEHIND, PRIORITY, Mode, Route, priority_for, routes_for
+from gateway.domain.routing import BEHIND, PRIORITY, Mode, Origin, Route, priority_for, routes_for
 
 LIMITS = Limits(max_retries=5, give_up_after=timedelta(hours=72))
 
@@ -225,30 +225,30 @@ def test_the_order_in_a_queue() -> None:
 
 
 @pytest.mark.parametrize(
-    ("calling", "description", "expected"),
-    [("APP01", "AXIAL", True), ("CT1", "AI_RESULT ", True), ("CT1", "AXIAL", False), ("app01", "", False)],
+    ("origin", "description", "expected"),
+    [
+        (Origin.WORKER, "AXIAL", True),
+        (Origin.SENDER, "AI_RESULT ", True),
+        (Origin.SENDER, "AXIAL", False),
+        (Origin.PACS, "", False),
+    ],
 )
-def test_what_a_result_is(calling: str, description: str, *, expected: bool) -> None:
+def test_what_a_result_is(origin: Origin, description: str, *, expected: bool) -> None:
     """From a worker, or by its Series Description."""
-    found = is_result(
-        calling_ae_title=calling,
-        series_description=description,
-        worker_ae_titles=("APP01",),
-        result_description="AI_RESULT",
-    )
-    assert found is expected
+    assert is_result(origin, description, result_description="AI_RESULT") is expected
 
 
-CANDIDATES = st.lists(st.builds(Candidate, st.integers(1, 9), st.none() | st.integers(1, 9)))
+CANDIDATES = st.lists(
+    st.builds(Candidate, st.integers(1, 9), st.none() | st.integers(1, 9), st.sampled_from(["APP01", None]))
+)
 
 
-@given(CANDIDATES, CANDIDATES, st.booleans())
-def test_matching(by_reference: list[Candidate], in_study: list[Candidate], references: bool) -> None:  # noqa: FBT001
-    """References decide where there are any; else the study, which satisfies exactly one debt or none."""
-    found = match(by_reference, in_study, has_references=references)
-    if references:
-        known = Correlation.REFERENCES if by_reference else Correlation.UNMATCHED
-        assert found.correlation is known
+@given(CANDIDATES, CANDIDATES)
+def test_matching(named: list[Candidate], in_study: list[Candidate]) -> None:
+    """Known references decide; else the study, which satisfies exactly one debt or none."""
+    found = match(named, in_study)
+    if named:
+        assert found.correlation is Correlation.REFERENCES
     else:
         owed = {candidate.expectation_id for candidate in in_study} - {None}
         assert (found.correlation is Correlation.STUDY) == (len(owed) == 1)

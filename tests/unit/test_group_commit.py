@@ -32,7 +32,9 @@ def _received(number: int) -> Received:
 
 
 def _kept(received: Received) -> Kept:
-    return Kept(int(received.sop_instance_uid[4:]), Verdict.STORED, received.file_name, Place.INCOMING)
+    return Kept(
+        int(received.sop_instance_uid[4:]), Verdict.STORED, received.file_name, Place.INCOMING, received.kind
+    )
 
 
 class _Gate:

@@ -1,22 +1,22 @@
 -- name: receive
--- A reception, whole: instance, deliveries, messages (see the function in migrations/0002_gateway.sql).
-SELECT instance_id, verdict, kept_file_name, kept_place::text
-FROM receive_instance(
+-- A reception, whole: instance, deliveries, messages (see the function in migrations/0009_repeats_and_results.sql).
+SELECT instance_id, verdict, kept_file_name, kept_place::text, kept_kind::text
+FROM receive_instance_from(
     %(sop_instance_uid)s, %(study_instance_uid)s, %(series_instance_uid)s, %(sop_class_uid)s,
     %(transfer_syntax_uid)s, %(sha256)s, %(data_set_size)s, %(calling_ae_title)s, %(called_ae_title)s,
     %(remote_address)s, %(kind)s::instance_kind, %(file_name)s, %(routes)s::route[], %(actor_names)s::text[],
-    %(priority)s, %(window)s);
+    %(priority)s, %(origin)s, %(pacs_actor)s, %(window)s);
 
 -- name: receive_many
 -- The same for several, in one transaction and one round trip; the caller sorted them by SOP Instance UID, so
--- that two such batches lock in one order (see the function in migrations/0004_receive_many.sql).
-SELECT instance_id, verdict, kept_file_name, kept_place::text
-FROM receive_instances(
+-- that two such batches lock in one order (see the function in migrations/0009_repeats_and_results.sql).
+SELECT instance_id, verdict, kept_file_name, kept_place::text, kept_kind::text
+FROM receive_instances_from(
     %(sop_instance_uid)s::text[], %(study_instance_uid)s::text[], %(series_instance_uid)s::text[],
     %(sop_class_uid)s::text[], %(transfer_syntax_uid)s::text[], %(sha256)s::bytea[], %(data_set_size)s::bigint[],
     %(calling_ae_title)s::text[], %(called_ae_title)s::text[], %(remote_address)s::text[],
     %(kind)s::instance_kind[], %(file_name)s::text[], %(routes)s::text[], %(actor_names)s::text[],
-    %(priority)s::integer[], %(window)s)
+    %(priority)s::integer[], %(origin)s::text[], %(pacs_actor)s, %(window)s)
 ORDER BY "position";
 
 -- name: restore_file

@@ -61,6 +61,16 @@ SELECT
     (SELECT count(*) FROM (SELECT FROM instances WHERE correlation = 'ambiguous'
         AND (late OR correlation IN ('ambiguous', 'unmatched')) LIMIT %(limit)s) AS x);
 
+-- name: unforwarded
+-- Instances that were sent again and not forwarded lately, and were not owed again since; with the last of them.
+SELECT count(*) OVER (), x.study_instance_uid, x.unforwarded_from, x.unforwarded_at
+FROM (
+    SELECT i.study_instance_uid, i.unforwarded_from, i.unforwarded_at FROM instances i
+    WHERE i.unforwarded_at > now() - %(window)s AND NOT EXISTS (
+        SELECT FROM deliveries d WHERE d.instance_id = i.id AND d.owed_since > i.unforwarded_at)
+    ORDER BY i.unforwarded_at DESC LIMIT %(limit)s) AS x
+ORDER BY x.unforwarded_at DESC LIMIT 1;
+
 -- name: rates
 -- What the actors of each queue did over the last minutes; a process says so each few seconds.
 SELECT queue_name, sum(done)::bigint, sum(failed)::bigint, sum(seconds)::float8

@@ -1,19 +1,32 @@
 -- name: candidates_by_reference
--- Kept originals that a result references, with what its worker owes for each (an owed one before an overdue).
-SELECT DISTINCT ON (i.id) i.id, e.id
+-- Kept originals that a result names, with what its worker owes for each (an owed one before an overdue). Of the
+-- versions of one SOP Instance UID it is the one that the worker was sent: the first that it still owes, else the
+-- last that it was sent, else the newest.
+SELECT DISTINCT ON (i.sop_instance_uid) i.id,
+    CASE WHEN e.state IN ('owed', 'timed_out') THEN e.id END, e.worker
 FROM instances i
-LEFT JOIN expected_results e ON e.instance_id = i.id AND e.worker = %(worker)s AND e.state IN ('owed', 'timed_out')
+LEFT JOIN LATERAL (
+    SELECT x.id, x.worker, x.state FROM expected_results x
+    WHERE x.instance_id = i.id AND x.worker = ANY (%(workers)s::text[])
+    ORDER BY x.state = 'owed' DESC, x.state = 'timed_out' DESC, x.id DESC LIMIT 1) AS e ON true
 WHERE i.kind = 'original'
     AND (i.sop_instance_uid = ANY (%(sop_instance_uids)s::text[])
-         OR i.series_instance_uid = ANY (%(series_instance_uids)s::text[]))
-ORDER BY i.id, e.state = 'owed' DESC NULLS LAST, e.id DESC;
+         OR i.series_instance_uid = ANY (%(series_instance_uids)s::text[])
+         OR i.id = ANY (%(instance_ids)s::bigint[]))
+ORDER BY i.sop_instance_uid, e.state = 'owed' DESC NULLS LAST, CASE e.state WHEN 'owed' THEN e.id END,
+    e.id DESC NULLS LAST, i.id DESC;
 
 -- name: candidates_in_study
-SELECT DISTINCT ON (i.id) i.id, e.id
+-- The same for the originals of some studies, where only what is owed counts.
+SELECT DISTINCT ON (i.sop_instance_uid) i.id, CASE e.state WHEN 'owed' THEN e.id END, e.worker
 FROM instances i
-LEFT JOIN expected_results e ON e.instance_id = i.id AND e.worker = %(worker)s AND e.state = 'owed'
-WHERE i.kind = 'original' AND i.study_instance_uid = %(study)s
-ORDER BY i.id, e.id DESC NULLS LAST;
+LEFT JOIN LATERAL (
+    SELECT x.id, x.worker, x.state FROM expected_results x
+    WHERE x.instance_id = i.id AND x.worker = ANY (%(workers)s::text[])
+    ORDER BY x.state = 'owed' DESC, x.id DESC LIMIT 1) AS e ON true
+WHERE i.kind = 'original' AND i.study_instance_uid = ANY (%(studies)s::text[])
+ORDER BY i.sop_instance_uid, e.state = 'owed' DESC NULLS LAST, CASE e.state WHEN 'owed' THEN e.id END,
+    e.id DESC NULLS LAST, i.id DESC;
 
 -- name: link_sources
 INSERT INTO result_sources (result_instance_id, source_instance_id, worker)

@@ -1,0 +1,215 @@
+-- Receptions say who called, so that nothing goes round in a circle, and repeats that are not forwarded are counted.
+--
+-- receive_instance and receive_instances stay as they are for processes of the version before. Those of this version
+-- call receive_instance_from and receive_instances_from.
+ALTER TABLE instances ADD COLUMN returned integer NOT NULL DEFAULT 0;
+COMMENT ON COLUMN instances.returned IS 'how often a repeat that may come from the PACS was owed to the PACS again';
+ALTER TABLE instances ADD COLUMN unforwarded integer NOT NULL DEFAULT 0;
+ALTER TABLE instances ADD COLUMN unforwarded_at timestamptz;
+ALTER TABLE instances ADD COLUMN unforwarded_from text;
+COMMENT ON COLUMN instances.unforwarded IS 'repeats that were not forwarded; the last of them at that time, from that AE title';
+CREATE INDEX instances_unforwarded ON instances (unforwarded_at) WHERE unforwarded_at IS NOT NULL;
+
+-- A worker that returns the bytes it got was linked to itself, and so vanished from the timeline of its study.
+DO $$ BEGIN
+    DELETE FROM result_sources WHERE result_instance_id = source_instance_id;
+    UPDATE instances SET correlation = NULL, late = false WHERE kind = 'original' AND (correlation IS NOT NULL OR late);
+END $$;
+
+-- The reception of one instance: the row, every delivery it owes, and the message of each, in the caller's
+-- transaction (G1). A repeat owes nothing new while its delivery is under way or was delivered within the window;
+-- later, or where it is dead or cancelled, it is owed again (G4).
+--
+-- `p_origin` is who called, see Origin in gateway/domain/routing.py:
+--   pacs          the PACS, by AE title and address: what was delivered to it is never owed to it again
+--   perhaps_pacs  maybe the PACS: at least 30 s must have passed since the delivery to it; from the sixth time that
+--                 such a repeat is owed again, twice as long each time, at most a day
+--   worker        a worker; its repeats need nobody's attention
+--   sender        anybody else
+--
+-- Bytes that are kept as a result stay a result, whoever sends them. Other bytes under the SOP Instance UID of a
+-- result are a result too, unless an original of that UID is kept and the caller cannot be the PACS. A result is owed
+-- to the PACS alone, so that it never reaches a worker.
+--
+-- Verdicts:
+--   stored         a new row
+--   conflict       a new row beside another version of the same SOP Instance UID
+--   duplicate      a delivery of it is under way, or a worker repeated it; the caller's file is superfluous
+--   not_forwarded  it was delivered, and is not owed again; counted; the caller's file is superfluous
+--   owed_again     the kept file is owed again; the caller's file is superfluous
+--   equals_source  a result with the bytes of a kept original: owed to the PACS only where the original never was;
+--                  the caller's file is superfluous
+--   name_taken     nothing was done: that file name means another version; call again with another name
+CREATE FUNCTION receive_instance_from(
+    p_sop_instance_uid text, p_study_instance_uid text, p_series_instance_uid text, p_sop_class_uid text,
+    p_transfer_syntax_uid text, p_sha256 bytea, p_data_set_size bigint, p_calling_ae_title text,
+    p_called_ae_title text, p_remote_address text, p_kind instance_kind, p_file_name text,
+    p_routes route[], p_actor_names text[], p_priority integer, p_origin text, p_pacs_actor text, p_window interval,
+    OUT instance_id bigint, OUT verdict text, OUT kept_file_name text, OUT kept_place instance_place,
+    OUT kept_kind instance_kind
+) LANGUAGE plpgsql AS $$
+DECLARE
+    is_conflict boolean;
+    is_taken boolean;
+    has_original boolean;
+    has_result boolean;
+    equals_source boolean;
+    owed_again boolean := false;
+    v_routes route[] := p_routes;
+    v_actor_names text[] := p_actor_names;
+    v_returned integer;
+    v_window interval;
+    v_delivery_id bigint;
+BEGIN
+    -- Versions of one SOP Instance UID are received one after the other, so that the second sees the first.
+    PERFORM pg_advisory_xact_lock(hashtextextended(p_sop_instance_uid, 1));
+    -- NO KEY: who inserts a row that refers to the instance (a claim, holding a delivery) must not wait for us.
+    SELECT i.id, i.file_name, i.place, i.kind, i.returned
+        INTO instance_id, kept_file_name, kept_place, kept_kind, v_returned
+        FROM instances i WHERE i.sop_instance_uid = p_sop_instance_uid AND i.sha256 = p_sha256
+        FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        SELECT count(*) > 0, coalesce(bool_or(i.file_name = p_file_name), false),
+                coalesce(bool_or(i.kind = 'original'), false), coalesce(bool_or(i.kind = 'result'), false)
+            INTO is_conflict, is_taken, has_original, has_result
+            FROM instances i WHERE i.sop_instance_uid = p_sop_instance_uid;
+        IF is_taken THEN
+            verdict := 'name_taken';
+            RETURN;
+        END IF;
+        kept_kind := CASE WHEN has_result AND (NOT has_original OR p_origin IN ('pacs', 'perhaps_pacs'))
+                          THEN 'result' ELSE p_kind END;
+        IF kept_kind <> p_kind THEN
+            v_routes := ARRAY['pacs']::route[];
+            v_actor_names := ARRAY[p_pacs_actor];
+        END IF;
+        INSERT INTO instances (sop_instance_uid, study_instance_uid, series_instance_uid, sop_class_uid,
+                transfer_syntax_uid, sha256, data_set_size, calling_ae_title, called_ae_title, remote_address,
+                kind, conflict, file_name)
+            VALUES (p_sop_instance_uid, p_study_instance_uid, p_series_instance_uid, p_sop_class_uid,
+                p_transfer_syntax_uid, p_sha256, p_data_set_size, p_calling_ae_title, p_called_ae_title,
+                p_remote_address, kept_kind, is_conflict, p_file_name)
+            RETURNING id, file_name, place INTO instance_id, kept_file_name, kept_place;
+        -- The way of nearly all: the ids are drawn first, so that each row is written once, in one statement.
+        INSERT INTO deliveries (id, instance_id, route, priority, message_id) OVERRIDING SYSTEM VALUE
+            SELECT owed.id, receive_instance_from.instance_id, owed.route, p_priority, dramatiq.send(
+                owed.route::text, owed.actor_name, jsonb_build_array(owed.id), p_priority, now(), owed.id)
+            FROM (SELECT nextval('deliveries_id_seq') AS id, r.route, r.actor_name
+                  FROM unnest(v_routes, v_actor_names) AS r (route, actor_name)) AS owed;
+        verdict := CASE WHEN is_conflict THEN 'conflict' ELSE 'stored' END;
+        RETURN;
+    END IF;
+    equals_source := p_kind = 'result' AND kept_kind = 'original';
+    IF kept_kind = 'result' AND p_kind = 'original' THEN
+        v_routes := ARRAY['pacs']::route[];
+        v_actor_names := ARRAY[p_pacs_actor];
+    END IF;
+    FOR n IN 1 .. cardinality(v_routes) LOOP
+        v_window := CASE WHEN v_routes[n] = 'pacs' AND p_origin IN ('pacs', 'perhaps_pacs')
+            THEN least(greatest(p_window, interval '30 seconds') * power(2, least(greatest(v_returned - 4, 0), 16)),
+                       greatest(p_window, interval '1 day'))
+            ELSE p_window END;
+        INSERT INTO deliveries AS d (instance_id, route, priority)
+            VALUES (instance_id, v_routes[n], p_priority)
+            ON CONFLICT ON CONSTRAINT deliveries_one_per_route DO UPDATE
+                SET state = 'pending', priority = p_priority, owed_since = now(), attempts = 0, refusals = 0,
+                    redispatches = 0, next_attempt_at = now(), settled_at = NULL, settled_by = NULL,
+                    last_status = NULL, last_error = NULL
+                WHERE NOT equals_source AND (
+                    d.state IN ('dead', 'cancelled')
+                    OR (d.state = 'delivered' AND d.settled_at < now() - v_window
+                        AND NOT (v_routes[n] = 'pacs' AND p_origin = 'pacs')))
+            RETURNING d.id INTO v_delivery_id;
+        IF FOUND THEN
+            owed_again := true;
+            IF v_routes[n] = 'pacs' AND p_origin = 'perhaps_pacs' THEN
+                v_returned := v_returned + 1;
+            END IF;
+            UPDATE deliveries d SET message_id = dramatiq.send(
+                    v_routes[n]::text, v_actor_names[n], jsonb_build_array(v_delivery_id), p_priority, now(),
+                    v_delivery_id)
+                WHERE d.id = v_delivery_id;
+        END IF;
+    END LOOP;
+    IF equals_source THEN
+        verdict := 'equals_source';
+    ELSIF owed_again THEN
+        verdict := 'owed_again';
+    ELSIF p_origin <> 'worker' AND EXISTS (
+        SELECT FROM deliveries d WHERE d.instance_id = receive_instance_from.instance_id
+            AND d.route = ANY (v_routes) AND d.state = 'delivered') THEN
+        verdict := 'not_forwarded';
+    ELSE
+        verdict := 'duplicate';
+    END IF;
+    UPDATE instances i SET
+            repeats = i.repeats + 1, repeated_at = now(), returned = v_returned,
+            unforwarded = i.unforwarded + (verdict = 'not_forwarded')::integer,
+            unforwarded_at = CASE WHEN verdict = 'not_forwarded' THEN now() ELSE i.unforwarded_at END,
+            unforwarded_from = CASE WHEN verdict = 'not_forwarded' THEN p_calling_ae_title ELSE i.unforwarded_from END
+        WHERE i.id = instance_id;
+END $$;
+
+-- The receptions of a batch: those that are new in one statement, as receive_instances does. PostgreSQL reads the
+-- constraints of a table and the predicates of its indexes anew for every statement, which costs more than a row.
+--
+-- Verdicts, guards and order of locks are those of receive_instance_from, which still decides where a SOP Instance
+-- UID is known already, or stands twice in the batch. The routes of each, and their actors, are separated by commas.
+-- The caller sorted by SOP Instance UID, so that two batches lock in one order.
+CREATE FUNCTION receive_instances_from(
+    p_sop_instance_uid text[], p_study_instance_uid text[], p_series_instance_uid text[], p_sop_class_uid text[],
+    p_transfer_syntax_uid text[], p_sha256 bytea[], p_data_set_size bigint[], p_calling_ae_title text[],
+    p_called_ae_title text[], p_remote_address text[], p_kind instance_kind[], p_file_name text[],
+    p_routes text[], p_actor_names text[], p_priority integer[], p_origin text[], p_pacs_actor text,
+    p_window interval
+) RETURNS TABLE (
+    "position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place,
+    kept_kind instance_kind
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_new integer[];
+BEGIN
+    FOR n IN 1 .. cardinality(p_sop_instance_uid) LOOP
+        PERFORM pg_advisory_xact_lock(hashtextextended(p_sop_instance_uid[n], 1));
+    END LOOP;
+    -- A statement after the locks: it sees what was committed under them before us.
+    v_new := ARRAY(
+        SELECT t.n FROM unnest(p_sop_instance_uid) WITH ORDINALITY AS t (uid, n)
+        WHERE NOT EXISTS (SELECT FROM instances i WHERE i.sop_instance_uid = t.uid)
+            AND cardinality(array_positions(p_sop_instance_uid, t.uid)) = 1);
+    -- The ids are drawn first, so that each row is written once.
+    RETURN QUERY
+    WITH fresh AS MATERIALIZED (
+        SELECT t.n, nextval('instances_id_seq') AS id FROM unnest(v_new) AS t (n)
+    ), kept AS (
+        INSERT INTO instances (id, sop_instance_uid, study_instance_uid, series_instance_uid, sop_class_uid,
+                transfer_syntax_uid, sha256, data_set_size, calling_ae_title, called_ae_title, remote_address,
+                kind, file_name) OVERRIDING SYSTEM VALUE
+            SELECT f.id, p_sop_instance_uid[f.n], p_study_instance_uid[f.n], p_series_instance_uid[f.n],
+                p_sop_class_uid[f.n], p_transfer_syntax_uid[f.n], p_sha256[f.n], p_data_set_size[f.n],
+                p_calling_ae_title[f.n], p_called_ae_title[f.n], p_remote_address[f.n], p_kind[f.n],
+                p_file_name[f.n]
+            FROM fresh f
+    ), owed AS MATERIALIZED (
+        SELECT nextval('deliveries_id_seq') AS id, f.id AS instance_id, r.route, r.actor_name,
+            p_priority[f.n] AS priority
+        FROM fresh f CROSS JOIN LATERAL unnest(
+            string_to_array(p_routes[f.n], ','), string_to_array(p_actor_names[f.n], ',')) AS r (route, actor_name)
+    ), debts AS (
+        INSERT INTO deliveries (id, instance_id, route, priority, message_id) OVERRIDING SYSTEM VALUE
+            SELECT o.id, o.instance_id, o.route::route, o.priority, dramatiq.send(
+                o.route, o.actor_name, jsonb_build_array(o.id), o.priority, now(), o.id)
+            FROM owed o
+    )
+    SELECT f.n, f.id, 'stored', p_file_name[f.n], 'incoming'::instance_place, p_kind[f.n] FROM fresh f;
+    FOR n IN 1 .. cardinality(p_sop_instance_uid) LOOP
+        CONTINUE WHEN n = ANY (v_new);
+        RETURN QUERY SELECT n, r.instance_id, r.verdict, r.kept_file_name, r.kept_place, r.kept_kind
+            FROM receive_instance_from(
+                p_sop_instance_uid[n], p_study_instance_uid[n], p_series_instance_uid[n], p_sop_class_uid[n],
+                p_transfer_syntax_uid[n], p_sha256[n], p_data_set_size[n], p_calling_ae_title[n],
+                p_called_ae_title[n], p_remote_address[n], p_kind[n], p_file_name[n],
+                string_to_array(p_routes[n], ',')::route[], string_to_array(p_actor_names[n], ','), p_priority[n],
+                p_origin[n], p_pacs_actor, p_window) AS r;
+    END LOOP;
+END $$;
