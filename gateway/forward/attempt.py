@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from gateway import log
@@ -30,6 +30,7 @@ from gateway.errors import (
     AssociationBrokenError,
     AssociationsBusyError,
     ContextNotAcceptedError,
+    ContextRefusedError,
     DatabaseError,
     DatabaseRefusedError,
     DatabaseUnavailableError,
@@ -37,10 +38,12 @@ from gateway.errors import (
     GatewayError,
     PeerAwayError,
     SpoolError,
+    StorageNotAcceptedError,
 )
 from gateway.faults import Faults, Name
 from gateway.forward.associations import Associations
 from gateway.forward.source import DataSetSource
+from gateway.forward.turns import Sending, Turns
 from gateway.log import Stage
 from gateway.spool import Spool
 from gateway.store import deliveries, destinations, instances
@@ -70,6 +73,8 @@ OUTCOME_OF_ERROR: dict[type[Exception], Outcome] = {
     PeerAwayError: Outcome.AWAY,
     AssociationsBusyError: Outcome.CROWDED,
     ContextNotAcceptedError: Outcome.NEVER,
+    ContextRefusedError: Outcome.REFUSED,
+    StorageNotAcceptedError: Outcome.TAKES_NOTHING,
     AssociationBrokenError: Outcome.BROKEN,
     FileMissingError: Outcome.LOST_FILE,
     SpoolError: Outcome.NOT_READ,
@@ -91,6 +96,7 @@ class Context:
     wakeup: Wakeup
     faults: Faults
     consumer: Callable[[], int]
+    turns: Turns = field(default_factory=Turns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +109,37 @@ class Tried:
     duration_ms: float
 
 
-def forward_to_pacs(context: Context, delivery_id: int) -> Outcome | None:
-    """One attempt at the PACS; None where there was nothing to do."""
+def forward_to_pacs(context: Context, delivery_id: int, *, probing: bool = False) -> Outcome | None:
+    """One attempt at the PACS; None where there was nothing to do, CROWDED where it is not its turn.
+
+    `probing` says that its breaker is open, and this instance tries whether it is back.
+    """
     destination = context.configuration.forwarder.orthanc
     outcome, settled = None, False
     while not settled and (claim := _claim_for_pacs(context, delivery_id, destination)) is not None:
         # Fenced, because somebody else has it, and then there is nothing to claim; or because a crash of
         # PostgreSQL undid the claim. Then nobody has it, and when this message ends it has none.
-        outcome, settled = _attempt(context, claim, Route.PACS, destination)
+        outcome, settled = _attempt_in_turn(context, claim, destination, probing=probing)
     return outcome
+
+
+def _attempt_in_turn(
+    context: Context, claim: Claim, destination: Destination, *, probing: bool
+) -> tuple[Outcome, bool]:
+    most = context.configuration.forwarder.max_associations_per_peer
+    with context.turns.take(context.database, claim, most=most) as turn:
+        if isinstance(turn, Sending):
+            outcome, settled = _attempt(context, claim, Route.PACS, destination, turn, probing=probing)
+    # Its turn is over: in the database since it was settled or parked, in this process since the line above.
+    if isinstance(turn, Sending):
+        called = context.turns.note_outcome(context.database, claim, turn, outcome)
+    else:
+        outcome, settled = Outcome.CROWDED, turn.settled
+        _move(context, claim, turn)
+        called = context.turns.note_parked(context.database, claim)
+    if called:
+        context.wakeup.wake(Route.PACS)
+    return outcome, settled
 
 
 def _claim_for_pacs(context: Context, delivery_id: int, destination: Destination) -> Claim | None:
@@ -152,9 +180,17 @@ def forward_to_worker(context: Context, delivery_id: int) -> Outcome | None:
     return outcome
 
 
-def _attempt(context: Context, claim: Claim, route: Route, destination: Destination) -> tuple[Outcome, bool]:
+def _attempt(
+    context: Context,
+    claim: Claim,
+    route: Route,
+    destination: Destination,
+    sending: Sending | None = None,
+    *,
+    probing: bool = False,
+) -> tuple[Outcome, bool]:
     """What came of it, and whether the claim still held."""
-    tried = _try(context, claim, route, destination)
+    tried = _try(context, claim, route, destination, sending)
     forwarder = context.configuration.forwarder
     decision = decide(
         tried.outcome,
@@ -163,6 +199,7 @@ def _attempt(context: Context, claim: Claim, route: Route, destination: Destinat
         conflict=_conflicts(context, claim, tried.outcome),
         limits=Limits(forwarder.max_retries, timedelta(hours=forwarder.give_up_after_hours)),
         error=tried.error,
+        probing=probing,
     )
     settlement = _settlement(context, claim, destination, tried, decision)
     settled, changed = _settle(context, claim, route, settlement, decision)
@@ -189,14 +226,16 @@ def _conflicts(context: Context, claim: Claim, outcome: Outcome) -> bool:
 # ---- C-STORE -------------------------------------------------------------------------------------
 
 
-def _try(context: Context, claim: Claim, route: Route, destination: Destination) -> Tried:
+def _try(
+    context: Context, claim: Claim, route: Route, destination: Destination, sending: Sending | None
+) -> Tried:
     began = time.monotonic()
 
     def tried(outcome: Outcome, error: str = "", status: int | None = None) -> Tried:
         return Tried(outcome, status, error, (time.monotonic() - began) * 1000)
 
     try:
-        status = _store(context, claim, route, destination)
+        status = _store(context, claim, route, destination, sending)
     except tuple(OUTCOME_OF_ERROR) as error:
         kind = next(kind for kind in OUTCOME_OF_ERROR if isinstance(error, kind))
         return tried(OUTCOME_OF_ERROR[kind], str(error))
@@ -206,7 +245,9 @@ def _try(context: Context, claim: Claim, route: Route, destination: Destination)
     return tried(outcome, "" if outcome is Outcome.DELIVERED else sentence, status)
 
 
-def _store(context: Context, claim: Claim, route: Route, destination: Destination) -> int:
+def _store(
+    context: Context, claim: Claim, route: Route, destination: Destination, sending: Sending | None
+) -> int:
     instance = claim.instance
     if context.faults.peer_is_down(route):
         fault = Name.PACS_DOWN if route is Route.PACS else Name.WORKER_DOWN
@@ -214,13 +255,17 @@ def _store(context: Context, claim: Claim, route: Route, destination: Destinatio
     if route is Route.WORKERS and context.faults.worker_hangs():
         return Status.SUCCESS
     proposed = ProposedContext(instance.sop_class_uid, instance.transfer_syntax_uid)
-    renewal = _Renewal(context, claim, destination.ae_title)
+    renewal = _Renewal(context, claim, destination.ae_title, sending)
     with DataSetSource(
         context.spool, instance, faults=context.faults, stage=STAGE[route], progress=renewal
     ) as source:
         for fresh in (False, True):
             with context.associations.lend(
-                destination, proposed, lambda: _waiting(context, route), fresh=fresh
+                destination,
+                proposed,
+                lambda: waiting_contexts(context, route),
+                likely=lambda: taken_contexts(context, destination),
+                fresh=fresh,
             ) as lent:
                 try:
                     status, _ = lent.association.store(proposed, instance.sop_instance_uid, source)
@@ -238,7 +283,8 @@ def _store(context: Context, claim: Claim, route: Route, destination: Destinatio
 class _Renewal:
     """Renews the claim while bytes flow: a lease bounds silence, not the size of an instance."""
 
-    def __init__(self, context: Context, claim: Claim, ae_title: str) -> None:
+    def __init__(self, context: Context, claim: Claim, ae_title: str, sending: Sending | None) -> None:
+        self._sending = sending
         self._context = context
         self._claim = claim
         self._ae_title = ae_title
@@ -248,6 +294,8 @@ class _Renewal:
     def __call__(self) -> None:
         """Called before each piece of the data set; renews when it is time."""
         self._context.associations.note_progress(self._ae_title)
+        if self._sending is not None:
+            self._sending.note_progress()
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + self._lease.total_seconds() / RENEWALS_PER_LEASE
@@ -256,9 +304,16 @@ class _Renewal:
             deliveries.renew(session, self._claim, lease=self._lease)
 
 
-def _waiting(context: Context, route: Route) -> list[ProposedContext]:
+def waiting_contexts(context: Context, route: Route) -> list[ProposedContext]:
+    """What the instances that wait on a route need to be proposed."""
     with context.database.statement() as session:
         return [ProposedContext(*pair) for pair in deliveries.waiting_contexts(session, route)]
+
+
+def taken_contexts(context: Context, destination: Destination) -> list[ProposedContext]:
+    """What a peer accepted of late."""
+    with context.database.statement() as session:
+        return [ProposedContext(*pair) for pair in deliveries.taken_contexts(session, destination.ae_title)]
 
 
 # ---- settle --------------------------------------------------------------------------------------
@@ -323,7 +378,10 @@ def _settle_once(
             closed = (
                 decision.peer is Peer.IS_WELL
                 and settled.peer_had_failed
-                and destinations.note_well(session, settlement.destination)
+                # Without a status no C-STORE was answered: a context that it declines, for one.
+                and destinations.note_well(
+                    session, settlement.destination, by_store=settlement.status is not None
+                )
             )
         if closed:
             log.write(STAGE[route], "breaker_closed", destination=settlement.destination)
@@ -338,7 +396,7 @@ def _settle_once(
             instance_id=claim.instance.instance_id,
             reason=settlement.error or settlement.outcome.value,
             at_once=decision.peer is Peer.IS_AWAY,
-            probe_by_store=settlement.outcome is Outcome.NOT_NOW,
+            probe_by_store=decision.by_store,
             threshold=forwarder.breaker_failures,
             probe_wait=timedelta(seconds=forwarder.probe_interval_seconds),
         )
