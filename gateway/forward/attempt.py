@@ -276,6 +276,8 @@ def _store(
                     if lent.fresh:
                         raise
                 else:
+                    if sending is not None:
+                        sending.note_answer()
                     return status
     raise AssertionError("unreachable")
 
@@ -399,6 +401,7 @@ def _settle_once(
             probe_by_store=decision.by_store,
             threshold=forwarder.breaker_failures,
             probe_wait=timedelta(seconds=forwarder.probe_interval_seconds),
+            siblings_are_one=route is Route.PACS and settlement.outcome is Outcome.BROKEN,
         )
     if opened:
         log.write(

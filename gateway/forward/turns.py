@@ -52,16 +52,24 @@ OTHER_SUSPECT = "waits for its turn: the peer broke an association over an insta
 
 @dataclass(eq=False, slots=True)
 class Sending:
-    """A send that is under way. `heard` is when the peer last took bytes; None before the first."""
+    """A send that is under way. `heard` is when the peer last took bytes; None where it owes no answer."""
 
     study_instance_uid: str
     heard: float | None = None
+    took_seconds: float | None = None
+    """From the last bytes to the answer, once it is there."""
     calls: bool = False
     """It wakes the parked when it ends: one is parked behind it, or it was woken itself, or is a suspect."""
 
     def note_progress(self) -> None:
         """The peer takes bytes of it."""
         self.heard = monotonic()
+
+    def note_answer(self) -> None:
+        """The peer has answered; what is left is ours."""
+        if self.heard is not None:
+            self.took_seconds = monotonic() - self.heard
+            self.heard = None
 
 
 @dataclass(slots=True)
@@ -145,9 +153,8 @@ class Turns:
             peer.delivered.move_to_end(study)
             if len(peer.delivered) > KNOWN_STUDIES:
                 peer.delivered.popitem(last=False)
-            if sending.heard is not None:
-                silent = monotonic() - sending.heard
-                peer.usual_seconds += (silent - peer.usual_seconds) / 4
+            if sending.took_seconds is not None:
+                peer.usual_seconds += (sending.took_seconds - peer.usual_seconds) / 4
 
     def _enter(self, peer: _PerPeer, study: str, most: int) -> Sending | None:
         """Wait for as long as the siblings get answers; None where one does not."""

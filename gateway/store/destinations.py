@@ -85,8 +85,12 @@ def note_failure(
     probe_by_store: bool,
     threshold: int,
     probe_wait: timedelta,
+    siblings_are_one: bool = False,
 ) -> bool:
-    """The peer failed for that instance; True where this opened its breaker and sent the first probe."""
+    """The peer failed for that instance; True where this opened its breaker and sent the first probe.
+
+    `siblings_are_one`: instances of one study count as one while the peer takes those of others.
+    """
     row = session.one(
         _Q["note_failure"],
         ae_title=ae_title,
@@ -96,6 +100,7 @@ def note_failure(
         probe_by_store=probe_by_store,
         threshold=threshold,
         probe_wait=probe_wait,
+        siblings_are_one=siblings_are_one,
     )
     if row is None or row != ("closed", "open"):
         return False

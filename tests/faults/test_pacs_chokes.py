@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import MakeEdge
+from edge_bed import EdgeBed
 from forwarding import QUICK, Forwarding, forwarding, pacs_of
 from peers import ABORT, Peer, peer
 from specimens import Instance, new_uid, study_of
@@ -18,6 +19,13 @@ pytestmark = pytest.mark.guarantee("G5")
 
 PARKED = "SELECT count(*) FROM deliveries WHERE state = 'pending' AND parked_for = 'ORTHANC'"
 PATIENT = {**QUICK, "mode": "pacs_only", "max_retries": 5, "backoff_base_seconds": 1}
+
+
+def patient(make_edge: MakeEdge) -> EdgeBed:
+    """An edge whose PACS may be silent for longer than the tests wait for others."""
+    port = make_edge().configuration.forwarder.orthanc.port
+    orthanc = {"host": "127.0.0.1", "ae_title": "ORTHANC", "timeout_s": 80, "port": port}
+    return make_edge({"forwarder": {**PATIENT, "orthanc": orthanc}})
 
 
 class Choking:
@@ -38,7 +46,7 @@ class Choking:
         with self._lock:
             self.now += 1
             self.most = max(self.most, self.now)
-        self.released.wait(60)
+        self.released.wait(100)
         with self._lock:
             self.now -= 1
         return self._then
@@ -69,7 +77,7 @@ def bad_study(kind: str) -> list[Instance]:
 @pytest.mark.parametrize("kind", ["one series", "a series each"])
 def test_good_instances_do_not_wait_for_those_at_which_the_pacs_hangs(make_edge: MakeEdge, kind: str) -> None:
     """24 bad ones of a new study before them: the good ones arrive while the PACS hangs, at one bad one."""
-    edge = make_edge({"forwarder": PATIENT})
+    edge = patient(make_edge)
     bad, good = bad_study(kind), [Instance() for _ in range(12)]
     choking = Choking(bad)
     with forwarding(edge) as core, peer(edge.configuration.forwarder.orthanc.port) as pacs:
@@ -79,9 +87,9 @@ def test_good_instances_do_not_wait_for_those_at_which_the_pacs_hangs(make_edge:
             core.receive(instance)
         core.context.wakeup.wake("pacs")
         try:
-            pacs.wait_for(*(instance.sop_instance_uid for instance in good))
+            pacs.wait_for(*(instance.sop_instance_uid for instance in good), timeout=60)
             assert choking.most == 1
-            wait_until(lambda: edge.one(PARKED) == 23, 15, "its siblings to be parked")
+            wait_until(lambda: edge.one(PARKED) == 23, 40, "its siblings to be parked")
             assert edge.one("SELECT count(*) FROM attempts WHERE outcome <> 'delivered'") == 0
         finally:
             choking.released.set()
@@ -90,7 +98,7 @@ def test_good_instances_do_not_wait_for_those_at_which_the_pacs_hangs(make_edge:
 
 def test_siblings_of_a_send_that_was_slow_follow_when_it_is_answered(make_edge: MakeEdge) -> None:
     """They were parked behind it, and need not wait for their own time."""
-    edge = make_edge({"forwarder": PATIENT})
+    edge = patient(make_edge)
     study = study_of(24)
     slow = Choking(study[:1], then=0)
     with forwarding(edge) as core, peer(edge.configuration.forwarder.orthanc.port) as pacs:
@@ -99,13 +107,13 @@ def test_siblings_of_a_send_that_was_slow_follow_when_it_is_answered(make_edge: 
         core.receive(study[0])
         core.context.wakeup.wake("pacs")
         try:
-            wait_until(lambda: slow.now == 1, 10, "the first to be on its way")
+            wait_until(lambda: slow.now == 1, 30, "the first to be on its way")
             for instance in study[1:]:
                 core.receive(instance)
             core.context.wakeup.wake("pacs")
-            wait_until(lambda: edge.one(PARKED) == 23, 15, "its siblings to be parked")
+            wait_until(lambda: edge.one(PARKED) == 23, 40, "its siblings to be parked")
             slow.released.set()
-            pacs.wait_for(*(instance.sop_instance_uid for instance in study), timeout=20)
+            pacs.wait_for(*(instance.sop_instance_uid for instance in study), timeout=25)
         finally:
             slow.released.set()
             edge.kill()
@@ -113,7 +121,7 @@ def test_siblings_of_a_send_that_was_slow_follow_when_it_is_answered(make_edge: 
 
 def test_a_study_leaves_one_association_to_others(make_edge: MakeEdge) -> None:
     """Its first instance was taken, at the others the PACS hangs: another study gets through."""
-    edge = make_edge({"forwarder": PATIENT})
+    edge = patient(make_edge)
     first, *bad = study_of(24)
     choking = Choking(bad)
     with forwarding(edge) as core, peer(edge.configuration.forwarder.orthanc.port) as pacs:
@@ -126,12 +134,12 @@ def test_a_study_leaves_one_association_to_others(make_edge: MakeEdge) -> None:
             core.receive(instance)
         core.context.wakeup.wake("pacs")
         try:
-            wait_until(lambda: choking.now == 3, 10, "the PACS to hang at three of them")
+            wait_until(lambda: choking.now == 3, 30, "the PACS to hang at three of them")
             good = [Instance() for _ in range(6)]
             for instance in good:
                 core.receive(instance)
             core.context.wakeup.wake("pacs")
-            pacs.wait_for(*(instance.sop_instance_uid for instance in good))
+            pacs.wait_for(*(instance.sop_instance_uid for instance in good), timeout=60)
             assert choking.most == 3
         finally:
             choking.released.set()
@@ -156,7 +164,7 @@ def test_suspects_share_one_turn_over_all_processes(core: Forwarding, pacs: Peer
     other = core.actor()
     thread = sending(lambda: forward_to_pacs(core.context, deliveries[0]))
     try:
-        wait_until(lambda: hanging.now == 1, 10, "the first to be on its way")
+        wait_until(lambda: hanging.now == 1, 30, "the first to be on its way")
         assert forward_to_pacs(other, deliveries[1]) is Outcome.CROWDED
         row = core.edge.delivery(second)
         assert (row["state"], row["attempts"]) == ("pending", 0)
@@ -219,3 +227,20 @@ def test_a_sender_is_suspect_when_three_of_its_studies_fail_and_nothing_else_arr
     assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
     assert not core.edge.one(suspect, id=core.owed(Instance()))
     assert core.edge.one(suspect, id=core.edge.delivery(bad[0])["id"])
+
+
+@pytest.mark.parametrize("takes_others", [True, False])
+def test_siblings_count_as_one_while_others_are_taken(
+    core: Forwarding, pacs: Peer, *, takes_others: bool
+) -> None:
+    """One bad study opens no breaker where the PACS takes others; where it takes nothing, it does."""
+    bad = study_of(4)
+    pacs.abort_in |= {instance.sop_instance_uid for instance in bad}
+    if takes_others:
+        assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.DELIVERED
+    for instance in bad:
+        delivery = core.owed(instance)
+        core.due()
+        assert forward_to_pacs(core.context, delivery) is Outcome.BROKEN
+    breaker = core.edge.one("SELECT breaker::text FROM destinations WHERE ae_title = 'ORTHANC'")
+    assert breaker == ("closed" if takes_others else "open")

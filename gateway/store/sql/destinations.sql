@@ -25,13 +25,23 @@ RETURNING old.before::text;
 
 -- name: note_failure
 -- One more instance in a row that failed, counted once each; the breaker opens at the threshold, or at once.
--- Opening writes the message of the first probe, in this transaction. A worker that was tried with one instance and failed
+-- Opening writes the message of the first probe, in this transaction. Where siblings count as one, those of a study add one
+-- failure, as long as the peer took an instance of another study within five minutes. A worker that was tried with one instance and failed
 -- again has not been well in between: the time of its change stays.
 WITH old AS (
     SELECT ae_title, breaker, full_outstanding, cardinality(ids) AS n, ids,
         %(at_once)s OR cardinality(ids) >= %(threshold)s AS opens FROM (
         SELECT ae_title, breaker, full_outstanding, CASE WHEN %(instance_id)s::bigint = ANY (failed_instance_ids)
-            OR cardinality(failed_instance_ids) >= %(threshold)s THEN failed_instance_ids
+            OR cardinality(failed_instance_ids) >= %(threshold)s
+            OR (%(siblings_are_one)s AND EXISTS (
+                SELECT FROM instances i JOIN instances s ON s.id = ANY (failed_instance_ids)
+                WHERE i.id = %(instance_id)s AND s.study_instance_uid = i.study_instance_uid
+            ) AND EXISTS (
+                SELECT FROM (SELECT * FROM attempts ORDER BY id DESC LIMIT 500) AS a
+                JOIN deliveries t ON t.id = a.delivery_id JOIN instances o ON o.id = t.instance_id
+                JOIN instances i ON i.id = %(instance_id)s AND i.study_instance_uid <> o.study_instance_uid
+                WHERE a.destination = ae_title AND a.outcome = 'delivered' AND a.ended_at > now() - interval '5 minutes'))
+            THEN failed_instance_ids
             ELSE failed_instance_ids || %(instance_id)s::bigint END AS ids
         FROM destinations WHERE ae_title = %(ae_title)s FOR UPDATE) AS counted)
 UPDATE destinations d SET
