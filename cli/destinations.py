@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from cli.exit_codes import ExitCode
+from cli.findings import state_of
 from cli.operator import configured, identity, opened
 from cli.screen import Json, clock, console, print_json, span, table
 from gateway import log
@@ -14,7 +15,7 @@ from gateway.config import Configuration
 from gateway.domain.routing import Route
 from gateway.errors import AssociationRejectedError, PeerError
 from gateway.forward.attempt import STAGE
-from gateway.forward.probe import echo as c_echo
+from gateway.forward.probe import answer_of
 from gateway.store import destinations
 from gateway.store.wakeup import Wakeup
 
@@ -37,11 +38,10 @@ def list_(as_json: Json = False) -> None:
         return
     rows = table("AE title", "route", "state", "since", "failures", "next probe", "owes", "reason")
     for one in states:
-        state = "up" if one.is_open_for_work else "away"
         rows.add_row(
             one.ae_title,
             one.route.value,
-            f"paused by {one.paused_by}" if one.paused else state,
+            f"paused by {one.paused_by}" if one.paused else state_of(one),
             clock(one.changed_at),
             str(one.failures_in_row),
             clock(one.next_probe_at),
@@ -130,7 +130,7 @@ def _echo(configuration: Configuration, ae_title: str) -> dict[str, object]:
     error = None
     well = False
     try:
-        well = c_echo(configuration.edge.ae_title, destination, configuration.forwarder)
+        well = answer_of(configuration.edge.ae_title, destination, configuration.forwarder) is not None
         error = None if well else "it answered C-ECHO with a failure"
     except AssociationRejectedError as rejection:
         error = (

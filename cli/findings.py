@@ -16,6 +16,8 @@ from gateway.store.overview import Overview
 
 SWEEP_LATE = timedelta(minutes=3)
 """The sweep runs each minute; must exceed a slow one."""
+NEWER_REASON = timedelta(seconds=1)
+"""A reason that came so much later than the state is told with its own time."""
 WAITS_LONG = timedelta(minutes=5)
 """A delivery to an open route that waits longer is worth a note."""
 
@@ -56,6 +58,15 @@ def findings(view: Overview, space: Space | None) -> list[Finding]:
 def figure(count: int, *, exact: bool = True) -> str:
     """A count as people read it; `more than` where counting stopped."""
     return f"{count:,}" if exact else f"more than {count:,}"
+
+
+def state_of(destination: DestinationState) -> str:
+    """How a destination is, in a word or three."""
+    if destination.paused:
+        return "paused"
+    if destination.breaker == "closed" and not destination.is_tried:
+        return "up"
+    return "takes no C-STORE" if destination.probe_by_store else "away"
 
 
 def waiting(view: Overview, route: Route) -> str:
@@ -108,6 +119,7 @@ def _destinations(view: Overview) -> Iterator[Finding]:
     open_workers = sum(d.is_open_for_work for d in workers)
     for destination in view.destinations:
         if destination.is_open_for_work:
+            yield from _takes_some(view, destination)
             continue
         if destination.route is Route.PACS:
             effect = f"{waiting(view, Route.PACS)} instances wait; nothing is lost"
@@ -130,9 +142,45 @@ def _closed(view: Overview, destination: DestinationState, effect: str) -> str:
     if destination.next_probe_at is not None:
         left = max((destination.next_probe_at - view.now).total_seconds(), 0)
         probe = f" next probe in {span(left)};" if left else " next probe now;"
-    what = "refuses instances for now" if destination.probe_by_store else "is away"
+    return (
+        f"{title} {_what(destination)} since {ago}: {_reason(view, destination)}; {effect};{probe} "
+        f"`mini-pacs destinations echo {title}`"
+    )
+
+
+def _what(destination: DestinationState) -> str:
+    if not destination.probe_by_store:
+        return "is away"
+    if destination.answers is None:
+        return "takes no C-STORE"
+    return f"answers {destination.answers} but takes no C-STORE"
+
+
+def _reason(view: Overview, destination: DestinationState) -> str:
+    """Why a destination is closed, and since when, where that is not since it closed."""
     reason = destination.reason or "no answer"
-    return f"{title} {what} since {ago}: {reason}; {effect};{probe} `mini-pacs destinations echo {title}`"
+    changed = destination.reason_at
+    if changed is None or changed <= destination.changed_at + NEWER_REASON:
+        return reason
+    return f"{reason}, since {clock(changed)} ({since(changed, view.now)})"
+
+
+def _takes_some(view: Overview, destination: DestinationState) -> Iterator[Finding]:
+    title = destination.ae_title
+    if destination.is_tried:
+        ago = f"{clock(destination.changed_at)} ({since(destination.changed_at, view.now)})"
+        yield Finding(
+            True,
+            f"{title} {_what(destination)} since {ago}: {_reason(view, destination)}; it is tried with one "
+            f"instance at a time; `mini-pacs destinations echo {title}`",
+        )
+    elif destination.suspects:
+        yield Finding(
+            False,
+            f"{title} broke the association over {destination.suspects:,} instances in the last 10 minutes: "
+            "they and their studies share one association, the others are sent as usual; "
+            "`mini-pacs deliveries list --state pending`",
+        )
 
 
 def _dead(view: Overview) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cli import study
 from cli.exit_codes import ExitCode
-from cli.findings import Finding, Space, figure, findings
+from cli.findings import Finding, Space, figure, findings, state_of
 from cli.operator import configured, opened
 from cli.screen import Json, clock, console, print_json, since, span, table
 from gateway.config import Configuration
@@ -140,14 +140,17 @@ def _oldest(view: Overview, oldest: Waiting | None) -> str:
     when = ""
     if oldest.next_attempt_at is not None and oldest.next_attempt_at > view.now:
         when = f", next in {span((oldest.next_attempt_at - view.now).total_seconds())}"
-    reason = f": {oldest.reason}" if oldest.reason else ""
+    # What its own last attempt met is old, once its peer is away for another reason.
+    newer = (d.reason for d in view.destinations if d.ae_title == oldest.destination and d.breaker == "open")
+    why = next(newer, None) or oldest.reason
+    reason = f": {why}" if why else ""
     return f"{since(oldest.owed_since, view.now)}, delivery {oldest.delivery_id}{when}{reason}"
 
 
 def _print_destinations(screen: Console, view: Overview) -> None:
     rows = table("destination", "route", "state", "since", "owes", "reason", title="\nDestinations")
     for d in view.destinations:
-        state = "paused" if d.paused else {"closed": "up", "open": "away"}[d.breaker]
+        state = state_of(d)
         owes = f"{d.outstanding}/{d.max_outstanding}" if d.route is Route.WORKERS else ""
         rows.add_row(d.ae_title, d.route.value, state, clock(d.changed_at), owes, d.reason or "")
     screen.print(rows)

@@ -85,6 +85,11 @@ class PeerAwayError(PeerError):
     """The peer cannot be associated with: refused, unreachable, rejected, or silent. Costs no attempt."""
 
 
+# PS3.8 §9.3.4, Table 9-21: result 2; by source, the reasons that have nothing to do with what was proposed.
+_REJECTED_TRANSIENT = 2
+_ABOUT_US = frozenset({(1, 2), (1, 3), (1, 7), (2, 2)})
+
+
 class AssociationRejectedError(PeerAwayError):
     """The peer answered A-ASSOCIATE-RJ: `result`, `source`, `reason` of PS3.8 §9.3.4, Table 9-21."""
 
@@ -93,6 +98,20 @@ class AssociationRejectedError(PeerAwayError):
         self.result = result
         self.source = source
         self.reason = reason
+
+    @property
+    def is_transient(self) -> bool:
+        """Tell whether the peer says that it will take an association later."""
+        return self.result == _REJECTED_TRANSIENT
+
+    @property
+    def is_about_us(self) -> bool:
+        """Tell whether the peer rejects us, whatever we propose: AE titles, protocol, application context."""
+        return (self.source, self.reason) in _ABOUT_US
+
+
+class AssociationAbortedError(PeerAwayError):
+    """The peer aborted or closed the connection instead of answering A-ASSOCIATE-RQ."""
 
 
 class AssociationsBusyError(PeerError):
@@ -113,6 +132,14 @@ class ContextNotProposedError(PeerError):
 
 class ContextNotAcceptedError(PeerError):
     """Permanent: the peer does not take that SOP Class in that transfer syntax."""
+
+
+class ContextRefusedError(PeerError):
+    """The peer refuses each association that proposes that presentation context, and takes others."""
+
+
+class StorageNotAcceptedError(PeerError):
+    """The peer takes associations from us, but accepts none of many usual Storage SOP Classes."""
 
 
 class ProtocolError(PeerError):

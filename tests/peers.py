@@ -10,7 +10,9 @@ from hashlib import sha256
 
 from waiting import wait_until
 
-from gateway.dicom.contexts import storage_sop_classes
+from gateway.dicom import pdu
+from gateway.dicom.contexts import Offer, storage_sop_classes
+from gateway.dicom.negotiation import decode_request
 from gateway.dicom.scp import AbortAssociation, Acceptor, Rejection, Requestor, StoreRequest, Timeouts
 
 ABORT = -1
@@ -84,6 +86,8 @@ class Peer:
         """SOP Instance UIDs at whose first fragment the association is aborted."""
         self.pause_seconds = 0.0
         """How long it takes over each fragment."""
+        self.refuse: Callable[[tuple[Offer, ...]], bytes | None] | None = None
+        """What it answers to an A-ASSOCIATE-RQ with these offers before it hangs up; None: it goes on."""
         self.one_at_a_time = False
         """A further association gets no answer before the one that is open has ended."""
         self.taken: list[Taken] = []
@@ -123,6 +127,8 @@ class Peer:
                     connection, address = listener.accept()
                 except OSError:
                     return  # it was switched off
+                if self._refuses(connection):
+                    continue
                 if self.one_at_a_time:
                     acceptor.serve(connection, address)
                     continue
@@ -146,6 +152,24 @@ class Peer:
         for thread in list(self._threads):
             thread.join(30)
         self._threads.clear()
+
+    def _refuses(self, connection: socket.socket) -> bool:
+        """Answer by `refuse`, and close; the request is only looked at where it is taken."""
+        if self.refuse is None:
+            return False
+        head = connection.recv(pdu.HEADER.size, socket.MSG_PEEK | socket.MSG_WAITALL)
+        if len(head) < pdu.HEADER.size:
+            return False
+        size = pdu.HEADER.size + pdu.HEADER.unpack(head)[1]
+        raw = connection.recv(size, socket.MSG_PEEK | socket.MSG_WAITALL)
+        answer = self.refuse(decode_request(raw[pdu.HEADER.size :]).offers)
+        if answer is None:
+            return False
+        self.associations += 1
+        connection.recv(size, socket.MSG_WAITALL)  # what is not read would turn the answer into a reset
+        connection.sendall(answer)
+        connection.close()
+        return True
 
     # ---- what it saw ---------------------------------------------------------------------------------
 

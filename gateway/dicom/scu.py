@@ -21,8 +21,9 @@ from gateway.dicom.contexts import ACCEPTANCE, MAX_CONTEXTS, VERIFICATION, Offer
 from gateway.dicom.fragments import Readable, pdu_batches, readable
 from gateway.dicom.negotiation import decode_accept, encode_request
 from gateway.dicom.secure import secure
-from gateway.dicom.stream import Wire
+from gateway.dicom.stream import AbortedByPeerError, ClosedByPeerError, Wire
 from gateway.errors import (
+    AssociationAbortedError,
     AssociationBrokenError,
     AssociationRejectedError,
     ContextNotAcceptedError,
@@ -35,6 +36,18 @@ _MAX_RELEASE_SECONDS = 5.0
 """How long a peer may take to answer A-RELEASE-RQ; must exceed a round trip. All is stored by then."""
 
 _MAX_MESSAGE_ID = 0xFFFF
+
+# PS3.8 §9.3.4, Table 9-21, by source and reason
+_REJECTIONS = {
+    (1, 1): "no reason given",
+    (1, 2): "application context name not supported",
+    (1, 3): "calling AE title not recognized",
+    (1, 7): "called AE title not recognized",
+    (2, 1): "no reason given",
+    (2, 2): "protocol version not supported",
+    (3, 1): "temporary congestion",
+    (3, 2): "local limit exceeded",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +75,8 @@ def associate(peer: Peer, *, calling_ae_title: str, contexts: Sequence[ProposedC
 
     Raises:
         AssociationRejectedError: the peer answered A-ASSOCIATE-RJ.
-        PeerAwayError: no connection, no answer in time, or anything but an acceptance.
+        AssociationAbortedError: the peer aborted or closed the connection instead.
+        PeerAwayError: no connection, no answer in time, or anything else but an acceptance.
     """
     offers = {
         2 * index + 1: context for index, context in enumerate(list(dict.fromkeys(contexts))[:MAX_CONTEXTS])
@@ -93,7 +107,9 @@ def associate(peer: Peer, *, calling_ae_title: str, contexts: Sequence[ProposedC
     except PeerError as error:
         wire.send_last(pdu.abort_pdu(pdu.SERVICE_USER, 0), linger_seconds=0)
         wire.close()
-        raise PeerAwayError(f"{peer}: no association: {error}") from error
+        ended = isinstance(error, (AbortedByPeerError, ClosedByPeerError))
+        kind = AssociationAbortedError if ended else PeerAwayError
+        raise kind(f"{peer}: no association: {error}") from error
     wire.deadline = float("inf")
     return association
 
@@ -119,8 +135,10 @@ def _accepted(peer: Peer, wire: Wire, offers: dict[int, ProposedContext]) -> "As
     pdu_type, length = pdu.HEADER.unpack(wire.take_patiently(pdu.HEADER.size))
     if pdu_type == pdu.ASSOCIATE_RJ and length == pdu.SHORT_BYTES:
         _, result, source, reason = wire.take_patiently(length)
+        means = _REJECTIONS.get((source, reason))
         raise AssociationRejectedError(
-            f"{peer}: association rejected: result {result}, source {source}, reason {reason}",
+            f"{peer}: association rejected: result {result}, source {source}, reason {reason}"
+            + (f" ({means})" if means else ""),
             result,
             source,
             reason,
@@ -207,7 +225,9 @@ class Association:
 
     def echo(self) -> int:
         """The status of a C-ECHO; errors as `store`."""
-        context = next((c for c in self.proposed if c.sop_class_uid == VERIFICATION), None)
+        # One that was accepted, where several were proposed.
+        contexts = [c for c in (*self.accepted, *self.proposed) if c.sop_class_uid == VERIFICATION]
+        context = next(iter(contexts), None)
         if context is None:
             raise ContextNotProposedError(f"{self.peer}: Verification was not proposed")
         context_id = self._context_id(context)

@@ -4,7 +4,7 @@
 the limits of the configuration. Nothing here knows how an outcome was found.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     NEVER = "never"
     AWAY = "away"
+    TAKES_NOTHING = "takes_nothing"  # it takes associations, but accepts no Storage SOP Class
     CROWDED = "crowded"  # all our associations to it stayed busy
     OVERTAKEN = "overtaken"  # the claim passed to somebody else, and the last bytes were not sent
     BROKEN = "broken"  # abort or timeout after the C-STORE-RQ left
@@ -48,24 +49,29 @@ class Peer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What an outcome costs: is the attempt counted, what bounds the retries, what of the peer."""
+    """What an outcome costs: is the attempt counted, what bounds the retries, what of the peer.
+
+    `by_store`: the peer was reached and took no instance; a breaker that opens is closed by a C-STORE only.
+    """
 
     counted: bool
     bound: str  # none | attempts | time | never
     peer: Peer
     behind: bool = False
+    by_store: bool = False
 
 
 RULES: dict[Outcome, Rule] = {
     Outcome.DELIVERED: Rule(counted=True, bound="none", peer=Peer.IS_WELL),
     Outcome.ALREADY_THERE: Rule(counted=True, bound="none", peer=Peer.IS_WELL),
-    Outcome.NOT_NOW: Rule(counted=True, bound="time", peer=Peer.MAY_BE_ILL),
+    Outcome.NOT_NOW: Rule(counted=True, bound="time", peer=Peer.MAY_BE_ILL, by_store=True),
     Outcome.REFUSED: Rule(counted=True, bound="attempts", peer=Peer.IS_WELL),
     Outcome.NEVER: Rule(counted=True, bound="never", peer=Peer.IS_WELL),
     Outcome.CROWDED: Rule(counted=False, bound="none", peer=Peer.SAYS_NOTHING),
     Outcome.OVERTAKEN: Rule(counted=False, bound="none", peer=Peer.SAYS_NOTHING),
     Outcome.AWAY: Rule(counted=False, bound="none", peer=Peer.IS_AWAY),
-    Outcome.BROKEN: Rule(counted=True, bound="attempts", peer=Peer.MAY_BE_ILL, behind=True),
+    Outcome.TAKES_NOTHING: Rule(counted=False, bound="time", peer=Peer.IS_AWAY, by_store=True),
+    Outcome.BROKEN: Rule(counted=True, bound="attempts", peer=Peer.MAY_BE_ILL, behind=True, by_store=True),
     Outcome.LOST_FILE: Rule(counted=True, bound="attempts", peer=Peer.SAYS_NOTHING),
     Outcome.NOT_READ: Rule(counted=True, bound="time", peer=Peer.SAYS_NOTHING),
 }
@@ -87,20 +93,32 @@ class Decision:
     counted: bool
     refused: bool
     behind: bool
+    by_store: bool
     peer: Peer
     reason: str
 
 
 def decide(
-    outcome: Outcome, *, refusals: int, owed_for: timedelta, conflict: bool, limits: Limits, error: str
+    outcome: Outcome,
+    *,
+    refusals: int,
+    owed_for: timedelta,
+    conflict: bool,
+    limits: Limits,
+    error: str,
+    probing: bool = False,
 ) -> Decision:
     """What follows from `outcome`.
 
     `refusals` are the attempts before this one that `max_retries` bounds (a peer that said "not now" all
     night has refused nothing), `owed_for` the time since the delivery was (last)
-    owed, `conflict` whether more than one version of its SOP Instance UID was received.
+    owed, `conflict` whether more than one version of its SOP Instance UID was received. `probing` says that
+    the peer's breaker is open and the instance was sent to try it: if the peer hangs once more, the instance
+    is not to blame, and time bounds its retries.
     """
     rule = RULES[outcome]
+    if probing and outcome is Outcome.BROKEN:
+        rule = replace(rule, bound="time")
 
     def decision(event: Event, reason: str) -> Decision:
         return Decision(
@@ -108,6 +126,7 @@ def decide(
             rule.counted,
             rule.bound == "attempts",
             rule.behind and event is Event.RETRY,
+            rule.by_store,
             rule.peer,
             reason,
         )

@@ -13,16 +13,17 @@ Nothing here outlives the process: a peer whose associations vanish with us sees
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
 from gateway.config import Destination, Forwarder
-from gateway.dicom.contexts import MAX_CONTEXTS, ProposedContext
-from gateway.dicom.scu import Association, Peer, associate
+from gateway.dicom.contexts import ProposedContext
+from gateway.dicom.scu import Association, Peer
 from gateway.dicom.secure import requestor_context
 from gateway.errors import AssociationRejectedError, AssociationsBusyError, PeerAwayError
+from gateway.forward.opening import Contexts, open_association
 
 REAP_SECONDS = 1.0
 PROMPT_SECONDS = 0.3
@@ -95,19 +96,22 @@ class Associations:
         self,
         destination: Destination,
         context: ProposedContext,
-        waiting: Callable[[], Sequence[ProposedContext]],
+        waiting: Contexts,
         *,
+        likely: Contexts = tuple,
         fresh: bool = False,
     ) -> Iterator[Lent]:
         """An association that proposed `context`; `waiting` is asked for more contexts when one is opened.
 
+        `likely` is asked for contexts that the peer accepted before, where it refuses the association.
         `fresh` wants one that was never used. Afterwards it is kept if it is usable.
 
         Raises:
+            StorageNotAcceptedError, ContextRefusedError: as `open_association`.
             PeerAwayError: the peer cannot be associated with.
             AssociationsBusyError: all that may be open stayed in use.
         """
-        lent = self._take(destination, context, waiting, fresh=fresh)
+        lent = self._take(destination, context, waiting, likely, fresh=fresh)
         try:
             yield lent
         finally:
@@ -133,7 +137,8 @@ class Associations:
         self,
         destination: Destination,
         context: ProposedContext,
-        waiting: Callable[[], Sequence[ProposedContext]],
+        waiting: Contexts,
+        likely: Contexts,
         *,
         fresh: bool,
     ) -> Lent:
@@ -167,7 +172,7 @@ class Associations:
                 lent.association.release()
         # What the dropped ones proposed is proposed again: instances that alternate then share one.
         known = [c for lent in dropped for c in lent.association.proposed]
-        return self._open(destination, lambda: [context, *waiting(), *known], asked)
+        return self._open(destination, context, lambda: [*waiting(), *known], likely, asked)
 
     @staticmethod
     def _find(peer: _PerPeer, context: ProposedContext, dropped: list[Lent]) -> Lent | None:
@@ -183,25 +188,33 @@ class Associations:
         return None
 
     def _open(
-        self, destination: Destination, contexts: Callable[[], Sequence[ProposedContext]], asked: float
+        self,
+        destination: Destination,
+        context: ProposedContext,
+        others: Contexts,
+        likely: Contexts,
+        asked: float,
     ) -> Lent:
         peer = self._peers[destination.ae_title]
         try:
-            association = associate(
+            association = open_association(
                 peer_of(destination, self._forwarder),
                 calling_ae_title=self._calling_ae_title,
-                contexts=list(dict.fromkeys(contexts()))[:MAX_CONTEXTS],
+                context=context,
+                others=others(),
+                likely=likely,
+                has_others_open=lambda: peer.open > len(peer.asked),
             )
         except BaseException as error:
             with self._changed:
                 peer.asked.remove(asked)
                 peer.open -= 1
-                others = peer.open - len(peer.asked)
+                in_use = peer.open - len(peer.asked)
                 self._changed.notify()
             lives = isinstance(error, AssociationRejectedError) or peer.heard > asked
-            if others and lives and isinstance(error, PeerAwayError):
+            if in_use and lives and isinstance(error, PeerAwayError):
                 raise AssociationsBusyError(
-                    f"{destination.ae_title} serves {others} of ours and no further one: {error}"
+                    f"{destination.ae_title} serves {in_use} of ours and no further one: {error}"
                 ) from error
             raise
         with self._changed:

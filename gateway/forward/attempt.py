@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from gateway import log
@@ -31,6 +31,7 @@ from gateway.errors import (
     AssociationsBusyError,
     ClaimLostError,
     ContextNotAcceptedError,
+    ContextRefusedError,
     DatabaseError,
     DatabaseRefusedError,
     DatabaseUnavailableError,
@@ -38,10 +39,12 @@ from gateway.errors import (
     GatewayError,
     PeerAwayError,
     SpoolError,
+    StorageNotAcceptedError,
 )
 from gateway.faults import Faults, Name
 from gateway.forward.associations import Associations
 from gateway.forward.source import DataSetSource
+from gateway.forward.turns import Sending, Turns
 from gateway.log import Stage
 from gateway.spool import Spool
 from gateway.store import deliveries, destinations, instances
@@ -72,6 +75,8 @@ OUTCOME_OF_ERROR: dict[type[Exception], Outcome] = {
     AssociationsBusyError: Outcome.CROWDED,
     ClaimLostError: Outcome.OVERTAKEN,
     ContextNotAcceptedError: Outcome.NEVER,
+    ContextRefusedError: Outcome.REFUSED,
+    StorageNotAcceptedError: Outcome.TAKES_NOTHING,
     AssociationBrokenError: Outcome.BROKEN,
     FileMissingError: Outcome.LOST_FILE,
     SpoolError: Outcome.NOT_READ,
@@ -93,6 +98,7 @@ class Context:
     wakeup: Wakeup
     faults: Faults
     consumer: Callable[[], int]
+    turns: Turns = field(default_factory=Turns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +111,41 @@ class Tried:
     duration_ms: float
 
 
-def forward_to_pacs(context: Context, delivery_id: int) -> Outcome | None:
-    """One attempt at the PACS; None where there was nothing to do."""
+def forward_to_pacs(context: Context, delivery_id: int, *, probing: bool = False) -> Outcome | None:
+    """One attempt at the PACS; None where there was nothing to do, CROWDED where it is not its turn.
+
+    `probing` says that its breaker is open, and this instance tries whether it is back.
+    """
     destination = context.configuration.forwarder.orthanc
     outcome, settled = None, False
     began = time.monotonic()
     while not settled and (claim := _claim_for_pacs(context, delivery_id, destination)) is not None:
         # Fenced, because somebody else has it, and then there is nothing to claim; or because a crash of
         # PostgreSQL undid the claim. Then nobody has it, and when this message ends it has none.
-        outcome, settled = _attempt(context, claim, Route.PACS, destination, began=began)
+        outcome, settled = _attempt_in_turn(context, claim, destination, began=began, probing=probing)
         began = time.monotonic()
     return outcome
+
+
+def _attempt_in_turn(
+    context: Context, claim: Claim, destination: Destination, *, began: float, probing: bool
+) -> tuple[Outcome, bool]:
+    most = context.configuration.forwarder.max_associations_per_peer
+    with context.turns.take(context.database, claim, most=most) as turn:
+        if isinstance(turn, Sending):
+            outcome, settled = _attempt(
+                context, claim, Route.PACS, destination, turn, began=began, probing=probing
+            )
+    # Its turn is over: in the database since it was settled or parked, in this process since the line above.
+    if isinstance(turn, Sending):
+        called = context.turns.note_outcome(context.database, claim, turn, outcome)
+    else:
+        outcome, settled = Outcome.CROWDED, turn.settled
+        _move(context, claim, turn)
+        called = context.turns.note_parked(context.database, claim)
+    if called:
+        context.wakeup.wake(Route.PACS)
+    return outcome, settled
 
 
 def _claim_for_pacs(context: Context, delivery_id: int, destination: Destination) -> Claim | None:
@@ -158,10 +188,18 @@ def forward_to_worker(context: Context, delivery_id: int) -> Outcome | None:
 
 
 def _attempt(
-    context: Context, claim: Claim, route: Route, destination: Destination, *, began: float
+    context: Context,
+    claim: Claim,
+    route: Route,
+    destination: Destination,
+    sending: Sending | None = None,
+    *,
+    began: float,
+    probing: bool = False,
 ) -> tuple[Outcome, bool]:
     """What came of it, and whether the claim still held. `began` is a time before the claim was made."""
-    tried = _try(context, claim, route, destination, _Renewal(context, claim, destination.ae_title, began))
+    renewal = _Renewal(context, claim, destination.ae_title, began, sending)
+    tried = _try(context, claim, route, destination, renewal)
     forwarder = context.configuration.forwarder
     decision = decide(
         tried.outcome,
@@ -170,6 +208,7 @@ def _attempt(
         conflict=_conflicts(context, claim, tried.outcome),
         limits=Limits(forwarder.max_retries, timedelta(hours=forwarder.give_up_after_hours)),
         error=tried.error,
+        probing=probing,
     )
     settlement = _settlement(context, claim, destination, tried, decision)
     settled, changed = _settle(context, claim, route, settlement, decision)
@@ -230,7 +269,11 @@ def _store(
     ) as source:
         for fresh in (False, True):
             with context.associations.lend(
-                destination, proposed, lambda: _waiting(context, route), fresh=fresh
+                destination,
+                proposed,
+                lambda: waiting_contexts(context, route),
+                likely=lambda: taken_contexts(context, destination),
+                fresh=fresh,
             ) as lent:
                 try:
                     status, _ = lent.association.store(proposed, instance.sop_instance_uid, source)
@@ -241,6 +284,8 @@ def _store(
                     if lent.fresh:
                         raise
                 else:
+                    if sending is not None:
+                        sending.note_answer()
                     return status
     raise AssertionError("unreachable")
 
@@ -252,7 +297,10 @@ class _Renewal:
     breaks off before the next bytes, so that it completes no version after a newer one was sent.
     """
 
-    def __init__(self, context: Context, claim: Claim, ae_title: str, began: float) -> None:
+    def __init__(
+        self, context: Context, claim: Claim, ae_title: str, began: float, sending: Sending | None
+    ) -> None:
+        self._sending = sending
         self._context = context
         self._claim = claim
         self._ae_title = ae_title
@@ -266,6 +314,8 @@ class _Renewal:
             ClaimLostError: the claim has passed to somebody else, or a crash of PostgreSQL undid it.
         """
         self._context.associations.note_progress(self._ae_title)
+        if self._sending is not None:
+            self._sending.note_progress()
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + self._lease.total_seconds() / RENEWALS_PER_LEASE
@@ -277,9 +327,16 @@ class _Renewal:
             raise ClaimLostError("its claim passed to another process: the attempt was broken off")
 
 
-def _waiting(context: Context, route: Route) -> list[ProposedContext]:
+def waiting_contexts(context: Context, route: Route) -> list[ProposedContext]:
+    """What the instances that wait on a route need to be proposed."""
     with context.database.statement() as session:
         return [ProposedContext(*pair) for pair in deliveries.waiting_contexts(session, route)]
+
+
+def taken_contexts(context: Context, destination: Destination) -> list[ProposedContext]:
+    """What a peer accepted of late."""
+    with context.database.statement() as session:
+        return [ProposedContext(*pair) for pair in deliveries.taken_contexts(session, destination.ae_title)]
 
 
 # ---- settle --------------------------------------------------------------------------------------
@@ -344,7 +401,10 @@ def _settle_once(
             closed = (
                 decision.peer is Peer.IS_WELL
                 and settled.peer_had_failed
-                and destinations.note_well(session, settlement.destination)
+                # Without a status no C-STORE was answered: a context that it declines, for one.
+                and destinations.note_well(
+                    session, settlement.destination, by_store=settlement.status is not None
+                )
             )
         if closed:
             log.write(STAGE[route], "breaker_closed", destination=settlement.destination)
@@ -359,9 +419,10 @@ def _settle_once(
             instance_id=claim.instance.instance_id,
             reason=settlement.error or settlement.outcome.value,
             at_once=decision.peer is Peer.IS_AWAY,
-            probe_by_store=settlement.outcome is Outcome.NOT_NOW,
+            probe_by_store=decision.by_store,
             threshold=forwarder.breaker_failures,
             probe_wait=timedelta(seconds=forwarder.probe_interval_seconds),
+            siblings_are_one=route is Route.PACS and settlement.outcome is Outcome.BROKEN,
         )
     if opened:
         log.write(

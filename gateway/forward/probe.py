@@ -2,21 +2,33 @@
 
 One chain of messages per peer: each probe writes the next before it asks, so that a death in the middle
 does not end the chain; a probe that finds the breaker closed writes none.
+
+    opened as the peer was away   closed by its answer to C-ECHO, or, where it refuses Verification alone, by
+                                  its acceptance of an association for what waits
+    opened by C-STOREs            closed by its answer to a C-STORE; C-ECHO is asked for `mini-pacs status`.
+                                  The PACS is tried with one instance at a time; a worker is given one
+                                  instance more than it owes results for
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from gateway import log
 from gateway.config import Destination, Forwarder
-from gateway.dicom.contexts import IMPLICIT_LITTLE_ENDIAN, VERIFICATION, ProposedContext
-from gateway.dicom.scu import associate
+from gateway.dicom.contexts import MAX_CONTEXTS, VERIFICATION, ProposedContext
+from gateway.dicom.scu import Association, associate
 from gateway.domain.dimse_status import Status
 from gateway.domain.routing import Route
-from gateway.errors import ContextNotAcceptedError, PeerError
+from gateway.errors import PeerAwayError, PeerError
 from gateway.forward.associations import peer_of
-from gateway.forward.attempt import STAGE, Context, forward_to_pacs
-from gateway.store import deliveries, destinations
+from gateway.forward.attempt import STAGE, Context, forward_to_pacs, taken_contexts, waiting_contexts
+from gateway.forward.opening import COMMON, VERIFICATIONS, Contexts, may_be_due_to_contexts
+from gateway.store import destinations
 from gateway.store.destinations import Probe
+
+C_ECHO = "C-ECHO"
+AN_ASSOCIATION = "an association"
+"""What a peer without Verification answers; both are words for operators."""
 
 
 def probe(context: Context, route: Route, ae_title: str) -> bool:
@@ -30,48 +42,84 @@ def probe(context: Context, route: Route, ae_title: str) -> bool:
         kind = destinations.send_probe(session, ae_title, route, wait=wait)
     if kind is None:
         return False
+    answers, reason = _ask(context, route, destination)
+    if answers is None or kind is Probe.STORE:
+        with context.database.statement() as session:
+            destinations.note_answer(session, ae_title, answers=answers, reason=reason)
+    if answers is None:
+        log.write(STAGE[route], "probe_failed", destination=ae_title, error=reason)
+        return False
     if kind is Probe.STORE and route is Route.PACS:
-        with context.database.transaction() as session:
-            delivery_id = deliveries.oldest_pending(session, route)
-        if delivery_id is not None:
-            # Its outcome closes the breaker, or leaves it open for the next probe.
-            forward_to_pacs(context, delivery_id)
-            return False
-    if not _answers(context, route, destination):
+        _try_one(context, ae_title)
         return False
     with context.database.statement() as session:
-        if kind is Probe.STORE and route is Route.WORKERS:
-            # It answers, but refused instances; the next instance tells.
+        if kind is Probe.STORE:
             threshold = context.configuration.forwarder.breaker_failures
-            closed = destinations.half_open(session, ae_title, threshold=threshold)
+            closed = destinations.half_open(session, ae_title, threshold=threshold, answers=answers)
         else:
-            closed = destinations.note_well(session, ae_title)
+            closed = destinations.note_well(session, ae_title, by_store=False)
     if closed:
-        log.write(STAGE[route], "breaker_closed", destination=ae_title)
+        outcome = "tried_with_one" if kind is Probe.STORE else "breaker_closed"
+        log.write(STAGE[route], outcome, destination=ae_title)
         context.wakeup.wake(route)
     return closed
 
 
-def _answers(context: Context, route: Route, destination: Destination) -> bool:
+def _try_one(context: Context, ae_title: str) -> None:
+    """Send one instance: its outcome closes the breaker, or leaves it open for the next probe."""
+    with context.database.statement() as session:
+        chosen = destinations.choose_probes(session, ae_title)
+    for delivery_id in chosen:
+        with context.database.statement() as session:
+            begun = destinations.begin_probe(session, ae_title, delivery_id)
+        # One that may not be claimed yet, or whose turn it is not, leaves the probe to the next.
+        if begun and forward_to_pacs(context, delivery_id, probing=True) is not None:
+            return
+
+
+def _ask(context: Context, route: Route, destination: Destination) -> tuple[str | None, str | None]:
+    """What the peer answers, or the reason why it does not."""
     if context.faults.peer_is_down(route):
-        return False
+        return None, f"{destination.ae_title} is away (fault)"
+
+    def likely() -> Sequence[ProposedContext]:
+        return [*waiting_contexts(context, route), *taken_contexts(context, destination)]
+
+    configuration = context.configuration
     try:
-        return echo(context.configuration.edge.ae_title, destination, context.configuration.forwarder)
+        answers = answer_of(configuration.edge.ae_title, destination, configuration.forwarder, likely)
     except PeerError as error:
-        log.write(STAGE[route], "probe_failed", destination=destination.ae_title, error=str(error))
-        return False
+        return None, str(error)
+    return answers, None if answers else f"{destination.ae_title} answered C-ECHO with a failure"
 
 
-def echo(calling_ae_title: str, destination: Destination, forwarder: Forwarder) -> bool:
-    """C-ECHO. A peer that takes the association but not Verification counts as up (PS3.4 §A).
+def answer_of(
+    calling_ae_title: str, destination: Destination, forwarder: Forwarder, likely: Contexts = tuple
+) -> str | None:
+    """Return what the peer answers, C_ECHO or AN_ASSOCIATION; None for a C-ECHO with a failure.
+
+    A peer that takes the association but not Verification counts as up (PS3.4 §A). So does one that refuses
+    an association for Verification alone and takes one for `likely` or usual contexts.
 
     Raises:
-        PeerError: it does not.
+        PeerError: it does not answer; of two refusals, the first.
     """
-    verification = ProposedContext(VERIFICATION, IMPLICIT_LITTLE_ENDIAN)
     peer = peer_of(destination, forwarder)
-    with associate(peer, calling_ae_title=calling_ae_title, contexts=[verification]) as association:
+    try:
+        association = associate(peer, calling_ae_title=calling_ae_title, contexts=VERIFICATIONS)
+    except PeerAwayError as refusal:
+        if not may_be_due_to_contexts(refusal):
+            raise
+        contexts = list(dict.fromkeys([*VERIFICATIONS, *likely(), *COMMON]))[:MAX_CONTEXTS]
         try:
-            return association.echo() == Status.SUCCESS
-        except ContextNotAcceptedError:
-            return True
+            association = associate(peer, calling_ae_title=calling_ae_title, contexts=contexts)
+        except PeerAwayError as error:
+            raise refusal from error
+    return _echo(association)
+
+
+def _echo(association: Association) -> str | None:
+    with association:
+        if not any(context.sop_class_uid == VERIFICATION for context in association.accepted):
+            return AN_ASSOCIATION
+        return C_ECHO if association.echo() == Status.SUCCESS else None

@@ -236,13 +236,9 @@ def waiting_contexts(session: Session, route: Route) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in session.all(_Q["waiting_contexts"], route=route.value)]
 
 
-def oldest_pending(session: Session, route: Route) -> int | None:
-    """The delivery that waits longest on `route`, made due now; None where nothing waits."""
-    row = session.one(_Q["oldest_pending"], route=route.value)
-    if row is None:
-        return None
-    session.run(_Q["wake_for_probe"], delivery_id=row[0])
-    return int(row[0])
+def taken_contexts(session: Session, destination: str) -> list[tuple[str, str]]:
+    """(SOP Class UID, transfer syntax UID) of instances that `destination` took lately, at most 40."""
+    return [(row[0], row[1]) for row in session.all(_Q["taken_contexts"], destination=destination)]
 
 
 def find(session: Session, selection: Selection, *, limit: int = 1000) -> list[Delivery]:

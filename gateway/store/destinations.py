@@ -12,6 +12,9 @@ from gateway.store.queries import load
 
 _Q = load("destinations")
 
+PROBE_CHOICE = 5
+"""Some of those that wait longest may have to wait for others, and cannot be claimed."""
+
 
 @dataclass(frozen=True, slots=True)
 class DestinationState:
@@ -29,6 +32,13 @@ class DestinationState:
     next_probe_at: datetime | None
     max_outstanding: int
     outstanding: int
+    answers: str | None = None
+    """What it answered to the last probe, while it takes no C-STORE."""
+    reason_at: datetime | None = None
+    is_tried: bool = False
+    """A worker that takes no C-STORE, and is tried with one instance now."""
+    suspects: int = 0
+    """Instances over which it broke an association in the last ten minutes."""
 
     @property
     def is_open_for_work(self) -> bool:
@@ -50,10 +60,18 @@ def configure(session: Session, configuration: Configuration) -> None:
     session.run(_Q["forget_others"], ae_titles=[d.ae_title for d in configuration.destinations])
 
 
-def note_well(session: Session, ae_title: str) -> bool:
-    """The peer took an instance or answered a probe; True where its breaker was open and is closed now."""
-    row = session.one(_Q["note_well"], ae_title=ae_title)
+def note_well(session: Session, ae_title: str, *, by_store: bool) -> bool:
+    """The peer answered a C-STORE (`by_store`) or a probe; True where its breaker was open and is closed now.
+
+    A breaker that C-STOREs opened is closed only by the answer to a C-STORE.
+    """
+    row = session.one(_Q["note_well"], ae_title=ae_title, by_store=by_store)
     return row is not None and row[0] == "open"
+
+
+def note_answer(session: Session, ae_title: str, *, answers: str | None, reason: str | None = None) -> None:
+    """What a probe came to: what the peer answers while its breaker is open, or the `reason` why nothing."""
+    session.run(_Q["note_answer"], ae_title=ae_title, answers=answers, reason=reason)
 
 
 def note_failure(
@@ -67,8 +85,12 @@ def note_failure(
     probe_by_store: bool,
     threshold: int,
     probe_wait: timedelta,
+    siblings_are_one: bool = False,
 ) -> bool:
-    """The peer failed for that instance; True where this opened its breaker and sent the first probe."""
+    """The peer failed for that instance; True where this opened its breaker and sent the first probe.
+
+    `siblings_are_one`: instances of one study count as one while the peer takes those of others.
+    """
     row = session.one(
         _Q["note_failure"],
         ae_title=ae_title,
@@ -78,6 +100,7 @@ def note_failure(
         probe_by_store=probe_by_store,
         threshold=threshold,
         probe_wait=probe_wait,
+        siblings_are_one=siblings_are_one,
     )
     if row is None or row != ("closed", "open"):
         return False
@@ -113,9 +136,20 @@ def send_probe(
     return Probe.STORE if row[0] else Probe.ECHO
 
 
-def half_open(session: Session, ae_title: str, *, threshold: int) -> bool:
-    """The breaker is closed, and the next instance that fails opens it again; False where it was not open."""
-    return session.one(_Q["half_open"], ae_title=ae_title, threshold=threshold) is not None
+def half_open(session: Session, ae_title: str, *, threshold: int, answers: str | None) -> bool:
+    """Close the breaker for one instance, which opens it again if it fails; False where it was not open."""
+    row = session.one(_Q["half_open"], ae_title=ae_title, threshold=threshold, answers=answers)
+    return row is not None
+
+
+def choose_probes(session: Session, ae_title: str) -> list[int]:
+    """The deliveries that may try a PACS whose breaker is open, the best first; none while one does."""
+    return [row[0] for row in session.all(_Q["choose_probes"], ae_title=ae_title, limit=PROBE_CHOICE)]
+
+
+def begin_probe(session: Session, ae_title: str, delivery_id: int) -> bool:
+    """Make that delivery due, as the one that tries the PACS; False where that is over, or it was taken."""
+    return session.one(_Q["begin_probe"], ae_title=ae_title, delivery_id=delivery_id) is not None
 
 
 def pause(session: Session, ae_title: str, *, by: str) -> bool:

@@ -24,6 +24,7 @@ from gateway.store.instances import Verdict
 from gateway.store.migrate import Migration, migrate, migrations, require_current
 from gateway.store.queries import load
 from gateway.store.results import Expiry
+from gateway.store.turns import Turn
 
 
 @pytest.fixture
@@ -176,6 +177,6 @@ def test_every_statement_is_explained_or_plain(file: str) -> None:
 def test_the_verdicts_of_the_functions_are_known() -> None:
     """Each word that a function of the schema may say is an enum's, and the other way round."""
     text = "".join(migration.statements for migration in migrations())
-    known = {member.value for enum in (Verdict, WorkerVerdict, Expiry) for member in enum}
+    known = {member.value for enum in (Verdict, WorkerVerdict, Expiry, Turn) for member in enum}
     assert set(re.findall(r"verdict := '(\w+)'", text)) <= known
     assert all(f"'{word}'" in text for word in known)

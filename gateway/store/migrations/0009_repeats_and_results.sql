@@ -109,6 +109,16 @@ BEGIN
             THEN least(greatest(p_window, interval '30 seconds') * power(2, least(greatest(v_returned - 4, 0), 16)),
                        greatest(p_window, interval '1 day'))
             ELSE p_window END;
+        -- Another version was received after it: the repeat is the newest reception, and is sent as the last one. Not
+        -- where the PACS may have sent back within the window what it just got.
+        IF NOT equals_source AND NOT (v_routes[n] = 'pacs' AND (p_origin = 'pacs' OR p_origin = 'perhaps_pacs'
+                AND EXISTS (SELECT FROM deliveries d
+                            WHERE d.instance_id = receive_instance_from.instance_id AND d.route = 'pacs'
+                                AND d.state = 'delivered' AND d.settled_at >= now() - v_window)))
+            AND owe_last(instance_id, v_routes[n], v_actor_names[n], p_priority) THEN
+            owed_again := true;
+            CONTINUE;
+        END IF;
         INSERT INTO deliveries AS d (instance_id, route, priority)
             VALUES (instance_id, v_routes[n], p_priority)
             ON CONFLICT ON CONSTRAINT deliveries_one_per_route DO UPDATE

@@ -55,14 +55,13 @@ FROM (SELECT i.sop_class_uid, i.transfer_syntax_uid
       ORDER BY d.next_attempt_at LIMIT 1000) AS waiting
 LIMIT 127;
 
--- name: oldest_pending
--- The delivery that a probe by C-STORE takes: the one that waits longest, and not for an earlier version.
-SELECT id FROM deliveries WHERE route = %(route)s::route AND state = 'pending' AND waits_for_version IS NULL
-ORDER BY next_attempt_at LIMIT 1;
-
--- name: wake_for_probe
--- pending stays pending: due now, so that the probe may claim it.
-UPDATE deliveries SET next_attempt_at = now() WHERE id = %(delivery_id)s AND state = 'pending';
+-- name: taken_contexts
+-- What a peer took of late, and so accepts: a bounded look at the last attempts of anybody.
+SELECT DISTINCT i.sop_class_uid, i.transfer_syntax_uid
+FROM (SELECT * FROM attempts ORDER BY id DESC LIMIT 2000) AS a
+JOIN deliveries d ON d.id = a.delivery_id JOIN instances i ON i.id = d.instance_id
+WHERE a.destination = %(destination)s AND a.outcome = 'delivered'
+LIMIT 40;
 
 -- name: find
 -- What an operator sees; each filter is off where its parameter is null.

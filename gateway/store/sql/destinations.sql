@@ -1,38 +1,69 @@
 -- name: configure
--- What config.yaml names now; breaker, pause and turn of a known peer are kept.
+-- What config.yaml names now; breaker, pause and turn of a known peer are kept, and that it is tried with one instance.
 INSERT INTO destinations AS d (ae_title, route, max_outstanding) VALUES (%(ae_title)s, %(route)s::route, %(max_outstanding)s)
-ON CONFLICT (ae_title) DO UPDATE SET route = EXCLUDED.route, max_outstanding = EXCLUDED.max_outstanding, configured = true
-WHERE (d.route, d.max_outstanding, d.configured) IS DISTINCT FROM (EXCLUDED.route, EXCLUDED.max_outstanding, true);
+ON CONFLICT (ae_title) DO UPDATE SET route = EXCLUDED.route, configured = true,
+    max_outstanding = CASE WHEN d.failures_in_row > 0 AND d.full_outstanding IS NOT NULL THEN d.max_outstanding ELSE EXCLUDED.max_outstanding END,
+    full_outstanding = CASE WHEN d.failures_in_row > 0 AND d.full_outstanding IS NOT NULL THEN EXCLUDED.max_outstanding END
+WHERE (d.route, coalesce(d.full_outstanding, d.max_outstanding), d.configured) IS DISTINCT FROM (EXCLUDED.route, EXCLUDED.max_outstanding, true)
+    OR (d.failures_in_row = 0 AND d.full_outstanding IS NOT NULL);
 
 -- name: forget_others
 UPDATE destinations SET configured = false WHERE configured AND NOT ae_title = ANY (%(ae_titles)s::text[]);
 
 -- name: note_well
--- Ends a row of failures, and closes the breaker where it is open. No row, and no lock: nothing to end.
-UPDATE destinations d SET breaker = 'closed', failures_in_row = 0, failed_instance_ids = '{}', reason = NULL,
-    next_probe_at = NULL, probe_by_store = false, changed_at = now()
-FROM (SELECT ae_title, breaker AS before FROM destinations
-      WHERE ae_title = %(ae_title)s AND (breaker = 'open' OR failures_in_row > 0) FOR UPDATE) AS old
+-- Ends a row of failures, and closes the breaker where it is open. One that C-STOREs opened is closed only by the answer to
+-- a C-STORE. No row, and no lock: nothing to end.
+UPDATE destinations d SET breaker = 'closed', failures_in_row = 0, failed_instance_ids = '{}', reason = NULL, reason_at = NULL,
+    next_probe_at = NULL, probe_by_store = false, answers = NULL,
+    max_outstanding = coalesce(d.full_outstanding, d.max_outstanding), full_outstanding = NULL,
+    changed_at = CASE WHEN old.before = 'open' OR old.tried THEN now() ELSE d.changed_at END
+FROM (SELECT ae_title, breaker AS before, full_outstanding IS NOT NULL AS tried FROM destinations
+      WHERE ae_title = %(ae_title)s AND (breaker = 'open' OR failures_in_row > 0)
+        AND (%(by_store)s OR NOT probe_by_store) FOR UPDATE) AS old
 WHERE d.ae_title = old.ae_title
 RETURNING old.before::text;
 
 -- name: note_failure
 -- One more instance in a row that failed, counted once each; the breaker opens at the threshold, or at once.
--- Opening writes the message of the first probe, in this transaction.
+-- Opening writes the message of the first probe, in this transaction. Where siblings count as one, those of a study add one
+-- failure, as long as the peer took an instance of another study within five minutes. A worker that was tried with one instance and failed
+-- again has not been well in between: the time of its change stays.
 WITH old AS (
-    SELECT ae_title, breaker, cardinality(ids) AS n, ids FROM (
-        SELECT ae_title, breaker, CASE WHEN %(instance_id)s::bigint = ANY (failed_instance_ids)
-            OR cardinality(failed_instance_ids) >= %(threshold)s THEN failed_instance_ids
+    SELECT ae_title, breaker, full_outstanding, cardinality(ids) AS n, ids,
+        %(at_once)s OR cardinality(ids) >= %(threshold)s AS opens FROM (
+        SELECT ae_title, breaker, full_outstanding, CASE WHEN %(instance_id)s::bigint = ANY (failed_instance_ids)
+            OR cardinality(failed_instance_ids) >= %(threshold)s
+            OR (%(siblings_are_one)s AND EXISTS (
+                SELECT FROM instances i JOIN instances s ON s.id = ANY (failed_instance_ids)
+                WHERE i.id = %(instance_id)s AND s.study_instance_uid = i.study_instance_uid
+            ) AND EXISTS (
+                SELECT FROM (SELECT * FROM attempts ORDER BY id DESC LIMIT 500) AS a
+                JOIN deliveries t ON t.id = a.delivery_id JOIN instances o ON o.id = t.instance_id
+                JOIN instances i ON i.id = %(instance_id)s AND i.study_instance_uid <> o.study_instance_uid
+                WHERE a.destination = ae_title AND a.outcome = 'delivered' AND a.ended_at > now() - interval '5 minutes'))
+            THEN failed_instance_ids
             ELSE failed_instance_ids || %(instance_id)s::bigint END AS ids
         FROM destinations WHERE ae_title = %(ae_title)s FOR UPDATE) AS counted)
 UPDATE destinations d SET
     failures_in_row = old.n, failed_instance_ids = old.ids, reason = %(reason)s,
-    breaker = CASE WHEN %(at_once)s OR old.n >= %(threshold)s THEN 'open'::breaker_state ELSE d.breaker END,
-    probe_by_store = %(probe_by_store)s,
-    changed_at = CASE WHEN old.breaker = 'closed' AND (%(at_once)s OR old.n >= %(threshold)s) THEN now() ELSE d.changed_at END,
-    next_probe_at = CASE WHEN old.breaker = 'closed' AND (%(at_once)s OR old.n >= %(threshold)s) THEN now() + %(probe_wait)s ELSE d.next_probe_at END
+    reason_at = CASE WHEN d.reason IS DISTINCT FROM %(reason)s THEN now() ELSE d.reason_at END,
+    breaker = CASE WHEN old.opens THEN 'open'::breaker_state ELSE d.breaker END,
+    probe_by_store = d.probe_by_store OR %(probe_by_store)s,
+    answers = CASE WHEN NOT %(probe_by_store)s THEN NULL ELSE d.answers END,
+    max_outstanding = CASE WHEN old.opens THEN coalesce(d.full_outstanding, d.max_outstanding) ELSE d.max_outstanding END,
+    full_outstanding = CASE WHEN old.opens THEN NULL ELSE d.full_outstanding END,
+    changed_at = CASE WHEN old.breaker = 'closed' AND old.opens AND old.full_outstanding IS NULL THEN now() ELSE d.changed_at END,
+    next_probe_at = CASE WHEN old.breaker = 'closed' AND old.opens THEN now() + %(probe_wait)s ELSE d.next_probe_at END
 FROM old WHERE d.ae_title = old.ae_title
 RETURNING old.breaker::text, d.breaker::text;
+
+-- name: note_answer
+-- What a probe came to. `answers` is null where it failed, and `reason` then says why. Nothing is written where nothing
+-- is new: a probe each five seconds for a night leaves no row versions.
+UPDATE destinations SET answers = %(answers)s, reason = coalesce(%(reason)s, reason),
+    reason_at = CASE WHEN reason IS DISTINCT FROM coalesce(%(reason)s, reason) THEN now() ELSE reason_at END
+WHERE ae_title = %(ae_title)s AND breaker = 'open'
+    AND (answers, reason) IS DISTINCT FROM (%(answers)s, coalesce(%(reason)s, reason));
 
 -- name: send_probe
 -- The message of the next probe. One chain per peer: only who finds its time come may write the next, and
@@ -44,10 +75,34 @@ RETURNING probe_by_store,
     dramatiq.send(%(queue)s, %(actor_name)s, jsonb_build_array(ae_title), %(priority)s, now() + %(wait)s);
 
 -- name: half_open
--- open -> closed, one failure below the threshold: the next instance is the probe.
-UPDATE destinations SET breaker = 'closed', failures_in_row = %(threshold)s - 1,
-    failed_instance_ids = array_fill(0::bigint, ARRAY[%(threshold)s - 1]), next_probe_at = NULL, changed_at = now()
+-- open -> closed, one failure below the threshold, and room for one result: the next instance is the probe.
+UPDATE destinations d SET breaker = 'closed', failures_in_row = greatest(%(threshold)s - 1, 1),
+    failed_instance_ids = array_fill(0::bigint, ARRAY[greatest(%(threshold)s - 1, 1)]), next_probe_at = NULL, answers = %(answers)s,
+    full_outstanding = coalesce(d.full_outstanding, d.max_outstanding),
+    max_outstanding = 1 + (SELECT count(*) FROM expected_results e WHERE e.worker = d.ae_title AND e.state = 'owed')
 WHERE ae_title = %(ae_title)s AND breaker = 'open' AND NOT paused RETURNING ae_title;
+
+-- name: choose_probes
+-- The deliveries that may try a PACS whose breaker is open, the best first: no suspects, none that just failed, the one
+-- that waits longest; none that waits for another version. One at a time; but a suspect that is under way, for as long as the PACS lets it hang, does not
+-- keep another one from trying.
+SELECT d.id FROM destinations x
+CROSS JOIN LATERAL (
+    SELECT w.id, w.instance_id, w.next_attempt_at, is_suspect(x.ae_title, w.instance_id) AS suspect
+    FROM (SELECT * FROM deliveries WHERE route = 'pacs' AND state = 'pending'
+        AND waits_for_version IS NULL ORDER BY next_attempt_at LIMIT 200) AS w
+) AS d
+WHERE x.ae_title = %(ae_title)s AND x.breaker = 'open' AND NOT x.paused AND NOT EXISTS (
+    SELECT FROM deliveries o WHERE (o.id = x.probe_of OR (d.suspect AND o.id = x.turn_of))
+        AND o.state = 'in_flight' AND o.lease_until > now())
+ORDER BY d.suspect, d.instance_id = ANY (x.failed_instance_ids), d.next_attempt_at, d.id LIMIT %(limit)s;
+
+-- name: begin_probe
+-- pending stays pending, due now, and is the one that tries the PACS.
+WITH due AS (
+    UPDATE deliveries SET next_attempt_at = now() WHERE id = %(delivery_id)s AND state = 'pending' RETURNING id, instance_id)
+UPDATE destinations x SET probe_of = CASE WHEN is_suspect(x.ae_title, due.instance_id) THEN x.probe_of ELSE due.id END
+FROM due WHERE x.ae_title = %(ae_title)s AND x.breaker = 'open' AND NOT x.paused RETURNING due.id;
 
 -- name: pause
 UPDATE destinations SET paused = true, paused_by = %(by)s, changed_at = now()
@@ -56,13 +111,16 @@ WHERE ae_title = %(ae_title)s AND configured AND NOT paused RETURNING ae_title;
 -- name: resume
 -- Ends a pause, and closes an open breaker: the operator knows that the peer is back.
 UPDATE destinations SET paused = false, paused_by = NULL, breaker = 'closed', failures_in_row = 0,
-    failed_instance_ids = '{}', reason = NULL, next_probe_at = NULL, probe_by_store = false, changed_at = now()
-WHERE ae_title = %(ae_title)s AND configured AND (paused OR breaker = 'open') RETURNING route::text;
+    failed_instance_ids = '{}', reason = NULL, reason_at = NULL, next_probe_at = NULL, probe_by_store = false, answers = NULL,
+    max_outstanding = coalesce(full_outstanding, max_outstanding), full_outstanding = NULL, changed_at = now()
+WHERE ae_title = %(ae_title)s AND configured AND (paused OR breaker = 'open' OR full_outstanding IS NOT NULL) RETURNING route::text;
 
 -- name: all
 SELECT d.ae_title, d.route::text, d.breaker::text, d.probe_by_store, d.paused, d.paused_by, d.failures_in_row,
-    d.reason, d.changed_at, d.next_probe_at, d.max_outstanding,
-    (SELECT count(*) FROM expected_results e WHERE e.worker = d.ae_title AND e.state = 'owed')
+    d.reason, d.changed_at, d.next_probe_at, coalesce(d.full_outstanding, d.max_outstanding),
+    (SELECT count(*) FROM expected_results e WHERE e.worker = d.ae_title AND e.state = 'owed'),
+    d.answers, d.reason_at, d.full_outstanding IS NOT NULL,
+    (SELECT count(*) FROM suspects s WHERE s.ae_title = d.ae_title AND s.failed_at > now() - interval '10 minutes')
 FROM destinations d WHERE d.configured ORDER BY d.route, d.ae_title;
 
 -- name: overdue_probes

@@ -9,7 +9,7 @@ SET LOCAL lock_timeout TO '10s';
 
 -- name: forget
 -- Everything at once. Ids go on: what a live actor still holds must never mean a new delivery.
-TRUNCATE instances, deliveries, attempts, expected_results, result_sources, faults, dramatiq.queue, dramatiq.rates;
+TRUNCATE instances, deliveries, attempts, expected_results, result_sources, suspects, faults, dramatiq.queue, dramatiq.rates;
 
 -- name: restart_numbers
 ALTER SEQUENCE study_numbers RESTART;
@@ -17,5 +17,7 @@ ALTER SEQUENCE study_numbers RESTART;
 -- name: close_breakers
 -- Their probes were messages and are gone; a peer that is away is found out again. A pause is an order and stays.
 UPDATE destinations SET breaker = 'closed', probe_by_store = false, failures_in_row = 0,
-    failed_instance_ids = '{}', reason = NULL, next_probe_at = NULL, changed_at = now()
+    failed_instance_ids = '{}', reason = NULL, reason_at = NULL, answers = NULL, next_probe_at = NULL, probe_of = NULL,
+    turn_of = NULL, max_outstanding = coalesce(full_outstanding, max_outstanding), full_outstanding = NULL,
+    changed_at = now()
 WHERE breaker = 'open' OR failures_in_row > 0;

@@ -29,6 +29,7 @@ FROM (VALUES
     ('TABLE public.expected_results', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.result_sources', 'SELECT, INSERT'),
     ('TABLE public.destinations', 'SELECT, INSERT, UPDATE'),
+    ('TABLE public.suspects', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.faults', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.sweeps', 'SELECT, INSERT, UPDATE'),
     -- a batch of receptions, and a reception, draw from these by hand

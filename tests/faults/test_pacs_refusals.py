@@ -1,0 +1,202 @@
+"""A PACS that refuses associations: because of what is proposed, because of us, or for now."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import MakeEdge
+from forwarding import QUICK, Forwarding, forwarding, pacs_of
+from peers import Peer
+from specimens import CT, EXPLICIT, MR, SECONDARY_CAPTURE, Instance
+
+from gateway.dicom import pdu
+from gateway.dicom.contexts import VERIFICATION, Offer
+from gateway.dicom.policy import (
+    CALLED_AE_TITLE_NOT_RECOGNIZED,
+    CALLING_AE_TITLE_NOT_RECOGNIZED,
+    TEMPORARY_CONGESTION,
+    Rejection,
+)
+from gateway.domain.outcome import Outcome
+from gateway.domain.routing import Route
+from gateway.forward.attempt import forward_to_pacs
+from gateway.forward.probe import probe
+
+pytestmark = pytest.mark.guarantee("G2")
+
+REJECTED = pdu.reject_pdu(1, 1, 1)
+REFUSALS = {"rejects": REJECTED, "aborts": pdu.abort_pdu(pdu.SERVICE_PROVIDER, 0), "hangs up": b""}
+BREAKER = "SELECT breaker::text FROM destinations WHERE ae_title = 'ORTHANC'"
+REASON = "SELECT reason FROM destinations WHERE ae_title = 'ORTHANC'"
+
+
+@pytest.fixture
+def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
+    """The core, in this process."""
+    with forwarding(make_edge({"forwarder": {**QUICK, "mode": "pacs_only"}})) as core:
+        yield core
+
+
+@pytest.fixture
+def pacs(core: Forwarding) -> Iterator[Peer]:
+    """The PACS, on."""
+    with pacs_of(core) as pacs:
+        yield pacs
+
+
+def unless_one_is(*sop_classes: str, answer: bytes = REJECTED) -> Callable[[tuple[Offer, ...]], bytes | None]:
+    """Refuse an association that proposes none of these."""
+
+    def refuse(offers: tuple[Offer, ...]) -> bytes | None:
+        return None if any(offer.abstract_syntax_uid in sop_classes for offer in offers) else answer
+
+    return refuse
+
+
+def probe_now(core: Forwarding) -> bool:
+    """Probe at once; tell whether that closed the breaker."""
+    core.edge.run("UPDATE destinations SET next_probe_at = now()")
+    return probe(core.context, Route.PACS, "ORTHANC")
+
+
+@pytest.mark.parametrize("how", REFUSALS)
+@pytest.mark.parametrize("taken", [(VERIFICATION, CT), (CT,)], ids=["with", "without Verification"])
+def test_an_instance_that_nothing_else_is_refused_for_is_dead(
+    core: Forwarding, pacs: Peer, how: str, taken: tuple[str, ...]
+) -> None:
+    """At once, naming SOP Class and transfer syntax; the breaker stays closed, and the others flow."""
+    pacs.accepted_sop_classes = frozenset({CT})
+    pacs.refuse = unless_one_is(*taken, answer=REFUSALS[how])
+    bad, other, good = Instance(sop_class_uid=MR), Instance(sop_class_uid=MR), Instance()
+    assert forward_to_pacs(core.context, core.owed(bad)) is Outcome.NEVER
+    row = core.edge.delivery(bad)
+    assert (row["state"], row["attempts"]) == ("dead", 1)
+    assert f"{MR} in {EXPLICIT} was not accepted" in row["last_error"]
+    assert core.edge.one(BREAKER) == "closed"
+    assert forward_to_pacs(core.context, core.owed(other)) is Outcome.NEVER
+    assert forward_to_pacs(core.context, core.owed(good)) is Outcome.DELIVERED
+    assert not core.edge.log(outcome="breaker_opened")
+
+
+def test_what_the_peer_took_before_tells_what_it_accepts(core: Forwarding, pacs: Peer) -> None:
+    """A PACS that takes one rare SOP Class only, without Verification, and nothing that is usual."""
+    rare = "1.2.840.10008.5.1.4.1.1.66.4"
+    pacs.accepted_sop_classes = frozenset({rare})
+    pacs.refuse = unless_one_is(rare)
+    assert forward_to_pacs(core.context, core.owed(Instance(sop_class_uid=rare))) is Outcome.DELIVERED
+    core.context.associations.close()
+    again = core.actor()
+    bad = Instance(sop_class_uid=MR)
+    assert forward_to_pacs(again, core.owed(bad)) is Outcome.NEVER
+    again.associations.close()
+    assert core.edge.one(BREAKER) == "closed"
+
+
+@pytest.mark.parametrize("rejection", [CALLING_AE_TITLE_NOT_RECOGNIZED, CALLED_AE_TITLE_NOT_RECOGNIZED])
+def test_a_pacs_that_rejects_our_title_is_away(core: Forwarding, pacs: Peer, rejection: Rejection) -> None:
+    """No attempt is counted, nothing else is proposed, and the reason is told in words."""
+    pacs.rejection = rejection
+    instance = Instance()
+    assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.AWAY
+    assert pacs.associations == 1
+    row = core.edge.delivery(instance)
+    assert (row["state"], row["attempts"]) == ("pending", 0)
+    assert "AE title not recognized" in row["last_error"]
+    assert core.edge.one(BREAKER) == "open"
+    assert not probe_now(core)
+
+
+@pytest.mark.parametrize("how", REFUSALS)
+def test_a_pacs_that_refuses_all_is_away(core: Forwarding, pacs: Peer, how: str) -> None:
+    """Whatever is proposed: nothing is dead, and all arrives once it takes associations again."""
+    pacs.refuse = lambda _: REFUSALS[how]
+    instance = Instance()
+    delivery = core.owed(instance)
+    assert forward_to_pacs(core.context, delivery) is Outcome.AWAY
+    assert core.edge.delivery(instance)["state"] == "pending"
+    assert core.edge.delivery(instance)["attempts"] == 0
+    assert not probe_now(core)
+    pacs.refuse = None
+    assert probe_now(core)
+    assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
+
+
+@pytest.mark.parametrize("refuses", [True, False], ids=["by rejection", "in its answer"])
+def test_a_pacs_that_takes_no_storage_from_us_makes_nothing_dead(
+    core: Forwarding, pacs: Peer, *, refuses: bool
+) -> None:
+    """It may be configured wrongly: all waits, its C-ECHO closes nothing, and all arrives afterwards."""
+    pacs.accepted_sop_classes = frozenset()
+    pacs.refuse = unless_one_is(VERIFICATION) if refuses else None
+    instance = Instance()
+    assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.TAKES_NOTHING
+    row = core.edge.delivery(instance)
+    assert (row["state"], row["attempts"]) == ("pending", 0)
+    assert "accepts no Storage SOP Class" in row["last_error"]
+    for _ in range(3):
+        probe_now(core)
+        assert core.edge.one(BREAKER) == "open"
+    assert core.edge.delivery(instance)["state"] == "pending"
+    pacs.accepted_sop_classes = frozenset({CT})
+    probe_now(core)
+    assert core.edge.delivery(instance)["state"] == "delivered"
+    assert core.edge.one(BREAKER) == "closed"
+
+
+@pytest.mark.parametrize("how", REFUSALS)
+def test_a_context_that_the_pacs_cannot_bear_costs_its_own_instances_only(
+    core: Forwarding, pacs: Peer, how: str
+) -> None:
+    """It refuses any association that proposes it: others are sent without; it dies after its retries."""
+    pacs.refuse = lambda offers: (
+        REFUSALS[how] if any(offer.abstract_syntax_uid == MR for offer in offers) else None
+    )
+    bad, good = Instance(sop_class_uid=MR), Instance(sop_class_uid=SECONDARY_CAPTURE)
+    deliveries = [core.owed(bad), core.owed(good)]
+    assert forward_to_pacs(core.context, deliveries[1]) is Outcome.DELIVERED
+    core.context.associations.close()
+    context = core.actor()
+    for _ in range(2):
+        core.due()
+        assert forward_to_pacs(context, deliveries[0]) is Outcome.REFUSED
+    context.associations.close()
+    row = core.edge.delivery(bad)
+    assert (row["state"], row["attempts"]) == ("dead", 2)
+    assert f"{MR} in {EXPLICIT}" in row["last_error"]
+    assert core.edge.one(BREAKER) == "closed"
+
+
+def test_congestion_condemns_nothing(core: Forwarding, pacs: Peer) -> None:
+    """A transient rejection of everything: away, and no attempt is counted."""
+    pacs.rejection = TEMPORARY_CONGESTION
+    instance = Instance()
+    assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.AWAY
+    assert core.edge.delivery(instance)["attempts"] == 0
+
+
+def test_a_pacs_without_verification_is_found_when_it_is_back(core: Forwarding, pacs: Peer) -> None:
+    """It rejects an association for Verification alone: what waits is proposed instead."""
+    pacs.rejection = TEMPORARY_CONGESTION
+    instance = Instance()
+    delivery = core.owed(instance)
+    assert forward_to_pacs(core.context, delivery) is Outcome.AWAY
+    assert not probe_now(core)
+    pacs.rejection, pacs.refuse = None, unless_one_is(CT)
+    assert probe_now(core)
+    assert core.edge.one(BREAKER) == "closed"
+    assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
+
+
+def test_the_newest_reason_is_told(core: Forwarding, pacs: Peer) -> None:
+    """Off, then on and rejecting our title: reason and its time are those of the last change."""
+    pacs.off()
+    assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.AWAY
+    assert "Connection refused" in core.edge.one(REASON)
+    pacs.rejection = CALLING_AE_TITLE_NOT_RECOGNIZED
+    pacs.on()
+    seen = []
+    for _ in range(2):
+        assert not probe_now(core)
+        seen.append(core.edge.rows("SELECT reason, reason_at FROM destinations WHERE ae_title = 'ORTHANC'"))
+    assert "calling AE title not recognized" in seen[0][0][0]
+    assert seen[0] == seen[1]
+    assert core.edge.one("SELECT reason_at > changed_at FROM destinations WHERE ae_title = 'ORTHANC'")
