@@ -5,6 +5,7 @@
     consumed -> queued              retry (its actor raised), give_back (not started)
     consumed -> rejected            bury (its actor raised too often)
     rejected -> queued              requeue_dead, by an operator
+    rejected -> gone                discard, by an operator
 
 What the death of a process does to what it held stands in `gateway.store.consumers`.
 Each function is one statement, and so whole or not at all. A run of a message is named by its id, the
@@ -21,7 +22,7 @@ from hashlib import md5
 import orjson
 
 from gateway.store.database import Database, Row, Session
-from gateway.store.queries import load
+from gateway.store.queries import Query, load
 
 ALONE_DEATHS = 2
 """After so many deaths of processes that ran it, a message runs with no neighbours."""
@@ -370,6 +371,43 @@ def requeue_dead(session: Session, message_ids: Sequence[str] | None) -> list[st
     """Dead messages wait again with a clean record (None: all of them); the queue of each."""
     ids = None if message_ids is None else list(message_ids)
     return [str(row[0]) for row in session.all(_Q["requeue_dead"], message_ids=ids)]
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """What an operator would discard: dead messages (None: all of them), or a queue that nobody consumes."""
+
+    message_ids: tuple[str, ...] | None = None
+    queue_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """A message that is gone; with `leaves_dead` its delivery is dead still."""
+
+    message_id: str
+    leaves_dead: bool
+
+
+def count_doomed(session: Session, doomed: Doomed) -> int:
+    """How many messages `discard` would delete now."""
+    query, parameters = _doomed("count", doomed)
+    row = session.one(query, **parameters)
+    assert row is not None
+    return int(row[0])
+
+
+def discard(session: Session, doomed: Doomed) -> list[Discarded]:
+    """Delete these messages for good, by an operator."""
+    query, parameters = _doomed("discard", doomed)
+    return [Discarded(str(row[0]), bool(row[1])) for row in session.all(query, **parameters)]
+
+
+def _doomed(verb: str, doomed: Doomed) -> tuple[Query, dict[str, object]]:
+    if doomed.queue_name is not None:
+        return _Q[f"{verb}_unserved"], {"queue_name": doomed.queue_name}
+    ids = None if doomed.message_ids is None else list(doomed.message_ids)
+    return _Q[f"{verb}_dead"], {"message_ids": ids}
 
 
 def vacuum(database: Database) -> None:

@@ -26,6 +26,9 @@ FLAG_LIMIT = 10_000
 RECEIVED_LIMIT = 100_000
 DEAD_LIMIT = 10_000
 REASONS = 5
+NAME_LIMIT = 100
+UNSERVED_GRACE = timedelta(seconds=15)
+"""Must exceed the time in which an actor process that died is started again."""
 WINDOW = timedelta(minutes=5)
 
 _Q = load("overview")
@@ -91,6 +94,15 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Unserved:
+    """A queue whose messages are due and that no living process consumes; at most COUNT_LIMIT are counted."""
+
+    queue_name: str
+    due: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """One screen; `now` is the database's."""
 
@@ -108,6 +120,7 @@ class Overview:
     faults: tuple[Injected, ...]
     dead_messages: int
     dead_message: Dead | None
+    unserved: tuple[Unserved, ...]
 
     def waiting(self, route: Route) -> int:
         """How many deliveries of that route are still owed; at least, where the count is not exact."""
@@ -148,7 +161,14 @@ def overview(session: Session) -> Overview:
         faults=tuple(faults.injected(session)),
         dead_messages=dead_messages[0],
         dead_message=dead[0] if dead else None,
+        unserved=unserved(session),
     )
+
+
+def unserved(session: Session) -> tuple[Unserved, ...]:
+    """The queues that nobody consumes though messages are due, but for what a restart takes."""
+    rows = session.all(_Q["unserved_queues"], names=NAME_LIMIT, limit=COUNT_LIMIT, grace=UNSERVED_GRACE)
+    return tuple(Unserved(*row) for row in rows)
 
 
 def _counts(session: Session) -> tuple[Count, ...]:

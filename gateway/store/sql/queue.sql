@@ -314,6 +314,30 @@ SET state = 'queued', deaths = 0, failures = 0, alone = false, freed_from = NULL
 WHERE state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR message_id = ANY(%(message_ids)s::uuid[]))
 RETURNING queue_name;
 
+-- name: count_dead
+SELECT count(*) FROM dramatiq.queue
+WHERE state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR message_id = ANY(%(message_ids)s::uuid[]));
+
+-- name: discard_dead
+-- rejected -> gone, by an operator; says whether a delivery stays dead without it.
+DELETE FROM dramatiq.queue AS q
+WHERE q.state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR q.message_id = ANY(%(message_ids)s::uuid[]))
+RETURNING q.message_id::text,
+    EXISTS (SELECT FROM deliveries AS d WHERE d.id = q.delivery_id AND d.state = 'dead');
+
+-- name: count_unserved
+-- What waits in a queue that no living process consumes.
+SELECT count(*) FROM dramatiq.queue AS q
+WHERE q.queue_name = %(queue_name)s AND q.state = 'queued' AND NOT EXISTS (
+    SELECT FROM dramatiq.consumers AS c JOIN dramatiq.live ON live.id = c.id WHERE q.queue_name = ANY (c.queues));
+
+-- name: discard_unserved
+-- queued -> gone, by an operator, where no living process consumes the queue.
+DELETE FROM dramatiq.queue AS q
+WHERE q.queue_name = %(queue_name)s AND q.state = 'queued' AND NOT EXISTS (
+    SELECT FROM dramatiq.consumers AS c JOIN dramatiq.live ON live.id = c.id WHERE q.queue_name = ANY (c.queues))
+RETURNING q.message_id::text, false;
+
 -- name: vacuum
 -- Finished entries at the front of the claim's index go; skipped where somebody vacuums already.
 VACUUM (ANALYZE, SKIP_LOCKED) dramatiq.queue;
