@@ -17,6 +17,7 @@ import os
 import dramatiq
 from dramatiq.broker import Broker
 from dramatiq.errors import ConnectionError as BrokerConnectionError
+from dramatiq.errors import QueueNotFound
 from dramatiq.middleware import Middleware, MiddlewareError
 from dramatiq_pg import PostgresBroker
 
@@ -119,8 +120,14 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
         return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> EdgeConsumer:
-        """The messages of one queue. Dramatiq's figures are not ours: see Capacity and POLL_SECONDS."""
+        """Return the consumer of one queue. Dramatiq's figures are not ours: see Capacity and POLL_SECONDS.
+
+        Raises:
+            dramatiq.errors.QueueNotFound: it was never declared.
+        """
         del prefetch, timeout
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)  # type: ignore[no-untyped-call]
         process = self._process
         assert process is not None, "consuming begins with the boot of a worker"
         return EdgeConsumer(
