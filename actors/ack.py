@@ -92,8 +92,7 @@ class AckWriter:
                 messages.relax_durability(Session(self._connection))
             _settle(Session(self._connection), batch)
         except (psycopg2.Error, DatabaseUnavailableError) as error:
-            # Safe: a batch is repeated whole, and what was settled already matches no row any more. What was
-            # given back and is claimed by us again may be run twice, which is harmless.
+            # Safe: a batch is repeated whole, and what was settled already matches no row any more.
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
@@ -109,28 +108,27 @@ class AckWriter:
 
 
 def _settle(session: Session, batch: list[HeldMessage]) -> None:
-    finished: dict[int, list[str]] = defaultdict(list)
-    unstarted: dict[int, list[str]] = defaultdict(list)
+    finished: dict[int, list[messages.Run]] = defaultdict(list)
+    unstarted: dict[int, list[messages.Run]] = defaultdict(list)
     for message in batch:
         ending = message.ending
         match ending.verdict:
             case Verdict.FINISHED:
-                finished[message.consumer].append(message.id)
+                finished[message.consumer].append(message.run)
             case Verdict.UNSTARTED:
-                unstarted[message.consumer].append(message.id)
+                unstarted[message.consumer].append(message.run)
             case Verdict.RETRY:
                 messages.retry(
                     session,
-                    message.id,
+                    message.run,
                     message.consumer,
-                    due=message.due,
                     delay=ending.delay,
                     counted=ending.counted,
                     reason=ending.reason,
                 )
             case Verdict.DEAD:
-                messages.bury(session, message.id, message.consumer, reason=ending.reason)
-    for consumer, message_ids in finished.items():
-        messages.finish(session, message_ids, consumer)
-    for consumer, message_ids in unstarted.items():
-        messages.give_back(session, message_ids, consumer)
+                messages.bury(session, message.run, message.consumer, reason=ending.reason)
+    for consumer, runs in finished.items():
+        messages.finish(session, runs, consumer)
+    for consumer, runs in unstarted.items():
+        messages.give_back(session, runs, consumer)

@@ -13,11 +13,11 @@ threads are made at the boot of the worker, in the process that uses them.
 """
 
 import os
-from datetime import timedelta
 
 import dramatiq
 from dramatiq.broker import Broker
 from dramatiq.errors import ConnectionError as BrokerConnectionError
+from dramatiq.errors import QueueNotFound
 from dramatiq.middleware import Middleware, MiddlewareError
 from dramatiq_pg import PostgresBroker
 
@@ -26,8 +26,15 @@ from actors.capacity import Capacity
 from actors.consumer import EdgeConsumer
 from actors.held import Held
 from actors.liveness import Liveness
+from actors.outgoing import (
+    ACTOR_PRIORITIES,
+    REFUSES_THE_VALUE,
+    RefusedMessageError,
+    outgoing,
+    require_queue_name,
+)
 from actors.pooler import PoolerError
-from gateway.errors import DatabaseError
+from gateway.errors import DatabaseError, DatabaseRefusedError
 from gateway.store import messages
 from gateway.store.database import Database, dsn_from_environment
 from gateway.store.wakeup import Wakeup
@@ -52,8 +59,26 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
         process = self._process
         return None if process is None or process.pid != os.getpid() else process.liveness.consumer
 
+    def declare_actor(self, actor: dramatiq.Actor[..., object]) -> None:
+        """Declare the actor; its messages are enqueued with its priority.
+
+        Raises:
+            ValueError: the queue has no such priority, or no such name.
+        """
+        if actor.priority not in ACTOR_PRIORITIES:
+            raise ValueError(
+                f"actor {actor.actor_name}: priority {actor.priority!r} is not supported: the queue has "
+                f"{ACTOR_PRIORITIES[0]} (first) to {ACTOR_PRIORITIES[-1]} (last); 0 is the default"
+            )
+        super().declare_actor(actor)
+
     def declare_queue(self, queue_name: str) -> None:
-        """The queue may be consumed. There is no delay queue beside it: a delay is a due time in the row."""
+        """Declare a queue, so that it is consumed. There is no delay queue beside it: a delay is a due time.
+
+        Raises:
+            ValueError: PostgreSQL cannot store that name.
+        """
+        require_queue_name(queue_name)
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues[queue_name] = True
@@ -62,33 +87,47 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
     def enqueue(
         self, message: dramatiq.Message[object], *, delay: int | None = None
     ) -> dramatiq.Message[object]:
-        """The message is committed, due after `delay` milliseconds, and its consumers are woken.
+        """Commit the message, due after `delay` milliseconds or at its option `eta`, and wake its consumers.
 
         Raises:
+            RefusedMessageError: it cannot be stored or run, whoever tries it again: a ValueError.
             dramatiq.errors.ConnectionError: it may or may not be committed; the same message may be enqueued
                 again, and stays one message.
         """
         self.emit_before("enqueue", message, delay)
+        actor = self.actors.get(message.actor_name)
+        row = outgoing(message, delay, priority=0 if actor is None else actor.priority)
         try:
             with self.database.statement() as session:
                 messages.enqueue(
                     session,
-                    message.queue_name,
-                    message.message_id,
-                    message.encode().decode(),
-                    delay=timedelta(milliseconds=delay or 0),
+                    row.queue_name,
+                    row.message_id,
+                    row.document,
+                    delay=row.delay,
+                    priority=row.priority,
                 )
+        except DatabaseRefusedError as error:
+            if error.sqlstate.startswith(REFUSES_THE_VALUE):
+                raise RefusedMessageError(
+                    f"message {message.message_id} cannot be stored: {error}"
+                ) from error
+            raise _not_enqueued(message, error) from error
         except DatabaseError as error:
-            raise BrokerConnectionError(  # type: ignore[no-untyped-call]
-                f"message {message.message_id} not enqueued: {error}"
-            ) from error
+            raise _not_enqueued(message, error) from error
         self.wakeup.wake(message.queue_name)
         self.emit_after("enqueue", message, delay)
         return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> EdgeConsumer:
-        """The messages of one queue. Dramatiq's figures are not ours: see Capacity and POLL_SECONDS."""
+        """Return the consumer of one queue. Dramatiq's figures are not ours: see Capacity and POLL_SECONDS.
+
+        Raises:
+            dramatiq.errors.QueueNotFound: it was never declared.
+        """
         del prefetch, timeout
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)  # type: ignore[no-untyped-call]
         process = self._process
         assert process is not None, "consuming begins with the boot of a worker"
         return EdgeConsumer(
@@ -108,6 +147,11 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
             process.liveness.close()
         self.wakeup.close()
         self.database.close()
+
+
+def _not_enqueued(message: dramatiq.Message[object], error: DatabaseError) -> BrokerConnectionError:
+    text = f"message {message.message_id} not enqueued: {error}"
+    return BrokerConnectionError(text)  # type: ignore[no-untyped-call]
 
 
 class _Process:
@@ -138,8 +182,11 @@ class _Boot(Middleware):
 
     def before_worker_shutdown(self, broker: EdgeBroker, worker: dramatiq.Worker) -> None:
         del worker
-        if broker._process is not None:  # noqa: SLF001
-            broker._process.capacity.close()  # noqa: SLF001
+        process = broker._process  # noqa: SLF001
+        if process is not None:
+            process.capacity.close()
+            # Before the wait for what runs: whoever stops us may kill us at any moment from here on.
+            process.liveness.stop()
 
 
 def build(middleware: list[Middleware], dsn: str | None = None) -> EdgeBroker:

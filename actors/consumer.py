@@ -12,13 +12,14 @@ import os
 import signal
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from time import monotonic
+from datetime import timedelta
+from time import monotonic, time
 
 from dramatiq.broker import Consumer
-from dramatiq.errors import DecodeError
 
 from actors.ack import AckWriter
 from actors.capacity import Bell, Capacity
+from actors.document import NoMessageError
 from actors.front import Front
 from actors.held import Ending, Held, HeldMessage, Verdict
 from actors.liveness import CONNECT_AGAIN_SECONDS, Liveness
@@ -27,7 +28,7 @@ from actors.pooler import PoolerError
 from gateway import log
 from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
-from gateway.store.messages import Claimed
+from gateway.store.messages import Claimed, Run
 
 POLL_SECONDS = 1.0
 """The longest wait for a NOTIFY, which may be lost; also how long Dramatiq waits for us to stop."""
@@ -80,11 +81,11 @@ class EdgeConsumer(Consumer):
 
     def requeue(self, messages: Iterable[HeldMessage]) -> None:
         """Called at the end of the process with what no thread started: it waits again at once."""
-        returned: dict[int, list[str]] = defaultdict(list)
+        returned: dict[int, list[Run]] = defaultdict(list)
         seats = 0
         for message in messages:
             if self._held.release(message):
-                returned[message.consumer].append(message.id)
+                returned[message.consumer].append(message.run)
                 seats += message.seats
         if returned:
             self._liveness.give_back(returned.items())
@@ -156,9 +157,13 @@ class EdgeConsumer(Consumer):
     def _hold(self, claimed: Claimed, consumer: int, seats: int) -> HeldMessage | None:
         try:
             message = HeldMessage(claimed, queue_name=self._queue_name, consumer=consumer, seats=seats)
-        except DecodeError:
-            # Dramatiq would restart its consumer over it, for ever.
-            self._liveness.bury(claimed.message_id, consumer, "its message is not Dramatiq's JSON")
+        except NoMessageError as error:
+            # Dramatiq would restart its consumer or lose a thread over it, again and again.
+            self._liveness.bury(claimed.run, consumer, str(error))
+            return None
+        if message.not_before is not None and (wait := message.not_before - time()) > 0:
+            # Handed out, it would stand in Dramatiq's memory and keep its seat until then.
+            self._liveness.put_off(claimed.run, consumer, timedelta(seconds=wait))
             return None
         self._held.add(message)
         return message

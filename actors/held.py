@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
-from dramatiq import Message
 from dramatiq.broker import MessageProxy
 
-from gateway.store.messages import Claimed
+from actors.document import decode
+from gateway.store.messages import Claimed, Run
 
 
 class Verdict(Enum):
@@ -47,9 +47,7 @@ class HeldMessage(MessageProxy):
     """
 
     def __init__(self, claimed: Claimed, *, queue_name: str, consumer: int, seats: int = 1) -> None:
-        message: Message[object] = Message.decode(claimed.message.encode())
-        if (message.message_id, message.queue_name) != (claimed.message_id, queue_name):
-            message = message.copy(message_id=claimed.message_id, queue_name=queue_name)
+        message, self.not_before = decode(claimed, queue_name)
         super().__init__(message)  # type: ignore[no-untyped-call]  # Dramatiq's class has no types
         self.id: str = message.message_id
         self.queue: str = message.queue_name
@@ -59,6 +57,7 @@ class HeldMessage(MessageProxy):
         self.deaths = claimed.deaths
         self.failures = claimed.failures
         self.due = claimed.due
+        self.run = claimed.run
         self.ending = FINISHED
         self.handed_out_at = 0.0
         self.began = 0.0
@@ -85,16 +84,16 @@ class Held:
             return self._messages.pop(id(message), None) is not None
 
     def rename(
-        self, adopt: Callable[[Collection[str]], frozenset[str]], lost: Collection[int], consumer: int
+        self, adopt: Callable[[Collection[Run]], frozenset[Run]], lost: Collection[int], consumer: int
     ) -> None:
-        """Give `consumer` to what was held under one of `lost` and is among the ids that `adopt` returns.
+        """Give `consumer` to what was held under one of `lost` and is among the runs that `adopt` returns.
 
         Releases wait meanwhile: a message released between the statement and its new name would be
         settled under the old one, and stay consumed for ever.
         """
         with self._lock:
             before = [message for message in self._messages.values() if message.consumer in lost]
-            adopted = adopt([message.id for message in before])
+            adopted = adopt([message.run for message in before])
             for message in before:
-                if message.id in adopted:
+                if message.run in adopted:
                     message.consumer = consumer

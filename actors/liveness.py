@@ -24,7 +24,7 @@ import socket
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import monotonic
 
 import psycopg2
@@ -66,6 +66,7 @@ class Liveness:
         self._next_connect = 0.0
         self._reaper = Reaper()
         self._alone: frozenset[str] = frozenset()
+        self._stopping = False
         self._closed = False
 
     @property
@@ -163,6 +164,7 @@ class Liveness:
             pid=os.getpid(),
             queue_names=sorted(self._bells),
             threads=self._threads,
+            stopping=self._stopping,
         )
         # Before the first claim, so that no commit falls between the look and the listening.
         messages.listen(session, list(self._bells))
@@ -177,11 +179,11 @@ class Liveness:
             bell.ring()
 
     def _adopt(self, session: Session, lost: Collection[int], consumer: int) -> None:
-        def adopt(message_ids: Collection[str]) -> frozenset[str]:
-            adopted = consumers.adopt(session, message_ids, lost=lost, consumer=consumer)
+        def adopt(runs: Collection[messages.Run]) -> frozenset[messages.Run]:
+            adopted = consumers.adopt(session, runs, lost=lost, consumer=consumer)
             # Behind it, because it waits for a reaper under way: what that one freed is known only now.
-            if reaped := set(message_ids) - adopted:
-                consumers.acquit(session, reaped, lost=lost)
+            if reaped := set(runs) - adopted:
+                consumers.acquit(session, {message_id for message_id, _ in reaped}, lost=lost)
             return adopted
 
         self._held.rename(adopt, lost, consumer)
@@ -294,20 +296,36 @@ class Liveness:
             if messages.channel(queue_name) in channels:
                 bell.ring()
 
-    def bury(self, message_id: str, consumer: int, reason: str) -> None:
-        """The message is dead; it was never handed to anybody."""
+    def bury(self, run: messages.Run, consumer: int, reason: str) -> None:
+        """Make a message dead that was never handed to anybody."""
         with self.session() as session:
-            messages.bury(session, message_id, consumer, reason=reason)
-        log.write(Stage.QUEUE, "message_dead", level="error", error=reason, detail=f"message {message_id}")
+            messages.bury(session, run, consumer, reason=reason)
+        log.write(Stage.QUEUE, "message_dead", level="error", error=reason, detail=f"message {run[0]}")
 
-    def give_back(self, by_consumer: Iterable[tuple[int, list[str]]]) -> None:
+    def put_off(self, run: messages.Run, consumer: int, delay: timedelta) -> None:
+        """Make a message due later that was never handed to anybody."""
+        with self.session() as session:
+            messages.retry(session, run, consumer, delay=delay, counted=False, reason=None)
+
+    def give_back(self, by_consumer: Iterable[tuple[int, list[messages.Run]]]) -> None:
         """Unstarted messages wait again; where PostgreSQL is away, the reaper frees them instead."""
         try:
             with self.session() as session:
-                for consumer, message_ids in by_consumer:
-                    messages.give_back(session, message_ids, consumer)
+                for consumer, runs in by_consumer:
+                    messages.give_back(session, runs, consumer)
         except DatabaseUnavailableError as error:
             log.write(Stage.QUEUE, "not_given_back", level="warning", error=str(error))
+
+    def stop(self) -> None:
+        """Mark this process as stopping, so that being killed in the middle counts against no message.
+
+        Where PostgreSQL is away, the row says so as soon as there is a connection again.
+        """
+        with self._mutex:
+            self._stopping = True
+            with suppress(DatabaseUnavailableError, PoolerError), self.session() as session:
+                if self._id is not None:
+                    consumers.stop(session, self._id)
 
     def close(self) -> None:
         """The lock is gone, and the row too if nothing is held."""

@@ -54,6 +54,16 @@ class Reaper:
         over = min(self._missed_since.values(), default=now) + RECONNECT_GRACE_SECONDS
         self._next_look = min(over, now + LOOK_SECONDS) if self._missed_since else now + LOOK_SECONDS
         for one in consumers.reap(session, dead) if dead else []:
+            if one.stopping:
+                log.write(
+                    Stage.QUEUE,
+                    "consumer_cut_off",
+                    level="warning",
+                    count=one.freed,
+                    detail=f"process {one.pid} on {one.host} was killed while it was stopping: "
+                    "what it still ran waits again, and counts no death",
+                )
+                continue
             log.write(
                 Stage.QUEUE,
                 "consumer_died",

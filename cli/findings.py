@@ -10,9 +10,10 @@ from datetime import timedelta
 
 from cli.screen import clock, since, span
 from gateway.domain.delivery import State
+from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route
 from gateway.store.destinations import DestinationState
-from gateway.store.overview import Overview
+from gateway.store.overview import Overview, Unserved
 
 SWEEP_LATE = timedelta(minutes=3)
 """The sweep runs each minute; must exceed a slow one."""
@@ -47,6 +48,7 @@ def findings(view: Overview, space: Space | None) -> list[Finding]:
         *_space(space),
         *_destinations(view),
         *_dead(view),
+        *_unserved(view),
         *_waiting(view),
         *_results(view),
         *_repeats(view),
@@ -202,7 +204,27 @@ def _dead(view: Overview) -> Iterator[Finding]:
         )
     if view.dead_messages:
         reason_text = "" if view.dead_message is None else f", the last: {view.dead_message.reason}"
-        yield Finding(True, f"{view.dead_messages:,} messages are dead{reason_text}; `mini-pacs queue dead`")
+        yield Finding(
+            True,
+            f"{view.dead_messages:,} messages are dead{reason_text}; `mini-pacs queue dead` lists them; "
+            "`mini-pacs queue requeue ID` runs one again, `mini-pacs queue discard ID` deletes it",
+        )
+
+
+def _unserved(view: Overview) -> Iterator[Finding]:
+    for one in view.unserved:
+        if one.queue_name not in {*Route, "sweep"}:  # those are reported with the processes that are missing
+            yield Finding(True, unserved_text(one))
+
+
+def unserved_text(one: Unserved) -> str:
+    """Say that nobody consumes a queue, and what to type."""
+    name = printable(one.queue_name, 100)
+    return (
+        f"No process consumes the queue {name}: {one.due:,} messages are due, the oldest for "
+        f"{span(one.oldest_seconds)}; start one (`dramatiq MODULE -Q {name}`), or delete them: "
+        f"`mini-pacs queue discard --queue {name}`"
+    )
 
 
 def _waiting(view: Overview) -> Iterator[Finding]:

@@ -1,8 +1,9 @@
-"""`mini-pacs queue`: what waits, what runs and where, what is dead, and bringing the dead back."""
+"""`mini-pacs queue`: what waits, what runs and where, what is dead; run the dead again, or delete them."""
 
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated
+from uuid import UUID
 
 import orjson
 import typer
@@ -10,13 +11,21 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.exit_codes import ExitCode
+from cli.findings import unserved_text
+from cli.operator import configured, identity, opened
+from gateway import log
+from gateway.domain.identifiers import printable
+from gateway.domain.routing import Route
+from gateway.log import Stage
 from gateway.store import messages
 from gateway.store.database import Database, dsn_from_environment
+from gateway.store.overview import unserved
 from gateway.store.wakeup import Wakeup
 
 app = typer.Typer(help="The Dramatiq queue: depth, rates, consumers, and dead messages.")
 
 WINDOW = timedelta(minutes=5)
+OURS = {*Route, "sweep"}
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
@@ -29,12 +38,14 @@ def show(context: typer.Context, as_json: Json = False) -> None:
         depths = messages.depths(session)
         flows = messages.flows(session, WINDOW)
         consumers = messages.consumers(session)
+        lonely = unserved(session)
     if as_json:
         _print_json(
             {
                 "depths": [asdict(depth) for depth in depths],
                 "flows": [asdict(flow) | {"window_seconds": WINDOW.total_seconds()} for flow in flows],
                 "consumers": [asdict(consumer) for consumer in consumers],
+                "unserved": [asdict(one) for one in lonely],
             }
         )
         return
@@ -44,8 +55,11 @@ def show(context: typer.Context, as_json: Json = False) -> None:
     console.print(_consumer_table(consumers))
     if any(depth.state == "rejected" for depth in depths):
         console.print(
-            "Dead messages: `mini-pacs queue dead` says why, `mini-pacs queue requeue` runs them again."
+            "Dead messages: `mini-pacs queue dead` says why, `mini-pacs queue requeue` runs them again, "
+            "`mini-pacs queue discard` deletes them."
         )
+    for one in lonely:
+        console.print(unserved_text(one), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -85,7 +99,7 @@ def requeue(
         raise typer.BadParameter("name the messages (see `mini-pacs queue dead`), or give --all")
     database = _database()
     with database.statement() as session:
-        queues = messages.requeue_dead(session, None if every else message_ids)
+        queues = messages.requeue_dead(session, None if every else _uuids(message_ids))
     wakeup = Wakeup(database.dsn)
     for queue_name in sorted(set(queues)):
         wakeup.wake(queue_name)
@@ -97,6 +111,65 @@ def requeue(
     if message_ids and len(queues) < len(set(message_ids)):
         typer.echo("Some of these are not dead: `mini-pacs queue dead` lists those that are.", err=True)
         raise typer.Exit(ExitCode.REFUSED)
+
+
+@app.command()
+def discard(
+    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Dead messages.")] = None,
+    every: Annotated[bool, typer.Option("--all-dead", help="Every dead message.")] = False,
+    queue: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Every waiting message of a queue that no process consumes."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete dead messages, or those of a queue that nobody consumes, for good. Asks unless --yes.
+
+    No image is lost by it: a delivery whose message is deleted stays dead until it is retried or cancelled.
+    """
+    if [bool(message_ids), every, queue is not None].count(True) != 1:
+        raise typer.BadParameter(
+            "name dead messages (see `mini-pacs queue dead`), or give --all-dead or --queue"
+        )
+    if queue in OURS:
+        raise typer.BadParameter(f"the gateway needs the messages of {queue}", param_hint="--queue")
+    doomed = messages.Doomed(None if not message_ids else tuple(_uuids(message_ids)), queue)
+    configured()
+    with opened("queue", changes=True) as database, database.statement() as session:
+        if not yes:
+            count = messages.count_doomed(session, doomed)
+            what = "dead messages" if queue is None else f"messages of the queue {printable(queue, 100)}"
+            typer.confirm(f"Delete {count} {what} for good?", abort=True, err=True)
+        gone = messages.discard(session, doomed)
+    if gone:
+        log.write(
+            Stage.QUEUE, "messages_discarded", level="warning", count=len(gone), detail=f"by {identity()}"
+        )
+    left = sum(one.leaves_dead for one in gone)
+    if as_json:
+        _print_json({"discarded": [one.message_id for one in gone], "deliveries_still_dead": left})
+    else:
+        typer.echo(f"{len(gone)} message(s) deleted.")
+        if left:
+            typer.echo(
+                f"{left} of their deliveries are dead still: `mini-pacs deliveries retry --state dead` sends "
+                "them, `mini-pacs deliveries cancel --state dead` gives them up"
+            )
+    if len(gone) < len(set(message_ids or ["one"])):
+        typer.echo(
+            "Nothing, or not all of it, was there to delete: `mini-pacs queue dead` lists dead messages, "
+            "`mini-pacs queue` the queues that no process consumes.",
+            err=True,
+        )
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _uuids(message_ids: list[str] | None) -> list[str]:
+    try:
+        return [str(UUID(message_id)) for message_id in message_ids or []]
+    except ValueError as error:
+        raise typer.BadParameter("a message's id is a UUID: `mini-pacs queue dead` lists them") from error
 
 
 def _database() -> Database:

@@ -1,6 +1,6 @@
 """A consumer in the test's own process, without Dramatiq around it."""
 
-from queue_bed import QUEUE
+from queue_bed import QUEUE, QueueBed
 from waiting import wait_until
 
 from actors.ack import AckWriter
@@ -47,3 +47,25 @@ class InProcess:
         self.consumer.close()
         self.acks.close()
         self.liveness.close()
+
+
+def cut_off(bed: QueueBed, consumer: InProcess) -> int:
+    """The consumer's connection is gone; the id that it had."""
+    lost = consumer.liveness.consumer
+    assert lost is not None
+    bed.rows(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'mini-pacs consumer'"
+    )
+    return lost
+
+
+def come_back(consumer: InProcess, lost: int) -> int:
+    """The id under which it lives again."""
+    wait_until(
+        lambda: next(consumer.consumer) is None and consumer.liveness.consumer not in {None, lost},
+        10,
+        "a new id",
+    )
+    assert consumer.liveness.consumer is not None
+    return consumer.liveness.consumer

@@ -20,6 +20,8 @@ from gateway.store.migrate import migrate
 
 RESTART_DELAY_MS = 500
 """Until Dramatiq starts anew after a child of it died (its own default is 3000)."""
+FORK_TIMEOUT = ("--worker-fork-timeout", "2000")
+"""Milliseconds until Dramatiq looks whether its children live that still boot (its own default is 30,000)."""
 
 
 class Lab:
@@ -126,7 +128,7 @@ class Lab:
         actors = [
             Program(
                 f"actors-{queue}",
-                (_script("dramatiq"), "actors", "-p", p, "-t", t, "-Q", queue),
+                (_script("dramatiq"), "actors", "-p", p, "-t", t, "-Q", queue, *FORK_TIMEOUT),
                 environment,
                 ready_line="ready for action",
             )

@@ -7,11 +7,11 @@
 A consumer is alive as long as PostgreSQL holds the advisory lock of its id. Each function is one statement.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.store.database import Session
-from gateway.store.messages import ALONE_DEATHS, POISON_DEATHS
+from gateway.store.messages import ALONE_DEATHS, POISON_DEATHS, Run
 from gateway.store.queries import load
 
 _Q = load("queue")
@@ -19,12 +19,16 @@ _Q = load("queue")
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """A consumer that was found dead, and what became of the messages it held."""
+    """A consumer that was found dead, and what became of the messages it held.
+
+    One that was `stopping` was killed when its grace was over: no message counts its death.
+    """
 
     host: str
     pid: int
     freed: int
     buried: int
+    stopping: bool
 
 
 def take_lock(session: Session, consumer: int) -> int | None:
@@ -53,12 +57,30 @@ def serve(session: Session, consumer: int, queue_names: Sequence[str]) -> None:
 
 
 def register(
-    session: Session, consumer: int, *, host: str, pid: int, queue_names: Sequence[str], threads: int
+    session: Session,
+    consumer: int,
+    *,
+    host: str,
+    pid: int,
+    queue_names: Sequence[str],
+    threads: int,
+    stopping: bool = False,
 ) -> None:
-    """The consumer stands in the table; its lock must be held already."""
+    """Insert the consumer's row; its lock must be held already."""
     session.run(
-        _Q["register"], consumer=consumer, host=host, pid=pid, queue_names=list(queue_names), threads=threads
+        _Q["register"],
+        consumer=consumer,
+        host=host,
+        pid=pid,
+        queue_names=list(queue_names),
+        threads=threads,
+        stopping=stopping,
     )
+
+
+def stop(session: Session, consumer: int) -> None:
+    """Mark the consumer as stopping: its end counts against none of its messages."""
+    session.run(_Q["stop"], consumer=consumer)
 
 
 def unregister(session: Session, consumer: int) -> None:
@@ -66,15 +88,19 @@ def unregister(session: Session, consumer: int) -> None:
     session.run(_Q["unregister"], consumer=consumer)
 
 
-def adopt(
-    session: Session, message_ids: Iterable[str], *, lost: Iterable[int], consumer: int
-) -> frozenset[str]:
-    """Those of the messages that one of `lost` still held, now held by `consumer`: it is the same process.
+def adopt(session: Session, runs: Collection[Run], *, lost: Iterable[int], consumer: int) -> frozenset[Run]:
+    """Give `consumer` those of the runs that one of `lost` still held: it is the same process.
 
     The deliveries claimed under them are claimed by `consumer`. What else they held counts no death.
     """
-    rows = session.all(_Q["adopt"], message_ids=list(message_ids), lost=list(lost), consumer=consumer)
-    return frozenset(str(row[0]) for row in rows)
+    rows = session.all(
+        _Q["adopt"],
+        message_ids=[message_id for message_id, _ in runs],
+        claimed_at=[claimed_at for _, claimed_at in runs],
+        lost=list(lost),
+        consumer=consumer,
+    )
+    return frozenset((str(row[0]), row[1]) for row in rows)
 
 
 def acquit(session: Session, message_ids: Iterable[str], *, lost: Iterable[int]) -> int:
@@ -94,4 +120,4 @@ def reap(session: Session, missed: Iterable[int]) -> list[Reaped]:
     rows = session.all(
         _Q["reap"], missed=list(missed), alone_deaths=ALONE_DEATHS, poison_deaths=POISON_DEATHS
     )
-    return [Reaped(str(r[0]), int(r[1]), int(r[2]), int(r[3])) for r in rows]
+    return [Reaped(str(r[0]), int(r[1]), int(r[2]), int(r[3]), bool(r[4])) for r in rows]

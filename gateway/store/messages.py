@@ -5,19 +5,24 @@
     consumed -> queued              retry (its actor raised), give_back (not started)
     consumed -> rejected            bury (its actor raised too often)
     rejected -> queued              requeue_dead, by an operator
+    rejected -> gone                discard, by an operator
 
 What the death of a process does to what it held stands in `gateway.store.consumers`.
-Each function is one statement, and so whole or not at all. A message names the consumer that holds it; every
-function that ends its life compares that name, so what was freed and claimed by another is left alone.
+Each function is one statement, and so whole or not at all. A run of a message is named by its id, the
+consumer that holds it and the time of the claim. Every function that ends a run compares all three, so a
+message that was freed and claimed again, or enqueued again under its id while it ran, is left alone.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import md5
+
+import orjson
 
 from gateway.store.database import Database, Row, Session
-from gateway.store.queries import load
+from gateway.store.queries import Query, load
 
 ALONE_DEATHS = 2
 """After so many deaths of processes that ran it, a message runs with no neighbours."""
@@ -32,19 +37,34 @@ GATED_PRIORITIES = range(8)
 
 NO_FLOORS: tuple[datetime | None, ...] = (None,) * len(GATED_PRIORITIES)
 
+MAX_CHANNEL_BYTES = 63
+"""PostgreSQL's limit for the name of a channel: longer ones are cut by LISTEN and refused by NOTIFY."""
+
+Run = tuple[str, datetime]
+"""A message's id and the time at which it was claimed."""
+
 _Q = load("queue")
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One message as its claimer got it; `due` by the database's clock."""
+    """One message as its claimer got it; `due` and `claimed_at` by the database's clock.
+
+    `message` is None where the document is too large to be read.
+    """
 
     message_id: str
-    message: str
+    message: str | None
     deaths: int
     failures: int
     priority: int
     due: datetime
+    claimed_at: datetime
+
+    @property
+    def run(self) -> Run:
+        """What names this run of the message, together with the consumer."""
+        return self.message_id, self.claimed_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +195,8 @@ def claim_alone(session: Session, queue_name: str, consumer: int) -> Claim:
 
 
 def _claim(rows: list[Row]) -> Claim:
-    messages = tuple(Claimed(*r[:6]) for r in rows if r[0] is not None)
-    return Claim(messages, None if messages or not rows else rows[0][6])
+    messages = tuple(Claimed(*r[:7]) for r in rows if r[0] is not None)
+    return Claim(messages, None if messages or not rows else rows[0][7])
 
 
 def waiting_alone(session: Session, queue_names: Iterable[str]) -> frozenset[str]:
@@ -185,41 +205,51 @@ def waiting_alone(session: Session, queue_names: Iterable[str]) -> frozenset[str
     return frozenset(str(row[0]) for row in rows)
 
 
-def finish(session: Session, message_ids: Iterable[str], consumer: int) -> int:
-    """The messages are gone, where `consumer` still held them; how many."""
-    return session.run(_Q["finish"], message_ids=list(message_ids), consumer=consumer)
+def finish(session: Session, runs: Iterable[Run], consumer: int) -> int:
+    """Delete the messages whose runs ended; return how many. What is no longer that run is left alone."""
+    return sum(session.run(_Q["finish"], consumer=consumer, **named) for named in _named(runs))
 
 
-def give_back(session: Session, message_ids: Iterable[str], consumer: int) -> int:
-    """The messages wait again as if never claimed, where `consumer` still held them; how many."""
-    return session.run(_Q["give_back"], message_ids=list(message_ids), consumer=consumer)
+def give_back(session: Session, runs: Iterable[Run], consumer: int) -> int:
+    """Make messages that were not started wait again as if never claimed; return how many."""
+    return sum(session.run(_Q["give_back"], consumer=consumer, **named) for named in _named(runs))
+
+
+def _named(runs: Iterable[Run]) -> list[dict[str, object]]:
+    """The parameters of as few statements as there are runs of one message, which is one as a rule."""
+    batches: list[dict[str, datetime]] = []
+    for message_id, claimed_at in runs:
+        for batch in batches:
+            if message_id not in batch:
+                batch[message_id] = claimed_at
+                break
+        else:
+            batches.append({message_id: claimed_at})
+    return [{"message_ids": list(batch), "claimed_at": list(batch.values())} for batch in batches]
 
 
 def retry(
-    session: Session,
-    message_id: str,
-    consumer: int,
-    *,
-    due: datetime,
-    delay: timedelta,
-    reason: str,
-    counted: bool = True,
+    session: Session, run: Run, consumer: int, *, delay: timedelta, reason: str | None, counted: bool = True
 ) -> int:
-    """The message, claimed with this `due`, is due after `delay`, with one failure more if `counted`."""
+    """Make the message of this run due after `delay`, with one failure more if `counted`."""
+    message_id, claimed_at = run
     return session.run(
         _Q["retry"],
         message_id=message_id,
+        claimed_at=claimed_at,
         consumer=consumer,
-        due=due,
         delay=delay,
         reason=reason,
         counted=counted,
     )
 
 
-def bury(session: Session, message_id: str, consumer: int, *, reason: str) -> int:
-    """The message is dead, with the reason."""
-    return session.run(_Q["bury"], message_id=message_id, consumer=consumer, reason=reason)
+def bury(session: Session, run: Run, consumer: int, *, reason: str) -> int:
+    """Make the message of this run dead, with the reason."""
+    message_id, claimed_at = run
+    return session.run(
+        _Q["bury"], message_id=message_id, claimed_at=claimed_at, consumer=consumer, reason=reason
+    )
 
 
 def enqueue(
@@ -267,13 +297,19 @@ def send(
 
 
 def channel(queue_name: str) -> str:
-    """The channel on which a queue's consumers are woken; dramatiq-pg's name for it."""
-    return f"dramatiq.{queue_name}.enqueue"
+    """Return the channel on which a queue's consumers are woken.
+
+    It is dramatiq-pg's name for it, or one with a digest of the queue's name where that is too long.
+    """
+    name = f"dramatiq.{queue_name}.enqueue"
+    if len(name.encode()) <= MAX_CHANNEL_BYTES:
+        return name
+    return f"dramatiq.{md5(queue_name.encode(), usedforsecurity=False).hexdigest()}.enqueue"
 
 
 def notify(session: Session, queue_names: Iterable[str]) -> None:
     """The consumers of these queues look at once. Never in a transaction that others wait for."""
-    session.run(_Q["notify"], queue_names=list(queue_names))
+    session.run(_Q["notify"], channels=sorted(map(channel, queue_names)))
 
 
 # ---- what is seen --------------------------------------------------------------------------------
@@ -316,13 +352,62 @@ def consumers(session: Session) -> list[ConsumerRow]:
 def dead(session: Session, limit: int = 100) -> list[Dead]:
     """The messages that died last."""
     rows = session.all(_Q["dead"], limit=limit)
-    return [Dead(r[0], r[1], r[2], tuple(r[3] or ()), *r[4:]) for r in rows]
+    return [Dead(r[0], r[1], r[2], _arguments(r[3]), *r[4:]) for r in rows]
+
+
+def _arguments(text: str | None) -> tuple[object, ...]:
+    """The arguments as they can be printed as JSON again; none where they cannot: too deep, for instance."""
+    if text is None:
+        return ()
+    try:
+        arguments = orjson.loads(text)
+        orjson.dumps(arguments)
+    except (orjson.JSONDecodeError, TypeError):  # TypeError stands for orjson.JSONEncodeError, too
+        return ()
+    return tuple(arguments)
 
 
 def requeue_dead(session: Session, message_ids: Sequence[str] | None) -> list[str]:
     """Dead messages wait again with a clean record (None: all of them); the queue of each."""
     ids = None if message_ids is None else list(message_ids)
     return [str(row[0]) for row in session.all(_Q["requeue_dead"], message_ids=ids)]
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """What an operator would discard: dead messages (None: all of them), or a queue that nobody consumes."""
+
+    message_ids: tuple[str, ...] | None = None
+    queue_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """A message that is gone; with `leaves_dead` its delivery is dead still."""
+
+    message_id: str
+    leaves_dead: bool
+
+
+def count_doomed(session: Session, doomed: Doomed) -> int:
+    """How many messages `discard` would delete now."""
+    query, parameters = _doomed("count", doomed)
+    row = session.one(query, **parameters)
+    assert row is not None
+    return int(row[0])
+
+
+def discard(session: Session, doomed: Doomed) -> list[Discarded]:
+    """Delete these messages for good, by an operator."""
+    query, parameters = _doomed("discard", doomed)
+    return [Discarded(str(row[0]), bool(row[1])) for row in session.all(query, **parameters)]
+
+
+def _doomed(verb: str, doomed: Doomed) -> tuple[Query, dict[str, object]]:
+    if doomed.queue_name is not None:
+        return _Q[f"{verb}_unserved"], {"queue_name": doomed.queue_name}
+    ids = None if doomed.message_ids is None else list(doomed.message_ids)
+    return _Q[f"{verb}_dead"], {"message_ids": ids}
 
 
 def vacuum(database: Database) -> None:

@@ -26,6 +26,9 @@ FLAG_LIMIT = 10_000
 RECEIVED_LIMIT = 100_000
 DEAD_LIMIT = 10_000
 REASONS = 5
+NAME_LIMIT = 100
+UNSERVED_GRACE = timedelta(seconds=15)
+"""Must exceed the time in which an actor process that died is started again."""
 WINDOW = timedelta(minutes=5)
 UNFORWARDED_WINDOW = timedelta(hours=1)
 """How long a repeat that was not forwarded is shown; whoever waits for it looks within this."""
@@ -103,6 +106,15 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Unserved:
+    """A queue whose messages are due and that no living process consumes; at most COUNT_LIMIT are counted."""
+
+    queue_name: str
+    due: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """One screen; `now` is the database's."""
 
@@ -121,6 +133,7 @@ class Overview:
     dead_messages: int
     dead_message: Dead | None
     unforwarded: Unforwarded | None
+    unserved: tuple[Unserved, ...]
 
     def waiting(self, route: Route) -> int:
         """How many deliveries of that route are still owed; at least, where the count is not exact."""
@@ -162,12 +175,19 @@ def overview(session: Session) -> Overview:
         dead_messages=dead_messages[0],
         dead_message=dead[0] if dead else None,
         unforwarded=_unforwarded(session),
+        unserved=unserved(session),
     )
 
 
 def _unforwarded(session: Session) -> Unforwarded | None:
     row = session.one(_Q["unforwarded"], window=UNFORWARDED_WINDOW, limit=FLAG_LIMIT)
     return None if row is None else Unforwarded(*row)
+
+
+def unserved(session: Session) -> tuple[Unserved, ...]:
+    """The queues that nobody consumes though messages are due, but for what a restart takes."""
+    rows = session.all(_Q["unserved_queues"], names=NAME_LIMIT, limit=COUNT_LIMIT, grace=UNSERVED_GRACE)
+    return tuple(Unserved(*row) for row in rows)
 
 
 def _counts(session: Session) -> tuple[Count, ...]:

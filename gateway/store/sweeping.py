@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import orjson
 
-from gateway.domain.contract import FORWARD_TO_PACS, FORWARD_TO_WORKER
+from gateway.domain.contract import EXPIRE_RESULT, FORWARD_TO_PACS, FORWARD_TO_WORKER, PROBE, SWEEP
 from gateway.domain.instance import Place
 from gateway.store.database import Session
 from gateway.store.instances import Stored, stored_of
@@ -63,6 +63,16 @@ def lock_purgeable(session: Session, *, retention: timedelta, limit: int) -> lis
     rows = session.all(_Q["lock_purgeable"], retention=retention, limit=limit)
     still = {row[0] for row in session.all(_Q["still_purgeable"], instance_ids=[row[0] for row in rows])}
     return [FileRow(row[0], row[1], row[2], Place(row[3])) for row in rows if row[0] in still]
+
+
+def clear_superseded(session: Session) -> int:
+    """Delete dead messages of the housekeeping whose work has been done by other means; their count."""
+    return session.run(
+        _Q["clear_superseded"],
+        sweep_queue=SWEEP.queue_name,
+        sweep_actors=[SWEEP.actor_name, EXPIRE_RESULT.actor_name],
+        probe_actors=[contract.actor_name for contract in PROBE.values()],
+    )
 
 
 def delete_instances(session: Session, instance_ids: Sequence[int]) -> int:

@@ -41,6 +41,11 @@ def sweep(context: Sweeping, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str,
             detail=", ".join(f"{name} {count}" for name, count in counts.items()),
             duration_ms=(time.monotonic() - began) * 1000,
         )
+    if not context.dry and set(verbs) == set(VERBS):
+        # A sweep that was killed again and again left a dead message: this one did what it should have done.
+        with context.database.statement() as session:
+            if cleared := sweeping.clear_superseded(session):
+                log.write(Stage.SWEEP, "dead_messages_cleared", count=cleared)
     if not context.dry:
         # What short-lived messages leave is cleared before claims have to walk over it.
         with suppress(DatabaseError):  # too slow for our deadline: autovacuum goes on with it

@@ -189,7 +189,7 @@ def _drain_by_sql(bed: QueueBed) -> None:
             claim = messages.claim(session, QUEUE, 32, 1)  # as a process with many threads does
             if not claim.messages:
                 break
-            messages.finish(session, [message.message_id for message in claim.messages], 1)
+            messages.finish(session, [message.run for message in claim.messages], 1)
     bed.database.close()  # its settings are a consumer's
 
 

@@ -51,6 +51,28 @@ def test_a_graceful_stop_finishes_what_runs_and_counts_no_death(bed: QueueBed) -
     assert bed.one("SELECT count(*) FROM dramatiq.consumers") == 0
 
 
+STOPPING = "SELECT count(*) FROM dramatiq.consumers WHERE stopping_since IS NOT NULL"
+
+
+def test_being_killed_while_stopping_counts_no_death(bed: QueueBed) -> None:
+    """An orderly shutdown whose grace runs out, as often as a message that kills its process may die."""
+    bed.send("hold", 1, 300)
+    bed.send("hold", 2, 300)
+    for round_ in range(1, messages.POISON_DEATHS + 1):
+        process = bed.start(threads=2)
+        wait_until(lambda round_=round_: len(bed.ran()) == 2 * round_, 20, "both to have begun")  # type: ignore[misc]
+        process.popen.terminate()
+        wait_until(
+            lambda: bed.one("SELECT count(*) FROM dramatiq.consumers WHERE stopping_since IS NOT NULL"),
+            10,
+            "the mark",
+        )
+        process.kill()
+    bed.start(threads=2)
+    wait_until(lambda: len(bed.ran()) == 2 * (messages.POISON_DEATHS + 1), 20, "both to begin again")
+    assert bed.count("state = 'consumed' AND deaths = 0 AND NOT alone") == 2
+
+
 def test_a_message_that_kills_its_process_is_dead_after_three(bed: QueueBed) -> None:
     """Its neighbours, which die with the process as often, run to their end in spite of it."""
     bed.send("die", 666)

@@ -6,32 +6,10 @@ from typing import Any
 import psycopg2
 import pytest
 from queue_bed import QueueBed
-from queue_consumer import InProcess
+from queue_consumer import InProcess, come_back, cut_off
 from waiting import wait_until
 
 from gateway.store import consumers, messages
-
-
-def cut_off(bed: QueueBed, consumer: InProcess) -> int:
-    """The consumer's connection is gone; the id that it had."""
-    lost = consumer.liveness.consumer
-    assert lost is not None
-    bed.rows(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND application_name = 'mini-pacs consumer'"
-    )
-    return lost
-
-
-def come_back(consumer: InProcess, lost: int) -> int:
-    """The id under which it lives again."""
-    wait_until(
-        lambda: next(consumer.consumer) is None and consumer.liveness.consumer not in {None, lost},
-        10,
-        "a new id",
-    )
-    assert consumer.liveness.consumer is not None
-    return consumer.liveness.consumer
 
 
 def lose_the_answer(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> None:
@@ -106,7 +84,7 @@ def test_a_death_counted_while_we_came_back_is_taken_back(
     adopt = consumers.adopt
     states: list[tuple[Any, ...]] = []
 
-    def reaped_meanwhile(*args: Any, **keywords: Any) -> frozenset[str]:
+    def reaped_meanwhile(*args: Any, **keywords: Any) -> frozenset[messages.Run]:
         with bed.database.statement() as session:
             consumers.reap(session, [lost])
         states.extend(bed.rows("SELECT state::text, deaths FROM dramatiq.queue"))

@@ -133,7 +133,7 @@ def test_a_message_that_is_not_dramatiqs_is_dead_and_stops_nobody(bed: QueueBed,
     bed.fill("noop", 3)
     bed.run("""UPDATE dramatiq.queue SET message = '{"no": "message"}' WHERE message -> 'args' = '[2]'""")
     assert len(consumer.take(2)) == 2
-    assert bed.count("state = 'rejected' AND reason LIKE '%%JSON'") == 1
+    assert bed.count("state = 'rejected' AND reason LIKE 'its message has no actor_name%%'") == 1
 
 
 def test_a_message_that_names_another_id_and_queue_is_settled_by_its_row(

@@ -125,7 +125,7 @@ def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(bed: Queue
     for _ in range(100):
         claim = messages.claim(session, QUEUE, 150, 1, front.floors())
         front.advance(claim.messages, wanted=150)
-        messages.finish(session, [message.message_id for message in claim.messages], 1)
+        messages.finish(session, [message.run for message in claim.messages], 1)
     assert bed.count() == 5_000
     floor = max(message.due for message in claim.messages)
     front_costs = []
@@ -148,12 +148,13 @@ def test_an_ack_does_not_walk_what_was_acked_before(bed: QueueBed) -> None:
     messages.prepare_consumer(session)
     cursor.execute("ANALYZE dramatiq.queue")
     for _ in range(20):
-        taken = [message.message_id for message in messages.claim(session, QUEUE, 200, 1).messages]
+        taken = [message.run for message in messages.claim(session, QUEUE, 200, 1).messages]
         assert messages.finish(session, taken, 1) == 200
-    ids = [message.message_id for message in messages.claim(session, QUEUE, 8, 1).messages]
+    runs = [message.run for message in messages.claim(session, QUEUE, 8, 1).messages]
     query = load("queue")["finish"]
     cursor.execute(
-        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query.sql}", {"message_ids": ids, "consumer": 1}
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query.sql}",
+        {"message_ids": [run[0] for run in runs], "claimed_at": [run[1] for run in runs], "consumer": 1},
     )
     plan = _plan(cursor)["Plan"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 8 * 10

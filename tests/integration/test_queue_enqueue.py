@@ -1,19 +1,23 @@
 """How messages come into the queue: with their time in the row, in one round trip with what they are for."""
 
+import time
 from datetime import timedelta
 
+import dramatiq
 import pytest
 import statements
 from dramatiq import Message
 from dramatiq.errors import ConnectionError as BrokerConnectionError
 from queue_bed import QueueBed
+from waiting import wait_until
 
 from actors.broker import EdgeBroker
 from gateway.dicom.header import Header
 from gateway.domain.instance import Kind
 from gateway.domain.routing import Route
 from gateway.receive.commit import Committer
-from gateway.store.database import Database
+from gateway.store import messages
+from gateway.store.database import Database, Session, connect
 from gateway.store.instances import Received
 
 RECEIVED = Received(
@@ -73,4 +77,114 @@ def test_enqueue_without_postgresql_says_so(bed: QueueBed) -> None:
     broker = EdgeBroker(bed.dsn.replace("?host=", "?host=/nowhere"), middleware=[])
     with pytest.raises(BrokerConnectionError, match="not enqueued"):
         broker.enqueue(Message("q", "noop", (), {}, {}))
+    broker.close()
+
+
+def cyclic() -> list[object]:
+    """A list that holds itself."""
+    held: list[object] = []
+    held.append(held)
+    return held
+
+
+REFUSED: dict[str, Message[object]] = {
+    "a NUL": Message("q", "noop", ("a\0b",), {}, {}),
+    "a NUL in a key": Message("q", "noop", (), {"a\0": 1}, {}),
+    "half of a surrogate pair": Message("q", "noop", ("\ud800",), {}, {}),
+    "NaN": Message("q", "noop", (float("nan"),), {}, {}),
+    "infinity": Message("q", "noop", (float("inf"),), {}, {}),
+    "a cycle": Message("q", "noop", (cyclic(),), {}, {}),
+    "a number too long": Message("q", "noop", (10**5000,), {}, {}),
+    "too large": Message("q", "noop", ("x" * (5 << 20),), {}, {}),
+    "no UUID": Message("q", "noop", (), {}, {}, message_id="7"),
+    "no id": Message("q", "noop", (), {}, {}, message_id=None),  # type: ignore[arg-type]
+    "no options": Message("q", "noop", (), {}, None),  # type: ignore[arg-type]
+    "no actor": Message("q", None, (), {}, {}),  # type: ignore[arg-type]
+    "a NUL in the queue": Message("q\0", "noop", (), {}, {}),
+    "half of a surrogate pair in the queue": Message("q\udc00", "noop", (), {}, {}),
+    "no queue": Message("", "noop", (), {}, {}),
+    "an eta that is no number": Message("q", "noop", (), {}, {"eta": "tomorrow"}),
+    "an eta that never comes": Message("q", "noop", (), {}, {"eta": float("inf")}),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_stored_or_run_is_refused_for_good(bed: QueueBed, name: str) -> None:
+    """With a ValueError: Dramatiq's ConnectionError would let its caller try again for ever."""
+    broker = EdgeBroker(bed.dsn, middleware=[])
+    with pytest.raises(ValueError, match="cannot be") as raised:
+        broker.enqueue(REFUSED[name])
+    assert not isinstance(raised.value, BrokerConnectionError)
+    assert bed.count() == 0
+    broker.close()
+
+
+@pytest.mark.parametrize("delay", [float("nan"), float("inf"), 10**18])
+def test_a_delay_that_is_no_time_is_refused_for_good(bed: QueueBed, delay: int) -> None:
+    """Nothing is enqueued, and the broker goes on."""
+    broker = EdgeBroker(bed.dsn, middleware=[])
+    with pytest.raises(ValueError, match="its delay"):
+        broker.enqueue(Message("q", "noop", (), {}, {}), delay=delay)
+    broker.enqueue(Message("q", "noop", (), {}, {}), delay=-5)
+    assert bed.count("due <= now()") == 1
+    broker.close()
+
+
+def test_what_is_refused_for_the_moment_is_a_connection_error(bed: QueueBed) -> None:
+    """A lock that is not given, for instance: the same message may be enqueued later."""
+    bed.run("ALTER TABLE dramatiq.queue RENAME TO elsewhere")
+    broker = EdgeBroker(bed.dsn, middleware=[])
+    with pytest.raises(BrokerConnectionError, match="not enqueued"):
+        broker.enqueue(Message("q", "noop", (), {}, {}))
+    broker.close()
+
+
+def test_an_eta_is_the_due_time(bed: QueueBed) -> None:
+    """In milliseconds since 1970; not in the document, with which Dramatiq would hold it in memory."""
+    broker = EdgeBroker(bed.dsn, middleware=[])
+    broker.enqueue(Message("q", "noop", (), {}, {"eta": (time.time() + 3600) * 1000, "kept": 1}))
+    [(due_in, options)] = bed.rows("SELECT due - now(), message -> 'options' FROM dramatiq.queue")
+    assert 3500 < due_in.total_seconds() < 3601
+    assert options == {"kept": 1}
+    broker.close()
+
+
+def test_the_priority_of_an_actor_is_that_of_its_messages(bed: QueueBed) -> None:
+    """The smaller the sooner, as in Dramatiq, and over the whole queue, not only over what is in memory."""
+    broker = EdgeBroker(bed.dsn, middleware=[])
+    for name, priority in (("last", 3), ("middle", 0), ("first", -4)):
+        dramatiq.actor(actor_name=name, queue_name="q", priority=priority, broker=broker)(lambda: None).send()
+    rows = bed.rows("SELECT message ->> 'actor_name', priority FROM dramatiq.queue ORDER BY priority")
+    assert rows == [("first", 0), ("middle", 4), ("last", 7)]
+    for priority in (-5, 4, 100):
+        with pytest.raises(ValueError, match="is not supported"):
+            dramatiq.actor(actor_name="no", queue_name="q", priority=priority, broker=broker)(lambda: None)
+    broker.close()
+
+
+@pytest.mark.parametrize("name", ["x" * 47, "ä" * 30, "q" * 500, "x" * 46])
+def test_a_queue_with_a_long_name_is_woken(bed: QueueBed, name: str) -> None:
+    """The names of PostgreSQL's channels end at 63 bytes: LISTEN cuts them silently, NOTIFY refuses them."""
+    listener = connect(bed.dsn, application_name="test", deadline_seconds=10)
+    messages.listen(Session(listener), [name])
+    broker = EdgeBroker(bed.dsn, middleware=[])
+    broker.declare_queue(name)
+    broker.enqueue(Message(name, "noop", (), {}, {}))
+
+    def heard() -> bool:
+        listener.poll()
+        return bool(listener.notifies)
+
+    wait_until(heard, 10, "the NOTIFY")
+    assert listener.notifies[0].channel == messages.channel(name)
+    broker.close()
+    listener.close()
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "\ud800", None])
+def test_a_queue_that_postgresql_cannot_name_is_not_declared(bed: QueueBed, name: str) -> None:
+    """With a ValueError at once, and not when its first message comes."""
+    broker = EdgeBroker(bed.dsn, middleware=[])
+    with pytest.raises(ValueError, match="no name of a queue"):
+        broker.declare_queue(name)
     broker.close()

@@ -49,9 +49,7 @@ def test_a_retry_is_counted_once(bed: QueueBed) -> None:
         return claimed
 
     def retry(claimed: messages.Claimed) -> int:
-        return messages.retry(
-            session, claimed.message_id, 1, due=claimed.due, delay=timedelta(), reason="it raised"
-        )
+        return messages.retry(session, claimed.run, 1, delay=timedelta(), reason="it raised")
 
     first = claim()
     assert retry(first) == 1

@@ -10,6 +10,7 @@ from specimens import Instance, study_of
 from sweep_bed import PROMPT, blocked, claim, prove
 from waiting import wait_until
 
+from gateway.domain.contract import EXPIRE_RESULT, PROBE_PACS, SWEEP
 from gateway.domain.routing import Route
 from gateway.forward.attempt import forward_to_worker
 from gateway.store import deliveries, results, sweeping
@@ -165,3 +166,22 @@ def test_a_repeat_and_a_claim_of_one_instance_do_not_deadlock(core: Forwarding) 
         claiming.close()
     errors = core.edge.one("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
     assert errors == 0
+
+
+def test_a_sweep_that_runs_to_its_end_clears_the_dead_ones_before_it(core: Forwarding) -> None:
+    """It has done their work, and that of dead deadlines; a probe is done where the breaker is closed."""
+    ae_title = core.edge.configuration.forwarder.orthanc.ae_title
+    for contract, args in ((SWEEP, "[]"), (EXPIRE_RESULT, "[1]"), (PROBE_PACS, f'["{ae_title}"]')):
+        core.edge.rows(f"SELECT dramatiq.send('{contract.queue_name}', '{contract.actor_name}', '{args}')")
+    core.edge.rows("SELECT dramatiq.send('pacs', 'no_such_actor', '[]')")
+    core.edge.run("UPDATE dramatiq.queue SET state = 'rejected', deaths = 3")
+    run.sweep(core.sweeping(dry=True))
+    run.sweep(core.sweeping(), ("purge",))
+    assert core.edge.one("SELECT count(*) FROM dramatiq.queue") == 4
+    core.edge.run("UPDATE destinations SET breaker = 'open' WHERE route = 'pacs'")
+    run.sweep(core.sweeping())
+    assert core.edge.one("SELECT count(*) FROM dramatiq.queue WHERE state = 'rejected'") == 2
+    core.edge.run("UPDATE destinations SET breaker = 'closed'")
+    run.sweep(core.sweeping())
+    names = "SELECT message ->> 'actor_name' FROM dramatiq.queue WHERE state = 'rejected'"
+    assert core.edge.rows(names) == [("no_such_actor",)]

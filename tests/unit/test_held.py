@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from actors.held import Held, HeldMessage
-from gateway.store.messages import Claimed
+from gateway.store.messages import Claimed, Run
 
 
 def message(number: int, *, consumer: int) -> HeldMessage:
@@ -21,7 +21,8 @@ def message(number: int, *, consumer: int) -> HeldMessage:
         "message_id": message_id,
         "message_timestamp": 0,
     }
-    claimed = Claimed(message_id, json.dumps(encoded), 0, 0, 4, datetime.now(UTC))
+    now = datetime.now(UTC)
+    claimed = Claimed(message_id, json.dumps(encoded), 0, 0, 4, now, now)
     return HeldMessage(claimed, queue_name="q", consumer=consumer)
 
 
@@ -41,12 +42,12 @@ def test_a_new_name_is_given_to_what_was_held_under_the_lost_one() -> None:
     adopted, freed, newer = message(1, consumer=1), message(2, consumer=1), message(3, consumer=2)
     for one in (adopted, freed, newer):
         held.add(one)
-    asked: list[str] = []
+    asked: list[Run] = []
 
-    def adopt(message_ids: Collection[str]) -> frozenset[str]:
-        asked.extend(message_ids)
-        return frozenset({adopted.id})
+    def adopt(runs: Collection[Run]) -> frozenset[Run]:
+        asked.extend(runs)
+        return frozenset({adopted.run})
 
     held.rename(adopt, {1}, 3)
-    assert sorted(asked) == sorted([adopted.id, freed.id])
+    assert sorted(asked) == sorted([adopted.run, freed.run])
     assert [one.consumer for one in (adopted, freed, newer)] == [3, 1, 2]

@@ -117,6 +117,7 @@ BEGIN
                                 AND d.state = 'delivered' AND d.settled_at >= now() - v_window)))
             AND owe_last(instance_id, v_routes[n], v_actor_names[n], p_priority) THEN
             owed_again := true;
+            v_returned := v_returned + (v_routes[n] = 'pacs' AND p_origin = 'perhaps_pacs')::integer;
             CONTINUE;
         END IF;
         INSERT INTO deliveries AS d (instance_id, route, priority)

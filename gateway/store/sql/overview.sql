@@ -87,3 +87,39 @@ SELECT count(*) FROM (SELECT FROM dramatiq.queue WHERE state = 'rejected' LIMIT 
 -- Receivers of the Storage SCP hold a connection under their name while they live. Beside it the database's clock.
 SELECT count(*), now() FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'mini-pacs receiver';
+
+-- name: unserved_queues
+-- Queues with messages that are due for longer than the grace and that no living process consumes. The names are found by
+-- hops over the claim's index, one probe each; messages that must run alone stand in an index of their own, always small.
+WITH RECURSIVE names AS (
+    (SELECT q.queue_name, 1 AS n FROM dramatiq.queue AS q
+     WHERE q.state = 'queued' AND NOT q.alone ORDER BY q.queue_name LIMIT 1)
+    UNION ALL
+    SELECT (SELECT q.queue_name FROM dramatiq.queue AS q
+            WHERE q.state = 'queued' AND NOT q.alone AND q.queue_name > names.queue_name
+            ORDER BY q.queue_name LIMIT 1), names.n + 1
+    FROM names WHERE names.queue_name IS NOT NULL AND names.n < %(names)s
+), waiting AS (
+    SELECT names.queue_name,
+        (SELECT min(first.due) FROM generate_series(-1, 7) AS level (priority)
+         CROSS JOIN LATERAL (
+            SELECT q.due FROM dramatiq.queue AS q
+            WHERE q.queue_name = names.queue_name AND q.state = 'queued' AND NOT q.alone
+                AND q.priority = level.priority AND q.due <= now()
+            ORDER BY q.due LIMIT 1) AS first) AS due,
+        (SELECT count(*) FROM (
+            SELECT FROM dramatiq.queue AS q
+            WHERE q.queue_name = names.queue_name AND q.state = 'queued' AND NOT q.alone AND q.due <= now()
+            LIMIT %(limit)s) AS x) AS count
+    FROM names WHERE names.queue_name IS NOT NULL
+    UNION ALL
+    SELECT q.queue_name, min(q.due), count(*) FROM dramatiq.queue AS q
+    WHERE q.state = 'queued' AND q.alone AND q.due <= now() GROUP BY q.queue_name
+)
+SELECT w.queue_name, sum(w.count)::bigint, extract(epoch FROM now() - min(greatest(w.due, 'epoch')))::float8
+FROM waiting AS w
+WHERE NOT EXISTS (SELECT FROM dramatiq.consumers AS c JOIN dramatiq.live ON live.id = c.id
+                  WHERE w.queue_name = ANY (c.queues))
+GROUP BY w.queue_name
+HAVING min(w.due) < now() - %(grace)s
+ORDER BY w.queue_name;

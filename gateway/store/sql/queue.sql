@@ -7,6 +7,8 @@
 -- anybody (a backup) forbids. The picked are named as an array, not joined: with statistics that take a full table for
 -- an empty one (made before a large commit, or after a night was worked off) a join may begin with the whole table.
 -- The first $5 are started at once. The others are claimed ahead, save those that were held so when a process died.
+-- mtime is the time of the claim: with id and consumer it names this run of the message, see finish. What the client
+-- could not read would fail every claim: a due time before 1970 is shown as 1970, a document of more than 4 MiB as NULL.
 PREPARE claim (text, integer, bigint, timestamptz[], integer) AS
 WITH room AS MATERIALIZED (
     SELECT dramatiq.room($1, $2) AS size
@@ -39,11 +41,12 @@ WITH room AS MATERIALIZED (
     SET state = 'consumed', consumer = $3, mtime = now(),
         started_at = CASE WHEN q.message_id = ANY (ARRAY(SELECT message_id FROM picked WHERE NOT ahead)) THEN now() END
     WHERE q.message_id = ANY (ARRAY(SELECT message_id FROM picked WHERE NOT (ahead AND never_ahead)))
-    RETURNING q.message_id::text, q.message::text, q.deaths, q.failures, q.priority, q.due
+    RETURNING q.message_id::text, CASE WHEN pg_column_size(q.message) <= 4194304 THEN q.message::text END AS message,
+        q.deaths, q.failures, q.priority, greatest(q.due, 'epoch') AS due, q.mtime
 )
 SELECT c.*, NULL::float8 FROM claimed AS c
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, extract(epoch FROM min(next.due) - now())::float8
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, extract(epoch FROM min(next.due) - now())::float8
 FROM generate_series(-1, 7) AS level (priority)
 CROSS JOIN LATERAL (
     SELECT q.due
@@ -73,7 +76,8 @@ WHERE q.message_id = (
     LIMIT 1
     FOR UPDATE SKIP LOCKED
 )
-RETURNING q.message_id::text, q.message::text, q.deaths, q.failures, q.priority, q.due, NULL::float8;
+RETURNING q.message_id::text, CASE WHEN pg_column_size(q.message) <= 4194304 THEN q.message::text END,
+    q.deaths, q.failures, q.priority, greatest(q.due, 'epoch'), q.mtime, NULL::float8;
 
 -- name: waiting_alone
 -- The queues in which a message waits that must run alone.
@@ -84,33 +88,36 @@ WHERE EXISTS (
 );
 
 -- name: finish
--- consumed -> gone, only while the consumer that finished them still holds them: one that was freed from it
--- and claimed by another is not deleted by a late ack. A consumer stands in consumed rows only (CHECK), and the state
--- is not asked for beside it, here and below: the planner could take the index of consumed messages then, where
--- the entries of all that this consumer finished before are walked until vacuum may remove them.
+-- consumed -> gone, only for the run that ended: the row still names the consumer and the time of the claim. A message
+-- that was freed and claimed again, or enqueued again under its id while it ran, is not deleted by a late ack. A consumer
+-- stands in consumed rows only (CHECK), and the state is not asked for beside it, here and below: the planner could take
+-- the index of consumed messages then, where the entries of all that this consumer finished before are walked until
+-- vacuum may remove them. The ids are named as an array, not joined, see prepare_claim; each stands in it once.
 DELETE FROM dramatiq.queue
-WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s;
+WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s
+    AND mtime = (%(claimed_at)s::timestamptz[])[array_position(%(message_ids)s::uuid[], message_id)];
 
 -- name: give_back
 -- consumed -> queued, unstarted: neither a failure nor a death.
 UPDATE dramatiq.queue
 SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now()
-WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s;
+WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s
+    AND mtime = (%(claimed_at)s::timestamptz[])[array_position(%(message_ids)s::uuid[], message_id)];
 
 -- name: retry
--- consumed -> queued, due later, because its actor raised. Repeated after a lost answer it changes nothing, also
--- where the same consumer has claimed the message again: its due time is another one then.
+-- consumed -> queued, due later: its actor raised, or the message itself asks for a later time. Repeated after a lost
+-- answer it changes nothing, also where the same consumer has claimed the message again.
 UPDATE dramatiq.queue
 SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now(),
     failures = least(failures + %(counted)s::integer, 32767), due = now() + %(delay)s, reason = %(reason)s
-WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND due = %(due)s;
+WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND mtime = %(claimed_at)s;
 
 -- name: bury
 -- consumed -> rejected: dead, with the reason, until an operator decides.
 UPDATE dramatiq.queue
 SET state = 'rejected', consumer = NULL, started_at = NULL, mtime = now(), failures = least(failures + 1, 32767),
     reason = %(reason)s
-WHERE message_id = %(message_id)s AND consumer = %(consumer)s;
+WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND mtime = %(claimed_at)s;
 
 -- name: enqueue
 -- A message from Python, as Dramatiq's own Broker.enqueue means it: the same id again is the same message.
@@ -127,8 +134,8 @@ SELECT dramatiq.send(
 );
 
 -- name: notify
--- Wakes the consumers of these queues; it holds up the commits of all who notify, so it stands alone.
-SELECT pg_notify('dramatiq.' || name || '.enqueue', '') FROM unnest(%(queue_names)s::text[]) AS name;
+-- Wakes the consumers that listen to these channels; it holds up the commits of all who notify, so it stands alone.
+SELECT pg_notify(name, '') FROM unnest(%(channels)s::text[]) AS name;
 
 -- name: configure_consumer
 -- Claims and acks may be lost in a crash of PostgreSQL: a harmless repeat. The keepalives are the server's side:
@@ -153,12 +160,16 @@ SELECT pg_backend_pid();
 
 -- name: register
 -- After the lock: a row without a lock is a dead consumer.
-INSERT INTO dramatiq.consumers (id, host, pid, queues, threads)
-VALUES (%(consumer)s, %(host)s, %(pid)s, %(queue_names)s, %(threads)s);
+INSERT INTO dramatiq.consumers (id, host, pid, queues, threads, stopping_since)
+VALUES (%(consumer)s, %(host)s, %(pid)s, %(queue_names)s, %(threads)s, CASE WHEN %(stopping)s THEN now() END);
 
 -- name: serve
 -- What a consumer consumes is shown to operators; nothing is decided by it.
 UPDATE dramatiq.consumers SET queues = %(queue_names)s WHERE id = %(consumer)s;
+
+-- name: stop
+-- A consumer begins its orderly shutdown: from here on its end counts against none of the messages that it holds.
+UPDATE dramatiq.consumers SET stopping_since = coalesce(stopping_since, now()) WHERE id = %(consumer)s;
 
 -- name: unregister
 -- A consumer that holds nothing any more takes its row with it; else the row stays for the reaper.
@@ -172,19 +183,21 @@ WHERE c.id = %(consumer)s
 -- delivery: one whose claim was committed while its answer was lost is nobody's, and under a living id it would
 -- wait for its lease. What else stands under the lost ids was never started here (the answer of its claim was
 -- lost) or has ended (its ack is under way): freed, it counts no death.
-WITH adopted AS (
+WITH runs AS MATERIALIZED (
+    SELECT * FROM unnest(%(message_ids)s::uuid[], %(claimed_at)s::timestamptz[]) AS r (message_id, claimed_at)
+), adopted AS (
     UPDATE dramatiq.queue AS q
-    SET consumer = CASE WHEN q.message_id = ANY(%(message_ids)s::uuid[]) THEN %(consumer)s ELSE q.consumer END,
-        started_at = CASE WHEN q.message_id = ANY(%(message_ids)s::uuid[]) THEN q.started_at END
+    SET consumer = CASE WHEN (q.message_id, q.mtime) IN (SELECT * FROM runs) THEN %(consumer)s ELSE q.consumer END,
+        started_at = CASE WHEN (q.message_id, q.mtime) IN (SELECT * FROM runs) THEN q.started_at END
     WHERE q.consumer = ANY(%(lost)s::bigint[]) AND q.state = 'consumed'
-    RETURNING q.message_id, q.consumer, q.delivery_id
+    RETURNING q.message_id, q.mtime, q.consumer, q.delivery_id
 ), renamed AS (
     UPDATE deliveries AS d
     SET claimed_by = %(consumer)s
     WHERE d.id = ANY (ARRAY(SELECT delivery_id FROM adopted WHERE consumer = %(consumer)s))
         AND d.state = 'in_flight' AND d.claimed_by = ANY(%(lost)s::bigint[])
 )
-SELECT message_id::text FROM adopted WHERE consumer = %(consumer)s;
+SELECT message_id::text, mtime FROM adopted WHERE consumer = %(consumer)s;
 
 -- name: acquit
 -- rejected | queued | consumed -> one death less: the consumer was taken for dead and was not.
@@ -200,9 +213,10 @@ SELECT c.id FROM dramatiq.consumers AS c WHERE c.id NOT IN (SELECT live.id FROM 
 -- name: reap
 -- consumed -> queued | rejected, for the messages of consumers that were missed before and have no lock now either.
 -- Who reaps deletes the consumer's row in the same transaction; others skip it. What was claimed ahead may not
--- have been started: its death is not counted, but it is not claimed ahead again.
+-- have been started: its death is not counted, but it is not claimed ahead again. Nor is the end of a consumer counted
+-- that was stopping: it was killed when its grace was over, whatever it ran.
 WITH gone AS MATERIALIZED (
-    SELECT c.id, c.host, c.pid
+    SELECT c.id, c.host, c.pid, c.stopping_since IS NOT NULL AS stopping
     FROM dramatiq.consumers AS c
     WHERE c.id = ANY(%(missed)s::bigint[]) AND c.id NOT IN (SELECT live.id FROM dramatiq.live)
     FOR UPDATE SKIP LOCKED
@@ -210,22 +224,23 @@ WITH gone AS MATERIALIZED (
     DELETE FROM dramatiq.consumers AS c USING gone WHERE c.id = gone.id
 ), freed AS (
     UPDATE dramatiq.queue AS q
-    SET state = CASE WHEN q.deaths + (q.started_at IS NOT NULL)::integer >= %(poison_deaths)s
+    SET state = CASE WHEN q.deaths + (q.started_at IS NOT NULL AND NOT gone.stopping)::integer >= %(poison_deaths)s
             THEN 'rejected' ELSE 'queued' END::dramatiq.state,
-        deaths = q.deaths + (q.started_at IS NOT NULL)::integer,
-        alone = q.deaths + (q.started_at IS NOT NULL)::integer >= %(alone_deaths)s,
-        freed_from = CASE WHEN q.started_at IS NULL THEN q.freed_from ELSE q.consumer END,
-        never_ahead = q.never_ahead OR q.started_at IS NULL,
+        deaths = least(q.deaths + (q.started_at IS NOT NULL AND NOT gone.stopping)::integer, 32767),
+        alone = q.deaths + (q.started_at IS NOT NULL AND NOT gone.stopping)::integer >= %(alone_deaths)s,
+        freed_from = CASE WHEN (q.started_at IS NOT NULL AND NOT gone.stopping) THEN q.consumer ELSE q.freed_from END,
+        never_ahead = q.never_ahead OR (q.started_at IS NULL AND NOT gone.stopping),
         consumer = NULL, started_at = NULL, mtime = now(),
-        reason = CASE WHEN q.started_at IS NULL THEN q.reason
-            ELSE format('process %%s on %%s died while running it (death %%s)', gone.pid, gone.host, q.deaths + 1) END
+        reason = CASE WHEN (q.started_at IS NOT NULL AND NOT gone.stopping)
+            THEN format('process %%s on %%s died while running it (death %%s)', gone.pid, gone.host, q.deaths + 1)
+            ELSE q.reason END
     FROM gone
     WHERE q.consumer = gone.id AND q.state = 'consumed'
     RETURNING gone.id, q.state
 )
-SELECT gone.host, gone.pid, count(freed.id), count(freed.id) FILTER (WHERE freed.state = 'rejected')
+SELECT gone.host, gone.pid, count(freed.id), count(freed.id) FILTER (WHERE freed.state = 'rejected'), gone.stopping
 FROM gone LEFT JOIN freed ON freed.id = gone.id
-GROUP BY gone.id, gone.host, gone.pid;
+GROUP BY gone.id, gone.host, gone.pid, gone.stopping;
 
 -- name: count_rates
 -- Adds what this process finished since it last said.
@@ -282,9 +297,10 @@ GROUP BY c.id
 ORDER BY c.host, c.pid;
 
 -- name: dead
--- The messages that died last, with what an operator needs to decide.
-SELECT q.message_id::text, q.queue_name, q.message ->> 'actor_name', q.message -> 'args', q.delivery_id, q.mtime,
-    q.deaths, q.failures, q.reason
+-- The messages that died last, with what an operator needs to decide. The document may be anything, and of any size.
+SELECT q.message_id::text, q.queue_name, left(coalesce(q.message ->> 'actor_name', ''), 200),
+    CASE WHEN pg_column_size(q.message) <= 65536 AND jsonb_typeof(q.message -> 'args') = 'array'
+        THEN (q.message -> 'args')::text END, q.delivery_id, q.mtime, q.deaths, q.failures, q.reason
 FROM dramatiq.queue AS q
 WHERE q.state = 'rejected'
 ORDER BY q.mtime DESC
@@ -297,6 +313,30 @@ SET state = 'queued', deaths = 0, failures = 0, alone = false, freed_from = NULL
     mtime = now()
 WHERE state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR message_id = ANY(%(message_ids)s::uuid[]))
 RETURNING queue_name;
+
+-- name: count_dead
+SELECT count(*) FROM dramatiq.queue
+WHERE state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR message_id = ANY(%(message_ids)s::uuid[]));
+
+-- name: discard_dead
+-- rejected -> gone, by an operator; says whether a delivery stays dead without it.
+DELETE FROM dramatiq.queue AS q
+WHERE q.state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR q.message_id = ANY(%(message_ids)s::uuid[]))
+RETURNING q.message_id::text,
+    EXISTS (SELECT FROM deliveries AS d WHERE d.id = q.delivery_id AND d.state = 'dead');
+
+-- name: count_unserved
+-- What waits in a queue that no living process consumes.
+SELECT count(*) FROM dramatiq.queue AS q
+WHERE q.queue_name = %(queue_name)s AND q.state = 'queued' AND NOT EXISTS (
+    SELECT FROM dramatiq.consumers AS c JOIN dramatiq.live ON live.id = c.id WHERE q.queue_name = ANY (c.queues));
+
+-- name: discard_unserved
+-- queued -> gone, by an operator, where no living process consumes the queue.
+DELETE FROM dramatiq.queue AS q
+WHERE q.queue_name = %(queue_name)s AND q.state = 'queued' AND NOT EXISTS (
+    SELECT FROM dramatiq.consumers AS c JOIN dramatiq.live ON live.id = c.id WHERE q.queue_name = ANY (c.queues))
+RETURNING q.message_id::text, false;
 
 -- name: vacuum
 -- Finished entries at the front of the claim's index go; skipped where somebody vacuums already.

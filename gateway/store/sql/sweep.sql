@@ -71,3 +71,13 @@ ON CONFLICT (verb) DO UPDATE SET ran_at = now(), counts = EXCLUDED.counts;
 
 -- name: last
 SELECT verb, ran_at, counts FROM sweeps ORDER BY verb;
+
+-- name: clear_superseded
+-- rejected -> gone, for messages whose work has been done by other means: the sweep that has just run to its end does
+-- that of a dead sweep and of a dead deadline, and a probe has nothing to do where the breaker is closed.
+DELETE FROM dramatiq.queue AS q
+WHERE q.state = 'rejected' AND q.delivery_id IS NULL AND (
+    (q.queue_name = %(sweep_queue)s AND q.message ->> 'actor_name' = ANY (%(sweep_actors)s::text[]))
+    OR (q.message ->> 'actor_name' = ANY (%(probe_actors)s::text[])
+        AND EXISTS (SELECT FROM destinations d WHERE d.ae_title = q.message -> 'args' ->> 0 AND d.breaker = 'closed'))
+);

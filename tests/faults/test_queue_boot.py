@@ -1,0 +1,66 @@
+"""An actor process that is killed while it boots: its parent ends, so that a supervisor starts both anew."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+from launcher import REPOSITORY, Processes
+from waiting import wait_until
+
+from gateway.lab import leftovers
+from gateway.lab.lab import Lab
+
+SECONDS = 10.0
+"""What README promises until a process that died is replaced."""
+
+COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+COMMANDS = {
+    name: [str(word) for word in service["command"]]
+    for name, service in COMPOSE.items()
+    if service.get("command", [""])[0] == "dramatiq"
+}
+
+
+@pytest.mark.parametrize("service", COMMANDS)
+def test_a_death_at_boot_is_noticed_as_compose_starts_it(
+    processes: Processes, edge_folder: Path, service: str
+) -> None:
+    """PID 1 of the container ends, and the container is started again."""
+    notice(processes, edge_folder, COMMANDS[service])
+
+
+def test_a_death_at_boot_is_noticed_as_the_lab_starts_it(
+    processes: Processes, edge_folder: Path, tmp_path: Path
+) -> None:
+    """The supervisor sees its program end; all of them are started with the same option."""
+    programs = [program for program in Lab(tmp_path / "lab")._actor_programs() if program.name != "scheduler"]
+    options = [program.command[program.command.index("--worker-fork-timeout") :] for program in programs]
+    assert len(set(options)) == 1
+    notice(processes, edge_folder, ["dramatiq", *programs[0].command[1:]])
+
+
+def test_readme_tells_who_starts_them_otherwise() -> None:
+    """The option and its value are those of compose."""
+    [told] = re.findall(r"--worker-fork-timeout \d+", (REPOSITORY / "README.md").read_text(encoding="utf-8"))
+    assert all(told in " ".join(words) for words in COMMANDS.values())
+
+
+def notice(processes: Processes, edge: Path, words: list[str]) -> None:
+    """Kill the child that waits for PostgreSQL at its boot; its parent ends."""
+    parent = processes.start(*words, DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+    wait_until(
+        lambda: any('"waiting"' in path.read_text(encoding="utf-8") for path in edge.rglob("*.log*")),
+        30,
+        "the child to boot",
+    )
+    [child] = [pid for pid in leftovers.descendants(parent.pid) if "resource_tracker" not in command_of(pid)]
+    os.kill(child, signal.SIGKILL)
+    assert parent.wait(SECONDS) != 0
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()

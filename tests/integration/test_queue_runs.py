@@ -1,0 +1,101 @@
+"""A run that ends changes its own claim of the message and no other."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from dramatiq import Message
+from queue_bed import QUEUE, QueueBed
+from queue_consumer import InProcess, come_back, cut_off
+from waiting import wait_until
+
+from actors.broker import EdgeBroker
+from actors.held import UNSTARTED, Ending, Verdict
+from gateway.store import messages
+from gateway.store.database import Session, connect
+
+
+def enqueue_again(bed: QueueBed, message_id: str, number: int = 1) -> None:
+    """The same message, as a sender repeats it."""
+    broker = EdgeBroker(bed.dsn, middleware=[])
+    broker.enqueue(Message(QUEUE, "noop", (number,), {}, {}, message_id=message_id))
+    broker.close()
+
+
+ENDS: dict[str, Callable[[Session, messages.Run], int]] = {
+    "finish": lambda session, run: messages.finish(session, [run], 1),
+    "give_back": lambda session, run: messages.give_back(session, [run], 1),
+    "bury": lambda session, run: messages.bury(session, run, 1, reason="it raised"),
+    "retry": lambda session, run: messages.retry(
+        session, run, 1, delay=timedelta(hours=1), reason="it raised"
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_ending_leaves_a_later_run_of_the_same_consumer_alone(bed: QueueBed, end: str) -> None:
+    """Enqueued again while it ran, and claimed again by the same process: the first end does nothing."""
+    message_id = bed.send("noop", 1)
+    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    session = Session(connection)
+    messages.prepare_consumer(session)
+    [first] = messages.claim(session, QUEUE, 1, 1).messages
+    enqueue_again(bed, message_id)
+    [second] = messages.claim(session, QUEUE, 1, 1).messages
+    assert ENDS[end](session, first.run) == 0
+    assert bed.count("state = 'consumed' AND consumer = 1") == 1
+    assert ENDS[end](session, second.run) == 1
+    connection.close()
+
+
+def test_two_runs_of_one_message_end_in_one_batch(bed: QueueBed) -> None:
+    """Both are named; the one that the row stands for is found, in whatever order they come."""
+    message_id = bed.send("noop", 1)
+    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    session = Session(connection)
+    messages.prepare_consumer(session)
+    [first] = messages.claim(session, QUEUE, 1, 1).messages
+    enqueue_again(bed, message_id)
+    [second] = messages.claim(session, QUEUE, 1, 1).messages
+    assert messages.finish(session, [first.run, second.run], 1) == 1
+    assert bed.count() == 0
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "ending", [None, UNSTARTED, Ending(Verdict.DEAD, "it raised"), Ending(Verdict.RETRY, "it raised")]
+)
+def test_a_message_that_is_enqueued_again_while_it_runs_runs_again(
+    bed: QueueBed, consumer: InProcess, ending: Ending | None
+) -> None:
+    """Whatever becomes of the first run."""
+    message_id = bed.send("noop", 1)
+    [first] = consumer.take(1)
+    enqueue_again(bed, message_id, 2)
+    [second] = consumer.take(1)
+    assert (second.id, second.args) == (message_id, (2,))
+    if ending is not None:
+        first.ending = ending
+    consumer.consumer.ack(first)
+    bed.send("noop", 3)
+    [third] = consumer.take(1)
+    consumer.consumer.ack(third)
+    wait_until(lambda: bed.count() == 1, 5, "the acks")
+    assert bed.count("state = 'consumed' AND failures = 0") == 1
+    consumer.consumer.ack(second)
+    wait_until(lambda: bed.count() == 0, 5, "the last ack")
+
+
+def test_a_run_whose_answer_was_lost_is_not_adopted_for_another_run(
+    bed: QueueBed, consumer: InProcess
+) -> None:
+    """The row was claimed again under the lost id, and nobody here holds that run: it is free at once."""
+    message_id = bed.send("noop", 1)
+    [first] = consumer.take(1)
+    enqueue_again(bed, message_id, 2)
+    lost = cut_off(bed, consumer)
+    bed.run(f"UPDATE dramatiq.queue SET state = 'consumed', consumer = {lost}, mtime = now()")  # noqa: S608
+    come_back(consumer, lost)
+    consumer.consumer.ack(first)
+    [second] = consumer.take(1)
+    assert (second.id, second.args, second.deaths) == (message_id, (2,), 0)
