@@ -12,7 +12,7 @@ from cli.operator import configured, identity, opened
 from cli.screen import Json, clock, console, dimse, print_json, span, table
 from gateway import log
 from gateway.domain.delivery import State
-from gateway.domain.identifiers import is_uid
+from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.routing import Route
 from gateway.errors import GatewayError
 from gateway.log import Stage
@@ -172,7 +172,7 @@ def cancel(
 def _selection(
     delivery: int | None, study: str | None, state: State | None, route: Route | None
 ) -> Selection:
-    if study is not None and not is_uid(study):
+    if study is not None and not is_uid(study, MAX_DATA_SET_UID_LENGTH):
         raise typer.BadParameter(
             "a UID has at most 64 characters, digits between single dots", param_hint="--study"
         )

@@ -12,6 +12,7 @@ from cli.screen import clock, since, span
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route
+from gateway.spool import DAMAGED
 from gateway.store.destinations import DestinationState
 from gateway.store.overview import Overview, Unserved
 
@@ -25,12 +26,13 @@ WAITS_LONG = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """The spool: free bytes and its reserve, and how many files each folder holds, up to `limit`."""
+    """The spool in `root`: free bytes, its reserve, and how many files each folder holds, up to `limit`."""
 
     free_bytes: int
     reserve_bytes: int
     files: dict[str, int]
     limit: int
+    root: str = "the spool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def findings(view: Overview, space: Space | None) -> list[Finding]:
     said = [
         *_processes(view),
         *_space(space),
+        *_damaged(space),
         *_destinations(view),
         *_dead(view),
         *_unserved(view),
@@ -113,6 +116,19 @@ def _space(space: Space | None) -> Iterator[Finding]:
             f"The spool's disk is at its reserve ({space.free_bytes >> 20} MiB free, edge.disk_reserve_mb is "
             f"{space.reserve_bytes >> 20}): senders are rejected for now, nothing is lost; free space, or "
             "lower sweep.retention_hours and run `mini-pacs sweep purge`",
+        )
+
+
+def _damaged(space: Space | None) -> Iterator[Finding]:
+    count = 0 if space is None else space.files.get(DAMAGED, 0)
+    if space is not None and count:
+        folder = f"{space.root}/{DAMAGED}"
+        yield Finding(
+            True,
+            f"{figure(count, exact=count < space.limit)} files in {folder} do not hold the bytes that were "
+            "received; their instances are not delivered. Purge never removes them. Let the modality send "
+            "these instances again (the file names are their SOP Instance UIDs), or send what a file holds: "
+            f"`mini-pacs send {folder}/STUDY/FILE`; then remove the files",
         )
 
 

@@ -15,7 +15,7 @@ from gateway.domain.delivery import State
 from gateway.domain.instance import Place
 from gateway.domain.routing import Route
 from gateway.errors import SpoolError
-from gateway.spool import ORPHANED, Spool
+from gateway.spool import DAMAGED, ORPHANED, Spool
 from gateway.store.overview import WINDOW, Overview, Waiting, overview
 
 FILE_LIMIT = 20_000
@@ -66,10 +66,10 @@ def _space(configuration: Configuration) -> Space | None:
     spool = Spool(configuration.edge.data_root)
     try:
         free = spool.free_bytes()
-        files = {str(name): spool.count(name, FILE_LIMIT) for name in (*Place, ORPHANED)}
+        files = {str(name): spool.count(name, FILE_LIMIT) for name in (*Place, ORPHANED, DAMAGED)}
     except (SpoolError, OSError):
         return None
-    return Space(free, configuration.edge.disk_reserve_mb << 20, files, FILE_LIMIT)
+    return Space(free, configuration.edge.disk_reserve_mb << 20, files, FILE_LIMIT, str(spool.root))
 
 
 def _say(screen: Console, said: list[Finding]) -> None:

@@ -7,13 +7,13 @@ import typer
 from cli.exit_codes import ExitCode
 from cli.operator import opened
 from cli.screen import clock, console, dimse, print_json, span, table
-from gateway.domain.identifiers import is_uid
+from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.store.timeline import InstanceTimeline, StepSummary, of_study, summary
 
 
 def show(study_instance_uid: str, limit: int, *, as_json: bool) -> None:
     """Print the timeline of a study; exit code 1 where nothing of it is kept."""
-    if not is_uid(study_instance_uid):
+    if not is_uid(study_instance_uid, MAX_DATA_SET_UID_LENGTH):
         raise typer.BadParameter(
             "a UID has at most 64 characters, digits between single dots", param_hint="--study"
         )

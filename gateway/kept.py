@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from gateway.dicom.part10 import data_set_offset
+from gateway.dicom.part10 import own_data_set_offset
 from gateway.errors import DataSetError, FileMissingError
 from gateway.spool import failure
 
 CHUNK_BYTES = 256 * 1024
-META_BYTES = 16 * 1024
-"""More than any File Meta Information that we write."""
+META_BYTES = 1024
+"""More than what stands before the group length of the File Meta Information, and that."""
 
 
 class KeptFile:
@@ -36,7 +36,7 @@ class KeptFile:
         except OSError as error:
             raise failure("open", path, error) from error
         try:
-            self._offset = data_set_offset(os.pread(self._descriptor, META_BYTES, 0)).data_set_offset
+            self._offset = own_data_set_offset(os.pread(self._descriptor, META_BYTES, 0))
             self.data_set_size = os.fstat(self._descriptor).st_size - self._offset
         except DataSetError as error:
             self.close()

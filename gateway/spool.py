@@ -40,6 +40,8 @@ from gateway.errors import FileMissingError, SpoolError, SpoolFullError
 
 PARTIAL = "partial"
 ORPHANED = "orphaned"
+DAMAGED = "damaged"
+"""Files with the name of an instance that is owed, and other bytes than were received. Nothing empties it."""
 LOCK = "lock"
 SUFFIX = ".part"
 

@@ -1,10 +1,12 @@
 """A walk over the elements of a data set, without recursion and without decoding values (PS3.5 §7).
 
 Robust where writers are known to be wrong: a data set that is implicit where it was negotiated explicit
-or the reverse (seen at its first element), group 0002 in front of it, elements out of order, odd lengths. A
-length that leads outside of the data set, or outside of what holds it, is an error.
+or the reverse (seen at its first element), group 0002 in front of it, elements out of order, odd lengths, and
+VRs that are none. A length that leads outside of the data set, or outside of what holds it, is an error. It
+names the tag, and the byte of the data set at which the element begins.
 """
 
+import mmap
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ LONG_VRS = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
 _VRS = _SHORT_VRS | LONG_VRS
+_NO_VRS = frozenset((b"??", b"--", b"  "))
+"""What writers are known to write where they have no VR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,8 @@ class Walk:
 
     `enter` says by its top-level tag whether a sequence is entered; others are skipped by their
     length, or walked over where they have none. The walk ends before the first top-level tag from
-    `until` on, whose length is not even looked at.
+    `until` on, whose length is not even looked at. Entering changes nothing of what is found at the top: a
+    sequence with a length that is broken inside is left at its end, and `defect` says what was found.
     """
 
     def __init__(self, window: Window, syntax: Syntax, enter: Callable[[int], bool], *, until: int) -> None:
@@ -87,9 +92,16 @@ class Walk:
         self._enter = enter
         self._until = until
         self._frames: list[_Frame] = []
-        self._position = self._after_file_meta()
-        self._syntax = self._as_written(syntax)
+        self._position = 0
         self._root = 0
+        self._tag: int | None = None
+        self._tag_position = 0
+        self.defect = ""
+        try:
+            self._position = self._after_file_meta()
+            self._syntax = self._as_written(syntax)
+        except DataSetError as error:
+            raise self._located(error) from error
 
     def __iter__(self) -> Iterator[Element]:
         """Yield each element that has a value and stands at the top, or in what was entered.
@@ -99,18 +111,38 @@ class Walk:
             ExaminedEnoughError: there was no end within the bounds.
         """
         for _ in range(MAX_ELEMENTS):
-            self._leave_what_has_ended()
-            if not self._frames and not self._window.reaches(self._position + 1):
-                return
-            tag, vr, length, start = self._header(self._frames[-1].syntax if self._frames else self._syntax)
-            if not self._frames and self._until <= tag < ITEM:
-                return
-            element = self._next(tag, vr, length, start)
+            try:
+                self._leave_what_has_ended()
+                if not self._frames and not self._window.reaches(self._position + 1):
+                    return
+                syntax = self._frames[-1].syntax if self._frames else self._syntax
+                tag, vr, length, start = self._header(syntax)
+                if not self._frames and self._until <= tag < ITEM:
+                    return
+                element = self._next(tag, vr, length, start)
+            except DataSetError as error:
+                if not self._leave_broken_sequence(error):
+                    raise self._located(error) from error
+                continue
             if element is not None:
                 yield element
         raise ExaminedEnoughError(f"more than {MAX_ELEMENTS} elements")
 
     # ---- inside --------------------------------------------------------------------------------------
+
+    def _located(self, error: DataSetError) -> DataSetError:
+        """The error with the tag and the byte at which its element begins; an Error Comment holds it."""
+        tag = "" if self._tag is None else f"({self._tag >> 16:04X},{self._tag & 0xFFFF:04X}) "
+        return type(error)(f"{tag}at byte {self._tag_position}: {error}")
+
+    def _leave_broken_sequence(self, error: DataSetError) -> bool:
+        """Go on behind the top-level sequence, as if it had been skipped; False where it has no length."""
+        if isinstance(error, ExaminedEnoughError) or not self._frames or self._frames[0].end is None:
+            return False
+        self.defect = self.defect or str(self._located(error))
+        self._position = self._frames[0].end
+        self._frames.clear()
+        return True
 
     def _leave_what_has_ended(self) -> None:
         frames = self._frames
@@ -119,7 +151,7 @@ class Walk:
             if end is None or self._position < end:
                 return
             if self._position > end:
-                raise DataSetError("an element reaches beyond the sequence or item that holds it")
+                raise DataSetError("reaches beyond what holds it")
             frames.pop()
 
     def _next(self, tag: int, vr: bytes, length: int, start: int) -> Element | None:
@@ -130,7 +162,7 @@ class Walk:
             self._delimiter(frame, tag, length, start)
             return None
         if frame is not None and frame.kind != "item":
-            raise DataSetError(f"element {tag:08X} where an item must stand")
+            raise DataSetError("stands where an item must")
         if frame is None:
             self._root = tag
         depth = len(self._frames)
@@ -148,17 +180,20 @@ class Walk:
 
     def _header(self, syntax: Syntax) -> tuple[int, bytes, int, int]:
         """Tag, VR (empty where implicit), length, and where the value starts."""
+        self._tag, self._tag_position = None, self._position
         found = self._window.at(self._position, _HEADER)
         if found is None:
-            raise DataSetError("cut off in an element header")
+            inside = f" inside ({self._root >> 16:04X},{self._root & 0xFFFF:04X})" if self._frames else ""
+            raise DataSetError(f"cut off in an element header{inside}")
         buffer, at = found
         order = ">" if syntax.big_endian else "<"
         group, number = struct.unpack_from(order + "HH", buffer, at)
-        tag = group << 16 | number
+        self._tag = tag = group << 16 | number
         vr = bytes(buffer[at + 4 : at + 6])
-        if not syntax.explicit or group == 0xFFFE or not vr.isalpha() or not vr.isupper():  # noqa: PLR2004
-            # A VR that cannot be one: an implicit element in an explicit data set.
+        if not syntax.explicit or group == 0xFFFE:  # noqa: PLR2004  items and delimiters have no VR
             return tag, b"", struct.unpack_from(order + "I", buffer, at + 4)[0], self._position + _HEADER
+        if not _may_be_vr(vr):
+            return tag, b"", self._length_without_vr(buffer, at, order), self._position + _HEADER
         if vr in _SHORT_VRS:
             return tag, vr, struct.unpack_from(order + "H", buffer, at + 6)[0], self._position + _HEADER
         # Unknown VRs are of the long form, as all that were ever added: PS3.5 §7.1.2.
@@ -168,11 +203,44 @@ class Walk:
         buffer, at = found
         return tag, vr, struct.unpack_from(order + "I", buffer, at + 8)[0], self._position + _LONG_HEADER
 
+    def _length_without_vr(self, buffer: bytes | mmap.mmap, at: int, order: str) -> int:
+        """The length in the header of an explicit element whose VR is none.
+
+        Either a length of two bytes follows: so DCMTK reads all VRs that are not two capital letters
+        (dcvr.cc). Or the element is implicit. The reading after which an element stands is the right one.
+        """
+        long = int(struct.unpack_from(order + "I", buffer, at + 4)[0])
+        short = int(struct.unpack_from(order + "H", buffer, at + 6)[0])
+        start = self._position + _HEADER
+        if long == UNDEFINED:
+            return long
+        if self._is_followed(start + short, order):
+            return short
+        if self._is_followed(start + long, order):
+            return long
+        return long if not short and self._window.reaches(start + long) else short
+
+    def _is_followed(self, position: int, order: str) -> bool:
+        """Tell whether an explicit element, an item, a delimiter or the end stands at `position`."""
+        end = self._frames[-1].end if self._frames else None
+        if position == end:
+            return True
+        found = self._window.at(position, _HEADER)
+        if found is None:
+            return (
+                not self._frames and self._window.reaches(position) and not self._window.reaches(position + 1)
+            )
+        buffer, at = found
+        group, number = struct.unpack_from(order + "HH", buffer, at)
+        vr = bytes(buffer[at + 4 : at + 6])
+        is_delimiter = group << 16 | number in {ITEM, ITEM_END, SEQUENCE_END}
+        return vr in _VRS or vr in _NO_VRS or (is_delimiter and bool(self._frames))
+
     def _delimiter(self, frame: _Frame | None, tag: int, length: int, start: int) -> None:
         """Enter an item, or leave what a delimiter ends (PS3.5 §7.5.2, Tables 7.5-1 to 7.5-3)."""
         self._position = start
         if frame is None:
-            raise DataSetError("an item or delimiter outside of a sequence")
+            raise DataSetError("delimiter outside of a sequence")
         if tag == ITEM and frame.kind != "item":
             if length != UNDEFINED:
                 self._check(start, length)
@@ -183,9 +251,11 @@ class Walk:
                 raise DataSetError("a fragment without a length")
             self._push(_Frame("item", None if length == UNDEFINED else start + length, frame.syntax))
         elif tag == (ITEM_END if frame.kind == "item" else SEQUENCE_END):
-            self._frames.pop()  # also where the length was defined: superfluous, and seen
+            self._frames.pop()
+            if frame.end is not None and self._position < frame.end:
+                self._position = frame.end  # superfluous where there is a length, which decides
         else:
-            raise DataSetError(f"delimiter {tag:08X} out of place")
+            raise DataSetError("delimiter out of place")
 
     def _enter_undefined(self, vr: bytes, syntax: Syntax, start: int) -> None:
         if vr == b"UN":
@@ -196,7 +266,7 @@ class Walk:
 
     def _push(self, frame: _Frame) -> None:
         if len(self._frames) >= MAX_DEPTH:
-            raise DataSetError(f"more than {MAX_DEPTH} sequences and items in one another")
+            raise DataSetError(f"more than {MAX_DEPTH} sequences deep")
         self._frames.append(frame)
 
     def _check(self, start: int, length: int) -> None:
@@ -225,7 +295,7 @@ class Walk:
                 return self._position
             _, _, length, start = self._header(EXPLICIT_LITTLE)
             if length == UNDEFINED:
-                raise DataSetError("element of group 0002 without a length")
+                raise DataSetError("group 0002 without a length")
             self._check(start, length)
             self._position = start + length
 
@@ -235,5 +305,17 @@ class Walk:
         if syntax.big_endian or found is None:
             return syntax
         buffer, at = found
-        looks_explicit = bytes(buffer[at + 4 : at + 6]) in _VRS
-        return EXPLICIT_LITTLE if looks_explicit else IMPLICIT_LITTLE
+        vr = bytes(buffer[at + 4 : at + 6])
+        if vr in _VRS:
+            return EXPLICIT_LITTLE
+        if syntax.explicit and not _may_be_vr(vr):
+            # A VR that is none, or an implicit data set: what stands behind its first element tells.
+            short = int.from_bytes(buffer[at + 6 : at + 8], "little")
+            if self._is_followed(self._position + _HEADER + short, "<"):
+                return EXPLICIT_LITTLE
+        return IMPLICIT_LITTLE
+
+
+def _may_be_vr(vr: bytes) -> bool:
+    """Tell whether these are two capital letters, as all VRs are that were ever defined, or will be."""
+    return vr.isalpha() and vr.isupper()

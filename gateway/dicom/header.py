@@ -6,11 +6,13 @@ the few values asked for; patient attributes are skipped by their length.
 
 import threading
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from gateway.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Element, Walk
 from gateway.dicom.negotiation import text_of
 from gateway.dicom.window import ExaminedEnoughError, FileWindow, InflatedWindow, Window
+from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.errors import DataSetError
 
 MAX_REFERENCES = 10_000
@@ -89,7 +91,8 @@ _INFLATING = threading.BoundedSemaphore(2)
 class Header:
     """What stands in a data set, without padding, not validated; the four UIDs are never empty.
 
-    `referenced_…` are in order, without repeats, at most `MAX_REFERENCES`; empty if not asked for.
+    `referenced_…` are UIDs, in order, without repeats, at most `MAX_REFERENCES`; empty if not asked for.
+    `defect` says why they may not be all of them.
     """
 
     sop_class_uid: str
@@ -101,38 +104,35 @@ class Header:
     referenced_sop_instance_uids: tuple[str, ...]
     referenced_series_instance_uids: tuple[str, ...]
     referenced_study_instance_uids: tuple[str, ...] = ()
+    defect: str = ""
 
 
 def read_header(descriptor: int, offset: int, transfer_syntax_uid: str, *, with_references: bool) -> Header:
     """Read the data set that begins at `offset` of an open file and ends with it.
 
-    Reads to (0020,000E), or to before Pixel Data for the references; the file position is not moved.
-    References beyond the bounds of `window` or `MAX_REFERENCES` are left out.
+    Reads to (0020,000E), and once more to before Pixel Data for the references; the file position is not
+    moved. References beyond the bounds of `window` or `MAX_REFERENCES` are left out, and so are those behind
+    a defect: a data set is read no more strictly where its references are asked for.
 
     Raises:
         DataSetError: it cannot be parsed as far as needed, or one of the four UIDs is missing.
     """
-    if transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN:
-        syntax = IMPLICIT_LITTLE
-    elif transfer_syntax_uid == _EXPLICIT_BIG_ENDIAN:
-        syntax = EXPLICIT_BIG
-    else:
-        syntax = EXPLICIT_LITTLE  # of all others: PS3.5 §A.4
-    is_deflated = transfer_syntax_uid in _DEFLATED
-    turn: AbstractContextManager[object] = _INFLATING if is_deflated else nullcontext()
-    with turn:
-        window: Window = InflatedWindow(descriptor, offset) if is_deflated else FileWindow(descriptor, offset)
-        reader = _Reader(window, with_references=with_references)
-        try:
-            enter = _REFERENCING.__contains__ if with_references else _enter_none
-            reader.read(Walk(window, syntax, enter, until=_PIXEL_DATA))
-        except ExaminedEnoughError:
-            if not reader.is_complete():
-                raise
-        finally:
-            # An error keeps this frame in its traceback, and the turn must not end before the memory does.
-            window.close()
-    return reader.header()
+    header = _Reader(with_references=False).read(descriptor, offset, transfer_syntax_uid).header()
+    if not with_references:
+        return header
+    reader = _Reader(with_references=True)
+    defect = ""
+    try:
+        reader.read(descriptor, offset, transfer_syntax_uid)
+    except DataSetError as error:
+        defect = str(error)
+    return replace(
+        header,
+        referenced_sop_instance_uids=tuple(reader.instances),
+        referenced_series_instance_uids=tuple(reader.series),
+        referenced_study_instance_uids=tuple(reader.studies),
+        defect=reader.defect or defect,
+    )
 
 
 def _enter_none(_: int) -> bool:
@@ -142,22 +142,50 @@ def _enter_none(_: int) -> bool:
 class _Reader:
     """Collects the values that a header is made of."""
 
-    def __init__(self, window: Window, *, with_references: bool) -> None:
-        self._window = window
+    def __init__(self, *, with_references: bool) -> None:
         self._with_references = with_references
         self._values: dict[int, str] = {}
-        self._instances: dict[str, None] = {}
-        self._series: dict[str, None] = {}
-        self._studies: dict[str, None] = {}
+        self.instances: dict[str, None] = {}
+        self.series: dict[str, None] = {}
+        self.studies: dict[str, None] = {}
+        self.defect = ""
 
-    def read(self, elements: Walk) -> None:
-        """Take what is wanted until nothing more can come."""
-        for element in elements:
+    def read(self, descriptor: int, offset: int, transfer_syntax_uid: str) -> Self:
+        """Take what is wanted until nothing more can come, or may be read."""
+        if transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN:
+            syntax = IMPLICIT_LITTLE
+        elif transfer_syntax_uid == _EXPLICIT_BIG_ENDIAN:
+            syntax = EXPLICIT_BIG
+        else:
+            syntax = EXPLICIT_LITTLE  # of all others: PS3.5 §A.4
+        is_deflated = transfer_syntax_uid in _DEFLATED
+        turn: AbstractContextManager[object] = _INFLATING if is_deflated else nullcontext()
+        with turn:
+            window: Window = (
+                InflatedWindow(descriptor, offset) if is_deflated else FileWindow(descriptor, offset)
+            )
+            try:
+                enter = _REFERENCING.__contains__ if self._with_references else _enter_none
+                walk = Walk(window, syntax, enter, until=_PIXEL_DATA)
+                try:
+                    self._take(walk, window)
+                finally:
+                    self.defect = walk.defect
+            except ExaminedEnoughError:
+                if not self.is_complete():
+                    raise
+            finally:
+                # An error keeps this frame in its traceback; the turn must not end before the memory does.
+                window.close()
+        return self
+
+    def _take(self, walk: Walk, window: Window) -> None:
+        for element in walk:
             if element.depth:
                 if self._with_references and element.root in _REFERENCING:
-                    self._refer(element)
+                    self._refer(element, window)
             elif element.tag in _WANTED:
-                self._values[element.tag] = self._text(element)
+                self._values[element.tag] = _text(element, window)
             # Series Instance UID is the last of them, but some writers have them out of order.
             if not self._with_references and element.tag >= _SERIES_INSTANCE_UID and self.is_complete():
                 return
@@ -182,32 +210,35 @@ class _Reader:
             series_instance_uid=self._values[_SERIES_INSTANCE_UID],
             modality=self._values.get(_MODALITY, ""),
             series_description=self._values.get(_SERIES_DESCRIPTION, ""),
-            referenced_sop_instance_uids=tuple(self._instances),
-            referenced_series_instance_uids=tuple(self._series),
-            referenced_study_instance_uids=tuple(self._studies),
+            referenced_sop_instance_uids=(),
+            referenced_series_instance_uids=(),
         )
 
-    def _refer(self, element: Element) -> None:
+    def _refer(self, element: Element, window: Window) -> None:
         if element.tag == _REFERENCED_SOP_INSTANCE_UID:
-            self._keep(self._instances, element)
+            found = [self.instances]
         elif element.tag == _SERIES_INSTANCE_UID:
-            self._keep(self._series, element)
+            found = [self.series]
         elif element.tag == _STUDY_INSTANCE_UID:
-            self._keep(self._studies, element)
+            found = [self.studies]
         elif element.tag == _UID:  # of a series or of a study
-            self._keep(self._series, element)
-            self._keep(self._studies, element)
+            found = [self.series, self.studies]
+        else:
+            return
+        uid = _text(element, window)
+        # What is no UID names nothing that is kept here.
+        if not is_uid(uid, MAX_DATA_SET_UID_LENGTH):
+            return
+        for uids in found:
+            if len(uids) < MAX_REFERENCES:
+                uids[uid] = None
 
-    def _keep(self, found: dict[str, None], element: Element) -> None:
-        uid = self._text(element)
-        if uid and len(found) < MAX_REFERENCES:
-            found[uid] = None
 
-    def _text(self, element: Element) -> str:
-        """The value without padding; its first 256 bytes, which is more than it may have."""
-        count = min(element.length, _MAX_VALUE_BYTES)
-        found = self._window.at(element.start, count)
-        if found is None:
-            raise DataSetError("cut off in a value")
-        buffer, at = found
-        return text_of(bytes(buffer[at : at + count]))
+def _text(element: Element, window: Window) -> str:
+    """The value without padding; its first 256 bytes, which is more than it may have."""
+    count = min(element.length, _MAX_VALUE_BYTES)
+    found = window.at(element.start, count)
+    if found is None:
+        raise DataSetError("cut off in a value")
+    buffer, at = found
+    return text_of(bytes(buffer[at : at + count]))

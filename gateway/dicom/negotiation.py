@@ -62,8 +62,12 @@ class AssociateAccept:
 
 
 def text_of(raw: bytes | memoryview) -> str:
-    """A string of the wire without its padding (NUL by PS3.5 §9.1, or blanks); not validated."""
-    return str(raw, "ascii", "replace").strip("\0 ")
+    """A string of the wire without its padding (NUL by PS3.5 §9.1, or blanks); not validated.
+
+    It ends at its first NUL, as for whoever reads it into a string of C, DCMTK among them. So no text of the
+    wire brings a NUL to PostgreSQL, which takes none.
+    """
+    return str(raw, "ascii", "replace").partition("\0")[0].strip(" ")
 
 
 def ae_title_field(ae_title: str) -> bytes:

@@ -34,6 +34,9 @@ _LONG = struct.Struct("<HH2sHI")
 _GROUP = b"\x02\x00"
 
 
+_GROUP_LENGTH_END = len(PREAMBLE) + _SHORT.size + 4
+
+
 @dataclass(frozen=True, slots=True)
 class FileMeta:
     """What a Part 10 header says, not validated; its data set begins at byte `data_set_offset`."""
@@ -76,10 +79,27 @@ def preamble_and_file_meta(
     return b"".join((PREAMBLE, _short(_GROUP_LENGTH, b"UL", len(elements).to_bytes(4, "little")), elements))
 
 
+def own_data_set_offset(header: bytes | memoryview) -> int:
+    """Where the data set begins in a file of `preamble_and_file_meta`: where its group length says.
+
+    The data set may begin with elements of group 0002 too. They belong to it, as they came.
+
+    Raises:
+        DataSetError: it is no Part 10 file, or begins with no File Meta Information Group Length.
+    """
+    if bytes(header[128:132]) != b"DICM":
+        raise DataSetError("no Part 10 file: DICM is missing")
+    end = _end_by_group_length(header)
+    if end is None:
+        raise DataSetError("File Meta Information without its group length")
+    return end
+
+
 def data_set_offset(header: bytes | memoryview) -> FileMeta:
     """Read the first bytes of a Part 10 file; a few KiB are enough for any that is not absurd.
 
-    The end of the File Meta is where its last element ends: a wrong group length is not believed.
+    In a file of our own, the File Meta ends where its group length says. In any other, it ends with the last
+    element of group 0002, because many writers get the group length wrong.
 
     Raises:
         DataSetError: it is no Part 10 file, or `header` ends before its File Meta does.
@@ -88,6 +108,9 @@ def data_set_offset(header: bytes | memoryview) -> FileMeta:
         raise DataSetError("no Part 10 file: DICM is missing")
     values: dict[int, str] = {}
     end = len(PREAMBLE)
+    own_end = _end_by_group_length(header)
+    if own_end is not None and own_end <= len(header) and _OURS in bytes(header[end:own_end]):
+        header = header[:own_end]
     for element, start, stop in _elements(header, end):
         end = stop
         if element in {_MEDIA_STORAGE_SOP_CLASS_UID, _MEDIA_STORAGE_SOP_INSTANCE_UID, _TRANSFER_SYNTAX_UID}:
@@ -100,6 +123,15 @@ def data_set_offset(header: bytes | memoryview) -> FileMeta:
         transfer_syntax_uid=values[_TRANSFER_SYNTAX_UID],
         data_set_offset=end,
     )
+
+
+def _end_by_group_length(header: bytes | memoryview) -> int | None:
+    """Where (0002,0000) says that the File Meta ends; None where it does not begin with that element."""
+    start = len(PREAMBLE)
+    if bytes(header[start : start + _SHORT.size]) != _SHORT.pack(0x0002, _GROUP_LENGTH, b"UL", 4):
+        return None
+    length = bytes(header[start + _SHORT.size : _GROUP_LENGTH_END])
+    return _GROUP_LENGTH_END + int.from_bytes(length, "little") if len(length) == 4 else None  # noqa: PLR2004  UL
 
 
 def _elements(header: bytes | memoryview, position: int) -> Iterator[tuple[int, int, int]]:

@@ -7,19 +7,23 @@ printable ASCII, and is bounded in length.
 import re
 
 MAX_UID_LENGTH = 64  # PS3.5 §9.1
+MAX_DATA_SET_UID_LENGTH = 128
+"""Of Study and Series Instance UIDs, which some writers make too long. PACSs take them, and it is short
+enough for the name of a folder. The longer UID of an instance is refused: DCMTK and Orthanc abort at a
+command set that has one."""
 MAX_AE_TITLE_LENGTH = 16  # PS3.5 §6.2, VR AE
 
-_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_UID = re.compile(r"[0-9][0-9.]*")
 _AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?")
 
 
-def is_uid(text: str) -> bool:
-    """Tell whether `text` is a UID that is safe as a file name.
+def is_uid(text: str, limit: int = MAX_UID_LENGTH) -> bool:
+    """Tell whether `text` is a UID that is safe as a file name: digits and dots, the first a digit.
 
-    Leading zeros in a component are let through: they are wrong by PS3.5 §9.1, common in the field,
-    and harmless to us.
+    Leading zeros, empty components and a dot at the end are let through: they are wrong by PS3.5 §9.1, found
+    in the field, taken by DCMTK and Orthanc, and harmless to us.
     """
-    return len(text) <= MAX_UID_LENGTH and _UID.fullmatch(text) is not None
+    return len(text) <= limit and _UID.fullmatch(text) is not None
 
 
 def is_ae_title(text: str) -> bool:

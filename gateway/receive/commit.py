@@ -6,6 +6,7 @@ rows are written while the disk works. What an error here proves decides what be
     SpoolError                                      it may be torn, and nothing was committed: it must go
     DatabaseRefusedError, DatabaseUnavailableError  nothing was committed: the file is superfluous
     OutcomeUnknownError                             it may stand: the file stays, reconcile sorts it out
+    any other                                       it came before COMMIT was sent: as a refusal
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from datetime import timedelta
 from gateway.correlate import Correlated, Result, correlate, correlate_equal
 from gateway.dicom.header import Header
 from gateway.domain.instance import Kind
-from gateway.errors import DatabaseRefusedError
+from gateway.errors import DatabaseRefusedError, GatewayError, OutcomeUnknownError
 from gateway.receive.group import Flush, GroupCommit
 from gateway.store import instances
 from gateway.store.database import Database, Session
@@ -60,8 +61,16 @@ class Committer:
 
     def _commit_originals(self, batch: list[Received], flush: Flush | None) -> list[Kept]:
         if flush is None:
-            with self._database.statement() as session:
-                return self._receive(session, batch)
+            try:
+                with self._database.statement() as session:
+                    return self._receive(session, batch)
+            except GatewayError:
+                raise
+            except Exception as error:
+                # The statement commits itself: an answer that cannot be read comes after it.
+                raise OutcomeUnknownError(
+                    f"cannot read PostgreSQL's answer: {type(error).__name__}"
+                ) from error
         with self._database.transaction(meanwhile=flush) as session:
             return self._receive(session, batch)
 

@@ -26,13 +26,12 @@ from gateway.dicom.header import Header, read_header
 from gateway.dicom.part10 import preamble_and_file_meta
 from gateway.dicom.scp import AbortAssociation, Requestor, StoreRequest
 from gateway.domain.dimse_status import Status
-from gateway.domain.identifiers import is_uid, printable
+from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid, printable
 from gateway.domain.instance import Kind, file_names
 from gateway.domain.matching import is_result
 from gateway.domain.routing import priority_for, routes_for
 from gateway.errors import (
     ContradictionError,
-    DatabaseRefusedError,
     DatabaseUnavailableError,
     DataSetError,
     GatewayError,
@@ -126,8 +125,9 @@ class StoreReception:
 
     def _begin(self) -> None:
         request = self._request
-        if not is_uid(request.sop_instance_uid) or not is_uid(request.sop_class_uid):
-            raise DataSetError("the command set's UIDs are not UIDs")
+        for tag, uid in (("(0000,1000)", request.sop_instance_uid), ("(0000,0002)", request.sop_class_uid)):
+            if not is_uid(uid):
+                raise DataSetError(f"{tag} is no UID: other than digits and dots, or too long")
         faults = self._receiver.faults
         if faults.reject_all():
             raise RefusedError("fault reject_all")
@@ -214,8 +214,12 @@ class StoreReception:
         request = self._request
         syntax = request.transfer_syntax_uid
         header = read_header(partial.descriptor, self._offset, syntax, with_references=False)
-        if not is_uid(header.study_instance_uid) or not is_uid(header.series_instance_uid):
-            raise DataSetError("Study or Series Instance UID is missing or is no UID")
+        for tag, uid in (
+            ("(0020,000D)", header.study_instance_uid),
+            ("(0020,000E)", header.series_instance_uid),
+        ):
+            if not is_uid(uid, MAX_DATA_SET_UID_LENGTH):
+                raise DataSetError(f"{tag} is no UID: other than digits and dots, or too long")
         self._study_instance_uid = header.study_instance_uid
         if header.sop_instance_uid != request.sop_instance_uid:
             raise ContradictionError("SOP Instance UID differs from the command's")
@@ -223,7 +227,9 @@ class StoreReception:
             raise ContradictionError("SOP Class UID differs from the command's")
         if self._kind(header) is Kind.RESULT:
             # references stand behind the UIDs: only a result is read that far
-            return read_header(partial.descriptor, self._offset, syntax, with_references=True)
+            header = read_header(partial.descriptor, self._offset, syntax, with_references=True)
+            if header.defect:
+                self._log(Stage.AI_RESULT, "references_cut_off", level="warning", error=header.defect)
         return header
 
     def _kind(self, header: Header) -> Kind:
@@ -252,8 +258,9 @@ class StoreReception:
         except OutcomeUnknownError:
             # The row may stand, and then this is its file. Reconcile moves it to orphaned/ if it does not.
             raise
-        except (SpoolError, DatabaseRefusedError, DatabaseUnavailableError):
-            take_back(path)  # proven: nothing was committed
+        except Exception:
+            # Proven by `commit`, whatever it is: nothing was committed, and nobody needs the file.
+            take_back(path)
             raise
         return *committed, path
 

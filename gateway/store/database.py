@@ -146,6 +146,9 @@ class Session:
         opening, self._opening = self._opening, ""
         try:
             self._cursor.execute(opening + statement, parameters)
+        except ValueError as error:
+            # psycopg2 sends no NUL in a text, and no text that UTF-8 has not: nothing went to PostgreSQL.
+            raise DatabaseRefusedError(f"PostgreSQL takes no such text: {error}") from error
         finally:
             # Before what PostgreSQL says: a collision is tried again, and an fsync that failed may succeed
             # then though the bytes are lost. Nor may it stay here, for the connection goes to another.
@@ -199,6 +202,7 @@ class Database:
         """A session whose work is committed when the block ends, and rolled back when it raises.
 
         `meanwhile` is called while PostgreSQL works on the first statement; that raises what it raises.
+        Whatever Exception is raised, nothing was committed, unless it is OutcomeUnknownError.
         """
         with self._borrowed() as connection:
             sent = False
@@ -212,7 +216,12 @@ class Database:
             except psycopg2.Error as error:
                 _rollback(connection)
                 _translate(error, commit_sent=sent)
-            except BaseException:
+            except Exception as error:
+                _rollback(connection)
+                if sent:
+                    raise OutcomeUnknownError(f"while committing: {type(error).__name__}") from error
+                raise
+            except BaseException:  # the thread is told to end
                 _rollback(connection)
                 raise
             finally:

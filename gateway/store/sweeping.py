@@ -58,6 +58,13 @@ def undelivered_files(session: Session, *, after: int, limit: int) -> list[FileR
     return [FileRow(row[0], row[1], row[2], Place(row[3])) for row in rows]
 
 
+def is_owed(session: Session, instance_id: int) -> bool:
+    """Tell whether a delivery of that instance is pending, in flight or dead."""
+    row = session.one(_Q["is_owed"], instance_id=instance_id)
+    assert row is not None, "a row without a FROM"
+    return bool(row[0])
+
+
 def lock_purgeable(session: Session, *, retention: timedelta, limit: int) -> list[FileRow]:
     """Instances that owe nothing and are older than `retention`; locked until the transaction ends."""
     rows = session.all(_Q["lock_purgeable"], retention=retention, limit=limit)

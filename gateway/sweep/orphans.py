@@ -5,18 +5,24 @@ a machine that was frozen. Its instance is owed, so its file is found here by re
 reconcile, and never deleted by purge.
 
 If the process dies between the link and the unlink of a move, the file has a name here and one in its place;
-purge removes the one here.
+the next move of it ends that one, and purge removes the one here.
+
+damaged/: files with the name of an instance that is owed, and other bytes than were received, where the right
+bytes are nowhere. They may be all that is left of it, so no verb removes them; `mini-pacs status` tells of
+them. Where one turns out to hold the right bytes after all, reconcile brings it back.
 """
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from gateway import log
+from gateway.domain.instance import Place
 from gateway.kept import holds
 from gateway.log import Stage
-from gateway.spool import ORPHANED, make_folder
+from gateway.spool import DAMAGED, ORPHANED, flush_directory, make_folder
 from gateway.store import sweeping
 from gateway.store.instances import Stored
 from gateway.sweep.verbs import BATCH, Counts, Refusals, Sweeping, age_seconds
@@ -25,32 +31,68 @@ AGAIN = "~"
 """Stands in no UID: before what is added to a name that is taken here."""
 
 
-def set_aside(context: Sweeping, path: Path) -> int:
-    """Move a file here, if its receiver is gone: a living one holds a second link. 1 where that was done."""
-    if path.stat().st_nlink > 1:
+def set_aside(context: Sweeping, path: Path, owner: Stored | None, *, lost: bool = False) -> int:
+    """Move a file here, or to damaged/ where it may be all that is left of its owner; 1 where that was done.
+
+    A file that has a second link stays: its receiver lives.
+    """
+    folder = context.spool.root / (DAMAGED if lost else ORPHANED) / path.parent.name
+    named = [other for other in folder.glob(f"{path.stem}*.dcm") if other.samefile(path)]
+    if path.stat().st_nlink > 1 and not named:
         return 0
     if context.dry:
         return 1
-    target = context.spool.root / ORPHANED / path.parent.name / path.name
-    make_folder(target.parent)
-    if target.exists():
-        target = target.with_name(f"{target.stem}{AGAIN}{time.time_ns()}.dcm")
-    path.rename(target)
+    target = named[0] if named else _free_name(folder / path.name)
+    if not named:
+        make_folder(folder)
+        os.link(path, target)  # unlike rename, never replaces a file
+    if lost:
+        for directory in (folder, folder.parent, folder.parent.parent):
+            flush_directory(directory)  # survives a power cut: the new name, before the old one goes
+    path.unlink()
     log.write(
         Stage.SWEEP,
-        "orphaned",
-        level="warning",
+        "damaged" if lost else "orphaned",
+        level="error" if lost else "warning",
         sop_instance_uid=path.stem,
         study_instance_uid=path.parent.name,
+        instance_id=None if owner is None else owner.instance_id,
+        error=f"{path} holds other bytes than were received; kept as {target}" if lost else None,
     )
     return 1
 
 
+def _free_name(path: Path) -> Path:
+    return path.with_name(f"{path.stem}{AGAIN}{time.time_ns()}.dcm") if path.exists() else path
+
+
+def is_lost(context: Sweeping, path: Path, owner: Stored) -> bool:
+    """Tell whether `owner` is still owed, and no file but `path`, which is not right, may hold its bytes."""
+    with context.database.statement() as session:
+        if not sweeping.is_owed(session, owner.instance_id):
+            return False
+    others = (other for other in _everywhere(context, owner) if other != path)
+    return not any(holds(other, owner.data_set_size, owner.sha256) for other in others)
+
+
+def _everywhere(context: Sweeping, owner: Stored) -> Iterator[Path]:
+    """Each file that bears the name of `owner`, those that were set aside included."""
+    for place in Place:
+        yield context.spool.path(place, owner.study_instance_uid, owner.file_name)
+    yield from _set_aside(context, owner)
+
+
+def _set_aside(context: Sweeping, owner: Stored) -> Iterator[Path]:
+    for name in (ORPHANED, DAMAGED):
+        folder = context.spool.root / name / owner.study_instance_uid
+        plain = folder / owner.file_name
+        yield plain
+        yield from folder.glob(f"{plain.stem}{AGAIN}*.dcm")
+
+
 def bring_back(context: Sweeping, owner: Stored) -> bool:
-    """Where this instance's own bytes are here, they are in its place again."""
-    folder = context.spool.root / ORPHANED / owner.study_instance_uid
-    plain = folder / owner.file_name
-    for path in (plain, *folder.glob(f"{plain.stem}{AGAIN}*.dcm")):
+    """Where this instance's own bytes were set aside, they are in its place again."""
+    for path in _set_aside(context, owner):
         if is_needed(context, path, owner):
             return take_place(context, path, owner)
     return False
@@ -67,12 +109,12 @@ def is_needed(context: Sweeping, path: Path, owner: Stored) -> bool:
 def take_place(context: Sweeping, path: Path, owner: Stored) -> bool:
     """`path`, which holds the bytes of `owner`, stands where the row says; what stood there is here."""
     place = context.spool.path(owner.place, owner.study_instance_uid, owner.file_name)
-    if place.exists() and not set_aside(context, place):
+    if place.exists() and not set_aside(context, place, owner):
         return False  # another version, being received under that name just now
     if context.dry:
         return True
     taken = context.spool.put(path, place)
-    if taken and path.parent.parent.name == ORPHANED:
+    if taken and path.parent.parent.name in {ORPHANED, DAMAGED}:
         log.write(
             Stage.SWEEP,
             "brought_back",
@@ -85,8 +127,8 @@ def take_place(context: Sweeping, path: Path, owner: Stored) -> bool:
 
 
 def empty(context: Sweeping, refusals: Refusals) -> Counts:
-    """Nothing is here for longer than the retention; what a row owns is in its place."""
-    counts = {"orphans_purged": 0, "orphans_returned": 0}
+    """Nothing is here for longer than the retention; what a row owns is in its place, or in damaged/."""
+    counts = {"orphans_purged": 0, "orphans_returned": 0, "damaged": 0}
     old = _older_than_retention(context, refusals)
     while batch := list(islice(old, BATCH)):
         for path, owner in owners(context, batch):
@@ -94,10 +136,12 @@ def empty(context: Sweeping, refusals: Refusals) -> Counts:
                 # Asked now, and not when it was moved here: the row may have come since.
                 if owner is not None and is_needed(context, path, owner):
                     counts["orphans_returned"] += take_place(context, path, owner)
-                    continue
-                if not context.dry:
-                    path.unlink()
-                counts["orphans_purged"] += 1
+                elif owner is not None and is_lost(context, path, owner):
+                    counts["damaged"] += set_aside(context, path, owner, lost=True)
+                else:
+                    if not context.dry:
+                        path.unlink()
+                    counts["orphans_purged"] += 1
     return counts
 
 

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 
 from gateway.domain.instance import Place
-from gateway.spool import ORPHANED
+from gateway.spool import DAMAGED, ORPHANED
 from gateway.store import messages, sweeping
 from gateway.sweep import orphans
 from gateway.sweep.verbs import Counts, Refusals, Sweeping
@@ -65,7 +65,7 @@ def _instances(context: Sweeping, refusals: Refusals) -> int:
 def _empty_folders(context: Sweeping, refusals: Refusals) -> int:
     before = time.time() - EMPTY_DIRECTORY_SECONDS
     count = 0
-    for place in (*Place, ORPHANED):
+    for place in (*Place, ORPHANED, DAMAGED):
         for folder in refusals.folders(context.spool.root / place):
             with suppress(OSError):  # not empty, or gone
                 if folder.stat().st_mtime < before and not any(folder.iterdir()):

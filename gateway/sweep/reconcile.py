@@ -4,6 +4,7 @@ pending without a message      gets one
 breaker without a probe        gets one
 file where its row is not      goes where the row says: the row's place follows from its deliveries
 file in orphaned/, row owed    goes where the row says: its commit became visible after the grace
+file of other bytes, row owed  goes to damaged/ for good, where the right bytes are nowhere
 file without a row             past a grace, and only where its receiver is gone, goes to orphaned/
 parts of a receiver that died  are removed: their senders got no Success
 row without a file             is counted and logged; its delivery dies at its next attempt, with the reason
@@ -24,7 +25,7 @@ from gateway import log
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
 from gateway.log import Stage
-from gateway.spool import LOCK, ORPHANED, PARTIAL, SUFFIX, lock_folder
+from gateway.spool import DAMAGED, LOCK, ORPHANED, PARTIAL, SUFFIX, lock_folder
 from gateway.store import destinations, instances, sweeping
 from gateway.store.instances import Stored
 from gateway.store.sweeping import FileRow
@@ -106,7 +107,7 @@ def _count_parts(folder: Path) -> int:
 
 
 def _files(context: Sweeping, refusals: Refusals) -> Counts:
-    counts = {"orphaned": 0, "moved": 0}
+    counts = {"orphaned": 0, "moved": 0, "damaged": 0}
     candidates = _old_files(context, refusals)
     while batch := list(islice(candidates, BATCH)):
         for path, owner in orphans.owners(context, batch):
@@ -134,9 +135,12 @@ def _mend(context: Sweeping, path: Path, owner: Stored | None, counts: Counts) -
             path.unlink(missing_ok=True)
     elif owner is not None and orphans.is_needed(context, path, owner):
         counts["moved"] += orphans.take_place(context, path, owner)
+    elif owner is not None and orphans.is_lost(context, path, owner):
+        # It may be all that is left of what is owed.
+        counts["damaged"] += orphans.set_aside(context, path, owner, lost=True)
     else:
-        # no row's, or a second file of that name: other bytes, or the row's own are in its place
-        counts["orphaned"] += orphans.set_aside(context, path)
+        # no row's, or a second file of that name: the row's own is elsewhere, or needed no more
+        counts["orphaned"] += orphans.set_aside(context, path, owner)
 
 
 def _is_same(path: Path, other: Path) -> bool:
@@ -180,8 +184,14 @@ def _look_for(context: Sweeping, row: FileRow, missing: int) -> str:
             Stage.SWEEP,
             "file_missing",
             level="error",
-            error=f"no place under {context.spool.root} holds {row.study_instance_uid}/{row.file_name}",
+            error=f"no place under {context.spool.root} holds {row.study_instance_uid}/{row.file_name}"
+            f"{_damaged(context, row)}",
             study_instance_uid=row.study_instance_uid,
             instance_id=row.instance_id,
         )
     return "files_missing"
+
+
+def _damaged(context: Sweeping, row: FileRow) -> str:
+    path = context.spool.root / DAMAGED / row.study_instance_uid / row.file_name
+    return f"; {path} holds other bytes than were received" if path.exists() else ""

@@ -21,6 +21,9 @@ VERBS: Mapping[str, Callable[[Sweeping], Counts]] = {
     "purge": purge,
 }
 
+WORRYING = ("files_missing", "files_refused", "damaged")
+"""Counts that make a warning of the line in the log."""
+
 
 def sweep(context: Sweeping, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str, Counts]:
     """Run `verbs`; what each counted. A dry run changes and notes nothing."""
@@ -36,7 +39,7 @@ def sweep(context: Sweeping, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str,
         log.write(
             Stage.SWEEP,
             verb,
-            level="warning" if counts.get("files_missing") or counts.get("files_refused") else "info",
+            level="warning" if any(counts.get(name) for name in WORRYING) else "info",
             count=sum(counts.values()),
             detail=", ".join(f"{name} {count}" for name, count in counts.items()),
             duration_ms=(time.monotonic() - began) * 1000,

@@ -4,6 +4,8 @@ import os
 import struct
 import tempfile
 import zlib
+from dataclasses import replace
+from typing import Any
 
 import pydicom
 import pytest
@@ -18,6 +20,7 @@ from gateway.dicom.elements import MAX_DEPTH
 from gateway.dicom.header import MAX_REFERENCES, Header, read_header
 from gateway.dicom.part10 import data_set_offset
 from gateway.dicom.window import MAX_EXAMINED_BYTES
+from gateway.domain.identifiers import is_uid
 from gateway.errors import DataSetError
 
 BIG = "1.2.840.10008.1.2.2"
@@ -227,6 +230,118 @@ def test_large_values_are_skipped_unread() -> None:
         assert read_header(file.fileno(), 0, EXPLICIT, with_references=True).sop_instance_uid == "1.2.3.4"
 
 
+def explicit(tag: tuple[int, int], vr: bytes, value: bytes) -> bytes:
+    """An element with a length of two bytes."""
+    return struct.pack("<HH2sH", *tag, vr, len(value)) + value
+
+
+def sequence(tag: tuple[int, int], content: bytes, length: int | None = None) -> bytes:
+    """A sequence in Explicit VR Little Endian."""
+    return struct.pack("<HH2sHI", *tag, b"SQ", 0, len(content) if length is None else length) + content
+
+
+def item(content: bytes, length: int | None = None) -> bytes:
+    """An item of a sequence."""
+    return struct.pack("<HHI", 0xFFFE, 0xE000, len(content) if length is None else length) + content
+
+
+NO_REFERENCES: dict[str, Any] = {
+    "referenced_sop_instance_uids": (),
+    "referenced_series_instance_uids": (),
+    "defect": "",
+}
+UNDEFINED = 0xFFFF_FFFF
+NOTE = (0x10, 0x21B0)
+REFERENCE = explicit((8, 0x1155), b"UI", b"1.8.1\0")
+
+
+def instance(*, mid: bytes = b"", early: bytes = b"", late: bytes = b"") -> bytes:
+    """A data set with the UIDs: `early` before them, `mid` between them, `late` behind them."""
+    uids = [((8, 0x16), b"1.5\0"), ((8, 0x18), b"1.4\0"), ((0x20, 0xD), b"1.6\0"), ((0x20, 0xE), b"1.7\0")]
+    sop_class, sop, study, series = (explicit(tag, b"UI", uid) for tag, uid in uids)
+    return early + sop_class + sop + mid + study + series + late
+
+
+@pytest.mark.parametrize("value", [b"", b"NOTE", b"SYNTHETIC NOTE", bytes(20), b"UIUI" * 9])
+@pytest.mark.parametrize("vr", [b"??", b"--", b"  ", b"\0\0", b"ob", b"Lo", b"1A", b"\xff\xfe"])
+@pytest.mark.parametrize("where", ["early", "mid", "twice"])
+def test_a_vr_that_is_none_has_a_length_of_two_bytes(where: str, vr: bytes, value: bytes) -> None:
+    """As for DCMTK and Orthanc, also as the first element of the data set, and one behind the other."""
+    if where == "early":
+        raw = instance(early=explicit((8, 5), vr, value))
+    else:
+        raw = instance(mid=explicit(NOTE, vr, value) * (1 if where == "mid" else 2))
+    assert read(raw).series_instance_uid == "1.7"
+
+
+@pytest.mark.parametrize("value", [b"", b"NOTE", bytes(300), bytes(0x2D2D), bytes(0x3F3F + 0x10000)])
+def test_an_implicit_element_among_explicit_ones_is_read(value: bytes) -> None:
+    """Its length stands where others have their VR."""
+    raw = instance(mid=struct.pack("<HHI", *NOTE, len(value)) + value)
+    assert read(raw).series_instance_uid == "1.7"
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        (
+            instance(mid=struct.pack("<HH2sH", *NOTE, b"LO", 9000)),
+            "(0010,21B0) at byte 24: cut off in a value",
+        ),
+        (instance()[:26], "at byte 24: cut off in an element header"),
+        (
+            instance(mid=sequence((8, 0x1140), item(REFERENCE, UNDEFINED), UNDEFINED)),
+            "at byte 82: cut off in an element header inside (0008,1140)",
+        ),
+        (
+            instance(mid=b"\xfe\xff\x0d\xe0\0\0\0\0"),
+            "(FFFE,E00D) at byte 24: delimiter outside of a sequence",
+        ),
+    ],
+)
+def test_what_cannot_be_parsed_is_named(raw: bytes, sentence: str) -> None:
+    """Tag and offset, in no more than an Error Comment holds."""
+    with pytest.raises(DataSetError) as caught:
+        read(raw)
+    assert str(caught.value) == sentence
+    assert len(sentence) < 64
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        sequence((8, 0x2112), item(explicit((8, 0x1150), b"UI", b"1.2\0")[:-2] + b"\xff" * 30)),
+        sequence((8, 0x2112), item(REFERENCE, 9000)),
+        sequence((8, 0x2112), item(REFERENCE, UNDEFINED)),
+        sequence((8, 0x2112), item(REFERENCE) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0) + b"\xff" * 11),
+        sequence((8, 0x2112), item(sequence((8, 0x1140), item(REFERENCE), 5000))),
+    ],
+)
+def test_a_broken_sequence_of_references_costs_no_more_than_itself(broken: bytes) -> None:
+    """It is skipped by its length, as where no references are asked for; those behind it are found."""
+    raw = instance(early=broken, late=sequence((0x40, 0xA375), item(explicit((8, 0x1155), b"UI", b"1.9\0"))))
+    header = read(raw, with_references=True)
+    assert replace(header, **NO_REFERENCES) == read(raw)
+    assert header.referenced_sop_instance_uids[-1] == "1.9"
+
+
+def test_references_behind_a_defect_are_left_out_and_told() -> None:
+    """The walk cannot go on behind it."""
+    good = sequence((8, 0x1140), item(REFERENCE))
+    raw = instance(early=good, late=explicit((0x21, 0x10), b"LO", b"SYNTH ") + b"\x21\0\x01\x10LO\xff\xff")
+    header = read(raw, with_references=True)
+    assert header.referenced_sop_instance_uids == ("1.8.1",)
+    assert header.defect == "(0021,1001) at byte 96: cut off in a value"
+
+
+@pytest.mark.parametrize("uid", [b"1.2/3\0", b"\xcc\xcc", b"1.2 .3", b"../..", b"", b"ABC\0"])
+def test_a_reference_that_is_no_uid_names_nothing(uid: bytes) -> None:
+    """It is left out; what stands behind a NUL is not read, by us or by DCMTK."""
+    wrong, cut = explicit((8, 0x1155), b"UI", uid), explicit((8, 0x1155), b"UI", b"1.2.3\0\xcc\xcc")
+    raw = instance(early=sequence((8, 0x2112), item(wrong) + item(cut)))
+    assert read(raw, with_references=True).referenced_sop_instance_uids == ("1.2.3",)
+
+
 SEEDS = [
     (syntax, encode(result(undefined=undefined), syntax))
     for syntax in (IMPLICIT, EXPLICIT, BIG, DEFLATED)
@@ -238,21 +353,25 @@ SEEDS = [
     seed=st.sampled_from(SEEDS),
     cuts=st.lists(st.tuples(st.integers(0, 900), st.binary(min_size=1, max_size=6)), min_size=1, max_size=8),
     end=st.integers(0, 900) | st.none(),
-    with_references=st.booleans(),
 )
 def test_mutated_bytes_raise_nothing_but_data_set_errors(
-    seed: tuple[str, bytes], cuts: list[tuple[int, bytes]], end: int | None, *, with_references: bool
+    seed: tuple[str, bytes], cuts: list[tuple[int, bytes]], end: int | None
 ) -> None:
-    """Whatever stands in the file, the answer is a header or a `DataSetError`."""
+    """The answer is a header or a `DataSetError`, and the same one with references and without."""
     syntax, original = seed
     raw = bytearray(original)
     for position, patch in cuts:
         raw[position : position + len(patch)] = patch
     try:
-        header = read(bytes(raw[:end]), syntax, with_references=with_references)
+        header = read(bytes(raw[:end]), syntax)
     except DataSetError:
+        with pytest.raises(DataSetError):
+            read(bytes(raw[:end]), syntax, with_references=True)
         return
     assert header.sop_instance_uid
+    result = read(bytes(raw[:end]), syntax, with_references=True)
+    assert replace(result, **NO_REFERENCES) == header
+    assert all(is_uid(uid, 128) for uid in result.referenced_sop_instance_uids)
 
 
 @given(st.binary(max_size=300), st.sampled_from([IMPLICIT, EXPLICIT, BIG, DEFLATED]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.domain.backoff import delay
 from gateway.domain.delivery import TRANSITIONS, Event, State, from_states, pairs
 from gateway.domain.dimse_status import Meaning, meaning_of
-from gateway.domain.identifiers import is_ae_title, is_uid, printable
+from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_ae_title, is_uid, printable
 from gateway.domain.instance import Kind, file_names
 from gateway.domain.matching import Candidate, Correlation, is_result, match
 from gateway.domain.outcome import OUTCOME_OF, RULES, Limits, Outcome, Peer, decide
@@ -167,21 +167,36 @@ def test_a_delay_stays_within_its_bounds(
 
 @given(st.one_of(st.text(), st.from_regex(r"[0-9./\\]{1,70}", fullmatch=True)))
 def test_what_passes_for_a_uid_is_a_file_name_and_nothing_else(text: str) -> None:
-    """G7: no separator, no dots in a row or at the ends, bounded."""
+    """G7: digits and dots, a digit in front, bounded: no separator, no name of a folder above."""
     if is_uid(text):
         assert set(text) <= set("0123456789.")
-        assert ".." not in text
+        assert text[0] != "."
         assert 0 < len(text) <= 64
-        assert text.strip(".") == text
         for name in file_names(text, "0" * 64):
             assert "/" not in name
             assert len(name) <= 64 + 1 + 12 + 4
 
 
-@pytest.mark.parametrize("text", ["", ".", "..", "1..2", ".1", "1.", "1/2", "1\n", "１.2", "1" * 65, "1.2 "])  # noqa: RUF001
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "..", ".1", "1/2", "1\n", "\uff11.2", "1" * 65, "1.2 ", "1.a", "1\x002"],
+)
 def test_wrong_uids(text: str) -> None:
-    """G7: whatever is not digits and single dots."""
+    """G7: whatever is not digits and dots."""
     assert not is_uid(text)
+
+
+@pytest.mark.parametrize("text", ["1.02", "1..2", "1.2.", "1." + "2" * 62])
+def test_uids_that_are_wrong_and_harmless(text: str) -> None:
+    """Wrong by PS3.5 §9.1, taken by DCMTK and Orthanc, and so by us."""
+    assert is_uid(text)
+
+
+def test_a_study_may_have_a_longer_uid_than_an_instance() -> None:
+    """As long as a name of a folder may be; not longer."""
+    assert is_uid("1." * 64, MAX_DATA_SET_UID_LENGTH)
+    assert not is_uid("1." * 64)
+    assert not is_uid("1." * 64 + "1", MAX_DATA_SET_UID_LENGTH)
 
 
 @given(st.text())

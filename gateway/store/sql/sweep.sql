@@ -47,6 +47,11 @@ FROM deliveries d JOIN instances i ON i.id = d.instance_id
 WHERE d.state IN ('pending', 'in_flight', 'dead') AND i.id > %(after)s
 ORDER BY i.id LIMIT %(limit)s;
 
+-- name: is_owed
+-- Whether a destination still lacks an instance, or never got it.
+SELECT EXISTS (SELECT FROM deliveries d
+               WHERE d.instance_id = %(instance_id)s AND d.state IN ('pending', 'in_flight', 'dead'));
+
 -- name: lock_purgeable
 -- Delivered everywhere, or cancelled, and quiet for longer than the retention. Locked, so that a repeat waits
 -- until the file is gone with the row. Kept: what a living expectation or result still points to.

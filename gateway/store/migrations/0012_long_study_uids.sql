@@ -1,0 +1,10 @@
+-- Study Instance UIDs as writers write them and PACSs take them: up to 128 characters, with empty components or a dot
+-- at the end. They stay safe as the name of a folder: digits and dots, the first a digit. The same for the SOP
+-- Instance UID, but for its length.
+ALTER TABLE instances
+    DROP CONSTRAINT instances_sop_instance_uid_is_a_uid,
+    DROP CONSTRAINT instances_study_instance_uid_is_a_uid,
+    ADD CONSTRAINT instances_sop_instance_uid_is_a_uid
+        CHECK (length(sop_instance_uid) <= 64 AND sop_instance_uid ~ '^[0-9][0-9.]*$') NOT VALID,
+    ADD CONSTRAINT instances_study_instance_uid_is_a_uid
+        CHECK (length(study_instance_uid) <= 128 AND study_instance_uid ~ '^[0-9][0-9.]*$') NOT VALID;
