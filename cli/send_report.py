@@ -1,7 +1,5 @@
 """What `mini-pacs send` tells: progress, summary, failures, and what to do about a rejection."""
 
-import json
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -18,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from cli.documents import Schema, print_document
 from cli.exit_codes import ExitCode
 from gateway.dicom.scu import Peer
 from gateway.errors import AssociationRejectedError
@@ -25,6 +24,7 @@ from gateway.sender.collect import Skipped
 from gateway.sender.send import Manner, Sent
 
 SHOWN_FAILURES = 50
+SHOWN_STUDIES = 50
 
 # (source, reason) → what to do; PS3.8 §9.3.4, Table 9-21.
 _HINTS = {
@@ -94,7 +94,7 @@ def progress(*, quiet: bool) -> Progress:
 def fail(message: str, code: ExitCode, *, as_json: bool) -> NoReturn:
     """Nothing was sent; the message is on standard error, with --json also on standard output."""
     if as_json:
-        sys.stdout.write(json.dumps({"error": message, "exit_code": int(code)}) + "\n")
+        print_document(Schema.ERROR, {"error": message, "hint": None, "exit_code": int(code)})
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/] {escape(message)}")
     raise typer.Exit(code)
 
@@ -108,7 +108,7 @@ def rejection_hint(error: AssociationRejectedError, peer: Peer, manner: Manner) 
 def show(report: Report, *, as_json: bool) -> None:
     """The summary is on standard output."""
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(report), indent=2) + "\n")
+        print_document(Schema.SEND, _as_json(report))
     else:
         _print(report)
 
@@ -127,8 +127,11 @@ def _print(report: Report) -> None:
     for reason, count in reasons.most_common():
         console.print(f"[dim]skipped {count} in folders: {escape(reason)}[/]")
     studies = Counter(sent.instance.study_instance_uid for sent in report.accepted)
-    for study, count in list(studies.items())[:10]:
+    for study, count in list(studies.items())[:SHOWN_STUDIES]:
         console.print(f"study {study}: {count} accepted")
+    if len(studies) > SHOWN_STUDIES:
+        more = len(studies) - SHOWN_STUDIES
+        console.print(f"… and {more} more studies; --json lists them all")
     if report.interrupted:
         console.print(
             "[yellow]interrupted[/]: what was in flight may have arrived; sending again is harmless"

@@ -220,9 +220,12 @@ def oldest_pending(session: Session, route: Route) -> int | None:
     return int(row[0])
 
 
-def find(session: Session, selection: Selection, *, limit: int = 1000) -> list[Delivery]:
-    """The deliveries that `selection` means, oldest first."""
-    return [_delivery(row) for row in session.all(_Q["find"], **selection.parameters(), limit=limit)]
+def find(
+    session: Session, selection: Selection, *, limit: int = 1000, after: int | None = None
+) -> list[Delivery]:
+    """The deliveries that `selection` means, newest first; those before the delivery `after`, if given."""
+    rows = session.all(_Q["find"], **selection.parameters(), limit=limit, after=after)
+    return [_delivery(row) for row in rows]
 
 
 def attempts_of(session: Session, delivery_id: int) -> list[Attempt]:
