@@ -32,8 +32,9 @@ DEBUG_VARIABLE = "MINI_PACS_DEBUG"
 HELP = {"help_option_names": ["-h", "--help"]}
 """The context settings of every application; commands below inherit them."""
 
-_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-_ClickError: type[Exception] = _UsageError.__bases__[0]
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+ClickError: type[Exception] = UsageError.__bases__[0]
+"""What Typer raises for words that it cannot take."""
 
 
 class _InterruptedError(Exception):
@@ -107,7 +108,7 @@ def _exit_code(run: Callable[[], object], words: Sequence[str]) -> int:
 
 
 def _told(error: Exception, *, as_json: bool) -> int:
-    if isinstance(error, _ClickError):
+    if isinstance(error, ClickError):
         return _usage(error, as_json=as_json)
     sentence, code, hint = advice.on(error) or (
         f"an error that was not foreseen, a defect of mini-pacs: {type(error).__name__}",

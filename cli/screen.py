@@ -17,10 +17,10 @@ class _Screen(Console):
         raise BrokenPipeError
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False, markup: bool = False, soft_wrap: bool = False) -> Console:
     """Standard output (or error), as wide as the terminal, COLUMNS or LOG_COLUMNS."""
-    # no markup: a peer's error comment may hold brackets
-    made = _Screen(stderr=stderr, highlight=False, markup=False)
+    # markup only for who escapes: a peer's error comment may hold brackets
+    made = _Screen(stderr=stderr, highlight=False, markup=markup, soft_wrap=soft_wrap)
     if not made.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         made.width = LOG_COLUMNS
     return made

@@ -1,10 +1,12 @@
 """`mini-pacs studies`: which studies were received last, and how far they are."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from cli.documents import Json, Schema, print_page
 from cli.operator import opened
@@ -15,9 +17,10 @@ from gateway.domain.routing import Route
 from gateway.store.studies import Position, StudyRow, page
 
 _POSITION = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00)/(\d{1,18})")
-OTHER_COLUMNS = 62
-"""What the other columns take of a line; a UID gets the rest."""
-UID_COLUMNS = (16, 64)
+MINIMUM, WHOLE = 12, 64
+"""Columns of a UID: enough to tell studies apart, and the longest there is."""
+GAP = 2
+"""Columns between two columns."""
 
 
 def studies(
@@ -30,8 +33,8 @@ def studies(
 ) -> None:
     """List the studies that were received last.
 
-    The newest first, by the last instance received. Of each route: delivered/all, then what waits and what
-    is dead. `mini-pacs status --study UID` shows every step of one.
+    The newest first, by the last instance received. Deliveries of each route are delivered/waiting/dead,
+    and a fourth number where some are cancelled. `mini-pacs status --study UID` shows every step of one.
     """
     position = None if after is None else _position(after)
     with opened("studies") as database, database.statement() as session:
@@ -44,35 +47,39 @@ def studies(
         typer.echo("No study is kept." if after is None else "There are no older ones.")
         return
     screen = console()
-    width = min(max(screen.width - OTHER_COLUMNS, UID_COLUMNS[0]), UID_COLUMNS[1])
-    shown = table("study", "first", "last", "inst", "res", "PACS", "workers", title=dated("Studies"))
-    for row in rows:
-        shown.add_row(
-            shortened(row.study_instance_uid, width),
-            clock(row.first_received_at),
-            clock(row.last_received_at),
-            str(row.instances),
-            str(row.results),
-            _progress(row, Route.PACS),
-            _progress(row, Route.WORKERS),
-        )
-    screen.print(shown)
+    screen.print(_table(rows, screen.width))
     if token is not None:
         screen.print(f"There are more: --last {2 * last}, or --after {token}", soft_wrap=True)
 
 
-def _progress(row: StudyRow, route: Route) -> str:
-    """`18/20, 2 wait`: how many deliveries of a route are done, and what became of the others."""
+def _table(rows: Sequence[StudyRow], width: int) -> Table:
+    """One study a line; without the time of its first instance where the screen is too narrow."""
+    columns: dict[str, list[str]] = {
+        "first": [clock(row.first_received_at) for row in rows],
+        "last": [clock(row.last_received_at) for row in rows],
+        "inst": [str(row.instances) for row in rows],
+        "res": [str(row.results) for row in rows],
+        "PACS": [_counts(row, Route.PACS) for row in rows],
+        "workers": [_counts(row, Route.WORKERS) for row in rows],
+    }
+    widths = {name: max(len(name), *map(len, cells)) + GAP for name, cells in columns.items()}
+    if width - sum(widths.values()) < MINIMUM + GAP:
+        del columns["first"], widths["first"]
+    of_uid = min(max(width - sum(widths.values()) - GAP, MINIMUM), WHOLE)
+    shown = table("study", *columns, title=dated("Studies; PACS and workers: delivered/waiting/dead"))
+    for row, cells in zip(rows, zip(*columns.values(), strict=True), strict=True):
+        shown.add_row(shortened(row.study_instance_uid, of_uid), *cells)
+    return shown
+
+
+def _counts(row: StudyRow, route: Route) -> str:
+    """`18/2/0`, with a fourth number for what was cancelled; nothing where nothing was owed."""
     counts = row.deliveries.get(route, {})
-    if not counts:
-        return ""
     waiting = counts.get(State.PENDING, 0) + counts.get(State.IN_FLIGHT, 0)
-    words = [f"{counts.get(State.DELIVERED, 0)}/{sum(counts.values())}"]
-    words += [f"{waiting} wait"] if waiting else []
-    words += [
-        f"{counts[state]} {state.value}" for state in (State.DEAD, State.CANCELLED) if counts.get(state)
-    ]
-    return ", ".join(words)
+    figures = [counts.get(State.DELIVERED, 0), waiting, counts.get(State.DEAD, 0)]
+    if counts.get(State.CANCELLED):
+        figures.append(counts[State.CANCELLED])
+    return "/".join(map(str, figures)) if counts else ""
 
 
 def _position(text: str) -> Position:
