@@ -2,7 +2,10 @@
 
 import typer
 
+from cli.boundary import HELP, GuardedCommand
 from cli.send import send
 
 if __name__ == "__main__":
-    typer.run(send)
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command(cls=GuardedCommand, context_settings=HELP)(send)
+    app()

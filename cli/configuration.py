@@ -1,17 +1,25 @@
-"""`mini-pacs config check`: what the processes would run with, and what looks unwise. Connects nowhere."""
+"""`mini-pacs config check`: what the processes would run with, what they would refuse, what looks unwise.
+
+Connects nowhere.
+"""
 
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 
 import typer
 
-from cli import contexts
-from cli.screen import Json, console, print_json, table
+from cli import certificates, contexts
+from cli.documents import Json, Schema, print_document
+from cli.refusals import in_use, refusals
+from cli.screen import console, table
 from gateway import config
 from gateway.config import Configuration, Edge, Forwarder
+from gateway.errors import ConfigurationError
+from gateway.store.database import dsn_from_environment
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)
 
@@ -32,16 +40,21 @@ def _noun() -> None:
 def check(as_json: Json = False) -> None:
     """Print the effective configuration, where the database is looked for, and what looks unwise.
 
-    Exit code 2 where a process would refuse to start, with a line for each key that is wrong.
+    Run it as the gateway's user: certificates, keys and folders are tried, too. Exit code 2 where a process
+    would refuse to start, with a line for each key that is wrong.
     """
     configuration = config.load()
+    dsn_from_environment()
+    wrong = list(refusals(configuration))
+    if wrong:
+        raise ConfigurationError("\n".join(f"{configuration.source}: {sentence}" for sentence in wrong))
     database = database_source(os.environ)
     said = list(warnings(configuration, os.environ))
     values = dict(flat(configuration.model_dump(mode="json", exclude={"source"})))
     if as_json:
-        print_json(
-            {"source": str(configuration.source), "database": database, "values": values, "warnings": said}
-        )
+        source = str(configuration.source)
+        content = {"source": source, "database": database, "values": values, "warnings": said}
+        print_document(Schema.CONFIG, content)
         return
     screen = console()
     rows = table("key", "value", title=f"{configuration.source}")
@@ -51,7 +64,7 @@ def check(as_json: Json = False) -> None:
     screen.print(f"\nThe database is set by {database}.", soft_wrap=True)
     for sentence in said:
         screen.print(f"· {sentence}", soft_wrap=True)
-    screen.print("No process would refuse it.")
+    screen.print("The configuration is valid.")
 
 
 def flat(section: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -79,6 +92,7 @@ def warnings(configuration: Configuration, environment: Mapping[str, str]) -> It
     """What is allowed and yet may not be meant."""
     if environment.get("DATABASE_URL") and environment.get("POSTGRES_HOST"):
         yield "DATABASE_URL and POSTGRES_HOST are both set: DATABASE_URL goes first"
+    yield from certificates.warnings(configuration, datetime.now(UTC))
     yield from _of_spool(configuration.edge)
     yield from _of_senders(configuration)
     yield from contexts.warnings(configuration.edge)
@@ -91,8 +105,6 @@ def warnings(configuration: Configuration, environment: Mapping[str, str]) -> It
 def _of_spool(edge: Edge) -> Iterator[str]:
     if not edge.data_root.is_dir():
         yield f"edge.data_root {edge.data_root} is not there yet: `mini-pacs serve` makes it"
-    elif not os.access(edge.data_root, os.W_OK):
-        yield f"edge.data_root {edge.data_root} cannot be written by this user"
     if edge.disk_reserve_mb == 0:
         yield "edge.disk_reserve_mb is 0: the disk may run full, under PostgreSQL too"
 
@@ -112,6 +124,8 @@ def _of_senders(configuration: Configuration) -> Iterator[str]:
 
 def _of_doors(configuration: Configuration) -> Iterator[str]:
     edge = configuration.edge
+    if in_use(edge):
+        yield f"edge.port {edge.port} is in use: by the gateway, if it runs; `mini-pacs serve` needs it alone"
     shown = edge.tls is not None and edge.tls.client_certificate == "required"
     anywhere = [entry.ae_title for entry in edge.allowed_callers if entry.origin is None]
     if anywhere and not shown and not _is_loopback(edge.bind_address):

@@ -3,8 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from cli.screen import console
 from gateway.store import roles
 from gateway.store.database import dsn_from_environment
 from gateway.store.migrate import migrate as apply_migrations
@@ -16,10 +16,10 @@ app = typer.Typer(help="The schema of the database, and who may use it.", no_arg
 def migrate() -> None:
     """Bring the schema to the one of this version; safe to run again, and while others run it."""
     applied = apply_migrations(dsn_from_environment())
-    console = Console()
+    screen = console()
     for version in applied:
-        console.print(f"applied {version}")
-    console.print("the schema is up to date" if not applied else f"{len(applied)} migrations applied")
+        screen.print(f"applied {version}")
+    screen.print("the schema is up to date" if not applied else f"{len(applied)} migrations applied")
 
 
 @app.command()
@@ -31,4 +31,4 @@ def grant(
     A later migrate keeps it up to date. What it cannot do: migrate, reset-db, DROP, ALTER, TRUNCATE.
     """
     roles.grant(dsn_from_environment(), role)
-    Console().print(f"{role} may run every process; it owns nothing and cannot change the schema")
+    console().print(f"{role} may run every process; it owns nothing and cannot change the schema")

@@ -7,9 +7,14 @@ from typing import Annotated
 
 import typer
 
+from cli.advice import RefusedError
+from cli.delivery_table import delivery_table
+from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
 from cli.operator import configured, identity, opened
-from cli.screen import Json, clock, console, dimse, print_json, span, table
+from cli.screen import console, dimse, table
+from cli.study import not_kept
+from cli.times import clock, dated, span
 from gateway import log
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
@@ -17,16 +22,19 @@ from gateway.domain.routing import Route
 from gateway.errors import GatewayError
 from gateway.log import Stage
 from gateway.spool import Spool
-from gateway.store import deliveries, instances
+from gateway.store import deliveries, instances, studies
 from gateway.store.database import Session
 from gateway.store.deliveries import Delivery, Selection
 from gateway.store.wakeup import Wakeup
 
 app = typer.Typer(help="What is owed to whom: list, show, retry, resend, cancel.", no_args_is_help=True)
 
+LARGEST_ID = (1 << 63) - 1
+"""A bigint of PostgreSQL."""
 Ids = list[tuple[int, int]]
 DeliveryId = Annotated[
-    int | None, typer.Option("--delivery", metavar="ID", help="One delivery.", show_default=False)
+    int | None,
+    typer.Option("--delivery", metavar="ID", max=LARGEST_ID, help="One delivery.", show_default=False),
 ]
 Study = Annotated[str | None, typer.Option(metavar="UID", help="Those of a study.", show_default=False)]
 InState = Annotated[State | None, typer.Option(help="Those in a state.", show_default=False)]
@@ -44,61 +52,63 @@ def list_(
     study: Study = None,
     state: InState = None,
     route: OnRoute = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the oldest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many, the newest first.")] = 50,
+    after: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NEXT",
+            min=1,
+            max=LARGEST_ID,
+            help="The `next` of the page before: go on there.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List deliveries, the oldest first; all selections given must hold."""
+    """List deliveries, the newest first, one a line; all selections given must hold.
+
+    `show` and --json have UIDs and reasons whole.
+    """
+    selection = _selection(delivery, study, state, route)
     with opened("deliveries") as database, database.statement() as session:
-        found = deliveries.find(session, _selection(delivery, study, state, route), limit=limit + 1)
+        found = deliveries.find(session, selection, limit=limit + 1, after=after)
+        if not found:
+            _check_known(session, selection)
     shown = found[:limit]
-    more = f"There are more: --limit, or select by --study, --state, --route. Shown: {limit}."
+    following = str(shown[-1].delivery_id) if len(found) > limit else None
     if as_json:
-        print_json(shown)
-        if len(found) > limit:
-            typer.echo(more, err=True)  # beside the data, not in it
+        print_page(Schema.DELIVERIES, shown, following)
         return
     if not shown:
-        typer.echo("No delivery is like that now.")
+        typer.echo("No delivery is like that now." if after is None else "There are no older ones.")
         return
     screen = console()
-    rows = table(
-        "id", "route", "state", "to", "attempts", "owed since", "next", "study", "instance", "reason"
-    )
-    for one in shown:
-        rows.add_row(
-            str(one.delivery_id),
-            one.route.value,
-            one.state.value,
-            one.destination or "",
-            str(one.attempts),
-            clock(one.owed_since),
-            clock(one.next_attempt_at),
-            one.study_instance_uid,
-            one.sop_instance_uid,
-            one.waiting or one.last_error or "",
+    screen.print(delivery_table(shown, screen.width))
+    if following is not None:
+        screen.print(
+            f"There are more: --after {following}, or select by --study, --state, --route.", soft_wrap=True
         )
-    screen.print(rows)
-    if len(found) > limit:
-        screen.print(more)
 
 
 @app.command()
 def show(
-    delivery_id: Annotated[int, typer.Argument(metavar="ID", help="The delivery.", show_default=False)],
+    delivery_id: Annotated[
+        int, typer.Argument(metavar="ID", max=LARGEST_ID, help="The delivery.", show_default=False)
+    ],
     as_json: Json = False,
 ) -> None:
     """Show one delivery with each of its attempts."""
     with opened("deliveries") as database, database.statement() as session:
         found = deliveries.find(session, Selection(delivery_id=delivery_id))
         attempts = deliveries.attempts_of(session, delivery_id)
-    if not found:
-        typer.echo(f"There is no delivery {delivery_id}: `mini-pacs deliveries list`", err=True)
-        raise typer.Exit(ExitCode.REFUSED)
+        if not found:
+            _check_known(session, Selection(delivery_id=delivery_id))
     if as_json:
-        print_json(asdict(found[0]) | {"tries": attempts})
+        print_document(Schema.DELIVERY, asdict(found[0]) | {"tries": attempts})
         return
     screen = console()
-    facts = table("", "")
+    facts = table("", "", title=dated(f"Delivery {delivery_id}"))
+    facts.show_header = False
     for name, value in _facts(found[0]):
         facts.add_row(name, value)
     screen.print(facts)
@@ -163,7 +173,9 @@ def cancel(
     if not yes:
         _ask(selection, "Cancel")
     by = identity()
-    _change(lambda session: deliveries.cancel(session, selection, by=by), "cancelled", as_json=as_json)
+    _change(
+        selection, lambda session: deliveries.cancel(session, selection, by=by), "cancelled", as_json=as_json
+    )
 
 
 # ---- the selection -------------------------------------------------------------------------------
@@ -192,8 +204,22 @@ def _ask(selection: Selection, verb: str) -> None:
     some = 1000
     with opened("deliveries") as database, database.statement() as session:
         count = len(deliveries.find(session, selection, limit=some + 1))
+        if not count:
+            _check_known(session, selection)
     figure = f"more than {some}" if count > some else str(count)
     typer.confirm(f"{verb} {figure} deliveries, as far as their states allow?", abort=True, err=True)
+
+
+def _check_known(session: Session, selection: Selection) -> None:
+    """Refuse a selection that names a delivery or study of which nothing is kept."""
+    wanted = selection.delivery_id
+    if wanted is not None and not deliveries.find(session, Selection(delivery_id=wanted)):
+        raise RefusedError(
+            f"there is no delivery {wanted}: it never was, or was purged with its instance after "
+            "sweep.retention_hours; `mini-pacs deliveries list` shows those there are"
+        )
+    if selection.study is not None and not studies.is_kept(session, selection.study):
+        raise RefusedError(not_kept(selection.study))
 
 
 # ---- the change ----------------------------------------------------------------------------------
@@ -203,16 +229,18 @@ def _again(selection: Selection, of: tuple[State, ...], done: str, *, as_json: b
     def change(session: Session) -> Ids:
         return [*deliveries.requeue(session, selection, of=of), *deliveries.hurry(session, selection)]
 
-    _change(change, done, as_json=as_json)
+    _change(selection, change, done, as_json=as_json)
 
 
-def _change(change: Callable[[Session], Ids], done: str, *, as_json: bool) -> None:
+def _change(selection: Selection, change: Callable[[Session], Ids], done: str, *, as_json: bool) -> None:
     """Rows first, in one transaction; then files and consumers, which find their way without us too."""
     configuration = configured()
     with opened("deliveries", changes=True) as database:
         with database.transaction() as session:
             changed = dict(change(session))
             moved = deliveries.mend_places(session, sorted(set(changed.values())))
+            if not changed:
+                _check_known(session, selection)
         spool = Spool(configuration.edge.data_root)
         with database.statement() as session:
             for instance_id in moved:
@@ -228,7 +256,7 @@ def _change(change: Callable[[Session], Ids], done: str, *, as_json: bool) -> No
     if changed:
         log.write(Stage.QUEUE, done, level="warning", count=len(changed), detail=f"by {identity()}")
     if as_json:
-        print_json({done: sorted(changed)})
+        print_document(Schema.CHANGED_DELIVERIES, {done: sorted(changed)})
     elif changed:
         typer.echo(f"{len(changed)} deliveries {done}. What becomes of them: `mini-pacs status`")
     if not changed:

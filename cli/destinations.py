@@ -6,10 +6,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
 from cli.findings import state_of
 from cli.operator import configured, identity, opened
-from cli.screen import Json, clock, console, print_json, span, table
+from cli.screen import console, table
+from cli.times import clock, dated, span
 from gateway import log
 from gateway.config import Configuration
 from gateway.domain.routing import Route
@@ -29,14 +31,16 @@ def list_(as_json: Json = False) -> None:
     with opened("destinations") as database, database.statement() as session:
         states = destinations.states(session)
     if as_json:
-        print_json([asdict(state) | {"is_open_for_work": state.is_open_for_work} for state in states])
+        items = [asdict(state) | {"is_open_for_work": state.is_open_for_work} for state in states]
+        print_page(Schema.DESTINATIONS, items)
         return
     if not states:
         typer.echo(
             "No process has started on this database yet: `mini-pacs serve` enters what config.yaml names."
         )
         return
-    rows = table("AE title", "route", "state", "since", "failures", "next probe", "owes", "reason")
+    columns = ("AE title", "route", "state", "since", "failures", "next probe", "owes", "reason")
+    rows = table(*columns, title=dated("Destinations"))
     for one in states:
         rows.add_row(
             one.ae_title,
@@ -66,7 +70,7 @@ def echo(
             _unknown(ae_title, known)
     answers = [_echo(configuration, ae_title) for ae_title in ae_titles or known]
     if as_json:
-        print_json(answers)
+        print_page(Schema.ECHOES, answers)
     else:
         rows = table("AE title", "address", "answer", "took", "error")
         for answer in answers:
@@ -160,6 +164,6 @@ def _log(configuration: Configuration, ae_title: str, outcome: str) -> None:
 
 def _tell(ae_title: str, sentence: str, *, changed: bool, as_json: bool) -> None:
     if as_json:
-        print_json({"ae_title": ae_title, "changed": changed})
+        print_document(Schema.CHANGED_DESTINATION, {"ae_title": ae_title, "changed": changed})
     else:
         typer.echo(sentence)

@@ -3,13 +3,15 @@
 import re
 from dataclasses import asdict
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Annotated, NoReturn
 
 import typer
 
-from cli.exit_codes import ExitCode
+from cli.documents import Json, Schema, print_document
 from cli.operator import configured, identity, opened
-from cli.screen import Json, clock, console, print_json, table
+from cli.screen import console, table
+from cli.times import clock, dated
 from gateway import log
 from gateway.faults import EFFECTS, Active, Name
 from gateway.log import Stage
@@ -57,7 +59,8 @@ def inject_fault(
         store.inject(session, fault, duration=lasting, by=identity())
     log.write(Stage.FAULT, "injected", level="warning", fault=fault.name.value, detail=f"by {identity()}")
     if as_json:
-        print_json({"name": fault.name, "value": fault.value, "stage": fault.stage, "for_seconds": lasting})
+        told = {"name": fault.name, "value": fault.value, "stage": fault.stage, "for_seconds": lasting}
+        print_document(Schema.FAULT, told)
         return
     until = "until `mini-pacs clear-faults`" if lasting is None else f"for {duration}"
     shown = "" if fault.value is None else f" {fault.value:g}"
@@ -70,10 +73,10 @@ def faults(as_json: Json = False) -> None:
         active = store.injected(session)
     if as_json:
         effects = {name.value: asdict(effect) for name, effect in EFFECTS.items()}
-        print_json({"active": active, "known": effects})
+        print_document(Schema.FAULTS, {"active": active, "known": effects})
         return
     screen = console()
-    rows = table("fault", "value", "stage", "until", "injected", "by", title="Active")
+    rows = table("fault", "value", "stage", "until", "injected", "by", title=dated("Active"))
     for one in active:
         value = "" if one.value is None else f"{one.value:g}"
         until = clock(one.until) or "cleared"
@@ -97,7 +100,7 @@ def clear_faults(
     for one in cleared:
         log.write(Stage.FAULT, "cleared", fault=one, detail=f"by {identity()}")
     if as_json:
-        print_json({"cleared": cleared})
+        print_document(Schema.CLEARED_FAULTS, {"cleared": cleared})
     else:
         typer.echo(f"Cleared: {', '.join(cleared)}." if cleared else "There was nothing to clear.")
 
@@ -126,10 +129,10 @@ def _name(name: str) -> Name:
 
 
 def _unknown(name: str) -> NoReturn:
-    screen = console(stderr=True)
-    screen.print(f"There is no fault {name}.")
-    screen.print(_known())
-    raise typer.Exit(ExitCode.USAGE)
+    near = get_close_matches(name, [one.value for one in Name], n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    known = "\n".join(f"  {one.value}: {effect.text}" for one, effect in EFFECTS.items())
+    raise typer.BadParameter(f"there is no fault {name}{meant} Those there are:\n{known}")
 
 
 def _known() -> object:

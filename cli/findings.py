@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from cli.screen import clock, since, span
+from cli.times import moment, since, span
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route
@@ -152,7 +152,7 @@ def _destinations(view: Overview) -> Iterator[Finding]:
 
 def _closed(view: Overview, destination: DestinationState, effect: str) -> str:
     title = destination.ae_title
-    ago = f"{clock(destination.changed_at)} ({since(destination.changed_at, view.now)})"
+    ago = f"{moment(destination.changed_at)} ({since(destination.changed_at, view.now)})"
     if destination.paused:
         by = destination.paused_by or "somebody"
         return f"{title} is paused since {ago} by {by}; {effect}; `mini-pacs destinations resume {title}`"
@@ -284,7 +284,7 @@ def _repeats(view: Overview) -> Iterator[Finding]:
 
 def _faults(view: Overview) -> Iterator[Finding]:
     for fault in view.faults:
-        until = "until it is cleared" if fault.until is None else f"until {clock(fault.until)}"
+        until = "until it is cleared" if fault.until is None else f"until {moment(fault.until)}"
         yield Finding(
             True,
             f"Fault {fault.name} is injected by {fault.injected_by} {until}; "

@@ -5,20 +5,16 @@ so that `mini-pacs --help` and `mini-pacs status` need not wait for DICOM librar
 """
 
 import importlib
+import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 
-from cli.exit_codes import ExitCode
-from gateway.errors import (
-    ConfigurationError,
-    DatabaseRefusedError,
-    DatabaseUnavailableError,
-    GatewayError,
-)
+from cli.boundary import HELP, GuardedGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +32,7 @@ COMMANDS = (
     Command(
         "status", "status", "status", "Show on one screen what waits, what is wrong, and what to do next."
     ),
+    Command("studies", "studies", "studies", "List the studies that were received last."),
     Command("deliveries", "deliveries", "app", "What is owed to whom: list, show, retry, resend, cancel."),
     Command("destinations", "destinations", "app", "The PACS and the workers: list, echo, pause, resume."),
     Command("queue", "queue", "app", "The Dramatiq queue: depth, rates, consumers, and dead messages."),
@@ -67,9 +64,6 @@ COMMANDS = (
 )
 
 
-_NOT_ALLOWED = "as the owner of the schema it would be, see SECURITY.md"
-
-
 def build(*words: str) -> typer.Typer:
     """The application, in which the commands among `words` can be run and the others only be listed."""
     app = typer.Typer(
@@ -77,7 +71,8 @@ def build(*words: str) -> typer.Typer:
         help="Operate mini_pacs_edge, the durable DICOM edge gateway.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        add_completion=False,
+        cls=GuardedGroup,
+        context_settings=HELP,
     )
     app.callback()(_options)
     for command in COMMANDS:
@@ -116,23 +111,16 @@ def _options(
 
 
 def run() -> None:
-    """The entry point: errors of ours become one sentence and a named exit code."""
-    first = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    try:
-        build(first)()
-    except ConfigurationError as error:
-        _fail(error, ExitCode.USAGE)
-    except DatabaseUnavailableError as error:
-        _fail(error, ExitCode.UNREACHABLE, "is it running? set DATABASE_URL, or POSTGRES_HOST and its kin")
-    except DatabaseRefusedError as error:
-        _fail(error, ExitCode.FAILED, _NOT_ALLOWED if error.sqlstate == "42501" else "")
-    except GatewayError as error:
-        _fail(error, ExitCode.FAILED)
+    """Run the command that was typed; cli/boundary.py turns every error into a line and an exit code."""
+    build(first_word(sys.argv[1:], os.environ))()
 
 
-def _fail(error: GatewayError, code: ExitCode, hint: str = "") -> None:
-    sys.stderr.write(f"mini-pacs: {error}{f'; {hint}' if hint else ''}\n")
-    sys.exit(code)
+def first_word(arguments: list[str], environment: Mapping[str, str]) -> str:
+    """The command: what was typed, or what the shell wants to complete."""
+    for variable in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS"):
+        if "_MINI_PACS_COMPLETE" in environment and variable in environment:
+            arguments = environment[variable].split()[1:]
+    return next((word for word in arguments if not word.startswith("-")), "")
 
 
 if __name__ == "__main__":

@@ -5,14 +5,15 @@ from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
 from cli.findings import unserved_text
 from cli.operator import configured, identity, opened
+from cli.screen import console, table
+from cli.times import clock, dated, span
 from gateway import log
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route
@@ -26,7 +27,6 @@ app = typer.Typer(help="The Dramatiq queue: depth, rates, consumers, and dead me
 
 WINDOW = timedelta(minutes=5)
 OURS = {*Route, "sweep"}
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -40,26 +40,27 @@ def show(context: typer.Context, as_json: Json = False) -> None:
         consumers = messages.consumers(session)
         lonely = unserved(session)
     if as_json:
-        _print_json(
+        print_document(
+            Schema.QUEUE,
             {
                 "depths": [asdict(depth) for depth in depths],
                 "flows": [asdict(flow) | {"window_seconds": WINDOW.total_seconds()} for flow in flows],
                 "consumers": [asdict(consumer) for consumer in consumers],
                 "unserved": [asdict(one) for one in lonely],
-            }
+            },
         )
         return
-    console = Console()
-    console.print(_depth_table(depths))
-    console.print(_flow_table(flows))
-    console.print(_consumer_table(consumers))
+    screen = console()
+    screen.print(_depth_table(depths))
+    screen.print(_flow_table(flows))
+    screen.print(_consumer_table(consumers))
     if any(depth.state == "rejected" for depth in depths):
-        console.print(
-            "Dead messages: `mini-pacs queue dead` says why, `mini-pacs queue requeue` runs them again, "
+        screen.print(
+            "\nDead messages: `mini-pacs queue dead` says why, `mini-pacs queue requeue` runs them again, "
             "`mini-pacs queue discard` deletes them."
         )
     for one in lonely:
-        console.print(unserved_text(one), markup=False, soft_wrap=True)
+        screen.print(unserved_text(one), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -71,21 +72,22 @@ def dead(
     with _database().statement() as session:
         rows = messages.dead(session, limit)
     if as_json:
-        _print_json([asdict(row) for row in rows])
+        print_page(Schema.DEAD_MESSAGES, rows)
         return
-    table = Table("message", "queue", "actor", "delivery", "since", "deaths", "failures", "reason")
+    columns = ("message", "queue", "actor", "delivery", "since", "deaths", "failures", "reason")
+    shown = table(*columns, title=dated("Dead messages"))
     for row in rows:
-        table.add_row(
+        shown.add_row(
             row.message_id,
             row.queue_name,
             row.actor_name,
             "" if row.delivery_id is None else str(row.delivery_id),
-            row.since.isoformat(sep=" ", timespec="seconds"),
+            clock(row.since),
             str(row.deaths),
             str(row.failures),
             row.reason or "",
         )
-    Console().print(table if rows else "No message is dead.")
+    console().print(shown if rows else "No message is dead.")
 
 
 @app.command()
@@ -105,9 +107,9 @@ def requeue(
         wakeup.wake(queue_name)
     wakeup.close()
     if as_json:
-        _print_json({"requeued": len(queues)})
+        print_document(Schema.CHANGED_MESSAGES, {"requeued": len(queues)})
     else:
-        Console().print(f"{len(queues)} message(s) wait again.")
+        console().print(f"{len(queues)} message(s) wait again.")
     if message_ids and len(queues) < len(set(message_ids)):
         typer.echo("Some of these are not dead: `mini-pacs queue dead` lists those that are.", err=True)
         raise typer.Exit(ExitCode.REFUSED)
@@ -148,7 +150,10 @@ def discard(
         )
     left = sum(one.leaves_dead for one in gone)
     if as_json:
-        _print_json({"discarded": [one.message_id for one in gone], "deliveries_still_dead": left})
+        print_document(
+            Schema.CHANGED_MESSAGES,
+            {"discarded": [one.message_id for one in gone], "deliveries_still_dead": left},
+        )
     else:
         typer.echo(f"{len(gone)} message(s) deleted.")
         if left:
@@ -177,60 +182,49 @@ def _database() -> Database:
 
 
 def _depth_table(depths: list[messages.Depth]) -> Table:
-    table = Table("queue", "state", "messages", "not yet due", "oldest", title="Depth")
+    rows = table("queue", "state", "messages", "not yet due", "oldest", title="Depth")
     for depth in depths:
-        table.add_row(
+        rows.add_row(
             depth.queue_name,
             {"queued": "waiting", "consumed": "running", "rejected": "dead"}.get(depth.state, depth.state),
             str(depth.count),
             str(depth.later or ""),
             _age(depth.oldest_seconds),
         )
-    return table
+    return rows
 
 
 def _flow_table(flows: list[messages.Flow]) -> Table:
     minutes = WINDOW.total_seconds() / 60
-    table = Table(
-        "queue",
-        "in/min",
-        "out/min",
-        "failed",
-        "mean duration",
-        title=f"Rates over the last {minutes:g} minutes",
-    )
+    columns = ("queue", "in/min", "out/min", "failed", "mean duration")
+    rows = table(*columns, title=f"\nRates over the last {minutes:g} minutes")
     for flow in flows:
         calls = flow.done + flow.failed
-        table.add_row(
+        rows.add_row(
             flow.queue_name,
             f"{flow.arrived / minutes:.1f}",
             f"{flow.done / minutes:.1f}",
             str(flow.failed or ""),
-            f"{flow.seconds / calls * 1000:.0f} ms" if calls else "",
+            span(flow.seconds / calls) if calls else "",
         )
-    return table
+    return rows
 
 
 def _consumer_table(consumers: list[messages.ConsumerRow]) -> Table:
-    table = Table("host", "process", "queues", "threads", "running", "longest", "since", title="Consumers")
+    columns = ("host", "process", "queues", "threads", "running", "longest", "since")
+    rows = table(*columns, title=dated("\nConsumers"))
     for consumer in consumers:
-        table.add_row(
+        rows.add_row(
             consumer.host,
             str(consumer.pid) if consumer.alive else f"{consumer.pid} (dead)",
             ", ".join(consumer.queue_names),
             str(consumer.threads),
             str(consumer.holds),
             _age(consumer.oldest_seconds),
-            consumer.started_at.isoformat(sep=" ", timespec="seconds"),
+            clock(consumer.started_at),
         )
-    return table
+    return rows
 
 
 def _age(seconds: float | None) -> str:
-    if seconds is None or seconds < 0:
-        return ""
-    return str(timedelta(seconds=round(seconds)))
-
-
-def _print_json(document: object) -> None:
-    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    return "" if seconds is None or seconds < 0 else span(seconds)

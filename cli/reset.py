@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cli.documents import Json, Schema, print_document
 from cli.operator import configured, identity, opened
-from cli.screen import Json, print_json
 from gateway import log
 from gateway.errors import DatabaseRefusedError
 from gateway.log import Stage
@@ -50,7 +50,7 @@ def reset_db(
         counts = clear(Sweeping(configuration, database, spool, wakeup), remove=files)
         wakeup.close()
     if as_json:
-        print_json({"instances": instances, "owed": owed, **counts})
+        print_document(Schema.RESET, {"instances": instances, "owed": owed, **counts})
     else:
         moved = (
             f"{counts['removed']} files deleted" if files else f"{counts['orphaned']} files are in orphaned/"

@@ -164,6 +164,8 @@ def send(  # noqa: PLR0917  one parameter per option; typer reads them by name
         except GatewayError as error:
             fail(str(error), ExitCode.UNREACHABLE, as_json=json)
         except OSError as error:
+            if error.filename is None:  # none of the files: see cli/boundary.py
+                raise
             fail(f"{error.filename}: {error.strerror}", ExitCode.USAGE, as_json=json)
     show(report, as_json=json)
     raise typer.Exit(report.exit_code)

@@ -1,13 +1,10 @@
 """What `mini-pacs send` tells: progress, summary, failures, and what to do about a rejection."""
 
-import json
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -18,13 +15,16 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from cli.documents import Schema, print_document
 from cli.exit_codes import ExitCode
+from cli.screen import console
 from gateway.dicom.scu import Peer
 from gateway.errors import AssociationRejectedError
 from gateway.sender.collect import Skipped
 from gateway.sender.send import Manner, Sent
 
 SHOWN_FAILURES = 50
+SHOWN_STUDIES = 50
 
 # (source, reason) → what to do; PS3.8 §9.3.4, Table 9-21.
 _HINTS = {
@@ -78,15 +78,15 @@ class Report:
 
 def progress(*, quiet: bool) -> Progress:
     """A bar on standard error; none where that is no terminal."""
-    console = Console(stderr=True)
+    screen = console(stderr=True)
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=console,
-        disable=quiet or not console.is_terminal,
+        console=screen,
+        disable=quiet or not screen.is_terminal,
         transient=True,
     )
 
@@ -94,8 +94,8 @@ def progress(*, quiet: bool) -> Progress:
 def fail(message: str, code: ExitCode, *, as_json: bool) -> NoReturn:
     """Nothing was sent; the message is on standard error, with --json also on standard output."""
     if as_json:
-        sys.stdout.write(json.dumps({"error": message, "exit_code": int(code)}) + "\n")
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/] {escape(message)}")
+        print_document(Schema.ERROR, {"error": message, "hint": None, "exit_code": int(code)})
+    console(stderr=True, markup=True, soft_wrap=True).print(f"[red]error:[/] {escape(message)}")
     raise typer.Exit(code)
 
 
@@ -108,33 +108,34 @@ def rejection_hint(error: AssociationRejectedError, peer: Peer, manner: Manner) 
 def show(report: Report, *, as_json: bool) -> None:
     """The summary is on standard output."""
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(report), indent=2) + "\n")
+        print_document(Schema.SEND, _as_json(report))
     else:
         _print(report)
 
 
 def _print(report: Report) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    screen = console(markup=True, soft_wrap=True)
     failures, unsendable = report.failures, report.unsendable
     for skipped in unsendable:
-        console.print(f"[red]not sendable[/] {escape(str(skipped.path))}: {escape(skipped.reason)}")
+        screen.print(f"[red]not sendable[/] {escape(str(skipped.path))}: {escape(skipped.reason)}")
     for sent in failures[:SHOWN_FAILURES]:
         reason = escape(sent.comment or "the peer gave no comment")
-        console.print(f"[red]failed {_status(sent)}[/] {escape(str(sent.instance.origin))}: {reason}")
+        screen.print(f"[red]failed {_status(sent)}[/] {escape(str(sent.instance.origin))}: {reason}")
     if len(failures) > SHOWN_FAILURES:
-        console.print(f"… and {len(failures) - SHOWN_FAILURES} more failed; --json lists them all")
+        screen.print(f"… and {len(failures) - SHOWN_FAILURES} more failed; --json lists them all")
     reasons = Counter(skipped.reason for skipped in report.skipped if not skipped.named)
     for reason, count in reasons.most_common():
-        console.print(f"[dim]skipped {count} in folders: {escape(reason)}[/]")
+        screen.print(f"[dim]skipped {count} in folders: {escape(reason)}[/]")
     studies = Counter(sent.instance.study_instance_uid for sent in report.accepted)
-    for study, count in list(studies.items())[:10]:
-        console.print(f"study {study}: {count} accepted")
+    for study, count in list(studies.items())[:SHOWN_STUDIES]:
+        screen.print(f"study {study}: {count} accepted")
+    if len(studies) > SHOWN_STUDIES:
+        more = len(studies) - SHOWN_STUDIES
+        screen.print(f"… and {more} more studies; --json lists them all")
     if report.interrupted:
-        console.print(
-            "[yellow]interrupted[/]: what was in flight may have arrived; sending again is harmless"
-        )
+        screen.print("[yellow]interrupted[/]: what was in flight may have arrived; sending again is harmless")
     rate, megabytes = _rates(report)
-    console.print(
+    screen.print(
         f"[bold]{len(report.outcomes)} sent, {len(report.accepted)} accepted, {len(failures)} failed[/] "
         f"in {report.seconds:.2f} s ({rate:.1f} instances/s, {megabytes:.1f} MB/s)"
     )

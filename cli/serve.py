@@ -66,8 +66,24 @@ def _print_log(configuration: Configuration, served: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, hand_on)
     ended = threading.Event()
-    follower = Follower(configuration.edge.log_path, sys.stdout.fileno())
-    thread = threading.Thread(target=follower.run, args=(ended,), name="print-log")
+    try:
+        follower = Follower(configuration.edge.log_path, sys.stdout.fileno())
+    except OSError:
+        # whoever started us takes us for the SCP: it must not live on without us
+        os.kill(served, signal.SIGTERM)
+        os.waitpid(served, 0)
+        raise
+
+    def follow() -> None:
+        try:
+            follower.run(ended)
+        except OSError as error:  # nobody reads our output, or the disk refuses: the SCP matters more
+            log.say(
+                f"mini-pacs: the log is no longer printed ({error.strerror}); the SCP goes on; "
+                f"the log is in {configuration.edge.log_path}\n"
+            )
+
+    thread = threading.Thread(target=follow, name="print-log")
     thread.start()
     _, status = os.waitpid(served, 0)
     ended.set()

@@ -6,10 +6,12 @@ import typer
 from rich.console import Console
 
 from cli import study
+from cli.documents import Json, Schema, print_document
 from cli.exit_codes import ExitCode
 from cli.findings import Finding, Space, figure, findings, state_of
 from cli.operator import configured, opened
-from cli.screen import Json, clock, console, print_json, since, span, table
+from cli.screen import console, table
+from cli.times import clock, dated, since, span
 from gateway.config import Configuration
 from gateway.domain.delivery import State
 from gateway.domain.instance import Place
@@ -49,9 +51,8 @@ def status(
     if check:
         said = [finding for finding in said if finding.problem]
     if as_json:
-        print_json(
-            {"well": not any(f.problem for f in said), "findings": said, "spool": space, "overview": view}
-        )
+        well = not any(f.problem for f in said)
+        print_document(Schema.STATUS, {"well": well, "findings": said, "spool": space, "overview": view})
     else:
         screen = console()
         if not check:
@@ -148,7 +149,7 @@ def _oldest(view: Overview, oldest: Waiting | None) -> str:
 
 
 def _print_destinations(screen: Console, view: Overview) -> None:
-    rows = table("destination", "route", "state", "since", "owes", "reason", title="\nDestinations")
+    rows = table("destination", "route", "state", "since", "owes", "reason", title=dated("\nDestinations"))
     for d in view.destinations:
         state = state_of(d)
         owes = f"{d.outstanding}/{d.max_outstanding}" if d.route is Route.WORKERS else ""

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import typer
 
-from cli.exit_codes import ExitCode
+from cli.advice import RefusedError
+from cli.documents import Schema, print_document
 from cli.operator import opened
-from cli.screen import clock, console, dimse, print_json, span, table
+from cli.screen import console, dimse, table
+from cli.times import clock, dated, span
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.store.timeline import InstanceTimeline, StepSummary, of_study, summary
 
@@ -19,18 +21,23 @@ def show(study_instance_uid: str, limit: int, *, as_json: bool) -> None:
         )
     with opened("status") as database, database.transaction() as session:
         timelines = of_study(session, study_instance_uid)
+    if not timelines:
+        raise RefusedError(not_kept(study_instance_uid))
     steps = summary(timelines)
     if as_json:
-        print_json({"study_instance_uid": study_instance_uid, "steps": steps, "instances": timelines})
-    elif timelines:
+        content = {"study_instance_uid": study_instance_uid, "steps": steps, "instances": timelines}
+        print_document(Schema.STUDY, content)
+    else:
         _print(study_instance_uid, timelines, steps, limit)
-    if not timelines:
-        typer.echo(
-            f"Nothing of study {study_instance_uid} is kept: it was never accepted, or purged after "
-            "sweep.retention_hours. The log knows: grep the UID in edge.log_path",
-            err=True,
-        )
-        raise typer.Exit(ExitCode.REFUSED)
+
+
+def not_kept(study_instance_uid: str) -> str:
+    """What to say of a study that no instance is kept of."""
+    return (
+        f"nothing of study {study_instance_uid} is kept: it was never accepted, or purged after "
+        "sweep.retention_hours. The log knows: grep the UID in edge.log_path; `mini-pacs studies` lists "
+        "those that are kept"
+    )
 
 
 def _print(
@@ -38,7 +45,7 @@ def _print(
 ) -> None:
     screen = console()
     rows = table(
-        "step", "done", "first", "last", "median", "longest", "by", title=f"Study {study_instance_uid}"
+        "step", "done", "first", "last", "median", "longest", "by", title=dated(f"Study {study_instance_uid}")
     )
     for step in steps:
         rows.add_row(

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from cli.documents import Json, Schema, print_document
 from cli.operator import configured, opened
-from cli.screen import Json, console, print_json, table
+from cli.screen import console, table
 from gateway.spool import Spool
 from gateway.store.wakeup import Wakeup
 from gateway.sweep.run import VERBS
@@ -36,7 +37,7 @@ def sweep(
         counted = run(context, tuple(verbs) if verbs else tuple(VERBS))
         wakeup.close()
     if as_json:
-        print_json({"dry_run": dry_run, "counts": counted})
+        print_document(Schema.SWEEP, {"dry_run": dry_run, "counts": counted})
         return
     rows = table("verb", "what", "would be" if dry_run else "done")
     for verb, counts in counted.items():

@@ -8,11 +8,11 @@ relative to the file's folder, so that every process finds the same ones from an
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gateway import config_text
 from gateway.domain import allowlist
 from gateway.domain.identifiers import is_ae_title, is_uid
 from gateway.domain.routing import Mode
@@ -200,7 +200,7 @@ class Forwarder(Section):
     association_idle_seconds: Seconds = 5
     worker_timeout_seconds: Seconds = 10
     worker_max_outstanding: Annotated[int, Field(ge=1, le=10_000)] = 8
-    worker_affinity: Annotated[str, Field(pattern="^(instance|study)$")] = "instance"
+    worker_affinity: Literal["instance", "study"] = "instance"
     max_redispatch: Annotated[int, Field(ge=0, le=100)] = 2
     orthanc: Destination
     workers: tuple[Worker, ...] = ()
@@ -292,22 +292,34 @@ def load(source: Path | None = None) -> Configuration:
     Raises:
         ConfigurationError: the file cannot be read, is no YAML, or one of its values is refused.
     """
-    source = (source or path()).absolute()
+    hint = f"set {PATH_VARIABLE} to the path of a config.yaml"
+    source = source or path()
     try:
-        content: Any = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except OSError as error:
+        source = source.absolute()
+    except OSError as error:  # the current folder was deleted
         raise ConfigurationError(
-            f"cannot read {source}: {error.strerror}; set {PATH_VARIABLE} to the path of a config.yaml"
+            f"cannot read {source}: the current folder: {error.strerror}; {hint}"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{source} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{source} must be a mapping with the sections edge and forwarder")
+    content = config_text.read(source, hint=hint)
+    if "source" in content:  # a field of ours, and no key of the file
+        raise ConfigurationError(f"{source}: unknown key source")
     try:
         configuration = Configuration.model_validate({**content, "source": source})
     except ValidationError as error:
-        raise ConfigurationError(_sentences(source, error)) from error
-    return _beside(source.parent, configuration)
+        raise ConfigurationError(config_text.sentences(source, Configuration, error)) from error
+    configuration = _beside(source.parent, configuration)
+    _check_log(source, configuration.edge)
+    return configuration
+
+
+def _check_log(source: Path, edge: Edge) -> None:
+    """Refuse a log inside the spool, whose folders hold instances and nothing else."""
+    log_path = Path(os.path.realpath(edge.log_path))
+    if log_path.is_relative_to(os.path.realpath(edge.data_root)):
+        raise ConfigurationError(
+            f"{source}: edge.log_path = {edge.log_path} lies inside edge.data_root ({edge.data_root}), whose "
+            "files the sweep moves and deletes: name a folder outside of it"
+        )
 
 
 _S = TypeVar("_S", bound=Section)
@@ -322,25 +334,14 @@ def _beside(folder: Path, section: _S) -> _S:
 
 def _path_beside(folder: Path, value: object) -> object:
     if isinstance(value, Path):
-        return folder / value.expanduser()
+        if "\0" in str(value):
+            raise ConfigurationError(f"{str(value)!r} is no path: it holds a NUL character")
+        try:
+            return folder / value.expanduser()
+        except RuntimeError as error:  # `~name` of a user that does not exist
+            raise ConfigurationError(f"{value}: {error}") from error
     if isinstance(value, Section):
         return _beside(folder, value)
     if isinstance(value, tuple):
         return tuple(_path_beside(folder, one) for one in value)
     return value
-
-
-def _sentences(source: Path, error: ValidationError) -> str:
-    lines = []
-    for fault in error.errors(include_url=False):
-        key = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"{source}: unknown key {key}")
-        elif fault["type"] == "missing":
-            lines.append(f"{source}: key {key} is missing")
-        elif isinstance(fault["input"], dict):
-            lines.append(f"{source}: {key + ': ' if key else ''}{message}")
-        else:
-            lines.append(f"{source}: {key} = {fault['input']!r}: {message}")
-    return "\n".join(lines)

@@ -66,7 +66,7 @@ class _Sink:
             except OSError as error:
                 self._close()
                 # The log's disk may be full; the gateway's work must go on, and stderr is supervised.
-                _say(f"log not writable ({error.strerror}): {line.decode(errors='replace')}")
+                say(f"log not writable ({error.strerror}): {line.decode(errors='replace')}")
 
     def _open(self) -> int:
         if self._path is None:
@@ -94,7 +94,8 @@ class _Sink:
                 os.close(descriptor)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Write to standard error, if it is there; never raises."""
     if sys.stderr is None:
         return  # closed when the process began: descriptor 2 may be anything by now
     # On the same disk, or a pipe that nobody reads: nowhere is left to say so, and a line is worth less

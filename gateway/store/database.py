@@ -12,6 +12,7 @@ tells: every wait for an answer ends at a deadline of our own (`_wait`).
 """
 
 import os
+import re
 import select
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +23,18 @@ from typing import Any, ClassVar, NoReturn
 import psycopg2
 import psycopg2.extensions as pg
 
-from gateway.errors import DatabaseRefusedError, DatabaseUnavailableError, OutcomeUnknownError
+from gateway.errors import (
+    ConfigurationError,
+    DatabaseRefusedError,
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+)
 from gateway.store import dsn as dsn_text
 from gateway.store.queries import Query
 
 CONNECT_SECONDS = 5.0
 IDLE_BEFORE_CHECK_SECONDS = 0.5
+_AT_SERVER = re.compile(r"connection to server (?:at|on) .*? failed: ")
 Row = tuple[Any, ...]
 
 
@@ -81,9 +88,12 @@ def dsn_from_environment() -> str:
     url = os.environ.get("DATABASE_URL")
     if url:
         return dsn_text.checked(url)
+    port = os.environ.get("POSTGRES_PORT") or "5432"
+    if not dsn_text.is_port(port):
+        raise ConfigurationError(f"POSTGRES_PORT = {port!r}: a port from 1 to 65535 is expected")
     given = {
         "host": os.environ.get("POSTGRES_HOST", "127.0.0.1"),
-        "port": os.environ.get("POSTGRES_PORT", "5432"),
+        "port": port,
         "dbname": os.environ.get("POSTGRES_DB", "mini_pacs"),
         "user": os.environ.get("POSTGRES_USER", "mini_pacs"),
         "password": os.environ.get("POSTGRES_PASSWORD"),
@@ -111,7 +121,10 @@ def _connect_to_any(addresses: list[str], application_name: str) -> Connection:
     try:
         return _connect_to(last, application_name)
     except psycopg2.Error as error:
-        raise DatabaseUnavailableError(f"cannot connect to PostgreSQL: {_sentence(error)}") from error
+        hosts = ", ".join(map(dsn_text.where, addresses))
+        raise DatabaseUnavailableError(
+            f"cannot connect to PostgreSQL at {hosts}: {_sentence(error)}"
+        ) from error
 
 
 def _connect_to(address: str, application_name: str) -> Connection:
@@ -215,7 +228,7 @@ class Database:
                 commit(Session(connection))
             except psycopg2.Error as error:
                 _rollback(connection)
-                _translate(error, commit_sent=sent)
+                _translate(error, dsn_text.where(self.dsn), commit_sent=sent)
             except Exception as error:
                 _rollback(connection)
                 if sent:
@@ -239,7 +252,7 @@ class Database:
                 # statements sent together are one transaction, and SET LOCAL ends with it
                 yield Session(connection, "" if durable else "SET LOCAL synchronous_commit TO off;")
             except psycopg2.Error as error:
-                _translate(error, commit_sent=True)
+                _translate(error, dsn_text.where(self.dsn), commit_sent=True)
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they come back."""
@@ -325,20 +338,24 @@ _OUT_OF_RESOURCES = "53"
 """The error class of a full disk, of memory and connections: transient, and nothing was committed."""
 
 
-def _translate(error: psycopg2.Error, *, commit_sent: bool) -> NoReturn:
+def _translate(error: psycopg2.Error, where: str, *, commit_sent: bool) -> NoReturn:
     code = error.pgcode
     sentence = _sentence(error)
     lost = code is None or code.startswith(_MAY_FOLLOW_A_COMMIT)
     if lost and commit_sent:
-        raise OutcomeUnknownError(f"PostgreSQL was lost while committing: {sentence}") from error
+        raise OutcomeUnknownError(f"PostgreSQL at {where} was lost while committing: {sentence}") from error
     if lost:
-        raise DatabaseUnavailableError(f"PostgreSQL was lost: {sentence}") from error
+        raise DatabaseUnavailableError(f"PostgreSQL at {where} was lost: {sentence}") from error
     if code is not None and code.startswith(_OUT_OF_RESOURCES):
-        raise DatabaseUnavailableError(f"PostgreSQL is out of resources ({code}): {sentence}") from error
-    raise DatabaseRefusedError(f"PostgreSQL refused ({code}): {sentence}", code or "") from error
+        raise DatabaseUnavailableError(
+            f"PostgreSQL at {where} is out of resources ({code}): {sentence}"
+        ) from error
+    raise DatabaseRefusedError(f"PostgreSQL at {where} refused ({code}): {sentence}", code or "") from error
 
 
 def _sentence(error: psycopg2.Error) -> str:
     """The primary message only: DETAIL and CONTEXT may quote values of a row."""
     primary = error.diag.message_primary if error.pgcode else None
-    return primary or " ".join(str(error).split()) or type(error).__name__
+    text = primary or " ".join(str(error).split()) or type(error).__name__
+    # where host and port are said before; several addresses of one name are worth naming
+    return _AT_SERVER.sub("", text) if len(_AT_SERVER.findall(text)) == 1 else text

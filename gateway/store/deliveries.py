@@ -241,9 +241,12 @@ def taken_contexts(session: Session, destination: str) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in session.all(_Q["taken_contexts"], destination=destination)]
 
 
-def find(session: Session, selection: Selection, *, limit: int = 1000) -> list[Delivery]:
-    """The deliveries that `selection` means, oldest first."""
-    return [_delivery(row) for row in session.all(_Q["find"], **selection.parameters(), limit=limit)]
+def find(
+    session: Session, selection: Selection, *, limit: int = 1000, after: int | None = None
+) -> list[Delivery]:
+    """The deliveries that `selection` means, newest first; those before the delivery `after`, if given."""
+    rows = session.all(_Q["find"], **selection.parameters(), limit=limit, after=after)
+    return [_delivery(row) for row in rows]
 
 
 def attempts_of(session: Session, delivery_id: int) -> list[Attempt]:

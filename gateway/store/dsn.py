@@ -4,6 +4,7 @@ libpq quotes what it cannot parse, and a URL that is cut in the wrong place has 
 it could not tell apart is refused here, in our words.
 """
 
+import os
 import re
 
 import psycopg2
@@ -34,9 +35,30 @@ def checked(text: str) -> str:
     except psycopg2.Error:
         raise ConfigurationError(_HINT) from None
     ports = str(given.get("port", "")).split(",")
-    if not all(port.isdigit() or not port for port in ports):
+    if not all(is_port(port) or not port for port in ports):
         raise ConfigurationError(_HINT)  # a password without its user and host would be named as the port
     return text
+
+
+def is_port(text: str) -> bool:
+    """Tell whether that is the number of a TCP port."""
+    return text.isascii() and text.isdigit() and 0 < int(text[:6]) <= 65535  # noqa: PLR2004  16 bits
+
+
+def where(text: str) -> str:
+    """The host and port of each server that `text` names, as `db1:5432, db2:5432`; never a password."""
+    try:
+        given = pg.parse_dsn(text)
+    except psycopg2.Error:  # quotes what it cannot parse
+        return "an address that libpq cannot parse"
+    hosts = str(given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST") or "").split(",")
+    ports = str(given.get("port") or os.environ.get("PGPORT") or "5432").split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    return ", ".join(
+        f"{f'[{host}]' if ':' in host else host or 'its local socket'}:{port or '5432'}"
+        for host, port in zip(hosts, ports, strict=False)
+    )
 
 
 def each_address(text: str) -> list[str]:

@@ -36,7 +36,7 @@ def test_the_screen_shows_depth_rates_and_consumers(bed: QueueBed, monkeypatch: 
     assert (consumer["host"], consumer["queue_names"], consumer["holds"]) == (socket.gethostname(), ["q"], 1)
     assert "running" in cli.invoke(app, []).stdout
 
-    [dead] = json.loads(cli.invoke(app, ["dead", "--json"]).stdout)
+    [dead] = json.loads(cli.invoke(app, ["dead", "--json"]).stdout)["items"]
     assert dead["actor_name"] == "no_such_actor"
     assert dead["message_id"] in cli.invoke(app, ["dead"]).stdout
     assert cli.invoke(app, ["requeue"]).exit_code == 2

@@ -5,7 +5,7 @@ import traceback
 import pytest
 
 from gateway.errors import ConfigurationError
-from gateway.store.dsn import checked, each_address
+from gateway.store.dsn import checked, each_address, where
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,25 @@ def test_each_host_is_tried_by_itself() -> None:
     assert ["port" in one for one in each_address("host=a,b")] == [False, False]
     for alone in ("postgresql://a/db", "host=a,b target_session_attrs=prefer-standby"):
         assert each_address(alone) == [alone]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://edge:secret@db/x", "db:5432"),
+        ("postgresql://edge:secret@db:6543/x", "db:6543"),
+        ("postgresql://edge:secret@db1:1,db2:2/x", "db1:1, db2:2"),
+        ("host=db1,db2 port=7 password=secret", "db1:7, db2:7"),
+        ("postgresql://edge:secret@[::1]:7/x", "[::1]:7"),
+        ("host=/run/postgresql password=secret", "/run/postgresql:5432"),
+        ("dbname=x password=secret", "its local socket:5432"),
+        ("postgresql://edge:secret@[::1/x", "an address that libpq cannot parse"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(
+    text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Host and port of each server, for every error of PostgreSQL."""
+    monkeypatch.delenv("PGHOST", raising=False)
+    monkeypatch.delenv("PGPORT", raising=False)
+    assert where(text) == shown

@@ -64,7 +64,8 @@ WHERE a.destination = %(destination)s AND a.outcome = 'delivered'
 LIMIT 40;
 
 -- name: find
--- What an operator sees; each filter is off where its parameter is null.
+-- What an operator sees, newest first; each filter is off where its parameter is null. `after` is the id of the last
+-- delivery of the page before.
 SELECT d.id, d.attempts, d.redispatches, d.priority, d.owed_since, d.next_attempt_at, d.settled_at, d.settled_by,
     d.destination, d.last_status, d.last_error, i.id, i.sop_instance_uid, i.study_instance_uid, i.conflict,
     i.file_name, d.route::text, d.state::text, i.kind::text, i.place::text, before.id, version_number(before.instance_id)
@@ -74,7 +75,8 @@ WHERE (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
     AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
     AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
     AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
-ORDER BY d.id LIMIT %(limit)s;
+    AND (%(after)s::bigint IS NULL OR d.id < %(after)s)
+ORDER BY d.id DESC LIMIT %(limit)s;
 
 -- name: attempts_of
 SELECT ended_at, duration_ms, destination, outcome, status, error, fenced

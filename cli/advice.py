@@ -1,0 +1,73 @@
+"""What to say of an error that was foreseen: its sentence, the exit code, and what to do about it."""
+
+import errno
+import os
+
+from cli.exit_codes import ExitCode
+from gateway.errors import (
+    ConfigurationError,
+    DatabaseRefusedError,
+    DatabaseUnavailableError,
+    GatewayError,
+    OutcomeUnknownError,
+)
+
+_INSUFFICIENT_PRIVILEGE = "42501"
+_NOT_OUR_SCHEMA = {"3F000", "42P01", "42703", "42883"}
+"""Undefined schema, table, column, function (PostgreSQL, Appendix A)."""
+
+_ACCESS = "run the command as the gateway's user, or give this user access (`ls -ld` shows whose it is)"
+_SPACE = "free space there (`df -h`), and run the command again"
+_OF_SYSTEM = {
+    errno.EACCES: _ACCESS,
+    errno.EPERM: _ACCESS,
+    errno.EROFS: "that file system is mounted read-only: remount it, or name another folder",
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.EIO: "the disk has failed to read or write: see `dmesg`",
+}
+
+
+class RefusedError(Exception):
+    """What was asked for is not there, or not allowed in its state; the sentence says what to type."""
+
+
+def on(error: Exception) -> tuple[str, ExitCode, str] | None:
+    """Sentence, exit code and hint (which may be empty); None for an error that was not foreseen."""
+    if isinstance(error, OSError):
+        what = error.strerror or str(error) or type(error).__name__
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return f"{where}{what}", ExitCode.FAILED, _of_system(error)
+    code = _exit_code(error)
+    return None if code is None else (str(error), code, _hint(error))
+
+
+def _exit_code(error: Exception) -> ExitCode | None:
+    match error:
+        case RefusedError():
+            return ExitCode.REFUSED
+        case ConfigurationError():
+            return ExitCode.USAGE
+        case DatabaseUnavailableError():
+            return ExitCode.UNREACHABLE
+        case GatewayError():
+            return ExitCode.FAILED
+    return None
+
+
+def _hint(error: Exception) -> str:
+    match error:
+        case OutcomeUnknownError():
+            return "what was asked for may be done: look, e.g. with `mini-pacs status`, before you repeat it"
+        case DatabaseUnavailableError():
+            return "is it running? set DATABASE_URL, or POSTGRES_HOST and its kin"
+        case DatabaseRefusedError(sqlstate=state) if state == _INSUFFICIENT_PRIVILEGE:
+            return "as the owner of the schema it would be, see SECURITY.md"
+        case DatabaseRefusedError(sqlstate=state) if state in _NOT_OUR_SCHEMA:
+            return "the schema is not the one of this version: `mini-pacs db migrate`"
+    return _of_system(error.__cause__)
+
+
+def _of_system(error: BaseException | None) -> str:
+    return _OF_SYSTEM.get(error.errno or 0, "") if isinstance(error, OSError) else ""

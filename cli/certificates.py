@@ -1,0 +1,117 @@
+"""When the certificates of a PEM file end: read from their DER, since Python's ssl shows only those of peers.
+
+The way to the two times, RFC 5280 §4.1: Certificate → tbsCertificate → [0] version (optional), serialNumber,
+signature, issuer, validity → notBefore, notAfter.
+"""
+
+import re
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cli.times import moment
+from gateway.config import Configuration
+
+NOTICE = timedelta(days=14)
+"""How long before its end a certificate is warned of."""
+
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_VERSION, _UTC_TIME, _LONG_FORM = 0xA0, 0x17, 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """From when until when a certificate is valid."""
+
+    begins: datetime
+    ends: datetime
+
+
+def warnings(configuration: Configuration, now: datetime) -> Iterator[str]:
+    """Say which certificates of the configuration have ended, end soon, or are not valid yet."""
+    if configuration.edge.tls is not None:
+        tls = configuration.edge.tls
+        effect = "senders cannot connect"
+        yield from _of_file("edge.tls.certificate", tls.certificate, now, effect)
+        yield from _of_authorities("edge.tls.ca", tls.ca, now, effect)
+    for destination in configuration.destinations:
+        if destination.tls is None:
+            continue
+        name = f"of destination {destination.ae_title}"
+        effect = f"{destination.ae_title} cannot be reached"
+        yield from _of_file(f"tls.certificate {name}", destination.tls.certificate, now, effect)
+        yield from _of_authorities(f"tls.ca {name}", destination.tls.ca, now, effect)
+
+
+def validities(path: Path) -> list[Validity]:
+    """Of each certificate in a PEM file, in its order; none where it cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return []  # a refusal, not a warning: see cli/refusals.py
+    found = []
+    for pem in _PEM.findall(content):
+        try:
+            found.append(_validity(ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))))
+        except (ValueError, IndexError):
+            continue  # OpenSSL judges it
+    return found
+
+
+def _of_file(key: str, path: Path | None, now: datetime, effect: str) -> Iterator[str]:
+    """Each certificate counts: the chain is broken where one has ended."""
+    for validity in validities(path) if path is not None else ():
+        if validity.begins > now:
+            yield f"{key} {path} is not valid before {moment(validity.begins)}: {effect}"
+        elif validity.ends <= now:
+            yield f"{key} {path} ended at {moment(validity.ends)}: {effect}; renew it"
+        elif validity.ends - now <= NOTICE:
+            days = (validity.ends - now).days
+            when = f"in {days} days, at {moment(validity.ends)}"
+            yield f"{key} {path} ends {when}: {effect} then; renew it"
+
+
+def _of_authorities(key: str, path: Path | None, now: datetime, effect: str) -> Iterator[str]:
+    """A bundle may hold authorities that have ended, as long as one is valid for longer."""
+    found = validities(path) if path is not None else []
+    if found and all(validity.ends - now <= NOTICE for validity in found):
+        ends = max(validity.ends for validity in found)
+        verb = "ended" if ends <= now else "ends"
+        yield f"{key} {path}: its last certificate {verb} at {moment(ends)}: {effect}; renew it"
+
+
+def _validity(der: bytes) -> Validity:
+    certificate = _first(der)[1]
+    elements = list(_elements(_first(certificate)[1]))
+    at = 4 if elements[0][0] == _VERSION else 3
+    begins, ends = (_time(tag, text.decode("ascii")) for tag, text in _elements(elements[at][1]))
+    return Validity(begins, ends)
+
+
+def _first(data: bytes) -> tuple[int, bytes]:
+    for element in _elements(data):
+        return element
+    raise ValueError("an element is missing")
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Tag and content of each DER element (X.690 §8.1)."""
+    at = 0
+    while at < len(data):
+        tag, length = data[at], data[at + 1]
+        at += 2
+        if length & _LONG_FORM:
+            size = length & ~_LONG_FORM
+            length = int.from_bytes(data[at : at + size], "big")
+            at += size
+        yield tag, data[at : at + length]
+        at += length
+
+
+def _time(tag: int, text: str) -> datetime:
+    """UTCTime or GeneralizedTime; RFC 5280 §4.1.2.5.1: years from 50 are of the last century."""
+    if tag == _UTC_TIME:
+        text = ("19" if text >= "50" else "20") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)

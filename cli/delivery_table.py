@@ -1,0 +1,55 @@
+"""The table of `mini-pacs deliveries list`: one delivery a line, also on a terminal of 80 columns."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from cli.screen import shortened, table
+from cli.times import clock, dated
+from gateway.store.deliveries import Delivery
+
+GAP = 2
+"""Columns between two columns."""
+REASON_COLUMNS = 10
+"""A reason gets at least so many columns, as long as a UID has MINIMUM."""
+MINIMUM, WHOLE = 8, 64
+"""Columns of a UID: enough to tell the instances of a study apart, and the longest there is."""
+
+
+def delivery_table(shown: Sequence[Delivery], width: int) -> Table:
+    """As many columns as fit: where it is narrow, the instance without its study, and UIDs by their ends."""
+    columns: dict[str, list[str]] = {
+        "id": [str(one.delivery_id) for one in shown],
+        "route": [one.route.value for one in shown],
+        "state": [one.state.value for one in shown],
+        "to": [one.destination or "" for one in shown],
+        "tries": [str(one.attempts) for one in shown],
+        "owed": [clock(one.owed_since) for one in shown],
+    }
+    uids = {
+        "instance": [one.sop_instance_uid for one in shown],
+        "study": [one.study_instance_uid for one in shown],
+    }
+    reasons = [one.waiting or one.last_error or "" for one in shown]
+    has_reason = any(reasons)
+    left = width - sum(_width(name, cells) + GAP for name, cells in columns.items())
+    left -= (REASON_COLUMNS + GAP) if has_reason else 0
+    if left < 2 * (MINIMUM + GAP):
+        del uids["study"]
+    each = min(max(left // len(uids) - GAP, MINIMUM), WHOLE)
+    rows = table(title=dated("Deliveries"))
+    for name in columns:
+        rows.add_column(name, no_wrap=True, overflow="ellipsis")
+    for name in uids:
+        rows.add_column(name, no_wrap=True)
+    if has_reason:
+        rows.add_column("reason", no_wrap=True, overflow="ellipsis", ratio=1)
+        rows.expand = True
+    for number, cells in enumerate(zip(*columns.values(), strict=True)):
+        short = [shortened(values[number], each) for values in uids.values()]
+        rows.add_row(*cells, *short, *([reasons[number]] if has_reason else []))
+    return rows
+
+
+def _width(name: str, cells: Sequence[str]) -> int:
+    return max(len(name), *map(len, cells))

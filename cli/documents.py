@@ -1,0 +1,61 @@
+"""What commands print with `--json`: one document, whose `schema` names what it holds and in which version.
+
+docs/json.md says what each schema holds. A version grows when a field goes or changes its meaning; a
+new field does not change it.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+import orjson
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+
+
+class Schema(StrEnum):
+    """The schemas, each with the version that this program prints."""
+
+    ERROR = "mini-pacs/error/1"
+    STATUS = "mini-pacs/status/1"
+    STUDY = "mini-pacs/study/1"
+    STUDIES = "mini-pacs/studies/1"
+    DELIVERIES = "mini-pacs/deliveries/1"
+    DELIVERY = "mini-pacs/delivery/1"
+    CHANGED_DELIVERIES = "mini-pacs/changed-deliveries/1"
+    DESTINATIONS = "mini-pacs/destinations/1"
+    ECHOES = "mini-pacs/echoes/1"
+    CHANGED_DESTINATION = "mini-pacs/changed-destination/1"
+    QUEUE = "mini-pacs/queue/1"
+    DEAD_MESSAGES = "mini-pacs/dead-messages/1"
+    CHANGED_MESSAGES = "mini-pacs/changed-messages/1"
+    SWEEP = "mini-pacs/sweep/1"
+    SEND = "mini-pacs/send/1"
+    FAULT = "mini-pacs/fault/1"
+    FAULTS = "mini-pacs/faults/1"
+    CLEARED_FAULTS = "mini-pacs/cleared-faults/1"
+    CONFIG = "mini-pacs/config/1"
+    RESET = "mini-pacs/reset/1"
+
+
+def print_document(schema: Schema, content: Mapping[str, object]) -> None:
+    """One JSON document on standard output; durations in seconds."""
+    document = {"schema": schema.value, **content}
+    option = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS  # routes and states are keys, too
+    typer.echo(orjson.dumps(document, default=_plain, option=option).decode())
+
+
+def print_page(schema: Schema, items: Sequence[object], after: str | None = None) -> None:
+    """A list as a document. `next` is what `--after` takes to get the next page; null on the last one."""
+    print_document(schema, {"items": items, "next": after})
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    raise TypeError(type(value).__name__)

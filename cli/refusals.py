@@ -1,0 +1,115 @@
+"""What would keep the processes from starting with a configuration that is valid in itself.
+
+Looks at certificates, folders and the address to listen on, as the user who runs the command. Changes
+nothing: a folder that is not there is judged by the nearest one above it that is.
+"""
+
+import errno
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cli.operator import identity
+from gateway.config import Configuration, Edge
+from gateway.dicom.secure import acceptor_context
+from gateway.domain.instance import Place
+from gateway.errors import ConfigurationError
+from gateway.forward.associations import peer_of
+from gateway.spool import ORPHANED, PARTIAL
+
+
+def refusals(configuration: Configuration) -> Iterator[str]:
+    """A sentence for each reason, with key and value; none where every process would start."""
+    yield from _certificates(configuration)
+    yield from _folders(configuration.edge)
+    yield from _address(configuration.edge)
+
+
+def in_use(edge: Edge) -> bool:
+    """Tell whether somebody listens on the edge's port, which is right while the gateway runs."""
+    return _bind_error(edge) == errno.EADDRINUSE
+
+
+def _certificates(configuration: Configuration) -> Iterator[str]:
+    tls = configuration.edge.tls
+    try:
+        if tls is not None:
+            acceptor_context(tls.certificate, tls.key, tls.ca, where="edge.tls")
+    except ConfigurationError as error:
+        yield str(error)
+    for destination in configuration.destinations:
+        try:
+            peer_of(destination, configuration.forwarder)
+        except ConfigurationError as error:
+            yield str(error)
+
+
+def _folders(edge: Edge) -> Iterator[str]:
+    # a folder of the spool that is not there yet is judged by the root
+    for folder in (edge.data_root, *(edge.data_root / part for part in (*Place, PARTIAL, ORPHANED))):
+        reason = _not_writable(folder)
+        if reason is not None:
+            yield f"edge.data_root = {edge.data_root}: {reason}"
+            return
+    reason = _not_appendable(edge.log_path)
+    if reason is not None:
+        yield f"edge.log_path = {edge.log_path}: {reason}"
+
+
+def _not_appendable(log_path: Path) -> str | None:
+    try:
+        if log_path.is_dir():
+            return "it is a folder; the path of a file is expected"
+        if log_path.exists():
+            os.close(os.open(log_path, os.O_WRONLY | os.O_APPEND))
+            return None
+    except OSError as error:
+        return _reason("write", log_path, error)
+    return _not_writable(log_path.parent)
+
+
+def _not_writable(folder: Path) -> str | None:
+    """Why `folder` cannot be made or written; None where it can."""
+    nearest = folder
+    try:
+        while not nearest.exists():
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            return f"{nearest} is a file; a folder is expected"
+        # truly writes: access rights tell nothing of a read-only, full or foreign file system
+        with tempfile.TemporaryFile(dir=nearest):
+            next(nearest.iterdir(), None)
+    except OSError as error:
+        return _reason("write in", nearest, error)
+    return None
+
+
+def _reason(verb: str, path: Path, error: OSError) -> str:
+    return f"{identity().partition('@')[0]} cannot {verb} {path}: {error.strerror or error}"
+
+
+def _address(edge: Edge) -> Iterator[str]:
+    code = _bind_error(edge)
+    if code in {None, errno.EADDRINUSE}:
+        return
+    key = f"edge.port = {edge.port}" if code == errno.EACCES else f"edge.bind_address = {edge.bind_address}"
+    reason = os.strerror(code) if code is not None and code > 0 else "that name has no address"
+    yield f"{key}: cannot listen on {edge.bind_address}:{edge.port}: {reason}"
+
+
+def _bind_error(edge: Edge) -> int | None:
+    """The errno of binding as the SCP does, -1 for a name that nobody knows; None where it can."""
+    family = socket.AF_INET6 if ":" in edge.bind_address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((edge.bind_address, edge.port))
+    except socket.gaierror:
+        return -1
+    except UnicodeError:  # a label of a name that is empty or too long
+        return -1
+    except OSError as error:
+        return error.errno or -1
+    return None

@@ -1,0 +1,95 @@
+"""`mini-pacs studies`: which studies were received last, and how far they are."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from cli.documents import Json, Schema, print_page
+from cli.operator import opened
+from cli.screen import console, shortened, table
+from cli.times import clock, dated
+from gateway.domain.delivery import State
+from gateway.domain.routing import Route
+from gateway.store.studies import Position, StudyRow, page
+
+_POSITION = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00)/(\d{1,18})")
+MINIMUM, WHOLE = 12, 64
+"""Columns of a UID: enough to tell studies apart, and the longest there is."""
+GAP = 2
+"""Columns between two columns."""
+
+
+def studies(
+    last: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="NEXT", help="The `next` of the page before: go on there.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the studies that were received last.
+
+    The newest first, by the last instance received. Deliveries of each route are delivered/waiting/dead,
+    and a fourth number where some are cancelled. `mini-pacs status --study UID` shows every step of one.
+    """
+    position = None if after is None else _position(after)
+    with opened("studies") as database, database.statement() as session:
+        rows, following = page(session, last=last, after=position)
+    token = None if following is None else f"{following.received_at.isoformat()}/{following.instance_id}"
+    if as_json:
+        print_page(Schema.STUDIES, rows, token)
+        return
+    if not rows:
+        typer.echo("No study is kept." if after is None else "There are no older ones.")
+        return
+    screen = console()
+    screen.print(_table(rows, screen.width))
+    if token is not None:
+        screen.print(f"There are more: --last {2 * last}, or --after {token}", soft_wrap=True)
+
+
+def _table(rows: Sequence[StudyRow], width: int) -> Table:
+    """One study a line; without the time of its first instance where the screen is too narrow."""
+    columns: dict[str, list[str]] = {
+        "first": [clock(row.first_received_at) for row in rows],
+        "last": [clock(row.last_received_at) for row in rows],
+        "inst": [str(row.instances) for row in rows],
+        "res": [str(row.results) for row in rows],
+        "PACS": [_counts(row, Route.PACS) for row in rows],
+        "workers": [_counts(row, Route.WORKERS) for row in rows],
+    }
+    widths = {name: max(len(name), *map(len, cells)) + GAP for name, cells in columns.items()}
+    if width - sum(widths.values()) < MINIMUM + GAP:
+        del columns["first"], widths["first"]
+    of_uid = min(max(width - sum(widths.values()) - GAP, MINIMUM), WHOLE)
+    shown = table("study", *columns, title=dated("Studies; PACS and workers: delivered/waiting/dead"))
+    for row, cells in zip(rows, zip(*columns.values(), strict=True), strict=True):
+        shown.add_row(shortened(row.study_instance_uid, of_uid), *cells)
+    return shown
+
+
+def _counts(row: StudyRow, route: Route) -> str:
+    """`18/2/0`, with a fourth number for what was cancelled; nothing where nothing was owed."""
+    counts = row.deliveries.get(route, {})
+    waiting = counts.get(State.PENDING, 0) + counts.get(State.IN_FLIGHT, 0)
+    figures = [counts.get(State.DELIVERED, 0), waiting, counts.get(State.DEAD, 0)]
+    if counts.get(State.CANCELLED):
+        figures.append(counts[State.CANCELLED])
+    return "/".join(map(str, figures)) if counts else ""
+
+
+def _position(text: str) -> Position:
+    found = _POSITION.fullmatch(text)
+    try:
+        if found is not None:
+            return Position(datetime.fromisoformat(found[1]), int(found[2]))
+    except ValueError:
+        pass
+    raise typer.BadParameter(
+        "the `next` of a page before is expected, like 2026-01-31T12:00:00.000000+00:00/42",
+        param_hint="--after",
+    )

@@ -1,0 +1,34 @@
+-- The studies that are kept, newest first. There is no table of studies: a page walks the instances by their time of
+-- reception, and what it shows of a study is counted from the rows of that study alone. So its cost grows with the
+-- instances of the studies shown, not with all that is kept.
+
+-- name: step
+-- The next instances by time. The time alone bounds the scan of its index; the id orders what came in one transaction.
+SELECT received_at, id, study_instance_uid FROM instances
+WHERE %(received_at)s::timestamptz IS NULL
+    OR (received_at <= %(received_at)s AND (received_at, id) < (%(received_at)s, %(id)s))
+ORDER BY received_at DESC, id DESC LIMIT %(limit)s;
+
+-- name: newer
+-- Which of these studies have an instance at or above a position: an earlier page has shown them.
+SELECT DISTINCT study_instance_uid FROM instances
+WHERE study_instance_uid = ANY (%(studies)s) AND (received_at, id) >= (%(received_at)s, %(id)s);
+
+-- name: instances
+-- Per study: when first and last, from whom, how many originals, results, and conflicts.
+SELECT study_instance_uid, min(received_at), max(received_at),
+    coalesce(array_agg(DISTINCT calling_ae_title) FILTER (WHERE kind = 'original'), '{}'),
+    count(*) FILTER (WHERE kind = 'original'), count(*) FILTER (WHERE kind = 'result'), count(*) FILTER (WHERE conflict)
+FROM instances WHERE study_instance_uid = ANY (%(studies)s) GROUP BY study_instance_uid;
+
+-- name: deliveries
+-- Study by study, so that the planner reads the indexes of its rows, and never the whole table.
+SELECT s.study, counted.route::text, counted.state::text, counted.count
+FROM unnest(%(studies)s::text[]) AS s (study)
+CROSS JOIN LATERAL (
+    SELECT d.route, d.state, count(*) AS count
+    FROM instances i JOIN deliveries d ON d.instance_id = i.id
+    WHERE i.study_instance_uid = s.study GROUP BY d.route, d.state) AS counted;
+
+-- name: is_kept
+SELECT EXISTS (SELECT FROM instances WHERE study_instance_uid = %(study)s);

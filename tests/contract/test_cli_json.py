@@ -1,0 +1,117 @@
+"""What docs/json.md says of `--json`, `--help` and the commands say the same."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from launcher import REPOSITORY
+from typer.testing import CliRunner
+
+from cli.documents import Schema
+from cli.exit_codes import ExitCode
+from cli.main import COMMANDS, build
+
+PAGE = (REPOSITORY / "docs/json.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| `mini-pacs ([^`]+)` \| `([^`]+)` \|", PAGE, re.MULTILINE)
+EXAMPLES = {"UID": "1.2.3", "ID": "1", "AE": "ORTHANC", "NAME": "pacs_down", "PATH": "/nowhere/at/all"}
+NO_INTERFACE = {("demo",)}
+"""Takes --json, and the page says that it has no schema."""
+
+
+def leaves() -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The words of each command that does something, and the command."""
+    for listed in COMMANDS:
+        command: Any = typer.main.get_command(build(listed.name)).commands[listed.name]  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", {})
+        if not inner or command.invoke_without_command:
+            yield (listed.name,), command
+        for name, one in inner.items():
+            yield (listed.name, name), one
+
+
+LEAVES = dict(leaves())
+WITH_JSON = [
+    words for words, leaf in LEAVES.items() if any("--json" in parameter.opts for parameter in leaf.params)
+]
+
+
+def invoke(*words: str) -> Any:
+    """The result of one command, in this process."""
+    return CliRunner().invoke(build(words[0]), list(words))
+
+
+def error_in(output: str) -> dict[str, Any]:
+    """The error document that is the whole of `output`."""
+    document: dict[str, Any] = json.loads(output)
+    assert list(document) == ["schema", "error", "hint", "exit_code"]
+    assert document["schema"] == Schema.ERROR
+    return document
+
+
+def named(row: str) -> tuple[str, ...]:
+    """The words of a row of the page that name its command."""
+    words = tuple(row.split())
+    return words[:2] if words[:2] in LEAVES else words[:1]
+
+
+def test_the_page_has_every_schema_in_its_version_and_no_other() -> None:
+    """Its table is the enum's."""
+    assert {schema for _, schema in ROWS} | {Schema.ERROR.value} == {schema.value for schema in Schema}
+    assert f"`{Schema.ERROR}`" in PAGE
+
+
+def test_the_page_has_every_command_that_takes_json_and_no_other() -> None:
+    """Each is a row; what has no schema is said to have none."""
+    assert {named(row) for row, _ in ROWS} == set(WITH_JSON) - NO_INTERFACE
+    assert "`mini-pacs demo --json` prints" in PAGE
+
+
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_every_command_takes_h_for_help(words: tuple[str, ...]) -> None:
+    """`-h` is `--help`."""
+    short, long = invoke(*words, "-h"), invoke(*words, "--help")
+    assert short.exit_code == ExitCode.OK
+    assert short.output == long.output
+    assert "Usage:" in short.output
+
+
+@pytest.mark.parametrize("words", [(), *{words[:1] for words in LEAVES}], ids=" ".join)
+def test_so_does_what_only_holds_commands(words: tuple[str, ...]) -> None:
+    """`mini-pacs -h`, `mini-pacs deliveries -h`."""
+    result = CliRunner().invoke(build(*words), [*words, "-h"])
+    assert result.exit_code == ExitCode.OK
+    assert "Usage:" in result.output
+
+
+@pytest.mark.parametrize("words", WITH_JSON, ids=" ".join)
+def test_a_wrong_word_is_an_error_document_where_json_was_asked_for(words: tuple[str, ...]) -> None:
+    """Standard output is the document alone; the sentence is on standard error, too."""
+    result = invoke(*words, "--json", "--no-such-option")
+    assert result.exit_code == ExitCode.USAGE
+    document = error_in(result.stdout)
+    assert document["exit_code"] == ExitCode.USAGE
+    assert "--no-such-option" in document["error"]
+    assert document["error"] in result.stderr
+
+
+@pytest.mark.parametrize("row", [row for row, _ in ROWS])
+def test_a_database_that_is_away_is_an_error_document(
+    row: str, edge_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command as the page shows it; those without a database have no configuration instead."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://somebody:secret@127.0.0.1:1/none")
+    words = [EXAMPLES.get(word, word) for word in row.split()]
+    code = ExitCode.UNREACHABLE
+    if named(row) in {("config", "check"), ("destinations", "echo"), ("send",)}:
+        (edge_folder / "config.yaml").unlink()
+        code = ExitCode.USAGE
+    result = invoke(*words, "--json")
+    assert result.exit_code == code, result.output
+    document = error_in(result.stdout)
+    assert document["exit_code"] == code
+    assert "127.0.0.1:1" in document["error"] or code is ExitCode.USAGE
+    assert "secret" not in result.output

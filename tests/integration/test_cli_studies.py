@@ -1,0 +1,230 @@
+"""`mini-pacs studies` and the pages of lists: newest first, each once, nothing left out."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kept_instances import KeptInstances
+from typer.testing import CliRunner, Result
+
+from cli.documents import Schema
+from cli.exit_codes import ExitCode
+from cli.main import build
+from gateway import log
+from gateway.config import Configuration
+from gateway.domain.delivery import State
+from gateway.domain.outcome import Outcome
+from gateway.domain.routing import Route
+from gateway.store import studies
+
+MANY = """
+    INSERT INTO instances (sop_instance_uid, study_instance_uid, series_instance_uid, sop_class_uid,
+        transfer_syntax_uid, sha256, data_set_size, calling_ae_title, called_ae_title, remote_address, kind,
+        file_name, received_at)
+    SELECT '1.9.' || n, '1.9.' || n / 50, '1.9', '1.9', '1.9', sha256(n::text::bytea), 1, 'CT1', 'MINI_EDGE',
+        '10.0.0.1', 'original', n || '.dcm', now() - n * interval '1 s'
+    FROM generate_series(1, 20000) AS n;
+    INSERT INTO deliveries (instance_id, route, state, priority, next_attempt_at)
+    SELECT id, 'pacs', 'delivered', 4, NULL FROM instances;
+    ANALYZE instances;
+    ANALYZE deliveries"""
+"""400 studies of 50 instances."""
+SEQUENTIAL = """
+    SELECT relname, seq_scan FROM pg_stat_user_tables
+    WHERE relname IN ('instances', 'deliveries') ORDER BY relname"""
+LONG = "1.2.826.0.1.3680043.8.498.123456789012345678901234567"
+
+
+@pytest.fixture
+def kept(database_url: str, configuration: Configuration) -> Iterator[KeptInstances]:
+    """A database and a spool without instances."""
+    bed = KeptInstances(database_url, configuration)
+    yield bed
+    bed.database.close()
+    log.configure(None, "tests")
+
+
+def sequential(kept: KeptInstances) -> list[tuple[Any, ...]]:
+    """How often each table was read from its begin to its end, this connection included."""
+    kept.run("SELECT pg_stat_force_next_flush()")
+    return kept.rows(SEQUENTIAL)
+
+
+def run(*words: str | int, columns: int = 200) -> Result:
+    """One command, in this process, on a screen of so many columns."""
+    runner = CliRunner(env={"COLUMNS": str(columns)})
+    return runner.invoke(build(str(words[0])), [str(word) for word in words])
+
+
+def page(*words: str | int) -> dict[str, Any]:
+    """A list as a document."""
+    result = run(*words, "--json")
+    assert result.exit_code == ExitCode.OK, result.output
+    document: dict[str, Any] = json.loads(result.stdout)
+    assert list(document) == ["schema", "items", "next"]
+    return document
+
+
+def pages(*words: str | int, limit: int) -> list[dict[str, Any]]:
+    """The items of every page, one after the other."""
+    option = "--last" if words[0] == "studies" else "--limit"
+    found = page(*words, option, limit)
+    items = list(found["items"])
+    while found["next"] is not None:
+        assert len(found["items"]) == limit
+        found = page(*words, option, limit, "--after", found["next"])
+        items += found["items"]
+    return items
+
+
+def test_a_study_is_shown_with_its_counts(kept: KeptInstances) -> None:
+    """First and last reception, instances, results, and what became of both routes."""
+    kept.forward(kept.receive(1))
+    kept.forward(kept.receive(2), State.DEAD, outcome=Outcome.NEVER, status=None, error="x")
+    source = kept.receive(3)
+    kept.settle(kept.claim_for_worker(kept.delivery(source, Route.WORKERS)), Route.WORKERS, State.DELIVERED)
+    kept.result(4, 3, worker="APP01")
+    [study] = page("studies")["items"]
+    assert (study["instances"], study["results"], study["conflicts"]) == (3, 1, 0)
+    assert study["calling_ae_titles"] == ["ORTHANC"]
+    assert study["first_received_at"] < study["last_received_at"]
+    assert study["deliveries"] == {
+        "pacs": {"pending": 2, "delivered": 1, "dead": 1},
+        "workers": {"pending": 2, "delivered": 1},
+    }
+    shown = run("studies").stdout
+    assert "1/2/1" in shown
+    assert "1/2/0" in shown
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
+@pytest.mark.parametrize("step", [1, 2, 5, 2000])
+def test_every_study_is_on_one_page_newest_first(
+    kept: KeptInstances, monkeypatch: pytest.MonkeyPatch, limit: int, step: int
+) -> None:
+    """Also where the instances of several studies came in turns, at the same moment, and late ones."""
+    monkeypatch.setattr(studies, "STEP", step)
+    for number, study in enumerate([1, 2, 1, 3, 4, 2, 5, 6, 5, 7, 1], 1):
+        kept.receive(number, study=f"1.2.{study}")
+    kept.run("UPDATE instances SET received_at = timestamptz '2026-01-01' WHERE id IN (4, 5)")
+    found = [study["study_instance_uid"] for study in pages("studies", limit=limit)]
+    assert found == [f"1.2.{study}" for study in (1, 7, 5, 6, 2, 4, 3)]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+def test_every_delivery_is_on_one_page_newest_first(kept: KeptInstances, limit: int) -> None:
+    """With a selection, too; and what comes meanwhile is not on a later page."""
+    for number in range(1, 6):
+        kept.receive(number)
+    found = [delivery["delivery_id"] for delivery in pages("deliveries", "list", limit=limit)]
+    assert found == sorted(found, reverse=True)
+    assert len(found) == 10
+    to_pacs = pages("deliveries", "list", "--route", "pacs", limit=limit)
+    assert [delivery["route"] for delivery in to_pacs] == ["pacs"] * 5
+    first = page("deliveries", "list", "--limit", 2)
+    kept.receive(6)
+    second = page("deliveries", "list", "--limit", 100, "--after", first["next"])
+    assert [d["delivery_id"] for d in first["items"] + second["items"]] == found
+
+
+def test_a_screen_of_80_columns_has_one_line_for_each_row(kept: KeptInstances) -> None:
+    """UIDs by their ends, which differ; reasons cut; nothing is wider than the screen."""
+    for number in range(1, 4):
+        kept.receive(number, study=LONG)
+    reason = "ORTHANC refused it with 0xA900, since the data set does not match its SOP Class. " * 3
+    kept.forward(kept.receive(4, study=LONG), State.DEAD, outcome=Outcome.NEVER, status=None, error=reason)
+    kept.run("UPDATE instances SET received_at = timestamptz '2026-01-01' WHERE id = 1")
+    for words, count in ((("deliveries", "list"), 8), (("studies",), 1)):
+        lines = run(*words, columns=80).stdout.splitlines()
+        assert len(lines) == 2 + count
+        assert max(map(len, lines)) <= 80
+    rows = run("deliveries", "list", "--route", "pacs", columns=80).stdout.splitlines()[2:]
+    assert [row.split("…")[1].split()[0][-4:] for row in rows] == [f"67.{number}" for number in (4, 3, 2, 1)]
+    wide = run("deliveries", "list", columns=600).stdout
+    assert f"{LONG}.1" in wide
+    assert reason.strip() in wide
+    delivery_id = page("deliveries", "list", "--state", "dead")["items"][0]["delivery_id"]
+    assert f"{LONG}.4" in run("deliveries", "show", delivery_id, columns=200).stdout
+
+
+def test_screens_say_the_time_zone_of_their_times(kept: KeptInstances) -> None:
+    """Once, in a title; the same for all."""
+    kept.receive(1)
+    [delivery] = page("deliveries", "list", "--route", "pacs")["items"]
+    screens = (
+        ("status",),
+        ("status", "--study", "1.2.3"),
+        ("studies",),
+        ("deliveries", "list"),
+        ("deliveries", "show", delivery["delivery_id"]),
+        ("destinations", "list"),
+        ("queue",),
+    )
+    for words in screens:
+        assert "(times are UTC" in run(*words).stdout, words
+    assert delivery["owed_since"].endswith("+00:00")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("status", "--study", "9.9"), "nothing of study 9.9 is kept"),
+        (("deliveries", "list", "--study", "9.9"), "nothing of study 9.9 is kept"),
+        (("deliveries", "list", "--delivery", 99), "there is no delivery 99"),
+        (("deliveries", "show", 99), "there is no delivery 99"),
+        (("deliveries", "retry", "--delivery", 99), "there is no delivery 99"),
+        (("deliveries", "retry", "--study", "9.9"), "nothing of study 9.9 is kept"),
+        (("deliveries", "resend", "--study", "9.9"), "nothing of study 9.9 is kept"),
+        (("deliveries", "cancel", "--delivery", 99, "--yes"), "there is no delivery 99"),
+    ],
+)
+def test_what_is_not_kept_is_said_to_be_so(
+    kept: KeptInstances, words: tuple[str | int, ...], sentence: str
+) -> None:
+    """Exit code 1, the sentence, and no question; the same as JSON."""
+    kept.receive(1)
+    told = run(*words)
+    assert told.exit_code == ExitCode.REFUSED
+    assert sentence in told.stderr
+    document = json.loads(run(*words, "--json").stdout)
+    assert document["schema"] == Schema.ERROR
+    assert sentence in document["error"]
+
+
+def test_a_study_that_is_kept_and_has_nothing_like_that_is_no_error(kept: KeptInstances) -> None:
+    """None is dead: that is an answer."""
+    kept.receive(1)
+    found = run("deliveries", "list", "--study", "1.2.3", "--state", "dead")
+    assert found.exit_code == ExitCode.OK
+    assert "No delivery is like that now." in found.stdout
+
+
+@pytest.mark.parametrize("token", ["", "1", "2026-13-01T00:00:00+00:00/1", "2026-01-01T00:00:00/1", "x/y"])
+def test_a_next_that_no_page_gave_is_a_usage_error(kept: KeptInstances, token: str) -> None:
+    """It says what is expected."""
+    assert run("studies", "--after", token).exit_code == ExitCode.USAGE
+    assert run("deliveries", "list", "--after", 1 << 63).exit_code == ExitCode.USAGE
+    del kept
+
+
+def test_where_nothing_is_kept_the_lists_say_so(kept: KeptInstances) -> None:
+    """An empty list is an answer."""
+    assert run("studies").stdout == "No study is kept.\n"
+    assert page("studies") == {"schema": "mini-pacs/studies/1", "items": [], "next": None}
+    assert page("deliveries", "list")["items"] == []
+    del kept
+
+
+def test_the_cost_of_a_page_does_not_grow_with_what_is_kept(
+    kept: KeptInstances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No statement reads a table from its begin to its end."""
+    monkeypatch.setattr(studies, "STEP", 100)  # as small beside the table as a step of 2000 beside a real one
+    kept.run(MANY)
+    before = sequential(kept)
+    with kept.database.statement() as session:
+        found, after = studies.page(session, last=3, after=None)
+        again, _ = studies.page(session, last=3, after=after)
+    assert [row.study_instance_uid for row in (*found, *again)] == [f"1.9.{n}" for n in range(6)]
+    assert sequential(kept) == before

@@ -1,0 +1,62 @@
+"""Times and durations as commands show them."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cli.screen import shortened
+from cli.times import clock, dated, moment, since, span
+
+
+@pytest.fixture
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The time zone of this process."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("zone", "offset"),
+    [("UTC", "+00:00"), ("<+0530>-5:30", "+05:30"), ("<-0330>3:30", "-03:30")],
+    indirect=["zone"],
+)
+def test_the_offset_is_said_in_a_title_or_beside_a_time(zone: str, offset: str) -> None:
+    """Local time, and how far it is from UTC."""
+    del zone
+    now = datetime.now(UTC)
+    assert dated("Studies") == f"Studies (times are UTC{offset})"
+    assert moment(now) == f"{clock(now)}{offset}"
+    assert clock(now) == f"{now.astimezone():%H:%M:%S}"
+
+
+@pytest.mark.parametrize("zone", ["CET-1CEST,M3.5.0,M10.5.0/3"], indirect=True)
+def test_a_time_under_another_offset_has_its_own(zone: str) -> None:
+    """Half a year ago the clocks stood otherwise: the title's offset is not its."""
+    del zone
+    winter, summer = (datetime(2020, month, 1, 12, tzinfo=UTC) for month in (1, 7))
+    shown = [clock(winter), clock(summer)]
+    assert sorted(text[19:] for text in shown) in (["", "+01:00"], ["", "+02:00"])
+    assert (moment(winter), moment(summer)) == ("2020-01-01 13:00:00+01:00", "2020-07-01 14:00:00+02:00")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0 ms"), (0.035, "35 ms"), (4.2, "4.2 s"), (180, "3 min"), (5 * 3600, "5 h"), (2 * 86400, "2 d")],
+)
+def test_a_duration_has_the_unit_that_suits_it(seconds: float, text: str) -> None:
+    """One unit, on every screen."""
+    assert span(seconds) == text
+    now = datetime.now(UTC)
+    assert since(now - timedelta(seconds=seconds), now) == text
+
+
+def test_a_uid_is_shortened_at_its_begin() -> None:
+    """Its end tells the instances of a study apart."""
+    assert shortened("1.2.3", 5) == "1.2.3"
+    assert shortened("1.2.3.4", 5) == "….3.4"
+    assert len(shortened("1" * 64, 10)) == 10
