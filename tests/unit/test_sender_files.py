@@ -179,9 +179,7 @@ def test_a_file_that_cannot_be_written_again_is_skipped(study: list[Outgoing], t
     content = study[0].path.read_bytes()
     # Cut between two elements: the UIDs have random lengths, so no fixed offset is such a place.
     patient_name = content.index(b"\x10\0\x10\0PN")
-    study[0].path.write_bytes(
-        content[:patient_name] + b"\x08\0\x22\x99SQ\0\0\xff\xff\xff\xff\1\2\3\4\5\6"
-    )
+    study[0].path.write_bytes(content[:patient_name] + b"\x08\0\x22\x99SQ\0\0\xff\xff\xff\xff\1\2\3\4\5\6")
     outcomes = list(rewrite(study, Edits(new_uids=True), tmp_path))
     assert isinstance(outcomes[0], Skipped)
     assert outcomes[0].path == study[0].path
