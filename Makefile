@@ -73,5 +73,7 @@ format: $(STAMP) ## apply the formatter and the safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean: ## remove what the commands above made
-	rm -rf $(VENV) .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+# As root below a closed folder PostgreSQL's files are not in lab/: a link there says where they are.
+clean: ## remove what the commands above made, the lab with its images included
+	case "$$(readlink lab/postgres)" in /var/tmp/mini-pacs-*/postgres) rm -rf "$$(dirname "$$(readlink lab/postgres)")";; esac
+	rm -rf lab $(VENV) .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -70,7 +70,10 @@ class EmbeddedPostgres:
         self.notice: str | None = None
         """What a person should know about where the files are; None as a rule."""
         wanted = data.absolute()
-        self.data = wanted if reachable(wanted.parent, self._user) else _substitute(wanted)
+        # a link stays where an earlier start put the files elsewhere
+        is_here = reachable(wanted.parent, self._user) and not wanted.is_symlink()
+        self.data = wanted if is_here else _substitute(wanted)
+        self._wanted = wanted
         if self.data != wanted:
             self.notice = (
                 f"PostgreSQL runs as user {self._user and self._user.pw_name}, who cannot reach {wanted}: "
@@ -89,6 +92,9 @@ class EmbeddedPostgres:
         """The cluster exists afterwards, made with `initdb` where it did not."""
         if self.is_elsewhere:
             self._share(self.data.parent)
+            if not os.path.lexists(self._wanted):
+                self._wanted.parent.mkdir(parents=True, exist_ok=True)
+                self._wanted.symlink_to(self.data)  # so that whoever deletes a lab sees what belongs to it
         self.data.parent.mkdir(parents=True, exist_ok=True)
         for folder in {self.data, self._sockets}:
             self._private(folder)
@@ -192,6 +198,8 @@ class EmbeddedPostgres:
         for suffix in ("out", "password"):
             self.data.with_name(f"{self.data.name}.{suffix}").unlink(missing_ok=True)
         if self.is_elsewhere:
+            if self._wanted.is_symlink():
+                self._wanted.unlink()
             with suppress(OSError):  # it was never made
                 self.data.parent.rmdir()
 
