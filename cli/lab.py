@@ -81,7 +81,7 @@ The lab is up; Ctrl-C stops it.
 In another terminal:
 
 {exports}
-  mini-pacs send --generate 20 {send}
+  mini-pacs send --generate 3 --instances 20 {send}
   mini-pacs status
   mini-pacs inject-fault pacs_down --for 60s
   mini-pacs clear-faults
