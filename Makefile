@@ -38,7 +38,7 @@ test: $(STAMP) ## every test: embedded PostgreSQL, real sockets, real processes
 test-compose: $(STAMP) ## the lab in containers: build, validate, restart and kill everything (Docker with Compose)
 	$(BIN)/pytest tests/compose -m compose
 
-demo: $(STAMP) ## the main job, once: start a lab, send, wait, print every step, stop
+demo: $(STAMP) ## the main job, once: start a lab, send, wait, print what happened, stop
 	$(BIN)/mini-pacs demo
 
 lab: $(STAMP) ## the same lab in the foreground, for your own experiments
