@@ -28,7 +28,7 @@ RESTART_DELAY_MS = 500
 
 
 class Lab:
-    """The lab in `folder`; a config.yaml that is there already is used as it is."""
+    """The lab in `folder`; of a config.yaml that is there already only ports that are taken are changed."""
 
     def __init__(
         self,

@@ -31,12 +31,15 @@ from psycopg2 import sql
 from gateway.errors import LabError
 from gateway.lab.binaries import programs, reachable
 from gateway.lab.child import spawn
+from gateway.store.database import connect
 
 ROLE = "mini_pacs"
 DATABASE = "mini_pacs"
 
 START_SECONDS = 60.0
 """Must exceed crash recovery of a gigabyte of log on a slow disk."""
+ADMINISTRATION_SECONDS = 120.0
+"""Must exceed CREATE DATABASE, which copies a database and writes a checkpoint, on a busy disk."""
 STOP_SECONDS = 20.0
 """A fast shutdown writes a checkpoint; past this it is shut down immediately and recovers at its start."""
 
@@ -232,9 +235,10 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _administration(self) -> Iterator["psycopg2.extensions.cursor"]:
-        connection = psycopg2.connect(self.dsn("postgres"))
+        connection = connect(
+            self.dsn("postgres"), application_name="mini-pacs lab", deadline_seconds=ADMINISTRATION_SECONDS
+        )  # in autocommit: CREATE DATABASE refuses to run inside a transaction
         try:
-            connection.autocommit = True  # CREATE DATABASE refuses to run inside a transaction
             with connection.cursor() as cursor:
                 yield cursor
         finally:

@@ -14,7 +14,7 @@ from gateway.lab.claims import Claims
 from gateway.lab.lab import Lab
 from gateway.lab.listening import listens
 from gateway.lab.program import Program
-from gateway.lab.supervisor import Supervisor
+from gateway.lab.supervisor import Supervisor, seize_folder
 
 LISTENER = """
 import os, socket, sys, time
@@ -127,3 +127,12 @@ def test_a_default_port_that_is_taken_is_named(tmp_path: Path, monkeypatch: pyte
             lab._replace_taken_ports()
     finally:
         lab.stop()
+
+
+def test_a_lab_that_runs_is_not_removed(tmp_path: Path) -> None:
+    """`--fresh` on the folder of a running lab is refused, and its files stay."""
+    with seize_folder(tmp_path / "lab"):
+        (tmp_path / "lab" / "data").mkdir()
+        with pytest.raises(LabError, match=r"a lab runs in .* already"):
+            Lab(tmp_path / "lab").remove()
+        assert (tmp_path / "lab" / "data").exists()
