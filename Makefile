@@ -43,7 +43,7 @@ test: $(STAMP) $(SUITE) ## every test: embedded PostgreSQL, real sockets, real p
 test-compose: $(STAMP) ## the lab in containers: build, validate, restart and kill everything (Docker with Compose)
 	$(BIN)/pytest tests/compose -m compose
 
-demo: $(STAMP) ## the main job, once: start a lab, send, wait, print every step, stop
+demo: $(STAMP) ## the main job, once: start a lab, send, wait, print what happened, stop
 	$(BIN)/mini-pacs demo
 
 lab: $(STAMP) ## the same lab in the foreground, for your own experiments
@@ -78,5 +78,7 @@ format: $(STAMP) ## apply the formatter and the safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean: ## remove what the commands above made
-	rm -rf $(VENV) .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+# As root below a closed folder PostgreSQL's files are not in lab/: a link there says where they are.
+clean: ## remove what the commands above made, the lab with its images included
+	case "$$(readlink lab/postgres)" in /var/tmp/mini-pacs-*/postgres) rm -rf "$$(dirname "$$(readlink lab/postgres)")";; esac
+	rm -rf lab $(VENV) .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,7 +1,10 @@
 """`mini-pacs demo`: the main job, once, on a lab of its own."""
 
 import json
+import os
+import shlex
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli.demo_report import as_json, missing, show
+from cli.demo_report import as_json, show, show_missing
 from cli.exit_codes import ExitCode
 from gateway.dicom.scu import Peer
 from gateway.errors import DatabaseUnavailableError, LabError
@@ -60,12 +63,16 @@ class Run:
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the lab's folder, to look into it.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Print every study, not only the totals, the CT and the MR study.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Start a lab, send through it, wait until the PACS has every result, print every step, stop.
 
     Sent are a generated CT study of 20 instances, an MR study of 10, and every sendable file that pydicom
-    brings for its tests. Exit codes: 0 the PACS holds each original and its result, 1 something is missing.
+    brings for its tests. Printed are the steps of all together, and of the CT and the MR study. Exit codes:
+    0 the PACS holds each original and its result, 1 something is missing.
     """
     console = Console(stderr=json_output, highlight=False)
     if not console.is_terminal:
@@ -91,21 +98,47 @@ def demo(
             json.dumps(as_json(run.ways, run.sent, run.names, run.seconds, complete=run.is_complete()))
         )
     else:
-        show(console, run.ways, run.sent, run.names)
-    if keep:
+        show(console, run.ways, run.sent, run.names, every=every)
+    _conclude(console, run, the_lab, keep=keep, every=every)
+
+
+def _conclude(console: Console, run: Run, the_lab: Lab, *, keep: bool, every: bool) -> None:
+    """Print the verdict and what to type next; the exit code is that of the verdict."""
+    console.print()
+    complete = run.is_complete()
+    if complete:
         console.print(
-            f"The lab is in {the_lab.folder}; `mini-pacs lab --data {the_lab.folder}` starts it again."
+            f"[green bold]OK:[/] {len(run.ways)} instances in {len(run.names)} studies: the PACS "
+            f"({the_lab.pacs.title}) holds every original and a result for each, {run.seconds:.1f} s "
+            "after the first was sent.",
+            soft_wrap=True,
         )
-    if not run.is_complete():
-        for line in missing(run.ways, run.sent, run.held):
-            console.print(line, markup=False, soft_wrap=True)
-        console.print(f"FAILED: not everything arrived within {run.seconds:.0f} s; see above", style="red")
+    else:
+        show_missing(console, run.ways, run.sent, run.held, every=every)
+        console.print(
+            f"[red bold]FAILED:[/] not everything arrived within {run.seconds:.0f} s; see above.",
+            soft_wrap=True,
+        )
+    command = _command()
+    following = [("demo --all", "the same, with every study")]
+    if keep:
+        following.append((f"lab --data {shlex.quote(str(the_lab.folder))}", "start this lab again"))
+    else:
+        following.append(("demo --keep", "the same, and keep the lab's folder with its logs"))
+    following.append(("lab", "a lab that stays: send your own images to it, and break it"))
+    console.print("\nNext:")
+    for words, purpose in following:
+        console.print(f"  {command} {words:14}  {purpose}", markup=False, soft_wrap=True)
+    if not complete:
         raise typer.Exit(ExitCode.REFUSED)
-    console.print(
-        f"{len(run.ways)} instances in {len(run.names)} studies: the PACS ({the_lab.pacs.title}) holds "
-        f"every original and a result for each, {run.seconds:.1f} s after the first was sent.",
-        soft_wrap=True,
-    )
+
+
+def _command() -> str:
+    """Return how to type this command here: `make demo` runs it from a folder that is not on the path."""
+    beside = Path(sys.executable).parent / "mini-pacs"
+    if shutil.which("mini-pacs") is not None or not beside.exists():
+        return "mini-pacs"
+    return shlex.quote(os.path.relpath(beside))
 
 
 def _progress(console: Console) -> Progress:

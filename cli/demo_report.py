@@ -1,4 +1,4 @@
-"""What `mini-pacs demo` prints: a table for each study with a line per step, and what is missing."""
+"""What `mini-pacs demo` prints: totals and studies with a line per step, and what is missing."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +10,11 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from gateway.lab.specimens import CT_STUDY, MR_STUDY
 from gateway.sender.send import Sent
 from gateway.store.flow import Leg, Way
+
+SHOWN_MISSING = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,30 +27,63 @@ class Step:
     parties: Sequence[str]
 
 
-def show(console: Console, ways: Sequence[Way], sent: Mapping[str, Sent], names: Mapping[str, str]) -> None:
-    """Print a table for each study, in the order of reception."""
-    for study, group in _studies(ways):
-        table = Table(
-            box=None,
-            padding=(0, 2, 0, 0),
-            title=f"\n{names.get(study, 'unknown')}: study {study}",
-            title_justify="left",
-            title_style="bold",
+def show(
+    console: Console,
+    ways: Sequence[Way],
+    sent: Mapping[str, Sent],
+    names: Mapping[str, str],
+    *,
+    every: bool,
+) -> None:
+    """Print the totals, then the generated CT and MR study; with `every`, before them each other study."""
+    studies = dict(_studies(ways))
+    shown = [study for name in (CT_STUDY, MR_STUDY) for study in studies if names.get(study) == name]
+    if every:
+        for study, group in studies.items():
+            if study not in shown:
+                _table(console, f"{names.get(study, 'unknown')}: study {study}", group, sent)
+    _table(console, f"All: {_count(len(studies), 'study', 'studies')}", ways, sent, of=len(sent))
+    for study in shown:
+        _table(console, f"{names[study]}: study {study}", studies[study], sent)
+
+
+def _table(
+    console: Console, title: str, group: Sequence[Way], sent: Mapping[str, Sent], of: int | None = None
+) -> None:
+    """Print the steps of `group`; `of` is how many instances were sent, where that may be more."""
+    table = Table(
+        box=None,
+        padding=(0, 2, 0, 0),
+        title=f"\n{title}",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("step", min_width=15)
+    table.add_column("done", justify="right")
+    table.add_column("time")
+    table.add_column("duration", justify="right")
+    table.add_column("by whom")
+    for step in _steps(group, sent):
+        table.add_row(
+            step.name,
+            f"{len(step.times)}/{len(group) if of is None else of}",
+            _span(step.times),
+            _spread(step.seconds),
+            _who(step),
         )
-        table.add_column("step", min_width=18)
-        table.add_column("done", justify="right")
-        table.add_column("time")
-        table.add_column("duration", justify="right")
-        table.add_column("by whom")
-        for step in _steps(group, sent):
-            table.add_row(
-                step.name,
-                f"{len(step.times)}/{len(group)}",
-                _span(step.times),
-                _spread(step.seconds),
-                _who(step),
-            )
-        console.print(table)
+    console.print(table)
+
+
+def show_missing(
+    console: Console, ways: Sequence[Way], sent: Mapping[str, Sent], held: set[str], *, every: bool
+) -> None:
+    """Print a line for each instance that is not where it should be; without `every` only the first ones."""
+    lines = list(missing(ways, sent, held))
+    shown = lines if every else lines[:SHOWN_MISSING]
+    for line in shown:
+        console.print(line, markup=False, soft_wrap=True)
+    if len(lines) > len(shown):
+        console.print(f"… and {len(lines) - len(shown)} more; `mini-pacs demo --all` shows every one")
 
 
 def as_json(
@@ -63,26 +99,28 @@ def as_json(
         "complete": complete,
         "instances": len(ways),
         "seconds": round(seconds, 3),
+        "totals": [_step_as_json(step) for step in _steps(ways, sent)],
         "studies": [
             {
                 "study_instance_uid": study,
                 "what": names.get(study),
                 "instances": len(group),
-                "steps": [
-                    {
-                        "step": step.name,
-                        "done": len(step.times),
-                        "first": min(step.times).isoformat() if step.times else None,
-                        "last": max(step.times).isoformat() if step.times else None,
-                        "seconds_median": round(median(step.seconds), 4) if step.seconds else None,
-                        "seconds_max": round(max(step.seconds), 4) if step.seconds else None,
-                        "by": dict(Counter(step.parties)),
-                    }
-                    for step in _steps(group, sent)
-                ],
+                "steps": [_step_as_json(step) for step in _steps(group, sent)],
             }
             for study, group in _studies(ways)
         ],
+    }
+
+
+def _step_as_json(step: Step) -> dict[str, object]:
+    return {
+        "step": step.name,
+        "done": len(step.times),
+        "first": min(step.times).isoformat() if step.times else None,
+        "last": max(step.times).isoformat() if step.times else None,
+        "seconds_median": round(median(step.seconds), 4) if step.seconds else None,
+        "seconds_max": round(max(step.seconds), 4) if step.seconds else None,
+        "by": dict(Counter(step.parties)),
     }
 
 
@@ -103,6 +141,10 @@ def missing(ways: Sequence[Way], sent: Mapping[str, Sent], held: set[str]) -> It
             yield f"{way.sop_instance_uid}: its result to the PACS {_stuck(way.result_to_pacs)}"
         elif held and not {way.sop_instance_uid, way.result_sop_instance_uid} <= held:
             yield f"{way.sop_instance_uid}: delivered, but the PACS does not hold it or its result"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _stuck(leg: Leg) -> str:

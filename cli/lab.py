@@ -27,7 +27,7 @@ def lab(
     """Run SCP, actors, scheduler, five workers, a PACS and PostgreSQL until Ctrl-C.
 
     What ends is restarted, so kill what you like. Ports are the usual ones where they are free. All ports
-    are on 127.0.0.1.
+    are on 127.0.0.1; Orthanc, which cannot do so, rejects other machines.
     """
     console = Console(highlight=False)
     if fresh:
@@ -36,11 +36,11 @@ def lab(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     the_lab = Lab(data, well_known_ports=True, actor_processes=actor_processes)
-    if the_lab.postgres.notice:
-        console.print(the_lab.postgres.notice, soft_wrap=True)
     with console.status("Starting PostgreSQL, a PACS, workers, actors and the Storage SCP…"):
         the_lab.start()
     try:
+        for notice in the_lab.notices:
+            console.print(notice, soft_wrap=True, markup=False)
         console.print(_welcome(the_lab), soft_wrap=True, markup=False)
         while not stopped.wait(1.0):
             pass  # a wait without end would not let the handler of the signal run everywhere
@@ -81,7 +81,7 @@ The lab is up; Ctrl-C stops it.
 In another terminal:
 
 {exports}
-  mini-pacs send --generate 20 {send}
+  mini-pacs send --generate 3 --instances 20 {send}
   mini-pacs status
   mini-pacs inject-fault pacs_down --for 60s
   mini-pacs clear-faults

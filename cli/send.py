@@ -1,5 +1,6 @@
 """`mini-pacs send`: the sender simulator; also `python sender_simulator.py`."""
 
+import secrets
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -18,17 +19,16 @@ from gateway.errors import AssociationRejectedError, GatewayError, PeerAwayError
 from gateway.sender.collect import Skipped
 from gateway.sender.generate import (
     DEFAULT_MODALITY,
-    DEFAULT_PATIENT_ID,
-    DEFAULT_PATIENT_NAME,
     MODALITIES,
     Study,
 )
-from gateway.sender.numbering import MAX_WIDTH, numbered
+from gateway.sender.numbering import MAX_WIDTH, numbered, with_patients
 from gateway.sender.prepare import Order, prepare
 from gateway.sender.rewrite import Edits
 from gateway.sender.send import Manner, Priority
 from gateway.sender.send import send as send_all
 
+MAX_TIMES = 100_000
 CONNECT_TIMEOUT_SECONDS = 10.0
 """Must exceed a connection and association to a gateway that is busy with a thousand others."""
 
@@ -56,19 +56,28 @@ def send(  # noqa: PLR0917  one parameter per option; typer reads them by name
         str, typer.Option(help="AE title to send as; must be on the SCP's allowlist.")
     ] = "ORTHANC",
     called_aet: Annotated[str, typer.Option(help="AE title of the SCP.")] = "MINI_EDGE",
-    burst: Annotated[int, typer.Option(min=1, max=256, help="Associations that send at the same time.")] = 1,
+    burst: Annotated[
+        int,
+        typer.Option(
+            min=1, max=MAX_TIMES, help="Send everything N times; with --rewrite-uids PATHs are new each time."
+        ),
+    ] = 1,
+    associations: Annotated[
+        int, typer.Option(min=1, max=256, help="Associations that share the work at the same time.")
+    ] = 1,
     delay_ms: Annotated[float, typer.Option(min=0, help="Pause after each instance of an association.")] = 0,
     generate: Annotated[
         int,
         typer.Option(
             min=0,
             metavar="N",
-            help="Generate one study of N instances; with --instances, N studies.",
+            help="Generate N studies, each of another patient.",
             show_default=False,
         ),
     ] = 0,
     instances: Annotated[
-        int | None, typer.Option(min=1, help="Instances of each generated study.", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Instances of each generated study; 1 without it.", show_default=False),
     ] = None,
     out_dir: Annotated[
         Path | None,
@@ -145,16 +154,19 @@ def send(  # noqa: PLR0917  one parameter per option; typer reads them by name
         },
     )
     peer = Peer(host, port, called_aet, timeout, min(timeout, CONNECT_TIMEOUT_SECONDS))
-    manner = Manner(calling_aet, burst, delay_ms / 1000, Priority[priority.name])
+    manner = Manner(calling_aet, associations, delay_ms / 1000, Priority[priority.name])
     with tempfile.TemporaryDirectory(prefix="mini-pacs-send-") as scratch:
         try:
             _check(paths or [], generate, peer, manner, edits)
             studies = _studies(edits, generate, instances, is_numbered=seq_from_db)
+            given = {"patient_name": patient_name}
             if seq_from_db:
-                studies = numbered(studies, _numbers(), seq_width, patient_id)
-            report = _run(
-                Order(paths or [], edits, studies), out_dir or Path(scratch), peer, manner, quiet=json
-            )
+                studies = numbered(studies, _numbers(), seq_width, patient_prefix=patient_id, **given)
+            else:
+                run = secrets.token_hex(3).upper()
+                studies = with_patients(studies, run, patient_id=patient_id, **given)
+            order = Order(paths or [], edits, studies, burst)
+            report = _run(order, out_dir or Path(scratch), peer, manner, quiet=json)
         except (UsageError, ValueError) as error:
             fail(str(error), ExitCode.USAGE, as_json=json)
         except AssociationRejectedError as error:
@@ -173,11 +185,12 @@ def send(  # noqa: PLR0917  one parameter per option; typer reads them by name
 
 def _run(order: Order, folder: Path, peer: Peer, manner: Manner, *, quiet: bool) -> Report:
     """Prepare, send, and tell what came of it; an interruption ends it early with what is known."""
-    report = Report()
+    numbers = {study.study_instance_uid: study.number for study in order.studies}
+    report = Report({study: number for study, number in numbers.items() if study and number})
     try:
         with progress(quiet=quiet) as bar:
             instances = []
-            preparing = bar.add_task("Preparing", total=None)
+            preparing = bar.add_task("Preparing", total=order.total)
             for piece in prepare(order, folder):
                 if isinstance(piece, Skipped):
                     report.skipped.append(piece)
@@ -222,18 +235,24 @@ def _check(paths: Sequence[Path], generate: int, peer: Peer, manner: Manner, edi
 
 
 def _studies(edits: Edits, count: int, instances: int | None, *, is_numbered: bool) -> list[Study]:
-    """`--generate N` is one study of N instances; with `--instances M` it is N studies of M."""
+    """`--generate N --instances M` is N studies of M instances; without `--instances` of one."""
     if not count:
         if is_numbered:
             raise UsageError("--seq-from-db numbers generated studies: add --generate N")
         if instances is not None:
             raise UsageError("--instances says how many a generated study has: add --generate N")
         return []
-    sizes = [count] if instances is None else [instances] * count
-    if edits.sop_instance_uid is not None and sizes != [1]:
-        raise UsageError("--sop-uid names one instance: use --generate 1")
-    if edits.study_instance_uid is not None and len(sizes) > 1:
-        raise UsageError("--study-uid names one study, but more are to be generated")
+    size = instances or 1
+    if edits.sop_instance_uid is not None and (count, size) != (1, 1):
+        raise UsageError("--sop-uid names one instance: use --generate 1 without --instances")
+    if edits.study_instance_uid is not None and count > 1:
+        raise UsageError(
+            "--study-uid names one study, but more are to be generated: use --generate 1 --instances M"
+        )
+    if edits.series_instance_uid is not None and count > 1:
+        raise UsageError(
+            "--series-uid names one series, but more are to be generated: use --generate 1 --instances M"
+        )
     attributes = edits.attributes
     when = datetime.now().astimezone()
     return [
@@ -244,11 +263,9 @@ def _studies(edits: Edits, count: int, instances: int | None, *, is_numbered: bo
             study_instance_uid=edits.study_instance_uid,
             series_instance_uid=edits.series_instance_uid,
             sop_instance_uid=edits.sop_instance_uid,
-            patient_id=attributes.get("PatientID", DEFAULT_PATIENT_ID),
-            patient_name=attributes.get("PatientName", DEFAULT_PATIENT_NAME),
             series_description=attributes.get("SeriesDescription"),
         )
-        for size in sizes
+        for _ in range(count)
     ]
 
 

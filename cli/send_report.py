@@ -1,6 +1,7 @@
 """What `mini-pacs send` tells: progress, summary, failures, and what to do about a rejection."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ from cli.screen import console
 from gateway.dicom.scu import Peer
 from gateway.errors import AssociationRejectedError
 from gateway.sender.collect import Skipped
+from gateway.sender.numbering import PREFIX
 from gateway.sender.send import Manner, Sent
 
 SHOWN_FAILURES = 50
@@ -40,14 +42,15 @@ _HINTS = {
     (
         3,
         2,
-    ): "the SCP has too many associations: lower --burst, or see edge.max_associations",
+    ): "the SCP has too many associations: lower --associations, or see edge.max_associations",
 }
 
 
 @dataclass(slots=True)
 class Report:
-    """What became of everything that was asked for."""
+    """What became of everything that was asked for; `numbers` are those of generated studies by their UID."""
 
+    numbers: dict[str, str] = field(default_factory=dict)
     outcomes: list[Sent] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     seconds: float = 0.0
@@ -128,12 +131,15 @@ def _print(report: Report) -> None:
         screen.print(f"[dim]skipped {count} in folders: {escape(reason)}[/]")
     studies = Counter(sent.instance.study_instance_uid for sent in report.accepted)
     for study, count in list(studies.items())[:SHOWN_STUDIES]:
-        screen.print(f"study {study}: {count} accepted")
+        number = f", number {report.numbers[study]}" if study in report.numbers else ""
+        screen.print(f"study {study}: {count} accepted{number}")
     if len(studies) > SHOWN_STUDIES:
         more = len(studies) - SHOWN_STUDIES
         screen.print(f"… and {more} more studies; --json lists them all")
     if report.interrupted:
         screen.print("[yellow]interrupted[/]: what was in flight may have arrived; sending again is harmless")
+    if report.numbers:
+        screen.print(f"numbers: {_ranges(sorted(report.numbers.values(), key=_digits))}")
     rate, megabytes = _rates(report)
     screen.print(
         f"[bold]{len(report.outcomes)} sent, {len(report.accepted)} accepted, {len(failures)} failed[/] "
@@ -153,6 +159,7 @@ def _as_json(report: Report) -> dict[str, object]:
         "interrupted": report.interrupted,
         "exit_code": int(report.exit_code),
         "studies": list(dict.fromkeys(sent.instance.study_instance_uid for sent in report.accepted)),
+        "numbers": report.numbers,
         "failures": [
             {
                 "path": str(sent.instance.origin),
@@ -164,6 +171,21 @@ def _as_json(report: Report) -> dict[str, object]:
         ],
         "skipped": [{"path": str(s.path), "reason": s.reason, "named": s.named} for s in report.skipped],
     }
+
+
+def _ranges(numbers: Sequence[str]) -> str:
+    """`EDGE000001 to EDGE000003, EDGE000007`: other senders may have taken the numbers between."""
+    parts: list[list[str]] = []
+    for number in numbers:
+        if parts and _digits(number) == _digits(parts[-1][-1]) + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(part[0] if len(part) == 1 else f"{part[0]} to {part[-1]}" for part in parts)
+
+
+def _digits(number: str) -> int:
+    return int(number.removeprefix(PREFIX))
 
 
 def _status(sent: Sent) -> str:

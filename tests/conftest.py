@@ -13,6 +13,7 @@ import dicom_peers
 import pytest
 from edge_bed import EdgeBed
 from forwarding import Forwarding, pacs_of, workers_of
+from hypothesis import HealthCheck, settings
 from launcher import Processes
 from peers import Peer
 from queue_bed import QueueBed
@@ -24,6 +25,10 @@ from gateway.lab import layout, leftovers
 from gateway.lab.postgres import EmbeddedPostgres
 from gateway.store import destinations
 from gateway.store.migrate import migrate
+
+# Time says nothing about a property: on a busy machine one example may take longer than any deadline.
+settings.register_profile("mini-pacs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mini-pacs")
 
 TEMPLATE = "mini_pacs_template"
 OWNER = "MINI_PACS_TEST"

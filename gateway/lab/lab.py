@@ -9,14 +9,19 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import IO
 
 from gateway import config
 from gateway.errors import LabError
 from gateway.lab import layout, pacs
+from gateway.lab.claims import Claims
 from gateway.lab.postgres import DATABASE, EmbeddedPostgres
 from gateway.lab.program import Program
-from gateway.lab.supervisor import Supervisor
+from gateway.lab.supervisor import LOCK, Supervisor, seize_folder
 from gateway.store.migrate import migrate
+
+DIFFERENCES = {"forwarder": {"worker_affinity": "study"}}
+"""How a lab differs from the defaults: a study is shown as one series of results, not as five parts."""
 
 RESTART_DELAY_MS = 500
 """Until Dramatiq starts anew after a child of it died (its own default is 3000)."""
@@ -25,7 +30,7 @@ FORK_TIMEOUT = ("--worker-fork-timeout", "2000")
 
 
 class Lab:
-    """The lab in `folder`; a config.yaml that is there already is used as it is."""
+    """The lab in `folder`; of a config.yaml that is there already only ports that are taken are changed."""
 
     def __init__(
         self,
@@ -37,11 +42,13 @@ class Lab:
         worker_environment: dict[str, str] | None = None,
     ) -> None:
         self.folder = folder.absolute()
-        ports = layout.choose_ports(well_known=well_known_ports)
-        self.config_path = layout.write(self.folder, layout.configuration(ports))
+        self._claims = Claims()
+        self.config_path, self._pacs_http = self._write_configuration(well_known=well_known_ports)
         self.configuration = config.load(self.config_path)
         self.postgres = EmbeddedPostgres(self.folder / "postgres")
-        self.pacs = pacs.choose(self.folder / "pacs", self.configuration, ports.pacs_http)
+        self.pacs = pacs.choose(self.folder / "pacs", self.configuration, self._pacs_http)
+        self.notices: list[str] = []
+        """What a person should know about this start; nothing as a rule."""
         self._actors = (str(actor_processes), str(actor_threads))
         self._worker_environment = worker_environment or {}
         self.supervisor: Supervisor | None = None
@@ -55,9 +62,26 @@ class Lab:
         """Everything is ready; nothing of it runs when this raises.
 
         Raises:
-            LabError: something is missing, a port is taken, or a process does not become ready.
+            LabError: something is missing, a lab runs in this folder, or a process does not become ready.
         """
-        self._refuse_taken_ports()
+        is_new = not any((self.folder / name).exists() for name in (LOCK, "data"))
+        lock = seize_folder(self.folder)
+        try:
+            if is_new and self.postgres.is_elsewhere:
+                self.postgres.remove()  # of a lab in this place that was deleted
+            self._replace_taken_ports()
+            self._prepare(lock)
+        except BaseException:
+            lock.close()
+            self._claims.release()
+            raise
+        assert self.supervisor is not None
+        self.supervisor.start()
+        return self.supervisor
+
+    def _prepare(self, lock: IO[bytes]) -> None:
+        if self.postgres.notice:
+            self.notices.append(self.postgres.notice)
         (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
         self.postgres.prepare()
         self.supervisor = Supervisor(
@@ -70,20 +94,25 @@ class Lab:
             ],
             # worker applications keep what they received in TMPDIR, also when they are killed
             environment={"TMPDIR": str(self.folder / "tmp")},
+            lock=lock,
         )
-        self.supervisor.start()
-        return self.supervisor
 
     def stop(self) -> None:
         """Nothing of it runs; harmless when nothing does."""
         if self.supervisor is not None:
             self.supervisor.stop()
+        self._claims.release()
 
     def remove(self) -> None:
-        """Stopped, and its files are gone."""
+        """Stopped, and its files are gone.
+
+        Raises:
+            LabError: another process runs a lab in this folder.
+        """
         self.stop()
-        self.postgres.remove()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with seize_folder(self.folder):
+            self.postgres.remove()
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     # ---- programs ------------------------------------------------------------------------------------
 
@@ -116,7 +145,7 @@ class Lab:
                     "GATEWAY_AE_TITLE": edge.ae_title,
                     **self._worker_environment,
                 },
-                ready=_listens(worker.port),
+                ports=(worker.port,),
             )
             for worker in self.configuration.forwarder.workers
         ]
@@ -138,19 +167,47 @@ class Lab:
 
     def _scp(self) -> Program:
         command = (sys.executable, "-m", "cli", "serve")
-        return Program("edge", command, self.environment, ready=_listens(self.configuration.edge.port))
+        return Program("edge", command, self.environment, ports=(self.configuration.edge.port,))
 
-    def _refuse_taken_ports(self) -> None:
-        edge = self.configuration.edge
-        wanted = {"edge.port": edge.port, "forwarder.orthanc.port": self.configuration.forwarder.orthanc.port}
-        wanted |= {f"port of {w.ae_title}": w.port for w in self.configuration.forwarder.workers}
-        for name, port in wanted.items():
-            if not layout.is_free(port) and not (self.folder / "lab.lock").exists():
-                raise LabError(f"{name} {port} is taken by another program: change it in {self.config_path}")
+    # ---- ports ---------------------------------------------------------------------------------------
 
+    def _write_configuration(self, *, well_known: bool) -> tuple[Path, int]:
+        """Return the path of config.yaml, which is written where it is missing, and the PACS's HTTP port."""
+        path = self.folder / "config.yaml"
+        if path.exists():
+            wanted = [layout.WELL_KNOWN_HTTP] if well_known else []
+            return path, layout.free_ports(1, wanted, self._claims.take)[0]
+        ports = layout.choose_ports(well_known=well_known, take=self._claims.take)
+        return layout.write(self.folder, layout.configuration(ports, DIFFERENCES)), ports.pacs_http
 
-def _listens(port: int) -> "layout.Check":
-    return lambda: layout.is_listening(port)
+    def _replace_taken_ports(self) -> None:
+        """Claim every port; another number for one that is taken, in config.yaml too."""
+        replaced: dict[layout.Key, int] = {}
+        for key, port in self._configured_ports().items():
+            if not self._claims.take(port):
+                [replaced[key]] = layout.free_ports(1, take=self._claims.take)
+                name = ".".join(str(step) for step in key)
+                self.notices.append(
+                    f"{name} {port} is taken by another program: now {replaced[key]} (in {self.config_path})"
+                )
+        absent = layout.replace_ports(self.config_path, replaced) if replaced else []
+        if absent:
+            names = " and ".join(".".join(str(step) for step in key) for key in absent)
+            raise LabError(f"{names}: the default is taken by another program: set it in {self.config_path}")
+        http_is_taken = not self._claims.take(self._pacs_http)
+        if http_is_taken:
+            [self._pacs_http] = layout.free_ports(1, take=self._claims.take)
+        if replaced or http_is_taken:
+            self.configuration = config.load(self.config_path)
+            self.pacs = pacs.choose(self.folder / "pacs", self.configuration, self._pacs_http)
+
+    def _configured_ports(self) -> dict[layout.Key, int]:
+        edge, forwarder = self.configuration.edge, self.configuration.forwarder
+        return {
+            ("edge", "port"): edge.port,
+            ("forwarder", "orthanc", "port"): forwarder.orthanc.port,
+            **{("forwarder", "workers", i, "port"): w.port for i, w in enumerate(forwarder.workers)},
+        }
 
 
 def _script(name: str) -> str:

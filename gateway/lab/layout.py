@@ -5,8 +5,8 @@
     logs/                 edge.log, and NAME.out with the output of each process
     postgres/  pacs/      what those two keep
 
-A config.yaml that stands there already is never overwritten. If the process dies inside `write`, the
-file is missing and the next start writes it.
+A config.yaml that stands there already is never overwritten; only the number of a port that another program
+has taken is replaced. If the process dies inside `write` or `replace_ports`, the file is as it was before.
 """
 
 import random
@@ -20,10 +20,14 @@ import yaml
 
 LOOPBACK = "127.0.0.1"
 WORKERS = ("APP01", "APP02", "APP03", "APP04", "APP05")
-WELL_KNOWN = (11112, 4242, 8042, 11201, 11202, 11203, 11204, 11205)
+WELL_KNOWN_HTTP = 8042
+WELL_KNOWN = (11112, 4242, WELL_KNOWN_HTTP, 11201, 11202, 11203, 11204, 11205)
 """In the order of the fields of Ports."""
 
-Check = Callable[[], bool]
+Take = Callable[[int], bool]
+"""Tells whether a port may be used, and keeps it from others where it can."""
+Key = tuple[str | int, ...]
+"""The way to a value in config.yaml: ("forwarder", "workers", 0, "port")."""
 
 _HIGH = range(15_000, 32_000)
 """Below the ports that Linux gives to outgoing connections, which would take a free one in between."""
@@ -42,12 +46,12 @@ class Ports:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nobody listens there now."""
+    """Tell whether nobody listens there now, on any address: Orthanc listens on all of them."""
     with socket.socket() as probe:
         # as servers do: what a closed connection left in TIME_WAIT does not count as taken
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind(("", port))  # never listens
         except OSError:
             return False
     return True
@@ -60,20 +64,20 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
-def free_ports(count: int, wanted: Iterable[int] = ()) -> list[int]:
-    """So many different free ports; the wanted ones where they are free, random ones for the rest."""
+def free_ports(count: int, wanted: Iterable[int] = (), take: Take = is_free) -> list[int]:
+    """So many different ports that `take` takes; the wanted ones if it does, random ones for the rest."""
     found: list[int] = []
     for port in wanted:
-        found.append(port if is_free(port) else _any_free(found))
+        found.append(port if take(port) else _any_free(found, take))
     while len(found) < count:
-        found.append(_any_free(found))
+        found.append(_any_free(found, take))
     return found
 
 
-def choose_ports(*, well_known: bool) -> Ports:
+def choose_ports(*, well_known: bool, take: Take = is_free) -> Ports:
     """Ports for a lab; the well-known ones as far as they are free, if asked for."""
     wanted = WELL_KNOWN if well_known else ()
-    edge, pacs, pacs_http, *workers = free_ports(3 + len(WORKERS), wanted)
+    edge, pacs, pacs_http, *workers = free_ports(3 + len(WORKERS), wanted, take)
     return Ports(edge, pacs, pacs_http, tuple(workers))
 
 
@@ -119,8 +123,41 @@ def write(folder: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
-def _any_free(taken: list[int]) -> int:
+def replace_ports(path: Path, ports: Mapping[Key, int]) -> list[Key]:
+    """Write these ports into config.yaml, in place of the numbers there; comments and the rest stay.
+
+    Returns the keys that the file does not have, whose value is a default: nothing is written for them.
+    """
+    text = path.read_text(encoding="utf-8")
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    places, absent = {}, []
+    for key, port in ports.items():
+        node = _at(root, key)
+        if node is None:
+            absent.append(key)
+        else:
+            places[node.start_mark.index, node.end_mark.index] = str(port)
+    for (start, end), number in sorted(places.items(), reverse=True):
+        text = text[:start] + number + text[end:]
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+    return absent
+
+
+def _at(node: yaml.Node | None, key: Key) -> yaml.Node | None:
+    for step in key:
+        if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step] if step < len(node.value) else None
+        elif isinstance(node, yaml.MappingNode):
+            node = next((value for name, value in node.value if name.value == step), None)
+        else:
+            return None
+    return node
+
+
+def _any_free(taken: list[int], take: Take) -> int:
     while True:
         port = _random.choice(_HIGH)
-        if port not in taken and is_free(port):
+        if port not in taken and take(port):
             return port

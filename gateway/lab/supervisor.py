@@ -7,7 +7,6 @@ Programs come in layers. A layer is started when the one before is ready, and st
 has ended: whoever receives stops first, PostgreSQL last.
 """
 
-import fcntl
 import os
 import secrets
 import signal
@@ -24,6 +23,7 @@ from typing import IO
 from gateway.errors import LabError
 from gateway.lab import leftovers
 from gateway.lab.child import spawn
+from gateway.lab.folder_lock import seize
 from gateway.lab.program import Program, Running
 
 WATCH_SECONDS = 0.05
@@ -37,10 +37,26 @@ READY_SECONDS = 60.0
 """Must exceed a cold start of Python with every module not yet compiled, 13 times on two cores."""
 STOP_SECONDS = 35.0
 """Must exceed edge.stop_grace_seconds (30): the SCP finishes the instances in flight."""
+LOCK = "lab.lock"
 LOCK_SECONDS = 1.0
 """A supervisor that is being killed holds its lock until its last thread has ended."""
 
 _POLL_SECONDS = 0.02
+
+
+def seize_folder(folder: Path) -> IO[bytes]:
+    """Lock `folder` for one lab, and end what an earlier one left running; closing the result unlocks it.
+
+    Raises:
+        LabError: another lab runs in this folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = seize(folder / LOCK, LOCK_SECONDS)
+    except BlockingIOError as error:
+        raise LabError(f"a lab runs in {folder} already: stop it, or choose another folder") from error
+    leftovers.end(_family(folder))
+    return lock
 
 
 class Supervisor:
@@ -52,11 +68,12 @@ class Supervisor:
         layers: Sequence[Sequence[Program]],
         *,
         environment: Mapping[str, str] = MappingProxyType({}),
+        lock: IO[bytes] | None = None,
     ) -> None:
+        """Supervise `layers`; `lock` is that of `seize_folder`, which `start` takes where it is None."""
         self._folder = folder.resolve()
         self._logs = self._folder / "logs"
-        self._family = f"{self._folder}#"
-        self._identity = f"{self._family}{secrets.token_hex(8)}"
+        self._identity = f"{_family(self._folder)}{secrets.token_hex(8)}"
         self._environment = {**environment, leftovers.MARK: self._identity}
         self._layers = [[self._running(program) for program in layer] for layer in layers]
         self._table = {running.program.name: running for layer in self._layers for running in layer}
@@ -65,7 +82,7 @@ class Supervisor:
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         # a daemon: who ends without `stop` is to end, so that the warden does the rest
         self._warden: subprocess.Popen[bytes] | None = None
-        self._lock: IO[bytes] | None = None
+        self._lock = lock
 
     def _running(self, program: Program) -> Running:
         return Running(program, self._logs / f"{program.name}.out")
@@ -79,8 +96,8 @@ class Supervisor:
             LabError: another lab runs in this folder, or a program does not become ready; nothing runs then.
         """
         self._logs.mkdir(parents=True, exist_ok=True)
-        self._seize_folder()
-        leftovers.end(self._family)
+        if self._lock is None:
+            self._lock = seize_folder(self._folder)
         self._start_warden()
         self._watcher.start()
         try:
@@ -186,23 +203,6 @@ class Supervisor:
 
     # ---- inside --------------------------------------------------------------------------------------
 
-    def _seize_folder(self) -> None:
-        lock = (self._folder / "lab.lock").open("wb")
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    lock.close()
-                    raise LabError(
-                        f"a lab runs in {self._folder} already: stop it, or choose another folder"
-                    ) from error
-                time.sleep(_POLL_SECONDS)
-            else:
-                break
-        self._lock = lock  # held by this process alone, so it is free when we die
-
     def _start_warden(self) -> None:
         self._warden = subprocess.Popen(  # noqa: S603  our own module
             [sys.executable, "-m", "gateway.lab.warden", self._identity],
@@ -287,3 +287,8 @@ class Supervisor:
     def _end_group(leader: int) -> None:
         with suppress(ProcessLookupError):  # all of it has ended
             os.killpg(leader, signal.SIGKILL)
+
+
+def _family(folder: Path) -> str:
+    """How the identity of every lab in `folder` begins."""
+    return f"{folder.resolve()}#"

@@ -94,7 +94,8 @@ MODALITIES: Mapping[str, Modality] = MappingProxyType(
 class Study:
     """What is to be generated. UIDs that are None are made; `sop_instance_uid` names the only instance.
 
-    `number` (from a sequence) becomes StudyID and AccessionNumber, as text that is already padded.
+    `number` (from a sequence) becomes StudyID and AccessionNumber, as text that is already padded. Without
+    a number `study_id` is the StudyID. Either is part of the StudyDescription.
     """
 
     instances: int
@@ -107,6 +108,7 @@ class Study:
     patient_name: str = DEFAULT_PATIENT_NAME
     series_description: str | None = None
     number: str | None = None
+    study_id: str | None = None
     signed: bool | None = None
 
 
@@ -164,11 +166,11 @@ def _describe(instance: Dataset, study: Study, modality: Modality, index: int) -
     instance.StudyDate = instance.SeriesDate = instance.ContentDate = date
     instance.StudyTime = instance.SeriesTime = instance.ContentTime = time
     instance.AccessionNumber = study.number or ""
-    instance.StudyID = study.number or ""
+    instance.StudyID = study.number or study.study_id or ""
     instance.Modality = study.modality
     instance.Manufacturer = "mini_pacs_edge sender simulator"
     instance.ReferringPhysicianName = ""
-    instance.StudyDescription = f"Simulated {study.modality}"
+    instance.StudyDescription = f"Simulated {study.modality} {instance.StudyID}".rstrip()
     instance.SeriesDescription = study.series_description or f"{modality.phantom.capitalize()} phantom"
     instance.PatientName = study.patient_name
     instance.PatientID = study.patient_id

@@ -1,9 +1,11 @@
-"""Running numbers for generated studies, so that people can tell them apart and say which they mean."""
+"""Numbers and patients for generated studies, so that people can tell them apart and say which they mean."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from gateway.sender.generate import Study
+from pydicom.uid import generate_uid
+
+from gateway.sender.generate import DEFAULT_PATIENT_ID, DEFAULT_PATIENT_NAME, Study
 
 PREFIX = "EDGE"
 MAX_WIDTH = 12
@@ -14,17 +16,44 @@ Numbers = Callable[[int], Sequence[int]]
 
 
 def numbered(
-    studies: Sequence[Study], numbers: Numbers, width: int, patient_prefix: str | None
+    studies: Sequence[Study],
+    numbers: Numbers,
+    width: int,
+    *,
+    patient_prefix: str | None,
+    patient_name: str | None,
 ) -> list[Study]:
-    """The studies with a number each: EDGE000001 as StudyID, AccessionNumber and PatientID.
+    """Return the studies with a number each: EDGE000001 as StudyID, AccessionNumber and PatientID.
 
-    `patient_prefix` stands in place of EDGE in the PatientID.
+    `patient_prefix` stands in place of EDGE in the PatientID. Without `patient_name` the number is part of
+    the PatientName. Each study gets its StudyInstanceUID here, so that it can be reported with its number.
     """
     return [
         replace(
             study,
             number=f"{PREFIX}{number:0{width}d}",
+            study_instance_uid=study.study_instance_uid or generate_uid(prefix=None),
             patient_id=f"{patient_prefix or PREFIX}{number:0{width}d}",
+            patient_name=patient_name or f"{DEFAULT_PATIENT_NAME} {number:0{width}d}",
         )
         for study, number in zip(studies, numbers(len(studies)), strict=True)
+    ]
+
+
+def with_patients(
+    studies: Sequence[Study], run: str, *, patient_id: str | None, patient_name: str | None
+) -> list[Study]:
+    """Return the studies with a patient each, named after `run` and the place in it.
+
+    A PatientID or PatientName that is given is that of every study; then StudyID and StudyDescription
+    tell the studies apart.
+    """
+    return [
+        replace(
+            study,
+            patient_id=patient_id or f"{DEFAULT_PATIENT_ID}-{run}-{place:03d}",
+            patient_name=patient_name or f"{DEFAULT_PATIENT_NAME} {run}-{place:03d}",
+            study_id=f"{run}-{place:03d}",
+        )
+        for place, study in enumerate(studies, 1)
     ]

@@ -12,15 +12,30 @@ from gateway.sender.rewrite import Edits, rewrite
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to send: instances at `paths` with `edits` made to them, then the generated `studies`."""
+    """What to send: instances at `paths` with `edits` made to them, then the generated `studies`.
+
+    Everything is sent `times` times. With `edits.new_uids` the instances at `paths` are new ones each time;
+    what else is sent again is the same instance.
+    """
 
     paths: Sequence[Path]
     edits: Edits
     studies: Sequence[Study]
+    times: int = 1
+
+    @property
+    def generated(self) -> int:
+        """How many instances the studies have."""
+        return sum(study.instances for study in self.studies)
+
+    @property
+    def total(self) -> int | None:
+        """How many instances are sent; None where only reading the paths can tell."""
+        return None if self.paths else self.times * self.generated
 
 
 def prepare(order: Order, folder: Path) -> Iterator[Outgoing | Skipped]:
-    """Each instance, ready to be sent, and each file that is not; new files are under `folder`.
+    """Yield each instance, ready to be sent, and once each file that is not; new files are under `folder`.
 
     Raises:
         ValueError: the order contradicts itself, see `rewrite` and `generate`.
@@ -28,10 +43,25 @@ def prepare(order: Order, folder: Path) -> Iterator[Outgoing | Skipped]:
     """
     collection = collect(order.paths)
     yield from collection.skipped
-    if order.edits and collection.instances:
-        yield from rewrite(collection.instances, order.edits, folder)
+    made: list[Outgoing] = []
+    for piece in _once(order, collection.instances, folder):
+        if isinstance(piece, Outgoing):
+            made.append(piece)
+        yield piece
+    for _ in range(order.times - 1):
+        if order.edits.new_uids:
+            again = rewrite(collection.instances, order.edits, folder)
+            yield from (piece for piece in again if isinstance(piece, Outgoing))
+            yield from made[len(made) - order.generated :]
+        else:
+            yield from made
+
+
+def _once(order: Order, instances: Sequence[Outgoing], folder: Path) -> Iterator[Outgoing | Skipped]:
+    if order.edits and instances:
+        yield from rewrite(instances, order.edits, folder)
     else:
-        yield from collection.instances
+        yield from instances
     for study in order.studies:
         for instance in generate(study):
             yield write(instance, folder)

@@ -33,6 +33,9 @@ def test_demo_carries_every_original_and_a_result_to_the_pacs(scratch: Path, pro
     [line] = [line for line in demo.text().splitlines() if line.startswith("{")]
     told = json.loads(line)
     assert told["complete"] is True
+    assert {step["done"] for step in told["totals"]} == {told["instances"]}
+    assert f"OK: {told['instances']} instances in" in demo.text()
+    assert "Next:" in demo.text()
     sizes = {study["what"]: study["instances"] for study in told["studies"]}
     assert sizes["generated CT study"] == CT_INSTANCES
     assert sizes["generated MR study"] == MR_INSTANCES

@@ -12,15 +12,20 @@ import pytest
 from launcher import Processes
 from waiting import wait_until
 
+from gateway import config
 from gateway.dicom.scu import Peer
 from gateway.errors import DatabaseError
-from gateway.lab import leftovers
+from gateway.lab import layout, leftovers
 from gateway.lab.lab import Lab
+from gateway.lab.listening import listens
 from gateway.lab.supervisor import Supervisor
 from gateway.sender.generate import Study, generate, write
 from gateway.sender.send import Manner, send
 from gateway.store.database import Database
 from gateway.store.flow import ways
+
+SAME_PORTS = (14_101, 14_102, 14_103, (14_104, 14_105, 14_106, 14_107, 14_108))
+"""Below those that other tests choose from; the lab replaces what is taken."""
 
 ARRIVE_SECONDS = 90
 """Must exceed worker_timeout_seconds twice: the result that a killed worker owed is asked of another."""
@@ -111,6 +116,42 @@ def test_a_lab_that_is_killed_leaves_no_process_and_starts_again(
         assert second.stop(60) == 0
         assert "Stopped." in second.text()
         assert not leftovers.marked(mark)
+    finally:
+        processes.stop_all()
+        shutil.rmtree(folder)
+
+
+@pytest.mark.timeout(240)
+def test_two_labs_that_start_at_once_are_both_up_on_ports_of_their_own(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each says that it is up when its own processes listen on the ports that stand in its config.yaml."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
+    folder.chmod(0o711)
+    try:
+        for name in ("first", "second"):
+            # the same ports in both, as if each had been started alone before
+            layout.write(folder / name, layout.configuration(layout.Ports(*SAME_PORTS)))
+        started = [
+            processes.start("mini-pacs", "lab", "--data", folder / name, name=name)
+            for name in ("first", "second")
+        ]
+        ports: set[int] = set()
+        for lab, name in zip(started, ("first", "second"), strict=True):
+            lab.wait_for_line("The lab is up", 90)
+            configuration = config.load(folder / name / "config.yaml")
+            forwarder = configuration.forwarder
+            own = {configuration.edge.port, forwarder.orthanc.port, *(w.port for w in forwarder.workers)}
+            assert len(own) == 7
+            assert not own & ports
+            ports |= own
+            printed = f"MINI_EDGE on 127.0.0.1:{configuration.edge.port}"
+            assert printed in lab.text()
+            family = leftovers.marked(f"{folder / name}#")
+            assert all(listens(family, port) for port in own)
+        for lab in started:
+            assert lab.stop(60) == 0
     finally:
         processes.stop_all()
         shutil.rmtree(folder)

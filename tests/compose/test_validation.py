@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import partial
 
 import pytest
 from compose_bed import GATEWAY, PROJECT, SERVICES, WORKERS, ComposeBed, run, wait_until
@@ -166,20 +167,30 @@ def test_the_sender_simulator_sends_its_file_as_ever(lab: ComposeBed) -> None:
 
 
 def test_the_sender_simulator_generates_as_ever(lab: ComposeBed) -> None:
-    """Word for word; the study has a number of the database's, which its patient bears."""
+    """Word for word; each study has a number of the database's, which its patient bears."""
     words = (
         "--generate 3 --seq-from-db --patient-id EDGE --patient-name TEST^EDGE"
         " --series-description SYNTHETIC --calling-aet ORTHANC"
     )
-    [study] = simulate(lab, words)
-    wait_until(lambda: len(lab.held(study)) == 6, 60, "originals and results in the PACS")
-    query = {"Level": "Study", "Expand": True, "Query": {"StudyInstanceUID": study}}
-    [found] = lab.orthanc("/tools/find", query)
-    assert re.fullmatch(r"EDGE\d{6}", found["PatientMainDicomTags"]["PatientID"])
-    assert found["PatientMainDicomTags"]["PatientName"] == "TEST^EDGE"
-    series = lab.orthanc("/tools/find", {**query, "Level": "Series"})
-    told = {one["MainDicomTags"]["SeriesDescription"] for one in series}
-    assert told == {"SYNTHETIC", "AI_RESULT"}
+    studies = simulate(lab, words)
+    assert len(studies) == 3
+    patients = set()
+    for study in studies:
+        wait_until(partial(pair_is_held, lab, study), 60, "original and result in the PACS")
+        query = {"Level": "Study", "Expand": True, "Query": {"StudyInstanceUID": study}}
+        [found] = lab.orthanc("/tools/find", query)
+        patients.add(found["PatientMainDicomTags"]["PatientID"])
+        assert found["PatientMainDicomTags"]["PatientName"] == "TEST^EDGE"
+        series = lab.orthanc("/tools/find", {**query, "Level": "Series"})
+        told = {one["MainDicomTags"]["SeriesDescription"] for one in series}
+        assert told == {"SYNTHETIC", "AI_RESULT"}
+    assert len(patients) == 3
+    assert all(re.fullmatch(r"EDGE\d{6}", patient) for patient in patients)
+
+
+def pair_is_held(lab: ComposeBed, study: str) -> bool:
+    """Tell whether the PACS has the one original of that study and its result."""
+    return len(lab.held(study)) == 2
 
 
 def simulate(lab: ComposeBed, options: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The embedded PostgreSQL keeps what was committed, whatever happens to it."""
 
+import os
 from pathlib import Path
 
 import psycopg2
@@ -53,6 +54,36 @@ def test_an_interrupted_initdb_is_repeated(own_postgres: EmbeddedPostgres) -> No
     (own_postgres.data / "base").mkdir()
     own_postgres.start()
     assert run(own_postgres.dsn(), "SHOW fsync") == [("on",)]
+
+
+@pytest.mark.parametrize("name", ["with a space", "comma, and space", "quote\" and '", "ä" * 45])
+def test_a_folder_may_have_any_name(own_postgres: EmbeddedPostgres, name: str) -> None:
+    """Blanks, commas, quotes and length of a path reach neither PostgreSQL's lists nor libpq's."""
+    folder = own_postgres.data.parent / name
+    folder.mkdir(mode=0o755)
+    server = EmbeddedPostgres(folder / "postgres")
+    try:
+        server.start()
+        assert run(server.dsn(), "SELECT 1") == [(1,)]
+    finally:
+        server.remove()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root lends PostgreSQL to another user")
+def test_a_closed_folder_gets_a_substitute_whatever_the_umask(tmp_path: Path) -> None:
+    """As root, below a closed folder: the data are below /var/tmp, and gone after `remove`."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    umask = os.umask(0o077)
+    server = EmbeddedPostgres(closed / "postgres")
+    try:
+        assert server.is_elsewhere
+        server.start()
+        assert run(server.dsn(), "SELECT 1") == [(1,)]
+    finally:
+        server.remove()
+        os.umask(umask)
+    assert not server.data.parent.exists()
 
 
 def test_it_listens_on_tcp_only_when_asked_and_with_a_password(tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from waiting import wait_until
 
 from gateway.config import Configuration
@@ -71,6 +74,47 @@ def test_it_keeps_what_it_is_sent_and_says_so(
     supervisor.bring_up("pacs")
     supervisor.wait_ready()
     assert the_pacs.holds() == {instance.sop_instance_uid}
+
+
+@pytest.mark.skipif(ORTHANC is None, reason="Orthanc is not installed")
+def test_orthanc_serves_this_machine_only(tmp_path: Path, configuration: Configuration) -> None:
+    """Another address than 127.0.0.1, or an unknown AE title, gets no association and no answer by HTTP."""
+    assert ORTHANC is not None
+    [http] = layout.free_ports(1)
+    port = configuration.forwarder.orthanc.port
+    orthanc = Orthanc(ORTHANC, tmp_path / "pacs", configuration, http)
+    supervisor = Supervisor(tmp_path / "lab", [[orthanc.program()]])
+    supervisor.start()
+    try:
+        assert associates("127.0.0.1", "MINI_EDGE", port)
+        assert not associates("127.0.0.1", "SOMEBODY", port)
+        assert not associates("127.0.0.2", "MINI_EDGE", port)
+        assert not associates("127.0.0.2", "SOMEBODY", port)
+        assert asks("127.0.0.1", http) == 200
+        assert asks("127.0.0.2", http) == 401
+    finally:
+        supervisor.stop()
+
+
+def associates(source: str, calling_ae_title: str, port: int) -> bool:
+    """Tell whether a requestor at the address `source` gets an association."""
+    entity = AE(calling_ae_title)
+    entity.add_requested_context(Verification)
+    association = entity.associate("127.0.0.1", port, ae_title="ORTHANC", bind_address=(source, 0))
+    established = bool(association.is_established)
+    if established:
+        association.release()
+    return established
+
+
+def asks(source: str, port: int) -> int:
+    """Return the HTTP status that a client at the address `source` gets."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=10, source_address=(source, 0))
+    try:
+        connection.request("GET", "/system")
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def test_the_archive_writes_part_10_files(tmp_path: Path, instance: Outgoing) -> None:

@@ -174,7 +174,7 @@ def test_dcmtk_takes_what_is_generated(processes: Processes, tmp_path: Path) -> 
     scp = processes.start(dcmtk("storescp"), "-od", folder, str(port))
     scp.wait_for_port(port)
     done = _run(
-        "--port", str(port), "--generate", "2", "--instances", "3", "--modality", "MR", "--burst", "2"
+        "--port", str(port), "--generate", "2", "--instances", "3", "--modality", "MR", "--associations", "2"
     )
     assert done.returncode == 0, done.stderr
     assert "6 sent, 6 accepted, 0 failed" in done.stdout
@@ -239,7 +239,10 @@ def test_nobody_there_is_a_clear_error() -> None:
         ((), "nothing to send"),
         (("--generate", "1", "--study-uid", "1..2"), "--study-uid"),
         (("--generate", "2", "--sop-uid", "1.2"), "--sop-uid"),
-        (("--generate", "2", "--instances", "3", "--study-uid", "1.2"), "--study-uid"),
+        (("--generate", "1", "--instances", "2", "--sop-uid", "1.2"), "--sop-uid"),
+        (("--generate", "2", "--study-uid", "1.2"), "use --generate 1 --instances"),
+        (("--generate", "2", "--series-uid", "1.2"), "use --generate 1 --instances"),
+        (("README.md", "--burst", "0"), "--burst"),
         (("--generate", "1", "--modality", "XX"), "modality"),
         (("--generate", "1", "--calling-aet", "A" * 17), "--calling-aet"),
         (("--instances", "3", "README.md"), "--instances"),
@@ -270,6 +273,44 @@ def test_studies_are_numbered_from_the_database(receiver: Edge, database_url: st
     assert [instance.AccessionNumber for instance in received[::2]] == [
         f"EDGE{number:04d}" for number in (1, 2, 3, 4)
     ]
+
+
+SEEDS_COMMAND = (
+    "--generate 3 --seq-from-db --patient-id EDGE --patient-name TEST^EDGE"
+    " --series-description SYNTHETIC --calling-aet ORTHANC"
+)
+
+
+def test_the_seeds_command_makes_a_numbered_study_of_each(receiver: Edge, database_url: str) -> None:
+    """Word for word: three studies with a number each, told in text and as JSON; patients differ."""
+    words = SEEDS_COMMAND.split()
+    done = _run("--port", str(receiver.port), *words, DATABASE_URL=database_url)
+    assert done.returncode == 0, done.stderr
+    received = [pydicom.dcmread(BytesIO(r.data), force=True) for r in receiver.policy.received]
+    studies = {str(instance.StudyInstanceUID): str(instance.AccessionNumber) for instance in received}
+    assert sorted(studies.values()) == ["EDGE000001", "EDGE000002", "EDGE000003"]
+    assert {str(instance.PatientID) for instance in received} == set(studies.values())
+    assert {str(instance.PatientName) for instance in received} == {"TEST^EDGE"}
+    assert {instance.SeriesDescription for instance in received} == {"SYNTHETIC"}
+    for study, number in studies.items():
+        assert f"study {study}: 1 accepted, number {number}" in done.stdout
+    assert "numbers: EDGE000001 to EDGE000003" in done.stdout
+    told = _run("--port", str(receiver.port), "--json", *words, DATABASE_URL=database_url)
+    report = json.loads(told.stdout)
+    assert sorted(report["numbers"].values()) == ["EDGE000004", "EDGE000005", "EDGE000006"]
+    assert sorted(report["numbers"]) == sorted(report["studies"])
+
+
+def test_a_burst_sends_everything_so_often(receiver: Edge, study: list[Outgoing], tmp_path: Path) -> None:
+    """The same instances each time; with --rewrite-uids new ones."""
+    folder = str(study[0].path.parent)
+    for words, distinct in ((("--burst", "3"), 6), (("--burst", "3", "--rewrite-uids"), 18)):
+        receiver.policy.received.clear()
+        done = _run("--port", str(receiver.port), folder, *words, TMPDIR=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert "18 sent, 18 accepted, 0 failed" in done.stdout
+        uids = {received.request.sop_instance_uid for received in receiver.policy.received}
+        assert (len(receiver.policy.received), len(uids)) == (18, distinct)
 
 
 def test_without_a_database_numbering_is_a_clear_error() -> None:

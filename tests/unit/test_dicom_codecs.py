@@ -62,15 +62,15 @@ def test_noise_is_refused_by_pdu_errors_only(noise: bytes, at: int) -> None:
 
 
 def test_negotiating_128_contexts_is_cheap() -> None:
-    """Decode, decide and encode take milliseconds where stock pynetdicom takes 80 (measured.md §2)."""
+    """Decode, decide and encode take milliseconds of CPU, whatever else the machine does."""
     classes = sorted(storage_sop_classes())[:128]
     raw = request([Offer(2 * i + 1, uid, (EXPLICIT, IMPLICIT)) for i, uid in enumerate(classes)])
     best = float("inf")
     for _ in range(20):
-        began = time.perf_counter()
+        began = time.thread_time()
         decoded = negotiation.decode_request(raw[6:])
         negotiation.encode_accept(decoded, accept(decoded.offers, storage_sop_classes()), 131_072)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.thread_time() - began)
     assert best < 0.005
 
 

@@ -48,11 +48,11 @@ def test_each_line_is_printed_once_through_a_restart(path: Path, tmp_path: Path)
     output = tmp_path / "output"
     with following(path, output) as printed:
         append(path, "one", "two")
-        wait_until(lambda: printed() == ["one", "two"], 5, "both lines")
+        wait_until(lambda: printed() == ["one", "two"], 30, "both lines")
     append(path, "while nobody printed")
     with following(path, output) as printed:
         append(path, "three")
-        wait_until(lambda: len(printed()) >= 4, 5, "the other lines")
+        wait_until(lambda: len(printed()) >= 4, 30, "the other lines")
     assert printed() == ["one", "two", "while nobody printed", "three"]
 
 
@@ -70,22 +70,22 @@ def test_half_a_line_waits_for_its_other_half(path: Path, tmp_path: Path) -> Non
         file.write("ha")
         file.flush()
         with following(path, tmp_path / "output") as printed:
-            wait_until(lambda: printed() == ["whole"], 5, "the whole line")
+            wait_until(lambda: printed() == ["whole"], 30, "the whole line")
             file.write("lf\n")
             file.flush()
-            wait_until(lambda: printed() == ["whole", "half"], 5, "the other")
+            wait_until(lambda: printed() == ["whole", "half"], 30, "the other")
 
 
 def test_a_rotation_loses_and_repeats_nothing(path: Path, tmp_path: Path) -> None:
     """Not even what a process wrote to the rotated file before it reopened the log."""
     with following(path, tmp_path / "output") as printed:
         append(path, "old")
-        wait_until(lambda: printed() == ["old"], 5, "the first line")
+        wait_until(lambda: printed() == ["old"], 30, "the first line")
         with path.open("a", encoding="utf-8") as slow:
             assert log.rotate(path, max_bytes=1, backups=3)
             append(path, "new")
             slow.write("late\n")
-        wait_until(lambda: len(printed()) == 3, 10, "the lines of both files")
+        wait_until(lambda: len(printed()) == 3, 30, "the lines of both files")
         assert printed() == ["old", "late", "new"]
 
 
@@ -94,12 +94,12 @@ def test_two_rotations_while_nobody_printed_lose_nothing(path: Path, tmp_path: P
     output = tmp_path / "output"
     with following(path, output) as printed:
         append(path, "first")
-        wait_until(lambda: printed() == ["first"], 5, "the first line")
+        wait_until(lambda: printed() == ["first"], 30, "the first line")
     append(path, "second")
     log.rotate(path, max_bytes=1, backups=3)
     append(path, "third")
     log.rotate(path, max_bytes=1, backups=3)
     append(path, "fourth")
     with following(path, output) as printed:
-        wait_until(lambda: len(printed()) == 4, 15, "every line")
+        wait_until(lambda: len(printed()) == 4, 30, "every line")
     assert printed() == ["first", "second", "third", "fourth"]

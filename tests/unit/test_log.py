@@ -86,7 +86,7 @@ def test_a_rotation_is_followed_within_a_second_and_loses_nothing(path: Path) ->
         written += 1
         return path.exists()
 
-    wait_until(look, 5, "the log to be opened anew")
+    wait_until(look, 30, "the log to be opened anew")
     backup = path.with_name("edge.log.1")
     assert len(lines(backup)) + len(lines(path)) == 1 + written
 

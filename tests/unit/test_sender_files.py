@@ -177,13 +177,51 @@ def test_compressed_frames_are_copied(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_again_is_skipped(study: list[Outgoing], tmp_path: Path) -> None:
     """The others are rewritten all the same."""
     content = study[0].path.read_bytes()
-    study[0].path.write_bytes(
-        content[: study[0].data_set_offset + 400] + b"\x08\0\x22\x99SQ\0\0\xff\xff\xff\xff\1\2\3\4\5\6"
-    )
+    # Cut between two elements: the UIDs have random lengths, so no fixed offset is such a place.
+    patient_name = content.index(b"\x10\0\x10\0PN")
+    study[0].path.write_bytes(content[:patient_name] + b"\x08\0\x22\x99SQ\0\0\xff\xff\xff\xff\1\2\3\4\5\6")
     outcomes = list(rewrite(study, Edits(new_uids=True), tmp_path))
     assert isinstance(outcomes[0], Skipped)
     assert outcomes[0].path == study[0].path
     assert all(isinstance(outcome, Outgoing) for outcome in outcomes[1:])
+
+
+def test_everything_is_sent_as_often_as_asked_for(
+    study: list[Outgoing], folder: Path, tmp_path: Path
+) -> None:
+    """Files and generated instances are the same ones each time, in the same order."""
+    studies = [Study(instances=2, when=WHEN, modality="NM")]
+    order = Order([folder], Edits(), studies, times=3)
+    prepared = [piece for piece in prepare(order, tmp_path / "out") if isinstance(piece, Outgoing)]
+    assert len(prepared) == 3 * (len(study) + 2)
+    assert prepared[:5] == prepared[5:10] == prepared[10:]
+
+
+def test_new_instances_are_new_each_time(study: list[Outgoing], folder: Path, tmp_path: Path) -> None:
+    """With new UIDs each repeat is a study of its own; what is generated beside it is repeated."""
+    studies = [Study(instances=2, when=WHEN, modality="NM")]
+    order = Order([folder], Edits(new_uids=True), studies, times=3)
+    prepared = [piece for piece in prepare(order, tmp_path / "out") if isinstance(piece, Outgoing)]
+    assert len(prepared) == 3 * (len(study) + 2)
+    assert len({piece.study_instance_uid for piece in prepared}) == 4
+    assert len({piece.sop_instance_uid for piece in prepared}) == 3 * len(study) + 2
+
+
+@pytest.mark.parametrize("edits", [Edits(), Edits(new_uids=True), Edits(study_instance_uid="1.2.3")])
+def test_what_is_not_sendable_is_told_once(edits: Edits, folder: Path, tmp_path: Path) -> None:
+    """However often the rest is sent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "notes.txt").write_text("no DICOM")
+    prepared = list(prepare(Order([folder], edits, [], times=3), tmp_path / "out"))
+    assert [type(piece) for piece in prepared] == [Skipped]
+
+
+def test_the_total_is_known_before_anything_is_generated() -> None:
+    """A progress bar can show it; where files are to be read it cannot."""
+    studies = [Study(instances=2, when=WHEN) for _ in range(300)]
+    assert Order([], Edits(), studies).total == 600
+    assert Order([], Edits(), studies, times=2).total == 1200
+    assert Order([Path("x")], Edits(), studies).total is None
 
 
 # ---- what one association proposes -------------------------------------------------------------------

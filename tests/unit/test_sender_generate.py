@@ -10,7 +10,7 @@ from pydicom import Dataset, dcmread
 
 from gateway.dicom.contexts import storage_sop_classes
 from gateway.sender.generate import MODALITIES, Study, generate, write
-from gateway.sender.numbering import numbered
+from gateway.sender.numbering import numbered, with_patients
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001  DICOM's dates have no zone
 
@@ -98,11 +98,39 @@ def test_what_cannot_be_generated_is_refused() -> None:
 def test_studies_are_numbered_with_leading_zeros() -> None:
     """EDGE000001 in PatientID, AccessionNumber and StudyID; the PatientID may have a prefix of its own."""
     studies = [Study(instances=1, when=WHEN), Study(instances=2, when=WHEN)]
-    first, second = numbered(studies, lambda count: range(41, 41 + count), 6, None)
+    first, second = numbered(
+        studies, lambda count: range(41, 41 + count), 6, patient_prefix=None, patient_name=None
+    )
     assert (first.patient_id, first.number) == ("EDGE000041", "EDGE000041")
     assert second.number == "EDGE000042"
     assert second.instances == 2
-    (other,) = numbered(studies[:1], lambda _: [7], 3, "WARD")
-    assert (other.patient_id, other.number) == ("WARD007", "EDGE007")
+    assert first.patient_name != second.patient_name
+    (other,) = numbered(studies[:1], lambda _: [7], 3, patient_prefix="WARD", patient_name="TEST^EDGE")
+    assert (other.patient_id, other.number, other.patient_name) == ("WARD007", "EDGE007", "TEST^EDGE")
     (instance, *_) = generate(first)
     assert (instance.StudyID, instance.AccessionNumber) == ("EDGE000041", "EDGE000041")
+
+
+def test_studies_without_a_number_are_of_different_patients() -> None:
+    """No two studies share PatientID or PatientName, in one run or two; all values fit their VR."""
+    studies = [Study(instances=1, when=WHEN) for _ in range(12)]
+    made = [
+        next(generate(study))
+        for run in ("0A1B2C", "FFFFFF")
+        for study in with_patients(studies, run, patient_id=None, patient_name=None)
+    ]
+    for keyword in ("PatientID", "PatientName", "StudyID", "StudyDescription"):
+        assert len({str(instance[keyword].value) for instance in made}) == len(made)
+    assert all(len(instance.StudyID) <= 16 for instance in made)  # SH: PS3.5 §6.2
+
+
+def test_a_given_patient_has_studies_that_can_be_told_apart() -> None:
+    """PatientID and PatientName are as given; StudyID and StudyDescription differ."""
+    studies = [Study(instances=1, when=WHEN) for _ in range(3)]
+    made = [
+        next(generate(study))
+        for study in with_patients(studies, "0A1B2C", patient_id="P7", patient_name="Doe^Jane")
+    ]
+    assert {(instance.PatientID, str(instance.PatientName)) for instance in made} == {("P7", "Doe^Jane")}
+    assert len({instance.StudyID for instance in made}) == 3
+    assert len({instance.StudyDescription for instance in made}) == 3

@@ -26,6 +26,6 @@ def test_a_wake_raises_nothing_where_no_thread_is_to_be_had() -> None:
         with no_thread_to_be_had():
             wakeup.wake("pacs")
         wakeup.wake("pacs")
-        wait_until(lambda: "wakeup" in {thread.name for thread in threading.enumerate()}, 5, "the thread")
+        wait_until(lambda: "wakeup" in {thread.name for thread in threading.enumerate()}, 30, "the thread")
     finally:
         wakeup.close()

@@ -1,0 +1,48 @@
+"""Tell which process listens on a port of this machine, from /proc.
+
+That somebody accepts a connection does not say who: it may be another lab, or a server of the user.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTEN = "0A"  # TCP_LISTEN in include/net/tcp_states.h of Linux
+
+
+def listens(pids: Iterable[int], port: int) -> bool:
+    """Tell whether one of these processes, which are ours, has a listening TCP socket on `port`."""
+    wanted = {f"socket:[{inode}]" for inode in _listeners(port)}
+    return bool(wanted) and any(_open_files(pid) & wanted for pid in pids)
+
+
+def _listeners(port: int) -> set[str]:
+    """The inodes of the listening sockets on that port, of any address and process."""
+    found = set()
+    for table in _TABLES:
+        try:
+            lines = table.read_text(encoding="ascii").splitlines()[1:]
+        except FileNotFoundError:
+            continue  # a kernel without IPv6
+        for line in lines:
+            # sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode
+            fields = line.split()
+            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(fields[9])
+    return found
+
+
+def _open_files(pid: int) -> set[str]:
+    """What its descriptors refer to; nothing where it has ended, or is another user's."""
+    found: set[str] = set()
+    try:
+        descriptors = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208  names, not paths
+    except OSError:
+        return found
+    for descriptor in descriptors:
+        try:
+            found.add(os.readlink(f"/proc/{pid}/fd/{descriptor}"))  # noqa: PTH115  a text, not a path
+        except OSError:
+            continue  # closed meanwhile
+    return found
