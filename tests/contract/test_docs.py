@@ -218,7 +218,7 @@ def test_every_commit_that_is_cited_exists_under_its_subject() -> None:
     assert cited
     for commit in sorted(cited):
         assert git("cat-file", "-t", commit) == "commit"
-    examples = re.findall(r"([0-9a-f]{7}) \"(.*?)\"(?= \(|[.;])", page("CONTRIBUTING.md"))
+    examples = re.findall(r"([0-9a-f]{7}) \"(.*?)\"(?= \(|[.;])", " ".join(page("CONTRIBUTING.md").split()))
     assert len(examples) == 7
     for commit, subject in examples:
         assert git("show", "-s", "--format=%s", commit) == subject
