@@ -22,6 +22,7 @@ html_theme = "alabaster"
 html_theme_options = {
     "description": "A durable DICOM gateway for the edge of a hospital",
     "page_width": "70rem",
+    "body_max_width": "60rem",  # the diagrams have up to 85 columns
     "sidebar_width": "16rem",
     "fixed_sidebar": False,
     "show_powered_by": False,

@@ -9,6 +9,7 @@ import pytest
 from documents import code, commands, complaint, make_targets, page, section, tracked
 from launcher import REPOSITORY
 
+import gateway
 from gateway import config
 from gateway.domain import contract
 from gateway.domain.delivery import TRANSITIONS
@@ -180,6 +181,13 @@ def test_the_diagram_of_tables_is_the_schema(database_url: str) -> None:
         connection.close()
     assert sorted(listed) == sorted(tables)
     assert sorted(drawn) == sorted(keys)
+
+
+def test_the_page_of_guarantees_has_every_guarantee() -> None:
+    """Number and title are those of gateway/__init__.py."""
+    stated = re.findall(r"^    (G\d)  ([^.:;,]+)", str(gateway.__doc__), re.MULTILINE)
+    rows = re.findall(r"^\| (G\d) \| ([^|]+) \|", page("docs/operate/guarantees.md"), re.MULTILINE)
+    assert rows == stated
 
 
 def test_the_page_of_faults_has_every_fault_with_its_default() -> None:
