@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-DOCS_VENV := .venv-docs
+DOCS_VENV := build/docs-venv
 DOCS_STAMP := $(DOCS_VENV)/.installed
-BUILD_VENV := .venv-build
+BUILD_VENV := build/release-venv
 BUILD_STAMP := $(BUILD_VENV)/.installed
 
 SEED ?= 1
@@ -61,6 +61,15 @@ $(DOCS_STAMP): requirements-docs.lock
 	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-docs.lock
 	touch $(DOCS_STAMP)
 
+# Everything that can refuse comes first; nothing is pushed. DRY=1 changes nothing and says what would be done.
+release: $(STAMP) $(BUILD_STAMP) ## check, test, commit, tag and build a version into dist/: VERSION=0.2.0 DRY=1
+	$(BIN)/python .ci/release.py --builder $(BUILD_VENV)/bin/python $(if $(DRY),--dry-run) "$(VERSION)"
+
+$(BUILD_STAMP): images/edge/build.lock
+	$(PYTHON) -m venv $(BUILD_VENV)
+	$(BUILD_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r images/edge/build.lock
+	touch $(BUILD_STAMP)
+
 chaos: $(STAMP) ## break everything under load, then count every instance: MINUTES=10 SEED=1
 	PYTHONPATH=tests $(BIN)/python -m chaos --minutes $(MINUTES) --seed $(SEED) --json build/chaos/seed-$(SEED)-$(MINUTES)min.json
 
@@ -88,14 +97,5 @@ format: $(STAMP) ## apply the formatter and the safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Everything that can refuse comes first; nothing is pushed. DRY=1 changes nothing and says what would be done.
-release: $(STAMP) $(BUILD_STAMP) ## check, test, commit, tag and build a version into dist/: VERSION=0.2.0 DRY=1
-	$(BIN)/python .ci/release.py --builder $(BUILD_VENV)/bin/python $(if $(DRY),--dry-run) "$(VERSION)"
-
-$(BUILD_STAMP): images/edge/build.lock
-	$(PYTHON) -m venv $(BUILD_VENV)
-	$(BUILD_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r images/edge/build.lock
-	touch $(BUILD_STAMP)
-
 clean: ## remove what the commands above made
-	rm -rf $(VENV) $(DOCS_VENV) $(BUILD_VENV) .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
