@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUITE := build/dramatiq-suite/.fetched
+DOCS_VENV := build/docs-venv
+DOCS_STAMP := $(DOCS_VENV)/.installed
+BUILD_VENV := build/release-venv
+BUILD_STAMP := $(BUILD_VENV)/.installed
 
 SEED ?= 1
 SECONDS ?= 240
@@ -11,7 +15,7 @@ GUIDED_SECONDS ?= 330
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench chaos audit campaign crash-points fuzz lock format clean
+.PHONY: help venv check test test-compose demo lab bench docs chaos audit campaign crash-points fuzz lock format release clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -52,6 +56,25 @@ lab: $(STAMP) ## the same lab in the foreground, for your own experiments
 bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc)
 	$(BIN)/pytest tests/benchmarks -m benchmark -s
 
+docs: $(DOCS_STAMP) ## build docs/ into build/docs/html; a broken link or anchor is an error
+	$(DOCS_VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --fresh-env -b html -d build/docs/doctrees docs build/docs/html
+	@echo "built build/docs/html/index.html"
+
+# Sphinx has an environment of its own: it is no dependency of the gateway and not part of `make venv`.
+$(DOCS_STAMP): requirements-docs.lock
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-docs.lock
+	touch $(DOCS_STAMP)
+
+# Everything that can refuse comes first; nothing is pushed. DRY=1 changes nothing and says what would be done.
+release: $(STAMP) $(BUILD_STAMP) ## check, test, commit, tag and build a version into dist/: VERSION=0.2.0 DRY=1
+	$(BIN)/python .ci/release.py --builder $(BUILD_VENV)/bin/python $(if $(DRY),--dry-run) "$(VERSION)"
+
+$(BUILD_STAMP): images/edge/build.lock
+	$(PYTHON) -m venv $(BUILD_VENV)
+	$(BUILD_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r images/edge/build.lock
+	touch $(BUILD_STAMP)
+
 chaos: $(STAMP) ## break everything under load, then count every instance: MINUTES=10 SEED=1
 	PYTHONPATH=tests $(BIN)/python -m chaos --minutes $(MINUTES) --seed $(SEED) --json build/chaos/seed-$(SEED)-$(MINUTES)min.json
 
@@ -68,8 +91,9 @@ fuzz: $(STAMP) ## garbage at every parser and at a running SCP, a million malfor
 audit: ## ask whether a locked dependency has a known vulnerability (skipped, with a message, without the service)
 	.ci/audit $(PYTHON)
 
-lock: ## renew requirements.lock and those of the images (needs uv)
+lock: ## renew requirements.lock, that of the docs and those of the images (needs uv)
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra lab --extra dev --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group docs --output-file requirements-docs.lock
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/requirements.lock pyproject.toml
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/build.lock images/edge/build.in
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/worker/requirements.lock images/worker/requirements.in

@@ -180,13 +180,13 @@ def _reason(view: Overview, destination: DestinationState) -> str:
     changed = destination.reason_at
     if changed is None or changed <= destination.changed_at + NEWER_REASON:
         return reason
-    return f"{reason}, since {clock(changed)} ({since(changed, view.now)})"
+    return f"{reason}, since {moment(changed)} ({since(changed, view.now)})"
 
 
 def _takes_some(view: Overview, destination: DestinationState) -> Iterator[Finding]:
     title = destination.ae_title
     if destination.is_tried:
-        ago = f"{clock(destination.changed_at)} ({since(destination.changed_at, view.now)})"
+        ago = f"{moment(destination.changed_at)} ({since(destination.changed_at, view.now)})"
         yield Finding(
             True,
             f"{title} {_what(destination)} since {ago}: {_reason(view, destination)}; it is tried with one "

@@ -284,8 +284,7 @@ def _store(
                     if lent.fresh:
                         raise
                 else:
-                    if sending is not None:
-                        sending.note_answer()
+                    renewal.note_answer()
                     return status
     raise AssertionError("unreachable")
 
@@ -325,6 +324,11 @@ class _Renewal:
             held = deliveries.renew(session, self._claim, lease=self._lease)
         if not held:
             raise ClaimLostError("its claim passed to another process: the attempt was broken off")
+
+    def note_answer(self) -> None:
+        """Note when the peer answered, for its usual time."""
+        if self._sending is not None:
+            self._sending.note_answer()
 
 
 def waiting_contexts(context: Context, route: Route) -> list[ProposedContext]:

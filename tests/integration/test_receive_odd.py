@@ -23,6 +23,7 @@ from gateway.errors import (
 )
 from gateway.forward.attempt import forward_to_pacs
 from gateway.receive.commit import Committer
+from gateway.receive.origin import Origins
 from gateway.receive.store import LARGE_BYTES, Receiver, StoreReception
 from gateway.store import instances
 from gateway.store.queries import Query
@@ -225,7 +226,13 @@ def reception(
     configuration = core.edge.configuration
     committer = Committer(core.edge.database, window=configuration.edge.duplicate_window)
     receiver = Receiver(
-        configuration, core.spool, core.edge.database, committer, core.context.wakeup, core.faults
+        configuration,
+        core.spool,
+        core.edge.database,
+        committer,
+        core.context.wakeup,
+        core.faults,
+        Origins(configuration.forwarder),
     )
     request = StoreRequest(1, instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, 0)
     requestor = Requestor("ORTHANC", "MINI_EDGE", "127.0.0.1", 104)

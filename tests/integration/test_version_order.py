@@ -19,7 +19,7 @@ from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.forward.attempt import forward_to_pacs, forward_to_worker
-from gateway.store import deliveries
+from gateway.store import deliveries, destinations
 from gateway.store.deliveries import Selection
 from gateway.sweep.reconcile import reconcile
 from gateway.sweep.rescue import rescue
@@ -288,8 +288,10 @@ def test_a_probe_by_c_store_takes_a_version_that_may_be_sent(core: Forwarding) -
         "UPDATE deliveries SET next_attempt_at = now() - interval '1 hour' WHERE id = %(id)s", id=two
     )
     forward_to_pacs(core.context, two)
+    core.edge.run("UPDATE destinations SET breaker = 'open', next_probe_at = now() WHERE route = 'pacs'")
+    ae_title = core.edge.configuration.forwarder.orthanc.ae_title
     with core.edge.database.transaction() as session:
-        assert deliveries.oldest_pending(session, Route.PACS) == one
+        assert destinations.choose_probes(session, ae_title) == [one]
 
 
 # ---- an older one that comes last ------------------------------------------------------------------

@@ -391,7 +391,7 @@ def test_pydicom_is_the_judge_of_our_expectation() -> None:
 # ---- what results name their sources by --------------------------------------------------------------
 
 
-def item(**values: object) -> Dataset:
+def dataset_of(**values: object) -> Dataset:
     """A data set of these keywords."""
     made = Dataset()
     for keyword, value in values.items():
@@ -399,15 +399,15 @@ def item(**values: object) -> Dataset:
     return made
 
 
-SOP = item(ReferencedSOPClassUID="1.2.840.10008.5.1.4.1.1.2", ReferencedSOPInstanceUID="1.9.2")
-IN_SERIES = item(SeriesInstanceUID="1.9.1", ReferencedSOPSequence=[SOP])
-INSTANCES_IN_SERIES = item(SeriesInstanceUID="1.9.1", ReferencedInstanceSequence=[SOP])
-IN_STUDY = item(StudyInstanceUID="1.9", ReferencedSeriesSequence=[IN_SERIES])
-IMAGE = item(ValueType="IMAGE", ReferencedSOPSequence=[SOP])
-UIDREF = item(ValueType="UIDREF", UID="1.9.1")
-CONTOUR = item(ContourImageSequence=[SOP])
-RT_SERIES = item(SeriesInstanceUID="1.9.1", ContourImageSequence=[SOP])
-RT_STUDY = item(ReferencedSOPInstanceUID="1.9", RTReferencedSeriesSequence=[RT_SERIES])
+SOP = dataset_of(ReferencedSOPClassUID="1.2.840.10008.5.1.4.1.1.2", ReferencedSOPInstanceUID="1.9.2")
+IN_SERIES = dataset_of(SeriesInstanceUID="1.9.1", ReferencedSOPSequence=[SOP])
+INSTANCES_IN_SERIES = dataset_of(SeriesInstanceUID="1.9.1", ReferencedInstanceSequence=[SOP])
+IN_STUDY = dataset_of(StudyInstanceUID="1.9", ReferencedSeriesSequence=[IN_SERIES])
+IMAGE = dataset_of(ValueType="IMAGE", ReferencedSOPSequence=[SOP])
+UIDREF = dataset_of(ValueType="UIDREF", UID="1.9.1")
+CONTOUR = dataset_of(ContourImageSequence=[SOP])
+RT_SERIES = dataset_of(SeriesInstanceUID="1.9.1", ContourImageSequence=[SOP])
+RT_STUDY = dataset_of(ReferencedSOPInstanceUID="1.9", RTReferencedSeriesSequence=[RT_SERIES])
 INSTANCE, SERIES, STUDY = ("1.9.2",), ("1.9.1",), ("1.9",)
 
 
@@ -423,20 +423,24 @@ INSTANCE, SERIES, STUDY = ("1.9.2",), ("1.9.1",), ("1.9",)
         ),  # highdicom, without a request
         ("StudiesContainingOtherReferencedInstancesSequence", IN_STUDY, (INSTANCE, SERIES, STUDY)),  # SEG
         ("ReferencedSeriesSequence", INSTANCES_IN_SERIES, (INSTANCE, SERIES, ())),  # SEG, GSPS
-        ("ReferencedSeriesSequence", item(SeriesInstanceUID="1.9.1"), ((), SERIES, ())),
-        ("ReferencedStudySequence", item(ReferencedSOPInstanceUID="1.9"), (("1.9",), (), ())),
-        ("ContentSequence", item(ContentSequence=[item(ContentSequence=[IMAGE])]), (INSTANCE, (), ())),  # SR
+        ("ReferencedSeriesSequence", dataset_of(SeriesInstanceUID="1.9.1"), ((), SERIES, ())),
+        ("ReferencedStudySequence", dataset_of(ReferencedSOPInstanceUID="1.9"), (("1.9",), (), ())),
+        (
+            "ContentSequence",
+            dataset_of(ContentSequence=[dataset_of(ContentSequence=[IMAGE])]),
+            (INSTANCE, (), ()),
+        ),  # SR
         ("ContentSequence", UIDREF, ((), SERIES, SERIES)),  # of TID 1411
-        ("GraphicAnnotationSequence", item(ReferencedImageSequence=[SOP]), (INSTANCE, (), ())),
+        ("GraphicAnnotationSequence", dataset_of(ReferencedImageSequence=[SOP]), (INSTANCE, (), ())),
         ("BlendingSequence", IN_STUDY, (INSTANCE, SERIES, STUDY)),
         ("SourceInstanceSequence", SOP, (INSTANCE, (), ())),  # encapsulated PDF
         ("ReferencedWaveformSequence", SOP, (INSTANCE, (), ())),
         (
             "ReferencedFrameOfReferenceSequence",
-            item(RTReferencedStudySequence=[RT_STUDY]),
+            dataset_of(RTReferencedStudySequence=[RT_STUDY]),
             (("1.9", "1.9.2"), SERIES, ()),
         ),
-        ("ROIContourSequence", item(ContourSequence=[CONTOUR]), (INSTANCE, (), ())),
+        ("ROIContourSequence", dataset_of(ContourSequence=[CONTOUR]), (INSTANCE, (), ())),
         ("PredecessorDocumentsSequence", IN_STUDY, ((), (), ())),  # another result
         ("IdenticalDocumentsSequence", IN_STUDY, ((), (), ())),
         ("ReferencedPerformedProcedureStepSequence", SOP, ((), (), ())),
@@ -449,7 +453,7 @@ def test_what_a_result_names_its_sources_by(
     named: tuple[tuple[str, ...], ...],
 ) -> None:
     """Instances, series and studies of SR, SEG, GSPS, RT and documents; not those that name other results."""
-    data_set = item(
+    data_set = dataset_of(
         SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11",
         SOPInstanceUID="1.2.3.4",
         StudyInstanceUID="1.2.3",

@@ -1,0 +1,26 @@
+"""The engine that CI brings up has what the Dockerfiles and the tests ask of it."""
+
+import re
+import subprocess
+
+from compose_bed import BASES
+from launcher import REPOSITORY
+
+ENGINE = REPOSITORY / "tests" / "compose" / "engine"
+
+
+def test_every_base_image_has_a_stand_in_and_a_line_in_the_readme() -> None:
+    """`up` builds each of BASES and no other, and README.md says what each holds."""
+    script = (ENGINE / "up").read_text(encoding="utf-8")
+    built = set(re.findall(r"^stand_in (\S+)", script, re.MULTILINE))
+    imported = set(re.findall(r"- (debian:\S+)$", script, re.MULTILINE))
+    assert built | imported == set(BASES)
+    readme = (ENGINE / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([a-z]+:[^`]+)`", readme, re.MULTILINE)) == set(BASES)
+
+
+def test_the_scripts_are_valid_bash() -> None:
+    """`bash -n` reads them to the end; nothing is run."""
+    for name in ("up", "postgres-entrypoint"):
+        subprocess.run(["bash", "-n", ENGINE / name], check=True)
+        assert (ENGINE / name).stat().st_mode & 0o111, f"{name} is not executable"
