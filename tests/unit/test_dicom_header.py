@@ -248,6 +248,7 @@ def item(content: bytes, length: int | None = None) -> bytes:
 NO_REFERENCES: dict[str, Any] = {
     "referenced_sop_instance_uids": (),
     "referenced_series_instance_uids": (),
+    "referenced_study_instance_uids": (),
     "defect": "",
 }
 UNDEFINED = 0xFFFF_FFFF
