@@ -61,6 +61,9 @@ those who wait to commit, had better not wait for it. It is also held to the dis
 what is smaller, and began above the reserve, may end."""
 
 
+CAME_BACK = "has the SOP Instance UID of a kept result, and other bytes: goes to the PACS, and to no worker"
+
+
 class RefusedError(GatewayError):
     """An injected fault refuses this instance."""
 
@@ -326,6 +329,8 @@ class StoreReception:
                 level="warning" if self._caller.by_address else "info",
                 detail=self._why_a_result() if self._caller.by_address else None,
             )
+        elif kept.kind is Kind.RESULT and kept.verdict is Verdict.CONFLICT:
+            self._log(Stage.AI_RESULT, "came_back", instance_id=kept.instance_id, detail=CAME_BACK)
         self._log(
             Stage.QUEUE,
             kept.verdict.value,

@@ -185,11 +185,13 @@ def test_a_batch_of_receptions_is_allowed_to_it(granted: Database) -> None:
     """What a function does is not explained by its caller's statement: it is run."""
     run(
         granted.dsn(granted.runtime),
-        "SELECT * FROM receive_instances(ARRAY['1.2.3', '1.2.4'], ARRAY['1.2', '1.2'], ARRAY['1.3', '1.3'],"
+        "SELECT * FROM receive_instances_from("
+        "ARRAY['1.2.3', '1.2.4'], ARRAY['1.2', '1.2'], ARRAY['1.3', '1.3'],"
         " ARRAY['1.4', '1.4'], ARRAY['1.5', '1.5'], array_fill(decode(repeat('00', 32), 'hex'), ARRAY[2]),"
         " ARRAY[1, 1], ARRAY['A', 'A'], ARRAY['B', 'B'], ARRAY['127.0.0.1', '127.0.0.1'],"
         " array_fill('original'::instance_kind, ARRAY[2]), ARRAY['a.dcm', 'b.dcm'], ARRAY['pacs', 'pacs'],"
-        " ARRAY['forward_to_pacs', 'forward_to_pacs'], ARRAY[4, 4], interval '1 s')",
+        " ARRAY['forward_to_pacs', 'forward_to_pacs'], ARRAY[4, 4],"
+        " ARRAY['sender', 'pacs'], 'forward_to_pacs', interval '1 s')",
     )
 
 

@@ -22,8 +22,8 @@ END $$;
 --
 -- `p_origin` is who called, see Origin in gateway/domain/routing.py:
 --   pacs          the PACS, by AE title and address: what was delivered to it is never owed to it again
---   perhaps_pacs  maybe the PACS: at least 30 s must have passed since the delivery to it, twice as long each time,
---                 at most a day
+--   perhaps_pacs  maybe the PACS: at least 30 s must have passed since the delivery to it; from the sixth time that
+--                 such a repeat is owed again, twice as long each time, at most a day
 --   worker        a worker; its repeats need nobody's attention
 --   sender        anybody else
 --
@@ -106,7 +106,7 @@ BEGIN
     END IF;
     FOR n IN 1 .. cardinality(v_routes) LOOP
         v_window := CASE WHEN v_routes[n] = 'pacs' AND p_origin IN ('pacs', 'perhaps_pacs')
-            THEN least(greatest(p_window, interval '30 seconds') * power(2, least(v_returned, 16)),
+            THEN least(greatest(p_window, interval '30 seconds') * power(2, least(greatest(v_returned - 4, 0), 16)),
                        greatest(p_window, interval '1 day'))
             ELSE p_window END;
         INSERT INTO deliveries AS d (instance_id, route, priority)
