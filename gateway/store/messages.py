@@ -216,16 +216,11 @@ def give_back(session: Session, runs: Iterable[Run], consumer: int) -> int:
 
 
 def _named(runs: Iterable[Run]) -> list[dict[str, object]]:
-    """The parameters of as few statements as there are runs of one message, which is one as a rule."""
-    batches: list[dict[str, datetime]] = []
+    """The parameters of one statement for each claim: its messages have its time in common."""
+    by_claim: dict[datetime, list[str]] = {}
     for message_id, claimed_at in runs:
-        for batch in batches:
-            if message_id not in batch:
-                batch[message_id] = claimed_at
-                break
-        else:
-            batches.append({message_id: claimed_at})
-    return [{"message_ids": list(batch), "claimed_at": list(batch.values())} for batch in batches]
+        by_claim.setdefault(claimed_at, []).append(message_id)
+    return [{"message_ids": ids, "claimed_at": claimed_at} for claimed_at, ids in by_claim.items()]
 
 
 def retry(

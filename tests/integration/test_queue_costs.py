@@ -154,7 +154,7 @@ def test_an_ack_does_not_walk_what_was_acked_before(bed: QueueBed) -> None:
     query = load("queue")["finish"]
     cursor.execute(
         f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query.sql}",
-        {"message_ids": [run[0] for run in runs], "claimed_at": [run[1] for run in runs], "consumer": 1},
+        {"message_ids": [run[0] for run in runs], "claimed_at": runs[0][1], "consumer": 1},
     )
     plan = _plan(cursor)["Plan"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 8 * 10
