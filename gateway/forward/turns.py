@@ -12,7 +12,8 @@ An instance that may not be sent waits in its thread for as long as its siblings
 them is silent for longer than is usual, it is parked: pending without an attempt, until a sibling wakes it.
 
 If the process dies
-    after it parked an instance   the instance wakes by itself after PARKED_SECONDS
+    after it parked an instance   the process that repeats the send it waited for wakes it; otherwise it wakes
+                                  by itself, after PARKED_SECONDS
     while it has the turn         the turn is free when that delivery is claimed again, or its lease is over
 """
 
@@ -120,16 +121,18 @@ class Turns:
         """
         with self._changed:
             peer = self._peers[claim.destination]
+            # The first one of a study calls those that a process which died since parked behind it.
+            calls = sending.calls or (peer.needed and sending.study_instance_uid not in peer.delivered)
             self._learn(peer, sending, outcome)
         broken = outcome is Outcome.BROKEN
-        if not (peer.needed or sending.calls or broken):
+        if not (peer.needed or calls or broken):
             return False
         with suppress(DatabaseError), database.transaction() as session:
             if broken:
                 turns.note_broken(session, claim, claim.destination)
             elif outcome is Outcome.DELIVERED:
                 turns.note_taken(session, claim, claim.destination)
-            if sending.calls or broken:
+            if calls or broken:
                 return turns.call(session, claim.destination, most=CALLED_AT_ONCE)
         return False
 
