@@ -12,6 +12,7 @@ from cli.delivery_table import delivery_table
 from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
 from cli.operator import configured, identity, opened
+from cli.pages import LARGEST_ID
 from cli.screen import console, dimse, table
 from cli.study import not_kept
 from cli.times import clock, dated, span
@@ -29,8 +30,6 @@ from gateway.store.wakeup import Wakeup
 
 app = typer.Typer(help="What is owed to whom: list, show, retry, resend, cancel.", no_args_is_help=True)
 
-LARGEST_ID = (1 << 63) - 1
-"""A bigint of PostgreSQL."""
 Ids = list[tuple[int, int]]
 DeliveryId = Annotated[
     int | None,

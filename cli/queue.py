@@ -12,6 +12,7 @@ from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
 from cli.findings import unserved_text
 from cli.operator import configured, identity, opened
+from cli.pages import After, parted, token
 from cli.screen import console, table
 from cli.times import clock, dated, span
 from gateway import log
@@ -66,13 +67,16 @@ def show(context: typer.Context, as_json: Json = False) -> None:
 @app.command()
 def dead(
     as_json: Json = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the youngest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many, the youngest first.")] = 100,
+    after: After = None,
 ) -> None:
     """List dead messages with their reasons."""
     with _database().statement() as session:
-        rows = messages.dead(session, limit)
+        found = messages.dead(session, limit + 1, None if after is None else parted(after, UUID))
+    rows = found[:limit]
+    following = token(rows[-1].since, rows[-1].message_id) if len(found) > limit else None
     if as_json:
-        print_page(Schema.DEAD_MESSAGES, rows)
+        print_page(Schema.DEAD_MESSAGES, rows, following)
         return
     columns = ("message", "queue", "actor", "delivery", "since", "deaths", "failures", "reason")
     shown = table(*columns, title=dated("Dead messages"))
@@ -88,6 +92,8 @@ def dead(
             row.reason or "",
         )
     console().print(shown if rows else "No message is dead.")
+    if following is not None:
+        console().print(f"There are more: --after {following}", soft_wrap=True)
 
 
 @app.command()

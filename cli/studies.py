@@ -1,8 +1,6 @@
 """`mini-pacs studies`: which studies were received last, and how far they are."""
 
-import re
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -10,13 +8,13 @@ from rich.table import Table
 
 from cli.documents import Json, Schema, print_page
 from cli.operator import opened
+from cli.pages import LARGEST_ID, After, parted, token
 from cli.screen import console, shortened, table
 from cli.times import clock, dated
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route
 from gateway.store.studies import Position, StudyRow, page
 
-_POSITION = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00)/(\d{1,18})")
 MINIMUM, WHOLE = 12, 64
 """Columns of a UID: enough to tell studies apart, and the longest there is."""
 GAP = 2
@@ -25,10 +23,7 @@ GAP = 2
 
 def studies(
     last: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
-    after: Annotated[
-        str | None,
-        typer.Option(metavar="NEXT", help="The `next` of the page before: go on there.", show_default=False),
-    ] = None,
+    after: After = None,
     as_json: Json = False,
 ) -> None:
     """List the studies that were received last.
@@ -36,20 +31,23 @@ def studies(
     The newest first, by the last instance received. Deliveries of each route are delivered/waiting/dead,
     and a fourth number where some are cancelled. `mini-pacs status --study UID` shows every step of one.
     """
-    position = None if after is None else _position(after)
+    position = None
+    if after is not None:
+        received_at, instance_id = parted(after, int)
+        position = Position(received_at, min(int(instance_id), LARGEST_ID))
     with opened("studies") as database, database.statement() as session:
         rows, following = page(session, last=last, after=position)
-    token = None if following is None else f"{following.received_at.isoformat()}/{following.instance_id}"
+    more = None if following is None else token(*following)
     if as_json:
-        print_page(Schema.STUDIES, rows, token)
+        print_page(Schema.STUDIES, rows, more)
         return
     if not rows:
         typer.echo("No study is kept." if after is None else "There are no older ones.")
         return
     screen = console()
     screen.print(_table(rows, screen.width))
-    if token is not None:
-        screen.print(f"There are more: --last {2 * last}, or --after {token}", soft_wrap=True)
+    if more is not None:
+        screen.print(f"There are more: --last {2 * last}, or --after {more}", soft_wrap=True)
 
 
 def _table(rows: Sequence[StudyRow], width: int) -> Table:
@@ -80,16 +78,3 @@ def _counts(row: StudyRow, route: Route) -> str:
     if counts.get(State.CANCELLED):
         figures.append(counts[State.CANCELLED])
     return "/".join(map(str, figures)) if counts else ""
-
-
-def _position(text: str) -> Position:
-    found = _POSITION.fullmatch(text)
-    try:
-        if found is not None:
-            return Position(datetime.fromisoformat(found[1]), int(found[2]))
-    except ValueError:
-        pass
-    raise typer.BadParameter(
-        "the `next` of a page before is expected, like 2026-01-31T12:00:00.000000+00:00/42",
-        param_hint="--after",
-    )

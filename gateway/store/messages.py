@@ -344,9 +344,10 @@ def consumers(session: Session) -> list[ConsumerRow]:
     return [ConsumerRow(r[0], r[1], r[2], tuple(r[3]), *r[4:]) for r in session.all(_Q["consumers"])]
 
 
-def dead(session: Session, limit: int = 100) -> list[Dead]:
-    """The messages that died last."""
-    rows = session.all(_Q["dead"], limit=limit)
+def dead(session: Session, limit: int = 100, after: tuple[datetime, str] | None = None) -> list[Dead]:
+    """The messages that died last; those before `after`, time and id of a dead one, if given."""
+    since, message_id = after or (None, None)
+    rows = session.all(_Q["dead"], limit=limit, since=since, message_id=message_id)
     return [Dead(r[0], r[1], r[2], _arguments(r[3]), *r[4:]) for r in rows]
 
 

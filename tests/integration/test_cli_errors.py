@@ -155,7 +155,7 @@ def test_a_reader_that_leaves_is_no_error(kept: KeptInstances) -> None:
         process.stdout.close()
         with process.stderr as pipe:
             stderr = pipe.read()
-        process.wait(timeout=60)
+        process.wait()
         assert (process.returncode, stderr) == (ExitCode.NOT_READ, ""), words
     del kept
 
@@ -205,11 +205,13 @@ def test_ctrl_c_is_a_word_and_exit_code_130(kept: KeptInstances) -> None:
         while b"allow?" not in shown:
             shown += os.read(primary, 1000)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == ExitCode.INTERRUPTED
+        assert process.wait(timeout=120) == ExitCode.INTERRUPTED
         with suppress(OSError):  # the end of a terminal that nobody holds open any more
             while select.select([primary], [], [], 0)[0]:
                 shown += os.read(primary, 1000)
     finally:
+        process.kill()  # does nothing to one that has ended
+        process.wait()
         os.close(primary)
     assert b"mini-pacs: interrupted: nothing was done" in shown
     assert b"Traceback" not in shown

@@ -42,3 +42,24 @@ def test_the_screen_shows_depth_rates_and_consumers(bed: QueueBed, monkeypatch: 
     assert cli.invoke(app, ["requeue"]).exit_code == 2
     assert "1 message(s) wait again" in cli.invoke(app, ["requeue", "--all"]).stdout
     wait_until(lambda: bed.count("state = 'rejected'") == 1, 5, "it to die again")
+
+
+def test_dead_messages_come_in_pages(bed: QueueBed) -> None:
+    """The youngest first, each once, also those that died at once; a `next` of no page is refused."""
+    cli = CliRunner()
+    for _ in range(5):
+        bed.send("no_such_actor")
+    bed.run("UPDATE dramatiq.queue SET state = 'rejected', mtime = timestamptz '2026-01-01'")
+    bed.send("no_such_actor")
+    bed.run("UPDATE dramatiq.queue SET state = 'rejected' WHERE state = 'queued'")
+    found: list[str] = []
+    words: list[str] = []
+    while True:
+        page = json.loads(cli.invoke(app, ["dead", "--limit", "2", "--json", *words]).stdout)
+        found += [message["message_id"] for message in page["items"]]
+        if page["next"] is None:
+            break
+        words = ["--after", page["next"]]
+    assert len(found) == len(set(found)) == 6
+    assert cli.invoke(app, ["dead", "--after", "2026-01-01T00:00:00+00:00/1"]).exit_code == 2
+    assert "--after" in cli.invoke(app, ["dead", "--limit", "2"]).stdout

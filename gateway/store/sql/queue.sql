@@ -301,7 +301,8 @@ SELECT q.message_id::text, q.queue_name, left(coalesce(q.message ->> 'actor_name
         THEN (q.message -> 'args')::text END, q.delivery_id, q.mtime, q.deaths, q.failures, q.reason
 FROM dramatiq.queue AS q
 WHERE q.state = 'rejected'
-ORDER BY q.mtime DESC
+    AND (%(since)s::timestamptz IS NULL OR (q.mtime, q.message_id) < (%(since)s, %(message_id)s::uuid))
+ORDER BY q.mtime DESC, q.message_id DESC
 LIMIT %(limit)s;
 
 -- name: requeue_dead
