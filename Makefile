@@ -13,9 +13,10 @@ SEED ?= 1
 SECONDS ?= 240
 GUIDED_SECONDS ?= 330
 MINUTES ?= 10
+COUNT ?= 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench docs chaos audit campaign crash-points fuzz lock format release clean
+.PHONY: help venv check test test-compose demo lab bench docs chaos audit campaign crash-points fuzz mutants lock format release clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -87,6 +88,9 @@ fuzz: $(STAMP) ## garbage at every parser and at a running SCP, a million malfor
 	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: -r requirements-fuzz.txt || echo "no atheris for this Python: its part is skipped"
 	PYTHONPATH=tests $(BIN)/python -m fuzz.guided --seconds $(GUIDED_SECONDS) --seed $(SEED)
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) --seed $(SEED)
+
+mutants: $(STAMP) ## data sets made wrong, to the edge, Orthanc and storescp: who takes what: COUNT=20000 SEED=1
+	PYTHONPATH=tests $(BIN)/python -m mutants --count $(COUNT) --seed $(SEED) --output build/mutants/seed-$(SEED)-$(COUNT)
 
 audit: ## ask whether a locked dependency has a known vulnerability (skipped, with a message, without the service)
 	.ci/audit $(PYTHON)

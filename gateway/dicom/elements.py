@@ -1,9 +1,9 @@
 """A walk over the elements of a data set, without recursion and without decoding values (PS3.5 §7).
 
 Robust where writers are known to be wrong: a data set that is implicit where it was negotiated explicit
-or the reverse (seen at its first element), group 0002 in front of it, elements out of order, odd lengths, and
-VRs that are none. A length that leads outside of the data set, or outside of what holds it, is an error. It
-names the tag, and the byte of the data set at which the element begins.
+or the reverse (seen at its first element), File Meta Information in front of it, elements out of order, odd
+lengths, and VRs that are none. A length that leads outside of the data set, or outside of what holds it, is
+an error. It names the tag, and the byte of the data set at which the element begins.
 """
 
 import mmap
@@ -27,6 +27,8 @@ ITEM_END = 0xFFFEE00D
 SEQUENCE_END = 0xFFFEE0DD
 
 _FILE_META_GROUP = 0x0002
+PREAMBLE_BYTES = 128
+_PREFIX = b"DICM"  # behind the preamble of a Part 10 file, which some senders send whole
 _HEADER = 8
 _LONG_HEADER = 12
 
@@ -284,8 +286,12 @@ class Walk:
         )
 
     def _after_file_meta(self) -> int:
-        """Where the data set begins behind elements of group 0002, which do not belong there."""
-        self._position = 0
+        """Where the data set begins behind a preamble and group 0002, which do not belong there."""
+        found = self._window.at(0, PREAMBLE_BYTES + len(_PREFIX))
+        if found is not None:
+            buffer, at = found
+            prefix = bytes(buffer[at + PREAMBLE_BYTES : at + PREAMBLE_BYTES + len(_PREFIX)])
+            self._position = PREAMBLE_BYTES + len(_PREFIX) if prefix == _PREFIX else 0
         while True:
             found = self._window.at(self._position, _HEADER)
             if found is None:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Self
 
-from gateway.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Element, Walk
+from gateway.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, ITEM, Element, Walk
 from gateway.dicom.negotiation import text_of
 from gateway.dicom.window import ExaminedEnoughError, FileWindow, InflatedWindow, Window
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
@@ -27,7 +27,7 @@ _REFERENCED_SOP_INSTANCE_UID = 0x0008_1155
 _UID = 0x0040_A124
 """The value of a content item UIDREF, such as Source Series for Segmentation (PS3.16 TID 1411)."""
 _PIXEL_DATA = 0x7FE0_0000
-"""Nothing of ours stands in this group or behind it."""
+"""No references stand in this group or behind it."""
 
 _WANTED = frozenset(
     {
@@ -166,7 +166,8 @@ class _Reader:
             )
             try:
                 enter = _REFERENCING.__contains__ if self._with_references else _enter_none
-                walk = Walk(window, syntax, enter, until=_PIXEL_DATA)
+                until = _PIXEL_DATA if self._with_references else ITEM  # no UID is looked for in vain
+                walk = Walk(window, syntax, enter, until=until)
                 try:
                     self._take(walk, window)
                 finally:

@@ -153,6 +153,9 @@ def test_what_was_negotiated_is_not_believed_against_the_bytes() -> None:
     assert read(encode(result(), IMPLICIT), EXPLICIT).sop_instance_uid == "1.2.3.4"
     meta = struct.pack("<HH2sH", 2, 0x10, b"UI", 18) + b"1.2.840.10008.1.2\0"
     assert read(meta + encode(result(), IMPLICIT), IMPLICIT).sop_instance_uid == "1.2.3.4"
+    for syntax in (EXPLICIT, IMPLICIT, BIG):
+        raw = bytes(128) + b"DICM" + meta + encode(result(), syntax)
+        assert read(raw, syntax).sop_instance_uid == "1.2.3.4"
 
 
 def test_elements_out_of_order_are_found() -> None:
@@ -161,6 +164,13 @@ def test_elements_out_of_order_are_found() -> None:
     pairs = [(0x20, 0x0E, b"1.2.3.5\0"), (0x20, 0x0D, b"1.2.3\0"), (8, 0x18, b"1.4\0"), (8, 0x16, b"1.5\0")]
     raw = b"".join(element.pack(group, number, b"UI", len(value)) + value for group, number, value in pairs)
     assert read(raw).sop_instance_uid == "1.4"
+
+
+def test_uids_behind_the_pixels_are_found() -> None:
+    """Out of order as far as can be; with references, too."""
+    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OW", 0, 100) + bytes(100)
+    assert read(pixels + encode(result(), EXPLICIT)).sop_instance_uid == "1.2.3.4"
+    assert read(pixels + encode(result(), EXPLICIT), with_references=True).sop_instance_uid == "1.2.3.4"
 
 
 @pytest.mark.parametrize("keyword", NEEDED)

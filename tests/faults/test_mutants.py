@@ -1,0 +1,31 @@
+"""Data sets made wrong in every known way: what the edge acknowledges is delivered byte for byte.
+
+Short and seeded; `make mutants` is the long version, with the table of who takes what.
+"""
+
+from pathlib import Path
+
+import pytest
+from conftest import MakeEdge
+from mutants import report
+from mutants.kinds import KINDS
+from mutants.run import run
+from mutants.targets import TAKEN
+
+pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G3"), pytest.mark.guarantee("G7")]
+
+ROUNDS = 6
+"""Each kind in each transfer syntax."""
+
+
+@pytest.mark.timeout(300)
+def test_what_is_acknowledged_of_wrong_data_sets_is_delivered(make_edge: MakeEdge, tmp_path: Path) -> None:
+    """No loss, no unforeseen error, no file without a row; and every valid data set is taken."""
+    edge = make_edge({"forwarder": {"mode": "pacs_only"}})
+    edge.serve()
+    edge.actors("pacs")
+    outcome = run(edge, tmp_path, count=ROUNDS * len(KINDS), seed=1)
+    text = report.as_markdown(outcome)
+    assert not outcome.violations, text
+    assert all(outcome.answers["edge"][m.number] == TAKEN for m in outcome.mutants if m.kind == "valid"), text
+    assert report.as_json(outcome)["kinds"]["valid"]["sent"] == ROUNDS
