@@ -77,20 +77,20 @@ $(BUILD_STAMP): images/edge/build.lock
 	touch $(BUILD_STAMP)
 
 chaos: $(STAMP) ## break everything under load, then count every instance: MINUTES=10 SEED=1
-	PYTHONPATH=tests $(BIN)/python -m chaos --minutes $(MINUTES) --seed $(SEED) --json build/chaos/seed-$(SEED)-$(MINUTES)min.json
+	PYTHONPATH=tests $(BIN)/python -m proof.chaos --minutes $(MINUTES) --seed $(SEED) --json build/chaos/seed-$(SEED)-$(MINUTES)min.json
 
 campaign: crash-points fuzz ## the long proof: every crash point, then the long fuzzing
 
 crash-points: $(STAMP) ## die at every crash point of the flow, restart, and draw the ledger after each
-	PYTHONPATH=tests $(BIN)/python -m campaign --json build/campaign/crash-points.json
+	PYTHONPATH=tests $(BIN)/python -m proof.crash_points --json build/campaign/crash-points.json
 
 fuzz: $(STAMP) ## garbage at every parser and at a running SCP, a million malformed PDUs: SECONDS=240 GUIDED_SECONDS=330 SEED=1
 	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: -r requirements-fuzz.txt || echo "no atheris for this Python: its part is skipped"
-	PYTHONPATH=tests $(BIN)/python -m fuzz.guided --seconds $(GUIDED_SECONDS) --seed $(SEED)
-	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m proof.fuzz.guided --seconds $(GUIDED_SECONDS) --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m proof.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 mutants: $(STAMP) ## data sets made wrong, to the edge, Orthanc and storescp: who takes what: COUNT=20000 SEED=1
-	PYTHONPATH=tests $(BIN)/python -m mutants --count $(COUNT) --seed $(SEED) --output build/mutants/seed-$(SEED)-$(COUNT)
+	PYTHONPATH=tests $(BIN)/python -m proof.mutants --count $(COUNT) --seed $(SEED) --output build/mutants/seed-$(SEED)-$(COUNT)
 
 audit: ## ask whether a locked dependency has a known vulnerability (skipped, with a message, without the service)
 	.ci/audit $(PYTHON)

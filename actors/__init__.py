@@ -4,11 +4,11 @@ Importing this package builds the broker and declares the actors on it. It opens
 thread: Dramatiq and others may fork afterwards.
 """
 
-from actors.broker import build
-from actors.middleware import explicit
-from actors.process import Setting, faults
+from actors.middleware import middleware_list
+from actors.process import ContextBoot, faults
+from actors.queue.broker import build
 
-build([Setting(), *explicit(faults)])
+build([ContextBoot(), *middleware_list(faults)])
 
 # An actor is declared on the broker that stands when its module is imported.
 from actors import forward_to_pacs, forward_to_worker, sweep  # noqa: E402

@@ -7,19 +7,19 @@ import dramatiq
 from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware
 
-from actors import broker as queue
+from actors.queue import broker as queue
 from gateway import config, log
+from gateway.database.connection import Database, dsn_from_environment
+from gateway.database.migrate import require_current
+from gateway.database.tables import destinations
+from gateway.database.tables.faults import FaultWatch
+from gateway.database.wait import wait_for_database
 from gateway.errors import DatabaseError, DatabaseUnavailableError, GatewayError, SchemaError
 from gateway.faults import Faults
 from gateway.forward.associations import Associations
-from gateway.forward.attempt import Context
+from gateway.forward.attempt import ForwardContext
 from gateway.log import Stage
-from gateway.spool import Spool
-from gateway.store import destinations
-from gateway.store.database import Database, dsn_from_environment
-from gateway.store.faults import FaultWatch
-from gateway.store.migrate import require_current
-from gateway.store.wait import wait_for_database
+from gateway.spool.spool import Spool
 
 DATABASE_CONNECTIONS = 4
 """Beside the queue's own (at most five): threads wait for the network most of the time."""
@@ -28,14 +28,14 @@ STATEMENT_SECONDS = 10.0
 
 
 @dataclass(slots=True)
-class _Process:
+class _ActorProcess:
     pid: int
-    context: Context
+    context: ForwardContext
     watch: FaultWatch
 
 
 _faults = Faults()
-_process: _Process | None = None
+_process: _ActorProcess | None = None
 
 
 def faults() -> Faults:
@@ -43,14 +43,14 @@ def faults() -> Faults:
     return _faults
 
 
-def context() -> Context:
+def context() -> ForwardContext:
     """What the forwarding actors work with; there from the boot of the worker on."""
     assert _process is not None, "there is no work before the boot of the worker"
     assert _process.pid == os.getpid(), "a forked process boots for itself"
     return _process.context
 
 
-class Setting(Middleware):
+class ContextBoot(Middleware):
     """Makes the context before the first message, and closes it after the last."""
 
     def before_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
@@ -71,7 +71,7 @@ class Setting(Middleware):
             _process.context.database.close()
 
 
-def _boot(worker: dramatiq.Worker) -> _Process:
+def _boot(worker: dramatiq.Worker) -> _ActorProcess:
     configuration = config.load()
     queues = "-".join(sorted(worker.consumer_whitelist or {"all"}))
     log.configure(configuration.edge.log_path, f"actors-{queues}")
@@ -84,9 +84,9 @@ def _boot(worker: dramatiq.Worker) -> _Process:
     wait_for_database(lambda: _prepare(database, configuration))
     watch = FaultWatch(database, _faults)
     watch.start()
-    process = _Process(
+    process = _ActorProcess(
         os.getpid(),
-        Context(
+        ForwardContext(
             configuration=configuration,
             database=database,
             spool=Spool(configuration.edge.data_root),

@@ -6,15 +6,15 @@ from periodiq import cron
 from actors import process
 from gateway.domain.contract import EXPIRE_RESULT, SWEEP
 from gateway.sweep import run
+from gateway.sweep.context import SweepContext
 from gateway.sweep.expire import expire_one
-from gateway.sweep.verbs import Sweeping
 
 
 @dramatiq.actor(actor_name=SWEEP.actor_name, queue_name=SWEEP.queue_name, periodic=cron("* * * * *"))
 def sweep() -> None:
     """Every verb has run; a second one of the same minute finds nothing left to do."""
     context = process.context()
-    run.sweep(Sweeping(context.configuration, context.database, context.spool, context.wakeup))
+    run.sweep(SweepContext(context.configuration, context.database, context.spool, context.wakeup))
 
 
 @dramatiq.actor(actor_name=EXPIRE_RESULT.actor_name, queue_name=EXPIRE_RESULT.queue_name)

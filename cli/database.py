@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from cli.screen import console
-from gateway.store import roles
-from gateway.store.database import dsn_from_environment
-from gateway.store.migrate import migrate as apply_migrations
+from gateway.database import roles
+from gateway.database.connection import dsn_from_environment
+from gateway.database.migrate import migrate as apply_migrations
 
 app = typer.Typer(help="The schema of the database, and who may use it.", no_args_is_help=True)
 

@@ -17,16 +17,16 @@ from cli.screen import console, dimse, table
 from cli.study import not_kept
 from cli.times import clock, dated, span
 from gateway import log
+from gateway.database.connection import Session
+from gateway.database.tables import deliveries, instances, studies
+from gateway.database.tables.deliveries import Delivery, Selection
+from gateway.database.wakeup import Wakeup
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.routing import Route
 from gateway.errors import GatewayError
 from gateway.log import Stage
-from gateway.spool import Spool
-from gateway.store import deliveries, instances, studies
-from gateway.store.database import Session
-from gateway.store.deliveries import Delivery, Selection
-from gateway.store.wakeup import Wakeup
+from gateway.spool.spool import Spool
 
 app = typer.Typer(help="What is owed to whom: list, show, retry, resend, cancel.", no_args_is_help=True)
 
@@ -226,7 +226,7 @@ def _check_known(session: Session, selection: Selection) -> None:
 
 def _again(selection: Selection, of: tuple[State, ...], done: str, *, as_json: bool) -> None:
     def change(session: Session) -> Ids:
-        return [*deliveries.requeue(session, selection, of=of), *deliveries.hurry(session, selection)]
+        return [*deliveries.requeue(session, selection, of=of), *deliveries.retry_now(session, selection)]
 
     _change(selection, change, done, as_json=as_json)
 

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from cli.screen import shortened, table
 from cli.times import clock, dated
-from gateway.store.deliveries import Delivery
+from gateway.database.tables.deliveries import Delivery
 
 GAP = 2
 """Columns between two columns."""

@@ -18,13 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cli.demo_report import as_json, show, show_missing
 from cli.exit_codes import ExitCode
-from gateway.dicom.scu import Peer
+from gateway.database.connection import Database
+from gateway.database.tables.flow import InstanceFlow, ways
+from gateway.dicom.requestor import PeerAddress
 from gateway.errors import DatabaseUnavailableError, LabError
 from gateway.lab.lab import Lab
 from gateway.lab.specimens import specimens
-from gateway.sender.send import Manner, Sent, send
-from gateway.store.database import Database
-from gateway.store.flow import Way, ways
+from gateway.sender.send import SendOptions, Sent, send
 
 TIMEOUT_SECONDS = 240.0
 """Must exceed the two minutes that the whole demo takes on two slow cores."""
@@ -45,7 +45,7 @@ class Run:
     """Study Instance UID → what was sent as that study."""
     sent: dict[str, Sent] = field(default_factory=dict)
     """SOP Instance UID → the answer of the edge."""
-    ways: list[Way] = field(default_factory=list)
+    ways: list[InstanceFlow] = field(default_factory=list)
     held: set[str] = field(default_factory=set)
     """SOP Instance UIDs that the PACS itself says it holds."""
     seconds: float = 0.0
@@ -165,10 +165,10 @@ def _send(run: Run, the_lab: Lab, folder: Path, progress: Progress) -> None:
         progress.update(preparing, completed=len(instances))
     progress.update(preparing, total=len(instances))
     edge = the_lab.configuration.edge
-    peer = Peer("127.0.0.1", edge.port, edge.ae_title, SEND_TIMEOUT_SECONDS, SEND_TIMEOUT_SECONDS)
+    peer = PeerAddress("127.0.0.1", edge.port, edge.ae_title, SEND_TIMEOUT_SECONDS, SEND_TIMEOUT_SECONDS)
     sending = progress.add_task("sent", total=len(instances))
     run.seconds = -time.monotonic()
-    for sent in send(instances, peer, Manner(the_lab.configuration.forwarder.orthanc.ae_title)):
+    for sent in send(instances, peer, SendOptions(the_lab.configuration.forwarder.orthanc.ae_title)):
         if not sent.accepted:
             raise LabError(f"the edge did not accept {sent.instance.origin}: {sent.status} {sent.comment}")
         run.sent[sent.instance.sop_instance_uid] = sent
@@ -198,7 +198,7 @@ def _follow(run: Run, the_lab: Lab, progress: Progress) -> None:
         database.close()
 
 
-def _counts(the_ways: Sequence[Way]) -> tuple[int, ...]:
+def _counts(the_ways: Sequence[InstanceFlow]) -> tuple[int, ...]:
     return (
         len(the_ways),
         sum(way.to_pacs.delivered for way in the_ways),

@@ -10,15 +10,15 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from gateway.database.tables.flow import FlowStep, InstanceFlow
 from gateway.lab.specimens import CT_STUDY, MR_STUDY
 from gateway.sender.send import Sent
-from gateway.store.flow import Leg, Way
 
 SHOWN_MISSING = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class DemoStep:
     """One step of all instances of a study: when each was done, how long it took, by whom."""
 
     name: str
@@ -29,7 +29,7 @@ class Step:
 
 def show(
     console: Console,
-    ways: Sequence[Way],
+    ways: Sequence[InstanceFlow],
     sent: Mapping[str, Sent],
     names: Mapping[str, str],
     *,
@@ -48,7 +48,11 @@ def show(
 
 
 def _table(
-    console: Console, title: str, group: Sequence[Way], sent: Mapping[str, Sent], of: int | None = None
+    console: Console,
+    title: str,
+    group: Sequence[InstanceFlow],
+    sent: Mapping[str, Sent],
+    of: int | None = None,
 ) -> None:
     """Print the steps of `group`; `of` is how many instances were sent, where that may be more."""
     table = Table(
@@ -75,7 +79,7 @@ def _table(
 
 
 def show_missing(
-    console: Console, ways: Sequence[Way], sent: Mapping[str, Sent], held: set[str], *, every: bool
+    console: Console, ways: Sequence[InstanceFlow], sent: Mapping[str, Sent], held: set[str], *, every: bool
 ) -> None:
     """Print a line for each instance that is not where it should be; without `every` only the first ones."""
     lines = list(missing(ways, sent, held))
@@ -87,7 +91,7 @@ def show_missing(
 
 
 def as_json(
-    ways: Sequence[Way],
+    ways: Sequence[InstanceFlow],
     sent: Mapping[str, Sent],
     names: Mapping[str, str],
     seconds: float,
@@ -112,7 +116,7 @@ def as_json(
     }
 
 
-def _step_as_json(step: Step) -> dict[str, object]:
+def _step_as_json(step: DemoStep) -> dict[str, object]:
     return {
         "step": step.name,
         "done": len(step.times),
@@ -124,7 +128,7 @@ def _step_as_json(step: Step) -> dict[str, object]:
     }
 
 
-def missing(ways: Sequence[Way], sent: Mapping[str, Sent], held: set[str]) -> Iterator[str]:
+def missing(ways: Sequence[InstanceFlow], sent: Mapping[str, Sent], held: set[str]) -> Iterator[str]:
     """A line for each instance that is not where it should be, saying where it is."""
     known = {way.sop_instance_uid for way in ways}
     for sop_instance_uid in sent:
@@ -147,20 +151,20 @@ def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-def _stuck(leg: Leg) -> str:
+def _stuck(leg: FlowStep) -> str:
     return f"{leg.state or 'not owed'}: {leg.last_error or 'no error'}"
 
 
-def _studies(ways: Sequence[Way]) -> Iterator[tuple[str, list[Way]]]:
+def _studies(ways: Sequence[InstanceFlow]) -> Iterator[tuple[str, list[InstanceFlow]]]:
     order = {way.study_instance_uid: number for number, way in reversed(list(enumerate(ways)))}
     in_order = sorted(ways, key=lambda way: order[way.study_instance_uid])
     for study, group in groupby(in_order, key=lambda way: way.study_instance_uid):
         yield study, list(group)
 
 
-def _steps(group: Sequence[Way], sent: Mapping[str, Sent]) -> Iterator[Step]:
+def _steps(group: Sequence[InstanceFlow], sent: Mapping[str, Sent]) -> Iterator[DemoStep]:
     """Durations: of the C-STORE for reception and PACS and worker; of the thinking for the result."""
-    yield Step(
+    yield DemoStep(
         "received",
         [way.received_at for way in group],
         [sent[way.sop_instance_uid].duration_seconds for way in group if way.sop_instance_uid in sent],
@@ -169,7 +173,7 @@ def _steps(group: Sequence[Way], sent: Mapping[str, Sent]) -> Iterator[Step]:
     yield _leg("PACS", [way.to_pacs for way in group])
     yield _leg("worker", [way.to_worker for way in group])
     answered = [way for way in group if way.result_received_at is not None]
-    yield Step(
+    yield DemoStep(
         "result",
         [way.result_received_at for way in answered if way.result_received_at is not None],
         [
@@ -182,9 +186,9 @@ def _steps(group: Sequence[Way], sent: Mapping[str, Sent]) -> Iterator[Step]:
     yield _leg("result at PACS", [way.result_to_pacs for way in group])
 
 
-def _leg(name: str, legs: Sequence[Leg]) -> Step:
+def _leg(name: str, legs: Sequence[FlowStep]) -> DemoStep:
     done = [leg for leg in legs if leg.delivered]
-    return Step(
+    return DemoStep(
         name,
         [leg.settled_at for leg in done if leg.settled_at is not None],
         [leg.duration_ms / 1000 for leg in done if leg.duration_ms is not None],
@@ -207,6 +211,6 @@ def _spread(seconds: Sequence[float]) -> str:
     return f"p50 {1000 * median(seconds):.0f} ms, max {1000 * max(seconds):.0f} ms"
 
 
-def _who(step: Step) -> str:
+def _who(step: DemoStep) -> str:
     counts = sorted(Counter(step.parties).items())
     return ", ".join(name if count == len(step.parties) else f"{name} {count}" for name, count in counts)

@@ -14,12 +14,12 @@ from cli.screen import console, table
 from cli.times import clock, dated, span
 from gateway import log
 from gateway.config import Configuration
+from gateway.database.tables import destinations
+from gateway.database.wakeup import Wakeup
 from gateway.domain.routing import Route
 from gateway.errors import AssociationRejectedError, PeerError
 from gateway.forward.attempt import STAGE
 from gateway.forward.probe import answer_of
-from gateway.store import destinations
-from gateway.store.wakeup import Wakeup
 
 app = typer.Typer(help="The PACS and the workers: list, echo, pause, resume.", no_args_is_help=True)
 Title = Annotated[str, typer.Argument(metavar="AE", help="AE title of a destination.", show_default=False)]

@@ -13,9 +13,9 @@ from cli.operator import configured, identity, opened
 from cli.screen import console, table
 from cli.times import clock, dated
 from gateway import log
+from gateway.database.tables import faults as store
 from gateway.faults import EFFECTS, Active, Name
 from gateway.log import Stage
-from gateway.store import faults as store
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cli.times import moment, since, span
+from gateway.database.tables.destinations import DestinationState
+from gateway.database.tables.overview import Overview, Unserved
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route
-from gateway.spool import DAMAGED
-from gateway.store.destinations import DestinationState
-from gateway.store.overview import Overview, Unserved
+from gateway.spool.spool import DAMAGED
 
 SWEEP_LATE = timedelta(minutes=3)
 """The sweep runs each minute; must exceed a slow one."""

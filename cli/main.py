@@ -18,7 +18,7 @@ from cli.boundary import HELP, GuardedGroup
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class CliCommand:
     """A word behind `mini-pacs`, where its Typer application or function is, and its line of help."""
 
     name: str
@@ -29,38 +29,38 @@ class Command:
 
 COMMANDS = (
     # in the order of an operator's day
-    Command(
+    CliCommand(
         "status", "status", "status", "Show on one screen what waits, what is wrong, and what to do next."
     ),
-    Command("studies", "studies", "studies", "List the studies that were received last."),
-    Command("deliveries", "deliveries", "app", "What is owed to whom: list, show, retry, resend, cancel."),
-    Command("destinations", "destinations", "app", "The PACS and the workers: list, echo, pause, resume."),
-    Command("queue", "queue", "app", "The Dramatiq queue: depth, rates, consumers, and dead messages."),
-    Command(
+    CliCommand("studies", "studies", "studies", "List the studies that were received last."),
+    CliCommand("deliveries", "deliveries", "app", "What is owed to whom: list, show, retry, resend, cancel."),
+    CliCommand("destinations", "destinations", "app", "The PACS and the workers: list, echo, pause, resume."),
+    CliCommand("queue", "queue", "app", "The Dramatiq queue: depth, rates, consumers, and dead messages."),
+    CliCommand(
         "sweep",
         "sweep",
         "sweep",
         "Run the healer now: rescue, reconcile, expire, purge. Harmless at any time.",
     ),
-    Command("send", "send", "send", "Send DICOM instances, from files or generated, to a Storage SCP."),
-    Command("inject-fault", "faults", "inject_fault", "Make something go wrong on purpose."),
-    Command("faults", "faults", "faults", "Show the faults that are active, and those there are."),
-    Command("clear-faults", "faults", "clear_faults", "End one fault, or all of them."),
-    Command(
+    CliCommand("send", "send", "send", "Send DICOM instances, from files or generated, to a Storage SCP."),
+    CliCommand("inject-fault", "faults", "inject_fault", "Make something go wrong on purpose."),
+    CliCommand("faults", "faults", "faults", "Show the faults that are active, and those there are."),
+    CliCommand("clear-faults", "faults", "clear_faults", "End one fault, or all of them."),
+    CliCommand(
         "demo",
         "demo",
         "demo",
         "Start a lab, send through it, wait until the PACS has every result, print every step, stop.",
     ),
-    Command(
+    CliCommand(
         "lab", "lab", "lab", "Run SCP, actors, scheduler, five workers, a PACS and PostgreSQL until Ctrl-C."
     ),
-    Command(
+    CliCommand(
         "serve", "serve", "serve", "Receive instances: bind the port and accept associations until SIGTERM."
     ),
-    Command("config", "configuration", "app", "The configuration."),
-    Command("db", "database", "app", "The schema of the database, and who may use it."),
-    Command("reset-db", "reset", "reset_db", "Forget every instance, delivery and message."),
+    CliCommand("config", "configuration", "app", "The configuration."),
+    CliCommand("db", "database", "app", "The schema of the database, and who may use it."),
+    CliCommand("reset-db", "reset", "reset_db", "Forget every instance, delivery and message."),
 )
 
 
@@ -83,7 +83,7 @@ def build(*words: str) -> typer.Typer:
     return app
 
 
-def _add(app: typer.Typer, command: Command) -> None:
+def _add(app: typer.Typer, command: CliCommand) -> None:
     found: Any = getattr(importlib.import_module(f"cli.{command.module}"), command.attribute)
     if isinstance(found, typer.Typer):
         app.add_typer(found, name=command.name)

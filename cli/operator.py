@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from gateway import config, log
 from gateway.config import Configuration
-from gateway.store.database import Database, dsn_from_environment
+from gateway.database.connection import Database, dsn_from_environment
 
 READ_SECONDS = 30.0
 """For one statement that reads; must exceed a bounded look into a busy database."""

@@ -16,13 +16,13 @@ from cli.pages import After, parted, token
 from cli.screen import console, table
 from cli.times import clock, dated, span
 from gateway import log
+from gateway.database.connection import Database, dsn_from_environment
+from gateway.database.tables import messages
+from gateway.database.tables.overview import unserved
+from gateway.database.wakeup import Wakeup
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route
 from gateway.log import Stage
-from gateway.store import messages
-from gateway.store.database import Database, dsn_from_environment
-from gateway.store.overview import unserved
-from gateway.store.wakeup import Wakeup
 
 app = typer.Typer(help="The Dramatiq queue: depth, rates, consumers, and dead messages.")
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from cli.operator import identity
 from gateway.config import Configuration, Edge
-from gateway.dicom.secure import acceptor_context
+from gateway.dicom.tls import acceptor_context
 from gateway.domain.instance import Place
 from gateway.errors import ConfigurationError
 from gateway.forward.associations import peer_of
-from gateway.spool import ORPHANED, PARTIAL
+from gateway.spool.spool import ORPHANED, PARTIAL
 
 
 def refusals(configuration: Configuration) -> Iterator[str]:

@@ -8,14 +8,14 @@ import typer
 from cli.documents import Json, Schema, print_document
 from cli.operator import configured, identity, opened
 from gateway import log
+from gateway.database import reset
+from gateway.database.connection import Database
+from gateway.database.wakeup import Wakeup
 from gateway.errors import DatabaseRefusedError
 from gateway.log import Stage
-from gateway.spool import Spool
-from gateway.store import reset
-from gateway.store.database import Database
-from gateway.store.wakeup import Wakeup
+from gateway.spool.spool import Spool
 from gateway.sweep.clear import clear
-from gateway.sweep.verbs import Sweeping
+from gateway.sweep.context import SweepContext
 
 TRIES = 5
 """Each lost to a transaction that locked in another order; the next finds it over."""
@@ -47,7 +47,7 @@ def reset_db(
         log.write(Stage.DB, "reset", level="warning", count=instances, detail=f"by {identity()}: {what}")
         wakeup = Wakeup(database.dsn)
         spool = Spool(configuration.edge.data_root)
-        counts = clear(Sweeping(configuration, database, spool, wakeup), remove=files)
+        counts = clear(SweepContext(configuration, database, spool, wakeup), remove=files)
         wakeup.close()
     if as_json:
         print_document(Schema.RESET, {"instances": instances, "owed": owed, **counts})

@@ -13,7 +13,7 @@ import typer
 
 from cli.exit_codes import ExitCode
 from cli.send_report import Report, fail, progress, rejection_hint, show
-from gateway.dicom.scu import Peer
+from gateway.dicom.requestor import PeerAddress
 from gateway.domain.identifiers import is_ae_title, is_uid
 from gateway.errors import AssociationRejectedError, GatewayError, PeerAwayError
 from gateway.sender.collect import Skipped
@@ -23,9 +23,9 @@ from gateway.sender.generate import (
     Study,
 )
 from gateway.sender.numbering import MAX_WIDTH, numbered, with_patients
-from gateway.sender.prepare import Order, prepare
+from gateway.sender.prepare import SendRequest, prepare
 from gateway.sender.rewrite import Edits
-from gateway.sender.send import Manner, Priority
+from gateway.sender.send import Priority, SendOptions
 from gateway.sender.send import send as send_all
 
 MAX_TIMES = 100_000
@@ -153,8 +153,8 @@ def send(  # noqa: PLR0917  one parameter per option; typer reads them by name
             if text is not None
         },
     )
-    peer = Peer(host, port, called_aet, timeout, min(timeout, CONNECT_TIMEOUT_SECONDS))
-    manner = Manner(calling_aet, associations, delay_ms / 1000, Priority[priority.name])
+    peer = PeerAddress(host, port, called_aet, timeout, min(timeout, CONNECT_TIMEOUT_SECONDS))
+    manner = SendOptions(calling_aet, associations, delay_ms / 1000, Priority[priority.name])
     with tempfile.TemporaryDirectory(prefix="mini-pacs-send-") as scratch:
         try:
             _check(paths or [], generate, peer, manner, edits)
@@ -165,7 +165,7 @@ def send(  # noqa: PLR0917  one parameter per option; typer reads them by name
             else:
                 run = secrets.token_hex(3).upper()
                 studies = with_patients(studies, run, patient_id=patient_id, **given)
-            order = Order(paths or [], edits, studies, burst)
+            order = SendRequest(paths or [], edits, studies, burst)
             report = _run(order, out_dir or Path(scratch), peer, manner, quiet=json)
         except (UsageError, ValueError) as error:
             fail(str(error), ExitCode.USAGE, as_json=json)
@@ -183,7 +183,7 @@ def send(  # noqa: PLR0917  one parameter per option; typer reads them by name
     raise typer.Exit(report.exit_code)
 
 
-def _run(order: Order, folder: Path, peer: Peer, manner: Manner, *, quiet: bool) -> Report:
+def _run(order: SendRequest, folder: Path, peer: PeerAddress, manner: SendOptions, *, quiet: bool) -> Report:
     """Prepare, send, and tell what came of it; an interruption ends it early with what is known."""
     numbers = {study.study_instance_uid: study.number for study in order.studies}
     report = Report({study: number for study, number in numbers.items() if study and number})
@@ -214,7 +214,9 @@ def _run(order: Order, folder: Path, peer: Peer, manner: Manner, *, quiet: bool)
     return report
 
 
-def _check(paths: Sequence[Path], generate: int, peer: Peer, manner: Manner, edits: Edits) -> None:
+def _check(
+    paths: Sequence[Path], generate: int, peer: PeerAddress, manner: SendOptions, edits: Edits
+) -> None:
     if not paths and not generate:
         raise UsageError("nothing to send: name a PATH, or use --generate N")
     for path in paths:
@@ -272,8 +274,8 @@ def _studies(edits: Edits, count: int, instances: int | None, *, is_numbered: bo
 def _numbers() -> Callable[[int], Sequence[int]]:
     """The sequence of the gateway's database; only `--seq-from-db` needs PostgreSQL."""
     # Imported here, because a sender on another machine has no database.
-    from gateway.store.database import Database, dsn_from_environment  # noqa: PLC0415  see above
-    from gateway.store.sequence import next_numbers  # noqa: PLC0415  see above
+    from gateway.database.connection import Database, dsn_from_environment  # noqa: PLC0415  see above
+    from gateway.database.tables.numbers import next_numbers  # noqa: PLC0415  see above
 
     database = Database(dsn_from_environment(), application_name="mini-pacs send", size=1)
 

@@ -19,11 +19,11 @@ from rich.progress import (
 from cli.documents import Schema, print_document
 from cli.exit_codes import ExitCode
 from cli.screen import console
-from gateway.dicom.scu import Peer
+from gateway.dicom.requestor import PeerAddress
 from gateway.errors import AssociationRejectedError
 from gateway.sender.collect import Skipped
 from gateway.sender.numbering import PREFIX
-from gateway.sender.send import Manner, Sent
+from gateway.sender.send import SendOptions, Sent
 
 SHOWN_FAILURES = 50
 SHOWN_STUDIES = 50
@@ -102,7 +102,7 @@ def fail(message: str, code: ExitCode, *, as_json: bool) -> NoReturn:
     raise typer.Exit(code)
 
 
-def rejection_hint(error: AssociationRejectedError, peer: Peer, manner: Manner) -> str:
+def rejection_hint(error: AssociationRejectedError, peer: PeerAddress, manner: SendOptions) -> str:
     """What the user can do about an A-ASSOCIATE-RJ."""
     hint = _HINTS.get((error.source, error.reason), "the SCP gives no more reason than these numbers")
     return hint.format(calling=manner.calling_ae_title, called=peer.ae_title)

@@ -12,13 +12,13 @@ import typer
 
 from gateway import config, log
 from gateway.config import Configuration
-from gateway.follow import Follower
+from gateway.database.connection import Database, dsn_from_environment
+from gateway.database.migrate import migrate
+from gateway.database.tables import destinations
+from gateway.database.wait import wait_for_database
 from gateway.log import Stage
+from gateway.log_tail import Follower
 from gateway.receive import server
-from gateway.store import destinations
-from gateway.store.database import Database, dsn_from_environment
-from gateway.store.migrate import migrate
-from gateway.store.wait import wait_for_database
 
 
 def serve(

@@ -13,12 +13,12 @@ from cli.operator import configured, opened
 from cli.screen import console, table
 from cli.times import clock, dated, since, span
 from gateway.config import Configuration
+from gateway.database.tables.overview import WINDOW, OldestWaiting, Overview, overview
 from gateway.domain.delivery import State
 from gateway.domain.instance import Place
 from gateway.domain.routing import Route
 from gateway.errors import SpoolError
-from gateway.spool import DAMAGED, ORPHANED, Spool
-from gateway.store.overview import WINDOW, Overview, Waiting, overview
+from gateway.spool.spool import DAMAGED, ORPHANED, Spool
 
 FILE_LIMIT = 20_000
 """Files of a folder are counted up to here: a tenth of a second."""
@@ -135,7 +135,7 @@ def _print_deliveries(screen: Console, view: Overview) -> None:
     screen.print(rows)
 
 
-def _oldest(view: Overview, oldest: Waiting | None) -> str:
+def _oldest(view: Overview, oldest: OldestWaiting | None) -> str:
     if oldest is None:
         return ""
     when = ""

@@ -11,9 +11,9 @@ from cli.operator import opened
 from cli.pages import LARGEST_ID, After, parted, token
 from cli.screen import console, shortened, table
 from cli.times import clock, dated
+from gateway.database.tables.studies import Position, StudyRow, page
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route
-from gateway.store.studies import Position, StudyRow, page
 
 MINIMUM, WHOLE = 12, 64
 """Columns of a UID: enough to tell studies apart, and the longest there is."""

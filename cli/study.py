@@ -9,8 +9,8 @@ from cli.documents import Schema, print_document
 from cli.operator import opened
 from cli.screen import console, dimse, table
 from cli.times import clock, dated, span
+from gateway.database.tables.timeline import InstanceTimeline, StepSummary, of_study, summary
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
-from gateway.store.timeline import InstanceTimeline, StepSummary, of_study, summary
 
 
 def show(study_instance_uid: str, limit: int, *, as_json: bool) -> None:

@@ -7,11 +7,11 @@ import typer
 from cli.documents import Json, Schema, print_document
 from cli.operator import configured, opened
 from cli.screen import console, table
-from gateway.spool import Spool
-from gateway.store.wakeup import Wakeup
+from gateway.database.wakeup import Wakeup
+from gateway.spool.spool import Spool
+from gateway.sweep.context import SweepContext
 from gateway.sweep.run import VERBS
 from gateway.sweep.run import sweep as run
-from gateway.sweep.verbs import Sweeping
 
 
 def sweep(
@@ -33,7 +33,9 @@ def sweep(
     configuration = configured()
     with opened("sweep", changes=True) as database:
         wakeup = Wakeup(database.dsn)
-        context = Sweeping(configuration, database, Spool(configuration.edge.data_root), wakeup, dry=dry_run)
+        context = SweepContext(
+            configuration, database, Spool(configuration.edge.data_root), wakeup, dry=dry_run
+        )
         counted = run(context, tuple(verbs) if verbs else tuple(VERBS))
         wakeup.close()
     if as_json:

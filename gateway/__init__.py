@@ -1,9 +1,9 @@
 """mini_pacs_edge: the architecture, in the order in which an instance lives.
 
     receive     an association is admitted, a C-STORE streams into the spool        gateway/receive, dicom
-    spool       the file is flushed, named, and its directory flushed               gateway/spool.py
+    spool       the file is flushed, named, and its directory flushed               gateway/spool/spool.py
     commit      one transaction: the instance, every delivery it owes, and the      gateway/receive/commit.py
-                queue message of each; only now is Success answered                 gateway/store
+                queue message of each; only now is Success answered                 gateway/database
     forward     an actor claims a delivery, sends the bytes, settles it             actors, gateway/forward
     correlate   a worker's result finds its source instances, inside the            gateway/correlate.py
                 transaction that receives it, and is owed to the PACS

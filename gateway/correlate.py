@@ -14,9 +14,9 @@ A repeat is correlated too: it may be the answer to a second request to the same
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.database.connection import Session
+from gateway.database.tables import results
 from gateway.domain.matching import Match, match
-from gateway.store import results
-from gateway.store.database import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The active faults and what each does at its seam.
 
-Pure: this module holds a table of what is active and answers questions about it; `gateway.store.faults`
+Pure: this module holds a table of what is active and answers questions about it. `database.tables.faults`
 keeps it no older than a second. Seams ask by the name of what they are about to do; a fault that
 carries a stage is active only for seams of that log stage.
 

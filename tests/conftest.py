@@ -9,22 +9,22 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import dicom_peers
 import pytest
-from edge_bed import EdgeBed
-from forwarding import Forwarding, pacs_of, workers_of
 from hypothesis import HealthCheck, settings
-from launcher import Processes
-from peers import Peer
-from queue_bed import QueueBed
-from queue_consumer import InProcess
-from waiting import wait_until
+from support import dicom_peers
+from support.edge_bed import EdgeBed
+from support.forwarding import Forwarding, pacs_of, workers_of
+from support.launcher import Processes
+from support.peers import Peer
+from support.queue_bed import QueueBed
+from support.queue_consumer import InProcess
+from support.waiting import wait_until
 
 from gateway import config
-from gateway.lab import layout, leftovers
+from gateway.database.migrate import migrate
+from gateway.database.tables import destinations
+from gateway.lab import layout, stray_processes
 from gateway.lab.postgres import EmbeddedPostgres
-from gateway.store import destinations
-from gateway.store.migrate import migrate
 
 # Time says nothing about a property: on a busy machine one example may take longer than any deadline.
 settings.register_profile("mini-pacs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -218,12 +218,12 @@ def _no_leaks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     wait_until(
         lambda: not set(threading.enumerate()) - before, LEAK_SECONDS, "every thread of the test to end"
     )
-    left = leftovers.marked(identity, OWNER)
+    left = stray_processes.marked(identity, OWNER)
     try:
         wait_until(
-            lambda: not leftovers.marked(identity, OWNER),
+            lambda: not stray_processes.marked(identity, OWNER),
             LEAK_SECONDS,
             f"the processes {left} of the test to end",
         )
     finally:
-        leftovers.end(identity, OWNER)
+        stray_processes.end(identity, OWNER)

@@ -17,7 +17,7 @@ import pydicom.config
 from PIL import Image
 
 from worker_app import log, scp
-from worker_app.returning import THREADS, Received, Returner
+from worker_app.returning import THREADS, Returner, WaitingInstance
 from worker_app.settings import Settings, SettingsError, read
 
 MAX_PICTURE_PIXELS = 64 << 20
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def _serve(settings: Settings, stopping: threading.Event) -> int:
-    waiting: queue.Queue[Received] = queue.Queue(scp.MAX_WAITING)
+    waiting: queue.Queue[WaitingInstance] = queue.Queue(scp.MAX_WAITING)
     try:
         server = scp.start(settings, waiting)
     except OSError as error:

@@ -36,7 +36,7 @@ _CLASS_MASK = 0xF000
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class WaitingInstance:
     """An instance that was answered and waits; `file` is open and unlinked, `due` in monotonic seconds."""
 
     file: BinaryIO
@@ -48,7 +48,9 @@ class Received:
 class Returner:
     """Takes from `waiting`, derives and returns, until `stopping` is set."""
 
-    def __init__(self, settings: Settings, waiting: queue.Queue[Received], stopping: threading.Event) -> None:
+    def __init__(
+        self, settings: Settings, waiting: queue.Queue[WaitingInstance], stopping: threading.Event
+    ) -> None:
         self._settings = settings
         self._waiting = waiting
         self._stopping = stopping
@@ -68,7 +70,7 @@ class Returner:
             with received.file:
                 self._return(received)
 
-    def _return(self, received: Received) -> None:
+    def _return(self, received: WaitingInstance) -> None:
         begun = monotonic()
         try:
             instance = source.read(received.file, received.transfer_syntax_uid)

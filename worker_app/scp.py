@@ -15,7 +15,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
 from worker_app import log
-from worker_app.returning import Received
+from worker_app.returning import WaitingInstance
 from worker_app.settings import Settings
 
 MAX_WAITING = 256
@@ -27,7 +27,7 @@ NETWORK_TIMEOUT_SECONDS = 120.0
 OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3, Table B.2-1
 
 
-def start(settings: Settings, waiting: queue.Queue[Received]) -> ThreadedAssociationServer:
+def start(settings: Settings, waiting: queue.Queue[WaitingInstance]) -> ThreadedAssociationServer:
     """The SCP listens when this returns; what it accepts is put into `waiting`.
 
     Raises:
@@ -53,7 +53,7 @@ def start(settings: Settings, waiting: queue.Queue[Received]) -> ThreadedAssocia
     return server
 
 
-def _answer(event: evt.Event, settings: Settings, waiting: queue.Queue[Received]) -> int:
+def _answer(event: evt.Event, settings: Settings, waiting: queue.Queue[WaitingInstance]) -> int:
     assert isinstance(event.request, C_STORE)
     sop_instance_uid = str(event.request.AffectedSOPInstanceUID)
     status = settings.status
@@ -61,7 +61,7 @@ def _answer(event: evt.Event, settings: Settings, waiting: queue.Queue[Received]
         # pynetdicom unlinks the file after this handler; the descriptor keeps its content until it is closed.
         # Opened by number, so that the file carries no name: pydicom looks a name up, which may just vanish.
         file = os.fdopen(os.open(event.dataset_path, os.O_RDONLY), "rb")
-        received = Received(
+        received = WaitingInstance(
             file=file,
             transfer_syntax_uid=str(event.context.transfer_syntax),
             sop_instance_uid=sop_instance_uid,

@@ -10,11 +10,11 @@ from datetime import timedelta
 from dramatiq.middleware import Middleware, TimeLimit
 from periodiq import PeriodiqMiddleware
 
-from actors.middleware.fence import Fence
+from actors.middleware.failure_log import FailureLog
 from actors.middleware.injection import Injection
-from actors.middleware.narration import Narration
 from actors.middleware.rates import Rates
 from actors.middleware.retries import Retries
+from actors.middleware.stale_claim import StaleClaim
 from gateway.faults import Faults
 
 TIME_LIMIT = timedelta(hours=6)
@@ -28,15 +28,15 @@ SKIP_DELAY = timedelta(hours=1)
 """A scheduled sweep that waited longer is dropped; periodiq's 30 s would drop the one after an outage."""
 
 
-def explicit(faults: Callable[[], Faults] | None = None) -> list[Middleware]:
+def middleware_list(faults: Callable[[], Faults] | None = None) -> list[Middleware]:
     """The list, in the order of `before` signals; `after` signals run through it backwards.
 
     Narration stands before Retries, to tell afterwards what Retries decided.
     """
     return [
-        Fence(),
+        StaleClaim(),
         Rates(),
-        Narration(),
+        FailureLog(),
         Retries(),
         PeriodiqMiddleware(skip_delay=int(SKIP_DELAY.total_seconds())),
         TimeLimit(time_limit=TIME_LIMIT // _MILLISECOND, interval=_CHECK // _MILLISECOND),  # type: ignore[no-untyped-call]

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from dramatiq.middleware import Middleware, MiddlewareError
 
-from actors.broker import EdgeBroker
-from actors.held import HeldMessage
+from actors.queue.broker import EdgeBroker
+from actors.queue.in_flight import InFlightMessage
 from gateway import log
 from gateway.domain.routing import Route
 from gateway.faults import Faults, Name
@@ -24,7 +24,7 @@ class Injection(Middleware):
     def __init__(self, faults: Callable[[], Faults]) -> None:
         self._faults = faults
 
-    def before_process_message(self, _broker: EdgeBroker, message: HeldMessage) -> None:
+    def before_process_message(self, _broker: EdgeBroker, message: InFlightMessage) -> None:
         """Raise InjectedFailureError for the share that is to fail."""
         stage = _STAGES.get(message.queue)
         if stage is not None and self._faults().fails_at_random(stage):

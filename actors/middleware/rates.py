@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from dramatiq import Worker
 from dramatiq.middleware import Middleware
 
-from actors.broker import EdgeBroker
-from actors.held import HeldMessage
+from actors.queue.broker import EdgeBroker
+from actors.queue.in_flight import InFlightMessage
+from gateway.database.connection import Database
+from gateway.database.tables import messages
 from gateway.errors import DatabaseError
-from gateway.store import messages
-from gateway.store.database import Database
 
 FLUSH_SECONDS = 5.0
 FORGET_SECONDS = 3600.0
@@ -54,14 +54,14 @@ class Rates(Middleware):
             self._thread.join()
         self._flush(broker.database)
 
-    def before_process_message(self, _broker: EdgeBroker, message: HeldMessage) -> None:
+    def before_process_message(self, _broker: EdgeBroker, message: InFlightMessage) -> None:
         """The clock of this message starts."""
         message.began = time.monotonic()
 
     def after_process_message(
         self,
         _broker: EdgeBroker,
-        message: HeldMessage,
+        message: InFlightMessage,
         *,
         result: object = None,
         exception: BaseException | None = None,
@@ -90,7 +90,7 @@ class Rates(Middleware):
         if not counts:
             return
         rates = [
-            messages.Rate(*key, count.arrived, count.done, count.failed, count.seconds)
+            messages.ActorRate(*key, count.arrived, count.done, count.failed, count.seconds)
             for key, count in counts.items()
         ]
         try:

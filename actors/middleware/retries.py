@@ -11,9 +11,9 @@ from datetime import timedelta
 
 from dramatiq.middleware import Middleware
 
-from actors.broker import EdgeBroker
-from actors.held import Ending, HeldMessage, Verdict
 from actors.middleware.injection import InjectedFailureError
+from actors.queue.broker import EdgeBroker
+from actors.queue.in_flight import Ending, EndingKind, InFlightMessage
 from gateway.domain import backoff
 from gateway.domain.identifiers import printable
 from gateway.errors import DatabaseUnavailableError
@@ -36,7 +36,7 @@ class Retries(Middleware):
     def after_process_message(
         self,
         _broker: EdgeBroker,
-        message: HeldMessage,
+        message: InFlightMessage,
         *,
         result: object = None,
         exception: BaseException | None = None,
@@ -49,12 +49,12 @@ class Retries(Middleware):
         reason = printable(f"{type(exception).__name__}: {exception}", MAX_REASON)
         if isinstance(exception, TRANSIENT):
             wait = backoff.delay(1, TRANSIENT_DELAY, TRANSIENT_DELAY, random.random)
-            message.ending = Ending(Verdict.RETRY, reason, wait, counted=False)
+            message.ending = Ending(EndingKind.RETRY, reason, wait, counted=False)
             return
         failures = message.failures + 1
         if failures >= MAX_FAILURES:
-            message.ending = Ending(Verdict.DEAD, f"its actor raised {failures} times, last {reason}")
+            message.ending = Ending(EndingKind.DEAD, f"its actor raised {failures} times, last {reason}")
             message.fail()  # type: ignore[no-untyped-call]
             return
         wait = backoff.delay(failures, FIRST_DELAY, MAX_DELAY, random.random)
-        message.ending = Ending(Verdict.RETRY, reason, wait)
+        message.ending = Ending(EndingKind.RETRY, reason, wait)

@@ -36,7 +36,7 @@ _US_ELEMENT = struct.Struct("<HHIH")
 _UL_ELEMENT = struct.Struct("<HHII")
 
 
-class Command:
+class CommandSet:
     """A received command set; the values are read when asked for."""
 
     __slots__ = ("_values",)
@@ -127,7 +127,7 @@ def c_echo_request(message_id: int, sop_class_uid: str) -> bytes:
     )
 
 
-def response(request: Command, status: int, error_comment: str = "") -> bytes:
+def response(request: CommandSet, status: int, error_comment: str = "") -> bytes:
     """The response to any request, naming what the request named: PS3.7 §9.3.1.2, Table 9.3-2, and §C."""
     elements = []
     sop_class_uid = request.text(AFFECTED_SOP_CLASS_UID)

@@ -60,10 +60,10 @@ class StoreRequest:
 
 
 class AbortAssociation(Exception):  # noqa: N818  an order to the engine, not an error of it
-    """Raised by a `Policy` or `Reception`: the engine sends A-ABORT (service-user) and ends."""
+    """Raised by a `Policy` or `StoreHandler`: the engine sends A-ABORT (service-user) and ends."""
 
 
-class Reception(Protocol):
+class StoreHandler(Protocol):
     """One data set on its way in. Exactly one of `finish` and `abandon` is called, once."""
 
     def write(self, fragment: memoryview) -> None:
@@ -89,7 +89,7 @@ class Policy(Protocol):
     def admit(self, requestor: Requestor) -> Rejection | None:
         """Let the requestor in (None), or say how it is rejected."""
 
-    def store(self, requestor: Requestor, request: StoreRequest) -> Reception:
+    def store(self, requestor: Requestor, request: StoreRequest) -> StoreHandler:
         """Begin the reception of a data set."""
 
     def ended(self, requestor: Requestor, outcome: str, error: str | None) -> None:

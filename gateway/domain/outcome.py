@@ -38,7 +38,7 @@ OUTCOME_OF: dict[Meaning, Outcome] = {
 }
 
 
-class Peer(StrEnum):
+class PeerHealth(StrEnum):
     """What an outcome tells about the peer, for the circuit breaker."""
 
     IS_WELL = "is_well"  # closes it, and ends a row of failures
@@ -56,24 +56,26 @@ class Rule:
 
     counted: bool
     bound: str  # none | attempts | time | never
-    peer: Peer
+    peer: PeerHealth
     behind: bool = False
     by_store: bool = False
 
 
 RULES: dict[Outcome, Rule] = {
-    Outcome.DELIVERED: Rule(counted=True, bound="none", peer=Peer.IS_WELL),
-    Outcome.ALREADY_THERE: Rule(counted=True, bound="none", peer=Peer.IS_WELL),
-    Outcome.NOT_NOW: Rule(counted=True, bound="time", peer=Peer.MAY_BE_ILL, by_store=True),
-    Outcome.REFUSED: Rule(counted=True, bound="attempts", peer=Peer.IS_WELL),
-    Outcome.NEVER: Rule(counted=True, bound="never", peer=Peer.IS_WELL),
-    Outcome.CROWDED: Rule(counted=False, bound="none", peer=Peer.SAYS_NOTHING),
-    Outcome.OVERTAKEN: Rule(counted=False, bound="none", peer=Peer.SAYS_NOTHING),
-    Outcome.AWAY: Rule(counted=False, bound="none", peer=Peer.IS_AWAY),
-    Outcome.TAKES_NOTHING: Rule(counted=False, bound="time", peer=Peer.IS_AWAY, by_store=True),
-    Outcome.BROKEN: Rule(counted=True, bound="attempts", peer=Peer.MAY_BE_ILL, behind=True, by_store=True),
-    Outcome.LOST_FILE: Rule(counted=True, bound="attempts", peer=Peer.SAYS_NOTHING),
-    Outcome.NOT_READ: Rule(counted=True, bound="time", peer=Peer.SAYS_NOTHING),
+    Outcome.DELIVERED: Rule(counted=True, bound="none", peer=PeerHealth.IS_WELL),
+    Outcome.ALREADY_THERE: Rule(counted=True, bound="none", peer=PeerHealth.IS_WELL),
+    Outcome.NOT_NOW: Rule(counted=True, bound="time", peer=PeerHealth.MAY_BE_ILL, by_store=True),
+    Outcome.REFUSED: Rule(counted=True, bound="attempts", peer=PeerHealth.IS_WELL),
+    Outcome.NEVER: Rule(counted=True, bound="never", peer=PeerHealth.IS_WELL),
+    Outcome.CROWDED: Rule(counted=False, bound="none", peer=PeerHealth.SAYS_NOTHING),
+    Outcome.OVERTAKEN: Rule(counted=False, bound="none", peer=PeerHealth.SAYS_NOTHING),
+    Outcome.AWAY: Rule(counted=False, bound="none", peer=PeerHealth.IS_AWAY),
+    Outcome.TAKES_NOTHING: Rule(counted=False, bound="time", peer=PeerHealth.IS_AWAY, by_store=True),
+    Outcome.BROKEN: Rule(
+        counted=True, bound="attempts", peer=PeerHealth.MAY_BE_ILL, behind=True, by_store=True
+    ),
+    Outcome.LOST_FILE: Rule(counted=True, bound="attempts", peer=PeerHealth.SAYS_NOTHING),
+    Outcome.NOT_READ: Rule(counted=True, bound="time", peer=PeerHealth.SAYS_NOTHING),
 }
 
 
@@ -94,7 +96,7 @@ class Decision:
     refused: bool
     behind: bool
     by_store: bool
-    peer: Peer
+    peer: PeerHealth
     reason: str
 
 

@@ -20,8 +20,8 @@ from time import monotonic
 
 from gateway.config import Destination, Forwarder
 from gateway.dicom.contexts import ProposedContext
-from gateway.dicom.scu import Association, Peer
-from gateway.dicom.secure import requestor_context
+from gateway.dicom.requestor import Association, PeerAddress
+from gateway.dicom.tls import requestor_context
 from gateway.errors import AssociationRejectedError, AssociationsBusyError, PeerAwayError
 from gateway.forward.opening import Contexts, open_association
 
@@ -30,14 +30,14 @@ PROMPT_SECONDS = 0.3
 """A peer that is free answers a request for an association sooner."""
 
 
-def peer_of(destination: Destination, forwarder: Forwarder) -> Peer:
+def peer_of(destination: Destination, forwarder: Forwarder) -> PeerAddress:
     """The destination as the DICOM layer wants it.
 
     Raises:
         ConfigurationError: a file of its `tls` is of no use.
     """
     tls = destination.tls
-    return Peer(
+    return PeerAddress(
         destination.host,
         destination.port,
         destination.ae_title,
@@ -56,7 +56,7 @@ def peer_of(destination: Destination, forwarder: Forwarder) -> Peer:
 
 
 @dataclass(slots=True)
-class Lent:
+class LentAssociation:
     """An association that is the caller's; `fresh` says that nothing was sent on it before."""
 
     association: Association
@@ -66,7 +66,7 @@ class Lent:
 
 @dataclass(slots=True)
 class _PerPeer:
-    idle: list[Lent] = field(default_factory=list)
+    idle: list[LentAssociation] = field(default_factory=list)
     open: int = 0
     asked: list[float] = field(default_factory=list)
     """When those began that are being opened; `open` counts them, too."""
@@ -100,7 +100,7 @@ class Associations:
         *,
         likely: Contexts = tuple,
         fresh: bool = False,
-    ) -> Iterator[Lent]:
+    ) -> Iterator[LentAssociation]:
         """An association that proposed `context`; `waiting` is asked for more contexts when one is opened.
 
         `likely` is asked for contexts that the peer accepted before, where it refuses the association.
@@ -141,11 +141,11 @@ class Associations:
         likely: Contexts,
         *,
         fresh: bool,
-    ) -> Lent:
+    ) -> LentAssociation:
         # What is left of the claim's lease must be enough for the association and the send.
         longest = destination.timeout_s + self._forwarder.connect_timeout_seconds
         limit = monotonic() + (self._forwarder.lease_seconds - longest) / 2
-        dropped: list[Lent] = []
+        dropped: list[LentAssociation] = []
         try:
             with self._changed:
                 peer = self._peers.setdefault(destination.ae_title, _PerPeer())
@@ -175,7 +175,9 @@ class Associations:
         return self._open(destination, context, lambda: [*waiting(), *known], likely, asked)
 
     @staticmethod
-    def _find(peer: _PerPeer, context: ProposedContext, dropped: list[Lent]) -> Lent | None:
+    def _find(
+        peer: _PerPeer, context: ProposedContext, dropped: list[LentAssociation]
+    ) -> LentAssociation | None:
         for lent in reversed(peer.idle):
             if context not in lent.association.proposed:
                 continue
@@ -194,7 +196,7 @@ class Associations:
         others: Contexts,
         likely: Contexts,
         asked: float,
-    ) -> Lent:
+    ) -> LentAssociation:
         peer = self._peers[destination.ae_title]
         try:
             association = open_association(
@@ -219,9 +221,9 @@ class Associations:
             raise
         with self._changed:
             peer.asked.remove(asked)
-        return Lent(association, fresh=True)
+        return LentAssociation(association, fresh=True)
 
-    def _give_back(self, ae_title: str, lent: Lent) -> None:
+    def _give_back(self, ae_title: str, lent: LentAssociation) -> None:
         keep = lent.association.usable
         with self._changed:
             peer = self._peers[ae_title]
@@ -259,7 +261,7 @@ class Associations:
             if done:
                 return
 
-    def _expired(self, peer: _PerPeer) -> list[Lent]:
+    def _expired(self, peer: _PerPeer) -> list[LentAssociation]:
         kept_since = monotonic() - self._forwarder.association_idle_seconds
         expired = [lent for lent in peer.idle if lent.since < kept_since or peer.is_waited_for()]
         peer.idle = [lent for lent in peer.idle if lent not in expired]

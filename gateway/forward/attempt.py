@@ -19,12 +19,16 @@ from datetime import timedelta
 
 from gateway import log
 from gateway.config import Configuration, Destination
+from gateway.database.connection import Database
+from gateway.database.tables import deliveries, destinations, instances
+from gateway.database.tables.deliveries import DeliveryClaim, Settled, Settlement, WorkerVerdict
+from gateway.database.wakeup import Wakeup
 from gateway.dicom.contexts import ProposedContext
-from gateway.dicom.stream import AbortedByPeerError, ClosedByPeerError
+from gateway.dicom.wire import AbortedByPeerError, ClosedByPeerError
 from gateway.domain.backoff import delay
 from gateway.domain.delivery import Event, State
 from gateway.domain.dimse_status import Status, meaning_of
-from gateway.domain.outcome import OUTCOME_OF, Decision, Limits, Outcome, Peer, decide
+from gateway.domain.outcome import OUTCOME_OF, Decision, Limits, Outcome, PeerHealth, decide
 from gateway.domain.routing import BEHIND, Route
 from gateway.errors import (
     AssociationBrokenError,
@@ -46,11 +50,7 @@ from gateway.forward.associations import Associations
 from gateway.forward.source import DataSetSource
 from gateway.forward.turns import Sending, Turns
 from gateway.log import Stage
-from gateway.spool import Spool
-from gateway.store import deliveries, destinations, instances
-from gateway.store.database import Database
-from gateway.store.deliveries import Claim, Settled, Settlement, WorkerVerdict
-from gateway.store.wakeup import Wakeup
+from gateway.spool.spool import Spool
 
 STAGE = {Route.PACS: Stage.FORWARD_PACS, Route.WORKERS: Stage.FORWARD_WORKER}
 NO_WORKER_SECONDS = 1.0
@@ -88,7 +88,7 @@ _STATE_AFTER = {Event.DELIVER: State.DELIVERED, Event.RETRY: State.PENDING, Even
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ForwardContext:
     """What the actors of one process work with. `consumer` is the id under which deliveries are claimed."""
 
     configuration: Configuration
@@ -102,7 +102,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class AttemptResult:
     """What the peer made of one C-STORE, or why there was none."""
 
     outcome: Outcome
@@ -111,7 +111,7 @@ class Tried:
     duration_ms: float
 
 
-def forward_to_pacs(context: Context, delivery_id: int, *, probing: bool = False) -> Outcome | None:
+def forward_to_pacs(context: ForwardContext, delivery_id: int, *, probing: bool = False) -> Outcome | None:
     """One attempt at the PACS; None where there was nothing to do, CROWDED where it is not its turn.
 
     `probing` says that its breaker is open, and this instance tries whether it is back.
@@ -128,7 +128,7 @@ def forward_to_pacs(context: Context, delivery_id: int, *, probing: bool = False
 
 
 def _attempt_in_turn(
-    context: Context, claim: Claim, destination: Destination, *, began: float, probing: bool
+    context: ForwardContext, claim: DeliveryClaim, destination: Destination, *, began: float, probing: bool
 ) -> tuple[Outcome, bool]:
     most = context.configuration.forwarder.max_associations_per_peer
     with context.turns.take(context.database, claim, most=most) as turn:
@@ -148,7 +148,9 @@ def _attempt_in_turn(
     return outcome, settled
 
 
-def _claim_for_pacs(context: Context, delivery_id: int, destination: Destination) -> Claim | None:
+def _claim_for_pacs(
+    context: ForwardContext, delivery_id: int, destination: Destination
+) -> DeliveryClaim | None:
     # A claim that a crash of PostgreSQL undoes is a harmless repeat: not worth a flush.
     with context.database.statement(durable=False) as session:
         return deliveries.claim(
@@ -160,7 +162,7 @@ def _claim_for_pacs(context: Context, delivery_id: int, destination: Destination
         )
 
 
-def forward_to_worker(context: Context, delivery_id: int) -> Outcome | None:
+def forward_to_worker(context: ForwardContext, delivery_id: int) -> Outcome | None:
     """One attempt at the worker whose turn it is; None where there was nothing to do, or nobody free."""
     forwarder = context.configuration.forwarder
     by_study = forwarder.worker_affinity == "study"
@@ -188,8 +190,8 @@ def forward_to_worker(context: Context, delivery_id: int) -> Outcome | None:
 
 
 def _attempt(
-    context: Context,
-    claim: Claim,
+    context: ForwardContext,
+    claim: DeliveryClaim,
     route: Route,
     destination: Destination,
     sending: Sending | None = None,
@@ -220,7 +222,7 @@ def _attempt(
     return tried.outcome, settled.settled
 
 
-def _conflicts(context: Context, claim: Claim, outcome: Outcome) -> bool:
+def _conflicts(context: ForwardContext, claim: DeliveryClaim, outcome: Outcome) -> bool:
     """Whether the version that the peer holds may be another one than this.
 
     Asked after the answer 0x0111, the only one that needs to know: no other attempt pays for it, and a
@@ -236,12 +238,12 @@ def _conflicts(context: Context, claim: Claim, outcome: Outcome) -> bool:
 
 
 def _try(
-    context: Context, claim: Claim, route: Route, destination: Destination, renewal: "_Renewal"
-) -> Tried:
+    context: ForwardContext, claim: DeliveryClaim, route: Route, destination: Destination, renewal: "_Renewal"
+) -> AttemptResult:
     began = time.monotonic()
 
-    def tried(outcome: Outcome, error: str = "", status: int | None = None) -> Tried:
-        return Tried(outcome, status, error, (time.monotonic() - began) * 1000)
+    def tried(outcome: Outcome, error: str = "", status: int | None = None) -> AttemptResult:
+        return AttemptResult(outcome, status, error, (time.monotonic() - began) * 1000)
 
     try:
         status = _store(context, claim, route, destination, renewal)
@@ -255,7 +257,7 @@ def _try(
 
 
 def _store(
-    context: Context, claim: Claim, route: Route, destination: Destination, renewal: "_Renewal"
+    context: ForwardContext, claim: DeliveryClaim, route: Route, destination: Destination, renewal: "_Renewal"
 ) -> int:
     instance = claim.instance
     if context.faults.peer_is_down(route):
@@ -297,7 +299,12 @@ class _Renewal:
     """
 
     def __init__(
-        self, context: Context, claim: Claim, ae_title: str, began: float, sending: Sending | None
+        self,
+        context: ForwardContext,
+        claim: DeliveryClaim,
+        ae_title: str,
+        began: float,
+        sending: Sending | None,
     ) -> None:
         self._sending = sending
         self._context = context
@@ -331,13 +338,13 @@ class _Renewal:
             self._sending.note_answer()
 
 
-def waiting_contexts(context: Context, route: Route) -> list[ProposedContext]:
+def waiting_contexts(context: ForwardContext, route: Route) -> list[ProposedContext]:
     """What the instances that wait on a route need to be proposed."""
     with context.database.statement() as session:
         return [ProposedContext(*pair) for pair in deliveries.waiting_contexts(session, route)]
 
 
-def taken_contexts(context: Context, destination: Destination) -> list[ProposedContext]:
+def taken_contexts(context: ForwardContext, destination: Destination) -> list[ProposedContext]:
     """What a peer accepted of late."""
     with context.database.statement() as session:
         return [ProposedContext(*pair) for pair in deliveries.taken_contexts(session, destination.ae_title)]
@@ -347,7 +354,11 @@ def taken_contexts(context: Context, destination: Destination) -> list[ProposedC
 
 
 def _settlement(
-    context: Context, claim: Claim, destination: Destination, tried: Tried, decision: Decision
+    context: ForwardContext,
+    claim: DeliveryClaim,
+    destination: Destination,
+    tried: AttemptResult,
+    decision: Decision,
 ) -> Settlement:
     forwarder = context.configuration.forwarder
     wait = timedelta(seconds=CROWDED_SECONDS if tried.outcome is Outcome.CROWDED else 0)
@@ -376,7 +387,7 @@ def _settlement(
 
 
 def _settle(
-    context: Context, claim: Claim, route: Route, settlement: Settlement, decision: Decision
+    context: ForwardContext, claim: DeliveryClaim, route: Route, settlement: Settlement, decision: Decision
 ) -> tuple[Settled, bool]:
     """Settle, for as long as the claim holds: the peer has answered, and asking it again is a repeat."""
     limit = time.monotonic() + context.configuration.forwarder.lease_seconds / 2
@@ -396,14 +407,14 @@ def _settle(
 
 
 def _settle_once(
-    context: Context, claim: Claim, route: Route, settlement: Settlement, decision: Decision
+    context: ForwardContext, claim: DeliveryClaim, route: Route, settlement: Settlement, decision: Decision
 ) -> tuple[Settled, bool]:
     forwarder = context.configuration.forwarder
-    if decision.peer in {Peer.IS_WELL, Peer.SAYS_NOTHING}:
+    if decision.peer in {PeerHealth.IS_WELL, PeerHealth.SAYS_NOTHING}:
         with context.database.statement() as session:
             settled = deliveries.settle(session, claim, route, settlement)
             closed = (
-                decision.peer is Peer.IS_WELL
+                decision.peer is PeerHealth.IS_WELL
                 and settled.peer_had_failed
                 # Without a status no C-STORE was answered: a context that it declines, for one.
                 and destinations.note_well(
@@ -422,7 +433,7 @@ def _settle_once(
             route,
             instance_id=claim.instance.instance_id,
             reason=settlement.error or settlement.outcome.value,
-            at_once=decision.peer is Peer.IS_AWAY,
+            at_once=decision.peer is PeerHealth.IS_AWAY,
             probe_by_store=decision.by_store,
             threshold=forwarder.breaker_failures,
             probe_wait=timedelta(seconds=forwarder.probe_interval_seconds),
@@ -439,7 +450,7 @@ def _settle_once(
     return settled, False
 
 
-def _move(context: Context, claim: Claim, settled: Settled) -> None:
+def _move(context: ForwardContext, claim: DeliveryClaim, settled: Settled) -> None:
     if settled.place_after is None or settled.place_after is settled.place_before:
         return
     # The row says where; a file that cannot be moved now is found where it is, and moved by reconcile.
@@ -452,7 +463,9 @@ def _move(context: Context, claim: Claim, settled: Settled) -> None:
         )
 
 
-def _tell(context: Context, claim: Claim, route: Route, settlement: Settlement, settled: Settled) -> None:
+def _tell(
+    context: ForwardContext, claim: DeliveryClaim, route: Route, settlement: Settlement, settled: Settled
+) -> None:
     level: log.Level = "info"
     if settlement.state is not State.DELIVERED:
         level = "error" if settlement.state is State.DEAD else "warning"

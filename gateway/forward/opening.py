@@ -22,7 +22,7 @@ from gateway.dicom.contexts import (
     VERIFICATION,
     ProposedContext,
 )
-from gateway.dicom.scu import Association, Peer, associate
+from gateway.dicom.requestor import Association, PeerAddress, associate
 from gateway.errors import (
     AssociationAbortedError,
     AssociationRejectedError,
@@ -63,7 +63,7 @@ COMMON = tuple(
 
 
 def open_association(
-    peer: Peer,
+    peer: PeerAddress,
     *,
     calling_ae_title: str,
     context: ProposedContext,

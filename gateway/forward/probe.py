@@ -15,23 +15,23 @@ from datetime import timedelta
 
 from gateway import log
 from gateway.config import Destination, Forwarder
+from gateway.database.tables import destinations
+from gateway.database.tables.destinations import Probe
 from gateway.dicom.contexts import MAX_CONTEXTS, VERIFICATION, ProposedContext
-from gateway.dicom.scu import Association, associate
+from gateway.dicom.requestor import Association, associate
 from gateway.domain.dimse_status import Status
 from gateway.domain.routing import Route
 from gateway.errors import PeerAwayError, PeerError
 from gateway.forward.associations import peer_of
-from gateway.forward.attempt import STAGE, Context, forward_to_pacs, taken_contexts, waiting_contexts
+from gateway.forward.attempt import STAGE, ForwardContext, forward_to_pacs, taken_contexts, waiting_contexts
 from gateway.forward.opening import COMMON, VERIFICATIONS, Contexts, may_be_due_to_contexts
-from gateway.store import destinations
-from gateway.store.destinations import Probe
 
 C_ECHO = "C-ECHO"
 AN_ASSOCIATION = "an association"
 """What a peer without Verification answers; both are words for operators."""
 
 
-def probe(context: Context, route: Route, ae_title: str) -> bool:
+def probe(context: ForwardContext, route: Route, ae_title: str) -> bool:
     """Probe if it is time; True where the peer is well and its breaker is closed now."""
     try:
         destination = context.configuration.destination(ae_title)
@@ -65,7 +65,7 @@ def probe(context: Context, route: Route, ae_title: str) -> bool:
     return closed
 
 
-def _try_one(context: Context, ae_title: str) -> None:
+def _try_one(context: ForwardContext, ae_title: str) -> None:
     """Send one instance: its outcome closes the breaker, or leaves it open for the next probe."""
     with context.database.statement() as session:
         chosen = destinations.choose_probes(session, ae_title)
@@ -77,7 +77,7 @@ def _try_one(context: Context, ae_title: str) -> None:
             return
 
 
-def _ask(context: Context, route: Route, destination: Destination) -> tuple[str | None, str | None]:
+def _ask(context: ForwardContext, route: Route, destination: Destination) -> tuple[str | None, str | None]:
     """What the peer answers, or the reason why it does not."""
     if context.faults.peer_is_down(route):
         return None, f"{destination.ae_title} is away (fault)"

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Self
 
+from gateway.database.tables.instances import StoredInstance
 from gateway.errors import AssociationBrokenError, FileMissingError
 from gateway.faults import Faults
-from gateway.kept import KeptFile
 from gateway.log import Stage
-from gateway.spool import Spool
-from gateway.store.instances import Stored
+from gateway.spool.part10_file import Part10File
+from gateway.spool.spool import Spool
 
 
 class DataSetSource:
@@ -31,7 +31,13 @@ class DataSetSource:
     """
 
     def __init__(
-        self, spool: Spool, instance: Stored, *, faults: Faults, stage: Stage, progress: Callable[[], None]
+        self,
+        spool: Spool,
+        instance: StoredInstance,
+        *,
+        faults: Faults,
+        stage: Stage,
+        progress: Callable[[], None],
     ) -> None:
         self._faults = faults
         self._stage = stage
@@ -78,14 +84,14 @@ class DataSetSource:
         self.close()
 
 
-def _open(spool: Spool, instance: Stored) -> KeptFile:
+def _open(spool: Spool, instance: StoredInstance) -> Part10File:
     """The file, by its size; where several places hold that name, by its digest: one is another version's."""
     paths = list(spool.find_all(instance.place, instance.study_instance_uid, instance.file_name))
     reason = f"no place under {spool.root} holds {instance.study_instance_uid}/{instance.file_name}"
     for path in paths:
         with ExitStack() as unless_right:
             try:
-                kept = unless_right.enter_context(KeptFile(path))
+                kept = unless_right.enter_context(Part10File(path))
             except FileMissingError as error:
                 reason = str(error)
                 continue

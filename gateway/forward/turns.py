@@ -26,12 +26,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
 
+from gateway.database.connection import Database
+from gateway.database.tables import turns
+from gateway.database.tables.deliveries import DeliveryClaim, Settled
+from gateway.database.tables.turns import Turn
 from gateway.domain.outcome import Outcome
 from gateway.errors import DatabaseError
-from gateway.store import turns
-from gateway.store.database import Database
-from gateway.store.deliveries import Claim, Settled
-from gateway.store.turns import Turn
 
 SILENT_SECONDS = 1.0
 """A PACS that stores does so within it, as a rule; one that is slower is given USUAL_TIMES its usual time."""
@@ -93,7 +93,7 @@ class Turns:
         self._peers: dict[str, _PerPeer] = {}
 
     @contextmanager
-    def take(self, database: Database, claim: Claim, *, most: int) -> Iterator["Sending | Settled"]:
+    def take(self, database: Database, claim: DeliveryClaim, *, most: int) -> Iterator["Sending | Settled"]:
         """The turn of a claimed delivery, for the length of the `with`; or how it was parked.
 
         `most` is how many associations to that peer there may be.
@@ -114,7 +114,9 @@ class Turns:
                 peer.sending.remove(sending)
                 self._changed.notify_all()
 
-    def note_outcome(self, database: Database, claim: Claim, sending: Sending, outcome: Outcome) -> bool:
+    def note_outcome(
+        self, database: Database, claim: DeliveryClaim, sending: Sending, outcome: Outcome
+    ) -> bool:
         """Learn from a send that was settled, and call who was parked; tell whether anybody was called.
 
         A process that dies before it has called leaves the parked to their own time.
@@ -136,7 +138,7 @@ class Turns:
                 return turns.call(session, claim.destination, most=CALLED_AT_ONCE)
         return False
 
-    def note_parked(self, database: Database, claim: Claim) -> bool:
+    def note_parked(self, database: Database, claim: DeliveryClaim) -> bool:
         """Call who was parked just as whom it waits for ended; tell whether anybody was called."""
         with self._changed:
             study = claim.instance.study_instance_uid
@@ -178,7 +180,7 @@ class Turns:
             self._changed.wait(left)
 
     @staticmethod
-    def _take_in_database(database: Database, peer: _PerPeer, claim: Claim, sending: Sending) -> Turn:
+    def _take_in_database(database: Database, peer: _PerPeer, claim: DeliveryClaim, sending: Sending) -> Turn:
         if not peer.needed and monotonic() - peer.looked_at < NEEDED_SECONDS:
             return Turn.FREE
         with database.statement() as session:
@@ -192,7 +194,7 @@ class Turns:
         return turn
 
 
-def _park(database: Database, claim: Claim, reason: str) -> Settled:
+def _park(database: Database, claim: DeliveryClaim, reason: str) -> Settled:
     wait = timedelta(seconds=PARKED_SECONDS * (0.5 + _random.random()))
     # In one transaction: pending, with the message that ends the wait.
     with database.transaction() as session:

@@ -17,9 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from gateway.dicom.contexts import storage_sop_classes
-from gateway.dicom.part10 import preamble_and_file_meta
-from gateway.dicom.scp import (
+from gateway.dicom.acceptor import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     LOCAL_LIMIT_EXCEEDED,
     AbortAssociation,
@@ -29,6 +27,8 @@ from gateway.dicom.scp import (
     StoreRequest,
     Timeouts,
 )
+from gateway.dicom.contexts import storage_sop_classes
+from gateway.dicom.dataset.part10 import preamble_and_file_meta
 from gateway.domain.identifiers import is_uid
 from gateway.lab.layout import LOOPBACK
 
@@ -48,7 +48,7 @@ class Behaviour:
     reject: bool = False
 
 
-class Kept:
+class ArchivedDataSet:
     """One data set on its way into a file."""
 
     def __init__(
@@ -101,7 +101,7 @@ class Kept:
             self._part.unlink(missing_ok=True)
 
 
-class Door:
+class ArchivePolicy:
     """The policy: everybody who calls us by our name may store everything."""
 
     def __init__(self, folder: Path, ae_title: str, behaviour: Behaviour) -> None:
@@ -116,9 +116,9 @@ class Door:
             return LOCAL_LIMIT_EXCEEDED
         return None if requestor.called_ae_title == self._ae_title else CALLED_AE_TITLE_NOT_RECOGNIZED
 
-    def store(self, requestor: Requestor, request: StoreRequest) -> Kept:
+    def store(self, requestor: Requestor, request: StoreRequest) -> ArchivedDataSet:
         """Begin a file."""
-        return Kept(self._folder, self._behaviour, requestor, request)
+        return ArchivedDataSet(self._folder, self._behaviour, requestor, request)
 
     def ended(self, requestor: Requestor, outcome: str, error: str | None) -> None:
         """Print it, for whoever looks into the lab's logs."""
@@ -136,7 +136,9 @@ def main() -> int:
     behaviour = Behaviour(
         arguments.status, arguments.delay_seconds, arguments.abort_mid_data_set, arguments.reject
     )
-    acceptor = Acceptor(Door(arguments.folder, arguments.ae_title, behaviour), _MAX_PDU_BYTES, _TIMEOUTS)
+    acceptor = Acceptor(
+        ArchivePolicy(arguments.folder, arguments.ae_title, behaviour), _MAX_PDU_BYTES, _TIMEOUTS
+    )
     listener = socket.create_server((LOOPBACK, arguments.port), backlog=128)
 
     def stop(_number: int, _frame: FrameType | None) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import IO
 
 from gateway import config
+from gateway.database.migrate import migrate
 from gateway.errors import LabError
 from gateway.lab import layout, pacs
 from gateway.lab.claims import Claims
 from gateway.lab.postgres import DATABASE, EmbeddedPostgres
 from gateway.lab.program import Program
 from gateway.lab.supervisor import LOCK, Supervisor, seize_folder
-from gateway.store.migrate import migrate
 
 DIFFERENCES = {"forwarder": {"worker_affinity": "study"}}
 """How a lab differs from the defaults: a study is shown as one series of results, not as five parts."""

@@ -28,10 +28,10 @@ from urllib.parse import quote
 import psycopg2
 from psycopg2 import sql
 
+from gateway.database.connection import connect
 from gateway.errors import LabError
 from gateway.lab.binaries import programs, reachable
 from gateway.lab.child import spawn
-from gateway.store.database import connect
 
 ROLE = "mini_pacs"
 DATABASE = "mini_pacs"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.lab import leftovers
+from gateway.lab import stray_processes
 from gateway.lab.listening import listens
 
 SETTLE_SECONDS = 0.2
@@ -71,7 +71,7 @@ class Running:
         """Tell whether this program, and not another one, listens on its ports."""
         assert self.process is not None
         leader = self.process.pid
-        family = [leader, *leftovers.descendants(leader)]
+        family = [leader, *stray_processes.descendants(leader)]
         return all(listens(family, port) for port in self.program.ports)
 
     def words(self) -> str:

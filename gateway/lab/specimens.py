@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway.errors import LabError
 from gateway.sender.generate import Study
 from gateway.sender.outgoing import Outgoing
-from gateway.sender.prepare import Order, prepare
+from gateway.sender.prepare import SendRequest, prepare
 from gateway.sender.rewrite import Edits
 
 CT_INSTANCES = 20
@@ -24,12 +24,12 @@ MR_STUDY = "generated MR study"
 def specimens(folder: Path) -> Iterator[tuple[str, Outgoing]]:
     """What each is, and the instance, ready to be sent; those of pydicom first."""
     when = datetime.now().astimezone()
-    files = Order([_files()], Edits(new_uids=True, per_file=True), [])
+    files = SendRequest([_files()], Edits(new_uids=True, per_file=True), [])
     for piece in prepare(files, folder):
         if isinstance(piece, Outgoing):  # the rest is not sendable: no image, or UIDs are missing
             yield piece.origin.name, piece
     for name, modality, count in ((MR_STUDY, "MR", MR_INSTANCES), (CT_STUDY, "CT", CT_INSTANCES)):
-        for piece in prepare(Order([], Edits(), [Study(count, when, modality)]), folder):
+        for piece in prepare(SendRequest([], Edits(), [Study(count, when, modality)]), folder):
             if isinstance(piece, Outgoing):
                 yield name, piece
 

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import IO
 
 from gateway.errors import LabError
-from gateway.lab import leftovers
+from gateway.lab import stray_processes
 from gateway.lab.child import spawn
 from gateway.lab.folder_lock import seize
 from gateway.lab.program import Program, Running
@@ -55,7 +55,7 @@ def seize_folder(folder: Path) -> IO[bytes]:
         lock = seize(folder / LOCK, LOCK_SECONDS)
     except BlockingIOError as error:
         raise LabError(f"a lab runs in {folder} already: stop it, or choose another folder") from error
-    leftovers.end(_family(folder))
+    stray_processes.end(_family(folder))
     return lock
 
 
@@ -74,7 +74,7 @@ class Supervisor:
         self._folder = folder.resolve()
         self._logs = self._folder / "logs"
         self._identity = f"{_family(self._folder)}{secrets.token_hex(8)}"
-        self._environment = {**environment, leftovers.MARK: self._identity}
+        self._environment = {**environment, stray_processes.MARK: self._identity}
         self._layers = [[self._running(program) for program in layer] for layer in layers]
         self._table = {running.program.name: running for layer in self._layers for running in layer}
         self._changes = threading.RLock()
@@ -125,7 +125,7 @@ class Supervisor:
         self._ending.set()
         if self._watcher.is_alive():
             self._watcher.join()
-        leftovers.end(self._identity)
+        stray_processes.end(self._identity)
         if self._warden is not None:
             assert self._warden.stdin is not None
             self._warden.stdin.close()
@@ -160,7 +160,7 @@ class Supervisor:
     def pids(self, name: str) -> list[int]:
         """The leader and everything below it."""
         leader = self.pid(name)
-        return [] if leader is None else [leader, *leftovers.descendants(leader)]
+        return [] if leader is None else [leader, *stray_processes.descendants(leader)]
 
     def is_ready(self, name: str) -> bool:
         """Tell whether that program serves now."""
@@ -178,11 +178,11 @@ class Supervisor:
 
     def pause(self, name: str) -> None:
         """SIGSTOP to the leader and everything below it: alive, but silent."""
-        leftovers.send(self.pids(name), signal.SIGSTOP)
+        stray_processes.send(self.pids(name), signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
         """SIGCONT to the leader and everything below it."""
-        leftovers.send(self.pids(name), signal.SIGCONT)
+        stray_processes.send(self.pids(name), signal.SIGCONT)
 
     def take_down(self, name: str, number: int | None = None) -> None:
         """It has ended and stays away until `bring_up`."""
@@ -205,7 +205,7 @@ class Supervisor:
 
     def _start_warden(self) -> None:
         self._warden = subprocess.Popen(  # noqa: S603  our own module
-            [sys.executable, "-m", "gateway.lab.warden", self._identity],
+            [sys.executable, "-m", "gateway.lab.watchdog", self._identity],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             cwd=Path(__file__).resolve().parents[2],

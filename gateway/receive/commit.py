@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from gateway.correlate import Correlated, Result, correlate, correlate_equal
-from gateway.dicom.header import Header
+from gateway.database.connection import Database, Session
+from gateway.database.tables import instances
+from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
+from gateway.dicom.dataset.header import Header
 from gateway.domain.instance import Kind
 from gateway.errors import DatabaseRefusedError, GatewayError, OutcomeUnknownError
-from gateway.receive.group import Flush, GroupCommit
-from gateway.store import instances
-from gateway.store.database import Database, Session
-from gateway.store.instances import Kept, Received, Verdict
+from gateway.receive.group_commit import Flush, GroupCommit
 
 TRIES = 3
 """PostgreSQL ends one of two transactions that wait for each other; the loser's repeat goes through."""
@@ -35,12 +35,12 @@ class Committer:
 
     def commit(
         self,
-        received: Received,
+        received: ReceivedInstance,
         header: Header,
         flush: Flush | None = None,
         *,
         workers: Sequence[str] = (),
-    ) -> tuple[Kept, Correlated | None]:
+    ) -> tuple[RegisteredInstance, Correlated | None]:
         """Keep `received` with all it owes; a result is correlated in the same transaction.
 
         `workers` are those that a result may come from (none: its calling AE title). `flush` makes the file
@@ -59,7 +59,9 @@ class Committer:
                     raise
         raise AssertionError("unreachable")
 
-    def _commit_originals(self, batch: list[Received], flush: Flush | None) -> list[Kept]:
+    def _commit_originals(
+        self, batch: list[ReceivedInstance], flush: Flush | None
+    ) -> list[RegisteredInstance]:
         if flush is None:
             try:
                 with self._database.statement() as session:
@@ -74,19 +76,19 @@ class Committer:
         with self._database.transaction(meanwhile=flush) as session:
             return self._receive(session, batch)
 
-    def _receive(self, session: Session, batch: list[Received]) -> list[Kept]:
+    def _receive(self, session: Session, batch: list[ReceivedInstance]) -> list[RegisteredInstance]:
         if len(batch) == 1:
             return [instances.receive(session, batch[0], window=self._window)]
         return instances.receive_many(session, batch, window=self._window)
 
     def _commit_result(
-        self, received: Received, header: Header, flush: Flush | None, workers: Sequence[str]
-    ) -> tuple[Kept, Correlated | None]:
+        self, received: ReceivedInstance, header: Header, flush: Flush | None, workers: Sequence[str]
+    ) -> tuple[RegisteredInstance, Correlated | None]:
         with self._database.transaction(meanwhile=flush) as session:
             kept = instances.receive(session, received, window=self._window)
-            if kept.verdict is Verdict.NAME_TAKEN:
+            if kept.verdict is ReceptionVerdict.NAME_TAKEN:
                 return kept, None
-            if kept.verdict is Verdict.EQUALS_SOURCE:
+            if kept.verdict is ReceptionVerdict.EQUALS_SOURCE:
                 return kept, correlate_equal(session, kept.instance_id, workers)
             result = Result(
                 kept.instance_id,

@@ -79,7 +79,7 @@ class AssociationLimits:
                 fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
-class Shares:
+class ConnectionCounts:
     """How many connections each receiver of one port serves, so that who has more lets others go first.
 
     One word per receiver, written by that one alone. Made before the fork. A receiver that dies leaves its

@@ -21,21 +21,21 @@ from contextlib import suppress
 
 from gateway import log
 from gateway.config import Configuration, Edge
+from gateway.database.connection import Database
+from gateway.database.tables.faults import FaultWatch
+from gateway.database.wakeup import Wakeup
+from gateway.dicom.acceptor import Acceptor, Timeouts
 from gateway.dicom.contexts import storage_sop_classes
-from gateway.dicom.scp import Acceptor, Timeouts
-from gateway.dicom.secure import acceptor_context
+from gateway.dicom.tls import acceptor_context
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.faults import Faults
 from gateway.log import Stage
+from gateway.receive.admission import WAITING_PLACES, Admission, UnassociatedConnections
+from gateway.receive.c_store import ReceiverContext
 from gateway.receive.commit import Committer
-from gateway.receive.limits import AssociationLimits, Shares
+from gateway.receive.limits import AssociationLimits, ConnectionCounts
 from gateway.receive.origin import Origins
-from gateway.receive.policy import WAITING_PLACES, EdgePolicy, Waiting
-from gateway.receive.store import Receiver
-from gateway.spool import Spool
-from gateway.store.database import Database
-from gateway.store.faults import FaultWatch
-from gateway.store.wakeup import Wakeup
+from gateway.spool.spool import Spool
 
 BACKLOG = 512
 RESTART_SECONDS = 0.5
@@ -114,7 +114,7 @@ class _Parent:
         self._receivers: dict[int, int] = {}  # process -> its place in `_shares`
         self._stopping = False
         self.count = configuration.edge.receivers or os.cpu_count() or 1
-        self._shares = Shares(self.count)
+        self._shares = ConnectionCounts(self.count)
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._on_stop)
@@ -229,13 +229,13 @@ class _Receiving:
         self._wakeup = Wakeup(dsn)
         faults = Faults()
         self._watch = FaultWatch(self._database, faults)
-        self._waiting = Waiting()
+        self._waiting = UnassociatedConnections()
         committer = Committer(self._database, window=edge.duplicate_window)
         origins = Origins(configuration.forwarder)
-        receiver = Receiver(
+        receiver = ReceiverContext(
             configuration, self._spool, self._database, committer, self._wakeup, faults, origins
         )
-        policy = EdgePolicy(configuration, receiver, limits, self._waiting)
+        policy = Admission(configuration, receiver, limits, self._waiting)
         self._acceptor = Acceptor(
             policy,
             edge.max_pdu_bytes,

@@ -15,7 +15,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from gateway.dicom.contexts import storage_sop_classes
-from gateway.dicom.part10 import FileMeta, data_set_offset
+from gateway.dicom.dataset.part10 import FileMeta, read_file_meta
 from gateway.domain.identifiers import is_uid
 from gateway.errors import DataSetError
 from gateway.sender.outgoing import Outgoing
@@ -120,4 +120,4 @@ def _files(paths: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
 
 def _file_meta(path: Path) -> FileMeta:
     with path.open("rb") as file:
-        return data_set_offset(file.read(_HEADER_BYTES))
+        return read_file_meta(file.read(_HEADER_BYTES))

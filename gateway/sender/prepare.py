@@ -11,7 +11,7 @@ from gateway.sender.rewrite import Edits, rewrite
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SendRequest:
     """What to send: instances at `paths` with `edits` made to them, then the generated `studies`.
 
     Everything is sent `times` times. With `edits.new_uids` the instances at `paths` are new ones each time;
@@ -34,7 +34,7 @@ class Order:
         return None if self.paths else self.times * self.generated
 
 
-def prepare(order: Order, folder: Path) -> Iterator[Outgoing | Skipped]:
+def prepare(order: SendRequest, folder: Path) -> Iterator[Outgoing | Skipped]:
     """Yield each instance, ready to be sent, and once each file that is not; new files are under `folder`.
 
     Raises:
@@ -57,7 +57,7 @@ def prepare(order: Order, folder: Path) -> Iterator[Outgoing | Skipped]:
             yield from made
 
 
-def _once(order: Order, instances: Sequence[Outgoing], folder: Path) -> Iterator[Outgoing | Skipped]:
+def _once(order: SendRequest, instances: Sequence[Outgoing], folder: Path) -> Iterator[Outgoing | Skipped]:
     if order.edits and instances:
         yield from rewrite(instances, order.edits, folder)
     else:

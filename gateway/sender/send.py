@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from time import monotonic
 
 from gateway.dicom.contexts import MAX_CONTEXTS, ProposedContext
-from gateway.dicom.scu import Association, Peer, associate
+from gateway.dicom.requestor import Association, PeerAddress, associate
 from gateway.domain.dimse_status import Meaning, meaning_of
 from gateway.errors import PeerAwayError, PeerError
 from gateway.sender.outgoing import Outgoing
@@ -47,7 +47,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class SendOptions:
     """How to send: under which AE title, over how many associations at once, with which pause after each."""
 
     calling_ae_title: str
@@ -56,7 +56,7 @@ class Manner:
     priority: Priority = Priority.MEDIUM
 
 
-def send(instances: Sequence[Outgoing], peer: Peer, manner: Manner) -> Iterator[Sent]:
+def send(instances: Sequence[Outgoing], peer: PeerAddress, manner: SendOptions) -> Iterator[Sent]:
     """The outcome of each instance, as soon as it is known; as many as there are instances.
 
     Raises:
@@ -89,7 +89,11 @@ class _Batch:
     """What one set of contexts serves: work that the lines (one association each) take from."""
 
     def __init__(
-        self, contexts: Sequence[ProposedContext], instances: Sequence[Outgoing], peer: Peer, manner: Manner
+        self,
+        contexts: Sequence[ProposedContext],
+        instances: Sequence[Outgoing],
+        peer: PeerAddress,
+        manner: SendOptions,
     ) -> None:
         self._contexts = contexts
         self._work = deque(instances)

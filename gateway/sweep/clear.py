@@ -7,25 +7,25 @@ what is acknowledged after the rows were forgotten loses nothing.
 from contextlib import suppress
 from itertools import islice
 
-from gateway.spool import ORPHANED
+from gateway.spool.spool import ORPHANED
+from gateway.sweep.context import BATCH, Counts, SweepContext
 from gateway.sweep.orphans import owners
 from gateway.sweep.reconcile import reconcile
-from gateway.sweep.verbs import BATCH, Counts, Sweeping
 
 AT_ONCE = 0.0
 """The grace of an ordinary reconcile would leave the files for five minutes."""
 
 
-def clear(context: Sweeping, *, remove: bool) -> Counts:
+def clear(context: SweepContext, *, remove: bool) -> Counts:
     """Files without a row are in orphaned/, until purge's retention is over; with `remove` they are gone."""
     sections = context.configuration
     hasty = sections.sweep.model_copy(update={"orphan_grace_seconds": AT_ONCE})
     configuration = sections.model_copy(update={"sweep": hasty})
-    counts = reconcile(Sweeping(configuration, context.database, context.spool, context.wakeup))
+    counts = reconcile(SweepContext(configuration, context.database, context.spool, context.wakeup))
     return {"orphaned": counts["orphaned"], "removed": _remove(context) if remove else 0}
 
 
-def _remove(context: Sweeping) -> int:
+def _remove(context: SweepContext) -> int:
     """Asked once more, because a row may have come between the look and the move."""
     removed = 0
     files = (context.spool.root / ORPHANED).glob("*/*")

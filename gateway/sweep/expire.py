@@ -7,18 +7,18 @@ from datetime import timedelta
 
 from gateway import log
 from gateway.config import Configuration
+from gateway.database.connection import Database
+from gateway.database.tables import results
+from gateway.database.tables.results import Expired, Expiry
+from gateway.database.wakeup import Wakeup
 from gateway.log import Stage
-from gateway.store import results
-from gateway.store.database import Database
-from gateway.store.results import Expired, Expiry
-from gateway.store.wakeup import Wakeup
-from gateway.sweep.verbs import BATCH, Counts, Sweeping
+from gateway.sweep.context import BATCH, Counts, SweepContext
 
 GRACE = timedelta(seconds=5)
 """The message of the deadline goes first; must exceed the second within which it runs."""
 
 
-def expire(context: Sweeping) -> Counts:
+def expire(context: SweepContext) -> Counts:
     """Every expectation past its deadline is acted upon; counts by what became of it."""
     counts = {"redispatched": 0, "timed_out": 0}
     with context.database.statement() as session:

@@ -19,19 +19,19 @@ from itertools import islice
 from pathlib import Path
 
 from gateway import log
+from gateway.database.tables import sweeps
+from gateway.database.tables.instances import StoredInstance
 from gateway.domain.instance import Place
-from gateway.kept import holds
 from gateway.log import Stage
-from gateway.spool import DAMAGED, ORPHANED, flush_directory, make_folder
-from gateway.store import sweeping
-from gateway.store.instances import Stored
-from gateway.sweep.verbs import BATCH, Counts, Refusals, Sweeping, age_seconds
+from gateway.spool.part10_file import holds
+from gateway.spool.spool import DAMAGED, ORPHANED, flush_directory, make_folder
+from gateway.sweep.context import BATCH, Counts, Refusals, SweepContext, age_seconds
 
 AGAIN = "~"
 """Stands in no UID: before what is added to a name that is taken here."""
 
 
-def set_aside(context: Sweeping, path: Path, owner: Stored | None, *, lost: bool = False) -> int:
+def set_aside(context: SweepContext, path: Path, owner: StoredInstance | None, *, lost: bool = False) -> int:
     """Move a file here, or to damaged/ where it may be all that is left of its owner; 1 where that was done.
 
     A file that has a second link stays: its receiver lives.
@@ -66,23 +66,23 @@ def _free_name(path: Path) -> Path:
     return path.with_name(f"{path.stem}{AGAIN}{time.time_ns()}.dcm") if path.exists() else path
 
 
-def is_lost(context: Sweeping, path: Path, owner: Stored) -> bool:
+def is_lost(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
     """Tell whether `owner` is still owed, and no file but `path`, which is not right, may hold its bytes."""
     with context.database.statement() as session:
-        if not sweeping.is_owed(session, owner.instance_id):
+        if not sweeps.is_owed(session, owner.instance_id):
             return False
     others = (other for other in _everywhere(context, owner) if other != path)
     return not any(holds(other, owner.data_set_size, owner.sha256) for other in others)
 
 
-def _everywhere(context: Sweeping, owner: Stored) -> Iterator[Path]:
+def _everywhere(context: SweepContext, owner: StoredInstance) -> Iterator[Path]:
     """Each file that bears the name of `owner`, those that were set aside included."""
     for place in Place:
         yield context.spool.path(place, owner.study_instance_uid, owner.file_name)
     yield from _set_aside(context, owner)
 
 
-def _set_aside(context: Sweeping, owner: Stored) -> Iterator[Path]:
+def _set_aside(context: SweepContext, owner: StoredInstance) -> Iterator[Path]:
     for name in (ORPHANED, DAMAGED):
         folder = context.spool.root / name / owner.study_instance_uid
         plain = folder / owner.file_name
@@ -90,7 +90,7 @@ def _set_aside(context: Sweeping, owner: Stored) -> Iterator[Path]:
         yield from folder.glob(f"{plain.stem}{AGAIN}*.dcm")
 
 
-def bring_back(context: Sweeping, owner: Stored) -> bool:
+def bring_back(context: SweepContext, owner: StoredInstance) -> bool:
     """Where this instance's own bytes were set aside, they are in its place again."""
     for path in _set_aside(context, owner):
         if is_needed(context, path, owner):
@@ -98,7 +98,7 @@ def bring_back(context: Sweeping, owner: Stored) -> bool:
     return False
 
 
-def is_needed(context: Sweeping, path: Path, owner: Stored) -> bool:
+def is_needed(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
     """Tell whether `path` holds the bytes of its owner, and what stands where the row says does not."""
     place = context.spool.path(owner.place, owner.study_instance_uid, owner.file_name)
     return holds(path, owner.data_set_size, owner.sha256) and not holds(
@@ -106,7 +106,7 @@ def is_needed(context: Sweeping, path: Path, owner: Stored) -> bool:
     )
 
 
-def take_place(context: Sweeping, path: Path, owner: Stored) -> bool:
+def take_place(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
     """`path`, which holds the bytes of `owner`, stands where the row says; what stood there is here."""
     place = context.spool.path(owner.place, owner.study_instance_uid, owner.file_name)
     if place.exists() and not set_aside(context, place, owner):
@@ -126,7 +126,7 @@ def take_place(context: Sweeping, path: Path, owner: Stored) -> bool:
     return taken
 
 
-def empty(context: Sweeping, refusals: Refusals) -> Counts:
+def empty(context: SweepContext, refusals: Refusals) -> Counts:
     """Nothing is here for longer than the retention; what a row owns is in its place, or in damaged/."""
     counts = {"orphans_purged": 0, "orphans_returned": 0, "damaged": 0}
     old = _older_than_retention(context, refusals)
@@ -145,15 +145,15 @@ def empty(context: Sweeping, refusals: Refusals) -> Counts:
     return counts
 
 
-def owners(context: Sweeping, paths: Iterable[Path]) -> list[tuple[Path, Stored | None]]:
+def owners(context: SweepContext, paths: Iterable[Path]) -> list[tuple[Path, StoredInstance | None]]:
     """Each file with the instance that owns its name, where a row knows it."""
     named = [(path, (path.parent.name, f"{path.stem.partition(AGAIN)[0]}{path.suffix}")) for path in paths]
     with context.database.statement() as session:
-        known = sweeping.owners_of(session, [name for _, name in named])
+        known = sweeps.owners_of(session, [name for _, name in named])
     return [(path, known.get(name)) for path, name in named]
 
 
-def _older_than_retention(context: Sweeping, refusals: Refusals) -> Iterator[Path]:
+def _older_than_retention(context: SweepContext, refusals: Refusals) -> Iterator[Path]:
     retention = context.retention.total_seconds()
     for study in refusals.folders(context.spool.root / ORPHANED):
         yield from (path for path in refusals.files(study) if age_seconds(path) > retention)

@@ -12,11 +12,11 @@ import os
 import time
 from contextlib import suppress
 
+from gateway.database.tables import messages, sweeps
 from gateway.domain.instance import Place
-from gateway.spool import DAMAGED, ORPHANED
-from gateway.store import messages, sweeping
+from gateway.spool.spool import DAMAGED, ORPHANED
 from gateway.sweep import orphans
-from gateway.sweep.verbs import Counts, Refusals, Sweeping
+from gateway.sweep.context import Counts, Refusals, SweepContext
 
 FILES_PER_TRANSACTION = 100
 MAX_KEPT = 1000
@@ -26,7 +26,7 @@ EMPTY_DIRECTORY_SECONDS = 3600.0
 """Age at which an empty study folder goes; must exceed spool.DIRECTORY_TRUST_SECONDS."""
 
 
-def purge(context: Sweeping) -> Counts:
+def purge(context: SweepContext) -> Counts:
     """Nothing delivered is older than the retention; counts what went, came back, and was refused."""
     refusals = Refusals()
     purged = _instances(context, refusals)
@@ -41,13 +41,13 @@ def purge(context: Sweeping) -> Counts:
     }
 
 
-def _instances(context: Sweeping, refusals: Refusals) -> int:
+def _instances(context: SweepContext, refusals: Refusals) -> int:
     purged = 0
     kept: set[int] = set()
     while True:
         limit = FILES_PER_TRANSACTION + len(kept)
         with context.transaction() as session:
-            rows = sweeping.lock_purgeable(session, retention=context.retention, limit=limit)
+            rows = sweeps.lock_purgeable(session, retention=context.retention, limit=limit)
             gone = []
             for row in (row for row in rows if row.instance_id not in kept):
                 file = (row.place, row.study_instance_uid, row.file_name)
@@ -55,14 +55,14 @@ def _instances(context: Sweeping, refusals: Refusals) -> int:
                     if not context.dry:
                         context.spool.remove(*file)
                     gone.append(row.instance_id)
-            sweeping.delete_instances(session, gone)
+            sweeps.delete_instances(session, gone)
         purged += len(gone)
         kept = {row.instance_id for row in rows}.difference(gone)
         if len(rows) < limit or context.dry or len(kept) >= MAX_KEPT:
             return purged
 
 
-def _empty_folders(context: Sweeping, refusals: Refusals) -> int:
+def _empty_folders(context: SweepContext, refusals: Refusals) -> int:
     before = time.time() - EMPTY_DIRECTORY_SECONDS
     count = 0
     for place in (*Place, ORPHANED, DAMAGED):

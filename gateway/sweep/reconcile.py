@@ -22,20 +22,20 @@ from itertools import islice
 from pathlib import Path
 
 from gateway import log
+from gateway.database.tables import destinations, instances, sweeps
+from gateway.database.tables.instances import StoredInstance
+from gateway.database.tables.sweeps import FileRow
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
 from gateway.log import Stage
-from gateway.spool import DAMAGED, LOCK, ORPHANED, PARTIAL, SUFFIX, lock_folder
-from gateway.store import destinations, instances, sweeping
-from gateway.store.instances import Stored
-from gateway.store.sweeping import FileRow
+from gateway.spool.spool import DAMAGED, LOCK, ORPHANED, PARTIAL, SUFFIX, lock_folder
 from gateway.sweep import orphans
-from gateway.sweep.verbs import BATCH, EXAMPLES, Counts, Refusals, Sweeping, age_seconds
+from gateway.sweep.context import BATCH, EXAMPLES, Counts, Refusals, SweepContext, age_seconds
 
 PROBE_GRACE = timedelta(seconds=30)
 
 
-def reconcile(context: Sweeping) -> Counts:
+def reconcile(context: SweepContext) -> Counts:
     """Rows, messages and files agree; counts what did not."""
     counts = {"messages_sent": _messages(context), "probes_sent": _probes(context)}
     refusals = Refusals()
@@ -46,13 +46,13 @@ def reconcile(context: Sweeping) -> Counts:
     return counts
 
 
-def _messages(context: Sweeping) -> int:
+def _messages(context: SweepContext) -> int:
     grace = timedelta(seconds=context.configuration.sweep.reconcile_grace_seconds)
     lease = timedelta(seconds=context.configuration.forwarder.lease_seconds)
     total = 0
     while True:
         with context.transaction() as session:
-            found = len(sweeping.send_missing_messages(session, grace=grace, lease=lease, limit=BATCH))
+            found = len(sweeps.send_missing_messages(session, grace=grace, lease=lease, limit=BATCH))
         total += found
         if found < BATCH or context.dry:
             break
@@ -61,7 +61,7 @@ def _messages(context: Sweeping) -> int:
     return total
 
 
-def _probes(context: Sweeping) -> int:
+def _probes(context: SweepContext) -> int:
     with context.transaction() as session:
         overdue = destinations.overdue_probes(session, grace=PROBE_GRACE)
         for ae_title, route in overdue:
@@ -72,7 +72,7 @@ def _probes(context: Sweeping) -> int:
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def _parts(context: Sweeping, refusals: Refusals) -> int:
+def _parts(context: SweepContext, refusals: Refusals) -> int:
     """The folders of receivers that died are gone; those of the living are locked by them."""
     removed = 0
     for folder in refusals.folders(context.spool.root / PARTIAL):
@@ -87,7 +87,7 @@ def _parts(context: Sweeping, refusals: Refusals) -> int:
     return removed
 
 
-def _remove_if_dead(context: Sweeping, folder: Path) -> int:
+def _remove_if_dead(context: SweepContext, folder: Path) -> int:
     """How many parts went with the folder, or would go."""
     lock = lock_folder(folder)
     if lock is None:
@@ -106,7 +106,7 @@ def _count_parts(folder: Path) -> int:
     return sum(1 for _ in folder.glob(f"*{SUFFIX}"))
 
 
-def _files(context: Sweeping, refusals: Refusals) -> Counts:
+def _files(context: SweepContext, refusals: Refusals) -> Counts:
     counts = {"orphaned": 0, "moved": 0, "damaged": 0}
     candidates = _old_files(context, refusals)
     while batch := list(islice(candidates, BATCH)):
@@ -117,14 +117,14 @@ def _files(context: Sweeping, refusals: Refusals) -> Counts:
     return counts
 
 
-def _old_files(context: Sweeping, refusals: Refusals) -> Iterator[Path]:
+def _old_files(context: SweepContext, refusals: Refusals) -> Iterator[Path]:
     grace = context.configuration.sweep.orphan_grace_seconds
     for place in Place:
         for study in refusals.folders(context.spool.root / place):
             yield from (path for path in refusals.files(study) if age_seconds(path) > grace)
 
 
-def _mend(context: Sweeping, path: Path, owner: Stored | None, counts: Counts) -> None:
+def _mend(context: SweepContext, path: Path, owner: StoredInstance | None, counts: Counts) -> None:
     """See to a file that no row knows, or that is not where its row says; what was done is counted."""
     own = None if owner is None else context.spool.path(owner.place, path.parent.name, path.name)
     if own is not None and _is_same(path, own):
@@ -150,12 +150,12 @@ def _is_same(path: Path, other: Path) -> bool:
     return False
 
 
-def _missing(context: Sweeping, refusals: Refusals) -> Counts:
+def _missing(context: SweepContext, refusals: Refusals) -> Counts:
     counts = {"brought_back": 0, "files_missing": 0}
     after = 0
     while True:
         with context.database.statement() as session:
-            rows = sweeping.undelivered_files(session, after=after, limit=BATCH)
+            rows = sweeps.undelivered_files(session, after=after, limit=BATCH)
         for row in rows:
             after = row.instance_id
             with refusals.each(context.spool.path(row.place, row.study_instance_uid, row.file_name)):
@@ -165,7 +165,7 @@ def _missing(context: Sweeping, refusals: Refusals) -> Counts:
             return counts
 
 
-def _is_in_a_place(context: Sweeping, row: FileRow) -> bool:
+def _is_in_a_place(context: SweepContext, row: FileRow) -> bool:
     try:
         found = context.spool.find(row.place, row.study_instance_uid, row.file_name)
     except FileMissingError:
@@ -173,7 +173,7 @@ def _is_in_a_place(context: Sweeping, row: FileRow) -> bool:
     return found.parent.parent.name != ORPHANED
 
 
-def _look_for(context: Sweeping, row: FileRow, missing: int) -> str:
+def _look_for(context: SweepContext, row: FileRow, missing: int) -> str:
     """What became of an owed file that is in no place: brought back from orphaned/, or told to be lost."""
     with context.database.statement() as session:
         stored = instances.get(session, row.instance_id)
@@ -192,6 +192,6 @@ def _look_for(context: Sweeping, row: FileRow, missing: int) -> str:
     return "files_missing"
 
 
-def _damaged(context: Sweeping, row: FileRow) -> str:
+def _damaged(context: SweepContext, row: FileRow) -> str:
     path = context.spool.root / DAMAGED / row.study_instance_uid / row.file_name
     return f"; {path} holds other bytes than were received" if path.exists() else ""

@@ -4,16 +4,16 @@ An actor that died is noticed within seconds by the others; this catches what th
 one that hangs, or of the last one of all.
 """
 
-from gateway.store import sweeping
-from gateway.sweep.verbs import BATCH, Counts, Sweeping
+from gateway.database.tables import sweeps
+from gateway.sweep.context import BATCH, Counts, SweepContext
 
 
-def rescue(context: Sweeping) -> Counts:
+def rescue(context: SweepContext) -> Counts:
     """Every delivery whose lease is over is pending; counts `rescued`."""
     rescued = 0
     while True:
         with context.transaction() as session:
-            found = len(sweeping.rescue(session, limit=BATCH))
+            found = len(sweeps.rescue(session, limit=BATCH))
         rescued += found
         if found < BATCH or context.dry:
             break

@@ -5,16 +5,16 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from gateway import log
+from gateway.database.tables import messages, sweeps
 from gateway.errors import DatabaseError
 from gateway.log import Stage
-from gateway.store import messages, sweeping
+from gateway.sweep.context import Counts, SweepContext
 from gateway.sweep.expire import expire
 from gateway.sweep.purge import purge
 from gateway.sweep.reconcile import reconcile
 from gateway.sweep.rescue import rescue
-from gateway.sweep.verbs import Counts, Sweeping
 
-VERBS: Mapping[str, Callable[[Sweeping], Counts]] = {
+VERBS: Mapping[str, Callable[[SweepContext], Counts]] = {
     "rescue": rescue,
     "reconcile": reconcile,
     "expire": expire,
@@ -25,7 +25,7 @@ WORRYING = ("files_missing", "files_refused", "damaged")
 """Counts that make a warning of the line in the log."""
 
 
-def sweep(context: Sweeping, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str, Counts]:
+def sweep(context: SweepContext, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str, Counts]:
     """Run `verbs`; what each counted. A dry run changes and notes nothing."""
     counted = {}
     for verb in verbs:
@@ -35,7 +35,7 @@ def sweep(context: Sweeping, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str,
         if context.dry:
             continue
         with context.database.statement() as session:
-            sweeping.note(session, verb, counts)
+            sweeps.note(session, verb, counts)
         log.write(
             Stage.SWEEP,
             verb,
@@ -47,7 +47,7 @@ def sweep(context: Sweeping, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str,
     if not context.dry and set(verbs) == set(VERBS):
         # A sweep that was killed again and again left a dead message: this one did what it should have done.
         with context.database.statement() as session:
-            if cleared := sweeping.clear_superseded(session):
+            if cleared := sweeps.clear_superseded(session):
                 log.write(Stage.SWEEP, "dead_messages_cleared", count=cleared)
     if not context.dry:
         # What short-lived messages leave is cleared before claims have to walk over it.

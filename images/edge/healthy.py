@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gateway.store.database import Database
+    from gateway.database.connection import Database
 
 SWEEP_LATE = timedelta(minutes=3)
 """The scheduler enqueues a sweep each minute; must exceed a slow one."""
@@ -55,7 +55,7 @@ def _reached_at(bind_address: str) -> str:
 
 def actors(queue: str) -> str | None:
     """None where PostgreSQL sees the lock of a process of this container that serves the queue."""
-    from gateway.store import messages
+    from gateway.database.tables import messages
 
     with _database() as database, database.statement() as session:
         found = messages.consumers(session)
@@ -67,7 +67,7 @@ def actors(queue: str) -> str | None:
 
 def scheduler() -> str | None:
     """None where sweeps are run; or where nobody serves their queue, which is not the scheduler's fault."""
-    from gateway.store.overview import overview
+    from gateway.database.tables.overview import overview
 
     with _database() as database, database.transaction() as session:
         view = overview(session)
@@ -80,7 +80,7 @@ def scheduler() -> str | None:
 
 @contextmanager
 def _database() -> "Iterator[Database]":
-    from gateway.store.database import Database, dsn_from_environment
+    from gateway.database.connection import Database, dsn_from_environment
 
     database = Database(
         dsn_from_environment(), application_name="mini-pacs healthy", size=1, deadline_seconds=ANSWER_SECONDS

@@ -5,11 +5,11 @@ from hashlib import sha256
 
 import pytest
 from conftest import MakeEdge
-from dicom_peers import sendable_files
-from peers import peer
-from waiting import wait_until
+from support.dicom_peers import sendable_files
+from support.peers import peer
+from support.waiting import wait_until
 
-from gateway.dicom.scu import associate
+from gateway.dicom.requestor import associate
 
 
 @pytest.mark.guarantee("G3")

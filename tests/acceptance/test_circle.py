@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from conftest import MakeEdge
-from edge_bed import EdgeBed
-from specimens import Instance, study_of
-from waiting import wait_until
+from support.edge_bed import EdgeBed
+from support.specimens import Instance, study_of
+from support.waiting import wait_until
 
 from gateway.lab import layout
 from gateway.lab.pacs import Orthanc

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from launcher import Processes
+from support.launcher import Processes
 
 from gateway.lab.specimens import CT_INSTANCES, MR_INSTANCES
 

@@ -7,16 +7,16 @@ from contextlib import ExitStack
 
 import pytest
 from conftest import MakeEdge
-from edge_bed import EdgeBed
-from launcher import Process, Processes
-from peers import Peer, peer
-from specimens import MR, PATIENT, Instance, new_uid, study_of
-from waiting import wait_until
+from support.edge_bed import EdgeBed
+from support.launcher import Process, Processes
+from support.peers import Peer, peer
+from support.specimens import MR, PATIENT, Instance, new_uid, study_of
+from support.waiting import wait_until
 
+from gateway.database.tables import deliveries, destinations
+from gateway.database.tables.deliveries import Selection
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route
-from gateway.store import deliveries, destinations
-from gateway.store.deliveries import Selection
 
 FORWARDER = {
     "backoff_base_seconds": 0.3,

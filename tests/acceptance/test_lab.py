@@ -9,20 +9,20 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from launcher import Processes
-from waiting import wait_until
+from support.launcher import Processes
+from support.waiting import wait_until
 
 from gateway import config
-from gateway.dicom.scu import Peer
+from gateway.database.connection import Database
+from gateway.database.tables.flow import ways
+from gateway.dicom.requestor import PeerAddress
 from gateway.errors import DatabaseError
-from gateway.lab import layout, leftovers
+from gateway.lab import layout, stray_processes
 from gateway.lab.lab import Lab
 from gateway.lab.listening import listens
 from gateway.lab.supervisor import Supervisor
 from gateway.sender.generate import Study, generate, write
-from gateway.sender.send import Manner, send
-from gateway.store.database import Database
-from gateway.store.flow import ways
+from gateway.sender.send import SendOptions, send
 
 SAME_PORTS = (14_101, 14_102, 14_103, (14_104, 14_105, 14_106, 14_107, 14_108))
 """Below those that other tests choose from; the lab replaces what is taken."""
@@ -50,9 +50,11 @@ def send_study(lab: Lab, folder: Path, instances: int) -> set[str]:
     edge = lab.configuration.edge
     study = Study(instances, datetime.now(UTC), "MR")
     outgoing = [write(instance, folder) for instance in generate(study)]
-    peer = Peer("127.0.0.1", edge.port, edge.ae_title, 30, 30)
+    peer = PeerAddress("127.0.0.1", edge.port, edge.ae_title, 30, 30)
     return {
-        sent.instance.sop_instance_uid for sent in send(outgoing, peer, Manner("ORTHANC")) if sent.accepted
+        sent.instance.sop_instance_uid
+        for sent in send(outgoing, peer, SendOptions("ORTHANC"))
+        if sent.accepted
     }
 
 
@@ -108,14 +110,14 @@ def test_a_lab_that_is_killed_leaves_no_process_and_starts_again(
         first = processes.start("mini-pacs", "lab", "--data", folder / "lab")
         first.wait_for_line("The lab is up", 60)
         mark = f"{folder / 'lab'}#"
-        assert len(leftovers.marked(mark)) > 12
+        assert len(stray_processes.marked(mark)) > 12
         first.popen.kill()
-        wait_until(lambda: not leftovers.marked(mark), 15, "every process of the lab to end")
+        wait_until(lambda: not stray_processes.marked(mark), 15, "every process of the lab to end")
         second = processes.start("mini-pacs", "lab", "--data", folder / "lab")
         second.wait_for_line("The lab is up", 60)
         assert second.stop(60) == 0
         assert "Stopped." in second.text()
-        assert not leftovers.marked(mark)
+        assert not stray_processes.marked(mark)
     finally:
         processes.stop_all()
         shutil.rmtree(folder)
@@ -148,7 +150,7 @@ def test_two_labs_that_start_at_once_are_both_up_on_ports_of_their_own(
             ports |= own
             printed = f"MINI_EDGE on 127.0.0.1:{configuration.edge.port}"
             assert printed in lab.text()
-            family = leftovers.marked(f"{folder / name}#")
+            family = stray_processes.marked(f"{folder / name}#")
             assert all(listens(family, port) for port in own)
         for lab in started:
             assert lab.stop(60) == 0

@@ -12,11 +12,11 @@ from pathlib import Path
 import pydicom
 import pytest
 from conftest import MakeEdge
-from dicom_peers import dcmtk, read_quietly
-from edge_bed import EdgeBed
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
-from waiting import wait_until
+from support.dicom_peers import dcmtk, read_quietly
+from support.edge_bed import EdgeBed
+from support.waiting import wait_until
 
 from gateway.lab.layout import free_ports
 from gateway.lab.pacs import Orthanc

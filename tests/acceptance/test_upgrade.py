@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import released_data
 from conftest import Reconfigure
-from edge_bed import EdgeBed
-from launcher import REPOSITORY, Process, Processes
-from peers import Peer, peer
-from released_data import (
+from support import released_data
+from support.edge_bed import EdgeBed
+from support.launcher import REPOSITORY, Process, Processes
+from support.peers import Peer, peer
+from support.released_data import (
     ARRIVED,
     CANCELLED,
     CONFLICT,
@@ -24,11 +24,11 @@ from released_data import (
     RETRIED,
     UNMATCHED,
 )
-from specimens import Instance, study_of
-from waiting import wait_until
+from support.specimens import Instance, study_of
+from support.waiting import wait_until
 
+from gateway.database.migrate import migrate, migrations
 from gateway.lab.postgres import EmbeddedPostgres
-from gateway.store.migrate import migrate, migrations
 
 pytestmark = [pytest.mark.guarantee("G2"), pytest.mark.guarantee("G6")]
 RELEASES = {"0.1.0": "617770b"}

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import wire_data
-from wire_table import Rows
+from support import wire_data
+from support.wire_table import Rows
 
 
 @pytest.fixture(scope="session", autouse=True)

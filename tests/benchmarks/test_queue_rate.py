@@ -15,13 +15,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from launcher import Processes
-from queue_bed import QUEUE, QueueBed
-from waiting import wait_until
+from support.launcher import Processes
+from support.queue_bed import QUEUE, QueueBed
+from support.waiting import wait_until
 
-from gateway.lab import leftovers
-from gateway.store import messages
-from gateway.store.database import Session, connect
+from gateway.database.connection import Session, connect
+from gateway.database.tables import messages
+from gateway.lab import stray_processes
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 
@@ -68,7 +68,9 @@ def test_the_rate_does_not_depend_on_the_backlog(bed: QueueBed, processes: Proce
         boot = time.monotonic() - begun
         locks: set[int] = set()
         rates[order] = _drain_rate(bed, SAMPLE, locks)
-        resident = max(_resident_bytes(pid) for pid in [process.pid, *leftovers.descendants(process.pid)])
+        resident = max(
+            _resident_bytes(pid) for pid in [process.pid, *stray_processes.descendants(process.pid)]
+        )
         process.kill()
         bed.run("TRUNCATE dramatiq.queue, ran")
         print(
@@ -101,7 +103,7 @@ def test_delays_are_kept_to_the_second(bed: QueueBed) -> None:
     """A tenth of the backlog due at random over a minute; the process holds none before its time."""
     count = BACKLOG // 10
     process = bed.start()
-    family = [process.pid, *leftovers.descendants(process.pid)]
+    family = [process.pid, *stray_processes.descendants(process.pid)]
     bed.fill_punctual(count, delay_seconds=20, spread_seconds=60)
     assert bed.count("state = 'consumed'") == 0
     resident = max(map(_resident_bytes, family))
@@ -202,7 +204,7 @@ def _stock_rate(bed: QueueBed, processes: Processes) -> float:
     bed.run(script)
     bed.rows(STOCK_FILL, count=STOCK_SAMPLE)
     waiting = "SELECT count(*) FROM stock.queue WHERE state <> 'done'"
-    process = processes.start("dramatiq", "stock_actors", "-p", "1", "-t", "8", **bed.environment())
+    process = processes.start("dramatiq", "support.stock_actors", "-p", "1", "-t", "8", **bed.environment())
     wait_until(lambda: bed.one(waiting) < STOCK_SAMPLE, 30, "the stock consumer to begin")
     begun, first = time.monotonic(), bed.one(waiting)
     wait_until(lambda: bed.one(waiting) == 0, 120, "the stock consumer to finish")

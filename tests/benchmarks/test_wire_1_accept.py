@@ -6,16 +6,15 @@ Whatever is compared is measured in turn, and the median of the rounds counts (`
 from pathlib import Path
 
 import pytest
-import wire_bed
-import wire_peers
-from launcher import Processes
-from wire_data import Load, scaled
-from wire_promise import kept_per_second
-from wire_rounds import in_turn
-from wire_senders import dcmsend, one_by_one
-from wire_table import Rows
+from support import wire_bed, wire_peers
+from support.launcher import Processes
+from support.wire_data import Load, scaled
+from support.wire_promise import kept_per_second
+from support.wire_rounds import in_turn
+from support.wire_senders import dcmsend, one_by_one
+from support.wire_table import Rows
 
-from gateway.dicom.scu import Peer
+from gateway.dicom.requestor import PeerAddress
 from gateway.lab.postgres import EmbeddedPostgres
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
@@ -108,6 +107,6 @@ def test_one_association_per_instance(
     with wire_bed.edge(postgres, tmp_path) as bed:
         ours = one_by_one(loads["small"].share(scaled(500)), bed.peer())
     port = wire_peers.stock(processes)
-    stock = one_by_one(loads["small"].share(scaled(250)), Peer("127.0.0.1", port, "STOCK", 60, 30))
+    stock = one_by_one(loads["small"].share(scaled(250)), PeerAddress("127.0.0.1", port, "STOCK", 60, 30))
     rows.within("one association per instance", ours, "ms", at_most=10, peer=f"pynetdicom {stock:.0f} ms")
     rows.faster("the same, per second", 1000 / ours, than="pynetdicom", theirs=1000 / stock, at_least=5)

@@ -6,14 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
-import wire_bed
-import wire_peers
-from edge_bed import EdgeBed
-from launcher import Processes
-from wire_data import Load, made, scaled
-from wire_rounds import in_turn
-from wire_senders import CONTEXT, dcmsend, percentile
-from wire_table import Rows
+from support import wire_bed, wire_peers
+from support.edge_bed import EdgeBed
+from support.launcher import Processes
+from support.wire_data import Load, made, scaled
+from support.wire_rounds import in_turn
+from support.wire_senders import CONTEXT, dcmsend, percentile
+from support.wire_table import Rows
 
 from gateway.lab import layout
 from gateway.lab.postgres import EmbeddedPostgres

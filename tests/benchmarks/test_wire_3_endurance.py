@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-import wire_bed
-import wire_peers
-from broken_peers import BROKEN, break_off
-from dicom_peers import ECHO
-from edge_bed import EdgeBed
-from launcher import Processes
-from specimens import Instance
-from wire_data import made, scaled
-from wire_senders import CONTEXT, percentile
-from wire_table import Rows
+from support import wire_bed, wire_peers
+from support.broken_peers import BROKEN, break_off
+from support.dicom_peers import ECHO
+from support.edge_bed import EdgeBed
+from support.launcher import Processes
+from support.specimens import Instance
+from support.wire_data import made, scaled
+from support.wire_senders import CONTEXT, percentile
+from support.wire_table import Rows
 
-from gateway.dicom.scu import Peer, associate
-from gateway.lab import layout, leftovers
+from gateway.dicom.requestor import PeerAddress, associate
+from gateway.lab import layout, stray_processes
 from gateway.lab.postgres import EmbeddedPostgres
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
@@ -36,7 +35,7 @@ def test_many_sends_to_a_fast_peer(kind: str, rows: Rows, processes: Processes, 
         port = wire_peers.storescp(processes, tmp_path, "--ignore")
     else:
         port = wire_peers.Sink(processes, tmp_path).port
-    peer = Peer("127.0.0.1", port, "SINK", timeout_seconds=30, connect_timeout_seconds=10)
+    peer = PeerAddress("127.0.0.1", port, "SINK", timeout_seconds=30, connect_timeout_seconds=10)
     data = Instance(payload=bytes(3584)).data_set()
     count = scaled(20_000)
     times = []
@@ -92,7 +91,7 @@ class _Watching:
     def _sample(self) -> None:
         while not self._done.wait(0.05):
             for root in self._roots:
-                for pid in (root, *leftovers.descendants(root)):
+                for pid in (root, *stray_processes.descendants(root)):
                     self.most_mb = max(self.most_mb, wire_bed.resident_mb(pid))
 
     def __enter__(self) -> Self:

@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from compose_bed import BASES, ComposeBed, run
-from launcher import REPOSITORY
+from support.compose_bed import BASES, ComposeBed, run
+from support.launcher import REPOSITORY
 
 ENGINE = Path(__file__).parent / "engine" / "up"
 ENGINE_SECONDS = 900

@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from compose_bed import ComposeBed
+from support.compose_bed import ComposeBed
 
 FIND = {"Level": "Study", "Query": {}}
 ELSEWHERE = "stranger.example"

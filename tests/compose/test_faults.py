@@ -1,7 +1,7 @@
 """Each fault, injected and cleared by the commands that the lab's users know: seen in log and status."""
 
 import pytest
-from compose_bed import ComposeBed, wait_until
+from support.compose_bed import ComposeBed, wait_until
 
 SEEN_SECONDS = 10.0
 """For a fault to be seen by every process: one second is promised, the rest is for two cores under load."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from compose_bed import PROJECT, WORKERS, ComposeBed, once, run
+from support.compose_bed import PROJECT, WORKERS, ComposeBed, once, run
 
 Target = tuple[str, int]
 OPEN = "open"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from compose_bed import ComposeBed, wait_until
+from support.compose_bed import ComposeBed, wait_until
 
 from gateway.sender.generate import Study, generate, write
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from compose_bed import IMAGE, ComposeBed, run
+from support.compose_bed import IMAGE, ComposeBed, run
 
 EDGE, ORTHANC, OTHER = 10001, 10042, 12345
 

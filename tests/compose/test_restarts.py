@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from compose_bed import GATEWAY, SERVICES, ComposeBed, wait_until
+from support.compose_bed import GATEWAY, SERVICES, ComposeBed, wait_until
 
 from gateway.errors import PeerAwayError
 

@@ -5,7 +5,7 @@ import shlex
 from functools import partial
 
 import pytest
-from compose_bed import GATEWAY, PROJECT, SERVICES, WORKERS, ComposeBed, run, wait_until
+from support.compose_bed import GATEWAY, PROJECT, SERVICES, WORKERS, ComposeBed, run, wait_until
 
 from gateway.errors import AssociationRejectedError
 

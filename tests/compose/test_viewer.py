@@ -4,12 +4,12 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-from browser import Visit, chromium, coloured, visit
-from compose_bed import ComposeBed
+from support.browser import Visit, chromium, coloured, visit
+from support.compose_bed import ComposeBed
 
-from gateway.dicom.scu import Peer
+from gateway.dicom.requestor import PeerAddress
 from gateway.sender.generate import Study, generate, write
-from gateway.sender.send import Manner, send
+from gateway.sender.send import SendOptions, send
 
 
 def sent(lab: ComposeBed, given_name: str, folder: Path) -> tuple[str, set[str]]:
@@ -17,7 +17,9 @@ def sent(lab: ComposeBed, given_name: str, folder: Path) -> tuple[str, set[str]]
     # no ^ in the ID: the viewer asks for the studies of that ID, and Orthanc does not decode a query
     study = Study(3, datetime.now(UTC), "CT", patient_id=given_name, patient_name=f"Viewer^{given_name}")
     outgoing = [write(instance, folder) for instance in generate(study)]
-    done = list(send(outgoing, Peer("127.0.0.1", lab.edge_port, "MINI_EDGE", 30, 10), Manner("ORTHANC")))
+    done = list(
+        send(outgoing, PeerAddress("127.0.0.1", lab.edge_port, "MINI_EDGE", 30, 10), SendOptions("ORTHANC"))
+    )
     assert all(one.accepted for one in done)
     [study_instance_uid] = {one.study_instance_uid for one in outgoing}
     return study_instance_uid, {one.sop_instance_uid for one in outgoing}

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 
-from launcher import REPOSITORY
+from support.launcher import REPOSITORY
 
 from gateway.domain import contract
 

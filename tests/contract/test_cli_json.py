@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import typer
-from launcher import REPOSITORY
+from support.launcher import REPOSITORY
 from typer.testing import CliRunner
 
 from cli.documents import Schema

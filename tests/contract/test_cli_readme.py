@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from launcher import REPOSITORY
+from support.launcher import REPOSITORY
 from typer.testing import CliRunner
 
 from cli.configuration import flat
-from cli.main import COMMANDS, Command, build
+from cli.main import COMMANDS, CliCommand, build
 from gateway import config
 from gateway.config import Configuration
 from gateway.faults import EFFECTS, Name
@@ -21,7 +21,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 SHOWN = sorted(set(re.findall(r"mini-pacs ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?((?: [^\n`#]*)?)", README)))
 
 
-def attribute(command: Command) -> Any:
+def attribute(command: CliCommand) -> Any:
     """The application or function behind a command."""
     return getattr(importlib.import_module(f"cli.{command.module}"), command.attribute)
 
@@ -42,7 +42,7 @@ def test_readme_lists_every_command_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_the_line_of_help_is_that_of_the_command(command: Command) -> None:
+def test_the_line_of_help_is_that_of_the_command(command: CliCommand) -> None:
     """`mini-pacs --help` imports nothing and says what `mini-pacs COMMAND --help` says."""
     found = attribute(command)
     text = found.info.help if isinstance(found, typer.Typer) else inspect.getdoc(found)
@@ -51,7 +51,7 @@ def test_the_line_of_help_is_that_of_the_command(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_readme_names_every_word_of_a_noun(command: Command) -> None:
+def test_readme_names_every_word_of_a_noun(command: CliCommand) -> None:
     """The words behind a noun (`deliveries retry`) stand in its line of the table."""
     found = attribute(command)
     if not isinstance(found, typer.Typer):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from documents import code, commands, complaint, make_targets, page, section, tracked
-from launcher import REPOSITORY
+from support.documents import code, commands, complaint, make_targets, page, section, tracked
+from support.launcher import REPOSITORY
 
 import gateway
 from gateway import config
@@ -24,14 +24,14 @@ PLACEHOLDER = re.compile(r"NNNN|_\*")
 ARCHITECTURE = page("docs/architecture.md")
 
 WITHOUT_THEIR_PAGE = {
-    "actors/broker.py",
+    "actors/queue/broker.py",
     "cli/configuration.py",
     "gateway/dicom/__init__.py",
     "gateway/domain/outcome.py",
-    "gateway/follow.py",
+    "gateway/log_tail.py",
     "gateway/forward/attempt.py",
-    "gateway/receive/store.py",
-    "gateway/store/migrations/0002_gateway.sql",  # released: its text is compared with what was applied
+    "gateway/receive/c_store.py",
+    "gateway/database/migrations/0002_gateway.sql",  # released: its text is compared with what was applied
     "tests/integration/test_dicom_scu.py",
     "tests/integration/test_forward.py",
     "tests/unit/test_dicom_codecs.py",
@@ -62,8 +62,8 @@ def test_every_path_that_a_page_cites_exists(path: Path) -> None:
 
 def test_a_page_of_docs_is_never_cited_by_a_missing_path() -> None:
     """The pattern of the test above finds what it should."""
-    assert CITED.findall("see gateway/spool.py, `tests/faults`, .ci/run and CHANGELOG.md.") == [
-        "gateway/spool.py",
+    assert CITED.findall("see gateway/spool/spool.py, `tests/faults`, .ci/run and CHANGELOG.md.") == [
+        "gateway/spool/spool.py",
         "tests/faults",
         ".ci/run",
         "CHANGELOG.md",

@@ -3,8 +3,8 @@
 import re
 import subprocess
 
-from compose_bed import BASES
-from launcher import REPOSITORY
+from support.compose_bed import BASES
+from support.launcher import REPOSITORY
 
 ENGINE = REPOSITORY / "tests" / "compose" / "engine"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from compose_bed import BASES, GATEWAY, SERVICES, WORKERS
-from launcher import REPOSITORY
+from support.compose_bed import BASES, GATEWAY, SERVICES, WORKERS
+from support.launcher import REPOSITORY
 
 IMAGES = REPOSITORY / "images"
 DOCKERFILES = sorted(IMAGES.glob("*/Dockerfile"))

@@ -7,11 +7,11 @@ from importlib.resources import files
 import pytest
 from dramatiq import Message
 
+from gateway.database.connection import Database
+from gateway.database.queries import Query
+from gateway.database.tables import messages
 from gateway.domain.contract import UNGATED_PRIORITY
 from gateway.domain.routing import BEHIND, PRIORITY
-from gateway.store import messages
-from gateway.store.database import Database
-from gateway.store.queries import Query
 
 COLUMNS = Query(
     "columns",

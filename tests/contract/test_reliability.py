@@ -2,8 +2,8 @@
 
 import re
 
-from campaign.scenario import SCENARIOS
-from launcher import REPOSITORY
+from proof.crash_points.scenario import SCENARIOS
+from support.launcher import REPOSITORY
 
 FLOWS, TEST = -2, -1
 """Columns of the table of crash points."""

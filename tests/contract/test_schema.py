@@ -9,22 +9,22 @@ from importlib.resources import files
 import psycopg2
 import pytest
 from conftest import MakeEdge
-from edge_bed import EdgeBed
-from forwarding import forwarding
-from specimens import Instance
+from support.edge_bed import EdgeBed
+from support.forwarding import forwarding
+from support.specimens import Instance
 
+from gateway.database.migrate import Migration, migrate, migrations, require_current
+from gateway.database.queries import load
+from gateway.database.tables.deliveries import WorkerVerdict
+from gateway.database.tables.instances import ReceptionVerdict
+from gateway.database.tables.results import Expiry
+from gateway.database.tables.turns import Turn
 from gateway.domain.delivery import State, pairs
 from gateway.domain.instance import Kind, Place
 from gateway.domain.matching import Correlation
 from gateway.domain.routing import Route
 from gateway.errors import DatabaseRefusedError
 from gateway.lab.postgres import EmbeddedPostgres
-from gateway.store.deliveries import WorkerVerdict
-from gateway.store.instances import Verdict
-from gateway.store.migrate import Migration, migrate, migrations, require_current
-from gateway.store.queries import load
-from gateway.store.results import Expiry
-from gateway.store.turns import Turn
 
 
 @pytest.fixture
@@ -133,7 +133,9 @@ def test_the_schema_of_the_tests_is_current(edge: EdgeBed) -> None:
     require_current(edge.database)
 
 
-FILES = sorted(entry.name.removesuffix(".sql") for entry in files("gateway.store").joinpath("sql").iterdir())
+FILES = sorted(
+    entry.name.removesuffix(".sql") for entry in files("gateway.database").joinpath("sql").iterdir()
+)
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _PREPARABLE = re.compile(r"\s*(--[^\n]*\n\s*)*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
 _DURATIONS = {
@@ -177,6 +179,6 @@ def test_every_statement_is_explained_or_plain(file: str) -> None:
 def test_the_verdicts_of_the_functions_are_known() -> None:
     """Each word that a function of the schema may say is an enum's, and the other way round."""
     text = "".join(migration.statements for migration in migrations())
-    known = {member.value for enum in (Verdict, WorkerVerdict, Expiry, Turn) for member in enum}
+    known = {member.value for enum in (ReceptionVerdict, WorkerVerdict, Expiry, Turn) for member in enum}
     assert set(re.findall(r"verdict := '(\w+)'", text)) <= known
     assert all(f"'{word}'" in text for word in known)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from documents import page, tracked
-from launcher import REPOSITORY
+from support.documents import page, tracked
+from support.launcher import REPOSITORY
 
 PROJECT: dict[str, Any] = tomllib.loads(page("pyproject.toml"))
 CHANGELOG = (

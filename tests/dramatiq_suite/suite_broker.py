@@ -6,10 +6,10 @@ from typing import NoReturn
 from dramatiq import Message, QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware, Prometheus, default_middleware
 
-from actors.broker import EdgeBroker
-from actors.middleware.fence import Fence
-from gateway.store.database import dsn_from_environment
-from gateway.store.queries import Query
+from actors.middleware.stale_claim import StaleClaim
+from actors.queue.broker import EdgeBroker
+from gateway.database.connection import dsn_from_environment
+from gateway.database.queries import Query
 
 _UNSETTLED = Query(
     "unsettled",
@@ -29,7 +29,7 @@ class SuiteBroker(EdgeBroker):
             if middleware is None
             else middleware
         )
-        super().__init__(dsn_from_environment(), middleware=[Fence(), *theirs])
+        super().__init__(dsn_from_environment(), middleware=[StaleClaim(), *theirs])
 
     def join(self, queue_name: str, *_waits: int, timeout: int | None = None, **_ignored: object) -> None:
         """Return when no message of the queue waits or runs; `timeout` in milliseconds."""

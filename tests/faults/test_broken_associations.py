@@ -3,11 +3,11 @@
 import time
 from contextlib import ExitStack
 
-from broken_peers import BROKEN, break_off, held_open
 from conftest import MakeEdge
-from dicom_peers import ECHO
-from edge_bed import EdgeBed, children
-from wire_bed import resident_mb
+from support.broken_peers import BROKEN, break_off, held_open
+from support.dicom_peers import ECHO
+from support.edge_bed import EdgeBed, children
+from support.wire_bed import resident_mb
 
 COUNT = 400
 GROWTH_MB = 20

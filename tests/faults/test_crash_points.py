@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 
 import pytest
-from campaign.scenario import SCENARIOS
-from edge_bed import TESTS
-from launcher import REPOSITORY, Processes
+from proof.crash_points.scenario import SCENARIOS
+from support.edge_bed import TESTS
+from support.launcher import REPOSITORY, Processes
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G2"), pytest.mark.guarantee("G6")]
 
@@ -27,7 +27,7 @@ def test_the_ledger_closes_after_a_death_at_any_of_the_sampled_points(
     report = tmp_path / "report.json"
     words = ("--sample", str(POINTS), "--seed", SEED, "--json", report)
     path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}"}
-    campaign = processes.start("python", "-m", "campaign", *words, **path)
+    campaign = processes.start("python", "-m", "proof.crash_points", *words, **path)
     assert campaign.popen.wait(SECONDS) == 0, campaign.text()[-8000:]
     runs = json.loads(report.read_text())["runs"]
     assert {run["scenario"] for run in runs if run["site"]} == {scenario.name for scenario in SCENARIOS}

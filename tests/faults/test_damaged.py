@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from forwarding import Forwarding, forwarding
-from specimens import Instance
-from sweep_bed import PROMPT, claim, found
-from waiting import wait_until
+from support.forwarding import Forwarding, forwarding
+from support.specimens import Instance
+from support.sweep_bed import PROMPT, claim, found
+from support.waiting import wait_until
 
 from cli.findings import Space, findings
+from gateway.database.tables.overview import overview
 from gateway.domain.instance import Place
-from gateway.kept import holds
-from gateway.spool import DAMAGED, ORPHANED
-from gateway.store.overview import overview
+from gateway.spool.part10_file import holds
+from gateway.spool.spool import DAMAGED, ORPHANED
+from gateway.sweep.context import Counts, SweepContext
 from gateway.sweep.purge import purge
 from gateway.sweep.reconcile import reconcile
-from gateway.sweep.verbs import Counts, Sweeping
 
 pytestmark = [pytest.mark.guarantee("G2"), pytest.mark.guarantee("G6")]
 
@@ -31,7 +31,7 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
         yield core
 
 
-def old(core: Forwarding, *, dry: bool = False) -> Sweeping:
+def old(core: Forwarding, *, dry: bool = False) -> SweepContext:
     """A sweep for which everything is older than the retention."""
     sections = core.sweeping(dry=dry)
     sweep = sections.configuration.sweep.model_copy(update={"retention_hours": 1e-9})

@@ -10,18 +10,19 @@ from urllib.parse import urlsplit
 import psycopg2
 import pytest
 from conftest import Reconfigure
-from edge_bed import EdgeBed, store
-from launcher import Processes
-from peers import Peer, peer
-from relay import Relay
-from specimens import Instance
-from waiting import wait_until
+from support.edge_bed import EdgeBed, store
+from support.launcher import Processes
+from support.peers import Peer, peer
+from support.relay import Relay
+from support.specimens import Instance
+from support.waiting import wait_until
 
-from gateway.lab import leftovers
+from gateway.database import roles
+from gateway.database.migrate import migrate
+from gateway.database.tables import destinations
+from gateway.lab import stray_processes
 from gateway.lab.layout import free_ports
 from gateway.lab.postgres import DATABASE, EmbeddedPostgres
-from gateway.store import destinations, roles
-from gateway.store.migrate import migrate
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G2"), pytest.mark.guarantee("G6")]
 
@@ -322,14 +323,14 @@ def test_a_server_that_is_stopped_is_outlived_by_forwarding_and_sweep(
     assert edge.send(owed) == [0]
     edge.run("UPDATE destinations SET paused = false")
     assert server.process is not None
-    family = [server.process.pid, *leftovers.descendants(server.process.pid)]
-    leftovers.send(family, signal.SIGSTOP)
+    family = [server.process.pid, *stray_processes.descendants(server.process.pid)]
+    stray_processes.send(family, signal.SIGSTOP)
     try:
         sweep = edge.start("mini-pacs", "sweep", "rescue")
         edge.wait_log(timeout=30, stage="queue", outcome="database_away")
         assert edge.send(Instance()) == [0xA700]
     finally:
-        leftovers.send(family, signal.SIGCONT)
+        stray_processes.send(family, signal.SIGCONT)
     edge.wait_state(owed, "delivered", timeout=30)
     assert pacs.count(owed.sop_instance_uid) >= 1
     assert sweep.wait(60) in {0, 3}

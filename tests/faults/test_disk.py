@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from edge_bed import TESTS, EdgeBed, store
-from forwarding import Forwarding, forwarding
-from launcher import REPOSITORY
-from peers import peer
-from specimens import Instance, study_of
-from waiting import wait_until
+from support.edge_bed import TESTS, EdgeBed, store
+from support.forwarding import Forwarding, forwarding
+from support.launcher import REPOSITORY
+from support.peers import peer
+from support.specimens import Instance, study_of
+from support.waiting import wait_until
 
 from gateway.domain.delivery import State
 from gateway.errors import AssociationRejectedError
-from gateway.spool import ORPHANED
+from gateway.spool.spool import ORPHANED
 from gateway.sweep.purge import FILES_PER_TRANSACTION, purge
 from gateway.sweep.reconcile import reconcile
 
@@ -45,7 +45,7 @@ def failing(make_edge: MakeEdge, tmp_path: Path) -> tuple[EdgeBed, Path]:
     order = tmp_path / "order"
     edge = make_edge({"edge": {"receivers": 1}, "sweep": {"orphan_grace_seconds": 0.001}})
     path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}", "FAIL_FILE": str(order)}
-    edge.serve("python", TESTS / "failing.py", **path)
+    edge.serve("python", TESTS / "support" / "failing.py", **path)
     return edge, order
 
 

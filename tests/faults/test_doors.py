@@ -8,19 +8,19 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-import certificates
 import pytest
-from broken_peers import request
-from certificates import Certificates, Pair
 from conftest import MakeEdge
-from edge_bed import EdgeBed
-from specimens import CT, EXPLICIT, Instance
-from waiting import wait_until
+from support import certificates
+from support.broken_peers import request
+from support.certificates import Certificates, Pair
+from support.edge_bed import EdgeBed
+from support.specimens import CT, EXPLICIT, Instance
+from support.waiting import wait_until
 
 from gateway.dicom import pdu
 from gateway.dicom.contexts import ProposedContext
-from gateway.dicom.scu import Peer, associate
-from gateway.dicom.secure import requestor_context
+from gateway.dicom.requestor import PeerAddress, associate
+from gateway.dicom.tls import requestor_context
 from gateway.errors import AssociationRejectedError, PeerAwayError
 
 pytestmark = pytest.mark.guarantee("G7")
@@ -34,7 +34,7 @@ CONTEXTS = [ProposedContext(CT, EXPLICIT)]
 def answer(edge: EdgeBed, calling: str, host: str = "127.0.0.1") -> tuple[int, int, int] | None:
     """How an association of that title is rejected (result, source, reason); None where it is not."""
     configured = edge.configuration.edge
-    peer = Peer(host, configured.port, configured.ae_title, 10, 10)
+    peer = PeerAddress(host, configured.port, configured.ae_title, 10, 10)
     try:
         with associate(peer, calling_ae_title=calling, contexts=CONTEXTS) as association:
             assert association.is_alive()
@@ -167,11 +167,15 @@ def test_without_a_certificate_that_is_believed_nobody_gets_in(
     """No association, and the log says why; who shows a good one is served meanwhile."""
     edge = secured(make_edge, certs)
     configured = edge.configuration.edge
-    peer = Peer("127.0.0.1", configured.port, configured.ae_title, 10, 10, showing(certs, shown(certs)))
+    peer = PeerAddress(
+        "127.0.0.1", configured.port, configured.ae_title, 10, 10, showing(certs, shown(certs))
+    )
     with pytest.raises(PeerAwayError):
         associate(peer, calling_ae_title="ORTHANC", contexts=CONTEXTS)
     wait_until(lambda: reason in str(edge.log(stage="receive")).replace("_", " ").lower(), 10, reason)
-    good = Peer("127.0.0.1", configured.port, configured.ae_title, 10, 10, showing(certs, certs.sender))
+    good = PeerAddress(
+        "127.0.0.1", configured.port, configured.ae_title, 10, 10, showing(certs, certs.sender)
+    )
     instance = Instance()
     with associate(good, calling_ae_title="ORTHANC", contexts=[instance.context]) as association:
         assert association.store(instance.context, instance.sop_instance_uid, [instance.data_set()])[0] == 0

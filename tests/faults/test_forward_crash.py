@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import MakeEdge, Reconfigure
-from edge_bed import EdgeBed
-from forwarding import forwarding
-from launcher import Processes
-from peers import Peer, after, peer
-from specimens import Instance, study_of
-from waiting import wait_until
+from support.edge_bed import EdgeBed
+from support.forwarding import forwarding
+from support.launcher import Processes
+from support.peers import Peer, after, peer
+from support.specimens import Instance, study_of
+from support.waiting import wait_until
 
+from gateway.database.migrate import migrate
+from gateway.database.tables import destinations
 from gateway.lab.postgres import DATABASE, EmbeddedPostgres
-from gateway.store import destinations
-from gateway.store.migrate import migrate
 
 pytestmark = pytest.mark.guarantee("G6")
 

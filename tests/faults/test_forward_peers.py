@@ -7,11 +7,11 @@ from contextlib import ExitStack
 
 import pytest
 from conftest import MakeEdge
-from edge_bed import EdgeBed
-from forwarding import Forwarding, forwarding, workers_of
-from peers import Peer, after, peer
-from specimens import Instance, study_of
-from waiting import wait_until
+from support.edge_bed import EdgeBed
+from support.forwarding import Forwarding, forwarding, workers_of
+from support.peers import Peer, after, peer
+from support.specimens import Instance, study_of
+from support.waiting import wait_until
 
 from gateway.dicom.policy import LOCAL_LIMIT_EXCEEDED
 

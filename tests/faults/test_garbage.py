@@ -8,11 +8,11 @@ from contextlib import ExitStack
 
 import pytest
 from conftest import MakeEdge
-from dicom_peers import CT, Script, p_data, pdv
-from edge_bed import children
-from fuzz import campaign, report
-from fuzz.hostile import bomb
-from fuzz.watch import MEMORY_BOUND_MB, peak_mb
+from proof.fuzz import campaign, report
+from proof.fuzz.hostile import bomb
+from proof.fuzz.watch import MEMORY_BOUND_MB, peak_mb
+from support.dicom_peers import CT, Script, p_data, pdv
+from support.edge_bed import children
 
 from gateway.dicom import command, pdu
 from gateway.dicom.contexts import Offer

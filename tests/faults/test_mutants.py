@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from mutants import report
-from mutants.kinds import KINDS
-from mutants.run import run
-from mutants.targets import TAKEN
+from proof.mutants import report
+from proof.mutants.kinds import KINDS
+from proof.mutants.run import run
+from proof.mutants.targets import TAKEN
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G3"), pytest.mark.guarantee("G7")]
 

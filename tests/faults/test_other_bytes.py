@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from forwarding import Forwarding, forwarding
-from peers import Peer
-from specimens import Instance
-from waiting import wait_until
+from support.forwarding import Forwarding, forwarding
+from support.peers import Peer
+from support.specimens import Instance
+from support.waiting import wait_until
 
 from gateway.domain.instance import Place
 from gateway.domain.outcome import Outcome
 from gateway.forward.attempt import forward_to_pacs
-from gateway.spool import ORPHANED
+from gateway.spool.spool import ORPHANED
+from gateway.sweep.context import SweepContext
 from gateway.sweep.purge import purge
 from gateway.sweep.reconcile import reconcile
-from gateway.sweep.verbs import Sweeping
 
 pytestmark = [pytest.mark.guarantee("G3"), pytest.mark.guarantee("G2")]
 
@@ -109,7 +109,7 @@ def late_commit(core: Forwarding, instance: Instance) -> Path:
     return path.rename(target)
 
 
-def old(core: Forwarding) -> Sweeping:
+def old(core: Forwarding) -> SweepContext:
     """A sweep for which everything is older than the retention."""
     sections = core.sweeping()
     sweep = sections.configuration.sweep.model_copy(update={"retention_hours": 1e-9})

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import MakeEdge
-from edge_bed import EdgeBed
-from forwarding import QUICK, Forwarding, forwarding, pacs_of
-from peers import ABORT, Peer, peer
-from specimens import Instance, new_uid, study_of
-from waiting import wait_until
+from support.edge_bed import EdgeBed
+from support.forwarding import QUICK, Forwarding, forwarding, pacs_of
+from support.peers import ABORT, Peer, peer
+from support.specimens import Instance, new_uid, study_of
+from support.waiting import wait_until
 
-from gateway.dicom.scp import StoreRequest
+from gateway.dicom.acceptor import StoreRequest
 from gateway.domain.outcome import Outcome
 from gateway.forward.attempt import forward_to_pacs
 

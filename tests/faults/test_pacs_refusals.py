@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import MakeEdge
-from forwarding import QUICK, Forwarding, forwarding, pacs_of
-from peers import Peer
-from specimens import CT, EXPLICIT, MR, SECONDARY_CAPTURE, Instance
+from support.forwarding import QUICK, Forwarding, forwarding, pacs_of
+from support.peers import Peer
+from support.specimens import CT, EXPLICIT, MR, SECONDARY_CAPTURE, Instance
 
 from gateway.dicom import pdu
 from gateway.dicom.contexts import VERIFICATION, Offer

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import MakeEdge
-from forwarding import QUICK, Forwarding, forwarding, pacs_of, workers_of
-from peers import ABORT, Peer, after
-from specimens import Instance
-from waiting import wait_until
+from support.forwarding import QUICK, Forwarding, forwarding, pacs_of, workers_of
+from support.peers import ABORT, Peer, after
+from support.specimens import Instance
+from support.waiting import wait_until
 
 from cli.findings import findings
+from gateway.database.tables import destinations
+from gateway.database.tables.overview import overview
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.forward.attempt import forward_to_pacs, forward_to_worker
 from gateway.forward.probe import probe
-from gateway.store import destinations
-from gateway.store.overview import overview
 
 pytestmark = pytest.mark.guarantee("G2")
 

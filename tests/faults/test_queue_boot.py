@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from launcher import REPOSITORY, Processes
-from waiting import wait_until
+from support.launcher import REPOSITORY, Processes
+from support.waiting import wait_until
 
-from gateway.lab import leftovers
+from gateway.lab import stray_processes
 from gateway.lab.lab import Lab
 
 SECONDS = 10.0
@@ -56,7 +56,9 @@ def notice(processes: Processes, edge: Path, words: list[str]) -> None:
         30,
         "the child to boot",
     )
-    [child] = [pid for pid in leftovers.descendants(parent.pid) if "resource_tracker" not in command_of(pid)]
+    [child] = [
+        pid for pid in stray_processes.descendants(parent.pid) if "resource_tracker" not in command_of(pid)
+    ]
     os.kill(child, signal.SIGKILL)
     assert parent.wait(SECONDS) != 0
 

@@ -2,10 +2,10 @@
 
 import time
 
-from queue_bed import QueueBed
-from waiting import wait_until
+from support.queue_bed import QueueBed
+from support.waiting import wait_until
 
-from gateway.store import messages
+from gateway.database.tables import messages
 
 
 def test_what_a_killed_process_held_runs_elsewhere_within_5_seconds(bed: QueueBed) -> None:

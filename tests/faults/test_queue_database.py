@@ -5,14 +5,14 @@ import signal
 from urllib.parse import urlsplit
 
 import pytest
-from black_hole import BlackHole
-from launcher import Processes
-from queue_bed import QueueBed
-from waiting import wait_until
+from support.black_hole import BlackHole
+from support.launcher import Processes
+from support.queue_bed import QueueBed
+from support.waiting import wait_until
 
+from gateway.database.migrate import migrate
 from gateway.lab.layout import free_ports
 from gateway.lab.postgres import EmbeddedPostgres
-from gateway.store.migrate import migrate
 
 CONNECTIONS = """
 SELECT pid, application_name FROM pg_stat_activity

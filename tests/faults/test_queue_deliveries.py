@@ -7,21 +7,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from black_hole import BlackHole
 from conftest import MakeEdge, Reconfigure
-from edge_bed import EdgeBed
-from forwarding import Forwarding, forwarding
-from launcher import Processes
-from peers import Peer, peer
-from specimens import Instance, study_of
+from support.black_hole import BlackHole
+from support.edge_bed import EdgeBed
+from support.forwarding import Forwarding, forwarding
+from support.launcher import Processes
+from support.peers import Peer, peer
+from support.specimens import Instance, study_of
+from support.waiting import wait_until
 from typer.testing import CliRunner
-from waiting import wait_until
 
 from cli.main import build
+from gateway.database.migrate import migrate
+from gateway.database.tables import consumers, destinations
 from gateway.lab.layout import free_ports
 from gateway.lab.postgres import EmbeddedPostgres
-from gateway.store import consumers, destinations
-from gateway.store.migrate import migrate
 
 
 class Setting:
@@ -232,7 +232,7 @@ def test_a_death_that_proves_to_be_none_brings_the_delivery_back(setting: Settin
         [reaped] = consumers.reap(session, [lost])
         assert reaped.buried == 1
         assert edge.delivery(instance)["state"] == "dead"
-        assert consumers.acquit(session, [message_id], lost=[lost]) == 1
+        assert consumers.undo_deaths(session, [message_id], lost=[lost]) == 1
     assert edge.delivery(instance)["state"] == "pending"
     setting.go_on.set()
     edge.actors("pacs")

@@ -8,13 +8,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from launcher import Processes
-from queue_bed import QueueBed
-from waiting import wait_until
+from support.launcher import Processes
+from support.queue_bed import QueueBed
+from support.waiting import wait_until
 
+from gateway.database.migrate import migrate
 from gateway.lab.layout import free_ports
 from gateway.lab.postgres import EmbeddedPostgres
-from gateway.store.migrate import migrate
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from edge_bed import TESTS, EdgeBed, store
-from launcher import REPOSITORY
-from specimens import Instance, study_of
-from waiting import wait_until
+from support.edge_bed import TESTS, EdgeBed, store
+from support.launcher import REPOSITORY
+from support.specimens import Instance, study_of
+from support.waiting import wait_until
 
 from gateway.domain.instance import file_names
 from gateway.errors import PeerError
-from gateway.spool import PARTIAL
+from gateway.spool.spool import PARTIAL
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G6")]
 
@@ -64,7 +64,7 @@ def test_a_kill_at_any_step_loses_nothing_that_was_acknowledged(make_edge: MakeE
     edge = make_edge({"edge": {"receivers": 1}, "sweep": {"orphan_grace_seconds": 0.001}})
     instances = [Instance() for _ in range(4)]
     path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}"}
-    crashing = edge.serve("python", TESTS / "crashing.py", CRASH_AT=step, **path)
+    crashing = edge.serve("python", TESTS / "support" / "crashing.py", CRASH_AT=step, **path)
     acknowledged = send_until_it_dies(edge, instances)
     assert crashing.wait() == -signal.SIGKILL
     assert acknowledged == instances[:1]

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import Reconfigure
-from edge_bed import EdgeBed
-from launcher import Processes
-from specimens import Instance
-from waiting import wait_until
+from support.edge_bed import EdgeBed
+from support.launcher import Processes
+from support.specimens import Instance
+from support.waiting import wait_until
 
-from gateway.lab import leftovers
+from gateway.database.migrate import migrate
+from gateway.lab import stray_processes
 from gateway.lab.postgres import DATABASE, EmbeddedPostgres
-from gateway.store.migrate import migrate
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G6")]
 COMMIT_SECONDS = 2.0
@@ -73,15 +73,15 @@ def test_postgresql_that_is_stopped_but_not_dead_is_given_up_in_time(
     instance = Instance()
     assert edge.send(Instance()) == [0]
     assert own_postgres.process is not None
-    family = [own_postgres.process.pid, *leftovers.descendants(own_postgres.process.pid)]
-    leftovers.send(family, signal.SIGSTOP)
+    family = [own_postgres.process.pid, *stray_processes.descendants(own_postgres.process.pid)]
+    stray_processes.send(family, signal.SIGSTOP)
     try:
         began = time.monotonic()
         assert edge.send(instance) == [0xA700]
         assert time.monotonic() - began < COMMIT_SECONDS + 1.5
         assert edge.send(instance) == [0xA700]
     finally:
-        leftovers.send(family, signal.SIGCONT)
+        stray_processes.send(family, signal.SIGCONT)
     wait_until(lambda: accepts(edge, instance), 10, "PostgreSQL to be used again")
     edge.scp.stop()
     edge.heal()

@@ -11,19 +11,19 @@ from importlib.resources import files
 import psycopg2
 import pytest
 from conftest import Reconfigure
-from edge_bed import EdgeBed
-from launcher import Processes
-from peers import peer
 from psycopg2 import errors
-from specimens import result_of, study_of
-from waiting import wait_until
+from support.edge_bed import EdgeBed
+from support.launcher import Processes
+from support.peers import peer
+from support.specimens import result_of, study_of
+from support.waiting import wait_until
 
+from gateway.database import migrate as migrating
+from gateway.database import roles
+from gateway.database.migrate import Migration, migrate, migrations
+from gateway.database.queries import load
 from gateway.errors import DatabaseError, DatabaseRefusedError, SchemaError
 from gateway.lab.postgres import EmbeddedPostgres
-from gateway.store import migrate as migrating
-from gateway.store import roles
-from gateway.store.migrate import Migration, migrate, migrations
-from gateway.store.queries import load
 
 pytestmark = pytest.mark.guarantee("G7")
 _numbers = itertools.count(1)
@@ -146,7 +146,9 @@ def test_the_whole_flow_works_under_it(
     edge.close()
 
 
-FILES = sorted(entry.name.removesuffix(".sql") for entry in files("gateway.store").joinpath("sql").iterdir())
+FILES = sorted(
+    entry.name.removesuffix(".sql") for entry in files("gateway.database").joinpath("sql").iterdir()
+)
 OF_THE_OWNER = {"reset", "migrate"}
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _PLANNED = re.compile(r"\s*(--[^\n]*\n\s*)*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)

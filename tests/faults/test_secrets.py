@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import certificates
 import pytest
 from conftest import Reconfigure
-from edge_bed import EdgeBed
-from launcher import Processes
-from specimens import Instance
-from waiting import wait_until
+from support import certificates
+from support.edge_bed import EdgeBed
+from support.launcher import Processes
+from support.specimens import Instance
+from support.waiting import wait_until
 
+from gateway.database.migrate import migrate
 from gateway.lab.layout import free_ports
 from gateway.lab.postgres import DATABASE, EmbeddedPostgres
-from gateway.store.migrate import migrate
 
 pytestmark = pytest.mark.guarantee("G7")
 

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from campaign.ledger import deviations, settled
-from campaign.points import Kind, Point, When, read_trace
-from campaign.scenario import SCENARIOS, settle
-from campaign.walk import Walk
-from campaign.world import Prepared, Run, World
-from waiting import wait_until
+from proof.crash_points.ledger import deviations, settled
+from proof.crash_points.points import Kind, Point, When, read_trace
+from proof.crash_points.scenario import SCENARIOS, settle
+from proof.crash_points.walk import Walk
+from proof.crash_points.world import Prepared, Run, World
+from support.waiting import wait_until
 
 from gateway import config
 from gateway.lab.postgres import EmbeddedPostgres
-from gateway.receive.store import LARGE_BYTES
+from gateway.receive.c_store import LARGE_BYTES
 
 RECEIVE, RECEIVE_MORE = SCENARIOS[:2]
 
@@ -73,7 +73,9 @@ def test_the_disk_comes_before_the_commit_and_the_commit_before_success(world: W
     assert not walk.dry().deviations
     flushed = committed = answered = 0
     for (kind, _), site in walk.sites.items():
-        if kind is Kind.FSYNC and site.startswith(("gateway.spool.Partial.", "gateway.spool.Spool._link")):
+        if kind is Kind.FSYNC and site.startswith(
+            ("gateway.spool.spool.Partial.", "gateway.spool.spool.Spool._link")
+        ):
             flushed += 1
         elif kind is Kind.COMMIT and "Committer" in site:
             committed += 1
@@ -101,7 +103,7 @@ def test_the_second_flow_of_receiving_takes_the_ways_that_the_first_does_not(wor
         commits = [site for kind, site in passed if kind is Kind.COMMIT]
         received = sum(site.startswith("gateway.receive.commit.") for site in commits)
         assert received == sum(verdicts.values()) - 1, "two of the three at once share a commit"
-        assert sum(site.startswith("gateway.receive.store.") for site in commits) == 1, "of a lost file"
+        assert sum(site.startswith("gateway.receive.c_store.") for site in commits) == 1, "of a lost file"
         links = sum(kind is Kind.LINK for kind, _ in passed)
         assert links == sum(verdicts.values()) + 1, "the name of the conflict was taken"
     finally:

@@ -9,17 +9,17 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from chaos.cable import Cable
-from chaos.journal import BROKEN, HAS_IT, SUCCESS, Journal, read
-from chaos.pacs import WELL, Behaviour, ChaosPacs, behave
-from chaos.sender import Order
-from chaos.worker import GAVE, TOOK, VARIABLE
-from launcher import Process, Processes
-from peers import peer
-from specimens import Instance, study_of
-from waiting import wait_until
+from proof.chaos.cable import Cable
+from proof.chaos.journal import BROKEN, HAS_IT, SUCCESS, Journal, read
+from proof.chaos.pacs import WELL, Behaviour, ChaosPacs, behave
+from proof.chaos.sender import SenderOptions
+from proof.chaos.worker import GAVE, TOOK, VARIABLE
+from support.launcher import Process, Processes
+from support.peers import peer
+from support.specimens import Instance, study_of
+from support.waiting import wait_until
 
-from gateway.dicom.scu import Peer, associate
+from gateway.dicom.requestor import PeerAddress, associate
 from gateway.errors import AssociationBrokenError, AssociationRejectedError
 from gateway.lab import layout
 
@@ -44,7 +44,9 @@ class Running:
 
     def send(self, *instances: Instance) -> list[int]:
         """The status of each."""
-        address = Peer("127.0.0.1", self.port, "ORTHANC", timeout_seconds=10, connect_timeout_seconds=5)
+        address = PeerAddress(
+            "127.0.0.1", self.port, "ORTHANC", timeout_seconds=10, connect_timeout_seconds=5
+        )
         contexts = [instance.context for instance in instances]
         with associate(address, calling_ae_title="MINI_EDGE", contexts=contexts) as association:
             return [
@@ -113,7 +115,7 @@ def test_a_sender_that_dies_in_mid_instance_claims_what_was_answered(
     """SIGUSR1 and SIGUSR2; started again it goes on, and nothing of its plan is left out."""
     [port] = layout.free_ports(1)
     journal = tmp_path / "sent.txt"
-    order = Order(1, 0, 1, "MODALITY0", "EDGE", port, str(journal), rate=100, begun=time.time())
+    order = SenderOptions(1, 0, 1, "MODALITY0", "EDGE", port, str(journal), rate=100, begun=time.time())
 
     def accepted() -> list[str]:
         return [e.sop_instance_uid for e in read(journal) if e.status == SUCCESS and "new" in e.word]
@@ -121,7 +123,7 @@ def test_a_sender_that_dies_in_mid_instance_claims_what_was_answered(
     with peer(port) as edge:
         for number in (signal.SIGUSR2, signal.SIGUSR1):
             enough = len(accepted()) + 20
-            sender = processes.start("python", "-m", "chaos.sender", order.text(), PYTHONPATH=TESTS)
+            sender = processes.start("python", "-m", "proof.chaos.sender", order.text(), PYTHONPATH=TESTS)
             wait_until(partial(_has, accepted, enough), 20, "a study to be sent")
             sender.popen.send_signal(number)
             if number == signal.SIGUSR2:
@@ -147,7 +149,7 @@ def test_a_worker_notes_the_digest_of_what_it_takes_and_gives(processes: Process
         worker = processes.start(
             "python",
             "-m",
-            "chaos.worker",
+            "proof.chaos.worker",
             PYTHONPATH=TESTS,
             WORKER_AE_TITLE="APP01",
             WORKER_PORT=str(port),
@@ -157,7 +159,7 @@ def test_a_worker_notes_the_digest_of_what_it_takes_and_gives(processes: Process
             **{VARIABLE: str(journal)},
         )
         worker.wait_for_port(port)
-        address = Peer("127.0.0.1", port, "APP01", timeout_seconds=10, connect_timeout_seconds=5)
+        address = PeerAddress("127.0.0.1", port, "APP01", timeout_seconds=10, connect_timeout_seconds=5)
         with associate(address, calling_ae_title="MINI_EDGE", contexts=[first.context]) as association:
             for one in (first, second):
                 assert association.store(one.context, one.sop_instance_uid, [one.data_set()])[0] == 0

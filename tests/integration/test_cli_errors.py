@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from kept_instances import KeptInstances
-from launcher import BIN, command
+from support.kept_instances import KeptInstances
+from support.launcher import BIN, command
 from typer.testing import CliRunner
 
 from cli import boundary, status

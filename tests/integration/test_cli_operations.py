@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kept_instances import STUDY, KeptInstances
-from launcher import command
+from support.kept_instances import STUDY, KeptInstances
+from support.launcher import command
 from typer.testing import CliRunner, Result
 
 from cli.documents import Schema
@@ -18,10 +18,10 @@ from cli.exit_codes import ExitCode
 from cli.main import build
 from gateway import log
 from gateway.config import Configuration
+from gateway.database.tables import destinations, overview
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-from gateway.store import destinations, overview
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kept_instances import KeptInstances
+from support.kept_instances import KeptInstances
 from typer.testing import CliRunner, Result
 
 from cli.documents import Schema
@@ -13,10 +13,10 @@ from cli.exit_codes import ExitCode
 from cli.main import build
 from gateway import log
 from gateway.config import Configuration
+from gateway.database.tables import studies
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-from gateway.store import studies
 
 MANY = """
     INSERT INTO instances (sop_instance_uid, study_instance_uid, series_instance_uid, sop_class_uid,

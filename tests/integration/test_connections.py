@@ -1,6 +1,6 @@
 """What every connection of ours to PostgreSQL has in common."""
 
-from gateway.store.database import connect
+from gateway.database.connection import connect
 
 
 def ask(dsn: str, statement: str) -> object:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import certificates
 import pytest
 from conftest import MakeEdge
-from edge_bed import EdgeBed
-from launcher import REPOSITORY
+from support import certificates
+from support.edge_bed import EdgeBed
+from support.launcher import REPOSITORY
 
 IMAGES = REPOSITORY / "images"
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from compose_bed import run
-from launcher import REPOSITORY
+from support.compose_bed import run
+from support.launcher import REPOSITORY
 
 SERVE = ("mini-pacs", "serve", "--print-log")
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 from conftest import MakeEdge
-from forwarding import Forwarding, forwarding, workers_of
-from peers import Peer
-from specimens import Instance, new_uid, result_of, study_of
+from support.forwarding import Forwarding, forwarding, workers_of
+from support.peers import Peer
+from support.specimens import Instance, new_uid, result_of, study_of
 
+from gateway.database.tables.instances import ReceptionVerdict
 from gateway.domain.matching import Correlation
 from gateway.domain.routing import Route
 from gateway.forward.attempt import forward_to_worker
-from gateway.store.instances import Verdict
 from gateway.sweep.expire import expire_one
 
 
@@ -191,7 +191,7 @@ def test_one_that_matches_nothing_is_flagged_and_owed_all_the_same(
     kept, correlated = core.receive(result, worker="APP01")
     assert correlated is not None
     assert correlated.match.correlation is Correlation.UNMATCHED
-    assert kept.verdict is Verdict.STORED
+    assert kept.verdict is ReceptionVerdict.STORED
     assert core.edge.delivery(result)["state"] == "pending"
 
 
@@ -268,7 +268,7 @@ def test_the_same_result_again_answers_a_second_request(core: Forwarding) -> Non
     forward_to_worker(core.context, core.edge.delivery(instance, "workers")["id"])
     assert expectations(core) == ["arrived", "owed"]
     kept, _ = core.receive(result, worker="APP01")
-    assert kept.verdict is Verdict.DUPLICATE
+    assert kept.verdict is ReceptionVerdict.DUPLICATE
     assert expectations(core) == ["arrived", "arrived"]
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import pydicom
 import pynetdicom
 import pytest
-from dicom_peers import (
+from pydicom.data import get_testdata_file
+from pynetdicom import evt
+from support.dicom_peers import (
     CT,
     CT_IMPLICIT,
     DEADLINE_SECONDS,
@@ -22,15 +24,13 @@ from dicom_peers import (
     edge,
     sendable_files,
 )
-from launcher import Processes
-from pydicom.data import get_testdata_file
-from pynetdicom import evt
-from specimens import Instance
-from waiting import wait_until
+from support.launcher import Processes
+from support.specimens import Instance
+from support.waiting import wait_until
 
 from gateway.dicom.contexts import ProposedContext
-from gateway.dicom.part10 import data_set_offset, preamble_and_file_meta
-from gateway.dicom.scu import Peer, associate
+from gateway.dicom.dataset.part10 import preamble_and_file_meta, read_file_meta
+from gateway.dicom.requestor import PeerAddress, associate
 from gateway.errors import AssociationRejectedError, ContextNotAcceptedError, ContextNotProposedError
 from gateway.lab.layout import choose_ports
 
@@ -45,7 +45,7 @@ def run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
 def ct_data_set() -> bytes:
     """The data set of CT_small.dcm, as it is."""
     raw = Path(CT_FILE).read_bytes()
-    return raw[data_set_offset(raw).data_set_offset :]
+    return raw[read_file_meta(raw).data_set_offset :]
 
 
 # ---- DCMTK to us -------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def test_dcmsend_sends_a_folder(running: Edge, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def storescp(processes: Processes, tmp_path: Path) -> tuple[Peer, Path]:
+def storescp(processes: Processes, tmp_path: Path) -> tuple[PeerAddress, Path]:
     """DCMTK's storescp, which keeps what it gets bit by bit."""
     port = choose_ports(well_known=False).edge
     folder = tmp_path / "stored"
@@ -194,12 +194,12 @@ def storescp(processes: Processes, tmp_path: Path) -> tuple[Peer, Path]:
         str(port),
     ]
     processes.start(*words)
-    peer = Peer("127.0.0.1", port, "STORESCP", timeout_seconds=10, connect_timeout_seconds=5)
+    peer = PeerAddress("127.0.0.1", port, "STORESCP", timeout_seconds=10, connect_timeout_seconds=5)
     wait_until(lambda: _echoes(peer), DEADLINE_SECONDS, "storescp to answer")
     return peer, folder
 
 
-def _echoes(peer: Peer) -> bool:
+def _echoes(peer: PeerAddress) -> bool:
     with (
         contextlib.suppress(OSError, Exception),
         associate(peer, calling_ae_title="US", contexts=[ECHO]) as it,
@@ -208,7 +208,7 @@ def _echoes(peer: Peer) -> bool:
     return False
 
 
-def test_storescp_gets_the_bytes(storescp: tuple[Peer, Path]) -> None:
+def test_storescp_gets_the_bytes(storescp: tuple[PeerAddress, Path]) -> None:
     """G3: what DCMTK writes down equals what we read, byte for byte."""
     peer, folder = storescp
     context = ProposedContext(CT, EXPLICIT)
@@ -223,7 +223,7 @@ def test_storescp_gets_the_bytes(storescp: tuple[Peer, Path]) -> None:
     assert len(files) == 20
     for file in files:
         raw = file.read_bytes()
-        assert raw[data_set_offset(raw).data_set_offset :] == data
+        assert raw[read_file_meta(raw).data_set_offset :] == data
 
 
 # ---- pynetdicom --------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_pynetdicom_stores_with_us(running: Edge) -> None:
 
 
 @contextlib.contextmanager
-def pynetdicom_scp(handler: Any) -> Iterator[Peer]:
+def pynetdicom_scp(handler: Any) -> Iterator[PeerAddress]:
     """Stock pynetdicom as acceptor of CT in implicit little endian, for the AE title RIGHT only."""
     entity = pynetdicom.AE(ae_title="PYNETDICOM")
     entity.require_calling_aet = ["RIGHT"]
@@ -255,7 +255,7 @@ def pynetdicom_scp(handler: Any) -> Iterator[Peer]:
     assert server is not None
     assert server.socket is not None
     try:
-        yield Peer("127.0.0.1", server.socket.getsockname()[1], "PYNETDICOM", 10, 5)
+        yield PeerAddress("127.0.0.1", server.socket.getsockname()[1], "PYNETDICOM", 10, 5)
     finally:
         server.shutdown()
 

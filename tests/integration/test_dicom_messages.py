@@ -2,7 +2,7 @@
 
 import itertools
 
-from dicom_peers import (
+from support.dicom_peers import (
     CT,
     DEADLINE_SECONDS,
     SHORT_SECONDS,
@@ -14,11 +14,11 @@ from dicom_peers import (
     script,
     store_command,
 )
-from waiting import wait_until
+from support.waiting import wait_until
 
 from gateway.dicom import command, pdu
+from gateway.dicom.acceptor import AbortAssociation
 from gateway.dicom.contexts import VERIFICATION
-from gateway.dicom.scp import AbortAssociation
 from gateway.domain.dimse_status import Status
 
 # ---- whole -------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def test_a_peer_that_takes_only_tiny_pdus_is_answered_in_such(running: Edge) -> 
             assert kind == pdu.P_DATA_TF
             assert len(body) <= 20
             raw, control = raw + body[6:], body[5]
-        assert command.Command(raw).number(command.STATUS) == 0
+        assert command.CommandSet(raw).number(command.STATUS) == 0
 
 
 # ---- in the middle of a data set ---------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dicom_peers import (
+from support.dicom_peers import (
     CT,
     DEADLINE_SECONDS,
     ECHO,
@@ -21,12 +21,12 @@ from dicom_peers import (
     script,
     store_command,
 )
-from waiting import wait_until
+from support.waiting import wait_until
 
 from gateway.dicom import command, pdu
+from gateway.dicom.acceptor import CALLING_AE_TITLE_NOT_RECOGNIZED
 from gateway.dicom.contexts import VERIFICATION, Offer
-from gateway.dicom.scp import CALLING_AE_TITLE_NOT_RECOGNIZED
-from gateway.dicom.scu import associate
+from gateway.dicom.requestor import associate
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ UNEXPECTED = [
     pytest.param(p_data(pdv(1, 3, b"\0\0\0\0\xff\xff\xff\xff")), 6, id="command-element-4-gib"),
     pytest.param(p_data(pdv(1, 3, b"")), 6, id="empty-command"),
     pytest.param(
-        p_data(pdv(1, 3, command.response(command.Command(store_command()[6:]), 0))), 5, id="a-response"
+        p_data(pdv(1, 3, command.response(command.CommandSet(store_command()[6:]), 0))), 5, id="a-response"
     ),
     pytest.param(p_data(pdv(1, 1, bytes(60_000)), pdv(1, 1, bytes(60_000))), 6, id="endless-command"),
 ]

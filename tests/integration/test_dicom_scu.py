@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from dicom_peers import CT_IMPLICIT, DEADLINE_SECONDS, ECHO, Script, edge, p_data, pdv
-from waiting import wait_until
+from support.dicom_peers import CT_IMPLICIT, DEADLINE_SECONDS, ECHO, Script, edge, p_data, pdv
+from support.waiting import wait_until
 
 from gateway.dicom import command, pdu
 from gateway.dicom.contexts import ACCEPTANCE, Answer
 from gateway.dicom.negotiation import decode_request, encode_accept
-from gateway.dicom.scu import Association, Peer, associate
+from gateway.dicom.requestor import Association, PeerAddress, associate
 from gateway.errors import AssociationBrokenError, AssociationRejectedError, PeerAwayError
 
 TIMEOUT = 0.5
@@ -24,7 +24,7 @@ Behaviour = Callable[[Script], None]
 
 
 @contextlib.contextmanager
-def acceptor(behave: Behaviour) -> Iterator[Peer]:
+def acceptor(behave: Behaviour) -> Iterator[PeerAddress]:
     """A scripted acceptor of one connection; an assertion that fails in it fails the test."""
     failures: list[BaseException] = []
     listener = socket.create_server(("127.0.0.1", 0))
@@ -40,7 +40,7 @@ def acceptor(behave: Behaviour) -> Iterator[Peer]:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield Peer("127.0.0.1", listener.getsockname()[1], "SCRIPT", TIMEOUT, TIMEOUT)
+        yield PeerAddress("127.0.0.1", listener.getsockname()[1], "SCRIPT", TIMEOUT, TIMEOUT)
     finally:
         thread.join()
         listener.close()
@@ -56,7 +56,7 @@ def accept(peer: Script, max_pdu_bytes: int = 16_384) -> None:
     peer.send(encode_accept(request, answers, max_pdu_bytes))
 
 
-def read_store(peer: Script) -> tuple[command.Command, bytes, list[int]]:
+def read_store(peer: Script) -> tuple[command.CommandSet, bytes, list[int]]:
     """The next C-STORE-RQ: command, data set, and the lengths of its PDUs."""
     data, raw, lengths = b"", b"", []
     while True:
@@ -70,15 +70,15 @@ def read_store(peer: Script) -> tuple[command.Command, bytes, list[int]]:
         else:
             data += body[6:]
             if control & pdu.IS_LAST:
-                return command.Command(raw), data, lengths
+                return command.CommandSet(raw), data, lengths
 
 
-def respond(peer: Script, request: command.Command, status: int = 0, comment: str = "") -> None:
+def respond(peer: Script, request: command.CommandSet, status: int = 0, comment: str = "") -> None:
     """Answer a request on context 1."""
     peer.send(p_data(pdv(1, 3, command.response(request, status, comment))))
 
 
-def connect(peer: Peer) -> Association:
+def connect(peer: PeerAddress) -> Association:
     """An association for CT."""
     return associate(peer, calling_ae_title="US", contexts=[CT_IMPLICIT, ECHO])
 
@@ -91,13 +91,13 @@ def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(PeerAwayError, match="cannot connect"):
-        connect(Peer("127.0.0.1", port, "GONE", TIMEOUT, TIMEOUT))
+        connect(PeerAddress("127.0.0.1", port, "GONE", TIMEOUT, TIMEOUT))
 
 
 def test_a_name_that_does_not_resolve() -> None:
     """The same."""
     with pytest.raises(PeerAwayError, match="cannot connect"):
-        connect(Peer("host.invalid", 104, "GONE", TIMEOUT, TIMEOUT))
+        connect(PeerAddress("host.invalid", 104, "GONE", TIMEOUT, TIMEOUT))
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_response_to_another_request_is_never_taken() -> None:
     def behave(peer: Script) -> None:
         accept(peer)
         read_store(peer)
-        respond(peer, command.Command(command.c_store_request(99, "1.2", "1.2.3", 0)))
+        respond(peer, command.CommandSet(command.c_store_request(99, "1.2", "1.2.3", 0)))
         assert peer.expect_abort()[0] == pdu.SERVICE_PROVIDER
 
     assert "another request" in broken(behave)

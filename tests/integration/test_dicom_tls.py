@@ -7,19 +7,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import certificates
 import pytest
-from certificates import Certificates
-from dicom_peers import CT, CT_IMPLICIT, DEADLINE_SECONDS, ECHO, EXPLICIT, Edge, dcmtk, edge, script
-from launcher import Processes
 from pydicom.data import get_testdata_file
-from waiting import wait_until
+from support import certificates
+from support.certificates import Certificates
+from support.dicom_peers import CT, CT_IMPLICIT, DEADLINE_SECONDS, ECHO, EXPLICIT, Edge, dcmtk, edge, script
+from support.launcher import Processes
+from support.waiting import wait_until
 
 from gateway import config
 from gateway.dicom.contexts import ProposedContext
-from gateway.dicom.part10 import data_set_offset
-from gateway.dicom.scu import Peer, associate
-from gateway.dicom.secure import acceptor_context, requestor_context
+from gateway.dicom.dataset.part10 import read_file_meta
+from gateway.dicom.requestor import PeerAddress, associate
+from gateway.dicom.tls import acceptor_context, requestor_context
 from gateway.errors import AssociationBrokenError, ConfigurationError, PeerAwayError
 from gateway.forward.associations import peer_of
 from gateway.lab import layout
@@ -53,9 +53,9 @@ def secured(certs: Certificates) -> Iterator[Edge]:
         yield running
 
 
-def peer(running: Edge, tls: ssl.SSLContext | None) -> Peer:
+def peer(running: Edge, tls: ssl.SSLContext | None) -> PeerAddress:
     """That acceptor, as a requestor with `tls` knows it."""
-    return Peer("127.0.0.1", running.port, "EDGE", 5, 5, tls)
+    return PeerAddress("127.0.0.1", running.port, "EDGE", 5, 5, tls)
 
 
 def test_we_store_with_ourselves(secured: Edge, certs: Certificates) -> None:
@@ -202,13 +202,13 @@ def test_storescp_with_tls(processes: Processes, certs: Certificates, tmp_path: 
         "--bit-preserving", "-od", tmp_path, str(port),
     ).wait_for_port(port)  # fmt: skip
     raw = CT_FILE.read_bytes()
-    data = raw[data_set_offset(raw).data_set_offset :]
+    data = raw[read_file_meta(raw).data_set_offset :]
     context = ProposedContext(CT, EXPLICIT)
-    archive = Peer("127.0.0.1", port, "ANY", 10, 5, requestor_tls(certs))
+    archive = PeerAddress("127.0.0.1", port, "ANY", 10, 5, requestor_tls(certs))
     with associate(archive, calling_ae_title="US", contexts=[context]) as it:
         assert [it.store(context, f"1.2.{n}", [data]) for n in range(5)] == [(0, "")] * 5
     stored = [path.read_bytes() for path in tmp_path.glob("CT*")]
-    assert [file[data_set_offset(file).data_set_offset :] for file in stored] == [data] * 5
+    assert [file[read_file_meta(file).data_set_offset :] for file in stored] == [data] * 5
 
 
 # ---- configuration -------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from dramatiq_deselected import NOT_RUN
-from launcher import REPOSITORY
+from support.dramatiq_deselected import NOT_RUN
+from support.launcher import REPOSITORY
 
 FETCHED = REPOSITORY / "build/dramatiq-suite"
 OURS = Path(__file__).resolve().parents[1] / "dramatiq_suite"

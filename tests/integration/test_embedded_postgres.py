@@ -5,10 +5,10 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from launcher import Processes
-from waiting import wait_until
+from support.launcher import Processes
+from support.waiting import wait_until
 
-from gateway.lab import leftovers
+from gateway.lab import stray_processes
 from gateway.lab.layout import free_ports
 from gateway.lab.postgres import EmbeddedPostgres
 
@@ -39,10 +39,12 @@ def test_a_stopped_server_leaves_no_process(own_postgres: EmbeddedPostgres) -> N
     """After `stop` neither the postmaster nor one of its children lives, and `start` works again."""
     own_postgres.start()
     assert own_postgres.process is not None
-    family = [own_postgres.process.pid, *leftovers.descendants(own_postgres.process.pid)]
+    family = [own_postgres.process.pid, *stray_processes.descendants(own_postgres.process.pid)]
     assert len(family) > 1
     own_postgres.stop()
-    wait_until(lambda: not any(map(leftovers.is_alive, family)), 5, "the family of the postmaster to end")
+    wait_until(
+        lambda: not any(map(stray_processes.is_alive, family)), 5, "the family of the postmaster to end"
+    )
     own_postgres.start()
     assert run(own_postgres.dsn(), "SELECT 1") == [(1,)]
 

@@ -2,10 +2,10 @@
 
 import pytest
 from conftest import MakeEdge
-from edge_bed import EdgeBed
+from support.edge_bed import EdgeBed
 
+from gateway.database.queries import Query
 from gateway.errors import SpoolError
-from gateway.store.queries import Query
 
 COLLIDE = Query(
     "test", "DO $$ BEGIN RAISE EXCEPTION 'the other one goes first' USING ERRCODE = '40P01'; END $$"

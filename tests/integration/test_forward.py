@@ -8,19 +8,19 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from conftest import MakeEdge
-from edge_bed import EdgeBed
-from forwarding import QUICK, Forwarding, at_once, forwarding, pacs_of
-from peers import ABORT, Peer, after
-from specimens import Instance, study_of
-from waiting import wait_until
+from support.edge_bed import EdgeBed
+from support.forwarding import QUICK, Forwarding, at_once, forwarding, pacs_of
+from support.peers import ABORT, Peer, after
+from support.specimens import Instance, study_of
+from support.waiting import wait_until
 
+from gateway.database.tables.deliveries import Selection, requeue
 from gateway.dicom.policy import LOCAL_LIMIT_EXCEEDED
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.forward.attempt import forward_to_pacs, forward_to_worker
 from gateway.forward.probe import probe
-from gateway.store.deliveries import Selection, requeue
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import MakeEdge
-from forwarding import Forwarding, forwarding, pacs_of
-from peers import Peer
-from specimens import Instance, study_of
-from waiting import wait_until
+from support.forwarding import Forwarding, forwarding, pacs_of
+from support.peers import Peer
+from support.specimens import Instance, study_of
+from support.waiting import wait_until
 
-from gateway.dicom.scp import LOCAL_LIMIT_EXCEEDED, Rejection
+from gateway.dicom.acceptor import LOCAL_LIMIT_EXCEEDED, Rejection
 from gateway.domain.outcome import Outcome
 from gateway.forward.attempt import forward_to_pacs
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import MakeEdge
-from forwarding import Forwarding, forwarding, pacs_of
-from peers import Peer
-from specimens import Instance
-from waiting import wait_until
+from support.forwarding import Forwarding, forwarding, pacs_of
+from support.peers import Peer
+from support.specimens import Instance
+from support.waiting import wait_until
 
 from gateway.dicom.contexts import ProposedContext
 from gateway.domain.outcome import Outcome

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import MakeEdge
-from edge_bed import EdgeBed
-from forwarding import LONG, QUICK, Forwarding, forwarding, workers_of
-from peers import Peer
-from specimens import Instance, study_of
+from support.edge_bed import EdgeBed
+from support.forwarding import LONG, QUICK, Forwarding, forwarding, workers_of
+from support.peers import Peer
+from support.specimens import Instance, study_of
 
+from gateway.database.tables import deliveries as rows
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.forward.attempt import forward_to_worker
-from gateway.store import deliveries as rows
 from gateway.sweep.expire import expire_one
 
 

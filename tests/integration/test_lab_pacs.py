@@ -12,7 +12,7 @@ import pytest
 from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from waiting import wait_until
+from support.waiting import wait_until
 
 from gateway.config import Configuration
 from gateway.lab import layout

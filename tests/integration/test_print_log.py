@@ -4,10 +4,10 @@ import json
 import signal
 
 from conftest import MakeEdge
-from specimens import Instance
-from waiting import wait_until
+from support.specimens import Instance
+from support.waiting import wait_until
 
-from gateway.lab import leftovers
+from gateway.lab import stray_processes
 
 
 def test_the_log_of_all_processes_is_printed_to_the_last_line(make_edge: MakeEdge) -> None:
@@ -32,7 +32,7 @@ def test_where_the_scp_dies_so_does_who_prints(make_edge: MakeEdge) -> None:
     edge = make_edge()
     scp = edge.start("mini-pacs", "serve", "--print-log")
     scp.wait_for_line('"outcome":"listening"', 30)
-    [parent, *_] = leftovers.descendants(scp.pid)
-    leftovers.send([parent], signal.SIGKILL)
+    [parent, *_] = stray_processes.descendants(scp.pid)
+    stray_processes.send([parent], signal.SIGKILL)
     wait_until(lambda: scp.popen.poll() is not None, 10, "the end of who printed")
     assert scp.popen.returncode != 0

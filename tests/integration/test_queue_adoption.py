@@ -5,11 +5,11 @@ from typing import Any
 
 import psycopg2
 import pytest
-from queue_bed import QueueBed
-from queue_consumer import InProcess, come_back, cut_off
-from waiting import wait_until
+from support.queue_bed import QueueBed
+from support.queue_consumer import InProcess, come_back, cut_off
+from support.waiting import wait_until
 
-from gateway.store import consumers, messages
+from gateway.database.tables import consumers, messages
 
 
 def lose_the_answer(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> None:

@@ -4,9 +4,9 @@ import json
 import time
 from uuid import UUID
 
-from queue_bed import QUEUE, QueueBed
-from queue_consumer import InProcess
-from waiting import wait_until
+from support.queue_bed import QUEUE, QueueBed
+from support.queue_consumer import InProcess
+from support.waiting import wait_until
 
 ROOM = """
 CREATE OR REPLACE FUNCTION dramatiq.room(queue_name text, wanted integer) RETURNS integer

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
-from queue_bed import QUEUE, QueueBed
-from waiting import wait_until
+from support.queue_bed import QUEUE, QueueBed
+from support.waiting import wait_until
 
-from actors.front import Front
-from gateway.lab import leftovers
-from gateway.store import messages
-from gateway.store.database import Session, connect
-from gateway.store.queries import load
+from actors.queue.claim_floor import ClaimFloor
+from gateway.database.connection import Session, connect
+from gateway.database.queries import load
+from gateway.database.tables import messages
+from gateway.lab import stray_processes
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, {}, NULL, 8)"
 
@@ -46,7 +46,7 @@ def test_a_process_is_small_and_holds_one_lock_before_100000(bed: QueueBed) -> N
     bed.fill("noop", 100_000)
     process = bed.start()
     wait_until(lambda: bed.count() < 100_000, 30, "the first to be gone")
-    family = [process.pid, *leftovers.descendants(process.pid)]
+    family = [process.pid, *stray_processes.descendants(process.pid)]
     locks: set[int] = set()
     resident = 0
 
@@ -121,7 +121,7 @@ def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(bed: Queue
     connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
     session, cursor = Session(connection), connection.cursor()
     messages.prepare_consumer(session)
-    front = Front()
+    front = ClaimFloor()
     for _ in range(100):
         claim = messages.claim(session, QUEUE, 150, 1, front.floors())
         front.advance(claim.messages, wanted=150)

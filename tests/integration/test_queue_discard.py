@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from kept_instances import KeptInstances
-from queue_bed import QueueBed
+from support.kept_instances import KeptInstances
+from support.queue_bed import QueueBed
+from support.waiting import wait_until
 from typer.testing import CliRunner, Result
-from waiting import wait_until
 
 from cli.findings import findings
 from cli.main import build
 from gateway import log
 from gateway.config import Configuration
-from gateway.store import overview
-from gateway.store.database import Session
+from gateway.database.connection import Session
+from gateway.database.tables import overview
 
 
 @pytest.fixture(autouse=True)

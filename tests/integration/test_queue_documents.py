@@ -7,15 +7,15 @@ from uuid import uuid4
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from queue_bed import QUEUE, QueueBed
+from support.queue_bed import QUEUE, QueueBed
+from support.waiting import wait_until
 from typer.testing import CliRunner
-from waiting import wait_until
 
-from actors.document import NoMessageError, decode
+from actors.queue.document import NoMessageError, decode
 from cli.findings import findings
 from cli.queue import app
-from gateway.store.messages import Claimed
-from gateway.store.overview import overview
+from gateway.database.tables.messages import Claimed
+from gateway.database.tables.overview import overview
 
 GOOD: dict[str, Any] = {
     "queue_name": QUEUE,

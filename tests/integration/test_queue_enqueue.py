@@ -5,22 +5,22 @@ from datetime import timedelta
 
 import dramatiq
 import pytest
-import statements
 from dramatiq import Message
 from dramatiq.errors import ConnectionError as BrokerConnectionError
-from queue_bed import QueueBed
-from waiting import wait_until
+from support import statements
+from support.queue_bed import QueueBed
+from support.waiting import wait_until
 
-from actors.broker import EdgeBroker
-from gateway.dicom.header import Header
+from actors.queue.broker import EdgeBroker
+from gateway.database.connection import Database, Session, connect
+from gateway.database.tables import messages
+from gateway.database.tables.instances import ReceivedInstance
+from gateway.dicom.dataset.header import Header
 from gateway.domain.instance import Kind
 from gateway.domain.routing import Route
 from gateway.receive.commit import Committer
-from gateway.store import messages
-from gateway.store.database import Database, Session, connect
-from gateway.store.instances import Received
 
-RECEIVED = Received(
+RECEIVED = ReceivedInstance(
     sop_instance_uid="1.2.3.1",
     study_instance_uid="1.2.3.2",
     series_instance_uid="1.2.3.3",

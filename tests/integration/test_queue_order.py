@@ -3,8 +3,8 @@
 import time
 
 import pytest
-from queue_bed import QueueBed
-from waiting import wait_until
+from support.queue_bed import QueueBed
+from support.waiting import wait_until
 
 
 def test_the_oldest_runs_first_and_the_urgent_before_it(bed: QueueBed) -> None:

@@ -5,15 +5,15 @@ import time
 from pathlib import Path
 
 from conftest import MakeEdge
-from edge_bed import EdgeBed, store
-from forwarding import forwarding, workers_of
-from peers import peer
-from specimens import Instance, result_of, study_of
+from support.edge_bed import EdgeBed, store
+from support.forwarding import forwarding, workers_of
+from support.peers import peer
+from support.specimens import Instance, result_of, study_of
+from support.waiting import wait_until
 from typer.testing import CliRunner
-from waiting import wait_until
 
 from cli.main import build
-from gateway.lab import leftovers
+from gateway.lab import stray_processes
 
 BACKLOG = 100_000
 HIGH = 0x0001
@@ -205,7 +205,7 @@ def test_idle_actors_are_nearly_free(make_edge: MakeEdge) -> None:
         core.receive(instance)
         core.context.wakeup.wake("pacs")
         pacs.wait_for(instance.sop_instance_uid)
-        family = [actors.pid, *leftovers.descendants(actors.pid)]
+        family = [actors.pid, *stray_processes.descendants(actors.pid)]
         # the association is released, and idle backends have reported what they did before (each 10 s)
         _let_pass(11)
         before, cpu = edge.one(TRANSACTIONS), _cpu_seconds(family)

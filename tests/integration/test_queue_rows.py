@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 
-from queue_bed import QUEUE, QueueBed
-from waiting import wait_until
+from support.queue_bed import QUEUE, QueueBed
+from support.waiting import wait_until
 
-from gateway.store import consumers, messages
-from gateway.store.database import Session, connect
+from gateway.database.connection import Session, connect
+from gateway.database.tables import consumers, messages
 
 
 def test_a_death_counts_against_what_was_started(bed: QueueBed) -> None:

@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import pytest
 from dramatiq import Message
-from queue_bed import QUEUE, QueueBed
-from queue_consumer import InProcess, come_back, cut_off
-from waiting import wait_until
+from support.queue_bed import QUEUE, QueueBed
+from support.queue_consumer import InProcess, come_back, cut_off
+from support.waiting import wait_until
 
-from actors.broker import EdgeBroker
-from actors.held import UNSTARTED, Ending, Verdict
-from gateway.store import messages
-from gateway.store.database import Session, connect
+from actors.queue.broker import EdgeBroker
+from actors.queue.in_flight import UNSTARTED, Ending, EndingKind
+from gateway.database.connection import Session, connect
+from gateway.database.tables import messages
 
 
 def enqueue_again(bed: QueueBed, message_id: str, number: int = 1) -> None:
@@ -25,7 +25,7 @@ def enqueue_again(bed: QueueBed, message_id: str, number: int = 1) -> None:
 ENDS: dict[str, Callable[[Session, messages.Run], int]] = {
     "finish": lambda session, run: messages.finish(session, [run], 1),
     "give_back": lambda session, run: messages.give_back(session, [run], 1),
-    "bury": lambda session, run: messages.bury(session, run, 1, reason="it raised"),
+    "bury": lambda session, run: messages.dead_letter(session, run, 1, reason="it raised"),
     "retry": lambda session, run: messages.retry(
         session, run, 1, delay=timedelta(hours=1), reason="it raised"
     ),
@@ -63,7 +63,7 @@ def test_two_runs_of_one_message_end_in_one_batch(bed: QueueBed) -> None:
 
 
 @pytest.mark.parametrize(
-    "ending", [None, UNSTARTED, Ending(Verdict.DEAD, "it raised"), Ending(Verdict.RETRY, "it raised")]
+    "ending", [None, UNSTARTED, Ending(EndingKind.DEAD, "it raised"), Ending(EndingKind.RETRY, "it raised")]
 )
 def test_a_message_that_is_enqueued_again_while_it_runs_runs_again(
     bed: QueueBed, consumer: InProcess, ending: Ending | None

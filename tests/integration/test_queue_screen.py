@@ -4,9 +4,9 @@ import json
 import socket
 
 import pytest
-from queue_bed import QueueBed
+from support.queue_bed import QueueBed
+from support.waiting import wait_until
 from typer.testing import CliRunner
-from waiting import wait_until
 
 from cli.queue import app
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from edge_bed import EdgeBed, children, store
-from specimens import CT, EXPLICIT, MR, PATIENT, Instance, new_uid, study_of
-from waiting import wait_until
+from support.edge_bed import EdgeBed, children, store
+from support.specimens import CT, EXPLICIT, MR, PATIENT, Instance, new_uid, study_of
+from support.waiting import wait_until
 
+from gateway.database.tables import faults
 from gateway.dicom.contexts import ProposedContext
-from gateway.dicom.scu import associate
+from gateway.dicom.requestor import associate
 from gateway.errors import AssociationBrokenError, AssociationRejectedError, PeerError
 from gateway.faults import Active, Name
-from gateway.store import faults
 
 ALL = ("instances", "deliveries", "dramatiq.queue")
 

@@ -2,8 +2,8 @@
 
 import pynetdicom
 from conftest import MakeEdge
-from edge_bed import EdgeBed
-from specimens import CT, EXPLICIT, MR
+from support.edge_bed import EdgeBed
+from support.specimens import CT, EXPLICIT, MR
 
 IMPLICIT, JPEG, JPEG_2000 = "1.2.840.10008.1.2", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"
 PRIVATE = "1.2.276.0.7230010.3.1.99"

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
-import statements
+from support import statements
 
+from gateway.database.connection import Database, Row
+from gateway.database.queries import Query
+from gateway.database.tables import instances
+from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
 from gateway.domain.instance import Kind
 from gateway.domain.routing import Route
-from gateway.store import instances
-from gateway.store.database import Database, Row
-from gateway.store.instances import Kept, Received, Verdict
-from gateway.store.queries import Query
 
 WINDOW = timedelta(minutes=10)
 BOTH = (Route.PACS, Route.WORKERS)
@@ -49,10 +49,10 @@ def received(
     name: str = "",
     routes: tuple[Route, ...] = BOTH,
     kind: Kind = Kind.ORIGINAL,
-) -> Received:
+) -> ReceivedInstance:
     """An instance of the study `root`.0, of its own priority."""
     uid = f"{root}.{number}"
-    return Received(
+    return ReceivedInstance(
         uid,
         f"{root}.0",
         f"{root}.0.1",
@@ -70,12 +70,12 @@ def received(
     )
 
 
-def known(root: str) -> list[Received]:
+def known(root: str) -> list[ReceivedInstance]:
     """What was received before."""
     return [received(root, number, 1) for number in (0, 3, 4, 5, 9)]
 
 
-def batch(root: str) -> list[Received]:
+def batch(root: str) -> list[ReceivedInstance]:
     """New ones, and every other verdict, in the order of their UIDs."""
     return [
         received(root, 0, 1),  # a repeat of what was delivered
@@ -93,7 +93,7 @@ def batch(root: str) -> list[Received]:
     ]
 
 
-def told(kept: Sequence[Kept], root: str) -> list[tuple[str, str, str]]:
+def told(kept: Sequence[RegisteredInstance], root: str) -> list[tuple[str, str, str]]:
     """What does not depend on the root and on ids."""
     return [(k.verdict.value, k.file_name.removeprefix(root), k.place.value) for k in kept]
 
@@ -126,7 +126,9 @@ def test_a_batch_is_its_instances_one_by_one(database: Database) -> None:
         verdicts[together] = instances.receive_many(session, batch(together), window=WINDOW)
     try:
         assert told(verdicts[together], together) == told(verdicts[one_by_one], one_by_one)
-        assert {kept.verdict for kept in verdicts[together]} == set(Verdict) - {Verdict.OWED_AGAIN}
+        assert {kept.verdict for kept in verdicts[together]} == set(ReceptionVerdict) - {
+            ReceptionVerdict.OWED_AGAIN
+        }
         assert left(database, together) == left(database, one_by_one)
     finally:
         database.close()

@@ -7,13 +7,15 @@ from hashlib import sha256
 
 import pytest
 from conftest import MakeEdge
-from dicom_peers import EXPLICIT
-from edge_bed import EdgeBed
-from forwarding import Forwarding, forwarding, pacs_of
-from specimens import Instance, new_uid, result_of
+from support.dicom_peers import EXPLICIT
+from support.edge_bed import EdgeBed
+from support.forwarding import Forwarding, forwarding, pacs_of
+from support.specimens import Instance, new_uid, result_of
 
+from gateway.database.queries import Query
+from gateway.database.tables import instances
+from gateway.dicom.acceptor import Requestor, StoreRequest
 from gateway.dicom.contexts import ProposedContext
-from gateway.dicom.scp import Requestor, StoreRequest
 from gateway.domain.outcome import Outcome
 from gateway.errors import (
     DatabaseRefusedError,
@@ -22,11 +24,9 @@ from gateway.errors import (
     SpoolFullError,
 )
 from gateway.forward.attempt import forward_to_pacs
+from gateway.receive.c_store import LARGE_BYTES, CStoreHandler, ReceiverContext
 from gateway.receive.commit import Committer
 from gateway.receive.origin import Origins
-from gateway.receive.store import LARGE_BYTES, Receiver, StoreReception
-from gateway.store import instances
-from gateway.store.queries import Query
 
 WORKER = "APP01"
 
@@ -225,7 +225,7 @@ def reception(
         monkeypatch.setattr(Committer, "commit", fail)
     configuration = core.edge.configuration
     committer = Committer(core.edge.database, window=configuration.edge.duplicate_window)
-    receiver = Receiver(
+    receiver = ReceiverContext(
         configuration,
         core.spool,
         core.edge.database,
@@ -236,7 +236,7 @@ def reception(
     )
     request = StoreRequest(1, instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, 0)
     requestor = Requestor("ORTHANC", "MINI_EDGE", "127.0.0.1", 104)
-    stored = StoreReception(receiver, requestor, request)
+    stored = CStoreHandler(receiver, requestor, request)
     stored.write(memoryview(instance.data_set()))
     status, _ = stored.finish()
     stored.answered()

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import MakeEdge
-from forwarding import Forwarding, forwarding
-from specimens import Instance, result_of
+from support.forwarding import Forwarding, forwarding
+from support.specimens import Instance, result_of
 from typer.testing import CliRunner, Result
 
 from cli.main import build
+from gateway.database.tables.instances import ReceptionVerdict
+from gateway.database.tables.overview import overview
+from gateway.database.tables.timeline import of_study
 from gateway.domain.routing import Origin
-from gateway.store.instances import Verdict
-from gateway.store.overview import overview
-from gateway.store.timeline import of_study
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_what_was_delivered_to_the_pacs_and_comes_from_it_is_never_owed_to_it_ag
 def test_what_comes_from_the_pacs_for_the_first_time_is_owed_as_anything_else(core: Forwarding) -> None:
     """A study that its users push to the edge gets results."""
     instance = Instance()
-    assert core.receive(instance, origin=Origin.PACS)[0].verdict is Verdict.STORED
+    assert core.receive(instance, origin=Origin.PACS)[0].verdict is ReceptionVerdict.STORED
     assert (state(core, instance), state(core, instance, "workers")) == ("pending", "pending")
 
 
@@ -90,7 +90,7 @@ def test_the_window_of_a_sender_stays_as_it_is(core: Forwarding) -> None:
     core.receive(instance)
     for _ in range(3):
         deliver(core, ago=1)
-        assert core.receive(instance)[0].verdict is Verdict.OWED_AGAIN
+        assert core.receive(instance)[0].verdict is ReceptionVerdict.OWED_AGAIN
 
 
 def test_a_result_that_comes_back_from_the_pacs_owes_nothing(core: Forwarding) -> None:
@@ -99,7 +99,7 @@ def test_a_result_that_comes_back_from_the_pacs_owes_nothing(core: Forwarding) -
     result = result_of(source)
     core.receive(result, worker="APP01")
     deliver(core, ago=3600)
-    assert core.receive(result, origin=Origin.PACS)[0].verdict is Verdict.NOT_FORWARDED
+    assert core.receive(result, origin=Origin.PACS)[0].verdict is ReceptionVerdict.NOT_FORWARDED
     assert core.edge.one("SELECT count(*) FROM deliveries") == 1
 
 
@@ -118,7 +118,7 @@ def test_a_repeat_that_is_not_forwarded_is_shown_until_it_is_resent(usual: Forwa
     usual.receive(instance)
     deliver(usual)
     for _ in range(2):
-        assert usual.receive(instance)[0].verdict is Verdict.NOT_FORWARDED
+        assert usual.receive(instance)[0].verdict is ReceptionVerdict.NOT_FORWARDED
     with usual.edge.database.transaction() as session:
         [timeline] = of_study(session, study)
         shown = overview(session).unforwarded
@@ -148,7 +148,7 @@ def test_what_needs_nobody_is_no_note(usual: Forwarding, worker: bool) -> None: 
     else:
         usual.receive(instance)
         kept, _ = usual.receive(instance)
-    assert kept.verdict is Verdict.DUPLICATE
+    assert kept.verdict is ReceptionVerdict.DUPLICATE
     with usual.edge.database.transaction() as session:
         assert overview(session).unforwarded is None
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 from conftest import MakeEdge
-from forwarding import Forwarding, forwarding, workers_of
-from specimens import Instance, result_of, study_of
+from support.forwarding import Forwarding, forwarding, workers_of
+from support.specimens import Instance, result_of, study_of
 
+from gateway.database.tables.instances import ReceptionVerdict
+from gateway.database.tables.timeline import InstanceTimeline, Step, StepName, of_study
 from gateway.domain.instance import Kind
 from gateway.domain.matching import Correlation
 from gateway.domain.routing import Origin
 from gateway.forward.attempt import forward_to_worker
-from gateway.store.instances import Verdict
-from gateway.store.timeline import InstanceTimeline, Step, StepName, of_study
 from gateway.sweep.expire import expire_one
 
 
@@ -82,7 +82,7 @@ def test_a_worker_that_returns_the_bytes_it_got_has_answered(core: Forwarding) -
     kept, correlated = core.receive(instance, worker="APP01")
     assert correlated is not None
     assert (kept.verdict, kept.kind, correlated.outcome) == (
-        Verdict.EQUALS_SOURCE,
+        ReceptionVerdict.EQUALS_SOURCE,
         Kind.ORIGINAL,
         "equals_source",
     )
@@ -133,7 +133,7 @@ def test_a_source_that_is_sent_again_after_its_result_equalled_it(core: Forwardi
     core.receive(instance, worker="APP01")
     deliver(core, ago="31 s")
     kept, correlated = core.receive(instance)
-    assert (kept.verdict, correlated) == (Verdict.OWED_AGAIN, None)
+    assert (kept.verdict, correlated) == (ReceptionVerdict.OWED_AGAIN, None)
     assert routes(core) == [("original", "pacs", 1), ("original", "workers", 1)]
     assert len(timelines(core, instance.study_instance_uid)) == 1
 
@@ -155,7 +155,7 @@ def test_a_result_under_the_uid_of_its_source_is_another_version(core: Forwardin
     result = replace(result_of(study=instance.study_instance_uid), sop_instance_uid=instance.sop_instance_uid)
     kept, correlated = core.receive(result, worker="APP01")
     assert correlated is not None
-    assert (kept.verdict, kept.kind) == (Verdict.CONFLICT, Kind.RESULT)
+    assert (kept.verdict, kept.kind) == (ReceptionVerdict.CONFLICT, Kind.RESULT)
     assert correlated.match.correlation is Correlation.REFERENCES
     assert expectations(core) == ["arrived"]
     assert routes(core) == [("original", "pacs", 1), ("original", "workers", 1), ("result", "pacs", 1)]
@@ -219,7 +219,7 @@ def test_what_comes_back_of_a_result_goes_to_no_worker(
     again = replace(result, payload=b"\x09\x09") if changed else result
     kept, correlated = core.receive(again, origin=origin)
     assert (kept.kind, correlated) == (Kind.RESULT, None)
-    assert kept.verdict is (Verdict.CONFLICT if changed else Verdict.DUPLICATE)
+    assert kept.verdict is (ReceptionVerdict.CONFLICT if changed else ReceptionVerdict.DUPLICATE)
     assert core.edge.one("SELECT count(*) FROM deliveries WHERE route = 'workers'") == 1
 
 

@@ -12,22 +12,22 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from dicom_peers import DEADLINE_SECONDS, Edge, Received, dcmtk, edge
-from launcher import REPOSITORY, Processes
-from waiting import wait_until
+from support.dicom_peers import DEADLINE_SECONDS, Edge, Received, dcmtk, edge
+from support.launcher import REPOSITORY, Processes
+from support.waiting import wait_until
 
 from gateway.dicom.policy import CALLING_AE_TITLE_NOT_RECOGNIZED as STRANGER
 from gateway.dicom.policy import AbortAssociation
-from gateway.dicom.scu import Peer
+from gateway.dicom.requestor import PeerAddress
 from gateway.errors import AssociationRejectedError, PeerAwayError
 from gateway.sender.collect import collect
 from gateway.sender.generate import Study, generate, write
 from gateway.sender.outgoing import Outgoing
-from gateway.sender.send import Manner, Priority, send
+from gateway.sender.send import Priority, SendOptions, send
 
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 WHEN = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001  DICOM's dates have no zone
-MANNER = Manner("MODALITY")
+MANNER = SendOptions("MODALITY")
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _peer(port: int) -> Peer:
-    return Peer("127.0.0.1", port, "EDGE", timeout_seconds=5, connect_timeout_seconds=5)
+def _peer(port: int) -> PeerAddress:
+    return PeerAddress("127.0.0.1", port, "EDGE", timeout_seconds=5, connect_timeout_seconds=5)
 
 
 def test_every_test_file_arrives_byte_for_byte(receiver: Edge) -> None:
@@ -72,7 +72,9 @@ def test_bursts_share_the_work(receiver: Edge, study: list[Outgoing]) -> None:
         return 0, ""
 
     receiver.policy.answer = answer
-    outcomes = list(send(study, receiver.peer, Manner("MODALITY", associations=3, priority=Priority.HIGH)))
+    outcomes = list(
+        send(study, receiver.peer, SendOptions("MODALITY", associations=3, priority=Priority.HIGH))
+    )
     assert sorted(sent.instance.sop_instance_uid for sent in outcomes) == sorted(
         i.sop_instance_uid for i in study
     )
@@ -151,7 +153,7 @@ def test_a_missing_file_is_told(receiver: Edge, study: list[Outgoing]) -> None:
 def test_nobody_there_and_a_rejection_are_raised(receiver: Edge, study: list[Outgoing]) -> None:
     """Nothing was sent, so nothing is reported as failed: the cause is one."""
     with pytest.raises(PeerAwayError, match="refused"):
-        list(send(study, _peer(_free_port()), Manner("MODALITY", associations=3)))
+        list(send(study, _peer(_free_port()), SendOptions("MODALITY", associations=3)))
     receiver.policy.rejection = STRANGER
     with pytest.raises(AssociationRejectedError):
         list(send(study, receiver.peer, MANNER))

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from launcher import Processes
-from waiting import wait_until
+from support.launcher import Processes
+from support.waiting import wait_until
 
 from gateway.errors import LabError
-from gateway.lab import leftovers
+from gateway.lab import stray_processes
 from gateway.lab.program import Program
 from gateway.lab.supervisor import Supervisor
 
@@ -52,7 +52,7 @@ def test_whatever_is_killed_is_back_within_two_seconds(supervisor: Supervisor) -
     assert len(before) == 2
     supervisor.kill("above")
     wait_until(lambda: supervisor.restarts("above") == 1 and supervisor.is_ready("above"), 2, "the restart")
-    assert not any(map(leftovers.is_alive, before))
+    assert not any(map(stray_processes.is_alive, before))
     assert supervisor.restarts("below") == 0
 
 
@@ -63,7 +63,7 @@ def test_stop_leaves_nothing(supervisor: Supervisor) -> None:
     pids = supervisor.pids("below") + supervisor.pids("above")
     assert len(pids) == 4
     supervisor.stop()
-    assert not any(map(leftovers.is_alive, pids))
+    assert not any(map(stray_processes.is_alive, pids))
 
 
 def test_what_was_taken_down_stays_down(supervisor: Supervisor) -> None:
@@ -141,7 +141,7 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path, processes
     pids = _family_pids(path)
     assert len(pids) == 4
     os.kill(lab.pid, signal.SIGKILL)
-    wait_until(lambda: not any(map(leftovers.is_alive, pids)), 8, "the children to end")
+    wait_until(lambda: not any(map(stray_processes.is_alive, pids)), 8, "the children to end")
 
 
 def test_the_next_start_ends_what_even_the_warden_left(tmp_path: Path, processes: Processes) -> None:
@@ -152,17 +152,17 @@ def test_the_next_start_ends_what_even_the_warden_left(tmp_path: Path, processes
     pids = _family_pids(path)
     [warden] = [
         pid
-        for pid in leftovers.descendants(lab.pid)
-        if b"gateway.lab.warden" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        for pid in stray_processes.descendants(lab.pid)
+        if b"gateway.lab.watchdog" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
-    leftovers.send([warden, lab.pid], signal.SIGSTOP)
-    leftovers.send([warden, lab.pid], signal.SIGKILL)
-    wait_until(lambda: not leftovers.is_alive(lab.pid), 5, "the supervisor to end")
-    assert all(map(leftovers.is_alive, pids))
+    stray_processes.send([warden, lab.pid], signal.SIGSTOP)
+    stray_processes.send([warden, lab.pid], signal.SIGKILL)
+    wait_until(lambda: not stray_processes.is_alive(lab.pid), 5, "the supervisor to end")
+    assert all(map(stray_processes.is_alive, pids))
     again = Supervisor(tmp_path / "lab", [])
     again.start()
     again.stop()
-    assert not any(map(leftovers.is_alive, pids))
+    assert not any(map(stray_processes.is_alive, pids))
 
 
 def test_restarts_are_spaced_out(tmp_path: Path) -> None:

@@ -4,16 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import MakeEdge
-from forwarding import LONG, Forwarding, at_once, forwarding, workers_of
 from psycopg2 import connect
-from specimens import Instance, study_of
-from sweep_bed import PROMPT, blocked, claim, prove
-from waiting import wait_until
+from support.forwarding import LONG, Forwarding, at_once, forwarding, workers_of
+from support.specimens import Instance, study_of
+from support.sweep_bed import PROMPT, blocked, claim, prove
+from support.waiting import wait_until
 
+from gateway.database.tables import deliveries, results, sweeps
 from gateway.domain.contract import EXPIRE_RESULT, PROBE_PACS, SWEEP
 from gateway.domain.routing import Route
 from gateway.forward.attempt import forward_to_worker
-from gateway.store import deliveries, results, sweeping
 from gateway.sweep import run
 from gateway.sweep.expire import expire
 from gateway.sweep.reconcile import reconcile
@@ -108,10 +108,10 @@ def test_a_run_notes_each_verb_and_a_dry_one_nothing(core: Forwarding) -> None:
     """`mini-pacs status` shows when each verb last ran; all of them, with counts."""
     run.sweep(core.sweeping(dry=True))
     with core.edge.database.statement() as session:
-        assert sweeping.last_runs(session) == []
+        assert sweeps.last_runs(session) == []
     run.sweep(core.sweeping())
     with core.edge.database.statement() as session:
-        assert {last.verb for last in sweeping.last_runs(session)} == set(run.VERBS)
+        assert {last.verb for last in sweeps.last_runs(session)} == set(run.VERBS)
 
 
 # ---- locks -------------------------------------------------------------------------------------------

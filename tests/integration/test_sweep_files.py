@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from forwarding import Forwarding, forwarding, pacs_of, workers_of
-from specimens import Instance, result_of, study_of
-from sweep_bed import PROMPT, blocked, claim, found, prove
-from waiting import wait_until
+from support.forwarding import Forwarding, forwarding, pacs_of, workers_of
+from support.specimens import Instance, result_of, study_of
+from support.sweep_bed import PROMPT, blocked, claim, found, prove
+from support.waiting import wait_until
 
+from gateway.database.tables import sweeps
+from gateway.database.tables.instances import ReceptionVerdict
 from gateway.domain.instance import Place
 from gateway.forward.attempt import forward_to_pacs, forward_to_worker
-from gateway.spool import ORPHANED, Spool
-from gateway.store import sweeping
-from gateway.store.instances import Verdict
+from gateway.spool.spool import ORPHANED, Spool
 from gateway.sweep.purge import purge
 from gateway.sweep.reconcile import reconcile
 
@@ -189,7 +189,7 @@ def test_a_repeat_while_its_instance_is_purged_is_received_as_new(core: Forwardi
     with pacs_of(core), workers_of(core):
         delivered(core, instance)
     grow_old(core)
-    repeat: list[Verdict] = []
+    repeat: list[ReceptionVerdict] = []
 
     def send_again() -> None:
         repeat.append(core.receive(instance)[0].verdict)
@@ -197,16 +197,16 @@ def test_a_repeat_while_its_instance_is_purged_is_received_as_new(core: Forwardi
     def purge_slowly() -> None:
         sweeping_ = core.sweeping()
         with core.edge.database.transaction() as session:
-            rows = sweeping.lock_purgeable(session, retention=sweeping_.retention, limit=10)
+            rows = sweeps.lock_purgeable(session, retention=sweeping_.retention, limit=10)
             assert len(rows) == 2
             sender = threading.Thread(target=send_again)
             sender.start()
             wait_until(lambda: blocked(core), 10, "the repeat to wait")
             for row in rows:
                 core.spool.remove(row.place, row.study_instance_uid, row.file_name)
-            sweeping.delete_instances(session, [row.instance_id for row in rows])
+            sweeps.delete_instances(session, [row.instance_id for row in rows])
         sender.join(30)
 
     purge_slowly()
-    assert repeat == [Verdict.STORED]
+    assert repeat == [ReceptionVerdict.STORED]
     core.edge.check_ledger([instance])

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from kept_instances import STUDY, KeptInstances
+from support.kept_instances import STUDY, KeptInstances
 
 from gateway.config import Configuration
+from gateway.database.tables.timeline import InstanceTimeline, Step, StepName, of_study, summary
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-from gateway.store.timeline import InstanceTimeline, Step, StepName, of_study, summary
 
 
 @pytest.fixture

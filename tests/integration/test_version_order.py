@@ -6,21 +6,21 @@ from dataclasses import replace
 import psycopg2
 import pytest
 from conftest import MakeEdge
-from forwarding import Forwarding, at_once, forwarding
-from peers import Peer
-from specimens import Instance, study_of
+from support.forwarding import Forwarding, at_once, forwarding
+from support.peers import Peer
+from support.specimens import Instance, study_of
+from support.waiting import wait_until
 from typer.testing import CliRunner
-from waiting import wait_until
 
 from cli.main import build
-from gateway.dicom.scp import Rejection, Requestor
+from gateway.database.tables import deliveries, destinations
+from gateway.database.tables.deliveries import Selection
+from gateway.dicom.acceptor import Rejection, Requestor
 from gateway.domain.contract import FORWARD
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.forward.attempt import forward_to_pacs, forward_to_worker
-from gateway.store import deliveries, destinations
-from gateway.store.deliveries import Selection
 from gateway.sweep.reconcile import reconcile
 from gateway.sweep.rescue import rescue
 
@@ -367,7 +367,7 @@ def test_a_late_end_while_the_newest_is_on_its_way_sends_it_once_more(core: Forw
         held.append(claim)
         return 0
 
-    held: list[deliveries.Claim] = []
+    held: list[deliveries.DeliveryClaim] = []
     pacs.answer = overtake
     assert forward_to_pacs(late, one) is Outcome.DELIVERED
     late.associations.close()

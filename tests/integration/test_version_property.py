@@ -15,7 +15,6 @@ from typing import Any
 import psycopg2
 import pytest
 from conftest import MakeEdge
-from edge_bed import EdgeBed
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -26,18 +25,19 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from specimens import new_uid
+from support.edge_bed import EdgeBed
+from support.specimens import new_uid
 
+from gateway.database.connection import Session
+from gateway.database.queries import Query
+from gateway.database.tables import deliveries, destinations, instances, sweeps
+from gateway.database.tables.deliveries import DeliveryClaim, Selection, Settlement, WorkerVerdict
+from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict
 from gateway.domain.contract import FORWARD
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-from gateway.store import deliveries, destinations, instances, sweeping
-from gateway.store.database import Session
-from gateway.store.deliveries import Claim, Selection, Settlement, WorkerVerdict
-from gateway.store.instances import Received, Verdict
-from gateway.store.queries import Query
 
 LEASE = timedelta(minutes=5)
 ALIVE, DEAD = 4_711, 4_712
@@ -81,7 +81,7 @@ _FOUND = Query(
 class Held:
     """An attempt that a process makes; `lost` where its claim may be somebody else's by now."""
 
-    claim: Claim
+    claim: DeliveryClaim
     lost: bool = False
     arrived: bool = False
 
@@ -113,7 +113,7 @@ class Versions(RuleBasedStateMachine):
         """Receive other bytes under the UID."""
         number = len(self.contents)
         instance_id, verdict = self._receive(number)
-        assert verdict is (Verdict.CONFLICT if number else Verdict.STORED)
+        assert verdict is (ReceptionVerdict.CONFLICT if number else ReceptionVerdict.STORED)
         self.contents.append(instance_id)
         self.ranks[instance_id] = next(self.numbers)
 
@@ -125,9 +125,9 @@ class Versions(RuleBasedStateMachine):
         if self.ranks[instance_id] != max(self.ranks.values()):
             self.ranks[instance_id] = next(self.numbers)
 
-    def _receive(self, number: int) -> tuple[int, Verdict]:
+    def _receive(self, number: int) -> tuple[int, ReceptionVerdict]:
         content = f"{self.uid} {number}".encode()
-        received = Received(
+        received = ReceivedInstance(
             sop_instance_uid=self.uid,
             study_instance_uid=self.study,
             series_instance_uid="1.2.3",
@@ -265,7 +265,7 @@ class Versions(RuleBasedStateMachine):
     def rescue(self) -> None:
         """Run the sweep's rescue of claims that are over."""
         with self.edge.database.transaction() as session:
-            sweeping.rescue(session, limit=100)
+            sweeps.rescue(session, limit=100)
 
     def _send(self, session: Session, delivery_id: int) -> None:
         session.one(

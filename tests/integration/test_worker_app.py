@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from dicom_peers import DEADLINE_SECONDS, ECHO, Edge, edge
-from launcher import Process, Processes
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
-from waiting import wait_until
+from support.dicom_peers import DEADLINE_SECONDS, ECHO, Edge, edge
+from support.launcher import Process, Processes
+from support.waiting import wait_until
 
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.policy import CALLING_AE_TITLE_NOT_RECOGNIZED, AbortAssociation
-from gateway.dicom.scu import Association, Peer, associate
+from gateway.dicom.requestor import Association, PeerAddress, associate
 from gateway.errors import AssociationRejectedError
 from gateway.sender.collect import collect
 from gateway.sender.generate import Study, generate, write
@@ -52,7 +52,7 @@ class Worker:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        self.peer = Peer("127.0.0.1", port, "APP01", timeout_seconds=10, connect_timeout_seconds=10)
+        self.peer = PeerAddress("127.0.0.1", port, "APP01", timeout_seconds=10, connect_timeout_seconds=10)
         self.process: Process = processes.start(
             "python",
             "-m",
@@ -224,7 +224,7 @@ def test_only_its_own_ae_title_is_answered(start: Start) -> None:
     worker = start()
     with worker.association(ECHO) as association:
         assert association.echo() == 0
-    wrong = Peer("127.0.0.1", worker.peer.port, "APP02", timeout_seconds=5, connect_timeout_seconds=5)
+    wrong = PeerAddress("127.0.0.1", worker.peer.port, "APP02", timeout_seconds=5, connect_timeout_seconds=5)
     with pytest.raises(AssociationRejectedError) as rejected:
         associate(wrong, calling_ae_title="EDGE", contexts=[ECHO])
     assert (rejected.value.result, rejected.value.source, rejected.value.reason) == (1, 1, 7)

@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 from conftest import MakeEdge
-from edge_bed import EdgeBed
-from forwarding import Forwarding, forwarding, workers_of
-from specimens import EXPLICIT, Instance, result_of
+from support.edge_bed import EdgeBed
+from support.forwarding import Forwarding, forwarding, workers_of
+from support.specimens import EXPLICIT, Instance, result_of
 
+from gateway.database.tables.timeline import StepName, of_study
 from gateway.dicom.policy import Requestor, StoreRequest
 from gateway.domain.routing import Route
 from gateway.faults import Faults
 from gateway.forward.attempt import forward_to_worker
+from gateway.receive.c_store import CStoreHandler, ReceiverContext
 from gateway.receive.commit import Committer
 from gateway.receive.origin import Origins
-from gateway.receive.store import Receiver, StoreReception
-from gateway.store.timeline import StepName, of_study
 
 AWAY = "192.0.2.11"
 """An address of no machine here."""
@@ -97,7 +97,7 @@ def test_what_comes_from_the_host_of_a_worker_goes_to_no_worker(make_edge: MakeE
             series_description="CHEST FINDINGS",
             sources=((source.sop_class_uid, source.sop_instance_uid),),
         )
-        receiver = Receiver(
+        receiver = ReceiverContext(
             edge.configuration,
             core.spool,
             edge.database,
@@ -107,7 +107,7 @@ def test_what_comes_from_the_host_of_a_worker_goes_to_no_worker(make_edge: MakeE
             Origins(edge.configuration.forwarder),
         )
         request = StoreRequest(1, received.sop_class_uid, received.sop_instance_uid, EXPLICIT, 0)
-        reception = StoreReception(receiver, Requestor("OTHER", "MINI_EDGE", AWAY, 50_000), request)
+        reception = CStoreHandler(receiver, Requestor("OTHER", "MINI_EDGE", AWAY, 50_000), request)
         reception.write(memoryview(received.data_set()))
         assert reception.finish() == (0, "")
         reception.answered()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launcher import REPOSITORY
+from support.launcher import REPOSITORY
 
 Package = dict[str, Any]
 KNOWN: Package = {"name": "fine", "version": "1", "vulns": []}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from browser import coloured, is_picture
+from support.browser import coloured, is_picture
 
 
 @pytest.mark.parametrize("shade", [0, 128])

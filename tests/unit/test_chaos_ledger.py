@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from chaos.ledger import GIVEN_UP, MISSING, NOT_SENT, OLDER, Debt, Evidence, Row, Version, draw
+from proof.chaos.ledger import GIVEN_UP, MISSING, NOT_SENT, OLDER, Debt, Evidence, Row, Version, draw
 
 ONE: Version = ("1.2.3", "aa")
 OTHER: Version = ("1.2.3", "bb")

@@ -3,9 +3,9 @@
 from collections import Counter
 from itertools import islice
 
-from chaos.cargo import Number, count_of, instance, uid
-from chaos.conductor import ACTIONS, GAP_SECONDS, STRETCH_GAP_SECONDS, STRETCH_SECONDS
-from chaos.faults import (
+from proof.chaos.cargo import Number, count_of, instance, uid
+from proof.chaos.conductor import ACTIONS, GAP_SECONDS, STRETCH_GAP_SECONDS, STRETCH_SECONDS
+from proof.chaos.faults import (
     AMONG_OTHERS,
     CATALOGUE,
     EVERY,
@@ -18,7 +18,7 @@ from chaos.faults import (
     only_workers,
     picks,
 )
-from chaos.recovery import latencies, percentile, recoveries, slowest
+from proof.chaos.recovery import latencies, percentile, recoveries, slowest
 
 NOTHING: dict[Way, list[float]] = {way: [] for way in Way}
 

@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 import pytest
-from chaos.faults import CATALOGUE, PACS, WORKERS, Done
-from chaos.ledger import GIVEN_UP, NOT_SENT, Deviation
-from chaos.reasons import CAUSES, causes, unexplained
+from proof.chaos.faults import CATALOGUE, PACS, WORKERS, Done
+from proof.chaos.ledger import GIVEN_UP, NOT_SENT, Deviation
+from proof.chaos.reasons import CAUSES, causes, unexplained
 
 from gateway.domain.outcome import Limits, Outcome, decide
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import certificates
 import pytest
+from support import certificates
 
 from cli.certificates import validities, warnings
 from cli.refusals import in_use, refusals

@@ -7,19 +7,19 @@ import pytest
 from rich.console import Console
 
 from cli.demo_report import SHOWN_MISSING, show, show_missing
+from gateway.database.tables.flow import FlowStep, InstanceFlow
 from gateway.lab.specimens import CT_STUDY, MR_STUDY
-from gateway.store.flow import Leg, Way
 
 RECEIVED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NAMES = {"1.1": "a.dcm", "1.2": MR_STUDY, "1.3": "b.dcm", "1.4": CT_STUDY}
 
 
-def way(study: str, number: int, *, delivered: bool = True) -> Way:
+def way(study: str, number: int, *, delivered: bool = True) -> InstanceFlow:
     """Return the way of one instance, complete or stuck before the PACS."""
     done = RECEIVED + timedelta(seconds=1)
-    leg = Leg("delivered", done, "ORTHANC", 10.0, None)
-    stuck = Leg("pending", None, "ORTHANC", None, "connection refused")
-    return Way(
+    leg = FlowStep("delivered", done, "ORTHANC", 10.0, None)
+    stuck = FlowStep("pending", None, "ORTHANC", None, "connection refused")
+    return InstanceFlow(
         study,
         f"{study}.{number}",
         "ORTHANC",

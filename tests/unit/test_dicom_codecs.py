@@ -5,15 +5,15 @@ import time
 
 import pynetdicom.pdu
 import pytest
-from dicom_peers import CT, EXPLICIT, IMPLICIT
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
+from support.dicom_peers import CT, EXPLICIT, IMPLICIT
 
 from gateway.dicom import command, contexts, negotiation, pdu
 from gateway.dicom.contexts import VERIFICATION, Answer, Offer, accept, storage_sop_classes
-from gateway.dicom.fragments import pdu_batches, readable
+from gateway.dicom.p_data import pdu_batches, readable
 from gateway.receive.declined import sentence
 
 JPEG, BIG_ENDIAN = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.2"
@@ -54,7 +54,7 @@ def test_noise_is_refused_by_pdu_errors_only(noise: bytes, at: int) -> None:
     """Whatever follows the header of an A-ASSOCIATE, nothing but `PduError` is raised."""
     body = request([Offer(1, CT, (IMPLICIT, EXPLICIT)), Offer(3, VERIFICATION, (IMPLICIT,))])[6:]
     for raw in (noise, body[:at] + noise, body[:at] + noise + body[at + len(noise) :], body[:at]):
-        for decode in (negotiation.decode_request, negotiation.decode_accept, command.Command):
+        for decode in (negotiation.decode_request, negotiation.decode_accept, command.CommandSet):
             try:
                 decode(raw)
             except pdu.PduError:
@@ -161,7 +161,7 @@ def test_command_sets_are_read_back_by_us_and_by_pydicom(
 ) -> None:
     """PS3.7 §6.3: group length, order and padding are right."""
     raw = command.c_store_request(message_id, sop_class_uid, sop_instance_uid, 1)
-    decoded = command.Command(raw)
+    decoded = command.CommandSet(raw)
     assert decoded.text(command.AFFECTED_SOP_CLASS_UID) == sop_class_uid
     assert decoded.number(command.MESSAGE_ID) == message_id
     assert decoded.has_data_set()

@@ -9,17 +9,17 @@ from typing import Any
 
 import pydicom
 import pytest
-from dicom_peers import EXPLICIT, IMPLICIT, bundled_files, read_quietly
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
+from support.dicom_peers import EXPLICIT, IMPLICIT, bundled_files, read_quietly
 
-from gateway.dicom.elements import MAX_DEPTH
-from gateway.dicom.header import MAX_REFERENCES, Header, read_header
-from gateway.dicom.part10 import data_set_offset
-from gateway.dicom.window import MAX_EXAMINED_BYTES
+from gateway.dicom.dataset.elements import MAX_DEPTH
+from gateway.dicom.dataset.header import MAX_REFERENCES, Header, read_header
+from gateway.dicom.dataset.part10 import read_file_meta
+from gateway.dicom.dataset.reader import MAX_EXAMINED_BYTES
 from gateway.domain.identifiers import is_uid
 from gateway.errors import DataSetError
 
@@ -105,7 +105,7 @@ def test_every_bundled_file_reads_as_pydicom_reads_it() -> None:
     count = 0
     for path in bundled_files():
         try:
-            meta = data_set_offset(path.read_bytes()[:65_536])
+            meta = read_file_meta(path.read_bytes()[:65_536])
         except DataSetError:
             continue
         expected = read_quietly(path)

@@ -4,12 +4,12 @@ from io import BytesIO
 
 import pydicom
 import pytest
-from dicom_peers import CT, EXPLICIT, bundled_files
 from hypothesis import given
 from hypothesis import strategies as st
+from support.dicom_peers import CT, EXPLICIT, bundled_files
 
+from gateway.dicom.dataset.part10 import FileMeta, preamble_and_file_meta, read_file_meta
 from gateway.dicom.negotiation import IMPLEMENTATION_CLASS_UID
-from gateway.dicom.part10 import FileMeta, data_set_offset, preamble_and_file_meta
 from gateway.errors import DataSetError
 
 
@@ -25,7 +25,7 @@ def test_what_is_written_is_read_by_pydicom_and_by_us(uid: str) -> None:
     assert meta.SourceApplicationEntityTitle == "MODALITY"
     assert meta.FileMetaInformationVersion == b"\0\1"
     assert meta.FileMetaInformationGroupLength == len(head) - 144
-    assert data_set_offset(head + b"\x08\0\x16\0") == FileMeta(CT, uid, EXPLICIT, len(head))
+    assert read_file_meta(head + b"\x08\0\x16\0") == FileMeta(CT, uid, EXPLICIT, len(head))
 
 
 def test_bundled_files_are_read_as_pydicom_reads_them() -> None:
@@ -33,7 +33,7 @@ def test_bundled_files_are_read_as_pydicom_reads_them() -> None:
     count = 0
     for path in bundled_files():
         try:
-            ours = data_set_offset(path.read_bytes()[:65_536])
+            ours = read_file_meta(path.read_bytes()[:65_536])
         except DataSetError:
             continue
         theirs = pydicom.filereader.read_file_meta_info(path)
@@ -49,6 +49,6 @@ def test_garbage_raises_nothing_but_data_set_errors(noise: bytes, end: int) -> N
     head = preamble_and_file_meta(CT, "1.2.3", EXPLICIT, source_ae_title="X")
     for raw in (noise, head[:end], head[:140] + noise, head[:132] + noise + head[132:]):
         try:
-            data_set_offset(raw)
+            read_file_meta(raw)
         except DataSetError:
             continue

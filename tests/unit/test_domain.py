@@ -12,7 +12,7 @@ from gateway.domain.dimse_status import Meaning, meaning_of
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_ae_title, is_uid, printable
 from gateway.domain.instance import Kind, file_names
 from gateway.domain.matching import Candidate, Correlation, is_result, match
-from gateway.domain.outcome import OUTCOME_OF, RULES, Limits, Outcome, Peer, decide
+from gateway.domain.outcome import OUTCOME_OF, RULES, Limits, Outcome, PeerHealth, decide
 from gateway.domain.routing import BEHIND, PRIORITY, Mode, Origin, Route, priority_for, routes_for
 
 LIMITS = Limits(max_retries=5, give_up_after=timedelta(hours=72))
@@ -52,23 +52,23 @@ def test_only_a_claimed_delivery_is_delivered_or_one_that_was_answered() -> None
 @pytest.mark.parametrize(
     ("outcome", "conflict", "attempts", "hours", "event", "counted", "behind", "peer"),
     [
-        (Outcome.DELIVERED, False, 0, 0, Event.DELIVER, True, False, Peer.IS_WELL),
-        (Outcome.ALREADY_THERE, False, 0, 0, Event.DELIVER, True, False, Peer.IS_WELL),
-        (Outcome.ALREADY_THERE, True, 0, 0, Event.DIE, True, False, Peer.IS_WELL),
-        (Outcome.NOT_NOW, False, 1000, 71.9, Event.RETRY, True, False, Peer.MAY_BE_ILL),
-        (Outcome.NOT_NOW, False, 0, 72, Event.DIE, True, False, Peer.MAY_BE_ILL),
-        (Outcome.REFUSED, False, 4, 999, Event.RETRY, True, False, Peer.IS_WELL),
-        (Outcome.REFUSED, False, 5, 0, Event.DIE, True, False, Peer.IS_WELL),
-        (Outcome.NEVER, False, 0, 0, Event.DIE, True, False, Peer.IS_WELL),
-        (Outcome.AWAY, False, 1000, 999, Event.RETRY, False, False, Peer.IS_AWAY),
-        (Outcome.CROWDED, False, 1000, 999, Event.RETRY, False, False, Peer.SAYS_NOTHING),
-        (Outcome.OVERTAKEN, False, 1000, 999, Event.RETRY, False, False, Peer.SAYS_NOTHING),
-        (Outcome.BROKEN, False, 4, 0, Event.RETRY, True, True, Peer.MAY_BE_ILL),
-        (Outcome.BROKEN, False, 5, 0, Event.DIE, True, False, Peer.MAY_BE_ILL),
-        (Outcome.LOST_FILE, False, 4, 0, Event.RETRY, True, False, Peer.SAYS_NOTHING),
-        (Outcome.LOST_FILE, False, 5, 0, Event.DIE, True, False, Peer.SAYS_NOTHING),
-        (Outcome.NOT_READ, False, 1000, 71.9, Event.RETRY, True, False, Peer.SAYS_NOTHING),
-        (Outcome.NOT_READ, False, 0, 72, Event.DIE, True, False, Peer.SAYS_NOTHING),
+        (Outcome.DELIVERED, False, 0, 0, Event.DELIVER, True, False, PeerHealth.IS_WELL),
+        (Outcome.ALREADY_THERE, False, 0, 0, Event.DELIVER, True, False, PeerHealth.IS_WELL),
+        (Outcome.ALREADY_THERE, True, 0, 0, Event.DIE, True, False, PeerHealth.IS_WELL),
+        (Outcome.NOT_NOW, False, 1000, 71.9, Event.RETRY, True, False, PeerHealth.MAY_BE_ILL),
+        (Outcome.NOT_NOW, False, 0, 72, Event.DIE, True, False, PeerHealth.MAY_BE_ILL),
+        (Outcome.REFUSED, False, 4, 999, Event.RETRY, True, False, PeerHealth.IS_WELL),
+        (Outcome.REFUSED, False, 5, 0, Event.DIE, True, False, PeerHealth.IS_WELL),
+        (Outcome.NEVER, False, 0, 0, Event.DIE, True, False, PeerHealth.IS_WELL),
+        (Outcome.AWAY, False, 1000, 999, Event.RETRY, False, False, PeerHealth.IS_AWAY),
+        (Outcome.CROWDED, False, 1000, 999, Event.RETRY, False, False, PeerHealth.SAYS_NOTHING),
+        (Outcome.OVERTAKEN, False, 1000, 999, Event.RETRY, False, False, PeerHealth.SAYS_NOTHING),
+        (Outcome.BROKEN, False, 4, 0, Event.RETRY, True, True, PeerHealth.MAY_BE_ILL),
+        (Outcome.BROKEN, False, 5, 0, Event.DIE, True, False, PeerHealth.MAY_BE_ILL),
+        (Outcome.LOST_FILE, False, 4, 0, Event.RETRY, True, False, PeerHealth.SAYS_NOTHING),
+        (Outcome.LOST_FILE, False, 5, 0, Event.DIE, True, False, PeerHealth.SAYS_NOTHING),
+        (Outcome.NOT_READ, False, 1000, 71.9, Event.RETRY, True, False, PeerHealth.SAYS_NOTHING),
+        (Outcome.NOT_READ, False, 0, 72, Event.DIE, True, False, PeerHealth.SAYS_NOTHING),
     ],
 )
 def test_the_table_of_outcomes(  # noqa: PLR0917  the columns of the table
@@ -79,7 +79,7 @@ def test_the_table_of_outcomes(  # noqa: PLR0917  the columns of the table
     event: Event,
     counted: bool,  # noqa: FBT001
     behind: bool,  # noqa: FBT001
-    peer: Peer,
+    peer: PeerHealth,
 ) -> None:
     """Design.md §7, row by row, at both sides of each limit; the reason is there when it is not delivered."""
     decision = decide(

@@ -4,8 +4,8 @@ import traceback
 
 import pytest
 
+from gateway.database.dsn import checked, each_address, where
 from gateway.errors import ConfigurationError
-from gateway.store.dsn import checked, each_address, where
 
 
 @pytest.mark.parametrize(

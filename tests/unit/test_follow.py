@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from waiting import wait_until
+from support.waiting import wait_until
 
 from gateway import log
-from gateway.follow import Follower
+from gateway.log_tail import Follower
 
 
 @pytest.fixture

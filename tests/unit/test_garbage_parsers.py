@@ -4,15 +4,15 @@ import random
 import tempfile
 
 import pytest
-from fuzz.hostile import nested_within
-from fuzz.mutation import mutated
-from fuzz.seeds import SEEDS
-from fuzz.targets import TARGETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from specimens import EXPLICIT, Instance
+from proof.fuzz.hostile import nested_within
+from proof.fuzz.mutation import mutated
+from proof.fuzz.seeds import SEEDS
+from proof.fuzz.targets import TARGETS
+from support.specimens import EXPLICIT, Instance
 
-from gateway.dicom.header import read_header
+from gateway.dicom.dataset.header import read_header
 from gateway.errors import DataSetError
 
 ROUNDS = 400

@@ -3,17 +3,17 @@
 import threading
 
 import pytest
-from waiting import wait_until
+from support.waiting import wait_until
 
+from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
 from gateway.domain.instance import Kind, Place
 from gateway.domain.routing import Route
 from gateway.errors import DatabaseRefusedError, OutcomeUnknownError, SpoolError
-from gateway.receive.group import Flush, GroupCommit
-from gateway.store.instances import Kept, Received, Verdict
+from gateway.receive.group_commit import Flush, GroupCommit
 
 
-def _received(number: int) -> Received:
-    return Received(
+def _received(number: int) -> ReceivedInstance:
+    return ReceivedInstance(
         f"1.2.{number}",
         "1.2",
         "1.3",
@@ -31,9 +31,13 @@ def _received(number: int) -> Received:
     )
 
 
-def _kept(received: Received) -> Kept:
-    return Kept(
-        int(received.sop_instance_uid[4:]), Verdict.STORED, received.file_name, Place.INCOMING, received.kind
+def _kept(received: ReceivedInstance) -> RegisteredInstance:
+    return RegisteredInstance(
+        int(received.sop_instance_uid[4:]),
+        ReceptionVerdict.STORED,
+        received.file_name,
+        Place.INCOMING,
+        received.kind,
     )
 
 
@@ -45,7 +49,7 @@ class _Gate:
         self.entered = threading.Event()
         self.open = threading.Event()
 
-    def __call__(self, batch: list[Received], flush: Flush | None) -> list[Kept]:
+    def __call__(self, batch: list[ReceivedInstance], flush: Flush | None) -> list[RegisteredInstance]:
         if flush is not None:
             flush()
         self.batches.append([received.sop_instance_uid for received in batch])
@@ -59,7 +63,7 @@ def test_what_is_alone_commits_at_once() -> None:
     """One instance is one batch of its own."""
     batches = []
 
-    def commit_batch(batch: list[Received], _flush: Flush | None) -> list[Kept]:
+    def commit_batch(batch: list[ReceivedInstance], _flush: Flush | None) -> list[RegisteredInstance]:
         batches.append(len(batch))
         return [_kept(received) for received in batch]
 
@@ -95,7 +99,7 @@ def test_one_that_is_refused_does_not_take_its_neighbours_along() -> None:
     """A refused batch is repeated one by one: only the culprit sees the error."""
     gate = _Gate()
 
-    def commit_batch(batch: list[Received], _flush: Flush | None) -> list[Kept]:
+    def commit_batch(batch: list[ReceivedInstance], _flush: Flush | None) -> list[RegisteredInstance]:
         kept = gate(batch, _flush)
         if any(received.sop_instance_uid == "1.2.3" for received in batch):
             raise DatabaseRefusedError("no", "23514")
@@ -126,7 +130,7 @@ def test_an_unknown_outcome_is_unknown_to_each_and_not_repeated() -> None:
     """A batch whose commit may stand is not committed again; the next one goes on."""
     calls = []
 
-    def commit_batch(batch: list[Received], _flush: Flush | None) -> list[Kept]:
+    def commit_batch(batch: list[ReceivedInstance], _flush: Flush | None) -> list[RegisteredInstance]:
         calls.append(len(batch))
         if len(calls) == 1:
             raise OutcomeUnknownError("lost")

@@ -5,11 +5,11 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
-from actors.held import Held, HeldMessage
-from gateway.store.messages import Claimed, Run
+from actors.queue.in_flight import InFlightMessage, InFlightMessages
+from gateway.database.tables.messages import Claimed, Run
 
 
-def message(number: int, *, consumer: int) -> HeldMessage:
+def message(number: int, *, consumer: int) -> InFlightMessage:
     """As claimed by `consumer`; the same number has the same id."""
     message_id = str(UUID(int=number))
     encoded = {
@@ -23,12 +23,12 @@ def message(number: int, *, consumer: int) -> HeldMessage:
     }
     now = datetime.now(UTC)
     claimed = Claimed(message_id, json.dumps(encoded), 0, 0, 4, now, now)
-    return HeldMessage(claimed, queue_name="q", consumer=consumer)
+    return InFlightMessage(claimed, queue_name="q", consumer=consumer)
 
 
 def test_a_message_that_came_back_while_it_runs_is_released_twice() -> None:
     """Once for each thread that runs it, so that both give their seats back; and never more often."""
-    held = Held()
+    held = InFlightMessages()
     first, second = message(1, consumer=1), message(1, consumer=2)
     held.add(first)
     held.add(second)
@@ -38,7 +38,7 @@ def test_a_message_that_came_back_while_it_runs_is_released_twice() -> None:
 
 def test_a_new_name_is_given_to_what_was_held_under_the_lost_one() -> None:
     """Not to what was claimed since, nor to what was freed meanwhile."""
-    held = Held()
+    held = InFlightMessages()
     adopted, freed, newer = message(1, consumer=1), message(2, consumer=1), message(3, consumer=2)
     for one in (adopted, freed, newer):
         held.add(one)

@@ -6,13 +6,13 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from dicom_peers import CT, EXPLICIT, IMPLICIT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.dicom_peers import CT, EXPLICIT, IMPLICIT
 
-from gateway.dicom.part10 import data_set_offset, own_data_set_offset, preamble_and_file_meta
+from gateway.dicom.dataset.part10 import own_data_set_offset, preamble_and_file_meta, read_file_meta
 from gateway.errors import DataSetError, FileMissingError
-from gateway.kept import KeptFile, holds
+from gateway.spool.part10_file import Part10File, holds
 
 BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -80,10 +80,10 @@ def check(folder: Path, data_set: bytes, sop_instance_uid: str, syntax: str, ae_
     head = preamble_and_file_meta(CT, sop_instance_uid, syntax, source_ae_title=ae_title)
     path = folder / "kept.dcm"
     path.write_bytes(head + data_set)
-    with KeptFile(path) as kept:
+    with Part10File(path) as kept:
         assert b"".join(bytes(chunk) for chunk in kept.chunks()) == data_set
     assert holds(path, len(data_set), sha256(data_set).hexdigest())
-    meta = data_set_offset(path.read_bytes()[:16_384])
+    meta = read_file_meta(path.read_bytes()[:16_384])
     assert meta.data_set_offset == len(head) == own_data_set_offset(head)
     assert (meta.sop_instance_uid, meta.transfer_syntax_uid) == (sop_instance_uid, syntax)
 
@@ -95,7 +95,7 @@ def test_a_torn_file_is_no_kept_file(tmp_path: Path, size: int) -> None:
     path = tmp_path / "torn.dcm"
     path.write_bytes(head[:size])
     with pytest.raises(FileMissingError):
-        KeptFile(path)
+        Part10File(path)
     with pytest.raises(DataSetError):
         own_data_set_offset(head[:size])
     assert not holds(path, 0, sha256(b"").hexdigest())

@@ -4,7 +4,7 @@ import socket
 import threading
 
 import pytest
-from waiting import wait_until
+from support.waiting import wait_until
 
 from gateway.config import Forwarder
 from gateway.domain.allowlist import Address, address_of

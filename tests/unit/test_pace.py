@@ -1,16 +1,16 @@
 """When a consumer claims ahead."""
 
-from actors.pace import QUICK_SECONDS, Pace
+from actors.queue.prefetch import QUICK_SECONDS, Prefetch
 
 
 def test_nothing_is_claimed_ahead_before_anything_ended() -> None:
     """Where nothing is known, what is claimed is started."""
-    assert not Pace().is_quick
+    assert not Prefetch().is_quick
 
 
 def test_quick_endings_allow_it_and_slow_ones_end_it() -> None:
     """By the mean of the last some tens."""
-    pace = Pace()
+    pace = Prefetch()
     quick = []
     for seconds, times in ((0.001, 1), (10 * QUICK_SECONDS, 30), (0.001, 60)):
         for _ in range(times):
@@ -21,7 +21,7 @@ def test_quick_endings_allow_it_and_slow_ones_end_it() -> None:
 
 def test_a_stall_ends_it_until_something_ends_quickly() -> None:
     """Hanging threads report nothing, so the mean alone would go on."""
-    pace = Pace()
+    pace = Prefetch()
     for _ in range(100):
         pace.note(0.001)
     pace.stall()

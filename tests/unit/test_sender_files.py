@@ -13,7 +13,7 @@ from gateway.dicom.contexts import MAX_CONTEXTS
 from gateway.sender.collect import Skipped, collect, read
 from gateway.sender.generate import Study, generate, write
 from gateway.sender.outgoing import Outgoing
-from gateway.sender.prepare import Order, prepare
+from gateway.sender.prepare import SendRequest, prepare
 from gateway.sender.rewrite import Edits, rewrite
 from gateway.sender.send import batches
 
@@ -96,7 +96,7 @@ def test_the_data_set_is_that_of_the_file() -> None:
 
 def test_without_edits_nothing_is_rewritten(study: list[Outgoing], folder: Path, tmp_path: Path) -> None:
     """Files go out as they are, from where they are."""
-    prepared = list(prepare(Order([folder], Edits(), ()), tmp_path / "out"))
+    prepared = list(prepare(SendRequest([folder], Edits(), ()), tmp_path / "out"))
     assert {p.path for p in prepared} == {i.path for i in study}
     assert not (tmp_path / "out").exists()
 
@@ -191,7 +191,7 @@ def test_everything_is_sent_as_often_as_asked_for(
 ) -> None:
     """Files and generated instances are the same ones each time, in the same order."""
     studies = [Study(instances=2, when=WHEN, modality="NM")]
-    order = Order([folder], Edits(), studies, times=3)
+    order = SendRequest([folder], Edits(), studies, times=3)
     prepared = [piece for piece in prepare(order, tmp_path / "out") if isinstance(piece, Outgoing)]
     assert len(prepared) == 3 * (len(study) + 2)
     assert prepared[:5] == prepared[5:10] == prepared[10:]
@@ -200,7 +200,7 @@ def test_everything_is_sent_as_often_as_asked_for(
 def test_new_instances_are_new_each_time(study: list[Outgoing], folder: Path, tmp_path: Path) -> None:
     """With new UIDs each repeat is a study of its own; what is generated beside it is repeated."""
     studies = [Study(instances=2, when=WHEN, modality="NM")]
-    order = Order([folder], Edits(new_uids=True), studies, times=3)
+    order = SendRequest([folder], Edits(new_uids=True), studies, times=3)
     prepared = [piece for piece in prepare(order, tmp_path / "out") if isinstance(piece, Outgoing)]
     assert len(prepared) == 3 * (len(study) + 2)
     assert len({piece.study_instance_uid for piece in prepared}) == 4
@@ -212,16 +212,16 @@ def test_what_is_not_sendable_is_told_once(edits: Edits, folder: Path, tmp_path:
     """However often the rest is sent."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "notes.txt").write_text("no DICOM")
-    prepared = list(prepare(Order([folder], edits, [], times=3), tmp_path / "out"))
+    prepared = list(prepare(SendRequest([folder], edits, [], times=3), tmp_path / "out"))
     assert [type(piece) for piece in prepared] == [Skipped]
 
 
 def test_the_total_is_known_before_anything_is_generated() -> None:
     """A progress bar can show it; where files are to be read it cannot."""
     studies = [Study(instances=2, when=WHEN) for _ in range(300)]
-    assert Order([], Edits(), studies).total == 600
-    assert Order([], Edits(), studies, times=2).total == 1200
-    assert Order([Path("x")], Edits(), studies).total is None
+    assert SendRequest([], Edits(), studies).total == 600
+    assert SendRequest([], Edits(), studies, times=2).total == 1200
+    assert SendRequest([Path("x")], Edits(), studies).total is None
 
 
 # ---- what one association proposes -------------------------------------------------------------------

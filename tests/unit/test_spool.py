@@ -6,7 +6,7 @@ import pytest
 
 from gateway.domain.instance import Place, file_names
 from gateway.errors import FileMissingError, SpoolError, SpoolFullError
-from gateway.spool import PARTIAL, Spool
+from gateway.spool.spool import PARTIAL, Spool
 
 STUDY = "1.2.3"
 NAMES = file_names("1.2.3.4", "ab" * 32)

@@ -4,9 +4,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from waiting import wait_until
+from support.waiting import wait_until
 
-from gateway.store.wakeup import Wakeup
+from gateway.database.wakeup import Wakeup
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The Dramatiq broker and consumer over dramatiq-pg's table in PostgreSQL."""

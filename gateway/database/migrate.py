@@ -1,0 +1,138 @@
+"""Brings the schema of a database to the one this version works with.
+
+Migrations are files `NNNN_name.sql`, applied in order, each in a transaction of its own together with its
+line in `schema_migrations`: if the process dies inside, the migration has not happened. A session
+advisory lock lets one process migrate while the others wait. A file that changed after it was applied
+is refused: the schema would no longer be what its migrations say.
+
+A migration only adds, so that processes of the version before go on beside it, and start beside it; one
+that must take something away begins with a line `-- breaking: ` and what has to be stopped first, and
+older versions refuse to start on its schema.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+
+from gateway.database.connection import Database
+from gateway.database.queries import load
+from gateway.database.roles import grant_again
+from gateway.errors import DatabaseRefusedError, SchemaError
+
+MIGRATION_SECONDS = 600.0
+_NOT_ALLOWED = "42501"  # insufficient_privilege
+_Q = load("migrate")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of gateway/database/migrations."""
+
+    version: str
+    statements: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the statements, in hex."""
+        return sha256(self.statements.encode()).hexdigest()
+
+    @property
+    def additive(self) -> bool:
+        """Whether the version before works on the schema that it leaves."""
+        return not self.statements.startswith("-- breaking: ")
+
+
+def migrations() -> tuple[Migration, ...]:
+    """Every migration of this version, in the order in which they are applied."""
+    folder = files("gateway.database").joinpath("migrations")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return tuple(
+        Migration(name.removesuffix(".sql"), folder.joinpath(name).read_text(encoding="utf-8"))
+        for name in names
+    )
+
+
+def migrate(dsn: str) -> list[str]:
+    """Apply what is missing; the versions that were applied now, none when all were there.
+
+    Roles that were granted what the processes need (`gateway.database.roles`) get what they need now. Where
+    nothing is missing the database is only read, so that such a role may call this, too.
+
+    Raises:
+        SchemaError: the database holds a migration that this version does not know and that breaks it, or
+            another text of one that it knows.
+        DatabaseError: PostgreSQL cannot be reached or refuses.
+    """
+    database = Database(dsn, application_name="mini-pacs migrate", size=1, deadline_seconds=MIGRATION_SECONDS)
+    try:
+        if not _missing(database):
+            return []
+        return _apply(database)
+    except DatabaseRefusedError as error:
+        if error.sqlstate != _NOT_ALLOWED:
+            raise
+        raise DatabaseRefusedError(
+            f"the schema lacks {', '.join(_missing(database))}, and this role may not change it: run "
+            f"`mini-pacs db migrate` as its owner ({error})",
+            error.sqlstate,
+        ) from error
+    finally:
+        # the lock is the session's: it ends with the connection
+        database.close()
+
+
+def _apply(database: Database) -> list[str]:
+    with database.statement() as session:
+        session.one(_Q["lock"])
+        session.run(_Q["create_table"])
+        session.run(_Q["say_what_breaks"])
+    done = _applied(database)
+    applied_now = []
+    for migration in migrations():
+        if migration.version in done:
+            continue
+        with database.transaction() as session:
+            session.script(migration.statements)
+            session.run(
+                _Q["record"],
+                version=migration.version,
+                digest=migration.digest,
+                additive=migration.additive,
+            )
+        applied_now.append(migration.version)
+    with database.transaction() as session:
+        grant_again(session)
+    return applied_now
+
+
+def require_current(database: Database) -> None:
+    """Return if this version works on the schema: nothing is missing, and nothing was added that breaks it.
+
+    Raises:
+        SchemaError: migrations are missing, and it says which command applies them; or as `migrate`.
+    """
+    missing = _missing(database)
+    if missing:
+        raise SchemaError(f"the schema lacks {', '.join(missing)}: run `mini-pacs db migrate`")
+
+
+def _missing(database: Database) -> list[str]:
+    done = _applied(database)
+    return [migration.version for migration in migrations() if migration.version not in done]
+
+
+def _applied(database: Database) -> set[str]:
+    with database.statement() as session:
+        if session.one(_Q["has_table"]) != (True,):
+            return set()
+        done = session.all(_Q["applied"])
+    known = {m.version: m.digest for m in migrations()}
+    for version, digest, additive in done:
+        if version not in known:
+            if version < max(known) or not additive:
+                raise SchemaError(
+                    f"the schema holds {version}, which this version does not know: use a newer one"
+                )
+        elif known[version] != digest:
+            raise SchemaError(f"migration {version} was applied with another text than this version's")
+    return {version for version, *_ in done}

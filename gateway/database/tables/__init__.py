@@ -1,0 +1,1 @@
+"""The tables: typed functions for each statement, rows read by name."""

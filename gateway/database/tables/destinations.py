@@ -1,0 +1,173 @@
+"""What is known of each peer: circuit breaker, pause, failures in a row, results owed."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from gateway.config import Configuration
+from gateway.database.connection import Session
+from gateway.database.queries import load
+from gateway.domain.contract import PROBE, UNGATED_PRIORITY
+from gateway.domain.routing import Route
+
+_Q = load("destinations")
+
+PROBE_CHOICE = 5
+"""Some of those that wait longest may have to wait for others, and cannot be claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationState:
+    """A configured peer as an operator sees it."""
+
+    ae_title: str
+    route: Route
+    breaker: str
+    probe_by_store: bool
+    paused: bool
+    paused_by: str | None
+    failures_in_row: int
+    reason: str | None
+    changed_at: datetime
+    next_probe_at: datetime | None
+    max_outstanding: int
+    outstanding: int
+    answers: str | None = None
+    """What it answered to the last probe, while it takes no C-STORE."""
+    reason_at: datetime | None = None
+    is_tried: bool = False
+    """A worker that takes no C-STORE, and is tried with one instance now."""
+    suspects: int = 0
+    """Instances over which it broke an association in the last ten minutes."""
+
+    @property
+    def is_open_for_work(self) -> bool:
+        """Tell whether deliveries are sent there now."""
+        return self.breaker == "closed" and not self.paused
+
+
+def configure(session: Session, configuration: Configuration) -> None:
+    """The rows are those of the configuration; what was known of a peer is kept."""
+    forwarder = configuration.forwarder
+    for destination in configuration.destinations:
+        route = Route.PACS if destination is forwarder.orthanc else Route.WORKERS
+        session.run(
+            _Q["configure"],
+            ae_title=destination.ae_title,
+            route=route.value,
+            max_outstanding=forwarder.worker_max_outstanding,
+        )
+    session.run(_Q["forget_others"], ae_titles=[d.ae_title for d in configuration.destinations])
+
+
+def note_well(session: Session, ae_title: str, *, by_store: bool) -> bool:
+    """The peer answered a C-STORE (`by_store`) or a probe; True where its breaker was open and is closed now.
+
+    A breaker that C-STOREs opened is closed only by the answer to a C-STORE.
+    """
+    row = session.one(_Q["note_well"], ae_title=ae_title, by_store=by_store)
+    return row is not None and row[0] == "open"
+
+
+def note_answer(session: Session, ae_title: str, *, answers: str | None, reason: str | None = None) -> None:
+    """What a probe came to: what the peer answers while its breaker is open, or the `reason` why nothing."""
+    session.run(_Q["note_answer"], ae_title=ae_title, answers=answers, reason=reason)
+
+
+def note_failure(
+    session: Session,
+    ae_title: str,
+    route: Route,
+    *,
+    instance_id: int | None,
+    reason: str,
+    at_once: bool,
+    probe_by_store: bool,
+    threshold: int,
+    probe_wait: timedelta,
+    siblings_are_one: bool = False,
+) -> bool:
+    """The peer failed for that instance; True where this opened its breaker and sent the first probe.
+
+    `siblings_are_one`: instances of one study count as one while the peer takes those of others.
+    """
+    row = session.one(
+        _Q["note_failure"],
+        ae_title=ae_title,
+        instance_id=instance_id,
+        reason=reason,
+        at_once=at_once,
+        probe_by_store=probe_by_store,
+        threshold=threshold,
+        probe_wait=probe_wait,
+        siblings_are_one=siblings_are_one,
+    )
+    if row is None or row != ("closed", "open"):
+        return False
+    send_probe(session, ae_title, route, wait=probe_wait, first=True)
+    return True
+
+
+class Probe(StrEnum):
+    """How to ask a peer whether it is back."""
+
+    ECHO = "echo"
+    STORE = "store"  # it answers, but refused instances: only an instance can tell
+
+
+def send_probe(
+    session: Session, ae_title: str, route: Route, *, wait: timedelta, first: bool = False
+) -> Probe | None:
+    """It is the caller's turn to probe, and the next probe is due after `wait`; None where it is not.
+
+    `first` begins the chain; its message passes the closed route.
+    """
+    row = session.one(
+        _Q["send_probe"],
+        ae_title=ae_title,
+        wait=wait,
+        first=first,
+        queue=PROBE[route].queue_name,
+        actor_name=PROBE[route].actor_name,
+        priority=UNGATED_PRIORITY,
+    )
+    if row is None:
+        return None
+    return Probe.STORE if row[0] else Probe.ECHO
+
+
+def half_open(session: Session, ae_title: str, *, threshold: int, answers: str | None) -> bool:
+    """Close the breaker for one instance, which opens it again if it fails; False where it was not open."""
+    row = session.one(_Q["half_open"], ae_title=ae_title, threshold=threshold, answers=answers)
+    return row is not None
+
+
+def choose_probes(session: Session, ae_title: str) -> list[int]:
+    """The deliveries that may try a PACS whose breaker is open, the best first; none while one does."""
+    return [row[0] for row in session.all(_Q["choose_probes"], ae_title=ae_title, limit=PROBE_CHOICE)]
+
+
+def begin_probe(session: Session, ae_title: str, delivery_id: int) -> bool:
+    """Make that delivery due, as the one that tries the PACS; False where that is over, or it was taken."""
+    return session.one(_Q["begin_probe"], ae_title=ae_title, delivery_id=delivery_id) is not None
+
+
+def pause(session: Session, ae_title: str, *, by: str) -> bool:
+    """Nothing is claimed for that peer until `resume`; False where it was paused or is not configured."""
+    return session.one(_Q["pause"], ae_title=ae_title, by=by) is not None
+
+
+def resume(session: Session, ae_title: str) -> Route | None:
+    """Pause and breaker are lifted; the route to wake, or None where neither stood."""
+    row = session.one(_Q["resume"], ae_title=ae_title)
+    return None if row is None else Route(row[0])
+
+
+def states(session: Session) -> list[DestinationState]:
+    """Every configured peer, the PACS first."""
+    return [DestinationState(row[0], Route(row[1]), *row[2:]) for row in session.all(_Q["all"])]
+
+
+def overdue_probes(session: Session, *, grace: timedelta) -> list[tuple[str, Route]]:
+    """Open breakers that nobody probes any more."""
+    return [(row[0], Route(row[1])) for row in session.all(_Q["overdue_probes"], grace=grace)]

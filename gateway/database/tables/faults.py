@@ -1,0 +1,108 @@
+"""The table of injected faults, and the thread by which a process sees it change within a second."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from gateway import log
+from gateway.database.connection import Database, Session
+from gateway.database.queries import load
+from gateway.errors import DatabaseError
+from gateway.faults import Active, Faults, Name
+from gateway.log import Stage
+
+REFRESH_SECONDS = 0.8
+"""Below the second that an operator is promised."""
+
+_Q = load("faults")
+_KNOWN = frozenset(name.value for name in Name)
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """A fault as an operator sees it."""
+
+    name: str
+    value: float | None
+    stage: str | None
+    until: datetime | None
+    injected_at: datetime
+    injected_by: str
+
+
+def active(session: Session) -> tuple[Active, ...]:
+    """The faults that are active now."""
+    return tuple(
+        Active(Name(name), value, None if stage is None else Stage(stage))
+        for name, value, stage in session.all(_Q["active"])
+        if name in _KNOWN  # a newer version's CLI may know more of them
+    )
+
+
+def inject(session: Session, fault: Active, *, duration: timedelta | None, by: str) -> None:
+    """That fault is active, for `duration` or until it is cleared; one of the same name is replaced."""
+    session.run(
+        _Q["inject"],
+        name=fault.name.value,
+        value=fault.value,
+        stage=None if fault.stage is None else fault.stage.value,
+        duration=duration,
+        by=by,
+    )
+
+
+def clear(session: Session, name: Name | None = None) -> list[str]:
+    """That fault (None: every one) is active no longer; the names of those that were there."""
+    return [row[0] for row in session.all(_Q["clear"], name=None if name is None else name.value)]
+
+
+def injected(session: Session) -> list[Injected]:
+    """The active faults with who injected them and until when."""
+    return [Injected(*row) for row in session.all(_Q["list"])]
+
+
+class FaultWatch:
+    """A thread that keeps a process's `Faults` no older than a second.
+
+    While PostgreSQL is away the last known faults stay: a fault that ends with a lost database could
+    not be used to study one.
+    """
+
+    def __init__(self, database: Database, faults: Faults, *, seen: Callable[[], None] | None = None) -> None:
+        self._database = database
+        self._faults = faults
+        self._seen = seen
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fault-watch", daemon=True)
+
+    def start(self) -> None:
+        """From here on `faults` follows the table."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """The thread has ended."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                with self._database.statement() as session:
+                    now = active(session)
+            except DatabaseError:
+                pass  # whoever needs the database logs its loss; the last known faults stay
+            else:
+                self._tell(now)
+                self._faults.active = now
+            if self._seen is not None:
+                self._seen()
+            self._stopped.wait(REFRESH_SECONDS)
+
+    def _tell(self, now: tuple[Active, ...]) -> None:
+        before = {fault.name for fault in self._faults.active}
+        for fault in now:
+            if fault.name not in before:
+                log.write(Stage.FAULT, "active", level="warning", fault=fault.name.value)
+        for name in before - {fault.name for fault in now}:
+            log.write(Stage.FAULT, "over", fault=name.value)

@@ -1,0 +1,165 @@
+"""The rows of kept receptions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from gateway.database.connection import Row, Session
+from gateway.database.queries import load
+from gateway.domain.contract import FORWARD
+from gateway.domain.instance import Kind, Place
+from gateway.domain.routing import Origin, Route
+
+_Q = load("instances")
+
+
+class ReceptionVerdict(StrEnum):
+    """What a reception came to; see receive_instance_from in migrations/0009_repeats_and_results.sql."""
+
+    STORED = "stored"
+    CONFLICT = "conflict"
+    DUPLICATE = "duplicate"
+    NOT_FORWARDED = "not_forwarded"
+    OWED_AGAIN = "owed_again"
+    EQUALS_SOURCE = "equals_source"
+    NAME_TAKEN = "name_taken"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedInstance:
+    """An instance whose file is durable, as the header and the association told it."""
+
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    sha256: bytes
+    data_set_size: int
+    calling_ae_title: str
+    called_ae_title: str
+    remote_address: str
+    kind: Kind
+    file_name: str
+    routes: tuple[Route, ...]
+    priority: int
+    origin: Origin = Origin.SENDER
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredInstance:
+    """What the database holds for it now; for a repeat, what it held before."""
+
+    instance_id: int
+    verdict: ReceptionVerdict
+    file_name: str
+    place: Place
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """What a sender or a reader of the file needs of an instance; `sha256` in hex."""
+
+    instance_id: int
+    sop_instance_uid: str
+    study_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    sha256: str
+    data_set_size: int
+    file_name: str
+    conflict: bool
+    place: Place
+
+
+def stored_of(row: Row) -> StoredInstance:
+    """The instance of a row whose columns are those of the statement `get`."""
+    columns: Row = (*row[:9], Place(row[9]))
+    return StoredInstance(*columns)
+
+
+def receive(session: Session, received: ReceivedInstance, *, window: timedelta) -> RegisteredInstance:
+    """Keep a reception, with every delivery it owes and the message of each.
+
+    With NAME_TAKEN nothing was done (`instance_id` is 0): link the file under another name and call again.
+    """
+    row = session.one(
+        _Q["receive"],
+        **_columns(received),
+        routes=[route.value for route in received.routes],
+        actor_names=[FORWARD[route].actor_name for route in received.routes],
+        pacs_actor=FORWARD[Route.PACS].actor_name,
+        window=window,
+    )
+    assert row is not None, "a function returns a row"
+    return _kept(row, received)
+
+
+def receive_many(
+    session: Session, batch: Sequence[ReceivedInstance], *, window: timedelta
+) -> list[RegisteredInstance]:
+    """The same for several, in their order, which must be that of their SOP Instance UIDs."""
+    columns = [_columns(received) for received in batch]
+    rows = session.all(
+        _Q["receive_many"],
+        **{name: [row[name] for row in columns] for name in columns[0]},
+        routes=[",".join(received.routes) for received in batch],
+        actor_names=[",".join(FORWARD[route].actor_name for route in received.routes) for received in batch],
+        pacs_actor=FORWARD[Route.PACS].actor_name,
+        window=window,
+    )
+    return [_kept(row, received) for row, received in zip(rows, batch, strict=True)]
+
+
+def _columns(received: ReceivedInstance) -> dict[str, object]:
+    return {
+        "sop_instance_uid": received.sop_instance_uid,
+        "study_instance_uid": received.study_instance_uid,
+        "series_instance_uid": received.series_instance_uid,
+        "sop_class_uid": received.sop_class_uid,
+        "transfer_syntax_uid": received.transfer_syntax_uid,
+        "sha256": received.sha256,
+        "data_set_size": received.data_set_size,
+        "calling_ae_title": received.calling_ae_title,
+        "called_ae_title": received.called_ae_title,
+        "remote_address": received.remote_address,
+        "kind": received.kind.value,
+        "file_name": received.file_name,
+        "priority": received.priority,
+        "origin": received.origin.value,
+    }
+
+
+def _kept(row: Row, received: ReceivedInstance) -> RegisteredInstance:
+    instance_id, verdict, file_name, place, kind = row
+    if verdict == ReceptionVerdict.NAME_TAKEN:
+        return RegisteredInstance(
+            0, ReceptionVerdict.NAME_TAKEN, received.file_name, Place.INCOMING, received.kind
+        )
+    return RegisteredInstance(instance_id, ReceptionVerdict(verdict), file_name, Place(place), Kind(kind))
+
+
+def restore_file(session: Session, instance_id: int, file_name: str) -> None:
+    """The kept file was gone: from here on `file_name` is the instance's; the sweep moves it to its place."""
+    session.run(_Q["restore_file"], instance_id=instance_id, file_name=file_name)
+
+
+def has_other_version(session: Session, instance: StoredInstance) -> bool:
+    """Whether other bytes are kept under the SOP Instance UID of `instance`, received before it or after."""
+    row = session.one(
+        _Q["has_other_version"],
+        instance_id=instance.instance_id,
+        sop_instance_uid=instance.sop_instance_uid,
+    )
+    assert row is not None, "a row without a FROM"
+    return bool(row[0])
+
+
+def get(session: Session, instance_id: int) -> StoredInstance | None:
+    """The instance with that id, or None where it was purged."""
+    row = session.one(_Q["get"], instance_id=instance_id)
+    if row is None:
+        return None
+    return stored_of(row)

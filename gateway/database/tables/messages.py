@@ -1,0 +1,412 @@
+"""The rows of dramatiq.queue: what a consumer does with messages, and what an operator sees of them.
+
+    queued   -> consumed            claim, claim_alone (due, room on the route, by priority and age)
+    consumed -> gone                finish
+    consumed -> queued              retry (its actor raised), give_back (not started)
+    consumed -> rejected            bury (its actor raised too often)
+    rejected -> queued              requeue_dead, by an operator
+    rejected -> gone                discard, by an operator
+
+What the death of a process does to what it held stands in `gateway.database.tables.consumers`.
+Each function is one statement, and so whole or not at all. A run of a message is named by its id, the
+consumer that holds it and the time of the claim. Every function that ends a run compares all three, so a
+message that was freed and claimed again, or enqueued again under its id while it ran, is left alone.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import md5
+
+import orjson
+
+from gateway.database.connection import Database, Row, Session
+from gateway.database.queries import Query, load
+
+EXCLUSIVE_DEATHS = 2
+"""After so many deaths of processes that ran it, a message runs with no neighbours."""
+
+POISON_DEATHS = 3
+"""After so many it is dead. The last was its own: it ran alone."""
+
+DEFAULT_PRIORITY = 4
+
+GATED_PRIORITIES = range(8)
+"""Those that wait for room on their route; see `queue_priority` in the schema."""
+
+NO_FLOORS: tuple[datetime | None, ...] = (None,) * len(GATED_PRIORITIES)
+
+MAX_CHANNEL_BYTES = 63
+"""PostgreSQL's limit for the name of a channel: longer ones are cut by LISTEN and refused by NOTIFY."""
+
+Run = tuple[str, datetime]
+"""A message's id and the time at which it was claimed."""
+
+_Q = load("queue")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One message as its claimer got it; `due` and `claimed_at` by the database's clock.
+
+    `message` is None where the document is too large to be read.
+    """
+
+    message_id: str
+    message: str | None
+    deaths: int
+    failures: int
+    priority: int
+    due: datetime
+    claimed_at: datetime
+
+    @property
+    def run(self) -> Run:
+        """What names this run of the message, together with the consumer."""
+        return self.message_id, self.claimed_at
+
+
+@dataclass(frozen=True, slots=True)
+class MessageClaim:
+    """What a claim brought; with nothing, the seconds until the next message is due (None: none waits)."""
+
+    messages: tuple[Claimed, ...]
+    next_due_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActorRate:
+    """What one process saw of an actor in one minute (minutes since 1970)."""
+
+    minute: int
+    queue_name: str
+    actor_name: str
+    arrived: int
+    done: int
+    failed: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many messages of a queue are in a state; `later` of them are not yet due."""
+
+    queue_name: str
+    state: str
+    count: int
+    later: int
+    oldest_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What came due and what was finished in a queue over some minutes; `seconds` spent in its actors."""
+
+    queue_name: str
+    arrived: int
+    done: int
+    failed: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerRow:
+    """One consumer process and what it holds."""
+
+    id: int
+    host: str
+    pid: int
+    queue_names: tuple[str, ...]
+    threads: int
+    started_at: datetime
+    alive: bool
+    holds: int
+    oldest_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A message that no consumer takes any more, and why."""
+
+    message_id: str
+    queue_name: str
+    actor_name: str
+    args: tuple[object, ...]
+    delivery_id: int | None
+    since: datetime
+    deaths: int
+    failures: int
+    reason: str | None
+
+
+# ---- the connection of a consumer ----------------------------------------------------------------
+
+
+def listen(session: Session, queue_names: Sequence[str]) -> None:
+    """This connection hears when messages of these queues were committed."""
+    for queue_name in queue_names:
+        quoted = channel(queue_name).replace('"', '""')
+        session.script(f'LISTEN "{quoted}"')
+
+
+def prepare_consumer(session: Session) -> None:
+    """The settings and the prepared claim of a consumer's connection."""
+    session.run(_Q["configure_consumer"])
+    session.run(_Q["prepare_claim"])
+
+
+def relax_durability(session: Session) -> None:
+    """Commits of this connection do not wait for the disk: for acks, whose loss is a harmless repeat."""
+    session.run(_Q["relax_durability"])
+
+
+# ---- the life of a message -----------------------------------------------------------------------
+
+
+def claim(
+    session: Session,
+    queue_name: str,
+    wanted: int,
+    consumer: int,
+    floors: Sequence[datetime | None] = NO_FLOORS,
+    *,
+    seats: int | None = None,
+) -> MessageClaim:
+    """At most `wanted` due messages, oldest first within the most urgent priority, held by `consumer`.
+
+    The first `seats` (None: all) count as started, the others as claimed ahead. `floors` says for each of the
+    GATED_PRIORITIES before which due time not to look (None: look everywhere).
+    """
+    rows = session.all(
+        _Q["claim"],
+        queue_name=queue_name,
+        wanted=wanted,
+        consumer=consumer,
+        floors=list(floors),
+        seats=wanted if seats is None else seats,
+    )
+    return _claim(rows)
+
+
+def claim_exclusive(session: Session, queue_name: str, consumer: int) -> MessageClaim:
+    """One message that must run with no neighbours, if one waits."""
+    return _claim(session.all(_Q["claim_exclusive"], queue_name=queue_name, consumer=consumer))
+
+
+def _claim(rows: list[Row]) -> MessageClaim:
+    messages = tuple(Claimed(*r[:7]) for r in rows if r[0] is not None)
+    return MessageClaim(messages, None if messages or not rows else rows[0][7])
+
+
+def waiting_alone(session: Session, queue_names: Iterable[str]) -> frozenset[str]:
+    """The queues in which a message waits that must run with no neighbours."""
+    rows = session.all(_Q["waiting_alone"], queue_names=list(queue_names))
+    return frozenset(str(row[0]) for row in rows)
+
+
+def finish(session: Session, runs: Iterable[Run], consumer: int) -> int:
+    """Delete the messages whose runs ended; return how many. What is no longer that run is left alone."""
+    return sum(session.run(_Q["finish"], consumer=consumer, **named) for named in _named(runs))
+
+
+def give_back(session: Session, runs: Iterable[Run], consumer: int) -> int:
+    """Make messages that were not started wait again as if never claimed; return how many."""
+    return sum(session.run(_Q["give_back"], consumer=consumer, **named) for named in _named(runs))
+
+
+def _named(runs: Iterable[Run]) -> list[dict[str, object]]:
+    """The parameters of one statement for each claim: its messages have its time in common."""
+    by_claim: dict[datetime, list[str]] = {}
+    for message_id, claimed_at in runs:
+        by_claim.setdefault(claimed_at, []).append(message_id)
+    return [{"message_ids": ids, "claimed_at": claimed_at} for claimed_at, ids in by_claim.items()]
+
+
+def retry(
+    session: Session, run: Run, consumer: int, *, delay: timedelta, reason: str | None, counted: bool = True
+) -> int:
+    """Make the message of this run due after `delay`, with one failure more if `counted`."""
+    message_id, claimed_at = run
+    return session.run(
+        _Q["retry"],
+        message_id=message_id,
+        claimed_at=claimed_at,
+        consumer=consumer,
+        delay=delay,
+        reason=reason,
+        counted=counted,
+    )
+
+
+def dead_letter(session: Session, run: Run, consumer: int, *, reason: str) -> int:
+    """Make the message of this run dead, with the reason."""
+    message_id, claimed_at = run
+    return session.run(
+        _Q["dead_letter"], message_id=message_id, claimed_at=claimed_at, consumer=consumer, reason=reason
+    )
+
+
+def enqueue(
+    session: Session,
+    queue_name: str,
+    message_id: str,
+    message: str,
+    *,
+    delay: timedelta,
+    priority: int = DEFAULT_PRIORITY,
+) -> None:
+    """A message that Dramatiq encoded waits, due after `delay`; wake the queue after the commit."""
+    session.run(
+        _Q["enqueue"],
+        queue_name=queue_name,
+        message_id=message_id,
+        message=message,
+        delay=delay,
+        priority=priority,
+    )
+
+
+def send(
+    session: Session,
+    queue_name: str,
+    actor_name: str,
+    args: Sequence[object],
+    *,
+    priority: int = DEFAULT_PRIORITY,
+    delay: timedelta = timedelta(),
+    delivery_id: int | None = None,
+) -> str:
+    """The id of a new message for an actor, in the caller's transaction; wake the queue after the commit."""
+    row = session.one(
+        _Q["send"],
+        queue_name=queue_name,
+        actor_name=actor_name,
+        args=json.dumps(list(args)),
+        priority=priority,
+        delay=delay,
+        delivery_id=delivery_id,
+    )
+    assert row is not None
+    return str(row[0])
+
+
+def channel(queue_name: str) -> str:
+    """Return the channel on which a queue's consumers are woken.
+
+    It is dramatiq-pg's name for it, or one with a digest of the queue's name where that is too long.
+    """
+    name = f"dramatiq.{queue_name}.enqueue"
+    if len(name.encode()) <= MAX_CHANNEL_BYTES:
+        return name
+    return f"dramatiq.{md5(queue_name.encode(), usedforsecurity=False).hexdigest()}.enqueue"
+
+
+def notify(session: Session, queue_names: Iterable[str]) -> None:
+    """The consumers of these queues look at once. Never in a transaction that others wait for."""
+    session.run(_Q["notify"], channels=sorted(map(channel, queue_names)))
+
+
+# ---- what is seen --------------------------------------------------------------------------------
+
+
+def count_rates(session: Session, rates: Sequence[ActorRate]) -> None:
+    """What a process finished is added to the table that `flows` reads."""
+    session.run(
+        _Q["count_rates"],
+        minutes=[r.minute for r in rates],
+        queue_names=[r.queue_name for r in rates],
+        actor_names=[r.actor_name for r in rates],
+        arrived=[r.arrived for r in rates],
+        done=[r.done for r in rates],
+        failed=[r.failed for r in rates],
+        seconds=[r.seconds for r in rates],
+    )
+
+
+def forget_rates(session: Session) -> int:
+    """Rates older than a day are gone."""
+    return session.run(_Q["forget_rates"])
+
+
+def depths(session: Session) -> list[Depth]:
+    """How many messages wait, run or are dead, by queue."""
+    return [Depth(*row) for row in session.all(_Q["depths"])]
+
+
+def flows(session: Session, window: timedelta) -> list[Flow]:
+    """What came in and went out of each queue over `window`, to the minute and some seconds late."""
+    return [Flow(*row) for row in session.all(_Q["rates"], window=window)]
+
+
+def consumers(session: Session) -> list[ConsumerRow]:
+    """Every consumer process that is alive or not yet cleared, and what it holds."""
+    return [ConsumerRow(r[0], r[1], r[2], tuple(r[3]), *r[4:]) for r in session.all(_Q["consumers"])]
+
+
+def dead(session: Session, limit: int = 100, after: tuple[datetime, str] | None = None) -> list[Dead]:
+    """The messages that died last; those before `after`, time and id of a dead one, if given."""
+    since, message_id = after or (None, None)
+    rows = session.all(_Q["dead"], limit=limit, since=since, message_id=message_id)
+    return [Dead(r[0], r[1], r[2], _arguments(r[3]), *r[4:]) for r in rows]
+
+
+def _arguments(text: str | None) -> tuple[object, ...]:
+    """The arguments as they can be printed as JSON again; none where they cannot: too deep, for instance."""
+    if text is None:
+        return ()
+    try:
+        arguments = orjson.loads(text)
+        orjson.dumps(arguments)
+    except (orjson.JSONDecodeError, TypeError):  # TypeError stands for orjson.JSONEncodeError, too
+        return ()
+    return tuple(arguments)
+
+
+def requeue_dead(session: Session, message_ids: Sequence[str] | None) -> list[str]:
+    """Dead messages wait again with a clean record (None: all of them); the queue of each."""
+    ids = None if message_ids is None else list(message_ids)
+    return [str(row[0]) for row in session.all(_Q["requeue_dead"], message_ids=ids)]
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """What an operator would discard: dead messages (None: all of them), or a queue that nobody consumes."""
+
+    message_ids: tuple[str, ...] | None = None
+    queue_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """A message that is gone; with `leaves_dead` its delivery is dead still."""
+
+    message_id: str
+    leaves_dead: bool
+
+
+def count_doomed(session: Session, doomed: Doomed) -> int:
+    """How many messages `discard` would delete now."""
+    query, parameters = _doomed("count", doomed)
+    row = session.one(query, **parameters)
+    assert row is not None
+    return int(row[0])
+
+
+def discard(session: Session, doomed: Doomed) -> list[Discarded]:
+    """Delete these messages for good, by an operator."""
+    query, parameters = _doomed("discard", doomed)
+    return [Discarded(str(row[0]), bool(row[1])) for row in session.all(query, **parameters)]
+
+
+def _doomed(verb: str, doomed: Doomed) -> tuple[Query, dict[str, object]]:
+    if doomed.queue_name is not None:
+        return _Q[f"{verb}_unserved"], {"queue_name": doomed.queue_name}
+    ids = None if doomed.message_ids is None else list(doomed.message_ids)
+    return _Q[f"{verb}_dead"], {"message_ids": ids}
+
+
+def vacuum(database: Database) -> None:
+    """Dead rows and index entries are free for reuse; skipped where somebody vacuums already."""
+    with database.statement() as session:
+        session.run(_Q["vacuum"])

@@ -1,0 +1,12 @@
+"""Numbers for the studies that the sender generates, unique over every sender of one database."""
+
+from gateway.database.connection import Database
+from gateway.database.queries import load
+
+_Q = load("sequence")
+
+
+def next_numbers(database: Database, count: int) -> list[int]:
+    """The next `count` numbers; never given twice until `reset-db`."""
+    with database.statement() as session:
+        return [int(row[0]) for row in session.all(_Q["next_numbers"], count=count)]

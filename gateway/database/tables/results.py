@@ -1,0 +1,108 @@
+"""Which worker owes a result, which results came, and from which instances they were derived."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from gateway.database.connection import Session
+from gateway.database.queries import load
+from gateway.database.tables.deliveries import mend_places
+from gateway.domain.contract import EXPIRE_RESULT, FORWARD_TO_WORKER
+from gateway.domain.matching import Candidate, Correlation
+
+_Q = load("results")
+
+
+class Expiry(StrEnum):
+    """What became of a deadline; see expire_expectation in migrations/0006_result_is_here.sql."""
+
+    NOTHING = "nothing"
+    POSTPONED = "postponed"
+    REDISPATCHED = "redispatched"
+    TIMED_OUT = "timed_out"
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A deadline that was looked at; worker and ids are None where it was not over, or not owed any more."""
+
+    verdict: Expiry
+    worker: str | None
+    delivery_id: int | None
+    instance_id: int | None
+
+
+def candidates_by_reference(
+    session: Session,
+    *,
+    workers: Sequence[str],
+    sop_instance_uids: Sequence[str] = (),
+    series_instance_uids: Sequence[str] = (),
+    instance_ids: Sequence[int] = (),
+) -> list[Candidate]:
+    """The kept originals that a result of one of `workers` names; one version of each SOP Instance UID."""
+    rows = session.all(
+        _Q["candidates_by_reference"],
+        workers=list(workers),
+        sop_instance_uids=list(sop_instance_uids),
+        series_instance_uids=list(series_instance_uids),
+        instance_ids=list(instance_ids),
+    )
+    return [Candidate(*row) for row in rows]
+
+
+def candidates_in_study(
+    session: Session, *, workers: Sequence[str], studies: Sequence[str]
+) -> list[Candidate]:
+    """The kept originals of some studies; one version of each SOP Instance UID."""
+    rows = session.all(_Q["candidates_in_study"], workers=list(workers), studies=list(studies))
+    return [Candidate(*row) for row in rows]
+
+
+def link_sources(session: Session, result_id: int, source_ids: Sequence[int], *, worker: str) -> None:
+    """The result is noted as derived from those instances; again is harmless."""
+    session.run(
+        _Q["link_sources"], result_instance_id=result_id, source_instance_ids=list(source_ids), worker=worker
+    )
+
+
+def satisfy(session: Session, expectation_ids: Sequence[int], *, result_id: int) -> bool:
+    """Those expectations are met; True where one of them was late (its unsent redispatch is called off)."""
+    rows = session.all(_Q["satisfy"], expectation_ids=list(expectation_ids), result_instance_id=result_id)
+    late = [delivery_id for delivery_id, state in rows if state == "late"]
+    if late:
+        answered = [row[0] for row in session.all(_Q["answered"], delivery_ids=late)]
+        mend_places(session, answered)  # reconcile moves the file after its row
+    return bool(late)
+
+
+def flag(session: Session, instance_id: int, correlation: Correlation, *, late: bool) -> None:
+    """The result carries how it was correlated, and whether it came late."""
+    session.run(_Q["flag"], instance_id=instance_id, correlation=correlation.value, late=late)
+
+
+def expire(session: Session, expectation_id: int, *, max_redispatch: int, result_wait: timedelta) -> Expired:
+    """Look at one deadline and act where it has passed."""
+    row = session.one(
+        _Q["expire"],
+        expectation_id=expectation_id,
+        max_redispatch=max_redispatch,
+        result_wait=result_wait,
+        actor_name=FORWARD_TO_WORKER.actor_name,
+        expire_actor_name=EXPIRE_RESULT.actor_name,
+        expire_queue=EXPIRE_RESULT.queue_name,
+    )
+    assert row is not None, "a function returns a row"
+    return Expired(Expiry(row[0]), *row[1:])
+
+
+def overdue(session: Session, *, grace: timedelta, limit: int = 1000) -> list[int]:
+    """Expectations past their deadline by more than `grace`, oldest first."""
+    return [row[0] for row in session.all(_Q["overdue"], grace=grace, limit=limit)]
+
+
+def uids_of(session: Session, instance_id: int) -> tuple[str, str] | None:
+    """(Study, SOP) Instance UID, for a log line."""
+    row = session.one(_Q["uids"], instance_id=instance_id)
+    return None if row is None else (row[0], row[1])

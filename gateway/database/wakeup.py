@@ -1,0 +1,97 @@
+"""Tells the consumers of a queue that a message was committed, without ever making its committer wait.
+
+NOTIFY inside a transaction takes a lock that serialises the commits of everybody, so it is sent afterwards,
+by a thread with a connection of its own, many wakes in one. Nothing depends on it: consumers look by
+themselves each second. If the process dies, or PostgreSQL is away, a wake is lost and that second the price.
+"""
+
+import os
+import threading
+
+import psycopg2
+
+from gateway.database.connection import Connection, Session, connect
+from gateway.database.tables import messages
+from gateway.errors import DatabaseUnavailableError
+
+GAP_SECONDS = 0.02
+"""The least time between two NOTIFYs: the first wake goes at once, a burst behind it is one. Shorter ones
+would take the interpreter from the receiving threads, to wake consumers that are awake."""
+
+DEADLINE_SECONDS = 5.0
+"""For one NOTIFY; must exceed what a busy PostgreSQL takes, and only delays this thread."""
+
+RETRY_SECONDS = 1.0
+"""Between attempts to connect; wakes in between are dropped, since consumers look each second anyway."""
+
+
+class Wakeup:
+    """Sends coalesced NOTIFYs. Safe across threads; after a fork the child gets a thread of its own."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._asked = threading.Event()
+        self._closed = threading.Event()
+        self._queues: set[str] = set()
+        self._thread: threading.Thread | None = None
+
+    def wake(self, queue: str) -> None:
+        """The consumers of `queue` will look, within milliseconds as a rule. Never blocks nor raises."""
+        if self._process != os.getpid():
+            self._reset()
+        if queue in self._queues:
+            return  # asked for and not yet sent: what is committed now is seen by who is woken then
+        with self._lock:
+            if self._thread is None and not self._closed.is_set():
+                thread = threading.Thread(target=self._run, name="wakeup", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return  # out of threads: the consumers look each second, and the next wake tries again
+                self._thread = thread
+            self._queues.add(queue)
+        self._asked.set()
+
+    def close(self) -> None:
+        """What was asked for is sent and the connection closed; waits at most a second."""
+        self._closed.set()
+        self._asked.set()
+        thread = self._thread
+        if thread is not None and self._process == os.getpid():
+            thread.join(1.0)
+
+    def _run(self) -> None:
+        connection: Connection | None = None
+        while not (self._closed.is_set() and not self._queues):
+            self._asked.wait()
+            self._asked.clear()
+            with self._lock:
+                queues, self._queues = self._queues, set()
+            if not queues:
+                continue
+            connection = self._send(connection, queues)
+            self._closed.wait(GAP_SECONDS if connection else RETRY_SECONDS)
+        if connection is not None:
+            connection.close()
+
+    def _send(self, connection: Connection | None, queues: set[str]) -> Connection | None:
+        had = connection is not None
+        try:
+            if connection is None:
+                connection = connect(
+                    self._dsn, application_name="mini-pacs wakeup", deadline_seconds=DEADLINE_SECONDS
+                )
+                messages.relax_durability(Session(connection))  # a NOTIFY is nothing that a crash could lose
+            messages.notify(Session(connection), sorted(queues))
+        except (psycopg2.Error, DatabaseUnavailableError):
+            # Safe: the messages are committed and the consumers look each second. A connection that went
+            # stale while idle is replaced once; beyond that PostgreSQL is away.
+            if connection is not None:
+                connection.close()
+            return self._send(None, queues) if had else None
+        return connection

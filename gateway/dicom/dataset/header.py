@@ -1,0 +1,245 @@
+"""What the gateway must know of a data set: its UIDs, and for a result what it was derived from.
+
+Read from the spooled file between the last byte and the commit. Nothing is written, nothing decoded but
+the few values asked for; patient attributes are skipped by their length.
+"""
+
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Self
+
+from gateway.dicom.dataset.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, ITEM, Element, Walk
+from gateway.dicom.dataset.reader import ExaminedEnoughError, FileReader, InflatedReader, Reader
+from gateway.dicom.negotiation import text_of
+from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
+from gateway.errors import DataSetError
+
+MAX_REFERENCES = 10_000
+
+_SOP_CLASS_UID = 0x0008_0016
+_SOP_INSTANCE_UID = 0x0008_0018
+_MODALITY = 0x0008_0060
+_SERIES_DESCRIPTION = 0x0008_103E
+_STUDY_INSTANCE_UID = 0x0020_000D
+_SERIES_INSTANCE_UID = 0x0020_000E
+_REFERENCED_SOP_INSTANCE_UID = 0x0008_1155
+_UID = 0x0040_A124
+"""The value of a content item UIDREF, such as Source Series for Segmentation (PS3.16 TID 1411)."""
+_PIXEL_DATA = 0x7FE0_0000
+"""No references stand in this group or behind it."""
+
+_WANTED = frozenset(
+    {
+        _SOP_CLASS_UID,
+        _SOP_INSTANCE_UID,
+        _MODALITY,
+        _SERIES_DESCRIPTION,
+        _STUDY_INSTANCE_UID,
+        _SERIES_INSTANCE_UID,
+    }
+)
+_NEEDED = (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID)
+
+_REFERENCING = frozenset(
+    {
+        0x0008_1110,  # Referenced Study
+        0x0008_1115,  # Referenced Series
+        0x0008_113A,  # Referenced Waveform
+        0x0008_114A,  # Referenced Instance
+        0x0008_1140,  # Referenced Image
+        0x0008_1200,  # Studies Containing Other Referenced Instances, of the Common Instance Reference Module
+        0x0008_2112,  # Source Image
+        0x0008_9092,  # Referenced Image Evidence
+        0x0008_9154,  # Source Image Evidence
+        0x0040_A375,  # Current Requested Procedure Evidence, of an SR
+        0x0040_A385,  # Pertinent Other Evidence, of an SR without a request
+        0x0040_A730,  # Content, of an SR
+        0x0042_0013,  # Source Instance, of an encapsulated document
+        0x0070_0001,  # Graphic Annotation, of a presentation state
+        0x0070_0402,  # Blending, of a presentation state
+        0x3006_0010,  # Referenced Frame of Reference, of an RT Structure Set
+        0x3006_0039,  # ROI Contour, of an RT Structure Set
+        0x300C_0002,  # Referenced RT Plan
+        0x300C_0060,  # Referenced Structure Set
+        0x300C_0080,  # Referenced Dose
+        0x5200_9229,  # Shared Functional Groups, with Derivation Image
+        0x5200_9230,  # Per-Frame Functional Groups, with Derivation Image
+    }
+)
+"""Sequences that name what an instance was derived from, or belongs to. Not Predecessor Documents (0040,A360)
+and Identical Documents (0040,A525), which name other results; nor requests and performed procedure steps."""
+
+_MAX_VALUE_BYTES = 256
+"""A UID has 64 bytes, Series Description 64 characters of up to 4 bytes."""
+
+_IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+_EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_DEFLATED = frozenset(
+    {
+        "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian: PS3.5 §A.5
+        "1.2.840.10008.1.2.4.95",  # JPIP Referenced Deflate: PS3.5 §A.7
+        "1.2.840.10008.1.2.4.205",  # JPIP HTJ2K Referenced Deflate: PS3.5 §A.13
+    }
+)
+
+_INFLATING = threading.BoundedSemaphore(2)
+"""Each inflated header may take MAX_EXAMINED_BYTES: of the bombs that come at once, so many are in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands in a data set, without padding, not validated; the four UIDs are never empty.
+
+    `referenced_…` are UIDs, in order, without repeats, at most `MAX_REFERENCES`; empty if not asked for.
+    `defect` says why they may not be all of them.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+    series_description: str
+    referenced_sop_instance_uids: tuple[str, ...]
+    referenced_series_instance_uids: tuple[str, ...]
+    referenced_study_instance_uids: tuple[str, ...] = ()
+    defect: str = ""
+
+
+def read_header(descriptor: int, offset: int, transfer_syntax_uid: str, *, with_references: bool) -> Header:
+    """Read the data set that begins at `offset` of an open file and ends with it.
+
+    Reads to (0020,000E), and once more to before Pixel Data for the references; the file position is not
+    moved. References beyond the bounds of `window` or `MAX_REFERENCES` are left out, and so are those behind
+    a defect: a data set is read no more strictly where its references are asked for.
+
+    Raises:
+        DataSetError: it cannot be parsed as far as needed, or one of the four UIDs is missing.
+    """
+    header = _HeaderValues(with_references=False).read(descriptor, offset, transfer_syntax_uid).header()
+    if not with_references:
+        return header
+    reader = _HeaderValues(with_references=True)
+    defect = ""
+    try:
+        reader.read(descriptor, offset, transfer_syntax_uid)
+    except DataSetError as error:
+        defect = str(error)
+    return replace(
+        header,
+        referenced_sop_instance_uids=tuple(reader.instances),
+        referenced_series_instance_uids=tuple(reader.series),
+        referenced_study_instance_uids=tuple(reader.studies),
+        defect=reader.defect or defect,
+    )
+
+
+def _enter_none(_: int) -> bool:
+    return False
+
+
+class _HeaderValues:
+    """Collects the values that a header is made of."""
+
+    def __init__(self, *, with_references: bool) -> None:
+        self._with_references = with_references
+        self._values: dict[int, str] = {}
+        self.instances: dict[str, None] = {}
+        self.series: dict[str, None] = {}
+        self.studies: dict[str, None] = {}
+        self.defect = ""
+
+    def read(self, descriptor: int, offset: int, transfer_syntax_uid: str) -> Self:
+        """Take what is wanted until nothing more can come, or may be read."""
+        if transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN:
+            syntax = IMPLICIT_LITTLE
+        elif transfer_syntax_uid == _EXPLICIT_BIG_ENDIAN:
+            syntax = EXPLICIT_BIG
+        else:
+            syntax = EXPLICIT_LITTLE  # of all others: PS3.5 §A.4
+        is_deflated = transfer_syntax_uid in _DEFLATED
+        turn: AbstractContextManager[object] = _INFLATING if is_deflated else nullcontext()
+        with turn:
+            window: Reader = (
+                InflatedReader(descriptor, offset) if is_deflated else FileReader(descriptor, offset)
+            )
+            try:
+                enter = _REFERENCING.__contains__ if self._with_references else _enter_none
+                until = _PIXEL_DATA if self._with_references else ITEM  # no UID is looked for in vain
+                walk = Walk(window, syntax, enter, until=until)
+                try:
+                    self._take(walk, window)
+                finally:
+                    self.defect = walk.defect
+            except ExaminedEnoughError:
+                if not self.is_complete():
+                    raise
+            finally:
+                # An error keeps this frame in its traceback; the turn must not end before the memory does.
+                window.close()
+        return self
+
+    def _take(self, walk: Walk, window: Reader) -> None:
+        for element in walk:
+            if element.depth:
+                if self._with_references and element.root in _REFERENCING:
+                    self._refer(element, window)
+            elif element.tag in _WANTED:
+                self._values[element.tag] = _text(element, window)
+            # Series Instance UID is the last of them, but some writers have them out of order.
+            if not self._with_references and element.tag >= _SERIES_INSTANCE_UID and self.is_complete():
+                return
+
+    def is_complete(self) -> bool:
+        """Tell whether the four UIDs were found."""
+        return all(self._values.get(tag) for tag in _NEEDED)
+
+    def header(self) -> Header:
+        """All that was found.
+
+        Raises:
+            DataSetError: a UID is missing.
+        """
+        missing = [f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in _NEEDED if not self._values.get(tag)]
+        if missing:
+            raise DataSetError(f"the data set has no {', '.join(missing)}")
+        return Header(
+            sop_class_uid=self._values[_SOP_CLASS_UID],
+            sop_instance_uid=self._values[_SOP_INSTANCE_UID],
+            study_instance_uid=self._values[_STUDY_INSTANCE_UID],
+            series_instance_uid=self._values[_SERIES_INSTANCE_UID],
+            modality=self._values.get(_MODALITY, ""),
+            series_description=self._values.get(_SERIES_DESCRIPTION, ""),
+            referenced_sop_instance_uids=(),
+            referenced_series_instance_uids=(),
+        )
+
+    def _refer(self, element: Element, window: Reader) -> None:
+        if element.tag == _REFERENCED_SOP_INSTANCE_UID:
+            found = [self.instances]
+        elif element.tag == _SERIES_INSTANCE_UID:
+            found = [self.series]
+        elif element.tag == _STUDY_INSTANCE_UID:
+            found = [self.studies]
+        elif element.tag == _UID:  # of a series or of a study
+            found = [self.series, self.studies]
+        else:
+            return
+        uid = _text(element, window)
+        # What is no UID names nothing that is kept here.
+        if not is_uid(uid, MAX_DATA_SET_UID_LENGTH):
+            return
+        for uids in found:
+            if len(uids) < MAX_REFERENCES:
+                uids[uid] = None
+
+
+def _text(element: Element, window: Reader) -> str:
+    """The value without padding; its first 256 bytes, which is more than it may have."""
+    count = min(element.length, _MAX_VALUE_BYTES)
+    found = window.at(element.start, count)
+    if found is None:
+        raise DataSetError("cut off in a value")
+    buffer, at = found
+    return text_of(bytes(buffer[at : at + count]))

@@ -1,0 +1,150 @@
+"""Part 10 files: the File Meta Information before a data set, written and read (PS3.10 §7.1).
+
+Written with `struct`, because it is written once for each instance that is received. Always Explicit VR
+Little Endian, whatever the data set's own transfer syntax is.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.dicom.dataset.elements import LONG_VRS
+from gateway.dicom.negotiation import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    ae_title_field,
+    text_of,
+)
+from gateway.errors import DataSetError
+
+PREAMBLE = bytes(128) + b"DICM"
+
+# PS3.10 §7.1, Table 7.1-1; the element numbers of group 0002
+_GROUP_LENGTH = 0x0000
+_VERSION = 0x0001
+_MEDIA_STORAGE_SOP_CLASS_UID = 0x0002
+_MEDIA_STORAGE_SOP_INSTANCE_UID = 0x0003
+_TRANSFER_SYNTAX_UID = 0x0010
+_IMPLEMENTATION_CLASS_UID = 0x0012
+_IMPLEMENTATION_VERSION_NAME = 0x0013
+_SOURCE_AE_TITLE = 0x0016
+
+_SHORT = struct.Struct("<HH2sH")
+_LONG = struct.Struct("<HH2sHI")
+_GROUP = b"\x02\x00"
+
+
+_GROUP_LENGTH_END = len(PREAMBLE) + _SHORT.size + 4
+
+
+@dataclass(frozen=True, slots=True)
+class FileMeta:
+    """What a Part 10 header says, not validated; its data set begins at byte `read_file_meta`."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    data_set_offset: int
+
+
+def _short(element: int, vr: bytes, value: bytes) -> bytes:
+    return _SHORT.pack(0x0002, element, vr, len(value)) + value
+
+
+def _uid(element: int, uid: str) -> bytes:
+    raw = uid.encode("ascii", "replace")
+    return _short(element, b"UI", raw + b"\0" if len(raw) % 2 else raw)
+
+
+_OURS = _uid(_IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID) + _short(
+    _IMPLEMENTATION_VERSION_NAME, b"SH", IMPLEMENTATION_VERSION_NAME.encode()
+)
+_VERSION_1 = _LONG.pack(0x0002, _VERSION, b"OB", 0, 2) + b"\0\1"
+
+
+def preamble_and_file_meta(
+    sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, *, source_ae_title: str
+) -> bytes:
+    """All that stands before the data set in a Part 10 file."""
+    elements = b"".join(
+        (
+            _VERSION_1,
+            _uid(_MEDIA_STORAGE_SOP_CLASS_UID, sop_class_uid),
+            _uid(_MEDIA_STORAGE_SOP_INSTANCE_UID, sop_instance_uid),
+            _uid(_TRANSFER_SYNTAX_UID, transfer_syntax_uid),
+            _OURS,
+            _short(_SOURCE_AE_TITLE, b"AE", ae_title_field(source_ae_title)),
+        )
+    )
+    return b"".join((PREAMBLE, _short(_GROUP_LENGTH, b"UL", len(elements).to_bytes(4, "little")), elements))
+
+
+def own_data_set_offset(header: bytes | memoryview) -> int:
+    """Where the data set begins in a file of `preamble_and_file_meta`: where its group length says.
+
+    The data set may begin with elements of group 0002 too. They belong to it, as they came.
+
+    Raises:
+        DataSetError: it is no Part 10 file, or begins with no File Meta Information Group Length.
+    """
+    if bytes(header[128:132]) != b"DICM":
+        raise DataSetError("no Part 10 file: DICM is missing")
+    end = _end_by_group_length(header)
+    if end is None:
+        raise DataSetError("File Meta Information without its group length")
+    return end
+
+
+def read_file_meta(header: bytes | memoryview) -> FileMeta:
+    """Read the first bytes of a Part 10 file; a few KiB are enough for any that is not absurd.
+
+    In a file of our own, the File Meta ends where its group length says. In any other, it ends with the last
+    element of group 0002, because many writers get the group length wrong.
+
+    Raises:
+        DataSetError: it is no Part 10 file, or `header` ends before its File Meta does.
+    """
+    if bytes(header[128:132]) != b"DICM":
+        raise DataSetError("no Part 10 file: DICM is missing")
+    values: dict[int, str] = {}
+    end = len(PREAMBLE)
+    own_end = _end_by_group_length(header)
+    if own_end is not None and own_end <= len(header) and _OURS in bytes(header[end:own_end]):
+        header = header[:own_end]
+    for element, start, stop in _elements(header, end):
+        end = stop
+        if element in {_MEDIA_STORAGE_SOP_CLASS_UID, _MEDIA_STORAGE_SOP_INSTANCE_UID, _TRANSFER_SYNTAX_UID}:
+            values[element] = text_of(bytes(header[start:end]))
+    if not values.get(_TRANSFER_SYNTAX_UID):
+        raise DataSetError("File Meta Information without a Transfer Syntax UID")
+    return FileMeta(
+        sop_class_uid=values.get(_MEDIA_STORAGE_SOP_CLASS_UID, ""),
+        sop_instance_uid=values.get(_MEDIA_STORAGE_SOP_INSTANCE_UID, ""),
+        transfer_syntax_uid=values[_TRANSFER_SYNTAX_UID],
+        data_set_offset=end,
+    )
+
+
+def _end_by_group_length(header: bytes | memoryview) -> int | None:
+    """Where (0002,0000) says that the File Meta ends; None where it does not begin with that element."""
+    start = len(PREAMBLE)
+    if bytes(header[start : start + _SHORT.size]) != _SHORT.pack(0x0002, _GROUP_LENGTH, b"UL", 4):
+        return None
+    length = bytes(header[start + _SHORT.size : _GROUP_LENGTH_END])
+    return _GROUP_LENGTH_END + int.from_bytes(length, "little") if len(length) == 4 else None  # noqa: PLR2004  UL
+
+
+def _elements(header: bytes | memoryview, position: int) -> Iterator[tuple[int, int, int]]:
+    """Element number, start and end of each value of group 0002."""
+    while bytes(header[position : position + 2]) == _GROUP:
+        if len(header) - position < _LONG.size:
+            raise DataSetError("File Meta Information cut off")
+        _, element, vr, length = _SHORT.unpack_from(header, position)
+        start = position + _SHORT.size
+        if vr in LONG_VRS:
+            length = _LONG.unpack_from(header, position)[4]
+            start = position + _LONG.size
+        position = start + length
+        if position > len(header):
+            raise DataSetError("File Meta Information cut off")
+        yield element, start, position

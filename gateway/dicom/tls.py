@@ -1,0 +1,236 @@
+"""TLS under an association: contexts of both roles, the handshake, and reads that OpenSSL may hold back.
+
+The secure transport connection of PS3.15 §B.9 (TLS 1.2 and later; cipher suites are OpenSSL's defaults as
+Python narrows them). Nothing above the wire knows of it: an association runs on a `TlsWire` as on a
+`Wire`. If the process dies inside, the peer sees the connection end without close_notify, as it does
+without TLS.
+"""
+
+import contextlib
+import select
+import socket
+import ssl
+import time
+from functools import cache
+from pathlib import Path
+
+from gateway.dicom.wire import ClosedByPeerError, TimedOutError, Wire, WokenError
+from gateway.errors import ConfigurationError
+
+_WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+@cache
+def acceptor_context(certificate: Path, key: Path, ca: Path | None, *, where: str) -> ssl.SSLContext:
+    """What `edge.tls` says; with `ca`, a peer must show a certificate that it signed.
+
+    Raises:
+        ConfigurationError: a file is unreadable or of no use; names key (below `where`) and file.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.num_tickets = 0  # a peer that never reads before it writes would have them arrive as a surprise
+    _load_own(context, certificate, key, where)
+    if ca is not None:
+        _load_ca(context, ca, where)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+@cache
+def requestor_context(
+    certificate: Path | None, key: Path | None, ca: Path | None, *, check_host: bool, where: str
+) -> ssl.SSLContext:
+    """What a destination's `tls` says; without `ca` whoever answers is believed.
+
+    Raises:
+        ConfigurationError: as `acceptor_context`.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = check_host and ca is not None
+    if ca is None:
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        _load_ca(context, ca, where)
+    if certificate is not None and key is not None:
+        _load_own(context, certificate, key, where)
+    return context
+
+
+def _load_own(context: ssl.SSLContext, certificate: Path, key: Path, where: str) -> None:
+    _check_readable(certificate, f"{where}.certificate")
+    _check_readable(key, f"{where}.key")
+    try:
+        # without a terminal to ask: a key that wants a password is refused instead
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{where}.certificate = {certificate} and {where}.key = {key}: {_reason(error)}; "
+            "PEM, the key without a password and belonging to the certificate, is expected"
+        ) from error
+
+
+def _load_ca(context: ssl.SSLContext, ca: Path, where: str) -> None:
+    _check_readable(ca, f"{where}.ca")
+    try:
+        context.load_verify_locations(ca)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigurationError(
+            f"{where}.ca = {ca}: {_reason(error)}; PEM certificates are expected"
+        ) from error
+
+
+def _check_readable(path: Path, key: str) -> None:
+    try:
+        with path.open("rb"):
+            return
+    except OSError as error:
+        raise ConfigurationError(f"{key} = {path}: {error.strerror}") from error
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
+    return str(reason or error)
+
+
+def secure(  # what both roles do first on their thread
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    *,
+    deadline: float,
+    silence_seconds: float,
+    waker: int | None = None,
+    server_hostname: str | None = None,
+) -> "TlsWire":
+    """The wire, its handshake done; `server_hostname` makes this the client's side.
+
+    Raises:
+        TimedOutError: not done by `deadline` (monotonic seconds), which is ARTIM's for an acceptor.
+        WokenError: this side is stopping.
+        ClosedByPeerError: the peer left, or one side does not believe the other; says why.
+    """
+    sock.settimeout(0)
+    try:
+        with contextlib.suppress(OSError):  # a socket that is already reset: the handshake will tell
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        wrapped = context.wrap_socket(
+            sock,
+            server_side=server_hostname is None,
+            server_hostname=server_hostname,
+            do_handshake_on_connect=False,
+        )
+    except OSError as error:
+        raise ClosedByPeerError(f"TLS handshake: {_reason(error)}") from error
+    wire = TlsWire(wrapped, silence_seconds=silence_seconds, waker=waker)
+    try:
+        wire.shake_hands(deadline)
+    except BaseException:
+        wire.close()  # `sock` was detached: nobody else can
+        raise
+    return wire
+
+
+class TlsWire(Wire):
+    """A `Wire` over TLS. The socket never blocks; waits are polls, because TLS may want either direction."""
+
+    __slots__ = ("_secure",)
+    _sock: ssl.SSLSocket
+
+    def __init__(self, sock: ssl.SSLSocket, *, silence_seconds: float, waker: int | None = None) -> None:
+        self._secure = sock
+        super().__init__(sock, silence_seconds=silence_seconds, waker=waker)
+        sock.settimeout(0)
+
+    def shake_hands(self, deadline: float) -> None:
+        """See `secure`."""
+        while True:
+            try:
+                self._secure.do_handshake()
+            except _WANTS as want:
+                self._await(want, deadline, "the TLS handshake did not end in time", wakes=True)
+            except ssl.SSLCertVerificationError as error:
+                raise ClosedByPeerError(f"TLS: certificate refused: {error.verify_message}") from error
+            except OSError as error:
+                raise ClosedByPeerError(f"TLS handshake: {_reason(error)}") from error
+            else:
+                return
+
+    def _await(self, want: Exception, deadline: float, sentence: str, *, wakes: bool = False) -> None:
+        """Return when the socket is ready for what TLS wants of it."""
+        poll = select.poll()
+        poll.register(
+            self._secure, select.POLLOUT if isinstance(want, ssl.SSLWantWriteError) else select.POLLIN
+        )
+        if wakes and self._waker is not None:
+            poll.register(self._waker, select.POLLIN)
+        ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        if not ready:
+            raise TimedOutError(sentence)
+        if wakes and any(descriptor == self._waker for descriptor, _ in ready):
+            raise WokenError
+
+    # ---- what differs from a plain socket ------------------------------------------------------------
+
+    def has_read_ahead(self) -> bool:
+        """The same; a record that OpenSSL has read is here, too, though the socket is silent."""
+        return super().has_read_ahead() or self._secure.pending() > 0
+
+    def is_readable(self) -> bool:
+        """The same; what arrived may be TLS's own business, which is then done."""
+        if self.has_read_ahead():
+            return True
+        if not super().is_readable():
+            return False
+        try:
+            self._fill_now()
+        except _WANTS:
+            return False
+        except ClosedByPeerError:
+            pass  # the stream has ended, which is something to read: the next read says so again
+        return True
+
+    def _fill_now(self) -> None:
+        self._start = self._end = 0
+        try:
+            self._end = self._secure.recv_into(self._view)
+        except _WANTS:
+            raise
+        except OSError as error:
+            raise ClosedByPeerError(_reason(error)) from error
+
+    def wait(self, seconds: float) -> None:
+        """The same; returns at once where OpenSSL holds something."""
+        if self._secure.pending():
+            seconds = 0.0
+            with contextlib.suppress(TimedOutError):
+                super().wait(seconds)
+            return
+        super().wait(seconds)
+
+    def _receive(self, room: memoryview) -> int:
+        limit = min(self.deadline, time.monotonic() + self._silence_seconds)
+        while True:
+            try:
+                return self._secure.recv_into(room)
+            except _WANTS as want:
+                self._await(want, limit, f"silent for {self._silence_seconds:.3g} s in a message")
+
+    def _transmit(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            limit = (
+                time.monotonic() + self._silence_seconds
+            )  # per write: a slow peer that takes on is no fault
+            try:
+                view = view[self._secure.send(view) :]
+            except _WANTS as want:
+                self._await(want, limit, f"peer took nothing for {self._silence_seconds:.3g} s")
+
+    def send_last(self, data: bytes, linger_seconds: float) -> None:
+        """The same, with close_notify (RFC 8446 §6.1): else the peer could take the end for an attack."""
+        with contextlib.suppress(OSError, ValueError):  # over either way; ValueError: never secured
+            if data:
+                self._secure.send(data)
+            self._secure.unwrap()  # sends ours; WantRead says that the peer's has not come, and need not
+        super().send_last(b"", linger_seconds)

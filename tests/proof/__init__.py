@@ -1,0 +1,1 @@
+"""Programs that try to lose an instance: chaos, crash points and fuzzing."""

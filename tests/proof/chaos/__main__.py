@@ -1,0 +1,168 @@
+"""`python -m proof.chaos`: one run, from the start of a lab to its ledger.
+
+Exit codes: 0 the ledger closes; 1 it does not, or too little happened to believe it; 2 usage.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from gateway.database.connection import Database
+from gateway.errors import DatabaseError
+from proof.chaos import evidence, report
+from proof.chaos.bed import Bed
+from proof.chaos.conductor import Conductor
+from proof.chaos.disk import enter_namespace, is_to_be_real
+from proof.chaos.evidence import waiting
+from proof.chaos.faults import Way
+from proof.chaos.journal import HAS_IT, SUCCESS, Entry, read
+from proof.chaos.ledger import draw
+from proof.chaos.reasons import HANG
+from proof.chaos.recovery import latencies, recoveries
+from proof.chaos.sender import NEW
+from proof.chaos.watch import Watch
+
+RATE = 42.0
+"""Instances a second, of all senders together; what an outage held up is made up for."""
+TAIL_SECONDS = 4.0
+"""The senders go on for so long after the last fault, so that its recovery is seen."""
+SETTLE_SECONDS = 300.0
+STUCK_SECONDS = 100.0
+"""Must exceed the minute of the sweep and what it then takes up."""
+POLL_SECONDS = 2.0
+
+
+def say(line: str) -> None:
+    """Print at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """One run; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="proof.chaos", description="kill anything, and count every instance"
+    )
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=RATE, help="instances a second")
+    parser.add_argument("--json", type=Path, help="where the report goes, as JSON")
+    parser.add_argument("--keep", action="store_true", help="keep the folder of the run")
+    arguments = parser.parse_args()
+    enter_namespace()
+    folder = Path(tempfile.mkdtemp(prefix="mini-pacs-chaos-"))
+    folder.chmod(0o711)  # as root, PostgreSQL's user must pass through
+    outcome = _run(folder, arguments)
+    say(report.as_text(outcome))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(report.as_json(outcome), indent=1) + "\n", encoding="utf-8")
+        say(f"report: {arguments.json}")
+    if arguments.keep or outcome.failures():
+        say(f"kept, without the spool: {folder}")
+    else:
+        shutil.rmtree(folder)
+    return 1 if outcome.failures() else 0
+
+
+def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
+    seed, minutes = arguments.seed, arguments.minutes
+    bed = Bed(folder, seed=seed, rate=arguments.rate)
+    database = Database(bed.lab.postgres.dsn(), application_name="chaos", size=2)
+    watch = Watch(bed, database, say)
+    conductor = Conductor(bed, seed, lambda: _waits_for_pacs(database))
+    watch.faults = lambda: len(conductor.done)
+    say(f"chaos for {minutes:g} minutes, seed {seed}, in {folder}")
+    try:
+        bed.open()
+        watch.start()
+        conductor.run(minutes * 60)
+        time.sleep(TAIL_SECONDS)
+        bed.stop_senders()
+        settled = _settle(database, watch)
+        for name in ("scheduler", "actors-sweep"):
+            bed.supervisor.take_down(name)  # rows and files stand still for the ledger
+        say("drawing the ledger")
+        watch.learn()
+        hangs = [(fault.began, fault.ended) for fault in conductor.done if fault.name == HANG]
+        ledger = draw(evidence.gather(bed, database, watch.versions, hangs))
+    finally:
+        watch.stop()
+        database.close()
+        bed.close()
+    entries = evidence.sent(bed)
+    taken = [entry for entry in read(bed.pacs.journal) if entry.status in HAS_IT]
+    return report.Outcome(
+        seed=seed,
+        minutes=minutes,
+        settled_seconds=settled,
+        faults=conductor.done,
+        skipped=conductor.skipped,
+        entries=entries,
+        ledger=ledger,
+        recoveries=recoveries(conductor.done, _successes(bed, conductor, entries, taken)),
+        latencies=_latencies(conductor, entries, taken),
+        stretch_seconds=sum(ended - began for began, ended in conductor.stretches),
+        peaks=watch.peaks,
+        disk_is_real=bed.disk.is_real,
+        disk_is_asked_for="CI" in os.environ and is_to_be_real(),
+    )
+
+
+def _waits_for_pacs(database: Database) -> int:
+    """How many deliveries the PACS is owed now; many where PostgreSQL does not say."""
+    try:
+        return waiting(database)[0]
+    except DatabaseError:
+        return sys.maxsize
+
+
+def _settle(database: Database, watch: Watch) -> float | None:
+    """Seconds until nothing waits any more; None where it stopped getting less."""
+    began = moved = time.monotonic()
+    last: tuple[int, int, int] | None = None
+    while True:
+        try:
+            now = waiting(database)
+        except DatabaseError:
+            now = None
+        if now == (0, 0, 0):
+            return time.monotonic() - began
+        if now != last:
+            last, moved = now, time.monotonic()
+        if time.monotonic() - moved > STUCK_SECONDS or time.monotonic() - began > SETTLE_SECONDS:
+            watch.tell("it does not settle")
+            return None
+        time.sleep(POLL_SECONDS)  # how often is looked
+
+
+def _successes(
+    bed: Bed, conductor: Conductor, entries: list[Entry], taken: list[Entry]
+) -> dict[Way, list[float]]:
+    return {
+        Way.RECEIVE: sorted(entry.at for entry in entries if entry.status == SUCCESS),
+        Way.PACS: sorted(entry.at for entry in taken),
+        Way.WORKERS: sorted(entry.at for entry in evidence.worked(bed)),
+        Way.SWEEP: sorted(conductor.swept),
+    }
+
+
+def _latencies(conductor: Conductor, entries: list[Entry], taken: list[Entry]) -> list[float]:
+    first: dict[str, float] = {}
+    for entry in taken:
+        first.setdefault(entry.digest, entry.at)
+    acknowledged = {
+        entry.digest: entry.at
+        for entry in entries
+        if entry.status == SUCCESS and entry.word.startswith(f"{NEW}:")
+    }
+    return latencies(acknowledged, first, conductor.stretches)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""What everybody says once all has settled: journals of senders, PACS and workers, rows, files.
+
+Only reads. The healer must not run meanwhile, or files and rows would be seen at different times.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from gateway.database.connection import Database
+from gateway.database.queries import Query
+from gateway.domain.instance import Place
+from gateway.errors import FileMissingError
+from gateway.spool.spool import Spool
+from proof.chaos.bed import Bed
+from proof.chaos.cargo import Number, instance
+from proof.chaos.journal import HAS_IT, SUCCESS, Entry, read
+from proof.chaos.ledger import Debt, Evidence, Row, Version
+from proof.chaos.part10 import data_set_digest
+from proof.chaos.sender import ORIGINAL
+from proof.chaos.worker import GAVE, TOOK
+
+_ROWS = Query(
+    "rows",
+    "SELECT i.sop_instance_uid, encode(i.sha256, 'hex'), i.place::text, i.study_instance_uid, i.file_name,"
+    " json_object_agg(d.route, json_build_array(d.state, d.last_error,"
+    # what was excused earlier excuses nothing: it is the last worker asked that has to have stayed silent
+    "   d.redispatches >= %(most)s AND 'timed_out' = ("
+    "   SELECT e.state FROM expected_results e WHERE e.delivery_id = d.id ORDER BY e.id DESC LIMIT 1)))"
+    " FROM instances i JOIN deliveries d ON d.instance_id = i.id GROUP BY i.id",
+)
+_WAITING = Query(
+    "waiting",
+    "SELECT (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight') AND route = 'pacs'),"
+    " (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight') AND route = 'workers'),"
+    " (SELECT count(*) FROM expected_results WHERE state = 'owed')",
+)
+
+
+def waiting(database: Database) -> tuple[int, int, int]:
+    """What is owed now: to the PACS, to workers, and by workers.
+
+    Raises:
+        DatabaseError: PostgreSQL does not say.
+    """
+    with database.statement() as session:
+        row = session.one(_WAITING)
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+def sent(bed: Bed) -> list[Entry]:
+    """Every answer that a sender got, oldest first."""
+    return sorted((entry for path in bed.journals() for entry in read(path)), key=lambda entry: entry.at)
+
+
+def worked(bed: Bed) -> list[Entry]:
+    """What the workers accepted, and the edge's Success for their results."""
+    entries = (entry for path in bed.workers_journals() for entry in read(path))
+    return [entry for entry in entries if entry.status in HAS_IT]
+
+
+HANG_ENDS_SECONDS = 2.0
+"""A process sees the end of a fault within a second."""
+NO_SEND_MS = 1.0
+"""No C-STORE to a worker comes back so soon."""
+
+
+def gather(
+    bed: Bed, database: Database, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
+) -> Evidence:
+    """Everything, as it is now; `versions` by the ids of their rows, `hangs` when workers did."""
+    entries = sent(bed)
+    notes = worked(bed)
+    taken = [entry for entry in read(bed.pacs.journal) if entry.status in HAS_IT]
+    return Evidence(
+        acknowledged={
+            (entry.sop_instance_uid, entry.digest): entry.word.endswith(f":{ORIGINAL}")
+            for entry in entries
+            if entry.status == SUCCESS
+        },
+        results=_versions(entry for entry in notes if entry.word == GAVE),
+        rows=tuple(_rows(bed, database)),
+        taken=_versions(taken),
+        worked=_versions(entry for entry in notes if entry.word == TOOK),
+        not_sent=frozenset(_not_sent(bed, versions, hangs)),
+        sent=tuple((entry.sop_instance_uid, entry.digest) for entry in entries),
+        came=tuple((entry.sop_instance_uid, entry.digest) for entry in taken),
+        altered=tuple(_altered(entries, [*taken, *(entry for entry in notes if entry.word == TOOK)])),
+        strays=tuple(_strays(bed)),
+    )
+
+
+def _versions(entries: Iterable[Entry]) -> frozenset[Version]:
+    return frozenset((entry.sop_instance_uid, entry.digest) for entry in entries)
+
+
+def _not_sent(
+    bed: Bed, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
+) -> Iterator[Version]:
+    """What the edge says it delivered to a worker while `worker_hang` answered in its place."""
+    for path in (bed.lab.folder / "logs").glob("edge.log*"):
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                if '"stage":"forward_worker","outcome":"delivered"' not in line:
+                    continue
+                fields = json.loads(line)
+                at = datetime.fromisoformat(fields["time"]).timestamp()
+                known = fields.get("instance_id") in versions and fields["duration_ms"] < NO_SEND_MS
+                if known and any(began <= at <= ended + HANG_ENDS_SECONDS for began, ended in hangs):
+                    yield versions[fields["instance_id"]]
+
+
+def _rows(bed: Bed, database: Database) -> Iterator[Row]:
+    spool = Spool(bed.disk.root)
+    with database.statement() as session:
+        found = session.all(_ROWS, most=bed.lab.configuration.forwarder.max_redispatch)
+    for uid, digest, place, study, file_name, debts in found:
+        try:
+            path = spool.find(Place(place), study, file_name)
+        except FileMissingError:
+            intact = False
+        else:
+            intact = _digest(path) == digest
+        yield Row((uid, digest), {route: Debt(*debt) for route, debt in debts.items()}, intact)
+
+
+def _digest(path: Path) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return data_set_digest(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _altered(entries: Iterable[Entry], taken: Iterable[Entry]) -> Iterator[Version]:
+    """What PACS or workers took under a sender's UID, although no sender has such bytes."""
+    known = {(entry.sop_instance_uid, entry.digest) for entry in entries}
+    ours = {entry.sop_instance_uid.rpartition(".")[0] for entry in entries}
+    for entry in taken:
+        root, _, count = entry.sop_instance_uid.rpartition(".")
+        if root not in ours or (entry.sop_instance_uid, entry.digest) in known:
+            continue
+        seed, sender = (int(word) for word in root.split(".")[-2:])
+        versions = (instance(Number(seed, sender, int(count), version)) for version in (0, 1))
+        if entry.digest not in {version.digest for version in versions}:
+            yield entry.sop_instance_uid, entry.digest
+
+
+def _strays(bed: Bed) -> Iterator[str]:
+    """Files of instances outside of the spool; a worker application keeps its own in TMPDIR."""
+    for path in bed.folder.rglob("*.dcm*"):
+        if bed.disk.root not in path.parents and bed.lab.folder / "tmp" not in path.parents:
+            yield str(path.relative_to(bed.folder))

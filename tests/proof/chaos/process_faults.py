@@ -1,0 +1,63 @@
+"""kill -9, SIGSTOP and SIGCONT of the lab's processes, and PostgreSQL hanging up on everybody."""
+
+import signal
+from collections.abc import Callable
+
+from gateway.database.connection import Database
+from gateway.database.queries import Query
+from gateway.lab import stray_processes
+from proof.chaos.bed import Bed
+from proof.chaos.faults import Pick
+
+End = Callable[[], None]
+
+_HANG_UP = Query(
+    "hang_up",
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
+)
+
+
+def kill(bed: Bed, pick: Pick) -> End | None:
+    """Kill -9 of the leader."""
+    if bed.supervisor.pid(pick.kind.target) is None:
+        return None
+    bed.supervisor.kill(pick.kind.target)
+    return _nothing
+
+
+def kill_child(bed: Bed, pick: Pick) -> End | None:
+    """Kill -9 of one process below the leader."""
+    chosen = bed.choose(pick.kind.target, pick.dice, below=True)
+    stray_processes.send(chosen, signal.SIGKILL)
+    return _nothing if chosen else None
+
+
+def stop(bed: Bed, pick: Pick) -> End | None:
+    """SIGSTOP of the leader and all below it; SIGCONT at the end."""
+    return _stop(bed.choose(pick.kind.target, pick.dice, below=False))
+
+
+def stop_child(bed: Bed, pick: Pick) -> End | None:
+    """SIGSTOP of one process below the leader; SIGCONT at the end."""
+    return _stop(bed.choose(pick.kind.target, pick.dice, below=True))
+
+
+def hang_up(bed: Bed, _pick: Pick) -> End | None:
+    """PostgreSQL ends every session."""
+    database = Database(bed.lab.postgres.dsn(), application_name="chaos", size=1)
+    try:
+        with database.statement() as session:
+            session.all(_HANG_UP)
+    finally:
+        database.close()
+    return _nothing
+
+
+def _stop(pids: list[int]) -> End | None:
+    stray_processes.send(pids, signal.SIGSTOP)
+    return (lambda: stray_processes.send(pids, signal.SIGCONT)) if pids else None
+
+
+def _nothing() -> None:
+    """It was over when it had begun."""

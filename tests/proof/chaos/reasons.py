@@ -1,0 +1,97 @@
+"""Why deliveries ended without being delivered, and whether this run did anything that explains it.
+
+Pure. The issue allows a delivery to be dead in the open; but a run whose faults all end must have none except
+by what it did: a peer that refused an instance as often as it is asked, an actor that was killed over it.
+A reason that no fault of the run explains is a defect of the gateway, whatever the ledger says of its file.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from proof.chaos.faults import Done, Way
+from proof.chaos.ledger import GIVEN_UP, NOT_SENT, PACS, Deviation
+
+ENDED = frozenset({"dead", "cancelled", GIVEN_UP, NOT_SENT})
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A sort of end: what it is called, how its reason reads, and which fault does that on that way."""
+
+    says: str
+    what: str
+    reason: re.Pattern[str]
+    does: Callable[[Done, Way], bool]
+
+
+def _is(*names: str) -> Callable[[Done, Way], bool]:
+    return lambda fault, _: fault.name in names
+
+
+_BROKEN = (
+    "silent for",
+    "did not come to its end",
+    "connection lost",
+    "connection closed by the peer",
+    "aborted by the peer",
+    "took nothing for",
+    "the association has ended",
+    "fault drop_association",
+)
+
+HANG = "inject worker_hang"
+
+CAUSES: tuple[Cause, ...] = (
+    Cause(
+        "the peer refused it (0xC000)",
+        "dead",
+        re.compile(r"gave up after \d+ attempts: \S+ answered 0xC000"),
+        _is("answers C000 the PACS"),
+    ),
+    Cause(
+        "the PACS holds another version (0x0111)",
+        "dead",
+        re.compile(r"conflict: the peer holds this SOP Instance UID already"),
+        _is("answers 0111 the PACS"),
+    ),
+    Cause(
+        "the peer broke off each time",
+        "dead",
+        re.compile(rf"gave up after \d+ attempts: .*(?:{'|'.join(_BROKEN)})"),
+        lambda fault, way: way in fault.ways,
+    ),
+    Cause(
+        "its actors were killed over it",
+        "dead",
+        re.compile(r"process \d+ on \S+ died while running it"),
+        lambda fault, way: fault.name.startswith("kill") and "actors-" in fault.name and way in fault.ways,
+    ),
+    Cause(
+        "no worker had it: each was taken to have answered",
+        GIVEN_UP,
+        re.compile(""),
+        _is(HANG),
+    ),
+    Cause("another version's result answered for it", NOT_SENT, re.compile(""), _is(HANG)),
+)
+
+
+def causes(deviations: Iterable[Deviation], faults: Sequence[Done]) -> Counter[str]:
+    """How many ended for what this run did, by cause."""
+    found = (_cause(deviation, faults) for deviation in deviations if deviation.what in ENDED)
+    return Counter(f"{cause.what}: {cause.says}" for cause in found if cause is not None)
+
+
+def unexplained(deviations: Iterable[Deviation], faults: Sequence[Done]) -> list[Deviation]:
+    """Those that ended for nothing that this run did."""
+    return [one for one in deviations if one.what in ENDED and _cause(one, faults) is None]
+
+
+def _cause(deviation: Deviation, faults: Sequence[Done]) -> Cause | None:
+    way = Way.PACS if deviation.route.startswith(PACS) else Way.WORKERS
+    for cause in CAUSES:
+        if deviation.what == cause.what and cause.reason.match(deviation.reason):
+            return cause if any(cause.does(fault, way) for fault in faults) else None
+    return None

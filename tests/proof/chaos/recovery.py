@@ -1,0 +1,75 @@
+"""How soon after a fault its way carried again, and what workers' faults cost the originals (G5).
+
+Pure. A recovery is the time from a fault's end to the next success on a way that it broke. Where another
+fault that hinders this way had begun before that and ended later, there was nothing to measure yet: the
+recovery is counted for the later one.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from proof.chaos.faults import Done, Way
+
+HINDERED_BY: Mapping[Way, frozenset[Way]] = {
+    Way.RECEIVE: frozenset({Way.RECEIVE}),
+    # what is not received is not forwarded
+    Way.PACS: frozenset({Way.RECEIVE, Way.PACS}),
+    Way.WORKERS: frozenset({Way.RECEIVE, Way.WORKERS}),
+    Way.SWEEP: frozenset({Way.SWEEP}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """After that fault, that way carried again so many seconds after its end; None: never in this run."""
+
+    fault: str
+    way: Way
+    at: float
+    seconds: float | None
+
+
+def recoveries(faults: Sequence[Done], successes: Mapping[Way, Sequence[float]]) -> list[Recovery]:
+    """One for each fault and way that could be measured; `successes` are sorted times of each way."""
+    found = []
+    for fault in faults:
+        for way in sorted(fault.ways):
+            times = successes[way]
+            index = bisect_left(times, fault.ended)
+            success = times[index] if index < len(times) else None
+            if not any(_hides(other, fault, way, success) for other in faults):
+                seconds = None if success is None else success - fault.ended
+                found.append(Recovery(fault.name, way, fault.ended, seconds))
+    return found
+
+
+def _hides(other: Done, fault: Done, way: Way, success: float | None) -> bool:
+    if other is fault or not other.ways & HINDERED_BY[way]:
+        return False
+    return other.ended > fault.ended and (success is None or other.began < success)
+
+
+def slowest(found: Sequence[Recovery]) -> Recovery | None:
+    """The one that took longest; one that never ended is longer than any."""
+    return max(found, key=lambda r: float("inf") if r.seconds is None else r.seconds, default=None)
+
+
+def latencies(
+    acknowledged: Mapping[str, float], taken: Mapping[str, float], stretches: Sequence[tuple[float, float]]
+) -> list[float]:
+    """Seconds from a sender's Success to the PACS' answer, of what came in those stretches, sorted.
+
+    `acknowledged` and `taken` are times by digest.
+    """
+    return sorted(
+        max(0.0, taken[digest] - at)
+        for digest, at in acknowledged.items()
+        if digest in taken and any(began <= at < ended for began, ended in stretches)
+    )
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which that share of the sorted values is; 0.0 of none."""
+    return values[max(0, ceil(share * len(values)) - 1)] if values else 0.0

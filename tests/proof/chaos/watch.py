@@ -1,0 +1,96 @@
+"""What is seen while it runs: memory of every process, and a line of progress every few seconds."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.database.connection import Database
+from gateway.database.queries import Query
+from gateway.errors import DatabaseError
+from proof.chaos.bed import Bed
+from proof.chaos.evidence import waiting
+
+if TYPE_CHECKING:
+    from proof.chaos.ledger import Version
+
+SAMPLE_SECONDS = 2.0
+PROGRESS_SECONDS = 10.0
+_VERSIONS = Query(
+    "versions", "SELECT id, sop_instance_uid, encode(sha256, 'hex') FROM instances WHERE id > %(after)s"
+)
+_LATE = 500
+"""So many ids back are asked for again: ids are drawn before their commit."""
+
+
+class Watch:
+    """Samples in a thread of its own from `start` to `stop`."""
+
+    def __init__(self, bed: Bed, database: Database, say: Callable[[str], None]) -> None:
+        self._bed = bed
+        self._database = database
+        self._say = say
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch")
+        self._begun = time.monotonic()
+        self.peaks: Counter[str] = Counter()
+        """By program, the most memory (KiB resident) of one process of it."""
+        self.versions: dict[int, Version] = {}
+        """What each row's id meant, which the edge's log names; purged ones included."""
+        self.faults: Callable[[], int] = lambda: 0
+
+    def start(self) -> None:
+        """From here on."""
+        self._begun = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Until here; harmless when it is over."""
+        self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def learn(self) -> None:
+        """The rows that came since; well before they are purged."""
+        try:
+            with self._database.statement() as session:
+                found = session.all(_VERSIONS, after=max(self.versions, default=0) - _LATE)
+        except DatabaseError:
+            return  # it is away: the next look finds them
+        self.versions.update((number, (uid, digest)) for number, uid, digest in found)
+
+    def tell(self, what: str) -> None:
+        """One line of progress."""
+        try:
+            pacs, workers, results = waiting(self._database)
+        except DatabaseError:
+            owed = "PostgreSQL is away"
+        else:
+            owed = f"waiting: {pacs} for the PACS, {workers} for workers, {results} results"
+        self._say(f"{time.monotonic() - self._begun:5.0f} s  {what}; {owed}")
+
+    def _run(self) -> None:
+        told = time.monotonic()
+        while not self._ending.wait(SAMPLE_SECONDS):
+            self._sample()
+            self.learn()
+            if time.monotonic() - told > PROGRESS_SECONDS:
+                told = time.monotonic()
+                self.tell(f"{self.faults()} faults")
+
+    def _sample(self) -> None:
+        for name in self._bed.supervisor.names:
+            for pid in self._bed.supervisor.pids(name):
+                self.peaks[name] = max(self.peaks[name], _resident_kib(pid))
+
+
+def _resident_kib(pid: int) -> int:
+    """Resident memory of a process; 0 where it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    line = next((line for line in status.splitlines() if line.startswith("VmRSS:")), "VmRSS: 0 kB")
+    return int(line.split()[1])

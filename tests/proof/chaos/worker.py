@@ -1,0 +1,96 @@
+"""`python -m proof.chaos.worker`: the lab's worker, with a journal of what it took and gave by digest.
+
+It is the product's own program, unchanged: only what it puts into its queue and what it hands to pynetdicom
+is looked at on the way. An instance is noted before its answer leaves, as the PACS does it; a result after
+the edge's answer came, as senders do it. So one that is killed errs on the side that the ledger can bear.
+"""
+
+import os
+import queue
+import sys
+import threading
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pynetdicom.association
+from pydicom import Dataset
+from pynetdicom.association import Association
+
+from gateway.lab.program import Program
+from proof.chaos.journal import Journal
+from proof.chaos.part10 import data_set_digest
+from worker_app import __main__ as application
+from worker_app import scp
+from worker_app.returning import WaitingInstance
+from worker_app.settings import Settings
+
+VARIABLE = "CHAOS_JOURNAL"
+TOOK, GAVE = "took", "gave"
+"""The word of a line: an instance that it accepted, or a result that the edge answered for."""
+_TESTS = Path(__file__).resolve().parents[2]
+
+
+def watched(program: Program, journal: Path) -> Program:
+    """That worker application, with a journal."""
+    return replace(
+        program,
+        command=(sys.executable, "-m", "proof.chaos.worker"),
+        environment={**program.environment, "PYTHONPATH": str(_TESTS), VARIABLE: str(journal)},
+    )
+
+
+class _Noting(queue.Queue[WaitingInstance]):
+    """In front of the application's queue: what is put into it is noted, unless it is full."""
+
+    def __init__(self, waiting: queue.Queue[WaitingInstance], journal: Journal) -> None:
+        super().__init__()
+        self._waiting = waiting
+        self._journal = journal
+
+    def put_nowait(self, item: WaitingInstance) -> None:
+        """The application has it, and the journal says so."""
+        digest = data_set_digest(item.file.fileno())
+        self._waiting.put_nowait(item)
+        self._journal.note(item.sop_instance_uid, digest, "0000", TOOK)
+
+
+def _note_received(journal: Journal) -> None:
+    plain = scp.start
+
+    def start(settings: Settings, waiting: queue.Queue[WaitingInstance]) -> Any:
+        return plain(settings, _Noting(waiting, journal))
+
+    setattr(scp, "start", start)  # noqa: B010  mypy forbids the plain form
+
+
+def _note_returned(journal: Journal) -> None:
+    encode, store = getattr(pynetdicom.association, "encode"), Association.send_c_store  # noqa: B009  the same
+    here = threading.local()
+
+    def noting_encode(*words: Any, **more: Any) -> bytes | None:
+        encoded: bytes | None = encode(*words, **more)
+        here.digest = sha256(encoded or b"").hexdigest()
+        return encoded
+
+    def noting_store(association: Association, dataset: Dataset, *words: Any, **more: Any) -> Dataset:
+        answer = store(association, dataset, *words, **more)
+        if "Status" in answer:
+            journal.note(str(dataset.SOPInstanceUID), here.digest, f"{answer.Status:04X}", GAVE)
+        return answer
+
+    setattr(pynetdicom.association, "encode", noting_encode)  # noqa: B010  the same
+    setattr(Association, "send_c_store", noting_store)  # noqa: B010  the same
+
+
+def main() -> int:
+    """The application, until SIGTERM or SIGINT."""
+    journal = Journal(Path(os.environ[VARIABLE]))
+    _note_received(journal)
+    _note_returned(journal)
+    return application.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""`python -m proof.crash_points`: walk every crash point, or a seeded sample of them.
+
+Exit codes: 0 every ledger closes; 1 one does not; 2 usage.
+"""
+
+import argparse
+import gc
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.lab.postgres import EmbeddedPostgres
+from proof.crash_points import report
+from proof.crash_points.scenario import SCENARIOS
+from proof.crash_points.walk import Walk, Walked
+from proof.crash_points.world import World
+
+
+def say(line: str) -> None:
+    """Print at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """One campaign; the exit code."""
+    names = [scenario.name for scenario in SCENARIOS]
+    parser = argparse.ArgumentParser(
+        prog="proof.crash_points", description="die at every crash point, and count"
+    )
+    parser.add_argument("scenarios", nargs="*", metavar="scenario", help=f"of {', '.join(names)}; all")
+    parser.add_argument("--sample", type=int, help="so many points, chosen by the seed, of all scenarios")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="where the report goes, as JSON")
+    arguments = parser.parse_args()
+    unknown = set(arguments.scenarios) - set(names)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    began = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="mini-pacs-campaign-"))
+    folder.chmod(0o711)  # as root, PostgreSQL's user must pass through
+    gc.freeze()  # a forked child's collector need not look at what it inherited
+    postgres = EmbeddedPostgres(folder / "postgres")
+    walked: list[Walked] = []
+    try:
+        postgres.start()
+        world = World(folder / "world", postgres)
+        for one in _walk(world, arguments):
+            walked.append(one)
+            word = "NOT CLOSED" if one.deviations else "closed" if one.site else "closed, no crash"
+            say(f"{one.scenario:16} {one.point or '-'!s:18} {one.seconds:5.1f} s  {word:10} {one.site}")
+    finally:
+        postgres.remove()
+        shutil.rmtree(folder)
+    seconds = time.monotonic() - began
+    say(report.as_text(walked, seconds))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        seed = arguments.seed if arguments.sample else None
+        arguments.json.write_text(json.dumps(report.as_json(walked, seconds, seed), indent=1) + "\n")
+        say(f"report: {arguments.json}")
+    return 1 if any(one.deviations for one in walked) else 0
+
+
+def _walk(world: World, arguments: argparse.Namespace) -> Iterator[Walked]:
+    chosen = [one for one in SCENARIOS if not arguments.scenarios or one.name in arguments.scenarios]
+    generator = random.Random(arguments.seed)  # noqa: S311  repeatable, no secret
+    left = arguments.sample
+    for index, scenario in enumerate(chosen):
+        walk = Walk(world, scenario)
+        dry = walk.dry()
+        say(f"{scenario.name}: {len(walk.points())} points")
+        yield dry
+        if left is None:
+            yield from walk.all()
+            continue
+        share = left // (len(chosen) - index)  # of each flow some, of the last ones what is left
+        left -= share
+        for point in generator.sample(walk.points(), min(share, len(walk.points()))):
+            yield walk.at(point)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

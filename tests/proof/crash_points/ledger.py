@@ -1,0 +1,138 @@
+"""After a crash and a restart: every acknowledged instance against rows, queue, files and the peers' word.
+
+`settled` is when to look: nothing is on its way, and the sweep found everything. `deviations` is what does
+not close then, one sentence each; none is what the campaign is about.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from support.specimens import Instance
+
+from gateway.domain.contract import EXPIRE_RESULT
+from gateway.spool.spool import ORPHANED, PARTIAL
+from proof.crash_points.world import Run
+
+_UNSETTLED = "SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight')"
+_MESSAGES = """
+SELECT count(*) FROM dramatiq.queue
+WHERE NOT (message ->> 'actor_name' = %s AND state = 'queued' AND due > now())
+"""
+_ROWS = """
+SELECT i.sop_instance_uid, encode(i.sha256, 'hex'), i.data_set_size, i.place::text, i.study_instance_uid,
+    i.file_name, i.kind::text,
+    (SELECT array_agg(d.route::text || ' ' || d.state::text ORDER BY d.route) FROM deliveries d
+     WHERE d.instance_id = i.id)
+FROM instances i
+"""
+_Key = tuple[str, str]
+"""SOP Instance UID and digest of the data set."""
+Taken = Counter[tuple[str, str, str]]
+"""How often a route's peers took a data set: route, SOP Instance UID, digest."""
+_MOST_TIMES = 3
+"""How often a peer may get one instance: a refusal, a crash before its settle, and the last."""
+
+
+def settled(run: Run) -> bool:
+    """Tell whether nothing is on its way any more, in the rows, in the queue and in the spool."""
+    return (
+        not run.cargo.batches
+        and not run.one(_UNSETTLED)
+        and not run.one(_MESSAGES, EXPIRE_RESULT.actor_name)
+        and not _strays(run)
+    )
+
+
+def _strays(run: Run) -> list[str]:
+    """Files that are not where a row says, and parts."""
+    known = {f"{place}/{study}/{name}" for _, _, _, place, study, name, *_ in run.rows(_ROWS)}
+    found = {str(path.relative_to(run.root)) for path in run.files()}
+    found = {name for name in found if not name.startswith((f"{ORPHANED}/", f"{PARTIAL}/"))}
+    parts = {str(path.relative_to(run.root)) for path in run.files(".part")}
+    return sorted((found ^ known) | parts)
+
+
+def deviations(run: Run, *, purged: frozenset[str] = frozenset()) -> list[str]:
+    """What does not close; `purged` are SOP Instance UIDs past their retention, of which nothing is left."""
+    found = [f"not in its place: {name}" for name in _strays(run)]
+    rows: dict[_Key, Sequence[Any]] = {(uid, digest): more for uid, digest, *more in run.rows(_ROWS)}
+    taken = _taken(run)
+    owed: Counter[str] = Counter(acknowledged=0)
+    expected = {(one.sop_instance_uid, one.digest): one for one in run.cargo.acknowledged}
+    for key, instance in expected.items():
+        if instance.sop_instance_uid in purged:
+            found += [f"{key[0]} is past its retention and still there"] * (key in rows)
+        elif key not in rows:
+            found.append(f"{key[0]} was acknowledged and is gone")
+        else:
+            found += _of_file(run, instance, rows[key])
+            found += _of_deliveries(key, rows[key], taken, owed)
+    found += [f"{uid} has a row and was never acknowledged" for uid, _ in rows.keys() - expected.keys()]
+    found += [
+        f"{uid} came to {route} with bytes that nobody sent"
+        for route, uid, digest in taken
+        if (uid, digest) not in expected
+    ]
+    if owed["acknowledged"] != owed["delivered"]:
+        found.append(f"the ledger does not close: {dict(owed)}")
+    return found + _expectations(run)
+
+
+def _of_file(run: Run, instance: Instance, row: Sequence[Any]) -> list[str]:
+    size, place, study, name, *_ = row
+    data_set = instance.data_set()
+    path = run.root / place / study / name
+    kept = path.read_bytes()[-len(data_set) :] if path.exists() else b""
+    return [] if kept == data_set and size == len(data_set) else [f"{path}: not the bytes that were sent"]
+
+
+def _of_deliveries(key: _Key, row: Sequence[Any], taken: Taken, owed: Counter[str]) -> list[str]:
+    """Adds to `owed` what is owed for an instance and in which state that is."""
+    *_, kind, deliveries = row
+    states = dict(delivery.split() for delivery in deliveries or ())
+    found = []
+    for route in ("pacs",) if kind == "result" else ("pacs", "workers"):
+        state = states.get(route, "not owed")
+        owed.update(("acknowledged", state))
+        times = taken[route, *key]
+        if state != "delivered":
+            found.append(f"{key[0]} to {route}: {state}")
+        elif not 1 <= times <= _MOST_TIMES:
+            found.append(f"{key[0]} to {route}: delivered, and taken {times} times")
+    return found
+
+
+def _expectations(run: Run) -> list[str]:
+    """A worker that has an instance owes its result, or has given it, or it was given up, shown as such."""
+    silent = run.rows(
+        "SELECT i.sop_instance_uid FROM deliveries d JOIN instances i ON i.id = d.instance_id"
+        " WHERE d.route = 'workers' AND d.state = 'delivered'"
+        " AND NOT EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id)"
+    )
+    twice = run.rows(
+        "SELECT delivery_id FROM expected_results WHERE state = 'owed' GROUP BY 1 HAVING count(*) > 1"
+    )
+    unwatched = run.rows(
+        "SELECT e.id FROM expected_results e WHERE e.state = 'owed' AND NOT EXISTS ("
+        " SELECT FROM dramatiq.queue q"
+        " WHERE q.message ->> 'actor_name' = %s AND (q.message -> 'args' ->> 0)::bigint = e.id)",
+        EXPIRE_RESULT.actor_name,
+    )
+    return [
+        *(f"{uid} was delivered to a worker that owes nothing for it" for (uid,) in silent),
+        *(f"delivery {number} has two results owed at once" for (number,) in twice),
+        *(f"expectation {number} has no message at its deadline" for (number,) in unwatched),
+    ]
+
+
+def _taken(run: Run) -> Taken:
+    """How often each route's peers got each data set whole and said Success."""
+    counted: Taken = Counter()
+    if run.journal.exists():
+        pacs = str(run.configuration.forwarder.orthanc.port)
+        for line in run.journal.read_text(encoding="ascii").splitlines():
+            port, uid, digest, status = line.split()
+            if status == "0":
+                counted["pacs" if port == pacs else "workers", uid, digest] += 1
+    return counted

@@ -1,0 +1,190 @@
+"""Crash points: where a process does what outlives it, and how it is made to die there.
+
+A point is the n-th call of its kind in the process and whatever it forks, `before` or `after` it. A statement
+counts where PostgreSQL gave it a transaction id, that is where it wrote: `before` its commit everything was
+done but that, so PostgreSQL rolls it back; `after`, it stands and nobody was told. A kill is SIGKILL to the
+process group, as `kill -9` of everything at once.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from mmap import mmap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, cursor
+
+from gateway.database.connection import Connection
+from gateway.dicom.wire import Wire
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+ROOT = Path(__file__).resolve().parents[3]
+_PASSED_OVER = ("gateway/database/", "gateway/dicom/wire.py", "gateway/dicom/tls.py")
+"""Too deep to say which step of the flow it was."""
+
+
+class Kind(StrEnum):
+    """What the process does at a point."""
+
+    FSYNC = "fsync"
+    LINK = "link"
+    RENAME = "rename"
+    UNLINK = "unlink"
+    FOLDER = "folder"
+    """mkdir or rmdir."""
+    COMMIT = "commit"
+    CLAIM = "claim"
+    """A commit of the queue's consumer: its registration, its claims, the reaper."""
+    ACK = "ack"
+    SEND = "send"
+    """PDUs handed to the kernel."""
+
+
+class When(StrEnum):
+    """On which side of the call the process dies."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The n-th of its kind, from 1."""
+
+    kind: Kind
+    number: int
+    when: When
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number} {self.when}"
+
+
+_KIND_OF_CONNECTION = {"mini-pacs ack": Kind.ACK, "mini-pacs consumer": Kind.CLAIM}
+_CALLS = {
+    "fsync": Kind.FSYNC,
+    "link": Kind.LINK,
+    "rename": Kind.RENAME,
+    "replace": Kind.RENAME,
+    "unlink": Kind.UNLINK,
+    "mkdir": Kind.FOLDER,
+    "rmdir": Kind.FOLDER,
+}
+_NO_TRANSACTION = ("BEGIN", "ROLLBACK", "VACUUM", "SET ", "LISTEN", "UNLISTEN")
+
+
+class Trap:
+    """Counts the points of this process and its forks into the file `trace`; dies `at` one of them."""
+
+    def __init__(self, trace: Path, at: Point | None) -> None:
+        self._at = at
+        self._counts = mmap(-1, 8 * len(Kind))  # shared with what is forked
+        self._lock = threading.Lock()
+        self._trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def set(self) -> None:
+        """From here on this process passes points."""
+        os.register_at_fork(after_in_child=self._renew_lock)
+        for name, kind in _CALLS.items():
+            setattr(os, name, self._around(getattr(os, name), kind))
+        setattr(Wire, "send", self._around(Wire.send, Kind.SEND))  # noqa: B010  mypy forbids the plain form
+        trap = self
+
+        class Watched(cursor):
+            """Tells the trap of each commit."""
+
+            def execute(self, query: Any, parameters: Any = None) -> None:
+                trap.execute(self, super().execute, query, parameters)
+
+        plain = Connection.cursor
+
+        def watched(connection: Connection, *words: Any, **more: Any) -> Any:
+            return plain(connection, *words, **{"cursor_factory": Watched, **more})
+
+        setattr(Connection, "cursor", watched)  # noqa: B010  the same
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def _around(self, call: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
+        def passing(*words: Any, **more: Any) -> Any:
+            number = self._pass(kind)
+            try:
+                return call(*words, **more)
+            finally:
+                self._die_if(kind, number, When.AFTER)
+
+        return passing
+
+    def execute(self, on: cursor, run: Callable[..., Any], query: Any, parameters: Any) -> None:
+        """Run a statement; if it is a transaction of its own, or a COMMIT, its commit is a point."""
+        text = (query if isinstance(query, str) else str(query)).lstrip()
+        ends = text.upper() == "COMMIT"
+        alone = on.connection.info.transaction_status == TRANSACTION_STATUS_IDLE
+        if not ends and (not alone or text.upper().startswith(_NO_TRANSACTION)):
+            run(query, parameters)
+            return
+        plain = cursor(on.connection)
+        if not ends:
+            plain.execute("BEGIN")
+            try:
+                run(query, parameters)
+            except BaseException:
+                with suppress(psycopg2.Error):  # the connection is lost, and with it the transaction
+                    plain.execute("ROLLBACK")
+                raise
+        wrote = False
+        if on.connection.info.transaction_status != TRANSACTION_STATUS_IDLE:
+            plain.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
+            [(wrote,)] = plain.fetchall()
+        kind = _KIND_OF_CONNECTION.get(on.connection.info.dsn_parameters["application_name"], Kind.COMMIT)
+        number = self._pass(kind) if wrote else 0
+        (run if ends else plain.execute)("COMMIT")
+        if wrote:
+            self._die_if(kind, number, When.AFTER)
+
+    def _pass(self, kind: Kind) -> int:
+        place = 8 * list(Kind).index(kind)
+        with self._lock:
+            number = int.from_bytes(self._counts[place : place + 8], "little") + 1
+            self._counts[place : place + 8] = number.to_bytes(8, "little")
+            os.write(self._trace, f"{kind} {number} {_site()}\n".encode())
+        self._die_if(kind, number, When.BEFORE)
+        return number
+
+    def _die_if(self, kind: Kind, number: int, when: When) -> None:
+        if self._at == Point(kind, number, when):
+            os.killpg(0, signal.SIGKILL)
+
+
+def _site() -> str:
+    """The innermost function of the product that says which step of the flow it is."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        path = frame.f_code.co_filename.removeprefix(f"{ROOT}/")
+        function = frame.f_code.co_qualname
+        if (
+            path.startswith(("gateway/", "actors/"))
+            and not path.startswith(_PASSED_OVER)
+            and function
+            not in {"flush_directory", "make_folder", "Sweeping.transaction"}  # their caller says
+        ):
+            return f"{path.removesuffix('.py').replace('/', '.')}.{function}"
+        frame = frame.f_back
+    return "elsewhere"
+
+
+def read_trace(trace: Path) -> dict[tuple[Kind, int], str]:
+    """Each point that was passed, and its site; empty where nothing was."""
+    if not trace.exists():
+        return {}
+    lines = (line.split(" ", 2) for line in trace.read_text(encoding="utf-8").splitlines())
+    return {(Kind(kind), int(number)): site for kind, number, site in lines}

@@ -1,0 +1,279 @@
+"""The flows that are walked: what is prepared, which process dies, and when an undisturbed run is over."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from support.specimens import Instance, new_uid, result_of, study_of
+from support.waiting import wait_until
+
+from gateway.domain.contract import SWEEP
+from gateway.spool.spool import LOCK, ORPHANED, PARTIAL
+from proof.crash_points import crowd
+from proof.crash_points.children import sweeper
+from proof.crash_points.ledger import settled
+from proof.crash_points.world import Cargo, Prepared, Run, World
+
+SETTLE_SECONDS = 30.0
+OLD_SECONDS = 7200.0
+"""Age of a folder that purge removes."""
+
+
+def nothing(_: Run) -> None:
+    """Nothing is arranged."""
+
+
+def no_more(_: Run) -> list[str]:
+    """Nothing but the ledger is looked at."""
+    return []
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One flow. `victim` starts the process that dies, and `over` says that it has done everything."""
+
+    name: str
+    prepare: Callable[[World], Prepared]
+    victim: str
+    """`scp`, or the queue of its actors."""
+    over: Callable[[Run], bool]
+    arrange: Callable[[Run], None] = nothing
+    """What each run needs beside its copy."""
+    pacs_is_away: bool = False
+    """Until the restart."""
+    purged: Callable[[Run], frozenset[str]] = lambda _: frozenset()
+    check: Callable[[Run], list[str]] = no_more
+
+
+def settle(run: Run) -> None:
+    """Everybody works until nothing is on its way."""
+    actors, sweep = run.work("pacs", "workers", "sweep"), run.start("sweep", sweeper)
+    try:
+        wait_until(
+            lambda: settled(run) or actors.ended() or sweep.ended(),
+            SETTLE_SECONDS,
+            "it to settle",
+            every=0.05,
+        )
+        assert not actors.ended(), actors.text()
+        assert not sweep.ended(), sweep.text()
+    finally:
+        actors.kill()
+        sweep.kill()
+
+
+def _received(world: World, name: str, cargo: Cargo) -> Run:
+    """A run in which the SCP has taken `cargo`."""
+    run = world.begin(Prepared(world.empty.folder, world.empty.database, cargo), name)
+    scp = run.serve()
+    assert run.send(), scp.text()
+    scp.kill()
+    return run
+
+
+# ---- receiving -----------------------------------------------------------------------------------
+
+
+def _to_receive(world: World) -> Prepared:
+    study = study_of(2)
+    conflict = Instance(study[0].sop_instance_uid, study[0].study_instance_uid, payload=b"\x03\x04" * 512)
+    cargo = Cargo([("ORTHANC", [*study, conflict]), ("ORTHANC", [Instance(), study[1]])])
+    return world.keep(world.begin(Prepared(world.empty.folder, world.empty.database, cargo), "to_receive"))
+
+
+def _sent(run: Run) -> bool:
+    return run.send()
+
+
+def _to_receive_more(world: World) -> Prepared:
+    received = crowd.known()
+    run = _received(world, "to_receive_more", Cargo([("ORTHANC", received)]))
+    run.peers()
+    settle(run)
+    crowd.forget(run, received)
+    run.cargo = crowd.cargo(received)
+    return world.keep(run)
+
+
+# ---- correlating ---------------------------------------------------------------------------------
+
+
+def _to_correlate(world: World) -> Prepared:
+    one, late, lone = Instance(), Instance(), Instance()
+    run = _received(world, "to_correlate", Cargo([("ORTHANC", [one, late, lone])]))
+    run.peers()
+    settle(run)
+    worker = dict(
+        run.rows(
+            "SELECT i.sop_instance_uid, e.worker"
+            " FROM expected_results e JOIN instances i ON i.id = e.instance_id"
+        )
+    )
+    run.run(
+        "UPDATE expected_results e SET state = 'timed_out', message_id = NULL FROM instances i"
+        " WHERE i.id = e.instance_id AND i.sop_instance_uid = %s",
+        late.sop_instance_uid,
+    )
+    results = [
+        (worker[one.sop_instance_uid], [result_of(one)]),
+        (worker[late.sop_instance_uid], [result_of(late)]),
+        (worker[lone.sop_instance_uid], [result_of(study=lone.study_instance_uid)]),
+    ]
+    run.cargo.batches = [*results, results[0]]
+    return world.keep(run)
+
+
+def _correlated(run: Run) -> list[str]:
+    states = sorted(row[0] for row in run.rows("SELECT state::text FROM expected_results"))
+    wanted = ["arrived", "arrived", "late"]
+    found = [] if states == wanted else [f"results are {states}, not {wanted}"]
+    linked = run.one("SELECT count(*) FROM result_sources")
+    return found if linked == len(wanted) else [*found, f"{linked} results are linked to their sources"]
+
+
+# ---- forwarding ----------------------------------------------------------------------------------
+
+
+def _to_forward(world: World) -> Prepared:
+    return world.keep(_received(world, "to_forward", Cargo([("ORTHANC", [*study_of(2), Instance()])])))
+
+
+def _refuse_one(run: Run) -> None:
+    run.refused = frozenset([run.cargo.acknowledged[1].sop_instance_uid])
+
+
+def _drained(queue: str) -> Callable[[Run], bool]:
+    def over(run: Run) -> bool:
+        # the last thing that an actor does is the ack
+        return not run.one("SELECT count(*) FROM dramatiq.queue WHERE queue_name = %s", queue)
+
+    return over
+
+
+def _waits_for_probe(run: Run) -> bool:
+    """Tell whether the PACS is known to be away, was probed once more, and nothing is held."""
+    return bool(
+        run.one("SELECT count(*) FROM destinations WHERE ae_title = 'ORTHANC' AND breaker = 'open'")
+        and run.one(
+            "SELECT count(*) FROM dramatiq.queue WHERE state = 'queued' AND priority = -1 AND due > now()"
+        )
+        and not run.one("SELECT count(*) FROM dramatiq.queue WHERE state = 'consumed'")
+    )
+
+
+# ---- sweeping ------------------------------------------------------------------------------------
+
+_DELIVERED = ("old", "asked again", "given up")
+_UNDELIVERED = ("in flight", "silent", "misplaced", "twice there")
+
+
+def _to_sweep(world: World) -> Prepared:
+    first = [Instance(series_description=word) for word in _DELIVERED]
+    run = _received(world, "to_sweep", Cargo([("ORTHANC", first)]))
+    run.peers()
+    settle(run)
+    run.cargo.batches = [("ORTHANC", [Instance(series_description=word) for word in _UNDELIVERED])]
+    scp = run.serve()
+    assert run.send(), scp.text()
+    scp.kill()
+    old, again, given_up = (_id(run, word) for word in _DELIVERED)
+    in_flight, silent = _id(run, "in flight"), _id(run, "silent")
+    run.run("UPDATE expected_results SET state = 'arrived', arrived_at = now() WHERE instance_id = %s", old)
+    run.run("UPDATE instances SET received_at = now() - interval '3 days' WHERE id = %s", old)
+    run.run("UPDATE deliveries SET settled_at = now() - interval '3 days' WHERE instance_id = %s", old)
+    run.run(
+        "UPDATE expected_results SET due_at = now() - interval '1 minute' WHERE instance_id IN (%s, %s)",
+        again,
+        given_up,
+    )
+    run.run("UPDATE deliveries SET redispatches = 2 WHERE route = 'workers' AND instance_id = %s", given_up)
+    run.run("DELETE FROM dramatiq.queue WHERE queue_name = 'sweep'")
+    run.run(
+        "DELETE FROM dramatiq.queue q USING deliveries d"
+        " WHERE d.id = q.delivery_id AND d.instance_id IN (%s, %s)",
+        in_flight,
+        silent,
+    )
+    run.run(
+        "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), claimed_by = 4711,"
+        " lease_until = now() - interval '1 minute' WHERE instance_id = %s",
+        in_flight,
+    )
+    run.run(
+        "UPDATE deliveries SET next_attempt_at = now() - interval '1 hour' WHERE instance_id = %s", silent
+    )
+    run.rows("SELECT dramatiq.send('sweep', %s, '[]'::jsonb)", SWEEP.actor_name)
+    return world.keep(run)
+
+
+def _instance(run: Run, word: str) -> Instance:
+    [instance] = [one for one in run.cargo.acknowledged if one.series_description == word]
+    return instance
+
+
+def _id(run: Run, word: str) -> int:
+    uid = _instance(run, word).sop_instance_uid
+    return int(run.one("SELECT id FROM instances WHERE sop_instance_uid = %s", uid))
+
+
+def _disarrange(run: Run) -> None:
+    """Files as crashes leave them; links are not copied, so this is done for each run."""
+    for word, place, move in (("misplaced", "queued", shutil.move), ("twice there", "sent", os.link)):
+        instance = _instance(run, word)
+        source = run.root / "incoming" / instance.study_instance_uid / f"{instance.sop_instance_uid}.dcm"
+        target = run.root / place / instance.study_instance_uid / source.name
+        target.parent.mkdir(parents=True)
+        move(str(source), str(target))
+    stray = run.root / "incoming" / new_uid() / "1.2.3.dcm"
+    stray.parent.mkdir()
+    stray.write_bytes(b"of a receiver that died")
+    dead = run.root / PARTIAL / "dead"
+    dead.mkdir()
+    for name in (LOCK, "00000000.part", "00000001.part"):
+        (dead / name).touch()
+    empty = run.root / "queued" / new_uid()
+    empty.mkdir()
+    old = time.time() - OLD_SECONDS
+    os.utime(empty, (old, old))
+    # the sweep looks at ages: they must exceed the grace of this configuration
+    grace = run.configuration.sweep.orphan_grace_seconds
+    wait_until(lambda: time.time() - stray.stat().st_ctime > grace, 5, "the stray to be old enough")
+
+
+def _swept(run: Run) -> bool:
+    return not run.one(
+        "SELECT count(*) FROM dramatiq.queue WHERE message ->> 'actor_name' = %s", SWEEP.actor_name
+    )
+
+
+def _old(run: Run) -> frozenset[str]:
+    return frozenset([_instance(run, "old").sop_instance_uid])
+
+
+def _healed(run: Run) -> list[str]:
+    orphans = [path.name for path in (run.root / ORPHANED).rglob("*.dcm")]
+    found = [] if orphans == ["1.2.3.dcm"] else [f"orphaned are {orphans}"]
+    states = {
+        word: sorted(
+            row[0]
+            for row in run.rows(
+                "SELECT state::text FROM expected_results WHERE instance_id = %s", _id(run, word)
+            )
+        )
+        for word in ("asked again", "given up")
+    }
+    wanted = {"asked again": ["owed", "timed_out"], "given up": ["timed_out"]}
+    return found if states == wanted else [*found, f"results are {states}, not {wanted}"]
+
+
+SCENARIOS = (
+    Scenario("receive", _to_receive, "scp", _sent),
+    Scenario("receive_more", _to_receive_more, "scp", crowd.send),
+    Scenario("correlate", _to_correlate, "scp", _sent, check=_correlated),
+    Scenario("forward_pacs", _to_forward, "pacs", _drained("pacs"), _refuse_one),
+    Scenario("forward_workers", _to_forward, "workers", _drained("workers"), _refuse_one),
+    Scenario("outage", _to_forward, "pacs", _waits_for_probe, pacs_is_away=True),
+    Scenario("sweep", _to_sweep, "sweep", _swept, _disarrange, purged=_old, check=_healed),
+)

@@ -1,0 +1,97 @@
+"""Everything at once at a running SCP: attackers, held connections, honest senders, somebody who watches."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.edge_bed import EdgeBed
+from support.launcher import Process
+
+from proof.fuzz.honest import Honest, Latencies
+from proof.fuzz.watch import MEMORY_BOUND_MB, Watch
+
+TESTS = Path(__file__).resolve().parents[2]
+PEERS = ("ORTHANC", "APP01", "APP02")
+HOLDER = "APP03"
+STOP_SECONDS = 60.0
+"""How long a process may take to end its last conversation."""
+HONEST_BOUND_SECONDS = 10.0
+"""What an honest sender may have to wait, on a machine whose cores the attackers share."""
+LEDGER_SAMPLE = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was done, what it came to, and what was wrong."""
+
+    seconds: float
+    seed: int
+    attacks: Counter[str]
+    held: Counter[str]
+    echo: Latencies
+    store: Latencies
+    watch: Watch
+    at_least: int
+
+    @property
+    def malformed(self) -> int:
+        """The malformed PDUs that the SCP has read."""
+        return self.attacks["pdus"]
+
+    def violations(self) -> list[str]:
+        """Why the campaign does not pass; none where it does."""
+        found = list(self.watch.violations)
+        for latencies in (self.echo, self.store):
+            found += [f"{latencies.name}: {failure}" for failure in latencies.failures]
+            if not latencies.seconds:
+                found.append(f"{latencies.name}: nobody was served")
+            elif max(latencies.seconds) > HONEST_BOUND_SECONDS:
+                found.append(f"{latencies.name}: {max(latencies.seconds):.1f} s")
+        if self.attacks["hung"]:
+            found.append(f"{self.attacks['hung']} conversations had no end")
+        if not self.attacks["nested"]:
+            found.append("no sequences 1,000 deep were among it")
+        if self.malformed < self.at_least:
+            found.append(f"too little happened: {self.malformed} malformed PDUs of {self.at_least}")
+        return found
+
+
+def run(
+    bed: EdgeBed, *, seconds: float, seed: int, connections: int, attackers: int = 2, at_least: int = 1
+) -> Outcome:
+    """Attack `bed` for so long; its SCP is listening."""
+    edge = bed.configuration.edge
+    watch, honest = Watch(bed), Honest(bed)
+    common = ("--port", str(edge.port), "--seconds", str(seconds), "--called", edge.ae_title)
+
+    def start(room: str, name: str, *more: str) -> Process:
+        path = str(TESTS)
+        return bed.start("python", "-m", f"fuzz.{room}", *common, *more, name=name, PYTHONPATH=path)
+
+    watch.start()
+    honest.start()
+    try:
+        holder = start("holder", "holder", "--connections", str(connections), "--calling", HOLDER)
+        hostile = [
+            start("attacker", f"attacker-{number}", "--seed", str(seed * 1000 + number), "--calling", *PEERS)
+            for number in range(attackers)
+        ]
+        attacks: Counter[str] = Counter()
+        for process in hostile:
+            attacks.update(_said(process, seconds))
+        held = _said(holder, seconds)
+    finally:
+        honest.stop()
+        watch.stop()
+    bed.check_ledger(honest.acknowledged[-LEDGER_SAMPLE:])
+    return Outcome(seconds, seed, attacks, held, honest.echo, honest.store, watch, at_least)
+
+
+def _said(process: Process, seconds: float) -> Counter[str]:
+    code = process.wait(seconds + STOP_SECONDS)
+    assert code == 0, process.text()[-3000:]
+    return Counter(json.loads(process.text().splitlines()[-1]))
+
+
+__all__ = ("MEMORY_BOUND_MB", "Outcome", "run")

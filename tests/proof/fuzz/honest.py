@@ -1,0 +1,77 @@
+"""Senders who do nothing wrong while others do: served, and how long it takes."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from support.dicom_peers import ECHO
+from support.edge_bed import EdgeBed, store
+from support.specimens import Instance
+
+from gateway.errors import PeerError
+
+PAUSE_SECONDS = 0.05
+
+
+@dataclass
+class Latencies:
+    """What each of one kind of service took, in seconds, with the association it came in."""
+
+    name: str
+    seconds: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def percentile(self, share: float) -> float:
+        """The value below which that share lies; 0 of nothing."""
+        found = sorted(self.seconds)
+        return found[min(len(found) - 1, int(share * len(found)))] if found else 0.0
+
+
+class Honest:
+    """Two threads, one of C-ECHO and one of C-STORE, each with an association of its own every time."""
+
+    def __init__(self, bed: EdgeBed) -> None:
+        self._bed = bed
+        self._ending = threading.Event()
+        self.echo = Latencies("C-ECHO")
+        self.store = Latencies("C-STORE")
+        self.acknowledged: list[Instance] = []
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(self.echo, self._echo)),
+            threading.Thread(target=self._repeat, args=(self.store, self._store)),
+        ]
+
+    def start(self) -> None:
+        """Both begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Both have ended."""
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _repeat(self, latencies: Latencies, once: Callable[[], None]) -> None:
+        while not self._ending.wait(PAUSE_SECONDS):
+            began = time.perf_counter()
+            try:
+                once()
+            except PeerError as error:
+                latencies.failures.append(str(error))
+            latencies.seconds.append(time.perf_counter() - began)
+
+    def _echo(self) -> None:
+        with self._bed.association([ECHO]) as association:
+            if association.echo():
+                self.echo.failures.append("C-ECHO refused")
+
+    def _store(self) -> None:
+        instance = Instance()
+        with self._bed.association([instance.context]) as association:
+            status, comment = store(association, instance)
+        if status:
+            self.store.failures.append(f"0x{status:04X} {comment}")
+        else:
+            self.acknowledged.append(instance)

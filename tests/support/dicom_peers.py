@@ -1,0 +1,375 @@
+"""DICOM peers for tests: an acceptor that records, a scripted raw socket, DCMTK's programs."""
+
+import contextlib
+import functools
+import os
+import shutil
+import socket
+import ssl
+import struct
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pydicom
+import pytest
+
+from gateway.dicom import command, pdu
+from gateway.dicom.acceptor import Acceptor, Rejection, Requestor, StoreRequest, Timeouts
+from gateway.dicom.contexts import VERIFICATION, Offer, ProposedContext, storage_sop_classes
+from gateway.dicom.dataset.part10 import read_file_meta
+from gateway.dicom.negotiation import encode_request
+from gateway.dicom.requestor import PeerAddress
+from gateway.errors import DataSetError
+from support.waiting import wait_until
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+IMPLICIT = "1.2.840.10008.1.2"
+EXPLICIT = "1.2.840.10008.1.2.1"
+CT_IMPLICIT = ProposedContext(CT, IMPLICIT)
+ECHO = ProposedContext(VERIFICATION, IMPLICIT)
+DEADLINE_SECONDS = 10.0
+SHORT_SECONDS = 0.3
+"""A timeout of the acceptor that is meant to be seen."""
+
+End = TypeVar("End")
+
+
+# ---- the acceptor ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Received:
+    """One reception: the request, its bytes, and how it ended."""
+
+    policy: "RecordingPolicy"
+    request: StoreRequest
+    data: bytearray = field(default_factory=bytearray)
+    finished: bool = False
+    abandoned: str | None = None
+
+    def write(self, fragment: memoryview) -> None:
+        """Keep the bytes, and do what the test wants done."""
+        self.data += fragment
+        self.policy.on_write(self)
+
+    def finish(self) -> tuple[int, str]:
+        """Answer as the test wants."""
+        assert not self.finished
+        assert self.abandoned is None
+        self.finished = True
+        return self.policy.answer(self)
+
+    def answered(self) -> None:
+        """Nothing is left to do."""
+
+    def abandon(self, reason: str) -> None:
+        """Keep why."""
+        assert not self.finished
+        assert self.abandoned is None
+        self.abandoned = reason
+
+
+class RecordingPolicy:
+    """Admits everyone, answers Success, and remembers all it is told."""
+
+    def __init__(self) -> None:
+        self.accepted_sop_classes = storage_sop_classes()
+        self.rejection: Rejection | None = None
+        self.answer: Callable[[Received], tuple[int, str]] = lambda _: (0, "")
+        self.on_write: Callable[[Received], None] = lambda _: None
+        self.requestors: list[Requestor] = []
+        self.received: list[Received] = []
+        self.outcomes: list[tuple[str, str | None]] = []
+        self.unadmitted: list[tuple[str, str]] = []
+
+    def admit(self, requestor: Requestor) -> Rejection | None:
+        """Everyone, unless the test says otherwise."""
+        self.requestors.append(requestor)
+        return self.rejection
+
+    def store(self, requestor: Requestor, request: StoreRequest) -> Received:
+        """Keep what comes."""
+        assert requestor in self.requestors
+        received = Received(self, request)
+        self.received.append(received)
+        return received
+
+    def ended(self, requestor: Requestor, outcome: str, error: str | None) -> None:
+        """Keep how it ended."""
+        assert requestor in self.requestors
+        self.outcomes.append((outcome, error))
+
+    def ended_unadmitted(self, remote_address: str, outcome: str, error: str) -> None:
+        """Keep how it ended."""
+        assert remote_address == "127.0.0.1"
+        self.unadmitted.append((outcome, error))
+
+
+class Edge:
+    """An acceptor on a port of its own, one thread per connection."""
+
+    def __init__(self, timeouts: Timeouts, max_pdu_bytes: int, tls: ssl.SSLContext | None) -> None:
+        self.policy = RecordingPolicy()
+        self.acceptor = Acceptor(self.policy, max_pdu_bytes, timeouts, tls=tls)
+        self.raised: list[BaseException] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port: int = self._listener.getsockname()[1]
+        self.peer = PeerAddress("127.0.0.1", self.port, "EDGE", timeout_seconds=5, connect_timeout_seconds=5)
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._open = 0
+        self._accepting = threading.Thread(target=self._accept)
+        self._accepting.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, address = self._listener.accept()
+            except OSError:
+                return  # the listener was shut down
+            thread = threading.Thread(target=self._serve, args=(sock, address))
+            with self._lock:
+                self._open += 1  # before it starts: who waits for its end must not come too early
+            thread.start()
+            self._threads.append(thread)
+
+    def _serve(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        try:
+            self.acceptor.serve(sock, address)
+        except RuntimeError as error:  # what a test's policy raises
+            self.raised.append(error)
+        finally:
+            with self._lock:
+                self._open -= 1
+
+    def alive(self) -> int:
+        """How many connections are being served."""
+        with self._lock:
+            return self._open
+
+    def wait_ended(self) -> None:
+        """Return when no association is left."""
+        wait_until(lambda: not self.alive(), DEADLINE_SECONDS, "every association to end")
+
+    def outcome(self) -> tuple[str, str | None]:
+        """How the only admitted association ended."""
+        return self._only(self.policy.outcomes, none_of=self.policy.unadmitted)
+
+    def unadmitted(self) -> tuple[str, str]:
+        """How the only connection ended that never became an association."""
+        return self._only(self.policy.unadmitted, none_of=self.policy.outcomes)
+
+    def _only(self, ends: list[End], *, none_of: Sized) -> End:
+        wait_until(lambda: ends, DEADLINE_SECONDS, "the connection to end")
+        self.wait_ended()
+        assert not self.raised, self.raised
+        assert not none_of, none_of
+        (only,) = ends
+        return only
+
+    def close(self) -> None:
+        """Stop, and wait for every thread."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._accepting.join()
+        self.acceptor.stop()
+        for thread in self._threads:
+            thread.join(DEADLINE_SECONDS)
+        assert not self.alive()
+
+
+@contextlib.contextmanager
+def edge(
+    *,
+    artim: float = 5,
+    network: float = 5,
+    idle: float = 30,
+    max_pdu_bytes: int = 131_072,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[Edge]:
+    """An acceptor for the length of the `with`."""
+    running = Edge(Timeouts(artim, network, idle), max_pdu_bytes, tls)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+# ---- the scripted peer -------------------------------------------------------------------------------
+
+
+class Script:
+    """A raw socket that sends what a test says, right or wrong."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        sock.settimeout(DEADLINE_SECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, *parts: bytes) -> None:
+        """Send the parts as one write."""
+        self.sock.sendall(b"".join(parts))
+
+    @contextlib.contextmanager
+    def trickling(self, values: Iterable[int]) -> Iterator[None]:
+        """Send byte after byte meanwhile, each well within SHORT_SECONDS, while the acceptor takes them."""
+        ended = threading.Event()
+
+        def trickle() -> None:
+            for byte in values:
+                if ended.wait(SHORT_SECONDS / 10):
+                    return
+                try:
+                    self.send(bytes([byte]))
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def read(self, count: int) -> bytes:
+        """Exactly so many bytes, fewer only at the end of the stream."""
+        raw = b""
+        while len(raw) < count:
+            more = self.sock.recv(count - len(raw))
+            if not more:
+                break
+            raw += more
+        return raw
+
+    def pdu(self) -> tuple[int, bytes]:
+        """The next PDU: type and body; type 0 at the end of the stream."""
+        try:
+            header = self.read(6)
+        except ConnectionResetError:
+            return 0, b""
+        if not header:
+            return 0, b""
+        return header[0], self.read(struct.unpack(">I", header[2:])[0])
+
+    def response(self) -> command.CommandSet:
+        """The command set of the next P-DATA, which must hold it whole."""
+        kind, body = self.pdu()
+        assert kind == pdu.P_DATA_TF
+        assert body[5] == pdu.IS_COMMAND | pdu.IS_LAST
+        return command.CommandSet(body[6:])
+
+    def expect_abort(self) -> tuple[int, int]:
+        """Source and reason of the A-ABORT that must come now, and the end of the stream after it."""
+        kind, body = self.pdu()
+        assert kind == pdu.ABORT, pdu.name_of(kind)
+        self.expect_end()
+        return body[2], body[3]
+
+    def expect_end(self) -> None:
+        """The stream must end."""
+        assert self.pdu()[0] == 0
+
+
+def associate_request(*offers: Offer, max_pdu_bytes: int = 16_384) -> bytes:
+    """A-ASSOCIATE-RQ for CT (id 1) and Verification (id 3), or for `offers`."""
+    return encode_request(
+        called_ae_title="EDGE",
+        calling_ae_title="SCRIPT",
+        offers=offers or (Offer(1, CT, (IMPLICIT,)), Offer(3, VERIFICATION, (IMPLICIT,))),
+        max_pdu_bytes=max_pdu_bytes,
+    )
+
+
+@contextlib.contextmanager
+def script(edge: Edge, *, associated: bool = True, max_pdu_bytes: int = 16_384) -> Iterator[Script]:
+    """A scripted requestor, as a rule with an association."""
+    with socket.create_connection(("127.0.0.1", edge.port)) as sock:
+        peer = Script(sock)
+        if associated:
+            peer.send(associate_request(max_pdu_bytes=max_pdu_bytes))
+            assert peer.pdu()[0] == pdu.ASSOCIATE_AC
+        yield peer
+
+
+def pdv(context_id: int, control: int, data: bytes) -> bytes:
+    """A presentation data value."""
+    return pdu.PDV_HEADER.pack(len(data) + 2, context_id, control) + data
+
+
+def p_data(*values: bytes) -> bytes:
+    """A P-DATA-TF of presentation data values."""
+    body = b"".join(values)
+    return pdu.HEADER.pack(pdu.P_DATA_TF, len(body)) + body
+
+
+def store_command(message_id: int = 1, *, context_id: int = 1, sop_class_uid: str = CT) -> bytes:
+    """A C-STORE-RQ whole, as one PDV."""
+    return pdv(context_id, 3, command.c_store_request(message_id, sop_class_uid, "1.2.3", 0))
+
+
+def echo_command(message_id: int = 1, *, context_id: int = 3) -> bytes:
+    """A C-ECHO-RQ whole, as one PDV."""
+    return pdv(context_id, 3, command.c_echo_request(message_id, VERIFICATION))
+
+
+# ---- real peers and real files -----------------------------------------------------------------------
+
+
+def dcmtk(program: str) -> str:
+    """The path of one of DCMTK's programs; skips where it is missing, save in CI."""
+    path = shutil.which(program)
+    if path is None:
+        assert "CI" not in os.environ, f"{program} is missing: install dcmtk"
+        pytest.skip(f"{program} is not installed")
+    return path
+
+
+@dataclass(frozen=True)
+class Sendable:
+    """A Part 10 file that has all UIDs and a patient-related Storage SOP Class."""
+
+    path: Path
+    sop_instance_uid: str
+    context: ProposedContext
+    offset: int
+
+    def data_set(self) -> bytes:
+        """The bytes of the data set, as they are."""
+        return self.path.read_bytes()[self.offset :]
+
+
+@functools.cache
+def bundled_files() -> tuple[Path, ...]:
+    """The test files inside the pydicom package; `get_testdata_files` would download others."""
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    return tuple(sorted(path for path in folder.rglob("*.dcm") if path.is_file()))
+
+
+def read_quietly(path: Path) -> pydicom.FileDataset:
+    """What pydicom reads up to the pixels; its warnings are about files that are meant to be odd."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pydicom.dcmread(path, stop_before_pixels=True, force=True)
+
+
+@functools.cache
+def sendable_files() -> tuple[Sendable, ...]:
+    """The sendable ones among pydicom's test files."""
+    found = []
+    for path in bundled_files():
+        try:
+            meta = read_file_meta(path.read_bytes()[:65_536])
+        except DataSetError:
+            continue
+        head = read_quietly(path)
+        uids = [head.get(f"{level}InstanceUID") for level in ("SOP", "Study", "Series")]
+        if all(uids) and head.get("SOPClassUID") in storage_sop_classes():
+            context = ProposedContext(str(head.SOPClassUID), meta.transfer_syntax_uid)
+            found.append(Sendable(path, str(uids[0]), context, meta.data_set_offset))
+    assert len(found) > 50
+    return tuple(found)

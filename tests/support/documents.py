@@ -1,0 +1,86 @@
+"""The project's pages as tests read them: their code, and the paths and commands that they cite."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+
+from cli.main import COMMANDS, build
+from support.launcher import REPOSITORY
+
+_FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_SPAN = re.compile(r"`([^`\n]+)`")
+_COMMENT = re.compile(r"\s#.*$")
+
+
+@cache
+def tracked(*patterns: str) -> tuple[Path, ...]:
+    """Return the files that Git knows, or would know, and that match one of `patterns`."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return tuple(path for line in listed.splitlines() if (path := REPOSITORY / line).is_file())
+
+
+def page(name: str) -> str:
+    """Return the text of a file of the project."""
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def section(text: str, heading: str) -> str:
+    """Return what stands under `## heading`, up to the next heading of that level."""
+    begin = text.index(f"\n## {heading}\n")
+    end = text.find("\n## ", begin + 1)
+    return text[begin : None if end < 0 else end]
+
+
+def code(text: str) -> Iterator[str]:
+    """Yield each line of a fenced block, without its comment, and each span in backticks."""
+    for block in _FENCE.findall(text):
+        for line in block.splitlines():
+            yield _COMMENT.sub("", line)
+    yield from _SPAN.findall(_FENCE.sub("", text))
+
+
+def make_targets(text: str) -> set[str]:
+    """Return the targets of every `make …` in the code of a page."""
+    found: set[str] = set()
+    for line in code(text):
+        for words in re.findall(r"(?:^|(?<=[\s;]))make((?: [^\s;&|]+)+)", line):
+            found.update(word for word in words.split() if "=" not in word and not word.startswith("-"))
+    return found
+
+
+def commands(text: str) -> set[str]:
+    """Return what stands behind each `mini-pacs`, or its name in a container, in the code of a page."""
+    found: set[str] = set()
+    for line in code(text):
+        found.update(re.findall(r"(?:mini-pacs|/app/cli\.py) ((?:(?!&&|\||;|│|─)[^\n])+)", line))
+    return found
+
+
+def complaint(command: str) -> str | None:
+    """Say what `mini-pacs COMMAND` has that the program has not; None where it has everything."""
+    noun, *rest = shlex.split(command.split(" …", maxsplit=1)[0])
+    if noun.startswith("-"):
+        return None if noun in {"--help", "--version"} else f"no option {noun}"
+    if noun not in {known.name for known in COMMANDS}:
+        return f"no command {noun}"
+    # Typer brings classes of Click's of its own, without types: what has `commands` is a group.
+    one: Any = cast("Any", typer.main.get_command(build(noun))).commands[noun]
+    if hasattr(one, "commands") and rest and not rest[0].startswith("-"):
+        word = rest.pop(0)
+        if word not in one.commands:
+            return f"no command {noun} {word}"
+        one = one.commands[word]
+    options = {option for parameter in one.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    unknown = [
+        word for word in rest if word.startswith("--") and word.partition("=")[0] not in {*options, "--help"}
+    ]
+    return f"no option {unknown[0]}" if unknown else None

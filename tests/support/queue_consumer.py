@@ -1,0 +1,70 @@
+"""A consumer in the test's own process, without Dramatiq around it."""
+
+from actors.queue.ack import AckWriter
+from actors.queue.capacity import Capacity
+from actors.queue.consumer import EdgeConsumer
+from actors.queue.in_flight import InFlightMessage, InFlightMessages
+from actors.queue.liveness import Liveness
+from support.queue_bed import QUEUE, QueueBed
+from support.waiting import wait_until
+
+
+class InProcess:
+    """A consumer without Dramatiq around it."""
+
+    def __init__(self, dsn: str, threads: int = 8) -> None:
+        self.held = InFlightMessages()
+        self.capacity = Capacity(threads)
+        self.liveness = Liveness(dsn, held=self.held, threads=threads)
+        self.acks = AckWriter(dsn)
+        self.consumer = EdgeConsumer(
+            QUEUE, liveness=self.liveness, capacity=self.capacity, held=self.held, acks=self.acks
+        )
+
+    def take(self, count: int) -> list[InFlightMessage]:
+        """That many messages."""
+        taken: list[InFlightMessage] = []
+
+        def enough() -> bool:
+            if len(taken) == count:
+                return True
+            message = next(self.consumer)
+            if message is not None:
+                taken.append(message)
+            return len(taken) == count
+
+        wait_until(enough, 10, "the messages")
+        return taken
+
+    def be_quick(self) -> None:
+        """As if the last messages had ended at once, however slow this machine is just now."""
+        for _ in range(100):
+            self.consumer._pace.note(0.0)
+
+    def close(self) -> None:
+        """As at the end of a process."""
+        self.consumer.close()
+        self.acks.close()
+        self.liveness.close()
+
+
+def cut_off(bed: QueueBed, consumer: InProcess) -> int:
+    """The consumer's connection is gone; the id that it had."""
+    lost = consumer.liveness.consumer
+    assert lost is not None
+    bed.rows(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'mini-pacs consumer'"
+    )
+    return lost
+
+
+def come_back(consumer: InProcess, lost: int) -> int:
+    """The id under which it lives again."""
+    wait_until(
+        lambda: next(consumer.consumer) is None and consumer.liveness.consumer not in {None, lost},
+        10,
+        "a new id",
+    )
+    assert consumer.liveness.consumer is not None
+    return consumer.liveness.consumer

@@ -1,0 +1,103 @@
+"""The database of a release with something of everything in it, and the files that belong to it.
+
+`tests/released/0.1.0.sql` was dumped from a database that the code of 0.1.0 had filled and worked on, as
+its head says, its times made relative to now. The data sets are made again here; each must have the digest
+of its row.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg2
+
+from gateway.database.migrate import migrations
+from gateway.dicom.dataset.part10 import preamble_and_file_meta
+from support.specimens import Instance, result_of
+
+FOLDER = Path(__file__).resolve().parents[1] / "released"
+DIGESTS = {
+    "0.1.0": {
+        "0001_queue": "011da3cd25f7f24617fcf3e1d6eb3240976ee4332170d138fb385ebad72b8d03",
+        "0002_gateway": "5b9f3c8147c3f13fdd2dc2807b9f887abafca84966225706606dfa7746e18342",
+    },
+}
+"""The migrations of each release and the SHA-256 of their text: what was applied somewhere stays as it is."""
+
+TABLE = """
+CREATE TABLE public.schema_migrations (
+    version text PRIMARY KEY, digest text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
+"""
+"""As 0.1.0 made it."""
+
+ROOT = "1.2.826.0.1.20261123"
+
+
+def original(number: int, *, version: int = 0) -> Instance:
+    """The n-th original; three share a study. Another version has the same UID and other bytes."""
+    return Instance(
+        sop_instance_uid=f"{ROOT}.1.{number}",
+        study_instance_uid=f"{ROOT}.2.{number // 3}",
+        series_instance_uid=f"{ROOT}.3.{number // 3}",
+        payload=bytes([number, version]) * 32,
+    )
+
+
+def result(number: int, *sources: Instance, study: str | None = None) -> Instance:
+    """The n-th result, of these instances or of none."""
+    made = result_of(*sources, study=study or f"{ROOT}.2.99", number=number)
+    return replace(made, sop_instance_uid=f"{ROOT}.4.{number}")
+
+
+PENDING, IN_FLIGHT, DELIVERED, DEAD, CANCELLED, RETRIED = (original(number) for number in range(1, 7))
+CONFLICT = original(1, version=1)
+ARRIVED = result(1, DELIVERED, study=DELIVERED.study_instance_uid)
+UNMATCHED = result(2)
+ORIGINALS = (PENDING, IN_FLIGHT, DELIVERED, DEAD, CANCELLED, RETRIED, CONFLICT)
+RESULTS = (ARRIVED, UNMATCHED)
+
+
+@contextmanager
+def reading(dsn: str) -> Iterator["psycopg2.extensions.cursor"]:
+    """A cursor on a connection of its own, committed at the end."""
+    connection = psycopg2.connect(dsn)
+    try:
+        with connection, connection.cursor() as cursor:
+            yield cursor
+    finally:
+        connection.close()
+
+
+def load(dsn: str, release: str) -> None:
+    """The empty database is one of that release, with its data."""
+    with reading(dsn) as cursor:
+        cursor.execute(TABLE)
+        for migration in migrations():
+            if migration.version in DIGESTS[release]:
+                cursor.execute(migration.statements)
+                cursor.execute(
+                    "INSERT INTO public.schema_migrations VALUES (%s, %s)",
+                    (migration.version, migration.digest),
+                )
+        cursor.execute((FOLDER / f"{release}.sql").read_text(encoding="utf-8"))
+
+
+def write_files(dsn: str, data_root: Path) -> None:
+    """Each row's file is where the row says."""
+    by_digest = {instance.digest: instance for instance in (*ORIGINALS, *RESULTS)}
+    with reading(dsn) as cursor:
+        cursor.execute(
+            "SELECT encode(sha256, 'hex'), place::text, study_instance_uid, file_name FROM instances"
+        )
+        for digest, place, study, name in cursor.fetchall():
+            instance = by_digest[digest]
+            folder = data_root / place / study
+            folder.mkdir(parents=True, exist_ok=True)
+            head = preamble_and_file_meta(
+                instance.sop_class_uid,
+                instance.sop_instance_uid,
+                instance.context.transfer_syntax_uid,
+                source_ae_title="ORTHANC",
+            )
+            (folder / name).write_bytes(head + instance.data_set())

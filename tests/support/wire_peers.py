@@ -1,0 +1,154 @@
+"""The peers that the benchmarks compare with, each as a process on a port of its own."""
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway.lab.layout import free_ports
+from support.launcher import Process, Processes
+from support.waiting import wait_until
+
+READY_SECONDS = 30.0
+TESTS = Path(__file__).resolve().parents[1]
+AT_ITS_BEST = {"TCP_NODELAY": "1"}
+"""Read by DCMTK, in storescp and Orthanc, which leave Nagle on without it: up to 44 ms for a message of two
+segments, where the other side delays its ACK. Nobody sets it who installs them."""
+
+AUTOROUTER = """
+function OnStoredInstance(instanceId, tags, metadata)
+  SendToModality(instanceId, 'sink')
+end
+"""
+
+
+class Sink:
+    """The PACS of the benchmarks (`wire_sink.py`)."""
+
+    def __init__(self, processes: Processes, folder: Path, port: int | None = None) -> None:
+        self.port = port or free_ports(1)[0]
+        self._notes = folder / f"sink-{self.port}.txt"
+        self._notes.touch()
+        self.process = processes.start(
+            "python", "-m", "support.wire_sink", str(self.port), self._notes, PYTHONPATH=str(TESTS)
+        )
+        self.process.wait_for_port(self.port, READY_SECONDS)
+
+    def count(self) -> int:
+        """How many instances it has answered."""
+        return self._notes.read_bytes().count(b"\n")
+
+    def times(self) -> dict[str, float]:
+        """When each was answered first, in monotonic seconds of this machine."""
+        found: dict[str, float] = {}
+        for line in self._notes.read_text(encoding="ascii").splitlines():
+            uid, _, at = line.partition(" ")
+            found.setdefault(uid, float(at))
+        return found
+
+    def wait_for(self, count: int, timeout: float) -> None:
+        """It has answered so many."""
+        wait_until(lambda: self.count() >= count, timeout, f"{count} instances at the sink")
+
+    def last_of(self, count: int, timeout: float) -> float:
+        """When the last of so many was answered, in monotonic seconds."""
+        self.wait_for(count, timeout)
+        return max(self.times().values())
+
+
+class Archive:
+    """DCMTK's storescp as the PACS: what it has answered is in its folder."""
+
+    def __init__(self, processes: Processes, folder: Path, port: int | None = None) -> None:
+        self.port = storescp(processes, folder, port=port)
+        self._stored = folder / f"storescp-{self.port}"
+
+    def last_of(self, count: int, timeout: float) -> float:
+        """When the last of so many had been written, in monotonic seconds; looks each 20 ms."""
+        wait_until(lambda: self._count() >= count, timeout, f"{count} instances at storescp")
+        return time.monotonic()
+
+    def _count(self) -> int:
+        return sum(1 for _ in os.scandir(self._stored))
+
+
+def workers(processes: Processes, folder: Path, ports: tuple[int, ...], edge: int, titles: list[str]) -> None:
+    """Workers that answer at once, all in one process, on consecutive ports."""
+    process = processes.start(
+        "python",
+        "-m",
+        "support.wire_sink",
+        str(ports[0]),
+        folder / "workers.txt",
+        str(edge),
+        *titles,
+        PYTHONPATH=str(TESTS),
+    )
+    for port in ports:
+        process.wait_for_port(port, READY_SECONDS)
+
+
+def storescp(
+    processes: Processes, folder: Path, *words: str, port: int | None = None, nodelay: bool = False
+) -> int:
+    """DCMTK's storescp, one process per association, files written and not flushed; its port."""
+    port = port or free_ports(1)[0]
+    stored = folder / f"storescp-{port}"
+    stored.mkdir()
+    program = shutil.which("storescp")
+    if program is None:
+        pytest.skip("storescp is not installed")
+    process = processes.start(
+        program,
+        "--fork",
+        "--max-pdu",
+        "131072",
+        "-od",
+        stored,
+        *words,
+        str(port),
+        **(AT_ITS_BEST if nodelay else {}),
+    )
+    process.wait_for_port(port, READY_SECONDS)
+    return port
+
+
+def orthanc(processes: Processes, folder: Path, *, route_to: int | None = None, nodelay: bool = False) -> int:
+    """Orthanc with SQLite, its defaults but for the PDU length; an autorouter to port `route_to` if given."""
+    program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        pytest.skip("Orthanc is not installed")
+    port, http = free_ports(2)
+    place = folder / f"orthanc-{port}"
+    place.mkdir()
+    settings: dict[str, object] = {
+        "StorageDirectory": str(place / "storage"),
+        "IndexDirectory": str(place / "index"),
+        "Plugins": [],
+        "DicomAet": "ORTHANC",
+        "DicomPort": port,
+        "DicomAlwaysAllowStore": True,
+        "MaximumPduLength": 131_072,
+        "HttpPort": http,
+        "RemoteAccessAllowed": False,
+    }
+    if route_to is not None:
+        (place / "route.lua").write_text(AUTOROUTER, encoding="ascii")
+        settings["LuaScripts"] = [str(place / "route.lua")]
+        settings["DicomModalities"] = {"sink": ["SINK", "127.0.0.1", route_to]}
+    path = place / "orthanc.json"
+    path.write_text(json.dumps(settings), encoding="ascii")
+    processes.start(program, path, **(AT_ITS_BEST if nodelay else {})).wait_for_port(port, READY_SECONDS)
+    return port
+
+
+def stock(processes: Processes) -> int:
+    """Stock pynetdicom with every Storage SOP Class in every transfer syntax; its port."""
+    port = free_ports(1)[0]
+    process: Process = processes.start(sys.executable, TESTS / "support" / "wire_stock.py", str(port))
+    process.wait_for_port(port, READY_SECONDS)
+    return port

@@ -1,0 +1,123 @@
+"""A Storage SCP that throws away what it gets and notes when: the PACS of the benchmarks, as a program.
+
+`python wire_sink.py PORT FILE [EDGE_PORT AE_TITLE…]` appends to FILE, for each instance that it answered, a
+line `<SOP Instance UID> <monotonic seconds>`. With AE titles it is that many workers, on the ports from PORT
+on: each returns a result at once, a small Secondary Capture that references its source, over an association
+that stays open.
+"""
+
+import itertools
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+
+from gateway.dicom.acceptor import Acceptor, Rejection, Requestor, StoreRequest, Timeouts
+from gateway.dicom.contexts import ProposedContext, storage_sop_classes
+from gateway.dicom.requestor import Association, PeerAddress, associate
+from support.specimens import Instance, result_of
+
+STUDY_TAG = b"\x20\x00\x0d\x00UI"
+RESULT = ProposedContext(result_of(Instance()).sop_class_uid, Instance().context.transfer_syntax_uid)
+
+
+class Sink:
+    """Notes each instance; hands it to `then` where there is one."""
+
+    def __init__(self, notes: int, results: "queue.SimpleQueue[Instance] | None" = None) -> None:
+        self.accepted_sop_classes = storage_sop_classes()
+        self.notes = notes
+        self.results = results
+
+    def admit(self, _requestor: Requestor) -> Rejection | None:
+        """Everybody."""
+        return None
+
+    def store(self, _requestor: Requestor, request: StoreRequest) -> "Arriving":
+        """Throw it away."""
+        return Arriving(self, request)
+
+    def ended(self, *_: object) -> None:
+        """Nobody asks."""
+
+    def ended_unadmitted(self, *_: object) -> None:
+        """Nobody asks."""
+
+
+class Arriving:
+    """One instance; its first bytes are kept for the worker that answers it."""
+
+    def __init__(self, sink: Sink, request: StoreRequest) -> None:
+        self._sink = sink
+        self._request = request
+        self._head = b""
+
+    def write(self, fragment: memoryview) -> None:
+        """Only the head is of interest."""
+        if not self._head and self._sink.results is not None:
+            self._head = bytes(fragment[:2048])
+
+    def finish(self) -> tuple[int, str]:
+        """Taken."""
+        line = f"{self._request.sop_instance_uid} {time.monotonic():.6f}\n"
+        os.write(self._sink.notes, line.encode())
+        if self._sink.results is not None:
+            self._sink.results.put(self._source())
+        return 0, ""
+
+    def _source(self) -> Instance:
+        at = self._head.index(STUDY_TAG) + len(STUDY_TAG)
+        length = int.from_bytes(self._head[at : at + 2], "little")
+        study = self._head[at + 2 : at + 2 + length].rstrip(b"\0").decode()
+        return Instance(sop_instance_uid=self._request.sop_instance_uid, study_instance_uid=study)
+
+    def answered(self) -> None:
+        """Nothing is left to do."""
+
+    def abandon(self, reason: str) -> None:
+        """Nothing is held."""
+
+
+def serve(sink: Sink, port: int) -> None:
+    """Accept for ever."""
+    acceptor = Acceptor(sink, 131_072, Timeouts(30, 60, 600))
+    listener = socket.create_server(("127.0.0.1", port), backlog=128)
+    while True:
+        connection, address = listener.accept()
+        threading.Thread(target=acceptor.serve, args=(connection, address), daemon=True).start()
+
+
+def answer(results: "queue.SimpleQueue[Instance]", ae_title: str, edge_port: int) -> None:
+    """Return a result for each source, for ever."""
+    peer = PeerAddress("127.0.0.1", edge_port, "MINI_EDGE", timeout_seconds=30, connect_timeout_seconds=10)
+    association: Association | None = None
+    for number in itertools.count():
+        result = result_of(results.get(), number=number % 65_536)
+        if association is None or not association.is_alive():
+            association = associate(peer, calling_ae_title=ae_title, contexts=[RESULT])
+        association.store(RESULT, result.sop_instance_uid, [result.data_set()])
+
+
+def main() -> None:
+    """See the module."""
+    port, path, *rest = sys.argv[1:]
+    notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    if not rest:
+        serve(Sink(notes), int(port))
+        return
+    edge_port, *titles = rest
+    threads = []
+    for number, title in enumerate(titles):
+        results: queue.SimpleQueue[Instance] = queue.SimpleQueue()
+        threads += [
+            threading.Thread(target=serve, args=(Sink(notes, results), int(port) + number)),
+            threading.Thread(target=answer, args=(results, title, int(edge_port))),
+        ]
+    for thread in threads:
+        thread.start()
+
+
+if __name__ == "__main__":
+    main()
