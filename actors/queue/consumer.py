@@ -3,8 +3,8 @@
 Stands where dramatiq-pg's consumer stood, which holds one advisory lock per message, scans the whole queue
 into memory, and jams for good at about 15,000 waiting messages. Each `next` returns a claimed message, or
 None after at most a second, as Dramatiq's thread wants it. A claim is as large as there are idle threads, or,
-while messages end quickly, as there are threads (`actors.queue.prefetch`). Each is handed out when a thread is
-idle.
+while messages end quickly, as there are threads (`actors.queue.prefetch`). Each is handed out when a thread
+is idle.
 
 If the process dies here, what was claimed names a consumer whose lock is gone (see `actors.queue.liveness`).
 """

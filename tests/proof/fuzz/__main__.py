@@ -1,4 +1,4 @@
-"""`python -m proof.fuzz`: garbage against a real SCP of its own. Exit codes: 0 no violation; 1 some; 2 usage."""
+"""`python -m proof.fuzz`: garbage against a real SCP. Exit codes: 0 no violation; 1 some; 2 usage."""
 
 import argparse
 import shutil
