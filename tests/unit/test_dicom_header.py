@@ -285,6 +285,12 @@ def test_a_vr_that_is_none_has_a_length_of_two_bytes(where: str, vr: bytes, valu
     assert read(raw).series_instance_uid == "1.7"
 
 
+def test_a_vr_that_is_not_defined_yet_may_stand_first() -> None:
+    """It has a length of four bytes: PS3.5 §7.1.2."""
+    future = struct.pack("<HH2sHI", 8, 5, b"XX", 0, 6) + b"A NOTE"
+    assert read(instance(early=future)).series_instance_uid == "1.7"
+
+
 @pytest.mark.parametrize("value", [b"", b"NOTE", bytes(300), bytes(0x2D2D), bytes(0x3F3F + 0x10000)])
 def test_an_implicit_element_among_explicit_ones_is_read(value: bytes) -> None:
     """Its length stands where others have their VR."""

@@ -222,6 +222,15 @@ class Walk:
             return long
         return long if not short and self._window.reaches(start + long) else short
 
+    def _begins_with_long_form(self) -> bool:
+        """Tell whether the first element is one of a VR that is not defined yet."""
+        found = self._window.at(self._position, _LONG_HEADER)
+        if found is None:
+            return False
+        buffer, at = found
+        length = int.from_bytes(buffer[at + 8 : at + 12], "little")
+        return self._is_followed(self._position + _LONG_HEADER + length, "<")
+
     def _is_followed(self, position: int, order: str) -> bool:
         """Tell whether an explicit element, an item, a delimiter or the end stands at `position`."""
         end = self._frames[-1].end if self._frames else None
@@ -314,7 +323,9 @@ class Walk:
         vr = bytes(buffer[at + 4 : at + 6])
         if vr in _VRS:
             return EXPLICIT_LITTLE
-        if syntax.explicit and not _may_be_vr(vr):
+        if syntax.explicit and _may_be_vr(vr):
+            return EXPLICIT_LITTLE if self._begins_with_long_form() else IMPLICIT_LITTLE
+        if syntax.explicit:
             # A VR that is none, or an implicit data set: what stands behind its first element tells.
             short = int.from_bytes(buffer[at + 6 : at + 8], "little")
             if self._is_followed(self._position + _HEADER + short, "<"):
