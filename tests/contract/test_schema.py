@@ -2,9 +2,11 @@
 
 import itertools
 import re
+from collections import defaultdict
 from datetime import timedelta
 from enum import StrEnum
 from importlib.resources import files
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -182,3 +184,15 @@ def test_the_verdicts_of_the_functions_are_known() -> None:
     known = {member.value for enum in (ReceptionVerdict, WorkerVerdict, Expiry, Turn) for member in enum}
     assert set(re.findall(r"verdict := '(\w+)'", text)) <= known
     assert all(f"'{word}'" in text for word in known)
+
+
+def test_every_statement_that_the_code_names_exists_and_is_used() -> None:
+    """No function runs a statement that no file has, and no file keeps one that nothing runs."""
+    package = Path(str(files("gateway.database")))
+    used: dict[str, set[str]] = defaultdict(set)
+    for module in package.rglob("*.py"):
+        text = module.read_text(encoding="utf-8")
+        for file in re.findall(r'^_Q = load\("(\w+)"\)', text, re.MULTILINE):
+            used[file] |= set(re.findall(r'_Q\["(\w+)"\]', text))
+    used["queue"] |= {f"{verb}_{what}" for verb in ("count", "discard") for what in ("dead", "unserved")}
+    assert {file: set(load(file)) for file in FILES} == used

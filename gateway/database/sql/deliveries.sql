@@ -112,7 +112,7 @@ UPDATE deliveries d SET state = 'pending', attempts = 0, refusals = 0, redispatc
 FROM chosen WHERE d.id = chosen.id AND d.state IN ({from_states:requeue})
 RETURNING d.id, d.instance_id;
 
--- name: hurry
+-- name: retry_now
 -- pending stays pending: its wait ends now. The new message is the one that finds it due.
 UPDATE deliveries d SET next_attempt_at = now(),
     message_id = dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,

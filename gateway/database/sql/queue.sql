@@ -63,7 +63,7 @@ ORDER BY priority, due, message_id;
 -- The statement above, planned once for each connection.
 EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(seats)s);
 
--- name: claim_alone
+-- name: claim_exclusive
 -- queued -> consumed, one message that may have killed its process twice. The caller runs nothing beside it.
 UPDATE dramatiq.queue AS q
 SET state = 'consumed', consumer = %(consumer)s, started_at = now(), mtime = now()
@@ -110,7 +110,7 @@ SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now(),
     failures = least(failures + %(counted)s::integer, 32767), due = now() + %(delay)s, reason = %(reason)s
 WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND mtime = %(claimed_at)s;
 
--- name: bury
+-- name: dead_letter
 -- consumed -> rejected: dead, with the reason, until an operator decides.
 UPDATE dramatiq.queue
 SET state = 'rejected', consumer = NULL, started_at = NULL, mtime = now(), failures = least(failures + 1, 32767),
@@ -197,7 +197,7 @@ WITH runs AS MATERIALIZED (
 )
 SELECT message_id::text, mtime FROM adopted WHERE consumer = %(consumer)s;
 
--- name: acquit
+-- name: undo_deaths
 -- rejected | queued | consumed -> one death less: the consumer was taken for dead and was not.
 UPDATE dramatiq.queue
 SET deaths = deaths - 1, alone = deaths - 1 >= %(alone_deaths)s, freed_from = NULL,

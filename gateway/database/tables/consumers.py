@@ -2,7 +2,7 @@
 
     consumed -> queued | rejected    reap: its process died, once or too often
     consumed -> consumed             adopt: its process lives, under a new id
-    rejected -> queued               acquit: the death that was counted proves to be none
+    rejected -> queued               undo_deaths: the death that was counted proves to be none
 
 A consumer is alive as long as PostgreSQL holds the advisory lock of its id. Each function is one statement.
 """

@@ -1,9 +1,9 @@
 """The rows of dramatiq.queue: what a consumer does with messages, and what an operator sees of them.
 
-    queued   -> consumed            claim, claim_alone (due, room on the route, by priority and age)
+    queued   -> consumed            claim, claim_exclusive (due, room on the route, by priority and age)
     consumed -> gone                finish
     consumed -> queued              retry (its actor raised), give_back (not started)
-    consumed -> rejected            bury (its actor raised too often)
+    consumed -> rejected            dead_letter (its actor raised too often)
     rejected -> queued              requeue_dead, by an operator
     rejected -> gone                discard, by an operator
 
