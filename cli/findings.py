@@ -14,7 +14,7 @@ from gateway.database.tables.overview import Overview, Unserved
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route
-from gateway.spool.spool import DAMAGED
+from gateway.spool.places import DAMAGED
 
 SWEEP_LATE = timedelta(minutes=3)
 """The sweep runs each minute; must exceed a slow one."""

@@ -17,7 +17,8 @@ from gateway.dicom.tls import acceptor_context
 from gateway.domain.instance import Place
 from gateway.errors import ConfigurationError
 from gateway.forward.associations import peer_of
-from gateway.spool.spool import ORPHANED, PARTIAL
+from gateway.spool.partial import PARTIAL
+from gateway.spool.places import ORPHANED
 
 
 def refusals(configuration: Configuration) -> Iterator[str]:

@@ -18,7 +18,8 @@ from gateway.domain.delivery import State
 from gateway.domain.instance import Place
 from gateway.domain.routing import Route
 from gateway.errors import SpoolError
-from gateway.spool.spool import DAMAGED, ORPHANED, Spool
+from gateway.spool.places import DAMAGED, ORPHANED
+from gateway.spool.spool import Spool
 
 FILE_LIMIT = 20_000
 """Files of a folder are counted up to here: a tenth of a second."""

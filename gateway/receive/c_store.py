@@ -47,8 +47,11 @@ from gateway.faults import Faults
 from gateway.log import Stage
 from gateway.receive.commit import Committer
 from gateway.receive.origin import Origins
+from gateway.spool.flush import remove_uncommitted
 from gateway.spool.part10_file import holds
-from gateway.spool.spool import ORPHANED, Partial, Spool, remove_uncommitted
+from gateway.spool.partial import Partial
+from gateway.spool.places import ORPHANED
+from gateway.spool.spool import Spool
 
 HIGH = 1  # C-STORE priority, PS3.7 §9.3.1.1, Table 9.3-1
 

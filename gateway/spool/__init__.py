@@ -1,1 +1,1 @@
-"""Files of instances on disk: partial while they arrive, then durable under their names."""
+"""The files of instances on disk: written under a temporary name, then durable under their final name."""

@@ -1,7 +1,7 @@
-"""The file of a kept instance: where its data set stands in it, and whether it is what was received.
+"""Read the Part 10 file of a stored instance, and verify that it holds what was received.
 
-A name proves nothing: it may mean another version, a file that a power cut tore, or one whose bits changed.
-Who relies on a file asks here, by size, which costs a look, and by digest.
+Do not trust file names: a file may be another version, torn by a power cut, or damaged later. Verify size
+and SHA-256 of the data set; the size is compared first, because that does not read the file.
 """
 
 import hashlib
@@ -12,18 +12,18 @@ from typing import Self
 
 from gateway.dicom.dataset.part10 import own_data_set_offset
 from gateway.errors import DataSetError, FileMissingError
-from gateway.spool.spool import failure
+from gateway.spool.flush import failure
 
 CHUNK_BYTES = 256 * 1024
 META_BYTES = 1024
-"""More than what stands before the group length of the File Meta Information, and that."""
+"""Read to find the group length of the File Meta Information, which ends at byte 144."""
 
 
 class Part10File:
-    """An open Part 10 file; its data set in chunks.
+    """An open Part 10 file that the gateway wrote.
 
     Raises:
-        FileMissingError: it is not there, or is no Part 10 file.
+        FileMissingError: there is no file, or it is no Part 10 file.
         SpoolError: the file system refuses.
     """
 
@@ -46,7 +46,11 @@ class Part10File:
             raise failure("read", path, error) from error
 
     def chunks(self) -> Iterator[memoryview]:
-        """The data set, each chunk valid until the next is asked for; SpoolError where it cannot be read."""
+        """Yield the data set in chunks; each is valid until the next one.
+
+        Raises:
+            SpoolError: the file cannot be read.
+        """
         buffer = bytearray(CHUNK_BYTES)
         view = memoryview(buffer)
         offset = self._offset
@@ -61,7 +65,7 @@ class Part10File:
             offset += count
 
     def holds(self, data_set_size: int, sha256: str) -> bool:
-        """Tell whether its data set has that size and that digest, in hex; the file is read whole for it."""
+        """Tell whether the data set has that size and that SHA-256 (in hex); this reads the whole file."""
         if self.data_set_size != data_set_size:
             return False
         digest = hashlib.sha256()
@@ -70,7 +74,7 @@ class Part10File:
         return digest.hexdigest() == sha256
 
     def close(self) -> None:
-        """The file is closed."""
+        """Close the file."""
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:
@@ -81,9 +85,13 @@ class Part10File:
 
 
 def holds(path: Path, data_set_size: int, sha256: str) -> bool:
-    """Tell whether a file with that data set stands there; SpoolError where that cannot be read."""
+    """Tell whether `path` is a file with that data set.
+
+    Raises:
+        SpoolError: the file cannot be read.
+    """
     try:
-        with Part10File(path) as kept:
-            return kept.holds(data_set_size, sha256)
+        with Part10File(path) as file:
+            return file.holds(data_set_size, sha256)
     except FileMissingError:
         return False

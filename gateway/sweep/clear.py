@@ -7,7 +7,7 @@ what is acknowledged after the rows were forgotten loses nothing.
 from contextlib import suppress
 from itertools import islice
 
-from gateway.spool.spool import ORPHANED
+from gateway.spool.places import ORPHANED
 from gateway.sweep.context import BATCH, Counts, SweepContext
 from gateway.sweep.orphans import owners
 from gateway.sweep.reconcile import reconcile

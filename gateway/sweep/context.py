@@ -14,7 +14,8 @@ from gateway.database.connection import Database, Session
 from gateway.database.wakeup import Wakeup
 from gateway.errors import FileMissingError, SpoolError
 from gateway.log import Stage
-from gateway.spool.spool import Spool, failure
+from gateway.spool.flush import failure
+from gateway.spool.spool import Spool
 
 BATCH = 1000
 """Rows per transaction: locks are held for milliseconds, and a death undoes little."""

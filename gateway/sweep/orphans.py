@@ -23,8 +23,9 @@ from gateway.database.tables import sweeps
 from gateway.database.tables.instances import StoredInstance
 from gateway.domain.instance import Place
 from gateway.log import Stage
+from gateway.spool.flush import flush_directory, make_folder
 from gateway.spool.part10_file import holds
-from gateway.spool.spool import DAMAGED, ORPHANED, flush_directory, make_folder
+from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep.context import BATCH, Counts, Refusals, SweepContext, age_seconds
 
 AGAIN = "~"

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from gateway.database.tables import messages, sweeps
 from gateway.domain.instance import Place
-from gateway.spool.spool import DAMAGED, ORPHANED
+from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep import orphans
 from gateway.sweep.context import Counts, Refusals, SweepContext
 
@@ -23,7 +23,7 @@ MAX_KEPT = 1000
 """Rows whose file the disk does not let go of, after which a run is over: it refuses everything."""
 
 EMPTY_DIRECTORY_SECONDS = 3600.0
-"""Age at which an empty study folder goes; must exceed spool.DIRECTORY_TRUST_SECONDS."""
+"""Age at which an empty study folder goes; must exceed places.DIRECTORY_TRUST_SECONDS."""
 
 
 def purge(context: SweepContext) -> Counts:

@@ -28,7 +28,8 @@ from gateway.database.tables.sweeps import FileRow
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
 from gateway.log import Stage
-from gateway.spool.spool import DAMAGED, LOCK, ORPHANED, PARTIAL, SUFFIX, lock_folder
+from gateway.spool.partial import LOCK, PARTIAL, SUFFIX, lock_folder
+from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep import orphans
 from gateway.sweep.context import BATCH, EXAMPLES, Counts, Refusals, SweepContext, age_seconds
 

@@ -16,7 +16,7 @@ from cli.findings import Space, findings
 from gateway.database.tables.overview import overview
 from gateway.domain.instance import Place
 from gateway.spool.part10_file import holds
-from gateway.spool.spool import DAMAGED, ORPHANED
+from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep.context import Counts, SweepContext
 from gateway.sweep.purge import purge
 from gateway.sweep.reconcile import reconcile

@@ -18,7 +18,7 @@ from support.waiting import wait_until
 
 from gateway.domain.delivery import State
 from gateway.errors import AssociationRejectedError
-from gateway.spool.spool import ORPHANED
+from gateway.spool.places import ORPHANED
 from gateway.sweep.purge import FILES_PER_TRANSACTION, purge
 from gateway.sweep.reconcile import reconcile
 

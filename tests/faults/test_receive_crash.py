@@ -17,7 +17,7 @@ from support.waiting import wait_until
 
 from gateway.domain.instance import file_names
 from gateway.errors import PeerError
-from gateway.spool.spool import PARTIAL
+from gateway.spool.partial import PARTIAL
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G6")]
 

@@ -74,7 +74,7 @@ def test_the_disk_comes_before_the_commit_and_the_commit_before_success(world: W
     flushed = committed = answered = 0
     for (kind, _), site in walk.sites.items():
         if kind is Kind.FSYNC and site.startswith(
-            ("gateway.spool.spool.Partial.", "gateway.spool.spool.Spool._link")
+            ("gateway.spool.partial.Partial.", "gateway.spool.places.Places._")
         ):
             flushed += 1
         elif kind is Kind.COMMIT and "Committer" in site:

@@ -18,7 +18,8 @@ from gateway.database.tables import sweeps
 from gateway.database.tables.instances import ReceptionVerdict
 from gateway.domain.instance import Place
 from gateway.forward.attempt import forward_to_pacs, forward_to_worker
-from gateway.spool.spool import ORPHANED, Spool
+from gateway.spool.places import ORPHANED
+from gateway.spool.spool import Spool
 from gateway.sweep.purge import purge
 from gateway.sweep.reconcile import reconcile
 

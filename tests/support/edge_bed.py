@@ -13,7 +13,9 @@ from gateway.database.queries import Query
 from gateway.database.wakeup import Wakeup
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.requestor import Association, PeerAddress, associate
-from gateway.spool.spool import ORPHANED, PARTIAL, Spool
+from gateway.spool.partial import PARTIAL
+from gateway.spool.places import ORPHANED
+from gateway.spool.spool import Spool
 from gateway.sweep.context import SweepContext
 from gateway.sweep.reconcile import reconcile
 from support.launcher import Process, Processes

@@ -6,7 +6,8 @@ import pytest
 
 from gateway.domain.instance import Place, file_names
 from gateway.errors import FileMissingError, SpoolError, SpoolFullError
-from gateway.spool.spool import PARTIAL, Spool
+from gateway.spool.partial import PARTIAL
+from gateway.spool.spool import Spool
 
 STUDY = "1.2.3"
 NAMES = file_names("1.2.3.4", "ab" * 32)

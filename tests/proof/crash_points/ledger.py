@@ -11,7 +11,8 @@ from typing import Any
 from support.specimens import Instance
 
 from gateway.domain.contract import EXPIRE_RESULT
-from gateway.spool.spool import ORPHANED, PARTIAL
+from gateway.spool.partial import PARTIAL
+from gateway.spool.places import ORPHANED
 from proof.crash_points.world import Run
 
 _UNSETTLED = "SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight')"

@@ -10,7 +10,8 @@ from support.specimens import Instance, new_uid, result_of, study_of
 from support.waiting import wait_until
 
 from gateway.domain.contract import SWEEP
-from gateway.spool.spool import LOCK, ORPHANED, PARTIAL
+from gateway.spool.partial import LOCK, PARTIAL
+from gateway.spool.places import ORPHANED
 from proof.crash_points import crowd
 from proof.crash_points.children import sweeper
 from proof.crash_points.ledger import settled

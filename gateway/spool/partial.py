@@ -1,0 +1,115 @@
+"""Files that are being written, in a locked folder for each receiver process.
+
+A partial file is partial/<receiver>/<number>.part. `Partial.name` adds a second link to it, which is its
+final name. The `.part` link stays until `Partial.discard`, which the receiver calls after the commit.
+
+The receiver holds the lock of its folder while its process lives. So reconcile can tell apart two files
+without a row: a file with a `.part` link in a locked folder may still be committed (G6); the receiver of any
+other file is dead.
+"""
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from gateway.errors import SpoolError
+from gateway.spool.flush import FILE_MODE, failure, flush_directory, remove_uncommitted
+
+PARTIAL = "partial"
+LOCK = "lock"
+SUFFIX = ".part"
+
+
+def lock_folder(folder: Path) -> int | None:
+    """Lock a receiver's folder; return a descriptor that holds the lock until it is closed.
+
+    Return None if another process holds the lock.
+
+    Raises:
+        FileNotFoundError: the folder or its lock file was removed before the lock was taken.
+    """
+    path = folder / LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), path.stat()):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+class Partial:
+    """A file that is being written; `discard` closes it and removes its `.part` link, not its final name."""
+
+    def __init__(self, path: Path, link: Callable[[Path, str, Sequence[str]], Path]) -> None:
+        self._link = link
+        self._folder: Path | None = None
+        self.path = path
+        try:
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        except OSError as error:
+            raise failure("create", path, error) from error
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append all of `data`.
+
+        Raises:
+            SpoolFullError: the disk is full.
+            SpoolError: any other refusal.
+        """
+        view = memoryview(data)
+        while view:
+            try:
+                written = os.write(self.descriptor, view)
+            except OSError as error:
+                raise failure("write", self.path, error) from error
+            view = view[written:]
+
+    def name(self, study_instance_uid: str, names: Sequence[str]) -> Path:
+        """Link the file under the first of `names` that is free in incoming/<study>, not yet durably."""
+        target = self._link(self.path, study_instance_uid, names)
+        self._folder = target.parent
+        return target
+
+    def flush(self) -> None:
+        """Make the file durable under the name that `name` gave last.
+
+        The name comes before this flush, so that one commit of the file system's journal carries both.
+
+        Raises:
+            SpoolError: the file may be torn; the caller must remove it.
+        """
+        assert self._folder is not None, "name comes first"
+        try:
+            os.fsync(self.descriptor)  # survives a power cut: the bytes, before any row names them
+            flush_directory(self._folder)  # survives a power cut: the name
+        except OSError as error:
+            raise failure("fsync", self.path, error) from error
+
+    def keep(self, study_instance_uid: str, names: Sequence[str]) -> Path:
+        """Make the file durable under the first free name of `names` in incoming/<study>; return its path."""
+        target = self.name(study_instance_uid, names)
+        try:
+            self.flush()
+        except SpoolError:
+            remove_uncommitted(target)
+            raise
+        return target
+
+    def discard(self) -> None:
+        """Close the file and remove its `.part` link, ignoring errors; reconcile removes what is left."""
+        if self.descriptor < 0:
+            return
+        with suppress(OSError):
+            os.close(self.descriptor)
+        self.descriptor = -1  # the number soon belongs to another file
+        with suppress(OSError):
+            self.path.unlink()

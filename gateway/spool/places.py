@@ -1,0 +1,178 @@
+"""Name, find, move and remove the files of instances.
+
+    <data_root>/incoming|queued|sent|failed/<study>/<file name>    files with a row
+    <data_root>/orphaned|damaged/<study>/<file name>               files that reconcile set aside
+
+The row of an instance says in which place its file is. Moving the file and updating the row are two steps,
+and a move is not flushed. So a reader looks in the place that the row names, then in the others.
+
+No method replaces a file. A final name is a hard link, because link(2) fails where the name is taken, while
+rename(2) replaces the file there.
+
+If the process dies during a move
+    before the link      the file is in its old place
+    before the unlink    the file is in both places; reconcile removes the one where its row is not
+
+If the power goes during a move, the file is in one of the two places or in both.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from uuid import uuid4
+
+from gateway.domain.instance import Place
+from gateway.errors import FileMissingError, SpoolError
+from gateway.spool.flush import failure, flush_directory, make_folder
+
+ORPHANED = "orphaned"
+DAMAGED = "damaged"
+"""Files named like an instance that is still to be delivered, with other bytes than were received. The
+gateway never deletes them."""
+
+DIRECTORY_TRUST_SECONDS = 600.0
+"""How long a directory that was flushed into its parent is not flushed again. It must be shorter than the age
+at which the sweep removes empty directories (an hour): after that, another process may have made the
+directory anew and not flushed it."""
+
+_MAX_TRUSTED = 10_000
+"""Bounds the memory for flushed directories; a directory that is forgotten is only flushed again."""
+
+
+class Places:
+    """The folders of `edge.data_root` that hold final names; used by all threads of a process."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._trusted: dict[str, float] = {}  # directory -> until when its entry counts as flushed
+        self._lock = Lock()
+
+    # ---- names -----------------------------------------------------------------------------------
+
+    def link(self, part: Path, study_instance_uid: str, names: Sequence[str]) -> Path:
+        """Link `part` under the first of `names` that is free in incoming/<study>; return the new path.
+
+        If all are taken, the last one with a random part is used.
+        """
+        folder = self.root / Place.INCOMING / study_instance_uid
+        for name in (*names, None):
+            target = folder / (name or _unique(names[-1]))
+            try:
+                self._link(part, target)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise failure("link", target, error) from error
+            return target
+        raise SpoolError(f"no free name for {part} in {folder}")
+
+    def _link(self, source: Path, target: Path) -> None:
+        while True:
+            self._ensure_directory(target.parent)
+            try:
+                os.link(source, target)
+            except FileNotFoundError:
+                # The sweep has just removed the empty directory: make it again.
+                self._trusted.pop(str(target.parent), None)
+                if not source.exists():
+                    raise
+                continue
+            return
+
+    def _ensure_directory(self, folder: Path) -> None:
+        """Create `folder` and flush its entry, even if it exists: its maker may not have flushed it yet."""
+        key = str(folder)
+        now = monotonic()
+        if self._trusted.get(key, 0.0) > now:
+            return
+        make_folder(folder)
+        flush_directory(folder.parent)  # survives a power cut: the study's folder, before a file in it counts
+        with self._lock:
+            if len(self._trusted) > _MAX_TRUSTED:
+                self._trusted.clear()
+            self._trusted[key] = now + DIRECTORY_TRUST_SECONDS
+
+    # ---- look-ups --------------------------------------------------------------------------------
+
+    def path(self, place: Place, study_instance_uid: str, file_name: str) -> Path:
+        """Return the path of a file in `place`, whether or not it exists."""
+        return self.root / place / study_instance_uid / file_name
+
+    def everywhere(self, study_instance_uid: str, file_name: str) -> Iterator[Path]:
+        """Yield the path of a file in each place and in orphaned/, whether or not it exists."""
+        for place in (*Place, ORPHANED):
+            yield self.root / place / study_instance_uid / file_name
+
+    def find(self, place: Place, study_instance_uid: str, file_name: str) -> Path:
+        """Return the path of the file: in `place`, which its row names, or else in another place.
+
+        Raises:
+            FileMissingError: no place has it.
+        """
+        for path in self.find_all(place, study_instance_uid, file_name):
+            return path
+        raise FileMissingError(f"no place under {self.root} holds {study_instance_uid}/{file_name}")
+
+    def find_all(self, place: Place, study_instance_uid: str, file_name: str) -> Iterator[Path]:
+        """Yield every file of that name, the one in `place` first; more than one is rare."""
+        expected = self.path(place, study_instance_uid, file_name)
+        elsewhere = (path for path in self.everywhere(study_instance_uid, file_name) if path != expected)
+        return (path for path in (expected, *elsewhere) if path.exists())
+
+    # ---- moves -----------------------------------------------------------------------------------
+
+    def move(
+        self, place: Place, study_instance_uid: str, file_name: str, *, was: Place | None = None
+    ) -> bool:
+        """Move the file to `place` from the place where it `was`; return False if no place has it.
+
+        If the file is not there, all other places are tried. There a file with a second link is left alone:
+        it is another version, which is just being received under the same name.
+        """
+        target = self.path(place, study_instance_uid, file_name)
+        if target.exists():
+            return True
+        expected = None if was is None else self.path(was, study_instance_uid, file_name)
+        elsewhere = (path for path in self.everywhere(study_instance_uid, file_name) if path != expected)
+        for source in (*([] if expected is None else [expected]), *elsewhere):
+            try:
+                if source != expected and source.stat().st_nlink > 1:
+                    continue
+                self.put(source, target)  # False: another process has moved it, which is as good
+            except (FileMissingError, FileNotFoundError):
+                continue
+            except OSError as error:
+                raise failure("move", source, error) from error
+            return True
+        return False
+
+    def put(self, source: Path, target: Path) -> bool:
+        """Move `source` to `target`; return False, and move nothing, if there is a file at `target`.
+
+        Raises:
+            FileMissingError: there is no `source`.
+        """
+        try:
+            self._link(source, target)
+            source.unlink(missing_ok=True)
+        except FileExistsError:
+            return False
+        except FileNotFoundError as error:
+            raise FileMissingError(f"{source} is not there") from error
+        except OSError as error:
+            raise failure("move", source, error) from error
+        return True
+
+    def remove(self, place: Place, study_instance_uid: str, file_name: str) -> None:
+        """Remove the file from `place` only: in another place, the name may already mean a newer file."""
+        path = self.path(place, study_instance_uid, file_name)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise failure("remove", path, error) from error
+
+
+def _unique(name: str) -> str:
+    return f"{name.removesuffix('.dcm')}.{uuid4().hex[:8]}.dcm"
