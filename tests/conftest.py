@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 from support import dicom_peers
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.forwarding import Forwarding, pacs_of, workers_of
 from support.launcher import Processes
 from support.peers import Peer
-from support.queue_bed import QueueBed
 from support.queue_consumer import InProcess
+from support.queue_setup import QueueSetup
 from support.waiting import wait_until
 
 from gateway import config
@@ -147,17 +147,17 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 class MakeEdge(Protocol):
     """Gives an edge whose config.yaml differs from the lab's by `changes`, section by section."""
 
-    def __call__(self, changes: Mapping[str, Mapping[str, Any]] | None = None) -> EdgeBed:
+    def __call__(self, changes: Mapping[str, Mapping[str, Any]] | None = None) -> EdgeSetup:
         """The edge, none of its processes started; call it once."""
 
 
 @pytest.fixture
 def make_edge(database_url: str, reconfigure: Reconfigure, processes: Processes) -> Iterator[MakeEdge]:
     """An edge with a database of its own, its peers known to it."""
-    made: list[EdgeBed] = []
+    made: list[EdgeSetup] = []
 
-    def make(changes: Mapping[str, Mapping[str, Any]] | None = None) -> EdgeBed:
-        edge = EdgeBed(reconfigure(changes or {}), database_url, processes)
+    def make(changes: Mapping[str, Mapping[str, Any]] | None = None) -> EdgeSetup:
+        edge = EdgeSetup(reconfigure(changes or {}), database_url, processes)
         made.append(edge)
         with edge.database.transaction() as session:
             destinations.configure(session, edge.configuration)
@@ -170,17 +170,17 @@ def make_edge(database_url: str, reconfigure: Reconfigure, processes: Processes)
 
 
 @pytest.fixture
-def bed(database_url: str, processes: Processes) -> Iterator[QueueBed]:
+def queue(database_url: str, processes: Processes) -> Iterator[QueueSetup]:
     """A queue without consumers."""
-    bed = QueueBed(database_url, processes)
-    yield bed
-    bed.close()
+    queue = QueueSetup(database_url, processes)
+    yield queue
+    queue.close()
 
 
 @pytest.fixture
-def consumer(bed: QueueBed) -> Iterator[InProcess]:
+def consumer(queue: QueueSetup) -> Iterator[InProcess]:
     """One consumer on that queue."""
-    consumer = InProcess(bed.dsn)
+    consumer = InProcess(queue.dsn)
     yield consumer
     consumer.close()
 

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 from conftest import MakeEdge
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.launcher import Process, Processes
 from support.peers import Peer, peer
-from support.specimens import MR, PATIENT, Instance, new_uid, study_of
+from support.synthetic_instances import MR, PATIENT, Instance, new_uid, study_of
 from support.waiting import wait_until
 
 from gateway.database.tables import deliveries, destinations
@@ -31,7 +31,7 @@ AT_ONCE_SECONDS = 4.0
 class Stack:
     """An edge with all its actors, the workers APP01 and APP02, and a PACS."""
 
-    def __init__(self, edge: EdgeBed, pacs: Peer) -> None:
+    def __init__(self, edge: EdgeSetup, pacs: Peer) -> None:
         self.edge = edge
         self.pacs = pacs
         self.actors: dict[str, Process] = {}
@@ -93,7 +93,7 @@ def stack(make_edge: MakeEdge) -> Iterator[Stack]:
         edge.kill()
 
 
-def _orthanc(edge: EdgeBed) -> dict[str, object]:
+def _orthanc(edge: EdgeSetup) -> dict[str, object]:
     return edge.configuration.forwarder.orthanc.model_dump()
 
 

@@ -15,7 +15,7 @@ from conftest import MakeEdge
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
 from support.dicom_peers import dcmtk, read_quietly
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.waiting import wait_until
 
 from gateway.lab.layout import free_ports
@@ -30,7 +30,7 @@ FILES = [
 BOUNDARY = "mini-pacs"
 
 
-def orthanc(edge: EdgeBed, folder: Path, *, port: int | None = None) -> Orthanc:
+def orthanc(edge: EdgeSetup, folder: Path, *, port: int | None = None) -> Orthanc:
     """A running Orthanc, as the PACS of `edge` or, with `port`, as a sender beside it."""
     executable = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
     if executable is None:
@@ -85,7 +85,7 @@ def check(arrived: Iterable[Dataset]) -> None:
         assert by_uid[sent.SOPInstanceUID] == elements(sent), path.name
 
 
-def delivered(edge: EdgeBed, count: int) -> bool:
+def delivered(edge: EdgeSetup, count: int) -> bool:
     """Tell whether so many are at the PACS."""
     done = edge.one("SELECT count(*) FROM deliveries WHERE route = 'pacs' AND state = 'delivered'")
     return bool(done == count)

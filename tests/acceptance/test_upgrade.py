@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Reconfigure
 from support import released_data
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.launcher import REPOSITORY, Process, Processes
 from support.peers import Peer, peer
 from support.released_data import (
@@ -24,7 +24,7 @@ from support.released_data import (
     RETRIED,
     UNMATCHED,
 )
-from support.specimens import Instance, study_of
+from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
 from gateway.database.migrate import migrate, migrations
@@ -55,10 +55,10 @@ def dsn(postgres: EmbeddedPostgres, release: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def edge(dsn: str, reconfigure: Reconfigure, processes: Processes) -> Iterator[EdgeBed]:
+def edge(dsn: str, reconfigure: Reconfigure, processes: Processes) -> Iterator[EdgeSetup]:
     """An edge on that database, its files where the rows say, none of its processes started."""
     fast = {"backoff_base_seconds": 0.3, "worker_timeout_seconds": 1}
-    edge = EdgeBed(reconfigure({"forwarder": fast}), dsn, processes)
+    edge = EdgeSetup(reconfigure({"forwarder": fast}), dsn, processes)
     released_data.write_files(dsn, edge.configuration.edge.data_root)
     yield edge
     edge.kill()
@@ -66,18 +66,18 @@ def edge(dsn: str, reconfigure: Reconfigure, processes: Processes) -> Iterator[E
 
 
 @pytest.fixture
-def peers(edge: EdgeBed) -> Iterator[dict[str, Peer]]:
+def peers(edge: EdgeSetup) -> Iterator[dict[str, Peer]]:
     """The PACS and the workers, on."""
     with ExitStack() as stack:
         yield {d.ae_title: stack.enter_context(peer(d.port)) for d in edge.configuration.destinations}
 
 
-def every_actor(edge: EdgeBed) -> list[Process]:
+def every_actor(edge: EdgeSetup) -> list[Process]:
     """The actors of each queue."""
     return edge.actors("pacs", "workers", "sweep")
 
 
-def test_everything_that_the_release_owed_is_delivered(edge: EdgeBed, peers: dict[str, Peer]) -> None:
+def test_everything_that_the_release_owed_is_delivered(edge: EdgeSetup, peers: dict[str, Peer]) -> None:
     """G2: pending, claimed by the dead, waiting for a retry, results. Dead and cancelled stay so."""
     untouched = (DEAD, CANCELLED)
     before = {one.sop_instance_uid: edge.delivery(one) for one in untouched}
@@ -180,13 +180,13 @@ def released_tree(release: str, tmp_path: Path) -> Path:
     return folder
 
 
-def start_released(edge: EdgeBed, tree: Path, *words: str) -> Process:
+def start_released(edge: EdgeSetup, tree: Path, *words: str) -> Process:
     """A command of that release; `python -m` and the folder make it import its own code."""
     return edge.start("env", "-C", tree, f"PYTHONPATH={tree}", sys.executable, "-m", *words)
 
 
 def test_processes_of_the_release_beside_new_ones_lose_and_repeat_nothing(
-    edge: EdgeBed, peers: dict[str, Peer], released_tree: Path
+    edge: EdgeSetup, peers: dict[str, Peer], released_tree: Path
 ) -> None:
     """A rolling upgrade: the schema first, while the old run; then new beside old; then the new alone."""
     configuration = edge.configuration
@@ -228,7 +228,7 @@ def test_processes_of_the_release_beside_new_ones_lose_and_repeat_nothing(
     assert edge.one("SELECT count(*) FROM deliveries WHERE route = 'pacs' AND state <> 'delivered'") == 0
 
 
-def test_this_version_starts_on_a_schema_that_a_later_one_added_to(edge: EdgeBed) -> None:
+def test_this_version_starts_on_a_schema_that_a_later_one_added_to(edge: EdgeSetup) -> None:
     """And refuses one that a later one broke, saying so."""
     migrate(edge.dsn)
     with edge.database.transaction() as session:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.launcher import Processes
-from support.queue_bed import QUEUE, QueueBed
+from support.queue_setup import QUEUE, QueueSetup
 from support.waiting import wait_until
 
 from gateway.database.connection import Session, connect
@@ -42,37 +42,37 @@ RETURNING 1
 
 
 @pytest.fixture
-def bed(bed: QueueBed) -> QueueBed:
+def queue(queue: QueueSetup) -> QueueSetup:
     """A queue without consumers, with patience for a million messages."""
-    bed.database.deadline_seconds = 600
-    return bed
+    queue.database.deadline_seconds = 600
+    return queue
 
 
-def test_the_rate_does_not_depend_on_the_backlog(bed: QueueBed, processes: Processes) -> None:
+def test_the_rate_does_not_depend_on_the_backlog(queue: QueueSetup, processes: Processes) -> None:
     """Claim, run and ack: a million waiting against a thousand, and against the stock consumer."""
-    stock = _stock_rate(bed, processes)
-    small = _small_rate(bed)
+    stock = _stock_rate(queue, processes)
+    small = _small_rate(queue)
     print(f"\nstock dramatiq-pg, {STOCK_SAMPLE:,} waiting   {stock:8.0f} /s")
     print(f"{SMALL:,} waiting                     {small:8.0f} /s   {small / stock:.1f} x stock")
     rates = {}
     for order in ("in order", "scattered"):
         begun = time.monotonic()
-        bed.fill("noop", BACKLOG, delay_seconds=-7200, spread_seconds=3600, scattered=order == "scattered")
+        queue.fill("noop", BACKLOG, delay_seconds=-7200, spread_seconds=3600, scattered=order == "scattered")
         print(f"filled {BACKLOG:,}, due {order}, in {time.monotonic() - begun:.0f} s")
-        _settle(bed)
-        pages = _pages_of_a_claim(bed)
-        bed.send("note", 1, priority=0)
+        _settle(queue)
+        pages = _pages_of_a_claim(queue)
+        queue.send("note", 1, priority=0)
         begun = time.monotonic()
-        process = bed.launch()
-        wait_until(bed.ran, 30, "the first message to run")
+        process = queue.launch()
+        wait_until(queue.ran, 30, "the first message to run")
         boot = time.monotonic() - begun
         locks: set[int] = set()
-        rates[order] = _drain_rate(bed, SAMPLE, locks)
+        rates[order] = _drain_rate(queue, SAMPLE, locks)
         resident = max(
             _resident_bytes(pid) for pid in [process.pid, *stray_processes.descendants(process.pid)]
         )
         process.kill()
-        bed.run("TRUNCATE dramatiq.queue, ran")
+        queue.run("TRUNCATE dramatiq.queue, ran")
         print(
             f"{BACKLOG:,} waiting, {order}      {rates[order]:8.0f} /s"
             f"   {rates[order] / small:.2f} x of {SMALL:,}"
@@ -87,28 +87,28 @@ def test_the_rate_does_not_depend_on_the_backlog(bed: QueueBed, processes: Proce
     assert min(rates.values()) >= 0.8 * small
 
 
-def test_a_second_million_takes_the_place_of_the_first(bed: QueueBed) -> None:
+def test_a_second_million_takes_the_place_of_the_first(queue: QueueSetup) -> None:
     """Table and indexes grow by less than 20 %."""
     sizes = []
     for _ in range(2):
-        bed.fill("noop", BACKLOG)
-        sizes.append(bed.one("SELECT pg_total_relation_size('dramatiq.queue')"))
-        _drain_by_sql(bed)
-        messages.vacuum(bed.database)
+        queue.fill("noop", BACKLOG)
+        sizes.append(queue.one("SELECT pg_total_relation_size('dramatiq.queue')"))
+        _drain_by_sql(queue)
+        messages.vacuum(queue.database)
     print(f"\n{BACKLOG:,} messages: {sizes[0] / 1e6:.0f} MB, then {sizes[1] / 1e6:.0f} MB")
     assert sizes[1] < 1.2 * sizes[0]
 
 
-def test_delays_are_kept_to_the_second(bed: QueueBed) -> None:
+def test_delays_are_kept_to_the_second(queue: QueueSetup) -> None:
     """A tenth of the backlog due at random over a minute; the process holds none before its time."""
     count = BACKLOG // 10
-    process = bed.start()
+    process = queue.start()
     family = [process.pid, *stray_processes.descendants(process.pid)]
-    bed.fill_punctual(count, delay_seconds=20, spread_seconds=60)
-    assert bed.count("state = 'consumed'") == 0
+    queue.fill_punctual(count, delay_seconds=20, spread_seconds=60)
+    assert queue.count("state = 'consumed'") == 0
     resident = max(map(_resident_bytes, family))
-    wait_until(lambda: bed.count() == 0, 120, "all to run")
-    [(late, early, unpunctual)] = bed.rows(
+    wait_until(lambda: queue.count() == 0, 120, "all to run")
+    [(late, early, unpunctual)] = queue.rows(
         "SELECT coalesce(max(number), 0), coalesce(min(number), 0), count(*) FROM ran"
     )
     print(f"\n{count:,} over 60 s: at most {max(late, 100)} ms late, {unpunctual} more than 100 ms")
@@ -118,14 +118,14 @@ def test_delays_are_kept_to_the_second(bed: QueueBed) -> None:
     assert resident < 150e6
 
 
-def test_what_a_transactional_enqueue_costs(bed: QueueBed) -> None:
+def test_what_a_transactional_enqueue_costs(queue: QueueSetup) -> None:
     """Printed beside an empty statement; that it is one round trip is proved by the tests of the queue."""
 
     def median(sql: str) -> float:
         times = []
         for _ in range(300):
             begun = time.perf_counter()
-            bed.rows(sql)
+            queue.rows(sql)
             times.append(time.perf_counter() - begun)
         return statistics.median(times) * 1000
 
@@ -133,32 +133,32 @@ def test_what_a_transactional_enqueue_costs(bed: QueueBed) -> None:
     print(f"\ntwo messages committed: {median(both):.2f} ms; an empty statement: {median('SELECT 1'):.2f} ms")
 
 
-def _small_rate(bed: QueueBed) -> float:
+def _small_rate(queue: QueueSetup) -> float:
     """With about SMALL waiting all the time."""
-    _settle(bed)
-    process = bed.start()
+    _settle(queue)
+    process = queue.start()
     sent = 0
     begun = time.monotonic()
     while sent < SAMPLE:
-        if bed.count() < SMALL:
-            bed.fill("noop", SMALL)
-            bed.wake()
+        if queue.count() < SMALL:
+            queue.fill("noop", SMALL)
+            queue.wake()
             sent += SMALL
-    wait_until(lambda: bed.count() == 0, 60, "the queue to be empty")
+    wait_until(lambda: queue.count() == 0, 60, "the queue to be empty")
     rate = sent / (time.monotonic() - begun)
     process.stop()
     return rate
 
 
-def _settle(bed: QueueBed) -> None:
+def _settle(queue: QueueSetup) -> None:
     """What was written before is done with."""
-    messages.vacuum(bed.database)
-    bed.run("CHECKPOINT")
+    messages.vacuum(queue.database)
+    queue.run("CHECKPOINT")
 
 
-def _pages_of_a_claim(bed: QueueBed) -> int:
+def _pages_of_a_claim(queue: QueueSetup) -> int:
     """By EXPLAIN, with the consumer's plan; the messages stay where they are."""
-    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     messages.prepare_consumer(Session(connection))
     with connection.cursor() as cursor:
         cursor.execute("BEGIN; EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, 1, NULL, 8)")
@@ -169,45 +169,45 @@ def _pages_of_a_claim(bed: QueueBed) -> int:
     return int(plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"])
 
 
-def _drain_rate(bed: QueueBed, count: int, locks: set[int]) -> float:
+def _drain_rate(queue: QueueSetup, count: int, locks: set[int]) -> float:
     """Over the next `count` messages by age; `locks` are the counts of advisory locks meanwhile."""
     oldest = "SELECT due FROM dramatiq.queue WHERE queue_name = 'q' AND priority = 4 AND state = 'queued' "
     oldest += "AND NOT alone ORDER BY due LIMIT 1"
-    target = bed.one(f"{oldest} OFFSET {count}")
+    target = queue.one(f"{oldest} OFFSET {count}")
     begun = time.monotonic()
 
     def gone() -> bool:
-        locks.add(int(bed.one("SELECT count(*) FROM dramatiq.live")))
-        return bool(bed.one(oldest) > target)
+        locks.add(int(queue.one("SELECT count(*) FROM dramatiq.live")))
+        return bool(queue.one(oldest) > target)
 
     wait_until(gone, 120, "the sample to be gone")
     return count / (time.monotonic() - begun)
 
 
-def _drain_by_sql(bed: QueueBed) -> None:
-    with bed.database.statement() as session:
+def _drain_by_sql(queue: QueueSetup) -> None:
+    with queue.database.statement() as session:
         messages.prepare_consumer(session)
         while True:
             claim = messages.claim(session, QUEUE, 32, 1)  # as a process with many threads does
             if not claim.messages:
                 break
             messages.finish(session, [message.run for message in claim.messages], 1)
-    bed.database.close()  # its settings are a consumer's
+    queue.database.close()  # its settings are a consumer's
 
 
-def _stock_rate(bed: QueueBed, processes: Processes) -> float:
+def _stock_rate(queue: QueueSetup, processes: Processes) -> float:
     schema = files("dramatiq_pg").joinpath("schema.sql").read_text(encoding="utf-8")
     lines = [line for line in schema.splitlines() if not line.startswith("\\")]
     script = "\n".join(lines)
     for name, value in (("schema", "stock"), ("state", "state"), ("queue", "queue")):
         script = script.replace(f':"{name}"', f'"{value}"')
-    bed.run(script)
-    bed.rows(STOCK_FILL, count=STOCK_SAMPLE)
+    queue.run(script)
+    queue.rows(STOCK_FILL, count=STOCK_SAMPLE)
     waiting = "SELECT count(*) FROM stock.queue WHERE state <> 'done'"
-    process = processes.start("dramatiq", "support.stock_actors", "-p", "1", "-t", "8", **bed.environment())
-    wait_until(lambda: bed.one(waiting) < STOCK_SAMPLE, 30, "the stock consumer to begin")
-    begun, first = time.monotonic(), bed.one(waiting)
-    wait_until(lambda: bed.one(waiting) == 0, 120, "the stock consumer to finish")
+    process = processes.start("dramatiq", "support.stock_actors", "-p", "1", "-t", "8", **queue.environment())
+    wait_until(lambda: queue.one(waiting) < STOCK_SAMPLE, 30, "the stock consumer to begin")
+    begun, first = time.monotonic(), queue.one(waiting)
+    wait_until(lambda: queue.one(waiting) == 0, 120, "the stock consumer to finish")
     rate = float(first) / (time.monotonic() - begun)
     process.kill()
     return rate

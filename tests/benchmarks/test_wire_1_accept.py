@@ -6,11 +6,11 @@ Whatever is compared is measured in turn, and the median of the rounds counts (`
 from pathlib import Path
 
 import pytest
-from support import wire_bed, wire_peers
+from support import wire_edge, wire_peers
 from support.launcher import Processes
+from support.wire_comparison import in_turn
 from support.wire_data import Load, scaled
-from support.wire_promise import kept_per_second
-from support.wire_rounds import in_turn
+from support.wire_durability import kept_per_second
 from support.wire_senders import dcmsend, one_by_one
 from support.wire_table import Rows
 
@@ -26,9 +26,9 @@ TARGETS = {("CT", 1): 2.0, ("CT", 8): 1.5, ("small", 1): 1.5, ("small", 8): 2.5}
 def _edge(
     load: Load, associations: int, postgres: EmbeddedPostgres, folder: Path, *, nagle: bool = False
 ) -> float:
-    with wire_bed.edge(postgres, folder) as bed:
-        rate = dcmsend(load, bed.configuration.edge.port, "MINI_EDGE", associations, nagle=nagle)
-        assert bed.one("SELECT count(*) FROM instances") == load.count
+    with wire_edge.edge(postgres, folder) as edge:
+        rate = dcmsend(load, edge.configuration.edge.port, "MINI_EDGE", associations, nagle=nagle)
+        assert edge.one("SELECT count(*) FROM instances") == load.count
     return rate
 
 
@@ -104,8 +104,8 @@ def test_one_association_per_instance(
     loads: dict[str, Load], rows: Rows, postgres: EmbeddedPostgres, processes: Processes, tmp_path: Path
 ) -> None:
     """Associate, store, release; stock pynetdicom keeps nothing."""
-    with wire_bed.edge(postgres, tmp_path) as bed:
-        ours = one_by_one(loads["small"].share(scaled(500)), bed.peer())
+    with wire_edge.edge(postgres, tmp_path) as edge:
+        ours = one_by_one(loads["small"].share(scaled(500)), edge.peer())
     port = wire_peers.stock(processes)
     stock = one_by_one(loads["small"].share(scaled(250)), PeerAddress("127.0.0.1", port, "STOCK", 60, 30))
     rows.within("one association per instance", ours, "ms", at_most=10, peer=f"pynetdicom {stock:.0f} ms")

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from support import wire_bed, wire_peers
-from support.edge_bed import EdgeBed
+from support import wire_edge, wire_peers
+from support.edge_setup import EdgeSetup
 from support.launcher import Processes
+from support.wire_comparison import in_turn
 from support.wire_data import Load, made, scaled
-from support.wire_rounds import in_turn
 from support.wire_senders import CONTEXT, dcmsend, percentile
 from support.wire_table import Rows
 
@@ -79,10 +79,10 @@ def _edge_rate(
 ) -> float:
     ports = _ports()
     pacs = pacs_of(processes, folder, ports.pacs)
-    with wire_bed.edge(postgres, folder, PACS_ONLY, actors=("pacs",), ports=ports) as bed:
+    with wire_edge.edge(postgres, folder, PACS_ONLY, actors=("pacs",), ports=ports) as edge:
         os.sync()
         began = time.monotonic()
-        dcmsend(load, bed.configuration.edge.port, "MINI_EDGE", 1)
+        dcmsend(load, edge.configuration.edge.port, "MINI_EDGE", 1)
         rate = load.count / (pacs.last_of(load.count, 300) - began)
     processes.stop_all()
     return rate
@@ -112,8 +112,8 @@ def test_latency(rows: Rows, postgres: EmbeddedPostgres, processes: Processes, t
     sink = wire_peers.Sink(processes, tmp_path, ports.pacs)
     instances = made(scaled(400), bytes(100_000))
     answered = {}
-    with wire_bed.edge(postgres, tmp_path, PACS_ONLY, actors=("pacs",), ports=ports) as bed:
-        with bed.association([CONTEXT]) as association:
+    with wire_edge.edge(postgres, tmp_path, PACS_ONLY, actors=("pacs",), ports=ports) as edge:
+        with edge.association([CONTEXT]) as association:
             for instance in instances:
                 assert association.store(CONTEXT, instance.sop_instance_uid, [instance.data_set()])[0] == 0
                 answered[instance.sop_instance_uid] = time.monotonic()
@@ -137,20 +137,20 @@ def test_the_full_flow(
         ports = layout.Ports(ports.edge, ports.pacs, ports.pacs_http, consecutive)
         sink = wire_peers.Sink(processes, tmp_path, ports.pacs)
         wire_peers.workers(processes, tmp_path, consecutive, ports.edge, titles)
-        with wire_bed.edge(postgres, tmp_path, actors=("pacs", "workers"), ports=ports) as bed:
+        with wire_edge.edge(postgres, tmp_path, actors=("pacs", "workers"), ports=ports) as edge:
             os.sync()
             began = time.monotonic()
             dcmsend(load, ports.edge, "MINI_EDGE", 1)
             sink.wait_for(2 * load.count, 600)
             rate = load.count / (max(sink.times().values()) - began)
-            _check_flow(bed, load.count)
+            _check_flow(edge, load.count)
         processes.stop_all()
         _report(rows, kind, rate)
 
 
-def _check_flow(bed: EdgeBed, count: int) -> None:
-    assert bed.one("SELECT count(*) FROM instances WHERE kind = 'result'") == count
-    assert bed.one("SELECT count(*) FROM expected_results WHERE state <> 'arrived'") == 0
+def _check_flow(edge: EdgeSetup, count: int) -> None:
+    assert edge.one("SELECT count(*) FROM instances WHERE kind = 'result'") == count
+    assert edge.one("SELECT count(*) FROM expected_results WHERE state <> 'arrived'") == 0
 
 
 def _report(rows: Rows, kind: str, rate: float) -> None:

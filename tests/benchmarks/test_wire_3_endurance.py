@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from support import wire_bed, wire_peers
+from support import wire_edge, wire_peers
 from support.broken_peers import BROKEN, break_off
 from support.dicom_peers import ECHO
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.launcher import Processes
-from support.specimens import Instance
+from support.synthetic_instances import Instance
 from support.wire_data import made, scaled
 from support.wire_senders import CONTEXT, percentile
 from support.wire_table import Rows
@@ -68,13 +68,13 @@ def test_two_gib(rows: Rows, postgres: EmbeddedPostgres, processes: Processes, t
             yield CHUNK
 
     changes = {"forwarder": {"mode": "pacs_only"}}
-    with wire_bed.edge(postgres, tmp_path, changes, actors=("pacs",), ports=ports) as bed:
-        with _Watching(bed) as watching, bed.association([CONTEXT]) as association:
+    with wire_edge.edge(postgres, tmp_path, changes, actors=("pacs",), ports=ports) as edge:
+        with _Watching(edge) as watching, edge.association([CONTEXT]) as association:
             began = time.perf_counter()
             assert association.store(CONTEXT, uid, pieces()) == (0, "")
             sink.wait_for(1, 300)
             seconds = time.perf_counter() - began
-        assert bed.one("SELECT data_set_size FROM instances") == size + len(head)
+        assert edge.one("SELECT data_set_size FROM instances") == size + len(head)
     what = f"{size / GIB:.1f} GiB received and forwarded, most memory of a process"
     rows.within(what, watching.most_mb, "MB", at_most=150, peer=f"{seconds:.1f} s")
 
@@ -82,8 +82,8 @@ def test_two_gib(rows: Rows, postgres: EmbeddedPostgres, processes: Processes, t
 class _Watching:
     """Samples the memory of every process of an edge, SCP and actors."""
 
-    def __init__(self, bed: EdgeBed) -> None:
-        self._roots = wire_bed.roots(bed)
+    def __init__(self, edge: EdgeSetup) -> None:
+        self._roots = wire_edge.roots(edge)
         self.most_mb = 0.0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._sample)
@@ -92,7 +92,7 @@ class _Watching:
         while not self._done.wait(0.05):
             for root in self._roots:
                 for pid in (root, *stray_processes.descendants(root)):
-                    self.most_mb = max(self.most_mb, wire_bed.resident_mb(pid))
+                    self.most_mb = max(self.most_mb, wire_edge.resident_mb(pid))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -106,17 +106,17 @@ class _Watching:
 def test_idle_associations(rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     """500 open and silent, for ten seconds; then each stores."""
     instances = made(500, bytes(1000))
-    with wire_bed.edge(postgres, tmp_path) as bed, ExitStack() as stack:
+    with wire_edge.edge(postgres, tmp_path) as edge, ExitStack() as stack:
         open_ones = [
-            stack.enter_context(associate(bed.peer(), calling_ae_title="ORTHANC", contexts=[CONTEXT, ECHO]))
+            stack.enter_context(associate(edge.peer(), calling_ae_title="ORTHANC", contexts=[CONTEXT, ECHO]))
             for _ in instances
         ]
-        pids = wire_bed.receivers(bed)
-        before = sum(map(wire_bed.cpu_seconds, pids))
+        pids = wire_edge.receivers(edge)
+        before = sum(map(wire_edge.cpu_seconds, pids))
         began = time.monotonic()
         time.sleep(10)  # the silence that is measured
-        share = (sum(map(wire_bed.cpu_seconds, pids)) - before) / (time.monotonic() - began) * 100
-        memory = max(map(wire_bed.resident_mb, pids))
+        share = (sum(map(wire_edge.cpu_seconds, pids)) - before) / (time.monotonic() - began) * 100
+        memory = max(map(wire_edge.resident_mb, pids))
         for association, instance in zip(open_ones, instances, strict=True):
             assert association.store(CONTEXT, instance.sop_instance_uid, [instance.data_set()])[0] == 0
     rows.within("500 idle associations", share, "% of a core", at_most=2, peer=f"{memory:.0f} MB, all served")
@@ -125,20 +125,20 @@ def test_idle_associations(rows: Rows, postgres: EmbeddedPostgres, tmp_path: Pat
 def test_broken_associations(rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     """400 in a row, honest C-ECHOs between them; the longest, and what memory grew."""
     count = scaled(400)
-    with wire_bed.edge(postgres, tmp_path) as bed:
-        pids = wire_bed.receivers(bed)
-        before = max(map(wire_bed.resident_mb, pids))
-        times = [_broken_then_honest(bed, number) for number in range(count)]
-        grown = max(map(wire_bed.resident_mb, pids)) - before
+    with wire_edge.edge(postgres, tmp_path) as edge:
+        pids = wire_edge.receivers(edge)
+        before = max(map(wire_edge.resident_mb, pids))
+        times = [_broken_then_honest(edge, number) for number in range(count)]
+        grown = max(map(wire_edge.resident_mb, pids)) - before
     what = f"C-ECHO beside {count} broken associations"
     rows.within(f"{what}, p100", max(times) * 1000, "ms", at_most=100, peer="stock: 0 of 8 answered")
     rows.within(f"{what}, p50", percentile(times, 0.5) * 1000, "ms", at_most=None)
     rows.within("memory grown by them", grown, "MB", at_most=20)
 
 
-def _broken_then_honest(bed: EdgeBed, number: int) -> float:
-    break_off(bed.configuration.edge.port, BROKEN[number % len(BROKEN)])
+def _broken_then_honest(edge: EdgeSetup, number: int) -> float:
+    break_off(edge.configuration.edge.port, BROKEN[number % len(BROKEN)])
     began = time.perf_counter()
-    with associate(bed.peer(), calling_ae_title="ORTHANC", contexts=[ECHO]) as association:
+    with associate(edge.peer(), calling_ae_title="ORTHANC", contexts=[ECHO]) as association:
         assert association.echo() == 0
     return time.perf_counter() - began

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from support.compose_bed import BASES, ComposeBed, run
+from support.compose_lab import BASES, ComposeLab, run
 from support.launcher import REPOSITORY
 
 ENGINE = Path(__file__).parent / "engine" / "up"
@@ -27,10 +27,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the containers and the end of their output beside the traceback of a failed test."""
     report = yield
-    bed = getattr(item, "funcargs", {}).get("lab")
-    if report.failed and isinstance(bed, ComposeBed):
-        report.sections.append(("docker compose ps", bed.compose("ps", "--all", check=False)))
-        report.sections.append(("output", bed.compose("logs", "--no-color", "--tail", "40", check=False)))
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and isinstance(lab, ComposeLab):
+        report.sections.append(("docker compose ps", lab.compose("ps", "--all", check=False)))
+        report.sections.append(("output", lab.compose("logs", "--no-color", "--tail", "40", check=False)))
     return report
 
 
@@ -60,19 +60,19 @@ def _has_bases() -> bool:
 
 
 @pytest.fixture(scope="session")
-def lab(engine: None) -> Iterator[ComposeBed]:
+def lab(engine: None) -> Iterator[ComposeLab]:
     """The lab in containers, up and well. Whoever breaks it mends it."""
     del engine
-    bed = ComposeBed()
+    lab = ComposeLab()
     try:
-        bed.up()
-        yield bed
+        lab.up()
+        yield lab
     finally:
-        bed.remove()
+        lab.remove()
 
 
 @pytest.fixture(autouse=True)
-def _well(lab: ComposeBed) -> None:
+def _well(lab: ComposeLab) -> None:
     """Each test begins with a lab that is well: no fault, no debt that needs somebody, everybody there."""
     lab.wait_well()
 

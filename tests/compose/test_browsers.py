@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from support.compose_bed import ComposeBed
+from support.compose_lab import ComposeLab
 
 FIND = {"Level": "Study", "Query": {}}
 ELSEWHERE = "stranger.example"
@@ -22,7 +22,7 @@ def status(url: str, method: str = "GET", body: object = None, **headers: str) -
         return error.code
 
 
-def test_who_calls_us_by_another_name_is_not_answered(lab: ComposeBed) -> None:
+def test_who_calls_us_by_another_name_is_not_answered(lab: ComposeLab) -> None:
     """A page whose own name was made to lead here (DNS rebinding) sees neither viewer nor Orthanc."""
     for path in ("/", "/dicom-web/studies"):
         assert status(lab.ohif_url + path) == 200
@@ -32,7 +32,7 @@ def test_who_calls_us_by_another_name_is_not_answered(lab: ComposeBed) -> None:
     assert status(f"{lab.orthanc_url}/system", Host=f"{ELSEWHERE}:{lab.orthanc_port}") == 403
 
 
-def test_a_page_of_a_stranger_orders_nothing(lab: ComposeBed) -> None:
+def test_a_page_of_a_stranger_orders_nothing(lab: ComposeLab) -> None:
     """It could post to Orthanc unread; Orthanc hears its own pages, and what is no browser."""
     find = f"{lab.orthanc_url}/tools/find"
     assert status(find, "POST", FIND) == 200
@@ -42,6 +42,6 @@ def test_a_page_of_a_stranger_orders_nothing(lab: ComposeBed) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-def test_the_viewer_only_reads(lab: ComposeBed, method: str) -> None:
+def test_the_viewer_only_reads(lab: ComposeLab, method: str) -> None:
     """Images enter by the edge: what would change something does not reach Orthanc by the viewer."""
     assert status(f"{lab.ohif_url}/dicom-web/studies", method, {}) == 403

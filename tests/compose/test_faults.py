@@ -1,7 +1,7 @@
 """Each fault, injected and cleared by the commands that the lab's users know: seen in log and status."""
 
 import pytest
-from support.compose_bed import ComposeBed, wait_until
+from support.compose_lab import ComposeLab, wait_until
 
 SEEN_SECONDS = 10.0
 """For a fault to be seen by every process: one second is promised, the rest is for two cores under load."""
@@ -12,7 +12,7 @@ SEES = {"edge", "actors-pacs", "actors-workers"}
 """The processes that have a seam for faults."""
 
 
-def wait_told(lab: ComposeBed, name: str, outcome: str, since: int) -> None:
+def wait_told(lab: ComposeLab, name: str, outcome: str, since: int) -> None:
     """Each of these processes has said so about that fault, after the first `since` such lines."""
 
     def look() -> bool:
@@ -22,17 +22,17 @@ def wait_told(lab: ComposeBed, name: str, outcome: str, since: int) -> None:
     wait_until(look, SEEN_SECONDS, f"every process to call {name} {outcome}")
 
 
-def wait_order(lab: ComposeBed, name: str, outcome: str, since: int) -> None:
+def wait_order(lab: ComposeLab, name: str, outcome: str, since: int) -> None:
     """The log of the edge, which prints what others write to it a moment later, has the operator's order."""
     wait_until(lambda: told_before(lab, name, outcome) > since, SEEN_SECONDS, f"{name} to be {outcome}")
 
 
-def told_before(lab: ComposeBed, name: str, outcome: str) -> int:
+def told_before(lab: ComposeLab, name: str, outcome: str) -> int:
     """How many such lines there are already."""
     return sum(line.get("fault") == name for line in lab.log(f'"outcome":"{outcome}"'))
 
 
-def inject(lab: ComposeBed, name: str, *words: str) -> None:
+def inject(lab: ComposeLab, name: str, *words: str) -> None:
     """The fault is active, each of the processes that it concerns has said so, and status tells."""
     since, orders = told_before(lab, name, "active"), told_before(lab, name, "injected")
     assert lab.cli("inject-fault", name, *words).startswith(name)
@@ -42,7 +42,7 @@ def inject(lab: ComposeBed, name: str, *words: str) -> None:
     assert any(text.startswith(f"Fault {name} is injected by ") for text in findings), findings
 
 
-def clear(lab: ComposeBed, name: str) -> None:
+def clear(lab: ComposeLab, name: str) -> None:
     """It is over; the lab is well again, and an instance goes its way."""
     since, orders = told_before(lab, name, "over"), told_before(lab, name, "cleared")
     assert name in lab.cli("clear-faults")
@@ -54,7 +54,7 @@ def clear(lab: ComposeBed, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["reject_all", "disk_full"])
-def test_a_reception_that_fails_is_refused_and_leaves_nothing(lab: ComposeBed, name: str) -> None:
+def test_a_reception_that_fails_is_refused_and_leaves_nothing(lab: ComposeLab, name: str) -> None:
     """reject_all, disk_full: 0xA700 to the sender, a line in the log, no instance."""
     inject(lab, name)
     try:
@@ -68,7 +68,7 @@ def test_a_reception_that_fails_is_refused_and_leaves_nothing(lab: ComposeBed, n
         clear(lab, name)
 
 
-def test_slow_writes_and_sends_show_in_the_durations(lab: ComposeBed) -> None:
+def test_slow_writes_and_sends_show_in_the_durations(lab: ComposeLab) -> None:
     """io_delay_ms: accepted all the same, later; the line of the reception says how long it took."""
     inject(lab, "io_delay_ms")
     try:
@@ -82,7 +82,7 @@ def test_slow_writes_and_sends_show_in_the_durations(lab: ComposeBed) -> None:
         clear(lab, "io_delay_ms")
 
 
-def test_a_share_of_receptions_fails_at_random(lab: ComposeBed) -> None:
+def test_a_share_of_receptions_fails_at_random(lab: ComposeLab) -> None:
     """random_fail_rate: with 0.5 some of 20 are refused and some not; what was accepted arrives."""
     inject(lab, "random_fail_rate", "--value", "0.5", "--stage", "receive")
     try:
@@ -95,7 +95,7 @@ def test_a_share_of_receptions_fails_at_random(lab: ComposeBed) -> None:
 
 
 @pytest.mark.parametrize(("name", "route"), [("pacs_down", "pacs"), ("worker_down", "workers")])
-def test_a_peer_that_is_down_costs_time_only(lab: ComposeBed, name: str, route: str) -> None:
+def test_a_peer_that_is_down_costs_time_only(lab: ComposeLab, name: str, route: str) -> None:
     """pacs_down, worker_down: accepted, pending without an attempt, shown as away; then delivered."""
     inject(lab, name)
     try:
@@ -114,13 +114,13 @@ def test_a_peer_that_is_down_costs_time_only(lab: ComposeBed, name: str, route: 
     lab.wait_results(originals)
 
 
-def away(lab: ComposeBed, route: str) -> bool:
+def away(lab: ComposeLab, route: str) -> bool:
     """Tell whether a breaker of that route is open: no work goes where it is."""
     found = [one for one in lab.status()["overview"]["destinations"] if one["route"] == route]
     return any(one["breaker"] == "open" for one in found)
 
 
-def test_a_worker_that_hangs_owes_its_result_until_another_is_asked(lab: ComposeBed) -> None:
+def test_a_worker_that_hangs_owes_its_result_until_another_is_asked(lab: ComposeLab) -> None:
     """worker_hang: asked, no result comes; after the end of the fault another worker's does."""
     inject(lab, "worker_hang")
     try:
@@ -133,7 +133,7 @@ def test_a_worker_that_hangs_owes_its_result_until_another_is_asked(lab: Compose
     lab.wait_results(originals)
 
 
-def test_associations_are_aborted_in_the_middle(lab: ComposeBed) -> None:
+def test_associations_are_aborted_in_the_middle(lab: ComposeLab) -> None:
     """drop_association: the sender has no answer, the log an abort; nothing is kept."""
     inject(lab, "drop_association", "--stage", "receive")
     try:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.compose_bed import PROJECT, WORKERS, ComposeBed, once, run
+from support.compose_lab import PROJECT, WORKERS, ComposeLab, once, run
 
 Target = tuple[str, int]
 OPEN = "open"
@@ -56,7 +56,7 @@ def answers(targets: Sequence[Target], printed: str) -> dict[Target, str]:
     return dict(zip(targets, json.loads(printed), strict=True))
 
 
-def address(lab: ComposeBed, service: str, network: str) -> str:
+def address(lab: ComposeLab, service: str, network: str) -> str:
     """The address of a service on one of the networks."""
     return str(lab.inspect(service)["NetworkSettings"]["Networks"][f"{PROJECT}_{network}"]["IPAddress"])
 
@@ -67,7 +67,7 @@ def gateways() -> set[str]:
     return {one for one in json.loads(found) if not one.startswith("127.")}
 
 
-def inside(lab: ComposeBed) -> list[Target]:
+def inside(lab: ComposeLab) -> list[Target]:
     """Orthanc's and PostgreSQL's ports by name and by address, and OHIF's."""
     ports = {"orthanc": (4242, 8042), "postgres": (5432,), "ohif": (3000,)}
     return [
@@ -79,7 +79,7 @@ def inside(lab: ComposeBed) -> list[Target]:
 
 
 @pytest.mark.guarantee("G7")
-def test_workers_reach_the_edge_and_nothing_else(lab: ComposeBed) -> None:
+def test_workers_reach_the_edge_and_nothing_else(lab: ComposeLab) -> None:
     """Not by name, not by address, and not the published ports at any address of the host."""
     published = (lab.orthanc_port, lab.ohif_port, 8042, 3000, 4242, 5432)
     around = [(gateway, port) for gateway in gateways() for port in published]
@@ -92,7 +92,7 @@ def test_workers_reach_the_edge_and_nothing_else(lab: ComposeBed) -> None:
         assert [target for target, answer in told.items() if answer == OPEN] == [("edge", 11112)], told
 
 
-def test_who_belongs_to_the_pacs_network_reaches_what_workers_do_not(lab: ComposeBed) -> None:
+def test_who_belongs_to_the_pacs_network_reaches_what_workers_do_not(lab: ComposeLab) -> None:
     """The same attempt succeeds where it should, so that its failure elsewhere means something."""
     targets = inside(lab)
     told = answers(targets, lab.exec("actors-pacs", *words(targets)).stdout)
@@ -101,7 +101,7 @@ def test_who_belongs_to_the_pacs_network_reaches_what_workers_do_not(lab: Compos
 
 @pytest.mark.guarantee("G7")
 @pytest.mark.parametrize("through", ["edge", "actors-workers", "gateway"])
-def test_nobody_carries_packets_from_network_to_network(lab: ComposeBed, through: str) -> None:
+def test_nobody_carries_packets_from_network_to_network(lab: ComposeLab, through: str) -> None:
     """A worker that were root, with every right over its routes, finds no way through a member of both."""
     network = f"{PROJECT}_workers_net"
     [found] = json.loads(run("docker", "network", "inspect", network).stdout)
@@ -119,12 +119,12 @@ def test_nobody_carries_packets_from_network_to_network(lab: ComposeBed, through
 
 @pytest.mark.guarantee("G7")
 @pytest.mark.parametrize("service", ["edge", "actors-workers"])
-def test_a_member_of_both_networks_is_no_router(lab: ComposeBed, service: str) -> None:
+def test_a_member_of_both_networks_is_no_router(lab: ComposeLab, service: str) -> None:
     """The kernel of its network namespace forwards nothing, whatever answers would find back."""
     assert lab.exec(service, "cat", "/proc/sys/net/ipv4/ip_forward").stdout.strip() == "0"
 
 
-def test_the_networks_hold_whom_they_should(lab: ComposeBed) -> None:
+def test_the_networks_hold_whom_they_should(lab: ComposeLab) -> None:
     """workers_net: edge, actors-workers, workers, and it is internal; the rest is on pacs_net."""
     members = {}
     for name in ("pacs_net", "workers_net"):

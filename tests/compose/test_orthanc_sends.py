@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support.compose_bed import ComposeBed, wait_until
+from support.compose_lab import ComposeLab, wait_until
 
 from gateway.sender.generate import Study, generate, write
 
@@ -25,7 +25,7 @@ class Stored:
     sop_instance_uids: set[str]
 
 
-def store(lab: ComposeBed, count: int, folder: Path) -> Stored:
+def store(lab: ComposeLab, count: int, folder: Path) -> Stored:
     """A study that Orthanc got by its REST API, not from the edge."""
     outgoing = [write(instance, folder) for instance in generate(Study(count, datetime.now(UTC), "MR"))]
     names = set()
@@ -37,13 +37,13 @@ def store(lab: ComposeBed, count: int, folder: Path) -> Stored:
     return Stored(name, outgoing[0].study_instance_uid, {one.sop_instance_uid for one in outgoing})
 
 
-def push(lab: ComposeBed, study: Stored) -> None:
+def push(lab: ComposeLab, study: Stored) -> None:
     """What "Send to DICOM modality" on Orthanc's pages does: every instance was answered Success."""
     answer = lab.orthanc("/modalities/MINI_EDGE/store", [study.name])
     assert (answer["InstancesCount"], answer["FailedInstancesCount"]) == (len(study.sop_instance_uids), 0)
 
 
-def received(lab: ComposeBed, study: Stored) -> Counter[str]:
+def received(lab: ComposeLab, study: Stored) -> Counter[str]:
     """How often the edge answered Success to each instance of the study, duplicates included, by its log."""
     lines = lab.log(study.study_instance_uid)
     return Counter(
@@ -53,7 +53,7 @@ def received(lab: ComposeBed, study: Stored) -> Counter[str]:
     )
 
 
-def instances(lab: ComposeBed, study: Stored) -> Counter[str]:
+def instances(lab: ComposeLab, study: Stored) -> Counter[str]:
     """The rows that the edge has of each instance of the study."""
     found = lab.rows(
         f"SELECT sop_instance_uid FROM instances WHERE study_instance_uid = '{study.study_instance_uid}'"  # noqa: S608
@@ -61,12 +61,12 @@ def instances(lab: ComposeBed, study: Stored) -> Counter[str]:
     return Counter(uid for [uid] in found)
 
 
-def deliveries(lab: ComposeBed, study: Stored) -> Counter[tuple[str, str]]:
+def deliveries(lab: ComposeLab, study: Stored) -> Counter[tuple[str, str]]:
     """How many deliveries of the study stand at each route and state."""
     return Counter((route, state) for route, state, _ in delivery_rows(lab, study))
 
 
-def delivery_rows(lab: ComposeBed, study: Stored) -> list[list[str]]:
+def delivery_rows(lab: ComposeLab, study: Stored) -> list[list[str]]:
     """Route, state and number of attempts of each delivery of the study."""
     return lab.rows(
         "SELECT d.route, d.state, d.attempts FROM deliveries d JOIN instances i ON i.id = d.instance_id"  # noqa: S608
@@ -74,7 +74,7 @@ def delivery_rows(lab: ComposeBed, study: Stored) -> list[list[str]]:
     )
 
 
-def wait_settled(lab: ComposeBed, study: Stored) -> None:
+def wait_settled(lab: ComposeLab, study: Stored) -> None:
     """The edge owes nothing of the study, and Orthanc takes it for whole: who forwards whole studies did."""
     wait_until(
         lambda: {state for _, state in deliveries(lab, study)} == {"delivered"}, 60, "all to be delivered"
@@ -86,7 +86,7 @@ def wait_settled(lab: ComposeBed, study: Stored) -> None:
 
 @pytest.mark.guarantee("G4")
 def test_a_study_that_orthanc_sends_comes_back_with_results_and_goes_round_once(
-    lab: ComposeBed, tmp_path: Path
+    lab: ComposeLab, tmp_path: Path
 ) -> None:
     """Each original and each result enters the edge once and leaves it once per route; then nothing moves."""
     study = store(lab, 3, tmp_path)
@@ -104,7 +104,7 @@ def test_a_study_that_orthanc_sends_comes_back_with_results_and_goes_round_once(
 
 @pytest.mark.guarantee("G4")
 def test_a_study_that_orthanc_sends_again_with_its_results_owes_nothing_new(
-    lab: ComposeBed, tmp_path: Path
+    lab: ComposeLab, tmp_path: Path
 ) -> None:
     """The second push carries the results too: received, known as repeats, and neither kept nor forwarded."""
     study = store(lab, 2, tmp_path)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.compose_bed import IMAGE, ComposeBed, run
+from support.compose_lab import IMAGE, ComposeLab, run
 
 EDGE, ORTHANC, OTHER = 10001, 10042, 12345
 
@@ -24,7 +24,7 @@ def init(folder: Path, *, mode: str = "rw", **environment: int) -> tuple[int, st
 
 
 @pytest.fixture
-def folder(lab: ComposeBed, tmp_path: Path) -> Path:
+def folder(lab: ComposeLab, tmp_path: Path) -> Path:
     """A clone's folder as a lab of another user left it; the image is there once the lab is."""
     del lab
     (tmp_path / "data" / "sent" / "1.2").mkdir(parents=True)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from support.compose_bed import GATEWAY, SERVICES, ComposeBed, wait_until
+from support.compose_lab import GATEWAY, SERVICES, ComposeLab, wait_until
 
 from gateway.errors import PeerAwayError
 
@@ -25,7 +25,7 @@ class Ledger:
 
 
 @contextmanager
-def load(lab: ComposeBed) -> Iterator[Ledger]:
+def load(lab: ComposeLab) -> Iterator[Ledger]:
     """A sender that goes on, study by study, whatever it is told."""
     ledger = Ledger()
     stop = threading.Event()
@@ -57,7 +57,7 @@ def wait_acknowledged(ledger: Ledger, more: int = 2) -> None:
     wait_until(lambda: len(ledger.acknowledged) >= until, AGAIN_SECONDS, "the edge to acknowledge again")
 
 
-def wait_paid(lab: ComposeBed, ledger: Ledger) -> None:
+def wait_paid(lab: ComposeLab, ledger: Ledger) -> None:
     """Each acknowledged instance is in the PACS, and so is a result of it; nothing is owed or dead."""
     lab.wait_held(ledger.acknowledged, ARRIVE_SECONDS)
     unpaid = "SELECT count(*) FROM deliveries WHERE state <> 'delivered'"
@@ -65,7 +65,7 @@ def wait_paid(lab: ComposeBed, ledger: Ledger) -> None:
     lab.wait_results(ledger.acknowledged, ARRIVE_SECONDS)
 
 
-def end_each_in_turn(lab: ComposeBed, end: Callable[[str], object]) -> None:
+def end_each_in_turn(lab: ComposeLab, end: Callable[[str], object]) -> None:
     """Each service ends under load, and runs again before the next one does; then everything is paid."""
     with load(lab) as ledger:
         for service in SERVICES:
@@ -79,19 +79,19 @@ def end_each_in_turn(lab: ComposeBed, end: Callable[[str], object]) -> None:
 
 
 @pytest.mark.guarantee("G6")
-def test_a_restart_of_each_service_in_turn_loses_nothing(lab: ComposeBed) -> None:
+def test_a_restart_of_each_service_in_turn_loses_nothing(lab: ComposeLab) -> None:
     """`docker compose restart` of all thirteen, while instances come in."""
     end_each_in_turn(lab, lambda service: lab.compose("restart", service))
 
 
 @pytest.mark.guarantee("G6")
-def test_a_crash_of_each_service_in_turn_loses_nothing(lab: ComposeBed) -> None:
+def test_a_crash_of_each_service_in_turn_loses_nothing(lab: ComposeLab) -> None:
     """Kill -9 of all thirteen, while instances come in: each is back by itself."""
     end_each_in_turn(lab, lab.kill)
 
 
 @pytest.mark.guarantee("G6")
-def test_what_somebody_killed_is_back_with_up(lab: ComposeBed) -> None:
+def test_what_somebody_killed_is_back_with_up(lab: ComposeLab) -> None:
     """`docker compose kill` is a wish, so Docker starts nothing again; `docker compose up -d` does."""
     with load(lab) as ledger:
         for service in ("edge", "postgres", "actors-workers"):
@@ -105,7 +105,7 @@ def test_what_somebody_killed_is_back_with_up(lab: ComposeBed) -> None:
 
 
 @pytest.mark.guarantee("G1")
-def test_a_stop_under_load_drains_and_kills_nobody(lab: ComposeBed) -> None:
+def test_a_stop_under_load_drains_and_kills_nobody(lab: ComposeLab) -> None:
     """`docker compose stop` of each part of the gateway: it ends by itself, before Docker's patience does."""
     with load(lab) as ledger:
         for service in GATEWAY:
@@ -122,7 +122,7 @@ def test_a_stop_under_load_drains_and_kills_nobody(lab: ComposeBed) -> None:
 
 @pytest.mark.guarantee("G2")
 @pytest.mark.guarantee("G6")
-def test_queue_and_states_outlive_the_containers(lab: ComposeBed) -> None:
+def test_queue_and_states_outlive_the_containers(lab: ComposeLab) -> None:
     """`docker compose down` and `up`: what waited waits, what was done is done, a pause is one still."""
     done, originals = lab.accepted(2)
     lab.wait_results(originals)
@@ -149,7 +149,7 @@ def test_queue_and_states_outlive_the_containers(lab: ComposeBed) -> None:
     lab.wait_well()
 
 
-def states(lab: ComposeBed) -> list[list[str]]:
+def states(lab: ComposeLab) -> list[list[str]]:
     """Every delivery with its state and attempts, and every message of the queue that belongs to one."""
     deliveries = lab.rows("SELECT id, route, state, attempts FROM deliveries ORDER BY id")
     messages = lab.rows(

@@ -5,7 +5,7 @@ import shlex
 from functools import partial
 
 import pytest
-from support.compose_bed import GATEWAY, PROJECT, SERVICES, WORKERS, ComposeBed, run, wait_until
+from support.compose_lab import GATEWAY, PROJECT, SERVICES, WORKERS, ComposeLab, run, wait_until
 
 from gateway.errors import AssociationRejectedError
 
@@ -16,7 +16,7 @@ STAGES = {"forward_pacs", "forward_worker", "ai_result"}
 
 
 @pytest.mark.guarantee("G1")
-def test_an_allowed_sender_reaches_worker_and_pacs_with_original_and_result(lab: ComposeBed) -> None:
+def test_an_allowed_sender_reaches_worker_and_pacs_with_original_and_result(lab: ComposeLab) -> None:
     """The main job; each step of it stands in `docker compose logs edge`, once, whoever took it."""
     study, originals = lab.accepted(4, modality="CT")
     lab.wait_held(originals, study_instance_uid=study)
@@ -34,7 +34,7 @@ def test_an_allowed_sender_reaches_worker_and_pacs_with_original_and_result(lab:
 
 
 @pytest.mark.guarantee("G7")
-def test_a_stranger_is_rejected_and_the_log_says_why(lab: ComposeBed) -> None:
+def test_a_stranger_is_rejected_and_the_log_says_why(lab: ComposeLab) -> None:
     """Rejected at association, permanently (1/1/3), as `calling_aet_not_allowed`."""
     with pytest.raises(AssociationRejectedError) as rejection:
         lab.send(1, calling="STRANGER")
@@ -44,7 +44,7 @@ def test_a_stranger_is_rejected_and_the_log_says_why(lab: ComposeBed) -> None:
 
 
 @pytest.mark.guarantee("G5")
-def test_a_stopped_worker_delays_no_original_and_the_others_take_its_share(lab: ComposeBed) -> None:
+def test_a_stopped_worker_delays_no_original_and_the_others_take_its_share(lab: ComposeLab) -> None:
     """The PACS has the originals at once, and a result of each comes without that worker."""
     lab.compose("stop", "app02")
     try:
@@ -59,7 +59,7 @@ def test_a_stopped_worker_delays_no_original_and_the_others_take_its_share(lab: 
 
 
 @pytest.mark.guarantee("G5")
-def test_a_slow_worker_delays_no_original_and_its_result_follows(lab: ComposeBed) -> None:
+def test_a_slow_worker_delays_no_original_and_its_result_follows(lab: ComposeLab) -> None:
     """WORKER_DELAY_SECONDS=12: the original is at the PACS while the result is not, which then comes."""
     lab.compose("up", "--detach", "--no-deps", *WORKERS, WORKER_DELAY_SECONDS="12")
     try:
@@ -77,7 +77,7 @@ def test_a_slow_worker_delays_no_original_and_its_result_follows(lab: ComposeBed
     assert len(originals) <= len(lab.held(study) - originals) <= 2 * len(originals)
 
 
-def moving(lab: ComposeBed, study_instance_uid: str) -> int:
+def moving(lab: ComposeLab, study_instance_uid: str) -> int:
     """How many deliveries of the study, and results of its instances, are still to come."""
     [[count]] = lab.rows(
         "SELECT count(*) FILTER (WHERE d.state <> 'delivered' OR e.state = 'owed') FROM instances i"  # noqa: S608
@@ -87,7 +87,7 @@ def moving(lab: ComposeBed, study_instance_uid: str) -> int:
     return int(count)
 
 
-def asked(lab: ComposeBed, study_instance_uid: str) -> dict[str, int]:
+def asked(lab: ComposeLab, study_instance_uid: str) -> dict[str, int]:
     """How many workers were asked for a result of each original of the study."""
     rows = lab.rows(
         "SELECT i.sop_instance_uid, count(*) FROM expected_results e JOIN instances i ON i.id = e.instance_id"  # noqa: S608
@@ -96,25 +96,25 @@ def asked(lab: ComposeBed, study_instance_uid: str) -> dict[str, int]:
     return {uid: int(count) for uid, count in rows}
 
 
-def is_healthy(lab: ComposeBed, service: str) -> bool:
+def is_healthy(lab: ComposeLab, service: str) -> bool:
     """Tell what Docker thinks of it."""
     return bool(lab.inspect(service)["State"]["Health"]["Status"] == "healthy")
 
 
-def test_every_service_is_healthy_by_its_own_check(lab: ComposeBed) -> None:
+def test_every_service_is_healthy_by_its_own_check(lab: ComposeLab) -> None:
     """Each has a check, and its answer is yes."""
     wait_until(lambda: all(is_healthy(lab, service) for service in SERVICES), 200, "all to be healthy")
 
 
 @pytest.mark.parametrize("question", [("edge",), ("actors", "workers")])
-def test_a_health_check_can_say_no(lab: ComposeBed, question: tuple[str, ...]) -> None:
+def test_a_health_check_can_say_no(lab: ComposeLab, question: tuple[str, ...]) -> None:
     """Where nobody answers C-ECHO, or serves that queue, the answer is no and says why."""
     answer = lab.exec("actors-pacs", "python", "/app/healthy.py", *question, check=False)
     assert answer.returncode == 1
     assert answer.stderr.startswith("not healthy: ")
 
 
-def test_nothing_runs_as_root_or_writes_to_its_image(lab: ComposeBed) -> None:
+def test_nothing_runs_as_root_or_writes_to_its_image(lab: ComposeLab) -> None:
     """Read-only root file system, no capability, no new privileges, and a user of its own."""
     for service in SERVICES:
         if service == "postgres":
@@ -128,7 +128,7 @@ def test_nothing_runs_as_root_or_writes_to_its_image(lab: ComposeBed) -> None:
         assert user != "0", service
 
 
-def test_every_service_is_restarted_bounded_and_given_time(lab: ComposeBed) -> None:
+def test_every_service_is_restarted_bounded_and_given_time(lab: ComposeLab) -> None:
     """Restart policy, log limits, and a grace that covers edge.stop_grace_seconds where something drains."""
     for service in SERVICES:
         found = lab.inspect(service)
@@ -143,7 +143,7 @@ def test_every_service_is_restarted_bounded_and_given_time(lab: ComposeBed) -> N
         assert lab.exec(service, "df", "--output=size", "-BM", "/tmp").stdout.split()[-1] == size  # noqa: S108
 
 
-def test_a_clone_that_only_its_owner_may_read_comes_up(lab: ComposeBed) -> None:
+def test_a_clone_that_only_its_owner_may_read_comes_up(lab: ComposeLab) -> None:
     """This lab is one: the images opened what they copied, and init the configuration."""
     assert (lab.folder / "worker_app" / "scp.py").stat().st_mode & 0o077 == 0
     assert lab.exec("edge", "cat", "/app/config.yaml").stdout == (lab.folder / "config.yaml").read_text(
@@ -151,14 +151,14 @@ def test_a_clone_that_only_its_owner_may_read_comes_up(lab: ComposeBed) -> None:
     )
 
 
-def test_a_database_elsewhere_reaches_the_gateway(lab: ComposeBed) -> None:
+def test_a_database_elsewhere_reaches_the_gateway(lab: ComposeLab) -> None:
     """As README tells for several hosts, by EDGE_DATABASE_URL."""
     url = "postgresql://mini_pacs@db.example/mini_pacs"
     words = ("run", "--rm", "--no-deps", "-T", "actors-pacs", "printenv", "DATABASE_URL")
     assert lab.compose(*words, EDGE_DATABASE_URL=url).strip() == url
 
 
-def test_the_sender_simulator_sends_its_file_as_ever(lab: ComposeBed) -> None:
+def test_the_sender_simulator_sends_its_file_as_ever(lab: ComposeLab) -> None:
     """Word for word; /tmp/test.dcm is there by itself."""
     words = "/tmp/test.dcm --host edge --port 11112 --calling-aet ORTHANC --called-aet MINI_EDGE"  # noqa: S108
     [study] = simulate(lab, words)
@@ -166,7 +166,7 @@ def test_the_sender_simulator_sends_its_file_as_ever(lab: ComposeBed) -> None:
     wait_until(lambda: len(lab.held(study)) == 2, 60, "original and result in the PACS")
 
 
-def test_the_sender_simulator_generates_as_ever(lab: ComposeBed) -> None:
+def test_the_sender_simulator_generates_as_ever(lab: ComposeLab) -> None:
     """Word for word; each study has a number of the database's, which its patient bears."""
     words = (
         "--generate 3 --seq-from-db --patient-id EDGE --patient-name TEST^EDGE"
@@ -188,18 +188,18 @@ def test_the_sender_simulator_generates_as_ever(lab: ComposeBed) -> None:
     assert all(re.fullmatch(r"EDGE\d{6}", patient) for patient in patients)
 
 
-def pair_is_held(lab: ComposeBed, study: str) -> bool:
+def pair_is_held(lab: ComposeLab, study: str) -> bool:
     """Tell whether the PACS has the one original of that study and its result."""
     return len(lab.held(study)) == 2
 
 
-def simulate(lab: ComposeBed, options: str) -> list[str]:
+def simulate(lab: ComposeLab, options: str) -> list[str]:
     """Run the simulator as users type it; the studies that were accepted."""
     sent = lab.exec("edge", "python", "/app/sender_simulator.py", *options.split()).stdout
     return re.findall(r"^study (\S+):", sent, re.MULTILINE)
 
 
-def test_reset_db_forgets_everything_and_the_lab_goes_on(lab: ComposeBed) -> None:
+def test_reset_db_forgets_everything_and_the_lab_goes_on(lab: ComposeLab) -> None:
     """`reset-db` is answered, and the next study is carried as the first was."""
     study, originals = lab.accepted(1)
     lab.wait_results(originals)
@@ -209,7 +209,7 @@ def test_reset_db_forgets_everything_and_the_lab_goes_on(lab: ComposeBed) -> Non
     lab.wait_results(others)
 
 
-def test_reset_db_asks_first(lab: ComposeBed) -> None:
+def test_reset_db_asks_first(lab: ComposeLab) -> None:
     """Whoever says no loses nothing."""
     study, originals = lab.accepted(1)
     lab.wait_results(originals)
@@ -223,7 +223,7 @@ def typed(line: str, answer: str) -> str:
     return run("sh", "-c", f"echo {answer} | {with_terminal}", check=False).stdout
 
 
-def test_actors_scale(lab: ComposeBed) -> None:
+def test_actors_scale(lab: ComposeLab) -> None:
     """`--scale actors-pacs=2 --scale actors-workers=2`: both of each consume, and the work is done."""
     lab.compose("up", "--detach", "--no-recreate", "--scale", "actors-pacs=2", "--scale", "actors-workers=2")
     try:
@@ -239,14 +239,14 @@ def test_actors_scale(lab: ComposeBed) -> None:
     wait_until(lambda: consuming(lab) == {"pacs": 1, "workers": 1, "sweep": 1}, 60, "one consumer of each")
 
 
-def consuming(lab: ComposeBed) -> dict[str, int]:
+def consuming(lab: ComposeLab) -> dict[str, int]:
     """How many live actor processes serve each queue."""
     alive = [one for one in lab.status()["overview"]["consumers"] if one["alive"]]
     queues = [queue for one in alive for queue in one["queue_names"]]
     return {queue: queues.count(queue) for queue in queues}
 
 
-def test_the_names_are_those_that_users_type(lab: ComposeBed) -> None:
+def test_the_names_are_those_that_users_type(lab: ComposeLab) -> None:
     """`mini_pacs_edge`, and `mini_pacs_edge-app01-1`, `mini_pacs_edge-postgres-1` for the others."""
     names = set(run("docker", "ps", "--filter", f"name={PROJECT}", "--format", "{{.Names}}").stdout.split())
     assert {lab.container(service) for service in SERVICES} <= names

@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from support.browser import Visit, chromium, coloured, visit
-from support.compose_bed import ComposeBed
+from support.compose_lab import ComposeLab
 
 from gateway.dicom.requestor import PeerAddress
 from gateway.sender.generate import Study, generate, write
 from gateway.sender.send import SendOptions, send
 
 
-def sent(lab: ComposeBed, given_name: str, folder: Path) -> tuple[str, set[str]]:
+def sent(lab: ComposeLab, given_name: str, folder: Path) -> tuple[str, set[str]]:
     """A CT study of that patient that the edge accepted: its UID, and its instances'."""
     # no ^ in the ID: the viewer asks for the studies of that ID, and Orthanc does not decode a query
     study = Study(3, datetime.now(UTC), "CT", patient_id=given_name, patient_name=f"Viewer^{given_name}")
@@ -26,7 +26,7 @@ def sent(lab: ComposeBed, given_name: str, folder: Path) -> tuple[str, set[str]]
 
 
 def test_the_viewer_lists_the_study_and_shows_original_and_result(
-    lab: ComposeBed, artefacts: Path, tmp_path: Path
+    lab: ComposeLab, artefacts: Path, tmp_path: Path
 ) -> None:
     """Found by the patient's name; the original is a grey picture, the result has the worker's colour."""
     given = secrets.token_hex(4)

@@ -32,7 +32,7 @@ WITHOUT_THEIR_PAGE = {
     "gateway/forward/attempt.py",
     "gateway/receive/c_store.py",
     "gateway/database/migrations/0002_gateway.sql",  # released: its text is compared with what was applied
-    "tests/integration/test_dicom_scu.py",
+    "tests/integration/test_dicom_requestor.py",
     "tests/integration/test_forward.py",
     "tests/proof/mutants/__main__.py",  # the name of a file that it writes
     "tests/unit/test_dicom_codecs.py",

@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from support.compose_bed import BASES
+from support.compose_lab import BASES
 from support.launcher import REPOSITORY
 
 ENGINE = REPOSITORY / "tests" / "compose" / "engine"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.compose_bed import BASES, GATEWAY, SERVICES, WORKERS
+from support.compose_lab import BASES, GATEWAY, SERVICES, WORKERS
 from support.launcher import REPOSITORY
 
 IMAGES = REPOSITORY / "images"

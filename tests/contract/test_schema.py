@@ -11,9 +11,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 from conftest import MakeEdge
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.forwarding import forwarding
-from support.specimens import Instance
+from support.synthetic_instances import Instance
 
 from gateway.database.migrate import Migration, migrate, migrations, require_current
 from gateway.database.queries import load
@@ -30,7 +30,7 @@ from gateway.lab.postgres import EmbeddedPostgres
 
 
 @pytest.fixture
-def edge(make_edge: MakeEdge) -> EdgeBed:
+def edge(make_edge: MakeEdge) -> EdgeSetup:
     """A migrated database."""
     return make_edge()
 
@@ -45,7 +45,7 @@ def edge(make_edge: MakeEdge) -> EdgeBed:
         ("delivery_state", State),
     ],
 )
-def test_the_enums_are_those_of_the_domain(edge: EdgeBed, name: str, enum: type[StrEnum]) -> None:
+def test_the_enums_are_those_of_the_domain(edge: EdgeSetup, name: str, enum: type[StrEnum]) -> None:
     """No value that one of them does not know."""
     rows = edge.rows(
         "SELECT e.enumlabel FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid WHERE t.typname = %(name)s",
@@ -54,7 +54,7 @@ def test_the_enums_are_those_of_the_domain(edge: EdgeBed, name: str, enum: type[
     assert {row[0] for row in rows} == {member.value for member in enum}
 
 
-def force(edge: EdgeBed, state: State) -> None:
+def force(edge: EdgeSetup, state: State) -> None:
     """Every delivery is in that state, past the guard."""
     claim = "gen_random_uuid()" if state is State.IN_FLIGHT else "NULL"
     edge.run("ALTER TABLE deliveries DISABLE TRIGGER deliveries_transition")
@@ -65,7 +65,7 @@ def force(edge: EdgeBed, state: State) -> None:
     edge.run("ALTER TABLE deliveries ENABLE TRIGGER deliveries_transition")
 
 
-def test_the_database_allows_exactly_the_transitions_of_the_domain(edge: EdgeBed) -> None:
+def test_the_database_allows_exactly_the_transitions_of_the_domain(edge: EdgeSetup) -> None:
     """Every pair of states is tried: those of the table pass, every other is refused."""
     with forwarding(edge) as core:
         core.receive(Instance())
@@ -130,7 +130,7 @@ def test_what_takes_something_away_is_seen(statement: str, takes_away: bool) -> 
     assert bool(_TAKES_AWAY.search(statement)) is takes_away
 
 
-def test_the_schema_of_the_tests_is_current(edge: EdgeBed) -> None:
+def test_the_schema_of_the_tests_is_current(edge: EdgeSetup) -> None:
     """What `require_current` asks at every start."""
     require_current(edge.database)
 

@@ -6,15 +6,15 @@ from contextlib import ExitStack
 from conftest import MakeEdge
 from support.broken_peers import BROKEN, break_off, held_open
 from support.dicom_peers import ECHO
-from support.edge_bed import EdgeBed, children
-from support.wire_bed import resident_mb
+from support.edge_setup import EdgeSetup, children
+from support.wire_edge import resident_mb
 
 COUNT = 400
 GROWTH_MB = 20
 """Threads come and go, and the allocator keeps some of what they used."""
 
 
-def _echo(edge: EdgeBed) -> float:
+def _echo(edge: EdgeSetup) -> float:
     began = time.perf_counter()
     with edge.association([ECHO]) as association:
         assert association.echo() == 0

@@ -1,6 +1,6 @@
 """A seeded sample of `make campaign`: death at a crash point, a restart, and a ledger that closes.
 
-CAMPAIGN_SEED chooses the points; `make crash-points` walks them all.
+CRASH_POINTS_SEED chooses the points; `make crash-points` walks them all.
 """
 
 import json
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from proof.crash_points.scenario import SCENARIOS
-from support.edge_bed import TESTS
+from support.edge_setup import TESTS
 from support.launcher import REPOSITORY, Processes
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G2"), pytest.mark.guarantee("G6")]
 
 POINTS = 21
-SEED = os.environ.get("CAMPAIGN_SEED", "1")
+SEED = os.environ.get("CRASH_POINTS_SEED", "1")
 SECONDS = 150.0
 """A sample takes 30 on a quiet machine."""
 

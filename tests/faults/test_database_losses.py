@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import psycopg2
 import pytest
 from conftest import Reconfigure
-from support.edge_bed import EdgeBed, store
+from support.edge_setup import EdgeSetup, store
 from support.launcher import Processes
 from support.peers import Peer, peer
-from support.relay import Relay
-from support.specimens import Instance
+from support.postgres_relay import Relay
+from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
 from gateway.database import roles
@@ -57,7 +57,7 @@ def edge(
     reconfigure: Reconfigure,
     processes: Processes,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[EdgeBed]:
+) -> Iterator[EdgeSetup]:
     """An edge whose processes reach PostgreSQL through the relay; none is started."""
     monkeypatch.setenv("DATABASE_URL", at(server.dsn(), relay.port))
     ports = {
@@ -80,7 +80,7 @@ def edge(
         "forwarder": forwarder,
         "sweep": {"orphan_grace_seconds": 0.001},
     }
-    edge = EdgeBed(reconfigure(changes), server.dsn(), processes)
+    edge = EdgeSetup(reconfigure(changes), server.dsn(), processes)
     with edge.database.transaction() as session:
         destinations.configure(session, edge.configuration)
     yield edge
@@ -89,7 +89,7 @@ def edge(
 
 
 @pytest.fixture
-def pacs(edge: EdgeBed) -> Iterator[Peer]:
+def pacs(edge: EdgeSetup) -> Iterator[Peer]:
     """The PACS, on."""
     with peer(edge.configuration.forwarder.orthanc.port) as pacs:
         yield pacs
@@ -102,7 +102,7 @@ Lose = Callable[[Relay], None]
 
 
 def test_a_reception_whose_commit_is_not_answered_is_refused_and_its_repeat_is_one(
-    edge: EdgeBed, relay: Relay
+    edge: EdgeSetup, relay: Relay
 ) -> None:
     """G1, G4: it stands, though the sender heard 0xA700; the repeat is Success and owes nothing new."""
     edge.serve()
@@ -124,7 +124,7 @@ def test_a_reception_whose_commit_is_not_answered_is_refused_and_its_repeat_is_o
     assert edge.orphans() == []
 
 
-def test_a_reception_whose_commit_was_never_heard_leaves_nothing(edge: EdgeBed, relay: Relay) -> None:
+def test_a_reception_whose_commit_was_never_heard_leaves_nothing(edge: EdgeSetup, relay: Relay) -> None:
     """It cannot be told from the other: its file stays, the repeat takes it over or reconcile moves it."""
     edge.serve()
     instance = Instance()
@@ -141,7 +141,7 @@ def test_a_reception_whose_commit_was_never_heard_leaves_nothing(edge: EdgeBed, 
     assert {name for name in edge.files(partial=True) if not name.startswith("orphaned/")} == known
 
 
-def delivered_at_last(edge: EdgeBed, instance: Instance) -> None:
+def delivered_at_last(edge: EdgeSetup, instance: Instance) -> None:
     """It is delivered; where nobody knows of its claim, a run of the sweep after the lease sees to it."""
 
     def look() -> bool:
@@ -171,7 +171,7 @@ def delivered_at_last(edge: EdgeBed, instance: Instance) -> None:
     ids=["settled unheard", "settle unsent", "claimed unheard", "claim unsent"],
 )
 def test_a_forwarding_that_loses_postgresql_is_delivered(
-    edge: EdgeBed, relay: Relay, pacs: Peer, lose: Lose
+    edge: EdgeSetup, relay: Relay, pacs: Peer, lose: Lose
 ) -> None:
     """G2: whatever stands, in the end the PACS has it, once, and the row says so."""
     edge.serve()
@@ -188,7 +188,7 @@ def test_a_forwarding_that_loses_postgresql_is_delivered(
     edge.check_ledger([first, instance])
 
 
-def test_a_sweep_that_loses_postgresql_is_run_again(edge: EdgeBed, relay: Relay) -> None:
+def test_a_sweep_that_loses_postgresql_is_run_again(edge: EdgeSetup, relay: Relay) -> None:
     """Idempotent: the verb fails or not, the next run ends with one message for the delivery."""
     edge.serve()
     instance = Instance()
@@ -212,7 +212,7 @@ def test_a_sweep_that_loses_postgresql_is_run_again(edge: EdgeBed, relay: Relay)
 # ---- refused for now: deadlock, serialization, space -------------------------------------------------
 
 
-def refuse(edge: EdgeBed, table: str, event: str, code: str, times: int) -> None:
+def refuse(edge: EdgeSetup, table: str, event: str, code: str, times: int) -> None:
     """The next so many changes of that table fail with that SQLSTATE."""
     edge.run("CREATE SEQUENCE IF NOT EXISTS refusals")
     edge.run("SELECT setval('refusals', 1, false)")
@@ -231,7 +231,7 @@ COLLISIONS = ["40P01", "40001"]
 
 
 @pytest.mark.parametrize("code", COLLISIONS, ids=["deadlock", "serialization"])
-def test_a_collision_is_tried_again(edge: EdgeBed, pacs: Peer, code: str) -> None:
+def test_a_collision_is_tried_again(edge: EdgeSetup, pacs: Peer, code: str) -> None:
     """A reception is not even refused; a forwarding is delivered; a sweep's next run does it."""
     edge.serve()
     refuse(edge, "instances", "INSERT", code, 2)
@@ -254,7 +254,7 @@ def test_a_collision_is_tried_again(edge: EdgeBed, pacs: Peer, code: str) -> Non
     edge.wait_state(instance, "delivered", timeout=40)
 
 
-def test_a_full_disk_of_postgresql_costs_the_pacs_path_time_only(edge: EdgeBed, pacs: Peer) -> None:
+def test_a_full_disk_of_postgresql_costs_the_pacs_path_time_only(edge: EdgeSetup, pacs: Peer) -> None:
     """53100 while settling: the delivery is not dead, and is delivered when there is room."""
     edge.serve()
     refuse(edge, "attempts", "INSERT", "53100", 2)
@@ -275,7 +275,7 @@ FEW = "few_connections"
 
 
 def test_out_of_connections_everybody_waits_for_one(
-    edge: EdgeBed, server: EmbeddedPostgres, pacs: Peer, monkeypatch: pytest.MonkeyPatch
+    edge: EdgeSetup, server: EmbeddedPostgres, pacs: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0xA700 to senders, waiting actors, exit code 3 for commands; all goes on when there is room."""
     role = FEW
@@ -311,7 +311,7 @@ def _administer(server: EmbeddedPostgres, statement: str) -> None:
 
 
 def test_a_server_that_is_stopped_is_outlived_by_forwarding_and_sweep(
-    edge: EdgeBed, server: EmbeddedPostgres, pacs: Peer
+    edge: EdgeSetup, server: EmbeddedPostgres, pacs: Peer
 ) -> None:
     """SIGSTOP of all of it: deadlines pass, processes stay, and what was owed is delivered afterwards."""
     edge.serve()
@@ -339,7 +339,7 @@ def test_a_server_that_is_stopped_is_outlived_by_forwarding_and_sweep(
 
 @pytest.mark.parametrize("silent", [False, True], ids=["first address refuses", "first address is silent"])
 def test_a_failover_to_an_address_that_answers_later_needs_nobody(
-    edge: EdgeBed,
+    edge: EdgeSetup,
     server: EmbeddedPostgres,
     pacs: Peer,
     monkeypatch: pytest.MonkeyPatch,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from support.edge_bed import TESTS, EdgeBed, store
+from support.edge_setup import TESTS, EdgeSetup, store
 from support.forwarding import Forwarding, forwarding
 from support.launcher import REPOSITORY
 from support.peers import peer
-from support.specimens import Instance, study_of
+from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
 from gateway.domain.delivery import State
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G2")]
 MEGABYTE = 1 << 20
 
 
-def check_nothing_half_there(edge: EdgeBed) -> None:
+def check_nothing_half_there(edge: EdgeSetup) -> None:
     """Every file is some row's, and no part is left."""
 
     def look() -> bool:
@@ -40,7 +40,7 @@ def check_nothing_half_there(edge: EdgeBed) -> None:
 
 
 @pytest.fixture
-def failing(make_edge: MakeEdge, tmp_path: Path) -> tuple[EdgeBed, Path]:
+def failing(make_edge: MakeEdge, tmp_path: Path) -> tuple[EdgeSetup, Path]:
     """An SCP whose disk fails as the file says, and that file."""
     order = tmp_path / "order"
     edge = make_edge({"edge": {"receivers": 1}, "sweep": {"orphan_grace_seconds": 0.001}})
@@ -53,7 +53,7 @@ STEPS = ("open:1", "write:1", "write:2", "fsync:1", "mkdir:1", "fsync:2", "link:
 """In the order of an instance of a new study: part, bytes, flush, folder, its flush, name, its flush."""
 
 
-def test_any_operation_that_fails_refuses_one_instance_and_no_other(failing: tuple[EdgeBed, Path]) -> None:
+def test_any_operation_that_fails_refuses_one_instance_and_no_other(failing: tuple[EdgeSetup, Path]) -> None:
     """0xA700 for it, whatever the error; the association goes on, and the repeat is taken."""
     edge, order = failing
     taken: list[Instance] = []
@@ -74,7 +74,7 @@ def test_any_operation_that_fails_refuses_one_instance_and_no_other(failing: tup
     edge.check_ledger(taken)
 
 
-def test_a_flush_that_failed_is_not_repeated_with_the_rows(failing: tuple[EdgeBed, Path]) -> None:
+def test_a_flush_that_failed_is_not_repeated_with_the_rows(failing: tuple[EdgeSetup, Path]) -> None:
     """Rows that collided are written again; the fsync beside them, which would succeed now, lost bytes."""
     edge, order = failing
     first, refused = study_of(2)
@@ -96,7 +96,9 @@ def test_a_flush_that_failed_is_not_repeated_with_the_rows(failing: tuple[EdgeBe
     edge.check_ledger([first, refused])
 
 
-def test_a_disk_that_turns_read_only_is_used_again_when_it_is_writable(failing: tuple[EdgeBed, Path]) -> None:
+def test_a_disk_that_turns_read_only_is_used_again_when_it_is_writable(
+    failing: tuple[EdgeSetup, Path],
+) -> None:
     """As the kernel makes it after an error: everything that writes fails, until somebody mends it."""
     edge, order = failing
     first, later = Instance(), study_of(3)
@@ -109,7 +111,7 @@ def test_a_disk_that_turns_read_only_is_used_again_when_it_is_writable(failing: 
     edge.check_ledger([first, *later])
 
 
-def test_a_disk_that_turns_read_only_in_the_middle_is_said_to_be_so(failing: tuple[EdgeBed, Path]) -> None:
+def test_a_disk_that_turns_read_only_in_the_middle_is_said_to_be_so(failing: tuple[EdgeSetup, Path]) -> None:
     """The first error is told, not that of cleaning up; the name that stays is no row's, and is swept."""
     edge, order = failing
     with edge.association([Instance().context]) as association:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import MakeEdge, Reconfigure
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.forwarding import forwarding
 from support.launcher import Processes
 from support.peers import Peer, after, peer
-from support.specimens import Instance, study_of
+from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
 from gateway.database.migrate import migrate
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.guarantee("G6")
 
 
 @pytest.fixture
-def edge(make_edge: MakeEdge) -> EdgeBed:
+def edge(make_edge: MakeEdge) -> EdgeSetup:
     """An edge without workers' deliveries."""
     return make_edge(
         {
@@ -32,13 +32,13 @@ def edge(make_edge: MakeEdge) -> EdgeBed:
 
 
 @pytest.fixture
-def pacs(edge: EdgeBed) -> Iterator[Peer]:
+def pacs(edge: EdgeSetup) -> Iterator[Peer]:
     """The PACS, on."""
     with peer(edge.configuration.forwarder.orthanc.port) as pacs:
         yield pacs
 
 
-def test_what_a_killed_actor_held_is_sent_by_another_within_10_seconds(edge: EdgeBed, pacs: Peer) -> None:
+def test_what_a_killed_actor_held_is_sent_by_another_within_10_seconds(edge: EdgeSetup, pacs: Peer) -> None:
     """Killed after the C-STORE left and before it was settled; its place is taken by one that lives."""
     go_on = threading.Event()
     pacs.answer = after(go_on)
@@ -63,7 +63,7 @@ def test_what_a_killed_actor_held_is_sent_by_another_within_10_seconds(edge: Edg
     assert all(pacs.count(instance.sop_instance_uid) <= 2 for instance in instances)
 
 
-def test_actors_killed_again_and_again_deliver_everything(edge: EdgeBed, pacs: Peer) -> None:
+def test_actors_killed_again_and_again_deliver_everything(edge: EdgeSetup, pacs: Peer) -> None:
     """Only what was in flight at a kill may come twice; nothing is lost, dead, or left behind."""
     instances = study_of(120, payload=b"\x01\x02" * 2048)
     with forwarding(edge) as core:
@@ -96,7 +96,7 @@ def test_a_crash_of_postgresql_in_flight_is_settled_afterwards(
     own_postgres.create_database(DATABASE)
     migrate(own_postgres.dsn())
     monkeypatch.setenv("DATABASE_URL", own_postgres.dsn())
-    edge = EdgeBed(reconfigure({"forwarder": {"mode": "pacs_only"}}), own_postgres.dsn(), processes)
+    edge = EdgeSetup(reconfigure({"forwarder": {"mode": "pacs_only"}}), own_postgres.dsn(), processes)
     with edge.database.transaction() as session:
         destinations.configure(session, edge.configuration)
     go_on = threading.Event()

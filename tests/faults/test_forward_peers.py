@@ -7,10 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 from conftest import MakeEdge
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.forwarding import Forwarding, forwarding, workers_of
 from support.peers import Peer, after, peer
-from support.specimens import Instance, study_of
+from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
 from gateway.dicom.policy import LOCAL_LIMIT_EXCEEDED
@@ -30,7 +30,7 @@ QUICK = {
 class Setting:
     """An edge in the mode pacs_only, its actors, and the PACS."""
 
-    def __init__(self, edge: EdgeBed, core: Forwarding, pacs: Peer) -> None:
+    def __init__(self, edge: EdgeSetup, core: Forwarding, pacs: Peer) -> None:
         self.edge = edge
         self.core = core
         self.pacs = pacs

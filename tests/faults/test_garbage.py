@@ -12,7 +12,7 @@ from proof.fuzz import campaign, report
 from proof.fuzz.hostile import bomb
 from proof.fuzz.watch import MEMORY_BOUND_MB, peak_mb
 from support.dicom_peers import CT, Script, p_data, pdv
-from support.edge_bed import children
+from support.edge_setup import children
 
 from gateway.dicom import command, pdu
 from gateway.dicom.contexts import Offer

@@ -6,7 +6,7 @@ import pytest
 from conftest import MakeEdge
 from support.forwarding import QUICK, Forwarding, forwarding, pacs_of
 from support.peers import Peer
-from support.specimens import CT, EXPLICIT, MR, SECONDARY_CAPTURE, Instance
+from support.synthetic_instances import CT, EXPLICIT, MR, SECONDARY_CAPTURE, Instance
 
 from gateway.dicom import pdu
 from gateway.dicom.contexts import VERIFICATION, Offer

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from support.black_hole import BlackHole
 from support.launcher import Processes
-from support.queue_bed import QueueBed
+from support.queue_setup import QueueSetup
 from support.waiting import wait_until
 
 from gateway.database.migrate import migrate
@@ -25,44 +25,46 @@ WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32) | objid
 """
 
 
-def test_connections_terminated_one_by_one_do_no_harm(bed: QueueBed) -> None:
+def test_connections_terminated_one_by_one_do_no_harm(queue: QueueSetup) -> None:
     """The one with the lock too: what runs meanwhile is adopted, runs once, and counts no death."""
-    bed.start()
+    queue.start()
     for number in range(4):
-        bed.send("hold", number, 4)
-    wait_until(lambda: len(bed.ran()) == 4, 10, "all to have begun")
-    [consumer] = [row[0] for row in bed.rows("SELECT id FROM dramatiq.consumers")]
-    for pid, _ in bed.rows(CONNECTIONS):
-        bed.rows("SELECT pg_terminate_backend(%(pid)s, 5000)", pid=pid)
+        queue.send("hold", number, 4)
+    wait_until(lambda: len(queue.ran()) == 4, 10, "all to have begun")
+    [consumer] = [row[0] for row in queue.rows("SELECT id FROM dramatiq.consumers")]
+    for pid, _ in queue.rows(CONNECTIONS):
+        queue.rows("SELECT pg_terminate_backend(%(pid)s, 5000)", pid=pid)
     wait_until(
-        lambda: bed.count(f"state = 'consumed' AND consumer <> {consumer}") == 4, 5, "them to be adopted"
+        lambda: queue.count(f"state = 'consumed' AND consumer <> {consumer}") == 4, 5, "them to be adopted"
     )
-    bed.send("note", 100)
-    wait_until(lambda: bed.count() == 0, 15, "the queue to be empty")
-    assert sorted(bed.ran()) == [0, 1, 2, 3, 100]
-    wait_until(lambda: bed.one("SELECT count(*) FROM dramatiq.consumers") == 1, 5, "the old id to be cleared")
+    queue.send("note", 100)
+    wait_until(lambda: queue.count() == 0, 15, "the queue to be empty")
+    assert sorted(queue.ran()) == [0, 1, 2, 3, 100]
+    wait_until(
+        lambda: queue.one("SELECT count(*) FROM dramatiq.consumers") == 1, 5, "the old id to be cleared"
+    )
 
 
-def test_a_busy_process_that_loses_its_connection_keeps_what_it_runs(bed: QueueBed) -> None:
+def test_a_busy_process_that_loses_its_connection_keeps_what_it_runs(queue: QueueSetup) -> None:
     """All its threads run something, and a neighbour looks for the dead: each runs once, no death counts."""
-    bed.start(threads=2)
+    queue.start(threads=2)
     for number in range(2):
-        bed.send("hold", number, 12)
-    wait_until(lambda: len(bed.ran()) == 2, 10, "both to have begun")
-    [busy] = [row[0] for row in bed.rows("SELECT id FROM dramatiq.consumers")]
-    bed.start(threads=2)
+        queue.send("hold", number, 12)
+    wait_until(lambda: len(queue.ran()) == 2, 10, "both to have begun")
+    [busy] = [row[0] for row in queue.rows("SELECT id FROM dramatiq.consumers")]
+    queue.start(threads=2)
     for _ in range(3):
         # in whatever moment between two looks of the neighbour
-        bed.rows(BACKEND_OF, consumer=busy)
+        queue.rows(BACKEND_OF, consumer=busy)
         wait_until(
-            lambda busy=busy: bed.count(f"state = 'consumed' AND consumer <> {busy}") == 2,  # type: ignore[misc]
+            lambda busy=busy: queue.count(f"state = 'consumed' AND consumer <> {busy}") == 2,  # type: ignore[misc]
             5,
             "both to be adopted",
         )
-        busy = bed.one("SELECT DISTINCT consumer FROM dramatiq.queue WHERE state = 'consumed'")
-    assert bed.count("deaths > 0") == 0
-    wait_until(lambda: bed.count() == 0, 20, "both to end")
-    assert sorted(bed.ran()) == [0, 1]
+        busy = queue.one("SELECT DISTINCT consumer FROM dramatiq.queue WHERE state = 'consumed'")
+    assert queue.count("deaths > 0") == 0
+    wait_until(lambda: queue.count() == 0, 20, "both to end")
+    assert sorted(queue.ran()) == [0, 1]
 
 
 def test_a_restart_of_postgresql_under_load_loses_nothing(
@@ -71,20 +73,20 @@ def test_a_restart_of_postgresql_under_load_loses_nothing(
     """Killed and started twice while messages flow: each runs, and none is taken for poison."""
     own_postgres.start()
     migrate(own_postgres.dsn())
-    bed = QueueBed(own_postgres.dsn(), processes)
-    bed.fill("note", 3000)
-    bed.start()
-    bed.start()
+    queue = QueueSetup(own_postgres.dsn(), processes)
+    queue.fill("note", 3000)
+    queue.start()
+    queue.start()
     for floor in (2500, 2000):
-        wait_until(lambda floor=floor: bed.count() < floor, 15, "messages to flow")  # type: ignore[misc]
+        wait_until(lambda floor=floor: queue.count() < floor, 15, "messages to flow")  # type: ignore[misc]
         own_postgres.kill()
         own_postgres.start()
-        bed.database.close()
-    wait_until(lambda: bed.count() == 0, 30, "the queue to be empty")
-    assert set(bed.ran()) == set(range(1, 3001))
+        queue.database.close()
+    wait_until(lambda: queue.count() == 0, 30, "the queue to be empty")
+    assert set(queue.ran()) == set(range(1, 3001))
     # each of 2 x 8 threads may have been cut off between the actor's commit and its ack, twice
-    assert len(bed.ran()) <= 3000 + 4 * 8
-    bed.close()
+    assert len(queue.ran()) <= 3000 + 4 * 8
+    queue.close()
 
 
 def test_packets_swallowed_by_the_network_stop_nobody(
@@ -96,24 +98,24 @@ def test_packets_swallowed_by_the_network_stop_nobody(
     """
     direct = own_tcp.dsn()
     with BlackHole(urlsplit(direct).port or 0) as hole:
-        bed = QueueBed(direct, processes)
+        queue = QueueSetup(direct, processes)
         through = direct.replace(f":{urlsplit(direct).port}/", f":{hole.port}/")
-        bed.start(threads=2, dsn=through)
+        queue.start(threads=2, dsn=through)
         for number in (100, 200):
-            bed.send("hold", number, 20)
-        wait_until(lambda: len(bed.ran()) == 2, 10, "both to have begun")
-        bed.start(threads=2)
+            queue.send("hold", number, 20)
+        wait_until(lambda: len(queue.ran()) == 2, 10, "both to have begun")
+        queue.start(threads=2)
         hole.swallow()
-        wait_until(lambda: len(bed.ran()) == 4, 10, "both to begin elsewhere")
+        wait_until(lambda: len(queue.ran()) == 4, 10, "both to begin elsewhere")
         hole.heal()
-        wait_until(lambda: bed.one("SELECT count(*) FROM dramatiq.live") == 2, 20, "it to come back")
+        wait_until(lambda: queue.one("SELECT count(*) FROM dramatiq.live") == 2, 20, "it to come back")
         # All threads are busy; its own two end first, their acks name the lost id, and it goes on with these.
-        bed.fill("note", 10)
-        wait_until(lambda: bed.count() == 2, 20, "it to go on")
-        assert bed.count("state = 'consumed' AND deaths = 0") == 2  # by the other; the death was taken back
-        wait_until(lambda: bed.count() == 0, 20, "the others to end")
-        assert sorted(bed.ran()) == [*range(1, 11), 100, 100, 200, 200]
-        bed.close()
+        queue.fill("note", 10)
+        wait_until(lambda: queue.count() == 2, 20, "it to go on")
+        assert queue.count("state = 'consumed' AND deaths = 0") == 2  # by the other; the death was taken back
+        wait_until(lambda: queue.count() == 0, 20, "the others to end")
+        assert sorted(queue.ran()) == [*range(1, 11), 100, 100, 200, 200]
+        queue.close()
 
 
 def test_postgresql_that_is_stopped_but_not_dead_is_outlived(
@@ -122,18 +124,18 @@ def test_postgresql_that_is_stopped_but_not_dead_is_outlived(
     """SIGSTOP of the backend that holds the lock: the claim's deadline passes and a new id takes over."""
     own_postgres.start()
     migrate(own_postgres.dsn())
-    bed = QueueBed(own_postgres.dsn(), processes)
-    bed.start()
-    bed.send("note", 1)
-    wait_until(bed.ran, 10, "the first to run")
-    [[pid]] = bed.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'mini-pacs consumer'")
+    queue = QueueSetup(own_postgres.dsn(), processes)
+    queue.start()
+    queue.send("note", 1)
+    wait_until(queue.ran, 10, "the first to run")
+    [[pid]] = queue.rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'mini-pacs consumer'")
     os.kill(pid, signal.SIGSTOP)
     try:
-        bed.send("note", 2)
-        wait_until(lambda: 2 in bed.ran(), 15, "the second to run under a new id")
+        queue.send("note", 2)
+        wait_until(lambda: 2 in queue.ran(), 15, "the second to run under a new id")
     finally:
         os.kill(pid, signal.SIGCONT)
-    bed.close()
+    queue.close()
 
 
 @pytest.fixture

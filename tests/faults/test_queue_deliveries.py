@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from conftest import MakeEdge, Reconfigure
 from support.black_hole import BlackHole
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.forwarding import Forwarding, forwarding
 from support.launcher import Processes
 from support.peers import Peer, peer
-from support.specimens import Instance, study_of
+from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 from typer.testing import CliRunner
 
@@ -27,7 +27,7 @@ from gateway.lab.postgres import EmbeddedPostgres
 class Setting:
     """An edge in the mode pacs_only, and a PACS that answers as soon as `go_on` is set."""
 
-    def __init__(self, edge: EdgeBed, core: Forwarding, pacs: Peer) -> None:
+    def __init__(self, edge: EdgeSetup, core: Forwarding, pacs: Peer) -> None:
         self.edge = edge
         self.core = core
         self.pacs = pacs
@@ -131,7 +131,7 @@ def test_a_process_that_was_cut_off_comes_back_and_its_late_settle_is_fenced(
     direct = own_postgres.dsn()
     migrate(direct)
     monkeypatch.setenv("DATABASE_URL", direct)
-    edge = EdgeBed(reconfigure({"forwarder": {"mode": "pacs_only"}}), direct, processes)
+    edge = EdgeSetup(reconfigure({"forwarder": {"mode": "pacs_only"}}), direct, processes)
     with edge.database.transaction() as session:
         destinations.configure(session, edge.configuration)
     with (

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from support.launcher import Processes
-from support.queue_bed import QueueBed
+from support.queue_setup import QueueSetup
 from support.waiting import wait_until
 
 from gateway.database.migrate import migrate
@@ -73,30 +73,30 @@ def test_a_pooler_in_transaction_mode_is_refused_at_start(
     mode: str, direct: str, processes: Processes, folder: Path
 ) -> None:
     """It would give the advisory lock to a stranger; in session mode a pooler is harmless."""
-    bed = QueueBed(direct, processes)
-    process = bed.launch(dsn=through_pooler(direct, mode, processes, folder))
+    queue = QueueSetup(direct, processes)
+    process = queue.launch(dsn=through_pooler(direct, mode, processes, folder))
     if mode == "transaction":
         process.wait_for_line("PostgreSQL is reached through a pooler in transaction mode", 30)
         assert process.wait(30) != 0
     else:
         process.wait_for_line("ready for action", 30)
-        bed.send("noop", 1)
-        wait_until(lambda: bed.count() == 0, 10, "it to run")
-    bed.close()
+        queue.send("noop", 1)
+        wait_until(lambda: queue.count() == 0, 10, "it to run")
+    queue.close()
 
 
 def test_a_pooler_that_stood_before_postgresql_is_refused_as_soon_as_it_can_be_asked(
     own_postgres: EmbeddedPostgres, direct: str, processes: Processes, folder: Path
 ) -> None:
     """The usual order of a start: nothing is claimed through it, and the process ends."""
-    bed = QueueBed(direct, processes)
-    bed.send("note", 1)
+    queue = QueueSetup(direct, processes)
+    queue.send("note", 1)
     own_postgres.kill()
-    process = bed.launch(dsn=through_pooler(direct, "transaction", processes, folder))
+    process = queue.launch(dsn=through_pooler(direct, "transaction", processes, folder))
     process.wait_for_line("ready for action", 30)
     own_postgres.start()
     process.wait_for_line("PostgreSQL is reached through a pooler in transaction mode", 30)
     process.wait(30)
-    bed.database.close()
-    assert bed.count("state = 'queued'") == 1
-    bed.close()
+    queue.database.close()
+    assert queue.count("state = 'queued'") == 1
+    queue.close()

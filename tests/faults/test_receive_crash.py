@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from support.edge_bed import TESTS, EdgeBed, store
+from support.edge_setup import TESTS, EdgeSetup, store
 from support.launcher import REPOSITORY
-from support.specimens import Instance, study_of
+from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
 from gateway.domain.instance import file_names
@@ -40,7 +40,7 @@ NAMED = STEPS[STEPS.index("link:2:after") : -1]
 """Where the file has its final name, and no row."""
 
 
-def send_until_it_dies(edge: EdgeBed, instances: list[Instance]) -> list[Instance]:
+def send_until_it_dies(edge: EdgeSetup, instances: list[Instance]) -> list[Instance]:
     """Those that were answered Success."""
     acknowledged: list[Instance] = []
     with suppress(PeerError), edge.association([instances[0].context]) as association:
@@ -51,7 +51,7 @@ def send_until_it_dies(edge: EdgeBed, instances: list[Instance]) -> list[Instanc
     return acknowledged
 
 
-def check_no_stray_file(edge: EdgeBed) -> None:
+def check_no_stray_file(edge: EdgeSetup) -> None:
     """Every file outside of orphaned/ is some row's, and no part is left."""
     known = {row[0] for row in edge.rows("SELECT place::text || '/' || file_name FROM instances")}
     found = {name for name in edge.files(partial=True) if not name.startswith("orphaned/")}
@@ -157,7 +157,7 @@ def test_the_parent_killed_alone_leaves_the_port_to_its_successor(make_edge: Mak
     wait_until(lambda: _receivers(edge.configuration.edge.data_root) <= 2, 10, "the old receivers to end")
 
 
-def _started(edge: EdgeBed) -> bool:
+def _started(edge: EdgeSetup) -> bool:
     try:
         edge.serve()
     except AssertionError:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import Reconfigure
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.launcher import Processes
-from support.specimens import Instance
+from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
 from gateway.database.migrate import migrate
@@ -25,7 +25,7 @@ def edge(
     reconfigure: Reconfigure,
     processes: Processes,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[EdgeBed]:
+) -> Iterator[EdgeSetup]:
     """An edge whose PostgreSQL is its own, running."""
     own_postgres.start()
     own_postgres.create_database(DATABASE)
@@ -35,20 +35,20 @@ def edge(
         "edge": {"commit_timeout_seconds": COMMIT_SECONDS},
         "sweep": {"orphan_grace_seconds": 0.001},
     }
-    edge = EdgeBed(reconfigure(changes), own_postgres.dsn(), processes)
+    edge = EdgeSetup(reconfigure(changes), own_postgres.dsn(), processes)
     edge.serve()
     yield edge
     edge.kill()
     edge.close()
 
 
-def accepts(edge: EdgeBed, instance: Instance) -> bool:
+def accepts(edge: EdgeSetup, instance: Instance) -> bool:
     """Tell whether it is answered Success."""
     return edge.send(instance) == [0]
 
 
 def test_without_postgresql_every_instance_is_refused_for_now(
-    edge: EdgeBed, own_postgres: EmbeddedPostgres
+    edge: EdgeSetup, own_postgres: EmbeddedPostgres
 ) -> None:
     """0xA700, no file left beyond what reconcile clears; taken as soon as PostgreSQL is back."""
     first, refused = Instance(), Instance()
@@ -67,7 +67,7 @@ def test_without_postgresql_every_instance_is_refused_for_now(
 
 
 def test_postgresql_that_is_stopped_but_not_dead_is_given_up_in_time(
-    edge: EdgeBed, own_postgres: EmbeddedPostgres
+    edge: EdgeSetup, own_postgres: EmbeddedPostgres
 ) -> None:
     """0xA700 within the commit timeout; the unknown commit and the repeat come to one instance."""
     instance = Instance()
@@ -92,7 +92,7 @@ def test_postgresql_that_is_stopped_but_not_dead_is_given_up_in_time(
     assert len([name for name in edge.files(partial=True) if not name.startswith("orphaned/")]) == 2
 
 
-def test_a_full_disk_of_postgresql_is_out_of_resources(edge: EdgeBed) -> None:
+def test_a_full_disk_of_postgresql_is_out_of_resources(edge: EdgeSetup) -> None:
     """Class 53 of its errors: 0xA700, the file goes, for nothing was committed."""
     edge.run(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
@@ -103,7 +103,7 @@ def test_a_full_disk_of_postgresql_is_out_of_resources(edge: EdgeBed) -> None:
     wait_until(lambda: edge.files(partial=True) == {}, 5, "the file to go")
 
 
-def test_an_unforeseen_error_is_a_processing_failure_with_its_frames(edge: EdgeBed) -> None:
+def test_an_unforeseen_error_is_a_processing_failure_with_its_frames(edge: EdgeSetup) -> None:
     """0x0110, and the log says where; no value of a data set."""
     edge.run("ALTER TABLE instances ADD COLUMN needed text NOT NULL")
     assert edge.send(Instance()) == [0x0110]
@@ -112,7 +112,7 @@ def test_an_unforeseen_error_is_a_processing_failure_with_its_frames(edge: EdgeB
 
 
 def test_the_scp_waits_for_postgresql_at_its_start(
-    edge: EdgeBed, own_postgres: EmbeddedPostgres, processes: Processes
+    edge: EdgeSetup, own_postgres: EmbeddedPostgres, processes: Processes
 ) -> None:
     """It says so in the log, and listens when it is there."""
     edge.scp.stop()

@@ -12,10 +12,10 @@ import psycopg2
 import pytest
 from conftest import Reconfigure
 from psycopg2 import errors
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.launcher import Processes
 from support.peers import peer
-from support.specimens import result_of, study_of
+from support.synthetic_instances import result_of, study_of
 from support.waiting import wait_until
 
 from gateway.database import migrate as migrating
@@ -93,7 +93,7 @@ def test_the_whole_flow_works_under_it(
     """Receive, forward, correlate, expire, sweep, and every command of an operator; nothing is refused."""
     monkeypatch.setenv("DATABASE_URL", granted.dsn(granted.runtime))
     fast = {"worker_timeout_seconds": 1, "max_redispatch": 1, "backoff_base_seconds": 0.3}
-    edge = EdgeBed(reconfigure({"forwarder": fast}), granted.dsn(granted.owner), processes)
+    edge = EdgeSetup(reconfigure({"forwarder": fast}), granted.dsn(granted.owner), processes)
     with ExitStack() as peers:
         forwarder = edge.configuration.forwarder
         pacs, *_ = [peers.enter_context(peer(d.port)) for d in edge.configuration.destinations]

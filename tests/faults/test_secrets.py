@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import Reconfigure
 from support import certificates
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.launcher import Processes
-from support.specimens import Instance
+from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
 from gateway.database.migrate import migrate
@@ -60,9 +60,9 @@ def server(own_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> E
 
 
 @pytest.fixture
-def edge(server: EmbeddedPostgres, reconfigure: Reconfigure, processes: Processes) -> Iterator[EdgeBed]:
+def edge(server: EmbeddedPostgres, reconfigure: Reconfigure, processes: Processes) -> Iterator[EdgeSetup]:
     """An edge on that server, none of its processes started."""
-    edge = EdgeBed(reconfigure({}), server.dsn(), processes)
+    edge = EdgeSetup(reconfigure({}), server.dsn(), processes)
     yield edge
     edge.kill()
     edge.close()
@@ -73,14 +73,14 @@ def password_of(server: EmbeddedPostgres) -> str:
     return server.data.with_name(f"{server.data.name}.password").read_text(encoding="ascii")
 
 
-def outputs(edge: EdgeBed, folder: Path) -> list[Path]:
+def outputs(edge: EdgeSetup, folder: Path) -> list[Path]:
     """The log, and what every process of the test printed."""
     return [*edge.configuration.edge.log_path.parent.glob("*"), *(folder / "output").glob("*.out")]
 
 
 def test_a_password_is_seen_nowhere_while_postgresql_comes_and_goes(
     server: EmbeddedPostgres,
-    edge: EdgeBed,
+    edge: EdgeSetup,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -110,7 +110,7 @@ def test_a_password_is_seen_nowhere_while_postgresql_comes_and_goes(
 @pytest.mark.parametrize("by_url", [False, True], ids=["POSTGRES_PASSWORD", "DATABASE_URL"])
 def test_a_wrong_password_is_not_repeated(
     server: EmbeddedPostgres,
-    edge: EdgeBed,
+    edge: EdgeSetup,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     by_url: bool,  # noqa: FBT001  a column

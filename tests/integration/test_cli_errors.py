@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from support.kept_instances import KeptInstances
 from support.launcher import BIN, command
+from support.prepared_instances import PreparedInstances
 from typer.testing import CliRunner
 
 from cli import boundary, status
@@ -30,11 +30,11 @@ FULL_DISK = Path("/dev/full")
 
 
 @pytest.fixture
-def kept(database_url: str, configuration: Configuration) -> Iterator[KeptInstances]:
+def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedInstances]:
     """A database and a spool without instances."""
-    bed = KeptInstances(database_url, configuration)
-    yield bed
-    bed.database.close()
+    instances = PreparedInstances(database_url, configuration)
+    yield instances
+    instances.database.close()
     log.configure(None, "tests")
 
 
@@ -119,7 +119,7 @@ def test_serve_and_config_check_name_what_is_closed(edge_folder: Path, key: str)
     assert json.loads(as_json.stdout)["schema"] == Schema.ERROR
 
 
-def test_a_spool_that_cannot_be_made_stops_serve_with_its_path(kept: KeptInstances) -> None:
+def test_a_spool_that_cannot_be_made_stops_serve_with_its_path(kept: PreparedInstances) -> None:
     """After the database is ready, before the port is bound."""
     root = kept.spool.root
     shutil.rmtree(root)
@@ -129,7 +129,7 @@ def test_a_spool_that_cannot_be_made_stops_serve_with_its_path(kept: KeptInstanc
     assert f"mini-pacs: prepare {root}: Not a directory" in done.stderr
 
 
-def test_serve_that_cannot_print_the_log_leaves_no_scp_behind(kept: KeptInstances) -> None:
+def test_serve_that_cannot_print_the_log_leaves_no_scp_behind(kept: PreparedInstances) -> None:
     """Its supervisor takes it for the SCP, and would start another one."""
     logs = kept.configuration.edge.log_path.parent
     logs.mkdir(exist_ok=True)
@@ -144,7 +144,7 @@ def test_serve_that_cannot_print_the_log_leaves_no_scp_behind(kept: KeptInstance
     assert "edge.log.printed: Permission denied" in done.stderr
 
 
-def test_a_reader_that_leaves_is_no_error(kept: KeptInstances) -> None:
+def test_a_reader_that_leaves_is_no_error(kept: PreparedInstances) -> None:
     """`mini-pacs faults | head -1`: no complaint, exit code 141 as of SIGPIPE; with --json, too."""
     for words in (("faults",), ("faults", "--json"), ("deliveries", "list"), ("config", "check")):
         process = subprocess.Popen(
@@ -161,7 +161,7 @@ def test_a_reader_that_leaves_is_no_error(kept: KeptInstances) -> None:
 
 
 @pytest.mark.skipif(not FULL_DISK.exists(), reason="this system has no /dev/full")
-def test_a_full_disk_behind_the_output_is_said(kept: KeptInstances) -> None:
+def test_a_full_disk_behind_the_output_is_said(kept: PreparedInstances) -> None:
     """Not by the interpreter at its end, and not as success."""
     for words in (("faults",), ("faults", "--json"), ("config", "check")):
         with FULL_DISK.open("w") as full:
@@ -176,7 +176,7 @@ def test_a_full_disk_behind_the_output_is_said(kept: KeptInstances) -> None:
 
 
 @pytest.mark.parametrize("closing", ["1>&-", "2>&-", "1>&- 2>&-"])
-def test_a_closed_output_is_no_error(kept: KeptInstances, closing: str) -> None:
+def test_a_closed_output_is_no_error(kept: PreparedInstances, closing: str) -> None:
     """Whoever closes it does not want to read."""
     done = subprocess.run(
         ["sh", "-c", f"exec {BIN / 'mini-pacs'} faults {closing}"],
@@ -189,7 +189,7 @@ def test_a_closed_output_is_no_error(kept: KeptInstances, closing: str) -> None:
     del kept
 
 
-def test_ctrl_c_is_a_word_and_exit_code_130(kept: KeptInstances) -> None:
+def test_ctrl_c_is_a_word_and_exit_code_130(kept: PreparedInstances) -> None:
     """While it waits for an answer to its question."""
     kept.receive(1)
     primary, secondary = os.openpty()
@@ -218,7 +218,7 @@ def test_ctrl_c_is_a_word_and_exit_code_130(kept: KeptInstances) -> None:
     assert kept.value("SELECT count(*) FROM deliveries WHERE state = 'cancelled'") == 0
 
 
-def test_a_question_that_nobody_can_answer_says_so(kept: KeptInstances) -> None:
+def test_a_question_that_nobody_can_answer_says_so(kept: PreparedInstances) -> None:
     """In a script: --yes is what it needs."""
     kept.receive(1)
     done = ended("mini-pacs", "deliveries", "cancel", "--all", "--json")
@@ -227,7 +227,7 @@ def test_a_question_that_nobody_can_answer_says_so(kept: KeptInstances) -> None:
 
 
 @pytest.fixture
-def defect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: KeptInstances) -> Path:
+def defect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: PreparedInstances) -> Path:
     """`mini-pacs status` raises what nobody foresaw; the folder of temporary files."""
     del kept
 
@@ -299,7 +299,7 @@ def test_an_error_of_the_database_names_host_and_port(
     assert "secret" not in done.stderr
 
 
-def test_a_statement_that_is_refused_names_host_port_and_what_to_do(kept: KeptInstances) -> None:
+def test_a_statement_that_is_refused_names_host_port_and_what_to_do(kept: PreparedInstances) -> None:
     """The schema is gone: the command that brings it back."""
     kept.run("DROP TABLE deliveries CASCADE")
     done = ended("mini-pacs", "studies")

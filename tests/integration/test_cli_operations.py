@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.kept_instances import STUDY, KeptInstances
 from support.launcher import command
+from support.prepared_instances import STUDY, PreparedInstances
 from typer.testing import CliRunner, Result
 
 from cli.documents import Schema
@@ -25,11 +25,11 @@ from gateway.domain.routing import Route
 
 
 @pytest.fixture
-def kept(database_url: str, configuration: Configuration) -> Iterator[KeptInstances]:
+def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedInstances]:
     """A database and a spool without instances; the log is standard error's again afterwards."""
-    bed = KeptInstances(database_url, configuration)
-    yield bed
-    bed.database.close()
+    instances = PreparedInstances(database_url, configuration)
+    yield instances
+    instances.database.close()
     log.configure(None, "tests")
 
 
@@ -47,7 +47,7 @@ def told(*words: str | int) -> Any:
     return document["items"] if set(document) == {"items", "next"} else document
 
 
-def files(kept: KeptInstances) -> dict[str, int]:
+def files(kept: PreparedInstances) -> dict[str, int]:
     """How many files each folder of the spool holds."""
     found: dict[str, int] = {}
     for path in kept.spool.root.glob("*/*/*.dcm"):
@@ -56,7 +56,7 @@ def files(kept: KeptInstances) -> dict[str, int]:
     return found
 
 
-def dead(kept: KeptInstances, number: int) -> int:
+def dead(kept: PreparedInstances, number: int) -> int:
     """A delivery to the PACS that is dead; its id."""
     return kept.forward(
         kept.receive(number), State.DEAD, outcome=Outcome.NEVER, status=None, error="[boom] was not accepted"
@@ -66,7 +66,7 @@ def dead(kept: KeptInstances, number: int) -> int:
 # ---- status --------------------------------------------------------------------------------------
 
 
-def test_status_names_what_is_dead_and_the_command_that_mends_it(kept: KeptInstances) -> None:
+def test_status_names_what_is_dead_and_the_command_that_mends_it(kept: PreparedInstances) -> None:
     """G2: count, reason and next command, on a screen that is cut nowhere."""
     delivery_id = dead(kept, 1)
     shown = run("status")
@@ -76,7 +76,7 @@ def test_status_names_what_is_dead_and_the_command_that_mends_it(kept: KeptInsta
     assert "`mini-pacs deliveries retry --state dead --route pacs`" in shown.stdout
 
 
-def test_status_says_why_the_pacs_waits_and_that_nothing_is_lost(kept: KeptInstances) -> None:
+def test_status_says_why_the_pacs_waits_and_that_nothing_is_lost(kept: PreparedInstances) -> None:
     """An open breaker: since when, why, how many wait, when the next probe is."""
     kept.receive(1)
     with kept.database.transaction() as session:
@@ -97,7 +97,7 @@ def test_status_says_why_the_pacs_waits_and_that_nothing_is_lost(kept: KeptInsta
     assert "`mini-pacs destinations echo ORTHANC`" in shown
 
 
-def test_status_check_fails_while_something_wants_attention(kept: KeptInstances) -> None:
+def test_status_check_fails_while_something_wants_attention(kept: PreparedInstances) -> None:
     """For monitoring: problems only, and exit code 1; without processes there always is one."""
     checked = run("status", "--check")
     assert checked.exit_code == ExitCode.REFUSED
@@ -107,7 +107,7 @@ def test_status_check_fails_while_something_wants_attention(kept: KeptInstances)
     del kept
 
 
-def test_status_as_json_holds_counts_findings_and_space(kept: KeptInstances) -> None:
+def test_status_as_json_holds_counts_findings_and_space(kept: PreparedInstances) -> None:
     """What the screen shows is there for programs."""
     kept.forward(kept.receive(1))
     document = told("status")
@@ -119,7 +119,7 @@ def test_status_as_json_holds_counts_findings_and_space(kept: KeptInstances) -> 
 
 
 def test_status_of_a_large_backlog_counts_the_unsettled_only(
-    kept: KeptInstances, monkeypatch: pytest.MonkeyPatch
+    kept: PreparedInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond a size the index of what is owed is counted up to a limit, and the rest estimated."""
     monkeypatch.setattr(overview, "SMALL_TABLE_BYTES", -1)
@@ -137,7 +137,7 @@ def test_status_of_a_large_backlog_counts_the_unsettled_only(
     assert "settled)" in shown
 
 
-def test_status_of_a_study_shows_each_step(kept: KeptInstances) -> None:
+def test_status_of_a_study_shows_each_step(kept: PreparedInstances) -> None:
     """Summary and timeline; a study that is not kept is said to be so, with exit code 1."""
     kept.forward(kept.receive(1))
     shown = run("status", "--study", STUDY)
@@ -152,7 +152,7 @@ def test_status_of_a_study_shows_each_step(kept: KeptInstances) -> None:
 # ---- deliveries ----------------------------------------------------------------------------------
 
 
-def test_list_selects_by_state_route_and_study(kept: KeptInstances) -> None:
+def test_list_selects_by_state_route_and_study(kept: PreparedInstances) -> None:
     """Every selection that is given must hold."""
     delivery_id = dead(kept, 1)
     kept.receive(2, study="1.2.4")
@@ -162,7 +162,7 @@ def test_list_selects_by_state_route_and_study(kept: KeptInstances) -> None:
     assert "There are more" in run("deliveries", "list", "--limit", 1).stdout
 
 
-def test_show_tells_every_attempt(kept: KeptInstances) -> None:
+def test_show_tells_every_attempt(kept: PreparedInstances) -> None:
     """One delivery with its tries; an unknown one is exit code 1."""
     delivery_id = dead(kept, 1)
     [attempt] = told("deliveries", "show", delivery_id)["tries"]
@@ -171,7 +171,7 @@ def test_show_tells_every_attempt(kept: KeptInstances) -> None:
     assert run("deliveries", "show", 999).exit_code == ExitCode.REFUSED
 
 
-def test_retry_owes_the_dead_again_with_a_message_and_moves_the_file(kept: KeptInstances) -> None:
+def test_retry_owes_the_dead_again_with_a_message_and_moves_the_file(kept: PreparedInstances) -> None:
     """Dead -> pending, attempts anew, one wake-up, the file out of failed/."""
     delivery_id = dead(kept, 1)
     assert files(kept) == {"failed": 1}
@@ -185,7 +185,7 @@ def test_retry_owes_the_dead_again_with_a_message_and_moves_the_file(kept: KeptI
     assert "failed" not in files(kept)
 
 
-def test_retry_hurries_what_waits_for_its_time(kept: KeptInstances) -> None:
+def test_retry_hurries_what_waits_for_its_time(kept: PreparedInstances) -> None:
     """Pending stays pending, but is due now."""
     delivery_id = kept.forward(
         kept.receive(1), State.PENDING, outcome=Outcome.REFUSED, status=0xC000, error="x"
@@ -195,7 +195,7 @@ def test_retry_hurries_what_waits_for_its_time(kept: KeptInstances) -> None:
     assert run("deliveries", "retry", "--study", STUDY).exit_code == ExitCode.REFUSED
 
 
-def test_resend_asks_and_takes_what_was_delivered(kept: KeptInstances) -> None:
+def test_resend_asks_and_takes_what_was_delivered(kept: PreparedInstances) -> None:
     """No is no; --yes sends again."""
     delivery_id = kept.forward(kept.receive(1))
     refused = run("deliveries", "resend", "--route", "pacs", answer="n\n")
@@ -205,7 +205,7 @@ def test_resend_asks_and_takes_what_was_delivered(kept: KeptInstances) -> None:
     assert kept.value("SELECT state::text FROM deliveries WHERE id = %(d)s", d=delivery_id) == "pending"
 
 
-def test_cancel_names_who_did_it_and_retry_takes_it_back(kept: KeptInstances) -> None:
+def test_cancel_names_who_did_it_and_retry_takes_it_back(kept: PreparedInstances) -> None:
     """G2: cancelled stands in the open with its operator."""
     kept.receive(1)
     assert len(told("deliveries", "cancel", "--study", STUDY, "--yes")["cancelled"]) == 2
@@ -215,7 +215,7 @@ def test_cancel_names_who_did_it_and_retry_takes_it_back(kept: KeptInstances) ->
     assert len(told("deliveries", "retry", "--all")["retried"]) == 2
 
 
-def test_a_change_without_a_selection_is_refused(kept: KeptInstances) -> None:
+def test_a_change_without_a_selection_is_refused(kept: PreparedInstances) -> None:
     """A forgotten option must not mean everything."""
     kept.receive(1)
     assert run("deliveries", "cancel", "--yes").exit_code == ExitCode.USAGE
@@ -226,7 +226,7 @@ def test_a_change_without_a_selection_is_refused(kept: KeptInstances) -> None:
 # ---- destinations, faults, sweep, config -----------------------------------------------------------
 
 
-def test_pause_and_resume_are_seen_at_once(kept: KeptInstances) -> None:
+def test_pause_and_resume_are_seen_at_once(kept: PreparedInstances) -> None:
     """Paused by whom; a second pause changes nothing; an unknown title is a usage error."""
     assert told("destinations", "pause", "ORTHANC") == {"ae_title": "ORTHANC", "changed": True}
     assert told("destinations", "pause", "ORTHANC") == {"ae_title": "ORTHANC", "changed": False}
@@ -239,7 +239,7 @@ def test_pause_and_resume_are_seen_at_once(kept: KeptInstances) -> None:
     del kept
 
 
-def test_echo_says_who_does_not_answer(kept: KeptInstances) -> None:
+def test_echo_says_who_does_not_answer(kept: PreparedInstances) -> None:
     """Nobody listens in this test: exit code 3, and an error that says why."""
     answer = run("destinations", "echo", "ORTHANC", "--json")
     assert answer.exit_code == ExitCode.UNREACHABLE
@@ -249,7 +249,7 @@ def test_echo_says_who_does_not_answer(kept: KeptInstances) -> None:
     del kept
 
 
-def test_faults_are_injected_listed_and_cleared(kept: KeptInstances) -> None:
+def test_faults_are_injected_listed_and_cleared(kept: PreparedInstances) -> None:
     """The value as option or argument, its default, its time; then none is left."""
     assert told("inject-fault", "io_delay_ms", 800)["value"] == 800
     assert told("inject-fault", "random_fail_rate")["value"] == 0.3
@@ -277,19 +277,21 @@ def test_faults_are_injected_listed_and_cleared(kept: KeptInstances) -> None:
         ("pacs_down", "--for", "soon"),
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(kept: KeptInstances, words: tuple[str | int, ...]) -> None:
+def test_a_fault_that_makes_no_sense_is_refused(
+    kept: PreparedInstances, words: tuple[str | int, ...]
+) -> None:
     """Unknown name, value where there is none or out of bounds, a stage without a seam, no time."""
     assert run("inject-fault", *words).exit_code == ExitCode.USAGE
     assert kept.value("SELECT count(*) FROM faults") == 0
 
 
-def test_an_unknown_fault_lists_those_there_are(kept: KeptInstances) -> None:
+def test_an_unknown_fault_lists_those_there_are(kept: PreparedInstances) -> None:
     """With their effects."""
     assert "connections to the PACS are refused" in run("inject-fault", "nope").output
     del kept
 
 
-def test_sweep_runs_the_named_verbs_only_and_dry_changes_nothing(kept: KeptInstances) -> None:
+def test_sweep_runs_the_named_verbs_only_and_dry_changes_nothing(kept: PreparedInstances) -> None:
     """Counts by verb; a dry run is not noted as one."""
     assert list(told("sweep", "rescue", "purge", "--dry-run")["counts"]) == ["rescue", "purge"]
     assert kept.value("SELECT count(*) FROM sweeps") == 0
@@ -298,7 +300,7 @@ def test_sweep_runs_the_named_verbs_only_and_dry_changes_nothing(kept: KeptInsta
     assert run("sweep", "vacuum").exit_code == ExitCode.USAGE
 
 
-def test_config_check_prints_what_would_be_used(kept: KeptInstances) -> None:
+def test_config_check_prints_what_would_be_used(kept: PreparedInstances) -> None:
     """Every key with its value, and no password."""
     document = told("config", "check")
     assert document["values"]["edge.ae_title"] == "MINI_EDGE"
@@ -310,7 +312,7 @@ def test_config_check_prints_what_would_be_used(kept: KeptInstances) -> None:
 # ---- reset-db ------------------------------------------------------------------------------------
 
 
-def test_reset_forgets_rows_and_messages_and_keeps_files_and_pauses(kept: KeptInstances) -> None:
+def test_reset_forgets_rows_and_messages_and_keeps_files_and_pauses(kept: PreparedInstances) -> None:
     """Instances, deliveries, messages and the study number are gone; files are orphaned, pauses stay."""
     kept.receive(1)
     dead(kept, 2)
@@ -327,7 +329,7 @@ def test_reset_forgets_rows_and_messages_and_keeps_files_and_pauses(kept: KeptIn
     assert kept.value("SELECT nextval('study_numbers')") == 1
 
 
-def test_reset_with_files_deletes_only_what_no_row_knows(kept: KeptInstances) -> None:
+def test_reset_with_files_deletes_only_what_no_row_knows(kept: PreparedInstances) -> None:
     """--files empties the spool of what was forgotten."""
     kept.receive(1)
     assert told("reset-db", "--yes", "--files")["removed"] == 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.kept_instances import KeptInstances
+from support.prepared_instances import PreparedInstances
 from typer.testing import CliRunner, Result
 
 from cli.documents import Schema
@@ -37,15 +37,15 @@ LONG = "1.2.826.0.1.3680043.8.498.123456789012345678901234567"
 
 
 @pytest.fixture
-def kept(database_url: str, configuration: Configuration) -> Iterator[KeptInstances]:
+def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedInstances]:
     """A database and a spool without instances."""
-    bed = KeptInstances(database_url, configuration)
-    yield bed
-    bed.database.close()
+    instances = PreparedInstances(database_url, configuration)
+    yield instances
+    instances.database.close()
     log.configure(None, "tests")
 
 
-def sequential(kept: KeptInstances) -> list[tuple[Any, ...]]:
+def sequential(kept: PreparedInstances) -> list[tuple[Any, ...]]:
     """How often each table was read from its begin to its end, this connection included."""
     kept.run("SELECT pg_stat_force_next_flush()")
     return kept.rows(SEQUENTIAL)
@@ -78,7 +78,7 @@ def pages(*words: str | int, limit: int) -> list[dict[str, Any]]:
     return items
 
 
-def test_a_study_is_shown_with_its_counts(kept: KeptInstances) -> None:
+def test_a_study_is_shown_with_its_counts(kept: PreparedInstances) -> None:
     """First and last reception, instances, results, and what became of both routes."""
     kept.forward(kept.receive(1))
     kept.forward(kept.receive(2), State.DEAD, outcome=Outcome.NEVER, status=None, error="x")
@@ -101,7 +101,7 @@ def test_a_study_is_shown_with_its_counts(kept: KeptInstances) -> None:
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
 @pytest.mark.parametrize("step", [1, 2, 5, 2000])
 def test_every_study_is_on_one_page_newest_first(
-    kept: KeptInstances, monkeypatch: pytest.MonkeyPatch, limit: int, step: int
+    kept: PreparedInstances, monkeypatch: pytest.MonkeyPatch, limit: int, step: int
 ) -> None:
     """Also where the instances of several studies came in turns, at the same moment, and late ones."""
     monkeypatch.setattr(studies, "STEP", step)
@@ -113,7 +113,7 @@ def test_every_study_is_on_one_page_newest_first(
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
-def test_every_delivery_is_on_one_page_newest_first(kept: KeptInstances, limit: int) -> None:
+def test_every_delivery_is_on_one_page_newest_first(kept: PreparedInstances, limit: int) -> None:
     """With a selection, too; and what comes meanwhile is not on a later page."""
     for number in range(1, 6):
         kept.receive(number)
@@ -128,7 +128,7 @@ def test_every_delivery_is_on_one_page_newest_first(kept: KeptInstances, limit: 
     assert [d["delivery_id"] for d in first["items"] + second["items"]] == found
 
 
-def test_a_screen_of_80_columns_has_one_line_for_each_row(kept: KeptInstances) -> None:
+def test_a_screen_of_80_columns_has_one_line_for_each_row(kept: PreparedInstances) -> None:
     """UIDs by their ends, which differ; reasons cut; nothing is wider than the screen."""
     for number in range(1, 4):
         kept.receive(number, study=LONG)
@@ -148,7 +148,7 @@ def test_a_screen_of_80_columns_has_one_line_for_each_row(kept: KeptInstances) -
     assert f"{LONG}.4" in run("deliveries", "show", delivery_id, columns=200).stdout
 
 
-def test_screens_say_the_time_zone_of_their_times(kept: KeptInstances) -> None:
+def test_screens_say_the_time_zone_of_their_times(kept: PreparedInstances) -> None:
     """Once, in a title; the same for all."""
     kept.receive(1)
     [delivery] = page("deliveries", "list", "--route", "pacs")["items"]
@@ -180,7 +180,7 @@ def test_screens_say_the_time_zone_of_their_times(kept: KeptInstances) -> None:
     ],
 )
 def test_what_is_not_kept_is_said_to_be_so(
-    kept: KeptInstances, words: tuple[str | int, ...], sentence: str
+    kept: PreparedInstances, words: tuple[str | int, ...], sentence: str
 ) -> None:
     """Exit code 1, the sentence, and no question; the same as JSON."""
     kept.receive(1)
@@ -192,7 +192,7 @@ def test_what_is_not_kept_is_said_to_be_so(
     assert sentence in document["error"]
 
 
-def test_a_study_that_is_kept_and_has_nothing_like_that_is_no_error(kept: KeptInstances) -> None:
+def test_a_study_that_is_kept_and_has_nothing_like_that_is_no_error(kept: PreparedInstances) -> None:
     """None is dead: that is an answer."""
     kept.receive(1)
     found = run("deliveries", "list", "--study", "1.2.3", "--state", "dead")
@@ -201,14 +201,14 @@ def test_a_study_that_is_kept_and_has_nothing_like_that_is_no_error(kept: KeptIn
 
 
 @pytest.mark.parametrize("token", ["", "1", "2026-13-01T00:00:00+00:00/1", "2026-01-01T00:00:00/1", "x/y"])
-def test_a_next_that_no_page_gave_is_a_usage_error(kept: KeptInstances, token: str) -> None:
+def test_a_next_that_no_page_gave_is_a_usage_error(kept: PreparedInstances, token: str) -> None:
     """It says what is expected."""
     assert run("studies", "--after", token).exit_code == ExitCode.USAGE
     assert run("deliveries", "list", "--after", 1 << 63).exit_code == ExitCode.USAGE
     del kept
 
 
-def test_where_nothing_is_kept_the_lists_say_so(kept: KeptInstances) -> None:
+def test_where_nothing_is_kept_the_lists_say_so(kept: PreparedInstances) -> None:
     """An empty list is an answer."""
     assert run("studies").stdout == "No study is kept.\n"
     assert page("studies") == {"schema": "mini-pacs/studies/1", "items": [], "next": None}
@@ -217,7 +217,7 @@ def test_where_nothing_is_kept_the_lists_say_so(kept: KeptInstances) -> None:
 
 
 def test_the_cost_of_a_page_does_not_grow_with_what_is_kept(
-    kept: KeptInstances, monkeypatch: pytest.MonkeyPatch
+    kept: PreparedInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No statement reads a table from its begin to its end."""
     monkeypatch.setattr(studies, "STEP", 100)  # as small beside the table as a step of 2000 beside a real one

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from conftest import MakeEdge
 from support import certificates
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.launcher import REPOSITORY
 
 IMAGES = REPOSITORY / "images"
 
 
-def verdict(edge: EdgeBed) -> int:
+def verdict(edge: EdgeSetup) -> int:
     """The exit code of the check, as Docker sees it."""
     check = edge.start(
         sys.executable, IMAGES / "edge" / "healthy.py", "edge", PYTHONPATH=str(IMAGES), name="healthy"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.compose_bed import run
+from support.compose_lab import run
 from support.launcher import REPOSITORY
 
 SERVE = ("mini-pacs", "serve", "--print-log")

@@ -7,7 +7,7 @@ import pytest
 from conftest import MakeEdge
 from support.forwarding import Forwarding, forwarding, workers_of
 from support.peers import Peer
-from support.specimens import Instance, new_uid, result_of, study_of
+from support.synthetic_instances import Instance, new_uid, result_of, study_of
 
 from gateway.database.tables.instances import ReceptionVerdict
 from gateway.domain.matching import Correlation

@@ -25,7 +25,7 @@ from support.dicom_peers import (
     sendable_files,
 )
 from support.launcher import Processes
-from support.specimens import Instance
+from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
 from gateway.dicom.contexts import ProposedContext

@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from conftest import MakeEdge
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.forwarding import QUICK, Forwarding, at_once, forwarding, pacs_of
 from support.peers import ABORT, Peer, after
-from support.specimens import Instance, study_of
+from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
 from gateway.database.tables.deliveries import Selection, requeue
@@ -24,13 +24,13 @@ from gateway.forward.probe import probe
 
 
 @pytest.fixture
-def edge(make_edge: MakeEdge) -> EdgeBed:
+def edge(make_edge: MakeEdge) -> EdgeSetup:
     """An edge that retries quickly."""
     return make_edge({"forwarder": QUICK})
 
 
 @pytest.fixture
-def core(edge: EdgeBed) -> Iterator[Forwarding]:
+def core(edge: EdgeSetup) -> Iterator[Forwarding]:
     """The core, in this process."""
     with forwarding(edge) as core:
         yield core
@@ -368,7 +368,7 @@ def test_a_lost_file_is_dead_with_its_reason_and_blames_no_peer(core: Forwarding
 
 
 @contextmanager
-def no_descriptor_left(_: EdgeBed) -> Iterator[None]:
+def no_descriptor_left(_: EdgeSetup) -> Iterator[None]:
     """EMFILE for whatever this process opens."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
@@ -381,7 +381,7 @@ def no_descriptor_left(_: EdgeBed) -> Iterator[None]:
 
 
 @contextmanager
-def no_byte_read(edge: EdgeBed) -> Iterator[None]:
+def no_byte_read(edge: EdgeSetup) -> Iterator[None]:
     """EIO for whoever reads the only file: its name leads to a page that is nobody's."""
     [path] = edge.files().values()
     aside = path.rename(path.with_suffix(".aside"))
@@ -397,7 +397,7 @@ def no_byte_read(edge: EdgeBed) -> Iterator[None]:
     ("need", "says"), [(no_byte_read, "Input/output error"), (no_descriptor_left, "Too many open files")]
 )
 def test_a_disk_of_ours_that_does_not_read_kills_nothing(
-    core: Forwarding, pacs: Peer, need: Callable[[EdgeBed], AbstractContextManager[None]], says: str
+    core: Forwarding, pacs: Peer, need: Callable[[EdgeSetup], AbstractContextManager[None]], says: str
 ) -> None:
     """G2: it says nothing of the instance or its peer: more attempts than `max_retries`, then delivered."""
     instance = Instance()

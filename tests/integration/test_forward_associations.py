@@ -7,7 +7,7 @@ import pytest
 from conftest import MakeEdge
 from support.forwarding import Forwarding, forwarding, pacs_of
 from support.peers import Peer
-from support.specimens import Instance, study_of
+from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
 from gateway.dicom.acceptor import LOCAL_LIMIT_EXCEEDED, Rejection

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import MakeEdge
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.forwarding import LONG, QUICK, Forwarding, forwarding, workers_of
 from support.peers import Peer
-from support.specimens import Instance, study_of
+from support.synthetic_instances import Instance, study_of
 
 from gateway.database.tables import deliveries as rows
 from gateway.domain.outcome import Outcome
@@ -17,13 +17,13 @@ from gateway.sweep.expire import expire_one
 
 
 @pytest.fixture
-def edge(make_edge: MakeEdge) -> EdgeBed:
+def edge(make_edge: MakeEdge) -> EdgeSetup:
     """An edge that retries quickly."""
     return make_edge({"forwarder": QUICK})
 
 
 @pytest.fixture
-def core(edge: EdgeBed) -> Iterator[Forwarding]:
+def core(edge: EdgeSetup) -> Iterator[Forwarding]:
     """The core, in this process."""
     with forwarding(edge) as core:
         yield core

@@ -4,7 +4,7 @@ import json
 import signal
 
 from conftest import MakeEdge
-from support.specimens import Instance
+from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
 from gateway.lab import stray_processes

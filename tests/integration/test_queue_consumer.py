@@ -4,8 +4,8 @@ import json
 import time
 from uuid import UUID
 
-from support.queue_bed import QUEUE, QueueBed
 from support.queue_consumer import InProcess
+from support.queue_setup import QUEUE, QueueSetup
 from support.waiting import wait_until
 
 ROOM = """
@@ -14,12 +14,12 @@ LANGUAGE sql STABLE AS 'SELECT {}'
 """
 
 
-def test_what_stands_before_the_front_runs_within_a_second(bed: QueueBed, consumer: InProcess) -> None:
+def test_what_stands_before_the_front_runs_within_a_second(queue: QueueSetup, consumer: InProcess) -> None:
     """A retry, or a commit that came late, while the consumer works through a backlog behind it."""
-    bed.fill("noop", 1_000)
+    queue.fill("noop", 1_000)
     for message in consumer.take(8):
         consumer.consumer.ack(message)
-    early = bed.send("noop", 0, delay_seconds=-3600)
+    early = queue.send("noop", 0, delay_seconds=-3600)
     seen: list[str] = []
 
     def found() -> bool:
@@ -29,37 +29,37 @@ def test_what_stands_before_the_front_runs_within_a_second(bed: QueueBed, consum
         return message.id == early
 
     wait_until(found, 3, "the early one")
-    assert bed.count() > 0
+    assert queue.count() > 0
 
 
-def test_a_late_ack_deletes_nothing(bed: QueueBed, consumer: InProcess) -> None:
+def test_a_late_ack_deletes_nothing(queue: QueueSetup, consumer: InProcess) -> None:
     """A message that was freed from us and claimed by another stays theirs when we finish it."""
-    bed.send("noop", 1)
+    queue.send("noop", 1)
     [message] = consumer.take(1)
-    bed.run("UPDATE dramatiq.queue SET consumer = 4711")
+    queue.run("UPDATE dramatiq.queue SET consumer = 4711")
     consumer.consumer.ack(message)
-    bed.send("noop", 2)
+    queue.send("noop", 2)
     [second] = consumer.take(1)
     consumer.consumer.ack(second)
-    wait_until(lambda: bed.count() == 1, 5, "the second to be gone")
-    assert bed.count("state = 'consumed' AND consumer = 4711") == 1
+    wait_until(lambda: queue.count() == 1, 5, "the second to be gone")
+    assert queue.count("state = 'consumed' AND consumer = 4711") == 1
 
 
-def test_no_more_is_claimed_than_there_are_threads(bed: QueueBed, consumer: InProcess) -> None:
+def test_no_more_is_claimed_than_there_are_threads(queue: QueueSetup, consumer: InProcess) -> None:
     """And a seat that becomes free is used at once."""
-    bed.fill("noop", 20)
+    queue.fill("noop", 20)
     taken = consumer.take(8)
     assert next(consumer.consumer) is None
-    assert bed.count("state = 'consumed'") == 8
+    assert queue.count("state = 'consumed'") == 8
     consumer.consumer.ack(taken[0])
     assert len(consumer.take(1)) == 1
 
 
 def test_while_messages_end_quickly_as_many_again_are_claimed_ahead(
-    bed: QueueBed, consumer: InProcess
+    queue: QueueSetup, consumer: InProcess
 ) -> None:
     """At most a thread's worth more, in their order, each started only when a thread is idle."""
-    bed.fill("noop", 40, delay_seconds=-60, spread_seconds=40)
+    queue.fill("noop", 40, delay_seconds=-60, spread_seconds=40)
     taken = consumer.take(8)
     for message in taken:
         consumer.consumer.ack(message)
@@ -67,14 +67,14 @@ def test_while_messages_end_quickly_as_many_again_are_claimed_ahead(
     consumer.consumer.ack(running[0])
     consumer.be_quick()
     running.append(*consumer.take(1))
-    wait_until(lambda: bed.count("state = 'consumed'") == 15, 5, "the acks")  # 8 run, 7 stand ready
+    wait_until(lambda: queue.count("state = 'consumed'") == 15, 5, "the acks")  # 8 run, 7 stand ready
     numbers = [message.args[0] for message in [*taken, *running]]
     assert numbers == list(range(1, 18))
 
 
-def test_what_finds_no_thread_is_given_back(bed: QueueBed, consumer: InProcess) -> None:
+def test_what_finds_no_thread_is_given_back(queue: QueueSetup, consumer: InProcess) -> None:
     """Where all threads hang, what was claimed ahead waits for whoever is idle: no failure, no death."""
-    bed.fill("noop", 40)
+    queue.fill("noop", 40)
     for message in consumer.take(8):
         consumer.consumer.ack(message)
     running = consumer.take(8)
@@ -82,100 +82,102 @@ def test_what_finds_no_thread_is_given_back(bed: QueueBed, consumer: InProcess) 
     consumer.be_quick()
     consumer.take(1)
     assert next(consumer.consumer) is None
-    wait_until(lambda: bed.count("state = 'consumed'") == 8, 5, "the others to be given back")
+    wait_until(lambda: queue.count("state = 'consumed'") == 8, 5, "the others to be given back")
     assert next(consumer.consumer) is None  # and are not claimed ahead again
-    assert bed.count("state = 'consumed'") == 8
-    assert bed.count("state = 'queued' AND deaths = 0 AND failures = 0") == 23
+    assert queue.count("state = 'consumed'") == 8
+    assert queue.count("state = 'queued' AND deaths = 0 AND failures = 0") == 23
 
 
-def test_a_suspect_runs_alone(bed: QueueBed, consumer: InProcess) -> None:
+def test_a_suspect_runs_alone(queue: QueueSetup, consumer: InProcess) -> None:
     """It waits until nothing else runs in the process, and nothing begins beside it."""
-    bed.fill("noop", 3)
+    queue.fill("noop", 3)
     others = consumer.take(3)
-    suspect = bed.send("note", 1)
-    bed.run("UPDATE dramatiq.queue SET alone = true, deaths = 2 WHERE state = 'queued'")
+    suspect = queue.send("note", 1)
+    queue.run("UPDATE dramatiq.queue SET alone = true, deaths = 2 WHERE state = 'queued'")
     wait_until(
         lambda: next(consumer.consumer) is None and consumer.liveness.someone_waits_alone(QUEUE),
         10,
         "the suspect to be noticed",
     )
-    bed.fill("noop", 5)
+    queue.fill("noop", 5)
     assert next(consumer.consumer) is None
     for message in others:
         consumer.consumer.ack(message)
     [alone] = consumer.take(1)
     assert alone.id == suspect
     assert next(consumer.consumer) is None
-    wait_until(lambda: bed.count("state = 'consumed'") == 1, 5, "the acks of the others")
+    wait_until(lambda: queue.count("state = 'consumed'") == 1, 5, "the acks of the others")
     consumer.consumer.ack(alone)
     assert len(consumer.take(5)) == 5
 
 
-def test_a_suspect_that_another_process_took_blocks_nobody(bed: QueueBed, consumer: InProcess) -> None:
+def test_a_suspect_that_another_process_took_blocks_nobody(queue: QueueSetup, consumer: InProcess) -> None:
     """A process that was emptying itself for it goes on with its own work."""
-    bed.fill("noop", 1)
+    queue.fill("noop", 1)
     consumer.take(1)
-    bed.send("note", 1)
-    bed.run("UPDATE dramatiq.queue SET alone = true, deaths = 2 WHERE state = 'queued'")
+    queue.send("note", 1)
+    queue.run("UPDATE dramatiq.queue SET alone = true, deaths = 2 WHERE state = 'queued'")
     wait_until(
         lambda: next(consumer.consumer) is None and consumer.liveness.someone_waits_alone(QUEUE),
         10,
         "the suspect to be noticed",
     )
     assert next(consumer.consumer) is None
-    bed.run("DELETE FROM dramatiq.queue WHERE alone")
-    bed.fill("noop", 3)
+    queue.run("DELETE FROM dramatiq.queue WHERE alone")
+    queue.fill("noop", 3)
     assert len(consumer.take(3)) == 3
 
 
-def test_a_message_that_is_not_dramatiqs_is_dead_and_stops_nobody(bed: QueueBed, consumer: InProcess) -> None:
+def test_a_message_that_is_not_dramatiqs_is_dead_and_stops_nobody(
+    queue: QueueSetup, consumer: InProcess
+) -> None:
     """It is buried with its reason; what was claimed with it runs."""
-    bed.fill("noop", 3)
-    bed.run("""UPDATE dramatiq.queue SET message = '{"no": "message"}' WHERE message -> 'args' = '[2]'""")
+    queue.fill("noop", 3)
+    queue.run("""UPDATE dramatiq.queue SET message = '{"no": "message"}' WHERE message -> 'args' = '[2]'""")
     assert len(consumer.take(2)) == 2
-    assert bed.count("state = 'rejected' AND reason LIKE 'its message has no actor_name%%'") == 1
+    assert queue.count("state = 'rejected' AND reason LIKE 'its message has no actor_name%%'") == 1
 
 
 def test_a_message_that_names_another_id_and_queue_is_settled_by_its_row(
-    bed: QueueBed, consumer: InProcess
+    queue: QueueSetup, consumer: InProcess
 ) -> None:
     """As foreign SQL may write it: it would be held for ever, or end Dramatiq's thread."""
-    message_id = bed.send("noop", 1)
+    message_id = queue.send("noop", 1)
     foreign = {"message_id": str(UUID(int=1)), "queue_name": "no_such_queue"}
-    bed.rows(
+    queue.rows(
         "UPDATE dramatiq.queue SET message = message || %(foreign)s::jsonb RETURNING 1",
         foreign=json.dumps(foreign),
     )
     [message] = consumer.take(1)
     assert (message.id, message.message_id, message.queue_name) == (message_id, message_id, QUEUE)
     consumer.consumer.ack(message)
-    wait_until(lambda: bed.count() == 0, 5, "its ack to be written")
+    wait_until(lambda: queue.count() == 0, 5, "its ack to be written")
 
 
-def test_a_closed_route_costs_nothing_and_flows_when_it_opens(bed: QueueBed, consumer: InProcess) -> None:
+def test_a_closed_route_costs_nothing_and_flows_when_it_opens(queue: QueueSetup, consumer: InProcess) -> None:
     """10,000 waiting messages without room: no row is touched, the probe passes, and an opening is heard."""
-    bed.run(ROOM.format(0))
-    bed.fill("noop", 10_000)
-    probe = bed.send("noop", 0, priority=-1)
+    queue.run(ROOM.format(0))
+    queue.fill("noop", 10_000)
+    probe = queue.send("noop", 0, priority=-1)
     [message] = consumer.take(1)
     assert message.id == probe
     assert next(consumer.consumer) is None
-    assert bed.count("state = 'consumed'") == 1
-    bed.run(ROOM.format("wanted"))
-    bed.wake()
+    assert queue.count("state = 'consumed'") == 1
+    queue.run(ROOM.format("wanted"))
+    queue.wake()
     opened = time.monotonic()
     assert len(consumer.take(7)) == 7
     assert time.monotonic() - opened < 1
 
 
-def test_consumer_alive_is_the_lock(bed: QueueBed, consumer: InProcess) -> None:
+def test_consumer_alive_is_the_lock(queue: QueueSetup, consumer: InProcess) -> None:
     """True from the first claim until the connection goes."""
     assert next(consumer.consumer) is None
     consumer_id = consumer.liveness.consumer
     assert consumer_id is not None
     alive = "SELECT dramatiq.consumer_alive(%(id)s)"
-    assert bed.one(alive, id=consumer_id) is True
-    assert bed.one(alive, id=consumer_id ^ 1) is False
-    assert bed.one("SELECT count(*) FROM dramatiq.live") == 1
+    assert queue.one(alive, id=consumer_id) is True
+    assert queue.one(alive, id=consumer_id ^ 1) is False
+    assert queue.one("SELECT count(*) FROM dramatiq.live") == 1
     consumer.liveness.close()
-    wait_until(lambda: bed.one(alive, id=consumer_id) is False, 5, "the lock to be gone")
+    wait_until(lambda: queue.one(alive, id=consumer_id) is False, 5, "the lock to be gone")

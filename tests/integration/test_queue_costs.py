@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
-from support.queue_bed import QUEUE, QueueBed
+from support.queue_setup import QUEUE, QueueSetup
 from support.waiting import wait_until
 
 from actors.queue.claim_floor import ClaimFloor
@@ -19,16 +19,16 @@ from gateway.lab import stray_processes
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, {}, NULL, 8)"
 
 
-def test_a_claim_from_100000_costs_what_one_from_1000_costs(bed: QueueBed) -> None:
+def test_a_claim_from_100000_costs_what_one_from_1000_costs(queue: QueueSetup) -> None:
     """By the pages it touches and by its plan, with a plan made while the table was empty."""
-    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     cursor = connection.cursor()
     messages.prepare_consumer(Session(connection))
     for _ in range(8):
         cursor.execute("EXECUTE claim ('q', 8, 1, NULL, 8)")
     touched = []
     for count in (1_000, 99_000):
-        bed.fill("noop", count)
+        queue.fill("noop", count)
         cursor.execute(EXPLAIN.format(1))
         plan = _plan(cursor)
         assert "queue_claim" in json.dumps(plan)
@@ -36,26 +36,26 @@ def test_a_claim_from_100000_costs_what_one_from_1000_costs(bed: QueueBed) -> No
             node["Node Type"] for node in _nodes(plan["Plan"]) if node.get("Relation Name") == "queue"
         ]
         touched.append(plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"])
-    assert bed.count("state = 'consumed'") == 16
+    assert queue.count("state = 'consumed'") == 16
     assert touched[1] <= touched[0] * 1.5
     connection.close()
 
 
-def test_a_process_is_small_and_holds_one_lock_before_100000(bed: QueueBed) -> None:
+def test_a_process_is_small_and_holds_one_lock_before_100000(queue: QueueSetup) -> None:
     """From its first message on, over 3,000 of them."""
-    bed.fill("noop", 100_000)
-    process = bed.start()
-    wait_until(lambda: bed.count() < 100_000, 30, "the first to be gone")
+    queue.fill("noop", 100_000)
+    process = queue.start()
+    wait_until(lambda: queue.count() < 100_000, 30, "the first to be gone")
     family = [process.pid, *stray_processes.descendants(process.pid)]
     locks: set[int] = set()
     resident = 0
 
     def enough() -> bool:
         nonlocal resident
-        locks.add(int(bed.one("SELECT count(*) FROM dramatiq.live")))
+        locks.add(int(queue.one("SELECT count(*) FROM dramatiq.live")))
         pages = [int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) for pid in family]
         resident = max(resident, *(count * os.sysconf("SC_PAGE_SIZE") for count in pages))
-        return bed.count() < 97_000
+        return queue.count() < 97_000
 
     wait_until(enough, 60, "some to be gone")
     process.kill()
@@ -63,26 +63,26 @@ def test_a_process_is_small_and_holds_one_lock_before_100000(bed: QueueBed) -> N
     assert resident < 150e6
 
 
-def test_a_claim_costs_the_same_whatever_the_statistics_say(bed: QueueBed) -> None:
+def test_a_claim_costs_the_same_whatever_the_statistics_say(queue: QueueSetup) -> None:
     """They say that nothing is there: made before the commit, or after the last backlog was worked off."""
-    filling = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    filling = connect(queue.dsn, application_name="test", deadline_seconds=60)
     filling.autocommit = False
     filling.cursor().execute("SELECT count(dramatiq.send('q', 'noop', '[]')) FROM generate_series(1, 50000)")
-    bed.run("ANALYZE dramatiq.queue")
+    queue.run("ANALYZE dramatiq.queue")
     filling.commit()
     filling.close()
-    assert bed.one("SELECT reltuples FROM pg_class WHERE oid = 'dramatiq.queue'::regclass") == 0
-    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    assert queue.one("SELECT reltuples FROM pg_class WHERE oid = 'dramatiq.queue'::regclass") == 0
+    connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     messages.prepare_consumer(Session(connection))
     cursor = connection.cursor()
     cursor.execute(EXPLAIN.format(1))
     plan = _plan(cursor)["Plan"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 500
-    assert bed.count("state = 'consumed'") == 8
+    assert queue.count("state = 'consumed'") == 8
     connection.close()
 
 
-def test_messages_lie_in_the_primary_key_in_the_order_of_their_due_times(bed: QueueBed) -> None:
+def test_messages_lie_in_the_primary_key_in_the_order_of_their_due_times(queue: QueueSetup) -> None:
     """Whenever they were written, so that a claim touches few of its pages; also without end or beginning."""
     for due in (
         "now() + interval '1 hour'",
@@ -91,34 +91,34 @@ def test_messages_lie_in_the_primary_key_in_the_order_of_their_due_times(bed: Qu
         "'1960-01-01'",
         "now() - interval '1 hour'",
     ):
-        bed.rows(f"SELECT dramatiq.send('q', 'noop', '[]', 4, ({due})::timestamptz)")
-    by_id = bed.rows("SELECT due::text FROM dramatiq.queue ORDER BY message_id")
-    by_due = bed.rows("SELECT due::text FROM dramatiq.queue ORDER BY due")
-    versions = bed.rows("SELECT DISTINCT substring(message_id::text FROM 15 FOR 1) FROM dramatiq.queue")
+        queue.rows(f"SELECT dramatiq.send('q', 'noop', '[]', 4, ({due})::timestamptz)")
+    by_id = queue.rows("SELECT due::text FROM dramatiq.queue ORDER BY message_id")
+    by_due = queue.rows("SELECT due::text FROM dramatiq.queue ORDER BY due")
+    versions = queue.rows("SELECT DISTINCT substring(message_id::text FROM 15 FOR 1) FROM dramatiq.queue")
     assert by_id == by_due
     assert versions == [("7",)]
 
 
-def test_future_messages_are_not_walked(bed: QueueBed) -> None:
+def test_future_messages_are_not_walked(queue: QueueSetup) -> None:
     """50,000 that are not yet due, of a more urgent priority, do not stand before one that is."""
-    bed.fill("noop", 50_000, priority=0, delay_seconds=3600, spread_seconds=3600)
-    bed.send("noop", 1, priority=6)
-    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    queue.fill("noop", 50_000, priority=0, delay_seconds=3600, spread_seconds=3600)
+    queue.send("noop", 1, priority=6)
+    connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     cursor = connection.cursor()
     messages.prepare_consumer(Session(connection))
     cursor.execute(EXPLAIN.format(1))
     plan = _plan(cursor)
     assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 500
-    assert bed.count("state = 'consumed'") == 1
+    assert queue.count("state = 'consumed'") == 1
     connection.close()
 
 
-def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(bed: QueueBed) -> None:
+def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(queue: QueueSetup) -> None:
     """While it lasts no finished entry may be removed; who goes on behind its last claim meets none."""
-    bed.fill("noop", 20_000, delay_seconds=-3600, spread_seconds=1800)
-    backup = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    queue.fill("noop", 20_000, delay_seconds=-3600, spread_seconds=1800)
+    backup = connect(queue.dsn, application_name="test", deadline_seconds=60)
     backup.cursor().execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM dramatiq.queue")
-    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     session, cursor = Session(connection), connection.cursor()
     messages.prepare_consumer(session)
     front = ClaimFloor()
@@ -126,7 +126,7 @@ def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(bed: Queue
         claim = messages.claim(session, QUEUE, 150, 1, front.floors())
         front.advance(claim.messages, wanted=150)
         messages.finish(session, [message.run for message in claim.messages], 1)
-    assert bed.count() == 5_000
+    assert queue.count() == 5_000
     floor = max(message.due for message in claim.messages)
     front_costs = []
     for floors in ("NULL", f"ARRAY[NULL, NULL, NULL, NULL, '{floor}'::timestamptz]"):
@@ -138,12 +138,12 @@ def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(bed: Queue
     connection.close()
 
 
-def test_an_ack_does_not_walk_what_was_acked_before(bed: QueueBed) -> None:
+def test_an_ack_does_not_walk_what_was_acked_before(queue: QueueSetup) -> None:
     """Not even under a long transaction, with a plan that knows how many messages are consumed."""
-    bed.fill("noop", 5_000, delay_seconds=-3600, spread_seconds=1800, scattered=True)
-    backup = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    queue.fill("noop", 5_000, delay_seconds=-3600, spread_seconds=1800, scattered=True)
+    backup = connect(queue.dsn, application_name="test", deadline_seconds=60)
     backup.cursor().execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM dramatiq.queue")
-    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     session, cursor = Session(connection), connection.cursor()
     messages.prepare_consumer(session)
     cursor.execute("ANALYZE dramatiq.queue")
@@ -158,7 +158,7 @@ def test_an_ack_does_not_walk_what_was_acked_before(bed: QueueBed) -> None:
     )
     plan = _plan(cursor)["Plan"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 8 * 10
-    assert bed.count("state = 'consumed'") == 0
+    assert queue.count("state = 'consumed'") == 0
     backup.close()
     connection.close()
 

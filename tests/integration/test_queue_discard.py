@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from support.kept_instances import KeptInstances
-from support.queue_bed import QueueBed
+from support.prepared_instances import PreparedInstances
+from support.queue_setup import QueueSetup
 from support.waiting import wait_until
 from typer.testing import CliRunner, Result
 
@@ -36,53 +36,53 @@ def said(session: Session) -> list[str]:
     return [text for text in texts if "dead" in text or "consumes the queue" in text]
 
 
-def kill(bed: QueueBed) -> None:
+def kill(queue: QueueSetup) -> None:
     """Every message that waits is dead."""
-    bed.run("UPDATE dramatiq.queue SET state = 'rejected', reason = 'no such actor' WHERE state = 'queued'")
+    queue.run("UPDATE dramatiq.queue SET state = 'rejected', reason = 'no such actor' WHERE state = 'queued'")
 
 
 @pytest.mark.usefixtures("edge_folder")
-def test_a_dead_message_without_an_actor_is_discarded(bed: QueueBed) -> None:
+def test_a_dead_message_without_an_actor_is_discarded(queue: QueueSetup) -> None:
     """By its id, after a question with the number; the others stay."""
-    first, second = bed.send("no_such_actor"), bed.send("no_such_actor")
-    kill(bed)
-    waiting = bed.send("noop")
+    first, second = queue.send("no_such_actor"), queue.send("no_such_actor")
+    kill(queue)
+    waiting = queue.send("noop")
     refused = command("queue", "discard", first, answer="n\n")
     assert "Delete 1 dead messages for good?" in refused.output
-    assert (refused.exit_code, bed.count("state = 'rejected'")) == (1, 2)
+    assert (refused.exit_code, queue.count("state = 'rejected'")) == (1, 2)
     assert command("queue", "discard", first, answer="y\n").exit_code == 0
-    assert bed.rows("SELECT message_id::text FROM dramatiq.queue WHERE state = 'rejected'") == [(second,)]
+    assert queue.rows("SELECT message_id::text FROM dramatiq.queue WHERE state = 'rejected'") == [(second,)]
     answer = command("queue", "discard", "--all-dead", "--yes", "--json")
     assert json.loads(answer.stdout) == {"discarded": [second], "deliveries_still_dead": 0}
-    assert bed.rows("SELECT message_id::text FROM dramatiq.queue") == [(waiting,)]
-    with bed.database.statement() as session:
+    assert queue.rows("SELECT message_id::text FROM dramatiq.queue") == [(waiting,)]
+    with queue.database.statement() as session:
         assert said(session) == []
 
 
 @pytest.mark.usefixtures("edge_folder")
-def test_what_is_not_dead_is_not_discarded(bed: QueueBed) -> None:
+def test_what_is_not_dead_is_not_discarded(queue: QueueSetup) -> None:
     """A waiting message, one that is not there, no id, two selections, a queue of the gateway's own."""
-    waiting = bed.send("noop")
+    waiting = queue.send("noop")
     assert command("queue", "discard", waiting, "--yes").exit_code == 1
     assert command("queue", "discard", str(uuid4()), "--yes").exit_code == 1
     assert command("queue", "discard", "--all-dead", "--yes").exit_code == 1
     for words in (["7"], [], [waiting, "--all-dead"], ["--queue", "pacs"], ["--queue", "q", "--all-dead"]):
         assert command("queue", "discard", *words, "--yes").exit_code == 2
     assert command("queue", "requeue", "7").exit_code == 2
-    assert bed.count() == 1
+    assert queue.count() == 1
 
 
 @pytest.mark.usefixtures("edge_folder")
-def test_due_messages_that_nobody_consumes_are_shown_and_can_be_discarded(bed: QueueBed) -> None:
+def test_due_messages_that_nobody_consumes_are_shown_and_can_be_discarded(queue: QueueSetup) -> None:
     """In `status` and in `queue`, with what to type; not what is not due."""
-    bed.fill("noop", 3, delay_seconds=-60)
-    bed.send("noop", delay_seconds=3600)
-    bed.send("noop", delay_seconds=-3600, priority=-1)
-    bed.send("noop", delay_seconds=-30)
-    bed.run("UPDATE dramatiq.queue SET alone = true WHERE due BETWEEN now() - '35 s'::interval AND now()")
-    bed.run("UPDATE dramatiq.queue SET queue_name = 'nobody'")
-    bed.send("noop", delay_seconds=3600)
-    with bed.database.statement() as session:
+    queue.fill("noop", 3, delay_seconds=-60)
+    queue.send("noop", delay_seconds=3600)
+    queue.send("noop", delay_seconds=-3600, priority=-1)
+    queue.send("noop", delay_seconds=-30)
+    queue.run("UPDATE dramatiq.queue SET alone = true WHERE due BETWEEN now() - '35 s'::interval AND now()")
+    queue.run("UPDATE dramatiq.queue SET queue_name = 'nobody'")
+    queue.send("noop", delay_seconds=3600)
+    with queue.database.statement() as session:
         [text] = said(session)
     assert "queue nobody: 5 messages are due, the oldest for 60 min" in text
     assert "`mini-pacs queue discard --queue nobody`" in text
@@ -90,62 +90,64 @@ def test_due_messages_that_nobody_consumes_are_shown_and_can_be_discarded(bed: Q
     assert json.loads(command("queue", "--json").stdout)["unserved"][0]["due"] == 5
     assert "Delete 6 messages of the queue nobody" in command("queue", "discard", "--queue", "nobody").output
     assert command("queue", "discard", "--queue", "nobody", "--yes").exit_code == 0
-    with bed.database.statement() as session:
+    with queue.database.statement() as session:
         assert said(session) == []
-    assert bed.count() == 1
+    assert queue.count() == 1
 
 
 @pytest.mark.usefixtures("edge_folder")
-def test_messages_of_a_queue_that_is_consumed_are_not_discarded(bed: QueueBed) -> None:
+def test_messages_of_a_queue_that_is_consumed_are_not_discarded(queue: QueueSetup) -> None:
     """However long they wait."""
-    bed.start(threads=2)
-    bed.send("hold", 1, 60)
-    bed.send("hold", 2, 60)
-    wait_until(lambda: len(bed.ran()) == 2, 10, "both threads to be busy")
-    bed.send("noop", delay_seconds=-3600)
+    queue.start(threads=2)
+    queue.send("hold", 1, 60)
+    queue.send("hold", 2, 60)
+    wait_until(lambda: len(queue.ran()) == 2, 10, "both threads to be busy")
+    queue.send("noop", delay_seconds=-3600)
     assert command("queue", "discard", "--queue", "q", "--yes").exit_code == 1
-    assert bed.count() == 3
-    with bed.database.statement() as session:
+    assert queue.count() == 3
+    with queue.database.statement() as session:
         assert said(session) == []
 
 
 @pytest.fixture
-def kept(bed: QueueBed, configuration: Configuration) -> Iterator[KeptInstances]:
+def kept(queue: QueueSetup, configuration: Configuration) -> Iterator[PreparedInstances]:
     """The same database with instances."""
-    kept = KeptInstances(bed.dsn, configuration)
+    kept = PreparedInstances(queue.dsn, configuration)
     yield kept
     kept.database.close()
 
 
 @pytest.mark.parametrize("words", [["cancel", "--yes"], ["retry"], ["resend", "--yes"]])
 def test_a_dead_delivery_that_is_settled_otherwise_takes_its_dead_message_along(
-    bed: QueueBed, kept: KeptInstances, words: list[str]
+    queue: QueueSetup, kept: PreparedInstances, words: list[str]
 ) -> None:
     """Cancelled, retried or resent: nobody is told of the message any more."""
     kept.receive(1)
-    kill(bed)
-    with bed.database.statement() as session:
+    kill(queue)
+    with queue.database.statement() as session:
         assert len(said(session)) == 3  # both routes, and the messages
     assert command("deliveries", words[0], "--state", "dead", *words[1:]).exit_code == 0
-    assert bed.count("state = 'rejected'") == 0
-    with bed.database.statement() as session:
+    assert queue.count("state = 'rejected'") == 0
+    with queue.database.statement() as session:
         assert said(session) == []
 
 
-def test_a_message_is_requeued_with_its_delivery_and_stays(bed: QueueBed, kept: KeptInstances) -> None:
+def test_a_message_is_requeued_with_its_delivery_and_stays(
+    queue: QueueSetup, kept: PreparedInstances
+) -> None:
     """Its delivery leaves the dead, too, and takes no message along that waits."""
     kept.receive(1)
-    kill(bed)
+    kill(queue)
     assert command("queue", "requeue", "--all").exit_code == 0
-    assert bed.count("state = 'queued'") == 2
-    assert bed.rows("SELECT DISTINCT state::text FROM deliveries") == [("pending",)]
+    assert queue.count("state = 'queued'") == 2
+    assert queue.rows("SELECT DISTINCT state::text FROM deliveries") == [("pending",)]
 
 
-def test_discarding_says_which_deliveries_stay_dead(bed: QueueBed, kept: KeptInstances) -> None:
+def test_discarding_says_which_deliveries_stay_dead(queue: QueueSetup, kept: PreparedInstances) -> None:
     """No image is given up by it: what to do with them is asked for separately."""
     kept.receive(1)
-    kill(bed)
+    kill(queue)
     output = command("queue", "discard", "--all-dead", "--yes").output
     assert "2 message(s) deleted" in output
     assert "2 of their deliveries are dead still" in output
-    assert bed.rows("SELECT DISTINCT state::text FROM deliveries") == [("dead",)]
+    assert queue.rows("SELECT DISTINCT state::text FROM deliveries") == [("dead",)]

@@ -8,7 +8,7 @@ import pytest
 from dramatiq import Message
 from dramatiq.errors import ConnectionError as BrokerConnectionError
 from support import statements
-from support.queue_bed import QueueBed
+from support.queue_setup import QueueSetup
 from support.waiting import wait_until
 
 from actors.queue.broker import EdgeBroker
@@ -39,23 +39,23 @@ RECEIVED = ReceivedInstance(
 HEADER = Header("1.2.840.10008.5.1.4.1.1.7", "1.2.3.1", "1.2.3.2", "1.2.3.3", "OT", "", (), ())
 
 
-def test_enqueue_with_a_delay_writes_a_due_time(bed: QueueBed) -> None:
+def test_enqueue_with_a_delay_writes_a_due_time(queue: QueueSetup) -> None:
     """No delay queue, no eta in the message; the same message enqueued twice is one."""
-    broker = EdgeBroker(bed.dsn, middleware=[])
+    broker = EdgeBroker(queue.dsn, middleware=[])
     message: Message[object] = Message("q", "noop", (1,), {}, {})
     broker.enqueue(message, delay=60_000)
     broker.enqueue(message, delay=60_000)
-    [(queue_name, due_in)] = bed.rows("SELECT queue_name, due - now() FROM dramatiq.queue")
+    [(queue_name, due_in)] = queue.rows("SELECT queue_name, due - now() FROM dramatiq.queue")
     assert queue_name == "q"
     assert 50 < due_in.total_seconds() < 61
     broker.close()
 
 
 def test_an_instance_with_its_two_deliveries_is_one_round_trip(
-    bed: QueueBed, monkeypatch: pytest.MonkeyPatch
+    queue: QueueSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its file is durable already: one statement writes the five rows and commits; nothing else is sent."""
-    edge = Database(bed.dsn, application_name="test")
+    edge = Database(queue.dsn, application_name="test")
     committer = Committer(edge, window=timedelta(minutes=10))
     with edge.statement() as session:
         session.script("SELECT 1")  # it is connected
@@ -64,17 +64,17 @@ def test_an_instance_with_its_two_deliveries_is_one_round_trip(
     monkeypatch.undo()
     assert len(sent) == 1
     assert "BEGIN" not in sent[0]  # committed by itself: the rows are seen by another connection
-    assert bed.rows("SELECT route::text, message_id IS NULL FROM deliveries ORDER BY 1") == [
+    assert queue.rows("SELECT route::text, message_id IS NULL FROM deliveries ORDER BY 1") == [
         ("pacs", False),
         ("workers", False),
     ]
-    assert bed.count("state = 'queued'") == 2
+    assert queue.count("state = 'queued'") == 2
     edge.close()
 
 
-def test_enqueue_without_postgresql_says_so(bed: QueueBed) -> None:
+def test_enqueue_without_postgresql_says_so(queue: QueueSetup) -> None:
     """With Dramatiq's ConnectionError, which its users know."""
-    broker = EdgeBroker(bed.dsn.replace("?host=", "?host=/nowhere"), middleware=[])
+    broker = EdgeBroker(queue.dsn.replace("?host=", "?host=/nowhere"), middleware=[])
     with pytest.raises(BrokerConnectionError, match="not enqueued"):
         broker.enqueue(Message("q", "noop", (), {}, {}))
     broker.close()
@@ -109,52 +109,52 @@ REFUSED: dict[str, Message[object]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_stored_or_run_is_refused_for_good(bed: QueueBed, name: str) -> None:
+def test_what_cannot_be_stored_or_run_is_refused_for_good(queue: QueueSetup, name: str) -> None:
     """With a ValueError: Dramatiq's ConnectionError would let its caller try again for ever."""
-    broker = EdgeBroker(bed.dsn, middleware=[])
+    broker = EdgeBroker(queue.dsn, middleware=[])
     with pytest.raises(ValueError, match="cannot be") as raised:
         broker.enqueue(REFUSED[name])
     assert not isinstance(raised.value, BrokerConnectionError)
-    assert bed.count() == 0
+    assert queue.count() == 0
     broker.close()
 
 
 @pytest.mark.parametrize("delay", [float("nan"), float("inf"), 10**18])
-def test_a_delay_that_is_no_time_is_refused_for_good(bed: QueueBed, delay: int) -> None:
+def test_a_delay_that_is_no_time_is_refused_for_good(queue: QueueSetup, delay: int) -> None:
     """Nothing is enqueued, and the broker goes on."""
-    broker = EdgeBroker(bed.dsn, middleware=[])
+    broker = EdgeBroker(queue.dsn, middleware=[])
     with pytest.raises(ValueError, match="its delay"):
         broker.enqueue(Message("q", "noop", (), {}, {}), delay=delay)
     broker.enqueue(Message("q", "noop", (), {}, {}), delay=-5)
-    assert bed.count("due <= now()") == 1
+    assert queue.count("due <= now()") == 1
     broker.close()
 
 
-def test_what_is_refused_for_the_moment_is_a_connection_error(bed: QueueBed) -> None:
+def test_what_is_refused_for_the_moment_is_a_connection_error(queue: QueueSetup) -> None:
     """A lock that is not given, for instance: the same message may be enqueued later."""
-    bed.run("ALTER TABLE dramatiq.queue RENAME TO elsewhere")
-    broker = EdgeBroker(bed.dsn, middleware=[])
+    queue.run("ALTER TABLE dramatiq.queue RENAME TO elsewhere")
+    broker = EdgeBroker(queue.dsn, middleware=[])
     with pytest.raises(BrokerConnectionError, match="not enqueued"):
         broker.enqueue(Message("q", "noop", (), {}, {}))
     broker.close()
 
 
-def test_an_eta_is_the_due_time(bed: QueueBed) -> None:
+def test_an_eta_is_the_due_time(queue: QueueSetup) -> None:
     """In milliseconds since 1970; not in the document, with which Dramatiq would hold it in memory."""
-    broker = EdgeBroker(bed.dsn, middleware=[])
+    broker = EdgeBroker(queue.dsn, middleware=[])
     broker.enqueue(Message("q", "noop", (), {}, {"eta": (time.time() + 3600) * 1000, "kept": 1}))
-    [(due_in, options)] = bed.rows("SELECT due - now(), message -> 'options' FROM dramatiq.queue")
+    [(due_in, options)] = queue.rows("SELECT due - now(), message -> 'options' FROM dramatiq.queue")
     assert 3500 < due_in.total_seconds() < 3601
     assert options == {"kept": 1}
     broker.close()
 
 
-def test_the_priority_of_an_actor_is_that_of_its_messages(bed: QueueBed) -> None:
+def test_the_priority_of_an_actor_is_that_of_its_messages(queue: QueueSetup) -> None:
     """The smaller the sooner, as in Dramatiq, and over the whole queue, not only over what is in memory."""
-    broker = EdgeBroker(bed.dsn, middleware=[])
+    broker = EdgeBroker(queue.dsn, middleware=[])
     for name, priority in (("last", 3), ("middle", 0), ("first", -4)):
         dramatiq.actor(actor_name=name, queue_name="q", priority=priority, broker=broker)(lambda: None).send()
-    rows = bed.rows("SELECT message ->> 'actor_name', priority FROM dramatiq.queue ORDER BY priority")
+    rows = queue.rows("SELECT message ->> 'actor_name', priority FROM dramatiq.queue ORDER BY priority")
     assert rows == [("first", 0), ("middle", 4), ("last", 7)]
     for priority in (-5, 4, 100):
         with pytest.raises(ValueError, match="is not supported"):
@@ -163,11 +163,11 @@ def test_the_priority_of_an_actor_is_that_of_its_messages(bed: QueueBed) -> None
 
 
 @pytest.mark.parametrize("name", ["x" * 47, "ä" * 30, "q" * 500, "x" * 46])
-def test_a_queue_with_a_long_name_is_woken(bed: QueueBed, name: str) -> None:
+def test_a_queue_with_a_long_name_is_woken(queue: QueueSetup, name: str) -> None:
     """The names of PostgreSQL's channels end at 63 bytes: LISTEN cuts them silently, NOTIFY refuses them."""
-    listener = connect(bed.dsn, application_name="test", deadline_seconds=10)
+    listener = connect(queue.dsn, application_name="test", deadline_seconds=10)
     messages.listen(Session(listener), [name])
-    broker = EdgeBroker(bed.dsn, middleware=[])
+    broker = EdgeBroker(queue.dsn, middleware=[])
     broker.declare_queue(name)
     broker.enqueue(Message(name, "noop", (), {}, {}))
 
@@ -182,9 +182,9 @@ def test_a_queue_with_a_long_name_is_woken(bed: QueueBed, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "\ud800", None])
-def test_a_queue_that_postgresql_cannot_name_is_not_declared(bed: QueueBed, name: str) -> None:
+def test_a_queue_that_postgresql_cannot_name_is_not_declared(queue: QueueSetup, name: str) -> None:
     """With a ValueError at once, and not when its first message comes."""
-    broker = EdgeBroker(bed.dsn, middleware=[])
+    broker = EdgeBroker(queue.dsn, middleware=[])
     with pytest.raises(ValueError, match="no name of a queue"):
         broker.declare_queue(name)
     broker.close()

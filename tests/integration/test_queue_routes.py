@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 from conftest import MakeEdge
-from support.edge_bed import EdgeBed, store
+from support.edge_setup import EdgeSetup, store
 from support.forwarding import forwarding, workers_of
 from support.peers import peer
-from support.specimens import Instance, result_of, study_of
+from support.synthetic_instances import Instance, result_of, study_of
 from support.waiting import wait_until
 from typer.testing import CliRunner
 
@@ -217,12 +217,12 @@ def test_idle_actors_are_nearly_free(make_edge: MakeEdge) -> None:
         actors.stop()
 
 
-def _fill(edge: EdgeBed, queue: str, actor: str) -> None:
+def _fill(edge: EdgeSetup, queue: str, actor: str) -> None:
     """Messages for deliveries that are not there: to run one is to find nothing to do."""
     edge.rows(FILL, queue=queue, actor=actor, count=BACKLOG)
 
 
-def _churn(edge: EdgeBed) -> int:
+def _churn(edge: EdgeSetup) -> int:
     """Rows touched over QUIET_SECONDS, after what was running had time to end."""
     _let_pass(1.5)
     since = edge.one(NOW)
@@ -230,7 +230,7 @@ def _churn(edge: EdgeBed) -> int:
     return int(edge.one(CHURN, since=since))
 
 
-def _delay_after_change(edge: EdgeBed, instance: Instance) -> float:
+def _delay_after_change(edge: EdgeSetup, instance: Instance) -> float:
     """Seconds from the opening of the route to the end of the delivery, by the database's clock."""
     edge.wait_state(instance, "delivered")
     return float(

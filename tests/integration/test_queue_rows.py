@@ -2,32 +2,32 @@
 
 from datetime import timedelta
 
-from support.queue_bed import QUEUE, QueueBed
+from support.queue_setup import QUEUE, QueueSetup
 from support.waiting import wait_until
 
 from gateway.database.connection import Session, connect
 from gateway.database.tables import consumers, messages
 
 
-def test_a_death_counts_against_what_was_started(bed: QueueBed) -> None:
+def test_a_death_counts_against_what_was_started(queue: QueueSetup) -> None:
     """What was claimed ahead is not charged; then it is claimed for an idle thread only, and is."""
-    bed.fill("noop", 12, delay_seconds=-60, spread_seconds=30)
+    queue.fill("noop", 12, delay_seconds=-60, spread_seconds=30)
 
     def die(*, wanted: int, seats: int) -> int:
         """A consumer claims so much, and its process dies; how much that was."""
-        connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+        connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
         session = Session(connection)
         messages.prepare_consumer(session)
         assert consumers.take_lock(session, 77) is not None
         consumers.register(session, 77, host="h", pid=1, queue_names=["q"], threads=8)
         count = len(messages.claim(session, QUEUE, wanted, 77, seats=seats).messages)
         connection.close()
-        with bed.database.statement() as other:
+        with queue.database.statement() as other:
             wait_until(lambda: consumers.reap(other, [77]), 10, "the lock to be gone")
         return count
 
     def deaths() -> list[int]:
-        return [row[0] for row in bed.rows("SELECT deaths FROM dramatiq.queue ORDER BY due")]
+        return [row[0] for row in queue.rows("SELECT deaths FROM dramatiq.queue ORDER BY due")]
 
     assert die(wanted=8, seats=3) == 8
     assert deaths() == [1] * 3 + [0] * 9
@@ -37,10 +37,10 @@ def test_a_death_counts_against_what_was_started(bed: QueueBed) -> None:
     assert deaths() == [2] * 3 + [1] * 7 + [0] * 2
 
 
-def test_a_retry_is_counted_once(bed: QueueBed) -> None:
+def test_a_retry_is_counted_once(queue: QueueSetup) -> None:
     """Said again because its answer was lost, it changes nothing, also where we claimed the message again."""
-    bed.fill("noop", 1)
-    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    queue.fill("noop", 1)
+    connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     session = Session(connection)
     messages.prepare_consumer(session)
 
@@ -55,6 +55,6 @@ def test_a_retry_is_counted_once(bed: QueueBed) -> None:
     assert retry(first) == 1
     second = claim()
     assert retry(first) == 0
-    assert (second.failures, bed.count("state = 'consumed'")) == (1, 1)
+    assert (second.failures, queue.count("state = 'consumed'")) == (1, 1)
     assert retry(second) == 1
     connection.close()

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 from dramatiq import Message
-from support.queue_bed import QUEUE, QueueBed
 from support.queue_consumer import InProcess, come_back, cut_off
+from support.queue_setup import QUEUE, QueueSetup
 from support.waiting import wait_until
 
 from actors.queue.broker import EdgeBroker
@@ -15,9 +15,9 @@ from gateway.database.connection import Session, connect
 from gateway.database.tables import messages
 
 
-def enqueue_again(bed: QueueBed, message_id: str, number: int = 1) -> None:
+def enqueue_again(queue: QueueSetup, message_id: str, number: int = 1) -> None:
     """The same message, as a sender repeats it."""
-    broker = EdgeBroker(bed.dsn, middleware=[])
+    broker = EdgeBroker(queue.dsn, middleware=[])
     broker.enqueue(Message(QUEUE, "noop", (number,), {}, {}, message_id=message_id))
     broker.close()
 
@@ -33,32 +33,32 @@ ENDS: dict[str, Callable[[Session, messages.Run], int]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_an_ending_leaves_a_later_run_of_the_same_consumer_alone(bed: QueueBed, end: str) -> None:
+def test_an_ending_leaves_a_later_run_of_the_same_consumer_alone(queue: QueueSetup, end: str) -> None:
     """Enqueued again while it ran, and claimed again by the same process: the first end does nothing."""
-    message_id = bed.send("noop", 1)
-    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    message_id = queue.send("noop", 1)
+    connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     session = Session(connection)
     messages.prepare_consumer(session)
     [first] = messages.claim(session, QUEUE, 1, 1).messages
-    enqueue_again(bed, message_id)
+    enqueue_again(queue, message_id)
     [second] = messages.claim(session, QUEUE, 1, 1).messages
     assert ENDS[end](session, first.run) == 0
-    assert bed.count("state = 'consumed' AND consumer = 1") == 1
+    assert queue.count("state = 'consumed' AND consumer = 1") == 1
     assert ENDS[end](session, second.run) == 1
     connection.close()
 
 
-def test_two_runs_of_one_message_end_in_one_batch(bed: QueueBed) -> None:
+def test_two_runs_of_one_message_end_in_one_batch(queue: QueueSetup) -> None:
     """Both are named; the one that the row stands for is found, in whatever order they come."""
-    message_id = bed.send("noop", 1)
-    connection = connect(bed.dsn, application_name="test", deadline_seconds=60)
+    message_id = queue.send("noop", 1)
+    connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     session = Session(connection)
     messages.prepare_consumer(session)
     [first] = messages.claim(session, QUEUE, 1, 1).messages
-    enqueue_again(bed, message_id)
+    enqueue_again(queue, message_id)
     [second] = messages.claim(session, QUEUE, 1, 1).messages
     assert messages.finish(session, [first.run, second.run], 1) == 1
-    assert bed.count() == 0
+    assert queue.count() == 0
     connection.close()
 
 
@@ -66,35 +66,35 @@ def test_two_runs_of_one_message_end_in_one_batch(bed: QueueBed) -> None:
     "ending", [None, UNSTARTED, Ending(EndingKind.DEAD, "it raised"), Ending(EndingKind.RETRY, "it raised")]
 )
 def test_a_message_that_is_enqueued_again_while_it_runs_runs_again(
-    bed: QueueBed, consumer: InProcess, ending: Ending | None
+    queue: QueueSetup, consumer: InProcess, ending: Ending | None
 ) -> None:
     """Whatever becomes of the first run."""
-    message_id = bed.send("noop", 1)
+    message_id = queue.send("noop", 1)
     [first] = consumer.take(1)
-    enqueue_again(bed, message_id, 2)
+    enqueue_again(queue, message_id, 2)
     [second] = consumer.take(1)
     assert (second.id, second.args) == (message_id, (2,))
     if ending is not None:
         first.ending = ending
     consumer.consumer.ack(first)
-    bed.send("noop", 3)
+    queue.send("noop", 3)
     [third] = consumer.take(1)
     consumer.consumer.ack(third)
-    wait_until(lambda: bed.count() == 1, 5, "the acks")
-    assert bed.count("state = 'consumed' AND failures = 0") == 1
+    wait_until(lambda: queue.count() == 1, 5, "the acks")
+    assert queue.count("state = 'consumed' AND failures = 0") == 1
     consumer.consumer.ack(second)
-    wait_until(lambda: bed.count() == 0, 5, "the last ack")
+    wait_until(lambda: queue.count() == 0, 5, "the last ack")
 
 
 def test_a_run_whose_answer_was_lost_is_not_adopted_for_another_run(
-    bed: QueueBed, consumer: InProcess
+    queue: QueueSetup, consumer: InProcess
 ) -> None:
     """The row was claimed again under the lost id, and nobody here holds that run: it is free at once."""
-    message_id = bed.send("noop", 1)
+    message_id = queue.send("noop", 1)
     [first] = consumer.take(1)
-    enqueue_again(bed, message_id, 2)
-    lost = cut_off(bed, consumer)
-    bed.run(f"UPDATE dramatiq.queue SET state = 'consumed', consumer = {lost}, mtime = now()")  # noqa: S608
+    enqueue_again(queue, message_id, 2)
+    lost = cut_off(queue, consumer)
+    queue.run(f"UPDATE dramatiq.queue SET state = 'consumed', consumer = {lost}, mtime = now()")  # noqa: S608
     come_back(consumer, lost)
     consumer.consumer.ack(first)
     [second] = consumer.take(1)

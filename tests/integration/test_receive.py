@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from support.edge_bed import EdgeBed, children, store
-from support.specimens import CT, EXPLICIT, MR, PATIENT, Instance, new_uid, study_of
+from support.edge_setup import EdgeSetup, children, store
+from support.synthetic_instances import CT, EXPLICIT, MR, PATIENT, Instance, new_uid, study_of
 from support.waiting import wait_until
 
 from gateway.database.tables import faults
@@ -27,19 +27,19 @@ ALL = ("instances", "deliveries", "dramatiq.queue")
 
 
 @pytest.fixture
-def edge(make_edge: MakeEdge) -> EdgeBed:
+def edge(make_edge: MakeEdge) -> EdgeSetup:
     """An edge whose SCP runs; what it owes nobody takes away."""
     edge = make_edge()
     edge.serve()
     return edge
 
 
-def counts(edge: EdgeBed) -> list[int]:
+def counts(edge: EdgeSetup) -> list[int]:
     """Rows of instances, deliveries and messages."""
     return [edge.one(f"SELECT count(*) FROM {table}") for table in ALL]  # noqa: S608  ours
 
 
-def deliver(edge: EdgeBed, *, ago: str = "0 s") -> None:
+def deliver(edge: EdgeSetup, *, ago: str = "0 s") -> None:
     """Every delivery was delivered that long ago, as far as the rows say."""
     edge.run("UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()")
     edge.run(
@@ -50,7 +50,7 @@ def deliver(edge: EdgeBed, *, ago: str = "0 s") -> None:
     edge.run("DELETE FROM dramatiq.queue")
 
 
-def test_success_means_a_file_a_row_two_debts_and_their_messages(edge: EdgeBed) -> None:
+def test_success_means_a_file_a_row_two_debts_and_their_messages(edge: EdgeSetup) -> None:
     """G1: all of it is there when Success is read; the file holds the data set as it came."""
     instance = Instance()
     assert edge.send(instance) == [0]
@@ -63,7 +63,7 @@ def test_success_means_a_file_a_row_two_debts_and_their_messages(edge: EdgeBed) 
     assert sorted(rows) == [("pacs", True), ("workers", True)]
 
 
-def test_the_same_bytes_again_owe_nothing_new(edge: EdgeBed) -> None:
+def test_the_same_bytes_again_owe_nothing_new(edge: EdgeSetup) -> None:
     """G4: while pending, and when just delivered; the repeat's file goes, the repeat is counted."""
     instance = Instance()
     assert edge.send(instance, instance) == [0, 0]
@@ -75,7 +75,7 @@ def test_the_same_bytes_again_owe_nothing_new(edge: EdgeBed) -> None:
 
 
 @pytest.mark.parametrize("state", ["delivered", "dead", "cancelled"])
-def test_a_repeat_after_the_window_or_a_failure_is_owed_again(edge: EdgeBed, state: str) -> None:
+def test_a_repeat_after_the_window_or_a_failure_is_owed_again(edge: EdgeSetup, state: str) -> None:
     """G4: an operator who emptied the PACS, or gave up, gets the images by sending them again."""
     instance = Instance()
     assert edge.send(instance) == [0]
@@ -90,7 +90,7 @@ def test_a_repeat_after_the_window_or_a_failure_is_owed_again(edge: EdgeBed, sta
     assert edge.log(outcome="owed_again")
 
 
-def test_other_bytes_under_the_same_uid_are_kept_beside_and_flagged(edge: EdgeBed) -> None:
+def test_other_bytes_under_the_same_uid_are_kept_beside_and_flagged(edge: EdgeSetup) -> None:
     """G4: a conflict has its own file, row and debts; the first one is untouched."""
     first = Instance()
     second = replace(first, payload=b"\x09\x09")
@@ -101,7 +101,7 @@ def test_other_bytes_under_the_same_uid_are_kept_beside_and_flagged(edge: EdgeBe
     assert counts(edge)[1:] == [6, 6]
 
 
-def test_the_same_instance_from_eight_senders_at_once_owes_once(edge: EdgeBed) -> None:
+def test_the_same_instance_from_eight_senders_at_once_owes_once(edge: EdgeSetup) -> None:
     """G4: all are answered Success, one file and one debt per route remain."""
     instance = Instance()
     for _ in range(3):
@@ -111,7 +111,7 @@ def test_the_same_instance_from_eight_senders_at_once_owes_once(edge: EdgeBed) -
     edge.check_ledger([instance])
 
 
-def test_eight_versions_of_one_uid_at_once_are_all_kept(edge: EdgeBed) -> None:
+def test_eight_versions_of_one_uid_at_once_are_all_kept(edge: EdgeSetup) -> None:
     """G4: whichever is first is the version without a flag."""
     first = Instance()
     versions = [replace(first, payload=bytes([number, 0])) for number in range(8)]
@@ -120,7 +120,7 @@ def test_eight_versions_of_one_uid_at_once_are_all_kept(edge: EdgeBed) -> None:
     assert edge.one("SELECT count(*) FROM instances WHERE NOT conflict") == 1
 
 
-def test_a_version_whose_name_was_moved_away_keeps_its_name(edge: EdgeBed) -> None:
+def test_a_version_whose_name_was_moved_away_keeps_its_name(edge: EdgeSetup) -> None:
     """A name means one file in every place: the second version takes the one with its digest."""
     first = Instance()
     second = replace(first, payload=b"\x09\x09")
@@ -138,7 +138,7 @@ def test_a_version_whose_name_was_moved_away_keeps_its_name(edge: EdgeBed) -> No
     ]
 
 
-def test_a_repeat_takes_the_place_of_a_lost_file(edge: EdgeBed) -> None:
+def test_a_repeat_takes_the_place_of_a_lost_file(edge: EdgeSetup) -> None:
     """What the disk lost comes back with the next repeat."""
     instance = Instance()
     assert edge.send(instance) == [0]
@@ -165,7 +165,9 @@ def garbage(instance: Instance) -> bytes:
         ("other class", 0xA900),
     ],
 )
-def test_a_wrong_data_set_gets_its_status_and_leaves_nothing(edge: EdgeBed, change: str, status: int) -> None:
+def test_a_wrong_data_set_gets_its_status_and_leaves_nothing(
+    edge: EdgeSetup, change: str, status: int
+) -> None:
     """G7: the statuses of PS3.4 §B.2.3, Table B.2-1, with a comment; the association goes on."""
     good = Instance()
     wrong = Instance()
@@ -193,7 +195,7 @@ def test_a_wrong_data_set_gets_its_status_and_leaves_nothing(edge: EdgeBed, chan
     assert edge.log(outcome="refused", status=f"0x{status:04X}")
 
 
-def inject(edge: EdgeBed, fault: Active) -> None:
+def inject(edge: EdgeSetup, fault: Active) -> None:
     """The fault is active in every receiver."""
     with edge.database.statement() as session:
         faults.inject(session, fault, duration=None, by="test")
@@ -202,11 +204,11 @@ def inject(edge: EdgeBed, fault: Active) -> None:
     )
 
 
-def _receivers(edge: EdgeBed) -> int:
+def _receivers(edge: EdgeSetup) -> int:
     return int(edge.wait_log(outcome="listening")["count"])
 
 
-def test_a_full_disk_is_out_of_resources_and_leaves_nothing(edge: EdgeBed) -> None:
+def test_a_full_disk_is_out_of_resources_and_leaves_nothing(edge: EdgeSetup) -> None:
     """0xA700 as long as the disk is full, Success when it is not."""
     instance = Instance()
     inject(edge, Active(Name.DISK_FULL))
@@ -219,7 +221,7 @@ def test_a_full_disk_is_out_of_resources_and_leaves_nothing(edge: EdgeBed) -> No
     wait_until(lambda: edge.send(instance) == [0], 5, "the fault to be over")
 
 
-def test_an_association_dropped_by_a_fault_leaves_nothing(edge: EdgeBed) -> None:
+def test_an_association_dropped_by_a_fault_leaves_nothing(edge: EdgeSetup) -> None:
     """The sender sees an abort in the middle of the data set and still owns the instance."""
     inject(edge, Active(Name.DROP_ASSOCIATION))
     with pytest.raises(AssociationBrokenError):
@@ -228,7 +230,9 @@ def test_an_association_dropped_by_a_fault_leaves_nothing(edge: EdgeBed) -> None
     wait_until(lambda: edge.files(partial=True) == {}, 5, "the part to go")
 
 
-def reject_of(edge: EdgeBed, *, called: str | None = None, calling: str = "ORTHANC") -> tuple[int, int, int]:
+def reject_of(
+    edge: EdgeSetup, *, called: str | None = None, calling: str = "ORTHANC"
+) -> tuple[int, int, int]:
     """Result, source and reason of the rejection."""
     peer = edge.peer() if called is None else replace(edge.peer(), ae_title=called)
     with pytest.raises(AssociationRejectedError) as caught:
@@ -236,7 +240,7 @@ def reject_of(edge: EdgeBed, *, called: str | None = None, calling: str = "ORTHA
     return caught.value.result, caught.value.source, caught.value.reason
 
 
-def test_strangers_are_rejected_at_association(edge: EdgeBed) -> None:
+def test_strangers_are_rejected_at_association(edge: EdgeSetup) -> None:
     """G7: PS3.8 §9.3.4, Table 9-21, with the words that the README names."""
     assert reject_of(edge, calling="STRANGER") == (1, 1, 3)
     line = edge.wait_log(outcome="rejected", error="calling_aet_not_allowed")
@@ -268,7 +272,7 @@ def test_a_disk_at_its_reserve_rejects_before_it_is_full(make_edge: MakeEdge) ->
     assert edge.wait_log(outcome="rejected", error="temporary_congestion")
 
 
-def test_sigterm_finishes_the_instance_in_flight_and_takes_no_new_one(edge: EdgeBed) -> None:
+def test_sigterm_finishes_the_instance_in_flight_and_takes_no_new_one(edge: EdgeSetup) -> None:
     """Success for what had begun, then the end; the port is free."""
     instance = Instance(payload=b"\0" * 2_000_000)
     data = instance.data_set()
@@ -300,7 +304,7 @@ def test_sigterm_finishes_the_instance_in_flight_and_takes_no_new_one(edge: Edge
     assert edge.log(outcome="stopped")
 
 
-def _refuses(edge: EdgeBed) -> bool:
+def _refuses(edge: EdgeSetup) -> bool:
     began = time.monotonic()
     try:
         with associate(
@@ -313,7 +317,7 @@ def _refuses(edge: EdgeBed) -> bool:
         return time.monotonic() - began < 0.9  # refused at once, not left waiting
 
 
-def test_no_log_line_message_or_row_holds_the_patient(edge: EdgeBed) -> None:
+def test_no_log_line_message_or_row_holds_the_patient(edge: EdgeSetup) -> None:
     """G8: nor a refusal of a data set that quotes it."""
     assert edge.send(*study_of(3)) == [0, 0, 0]
     wrong = Instance(sop_class_uid=MR)
@@ -324,7 +328,7 @@ def test_no_log_line_message_or_row_holds_the_patient(edge: EdgeBed) -> None:
         assert edge.one(f"SELECT count(*) FROM {table} t WHERE t::text LIKE '%%Secret%%'") == 0  # noqa: S608
 
 
-def test_urgency_goes_before(edge: EdgeBed) -> None:
+def test_urgency_goes_before(edge: EdgeSetup) -> None:
     """C-STORE priority HIGH overtakes a backlog."""
     urgent, usual = Instance(), Instance()
     with edge.association([urgent.context]) as association:
@@ -375,7 +379,7 @@ def virtual_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def _stores(edge: EdgeBed) -> bool:
+def _stores(edge: EdgeSetup) -> bool:
     try:
         return edge.send(Instance()) == [0]
     except PeerError:

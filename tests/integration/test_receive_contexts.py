@@ -2,14 +2,14 @@
 
 import pynetdicom
 from conftest import MakeEdge
-from support.edge_bed import EdgeBed
-from support.specimens import CT, EXPLICIT, MR
+from support.edge_setup import EdgeSetup
+from support.synthetic_instances import CT, EXPLICIT, MR
 
 IMPLICIT, JPEG, JPEG_2000 = "1.2.840.10008.1.2", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"
 PRIVATE = "1.2.276.0.7230010.3.1.99"
 
 
-def accepted(edge: EdgeBed, *contexts: tuple[str, list[str]]) -> list[tuple[str, str]]:
+def accepted(edge: EdgeSetup, *contexts: tuple[str, list[str]]) -> list[tuple[str, str]]:
     """(SOP Class, transfer syntax) of the contexts that the edge accepts."""
     entity = pynetdicom.AE("ORTHANC")
     for sop_class, syntaxes in contexts:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from conftest import MakeEdge
 from support.forwarding import Forwarding, forwarding, workers_of
-from support.specimens import Instance, result_of, study_of
+from support.synthetic_instances import Instance, result_of, study_of
 
 from gateway.database.tables.instances import ReceptionVerdict
 from gateway.database.tables.timeline import InstanceTimeline, Step, StepName, of_study

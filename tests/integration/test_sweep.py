@@ -6,8 +6,8 @@ import pytest
 from conftest import MakeEdge
 from psycopg2 import connect
 from support.forwarding import LONG, Forwarding, at_once, forwarding, workers_of
-from support.specimens import Instance, study_of
-from support.sweep_bed import PROMPT, blocked, claim, prove
+from support.sweep_steps import PROMPT, blocked, claim, prove
+from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
 from gateway.database.tables import deliveries, results, sweeps

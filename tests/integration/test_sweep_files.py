@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import MakeEdge
 from support.forwarding import Forwarding, forwarding, pacs_of, workers_of
-from support.specimens import Instance, result_of, study_of
-from support.sweep_bed import PROMPT, blocked, claim, found, prove
+from support.sweep_steps import PROMPT, blocked, claim, found, prove
+from support.synthetic_instances import Instance, result_of, study_of
 from support.waiting import wait_until
 
 from gateway.database.tables import sweeps

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from support.kept_instances import STUDY, KeptInstances
+from support.prepared_instances import STUDY, PreparedInstances
 
 from gateway.config import Configuration
 from gateway.database.tables.timeline import InstanceTimeline, Step, StepName, of_study, summary
@@ -14,32 +14,32 @@ from gateway.domain.routing import Route
 
 
 @pytest.fixture
-def kept(database_url: str, configuration: Configuration) -> Iterator[KeptInstances]:
+def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedInstances]:
     """A database and a spool without instances."""
-    bed = KeptInstances(database_url, configuration)
-    yield bed
-    bed.database.close()
+    instances = PreparedInstances(database_url, configuration)
+    yield instances
+    instances.database.close()
 
 
-def timelines(kept: KeptInstances, study: str = STUDY) -> list[InstanceTimeline]:
+def timelines(kept: PreparedInstances, study: str = STUDY) -> list[InstanceTimeline]:
     """What an operator is shown of a study."""
     with kept.database.transaction() as session:
         return of_study(session, study)
 
 
-def steps(kept: KeptInstances) -> list[Step]:
+def steps(kept: PreparedInstances) -> list[Step]:
     """The steps of the only instance."""
     [timeline] = timelines(kept)
     return list(timeline.steps)
 
 
-def test_an_unknown_study_has_no_timeline(kept: KeptInstances) -> None:
+def test_an_unknown_study_has_no_timeline(kept: PreparedInstances) -> None:
     """Nothing kept is an empty list, and a summary in which nothing is done."""
     assert timelines(kept) == []
     assert {step.done for step in summary([])} == {0}
 
 
-def test_what_was_only_received_waits_for_both_destinations(kept: KeptInstances) -> None:
+def test_what_was_only_received_waits_for_both_destinations(kept: PreparedInstances) -> None:
     """G2: the debts of a new instance stand in its timeline as pending, with their time."""
     kept.receive(1)
     received, *owed = steps(kept)
@@ -51,7 +51,7 @@ def test_what_was_only_received_waits_for_both_destinations(kept: KeptInstances)
     assert all(step.at is not None for step in owed)
 
 
-def test_every_step_of_the_whole_way_is_there_in_order(kept: KeptInstances) -> None:
+def test_every_step_of_the_whole_way_is_there_in_order(kept: PreparedInstances) -> None:
     """Received, PACS, worker asked, worker, result, result at PACS: by whom, how long, one line each."""
     original = kept.receive(1)
     kept.forward(original)
@@ -73,7 +73,7 @@ def test_every_step_of_the_whole_way_is_there_in_order(kept: KeptInstances) -> N
     assert {done for done, _ in figures.values()} == {1}
 
 
-def test_a_failed_attempt_stands_before_the_next_time(kept: KeptInstances) -> None:
+def test_a_failed_attempt_stands_before_the_next_time(kept: PreparedInstances) -> None:
     """An attempt with its status and error, then what the delivery waits for and until when."""
     kept.forward(
         kept.receive(1), State.PENDING, outcome=Outcome.REFUSED, status=0xA900, error="no such SOP Class"
@@ -89,14 +89,14 @@ def test_a_failed_attempt_stands_before_the_next_time(kept: KeptInstances) -> No
     assert pacs[1].at - pacs[0].at > timedelta(minutes=50)
 
 
-def test_a_dead_delivery_says_so_with_its_reason(kept: KeptInstances) -> None:
+def test_a_dead_delivery_says_so_with_its_reason(kept: PreparedInstances) -> None:
     """G2: dead is the last line, with the reason."""
     kept.forward(kept.receive(1), State.DEAD, outcome=Outcome.NEVER, status=None, error="was not accepted")
     last = [step for step in steps(kept) if step.name is StepName.PACS][-1]
     assert (last.outcome, last.error, last.done) == ("dead", "was not accepted", False)
 
 
-def test_what_a_worker_owes_is_a_step_with_its_deadline(kept: KeptInstances) -> None:
+def test_what_a_worker_owes_is_a_step_with_its_deadline(kept: PreparedInstances) -> None:
     """Until the result comes, the timeline says who owes it and until when."""
     original = kept.receive(1)
     claim = kept.claim_for_worker(kept.delivery(original, Route.WORKERS))
@@ -106,7 +106,7 @@ def test_what_a_worker_owes_is_a_step_with_its_deadline(kept: KeptInstances) -> 
     assert owed.at is not None
 
 
-def test_a_result_that_matched_nothing_is_listed_by_itself(kept: KeptInstances) -> None:
+def test_a_result_that_matched_nothing_is_listed_by_itself(kept: PreparedInstances) -> None:
     """Unmatched results are not hidden: they have a timeline of their own."""
     kept.result(2, source=99, worker="APP01")
     [timeline] = timelines(kept)

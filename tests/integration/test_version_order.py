@@ -8,7 +8,7 @@ import pytest
 from conftest import MakeEdge
 from support.forwarding import Forwarding, at_once, forwarding
 from support.peers import Peer
-from support.specimens import Instance, study_of
+from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 from typer.testing import CliRunner
 

@@ -25,8 +25,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.edge_bed import EdgeBed
-from support.specimens import new_uid
+from support.edge_setup import EdgeSetup
+from support.synthetic_instances import new_uid
 
 from gateway.database.connection import Session
 from gateway.database.queries import Query
@@ -89,7 +89,7 @@ class Held:
 class Versions(RuleBasedStateMachine):
     """One UID; `edge` is set by the test."""
 
-    edge: EdgeBed
+    edge: EdgeSetup
 
     @initialize(route=st.sampled_from(Route))
     def two_versions(self, route: Route) -> None:
@@ -349,7 +349,7 @@ class Versions(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def edge(make_edge: MakeEdge) -> Iterator[EdgeBed]:
+def edge(make_edge: MakeEdge) -> Iterator[EdgeSetup]:
     """A migrated database in which one consumer lives, and workers have room."""
     edge = make_edge({"forwarder": {"worker_max_outstanding": 10_000}})
     with edge.database.transaction() as session:
@@ -360,7 +360,7 @@ def edge(make_edge: MakeEdge) -> Iterator[EdgeBed]:
 
 
 @pytest.mark.guarantee("G4")
-def test_no_peer_ends_with_an_older_version(edge: EdgeBed) -> None:
+def test_no_peer_ends_with_an_older_version(edge: EdgeSetup) -> None:
     """Whatever processes, peers and operators do, in any order."""
 
     class Bound(Versions):

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from conftest import MakeEdge
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.forwarding import Forwarding, forwarding, workers_of
-from support.specimens import EXPLICIT, Instance, result_of
+from support.synthetic_instances import EXPLICIT, Instance, result_of
 
 from gateway.database.tables.timeline import StepName, of_study
 from gateway.dicom.policy import Requestor, StoreRequest
@@ -22,7 +22,7 @@ AWAY = "192.0.2.11"
 """An address of no machine here."""
 
 
-def workers(edge: EdgeBed, **of_each: object) -> dict[str, Any]:
+def workers(edge: EdgeSetup, **of_each: object) -> dict[str, Any]:
     """The section `forwarder` with these values for APP01 and APP02, and no others."""
     pacs = edge.configuration.forwarder.orthanc.model_dump(exclude_none=True)
     first_two = edge.configuration.forwarder.workers[:2]

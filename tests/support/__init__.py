@@ -1,1 +1,1 @@
-"""What several test folders use: peers, beds, launchers and senders."""
+"""What several test folders use: peers, environments, launchers and senders."""

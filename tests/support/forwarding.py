@@ -22,15 +22,15 @@ from gateway.forward.attempt import ForwardContext
 from gateway.receive.commit import Committer
 from gateway.spool.spool import Spool
 from gateway.sweep.context import SweepContext
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.peers import Peer, peer
-from support.specimens import EXPLICIT, Instance
+from support.synthetic_instances import EXPLICIT, Instance
 
 
 class Forwarding:
     """One process's part of the core, on the database and the spool of `edge`."""
 
-    def __init__(self, edge: EdgeBed) -> None:
+    def __init__(self, edge: EdgeSetup) -> None:
         self.edge = edge
         configuration = edge.configuration
         self.spool = Spool(configuration.edge.data_root)
@@ -146,7 +146,7 @@ class Forwarding:
 
 
 @contextmanager
-def forwarding(edge: EdgeBed) -> Iterator[Forwarding]:
+def forwarding(edge: EdgeSetup) -> Iterator[Forwarding]:
     """The core for the length of the `with`."""
     log.configure(edge.configuration.edge.log_path, "test")
     core = Forwarding(edge)

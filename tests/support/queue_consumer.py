@@ -5,7 +5,7 @@ from actors.queue.capacity import Capacity
 from actors.queue.consumer import EdgeConsumer
 from actors.queue.in_flight import InFlightMessage, InFlightMessages
 from actors.queue.liveness import Liveness
-from support.queue_bed import QUEUE, QueueBed
+from support.queue_setup import QUEUE, QueueSetup
 from support.waiting import wait_until
 
 
@@ -48,11 +48,11 @@ class InProcess:
         self.liveness.close()
 
 
-def cut_off(bed: QueueBed, consumer: InProcess) -> int:
+def cut_off(queue: QueueSetup, consumer: InProcess) -> int:
     """The consumer's connection is gone; the id that it had."""
     lost = consumer.liveness.consumer
     assert lost is not None
-    bed.rows(
+    queue.rows(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name = 'mini-pacs consumer'"
     )

@@ -14,7 +14,7 @@ import psycopg2
 
 from gateway.database.migrate import migrations
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
-from support.specimens import Instance, result_of
+from support.synthetic_instances import Instance, result_of
 
 FOLDER = Path(__file__).resolve().parents[1] / "released"
 DIGESTS = {

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
-from support.specimens import CT, EXPLICIT, Instance
+from support.synthetic_instances import CT, EXPLICIT, Instance
 
 QUICK = bool(os.environ.get("BENCH_QUICK"))
 """A tenth of the counts: for a look, not for a figure to keep."""

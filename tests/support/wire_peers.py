@@ -149,6 +149,6 @@ def orthanc(processes: Processes, folder: Path, *, route_to: int | None = None, 
 def stock(processes: Processes) -> int:
     """Stock pynetdicom with every Storage SOP Class in every transfer syntax; its port."""
     port = free_ports(1)[0]
-    process: Process = processes.start(sys.executable, TESTS / "support" / "wire_stock.py", str(port))
+    process: Process = processes.start(sys.executable, TESTS / "support" / "wire_pynetdicom.py", str(port))
     process.wait_for_port(port, READY_SECONDS)
     return port

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.requestor import PeerAddress, associate
 from support.dicom_peers import dcmtk
-from support.specimens import CT, EXPLICIT
+from support.synthetic_instances import CT, EXPLICIT
 from support.wire_data import Load, data_set_bytes
 
 CONTEXT = ProposedContext(CT, EXPLICIT)

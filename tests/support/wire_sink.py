@@ -17,7 +17,7 @@ import time
 from gateway.dicom.acceptor import Acceptor, Rejection, Requestor, StoreRequest, Timeouts
 from gateway.dicom.contexts import ProposedContext, storage_sop_classes
 from gateway.dicom.requestor import Association, PeerAddress, associate
-from support.specimens import Instance, result_of
+from support.synthetic_instances import Instance, result_of
 
 STUDY_TAG = b"\x20\x00\x0d\x00UI"
 RESULT = ProposedContext(result_of(Instance()).sop_class_uid, Instance().context.transfer_syntax_uid)

@@ -3,8 +3,7 @@
 from collections import Counter
 from itertools import islice
 
-from proof.chaos.cargo import Number, count_of, instance, uid
-from proof.chaos.conductor import ACTIONS, GAP_SECONDS, STRETCH_GAP_SECONDS, STRETCH_SECONDS
+from proof.chaos.fault_runner import ACTIONS, GAP_SECONDS, STRETCH_GAP_SECONDS, STRETCH_SECONDS
 from proof.chaos.faults import (
     AMONG_OTHERS,
     CATALOGUE,
@@ -19,6 +18,7 @@ from proof.chaos.faults import (
     picks,
 )
 from proof.chaos.recovery import latencies, percentile, recoveries, slowest
+from proof.chaos.sent_instances import Number, count_of, instance, uid
 
 NOTHING: dict[Way, list[float]] = {way: [] for way in Way}
 
@@ -54,7 +54,7 @@ def test_a_fault_lasts_as_long_as_its_kind_allows() -> None:
 
 
 def _begun_within(seconds: float, seed: int) -> list[Kind]:
-    """What a run of the conductor begins in so much time among others, none being held up."""
+    """What a run of the fault_runner begins in so much time among others, none being held up."""
     begun: list[Kind] = []
     now = 0.0
     for pick in picks(seed, gap=GAP_SECONDS, first=AMONG_OTHERS):

@@ -10,7 +10,7 @@ from proof.fuzz.hostile import nested_within
 from proof.fuzz.mutation import mutated
 from proof.fuzz.seeds import SEEDS
 from proof.fuzz.targets import TARGETS
-from support.specimens import EXPLICIT, Instance
+from support.synthetic_instances import EXPLICIT, Instance
 
 from gateway.dicom.dataset.header import read_header
 from gateway.errors import DataSetError

@@ -15,16 +15,16 @@ from pathlib import Path
 from gateway.database.connection import Database
 from gateway.errors import DatabaseError
 from proof.chaos import evidence, report
-from proof.chaos.bed import Bed
-from proof.chaos.conductor import Conductor
 from proof.chaos.disk import enter_namespace, is_to_be_real
 from proof.chaos.evidence import waiting
+from proof.chaos.fault_runner import FaultRunner
 from proof.chaos.faults import Way
 from proof.chaos.journal import HAS_IT, SUCCESS, Entry, read
 from proof.chaos.ledger import draw
 from proof.chaos.reasons import HANG
 from proof.chaos.recovery import latencies, recoveries
 from proof.chaos.sender import NEW
+from proof.chaos.setup import Setup
 from proof.chaos.watch import Watch
 
 RATE = 42.0
@@ -72,44 +72,44 @@ def main() -> int:
 
 def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
     seed, minutes = arguments.seed, arguments.minutes
-    bed = Bed(folder, seed=seed, rate=arguments.rate)
-    database = Database(bed.lab.postgres.dsn(), application_name="chaos", size=2)
-    watch = Watch(bed, database, say)
-    conductor = Conductor(bed, seed, lambda: _waits_for_pacs(database))
-    watch.faults = lambda: len(conductor.done)
+    setup = Setup(folder, seed=seed, rate=arguments.rate)
+    database = Database(setup.lab.postgres.dsn(), application_name="chaos", size=2)
+    watch = Watch(setup, database, say)
+    fault_runner = FaultRunner(setup, seed, lambda: _waits_for_pacs(database))
+    watch.faults = lambda: len(fault_runner.done)
     say(f"chaos for {minutes:g} minutes, seed {seed}, in {folder}")
     try:
-        bed.open()
+        setup.open()
         watch.start()
-        conductor.run(minutes * 60)
+        fault_runner.run(minutes * 60)
         time.sleep(TAIL_SECONDS)
-        bed.stop_senders()
+        setup.stop_senders()
         settled = _settle(database, watch)
         for name in ("scheduler", "actors-sweep"):
-            bed.supervisor.take_down(name)  # rows and files stand still for the ledger
+            setup.supervisor.take_down(name)  # rows and files stand still for the ledger
         say("drawing the ledger")
         watch.learn()
-        hangs = [(fault.began, fault.ended) for fault in conductor.done if fault.name == HANG]
-        ledger = draw(evidence.gather(bed, database, watch.versions, hangs))
+        hangs = [(fault.began, fault.ended) for fault in fault_runner.done if fault.name == HANG]
+        ledger = draw(evidence.gather(setup, database, watch.versions, hangs))
     finally:
         watch.stop()
         database.close()
-        bed.close()
-    entries = evidence.sent(bed)
-    taken = [entry for entry in read(bed.pacs.journal) if entry.status in HAS_IT]
+        setup.close()
+    entries = evidence.sent(setup)
+    taken = [entry for entry in read(setup.pacs.journal) if entry.status in HAS_IT]
     return report.Outcome(
         seed=seed,
         minutes=minutes,
         settled_seconds=settled,
-        faults=conductor.done,
-        skipped=conductor.skipped,
+        faults=fault_runner.done,
+        skipped=fault_runner.skipped,
         entries=entries,
         ledger=ledger,
-        recoveries=recoveries(conductor.done, _successes(bed, conductor, entries, taken)),
-        latencies=_latencies(conductor, entries, taken),
-        stretch_seconds=sum(ended - began for began, ended in conductor.stretches),
+        recoveries=recoveries(fault_runner.done, _successes(setup, fault_runner, entries, taken)),
+        latencies=_latencies(fault_runner, entries, taken),
+        stretch_seconds=sum(ended - began for began, ended in fault_runner.stretches),
         peaks=watch.peaks,
-        disk_is_real=bed.disk.is_real,
+        disk_is_real=setup.disk.is_real,
         disk_is_asked_for="CI" in os.environ and is_to_be_real(),
     )
 
@@ -142,17 +142,17 @@ def _settle(database: Database, watch: Watch) -> float | None:
 
 
 def _successes(
-    bed: Bed, conductor: Conductor, entries: list[Entry], taken: list[Entry]
+    setup: Setup, fault_runner: FaultRunner, entries: list[Entry], taken: list[Entry]
 ) -> dict[Way, list[float]]:
     return {
         Way.RECEIVE: sorted(entry.at for entry in entries if entry.status == SUCCESS),
         Way.PACS: sorted(entry.at for entry in taken),
-        Way.WORKERS: sorted(entry.at for entry in evidence.worked(bed)),
-        Way.SWEEP: sorted(conductor.swept),
+        Way.WORKERS: sorted(entry.at for entry in evidence.worked(setup)),
+        Way.SWEEP: sorted(fault_runner.swept),
     }
 
 
-def _latencies(conductor: Conductor, entries: list[Entry], taken: list[Entry]) -> list[float]:
+def _latencies(fault_runner: FaultRunner, entries: list[Entry], taken: list[Entry]) -> list[float]:
     first: dict[str, float] = {}
     for entry in taken:
         first.setdefault(entry.digest, entry.at)
@@ -161,7 +161,7 @@ def _latencies(conductor: Conductor, entries: list[Entry], taken: list[Entry]) -
         for entry in entries
         if entry.status == SUCCESS and entry.word.startswith(f"{NEW}:")
     }
-    return latencies(acknowledged, first, conductor.stretches)
+    return latencies(acknowledged, first, fault_runner.stretches)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ from gateway.database.queries import Query
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
 from gateway.spool.spool import Spool
-from proof.chaos.bed import Bed
-from proof.chaos.cargo import Number, instance
 from proof.chaos.journal import HAS_IT, SUCCESS, Entry, read
 from proof.chaos.ledger import Debt, Evidence, Row, Version
 from proof.chaos.part10 import data_set_digest
 from proof.chaos.sender import ORIGINAL
+from proof.chaos.sent_instances import Number, instance
+from proof.chaos.setup import Setup
 from proof.chaos.worker import GAVE, TOOK
 
 _ROWS = Query(
@@ -51,14 +51,14 @@ def waiting(database: Database) -> tuple[int, int, int]:
     return row[0], row[1], row[2]
 
 
-def sent(bed: Bed) -> list[Entry]:
+def sent(setup: Setup) -> list[Entry]:
     """Every answer that a sender got, oldest first."""
-    return sorted((entry for path in bed.journals() for entry in read(path)), key=lambda entry: entry.at)
+    return sorted((entry for path in setup.journals() for entry in read(path)), key=lambda entry: entry.at)
 
 
-def worked(bed: Bed) -> list[Entry]:
+def worked(setup: Setup) -> list[Entry]:
     """What the workers accepted, and the edge's Success for their results."""
-    entries = (entry for path in bed.workers_journals() for entry in read(path))
+    entries = (entry for path in setup.workers_journals() for entry in read(path))
     return [entry for entry in entries if entry.status in HAS_IT]
 
 
@@ -69,12 +69,12 @@ NO_SEND_MS = 1.0
 
 
 def gather(
-    bed: Bed, database: Database, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
+    setup: Setup, database: Database, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
 ) -> Evidence:
     """Everything, as it is now; `versions` by the ids of their rows, `hangs` when workers did."""
-    entries = sent(bed)
-    notes = worked(bed)
-    taken = [entry for entry in read(bed.pacs.journal) if entry.status in HAS_IT]
+    entries = sent(setup)
+    notes = worked(setup)
+    taken = [entry for entry in read(setup.pacs.journal) if entry.status in HAS_IT]
     return Evidence(
         acknowledged={
             (entry.sop_instance_uid, entry.digest): entry.word.endswith(f":{ORIGINAL}")
@@ -82,14 +82,14 @@ def gather(
             if entry.status == SUCCESS
         },
         results=_versions(entry for entry in notes if entry.word == GAVE),
-        rows=tuple(_rows(bed, database)),
+        rows=tuple(_rows(setup, database)),
         taken=_versions(taken),
         worked=_versions(entry for entry in notes if entry.word == TOOK),
-        not_sent=frozenset(_not_sent(bed, versions, hangs)),
+        not_sent=frozenset(_not_sent(setup, versions, hangs)),
         sent=tuple((entry.sop_instance_uid, entry.digest) for entry in entries),
         came=tuple((entry.sop_instance_uid, entry.digest) for entry in taken),
         altered=tuple(_altered(entries, [*taken, *(entry for entry in notes if entry.word == TOOK)])),
-        strays=tuple(_strays(bed)),
+        strays=tuple(_strays(setup)),
     )
 
 
@@ -98,10 +98,10 @@ def _versions(entries: Iterable[Entry]) -> frozenset[Version]:
 
 
 def _not_sent(
-    bed: Bed, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
+    setup: Setup, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
 ) -> Iterator[Version]:
     """What the edge says it delivered to a worker while `worker_hang` answered in its place."""
-    for path in (bed.lab.folder / "logs").glob("edge.log*"):
+    for path in (setup.lab.folder / "logs").glob("edge.log*"):
         with path.open(encoding="utf-8") as lines:
             for line in lines:
                 if '"stage":"forward_worker","outcome":"delivered"' not in line:
@@ -113,10 +113,10 @@ def _not_sent(
                     yield versions[fields["instance_id"]]
 
 
-def _rows(bed: Bed, database: Database) -> Iterator[Row]:
-    spool = Spool(bed.disk.root)
+def _rows(setup: Setup, database: Database) -> Iterator[Row]:
+    spool = Spool(setup.disk.root)
     with database.statement() as session:
-        found = session.all(_ROWS, most=bed.lab.configuration.forwarder.max_redispatch)
+        found = session.all(_ROWS, most=setup.lab.configuration.forwarder.max_redispatch)
     for uid, digest, place, study, file_name, debts in found:
         try:
             path = spool.find(Place(place), study, file_name)
@@ -149,8 +149,8 @@ def _altered(entries: Iterable[Entry], taken: Iterable[Entry]) -> Iterator[Versi
             yield entry.sop_instance_uid, entry.digest
 
 
-def _strays(bed: Bed) -> Iterator[str]:
+def _strays(setup: Setup) -> Iterator[str]:
     """Files of instances outside of the spool; a worker application keeps its own in TMPDIR."""
-    for path in bed.folder.rglob("*.dcm*"):
-        if bed.disk.root not in path.parents and bed.lab.folder / "tmp" not in path.parents:
-            yield str(path.relative_to(bed.folder))
+    for path in setup.folder.rglob("*.dcm*"):
+        if setup.disk.root not in path.parents and setup.lab.folder / "tmp" not in path.parents:
+            yield str(path.relative_to(setup.folder))

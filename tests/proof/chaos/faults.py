@@ -1,6 +1,6 @@
 """The catalogue of what may go wrong, and the seeded order in which it does.
 
-Pure: what a fault does stands in `process_faults`, `peer_faults` and `product_faults`. Its `thing` is what
+Pure: what a fault does stands in `process_faults`, `peer_faults` and `injected_faults`. Its `thing` is what
 no other fault has at the same time; its `ways` are those of instances that it breaks, by which its recovery
 is measured.
 """
@@ -97,13 +97,13 @@ CATALOGUE: tuple[Kind, ...] = (
     Kind("stop", "postgres", EVERY, (3.5, 5.0), weight=_OFTEN),
     Kind("hang up on all of", "postgres", EVERY),
     # ---- connections
-    Kind("cut", "cable of the senders", RECEIVE),
-    Kind("fray", "cable of the senders", RECEIVE, _BRIEF, 40_000),
-    Kind("pull", "cable of the senders", RECEIVE, _BRIEF),
-    Kind("cut", "cable of the PACS", PACS, weight=_OFTEN),
-    Kind("fray", "cable of the PACS", PACS, _BRIEF, 40_000),
-    Kind("pull", "cable of the PACS", PACS, _LONG, weight=_OFTEN),
-    Kind("refuse", "cable of the PACS", PACS, _LONG),
+    Kind("cut", "connections of the senders", RECEIVE),
+    Kind("break", "connections of the senders", RECEIVE, _BRIEF, 40_000),
+    Kind("stall", "connections of the senders", RECEIVE, _BRIEF),
+    Kind("cut", "connections of the PACS", PACS, weight=_OFTEN),
+    Kind("break", "connections of the PACS", PACS, _BRIEF, 40_000),
+    Kind("stall", "connections of the PACS", PACS, _LONG, weight=_OFTEN),
+    Kind("refuse", "connections of the PACS", PACS, _LONG),
     # ---- what the PACS answers
     Kind("rejects", "the PACS", PACS, _LONG, weight=_OFTEN),
     Kind("hangs", "the PACS", PACS, _LONG, 6.0, weight=_OFTEN),  # longer than timeout_s of the run

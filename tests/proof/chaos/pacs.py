@@ -4,7 +4,7 @@ It keeps no pixels: of each data set that came whole, the journal has the digest
 on the wire, written before the answer leaves; its own kill -9 does not undo that. Killed in between, it has
 an instance that the edge will send again; it never answered Success to one that is not in the journal.
 
-How it behaves stands in a file that the conductor replaces, so a new behaviour survives its death too.
+How it behaves stands in a file that the fault_runner replaces, so a new behaviour survives its death too.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def behave(folder: Path, behaviour: Behaviour) -> None:
 
 
 class ChaosPacs:
-    """The PACS as a program of the lab; `port` is its own, which a cable may stand in front of."""
+    """The PACS as a program of the lab; `port` is its own, which a proxy may stand in front of."""
 
     title = "PACS of the chaos run"
 
@@ -140,7 +140,7 @@ class _Arriving:
         self._room.journal.note(uid, self._digest.hexdigest(), f"{status:04X}", word)
         if f"{status:04X}" in HAS_IT:
             self._room.holds.add(uid)
-        return status, "as the conductor asked for" if status else ""
+        return status, "as the fault_runner asked for" if status else ""
 
     def answered(self) -> None:
         """Nothing is left to do."""

@@ -1,13 +1,13 @@
-"""What the PACS, the cables and the senders do wrong."""
+"""What the PACS, the proxies and the senders do wrong."""
 
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 
-from proof.chaos.bed import Bed
-from proof.chaos.cable import Cable
 from proof.chaos.faults import Pick
 from proof.chaos.pacs import WELL, Behaviour, behave
+from proof.chaos.setup import Setup
+from proof.chaos.tcp_proxy import TcpProxy
 
 End = Callable[[], None]
 
@@ -25,56 +25,56 @@ _WAITS = {"hangs", "is slow"}
 """Those whose value is a time before the answer, the others' a share of the data sets."""
 
 
-def misbehave(bed: Bed, pick: Pick) -> End:
+def misbehave(setup: Setup, pick: Pick) -> End:
     """The PACS does so until the end."""
     behaviour, value = _BEHAVIOURS[pick.kind.action], pick.kind.value
     if pick.kind.action in _WAITS:
         behaviour = replace(behaviour, delay_seconds=value)
     elif value:
         behaviour = replace(behaviour, share=value)
-    behave(bed.pacs.folder, behaviour)
-    return lambda: behave(bed.pacs.folder, WELL)
+    behave(setup.pacs.folder, behaviour)
+    return lambda: behave(setup.pacs.folder, WELL)
 
 
-def _cable(bed: Bed, pick: Pick) -> Cable:
-    return bed.pacs_cable if pick.kind.target == "cable of the PACS" else bed.sender_cable
+def _proxy(setup: Setup, pick: Pick) -> TcpProxy:
+    return setup.pacs_proxy if pick.kind.target == "connections of the PACS" else setup.sender_proxy
 
 
-def cut(bed: Bed, pick: Pick) -> End | None:
+def cut(setup: Setup, pick: Pick) -> End | None:
     """Every connection is reset once, if there is one."""
-    cable = _cable(bed, pick)
-    return cable.mend if cable.cut() else None
+    proxy = _proxy(setup, pick)
+    return proxy.mend if proxy.cut() else None
 
 
-def fray(bed: Bed, pick: Pick) -> End:
+def break_after(setup: Setup, pick: Pick) -> End:
     """Connections are reset in the middle, until the end."""
-    cable = _cable(bed, pick)
-    cable.fray(int(pick.kind.value * (0.5 + pick.dice)))
-    return cable.mend
+    proxy = _proxy(setup, pick)
+    proxy.break_after(int(pick.kind.value * (0.5 + pick.dice)))
+    return proxy.mend
 
 
-def pull(bed: Bed, pick: Pick) -> End:
+def stall(setup: Setup, pick: Pick) -> End:
     """Nothing passes, until the end."""
-    cable = _cable(bed, pick)
-    cable.pull()
-    return cable.mend
+    proxy = _proxy(setup, pick)
+    proxy.stall()
+    return proxy.mend
 
 
-def refuse(bed: Bed, pick: Pick) -> End:
+def refuse(setup: Setup, pick: Pick) -> End:
     """Connections are reset and none is made, until the end."""
-    cable = _cable(bed, pick)
-    cable.refuse()
-    return cable.mend
+    proxy = _proxy(setup, pick)
+    proxy.refuse()
+    return proxy.mend
 
 
-def sender_dies(bed: Bed, pick: Pick) -> End | None:
+def sender_dies(setup: Setup, pick: Pick) -> End | None:
     """A sender ends by SIGKILL in the middle of its next instance."""
-    return _nothing if bed.signal_sender(pick.dice, signal.SIGUSR1) else None
+    return _nothing if setup.signal_sender(pick.dice, signal.SIGUSR1) else None
 
 
-def sender_aborts(bed: Bed, pick: Pick) -> End | None:
+def sender_aborts(setup: Setup, pick: Pick) -> End | None:
     """A sender aborts its association in the middle of its next instance."""
-    return _nothing if bed.signal_sender(pick.dice, signal.SIGUSR2) else None
+    return _nothing if setup.signal_sender(pick.dice, signal.SIGUSR2) else None
 
 
 def _nothing() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from gateway.database.connection import Database
 from gateway.database.queries import Query
 from gateway.lab import stray_processes
-from proof.chaos.bed import Bed
 from proof.chaos.faults import Pick
+from proof.chaos.setup import Setup
 
 End = Callable[[], None]
 
@@ -18,34 +18,34 @@ _HANG_UP = Query(
 )
 
 
-def kill(bed: Bed, pick: Pick) -> End | None:
+def kill(setup: Setup, pick: Pick) -> End | None:
     """Kill -9 of the leader."""
-    if bed.supervisor.pid(pick.kind.target) is None:
+    if setup.supervisor.pid(pick.kind.target) is None:
         return None
-    bed.supervisor.kill(pick.kind.target)
+    setup.supervisor.kill(pick.kind.target)
     return _nothing
 
 
-def kill_child(bed: Bed, pick: Pick) -> End | None:
+def kill_child(setup: Setup, pick: Pick) -> End | None:
     """Kill -9 of one process below the leader."""
-    chosen = bed.choose(pick.kind.target, pick.dice, below=True)
+    chosen = setup.choose(pick.kind.target, pick.dice, below=True)
     stray_processes.send(chosen, signal.SIGKILL)
     return _nothing if chosen else None
 
 
-def stop(bed: Bed, pick: Pick) -> End | None:
+def stop(setup: Setup, pick: Pick) -> End | None:
     """SIGSTOP of the leader and all below it; SIGCONT at the end."""
-    return _stop(bed.choose(pick.kind.target, pick.dice, below=False))
+    return _stop(setup.choose(pick.kind.target, pick.dice, below=False))
 
 
-def stop_child(bed: Bed, pick: Pick) -> End | None:
+def stop_child(setup: Setup, pick: Pick) -> End | None:
     """SIGSTOP of one process below the leader; SIGCONT at the end."""
-    return _stop(bed.choose(pick.kind.target, pick.dice, below=True))
+    return _stop(setup.choose(pick.kind.target, pick.dice, below=True))
 
 
-def hang_up(bed: Bed, _pick: Pick) -> End | None:
+def hang_up(setup: Setup, _pick: Pick) -> End | None:
     """PostgreSQL ends every session."""
-    database = Database(bed.lab.postgres.dsn(), application_name="chaos", size=1)
+    database = Database(setup.lab.postgres.dsn(), application_name="chaos", size=1)
     try:
         with database.statement() as session:
             session.all(_HANG_UP)

@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-from support.specimens import Instance
+from support.synthetic_instances import Instance
 
 from gateway.dicom.requestor import Association, PeerAddress, associate
 from gateway.errors import PeerError
-from proof.chaos.cargo import STUDY_SIZE, Number, count_of, instance
 from proof.chaos.journal import BROKEN, SUCCESS, Journal, read
+from proof.chaos.sent_instances import STUDY_SIZE, Number, count_of, instance
 
 DUPLICATES = 0.06
 """Share of studies of which a part is sent again."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from gateway.database.connection import Database
 from gateway.database.queries import Query
 from gateway.errors import DatabaseError
-from proof.chaos.bed import Bed
 from proof.chaos.evidence import waiting
+from proof.chaos.setup import Setup
 
 if TYPE_CHECKING:
     from proof.chaos.ledger import Version
@@ -28,8 +28,8 @@ _LATE = 500
 class Watch:
     """Samples in a thread of its own from `start` to `stop`."""
 
-    def __init__(self, bed: Bed, database: Database, say: Callable[[str], None]) -> None:
-        self._bed = bed
+    def __init__(self, setup: Setup, database: Database, say: Callable[[str], None]) -> None:
+        self._setup = setup
         self._database = database
         self._say = say
         self._ending = threading.Event()
@@ -81,8 +81,8 @@ class Watch:
                 self.tell(f"{self.faults()} faults")
 
     def _sample(self) -> None:
-        for name in self._bed.supervisor.names:
-            for pid in self._bed.supervisor.pids(name):
+        for name in self._setup.supervisor.names:
+            for pid in self._setup.supervisor.pids(name):
                 self.peaks[name] = max(self.peaks[name], _resident_kib(pid))
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from gateway.lab.postgres import EmbeddedPostgres
 from proof.crash_points import report
+from proof.crash_points.environment import Environment
 from proof.crash_points.scenario import SCENARIOS
-from proof.crash_points.walk import Walk, Walked
-from proof.crash_points.world import World
+from proof.crash_points.trials import TrialResult, Trials
 
 
 def say(line: str) -> None:
@@ -46,43 +46,43 @@ def main() -> int:
     folder.chmod(0o711)  # as root, PostgreSQL's user must pass through
     gc.freeze()  # a forked child's collector need not look at what it inherited
     postgres = EmbeddedPostgres(folder / "postgres")
-    walked: list[Walked] = []
+    results: list[TrialResult] = []
     try:
         postgres.start()
-        world = World(folder / "world", postgres)
-        for one in _walk(world, arguments):
-            walked.append(one)
+        environment = Environment(folder / "environment", postgres)
+        for one in _walk(environment, arguments):
+            results.append(one)
             word = "NOT CLOSED" if one.deviations else "closed" if one.site else "closed, no crash"
             say(f"{one.scenario:16} {one.point or '-'!s:18} {one.seconds:5.1f} s  {word:10} {one.site}")
     finally:
         postgres.remove()
         shutil.rmtree(folder)
     seconds = time.monotonic() - began
-    say(report.as_text(walked, seconds))
+    say(report.as_text(results, seconds))
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         seed = arguments.seed if arguments.sample else None
-        arguments.json.write_text(json.dumps(report.as_json(walked, seconds, seed), indent=1) + "\n")
+        arguments.json.write_text(json.dumps(report.as_json(results, seconds, seed), indent=1) + "\n")
         say(f"report: {arguments.json}")
-    return 1 if any(one.deviations for one in walked) else 0
+    return 1 if any(one.deviations for one in results) else 0
 
 
-def _walk(world: World, arguments: argparse.Namespace) -> Iterator[Walked]:
+def _walk(environment: Environment, arguments: argparse.Namespace) -> Iterator[TrialResult]:
     chosen = [one for one in SCENARIOS if not arguments.scenarios or one.name in arguments.scenarios]
     generator = random.Random(arguments.seed)  # noqa: S311  repeatable, no secret
     left = arguments.sample
     for index, scenario in enumerate(chosen):
-        walk = Walk(world, scenario)
-        dry = walk.dry()
-        say(f"{scenario.name}: {len(walk.points())} points")
+        trials = Trials(environment, scenario)
+        dry = trials.dry()
+        say(f"{scenario.name}: {len(trials.points())} points")
         yield dry
         if left is None:
-            yield from walk.all()
+            yield from trials.all()
             continue
         share = left // (len(chosen) - index)  # of each flow some, of the last ones what is left
         left -= share
-        for point in generator.sample(walk.points(), min(share, len(walk.points()))):
-            yield walk.at(point)
+        for point in generator.sample(trials.points(), min(share, len(trials.points()))):
+            yield trials.at(point)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from support.specimens import Instance
+from support.synthetic_instances import Instance
 
 from gateway.domain.contract import EXPIRE_RESULT
 from gateway.spool.partial import PARTIAL
 from gateway.spool.places import ORPHANED
-from proof.crash_points.world import Run
+from proof.crash_points.environment import Run
 
 _UNSETTLED = "SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight')"
 _MESSAGES = """
@@ -38,7 +38,7 @@ _MOST_TIMES = 3
 def settled(run: Run) -> bool:
     """Tell whether nothing is on its way any more, in the rows, in the queue and in the spool."""
     return (
-        not run.cargo.batches
+        not run.senders.batches
         and not run.one(_UNSETTLED)
         and not run.one(_MESSAGES, EXPIRE_RESULT.actor_name)
         and not _strays(run)
@@ -60,7 +60,7 @@ def deviations(run: Run, *, purged: frozenset[str] = frozenset()) -> list[str]:
     rows: dict[_Key, Sequence[Any]] = {(uid, digest): more for uid, digest, *more in run.rows(_ROWS)}
     taken = _taken(run)
     owed: Counter[str] = Counter(acknowledged=0)
-    expected = {(one.sop_instance_uid, one.digest): one for one in run.cargo.acknowledged}
+    expected = {(one.sop_instance_uid, one.digest): one for one in run.senders.acknowledged}
     for key, instance in expected.items():
         if instance.sop_instance_uid in purged:
             found += [f"{key[0]} is past its retention and still there"] * (key in rows)

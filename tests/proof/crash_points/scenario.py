@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from support.specimens import Instance, new_uid, result_of, study_of
+from support.synthetic_instances import Instance, new_uid, result_of, study_of
 from support.waiting import wait_until
 
 from gateway.domain.contract import SWEEP
 from gateway.spool.partial import LOCK, PARTIAL
 from gateway.spool.places import ORPHANED
-from proof.crash_points import crowd
-from proof.crash_points.children import sweeper
+from proof.crash_points import rare_receptions
+from proof.crash_points.child_processes import sweeper
+from proof.crash_points.environment import Environment, Prepared, Run, Senders
 from proof.crash_points.ledger import settled
-from proof.crash_points.world import Cargo, Prepared, Run, World
 
 SETTLE_SECONDS = 30.0
 OLD_SECONDS = 7200.0
@@ -36,7 +36,7 @@ class Scenario:
     """One flow. `victim` starts the process that dies, and `over` says that it has done everything."""
 
     name: str
-    prepare: Callable[[World], Prepared]
+    prepare: Callable[[Environment], Prepared]
     victim: str
     """`scp`, or the queue of its actors."""
     over: Callable[[Run], bool]
@@ -65,9 +65,9 @@ def settle(run: Run) -> None:
         sweep.kill()
 
 
-def _received(world: World, name: str, cargo: Cargo) -> Run:
-    """A run in which the SCP has taken `cargo`."""
-    run = world.begin(Prepared(world.empty.folder, world.empty.database, cargo), name)
+def _received(environment: Environment, name: str, senders: Senders) -> Run:
+    """A run in which the SCP has taken `senders`."""
+    run = environment.begin(Prepared(environment.empty.folder, environment.empty.database, senders), name)
     scp = run.serve()
     assert run.send(), scp.text()
     scp.kill()
@@ -77,33 +77,37 @@ def _received(world: World, name: str, cargo: Cargo) -> Run:
 # ---- receiving -----------------------------------------------------------------------------------
 
 
-def _to_receive(world: World) -> Prepared:
+def _to_receive(environment: Environment) -> Prepared:
     study = study_of(2)
     conflict = Instance(study[0].sop_instance_uid, study[0].study_instance_uid, payload=b"\x03\x04" * 512)
-    cargo = Cargo([("ORTHANC", [*study, conflict]), ("ORTHANC", [Instance(), study[1]])])
-    return world.keep(world.begin(Prepared(world.empty.folder, world.empty.database, cargo), "to_receive"))
+    senders = Senders([("ORTHANC", [*study, conflict]), ("ORTHANC", [Instance(), study[1]])])
+    return environment.keep(
+        environment.begin(
+            Prepared(environment.empty.folder, environment.empty.database, senders), "to_receive"
+        )
+    )
 
 
 def _sent(run: Run) -> bool:
     return run.send()
 
 
-def _to_receive_more(world: World) -> Prepared:
-    received = crowd.known()
-    run = _received(world, "to_receive_more", Cargo([("ORTHANC", received)]))
+def _to_receive_more(environment: Environment) -> Prepared:
+    received = rare_receptions.known()
+    run = _received(environment, "to_receive_more", Senders([("ORTHANC", received)]))
     run.peers()
     settle(run)
-    crowd.forget(run, received)
-    run.cargo = crowd.cargo(received)
-    return world.keep(run)
+    rare_receptions.forget(run, received)
+    run.senders = rare_receptions.senders(received)
+    return environment.keep(run)
 
 
 # ---- correlating ---------------------------------------------------------------------------------
 
 
-def _to_correlate(world: World) -> Prepared:
+def _to_correlate(environment: Environment) -> Prepared:
     one, late, lone = Instance(), Instance(), Instance()
-    run = _received(world, "to_correlate", Cargo([("ORTHANC", [one, late, lone])]))
+    run = _received(environment, "to_correlate", Senders([("ORTHANC", [one, late, lone])]))
     run.peers()
     settle(run)
     worker = dict(
@@ -122,8 +126,8 @@ def _to_correlate(world: World) -> Prepared:
         (worker[late.sop_instance_uid], [result_of(late)]),
         (worker[lone.sop_instance_uid], [result_of(study=lone.study_instance_uid)]),
     ]
-    run.cargo.batches = [*results, results[0]]
-    return world.keep(run)
+    run.senders.batches = [*results, results[0]]
+    return environment.keep(run)
 
 
 def _correlated(run: Run) -> list[str]:
@@ -137,12 +141,14 @@ def _correlated(run: Run) -> list[str]:
 # ---- forwarding ----------------------------------------------------------------------------------
 
 
-def _to_forward(world: World) -> Prepared:
-    return world.keep(_received(world, "to_forward", Cargo([("ORTHANC", [*study_of(2), Instance()])])))
+def _to_forward(environment: Environment) -> Prepared:
+    return environment.keep(
+        _received(environment, "to_forward", Senders([("ORTHANC", [*study_of(2), Instance()])]))
+    )
 
 
 def _refuse_one(run: Run) -> None:
-    run.refused = frozenset([run.cargo.acknowledged[1].sop_instance_uid])
+    run.refused = frozenset([run.senders.acknowledged[1].sop_instance_uid])
 
 
 def _drained(queue: str) -> Callable[[Run], bool]:
@@ -170,12 +176,12 @@ _DELIVERED = ("old", "asked again", "given up")
 _UNDELIVERED = ("in flight", "silent", "misplaced", "twice there")
 
 
-def _to_sweep(world: World) -> Prepared:
+def _to_sweep(environment: Environment) -> Prepared:
     first = [Instance(series_description=word) for word in _DELIVERED]
-    run = _received(world, "to_sweep", Cargo([("ORTHANC", first)]))
+    run = _received(environment, "to_sweep", Senders([("ORTHANC", first)]))
     run.peers()
     settle(run)
-    run.cargo.batches = [("ORTHANC", [Instance(series_description=word) for word in _UNDELIVERED])]
+    run.senders.batches = [("ORTHANC", [Instance(series_description=word) for word in _UNDELIVERED])]
     scp = run.serve()
     assert run.send(), scp.text()
     scp.kill()
@@ -206,11 +212,11 @@ def _to_sweep(world: World) -> Prepared:
         "UPDATE deliveries SET next_attempt_at = now() - interval '1 hour' WHERE instance_id = %s", silent
     )
     run.rows("SELECT dramatiq.send('sweep', %s, '[]'::jsonb)", SWEEP.actor_name)
-    return world.keep(run)
+    return environment.keep(run)
 
 
 def _instance(run: Run, word: str) -> Instance:
-    [instance] = [one for one in run.cargo.acknowledged if one.series_description == word]
+    [instance] = [one for one in run.senders.acknowledged if one.series_description == word]
     return instance
 
 
@@ -271,7 +277,7 @@ def _healed(run: Run) -> list[str]:
 
 SCENARIOS = (
     Scenario("receive", _to_receive, "scp", _sent),
-    Scenario("receive_more", _to_receive_more, "scp", crowd.send),
+    Scenario("receive_more", _to_receive_more, "scp", rare_receptions.send),
     Scenario("correlate", _to_correlate, "scp", _sent, check=_correlated),
     Scenario("forward_pacs", _to_forward, "pacs", _drained("pacs"), _refuse_one),
     Scenario("forward_workers", _to_forward, "workers", _drained("workers"), _refuse_one),

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from support import wire_bed
+from support import wire_edge
 
 from gateway.database.migrate import migrate
 from gateway.lab.postgres import EmbeddedPostgres
@@ -26,11 +26,11 @@ def main() -> int:
     server = EmbeddedPostgres(folder / "postgres")
     try:
         server.start()
-        server.create_database(wire_bed.TEMPLATE)
-        migrate(server.dsn(wire_bed.TEMPLATE))
-        with wire_bed.edge(server, folder) as bed:
+        server.create_database(wire_edge.TEMPLATE)
+        migrate(server.dsn(wire_edge.TEMPLATE))
+        with wire_edge.edge(server, folder) as edge:
             outcome = campaign.run(
-                bed,
+                edge,
                 seconds=arguments.seconds,
                 seed=arguments.seed,
                 connections=arguments.connections,

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.launcher import Process
 
 from proof.fuzz.honest import Honest, Latencies
@@ -58,16 +58,16 @@ class Outcome:
 
 
 def run(
-    bed: EdgeBed, *, seconds: float, seed: int, connections: int, attackers: int = 2, at_least: int = 1
+    edge: EdgeSetup, *, seconds: float, seed: int, connections: int, attackers: int = 2, at_least: int = 1
 ) -> Outcome:
-    """Attack `bed` for so long; its SCP is listening."""
-    edge = bed.configuration.edge
-    watch, honest = Watch(bed), Honest(bed)
-    common = ("--port", str(edge.port), "--seconds", str(seconds), "--called", edge.ae_title)
+    """Attack `edge` for so long; its SCP is listening."""
+    section = edge.configuration.edge
+    watch, honest = Watch(edge), Honest(edge)
+    common = ("--port", str(section.port), "--seconds", str(seconds), "--called", section.ae_title)
 
-    def start(room: str, name: str, *more: str) -> Process:
+    def start(program: str, name: str, *more: str) -> Process:
         path = str(TESTS)
-        return bed.start("python", "-m", f"fuzz.{room}", *common, *more, name=name, PYTHONPATH=path)
+        return edge.start("python", "-m", f"proof.fuzz.{program}", *common, *more, name=name, PYTHONPATH=path)
 
     watch.start()
     honest.start()
@@ -84,7 +84,7 @@ def run(
     finally:
         honest.stop()
         watch.stop()
-    bed.check_ledger(honest.acknowledged[-LEDGER_SAMPLE:])
+    edge.check_ledger(honest.acknowledged[-LEDGER_SAMPLE:])
     return Outcome(seconds, seed, attacks, held, honest.echo, honest.store, watch, at_least)
 
 

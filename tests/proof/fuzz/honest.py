@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from support.dicom_peers import ECHO
-from support.edge_bed import EdgeBed, store
-from support.specimens import Instance
+from support.edge_setup import EdgeSetup, store
+from support.synthetic_instances import Instance
 
 from gateway.errors import PeerError
 
@@ -31,8 +31,8 @@ class Latencies:
 class Honest:
     """Two threads, one of C-ECHO and one of C-STORE, each with an association of its own every time."""
 
-    def __init__(self, bed: EdgeBed) -> None:
-        self._bed = bed
+    def __init__(self, edge: EdgeSetup) -> None:
+        self._edge = edge
         self._ending = threading.Event()
         self.echo = Latencies("C-ECHO")
         self.store = Latencies("C-STORE")
@@ -63,13 +63,13 @@ class Honest:
             latencies.seconds.append(time.perf_counter() - began)
 
     def _echo(self) -> None:
-        with self._bed.association([ECHO]) as association:
+        with self._edge.association([ECHO]) as association:
             if association.echo():
                 self.echo.failures.append("C-ECHO refused")
 
     def _store(self) -> None:
         instance = Instance()
-        with self._bed.association([instance.context]) as association:
+        with self._edge.association([instance.context]) as association:
             status, comment = store(association, instance)
         if status:
             self.store.failures.append(f"0x{status:04X} {comment}")

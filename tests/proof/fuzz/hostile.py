@@ -4,7 +4,7 @@ import random
 import struct
 import zlib
 
-from support.specimens import CT, Instance
+from support.synthetic_instances import CT, Instance
 
 ESCAPE = "mini-pacs-escaped"
 """Stands in every path that a UID tries to be; a file of that name anywhere is an escape."""

@@ -3,7 +3,7 @@
 import zlib
 
 from support.dicom_peers import CT, EXPLICIT, echo_command, p_data, pdv, store_command
-from support.specimens import Instance, result_of
+from support.synthetic_instances import Instance, result_of
 
 from gateway.dicom import command, pdu
 from gateway.dicom.dataset.part10 import preamble_and_file_meta

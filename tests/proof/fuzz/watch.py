@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from support.edge_bed import EdgeBed
-from support.wire_bed import receivers
+from support.edge_setup import EdgeSetup
+from support.wire_edge import receivers
 
 from gateway import log
 from gateway.log import Stage
@@ -29,15 +29,15 @@ _MAX_SHOWN = 20
 class Watch(threading.Thread):
     """Looks twice a second until `stop`; everything wrong is in `violations`."""
 
-    def __init__(self, bed: EdgeBed) -> None:
+    def __init__(self, edge: EdgeSetup) -> None:
         super().__init__(name="watch")
-        self._bed = bed
+        self._edge = edge
         self._ending = threading.Event()
-        self._processes = receivers(bed)
-        self._log = bed.configuration.edge.log_path.open("rb")
+        self._processes = receivers(edge)
+        self._log = edge.configuration.edge.log_path.open("rb")
         self._rest = b""
         self._names: set[str] = set()
-        self._outside = _outside(bed)
+        self._outside = _outside(edge)
         self.violations: list[str] = []
         self.outcomes: Counter[str] = Counter()
         self.lines = 0
@@ -63,8 +63,8 @@ class Watch(threading.Thread):
             self.violations.append(what)
 
     def _look(self) -> None:
-        now = receivers(self._bed)
-        if now != self._processes or self._bed.scp.popen.poll() is not None:
+        now = receivers(self._edge)
+        if now != self._processes or self._edge.scp.popen.poll() is not None:
             self._tell(f"the processes of the SCP were {self._processes} and are {now}")
             self._processes = now
         for pid in now:
@@ -96,8 +96,8 @@ class Watch(threading.Thread):
         self.outcomes[str(parsed.get("status") or parsed.get("outcome"))] += 1
 
     def _look_at_files(self) -> None:
-        root = self._bed.configuration.edge.data_root
-        for path in sorted(_outside(self._bed) - self._outside):
+        root = self._edge.configuration.edge.data_root
+        for path in sorted(_outside(self._edge) - self._outside):
             self._tell(f"a file outside of the spool: {path}")
         for place in ("incoming", "queued", "sent", "failed", "orphaned"):
             for path in (root / place).rglob("*"):
@@ -106,18 +106,18 @@ class Watch(threading.Thread):
                     self._tell(f"a name of a stranger in the spool: {path}")
 
 
-def _outside(bed: EdgeBed) -> set[Path]:
+def _outside(edge: EdgeSetup) -> set[Path]:
     """Every file near the spool and not in it, and whatever escaped further."""
-    edge = bed.configuration.edge
+    section = edge.configuration.edge
     near = {
         path
-        for path in edge.data_root.parent.rglob("*")
-        if edge.data_root not in path.parents and edge.log_path.parent not in path.parents
+        for path in section.data_root.parent.rglob("*")
+        if section.data_root not in path.parents and section.log_path.parent not in path.parents
     }
-    for folder in (Path("/"), Path("/tmp"), Path.cwd(), edge.data_root, *edge.data_root.parents):  # noqa: S108
+    for folder in (Path("/"), Path("/tmp"), Path.cwd(), section.data_root, *section.data_root.parents):  # noqa: S108
         near |= {path for path in folder.iterdir() if ESCAPE in path.name}
     near |= {path for path in Path.cwd().iterdir() if not path.name.startswith(".")}
-    return near | set(edge.log_path.parent.iterdir())
+    return near | set(section.log_path.parent.iterdir())
 
 
 def _status(pid: int, name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from support import wire_bed
+from support import wire_edge
 
 from gateway.database.migrate import migrate
 from gateway.lab.postgres import EmbeddedPostgres
@@ -34,10 +34,10 @@ def main() -> int:
     peers.mkdir()
     try:
         server.start()
-        server.create_database(wire_bed.TEMPLATE)
-        migrate(server.dsn(wire_bed.TEMPLATE))
-        with wire_bed.edge(server, folder, CHANGES, actors=("pacs",)) as bed:
-            outcome = run(bed, peers, count=arguments.count, seed=arguments.seed)
+        server.create_database(wire_edge.TEMPLATE)
+        migrate(server.dsn(wire_edge.TEMPLATE))
+        with wire_edge.edge(server, folder, CHANGES, actors=("pacs",)) as edge:
+            outcome = run(edge, peers, count=arguments.count, seed=arguments.seed)
     finally:
         server.remove()
         shutil.rmtree(folder, ignore_errors=True)

@@ -4,7 +4,7 @@ import struct
 import zlib
 from dataclasses import dataclass, replace
 
-from support.specimens import CT
+from support.synthetic_instances import CT
 
 IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

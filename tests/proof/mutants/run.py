@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.peers import Peer, peer
 from support.waiting import wait_until
 
@@ -31,8 +31,8 @@ class Outcome:
     seconds: float
 
 
-def run(bed: EdgeBed, folder: Path, *, count: int, seed: int) -> Outcome:
-    """A run against `bed`, whose SCP and actors of the PACS's queue are running."""
+def run(edge: EdgeSetup, folder: Path, *, count: int, seed: int) -> Outcome:
+    """A run against `edge`, whose SCP and actors of the PACS's queue are running."""
     began = time.monotonic()
     root = f"1.2.826.0.1.{secrets.randbits(40)}"
     mutants = [
@@ -40,15 +40,15 @@ def run(bed: EdgeBed, folder: Path, *, count: int, seed: int) -> Outcome:
         for number, (name, plan, raw) in enumerate(plans(random.Random(seed), count, root))  # noqa: S311  repeatable
     ]
     found = (
-        targets.edge(bed),
-        targets.orthanc(bed, folder / "orthanc"),
-        targets.storescp(bed, folder / "scp"),
+        targets.edge(edge),
+        targets.orthanc(edge, folder / "orthanc"),
+        targets.storescp(edge, folder / "scp"),
     )
     asked = [target for target in found if target is not None]
-    with peer(bed.configuration.forwarder.orthanc.port) as sink:
+    with peer(edge.configuration.forwarder.orthanc.port) as sink:
         answers = _ask_all(asked, mutants)
-        wait_until(lambda: _is_settled(bed), SETTLE_SECONDS, "the edge to deliver what it took", every=0.5)
-        violations = _violations(bed, mutants, answers["edge"], sink)
+        wait_until(lambda: _is_settled(edge), SETTLE_SECONDS, "the edge to deliver what it took", every=0.5)
+        violations = _violations(edge, mutants, answers["edge"], sink)
     crashes = {target.name: target.crashes for target in asked}
     return Outcome(seed, mutants, answers, crashes, violations, time.monotonic() - began)
 
@@ -77,11 +77,11 @@ def _ask_all(asked: list[Target], mutants: list[Mutant]) -> dict[str, dict[int, 
     return answers
 
 
-def _is_settled(bed: EdgeBed) -> bool:
-    return not bed.one("SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight')")
+def _is_settled(edge: EdgeSetup) -> bool:
+    return not edge.one("SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight')")
 
 
-def _violations(bed: EdgeBed, mutants: list[Mutant], answers: dict[int, str], sink: Peer) -> list[str]:
+def _violations(edge: EdgeSetup, mutants: list[Mutant], answers: dict[int, str], sink: Peer) -> list[str]:
     """G1, G2, G3: what was acknowledged is at the sink, byte for byte, and nothing else is."""
     delivered = {(taken.sop_instance_uid, taken.digest) for taken in sink.taken}
     acknowledged = {
@@ -96,7 +96,7 @@ def _violations(bed: EdgeBed, mutants: list[Mutant], answers: dict[int, str], si
         for m in mutants
         if answers[m.number] == targets.ABORTED or answers[m.number].startswith("0x0110")
     ]
-    rowless = len(bed.files(partial=True)) - int(bed.one("SELECT count(*) FROM instances"))
+    rowless = len(edge.files(partial=True)) - int(edge.one("SELECT count(*) FROM instances"))
     files = [f"{rowless} files are no instance's"] if rowless else []
     return lost + more + unforeseen + files
 

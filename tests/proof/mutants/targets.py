@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.dicom_peers import Script, p_data, pdv
-from support.edge_bed import EdgeBed
+from support.edge_setup import EdgeSetup
 from support.launcher import Process
-from support.specimens import CT
+from support.synthetic_instances import CT
 from support.waiting import wait_until
 
 from gateway.dicom import command, pdu
@@ -112,28 +112,28 @@ def _store(script: Script, context_id: int, mutant: Mutant) -> str:
     return f"0x{status:04X} {response.text(command.ERROR_COMMENT)}".rstrip() if status else TAKEN
 
 
-def edge(bed: EdgeBed) -> Target:
+def edge(edge: EdgeSetup) -> Target:
     """The edge, which runs."""
-    section = bed.configuration.edge
+    section = edge.configuration.edge
     return Target("edge", section.ae_title, section.port, senders=4)
 
 
-def orthanc(bed: EdgeBed, folder: Path) -> Target | None:
-    """Orthanc, in processes of `bed`; None where it is not installed."""
+def orthanc(edge: EdgeSetup, folder: Path) -> Target | None:
+    """Orthanc, in processes of `edge`; None where it is not installed."""
     executable = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
     if executable is None:
         return None
     port, http = free_ports(2)
-    pacs = bed.configuration.forwarder.orthanc.model_copy(update={"port": port})
-    forwarder = bed.configuration.forwarder.model_copy(update={"orthanc": pacs})
-    it = Orthanc(executable, folder, bed.configuration.model_copy(update={"forwarder": forwarder}), http)
+    pacs = edge.configuration.forwarder.orthanc.model_copy(update={"port": port})
+    forwarder = edge.configuration.forwarder.model_copy(update={"orthanc": pacs})
+    it = Orthanc(executable, folder, edge.configuration.model_copy(update={"forwarder": forwarder}), http)
     program = it.program()
     # Where Orthanc cannot read a data set it says nothing, and aborts when this timeout is over.
     path = folder / "orthanc.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     more = {"DicomScpTimeout": ORTHANC_TIMEOUT_SECONDS, "DicomThreadsCount": ORTHANC_SENDERS}
     path.write_text(json.dumps(settings | more), encoding="utf-8")
-    bed.start(*program.command, name="orthanc")
+    edge.start(*program.command, name="orthanc")
     assert program.ready is not None
     wait_until(program.ready, 60, "Orthanc")
     return Target("Orthanc", pacs.ae_title, port, senders=ORTHANC_SENDERS)
@@ -142,15 +142,15 @@ def orthanc(bed: EdgeBed, folder: Path) -> Target | None:
 class StoreScp(Target):
     """DCMTK's storescp: one process for one association at a time."""
 
-    def __init__(self, bed: EdgeBed, program: str, folder: Path, port: int) -> None:
+    def __init__(self, edge: EdgeSetup, program: str, folder: Path, port: int) -> None:
         super().__init__("storescp", "STORESCP", port, senders=1)
         folder.mkdir()
-        self._bed = bed
+        self._edge = edge
         self._words = (program, "+xa", "-aet", "STORESCP", "-od", str(folder), str(port))
         self._process = self._start()
 
     def _start(self) -> Process:
-        process = self._bed.start(*self._words, name=f"storescp-{self.crashes}")
+        process = self._edge.start(*self._words, name=f"storescp-{self.crashes}")
         process.wait_for_port(self._port)
         return process
 
@@ -161,8 +161,8 @@ class StoreScp(Target):
             self._process = self._start()
 
 
-def storescp(bed: EdgeBed, folder: Path) -> Target | None:
+def storescp(edge: EdgeSetup, folder: Path) -> Target | None:
     """The same with storescp."""
     program = shutil.which("storescp")
     [port] = free_ports(1)
-    return None if program is None else StoreScp(bed, program, folder, port)
+    return None if program is None else StoreScp(edge, program, folder, port)

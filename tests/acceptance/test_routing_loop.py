@@ -1,0 +1,87 @@
+"""A real Orthanc that routes all it stores to the edge: what was sent to it once goes round once."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import MakeEdge
+from support.edge_setup import EdgeSetup
+from support.synthetic_instances import Instance, study_of
+from support.waiting import wait_until
+
+from gateway.lab import layout
+from gateway.lab.pacs import Orthanc
+from gateway.lab.supervisor import Supervisor
+
+ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
+ROUTE_ALL = """
+function OnStoredInstance(instanceId, tags, metadata, origin)
+  SendToModality(instanceId, 'edge')
+end
+"""
+
+
+class RoutingOrthanc(Orthanc):
+    """An Orthanc that sends every instance that it stores, also one that it had, to the edge."""
+
+    script: Path
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "LuaScripts": [str(self.script)]}
+
+
+@pytest.fixture
+def edge(make_edge: MakeEdge, tmp_path: Path) -> Iterator[EdgeSetup]:
+    """An edge with the smallest duplicate window, which alone would let every repeat through."""
+    if ORTHANC is None:
+        pytest.skip("Orthanc is not installed")
+    edge = make_edge({"edge": {"duplicate_window_seconds": 0}})
+    orthanc = RoutingOrthanc(ORTHANC, tmp_path / "pacs", edge.configuration, layout.free_ports(1)[0])
+    orthanc.script = tmp_path / "route.lua"
+    orthanc.script.write_text(ROUTE_ALL)
+    supervisor = Supervisor(tmp_path / "lab", [[orthanc.program()]])
+    supervisor.start()
+    try:
+        yield edge
+    finally:
+        edge.kill()
+        supervisor.stop()
+
+
+def receptions(edge: EdgeSetup, instance: Instance) -> list[str]:
+    """What became of each time that the edge received the instance, by its log."""
+    lines = edge.log(stage="queue", sop_instance_uid=instance.sop_instance_uid)
+    return [line["outcome"] for line in lines if "destination" not in line and "delivery_id" not in line]
+
+
+def wait_back(edge: EdgeSetup, *instances: Instance) -> None:
+    """Orthanc sent each of them to the edge, which delivered each."""
+    for instance in instances:
+        wait_until(lambda one=instance: len(receptions(edge, one)) > 1, 30, "it to come back")  # type: ignore[misc]
+        edge.wait_state(instance, "delivered")
+
+
+@pytest.mark.guarantee("G4")
+@pytest.mark.skipif(ORTHANC is None, reason="Orthanc is not installed")
+def test_a_pacs_that_routes_all_it_stores_to_the_edge_runs_in_no_circle(edge: EdgeSetup) -> None:
+    """Received, delivered, received back, and that is all.
+
+    What is received back is under way where the edge has not noted yet that Orthanc has it.
+    """
+    edge.serve()
+    edge.actors("pacs")
+    instances = study_of(3)
+    assert edge.send(*instances) == [0, 0, 0]
+    wait_back(edge, *instances)
+    # A later instance makes the whole way while the first ones would go on circling.
+    for _ in range(3):
+        [later] = study_of(1)
+        assert edge.send(later) == [0]
+        wait_back(edge, later)
+    for instance in instances:
+        first, second = receptions(edge, instance)
+        assert first == "stored"
+        assert second in {"duplicate", "not_forwarded"}
+    assert edge.queued("pacs") == 0

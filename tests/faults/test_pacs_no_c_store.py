@@ -1,0 +1,210 @@
+"""A peer that answers C-ECHO and takes no C-STORE: a C-STORE closes its breaker, and status tells."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from conftest import MakeEdge
+from support.forwarding import QUICK, Forwarding, forwarding, pacs_of, workers_of
+from support.peers import ABORT, Peer, after
+from support.synthetic_instances import Instance
+from support.waiting import wait_until
+
+from cli.findings import findings
+from gateway.database.tables import destinations
+from gateway.database.tables.overview import overview
+from gateway.domain.outcome import Outcome
+from gateway.domain.routing import Route
+from gateway.forward.attempt import forward_to_pacs, forward_to_worker
+from gateway.forward.probe import probe
+
+pytestmark = pytest.mark.guarantee("G2")
+
+STATE = "SELECT breaker::text, max_outstanding FROM destinations WHERE ae_title = %(title)s"
+
+
+@pytest.fixture
+def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
+    """The core, in this process."""
+    with forwarding(make_edge({"forwarder": {**QUICK, "max_retries": 1}})) as core:
+        yield core
+
+
+@pytest.fixture
+def pacs(core: Forwarding) -> Iterator[Peer]:
+    """The PACS, on."""
+    with pacs_of(core) as pacs:
+        yield pacs
+
+
+def breaker(core: Forwarding, title: str = "ORTHANC") -> str:
+    """Of a destination."""
+    return str(core.edge.rows(STATE, title=title)[0][0])
+
+
+def probe_now(core: Forwarding, route: Route = Route.PACS, title: str = "ORTHANC") -> bool:
+    """Probe at once; tell whether that closed the breaker."""
+    core.edge.run("UPDATE destinations SET next_probe_at = now()")
+    return probe(core.context, route, title)
+
+
+def told(core: Forwarding, title: str = "ORTHANC") -> str:
+    """What `mini-pacs status` says of a destination; empty where it finds nothing to say."""
+    with core.edge.database.statement() as session:
+        said = findings(overview(session), None)
+    return "".join(finding.text for finding in said if finding.text.startswith(title))
+
+
+def opened_by_aborts(core: Forwarding, pacs: Peer) -> list[Instance]:
+    """Three instances of three studies at which the PACS aborted."""
+    pacs.answer = lambda _: ABORT
+    instances = [Instance() for _ in range(3)]
+    for instance in instances:
+        assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.BROKEN
+    assert breaker(core) == "open"
+    return instances
+
+
+def test_an_answer_to_c_echo_does_not_close_a_breaker_that_c_stores_opened(
+    core: Forwarding, pacs: Peer
+) -> None:
+    """Each probe tries one instance, and `status` says what the PACS answers; a C-STORE closes it."""
+    instances = opened_by_aborts(core, pacs)
+    for _ in range(4):
+        before = len(pacs.taken)
+        assert not probe_now(core)
+        assert breaker(core) == "open"
+        assert len(pacs.taken) == before + 1
+        assert "ORTHANC answers C-ECHO but takes no C-STORE since" in told(core)
+    pacs.answer = lambda _: 0
+    probe_now(core)
+    assert breaker(core) == "closed"
+    assert "takes no C-STORE" not in told(core)
+    delivered = [i for i in instances if core.edge.delivery(i)["state"] == "delivered"]
+    assert len(delivered) == 1
+
+
+def test_trying_a_pacs_uses_up_no_retries(core: Forwarding, pacs: Peer) -> None:
+    """A PACS that hangs all night makes nothing dead: what it is tried with is not to blame."""
+    instances = opened_by_aborts(core, pacs)
+    for _ in range(9):
+        probe_now(core)
+    assert {core.edge.delivery(instance)["state"] for instance in instances} == {"pending"}
+
+
+def test_a_probe_prefers_what_did_not_fail(core: Forwarding, pacs: Peer) -> None:
+    """Three bad instances opened it: a good one that arrives is tried next, and closes it."""
+    bad = {instance.sop_instance_uid for instance in opened_by_aborts(core, pacs)}
+    pacs.answer = lambda request: ABORT if request.sop_instance_uid in bad else 0
+    good = Instance()
+    core.owed(good)
+    probe_now(core)
+    assert core.edge.delivery(good)["state"] == "delivered"
+    assert breaker(core) == "closed"
+
+
+def test_one_instance_at_a_time_tries_a_pacs(core: Forwarding, pacs: Peer) -> None:
+    """While it hangs at one, further probes send no other."""
+    opened_by_aborts(core, pacs)
+    for _ in range(3):
+        core.owed(Instance())
+    go_on = threading.Event()
+    pacs.answer = after(go_on)
+    trying = threading.Thread(target=probe_now, args=(core,))
+    trying.start()
+    try:
+        in_flight = "SELECT count(*) FROM deliveries WHERE route = 'pacs' AND state = 'in_flight'"
+        wait_until(lambda: core.edge.one(in_flight) == 1, 10, "an instance to be on its way")
+        for _ in range(3):
+            probe_now(core)
+            assert core.edge.one(in_flight) == 1
+    finally:
+        go_on.set()
+        trying.join(60)
+    assert breaker(core) == "closed"
+
+
+def test_a_breaker_that_c_stores_opened_waits_for_an_instance(core: Forwarding, pacs: Peer) -> None:
+    """Where nothing is owed any more C-ECHO closes nothing; the next instance does."""
+    opened_by_aborts(core, pacs)
+    core.edge.run("UPDATE deliveries SET state = 'cancelled' WHERE route = 'pacs'")
+    pacs.answer = lambda _: 0
+    assert not probe_now(core)
+    assert breaker(core) == "open"
+    instance = Instance()
+    core.owed(instance)
+    probe_now(core)
+    assert core.edge.delivery(instance)["state"] == "delivered"
+    assert breaker(core) == "closed"
+
+
+def test_a_context_that_is_declined_closes_nothing(core: Forwarding, pacs: Peer) -> None:
+    """No C-STORE was answered: the instance is dead, the breaker stays open."""
+    opened_by_aborts(core, pacs)
+    core.edge.run("UPDATE deliveries SET state = 'cancelled' WHERE route = 'pacs'")
+    core.context.associations.close()
+    pacs.accepted_sop_classes = frozenset({"1.2.840.10008.5.1.4.1.1.4"})
+    declined = Instance()
+    core.owed(declined)
+    probe_now(core)
+    assert core.edge.delivery(declined)["state"] == "dead"
+    assert breaker(core) == "open"
+
+
+@pytest.mark.parametrize("threshold", [1, 3])
+def test_a_worker_that_hangs_is_tried_with_one_instance(make_edge: MakeEdge, threshold: int) -> None:
+    """Its breaker is closed for one instance, opened by its failure, and closed for good by its success."""
+    edge = make_edge({"forwarder": {**QUICK, "breaker_failures": threshold, "max_retries": 9}})
+    [worker, *_] = edge.configuration.forwarder.workers
+    title = worker.ae_title
+    with forwarding(edge) as core, workers_of(core) as workers:
+        edge.run(
+            "UPDATE destinations SET paused = true WHERE route = 'workers' AND ae_title <> %(t)s", t=title
+        )
+        workers[title].answer = lambda _: ABORT
+        deliveries = [core.owed(Instance(), Route.WORKERS) for _ in range(threshold + 2)]
+        for delivery in deliveries[:threshold]:
+            assert forward_to_worker(core.context, delivery) is Outcome.BROKEN
+        assert breaker(core, title) == "open"
+        since = "SELECT changed_at FROM destinations WHERE ae_title = %(title)s"
+        before = edge.one(since, title=title)
+        assert f"{title} takes no C-STORE" in told(core, title)
+        for _ in range(2):
+            assert probe_now(core, Route.WORKERS, title)
+            assert edge.one("SELECT dramatiq.room('workers', 8)") == 1
+            assert f"{title} answers C-ECHO but takes no C-STORE" in told(core, title)
+            core.due()
+            assert forward_to_worker(core.context, deliveries[-1]) is Outcome.BROKEN
+            assert breaker(core, title) == "open"
+            assert edge.one(since, title=title) == before
+        workers[title].answer = lambda _: 0
+        assert probe_now(core, Route.WORKERS, title)
+        core.due()
+        assert forward_to_worker(core.context, deliveries[-1]) is Outcome.DELIVERED
+        assert edge.rows(STATE, title=title) == [
+            ("closed", edge.configuration.forwarder.worker_max_outstanding)
+        ]
+        assert not told(core, title)
+
+
+def test_a_restart_does_not_end_the_trial_of_a_worker(core: Forwarding) -> None:
+    """Whoever enters the configuration again leaves the bound of one, and keeps the configured one."""
+    with core.edge.database.transaction() as session:
+        destinations.note_failure(
+            session,
+            "APP01",
+            Route.WORKERS,
+            instance_id=1,
+            reason="silent",
+            at_once=True,
+            probe_by_store=True,
+            threshold=3,
+            probe_wait=core.edge.configuration.edge.duplicate_window,
+        )
+        assert destinations.half_open(session, "APP01", threshold=3, answers="C-ECHO")
+        destinations.configure(session, core.edge.configuration)
+    assert core.edge.rows(STATE, title="APP01") == [("closed", 1)]
+    with core.edge.database.transaction() as session:
+        destinations.note_well(session, "APP01", by_store=True)
+    bound = core.edge.configuration.forwarder.worker_max_outstanding
+    assert core.edge.rows(STATE, title="APP01") == [("closed", bound)]

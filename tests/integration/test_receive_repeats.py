@@ -1,0 +1,166 @@
+"""A repeat that is not forwarded is shown with the command that forwards it; nothing goes in a circle."""
+
+from collections.abc import Iterator
+
+import pytest
+from conftest import MakeEdge
+from support.forwarding import Forwarding, forwarding
+from support.synthetic_instances import Instance, result_of
+from typer.testing import CliRunner, Result
+
+from cli.main import build
+from gateway.database.tables.instances import ReceptionVerdict
+from gateway.database.tables.overview import overview
+from gateway.database.tables.timeline import of_study
+from gateway.domain.routing import Origin
+
+
+@pytest.fixture
+def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
+    """The core with the smallest window: every repeat of what was delivered is owed again."""
+    with forwarding(make_edge({"edge": {"duplicate_window_seconds": 0}})) as core:
+        yield core
+
+
+def deliver(core: Forwarding, *, ago: float = 0) -> None:
+    """Every delivery was delivered so many seconds ago, as far as the rows say."""
+    core.edge.run(
+        "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()"
+        " WHERE state <> 'delivered'"
+    )
+    core.edge.run(
+        "UPDATE deliveries SET state = 'delivered', claim_id = NULL, lease_until = NULL,"
+        " settled_at = now() - make_interval(secs => %(ago)s)",
+        ago=ago,
+    )
+
+
+def run(*words: str) -> Result:
+    """One command, in this process."""
+    return CliRunner().invoke(build(words[0]), list(words))
+
+
+def state(core: Forwarding, instance: Instance, route: str = "pacs") -> str:
+    """Of the delivery."""
+    return str(core.edge.delivery(instance, route)["state"])
+
+
+def test_what_was_delivered_to_the_pacs_and_comes_from_it_is_never_owed_to_it_again(core: Forwarding) -> None:
+    """Whatever the window; the workers' route has its own window."""
+    instance = Instance()
+    core.receive(instance)
+    deliver(core, ago=3600)
+    core.receive(instance, origin=Origin.PACS)
+    assert (state(core, instance), state(core, instance, "workers")) == ("delivered", "pending")
+
+
+def test_what_comes_from_the_pacs_for_the_first_time_is_owed_as_anything_else(core: Forwarding) -> None:
+    """A study that its users push to the edge gets results."""
+    instance = Instance()
+    assert core.receive(instance, origin=Origin.PACS)[0].verdict is ReceptionVerdict.STORED
+    assert (state(core, instance), state(core, instance, "workers")) == ("pending", "pending")
+
+
+def test_who_may_be_the_pacs_waits_half_a_minute_and_ever_longer_after_five_times(core: Forwarding) -> None:
+    """An operator who emptied the PACS gets his images, and a circle of the PACS ends."""
+    instance = Instance()
+    core.receive(instance)
+    for wait in (30, 30, 30, 30, 30, 60, 120, 240):
+        deliver(core, ago=wait - 1)
+        core.receive(instance, origin=Origin.PERHAPS_PACS)
+        assert state(core, instance) == "delivered"
+        deliver(core, ago=wait + 1)
+        core.receive(instance, origin=Origin.PERHAPS_PACS)
+        assert state(core, instance) == "pending"
+
+
+def test_no_wait_is_longer_than_a_day(core: Forwarding) -> None:
+    """However often it was owed again."""
+    instance = Instance()
+    core.receive(instance)
+    core.edge.run("UPDATE instances SET returned = 1000000")
+    deliver(core, ago=24 * 3600 + 1)
+    core.receive(instance, origin=Origin.PERHAPS_PACS)
+    assert state(core, instance) == "pending"
+
+
+def test_the_window_of_a_sender_stays_as_it_is(core: Forwarding) -> None:
+    """However often it sends again."""
+    instance = Instance()
+    core.receive(instance)
+    for _ in range(3):
+        deliver(core, ago=1)
+        assert core.receive(instance)[0].verdict is ReceptionVerdict.OWED_AGAIN
+
+
+def test_a_result_that_comes_back_from_the_pacs_owes_nothing(core: Forwarding) -> None:
+    """Nor to a worker, though its title is not a worker's."""
+    source = Instance()
+    result = result_of(source)
+    core.receive(result, worker="APP01")
+    deliver(core, ago=3600)
+    assert core.receive(result, origin=Origin.PACS)[0].verdict is ReceptionVerdict.NOT_FORWARDED
+    assert core.edge.one("SELECT count(*) FROM deliveries") == 1
+
+
+@pytest.fixture
+def usual(make_edge: MakeEdge) -> Iterator[Forwarding]:
+    """The core with the window that is the default."""
+    with forwarding(make_edge()) as core:
+        yield core
+
+
+def test_a_repeat_that_is_not_forwarded_is_shown_until_it_is_resent(usual: Forwarding) -> None:
+    """In `status`, as a note, and in the study's timeline: who, when, and what to type."""
+    instance = Instance()
+    study = instance.study_instance_uid
+    command = f"`mini-pacs deliveries resend --study {study}`"
+    usual.receive(instance)
+    deliver(usual)
+    for _ in range(2):
+        assert usual.receive(instance)[0].verdict is ReceptionVerdict.NOT_FORWARDED
+    with usual.edge.database.transaction() as session:
+        [timeline] = of_study(session, study)
+        shown = overview(session).unforwarded
+    assert (timeline.repeats, timeline.unforwarded) == (2, 2)
+    [step] = [step for step in timeline.steps if step.outcome == "repeat, not forwarded"]
+    assert (step.by, step.done) == ("ORTHANC", False)
+    assert command in str(step.error)
+    assert shown is not None
+    assert (shown.count, shown.study_instance_uid, shown.calling_ae_title) == (1, study, "ORTHANC")
+    said = run("status").stdout
+    assert "· 1 instances were sent again and not forwarded" in said
+    assert f"`mini-pacs deliveries resend --route pacs --study {study}`" in said
+    assert "sent again" not in run("status", "--check").stdout, "a note is no alarm"
+    assert run("deliveries", "resend", "--study", study, "--yes").exit_code == 0
+    assert "sent again" not in run("status").stdout
+    assert state(usual, instance) == "pending"
+
+
+@pytest.mark.parametrize("worker", [True, False])
+def test_what_needs_nobody_is_no_note(usual: Forwarding, worker: bool) -> None:  # noqa: FBT001
+    """A delivery that is under way, and a worker that was asked twice and answers twice."""
+    instance = Instance()
+    if worker:
+        usual.receive(instance, worker="APP01")
+        deliver(usual)
+        kept, _ = usual.receive(instance, worker="APP01")
+    else:
+        usual.receive(instance)
+        kept, _ = usual.receive(instance)
+    assert kept.verdict is ReceptionVerdict.DUPLICATE
+    with usual.edge.database.transaction() as session:
+        assert overview(session).unforwarded is None
+
+
+def test_the_log_says_how_to_forward_it(make_edge: MakeEdge) -> None:
+    """An outcome of its own, by the real SCP."""
+    edge = make_edge()
+    edge.serve()
+    instance = Instance()
+    with forwarding(edge) as core:
+        assert edge.send(instance) == [0]
+        deliver(core)
+        assert edge.send(instance) == [0]
+    line = edge.wait_log(outcome="not_forwarded", sop_instance_uid=instance.sop_instance_uid)
+    assert f"mini-pacs deliveries resend --route pacs --study {instance.study_instance_uid}" in line["detail"]

@@ -1,0 +1,288 @@
+"""Data sets and texts that are wrong and harmless: taken as PACSs take them, and delivered as they came."""
+
+import itertools
+import struct
+from collections.abc import Iterator
+from hashlib import sha256
+
+import pytest
+from conftest import MakeEdge
+from support.dicom_peers import EXPLICIT
+from support.edge_setup import EdgeSetup
+from support.forwarding import Forwarding, forwarding, pacs_of
+from support.synthetic_instances import Instance, new_uid, result_of
+
+from gateway.database.queries import Query
+from gateway.database.tables import instances
+from gateway.dicom.acceptor import Requestor, StoreRequest
+from gateway.dicom.contexts import ProposedContext
+from gateway.domain.outcome import Outcome
+from gateway.errors import (
+    DatabaseRefusedError,
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+    SpoolFullError,
+)
+from gateway.forward.attempt import forward_to_pacs
+from gateway.receive.c_store import LARGE_BYTES, CStoreHandler, ReceiverContext
+from gateway.receive.commit import Committer
+from gateway.receive.origin import Origins
+
+WORKER = "APP01"
+
+
+@pytest.fixture
+def edge(make_edge: MakeEdge) -> EdgeSetup:
+    """An edge whose SCP runs; what it owes nobody takes away."""
+    edge = make_edge()
+    edge.serve()
+    return edge
+
+
+@pytest.fixture
+def core(edge: EdgeSetup) -> Iterator[Forwarding]:
+    """The core beside the SCP, to deliver what was received."""
+    with forwarding(edge) as core:
+        yield core
+
+
+def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
+    """Explicit VR Little Endian, with a length of two bytes."""
+    return struct.pack("<HH2sH", group, number, vr, len(value)) + value
+
+
+def sequence(group: int, number: int, content: bytes) -> bytes:
+    """One item, both with lengths."""
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, len(content)) + content
+    return struct.pack("<HH2sHI", group, number, b"SQ", 0, len(item)) + item
+
+
+def send(edge: EdgeSetup, instance: Instance, raw: bytes, calling: str = "ORTHANC") -> tuple[int, str]:
+    """Status and comment for `raw`, sent as that instance."""
+    with edge.association([instance.context], calling) as association:
+        return association.store(instance.context, instance.sop_instance_uid, [raw])
+
+
+def behind_series(instance: Instance, late: bytes) -> bytes:
+    """The data set with `late` behind (0020,000E)."""
+    raw = instance.data_set()
+    at = raw.index(struct.pack("<HH", 0x7FE0, 0x10))
+    return raw[:at] + late + raw[at:]
+
+
+HEADS = {
+    "transfer syntax": element(2, 0x10, b"UI", EXPLICIT.encode() + b"\0"),
+    "group length": element(2, 0, b"UL", b"\xff\0\0\0"),
+    "all of a File Meta": element(2, 0, b"UL", b"\x1a\0\0\0")
+    + element(2, 0x10, b"UI", EXPLICIT.encode() + b"\0"),
+    "private information": struct.pack("<HH2sHI", 2, 0x102, b"OB", 0, 4) + b"abcd",
+    "group 0001": element(1, 0x10, b"LO", b"SYNTH "),
+    "group 0004": element(4, 0x1130, b"CS", b"SYNTH "),
+    "group 0006": element(6, 0x10, b"??", b"SYNTH "),
+}
+
+
+@pytest.mark.guarantee("G3")
+def test_what_a_data_set_begins_with_is_delivered_with_it(core: Forwarding) -> None:
+    """Elements of a group that does not belong there: acknowledged, and delivered byte for byte."""
+    for name, head in HEADS.items():
+        instance = Instance()
+        raw = head + instance.data_set()
+        assert send(core.edge, instance, raw) == (0, ""), name
+        with pacs_of(core) as pacs:
+            assert forward_to_pacs(core.context, core.edge.delivery(instance)["id"]) is Outcome.DELIVERED, (
+                name
+            )
+            assert [taken.digest for taken in pacs.taken] == [sha256(raw).hexdigest()], name
+
+
+DEFECTS = {
+    "no VR": element(0x21, 0x10, b"LO", b"SYNTH ") + element(0x21, 0x1001, b"??", b"ABCD"),
+    "a length beyond the end": element(0x21, 0x10, b"LO", b"SYNTH ") + b"\x21\0\x01\x10LO\xff\xff",
+    "a broken sequence": sequence(8, 0x1140, element(8, 0x1155, b"UI", b"1.2\0")[:-3] + b"\xff" * 20),
+    "zeros": bytes(12),
+    "an open sequence": struct.pack("<HH2sHI", 0x5200, 0x9229, b"SQ", 0, 0xFFFF_FFFF) + bytes(8),
+}
+
+
+def test_a_result_is_read_no_more_strictly_than_an_original(edge: EdgeSetup) -> None:
+    """What stands behind the UIDs costs at most the references behind it."""
+    for name, defect in DEFECTS.items():
+        source, original = Instance(), Instance()
+        assert edge.send(source) == [0]
+        result = result_of(source)
+        assert send(edge, original, behind_series(original, defect)) == (0, ""), name
+        assert send(edge, result, behind_series(result, defect), WORKER) == (0, ""), name
+        found = edge.one(
+            "SELECT correlation::text FROM instances WHERE sop_instance_uid = %(uid)s",
+            uid=result.sop_instance_uid,
+        )
+        assert found == "references", name
+
+
+def test_a_defect_among_the_references_is_a_line_in_the_log(edge: EdgeSetup) -> None:
+    """It names tag and offset."""
+    source = Instance()
+    result = result_of(source)
+    raw = behind_series(result, DEFECTS["a length beyond the end"])
+    assert send(edge, result, raw, WORKER) == (0, "")
+    line = edge.wait_log(outcome="references_cut_off")
+    assert line["sop_instance_uid"] == result.sop_instance_uid
+    assert line["error"].startswith("(0021,1001) at byte ")
+
+
+def test_a_reference_that_is_no_uid_is_no_reference(edge: EdgeSetup) -> None:
+    """No text of the wire that PostgreSQL does not take gets there."""
+    for reference in (b"1.2.3\0\xcc\xcc", b"\0\0\0\0", b"../../x\0", b"\xff\xfe"):
+        result = result_of(study=new_uid())
+        raw = result.data_set()
+        at = raw.index(struct.pack("<HH", 0x10, 0x10))
+        raw = raw[:at] + sequence(8, 0x2112, element(8, 0x1155, b"UI", reference)) + raw[at:]
+        assert send(edge, result, raw, WORKER) == (0, ""), reference
+    assert edge.one("SELECT count(*) FROM instances") == len(edge.files()) == 4
+
+
+TEXTS = (b"A\0B", b"\0\0", b"\xff\xfe\xfd\xfc", b"\x1b[2J\r\n", b"\xed\xa0\x80 ", b"' OR 1=1 --\0")
+
+
+def test_any_text_is_harmless(edge: EdgeSetup) -> None:
+    """Modality, Series Description and others: taken from an original and from a worker, and no traceback."""
+    tags = ((8, 0x60), (8, 0x103E), (0x10, 0x20), (8, 5))
+    for tag, text, calling in itertools.product(tags, TEXTS, ("ORTHANC", WORKER)):
+        instance = Instance(series_description="", modality="")
+        raw = element(*tag, b"LO", text) + instance.data_set()
+        assert send(edge, instance, raw, calling) == (0, ""), (tag, text)
+    assert not edge.log(status="0x0110")
+
+
+def test_a_transfer_syntax_that_is_no_uid_is_not_accepted(edge: EdgeSetup) -> None:
+    """It would stand in the row, and be proposed to the PACS."""
+    instance = Instance()
+    odd = [ProposedContext(instance.sop_class_uid, uid) for uid in ("1.2\n", "1.2/3", "1.2.3x", "", "1" * 65)]
+    with edge.association([instance.context, *odd]) as association:
+        assert association.accepted == {instance.context}
+
+
+def test_an_ae_title_ends_at_its_nul(edge: EdgeSetup) -> None:
+    """As DCMTK and Orthanc read it; what comes behind is in no log line and no row."""
+    instance = Instance()
+    with edge.association([instance.context], "ORTHANC\0X") as association:
+        assert association.store(instance.context, instance.sop_instance_uid, [instance.data_set()])[0] == 0
+    assert edge.one("SELECT calling_ae_title FROM instances") == "ORTHANC"
+
+
+ODD_UIDS = [
+    Instance(study_instance_uid="1.2." + "3" * 61, series_instance_uid="1.2." + "3" * 124),
+    Instance(study_instance_uid="1.2." + "3" * 124, series_instance_uid="1.2."),
+    Instance("1.2.3.", "1.2.3.", "1..2"),
+    Instance("1..2", "1..2", "1.2"),
+]
+"""Too long, with a dot at the end, with an empty component."""
+
+
+def test_uids_that_are_wrong_and_harmless_are_taken(core: Forwarding) -> None:
+    """And delivered."""
+    for instance in ODD_UIDS:
+        assert send(core.edge, instance, instance.data_set()) == (0, ""), instance
+        core.edge.check_ledger([instance])
+        with pacs_of(core) as pacs:
+            assert forward_to_pacs(core.context, core.edge.delivery(instance)["id"]) is Outcome.DELIVERED
+            assert [taken.digest for taken in pacs.taken] == [instance.digest]
+
+
+def test_uids_that_are_no_uids_are_refused_by_name(edge: EdgeSetup) -> None:
+    """G7: what becomes the name of a folder has digits and dots, and is bounded."""
+    for study in ("1.2." + "3" * 125, "../../x", "1.2.a", ".1", "1.2 .3", "1/2"):
+        instance = Instance(study_instance_uid=study)
+        status, comment = send(edge, instance, instance.data_set())
+        assert (status, comment[:11]) == (0xC000, "(0020,000D)"), study
+    assert not edge.files(partial=True)
+
+
+def test_a_data_set_that_cannot_be_parsed_names_tag_and_offset(edge: EdgeSetup) -> None:
+    """In the Error Comment, and in the log."""
+    instance = Instance()
+    raw = (
+        element(8, 5, b"CS", b"ISO_IR 100") + struct.pack("<HH2sH", 8, 8, b"CS", 60_000) + instance.data_set()
+    )
+    assert send(edge, instance, raw) == (0xC000, "(0008,0008) at byte 18: cut off in a value")
+    assert "(0008,0008) at byte 18" in edge.log(status="0xC000")[0]["error"]
+
+
+# ---- unforeseen errors -------------------------------------------------------------------------------
+
+
+def reception(
+    core: Forwarding, instance: Instance, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None
+) -> int:
+    """The status of a C-STORE, whose commit raises that error."""
+
+    def fail(*_: object) -> object:
+        assert error is not None
+        raise error
+
+    if error is not None:
+        monkeypatch.setattr(Committer, "commit", fail)
+    configuration = core.edge.configuration
+    committer = Committer(core.edge.database, window=configuration.edge.duplicate_window)
+    receiver = ReceiverContext(
+        configuration,
+        core.spool,
+        core.edge.database,
+        committer,
+        core.context.wakeup,
+        core.faults,
+        Origins(configuration.forwarder),
+    )
+    request = StoreRequest(1, instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, 0)
+    requestor = Requestor("ORTHANC", "MINI_EDGE", "127.0.0.1", 104)
+    stored = CStoreHandler(receiver, requestor, request)
+    stored.write(memoryview(instance.data_set()))
+    status, _ = stored.finish()
+    stored.answered()
+    return status
+
+
+@pytest.mark.guarantee("G6")
+def test_an_unforeseen_error_takes_its_file_back(core: Forwarding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was committed, whatever it was: no file without a row is left."""
+    for error in (ValueError("a NUL"), RuntimeError(), DatabaseRefusedError("no"), SpoolFullError("full")):
+        assert reception(core, Instance(), monkeypatch, error) != 0
+        assert not core.edge.files(partial=True)
+
+
+@pytest.mark.guarantee("G1")
+def test_a_commit_whose_outcome_is_unknown_keeps_its_file(
+    core: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row may stand, and then this is its file."""
+    assert reception(core, Instance(), monkeypatch, OutcomeUnknownError("lost")) == 0xA700
+    assert len(core.edge.files(partial=True)) == 1
+    assert reception(core, Instance(), monkeypatch, DatabaseUnavailableError("lost")) == 0xA700
+    assert len(core.edge.files(partial=True)) == 1
+
+
+@pytest.mark.guarantee("G1")
+@pytest.mark.parametrize("payload", [b"\1\2", bytes(LARGE_BYTES + 2)], ids=["small", "large"])
+def test_an_answer_of_postgresql_that_cannot_be_read_keeps_the_file_of_a_row(
+    core: Forwarding, monkeypatch: pytest.MonkeyPatch, payload: bytes
+) -> None:
+    """Read before COMMIT, nothing stands, and the file goes; read after it, the row has its file."""
+
+    def fail(*_: object) -> object:
+        raise ValueError("a verdict of a later version")
+
+    instance = Instance(payload=payload)
+    with monkeypatch.context() as patch:
+        patch.setattr(instances, "_kept", fail)
+        assert reception(core, instance, monkeypatch) != 0
+    assert len(core.edge.files(partial=True)) == core.edge.one("SELECT count(*) FROM instances")
+
+
+def test_a_text_that_postgresql_does_not_take_is_a_refusal(edge: EdgeSetup) -> None:
+    """So that a batch is committed one by one, and the neighbours of such a text with it."""
+    with pytest.raises(DatabaseRefusedError), edge.database.transaction() as session:
+        session.one(Query("test", "SELECT %(text)s"), text="A\0B")
+    with pytest.raises(DatabaseRefusedError), edge.database.statement() as session:
+        session.one(Query("test", "SELECT %(text)s"), text="\ud800")
+    assert edge.one("SELECT 1") == 1

@@ -1,0 +1,196 @@
+"""Begins and ends faults, in the order that the seed gives, while the senders send.
+
+Several faults overlap, as they do in life; only what they take is theirs alone. From time to time nothing but
+workers fails for a while, so that it can be told what the PACS notices of that (G5). Afterwards everything is
+well again: processes run, proxies carry, the disk has room.
+"""
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from gateway.errors import GatewayError
+from proof.chaos import injected_faults, peer_faults, process_faults
+from proof.chaos.faults import AMONG_OTHERS, CATALOGUE, SWEEP, Done, Kind, Pick, only_workers, picks
+from proof.chaos.setup import Setup
+
+End = Callable[[], None]
+
+ACTIONS: dict[str, Callable[[Setup, Pick], End | None]] = {
+    "kill": process_faults.kill,
+    "kill child of": process_faults.kill_child,
+    "stop": process_faults.stop,
+    "stop child of": process_faults.stop_child,
+    "hang up on all of": process_faults.hang_up,
+    "rejects": peer_faults.misbehave,
+    "hangs": peer_faults.misbehave,
+    "is slow": peer_faults.misbehave,
+    "answers A700": peer_faults.misbehave,
+    "answers C000": peer_faults.misbehave,
+    "answers B000": peer_faults.misbehave,
+    "answers 0111": peer_faults.misbehave,
+    "aborts mid data set": peer_faults.misbehave,
+    "cut": peer_faults.cut,
+    "break": peer_faults.break_after,
+    "stall": peer_faults.stall,
+    "refuse": peer_faults.refuse,
+    "dies mid instance": peer_faults.sender_dies,
+    "aborts mid instance": peer_faults.sender_aborts,
+    "fill": injected_faults.fill,
+    "inject": injected_faults.inject,
+}
+
+GAP_SECONDS = 2.5
+"""Mean time from one fault to the next."""
+STRETCH_EVERY_SECONDS = 55.0
+STRETCH_SECONDS = 12.0
+STRETCH_GAP_SECONDS = 1.3
+LAST_SECONDS = 2.0
+"""What comes so shortly before the end of a stretch may meet what follows it."""
+QUIET_SECONDS = 20.0
+"""At most, after the last fault of another sort: what that had held up is not the workers' doing."""
+SMALL_BACKLOG = 25
+"""Deliveries to the PACS under way at once when all is well: a study or two."""
+READY_SECONDS = 30.0
+"""A program of the sweep that is not back by then is reported as such."""
+
+
+class FaultRunner:
+    """Runs faults against a setup; `backlog` tells how much waits for the PACS.
+
+    `done` and `stretches` are what was, in the order of their ends.
+    """
+
+    def __init__(self, setup: Setup, seed: int, backlog: Callable[[], int]) -> None:
+        self._setup = setup
+        self._backlog = backlog
+        self._mixed = picks(seed, gap=GAP_SECONDS, first=AMONG_OTHERS)
+        workers = [kind for kind in CATALOGUE if only_workers(kind)]
+        self._workers = picks(seed, gap=STRETCH_GAP_SECONDS, kinds=workers)
+        self._lock = threading.Lock()
+        self._taken: set[str] = set()
+        self._threads: dict[threading.Thread, Pick] = {}
+        self._postponed: list[Pick] = []
+        self._tried: set[Kind] = set()
+        self.done: list[Done] = []
+        self.skipped: list[str] = []
+        self.swept: list[float] = []
+        """When a process of the sweep served again after a fault of its own."""
+        self.stretches: list[tuple[float, float]] = []
+        """From when to when nothing but workers failed."""
+
+    def run(self, seconds: float) -> None:
+        """Faults for so long; all are over when this returns, and everything is well."""
+        limit = time.monotonic() + seconds
+        next_stretch = time.monotonic() + STRETCH_EVERY_SECONDS / 2
+        try:
+            while time.monotonic() < limit:
+                if time.monotonic() > next_stretch:
+                    self._stretch(limit)
+                    next_stretch = time.monotonic() + STRETCH_EVERY_SECONDS
+                else:
+                    self._begin_next(self._mixed, limit)
+        finally:
+            self._join(lambda _: True)
+            self._mend()
+
+    def _stretch(self, limit: float) -> None:
+        """Only workers fail; what else was going on ends first."""
+        self._join(lambda pick: not only_workers(pick.kind))
+        quiet = min(time.monotonic() + QUIET_SECONDS, limit)
+        while time.monotonic() < quiet and self._backlog() > SMALL_BACKLOG:
+            self._begin_next(self._workers, quiet)
+        if self._backlog() > SMALL_BACKLOG:
+            return  # what the PACS gets late now is not the workers' doing: nothing to be learnt
+        began, end = time.time(), min(time.monotonic() + STRETCH_SECONDS, limit)
+        while time.monotonic() < end:
+            self._begin_next(self._workers, end)
+        self.stretches.append((began, time.time() - LAST_SECONDS))
+
+    def _begin_next(self, source: Iterator[Pick], limit: float) -> None:
+        pick = self._next_free(source)
+        thread = threading.Thread(target=self._perform, args=(pick,), name=pick.kind.name)
+        self._threads[thread] = pick
+        thread.start()
+        time.sleep(max(0.0, min(pick.gap, limit - time.monotonic())))  # the rhythm of the faults
+
+    def _next_free(self, source: Iterator[Pick]) -> Pick:
+        """The next whose thing is free; those that are not come as soon as they are."""
+        with self._lock:
+            held = self._postponed if source is self._mixed else []
+            while True:
+                free = next((pick for pick in held if pick.kind.thing not in self._taken), None)
+                if free is not None:
+                    held.remove(free)
+                else:
+                    free = next(source)
+                if free.kind.thing not in self._taken:
+                    self._taken.add(free.kind.thing)
+                    return free
+                held.append(free)
+
+    def _perform(self, pick: Pick) -> None:
+        try:
+            began, restarts = time.time(), self._restarts(pick)
+            try:
+                end = ACTIONS[pick.kind.action](self._setup, pick)
+            except (
+                GatewayError,
+                OSError,
+                subprocess.SubprocessError,
+            ) as error:  # PostgreSQL may be away for who would hang up in it
+                self._skip(pick, str(error))
+                return
+            if end is None:
+                self._skip(pick, "there was nothing to do it to")
+                return
+            time.sleep(pick.seconds)  # the length of the fault
+            end()
+            done = Done(pick.kind.name, pick.kind.ways, began, time.time())
+            with self._lock:
+                self.done.append(done)
+            if pick.kind.ways == SWEEP:
+                killed = pick.kind.action.startswith("kill")
+                self._await_sweep(pick.kind.target, restarts + killed)
+        finally:
+            with self._lock:
+                self._taken.discard(pick.kind.thing)
+                self._threads.pop(threading.current_thread(), None)
+
+    def _skip(self, pick: Pick, reason: str) -> None:
+        """It comes once more, so that no kind is lost to another fault that was in its way."""
+        with self._lock:
+            if pick.kind not in self._tried and not only_workers(pick.kind):
+                self._tried.add(pick.kind)
+                self._postponed.append(pick)
+            else:
+                self.skipped.append(f"{pick.kind.name}: {' '.join(reason.split())}")
+
+    def _restarts(self, pick: Pick) -> int:
+        name = pick.kind.target
+        return self._setup.supervisor.restarts(name) if name in self._setup.supervisor.names else 0
+
+    def _await_sweep(self, name: str, restarts: int) -> None:
+        """Its work comes each minute only, so it has recovered when its process serves."""
+        limit = time.monotonic() + READY_SECONDS
+        while time.monotonic() < limit:
+            if self._setup.supervisor.restarts(name) >= restarts and self._setup.supervisor.is_ready(name):
+                self.swept.append(time.time())
+                return
+            time.sleep(0.1)
+
+    def _join(self, concerns: Callable[[Pick], bool]) -> None:
+        with self._lock:
+            threads = [thread for thread, pick in self._threads.items() if concerns(pick)]
+        for thread in threads:
+            thread.join()
+
+    def _mend(self) -> None:
+        setup = self._setup
+        setup.disk.relieve()
+        for proxy in (setup.sender_proxy, setup.pacs_proxy):
+            proxy.mend()
+        setup.supervisor.wait_ready()
+        if injected_faults.mini_pacs(setup, "clear-faults"):
+            raise GatewayError("the faults could not be cleared: see cli.out")

@@ -1,0 +1,64 @@
+"""What is sent: instances by number, the same bytes in whichever process makes them.
+
+So a sender that was killed goes on where its journal ends, another one repeats what it sends, and nothing
+has to be kept to compare with.
+"""
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from support.synthetic_instances import CT, MR, SECONDARY_CAPTURE, Instance
+
+STUDY_SIZE = 16
+RESULT_SHARE = 0.75
+"""Owed to the PACS only. The rest is owed to a worker too, who derives a result of 0.8 MB from it: some 60 ms
+of CPU each, which a machine with two cores does not have for every instance."""
+CT_SHARE = 0.03
+CT_BYTES = 262_144
+SMALL_BYTES = (512, 6000)
+
+_ROOT = "1.2.826.0.1.3680043"
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """Which instance: of which sender, the how many-th; `version` 1 is other bytes under the same UID."""
+
+    seed: int
+    sender: int
+    count: int
+    version: int = 0
+
+
+def uid(number: Number) -> str:
+    """Its SOP Instance UID, whatever the version."""
+    return f"{_ROOT}.{number.seed}.{number.sender}.{number.count}"
+
+
+def count_of(sop_instance_uid: str) -> int:
+    """The how many-th of its sender it is."""
+    return int(sop_instance_uid.rpartition(".")[2])
+
+
+def instance(number: Number) -> Instance:
+    """The instance; the same for an equal number."""
+    kind = Random(f"{number.seed}:{number.sender}:{number.count}")  # noqa: S311  to be repeatable
+    share = kind.random()
+    content = Random(f"{number.seed}:{number.sender}:{number.count}:{number.version}")  # noqa: S311
+    study = number.count // STUDY_SIZE
+    study_instance_uid = f"{_ROOT}.{number.seed}.{number.sender}.9.{study}"
+    blank = Instance(uid(number), study_instance_uid, f"{study_instance_uid}.1", MR, modality="MR")
+    if share < CT_SHARE:
+        return replace(blank, sop_class_uid=CT, modality="CT", payload=content.randbytes(CT_BYTES))
+    payload = content.randbytes(2 * content.randrange(*(size // 2 for size in SMALL_BYTES)))
+    if share < CT_SHARE + RESULT_SHARE and number.count % STUDY_SIZE:
+        source = Number(number.seed, number.sender, number.count - 1)
+        return replace(
+            blank,
+            sop_class_uid=SECONDARY_CAPTURE,
+            series_description="AI_RESULT",
+            modality="OT",
+            sources=((MR, uid(source)),),
+            payload=payload,
+        )
+    return replace(blank, payload=payload)

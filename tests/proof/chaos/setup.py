@@ -1,0 +1,189 @@
+"""What a run works on: the lab, its misbehaving PACS, the proxies, the disk, and the senders.
+
+Everything is in one folder and ends with `close`; the lab's warden ends its processes when this one is
+killed, and the mount namespace takes the spool's file system along.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.lab import layout
+from gateway.lab.lab import Lab
+from gateway.lab.stray_processes import MARK
+from proof.chaos.disk import Disk
+from proof.chaos.pacs import ChaosPacs
+from proof.chaos.sender import SenderOptions
+from proof.chaos.tcp_proxy import TcpProxy
+from proof.chaos.worker import watched
+
+if TYPE_CHECKING:
+    from gateway.lab.program import Program
+    from gateway.lab.supervisor import Supervisor
+
+TESTS = Path(__file__).resolve().parents[2]
+SENDERS = tuple(f"MODALITY{number}" for number in range(6))
+RESPAWN_SECONDS = 0.3
+STOP_SECONDS = 30.0
+
+EDGE = {
+    "allowed_calling_aets": [*layout.WORKERS, *SENDERS],
+    "commit_timeout_seconds": 3,
+    "network_timeout_seconds": 8,
+    "disk_reserve_mb": 0,  # so that writes fail, not only associations
+}
+FORWARDER = {
+    "backoff_base_seconds": 0.5,
+    "backoff_max_seconds": 5,
+    "connect_timeout_seconds": 2,
+    "probe_interval_seconds": 1,
+    "lease_seconds": 20,
+}
+SWEEP = {"retention_hours": 0.015, "orphan_grace_seconds": 60, "reconcile_grace_seconds": 20}
+PACS_TIMEOUT_SECONDS = 4
+WORKER_TIMEOUT_SECONDS = 4
+
+
+class _Lab(Lab):
+    """The lab, whose workers note the digest of what they take and give."""
+
+    def _workers(self) -> "list[Program]":
+        plain = super()._workers()
+        return [watched(program, journal_of(self.folder, program.name)) for program in plain]
+
+
+def journal_of(lab: Path, worker: str) -> Path:
+    """What that worker noted."""
+    return lab.parent / f"worked-{worker}.txt"
+
+
+class Setup:
+    """The parts, running from `open` to `close`; `rate` is what all senders together send a second."""
+
+    def __init__(self, folder: Path, *, seed: int, rate: float) -> None:
+        self.folder = folder
+        self._seed = seed
+        self._rate = rate
+        ports = layout.choose_ports(well_known=False)
+        behind_senders, behind_pacs = layout.free_ports(2)
+        content = layout.configuration(ports, {"edge": EDGE, "forwarder": FORWARDER, "sweep": SWEEP})
+        content["forwarder"]["orthanc"]["timeout_s"] = PACS_TIMEOUT_SECONDS
+        for worker in content["forwarder"]["workers"]:
+            worker["timeout_s"] = WORKER_TIMEOUT_SECONDS
+        folder.mkdir(parents=True, exist_ok=True)
+        layout.write(folder / "lab", content)
+        self.disk = Disk(folder / "lab" / "data", folder / "memory")
+        self.lab = _Lab(folder / "lab")
+        self.pacs = ChaosPacs(folder / "pacs", self.lab.configuration.forwarder.orthanc.ae_title, behind_pacs)
+        self.lab.pacs = self.pacs
+        self.sender_proxy = TcpProxy(behind_senders, ports.edge)
+        self.pacs_proxy = TcpProxy(ports.pacs, behind_pacs)
+        self._sender_port = behind_senders
+        self._senders: list[subprocess.Popen[bytes] | None] = [None] * len(SENDERS)
+        self._ending = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_senders, name="senders")
+        self._begun = 0.0
+
+    # ---- life ----------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Everything runs, and senders send."""
+        self.lab.start()
+        self.pacs_proxy.open()
+        self.sender_proxy.open()
+        self._begun = time.time()
+        self._keeper.start()
+
+    @property
+    def supervisor(self) -> "Supervisor":
+        """Of the lab, once it is open."""
+        assert self.lab.supervisor is not None
+        return self.lab.supervisor
+
+    def stop_senders(self) -> None:
+        """Nobody sends any more; what was begun was finished, unless it cannot be."""
+        if self._ending.is_set() or not self._keeper.is_alive():
+            return
+        self._ending.set()
+        self._keeper.join()
+        for sender in self._senders:
+            if sender is not None:
+                sender.terminate()
+        for sender in self._senders:
+            if sender is None:
+                continue
+            try:
+                sender.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                sender.kill()
+                sender.wait()
+
+    def close(self) -> None:
+        """Nothing runs."""
+        self.stop_senders()
+        self.lab.stop()
+        for proxy in (self.sender_proxy, self.pacs_proxy):
+            proxy.close()
+        self.disk.close()
+
+    # ---- senders -------------------------------------------------------------------------------------
+
+    def journals(self) -> list[Path]:
+        """What each sender noted."""
+        return [self.folder / f"sent-{number}.txt" for number in range(len(SENDERS))]
+
+    def workers_journals(self) -> list[Path]:
+        """What each worker noted."""
+        return [journal_of(self.lab.folder, name.lower()) for name in layout.WORKERS]
+
+    def signal_sender(self, dice: float, number: int) -> bool:
+        """One of the senders gets that signal; False where it does not run just now."""
+        sender = self._senders[int(dice * len(SENDERS))]
+        if sender is None or sender.poll() is not None:
+            return False
+        sender.send_signal(number)
+        return True
+
+    def _keep_senders(self) -> None:
+        while not self._ending.wait(RESPAWN_SECONDS):
+            for number, sender in enumerate(self._senders):
+                if sender is None or sender.poll() is not None:
+                    self._senders[number] = self._start_sender(number)
+
+    def _start_sender(self, number: int) -> subprocess.Popen[bytes]:
+        edge = self.lab.configuration.edge
+        order = SenderOptions(
+            seed=self._seed,
+            sender=number,
+            senders=len(SENDERS),
+            calling_ae_title=SENDERS[number],
+            called_ae_title=edge.ae_title,
+            port=self._sender_port,
+            journal=str(self.journals()[number]),
+            rate=self._rate / len(SENDERS),
+            begun=self._begun,
+        )
+        with (self.folder / f"sender-{number}.out").open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "proof.chaos.sender", order.text()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=TESTS,
+                # the mark of the lab, so that its warden ends us too
+                env={**os.environ, "PYTHONPATH": str(TESTS), MARK: f"{self.lab.folder.resolve()}#sender"},
+                start_new_session=True,
+            )
+
+    # ---- processes of the lab ------------------------------------------------------------------------
+
+    def choose(self, name: str, dice: float, *, below: bool) -> list[int]:
+        """The leader and all below it; or one that is below it, if there is one."""
+        pids = self.supervisor.pids(name)
+        if not below or len(pids) < 2:
+            return pids
+        return [pids[1 + int(dice * (len(pids) - 1))]]

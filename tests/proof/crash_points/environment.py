@@ -1,0 +1,248 @@
+"""One PostgreSQL and one configuration for a whole campaign; for each run a copy of what was prepared.
+
+A `Run` is a folder (config.yaml, spool, logs, the peers' journal) and a database, both copies: a crash leaves
+its marks in them and nowhere else. Ports stay the same, since no two runs are at once.
+"""
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from support.edge_setup import store
+from support.synthetic_instances import Instance
+from support.waiting import wait_until
+
+from gateway import config
+from gateway.database.migrate import migrate
+from gateway.dicom.requestor import PeerAddress, associate
+from gateway.errors import PeerError
+from gateway.lab import layout
+from gateway.lab.postgres import EmbeddedPostgres
+from proof.crash_points.child_processes import Child, actors, peers, scp
+from proof.crash_points.points import Point, Trap
+
+EMPTY = "prepared_empty"
+READY_SECONDS = 30.0
+WORKERS = 2
+CHANGES: dict[str, dict[str, Any]] = {
+    "edge": {"receivers": 1, "disk_reserve_mb": 0},
+    "forwarder": {
+        "backoff_base_seconds": 0.05,
+        "backoff_max_seconds": 0.1,
+        "probe_interval_seconds": 0.3,
+        "worker_timeout_seconds": 3600,
+    },
+    "sweep": {"orphan_grace_seconds": 0.05, "reconcile_grace_seconds": 0.05, "retention_hours": 24},
+}
+
+Batch = tuple[str, Sequence[Instance]]
+"""A calling AE title and what it sends over one association."""
+
+
+@dataclass
+class Senders:
+    """What the senders of a run have, and what was acknowledged to them."""
+
+    batches: list[Batch] = field(default_factory=list)
+    acknowledged: list[Instance] = field(default_factory=list)
+
+    def copy(self) -> "Senders":
+        """The same, to be changed apart."""
+        return Senders(list(self.batches), list(self.acknowledged))
+
+
+class Run:
+    """The surroundings of one run."""
+
+    def __init__(self, folder: Path, dsn: str, senders: Senders) -> None:
+        self.folder = folder
+        self.dsn = dsn
+        self.senders = senders
+        self.configuration = config.load(folder / "config.yaml")
+        self.root = self.configuration.edge.data_root
+        self.journal = folder / "journal"
+        self.trace = folder / "trace"
+        self.refused: frozenset[str] = frozenset()
+        """SOP Instance UIDs that each peer refuses once."""
+        self._children: list[Child] = []
+        self._connection = psycopg2.connect(dsn)
+        self._connection.autocommit = True
+
+    # ---- processes -----------------------------------------------------------------------------------
+
+    def start(self, name: str, work: Callable[[], object], trap: Trap | None = None) -> Child:
+        """A program on this run's folder and database; with a trap it dies at its point."""
+        os.environ["DATABASE_URL"] = self.dsn
+        os.environ[config.PATH_VARIABLE] = str(self.folder / "config.yaml")
+
+        def trapped() -> None:
+            if trap is not None:
+                trap.set()
+            work()
+
+        child = Child(trapped, self.folder / f"{name}.out")
+        self._children.append(child)
+        return child
+
+    def trap(self, at: Point | None) -> Trap:
+        """Counts points into this run's trace."""
+        return Trap(self.trace, at)
+
+    def serve(self, trap: Trap | None = None) -> Child:
+        """The SCP; it listens, or it has died."""
+        listening = self._listening()
+        child = self.start("scp", scp, trap)
+        wait_until(lambda: child.ended() or self._listening() > listening, READY_SECONDS, "the SCP to listen")
+        return child
+
+    def _listening(self) -> int:
+        return self.logged("listening")
+
+    def logged(self, outcome: str) -> int:
+        """How many lines of the gateway's log have that outcome."""
+        path = self.configuration.edge.log_path
+        return path.read_bytes().count(f'"{outcome}"'.encode()) if path.exists() else 0
+
+    def work(self, *queues: str, threads: int = 4, trap: Trap | None = None) -> Child:
+        """Actors of these queues."""
+        return self.start("actors", actors(queues, threads), trap)
+
+    def peers(self, *, pacs: bool = True) -> None:
+        """The workers and, if wanted, the PACS listen."""
+        forwarder = self.configuration.forwarder
+        ports = tuple(worker.port for worker in forwarder.workers)
+        self._listen("workers", ports)
+        if pacs:
+            self._listen("pacs", (forwarder.orthanc.port,))
+
+    def pacs(self) -> None:
+        """The PACS listens."""
+        self._listen("pacs", (self.configuration.forwarder.orthanc.port,))
+
+    def _listen(self, name: str, ports: tuple[int, ...]) -> None:
+        ready = self.folder / f"{name}.ready"
+        child = self.start(name, peers(ports, self.journal, ready, self.refused))
+        wait_until(lambda: ready.exists() or child.ended(), READY_SECONDS, f"{name} to listen")
+        assert not child.ended(), child.text()
+
+    def close(self) -> None:
+        """Nothing of it runs."""
+        for child in self._children:
+            child.kill()
+        self._connection.close()
+
+    def output(self) -> str:
+        """The end of what each printed."""
+        return "\n".join(f"--- {child.output.name}\n{child.text()[-1500:]}" for child in self._children)
+
+    # ---- sending and asking --------------------------------------------------------------------------
+
+    def send(self) -> bool:
+        """Send what was not acknowledged yet, as senders do; False where one of them was cut off."""
+        while self.senders.batches:
+            calling, _ = self.senders.batches[0]
+            if left := self.send_batch(self.senders.batches[0]):
+                self.senders.batches[0] = (calling, left)
+                return False
+            self.senders.batches.pop(0)
+        return True
+
+    def send_batch(self, batch: Batch) -> list[Instance]:
+        """Send it over one association, from any thread; what of it was not acknowledged."""
+        calling, instances = batch
+        edge = self.configuration.edge
+        peer = PeerAddress(
+            "127.0.0.1", edge.port, edge.ae_title, timeout_seconds=15, connect_timeout_seconds=5
+        )
+        contexts = list({instance.context: None for instance in instances})
+        left = list(instances)
+        with (
+            suppress(PeerError),
+            associate(peer, calling_ae_title=calling, contexts=contexts) as open_one,
+        ):
+            while left:
+                status, comment = store(open_one, left[0])
+                assert status == 0, f"0x{status:04X} {comment}"
+                self.senders.acknowledged.append(left.pop(0))
+        return left
+
+    def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetchall()
+
+    def one(self, sql: str, *parameters: object) -> Any:
+        """The only value of a query."""
+        [(value,)] = self.rows(sql, *parameters)
+        return value
+
+    def run(self, sql: str, *parameters: object) -> int:
+        """A statement; the count of rows that it touched."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.rowcount
+
+    def files(self, suffix: str = ".dcm") -> Iterable[Path]:
+        """The files of the spool."""
+        return (path for path in self.root.rglob(f"*{suffix}") if path.is_file())
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A folder and a database that runs are copied from."""
+
+    folder: Path
+    database: str
+    senders: Senders
+
+
+class Environment:
+    """What all runs share, on a PostgreSQL that runs; nothing of it is left after `close`."""
+
+    def __init__(self, folder: Path, postgres: EmbeddedPostgres) -> None:
+        self.folder = folder
+        self.postgres = postgres
+        self._numbers = itertools.count(1)
+        self._databases = {EMPTY}
+        postgres.create_database(EMPTY)
+        migrate(postgres.dsn(EMPTY))
+        content = layout.configuration(layout.choose_ports(well_known=False), CHANGES)
+        content["forwarder"]["workers"] = content["forwarder"]["workers"][:WORKERS]
+        layout.write(folder / "empty", content)
+        self.empty = Prepared(folder / "empty", EMPTY, Senders())
+
+    def begin(self, prepared: Prepared, name: str | None = None) -> Run:
+        """A new run on a copy of what was prepared."""
+        name = f"{name or 'run'}_{next(self._numbers)}"
+        folder = self.folder / name
+        shutil.copytree(prepared.folder, folder)
+        self._databases.add(name)
+        self.postgres.create_database(name, template=prepared.database)
+        return Run(folder, self.postgres.dsn(name), prepared.senders.copy())
+
+    def keep(self, run: Run) -> Prepared:
+        """The run is over, and others begin where it ended."""
+        run.close()
+        for name in ("scp.out", "actors.out", "workers.ready", "pacs.ready"):
+            (run.folder / name).unlink(missing_ok=True)
+        return Prepared(run.folder, run.folder.name, run.senders)
+
+    def drop(self, run: Run) -> None:
+        """The run is over, and forgotten."""
+        run.close()
+        shutil.rmtree(run.folder)
+        self.postgres.drop_database(run.folder.name)
+        self._databases.discard(run.folder.name)
+
+    def close(self) -> None:
+        """Everything is gone."""
+        for name in self._databases:
+            self.postgres.drop_database(name)
+        shutil.rmtree(self.folder)

@@ -1,0 +1,141 @@
+"""The walk over one scenario: a dry run counts its points, then each is a run of its own.
+
+A run: copy what was prepared, let the victim die at the point, restart, send again what had no Success,
+let everybody settle, draw the ledger. How many points there are may differ a little between runs (an ack
+writer batches what is ready): a point that was not reached is a run without a crash, whose ledger has to
+close as well, and a kind is results on until a run passes no more points of it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from signal import SIGKILL
+
+from support.waiting import wait_until
+
+from proof.crash_points.child_processes import Child
+from proof.crash_points.environment import Environment, Prepared, Run
+from proof.crash_points.ledger import deviations
+from proof.crash_points.points import Kind, Point, When, read_trace
+from proof.crash_points.scenario import Scenario, settle
+
+OVER_SECONDS = 40.0
+LAST_SECONDS = 0.5
+MORE = 3
+"""So many points beyond those of the dry run are tried before a kind is over."""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One run; `site` is where in the product the point is, empty where it was not reached."""
+
+    scenario: str
+    point: Point | None
+    """None: nothing was to die."""
+    site: str
+    seconds: float
+    deviations: list[str] = field(default_factory=list)
+    output: str = ""
+
+
+class Trials:
+    """One scenario, prepared."""
+
+    def __init__(
+        self, environment: Environment, scenario: Scenario, prepared: Prepared | None = None
+    ) -> None:
+        self._environment = environment
+        self.scenario = scenario
+        self._prepared = prepared or scenario.prepare(environment)
+        self.sites: dict[tuple[Kind, int], str] = {}
+        """The points of the dry run."""
+
+    def dry(self) -> TrialResult:
+        """Nothing dies; the points are known afterwards."""
+        return self._run(None, self.sites.update)
+
+    def points(self) -> list[Point]:
+        """Those of the dry run."""
+        return [Point(kind, number, when) for kind, number in self.sites for when in When]
+
+    def all(self) -> Iterator[TrialResult]:
+        """Every point dies once."""
+        for kind in Kind:
+            counted = sum(known is kind for known, _ in self.sites)
+            for number in range(1, counted + MORE + 1):
+                reached = False
+                for when in When:
+                    results = self.at(Point(kind, number, when))
+                    reached = reached or bool(results.site)
+                    if results.site or results.deviations or number <= counted:
+                        yield results
+                    if not results.site:
+                        break
+                if not reached:
+                    break
+
+    def at(self, point: Point) -> TrialResult:
+        """The victim dies there."""
+        return self._run(point, lambda _: None)
+
+    def _run(self, point: Point | None, learn: Callable[[dict[tuple[Kind, int], str]], None]) -> TrialResult:
+        began = time.monotonic()
+        run = self._environment.begin(self._prepared)
+        reached = False
+        try:
+            reached = self._crash(run, point)
+            learn(read_trace(run.trace))
+            self._restart(run)
+            found = deviations(run, purged=self.scenario.purged(run)) + self.scenario.check(run)
+        except AssertionError as error:
+            found = [f"it does not settle: {error}"]
+        run.close()
+        results = TrialResult(
+            self.scenario.name,
+            point,
+            read_trace(run.trace)[point.kind, point.number] if reached and point else "",
+            time.monotonic() - began,
+            found,
+            run.output() if found else "",
+        )
+        self._environment.drop(run)
+        return results
+
+    def _crash(self, run: Run, point: Point | None) -> bool:
+        """The victim has died at the point, or has done everything: False."""
+        scenario = self.scenario
+        scenario.arrange(run)
+        run.peers(pacs=not scenario.pacs_is_away)
+        trap = run.trap(point)
+        if scenario.victim == "scp":
+            victim = run.serve(trap)
+            over = not victim.ended() and scenario.over(run)
+        else:
+            victim = run.work(scenario.victim, threads=1, trap=trap)
+            wait_until(lambda: victim.ended() or scenario.over(run), OVER_SECONDS, "it to die, or be done")
+            over = not victim.ended()
+        if over and not self._dies_yet(victim, point):
+            victim.kill()
+            return False
+        wait_until(victim.ended, OVER_SECONDS, "it to die")
+        assert victim.status == -SIGKILL, f"it ended with {victim.status}: {victim.text()}"
+        assert point is not None, f"it died by itself: {victim.text()}"
+        return True
+
+    def _dies_yet(self, victim: Child, point: Point | None) -> bool:
+        """The last point is passed just after what ends a run can be seen."""
+        if point is None or (point.kind, point.number) not in self.sites:
+            return False
+        with suppress(AssertionError):
+            wait_until(victim.ended, LAST_SECONDS, "its last point")
+        return victim.ended()
+
+    def _restart(self, run: Run) -> None:
+        if self.scenario.pacs_is_away:
+            run.pacs()
+        if run.senders.batches:
+            scp = run.serve()
+            assert run.send(), f"the SCP does not take it after its restart: {scp.text()}"
+            scp.kill()
+        settle(run)

@@ -1,0 +1,301 @@
+"""The lab in containers as the tests use it: brought up from a copy of the tree, asked, broken, taken down.
+
+Its project has the name that users know, so there is one at a time on a machine: where somebody's lab is
+there already, `ComposeLab.up` refuses. What a killed test run left behind is removed first. data/ and logs/
+are those of the copy, never a developer's; ports on the host are free ones.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from gateway.dicom.requestor import PeerAddress
+from gateway.lab.layout import free_ports
+from gateway.sender.generate import Study, generate, write
+from gateway.sender.send import SendOptions, Sent, send
+from support.launcher import REPOSITORY
+from support.waiting import wait_until as wait_often
+
+PROJECT = "mini_pacs_edge"
+MARK = "mini-pacs-compose-tests-"
+"""How the folder of a copy begins, and so how a lab of a test run is known."""
+IMAGE = "mini-pacs-edge"
+BASES = ("debian:trixie-slim", "python:3.13-slim-trixie", "node:20-slim", "postgres:17")
+"""All that an image of ours may begin with."""
+NOT_OURS = ("COMPOSE_", "EDGE_", "WORKER_", "POSTGRES_", "HTTP_HOSTS", "GENERATE_TEST_DICOM")
+"""Variables by which somebody's shell would have it another project, or another lab than README's."""
+CLEAR_LINE = "\x1b[2K"
+"""What some versions of Compose put before each line of a log, whatever they are told about colours."""
+BUILD_SECONDS = 900
+COMMAND_SECONDS = 180
+HEALTHY_SECONDS = 120
+"""Must exceed the slowest start (data folders are made) and two looks of a health check."""
+
+WORKERS = ("app01", "app02", "app03", "app04", "app05")
+GATEWAY = ("edge", "actors-pacs", "actors-workers", "actors-sweep", "scheduler")
+SERVICES = ("postgres", "orthanc", "ohif", *GATEWAY, *WORKERS)
+
+Modality = Literal["CT", "MR"]
+
+wait_until = partial(wait_often, every=0.5)
+"""As everywhere, with a pause that leaves the machine to the containers: a question is a process in one."""
+
+
+def run(
+    *words: str | Path, timeout: float = COMMAND_SECONDS, check: bool = True, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """A command of the host, its output read; fails the test with that output where it must not fail."""
+    done = subprocess.run(
+        [str(word) for word in words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        **options,
+    )
+    if check:
+        assert done.returncode == 0, f"{words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def once(options: Sequence[str], entrypoint: str, *words: str, check: bool = True) -> str:
+    """What a command prints in a container of its own, as root; `options` are those of `docker run`."""
+    return run(
+        "docker", "run", "--rm", "--user", "0:0", *options, "--entrypoint", entrypoint, IMAGE, *words,
+        check=check,
+    ).stdout  # fmt: skip
+
+
+class ComposeLab:
+    """One lab. Its services run from `up` to `remove`; a test leaves them as it found them."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=MARK))
+        self.folder.chmod(0o755)
+        self.edge_port, self.orthanc_port, self.ohif_port = free_ports(3)
+        self.orthanc_url = f"http://127.0.0.1:{self.orthanc_port}"
+        self.ohif_url = f"http://127.0.0.1:{self.ohif_port}"
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)},
+            "EDGE_PORT": str(self.edge_port),
+            "ORTHANC_PORT": str(self.orthanc_port),
+            "OHIF_PORT": str(self.ohif_port),
+        }
+
+    # ---- the whole -----------------------------------------------------------------------------------
+
+    def up(self) -> None:
+        """A copy of the working tree is built and up, as `docker compose up --build` brings it up.
+
+        Its files are for their owner alone, as those of a clone under umask 077.
+        """
+        self._refuse_another()
+        listed = run("git", "ls-files", "-coz", "--exclude-standard", cwd=REPOSITORY).stdout
+        for name in filter(None, listed.split("\0")):
+            source = REPOSITORY / name
+            if source.is_file():
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, self.folder / name)
+        for path in self.folder.rglob("*"):
+            path.chmod(path.stat().st_mode & 0o700)
+        self.compose("up", "--build", "--detach", timeout=BUILD_SECONDS)
+        self.wait_well()
+
+    def remove(self) -> None:
+        """Nothing of it is left: no container, network or file."""
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "20", check=False)
+        if self.folder.exists():
+            # what the containers wrote belongs to their users
+            once(["-v", f"{self.folder}:/copy"], "rm", "-rf", "/copy/data", "/copy/logs", check=False)
+            shutil.rmtree(self.folder)
+
+    def _refuse_another(self) -> None:
+        label = "com.docker.compose.project"
+        form = '{{.Label "com.docker.compose.project.working_dir"}}'
+        there = run("docker", "ps", "--all", "--filter", f"label={label}={PROJECT}", "--format", form)
+        folders = set(there.stdout.split())
+        theirs = {folder for folder in folders if not Path(folder).name.startswith(MARK)}
+        assert not theirs, (
+            f"a lab {PROJECT} is there already, of {theirs}: take it down first (docker compose down)"
+        )
+        if folders:
+            which = ("--project-directory", REPOSITORY, "--file", REPOSITORY / "docker-compose.yml")
+            self.compose(*which, "down", "--volumes", "--remove-orphans", "--timeout", "5")
+
+    def compose(
+        self, *words: str | Path, timeout: float = COMMAND_SECONDS, check: bool = True, **environment: str
+    ) -> str:
+        """`docker compose …` in the copy; keywords are variables added to its environment."""
+        done = run(
+            "docker", "compose", *words, timeout=timeout, check=check, cwd=self.folder,
+            env={**self._environment, **environment},
+        )  # fmt: skip
+        return done.stdout
+
+    # ---- one container -------------------------------------------------------------------------------
+
+    def container(self, service: str) -> str:
+        """The name by which Docker knows a service, as README tells it."""
+        return PROJECT if service == "edge" else f"{PROJECT}-{service}-1"
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        """What Docker knows of its container."""
+        [found] = json.loads(run("docker", "inspect", self.container(service)).stdout)
+        return dict(found)
+
+    def exec(self, service: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command in its container."""
+        return run("docker", "exec", self.container(service), *words, check=check)
+
+    def kill(self, service: str) -> None:
+        """SIGKILL to its first process, as a crash would; Docker's own `kill` would count as a wish."""
+        process = str(self.inspect(service)["State"]["Pid"])
+        once(["--network", "none", "--pid", "host"], "sh", "-c", f"kill -9 {process}")
+
+    def wait_running_again(self, service: str, started_before: str) -> None:
+        """It was started again since, and runs."""
+
+        def look() -> bool:
+            state = self.inspect(service)["State"]
+            return bool(state["Running"]) and str(state["StartedAt"]) != started_before
+
+        wait_until(look, 60, f"{service} to run again")
+
+    # ---- the gateway ---------------------------------------------------------------------------------
+
+    def cli(self, *words: str) -> str:
+        """`docker exec mini_pacs_edge python /app/cli.py …`, as the lab's users type it."""
+        return self.exec("edge", "python", "/app/cli.py", *words).stdout
+
+    def status(self) -> dict[str, Any]:
+        """`mini-pacs status`."""
+        return dict(json.loads(self.cli("status", "--json")))
+
+    def paused(self) -> list[str] | None:
+        """Which destinations are paused; None while there is nobody to ask."""
+        asked = self.exec("edge", "mini-pacs", "status", "--json", check=False)
+        if asked.returncode != 0:
+            return None
+        destinations = json.loads(asked.stdout)["overview"]["destinations"]
+        return [one["ae_title"] for one in destinations if one["paused"]]
+
+    def well(self) -> bool:
+        """Tell whether `mini-pacs status --check` finds nothing; not while it cannot look."""
+        return self.exec("edge", "mini-pacs", "status", "--check", check=False).returncode == 0
+
+    def wait_well(self) -> None:
+        """The whole lab serves: every process is there, every destination up, and the PACS answers."""
+        wait_until(self.well, HEALTHY_SECONDS, "a status without problems")
+        wait_until(self.pacs_answers, HEALTHY_SECONDS, "Orthanc to answer")
+
+    def pacs_answers(self) -> bool:
+        """Tell whether Orthanc's REST API is there."""
+        try:
+            self.orthanc("/system")
+        except OSError:
+            return False
+        return True
+
+    def study(self, study_instance_uid: str) -> dict[str, Any]:
+        """`mini-pacs status --study UID`."""
+        return dict(json.loads(self.cli("status", "--study", study_instance_uid, "--json")))
+
+    def done(self, study_instance_uid: str) -> dict[str, int]:
+        """How many of its instances have done each step."""
+        return {step["name"]: step["done"] for step in self.study(study_instance_uid)["steps"]}
+
+    def rows(self, statement: str) -> list[list[str]]:
+        """What PostgreSQL answers, as text."""
+        words = ("psql", "--username=mini_pacs", "--no-align", "--tuples-only", "--field-separator=\t")
+        lines = self.exec("postgres", *words, "--command", statement).stdout.splitlines()
+        return [line.split("\t") for line in lines]
+
+    def log(self, pattern: str = "") -> list[dict[str, Any]]:
+        """What `docker compose logs edge` shows of the log, its lines that hold `pattern`."""
+        text = self.compose("logs", "--no-color", "--no-log-prefix", "edge")
+        lines = [line.removeprefix(CLEAR_LINE) for line in text.splitlines()]
+        return [json.loads(line) for line in lines if line.startswith("{") and pattern in line]
+
+    def wait_for_line(self, *, timeout: float = 30, **fields: str) -> dict[str, Any]:
+        """A line of `docker compose logs edge` with those fields."""
+
+        def look() -> dict[str, Any] | None:
+            found = [line for line in self.log() if fields.items() <= line.items()]
+            return found[-1] if found else None
+
+        line = wait_until(look, timeout, f"a log line with {fields}")
+        assert line is not None
+        return line
+
+    # ---- sending, and the PACS -----------------------------------------------------------------------
+
+    def send(self, count: int, *, calling: str = "ORTHANC", modality: Modality = "MR") -> list[Sent]:
+        """One generated study of `count` instances, sent to the published port; what became of each."""
+        return list(self.sending(count, calling=calling, modality=modality))
+
+    def sending(self, count: int, *, calling: str = "ORTHANC", modality: Modality = "MR") -> Iterator[Sent]:
+        """The same, each as soon as it is known."""
+        with tempfile.TemporaryDirectory() as folder:
+            study = Study(count, datetime.now(UTC), modality)
+            outgoing = [write(instance, Path(folder)) for instance in generate(study)]
+            yield from send(
+                outgoing, PeerAddress("127.0.0.1", self.edge_port, "MINI_EDGE", 30, 10), SendOptions(calling)
+            )
+
+    def accepted(self, count: int, *, modality: Modality = "MR") -> tuple[str, set[str]]:
+        """A study that was accepted whole: its Study Instance UID, and its SOP Instance UIDs."""
+        sent = self.send(count, modality=modality)
+        assert [one.status for one in sent] == [0] * count
+        [study] = {one.instance.study_instance_uid for one in sent}
+        return study, {one.instance.sop_instance_uid for one in sent}
+
+    def orthanc(self, path: str, body: object = None) -> Any:
+        """Orthanc's REST API: what it answers to GET, or to POST where there is a body."""
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(  # noqa: S310  http on loopback
+            urllib.request.Request(self.orthanc_url + path, data),  # noqa: S310
+            timeout=30,
+        ) as answer:
+            return json.load(answer)
+
+    def held(self, study_instance_uid: str = "") -> set[str]:
+        """The SOP Instance UIDs that the PACS itself says it holds, of one study or of all."""
+        query = {"StudyInstanceUID": study_instance_uid} if study_instance_uid else {}
+        found = self.orthanc("/tools/find", {"Level": "Instance", "Expand": True, "Query": query})
+        return {instance["MainDicomTags"]["SOPInstanceUID"] for instance in found}
+
+    def wait_held(self, wanted: set[str], timeout: float = 60, study_instance_uid: str = "") -> None:
+        """The PACS holds all of them."""
+        wait_until(
+            lambda: not wanted - self.held(study_instance_uid),
+            timeout,
+            f"{len(wanted)} instances in the PACS",
+        )
+
+    def results(self, sop_instance_uids: Sequence[str] | set[str]) -> dict[str, str]:
+        """For each of those originals that has one, the SOP Instance UID of a result."""
+        rows = self.rows(
+            "SELECT o.sop_instance_uid, min(r.sop_instance_uid) FROM result_sources s"
+            " JOIN instances o ON o.id = s.source_instance_id JOIN instances r ON r.id = s.result_instance_id"
+            " GROUP BY 1"
+        )
+        return {row[0]: row[1] for row in rows if row[0] in sop_instance_uids}
+
+    def wait_results(self, originals: set[str], timeout: float = 60) -> set[str]:
+        """A result of each is in the PACS; the results."""
+
+        def look() -> set[str]:
+            results = self.results(originals)
+            found = set(results.values())
+            return found if set(results) == originals and not found - self.held() else set()
+
+        return wait_until(look, timeout, f"a result of each of {len(originals)} originals in the PACS")

@@ -1,0 +1,59 @@
+"""`python tests/support/crashing_serve.py`: `mini-pacs serve`, killed at the n-th flush, link, row or commit.
+
+CRASH_AT says where: `fsync:4:before`, `link:2:after`, `receive:2:after` (the rows are written, and not yet
+committed), `commit:2:after`. The whole process group dies by
+SIGKILL, and none of this is in the product.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from cli.main import run
+from gateway.database import connection
+from gateway.database.tables import instances
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def crashing(call: Callable[P, R], number: int, when: str) -> Callable[P, R]:
+    """`call`, around whose n-th use in a receiver the process group is killed."""
+    count = 0
+
+    def reset() -> None:
+        nonlocal count
+        count = 0
+
+    os.register_at_fork(after_in_child=reset)  # what the parent did does not count
+
+    def counted(*args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal count
+        count += 1
+        if count == number and when == "before":
+            os.killpg(0, signal.SIGKILL)
+        result = call(*args, **kwargs)
+        if count == number:
+            os.killpg(0, signal.SIGKILL)
+        return result
+
+    return counted
+
+
+def main() -> None:
+    """Patch, then be the program."""
+    what, number, when = os.environ["CRASH_AT"].split(":")
+    if what == "commit":
+        connection.commit = crashing(connection.commit, int(number), when)
+    elif what == "receive":
+        instances.receive = crashing(instances.receive, int(number), when)
+    else:
+        setattr(os, what, crashing(getattr(os, what), int(number), when))
+    sys.argv = ["mini-pacs", "serve"]
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""What the tests of the core share: a real edge (SCP, actors), what it is sent, and what it keeps."""
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gateway.config import Configuration
+from gateway.database.connection import Database, Row
+from gateway.database.queries import Query
+from gateway.database.wakeup import Wakeup
+from gateway.dicom.contexts import ProposedContext
+from gateway.dicom.requestor import Association, PeerAddress, associate
+from gateway.spool.partial import PARTIAL
+from gateway.spool.places import ORPHANED
+from gateway.spool.spool import Spool
+from gateway.sweep.context import SweepContext
+from gateway.sweep.reconcile import reconcile
+from support.launcher import Process, Processes
+from support.synthetic_instances import Instance
+from support.waiting import wait_until
+
+TESTS = Path(__file__).resolve().parents[1]
+READY_SECONDS = 30.0
+
+
+class EdgeSetup:
+    """One database, one configuration, and the processes that work on both."""
+
+    def __init__(self, configuration: Configuration, dsn: str, processes: Processes) -> None:
+        self.configuration = configuration
+        self.dsn = dsn
+        self.database = Database(dsn, application_name="test", deadline_seconds=60)
+        self._processes = processes
+        self._started: list[Process] = []
+        self.scp: Process
+        """The SCP; there after `serve`."""
+
+    # ---- processes -----------------------------------------------------------------------------------
+
+    def start(self, *words: str | Path, name: str | None = None, **environment: str) -> Process:
+        """A command that ends with the test."""
+        process = self._processes.start(*words, name=name, **environment)
+        self._started.append(process)
+        return process
+
+    def serve(self, *command: str | Path, **environment: str) -> Process:
+        """The SCP, listening; `command` stands in for `mini-pacs serve`."""
+        scp = self.start(*(command or ("mini-pacs", "serve")), **environment)
+
+        def listens() -> bool:
+            assert scp.popen.poll() is None, f"it ended with {scp.popen.returncode}: {scp.text()[-3000:]}"
+            return bool(self.log(outcome="listening", pid=scp.pid))
+
+        def receives() -> bool:
+            receivers: int = self.log(outcome="listening", pid=scp.pid)[0]["count"]
+            return len(children(scp.pid)) == receivers
+
+        # Its own word: a connection may still be taken by a predecessor that is just ending.
+        wait_until(listens, READY_SECONDS, "the SCP to listen")
+        wait_until(receives, READY_SECONDS, "the SCP to have forked its receivers")
+        self.scp = scp
+        return scp
+
+    def actors(self, *queues: str, threads: int = 4) -> list[Process]:
+        """One actor process for each queue, ready."""
+        started = [
+            self.start("dramatiq", "actors", "-p", "1", "-t", str(threads), "-Q", queue) for queue in queues
+        ]
+        for process in started:
+            process.wait_for_line("ready for action", READY_SECONDS)
+        return started
+
+    def kill(self) -> None:
+        """Nothing runs: the end of a test that does not ask how its processes stop."""
+        for process in self._started:
+            process.kill()
+
+    def close(self) -> None:
+        """No connection of the test remains."""
+        self.database.close()
+
+    # ---- sending -------------------------------------------------------------------------------------
+
+    def peer(self) -> PeerAddress:
+        """The edge, as senders know it."""
+        edge = self.configuration.edge
+        return PeerAddress(
+            "127.0.0.1", edge.port, edge.ae_title, timeout_seconds=30, connect_timeout_seconds=10
+        )
+
+    @contextmanager
+    def association(
+        self, contexts: Iterable[ProposedContext], calling: str = "ORTHANC"
+    ) -> Iterator[Association]:
+        """An association with the edge."""
+        with associate(self.peer(), calling_ae_title=calling, contexts=list(contexts)) as association:
+            yield association
+
+    def send(self, *instances: Instance, calling: str = "ORTHANC") -> list[int]:
+        """The status of each, sent over one association."""
+        with self.association({i.context: None for i in instances}, calling) as association:
+            return [store(association, instance)[0] for instance in instances]
+
+    def send_at_once(self, instances: Sequence[Instance], calling: str = "ORTHANC") -> list[int]:
+        """The statuses, each sent by a thread of its own over an association of its own."""
+        statuses: list[int] = []
+        barrier = threading.Barrier(len(instances))
+
+        def send(instance: Instance) -> None:
+            with self.association([instance.context], calling) as association:
+                barrier.wait(30)
+                statuses.append(store(association, instance)[0])
+
+        threads = [threading.Thread(target=send, args=(instance,)) for instance in instances]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert len(statuses) == len(instances)
+        return statuses
+
+    # ---- looking -------------------------------------------------------------------------------------
+
+    def rows(self, sql: str, **parameters: object) -> list[Row]:
+        """The rows of a query."""
+        with self.database.statement() as session:
+            return session.all(Query("test", sql), **parameters)
+
+    def one(self, sql: str, **parameters: object) -> Any:
+        """The only value of a query."""
+        [row] = self.rows(sql, **parameters)
+        return row[0]
+
+    def run(self, sql: str, **parameters: object) -> int:
+        """A statement; the count of rows that it touched."""
+        with self.database.statement() as session:
+            return session.run(Query("test", sql), **parameters)
+
+    def delivery(self, instance: Instance, route: str = "pacs") -> dict[str, Any]:
+        """The delivery of an instance, with the columns that tests ask for; of its first version."""
+        columns = ("id", "state", "attempts", "last_error", "last_status", "destination", "redispatches")
+        [row, *_] = self.rows(
+            "SELECT d.id, d.state::text, d.attempts, d.last_error, d.last_status, d.destination,"
+            " d.redispatches"
+            " FROM deliveries d JOIN instances i ON i.id = d.instance_id"
+            " WHERE i.sop_instance_uid = %(uid)s AND d.route = %(route)s::route ORDER BY d.id",
+            uid=instance.sop_instance_uid,
+            route=route,
+        )
+        return dict(zip(columns, row, strict=True))
+
+    def wait_state(
+        self, instance: Instance, state: str, *, route: str = "pacs", timeout: float = 15
+    ) -> dict[str, Any]:
+        """The delivery of an instance, once it is in that state."""
+
+        def look() -> dict[str, Any] | None:
+            delivery = self.delivery(instance, route)
+            return delivery if delivery["state"] == state else None
+
+        delivery = wait_until(look, timeout, f"the delivery to be {state}")
+        assert delivery is not None
+        return delivery
+
+    def queued(self, queue: str | None = None) -> int:
+        """How many messages there are, waiting or running."""
+        return int(
+            self.one(
+                "SELECT count(*) FROM dramatiq.queue WHERE %(queue)s::text IS NULL OR queue_name = %(queue)s",
+                queue=queue,
+            )
+        )
+
+    def log(self, **fields: object) -> list[dict[str, Any]]:
+        """The log lines that have these fields."""
+        path = self.configuration.edge.log_path
+        if not path.exists():
+            return []
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [line for line in lines if all(line.get(name) == value for name, value in fields.items())]
+
+    def wait_log(self, timeout: float = 10, **fields: object) -> dict[str, Any]:
+        """The first log line that has these fields."""
+        return wait_until(lambda: self.log(**fields), timeout, f"a log line with {fields}")[0]
+
+    def files(self, *, partial: bool = False) -> dict[str, Path]:
+        """The kept files, by `<place>/<name>`; with those of living or dead receivers if asked for."""
+        root = self.configuration.edge.data_root
+        return {
+            f"{path.relative_to(root).parts[0]}/{path.name}": path
+            for path in sorted(root.rglob("*"))
+            if path.is_file()
+            and (path.suffix == ".dcm" or (partial and path.suffix == ".part"))
+            and (partial or path.relative_to(root).parts[0] != PARTIAL)
+        }
+
+    def orphans(self) -> list[str]:
+        """The names of the files in orphaned/."""
+        return [path.name for path in (self.configuration.edge.data_root / ORPHANED).rglob("*.dcm")]
+
+    def heal(self) -> None:
+        """What the sweep makes of the spool when all graces are over."""
+        wakeup = Wakeup(self.dsn)
+        sweeping = SweepContext(
+            self.configuration, self.database, Spool(self.configuration.edge.data_root), wakeup
+        )
+        try:
+            # a file that just lost its second link is young again: look until nothing is found
+            wait_until(
+                lambda: not any(reconcile(sweeping).values()) and not any(reconcile(sweeping).values()),
+                10,
+                "nothing to be left to mend",
+            )
+        finally:
+            wakeup.close()
+
+    def check_ledger(self, acknowledged: Iterable[Instance]) -> None:
+        """G1: each has a row, a debt, and its bytes on the disk."""
+        for instance in acknowledged:
+            [(study, name, size, owed)] = self.rows(
+                "SELECT i.study_instance_uid, i.file_name, i.data_set_size,"
+                " (SELECT count(*) FROM deliveries d WHERE d.instance_id = i.id)"
+                " FROM instances i WHERE i.sop_instance_uid = %(uid)s"
+                " AND encode(i.sha256, 'hex') = %(digest)s",
+                uid=instance.sop_instance_uid,
+                digest=instance.digest,
+            )
+            assert owed >= 1
+            assert size == len(instance.data_set())
+            root = self.configuration.edge.data_root
+            [path] = [
+                p for p in root.rglob(name) if p.parent.name == study and p.parent.parent.name != PARTIAL
+            ]
+            assert path.read_bytes().endswith(instance.data_set())
+
+
+def store(association: Association, instance: Instance, *, priority: int = 0) -> tuple[int, str]:
+    """Status and comment of one C-STORE."""
+    return association.store(
+        instance.context, instance.sop_instance_uid, [instance.data_set()], priority=priority
+    )
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one started and that live."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

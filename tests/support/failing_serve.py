@@ -1,0 +1,79 @@
+"""`python tests/support/failing_serve.py`: `mini-pacs serve`, on a disk that fails when it is told to.
+
+FAIL_FILE names a file. While it holds `write:2:EIO`, the second write below `edge.data_root` from then on
+fails with that error and the file goes; with `write:*:EROFS` every one fails until somebody removes it.
+None of this is in the product.
+"""
+
+import errno
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from cli.main import run
+from gateway import config
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_lock = threading.Lock()
+_counts: dict[str, int] = {}
+
+
+def _fails(name: str) -> int | None:
+    """The error that this use of `name` has to fail with."""
+    order = Path(os.environ["FAIL_FILE"])
+    with _lock:
+        try:
+            text = order.read_text(encoding="ascii")
+        except FileNotFoundError:
+            text = ""
+        if not text:  # none, or it is being written: the SCP is at work also after an answer
+            _counts.clear()
+            return None
+        words, number, code = text.split(":")
+        if name not in words.split(","):
+            return None
+        _counts[text] = _counts.get(text, 0) + 1
+        if number == "*":
+            return int(getattr(errno, code))
+        if _counts[text] < int(number):
+            return None
+        order.unlink()
+        _counts.clear()
+        return int(getattr(errno, code))
+
+
+def failing(name: str, call: Callable[P, R], root: Path) -> Callable[P, R]:
+    """`call`, which fails on what lies below `root` when it is told to."""
+
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        what = args[0]
+        try:
+            path = Path(f"/proc/self/fd/{what}").readlink() if isinstance(what, int) else Path(str(what))
+        except OSError:
+            path = Path()
+        creates = name != "open" or (len(args) > 1 and int(args[1]) & os.O_CREAT)  # type: ignore[call-overload]
+        code = _fails(name) if creates and path.is_relative_to(root) else None
+        if code is not None:
+            raise OSError(code, os.strerror(code))
+        return call(*args, **kwargs)
+
+    return called
+
+
+def main() -> None:
+    """Patch, then be the program."""
+    root = config.load().edge.data_root
+    for name in ("open", "write", "fsync", "link", "mkdir", "unlink"):
+        setattr(os, name, failing(name, getattr(os, name), root))
+    os.writev = failing("write", os.writev, root)
+    sys.argv = ["mini-pacs", "serve"]
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Instances with rows and files, brought by the real statements to whatever state a test wants to look at."""
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+from gateway.config import Configuration
+from gateway.correlate import Correlated, Result, correlate
+from gateway.database.connection import Database, Row
+from gateway.database.queries import Query
+from gateway.database.tables import deliveries, destinations, instances
+from gateway.database.tables.deliveries import DeliveryClaim, Settlement
+from gateway.database.tables.instances import ReceivedInstance
+from gateway.domain.delivery import State
+from gateway.domain.instance import Kind, Place
+from gateway.domain.outcome import Outcome
+from gateway.domain.routing import Route, routes_for
+from gateway.spool.spool import Spool
+
+STUDY = "1.2.3"
+LEASE = timedelta(minutes=5)
+
+
+class PreparedInstances:
+    """One database and spool; each method is one step of the flow."""
+
+    def __init__(self, dsn: str, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.database = Database(dsn, application_name="test", size=1)
+        self.spool = Spool(configuration.edge.data_root)
+        self.spool.prepare()
+        with self.database.transaction() as session:
+            destinations.configure(session, configuration)
+
+    def receive(
+        self, number: int, *, study: str = STUDY, kind: Kind = Kind.ORIGINAL, sender: str = "ORTHANC"
+    ) -> int:
+        """An instance `study`.`number` is kept, with its file; its id."""
+        content = f"{study} {number} {kind}".encode()
+        name = f"{study}.{number}.dcm"
+        path = self.spool.path(Place.INCOMING, study, name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        received = ReceivedInstance(
+            sop_instance_uid=f"{study}.{number}",
+            study_instance_uid=study,
+            series_instance_uid=f"{study}.0",
+            sop_class_uid="1.2.840.10008.5.1.4.1.1.7",
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+            sha256=hashlib.sha256(content).digest(),
+            data_set_size=len(content),
+            calling_ae_title=sender,
+            called_ae_title="MINI_EDGE",
+            remote_address="127.0.0.1",
+            kind=kind,
+            file_name=name,
+            routes=routes_for(kind, self.configuration.forwarder.mode),
+            priority=4,
+        )
+        with self.database.transaction() as session:
+            return instances.receive(session, received, window=timedelta(minutes=10)).instance_id
+
+    def result(self, number: int, source: int, *, worker: str) -> tuple[int, Correlated]:
+        """A result of `worker` that references STUDY.`source` is kept; its id, and what it matched."""
+        instance_id = self.receive(number, kind=Kind.RESULT, sender=worker)
+        result = Result(instance_id, [worker], f"{STUDY}.{number}", STUDY, [f"{STUDY}.{source}"])
+        with self.database.transaction() as session:
+            return instance_id, correlate(session, result)
+
+    def delivery(self, instance_id: int, route: Route) -> int:
+        """The id of what is owed for it there."""
+        return int(self.value("SELECT id FROM deliveries WHERE instance_id = %(i)s AND route = %(r)s::route",
+                              i=instance_id, r=route.value))  # fmt: skip
+
+    def claim(self, delivery_id: int) -> DeliveryClaim:
+        """That delivery to the PACS is in flight."""
+        with self.database.transaction() as session:
+            claim = deliveries.claim(session, delivery_id, consumer=1, lease=LEASE, destination="ORTHANC")
+        assert claim is not None
+        return claim
+
+    def claim_for_worker(self, delivery_id: int) -> DeliveryClaim:
+        """That delivery is in flight to the worker whose turn it is."""
+        with self.database.transaction() as session:
+            _, claim = deliveries.claim_for_worker(
+                session,
+                delivery_id,
+                consumer=1,
+                lease=LEASE,
+                result_wait=timedelta(seconds=10),
+                by_study=False,
+                wait=timedelta(seconds=1),
+            )
+        assert claim is not None
+        return claim
+
+    def settle(
+        self,
+        claim: DeliveryClaim,
+        route: Route,
+        state: State,
+        *,
+        outcome: Outcome = Outcome.DELIVERED,
+        status: int | None = 0,
+        error: str | None = None,
+        wait: timedelta = timedelta(hours=1),
+    ) -> None:
+        """The attempt came to that, and the file stands where the row says."""
+        settlement = Settlement(
+            state,
+            counted=True,
+            refused=False,
+            outcome=outcome,
+            destination=claim.destination,
+            status=status,
+            error=error,
+            duration_ms=12.0,
+            wait=wait,
+            result_wait=timedelta(seconds=10),
+        )
+        with self.database.transaction() as session:
+            settled = deliveries.settle(session, claim, route, settlement)
+        if settled.place_after is not None:
+            self.spool.move(settled.place_after, claim.instance.study_instance_uid, claim.instance.file_name)
+
+    def forward(self, instance_id: int, state: State = State.DELIVERED, **settlement: object) -> int:
+        """One attempt at the PACS; the delivery's id."""
+        delivery_id = self.delivery(instance_id, Route.PACS)
+        self.settle(self.claim(delivery_id), Route.PACS, state, **settlement)  # type: ignore[arg-type]
+        return delivery_id
+
+    def rows(self, sql: str, **parameters: object) -> list[Row]:
+        """The rows of a query."""
+        with self.database.statement() as session:
+            return session.all(Query("test", sql), **parameters)
+
+    def value(self, sql: str, **parameters: object) -> Any:
+        """The only value of a query."""
+        [[value]] = self.rows(sql, **parameters)
+        return value
+
+    def run(self, sql: str) -> None:
+        """A statement without a result."""
+        with self.database.statement() as session:
+            session.script(sql)

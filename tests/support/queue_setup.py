@@ -1,0 +1,147 @@
+"""What the tests of the queue share: a database, real `dramatiq` processes on queue_actors, and the rows."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from gateway.database.connection import Database, Row
+from gateway.database.queries import Query
+from gateway.database.tables import messages
+from gateway.database.wakeup import Wakeup
+from support.launcher import REPOSITORY, Process, Processes
+
+QUEUE = "q"
+TESTS = Path(__file__).resolve().parents[1]
+
+RAN = """
+CREATE TABLE ran (
+    id serial,
+    number int NOT NULL, pid int NOT NULL, due timestamptz,
+    at timestamptz DEFAULT clock_timestamp()
+)
+"""
+
+FILL = """
+SELECT count(dramatiq.send(
+    'q', %(actor)s, jsonb_build_array(i), %(priority)s, now() + %(delay)s
+        + CASE WHEN %(scattered)s THEN random() ELSE i::float8 / %(count)s END * %(spread)s::interval
+))
+FROM generate_series(1, %(count)s) AS i
+"""
+
+FILL_PUNCTUAL = """
+SELECT count(dramatiq.send('q', 'be_punctual', jsonb_build_array(i, extract(epoch FROM due)), 4, due))
+FROM (
+    SELECT i, now() + %(delay)s + random() * %(spread)s AS due FROM generate_series(1, %(count)s) AS i
+) AS new
+"""
+
+
+class QueueSetup:
+    """One database with a queue, and the processes that consume it."""
+
+    def __init__(self, dsn: str, processes: Processes) -> None:
+        self.dsn = dsn
+        self.database = Database(dsn, application_name="test", deadline_seconds=120)
+        self._processes = processes
+        self._started: list[Process] = []
+        self._wakeup: Wakeup | None = None
+        self.run(RAN)
+
+    def start(self, *, threads: int = 8, dsn: str | None = None) -> Process:
+        """One actor process, ready."""
+        process = self.launch(threads=threads, dsn=dsn)
+        process.wait_for_line("ready for action", 30)
+        return process
+
+    def launch(self, *, threads: int = 8, dsn: str | None = None) -> Process:
+        """One actor process, not waited for."""
+        process = self._processes.start(
+            "dramatiq", "support.queue_actors", "-p", "1", "-t", str(threads), **self.environment(dsn)
+        )
+        self._started.append(process)
+        return process
+
+    def environment(self, dsn: str | None = None) -> Mapping[str, str]:
+        """The variables of an actor process."""
+        return {"DATABASE_URL": dsn or self.dsn, "PYTHONPATH": f"{REPOSITORY}:{TESTS}"}
+
+    def send(
+        self, actor: str, *args: object, priority: int = 4, delay_seconds: float = 0, wake: bool = True
+    ) -> str:
+        """One message; its id."""
+        with self.database.statement() as session:
+            message_id = messages.send(
+                session, QUEUE, actor, args, priority=priority, delay=timedelta(seconds=delay_seconds)
+            )
+        if wake:
+            self.wake()
+        return message_id
+
+    def fill(
+        self,
+        actor: str,
+        count: int,
+        *,
+        priority: int = 4,
+        delay_seconds: float = 0,
+        spread_seconds: float = 0,
+        scattered: bool = False,
+    ) -> None:
+        """So many messages, numbered from 1, by one statement, due over a time in their order or in none."""
+        self.rows(
+            FILL,
+            actor=actor,
+            count=count,
+            priority=priority,
+            delay=timedelta(seconds=delay_seconds),
+            spread=f"{spread_seconds} s",
+            scattered=scattered,
+        )
+
+    def fill_punctual(self, count: int, *, delay_seconds: float, spread_seconds: float) -> None:
+        """So many messages that complain if they run late or early, due at random over a time."""
+        self.rows(
+            FILL_PUNCTUAL,
+            count=count,
+            delay=timedelta(seconds=delay_seconds),
+            spread=timedelta(seconds=spread_seconds),
+        )
+
+    def wake(self) -> None:
+        """What was committed is announced."""
+        if self._wakeup is None:
+            self._wakeup = Wakeup(self.dsn)
+        self._wakeup.wake(QUEUE)
+
+    def rows(self, sql: str, **parameters: object) -> list[Row]:
+        """The rows of a query."""
+        with self.database.statement() as session:
+            return session.all(Query("test", sql), **parameters)
+
+    def one(self, sql: str, **parameters: object) -> Any:
+        """The only value of a query."""
+        [row] = self.rows(sql, **parameters)
+        return row[0]
+
+    def run(self, sql: str) -> None:
+        """A statement without a result."""
+        with self.database.statement() as session:
+            session.script(sql)
+
+    def count(self, condition: str = "true") -> int:
+        """How many messages there are of that kind."""
+        return int(self.one(f"SELECT count(*) FROM dramatiq.queue WHERE {condition}"))  # noqa: S608  ours
+
+    def ran(self) -> list[int]:
+        """The numbers that `note` left, in the order in which they ran."""
+        return [int(row[0]) for row in self.rows("SELECT number FROM ran ORDER BY id")]
+
+    def close(self) -> None:
+        """No process nor connection of the test remains; killed, since most are busy on purpose."""
+        for process in self._started:
+            process.kill()
+        if self._wakeup is not None:
+            self._wakeup.close()
+        self.database.close()

@@ -1,0 +1,93 @@
+"""A real edge for one measurement: fresh database, fresh spool, processes as in production, fsync on."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gateway import config
+from gateway.database.tables import destinations
+from gateway.lab import layout
+from gateway.lab.postgres import EmbeddedPostgres
+from support.dicom_peers import ECHO
+from support.edge_setup import EdgeSetup, children
+from support.launcher import Process, Processes
+
+TEMPLATE = "mini_pacs_template"
+ACTOR_PROCESSES = int(os.environ.get("BENCH_ACTOR_PROCESSES", "2"))
+ACTOR_THREADS = int(os.environ.get("BENCH_ACTOR_THREADS", "4"))
+
+_actors: dict[int, list[Process]] = {}
+"""By the process id of their SCP."""
+
+
+@contextmanager
+def edge(
+    postgres: EmbeddedPostgres,
+    folder: Path,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    actors: tuple[str, ...] = (),
+    ports: layout.Ports | None = None,
+) -> Iterator[EdgeSetup]:
+    """An edge that listens, with actor processes for those queues, for the length of the `with`."""
+    name = f"bench_{folder.name.replace('-', '_')}_{len(list(folder.iterdir()))}"
+    place = folder / name
+    place.mkdir()
+    (place / "output").mkdir()
+    processes = Processes(place / "output")
+    postgres.create_database(name, template=TEMPLATE)
+    path = layout.write(
+        place / "edge",
+        layout.configuration(ports or layout.choose_ports(well_known=False), changes),
+    )
+    environment = {
+        config.PATH_VARIABLE: str(path),
+        "DATABASE_URL": postgres.dsn(name),
+        "dramatiq_restart_delay": "500",
+    }
+    edge = EdgeSetup(config.load(path), postgres.dsn(name), processes)
+    try:
+        with edge.database.transaction() as session:
+            destinations.configure(session, edge.configuration)
+        edge.serve("mini-pacs", "serve", **environment)
+        with edge.association([ECHO]) as association:
+            assert association.echo() == 0
+        for queue in actors:
+            process = processes.start(
+                "dramatiq", "actors", "-p", str(ACTOR_PROCESSES), "-t", str(ACTOR_THREADS), "-Q", queue,
+                **environment,
+            )  # fmt: skip
+            process.wait_for_line("ready for action", 30)
+            _actors.setdefault(edge.scp.pid, []).append(process)
+        yield edge
+    finally:
+        processes.stop_all()
+        edge.close()
+        postgres.drop_database(name)
+
+
+def roots(edge: EdgeSetup) -> list[int]:
+    """The processes that were started for this edge: the SCP and the actors."""
+    return [edge.scp.pid, *(process.pid for process in _actors.get(edge.scp.pid, []))]
+
+
+def receivers(edge: EdgeSetup) -> list[int]:
+    """The processes of the SCP: the parent and its receivers."""
+    return [edge.scp.pid, *children(edge.scp.pid)]
+
+
+def resident_mb(pid: int) -> float:
+    """Memory that the process has in RAM, in MB; 0 where it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time that the process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
