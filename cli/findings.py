@@ -277,7 +277,7 @@ def _repeats(view: Overview) -> Iterator[Finding]:
             False,
             f"{repeats.count:,} instances were sent again and not forwarded, the last "
             f"{since(repeats.at, view.now)} ago by {repeats.calling_ae_title}: they were delivered before "
-            "(edge.duplicate_window_seconds); where the PACS lost them: "
+            "(edge.duplicate_window_seconds); where the PACS lacks them: "
             f"`mini-pacs deliveries resend --route pacs --study {repeats.study_instance_uid}`",
         )
 

@@ -63,6 +63,7 @@ those who wait to commit, had better not wait for it. It is also held to the dis
 what is smaller, and began above the reserve, may end."""
 
 
+_NOT_FORWARDED = {ReceptionVerdict.NOT_FORWARDED, ReceptionVerdict.OWED_IN_PART}
 CAME_BACK = "has the SOP Instance UID of a kept result, and other bytes: goes to the PACS, and to no worker"
 
 
@@ -345,7 +346,7 @@ class CStoreHandler:
             Stage.QUEUE,
             kept.verdict.value,
             instance_id=kept.instance_id,
-            detail=self._how_to_forward() if kept.verdict is ReceptionVerdict.NOT_FORWARDED else None,
+            detail=self._how_to_forward() if kept.verdict in _NOT_FORWARDED else None,
         )
         self._log(Stage.RECEIVE, "success", status=Status.SUCCESS)
 
@@ -357,7 +358,7 @@ class CStoreHandler:
 
     def _how_to_forward(self) -> str:
         return (
-            "delivered before, so it is not sent again; where the PACS lost it: "
+            "delivered before, so it is not sent again; where the PACS lacks it: "
             f"mini-pacs deliveries resend --route pacs --study {self._study_instance_uid}"
         )
 

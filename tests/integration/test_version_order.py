@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 from cli.main import build
 from gateway.database.tables import deliveries, destinations
 from gateway.database.tables.deliveries import Selection
+from gateway.database.tables.instances import ReceptionVerdict
 from gateway.dicom.acceptor import Rejection, Requestor
 from gateway.domain.contract import FORWARD
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
-from gateway.domain.routing import Route
+from gateway.domain.routing import Origin, Route
 from gateway.forward.attempt import forward_to_pacs, forward_to_worker
 from gateway.sweep.reconcile import reconcile
 from gateway.sweep.rescue import rescue
@@ -508,3 +509,39 @@ def test_the_database_wakes_the_actors_of_the_contract(core: Forwarding) -> None
     """Their names stand in one function."""
     found = core.edge.rows("SELECT r::text, forward_actor(r) FROM unnest(enum_range(NULL::route)) AS r")
     assert dict(found) == {route.value: FORWARD[route].actor_name for route in Route}
+
+
+def test_a_repeat_of_an_older_version_that_may_be_from_the_pacs_is_shown_and_can_be_forwarded(
+    core: Forwarding, pacs: Peer
+) -> None:
+    """A, B, A under the AE title of the PACS: it may be the PACS, so an operator is told, and decides."""
+    (first, second), ids = versions(core)
+    for delivery in ids:
+        forward_to_pacs(core.context, delivery)
+    kept, _ = core.receive(first, origin=Origin.PERHAPS_PACS)
+    assert kept.verdict is ReceptionVerdict.OWED_IN_PART
+    study = first.study_instance_uid
+    assert f"`mini-pacs deliveries resend --route pacs --study {study}`" in operate("status")
+    operate("deliveries", "resend", "--route", "pacs", "--study", study, "--yes")
+    for delivery in (*ids, *ids):
+        forward_to_pacs(core.context, delivery)
+    assert digests(pacs) == [first.digest, second.digest, second.digest, first.digest]
+    assert "resend --route pacs" not in operate("status")
+    assert [state(core, delivery) for delivery in ids] == ["delivered"] * 2
+
+
+def test_a_repeat_that_was_not_forwarded_is_no_newer_than_what_came_after_it(
+    core: Forwarding, pacs: Peer
+) -> None:
+    """A, B, A, C: whoever sends all again ends with C."""
+    (first, second), ids = versions(core)
+    for delivery in ids:
+        forward_to_pacs(core.context, delivery)
+    core.receive(first, origin=Origin.PERHAPS_PACS)
+    third = replace(second, payload=b"\x07\x08" * 256)
+    ids.append(owed(core, third))
+    forward_to_pacs(core.context, ids[2])
+    operate("deliveries", "resend", "--route", "pacs", "--study", first.study_instance_uid, "--yes")
+    for delivery in (*ids, *ids, *ids):
+        forward_to_pacs(core.context, delivery)
+    assert digests(pacs)[-1] == third.digest

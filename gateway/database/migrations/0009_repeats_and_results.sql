@@ -37,6 +37,7 @@ END $$;
 --   duplicate      a delivery of it is under way, or a worker repeated it; the caller's file is superfluous
 --   not_forwarded  it was delivered, and is not owed again; counted; the caller's file is superfluous
 --   owed_again     the kept file is owed again; the caller's file is superfluous
+--   owed_in_part   as owed_again, but not to the PACS, which the caller may be; counted
 --   equals_source  a result with the bytes of a kept original: owed to the PACS only where the original never was;
 --                  the caller's file is superfluous
 --   name_taken     nothing was done: that file name means another version; call again with another name
@@ -145,7 +146,9 @@ BEGIN
     IF equals_source THEN
         verdict := 'equals_source';
     ELSIF owed_again THEN
-        verdict := 'owed_again';
+        verdict := CASE WHEN p_origin = 'perhaps_pacs' AND EXISTS (
+            SELECT FROM deliveries d WHERE d.instance_id = receive_instance_from.instance_id
+                AND d.route = 'pacs' AND d.state = 'delivered') THEN 'owed_in_part' ELSE 'owed_again' END;
     ELSIF p_origin <> 'worker' AND EXISTS (
         SELECT FROM deliveries d WHERE d.instance_id = receive_instance_from.instance_id
             AND d.route = ANY (v_routes) AND d.state = 'delivered') THEN
@@ -155,9 +158,10 @@ BEGIN
     END IF;
     UPDATE instances i SET
             repeats = i.repeats + 1, repeated_at = now(), returned = v_returned,
-            unforwarded = i.unforwarded + (verdict = 'not_forwarded')::integer,
-            unforwarded_at = CASE WHEN verdict = 'not_forwarded' THEN now() ELSE i.unforwarded_at END,
-            unforwarded_from = CASE WHEN verdict = 'not_forwarded' THEN p_calling_ae_title ELSE i.unforwarded_from END
+            unforwarded = i.unforwarded + (verdict IN ('not_forwarded', 'owed_in_part'))::integer,
+            unforwarded_at = CASE WHEN verdict IN ('not_forwarded', 'owed_in_part') THEN now() ELSE i.unforwarded_at END,
+            unforwarded_from = CASE WHEN verdict IN ('not_forwarded', 'owed_in_part') THEN p_calling_ae_title
+                                    ELSE i.unforwarded_from END
         WHERE i.id = instance_id;
 END $$;
 

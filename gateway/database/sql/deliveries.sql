@@ -68,7 +68,8 @@ LIMIT 40;
 -- delivery of the page before.
 SELECT d.id, d.attempts, d.redispatches, d.priority, d.owed_since, d.next_attempt_at, d.settled_at, d.settled_by,
     d.destination, d.last_status, d.last_error, i.id, i.sop_instance_uid, i.study_instance_uid, i.conflict,
-    i.file_name, d.route::text, d.state::text, i.kind::text, i.place::text, before.id, version_number(before.instance_id)
+    i.file_name, d.route::text, d.state::text, i.kind::text, i.place::text, before.id,
+    CASE WHEN before.id IS NOT NULL THEN version_number(before.instance_id) END
 FROM deliveries d JOIN instances i ON i.id = d.instance_id
 LEFT JOIN deliveries before ON before.id = CASE WHEN i.versioned THEN version_before(d.id) END
 WHERE (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
@@ -95,9 +96,13 @@ WHERE i.id = d.instance_id AND d.state IN ({from_states:cancel})
 RETURNING d.id, i.id;
 
 -- name: requeue
--- The given states -> pending with a message, by an operator; the count of attempts begins anew.
+-- The given states -> pending with a message, by an operator; the count of attempts begins anew. Where the last
+-- reception of a UID was a repeat that was not forwarded, it is forwarded as the newest version.
 WITH chosen AS (
-    SELECT d.id FROM deliveries d JOIN instances i ON i.id = d.instance_id
+    SELECT d.id, i.versioned AND d.state = 'delivered' AND i.unforwarded_at > d.settled_at AND NOT EXISTS (
+        SELECT FROM instances v WHERE v.sop_instance_uid = i.sop_instance_uid AND v.id <> i.id
+            AND greatest(v.received_at, v.repeated_at) >= i.unforwarded_at) AS is_last
+    FROM deliveries d JOIN instances i ON i.id = d.instance_id
     WHERE d.state IN ({from_states:requeue}) AND d.state = ANY (%(from_states)s::delivery_state[])
         AND (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
         AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
@@ -107,6 +112,7 @@ WITH chosen AS (
     FOR NO KEY UPDATE OF i, d)
 UPDATE deliveries d SET state = 'pending', attempts = 0, refusals = 0, redispatches = 0, owed_since = now(),
     next_attempt_at = now(), settled_at = NULL, settled_by = NULL,
+    owed_order = CASE WHEN chosen.is_last THEN nextval('deliveries_id_seq') ELSE d.owed_order END,
     message_id = dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,
                                jsonb_build_array(d.id), d.priority, now(), d.id)
 FROM chosen WHERE d.id = chosen.id AND d.state IN ({from_states:requeue})

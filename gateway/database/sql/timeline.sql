@@ -12,7 +12,8 @@ ORDER BY i.received_at, i.id;
 
 -- name: deliveries
 SELECT d.id, d.instance_id, d.route::text, d.state::text, d.next_attempt_at, d.settled_at, d.settled_by,
-    d.destination, d.last_status, d.last_error, d.lease_until, before.id, version_number(before.instance_id)
+    d.destination, d.last_status, d.last_error, d.lease_until, before.id,
+    CASE WHEN before.id IS NOT NULL THEN version_number(before.instance_id) END
 FROM deliveries d JOIN instances i ON i.id = d.instance_id
 LEFT JOIN deliveries before ON before.id = CASE WHEN i.versioned THEN version_before(d.id) END
 WHERE d.instance_id = ANY (%(instance_ids)s::bigint[]) ORDER BY d.id;

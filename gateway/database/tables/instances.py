@@ -22,6 +22,7 @@ class ReceptionVerdict(StrEnum):
     DUPLICATE = "duplicate"
     NOT_FORWARDED = "not_forwarded"
     OWED_AGAIN = "owed_again"
+    OWED_IN_PART = "owed_in_part"
     EQUALS_SOURCE = "equals_source"
     NAME_TAKEN = "name_taken"
 
