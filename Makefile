@@ -16,7 +16,7 @@ MINUTES ?= 10
 COUNT ?= 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench docs chaos audit campaign crash-points fuzz mutants lock format release clean
+.PHONY: help venv check test test-compose demo lab bench docs pictures chaos audit campaign crash-points fuzz mutants lock format release clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,10 @@ bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc)
 docs: $(DOCS_STAMP) ## build docs/ into build/docs/html; a broken link or anchor is an error
 	$(DOCS_VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --fresh-env -b html -d build/docs/doctrees docs build/docs/html
 	@echo "built build/docs/html/index.html"
+
+# status.svg needs a lab, viewer.png Chromium and a Docker engine (tests/compose/engine/README.md).
+pictures: $(STAMP) ## make the pictures of README.md anew, in docs/pictures: NAMES=status
+	PYTHONPATH=tests $(BIN)/python -m pictures $(NAMES)
 
 # Sphinx has an environment of its own: it is no dependency of the gateway and not part of `make venv`.
 $(DOCS_STAMP): requirements-docs.lock

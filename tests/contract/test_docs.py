@@ -41,6 +41,29 @@ WITHOUT_THEIR_PAGE = {
 """Files that cite a page which is not in the repository. Take off what cites docs/ instead; add none."""
 
 
+KNOWN = (
+    "docker compose up --build",
+    "docker compose ps",
+    (
+        "docker exec -it mini_pacs_edge python /app/sender_simulator.py /tmp/test.dcm --host edge"
+        " --port 11112 --calling-aet ORTHANC --called-aet MINI_EDGE"
+    ),
+    (
+        "docker exec -it mini_pacs_edge python /app/sender_simulator.py --generate 3 --seq-from-db"
+        " --patient-id EDGE --patient-name TEST^EDGE --series-description SYNTHETIC --calling-aet ORTHANC"
+    ),
+    "docker exec -it mini_pacs_edge python /app/cli.py status",
+    "docker exec -it mini_pacs_edge python /app/cli.py inject-fault reject_all",
+    "docker exec -it mini_pacs_edge python /app/cli.py clear-faults",
+    "docker exec -it mini_pacs_edge python /app/cli.py reset-db",
+    "docker compose logs -f edge | grep -E 'forward_pacs|forward_worker|ai_result'",
+    "docker compose stop app02",
+    "docker compose restart",
+    "docker compose down",
+)
+"""Commands of users that must not change."""
+
+
 def named(path: Path) -> str:
     """Return a path as a test's name."""
     return str(path.relative_to(REPOSITORY))
@@ -194,9 +217,26 @@ def test_the_page_of_guarantees_has_every_guarantee() -> None:
 def test_the_page_of_faults_has_every_fault_with_its_default() -> None:
     """As `mini-pacs faults` lists them."""
     rows = re.findall(r"^\| `(\w+)`(?: \(([\d.]+)\))? \|", page("docs/operate/faults.md"), re.MULTILINE)
+    assert set(EFFECTS) == set(Name)
     assert rows == [
         (name.value, "" if EFFECTS[name].default is None else f"{EFFECTS[name].default:g}") for name in Name
     ]
+
+
+def test_the_commands_that_users_know_stand_word_for_word() -> None:
+    """docs/operate/containers.md has the commands that the lab in containers had from its first day."""
+    text = page("docs/operate/containers.md")
+    assert [line for line in KNOWN if line not in text] == []
+
+
+def test_the_pictures_are_small_and_load_nothing() -> None:
+    """Each is shown by README.md, has at most 200 KB, and needs no network."""
+    pictures = tracked("docs/pictures/*")
+    assert {path.name for path in pictures} == {"status.svg", "viewer.png"}
+    for path in pictures:
+        assert f"(docs/pictures/{path.name})" in page("README.md")
+        assert path.stat().st_size <= 200_000
+    assert 'url("http' not in page("docs/pictures/status.svg")
 
 
 def test_every_decision_is_in_the_index() -> None:

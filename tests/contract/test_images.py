@@ -154,7 +154,7 @@ def test_the_networks_have_the_members_that_they_should() -> None:
 
 
 def test_a_database_elsewhere_reaches_every_process_of_the_gateway() -> None:
-    """EDGE_DATABASE_URL of README is their DATABASE_URL; where it is not set, that is empty."""
+    """EDGE_DATABASE_URL becomes their DATABASE_URL, which is empty where it is not set."""
     for name in (*GATEWAY, "migrate"):
         assert service(name)["environment"]["DATABASE_URL"] == "${EDGE_DATABASE_URL:-}"
 

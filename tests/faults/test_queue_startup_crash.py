@@ -14,7 +14,7 @@ from gateway.lab import stray_processes
 from gateway.lab.lab import Lab
 
 SECONDS = 10.0
-"""What README promises until a process that died is replaced."""
+"""What docs/operate/when-something-is-wrong.md promises until a process that died is replaced."""
 
 COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
 COMMANDS = {
@@ -42,9 +42,11 @@ def test_a_death_at_boot_is_noticed_as_the_lab_starts_it(
     notice(processes, edge_folder, ["dramatiq", *programs[0].command[1:]])
 
 
-def test_readme_tells_who_starts_them_otherwise() -> None:
-    """The option and its value are those of compose."""
-    [told] = re.findall(r"--worker-fork-timeout \d+", (REPOSITORY / "README.md").read_text(encoding="utf-8"))
+def test_the_page_of_processes_has_the_option() -> None:
+    """docs/architecture.md has the value that docker-compose.yml uses."""
+    [told] = re.findall(
+        r"--worker-fork-timeout \d+", (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    )
     assert all(told in " ".join(words) for words in COMMANDS.values())
 
 

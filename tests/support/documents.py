@@ -69,7 +69,7 @@ def complaint(command: str) -> str | None:
     """Say what `mini-pacs COMMAND` has that the program has not; None where it has everything."""
     noun, *rest = shlex.split(command.split(" …", maxsplit=1)[0])
     if noun.startswith("-"):
-        return None if noun in {"--help", "--version"} else f"no option {noun}"
+        return None if noun in {"--help", "--version", "--install-completion"} else f"no option {noun}"
     if noun not in {known.name for known in COMMANDS}:
         return f"no command {noun}"
     # Typer brings classes of Click's of its own, without types: what has `commands` is a group.

@@ -1,0 +1,38 @@
+"""`python -m pictures [status] [viewer]`: make the pictures that are named, or both.
+
+Exit codes: 0 made; 1 a picture cannot be made here, the message says why; 2 usage.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from support.launcher import REPOSITORY
+
+from pictures import status, viewer
+
+FOLDER = REPOSITORY / "docs" / "pictures"
+MAKERS = {"status": (status.make, "status.svg"), "viewer": (viewer.make, "viewer.png")}
+
+
+def main() -> int:
+    """Make the pictures; return the exit code."""
+    parser = argparse.ArgumentParser(prog="pictures", description="make the pictures of README.md")
+    parser.add_argument("names", nargs="*", metavar="picture", help=f"of {', '.join(MAKERS)}; all")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="the folder for the pictures")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(MAKERS)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for name in arguments.names or MAKERS:
+        make, file_name = MAKERS[name]
+        complaint = make(arguments.output / file_name)
+        failed += complaint is not None
+        sys.stdout.write(f"{name}: {complaint or arguments.output / file_name}\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
