@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 from support.browser import Visit, chromium, visit
-from support.compose_bed import ComposeBed
+from support.compose_lab import ComposeLab
 
 from gateway.dicom.requestor import PeerAddress
 from gateway.sender.generate import Study, generate, write
@@ -31,14 +31,14 @@ def make(path: Path) -> str | None:
         return "needs Chromium; type `apt-get install chromium`"
     if not _engine_answers():
         return "needs a Docker engine with Compose; type `tests/compose/engine/up` (as root on Debian)"
-    bed = ComposeBed()
+    lab = ComposeLab()
     try:
-        bed.up()
-        study = _send(bed)
+        lab.up()
+        study = _send(lab)
         with chromium() as browser:
-            visit(browser, bed.ohif_url, lambda here: _keep(here, study, path))
+            visit(browser, lab.ohif_url, lambda here: _keep(here, study, path))
     finally:
-        bed.remove()
+        lab.remove()
     return None
 
 
@@ -49,16 +49,16 @@ def _engine_answers() -> bool:
     return shutil.which("docker") is not None and answers("info") and answers("compose", "version")
 
 
-def _send(bed: ComposeBed) -> str:
+def _send(lab: ComposeLab) -> str:
     """Send one CT study and wait for its results; return its Study Instance UID."""
     study = Study(INSTANCES, datetime.now(UTC), "CT", patient_id=PATIENT_ID, patient_name=PATIENT)
     with tempfile.TemporaryDirectory() as folder:
         outgoing = [write(instance, Path(folder)) for instance in generate(study)]
-        peer = PeerAddress("127.0.0.1", bed.edge_port, "MINI_EDGE", 30, 10)
+        peer = PeerAddress("127.0.0.1", lab.edge_port, "MINI_EDGE", 30, 10)
         refused = [one for one in send(outgoing, peer, SendOptions("ORTHANC")) if not one.accepted]
     if refused:
         raise RuntimeError(f"the edge refused {len(refused)} of {INSTANCES} instances")
-    bed.wait_results({one.sop_instance_uid for one in outgoing}, RESULT_SECONDS)
+    lab.wait_results({one.sop_instance_uid for one in outgoing}, RESULT_SECONDS)
     return outgoing[0].study_instance_uid
 
 
