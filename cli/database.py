@@ -1,34 +1,48 @@
-"""`mini-pacs db …`: the schema."""
+"""`mini-pacs db`: migrate the schema, and grant a role what the processes need."""
 
 from typing import Annotated
 
 import typer
 
+from cli.documents import Json, Schema, print_document
 from cli.screen import console
 from gateway.database import roles
 from gateway.database.connection import dsn_from_environment
 from gateway.database.migrate import migrate as apply_migrations
 
-app = typer.Typer(help="The schema of the database, and who may use it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Migrate the schema of the database, and grant a role access to it.", no_args_is_help=True
+)
 
 
 @app.command()
-def migrate() -> None:
-    """Bring the schema to the one of this version; safe to run again, and while others run it."""
+def migrate(as_json: Json = False) -> None:
+    """Bring the schema to the one of this version.
+
+    Running it again, or while the processes run, does no harm.
+    """
     applied = apply_migrations(dsn_from_environment())
+    if as_json:
+        print_document(Schema.MIGRATED, {"applied": applied})
+        return
     screen = console()
     for version in applied:
         screen.print(f"applied {version}")
-    screen.print("the schema is up to date" if not applied else f"{len(applied)} migrations applied")
+    screen.print(f"{len(applied)} migrations applied" if applied else "the schema is up to date")
 
 
 @app.command()
 def grant(
     role: Annotated[str, typer.Argument(help="A role that exists, owns nothing, and is not a superuser.")],
+    as_json: Json = False,
 ) -> None:
-    """Give a role what the processes need, and no more; run it, like migrate, as the owner of the schema.
+    """Grant a role what the processes need, and nothing else.
 
-    A later migrate keeps it up to date. What it cannot do: migrate, reset-db, DROP, ALTER, TRUNCATE.
+    Run it, as `db migrate`, as the owner of the schema. A later `db migrate` grants what new tables need.
+    The role cannot migrate, reset-db, DROP, ALTER or TRUNCATE.
     """
     roles.grant(dsn_from_environment(), role)
-    console().print(f"{role} may run every process; it owns nothing and cannot change the schema")
+    if as_json:
+        print_document(Schema.GRANTED, {"role": role})
+    else:
+        console().print(f"{role} can run every process; it owns nothing and cannot change the schema")

@@ -50,7 +50,7 @@ COMMANDS = (
         "demo",
         "demo",
         "demo",
-        "Start a lab, send through it, wait until the PACS has every result, print every step, stop.",
+        "Start a lab, send studies through it, wait until the PACS has every result, print each step, stop.",
     ),
     CliCommand(
         "lab", "lab", "lab", "Run SCP, actors, scheduler, five workers, a PACS and PostgreSQL until Ctrl-C."

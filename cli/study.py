@@ -8,9 +8,11 @@ from cli.advice import RefusedError
 from cli.documents import Schema, print_document
 from cli.operator import opened
 from cli.screen import console, dimse, table
-from cli.times import clock, dated, span
-from gateway.database.tables.timeline import InstanceTimeline, StepSummary, of_study, summary
+from cli.step_table import print_steps
+from cli.times import clock, span
+from gateway.database.tables.timeline import of_study
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
+from gateway.domain.timeline import InstanceTimeline, StepSummary, summary
 
 
 def show(study_instance_uid: str, limit: int, *, as_json: bool) -> None:
@@ -44,20 +46,7 @@ def _print(
     study_instance_uid: str, timelines: Sequence[InstanceTimeline], steps: Sequence[StepSummary], limit: int
 ) -> None:
     screen = console()
-    rows = table(
-        "step", "done", "first", "last", "median", "longest", "by", title=dated(f"Study {study_instance_uid}")
-    )
-    for step in steps:
-        rows.add_row(
-            step.name.value,
-            f"{step.done}/{len(timelines)}",
-            clock(step.first),
-            clock(step.last),
-            "" if step.median_seconds is None else span(step.median_seconds),
-            "" if step.longest_seconds is None else span(step.longest_seconds),
-            ", ".join(step.by),
-        )
-    screen.print(rows)
+    print_steps(screen, f"Study {study_instance_uid}", steps, len(timelines))
     for timeline in timelines[:limit]:
         screen.print(_one(timeline))
     if len(timelines) > limit:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from support.launcher import Processes
 
+from cli.documents import Schema
+from gateway.domain.timeline import StepName
 from gateway.lab.specimens import CT_INSTANCES, MR_INSTANCES
 
 DEMO_SECONDS = 150
@@ -30,8 +32,9 @@ def test_demo_carries_every_original_and_a_result_to_the_pacs(scratch: Path, pro
     before = set(os.listdir("/var/tmp"))  # noqa: PTH208, S108  where PostgreSQL's files go when root runs it
     demo = processes.start("mini-pacs", "demo", "--json")
     assert demo.wait(DEMO_SECONDS) == 0
-    [line] = [line for line in demo.text().splitlines() if line.startswith("{")]
-    told = json.loads(line)
+    told, _ = json.JSONDecoder().raw_decode(demo.text(), demo.text().index("{\n"))
+    assert told["schema"] == Schema.DEMO
+    assert told["missing"] == []
     assert told["complete"] is True
     assert {step["done"] for step in told["totals"]} == {told["instances"]}
     assert f"OK: {told['instances']} instances in" in demo.text()
@@ -41,8 +44,8 @@ def test_demo_carries_every_original_and_a_result_to_the_pacs(scratch: Path, pro
     assert sizes["generated MR study"] == MR_INSTANCES
     assert len(sizes) > 50  # the files of pydicom
     for study in told["studies"]:
-        steps = {step["step"]: step["done"] for step in study["steps"]}
-        assert list(steps) == ["received", "PACS", "worker", "result", "result at PACS"]
+        steps = {step["name"]: step["done"] for step in study["steps"]}
+        assert list(steps) == list(StepName)
         assert set(steps.values()) == {study["instances"]}, study
     assert not list(scratch.iterdir())
     left = {name for name in set(os.listdir("/var/tmp")) - before if name.startswith("mini-pacs-")}  # noqa: PTH208, S108

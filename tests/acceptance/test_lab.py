@@ -14,7 +14,7 @@ from support.waiting import wait_until
 
 from gateway import config
 from gateway.database.connection import Database
-from gateway.database.tables.flow import ways
+from gateway.database.tables.timeline import of_studies
 from gateway.dicom.requestor import PeerAddress
 from gateway.errors import DatabaseError
 from gateway.lab import layout, stray_processes
@@ -45,30 +45,29 @@ def lab() -> Iterator[Lab]:
         shutil.rmtree(folder)
 
 
-def send_study(lab: Lab, folder: Path, instances: int) -> set[str]:
-    """Send a generated study; the SOP Instance UIDs that the edge answered Success."""
+def send_study(lab: Lab, folder: Path, instances: int) -> dict[str, str]:
+    """Send a generated study; return SOP and Study Instance UID of each instance answered Success."""
     edge = lab.configuration.edge
     study = Study(instances, datetime.now(UTC), "MR")
     outgoing = [write(instance, folder) for instance in generate(study)]
     peer = PeerAddress("127.0.0.1", edge.port, edge.ae_title, 30, 30)
     return {
-        sent.instance.sop_instance_uid
+        sent.instance.sop_instance_uid: sent.instance.study_instance_uid
         for sent in send(outgoing, peer, SendOptions("ORTHANC"))
         if sent.accepted
     }
 
 
-def arrived(lab: Lab, database: Database, acknowledged: set[str]) -> bool:
+def arrived(lab: Lab, database: Database, acknowledged: dict[str, str]) -> bool:
     """Tell whether the PACS holds each of them and a result for each."""
     try:
-        complete = [way for way in ways(database) if way.complete]
+        with database.transaction() as session:
+            found = of_studies(session, acknowledged.values())
     except DatabaseError:
         return False  # PostgreSQL is the one that is being restarted
-    results = {way.result_sop_instance_uid for way in complete}
-    return (
-        acknowledged <= {way.sop_instance_uid for way in complete}
-        and acknowledged | results <= lab.pacs.holds()
-    )
+    complete = {one.sop_instance_uid for one in found if one.missing() is None}
+    results = {uid for one in found for uid in one.result_sop_instance_uids}
+    return acknowledged.keys() <= complete and acknowledged.keys() | results <= lab.pacs.holds()
 
 
 def is_back(supervisor: Supervisor, name: str) -> bool:
@@ -81,7 +80,7 @@ def test_whichever_process_is_killed_what_was_acknowledged_arrives(lab: Lab, tmp
     """G6: kill -9 of each process of the lab in turn, while instances are on their way."""
     supervisor = lab.supervisor
     assert isinstance(supervisor, Supervisor)
-    acknowledged: set[str] = set()
+    acknowledged: dict[str, str] = {}
     database = Database(lab.postgres.dsn(), application_name="test", size=1)
     try:
         for name in supervisor.names:

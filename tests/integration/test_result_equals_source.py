@@ -9,10 +9,11 @@ from support.forwarding import Forwarding, forwarding, workers_of
 from support.synthetic_instances import Instance, result_of, study_of
 
 from gateway.database.tables.instances import ReceptionVerdict
-from gateway.database.tables.timeline import InstanceTimeline, Step, StepName, of_study
+from gateway.database.tables.timeline import of_study
 from gateway.domain.instance import Kind
 from gateway.domain.matching import Correlation
 from gateway.domain.routing import Origin
+from gateway.domain.timeline import InstanceTimeline, Step, StepName
 from gateway.forward.attempt import forward_to_worker
 from gateway.sweep.expire import expire_one
 

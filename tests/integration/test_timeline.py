@@ -7,10 +7,13 @@ import pytest
 from support.prepared_instances import STUDY, PreparedInstances
 
 from gateway.config import Configuration
-from gateway.database.tables.timeline import InstanceTimeline, Step, StepName, of_study, summary
+from gateway.database.connection import Database, Row, Session
+from gateway.database.queries import Query
+from gateway.database.tables.timeline import of_studies, of_study
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
+from gateway.domain.timeline import InstanceTimeline, Step, StepName, summary
 
 
 @pytest.fixture
@@ -37,6 +40,43 @@ def test_an_unknown_study_has_no_timeline(kept: PreparedInstances) -> None:
     """Nothing kept is an empty list, and a summary in which nothing is done."""
     assert timelines(kept) == []
     assert {step.done for step in summary([])} == {0}
+
+
+def test_a_result_that_is_committed_while_the_rows_are_read_is_left_for_the_next_reading(
+    kept: PreparedInstances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The instances are read first; a result of theirs that is newer does not break what follows."""
+    kept.receive(1)
+    read = Session.all
+    committed: list[str] = []
+
+    def all_then_a_result(session: Session, query: Query, **parameters: object) -> list[Row]:
+        rows = read(session, query, **parameters)
+        if not committed:
+            committed.append(query.name)
+            kept.result(2, source=1, worker="APP01")
+        return rows
+
+    database = Database(kept.database.dsn, application_name="test", size=1)
+    try:
+        with database.transaction() as session:
+            monkeypatch.setattr(Session, "all", all_then_a_result)
+            [timeline] = of_study(session, STUDY)
+    finally:
+        database.close()
+    assert committed == ["instances"]
+    assert timeline.result_sop_instance_uids == ()
+    assert [one.result_sop_instance_uids for one in timelines(kept)] == [(f"{STUDY}.2",)]
+
+
+def test_several_studies_are_read_at_once(kept: PreparedInstances) -> None:
+    """Each instance once, by reception, with the steps that it has in its own study."""
+    for number, study in enumerate(("1.1", "1.2", "1.1", "1.3")):
+        kept.receive(number, study=study)
+    with kept.database.transaction() as session:
+        found = of_studies(session, ["1.1", "1.2", "1.1"])
+    assert [one.sop_instance_uid for one in found] == ["1.1.0", "1.2.1", "1.1.2"]
+    assert [one for one in found if one.study_instance_uid == "1.1"] == timelines(kept, "1.1")
 
 
 def test_what_was_only_received_waits_for_both_destinations(kept: PreparedInstances) -> None:

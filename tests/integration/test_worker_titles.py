@@ -9,9 +9,10 @@ from support.edge_setup import EdgeSetup
 from support.forwarding import Forwarding, forwarding, workers_of
 from support.synthetic_instances import EXPLICIT, Instance, result_of
 
-from gateway.database.tables.timeline import StepName, of_study
+from gateway.database.tables.timeline import of_study
 from gateway.dicom.policy import Requestor, StoreRequest
 from gateway.domain.routing import Route
+from gateway.domain.timeline import StepName
 from gateway.faults import Faults
 from gateway.forward.attempt import forward_to_worker
 from gateway.receive.c_store import CStoreHandler, ReceiverContext

@@ -1,13 +1,13 @@
 -- name: instances
--- The instances of a study, and the results derived from them wherever those belong.
-WITH of_study AS (
-    SELECT i.id FROM instances i WHERE i.study_instance_uid = %(study)s)
+-- The instances of these studies, and the results that were derived from them, whatever study those are of.
+WITH of_studies AS (
+    SELECT i.id FROM instances i WHERE i.study_instance_uid = ANY (%(studies)s::text[]))
 SELECT i.id, i.sop_instance_uid, i.study_instance_uid, i.kind::text, i.calling_ae_title, i.received_at,
     i.conflict, i.correlation::text, i.late, i.place::text, i.repeats,
     i.unforwarded, i.unforwarded_at, i.unforwarded_from
 FROM instances i
-WHERE i.id IN (SELECT id FROM of_study)
-    OR i.id IN (SELECT s.result_instance_id FROM result_sources s JOIN of_study o ON o.id = s.source_instance_id)
+WHERE i.id IN (SELECT id FROM of_studies)
+    OR i.id IN (SELECT s.result_instance_id FROM result_sources s JOIN of_studies o ON o.id = s.source_instance_id)
 ORDER BY i.received_at, i.id;
 
 -- name: deliveries
@@ -28,8 +28,11 @@ SELECT e.instance_id, e.worker, e.state::text, e.asked_at, e.due_at, e.arrived_a
 FROM expected_results e WHERE e.instance_id = ANY (%(instance_ids)s::bigint[]) ORDER BY e.id;
 
 -- name: sources
--- None is its own source: a process of the version before may have noted one that a worker returned unchanged.
+-- Only between instances that were read: a result may be committed after them, by another process.
+-- An instance is no source of itself: a process of the previous version may have recorded one that a worker returned
+-- unchanged.
 SELECT s.source_instance_id, s.result_instance_id, s.worker
 FROM result_sources s
-WHERE s.source_instance_id = ANY (%(instance_ids)s::bigint[]) AND s.source_instance_id <> s.result_instance_id
+WHERE s.source_instance_id = ANY (%(instance_ids)s::bigint[]) AND s.result_instance_id = ANY (%(instance_ids)s::bigint[])
+    AND s.source_instance_id <> s.result_instance_id
 ORDER BY s.source_instance_id, s.result_instance_id;

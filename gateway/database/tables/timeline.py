@@ -1,16 +1,13 @@
-"""The timeline of a study: what happened to each of its instances, when, how long it took, by whom.
+"""Derive the timelines of studies from the rows of instances, deliveries, attempts and results.
 
-Only reads, and derives all of it from instances, deliveries, attempts, expected results and result sources:
-there is no second record of what happened. An instance whose way is not at its end has a last step that
-says what it waits for, and until when.
+Only reads. There is no second record of what happened. The last step of an instance whose way is not at
+its end says what the instance waits for, and until when.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from statistics import median
 
 from gateway.database.connection import Row, Session
 from gateway.database.queries import load
@@ -19,75 +16,13 @@ from gateway.domain.delivery import State
 from gateway.domain.instance import Kind, Place
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
+from gateway.domain.timeline import InstanceTimeline, Step, StepName
 
 _Q = load("timeline")
 _NEVER = datetime.max.replace(tzinfo=UTC)
 RECEIVED, ASKED, ANSWERED, FENCED = "received", "asked", "answered", "fenced"
 EQUALS_SOURCE, NOT_FORWARDED = "equals its source", "repeat, not forwarded"
 _DONE = {RECEIVED, ASKED, ANSWERED, Outcome.DELIVERED, Outcome.ALREADY_THERE}
-
-
-class StepName(StrEnum):
-    """The steps of an instance, in the order of its life."""
-
-    RECEIVED = "received"
-    PACS = "PACS"
-    WORKER_ASKED = "worker asked"
-    WORKER = "worker"
-    RESULT = "result"
-    RESULT_AT_PACS = "result at PACS"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One line of a timeline.
-
-    `at` is when it ended; for what is still to come, when it is due (None: not known). `by` is an AE title,
-    for a cancelled delivery its operator. `outcome` is that of an attempt, else a state; `status` a DIMSE
-    status.
-    """
-
-    name: StepName
-    at: datetime | None
-    seconds: float | None
-    by: str | None
-    outcome: str
-    status: int | None = None
-    error: str | None = None
-    done: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceTimeline:
-    """An instance with its steps by time; its results stand among them."""
-
-    instance_id: int
-    sop_instance_uid: str
-    study_instance_uid: str
-    kind: Kind
-    place: Place
-    conflict: bool
-    repeats: int
-    unforwarded: int
-    """Repeats that were not forwarded, since it was delivered before."""
-    steps: tuple[Step, ...]
-
-    def is_done(self, name: StepName) -> bool:
-        """Tell whether that step was completed."""
-        return any(step.name is name and step.done for step in self.steps)
-
-
-@dataclass(frozen=True, slots=True)
-class StepSummary:
-    """One step over all instances of a study; durations in seconds, None where none is known."""
-
-    name: StepName
-    done: int
-    first: datetime | None
-    last: datetime | None
-    median_seconds: float | None
-    longest_seconds: float | None
-    by: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,60 +37,47 @@ class _Facts:
 
 
 def of_study(session: Session, study_instance_uid: str) -> list[InstanceTimeline]:
-    """The instances of a study by reception; none where nothing of it is kept.
+    """Return the instances of a study by reception; none where nothing of it is kept."""
+    return of_studies(session, [study_instance_uid])
 
-    A result derived from instances of the study is a step of theirs; one that matched none is listed by
-    itself.
+
+def of_studies(session: Session, study_instance_uids: Iterable[str]) -> list[InstanceTimeline]:
+    """Return the instances of several studies by reception.
+
+    The steps of a result are listed with the instances that it was derived from. A result that matched no
+    instance has a timeline of its own.
     """
-    facts = _facts(session, study_instance_uid)
+    studies = set(study_instance_uids)
+    facts = _facts(session, studies)
     shown_elsewhere = {row[1] for rows in facts.results.values() for row in rows}
     return [
-        InstanceTimeline(
-            row[0],
-            row[1],
-            row[2],
-            Kind(row[3]),
-            Place(row[9]),
-            row[6],
-            row[10],
-            row[11],
-            tuple(sorted(_steps(row, facts), key=lambda step: step.at or _NEVER)),
-        )
+        _timeline(row, facts)
         for row in facts.instances.values()
-        if row[2] == study_instance_uid and row[0] not in shown_elsewhere
+        if row[2] in studies and row[0] not in shown_elsewhere
     ]
 
 
-def summary(timelines: Sequence[InstanceTimeline]) -> list[StepSummary]:
-    """Per step: how many instances have done it, when first and last, how long it took, by whom."""
-    return [_summary_of(name, timelines) for name in StepName]
-
-
-def _summary_of(name: StepName, timelines: Sequence[InstanceTimeline]) -> StepSummary:
-    done = [
-        [step for step in timeline.steps if step.name is name and step.done]
-        for timeline in timelines
-        if timeline.is_done(name)
-    ]
-    steps = [step for of_one in done for step in of_one]
-    times = sorted(step.at for step in steps if step.at is not None)
-    seconds = [step.seconds for step in steps if step.seconds is not None]
-    return StepSummary(
-        name,
-        len(done),
-        times[0] if times else None,
-        times[-1] if times else None,
-        median(seconds) if seconds else None,
-        max(seconds, default=None),
-        tuple(sorted({step.by for step in steps if step.by is not None})),
+def _timeline(instance: Row, facts: _Facts) -> InstanceTimeline:
+    results = [facts.instances[row[1]] for row in facts.results.get(instance[0], ())]
+    return InstanceTimeline(
+        instance_id=instance[0],
+        sop_instance_uid=instance[1],
+        study_instance_uid=instance[2],
+        kind=Kind(instance[3]),
+        place=Place(instance[9]),
+        conflict=instance[6],
+        repeats=instance[10],
+        unforwarded=instance[11],
+        result_sop_instance_uids=tuple(result[1] for result in results),
+        steps=tuple(sorted(_steps(instance, facts), key=lambda step: step.at or _NEVER)),
     )
 
 
 # ---- from rows to steps --------------------------------------------------------------------------
 
 
-def _facts(session: Session, study_instance_uid: str) -> _Facts:
-    instances = {row[0]: row for row in session.all(_Q["instances"], study=study_instance_uid)}
+def _facts(session: Session, studies: Iterable[str]) -> _Facts:
+    instances = {row[0]: row for row in session.all(_Q["instances"], studies=list(studies))}
     ids = list(instances)
     return _Facts(
         instances,
@@ -189,7 +111,7 @@ def _steps(instance: Row, facts: _Facts) -> Iterator[Step]:
 
 
 def _repeat_steps(instance: Row) -> Iterator[Step]:
-    """The last repeat that was not forwarded, with the command that forwards it."""
+    """Yield the last repeat that was not forwarded, with the command that forwards it."""
     count, at, caller = instance[11:14]
     if count:
         how = f"delivered before; `mini-pacs deliveries resend --study {instance[2]}`"
@@ -213,7 +135,7 @@ def _worker_steps(instance_id: int, facts: _Facts) -> Iterator[Step]:
 
 
 def _asked_at(instance_id: int, worker: str, came_at: datetime, facts: _Facts) -> datetime | None:
-    """When the worker of a result was asked for it; the last time before it came."""
+    """Return when the worker of a result was asked for it: the last time before the result came."""
     asked: list[datetime] = [
         row[3] for row in facts.expectations.get(instance_id, ()) if row[1] == worker and row[3] <= came_at
     ]
@@ -231,7 +153,7 @@ def _result_steps(result: Row, facts: _Facts, *, worker: str, asked_at: datetime
 
 
 def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Route) -> Iterator[Step]:
-    """Each attempt, then what is left to be said of the delivery itself."""
+    """Yield each attempt, then the state of the delivery where the attempts do not say it."""
     delivery = facts.deliveries.get((instance_id, route))
     if delivery is None:
         return
@@ -244,7 +166,7 @@ def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Rout
         shown = f"{outcome}, {FENCED}" if fenced else outcome
         yield Step(name, ended_at, duration_ms / 1000, peer, shown, status, error, done=done)
     state, next_at, settled_at, settled_by, peer, status, error, lease_until, before, number = delivery[3:]
-    # A settle is stamped with the begin of its transaction, just before its attempt; it comes after it.
+    # A settle has the time at which its transaction began, just before the end of its attempt; list it after.
     next_at, settled_at = (_not_before(when, last_end) for when in (next_at, settled_at))
     match State(state):
         case State.PENDING:
@@ -257,7 +179,7 @@ def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Rout
         case State.CANCELLED:
             yield Step(name, settled_at, None, settled_by, state, status, error)
         case State.DELIVERED if not has_delivered:
-            # by the arrival of its result, after the attempt was lost or called off
+            # The arrival of its result settled it, after the attempt was lost or cancelled.
             yield Step(name, settled_at, None, peer, ANSWERED, done=True)
 
 

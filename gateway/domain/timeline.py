@@ -1,0 +1,102 @@
+"""The timeline of a study: what happened to each of its instances, when, how long it took, and by whom.
+
+gateway/database/tables/timeline.py derives the steps from the rows; this module only holds and sums them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from statistics import median
+
+from gateway.domain.instance import Kind, Place
+
+
+class StepName(StrEnum):
+    """The steps of an instance, in the order of its life."""
+
+    RECEIVED = "received"
+    PACS = "PACS"
+    WORKER_ASKED = "worker asked"
+    WORKER = "worker"
+    RESULT = "result"
+    RESULT_AT_PACS = "result at PACS"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of a timeline.
+
+    `at` is the end of the step; for a step that has not happened yet, the time when it is due (None: not
+    known). `by` is an AE title, for a cancelled delivery its operator. `outcome` is the outcome of an
+    attempt, else a state; `status` is a DIMSE status.
+    """
+
+    name: StepName
+    at: datetime | None
+    seconds: float | None
+    by: str | None
+    outcome: str
+    status: int | None = None
+    error: str | None = None
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceTimeline:
+    """An instance with its steps by time; the steps of its results are among them."""
+
+    instance_id: int
+    sop_instance_uid: str
+    study_instance_uid: str
+    kind: Kind
+    place: Place
+    conflict: bool
+    repeats: int
+    unforwarded: int
+    """Repeats that were not forwarded, since the instance was delivered before."""
+    result_sop_instance_uids: tuple[str, ...]
+    """The results that were derived from this instance, by reception."""
+    steps: tuple[Step, ...]
+
+    def is_done(self, name: StepName) -> bool:
+        """Tell whether that step was completed."""
+        return any(step.name is name and step.done for step in self.steps)
+
+    def missing(self) -> StepName | None:
+        """Return the first step that was not completed; None where all were."""
+        return next((name for name in StepName if not self.is_done(name)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class StepSummary:
+    """One step over several instances; durations in seconds, None where none is known."""
+
+    name: StepName
+    done: int
+    first: datetime | None
+    last: datetime | None
+    median_seconds: float | None
+    longest_seconds: float | None
+    by: tuple[str, ...]
+
+
+def summary(timelines: Sequence[InstanceTimeline]) -> list[StepSummary]:
+    """Sum each step: how many instances have completed it, when first and last, how long it took, by whom."""
+    return [_summary_of(name, timelines) for name in StepName]
+
+
+def _summary_of(name: StepName, timelines: Sequence[InstanceTimeline]) -> StepSummary:
+    done = [timeline for timeline in timelines if timeline.is_done(name)]
+    steps = [step for timeline in done for step in timeline.steps if step.name is name and step.done]
+    times = sorted(step.at for step in steps if step.at is not None)
+    seconds = [step.seconds for step in steps if step.seconds is not None]
+    return StepSummary(
+        name,
+        len(done),
+        times[0] if times else None,
+        times[-1] if times else None,
+        median(seconds) if seconds else None,
+        max(seconds, default=None),
+        tuple(sorted({step.by for step in steps if step.by is not None})),
+    )
