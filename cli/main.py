@@ -59,7 +59,7 @@ COMMANDS = (
         "serve", "serve", "serve", "Receive instances: bind the port and accept associations until SIGTERM."
     ),
     CliCommand("config", "configuration", "app", "The configuration."),
-    CliCommand("db", "database", "app", "The schema of the database, and who may use it."),
+    CliCommand("db", "database", "app", "Migrate the schema of the database; grant a role access to it."),
     CliCommand("reset-db", "reset", "reset_db", "Forget every instance, delivery and message."),
 )
 
