@@ -30,9 +30,10 @@ from support.synthetic_instances import new_uid
 
 from gateway.database.connection import Session
 from gateway.database.queries import Query
-from gateway.database.tables import deliveries, destinations, instances, sweeps
+from gateway.database.tables import deliveries, destinations, instances, sweeps, turns
 from gateway.database.tables.deliveries import DeliveryClaim, Selection, Settlement, WorkerVerdict
 from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict
+from gateway.database.tables.turns import Turn
 from gateway.domain.contract import FORWARD
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind
@@ -69,6 +70,9 @@ _BURY = Query(
     " JOIN instances i ON i.id = d.instance_id WHERE q.delivery_id = d.id AND i.sop_instance_uid = %(uid)s"
     " AND d.instance_id = %(instance)s AND q.state = 'queued'",
 )
+_TOOK = Query("took", "DELETE FROM suspects WHERE study_instance_uid = %(study)s")
+_OPEN = Query("open", "UPDATE destinations SET breaker = 'open' WHERE ae_title = 'ORTHANC'")
+_DISCARD = Query("discard", "DELETE FROM dramatiq.queue WHERE state = 'rejected'")
 _FOUND = Query(
     "found",
     "SELECT d.id, d.instance_id, d.state::text, coalesce(d.owed_order, d.id)"
@@ -266,6 +270,71 @@ class Versions(RuleBasedStateMachine):
         """Run the sweep's rescue of claims that are over."""
         with self.edge.database.transaction() as session:
             sweeps.rescue(session, limit=100)
+
+    # ---- suspects and probes, of the PACS ----------------------------------------------------------
+
+    @precondition(lambda self: self.route is Route.PACS)
+    @rule(which=st.integers(0, 9), broken=st.booleans())
+    def take_turn(self, which: int, broken: bool) -> None:  # noqa: FBT001
+        """Ask for the turn of an attempt, which may be a suspect by now, and park it where it is to wait."""
+        if not self.held:
+            return
+        held = self.held[which % len(self.held)]
+        with self.edge.database.transaction() as session:
+            if broken:
+                turns.note_broken(session, held.claim, "ORTHANC")
+            turn, _ = turns.take(session, held.claim, "ORTHANC")
+            if turn is Turn.WAIT and not held.arrived:
+                self.held.remove(held)
+                self._park(session, held)
+
+    @precondition(lambda self: self.route is Route.PACS)
+    @rule(which=st.integers(0, 9))
+    def park(self, which: int) -> None:
+        """Give an attempt back unsent, as where a sibling gets no answer."""
+        waiting = [held for held in self.held if not held.arrived]
+        if waiting:
+            held = waiting[which % len(waiting)]
+            self.held.remove(held)
+            with self.edge.database.transaction() as session:
+                self._park(session, held)
+
+    def _park(self, session: Session, held: Held) -> None:
+        turns.park(session, held.claim, "ORTHANC", reason="waits", wait=LEASE)
+
+    @precondition(lambda self: self.route is Route.PACS)
+    @rule(taken=st.booleans())
+    def call(self, taken: bool) -> None:  # noqa: FBT001
+        """Wake what is parked; nothing is suspect any more where the PACS took it."""
+        with self.edge.database.transaction() as session:
+            if taken:
+                session.run(_TOOK, study=self.study)
+            turns.call(session, "ORTHANC", most=16)
+
+    @precondition(lambda self: self.route is Route.PACS)
+    @rule()
+    def probe(self) -> None:
+        """Try the PACS, whose breaker is open, with the first delivery that may be claimed."""
+        with self.edge.database.statement() as session:
+            session.run(_OPEN)
+            chosen = destinations.choose_probes(session, "ORTHANC")
+        for delivery_id in chosen:
+            with self.edge.database.statement() as session:
+                begun = destinations.begin_probe(session, "ORTHANC", delivery_id)
+            if begun and self._claim(delivery_id) is not None:
+                return
+
+    @rule(which=st.integers(0, 9))
+    def hurry(self, which: int) -> None:
+        """End the wait of one delivery, as an operator's retry does."""
+        with self.edge.database.transaction() as session:
+            deliveries.retry_now(session, self._selection(session, which))
+
+    @rule()
+    def discard(self) -> None:
+        """Delete dead messages, as an operator does."""
+        with self.edge.database.statement() as session:
+            session.run(_DISCARD)
 
     def _send(self, session: Session, delivery_id: int) -> None:
         session.one(
