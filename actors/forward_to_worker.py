@@ -5,16 +5,16 @@ import dramatiq
 from actors import process
 from gateway.domain.contract import FORWARD_TO_WORKER, PROBE_WORKER
 from gateway.domain.routing import Route
-from gateway.forward import attempt, probe
+from gateway.forward import deliver, probe
 
 
 @dramatiq.actor(actor_name=FORWARD_TO_WORKER.actor_name, queue_name=FORWARD_TO_WORKER.queue_name)
 def forward_to_worker(delivery_id: int) -> None:
-    """The delivery is settled, or pending with its next message; or there was nothing to do."""
-    attempt.forward_to_worker(process.context(), delivery_id)
+    """Make one attempt at a delivery; do nothing if it is settled or claimed by another process."""
+    deliver.forward_to_worker(process.context(), delivery_id)
 
 
 @dramatiq.actor(actor_name=PROBE_WORKER.actor_name, queue_name=PROBE_WORKER.queue_name)
 def probe_worker(ae_title: str) -> None:
-    """The breaker is closed, or the next probe is due."""
+    """Ask the peer whether it is back; close its breaker, or leave it to the next probe."""
     probe.probe(process.context(), Route.WORKERS, ae_title)

@@ -17,7 +17,7 @@ from gateway.database.wait import wait_for_database
 from gateway.errors import DatabaseError, DatabaseUnavailableError, GatewayError, SchemaError
 from gateway.faults import Faults
 from gateway.forward.associations import Associations
-from gateway.forward.attempt import ForwardContext
+from gateway.forward.context import ForwardContext
 from gateway.log import Stage
 from gateway.spool.spool import Spool
 

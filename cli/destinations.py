@@ -18,7 +18,7 @@ from gateway.database.tables import destinations
 from gateway.database.wakeup import Wakeup
 from gateway.domain.routing import Route
 from gateway.errors import AssociationRejectedError, PeerError
-from gateway.forward.attempt import STAGE
+from gateway.forward.context import STAGE
 from gateway.forward.probe import answer_of
 
 app = typer.Typer(help="The PACS and the workers: list, echo, pause, resume.", no_args_is_help=True)

@@ -16,7 +16,7 @@ from gateway.config import Configuration, Edge
 from gateway.dicom.tls import acceptor_context
 from gateway.domain.instance import Place
 from gateway.errors import ConfigurationError
-from gateway.forward.associations import peer_of
+from gateway.forward.peer import address_of
 from gateway.spool.partial import PARTIAL
 from gateway.spool.places import ORPHANED
 
@@ -42,7 +42,7 @@ def _certificates(configuration: Configuration) -> Iterator[str]:
         yield str(error)
     for destination in configuration.destinations:
         try:
-            peer_of(destination, configuration.forwarder)
+            address_of(destination, configuration.forwarder)
         except ConfigurationError as error:
             yield str(error)
 

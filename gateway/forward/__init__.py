@@ -1,7 +1,16 @@
-"""From a debt to a settled one: claim, C-STORE, settle.
+"""Forward instances: claim a delivery, send it by C-STORE, settle it.
 
-attempt        one try of one delivery, and what its outcome does to delivery and peer
-associations   the associations to the peers that are kept open while there is work
-source         the bytes of an instance, as they were received
-probe          asks a peer whose breaker is open whether it is back
+deliver             the entry points of the actors: one delivery to the PACS, or to a worker
+turns               which instance may be sent to the PACS now
+attempt             one attempt: send, settle, move the file, log
+send_result         DIMSE statuses and errors as outcomes
+settle              record the outcome in the delivery and in the circuit breaker of the peer
+renewal             keep the claim while bytes are sent
+source              the data set of an instance, as it was received
+associations        associations that are kept open and lent to threads (peer_associations: those of one peer)
+opening             open an association, and find out why a peer refuses one
+proposed_contexts   presentation contexts to propose beside the one that is needed
+peer                the network address of a destination
+probe               ask a peer whose circuit breaker is open whether it is back
+context             the objects that all of these use
 """

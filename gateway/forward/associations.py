@@ -1,93 +1,47 @@
-"""The associations to the peers that a process keeps open while there is work.
+"""Keep associations to the peers open, and lend them to the threads of this process.
 
-An association proposes what the instances that wait need (one transfer syntax per context, at most 128);
-one that lacks a context is closed and another opened. It is lent to one thread at a time, at most
-`forwarder.max_associations_per_peer` of them per peer, given back only when it is usable, and released
-after `association_idle_seconds` without work.
+An association costs several round trips, so it is used for many instances. It proposes the contexts that the
+waiting instances need (one transfer syntax per context, at most 128). If an instance needs another context,
+an idle association is released and a new one opened.
 
-A peer may serve one association at a time, and leave a second without an answer until the first is over. So
-what comes back while another is waited for is released, and where one of ours got on meanwhile such a silence
-is no sign that the peer is away.
+    lend      to one thread at a time; at most `forwarder.max_associations_per_peer` are open per peer
+    return    an association is kept only if it is usable
+    release   after `association_idle_seconds` without work
 
-Nothing here outlives the process: a peer whose associations vanish with us sees them aborted by TCP.
+Some peers serve one association at a time, and leave the request for a second one unanswered until the first
+has ended. Two rules follow:
+
+    While a request is unanswered, associations that come back to us are released.
+    If the peer served another association of ours meanwhile, the silence does not mean that it is away.
+
+If the process dies, TCP resets its associations, and the peers abort them. Nothing has to be repaired.
 """
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from time import monotonic
 
 from gateway.config import Destination, Forwarder
 from gateway.dicom.contexts import ProposedContext
-from gateway.dicom.requestor import Association, PeerAddress
-from gateway.dicom.tls import requestor_context
 from gateway.errors import AssociationRejectedError, AssociationsBusyError, PeerAwayError
 from gateway.forward.opening import Contexts, open_association
+from gateway.forward.peer import address_of
+from gateway.forward.peer_associations import LentAssociation, PeerAssociations
 
 REAP_SECONDS = 1.0
-PROMPT_SECONDS = 0.3
-"""A peer that is free answers a request for an association sooner."""
-
-
-def peer_of(destination: Destination, forwarder: Forwarder) -> PeerAddress:
-    """The destination as the DICOM layer wants it.
-
-    Raises:
-        ConfigurationError: a file of its `tls` is of no use.
-    """
-    tls = destination.tls
-    return PeerAddress(
-        destination.host,
-        destination.port,
-        destination.ae_title,
-        timeout_seconds=destination.timeout_s,
-        connect_timeout_seconds=forwarder.connect_timeout_seconds,
-        tls=None
-        if tls is None
-        else requestor_context(
-            tls.certificate,
-            tls.key,
-            tls.ca,
-            check_host=tls.verify == "host",
-            where=f"tls of destination {destination.ae_title}",
-        ),
-    )
-
-
-@dataclass(slots=True)
-class LentAssociation:
-    """An association that is the caller's; `fresh` says that nothing was sent on it before."""
-
-    association: Association
-    fresh: bool
-    since: float = field(default_factory=monotonic)
-
-
-@dataclass(slots=True)
-class _PerPeer:
-    idle: list[LentAssociation] = field(default_factory=list)
-    open: int = 0
-    asked: list[float] = field(default_factory=list)
-    """When those began that are being opened; `open` counts them, too."""
-    heard: float = 0.0
-    """When the peer last took bytes of ours, or answered."""
-
-    def is_waited_for(self) -> bool:
-        """Tell whether the peer leaves one unanswered for as long as only those do that are busy."""
-        return bool(self.asked) and monotonic() - self.asked[0] > PROMPT_SECONDS
 
 
 class Associations:
-    """Lends associations to the threads of a process."""
+    """The associations of one process; safe across its threads."""
 
     def __init__(self, calling_ae_title: str, forwarder: Forwarder) -> None:
         self._calling_ae_title = calling_ae_title
         self._forwarder = forwarder
         for destination in (forwarder.orthanc, *forwarder.workers):
-            peer_of(destination, forwarder)  # refuses to start where its certificates are of no use
+            address_of(destination, forwarder)  # so that a wrong certificate is an error at the start
         self._changed = threading.Condition()
-        self._peers: dict[str, _PerPeer] = {}
+        self._peers: dict[str, PeerAssociations] = {}
         self._closed = False
         self._reaper: threading.Thread | None = None
 
@@ -101,15 +55,15 @@ class Associations:
         likely: Contexts = tuple,
         fresh: bool = False,
     ) -> Iterator[LentAssociation]:
-        """An association that proposed `context`; `waiting` is asked for more contexts when one is opened.
+        """Lend an association that proposed `context`, for the length of the `with`.
 
-        `likely` is asked for contexts that the peer accepted before, where it refuses the association.
-        `fresh` wants one that was never used. Afterwards it is kept if it is usable.
+        If one must be opened, it also proposes the contexts that `waiting` returns. If the peer refuses it,
+        `likely` returns contexts that the peer accepted before. `fresh` demands one that was never used.
 
         Raises:
             StorageNotAcceptedError, ContextRefusedError: as `open_association`.
-            PeerAwayError: the peer cannot be associated with.
-            AssociationsBusyError: all that may be open stayed in use.
+            PeerAwayError: no association can be opened.
+            AssociationsBusyError: all associations that may be open stayed in use.
         """
         lent = self._take(destination, context, waiting, likely, fresh=fresh)
         try:
@@ -118,11 +72,11 @@ class Associations:
             self._give_back(destination.ae_title, lent)
 
     def note_progress(self, ae_title: str) -> None:
-        """The peer takes what one of ours sends."""
-        self._peers[ae_title].heard = monotonic()
+        """Note that the peer accepts bytes on one of our associations."""
+        self._peers[ae_title].last_progress = monotonic()
 
     def close(self) -> None:
-        """Every idle association is released; those in use are when they come back."""
+        """Release the idle associations now, and each lent one when it comes back."""
         with self._changed:
             self._closed = True
             idle = [lent for peer in self._peers.values() for lent in peer.idle]
@@ -142,26 +96,25 @@ class Associations:
         *,
         fresh: bool,
     ) -> LentAssociation:
-        # What is left of the claim's lease must be enough for the association and the send.
+        # Wait so long at most that the rest of the claim's lease covers one request and one send.
         longest = destination.timeout_s + self._forwarder.connect_timeout_seconds
         limit = monotonic() + (self._forwarder.lease_seconds - longest) / 2
         dropped: list[LentAssociation] = []
         try:
             with self._changed:
-                peer = self._peers.setdefault(destination.ae_title, _PerPeer())
+                peer = self._peers.setdefault(destination.ae_title, PeerAssociations())
                 while True:
-                    found = None if fresh else self._find(peer, context, dropped)
+                    found = None if fresh else peer.take_idle(context, dropped)
                     if found is not None:
                         return found
                     if peer.idle:
-                        # One that does not know this context (or was used, where a fresh one is wanted)
-                        # makes room: a peer may allow one association only.
+                        # No idle association fits. Release one, because a peer may allow only one.
                         dropped.append(peer.idle.pop(0))
                         peer.open -= 1
                     if peer.open < self._forwarder.max_associations_per_peer:
                         peer.open += 1
-                        asked = monotonic()
-                        peer.asked.append(asked)
+                        requested_at = monotonic()
+                        peer.requested.append(requested_at)
                         self._start_reaper()
                         break
                     left = limit - monotonic()
@@ -170,24 +123,10 @@ class Associations:
         finally:
             for lent in dropped:
                 lent.association.release()
-        # What the dropped ones proposed is proposed again: instances that alternate then share one.
-        known = [c for lent in dropped for c in lent.association.proposed]
-        return self._open(destination, context, lambda: [*waiting(), *known], likely, asked)
-
-    @staticmethod
-    def _find(
-        peer: _PerPeer, context: ProposedContext, dropped: list[LentAssociation]
-    ) -> LentAssociation | None:
-        for lent in reversed(peer.idle):
-            if context not in lent.association.proposed:
-                continue
-            peer.idle.remove(lent)
-            if lent.association.is_alive():
-                lent.fresh = False
-                return lent
-            peer.open -= 1
-            dropped.append(lent)
-        return None
+        # Propose again what the released ones proposed, so that instances which alternate between contexts
+        # share one association.
+        proposed = [one for lent in dropped for one in lent.association.proposed]
+        return self._open(destination, context, lambda: [*waiting(), *proposed], likely, requested_at)
 
     def _open(
         self,
@@ -195,41 +134,43 @@ class Associations:
         context: ProposedContext,
         others: Contexts,
         likely: Contexts,
-        asked: float,
+        requested_at: float,
     ) -> LentAssociation:
+        """Open an association that `_take` has counted already."""
         peer = self._peers[destination.ae_title]
         try:
             association = open_association(
-                peer_of(destination, self._forwarder),
+                address_of(destination, self._forwarder),
                 calling_ae_title=self._calling_ae_title,
                 context=context,
                 others=others(),
                 likely=likely,
-                has_others_open=lambda: peer.open > len(peer.asked),
+                has_others_open=lambda: peer.open > len(peer.requested),
             )
         except BaseException as error:
             with self._changed:
-                peer.asked.remove(asked)
+                peer.requested.remove(requested_at)
                 peer.open -= 1
-                in_use = peer.open - len(peer.asked)
+                in_use = peer.open - len(peer.requested)
                 self._changed.notify()
-            lives = isinstance(error, AssociationRejectedError) or peer.heard > asked
-            if in_use and lives and isinstance(error, PeerAwayError):
+            answers = isinstance(error, AssociationRejectedError) or peer.last_progress > requested_at
+            if in_use and answers and isinstance(error, PeerAwayError):
                 raise AssociationsBusyError(
-                    f"{destination.ae_title} serves {in_use} of ours and no further one: {error}"
+                    f"{destination.ae_title} serves {in_use} of our associations and no further one: {error}"
                 ) from error
             raise
         with self._changed:
-            peer.asked.remove(asked)
+            peer.requested.remove(requested_at)
         return LentAssociation(association, fresh=True)
 
     def _give_back(self, ae_title: str, lent: LentAssociation) -> None:
+        """Keep an association that is usable, unless the peer may be waiting for its end."""
         keep = lent.association.usable
         with self._changed:
             peer = self._peers[ae_title]
             if keep:
-                peer.heard = monotonic()
-            keep = keep and not self._closed and not peer.is_waited_for()
+                peer.last_progress = monotonic()
+            keep = keep and not self._closed and not peer.leaves_a_request_unanswered()
             if keep:
                 lent.since = monotonic()
                 peer.idle.append(lent)
@@ -246,24 +187,17 @@ class Associations:
             self._reaper.start()
 
     def _reap(self) -> None:
-        """Releases what stays idle or is in the way; ends when nothing is: an idle process does nothing."""
+        """Release expired associations; end this thread when none is idle and no request is open."""
         while True:
             with self._changed:
                 self._changed.wait(REAP_SECONDS)
-                old = []
+                expired = []
                 for peer in self._peers.values():
-                    old += self._expired(peer)
-                done = not any(peer.idle or peer.asked for peer in self._peers.values())
+                    expired += peer.take_expired(monotonic() - self._forwarder.association_idle_seconds)
+                done = not any(peer.idle or peer.requested for peer in self._peers.values())
                 if done:
                     self._reaper = None
-            for lent in old:
+            for lent in expired:
                 lent.association.release()
             if done:
                 return
-
-    def _expired(self, peer: _PerPeer) -> list[LentAssociation]:
-        kept_since = monotonic() - self._forwarder.association_idle_seconds
-        expired = [lent for lent in peer.idle if lent.since < kept_since or peer.is_waited_for()]
-        peer.idle = [lent for lent in peer.idle if lent not in expired]
-        peer.open -= len(expired)
-        return expired

@@ -1,16 +1,17 @@
-"""Open an association, and find out what a peer means by refusing one.
+"""Open an association; if the peer refuses it, find out why.
 
-A peer that accepts none of the proposed presentation contexts should answer A-ASSOCIATE-AC and say so for
-each (PS3.8 §9.3.3.2). Some reject or abort the association instead, DCMTK's dcmrecv among them. A peer that
-does not know our AE title does the same, so a refusal alone makes no instance dead. Where it may be due to
-what was proposed, the same context is proposed again beside contexts that the peer is likely to accept:
+A peer that accepts none of the proposed presentation contexts should answer A-ASSOCIATE-AC, with a result for
+each context (PS3.8 §9.3.3.2). Some peers reject or abort the association instead, DCMTK's dcmrecv among them.
+A peer that does not recognize our AE title does the same. So a refusal alone must not make an instance dead.
 
-    the peer accepts some of them            its answer to each context is explicit, and believed
+If the contexts may be the cause, the context is proposed again beside others that peers usually accept:
+
+    the peer accepts some of them            its answer to each context counts
     it accepts, but no Storage SOP Class     StorageNotAcceptedError: no instance is to blame
-    it refuses again                         the context is proposed alone: another one may be the cause
-    it refuses that as well                  others are proposed without it: if they are accepted, and the
-                                             context alone is refused once more, ContextRefusedError
-    it refuses those, too                    the peer is away, with the first reason
+    it refuses again                         propose the context alone, because another one may be the cause
+    it refuses that as well                  propose the others without it; if they are accepted, and the
+                                             context alone is refused once more: ContextRefusedError
+    it refuses the others, too               PeerAwayError, with the first reason
 """
 
 from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ COMMON = tuple(
     for sop_class in _COMMON_SOP_CLASSES
     for transfer_syntax in _UNCOMPRESSED
 )
-"""What archives accept as a rule (PS3.4 §B.5, Table B.5-1), uncompressed (PS3.5 §A.1 and §A.2)."""
+"""Contexts that most archives accept (PS3.4 §B.5, Table B.5-1), uncompressed (PS3.5 §A.1 and §A.2)."""
 
 
 def open_association(
@@ -71,23 +72,23 @@ def open_association(
     likely: Contexts,
     has_others_open: Callable[[], bool] = lambda: False,
 ) -> Association:
-    """Open an association that proposed `context`, and `others` as far as there is room.
+    """Open an association that proposes `context`, and as many of `others` as fit.
 
-    `likely` gives contexts that the peer accepted before; it is asked only after a refusal. A transient
-    rejection while `has_others_open` is the peer's limit: nothing else is tried.
+    `likely` returns contexts that the peer accepted before; it is called only after a refusal. A transient
+    rejection while `has_others_open` means that the peer serves no more associations: nothing else is tried.
 
     Raises:
-        StorageNotAcceptedError: the peer takes associations, and no Storage SOP Class.
-        ContextRefusedError: the peer refuses associations that propose `context`, and takes others.
-        PeerAwayError: the peer cannot be associated with.
+        StorageNotAcceptedError: the peer accepts associations, but no Storage SOP Class.
+        ContextRefusedError: the peer refuses associations that propose `context`, and accepts others.
+        PeerAwayError: no association can be opened.
     """
 
-    def ask(*contexts: ProposedContext) -> Association:
+    def request(*contexts: ProposedContext) -> Association:
         return associate(peer, calling_ae_title=calling_ae_title, contexts=_first(contexts))
 
     refusal: PeerAwayError | None = None
     try:
-        association = ask(context, *others)
+        association = request(context, *others)
     except (AssociationRejectedError, AssociationAbortedError) as error:
         if not may_be_due_to_contexts(error) or (_is_transient(error) and has_others_open()):
             raise
@@ -95,13 +96,13 @@ def open_association(
     else:
         if association.accepted:
             return association
-        # Nothing at all was accepted: its word on this context, but maybe on every other one as well.
+        # No context was accepted. Find out whether the peer accepts any Storage SOP Class.
         association.release()
     usual = [*VERIFICATIONS, *likely(), *COMMON, *others]
     try:
-        wide = ask(context, *usual)
+        wide = request(context, *usual)
     except (AssociationRejectedError, AssociationAbortedError) as error:
-        return _alone(ask, context, usual, refusal or error)
+        return _open_alone(request, context, usual, refusal or error)
     if _accepts_storage(wide):
         return wide
     wide.release()
@@ -111,15 +112,20 @@ def open_association(
     )
 
 
-def _alone(
-    ask: Callable[..., Association],
+def _open_alone(
+    request: Callable[..., Association],
     context: ProposedContext,
     usual: Sequence[ProposedContext],
     refusal: PeerAwayError,
 ) -> Association:
-    """The peer refused `context` beside the usual ones: it cannot bear this one, another one, or us."""
+    """Open an association for `context` alone, or find out whether the peer refuses this context or us.
+
+    Raises:
+        ContextRefusedError: the peer refuses `context`, and accepts an association without it.
+        PeerAwayError: the peer refuses the others, too; `refusal` is raised.
+    """
     try:
-        return ask(context)
+        return request(context)
     except (AssociationRejectedError, AssociationAbortedError) as error:
         if _is_transient(error):
             raise refusal from error
@@ -130,15 +136,15 @@ def _alone(
         and one.transfer_syntax_uid != context.transfer_syntax_uid
     ]
     try:
-        with ask(*without) as association:
-            takes_others = _accepts_storage(association)
+        with request(*without) as association:
+            accepts_others = _accepts_storage(association)
     except PeerAwayError as error:
         raise refusal from error
-    if not takes_others:
+    if not accepts_others:
         raise refusal
     try:
-        # Once more: it may have been busy before, and may have got room since.
-        return ask(context)
+        # Once more, because the peer may have been busy before.
+        return request(context)
     except (AssociationRejectedError, AssociationAbortedError) as error:
         raise ContextRefusedError(
             f"{error}: it refuses an association that proposes {context.sop_class_uid} in "
@@ -151,7 +157,7 @@ def _accepts_storage(association: Association) -> bool:
 
 
 def may_be_due_to_contexts(error: PeerAwayError) -> bool:
-    """Tell whether the peer may have refused what was proposed, rather than us or everybody."""
+    """Tell whether the peer may have refused the proposed contexts, and not our AE title or every caller."""
     if isinstance(error, AssociationRejectedError):
         return not error.is_about_us
     return isinstance(error, AssociationAbortedError)

@@ -1,13 +1,19 @@
-"""Asks a peer whose breaker is open whether it is back.
+"""Ask a peer whose circuit breaker is open whether it is back.
 
-One chain of messages per peer: each probe writes the next before it asks, so that a death in the middle
-does not end the chain; a probe that finds the breaker closed writes none.
+While a breaker is open, no message of its route is claimed, so somebody else must notice that the peer is
+back. A chain of probe messages does it: each probe enqueues the next one and then asks the peer. A probe that
+finds the breaker closed enqueues none.
 
-    opened as the peer was away   closed by its answer to C-ECHO, or, where it refuses Verification alone, by
-                                  its acceptance of an association for what waits
-    opened by C-STOREs            closed by its answer to a C-STORE; C-ECHO is asked for `mini-pacs status`.
-                                  The PACS is tried with one instance at a time; a worker is given one
-                                  instance more than it owes results for
+    breaker opened because        it is closed by
+    the peer was away             an answer to C-ECHO. If the peer refuses an association for Verification
+                                  alone: an accepted association for the contexts that waiting instances need
+    C-STOREs failed               an answer to a C-STORE. C-ECHO is sent only for `mini-pacs status`. The PACS
+                                  gets one instance at a time; a worker gets one instance more than it has
+                                  results to return
+
+If the process dies
+    before the next probe is enqueued   this message runs again
+    after that                          the next probe asks
 """
 
 from collections.abc import Sequence
@@ -22,23 +28,26 @@ from gateway.dicom.requestor import Association, associate
 from gateway.domain.dimse_status import Status
 from gateway.domain.routing import Route
 from gateway.errors import PeerAwayError, PeerError
-from gateway.forward.associations import peer_of
-from gateway.forward.attempt import STAGE, ForwardContext, forward_to_pacs, taken_contexts, waiting_contexts
+from gateway.forward.context import STAGE, ForwardContext
+from gateway.forward.deliver import forward_to_pacs
 from gateway.forward.opening import COMMON, VERIFICATIONS, Contexts, may_be_due_to_contexts
+from gateway.forward.peer import address_of
+from gateway.forward.proposed_contexts import taken_contexts, waiting_contexts
 
 C_ECHO = "C-ECHO"
 AN_ASSOCIATION = "an association"
-"""What a peer without Verification answers; both are words for operators."""
+"""How a peer showed that it is back, in words for operators. A peer without Verification gives the second."""
 
 
 def probe(context: ForwardContext, route: Route, ae_title: str) -> bool:
-    """Probe if it is time; True where the peer is well and its breaker is closed now."""
+    """Ask the peer if a probe is due; tell whether its breaker was closed."""
     try:
         destination = context.configuration.destination(ae_title)
     except KeyError:
-        return False  # the configuration no longer names it
+        return False  # the destination was removed from the configuration
     wait = timedelta(seconds=context.configuration.forwarder.probe_interval_seconds)
     with context.database.statement() as session:
+        # First of all: if this process dies while it asks, the chain of probes goes on.
         kind = destinations.send_probe(session, ae_title, route, wait=wait)
     if kind is None:
         return False
@@ -66,19 +75,19 @@ def probe(context: ForwardContext, route: Route, ae_title: str) -> bool:
 
 
 def _try_one(context: ForwardContext, ae_title: str) -> None:
-    """Send one instance: its outcome closes the breaker, or leaves it open for the next probe."""
+    """Send one instance to the PACS; its outcome closes the breaker, or leaves it to the next probe."""
     with context.database.statement() as session:
         chosen = destinations.choose_probes(session, ae_title)
     for delivery_id in chosen:
         with context.database.statement() as session:
             begun = destinations.begin_probe(session, ae_title, delivery_id)
-        # One that may not be claimed yet, or whose turn it is not, leaves the probe to the next.
+        # An instance that cannot be claimed now is no test: try the next one.
         if begun and forward_to_pacs(context, delivery_id, probing=True) is not None:
             return
 
 
 def _ask(context: ForwardContext, route: Route, destination: Destination) -> tuple[str | None, str | None]:
-    """What the peer answers, or the reason why it does not."""
+    """Return what the peer answers, or None and the reason."""
     if context.faults.peer_is_down(route):
         return None, f"{destination.ae_title} is away (fault)"
 
@@ -96,15 +105,15 @@ def _ask(context: ForwardContext, route: Route, destination: Destination) -> tup
 def answer_of(
     calling_ae_title: str, destination: Destination, forwarder: Forwarder, likely: Contexts = tuple
 ) -> str | None:
-    """Return what the peer answers, C_ECHO or AN_ASSOCIATION; None for a C-ECHO with a failure.
+    """Ask the peer; return C_ECHO or AN_ASSOCIATION, or None if it answers C-ECHO with a failure.
 
-    A peer that takes the association but not Verification counts as up (PS3.4 §A). So does one that refuses
-    an association for Verification alone and takes one for `likely` or usual contexts.
+    A peer that accepts the association but not Verification counts as up (PS3.4 §A). So does a peer that
+    refuses an association for Verification alone, and accepts one for `likely` or common contexts.
 
     Raises:
-        PeerError: it does not answer; of two refusals, the first.
+        PeerError: it does not answer, or refuses both associations; the error is the first refusal.
     """
-    peer = peer_of(destination, forwarder)
+    peer = address_of(destination, forwarder)
     try:
         association = associate(peer, calling_ae_title=calling_ae_title, contexts=VERIFICATIONS)
     except PeerAwayError as refusal:

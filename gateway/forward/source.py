@@ -1,8 +1,8 @@
-"""The bytes of an instance, exactly as they were received (G3): read from the file, never decoded.
+"""Read the data set of an instance, exactly as it was received (G3). It is never decoded.
 
-They are hashed on their way out, and the last of them leaves only if all are those that were received: a
-peer that never gets the end of a data set keeps nothing of it. So no second look at the file is needed, and
-what changed on the disk, or stood under the name by mistake, is never delivered as this instance.
+The bytes are hashed while they are sent. The last piece is sent only if the digest is that of the received
+data set. A peer discards a data set whose end it never gets. So a file that was damaged on the disk, or that
+holds another version, is never delivered as this instance, and the file is read only once.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ from gateway.spool.spool import Spool
 
 
 class DataSetSource:
-    """An open file, positioned behind its File Meta Information; iterate it for the data set.
+    """An open Part 10 file; iterate it for the pieces of its data set.
 
-    `progress` is called before each piece, that is, as long as the peer takes them. Iterating raises
-    FileMissingError instead of the last piece where the whole is not what was received.
+    `progress` is called before each piece. Iterating raises FileMissingError instead of the last
+    piece if the data set is not what was received.
 
     Raises:
-        FileMissingError: no place holds the file, or what is there is not what was received.
-        SpoolError: the file system refuses.
+        FileMissingError: no folder holds the file, or the file is not what was received.
+        SpoolError: the file cannot be opened or read.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class DataSetSource:
         try:
             self._file = _open(spool, instance)
         except FileMissingError:
-            # moved between the look and the open; a second look finds it
+            # The file was moved between the search and the open; search once more.
             self._file = _open(spool, instance)
         self.path = self._file.path
 
     def __iter__(self) -> Iterator[memoryview]:
-        """The data set in pieces, each valid until the next is asked for."""
+        """Yield the pieces of the data set; each is valid until the next is taken."""
         delay = self._faults.io_delay(self._stage)
         if delay:
             time.sleep(delay)
@@ -64,6 +64,7 @@ class DataSetSource:
                 raise AssociationBrokenError("fault drop_association")
             digest.update(chunk)
             rest -= len(chunk)
+            # Before the last piece: a peer that gets all of them keeps the instance.
             if rest <= 0 and digest.hexdigest() != self._sha256:
                 break
             self._progress()
@@ -74,7 +75,7 @@ class DataSetSource:
         raise FileMissingError(f"{self.path} holds other bytes than were received")
 
     def close(self) -> None:
-        """The file is closed."""
+        """Close the file."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -85,22 +86,25 @@ class DataSetSource:
 
 
 def _open(spool: Spool, instance: StoredInstance) -> Part10File:
-    """The file, by its size; where several places hold that name, by its digest: one is another version's."""
+    """Open the file whose size is right.
+
+    If several folders hold a file of that name, one may be another version: compare the digest as well.
+    """
     paths = list(spool.find_all(instance.place, instance.study_instance_uid, instance.file_name))
     reason = f"no place under {spool.root} holds {instance.study_instance_uid}/{instance.file_name}"
     for path in paths:
-        with ExitStack() as unless_right:
+        with ExitStack() as unless_found:
             try:
-                kept = unless_right.enter_context(Part10File(path))
+                file = unless_found.enter_context(Part10File(path))
             except FileMissingError as error:
                 reason = str(error)
                 continue
-            size = kept.data_set_size
+            size = file.data_set_size
             if size != instance.data_set_size:
                 reason = f"{path} holds {size} bytes of data set, received were {instance.data_set_size}"
-            elif len(paths) == 1 or kept.holds(size, instance.sha256):
-                unless_right.pop_all()
-                return kept
+            elif len(paths) == 1 or file.holds(size, instance.sha256):
+                unless_found.pop_all()
+                return file
             else:
                 reason = f"{path} holds other bytes than were received"
     raise FileMissingError(reason)

@@ -1,20 +1,23 @@
 """Decide which claimed instance may be sent to the PACS now, so that bad ones do not hold up the others.
 
-A send at which the PACS falls silent holds a thread and an association for the whole `timeout_s`. Three rules
-bound how many of them one study, or one sender, can hold:
+Some instances make a PACS hang: it accepts the data set and never answers. Such a send blocks a thread and an
+association for the whole `timeout_s`. A study with many such instances could block all of them, and every
+other study would wait. Three rules limit how many sends one study, or one sender, can block:
 
-    the first one   of a study of which this process has delivered nothing yet, one at a time is sent
-    all but one     of any other study, all associations but one are used
-    suspects        instances over which the PACS broke an association share one association, with their
-                    siblings and over all processes (`is_suspect`, `take_turn` in migrations/0010_peers.sql)
+    first instance   of a study of which this process has delivered nothing: one at a time is sent
+    other studies    use all associations but one
+    suspects         instances at which the PACS broke the association, and others of their study or sender:
+                     one at a time, over all processes (`take_turn` in migrations/0010_peers.sql)
 
-An instance that may not be sent waits in its thread for as long as its siblings get answers. Once one of
-them is silent for longer than is usual, it is parked: pending without an attempt, until a sibling wakes it.
+An instance that may not be sent now waits in its thread while other instances of its study get answers. If
+one of those is silent for longer than usual, the instance is parked: it is pending again, no attempt is
+counted, and the end of the slow send wakes it.
 
 If the process dies
-    after it parked an instance   the process that repeats the send it waited for wakes it; otherwise it wakes
-                                  by itself, after PARKED_SECONDS
-    while it has the turn         the turn is free when that delivery is claimed again, or its lease is over
+    after it parked an instance    the process that repeats the slow send wakes the parked instance; otherwise
+                                   the instance is due after PARKED_SECONDS
+    while it has the turn of the   the turn is free when that delivery is claimed again, or when its lease ends
+    suspects
 """
 
 import random
@@ -34,16 +37,18 @@ from gateway.domain.outcome import Outcome
 from gateway.errors import DatabaseError
 
 SILENT_SECONDS = 1.0
-"""A PACS that stores does so within it, as a rule; one that is slower is given USUAL_TIMES its usual time."""
 USUAL_TIMES = 3.0
+"""A send is slow if its answer takes longer than SILENT_SECONDS and USUAL_TIMES the usual time of the PACS."""
 
 PARKED_SECONDS = 60.0
-"""How long a parked instance waits, give or take half, if nobody calls it."""
+"""How long a parked instance waits if nothing wakes it, give or take half."""
 
-CALLED_AT_ONCE = 16
-KNOWN_STUDIES = 1000
-NEEDED_SECONDS = 1.0
-"""How long it is believed that nothing is suspect: a look for each instance would cost too much."""
+WOKEN_AT_ONCE = 16
+"""How many parked instances one send wakes."""
+MAX_STUDIES = 1000
+"""How many studies with a delivered instance are remembered."""
+RECHECK_SECONDS = 1.0
+"""How long one query for suspects is valid. A query for each instance would cost too much."""
 
 _random = random.SystemRandom()
 
@@ -53,59 +58,64 @@ OTHER_SUSPECT = "waits for its turn: the peer broke an association over an insta
 
 @dataclass(eq=False, slots=True)
 class Sending:
-    """A send that is under way. `heard` is when the peer last took bytes; None where it owes no answer."""
+    """A send in progress."""
 
     study_instance_uid: str
-    heard: float | None = None
+    last_progress: float | None = None
+    """When the peer last accepted bytes; None before the first and after the answer."""
     took_seconds: float | None = None
-    """From the last bytes to the answer, once it is there."""
-    calls: bool = False
-    """It wakes the parked when it ends: one is parked behind it, or it was woken itself, or is a suspect."""
+    """From the last bytes to the answer; None until it has come."""
+    wakes_parked: bool = False
+    """Its end wakes parked instances: one was parked behind it, it was parked itself, or it is a suspect."""
 
     def note_progress(self) -> None:
-        """The peer takes bytes of it."""
-        self.heard = monotonic()
+        """Note that the peer accepts bytes of this send."""
+        self.last_progress = monotonic()
 
     def note_answer(self) -> None:
-        """The peer has answered; what is left is ours."""
-        if self.heard is not None:
-            self.took_seconds = monotonic() - self.heard
-            self.heard = None
+        """Note that the peer has answered; the rest of the attempt is ours."""
+        if self.last_progress is not None:
+            self.took_seconds = monotonic() - self.last_progress
+            self.last_progress = None
 
 
 @dataclass(slots=True)
-class _PerPeer:
+class _PeerTurns:
     sending: list[Sending] = field(default_factory=list)
     delivered: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    """Studies of which this process has delivered an instance, the latest last."""
     usual_seconds: float = 0.0
-    needed: bool = False
-    looked_at: float = float("-inf")
+    """From the last bytes of an instance to the answer: the moving mean."""
+    has_suspects: bool = False
+    """The database has suspects of this peer, or parked instances, as far as this process has seen."""
+    checked_at: float = float("-inf")
 
-    def patience(self) -> float:
+    def slow_after(self) -> float:
+        """Return the seconds of silence after which a send is slow."""
         return max(SILENT_SECONDS, USUAL_TIMES * self.usual_seconds)
 
 
 class Turns:
-    """The turns of one process; harmless to lose."""
+    """The sends of one process to each peer; harmless to lose."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._peers: dict[str, _PerPeer] = {}
+        self._peers: dict[str, _PeerTurns] = {}
 
     @contextmanager
     def take(self, database: Database, claim: DeliveryClaim, *, most: int) -> Iterator["Sending | Settled"]:
-        """The turn of a claimed delivery, for the length of the `with`; or how it was parked.
+        """Wait for the turn of a claimed delivery; yield its Sending, or how it was parked.
 
-        `most` is how many associations to that peer there may be.
+        The turn ends with the `with`. `most` is how many associations to the peer may be open.
         """
         with self._changed:
-            peer = self._peers.setdefault(claim.destination, _PerPeer())
-            sending = self._enter(peer, claim.instance.study_instance_uid, most)
+            peer = self._peers.setdefault(claim.destination, _PeerTurns())
+            sending = self._begin(peer, claim.instance.study_instance_uid, most)
         if sending is None:
             yield _park(database, claim, SIBLING_SILENT)
             return
         try:
-            if self._take_in_database(database, peer, claim, sending) is Turn.WAIT:
+            if self._take_turn_of_suspects(database, peer, claim, sending) is Turn.WAIT:
                 yield _park(database, claim, OTHER_SUSPECT)
             else:
                 yield sending
@@ -117,61 +127,66 @@ class Turns:
     def note_outcome(
         self, database: Database, claim: DeliveryClaim, sending: Sending, outcome: Outcome
     ) -> bool:
-        """Learn from a send that was settled, and call who was parked; tell whether anybody was called.
+        """Learn from a settled send, and wake parked instances; tell whether any was woken.
 
-        A process that dies before it has called leaves the parked to their own time.
+        To be called after the turn has ended. If the process dies before, the parked instances are due after
+        PARKED_SECONDS.
         """
         with self._changed:
             peer = self._peers[claim.destination]
-            # The first one of a study calls those that a process which died since parked behind it.
-            calls = sending.calls or (peer.needed and sending.study_instance_uid not in peer.delivered)
+            # The first delivered instance of a study also wakes what a process parked that is dead now.
+            wakes = sending.wakes_parked or (
+                peer.has_suspects and sending.study_instance_uid not in peer.delivered
+            )
             self._learn(peer, sending, outcome)
         broken = outcome is Outcome.BROKEN
-        if not (peer.needed or calls or broken):
+        if not (peer.has_suspects or wakes or broken):
             return False
         with suppress(DatabaseError), database.transaction() as session:
             if broken:
                 turns.note_broken(session, claim, claim.destination)
             elif outcome is Outcome.DELIVERED:
                 turns.note_taken(session, claim, claim.destination)
-            if calls or broken:
-                return turns.call(session, claim.destination, most=CALLED_AT_ONCE)
+            if wakes or broken:
+                return turns.call(session, claim.destination, most=WOKEN_AT_ONCE)
         return False
 
     def note_parked(self, database: Database, claim: DeliveryClaim) -> bool:
-        """Call who was parked just as whom it waits for ended; tell whether anybody was called."""
+        """Wake parked instances after one was parked; tell whether any was woken.
+
+        The send behind which it was parked may have ended just before, without seeing it.
+        """
         with self._changed:
             study = claim.instance.study_instance_uid
-            waits = any(one.study_instance_uid == study for one in self._peers[claim.destination].sending)
+            is_sent = any(one.study_instance_uid == study for one in self._peers[claim.destination].sending)
         with suppress(DatabaseError), database.transaction() as session:
-            return turns.call(session, claim.destination, most=0 if waits else CALLED_AT_ONCE)
+            return turns.call(session, claim.destination, most=0 if is_sent else WOKEN_AT_ONCE)
         return False
 
     @staticmethod
-    def _learn(peer: _PerPeer, sending: Sending, outcome: Outcome) -> None:
+    def _learn(peer: _PeerTurns, sending: Sending, outcome: Outcome) -> None:
         study = sending.study_instance_uid
         if outcome is Outcome.BROKEN:
             peer.delivered.pop(study, None)
-            peer.needed, peer.looked_at = True, monotonic()
+            peer.has_suspects, peer.checked_at = True, monotonic()
         elif outcome is Outcome.DELIVERED:
             peer.delivered[study] = None
             peer.delivered.move_to_end(study)
-            if len(peer.delivered) > KNOWN_STUDIES:
+            if len(peer.delivered) > MAX_STUDIES:
                 peer.delivered.popitem(last=False)
             if sending.took_seconds is not None:
                 peer.usual_seconds += (sending.took_seconds - peer.usual_seconds) / 4
 
-    def _enter(self, peer: _PerPeer, study: str, most: int) -> Sending | None:
-        """Wait for as long as the siblings get answers; None where one does not."""
+    def _begin(self, peer: _PeerTurns, study: str, most: int) -> Sending | None:
+        """Wait until the study may send one more; return None if one of its sends is slow."""
         while True:
             siblings = [one for one in peer.sending if one.study_instance_uid == study]
-            patience = peer.patience()
-            heard = [one.heard for one in siblings if one.heard is not None]
-            left = min(heard, default=monotonic()) + patience - monotonic()
+            silent_since = [one.last_progress for one in siblings if one.last_progress is not None]
+            left = min(silent_since, default=monotonic()) + peer.slow_after() - monotonic()
             if left <= 0:
                 for one in siblings:
-                    one.calls = True
-                peer.needed, peer.looked_at = True, monotonic()
+                    one.wakes_parked = True
+                peer.has_suspects, peer.checked_at = True, monotonic()
                 return None
             if len(siblings) < (max(most - 1, 1) if study in peer.delivered else 1):
                 sending = Sending(study)
@@ -180,22 +195,26 @@ class Turns:
             self._changed.wait(left)
 
     @staticmethod
-    def _take_in_database(database: Database, peer: _PerPeer, claim: DeliveryClaim, sending: Sending) -> Turn:
-        if not peer.needed and monotonic() - peer.looked_at < NEEDED_SECONDS:
+    def _take_turn_of_suspects(
+        database: Database, peer: _PeerTurns, claim: DeliveryClaim, sending: Sending
+    ) -> Turn:
+        """Ask the database whether this instance is a suspect, and whether it is its turn."""
+        if not peer.has_suspects and monotonic() - peer.checked_at < RECHECK_SECONDS:
             return Turn.FREE
         with database.statement() as session:
-            peer.needed = turns.is_needed(session, claim.destination)
-            peer.looked_at = monotonic()
-            if not peer.needed:
+            peer.has_suspects = turns.is_needed(session, claim.destination)
+            peer.checked_at = monotonic()
+            if not peer.has_suspects:
                 return Turn.FREE
             turn, was_parked = turns.take(session, claim, claim.destination)
         if was_parked or turn is Turn.TURN:
-            sending.calls = True
+            sending.wakes_parked = True
         return turn
 
 
 def _park(database: Database, claim: DeliveryClaim, reason: str) -> Settled:
+    """Give the claim back unsent."""
     wait = timedelta(seconds=PARKED_SECONDS * (0.5 + _random.random()))
-    # In one transaction: pending, with the message that ends the wait.
+    # In one transaction: the row is pending, and the message that ends the wait is enqueued.
     with database.transaction() as session:
         return turns.park(session, claim, claim.destination, reason=reason, wait=wait)

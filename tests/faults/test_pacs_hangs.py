@@ -13,7 +13,7 @@ from support.waiting import wait_until
 
 from gateway.dicom.acceptor import StoreRequest
 from gateway.domain.outcome import Outcome
-from gateway.forward.attempt import forward_to_pacs
+from gateway.forward.deliver import forward_to_pacs
 
 pytestmark = pytest.mark.guarantee("G5")
 

@@ -15,7 +15,7 @@ from gateway.database.tables import destinations
 from gateway.database.tables.overview import overview
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-from gateway.forward.attempt import forward_to_pacs, forward_to_worker
+from gateway.forward.deliver import forward_to_pacs, forward_to_worker
 from gateway.forward.probe import probe
 
 pytestmark = pytest.mark.guarantee("G2")

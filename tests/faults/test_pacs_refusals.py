@@ -18,7 +18,7 @@ from gateway.dicom.policy import (
 )
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-from gateway.forward.attempt import forward_to_pacs
+from gateway.forward.deliver import forward_to_pacs
 from gateway.forward.probe import probe
 
 pytestmark = pytest.mark.guarantee("G2")

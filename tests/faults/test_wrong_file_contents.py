@@ -13,7 +13,7 @@ from support.waiting import wait_until
 
 from gateway.domain.instance import Place
 from gateway.domain.outcome import Outcome
-from gateway.forward.attempt import forward_to_pacs
+from gateway.forward.deliver import forward_to_pacs
 from gateway.spool.places import ORPHANED
 from gateway.sweep.context import SweepContext
 from gateway.sweep.purge import purge

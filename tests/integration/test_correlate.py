@@ -12,7 +12,7 @@ from support.synthetic_instances import Instance, new_uid, result_of, study_of
 from gateway.database.tables.instances import ReceptionVerdict
 from gateway.domain.matching import Correlation
 from gateway.domain.routing import Route
-from gateway.forward.attempt import forward_to_worker
+from gateway.forward.deliver import forward_to_worker
 from gateway.sweep.expire import expire_one
 
 

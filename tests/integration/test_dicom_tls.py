@@ -21,7 +21,7 @@ from gateway.dicom.dataset.part10 import read_file_meta
 from gateway.dicom.requestor import PeerAddress, associate
 from gateway.dicom.tls import acceptor_context, requestor_context
 from gateway.errors import AssociationBrokenError, ConfigurationError, PeerAwayError
-from gateway.forward.associations import peer_of
+from gateway.forward.peer import address_of
 from gateway.lab import layout
 from gateway.lab.layout import free_ports
 
@@ -258,4 +258,4 @@ def test_an_unreadable_file_is_named(tmp_path: Path, certs: Certificates) -> Non
     configuration = configured(tmp_path / "edge", pacs_tls={"ca": "none.pem"})
     forwarder = configuration.forwarder
     with pytest.raises(ConfigurationError, match=r"destination ORTHANC\.ca = .*none\.pem: No such file"):
-        peer_of(forwarder.orthanc, forwarder)
+        address_of(forwarder.orthanc, forwarder)

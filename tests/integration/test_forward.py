@@ -19,7 +19,7 @@ from gateway.dicom.policy import LOCAL_LIMIT_EXCEEDED
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-from gateway.forward.attempt import forward_to_pacs, forward_to_worker
+from gateway.forward.deliver import forward_to_pacs, forward_to_worker
 from gateway.forward.probe import probe
 
 

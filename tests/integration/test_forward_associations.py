@@ -12,7 +12,7 @@ from support.waiting import wait_until
 
 from gateway.dicom.acceptor import LOCAL_LIMIT_EXCEEDED, Rejection
 from gateway.domain.outcome import Outcome
-from gateway.forward.attempt import forward_to_pacs
+from gateway.forward.deliver import forward_to_pacs
 
 BREAKER = "SELECT breaker::text FROM destinations WHERE ae_title = 'ORTHANC'"
 AWAY = "SELECT count(*) FROM attempts WHERE outcome = 'away'"

@@ -13,7 +13,7 @@ from support.waiting import wait_until
 from gateway.dicom.contexts import ProposedContext
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-from gateway.forward.attempt import forward_to_pacs
+from gateway.forward.deliver import forward_to_pacs
 from gateway.forward.probe import probe
 from gateway.sweep.rescue import rescue
 

@@ -12,7 +12,7 @@ from support.synthetic_instances import Instance, study_of
 from gateway.database.tables import deliveries as rows
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-from gateway.forward.attempt import forward_to_worker
+from gateway.forward.deliver import forward_to_worker
 from gateway.sweep.expire import expire_one
 
 

@@ -23,7 +23,7 @@ from gateway.errors import (
     OutcomeUnknownError,
     SpoolFullError,
 )
-from gateway.forward.attempt import forward_to_pacs
+from gateway.forward.deliver import forward_to_pacs
 from gateway.receive.c_store import LARGE_BYTES, CStoreHandler, ReceiverContext
 from gateway.receive.commit import Committer
 from gateway.receive.origin import Origins

@@ -14,7 +14,7 @@ from gateway.domain.instance import Kind
 from gateway.domain.matching import Correlation
 from gateway.domain.routing import Origin
 from gateway.domain.timeline import InstanceTimeline, Step, StepName
-from gateway.forward.attempt import forward_to_worker
+from gateway.forward.deliver import forward_to_worker
 from gateway.sweep.expire import expire_one
 
 

@@ -13,7 +13,7 @@ from support.waiting import wait_until
 from gateway.database.tables import deliveries, results, sweeps
 from gateway.domain.contract import EXPIRE_RESULT, PROBE_PACS, SWEEP
 from gateway.domain.routing import Route
-from gateway.forward.attempt import forward_to_worker
+from gateway.forward.deliver import forward_to_worker
 from gateway.sweep import run
 from gateway.sweep.expire import expire
 from gateway.sweep.reconcile import reconcile

@@ -17,7 +17,7 @@ from support.waiting import wait_until
 from gateway.database.tables import sweeps
 from gateway.database.tables.instances import ReceptionVerdict
 from gateway.domain.instance import Place
-from gateway.forward.attempt import forward_to_pacs, forward_to_worker
+from gateway.forward.deliver import forward_to_pacs, forward_to_worker
 from gateway.spool.places import ORPHANED
 from gateway.spool.spool import Spool
 from gateway.sweep.purge import purge

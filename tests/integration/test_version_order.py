@@ -21,7 +21,7 @@ from gateway.domain.contract import FORWARD
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Origin, Route
-from gateway.forward.attempt import forward_to_pacs, forward_to_worker
+from gateway.forward.deliver import forward_to_pacs, forward_to_worker
 from gateway.sweep.reconcile import reconcile
 from gateway.sweep.rescue import rescue
 

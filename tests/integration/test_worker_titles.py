@@ -14,7 +14,7 @@ from gateway.dicom.policy import Requestor, StoreRequest
 from gateway.domain.routing import Route
 from gateway.domain.timeline import StepName
 from gateway.faults import Faults
-from gateway.forward.attempt import forward_to_worker
+from gateway.forward.deliver import forward_to_worker
 from gateway.receive.c_store import CStoreHandler, ReceiverContext
 from gateway.receive.commit import Committer
 from gateway.receive.origin import Origins

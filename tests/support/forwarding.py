@@ -18,7 +18,7 @@ from gateway.domain.instance import Kind, file_names
 from gateway.domain.routing import Origin, Route, priority_for, routes_for
 from gateway.faults import Faults
 from gateway.forward.associations import Associations
-from gateway.forward.attempt import ForwardContext
+from gateway.forward.context import ForwardContext
 from gateway.receive.commit import Committer
 from gateway.spool.spool import Spool
 from gateway.sweep.context import SweepContext

@@ -1,0 +1,114 @@
+"""Deliver an instance to the PACS or to a worker: claim its delivery, and make one attempt.
+
+These are the entry points of the actors. The row of the delivery decides, and the message only starts the
+work: if the delivery is settled, or claimed by another process, there is nothing to do.
+
+If the process dies
+    before the claim   another process runs the message
+    after the claim    see `gateway.forward.attempt`
+"""
+
+import time
+from datetime import timedelta
+
+from gateway import log
+from gateway.config import Destination
+from gateway.database.tables import deliveries
+from gateway.database.tables.deliveries import DeliveryClaim, WorkerVerdict
+from gateway.domain.outcome import Outcome
+from gateway.domain.routing import Route
+from gateway.forward.attempt import Attempt, AttemptResult, move
+from gateway.forward.context import ForwardContext
+from gateway.forward.turns import Sending
+from gateway.log import Stage
+
+NO_WORKER_SECONDS = 1.0
+"""How long a delivery waits that found every worker busy. The queue rarely claims a message then."""
+
+
+def forward_to_pacs(context: ForwardContext, delivery_id: int, *, probing: bool = False) -> Outcome | None:
+    """Make one attempt at the PACS; return its outcome.
+
+    Return None if there is nothing to do, and CROWDED if other instances of its study must be sent first.
+    `probing` means that the breaker of the PACS is open, and this instance tests whether it is back.
+    """
+    destination = context.configuration.forwarder.orthanc
+    outcome = None
+    while True:
+        began = time.monotonic()
+        claim = _claim_for_pacs(context, delivery_id, destination)
+        if claim is None:
+            return outcome
+        result = _attempt_in_turn(context, claim, destination, began=began, probing=probing)
+        outcome = result.outcome
+        if result.settled:
+            return outcome
+        # The claim was lost before the attempt was settled. If another process has it, the next claim finds
+        # nothing. If a crash of PostgreSQL undid it, the delivery has no other message than this one: it
+        # must be claimed again here.
+
+
+def _claim_for_pacs(
+    context: ForwardContext, delivery_id: int, destination: Destination
+) -> DeliveryClaim | None:
+    # Not durable: if a crash of PostgreSQL undoes the claim, the instance is sent twice, which is harmless.
+    with context.database.statement(durable=False) as session:
+        return deliveries.claim(
+            session,
+            delivery_id,
+            consumer=context.consumer(),
+            lease=timedelta(seconds=context.configuration.forwarder.lease_seconds),
+            destination=destination.ae_title,
+        )
+
+
+def _attempt_in_turn(
+    context: ForwardContext, claim: DeliveryClaim, destination: Destination, *, began: float, probing: bool
+) -> AttemptResult:
+    """Make the attempt if it is the turn of this instance; else it is parked (`gateway.forward.turns`)."""
+    most = context.configuration.forwarder.max_associations_per_peer
+    with context.turns.take(context.database, claim, most=most) as turn:
+        if isinstance(turn, Sending):
+            result = Attempt(
+                context, claim, Route.PACS, destination, began=began, sending=turn, probing=probing
+            ).run()
+    # Wake parked instances only now. In the database the turn ended when the delivery was settled or parked,
+    # in this process it ended with the block above.
+    if isinstance(turn, Sending):
+        woken = context.turns.note_outcome(context.database, claim, turn, result.outcome)
+    else:
+        result = AttemptResult(Outcome.CROWDED, turn.settled)
+        move(context, claim, turn)
+        woken = context.turns.note_parked(context.database, claim)
+    if woken:
+        context.wakeup.wake(Route.PACS)
+    return result
+
+
+def forward_to_worker(context: ForwardContext, delivery_id: int) -> Outcome | None:
+    """Make one attempt at the worker that the database chooses; return its outcome.
+
+    Return None if there is nothing to do, or no worker is free.
+    """
+    forwarder = context.configuration.forwarder
+    by_study = forwarder.worker_affinity == "study"
+    began = time.monotonic()
+    with context.database.transaction() as session:
+        verdict, claim = deliveries.claim_for_worker(
+            session,
+            delivery_id,
+            consumer=context.consumer(),
+            lease=timedelta(seconds=forwarder.lease_seconds),
+            result_wait=timedelta(seconds=forwarder.worker_timeout_seconds),
+            by_study=by_study,
+            wait=timedelta(seconds=NO_WORKER_SECONDS),
+        )
+    if by_study:
+        # The claim may have made other deliveries of the study due (migrations/0007_bound_studies.sql).
+        context.wakeup.wake(Route.WORKERS)
+    if claim is None:
+        if verdict is WorkerVerdict.ANSWERED:
+            log.write(Stage.FORWARD_WORKER, "answered_before", delivery_id=delivery_id)
+        return None
+    destination = context.configuration.destination(claim.destination)
+    return Attempt(context, claim, Route.WORKERS, destination, began=began).run().outcome

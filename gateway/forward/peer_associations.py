@@ -1,0 +1,62 @@
+"""The associations of this process to one peer. Used under the lock of `gateway.forward.associations`."""
+
+from dataclasses import dataclass, field
+from time import monotonic
+
+from gateway.dicom.contexts import ProposedContext
+from gateway.dicom.requestor import Association
+
+PROMPT_SECONDS = 0.3
+"""A peer that is not busy answers a request for an association within this time."""
+
+
+@dataclass(slots=True)
+class LentAssociation:
+    """An association that is lent to a thread, or idle.
+
+    `fresh` means that nothing was sent on it before; `since` is when it was opened or became idle.
+    """
+
+    association: Association
+    fresh: bool
+    since: float = field(default_factory=monotonic)
+
+
+@dataclass(slots=True)
+class PeerAssociations:
+    """The idle associations to one peer, and the number of all."""
+
+    idle: list[LentAssociation] = field(default_factory=list)
+    open: int = 0
+    """Associations that are idle, lent, or being opened."""
+    requested: list[float] = field(default_factory=list)
+    """Times at which the requests began that the peer has not answered yet."""
+    last_progress: float = 0.0
+    """When the peer last accepted bytes from us, or answered."""
+
+    def leaves_a_request_unanswered(self) -> bool:
+        """Tell whether a request waits for longer than a peer needs that is not busy."""
+        return bool(self.requested) and monotonic() - self.requested[0] > PROMPT_SECONDS
+
+    def take_idle(self, context: ProposedContext, dropped: list[LentAssociation]) -> LentAssociation | None:
+        """Take an idle association that proposed `context`, the newest first; None if there is none.
+
+        Those that the peer has ended are added to `dropped`.
+        """
+        for lent in reversed(self.idle):
+            if context not in lent.association.proposed:
+                continue
+            self.idle.remove(lent)
+            if lent.association.is_alive():
+                lent.fresh = False
+                return lent
+            self.open -= 1
+            dropped.append(lent)
+        return None
+
+    def take_expired(self, oldest: float) -> list[LentAssociation]:
+        """Take the associations that are idle since before `oldest`, or whose end the peer may wait for."""
+        expired = [lent for lent in self.idle if lent.since < oldest or self.leaves_a_request_unanswered()]
+        self.idle = [lent for lent in self.idle if lent not in expired]
+        self.open -= len(expired)
+        return expired

@@ -1,0 +1,23 @@
+"""Presentation contexts to propose to a peer, beside the one that the next instance needs.
+
+An association that proposes the contexts of all waiting instances can send them one after the other. A peer
+that refuses an association is asked again with contexts that it accepted before (`gateway.forward.opening`).
+"""
+
+from gateway.config import Destination
+from gateway.database.tables import deliveries
+from gateway.dicom.contexts import ProposedContext
+from gateway.domain.routing import Route
+from gateway.forward.context import ForwardContext
+
+
+def waiting_contexts(context: ForwardContext, route: Route) -> list[ProposedContext]:
+    """Return the contexts that the oldest waiting instances of a route need."""
+    with context.database.statement() as session:
+        return [ProposedContext(*pair) for pair in deliveries.waiting_contexts(session, route)]
+
+
+def taken_contexts(context: ForwardContext, destination: Destination) -> list[ProposedContext]:
+    """Return the contexts in which a peer accepted instances lately."""
+    with context.database.statement() as session:
+        return [ProposedContext(*pair) for pair in deliveries.taken_contexts(session, destination.ae_title)]

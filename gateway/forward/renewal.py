@@ -1,0 +1,62 @@
+"""Renew the claim of a delivery while its bytes are sent.
+
+The lease of a claim limits how long a process may be silent, not how large an instance may be. So a send that
+makes progress renews its claim before the lease ends.
+
+A process that was stopped for longer than its lease (SIGSTOP, a frozen virtual machine) has lost the delivery
+to another process. It breaks off before it sends more, so that it never completes an old version of an
+instance after a newer one was sent.
+"""
+
+import time
+from contextlib import suppress
+from datetime import timedelta
+
+from gateway.database.tables import deliveries
+from gateway.database.tables.deliveries import DeliveryClaim
+from gateway.errors import ClaimLostError, DatabaseError
+from gateway.forward.context import ForwardContext
+from gateway.forward.turns import Sending
+
+RENEWALS_PER_LEASE = 3
+"""Two renewals in a row may fail before the lease ends."""
+
+
+class Renewal:
+    """The claim of one attempt. `began` is a monotonic time before the claim was made.
+
+    `sending` is the turn that the attempt holds at the PACS; it is told about progress as well.
+    """
+
+    def __init__(
+        self, context: ForwardContext, claim: DeliveryClaim, *, began: float, sending: Sending | None
+    ) -> None:
+        self._context = context
+        self._claim = claim
+        self._sending = sending
+        self._lease = timedelta(seconds=context.configuration.forwarder.lease_seconds)
+        self._due = began + self._lease.total_seconds() / RENEWALS_PER_LEASE
+
+    def note_progress(self) -> None:
+        """Renew the claim if it is time. To be called before each piece of the data set.
+
+        Raises:
+            ClaimLostError: another process has the claim, or a crash of PostgreSQL undid it.
+        """
+        self._context.associations.note_progress(self._claim.destination)
+        if self._sending is not None:
+            self._sending.note_progress()
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + self._lease.total_seconds() / RENEWALS_PER_LEASE
+        held = True
+        # If PostgreSQL is away the send goes on. At worst the instance is sent twice, which is harmless (G4).
+        with suppress(DatabaseError), self._context.database.statement() as session:
+            held = deliveries.renew(session, self._claim, lease=self._lease)
+        if not held:
+            raise ClaimLostError("its claim passed to another process: the attempt was broken off")
+
+    def note_answer(self) -> None:
+        """Note that the peer has answered, to measure its usual time."""
+        if self._sending is not None:
+            self._sending.note_answer()

@@ -1,0 +1,74 @@
+"""The result of one C-STORE, or the reason why it was not completed.
+
+Translates DIMSE statuses and exceptions to an `Outcome`, and to the text that an operator reads.
+`gateway.domain.outcome` decides what follows from it.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from gateway.domain.dimse_status import meaning_of
+from gateway.domain.outcome import OUTCOME_OF, Outcome
+from gateway.errors import (
+    AssociationBrokenError,
+    AssociationsBusyError,
+    ClaimLostError,
+    ContextNotAcceptedError,
+    ContextRefusedError,
+    FileMissingError,
+    PeerAwayError,
+    SpoolError,
+    StorageNotAcceptedError,
+)
+
+_STATUS_TEXT = {
+    Outcome.ALREADY_THERE: "it holds that SOP Instance UID already",
+    Outcome.NOT_NOW: "not now",
+    Outcome.REFUSED: "it refuses this instance",
+    Outcome.NEVER: "it does not take this SOP Class",
+}
+
+_OUTCOME_OF_ERROR: dict[type[Exception], Outcome] = {
+    PeerAwayError: Outcome.AWAY,
+    AssociationsBusyError: Outcome.CROWDED,
+    ClaimLostError: Outcome.OVERTAKEN,
+    ContextNotAcceptedError: Outcome.NEVER,
+    ContextRefusedError: Outcome.REFUSED,
+    StorageNotAcceptedError: Outcome.TAKES_NOTHING,
+    AssociationBrokenError: Outcome.BROKEN,
+    # Before SpoolError, which is its base class.
+    FileMissingError: Outcome.LOST_FILE,
+    SpoolError: Outcome.NOT_READ,
+    OSError: Outcome.NOT_READ,
+}
+"""The first matching entry counts."""
+
+SEND_ERRORS = tuple(_OUTCOME_OF_ERROR)
+"""Exceptions that end an attempt with an outcome. Every other exception fails the message of the delivery."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """The outcome of one C-STORE; `status` is None if the peer answered none."""
+
+    outcome: Outcome
+    status: int | None
+    error: str
+    duration_ms: float
+
+    @classmethod
+    def of_status(cls, status: int, ae_title: str, duration_ms: float) -> Self:
+        """Return the result for the status of a C-STORE-RSP."""
+        outcome = OUTCOME_OF[meaning_of(status)]
+        if outcome is Outcome.DELIVERED:
+            return cls(outcome, status, "", duration_ms)
+        # Without the peer's Error Comment, which may contain patient data (G8).
+        return cls(
+            outcome, status, f"{ae_title} answered 0x{status:04X}: {_STATUS_TEXT[outcome]}", duration_ms
+        )
+
+    @classmethod
+    def of_error(cls, error: Exception, duration_ms: float) -> Self:
+        """Return the result for one of SEND_ERRORS."""
+        outcome = next(outcome for kind, outcome in _OUTCOME_OF_ERROR.items() if isinstance(error, kind))
+        return cls(outcome, None, str(error), duration_ms)

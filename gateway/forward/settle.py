@@ -1,0 +1,146 @@
+"""Record the outcome of an attempt in its delivery, and in the circuit breaker of its peer.
+
+If the process dies
+    before the commit   the delivery is in flight with a dead consumer: another process claims it at once, and
+                        the peer gets the instance twice, which is harmless (G4)
+    after the commit    the message runs again and finds nothing to do
+"""
+
+import random
+import time
+from datetime import timedelta
+
+from gateway import log
+from gateway.config import Forwarder
+from gateway.database.tables import deliveries, destinations
+from gateway.database.tables.deliveries import DeliveryClaim, Settled, Settlement
+from gateway.domain.backoff import delay
+from gateway.domain.delivery import Event, State
+from gateway.domain.outcome import Decision, Outcome, PeerHealth
+from gateway.domain.routing import BEHIND, Route
+from gateway.errors import DatabaseRefusedError, DatabaseUnavailableError
+from gateway.forward.context import STAGE, ForwardContext
+from gateway.forward.send_result import SendResult
+from gateway.log import Stage
+
+CROWDED_SECONDS = 2.0
+"""How long a delivery waits after all associations to its peer stayed in use."""
+
+FIRST_RETRY_SECONDS = 0.1
+MAX_RETRY_SECONDS = 2.0
+"""Between tries to settle while PostgreSQL is away."""
+
+_STATE_AFTER = {Event.DELIVER: State.DELIVERED, Event.RETRY: State.PENDING, Event.DIE: State.DEAD}
+
+
+def settlement_of(
+    forwarder: Forwarder, claim: DeliveryClaim, result: SendResult, decision: Decision
+) -> Settlement:
+    """Return the columns to write for a decision: the new state, and how long the delivery waits."""
+    return Settlement(
+        state=_STATE_AFTER[decision.event],
+        counted=decision.counted,
+        refused=decision.refused,
+        outcome=result.outcome,
+        destination=claim.destination,
+        status=result.status,
+        error=decision.reason or None,
+        duration_ms=result.duration_ms,
+        wait=_wait(forwarder, claim, result, decision),
+        priority=BEHIND if decision.behind else None,
+        result_wait=timedelta(seconds=forwarder.worker_timeout_seconds),
+    )
+
+
+def _wait(forwarder: Forwarder, claim: DeliveryClaim, result: SendResult, decision: Decision) -> timedelta:
+    if result.outcome is Outcome.CROWDED:
+        return timedelta(seconds=CROWDED_SECONDS)
+    if decision.event is Event.RETRY and decision.counted:
+        return delay(
+            claim.attempts + 1,
+            timedelta(seconds=forwarder.backoff_base_seconds),
+            timedelta(seconds=forwarder.backoff_max_seconds),
+            random.random,
+        )
+    # An attempt at a peer that is away is not counted, and the message is due at once. Its breaker is open
+    # now, and the queue holds the message back until the breaker closes.
+    return timedelta()
+
+
+def settle(
+    context: ForwardContext, claim: DeliveryClaim, route: Route, settlement: Settlement, decision: Decision
+) -> tuple[Settled, bool]:
+    """Settle a delivery; return what the row says, and whether the breaker of the peer was closed by it.
+
+    Try again while the claim holds. The peer has answered already, so a lost settlement would send the
+    instance once more.
+
+    Raises:
+        DatabaseError: half of the lease has passed, or PostgreSQL refuses the statement.
+    """
+    limit = time.monotonic() + context.configuration.forwarder.lease_seconds / 2
+    wait = FIRST_RETRY_SECONDS
+    while True:
+        try:
+            if decision.peer in {PeerHealth.IS_WELL, PeerHealth.SAYS_NOTHING}:
+                return _settle(context, claim, route, settlement, is_well=decision.peer is PeerHealth.IS_WELL)
+            return _settle_with_failure(context, claim, route, settlement, decision), False
+        except (DatabaseUnavailableError, DatabaseRefusedError) as error:
+            collided = isinstance(error, DatabaseRefusedError) and error.is_collision
+            if time.monotonic() > limit or not (collided or isinstance(error, DatabaseUnavailableError)):
+                raise
+            log.write(
+                Stage.DB, "settle_waits", level="warning", error=str(error), delivery_id=claim.delivery_id
+            )
+            time.sleep(wait)
+            wait = min(wait * 2, MAX_RETRY_SECONDS)
+
+
+def _settle(
+    context: ForwardContext, claim: DeliveryClaim, route: Route, settlement: Settlement, *, is_well: bool
+) -> tuple[Settled, bool]:
+    """Settle; if the peer is well and had failed before, end its failures."""
+    with context.database.statement() as session:
+        settled = deliveries.settle(session, claim, route, settlement)
+        closed = (
+            is_well
+            and settled.peer_had_failed
+            # Without a status the peer answered no C-STORE: it declined the context, for example.
+            and destinations.note_well(
+                session, settlement.destination, by_store=settlement.status is not None
+            )
+        )
+    if closed:
+        log.write(STAGE[route], "breaker_closed", destination=settlement.destination)
+    return settled, closed
+
+
+def _settle_with_failure(
+    context: ForwardContext, claim: DeliveryClaim, route: Route, settlement: Settlement, decision: Decision
+) -> Settled:
+    """Settle, and count a failure of the peer, which may open its breaker."""
+    forwarder = context.configuration.forwarder
+    # In one transaction: a breaker never opens without the message of its first probe.
+    with context.database.transaction() as session:
+        settled = deliveries.settle(session, claim, route, settlement)
+        opened = destinations.note_failure(
+            session,
+            settlement.destination,
+            route,
+            instance_id=claim.instance.instance_id,
+            reason=settlement.error or settlement.outcome.value,
+            at_once=decision.peer is PeerHealth.IS_AWAY,
+            probe_by_store=decision.by_store,
+            threshold=forwarder.breaker_failures,
+            probe_wait=timedelta(seconds=forwarder.probe_interval_seconds),
+            siblings_are_one=route is Route.PACS and settlement.outcome is Outcome.BROKEN,
+        )
+    if opened:
+        log.write(
+            STAGE[route],
+            "breaker_opened",
+            level="error",
+            destination=settlement.destination,
+            error=settlement.error,
+        )
+    return settled
