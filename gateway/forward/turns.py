@@ -14,10 +14,9 @@ one of those is silent for longer than usual, the instance is parked: it is pend
 counted, and the end of the slow send wakes it.
 
 If the process dies
-    after it parked an instance    the process that repeats the slow send wakes the parked instance; otherwise
-                                   the instance is due after PARKED_SECONDS
-    while it has the turn of the   the turn is free when that delivery is claimed again, or when its lease ends
-    suspects
+    after it parked an instance   the process that repeats the slow send wakes the instance; if none does,
+                                  it is due after PARKED_SECONDS
+    while it sends a suspect      the next one is sent when that delivery is claimed again, or its lease ends
 """
 
 import random
@@ -38,7 +37,7 @@ from gateway.errors import DatabaseError
 
 SILENT_SECONDS = 1.0
 USUAL_TIMES = 3.0
-"""A send is slow if its answer takes longer than SILENT_SECONDS and USUAL_TIMES the usual time of the PACS."""
+"""A send is slow if its answer takes longer than SILENT_SECONDS, and USUAL_TIMES as long as usual."""
 
 PARKED_SECONDS = 60.0
 """How long a parked instance waits if nothing wakes it, give or take half."""
