@@ -72,7 +72,7 @@ $(DOCS_STAMP): requirements-docs.lock
 	touch $(DOCS_STAMP)
 
 # Everything that can refuse comes first; nothing is pushed. DRY=1 changes nothing and says what would be done.
-release: $(STAMP) $(BUILD_STAMP) ## check, test, commit, tag and build a version into dist/: VERSION=0.2.0 DRY=1
+release: $(STAMP) $(BUILD_STAMP) ## check, test, commit, tag and build a version into dist/: VERSION=0.3.0 DRY=1
 	$(BIN)/python .ci/release.py --builder $(BUILD_VENV)/bin/python $(if $(DRY),--dry-run) "$(VERSION)"
 
 $(BUILD_STAMP): images/edge/build.lock

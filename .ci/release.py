@@ -1,4 +1,4 @@
-"""Cut a release: `make release VERSION=0.2.0`, with `DRY=1` to see what would be done.
+"""Cut a release: `make release VERSION=0.3.0`, with `DRY=1` to see what would be done.
 
 The order: check what can be checked at once, run the tests, change CHANGELOG.md and pyproject.toml, build the
 sdist and the wheel into dist/, commit, tag. Nothing is pushed.
@@ -96,7 +96,7 @@ def with_version(project: str, version: str) -> str:
     found = _VERSION.fullmatch(version)
     if found is None:
         raise RefusedError(
-            f"VERSION={version!r} is no version of the form X.Y.Z; type `make release VERSION=0.2.0`"
+            f"VERSION={version!r} is no version of the form X.Y.Z; type `make release VERSION=0.3.0`"
         )
     line = _VERSION_LINE.search(project)
     if line is None:
