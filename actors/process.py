@@ -9,8 +9,9 @@ from dramatiq.middleware import Middleware
 
 from actors.queue import broker as queue
 from gateway import config, log
-from gateway.database.connection import Database, dsn_from_environment
+from gateway.database.dsn import dsn_from_environment
 from gateway.database.migrate import require_current
+from gateway.database.pool import Database
 from gateway.database.tables import destinations
 from gateway.database.tables.faults import FaultWatch
 from gateway.database.wait import wait_for_database

@@ -18,7 +18,7 @@ from cli.refusals import in_use, refusals
 from cli.screen import console, table
 from gateway import config
 from gateway.config import Configuration, Edge, Forwarder
-from gateway.database.connection import dsn_from_environment
+from gateway.database.dsn import dsn_from_environment
 from gateway.errors import ConfigurationError
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)

@@ -7,7 +7,7 @@ import typer
 from cli.documents import Json, Schema, print_document
 from cli.screen import console
 from gateway.database import roles
-from gateway.database.connection import dsn_from_environment
+from gateway.database.dsn import dsn_from_environment
 from gateway.database.migrate import migrate as apply_migrations
 
 app = typer.Typer(

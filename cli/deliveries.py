@@ -17,7 +17,7 @@ from cli.screen import console, dimse, table
 from cli.study import not_kept
 from cli.times import clock, dated, span
 from gateway import log
-from gateway.database.connection import Session
+from gateway.database.session import Session
 from gateway.database.tables import deliveries, instances, studies
 from gateway.database.tables.deliveries import Delivery, Selection
 from gateway.database.wakeup import Wakeup

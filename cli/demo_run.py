@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.tables.timeline import of_studies
 from gateway.dicom.requestor import PeerAddress
 from gateway.domain.timeline import InstanceTimeline, StepName, summary

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from gateway import config, log
 from gateway.config import Configuration
-from gateway.database.connection import Database, dsn_from_environment
+from gateway.database.dsn import dsn_from_environment
+from gateway.database.pool import Database
 
 READ_SECONDS = 30.0
 """For one statement that reads; must exceed a bounded look into a busy database."""

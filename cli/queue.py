@@ -16,7 +16,8 @@ from cli.pages import After, parted, token
 from cli.screen import console, table
 from cli.times import clock, dated, span
 from gateway import log
-from gateway.database.connection import Database, dsn_from_environment
+from gateway.database.dsn import dsn_from_environment
+from gateway.database.pool import Database
 from gateway.database.tables import messages
 from gateway.database.tables.overview import unserved
 from gateway.database.wakeup import Wakeup

@@ -9,7 +9,7 @@ from cli.documents import Json, Schema, print_document
 from cli.operator import configured, identity, opened
 from gateway import log
 from gateway.database import reset
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.wakeup import Wakeup
 from gateway.errors import DatabaseRefusedError
 from gateway.log import Stage

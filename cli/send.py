@@ -274,7 +274,8 @@ def _studies(edits: Edits, count: int, instances: int | None, *, is_numbered: bo
 def _numbers() -> Callable[[int], Sequence[int]]:
     """The sequence of the gateway's database; only `--seq-from-db` needs PostgreSQL."""
     # Imported here, because a sender on another machine has no database.
-    from gateway.database.connection import Database, dsn_from_environment  # noqa: PLC0415  see above
+    from gateway.database.dsn import dsn_from_environment  # noqa: PLC0415  see above
+    from gateway.database.pool import Database  # noqa: PLC0415  see above
     from gateway.database.tables.numbers import next_numbers  # noqa: PLC0415  see above
 
     database = Database(dsn_from_environment(), application_name="mini-pacs send", size=1)

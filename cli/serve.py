@@ -12,8 +12,9 @@ import typer
 
 from gateway import config, log
 from gateway.config import Configuration
-from gateway.database.connection import Database, dsn_from_environment
+from gateway.database.dsn import dsn_from_environment
 from gateway.database.migrate import migrate
+from gateway.database.pool import Database
 from gateway.database.tables import destinations
 from gateway.database.wait import wait_for_database
 from gateway.log import Stage

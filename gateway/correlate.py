@@ -14,7 +14,7 @@ A repeat is correlated too: it may be the answer to a second request to the same
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.database.connection import Session
+from gateway.database.session import Session
 from gateway.database.tables import results
 from gateway.domain.matching import Match, match
 

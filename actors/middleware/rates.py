@@ -14,7 +14,7 @@ from dramatiq.middleware import Middleware
 
 from actors.queue.broker import EdgeBroker
 from actors.queue.in_flight import InFlightMessage
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.tables import messages
 from gateway.errors import DatabaseError
 

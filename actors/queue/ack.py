@@ -14,11 +14,10 @@ import threading
 from collections import defaultdict
 from time import monotonic
 
-import psycopg2
-
 from actors.queue.in_flight import EndingKind, InFlightMessage
 from gateway import log
-from gateway.database.connection import Connection, Session, connect
+from gateway.database.connection import Connection, connect
+from gateway.database.session import DedicatedSession, Session
 from gateway.database.tables import messages
 from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
@@ -89,9 +88,9 @@ class AckWriter:
                 self._connection = connect(
                     self._dsn, application_name="mini-pacs ack", deadline_seconds=DEADLINE_SECONDS
                 )
-                messages.relax_durability(Session(self._connection))
-            _settle(Session(self._connection), batch)
-        except (psycopg2.Error, DatabaseUnavailableError) as error:
+                messages.relax_durability(DedicatedSession(self._connection))
+            _settle(DedicatedSession(self._connection), batch)
+        except DatabaseUnavailableError as error:
             # Safe: a batch is repeated whole, and what was settled already matches no row any more.
             if self._connection is not None:
                 self._connection.close()
@@ -101,7 +100,7 @@ class AckWriter:
                 "ack_delayed",
                 level="warning",
                 count=len(batch),
-                error=" ".join(str(error).split()),
+                error=str(error),
             )
             return False
         return True

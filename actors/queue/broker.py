@@ -34,7 +34,8 @@ from actors.queue.outgoing import (
     require_queue_name,
 )
 from actors.queue.pooler import PoolerError
-from gateway.database.connection import Database, dsn_from_environment
+from gateway.database.dsn import dsn_from_environment
+from gateway.database.pool import Database
 from gateway.database.tables import messages
 from gateway.database.wakeup import Wakeup
 from gateway.errors import DatabaseError, DatabaseRefusedError

@@ -27,14 +27,13 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from time import monotonic
 
-import psycopg2
-
 from actors.queue.capacity import PollableEvent
 from actors.queue.in_flight import InFlightMessages
 from actors.queue.pooler import PoolerError, require_session_mode
 from actors.queue.reaper import Reaper
 from gateway import log
-from gateway.database.connection import Connection, Session, connect
+from gateway.database.connection import Connection, connect
+from gateway.database.session import DedicatedSession, Session
 from gateway.database.tables import consumers, messages
 from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
@@ -99,11 +98,9 @@ class Liveness:
             session = self._connected()
             try:
                 yield session
-            except psycopg2.Error as error:
+            except DatabaseUnavailableError as error:
                 self._disconnect()
-                raise DatabaseUnavailableError(
-                    f"the consumer's connection was lost: {' '.join(str(error).split())}"
-                ) from error
+                raise DatabaseUnavailableError(f"the consumer's connection was lost: {error}") from error
 
     def begin(self) -> None:
         """Connect; where PostgreSQL is away, the consumers do it as soon as it is there.
@@ -131,23 +128,18 @@ class Liveness:
         )
         try:
             self._enter(connection)
-        except psycopg2.Error as error:
-            connection.close()
-            raise DatabaseUnavailableError(
-                f"the consumer cannot register: {' '.join(str(error).split())}"
-            ) from error
         except PoolerError:
             connection.close()
             self._closed = True  # nothing that we try again would change it
             raise
-        except DatabaseUnavailableError:
+        except DatabaseUnavailableError as error:
             connection.close()
-            raise
+            raise DatabaseUnavailableError(f"the consumer cannot register: {error}") from error
         assert self._session is not None
         return self._session
 
     def _enter(self, connection: Connection) -> None:
-        session = Session(connection)
+        session = DedicatedSession(connection)
         messages.prepare_consumer(session)
         consumer = secrets.randbits(_ID_BITS)
         server_process = consumers.take_lock(session, consumer)
@@ -227,13 +219,13 @@ class Liveness:
         with self.session() as session:
             assert self._connection is not None
             assert self._id is not None
-            self._pass_on_notifies()  # of other queues, too
+            self._pass_on(self._connection.take_notifies())  # of other queues, too
             claim = (
                 messages.claim_exclusive(session, queue_name, self._id)
                 if alone
                 else messages.claim(session, queue_name, wanted, self._id, floors, seats=seats)
             )
-            self._pass_on_notifies()
+            self._pass_on(self._connection.take_notifies())
             if alone:
                 # Until the next upkeep the others have their turn.
                 self._alone -= {queue_name}
@@ -265,13 +257,13 @@ class Liveness:
         poller.register(bell.fileno(), select.POLLIN)
         connection = self._connection
         if connection is not None and not connection.closed:
-            # Another thread may close it under us: psycopg2 refuses then, or poll(2) says POLLNVAL, and we
-            # look anew.
-            with suppress(psycopg2.Error):
-                poller.register(connection.fileno(), select.POLLIN)
+            # Another thread may close it meanwhile: then there is no descriptor, or poll(2) says POLLNVAL.
+            descriptor = connection.descriptor()
+            if descriptor is not None:
+                poller.register(descriptor, select.POLLIN)
         ready = poller.poll(seconds * 1000)
         bell.silence()
-        if any(descriptor != bell.fileno() for descriptor, _ in ready):
+        if any(readable != bell.fileno() for readable, _ in ready):
             self._hear()
 
     def _hear(self) -> None:
@@ -279,19 +271,16 @@ class Liveness:
             if self._connection is None or self._connection.closed:
                 return
             try:
-                self._connection.poll()
-            except psycopg2.Error:
-                # PostgreSQL hung up: the next session() connects anew.
+                channels = self._connection.receive_notifies()
+            except DatabaseUnavailableError:
+                # PostgreSQL closed the connection: the next session() connects anew.
                 self._disconnect()
                 return
-            self._pass_on_notifies()
+            self._pass_on(channels)
 
-    def _pass_on_notifies(self) -> None:
-        assert self._connection is not None
-        if not self._connection.notifies:
+    def _pass_on(self, channels: set[str]) -> None:
+        if not channels:
             return
-        channels = {notify.channel for notify in self._connection.notifies}
-        self._connection.notifies.clear()
         for queue_name, bell in self._events.items():
             if messages.channel(queue_name) in channels:
                 bell.ring()
@@ -333,6 +322,6 @@ class Liveness:
             self._closed = True
             if self._session is not None and self._id is not None:
                 # Where it fails the row stays, and whoever looks next clears it.
-                with suppress(psycopg2.Error):
+                with suppress(DatabaseUnavailableError):
                     consumers.unregister(self._session, self._id)
             self._disconnect()

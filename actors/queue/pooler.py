@@ -3,7 +3,8 @@
 It lends the server process that took our lock to whoever asks next, and with it the proof that we live.
 """
 
-from gateway.database.connection import Session, connect
+from gateway.database.connection import connect
+from gateway.database.session import DedicatedSession, Session
 from gateway.database.tables import consumers
 from gateway.errors import ConfigurationError
 
@@ -24,7 +25,7 @@ def require_session_mode(dsn: str, session: Session, server_process: int, *, dea
     other = connect(dsn, application_name="mini-pacs check", deadline_seconds=deadline_seconds)
     try:
         # Its transaction keeps it on one server process: on ours, where one is lent around.
-        theirs = consumers.begin_on_server_process(Session(other))
+        theirs = consumers.begin_on_server_process(DedicatedSession(other))
         ours = consumers.server_process(session)
     finally:
         other.close()

@@ -11,7 +11,7 @@ If the process dies here, others look.
 from time import monotonic
 
 from gateway import log
-from gateway.database.connection import Session
+from gateway.database.session import Session
 from gateway.database.tables import consumers
 from gateway.log import Stage
 

@@ -20,6 +20,28 @@ _HINT = (
 )
 
 
+def dsn_from_environment() -> str:
+    """Return `DATABASE_URL`, else a DSN of POSTGRES_HOST, _PORT, _DB, _USER and _PASSWORD.
+
+    Raises:
+        ConfigurationError: it is not valid; the message says what is expected and quotes nothing of it.
+    """
+    url = os.environ.get("DATABASE_URL")
+    if url:
+        return checked(url)
+    port = os.environ.get("POSTGRES_PORT") or "5432"
+    if not is_port(port):
+        raise ConfigurationError(f"POSTGRES_PORT = {port!r}: a port from 1 to 65535 is expected")
+    given = {
+        "host": os.environ.get("POSTGRES_HOST", "127.0.0.1"),
+        "port": port,
+        "dbname": os.environ.get("POSTGRES_DB", "mini_pacs"),
+        "user": os.environ.get("POSTGRES_USER", "mini_pacs"),
+        "password": os.environ.get("POSTGRES_PASSWORD"),
+    }
+    return str(pg.make_dsn(**{key: value for key, value in given.items() if value is not None}))
+
+
 def checked(text: str) -> str:
     """`text`, if libpq can tell the password in it from the rest.
 

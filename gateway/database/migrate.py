@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.queries import load
 from gateway.database.roles import grant_again
 from gateway.errors import DatabaseRefusedError, SchemaError

@@ -4,8 +4,8 @@ Stays: the schema and its migrations, the destinations with their pauses, the co
 the sweep last ran.
 """
 
-from gateway.database.connection import Session
 from gateway.database.queries import load
+from gateway.database.session import Session
 
 _Q = load("reset")
 

@@ -5,8 +5,9 @@ takes a process over then cannot change the schema, forget the attempts, or reac
 One transaction gives the privileges: if the process dies inside, the role has what it had.
 """
 
-from gateway.database.connection import Database, Session
+from gateway.database.pool import Database
 from gateway.database.queries import load
+from gateway.database.session import Session
 from gateway.errors import SchemaError
 
 GRANT_SECONDS = 60.0

@@ -8,9 +8,8 @@ themselves each second. If the process dies, or PostgreSQL is away, a wake is lo
 import os
 import threading
 
-import psycopg2
-
-from gateway.database.connection import Connection, Session, connect
+from gateway.database.connection import Connection, connect
+from gateway.database.session import DedicatedSession
 from gateway.database.tables import messages
 from gateway.errors import DatabaseUnavailableError
 
@@ -86,9 +85,10 @@ class Wakeup:
                 connection = connect(
                     self._dsn, application_name="mini-pacs wakeup", deadline_seconds=DEADLINE_SECONDS
                 )
-                messages.relax_durability(Session(connection))  # a NOTIFY is nothing that a crash could lose
-            messages.notify(Session(connection), sorted(queues))
-        except (psycopg2.Error, DatabaseUnavailableError):
+                # a NOTIFY leaves nothing behind that a crash could lose
+                messages.relax_durability(DedicatedSession(connection))
+            messages.notify(DedicatedSession(connection), sorted(queues))
+        except DatabaseUnavailableError:
             # Safe: the messages are committed and the consumers look each second. A connection that went
             # stale while idle is replaced once; beyond that PostgreSQL is away.
             if connection is not None:

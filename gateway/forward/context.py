@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.config import Configuration
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.wakeup import Wakeup
 from gateway.domain.routing import Route
 from gateway.faults import Faults

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
 
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.tables import turns
 from gateway.database.tables.deliveries import DeliveryClaim, Settled
 from gateway.database.tables.turns import Turn

@@ -22,7 +22,7 @@ from pathlib import Path
 from gateway import log
 from gateway.config import Configuration
 from gateway.correlate import Correlated
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.tables import instances
 from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
 from gateway.database.wakeup import Wakeup

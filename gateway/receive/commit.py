@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from gateway.correlate import Correlated, Result, correlate, correlate_equal
-from gateway.database.connection import Database, Session
+from gateway.database.pool import Database
+from gateway.database.session import Session
 from gateway.database.tables import instances
 from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
 from gateway.dicom.dataset.header import Header

@@ -21,7 +21,7 @@ from contextlib import suppress
 
 from gateway import log
 from gateway.config import Configuration, Edge
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.tables.faults import FaultWatch
 from gateway.database.wakeup import Wakeup
 from gateway.dicom.acceptor import Acceptor, Timeouts

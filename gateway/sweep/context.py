@@ -10,7 +10,8 @@ from pathlib import Path
 
 from gateway import log
 from gateway.config import Configuration
-from gateway.database.connection import Database, Session
+from gateway.database.pool import Database
+from gateway.database.session import Session
 from gateway.database.wakeup import Wakeup
 from gateway.errors import FileMissingError, SpoolError
 from gateway.log import Stage

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from gateway import log
 from gateway.config import Configuration
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.tables import results
 from gateway.database.tables.results import Expired, Expiry
 from gateway.database.wakeup import Wakeup

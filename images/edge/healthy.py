@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gateway.database.connection import Database
+    from gateway.database.pool import Database
 
 SWEEP_LATE = timedelta(minutes=3)
 """The scheduler enqueues a sweep each minute; must exceed a slow one."""
@@ -80,7 +80,8 @@ def scheduler() -> str | None:
 
 @contextmanager
 def _database() -> "Iterator[Database]":
-    from gateway.database.connection import Database, dsn_from_environment
+    from gateway.database.dsn import dsn_from_environment
+    from gateway.database.pool import Database
 
     database = Database(
         dsn_from_environment(), application_name="mini-pacs healthy", size=1, deadline_seconds=ANSWER_SECONDS

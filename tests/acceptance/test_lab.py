@@ -13,7 +13,7 @@ from support.launcher import Processes
 from support.waiting import wait_until
 
 from gateway import config
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.tables.timeline import of_studies
 from gateway.dicom.requestor import PeerAddress
 from gateway.errors import DatabaseError

@@ -19,7 +19,8 @@ from support.launcher import Processes
 from support.queue_setup import QUEUE, QueueSetup
 from support.waiting import wait_until
 
-from gateway.database.connection import Session, connect
+from gateway.database.connection import connect
+from gateway.database.session import Session
 from gateway.database.tables import messages
 from gateway.lab import stray_processes
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 import pytest
 from dramatiq import Message
 
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.queries import Query
 from gateway.database.tables import messages
 from gateway.domain.contract import UNGATED_PRIORITY

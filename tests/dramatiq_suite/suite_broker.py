@@ -8,7 +8,7 @@ from dramatiq.middleware import Middleware, Prometheus, default_middleware
 
 from actors.middleware.stale_claim import StaleClaim
 from actors.queue.broker import EdgeBroker
-from gateway.database.connection import dsn_from_environment
+from gateway.database.dsn import dsn_from_environment
 from gateway.database.queries import Query
 
 _UNSETTLED = Query(

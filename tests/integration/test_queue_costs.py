@@ -11,8 +11,9 @@ from support.queue_setup import QUEUE, QueueSetup
 from support.waiting import wait_until
 
 from actors.queue.claim_floor import ClaimFloor
-from gateway.database.connection import Session, connect
+from gateway.database.connection import connect
 from gateway.database.queries import load
+from gateway.database.session import Session
 from gateway.database.tables import messages
 from gateway.lab import stray_processes
 

@@ -14,7 +14,7 @@ from cli.findings import findings
 from cli.main import build
 from gateway import log
 from gateway.config import Configuration
-from gateway.database.connection import Session
+from gateway.database.session import Session
 from gateway.database.tables import overview
 
 

@@ -12,7 +12,9 @@ from support.queue_setup import QueueSetup
 from support.waiting import wait_until
 
 from actors.queue.broker import EdgeBroker
-from gateway.database.connection import Database, Session, connect
+from gateway.database.connection import connect
+from gateway.database.pool import Database
+from gateway.database.session import Session
 from gateway.database.tables import messages
 from gateway.database.tables.instances import ReceivedInstance
 from gateway.dicom.dataset.header import Header

@@ -3,13 +3,13 @@
 from types import ModuleType
 from typing import Any
 
-import psycopg2
 import pytest
 from support.queue_consumer import InProcess, come_back, cut_off
 from support.queue_setup import QueueSetup
 from support.waiting import wait_until
 
 from gateway.database.tables import consumers, messages
+from gateway.errors import DatabaseUnavailableError
 
 
 def lose_the_answer(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> None:
@@ -19,7 +19,7 @@ def lose_the_answer(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: s
     def run(*args: Any, **keywords: Any) -> Any:
         real(*args, **keywords)
         monkeypatch.setattr(module, name, real)
-        raise psycopg2.OperationalError("server closed the connection unexpectedly")
+        raise DatabaseUnavailableError("server closed the connection unexpectedly")
 
     monkeypatch.setattr(module, name, run)
 

@@ -5,7 +5,8 @@ from datetime import timedelta
 from support.queue_setup import QUEUE, QueueSetup
 from support.waiting import wait_until
 
-from gateway.database.connection import Session, connect
+from gateway.database.connection import connect
+from gateway.database.session import Session
 from gateway.database.tables import consumers, messages
 
 

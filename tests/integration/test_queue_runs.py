@@ -11,7 +11,8 @@ from support.waiting import wait_until
 
 from actors.queue.broker import EdgeBroker
 from actors.queue.in_flight import UNSTARTED, Ending, EndingKind
-from gateway.database.connection import Session, connect
+from gateway.database.connection import connect
+from gateway.database.session import Session
 from gateway.database.tables import messages
 
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 from support import statements
 
-from gateway.database.connection import Database, Row
+from gateway.database.pool import Database
 from gateway.database.queries import Query
+from gateway.database.session import Row
 from gateway.database.tables import instances
 from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
 from gateway.domain.instance import Kind

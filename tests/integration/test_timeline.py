@@ -7,8 +7,9 @@ import pytest
 from support.prepared_instances import STUDY, PreparedInstances
 
 from gateway.config import Configuration
-from gateway.database.connection import Database, Row, Session
+from gateway.database.pool import Database
 from gateway.database.queries import Query
+from gateway.database.session import Row, Session
 from gateway.database.tables.timeline import of_studies, of_study
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome

@@ -28,8 +28,8 @@ from hypothesis.stateful import (
 from support.edge_setup import EdgeSetup
 from support.synthetic_instances import new_uid
 
-from gateway.database.connection import Session
 from gateway.database.queries import Query
+from gateway.database.session import Session
 from gateway.database.tables import deliveries, destinations, instances, sweeps, turns
 from gateway.database.tables.deliveries import DeliveryClaim, Selection, Settlement, WorkerVerdict
 from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict

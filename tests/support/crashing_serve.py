@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from cli.main import run
-from gateway.database import connection
+from gateway.database import pool
 from gateway.database.tables import instances
 
 P = ParamSpec("P")
@@ -46,7 +46,7 @@ def main() -> None:
     """Patch, then be the program."""
     what, number, when = os.environ["CRASH_AT"].split(":")
     if what == "commit":
-        connection.commit = crashing(connection.commit, int(number), when)
+        pool.commit = crashing(pool.commit, int(number), when)
     elif what == "receive":
         instances.receive = crashing(instances.receive, int(number), when)
     else:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import Configuration
-from gateway.database.connection import Database, Row
+from gateway.database.pool import Database
 from gateway.database.queries import Query
+from gateway.database.session import Row
 from gateway.database.wakeup import Wakeup
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.requestor import Association, PeerAddress, associate

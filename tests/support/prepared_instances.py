@@ -6,8 +6,9 @@ from typing import Any
 
 from gateway.config import Configuration
 from gateway.correlate import Correlated, Result, correlate
-from gateway.database.connection import Database, Row
+from gateway.database.pool import Database
 from gateway.database.queries import Query
+from gateway.database.session import Row
 from gateway.database.tables import deliveries, destinations, instances
 from gateway.database.tables.deliveries import DeliveryClaim, Settlement
 from gateway.database.tables.instances import ReceivedInstance

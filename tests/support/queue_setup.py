@@ -5,8 +5,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from gateway.database.connection import Database, Row
+from gateway.database.pool import Database
 from gateway.database.queries import Query
+from gateway.database.session import Row
 from gateway.database.tables import messages
 from gateway.database.wakeup import Wakeup
 from support.launcher import REPOSITORY, Process, Processes

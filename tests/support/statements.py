@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from gateway.database.connection import Session
+from gateway.database.session import Session
 
 
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -9,7 +9,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.tables.instances import ReceivedInstance
 from gateway.dicom.dataset.header import Header
 from gateway.domain.instance import Kind

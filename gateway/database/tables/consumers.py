@@ -10,8 +10,8 @@ A consumer is alive as long as PostgreSQL holds the advisory lock of its id. Eac
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from gateway.database.connection import Session
 from gateway.database.queries import load
+from gateway.database.session import Session
 from gateway.database.tables.messages import EXCLUSIVE_DEATHS, POISON_DEATHS, Run
 
 _Q = load("queue")

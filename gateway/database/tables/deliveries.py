@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from gateway.database.connection import Row, Session
 from gateway.database.queries import load
+from gateway.database.session import Row, Session
 from gateway.database.tables.instances import StoredInstance, stored_of
 from gateway.domain.contract import EXPIRE_RESULT, FORWARD, FORWARD_TO_PACS, FORWARD_TO_WORKER
 from gateway.domain.delivery import State

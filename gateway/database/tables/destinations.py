@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from gateway.config import Configuration
-from gateway.database.connection import Session
 from gateway.database.queries import load
+from gateway.database.session import Session
 from gateway.domain.contract import PROBE, UNGATED_PRIORITY
 from gateway.domain.routing import Route
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gateway import log
-from gateway.database.connection import Database, Session
+from gateway.database.pool import Database
 from gateway.database.queries import load
+from gateway.database.session import Session
 from gateway.errors import DatabaseError
 from gateway.faults import Active, Faults, Name
 from gateway.log import Stage

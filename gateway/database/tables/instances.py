@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from gateway.database.connection import Row, Session
 from gateway.database.queries import load
+from gateway.database.session import Row, Session
 from gateway.domain.contract import FORWARD
 from gateway.domain.instance import Kind, Place
 from gateway.domain.routing import Origin, Route

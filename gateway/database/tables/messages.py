@@ -21,8 +21,9 @@ from hashlib import md5
 
 import orjson
 
-from gateway.database.connection import Database, Row, Session
+from gateway.database.pool import Database
 from gateway.database.queries import Query, load
+from gateway.database.session import Row, Session
 
 EXCLUSIVE_DEATHS = 2
 """After so many deaths of processes that ran it, a message runs with no neighbours."""

@@ -1,6 +1,6 @@
 """Numbers for the studies that the sender generates, unique over every sender of one database."""
 
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.queries import load
 
 _Q = load("sequence")

@@ -7,8 +7,8 @@ its bound, or is the planner's estimate, `exact` is False.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from gateway.database.connection import Session
 from gateway.database.queries import load
+from gateway.database.session import Session
 from gateway.database.tables import destinations, faults, messages, sweeps
 from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.faults import Injected

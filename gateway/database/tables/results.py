@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from gateway.database.connection import Session
 from gateway.database.queries import load
+from gateway.database.session import Session
 from gateway.database.tables.deliveries import mend_places
 from gateway.domain.contract import EXPIRE_RESULT, FORWARD_TO_WORKER
 from gateway.domain.matching import Candidate, Correlation

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from gateway.database.connection import Row, Session
 from gateway.database.queries import load
+from gateway.database.session import Row, Session
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route
 

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import orjson
 
-from gateway.database.connection import Session
 from gateway.database.queries import load
+from gateway.database.session import Session
 from gateway.database.tables.instances import StoredInstance, stored_of
 from gateway.domain.contract import EXPIRE_RESULT, FORWARD_TO_PACS, FORWARD_TO_WORKER, PROBE, SWEEP
 from gateway.domain.instance import Place

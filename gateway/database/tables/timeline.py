@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from gateway.database.connection import Row, Session
 from gateway.database.queries import load
+from gateway.database.session import Row, Session
 from gateway.database.tables.deliveries import waits_for_version
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind, Place

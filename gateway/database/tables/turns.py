@@ -3,8 +3,8 @@
 from datetime import timedelta
 from enum import StrEnum
 
-from gateway.database.connection import Session
 from gateway.database.queries import load
+from gateway.database.session import Session
 from gateway.database.tables.deliveries import DeliveryClaim, Settled
 from gateway.domain.contract import FORWARD_TO_PACS
 from gateway.domain.instance import Place

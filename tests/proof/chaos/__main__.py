@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.errors import DatabaseError
 from proof.chaos import evidence, report
 from proof.chaos.disk import enter_namespace, is_to_be_real

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.queries import Query
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError

@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Callable
 
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.queries import Query
 from gateway.lab import stray_processes
 from proof.chaos.faults import Pick

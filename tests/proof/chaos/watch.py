@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.database.connection import Database
+from gateway.database.pool import Database
 from gateway.database.queries import Query
 from gateway.errors import DatabaseError
 from proof.chaos.evidence import waiting

@@ -21,7 +21,8 @@ from support.peers import Peer, Taken
 
 from cli.serve import serve
 from gateway import config
-from gateway.database.connection import Database, dsn_from_environment
+from gateway.database.dsn import dsn_from_environment
+from gateway.database.pool import Database
 from gateway.database.wakeup import Wakeup
 from gateway.dicom.acceptor import StoreRequest
 from gateway.dicom.contexts import storage_sop_classes

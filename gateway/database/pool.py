@@ -1,0 +1,156 @@
+"""Lend sessions from a bounded pool of connections, each as one transaction or statement by statement."""
+
+import os
+import select
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import ClassVar
+
+import psycopg2
+import psycopg2.extensions as pg
+
+from gateway.database.connection import Connection, connect
+from gateway.database.session import Session
+from gateway.errors import DatabaseError, DatabaseUnavailableError, OutcomeUnknownError
+
+IDLE_BEFORE_CHECK_SECONDS = 0.5
+
+
+class Database:
+    """A bounded pool of connections to one database. Safe across threads, and across a fork."""
+
+    default_deadline_seconds: ClassVar[float] = 10.0
+
+    def __init__(
+        self, dsn: str, *, application_name: str, size: int = 4, deadline_seconds: float | None = None
+    ) -> None:
+        self.dsn = dsn
+        self.application_name = application_name
+        self.deadline_seconds = deadline_seconds or self.default_deadline_seconds
+        self._size = size
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process = os.getpid()
+        self._slots = threading.BoundedSemaphore(self._size)
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+
+    @contextmanager
+    def transaction(self, *, meanwhile: Callable[[], None] | None = None) -> Iterator[Session]:
+        """Lend a session; commit when the block ends, roll back when it raises.
+
+        `meanwhile` is called while PostgreSQL works on the first statement; that statement raises what it
+        raises. After any Exception but OutcomeUnknownError nothing was committed.
+        """
+        with self._borrowed() as connection:
+            sent = False
+            try:
+                connection.meanwhile, connection.failure = meanwhile, None
+                yield Session(connection, "BEGIN;", in_transaction=True)
+                if connection.info.transaction_status == pg.TRANSACTION_STATUS_IDLE:
+                    return  # no statement was run
+                sent = True
+                commit(Session(connection))
+            except DatabaseError:
+                _rollback(connection)
+                raise
+            except Exception as error:
+                _rollback(connection)
+                if sent:
+                    raise OutcomeUnknownError(f"while committing: {type(error).__name__}") from error
+                raise
+            except BaseException:  # the thread is told to end
+                _rollback(connection)
+                raise
+            finally:
+                connection.meanwhile = None  # still set where the block ran no statement
+
+    @contextmanager
+    def statement(self, *, durable: bool = True) -> Iterator[Session]:
+        """Lend a session in which each statement is a transaction, committed in its own round trip.
+
+        `durable=False` commits the first statement without waiting for the disk (synchronous_commit off):
+        only for what a crash may undo without harm, such as a claim.
+        """
+        with self._borrowed() as connection:
+            # statements sent together are one transaction, and SET LOCAL ends with it
+            yield Session(connection, "" if durable else "SET LOCAL synchronous_commit TO off;")
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when they come back."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[Connection]:
+        if self._process != os.getpid():
+            # Dramatiq and the SCP fork: parent and child must not share a connection.
+            self._reset()
+        if not self._slots.acquire(timeout=self.deadline_seconds):
+            raise DatabaseUnavailableError(
+                f"all {self._size} connections of this process were busy for {self.deadline_seconds:g} s"
+            )
+        try:
+            connection = self._take()
+            try:
+                yield connection
+            finally:
+                self._give_back(connection)
+        finally:
+            self._slots.release()
+
+    def _take(self) -> Connection:
+        while True:
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                return connect(
+                    self.dsn, application_name=self.application_name, deadline_seconds=self.deadline_seconds
+                )
+            if not _is_stale(connection):
+                return connection
+            connection.close()
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.closed or connection.info.transaction_status != pg.TRANSACTION_STATUS_IDLE:
+            connection.close()
+            return
+        connection.last_used = monotonic()
+        with self._lock:
+            self._idle.append(connection)
+
+
+def commit(session: Session) -> None:
+    """Commit; the transaction survives a power cut when this returns."""
+    session.script("COMMIT")
+
+
+def _is_stale(connection: Connection) -> bool:
+    """Tell whether PostgreSQL closed the connection while it was idle, without a round trip.
+
+    A server that restarts closes its connections. Without this check the next statement would fail, and a
+    sender would be refused without need.
+    """
+    if connection.closed:
+        return True
+    if monotonic() - connection.last_used < IDLE_BEFORE_CHECK_SECONDS:
+        return False
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _rollback(connection: Connection) -> None:
+    if connection.closed or connection.info.transaction_status == pg.TRANSACTION_STATUS_IDLE:
+        return
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("ROLLBACK")
+    except psycopg2.Error:
+        # the server rolls back by itself when the connection is closed
+        connection.close()

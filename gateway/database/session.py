@@ -1,0 +1,136 @@
+"""Run named statements on one connection and return their rows by name.
+
+Every error of psycopg2 ends here: a session raises the errors of gateway/errors.py only.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import psycopg2
+
+from gateway.database.connection import Connection
+from gateway.database.failure import sentence_of, translated
+from gateway.database.queries import Query
+from gateway.database.rows import Maker, known, learn
+from gateway.errors import DatabaseError, DatabaseRefusedError, DatabaseUnavailableError
+
+Row = tuple[Any, ...]
+T = TypeVar("T")
+
+
+class Session:
+    """Runs statements on `connection`.
+
+    `opening` is sent in front of the first statement, in the same round trip, for example BEGIN. Where
+    `in_transaction` is False each statement commits, so its outcome is unknown if its answer is lost.
+    """
+
+    def __init__(self, connection: Connection, opening: str = "", *, in_transaction: bool = False) -> None:
+        self._connection = connection
+        self._opening = opening
+        self._in_transaction = in_transaction
+        try:
+            self._cursor = connection.cursor()
+        except psycopg2.Error as error:  # the connection is closed: nothing was sent
+            raise DatabaseUnavailableError(
+                f"PostgreSQL at {connection.where} was lost: {sentence_of(error)}"
+            ) from error
+
+    def _translated(self, error: psycopg2.Error) -> DatabaseError:
+        return translated(error, self._connection.where, commit_sent=not self._in_transaction)
+
+    def _execute(self, statement: str, parameters: Mapping[str, object] | None) -> None:
+        opening, self._opening = self._opening, ""
+        try:
+            self._cursor.execute(opening + statement, parameters)
+        except ValueError as error:
+            # psycopg2 sends no text with a NUL, and none that UTF-8 cannot encode: nothing was sent.
+            raise DatabaseRefusedError(f"PostgreSQL takes no such text: {error}") from error
+        except psycopg2.Error as error:
+            raise self._translated(error) from error
+        finally:
+            # Raised instead of an error of PostgreSQL: a collision would be tried again, and a second fsync
+            # may succeed though the first lost the bytes. Cleared: another session gets the connection.
+            failure, self._connection.failure = self._connection.failure, None
+            if failure is not None:
+                raise failure
+
+    # ---- rows by name ----------------------------------------------------------------------------
+
+    def rows(self, into: type[T], query: Query, /, **parameters: object) -> list[T]:
+        """Return every row of `query` as an `into`: see gateway/database/rows.py."""
+        found = self.all(query, **parameters)
+        if not found:
+            return []
+        make = self._maker(into, query)
+        return [make(row) for row in found]
+
+    def row(self, into: type[T], query: Query, /, **parameters: object) -> T | None:
+        """Return the first row of `query` as an `into`, or None."""
+        found = self.one(query, **parameters)
+        return None if found is None else self._maker(into, query)(found)
+
+    def only(self, into: type[T], query: Query, /, **parameters: object) -> T:
+        """Return the row of a statement that always has one: a function, or a SELECT without a FROM."""
+        found = self.row(into, query, **parameters)
+        assert found is not None, f"statement {query.name} returned no row"
+        return found
+
+    def values(self, query: Query, /, **parameters: object) -> list[Any]:
+        """Return the one column of every row of `query`."""
+        return [value for (value,) in self.all(query, **parameters)]
+
+    def value(self, query: Query, /, **parameters: object) -> Any:  # noqa: ANN401  the statement knows its type
+        """Return the one column of the first row of `query`; None where there is no row."""
+        found = self.one(query, **parameters)
+        if found is None:
+            return None
+        (value,) = found
+        return value
+
+    def _maker(self, into: type[T], query: Query) -> Maker[T]:
+        return known(into, query) or learn(
+            into, query, [column.name for column in self._cursor.description or ()]
+        )
+
+    # ---- rows as they come -----------------------------------------------------------------------
+
+    def all(self, query: Query, /, **parameters: object) -> list[Row]:
+        """Return every row of `query` as a plain tuple."""
+        self._execute(query.sql, parameters)
+        try:
+            return list(self._cursor.fetchall())
+        except psycopg2.Error as error:
+            raise self._translated(error) from error
+
+    def one(self, query: Query, /, **parameters: object) -> Row | None:
+        """Return the first row of `query` as a plain tuple, or None."""
+        self._execute(query.sql, parameters)
+        try:
+            row: Row | None = self._cursor.fetchone()
+        except psycopg2.Error as error:
+            raise self._translated(error) from error
+        return row
+
+    def run(self, query: Query, /, **parameters: object) -> int:
+        """Execute `query` and return the count of rows that it touched."""
+        self._execute(query.sql, parameters)
+        return self._cursor.rowcount
+
+    def script(self, statements: str) -> None:
+        """Execute statements without parameters: migrations, BEGIN, COMMIT."""
+        self._execute(statements, None)
+
+
+class DedicatedSession(Session):
+    """A session on a connection outside of the pool, which any error of PostgreSQL closes.
+
+    Its owner connects again and repeats what it did. So it raises one error for all:
+
+    Raises:
+        DatabaseUnavailableError: the connection was lost, or PostgreSQL refused the statement.
+    """
+
+    def _translated(self, error: psycopg2.Error) -> DatabaseError:
+        self._connection.close()
+        return DatabaseUnavailableError(f"PostgreSQL at {self._connection.where}: {sentence_of(error)}")
