@@ -1,4 +1,4 @@
-"""The bytes that leave are the bytes that came, for every sendable file of pydicom, sent untouched."""
+"""Delivered data sets equal the received ones, for every sendable file of pydicom."""
 
 from collections import Counter
 from hashlib import sha256
@@ -15,7 +15,7 @@ from gateway.dicom.requestor import associate
 @pytest.mark.guarantee("G3")
 @pytest.mark.guarantee("G4")
 def test_every_file_arrives_byte_for_byte(make_edge: MakeEdge) -> None:
-    """G3, G4: in its own transfer syntax; files that share a UID are conflicts, each forwarded as it is."""
+    """G3, G4: in its own transfer syntax; files that share a UID are conflicts, and each is forwarded."""
     edge = make_edge({"forwarder": {"mode": "pacs_only"}})
     files = sendable_files()
     contexts = list(dict.fromkeys(file.context for file in files))

@@ -1,4 +1,4 @@
-"""The main job: what `make demo` runs."""
+"""The demo: what `make demo` runs."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.timeout(DEMO_SECONDS + 60)
 def test_demo_carries_every_original_and_a_result_to_the_pacs(scratch: Path, processes: Processes) -> None:
-    """G1, G2: exit code 0, every step of every study done, and neither process nor file is left behind."""
+    """G1, G2: exit code 0, every step of every study is done, and no process or file remains."""
     before = set(os.listdir("/var/tmp"))  # noqa: PTH208, S108  where PostgreSQL's files go when root runs it
     demo = processes.start("mini-pacs", "demo", "--json")
     assert demo.wait(DEMO_SECONDS) == 0

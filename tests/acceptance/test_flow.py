@@ -1,4 +1,4 @@
-"""The whole flow with real worker applications, and with everything around them failing."""
+"""The whole flow with real worker applications while peers and processes fail."""
 
 import threading
 import time
@@ -100,7 +100,7 @@ def _orthanc(edge: EdgeSetup) -> dict[str, object]:
 @pytest.mark.guarantee("G5")
 @pytest.mark.parametrize("how", ["off", "slow", "fails", "silent"])
 def test_a_bad_worker_delays_neither_the_pacs_nor_the_results(stack: Stack, how: str) -> None:
-    """G5: the PACS has every original at once; each result comes later, or from the other worker."""
+    """G5: the PACS gets every original at once; each result comes later, or from another worker."""
     with ExitStack() as exits:
         if how == "slow":
             stack.worker(1, WORKER_DELAY_SECONDS="5")
@@ -120,8 +120,8 @@ def test_a_bad_worker_delays_neither_the_pacs_nor_the_results(stack: Stack, how:
 
 @pytest.mark.guarantee("G2")
 @pytest.mark.guarantee("G5")
-def test_a_pacs_that_is_off_under_load_costs_only_time(stack: Stack) -> None:
-    """G2: everything is accepted and shown as waiting; when it returns all arrive, each after one attempt."""
+def test_a_pacs_that_is_off_under_load_only_delays_deliveries(stack: Stack) -> None:
+    """G2: everything is accepted and shown as waiting; when it is back, all arrive after one attempt each."""
     stack.worker(1)
     stack.worker(2)
     stack.pacs.off()
@@ -155,8 +155,8 @@ def test_a_pacs_that_is_off_under_load_costs_only_time(stack: Stack) -> None:
 
 
 @pytest.mark.guarantee("G6")
-def test_every_process_restarted_in_mid_flight_sends_nothing_twice(stack: Stack) -> None:
-    """SIGTERM and a start of each of our processes in turn, under load: one attempt per debt."""
+def test_a_restart_of_every_process_under_load_sends_nothing_twice(stack: Stack) -> None:
+    """SIGTERM and a start of each process in turn: every delivery has one attempt."""
     stack.worker(1)
     stack.worker(2)
     instances: list[Instance] = []
@@ -187,8 +187,11 @@ def test_every_process_restarted_in_mid_flight_sends_nothing_twice(stack: Stack)
 
 @pytest.mark.guarantee("G7")
 @pytest.mark.guarantee("G8")
-def test_garbage_and_strangers_leave_no_trace_but_log_lines(stack: Stack, processes: Processes) -> None:
-    """G7, G8: between good instances; no path, no row, no patient, and the good ones arrive."""
+def test_garbage_and_strangers_leave_only_log_lines(stack: Stack, processes: Processes) -> None:
+    """G7, G8: sent between good instances, they leave no path, row or patient attribute.
+
+    The good ones arrive.
+    """
     good = study_of(4)
     bad = Instance(study_instance_uid="../../../escape", sop_class_uid=MR)
     for instance in good:

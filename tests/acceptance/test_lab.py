@@ -1,4 +1,4 @@
-"""The whole stack as processes: whichever is killed, what was acknowledged arrives."""
+"""The whole stack as processes: whichever is killed, acknowledged instances arrive."""
 
 import shutil
 import signal
@@ -76,8 +76,8 @@ def is_back(supervisor: Supervisor, name: str) -> bool:
 
 
 @pytest.mark.timeout(240)
-def test_whichever_process_is_killed_what_was_acknowledged_arrives(lab: Lab, tmp_path: Path) -> None:
-    """G6: kill -9 of each process of the lab in turn, while instances are on their way."""
+def test_acknowledged_instances_arrive_whichever_process_is_killed(lab: Lab, tmp_path: Path) -> None:
+    """G6: kill -9 of each process of the lab in turn, while instances are in flight."""
     supervisor = lab.supervisor
     assert isinstance(supervisor, Supervisor)
     acknowledged: dict[str, str] = {}
@@ -101,7 +101,7 @@ def test_whichever_process_is_killed_what_was_acknowledged_arrives(lab: Lab, tmp
 def test_a_lab_that_is_killed_leaves_no_process_and_starts_again(
     processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kill -9 of `mini-pacs lab` ends all of it, PostgreSQL included; started again it goes on."""
+    """Kill -9 of `mini-pacs lab` ends all its processes, PostgreSQL included; the next start continues."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
     folder.chmod(0o711)
@@ -123,10 +123,10 @@ def test_a_lab_that_is_killed_leaves_no_process_and_starts_again(
 
 
 @pytest.mark.timeout(240)
-def test_two_labs_that_start_at_once_are_both_up_on_ports_of_their_own(
+def test_two_labs_that_start_at_once_use_different_ports(
     processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each says that it is up when its own processes listen on the ports that stand in its config.yaml."""
+    """Each is up when its own processes listen on the ports in its config.yaml."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
     folder.chmod(0o711)

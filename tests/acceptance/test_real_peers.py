@@ -1,4 +1,4 @@
-"""DCMTK and Orthanc, before and behind the edge; they re-encode by themselves, so elements are compared."""
+"""DCMTK and Orthanc before and behind the edge. They re-encode data sets, so elements are compared."""
 
 import json
 import os
@@ -93,7 +93,7 @@ def delivered(edge: EdgeSetup, count: int) -> bool:
 
 @pytest.mark.parametrize("sender", ["storescu", "dcmsend"])
 def test_dcmtk_sends_and_orthanc_receives(make_edge: MakeEdge, tmp_path: Path, sender: str) -> None:
-    """A C-ECHO is answered; what storescu and dcmsend send stands in Orthanc."""
+    """A C-ECHO is answered; Orthanc has what storescu and dcmsend send."""
     edge = make_edge({"forwarder": {"mode": "pacs_only"}})
     it = orthanc(edge, tmp_path / "pacs")
     edge.serve()
@@ -115,7 +115,7 @@ def test_dcmtk_sends_and_orthanc_receives(make_edge: MakeEdge, tmp_path: Path, s
 
 
 def test_orthanc_sends_and_storescp_receives(make_edge: MakeEdge, tmp_path: Path) -> None:
-    """Orthanc's C-STORE through the edge into DCMTK's storescp."""
+    """Orthanc sends a C-STORE through the edge to DCMTK's storescp."""
     edge = make_edge({"forwarder": {"mode": "pacs_only"}})
     [port] = free_ports(1)
     it = orthanc(edge, tmp_path / "sender", port=port)

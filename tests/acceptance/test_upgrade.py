@@ -1,4 +1,4 @@
-"""From a release to this version: its data is carried on, its processes do no harm beside the new ones."""
+"""Upgrade from a release: its data is used, and its processes run safely beside the new ones."""
 
 import os
 import subprocess
@@ -77,8 +77,11 @@ def every_actor(edge: EdgeSetup) -> list[Process]:
     return edge.actors("pacs", "workers", "sweep")
 
 
-def test_everything_that_the_release_owed_is_delivered(edge: EdgeSetup, peers: dict[str, Peer]) -> None:
-    """G2: pending, claimed by the dead, waiting for a retry, results. Dead and cancelled stay so."""
+def test_every_open_delivery_of_the_release_is_delivered(edge: EdgeSetup, peers: dict[str, Peer]) -> None:
+    """G2: pending, claimed by dead processes, waiting for a retry, results.
+
+    Dead and cancelled ones stay so.
+    """
     untouched = (DEAD, CANCELLED)
     before = {one.sop_instance_uid: edge.delivery(one) for one in untouched}
     edge.serve()
@@ -113,8 +116,8 @@ def test_everything_that_the_release_owed_is_delivered(edge: EdgeSetup, peers: d
     assert DELIVERED.sop_instance_uid not in peers["ORTHANC"].uids()
 
 
-def test_a_fresh_database_and_an_upgraded_one_have_one_schema(dsn: str, database_url: str) -> None:
-    """Table by table, column by column, constraint, index, function and trigger."""
+def test_a_fresh_and_an_upgraded_database_have_the_same_schema(dsn: str, database_url: str) -> None:
+    """Compare every table, column, constraint, index, function and trigger."""
     migrate(dsn)
     assert _described(dsn) == _described(database_url)
 
@@ -188,7 +191,10 @@ def start_released(edge: EdgeSetup, tree: Path, *words: str) -> Process:
 def test_processes_of_the_release_beside_new_ones_lose_and_repeat_nothing(
     edge: EdgeSetup, peers: dict[str, Peer], released_tree: Path
 ) -> None:
-    """A rolling upgrade: the schema first, while the old run; then new beside old; then the new alone."""
+    """A rolling upgrade.
+
+    The schema first while old processes run, then new ones beside them, then new ones alone.
+    """
     configuration = edge.configuration
     pacs = peers[configuration.forwarder.orthanc.ae_title]
     edge.run("DELETE FROM instances")
@@ -228,8 +234,8 @@ def test_processes_of_the_release_beside_new_ones_lose_and_repeat_nothing(
     assert edge.one("SELECT count(*) FROM deliveries WHERE route = 'pacs' AND state <> 'delivered'") == 0
 
 
-def test_this_version_starts_on_a_schema_that_a_later_one_added_to(edge: EdgeSetup) -> None:
-    """And refuses one that a later one broke, saying so."""
+def test_this_version_starts_on_a_schema_with_later_additions(edge: EdgeSetup) -> None:
+    """It refuses a schema that a later version broke, and says so."""
     migrate(edge.dsn)
     with edge.database.transaction() as session:
         session.script(LATER)
@@ -241,8 +247,8 @@ def test_this_version_starts_on_a_schema_that_a_later_one_added_to(edge: EdgeSet
     assert "the schema holds 9000_later, which this version does not know" in refused.text()
 
 
-def test_what_was_released_is_not_changed() -> None:
-    """The text of each released migration is the one that was applied somewhere."""
+def test_released_migrations_are_unchanged() -> None:
+    """The text of each released migration equals the text that was applied."""
     here = {migration.version: migration.digest for migration in migrations()}
     for release, digests in released_data.DIGESTS.items():
         assert {version: here[version] for version in digests} == digests, release

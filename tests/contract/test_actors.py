@@ -1,4 +1,4 @@
-"""Whoever enqueues knows a name, a queue and an argument: each contract is exactly one actor."""
+"""Each contract (name, queue, argument) has exactly one actor."""
 
 import inspect
 import json
@@ -29,7 +29,7 @@ ARGUMENTS = {
 
 
 def test_each_contract_is_one_actor_on_its_queue(database_url: str) -> None:
-    """Name, queue and the type of its argument; no actor without a contract."""
+    """Name, queue and argument type agree; no actor is without a contract."""
     assert database_url
     listed = subprocess.run(
         [sys.executable, "-c", LIST], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60
@@ -42,6 +42,6 @@ def test_each_contract_is_one_actor_on_its_queue(database_url: str) -> None:
 
 
 def test_every_contract_of_the_module_is_in_the_list() -> None:
-    """`ALL` is all."""
+    """`ALL` holds every contract."""
     found = {value for _, value in inspect.getmembers(contract) if isinstance(value, contract.Contract)}
     assert found == set(contract.ALL)

@@ -1,4 +1,4 @@
-"""What docs/json.md says of `--json`, `--help` and the commands say the same."""
+"""docs/json.md, `--help` and the commands agree about `--json`."""
 
 import json
 import re
@@ -65,13 +65,13 @@ def named(row: str) -> tuple[str, ...]:
 
 
 def test_the_page_has_every_schema_in_its_version_and_no_other() -> None:
-    """Its table is the enum's."""
+    """The table of the page equals the enum."""
     assert {schema for _, schema in ROWS} | {Schema.ERROR.value} == {schema.value for schema in Schema}
     assert f"`{Schema.ERROR}`" in PAGE
 
 
 def test_the_page_has_every_command_that_takes_json_and_no_other() -> None:
-    """Each is a row."""
+    """Each command is a row; a command without a schema is marked so."""
     assert {named(row) for row, _ in ROWS} == set(WITH_JSON)
 
 
@@ -85,7 +85,7 @@ def test_every_command_takes_h_for_help(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("words", [(), *{words[:1] for words in LEAVES}], ids=" ".join)
-def test_so_does_what_only_holds_commands(words: tuple[str, ...]) -> None:
+def test_every_group_of_commands_takes_h_for_help(words: tuple[str, ...]) -> None:
     """`mini-pacs -h`, `mini-pacs deliveries -h`."""
     result = CliRunner().invoke(build(*words), [*words, "-h"])
     assert result.exit_code == ExitCode.OK
@@ -93,8 +93,8 @@ def test_so_does_what_only_holds_commands(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("words", WITH_JSON, ids=" ".join)
-def test_a_wrong_word_is_an_error_document_where_json_was_asked_for(words: tuple[str, ...]) -> None:
-    """Standard output is the document alone; the sentence is on standard error, too."""
+def test_a_usage_error_with_json_is_an_error_document(words: tuple[str, ...]) -> None:
+    """Standard output holds the document only; the message is on standard error as well."""
     result = invoke(*words, "--json", "--no-such-option")
     assert result.exit_code == ExitCode.USAGE
     document = error_in(result.stdout)
@@ -104,10 +104,10 @@ def test_a_wrong_word_is_an_error_document_where_json_was_asked_for(words: tuple
 
 
 @pytest.mark.parametrize("row", [row for row, _ in ROWS])
-def test_a_database_that_is_away_is_an_error_document(
+def test_an_unreachable_database_is_an_error_document(
     row: str, edge_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each command as the page shows it; those without a database lack a file that they need instead."""
+    """Each command prints what the page shows; commands without a database lack a configuration instead."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://somebody:secret@127.0.0.1:1/none")
     words = [EXAMPLES.get(word, word) for word in row.split()]
     code = ExitCode.UNREACHABLE

@@ -1,4 +1,4 @@
-"""The engine that CI brings up has what the Dockerfiles and the tests ask of it."""
+"""The container engine of CI provides what the Dockerfiles and the tests need."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ ENGINE = REPOSITORY / "tests" / "compose" / "engine"
 
 
 def test_every_base_image_has_a_stand_in_and_a_line_in_the_readme() -> None:
-    """`up` builds each of BASES and no other, and README.md says what each holds."""
+    """`up` builds exactly the images in BASES, and README.md says what each holds."""
     script = (ENGINE / "up").read_text(encoding="utf-8")
     built = set(re.findall(r"^stand_in (\S+)", script, re.MULTILINE))
     imported = set(re.findall(r"- (debian:\S+)$", script, re.MULTILINE))
@@ -20,7 +20,7 @@ def test_every_base_image_has_a_stand_in_and_a_line_in_the_readme() -> None:
 
 
 def test_the_scripts_are_valid_bash() -> None:
-    """`bash -n` reads them to the end; nothing is run."""
+    """`bash -n` parses them without running them."""
     for name in ("up", "postgres-entrypoint"):
         subprocess.run(["bash", "-n", ENGINE / name], check=True)
         assert (ENGINE / name).stat().st_mode & 0o111, f"{name} is not executable"

@@ -1,4 +1,4 @@
-"""Every guarantee of gateway/__init__.py is claimed by a test of faults or of acceptance."""
+"""Every guarantee of gateway/__init__.py has a fault or acceptance test."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,8 @@ import gateway
 TESTS = Path(__file__).resolve().parents[1]
 
 
-def test_every_guarantee_is_claimed() -> None:
-    """G1 to G8: each number of the list has a marker in a fault or acceptance test, and no other has."""
+def test_every_guarantee_has_a_test() -> None:
+    """Each of G1 to G8 is named by a marker of a fault or acceptance test; no other number is."""
     stated = set(re.findall(r"^    (G\d+)  ", str(gateway.__doc__), re.MULTILINE))
     assert stated == {f"G{number}" for number in range(1, 9)}
     claimed = {

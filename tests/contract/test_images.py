@@ -1,4 +1,4 @@
-"""What docker-compose.yml and the images promise, as far as it stands in the files: no engine is asked."""
+"""docker-compose.yml and the Dockerfiles, checked as files: no engine is needed."""
 
 import re
 import tomllib
@@ -42,7 +42,7 @@ def pins(path: Path) -> set[str]:
 
 
 def test_every_service_is_known_to_the_tests() -> None:
-    """A new one is validated, restarted and killed as the others are."""
+    """A new service is validated, restarted and killed like the others."""
     assert set(COMPOSE["services"]) == {*SERVICES, *ONE_SHOTS}
     assert COMPOSE["name"] == "mini_pacs_edge"
     assert service("edge")["container_name"] == "mini_pacs_edge"
@@ -50,7 +50,7 @@ def test_every_service_is_known_to_the_tests() -> None:
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=named)
 def test_an_image_begins_with_one_of_the_bases_and_names_no_frontend(path: Path) -> None:
-    """FROM a base, or a stage of the same file; a `# syntax=` line would be fetched from somewhere."""
+    """FROM names a base or a stage of the same file. A `# syntax=` line would be downloaded."""
     text = path.read_text(encoding="utf-8")
     begins = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", text, re.MULTILINE)
     assert begins
@@ -60,16 +60,19 @@ def test_an_image_begins_with_one_of_the_bases_and_names_no_frontend(path: Path)
     assert re.search(r"^#\s*syntax\s*=", text, re.MULTILINE | re.IGNORECASE) is None
 
 
-def test_compose_starts_what_it_builds_and_a_base() -> None:
-    """An image of ours is built from images/, and never pulled under its name from elsewhere."""
+def test_compose_uses_only_its_own_images_and_a_base() -> None:
+    """Our images are built from images/, and never pulled by name."""
     built = {one["image"] for one in COMPOSE["services"].values() if "build" in one}
     for name, one in COMPOSE["services"].items():
         if one["image"] not in built:
             assert one["image"] in BASES, name
 
 
-def test_each_image_is_built_once_and_before_whoever_runs_it() -> None:
-    """`up --build` of any service builds its image: it, or something that it waits for, says how."""
+def test_each_image_is_built_once_before_it_is_used() -> None:
+    """`up --build` of any service builds its image.
+
+    The service or one that it waits for has the build section.
+    """
     builders: dict[str, str] = {}
     for name, one in COMPOSE["services"].items():
         if "build" in one:
@@ -85,7 +88,7 @@ def waited_for(name: str) -> set[str]:
 
 
 def test_no_package_index_and_no_proxy_is_named() -> None:
-    """They come by build arguments from the environment, each in the spellings that programs know."""
+    """They are build arguments from the environment, each in the spellings that programs use."""
     for path in (*IMAGES.rglob("*"), REPOSITORY / "docker-compose.yml", REPOSITORY / ".dockerignore"):
         if path.is_file() and "__pycache__" not in path.parts:
             found = INDEXES.search(path.read_text(encoding="utf-8"))
@@ -98,8 +101,8 @@ def test_no_package_index_and_no_proxy_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", [*SERVICES, *sorted(ONE_SHOTS)])
-def test_a_service_is_restarted_and_bounded(name: str) -> None:
-    """Started again by itself, unless it ends as it should; its log has a size, its /tmp too."""
+def test_a_service_is_restarted_and_its_log_and_tmp_are_limited(name: str) -> None:
+    """It is restarted by the engine, unless it is expected to end; its log and its /tmp have a size."""
     one = service(name)
     assert one.get("restart", "no") == ("no" if name in ONE_SHOTS else "unless-stopped")
     assert one["logging"] == {"driver": "json-file", "options": {"max-size": "20m", "max-file": "3"}}
@@ -110,8 +113,8 @@ def test_a_service_is_restarted_and_bounded(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_is_given_the_time_to_end(name: str) -> None:
-    """The gateway more than what it drains for: an instance in flight, or a peer's answer."""
+def test_a_service_has_a_sufficient_stop_grace_period(name: str) -> None:
+    """The edge gets longer than its drain time: an instance in flight, or a peer's answer."""
     seconds = int(service(name)["stop_grace_period"].removesuffix("s"))
     if name in GATEWAY:
         written = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
@@ -123,8 +126,11 @@ def test_a_service_is_given_the_time_to_end(name: str) -> None:
         assert seconds >= 10
 
 
-def test_what_asks_for_no_password_is_published_on_this_machine_alone() -> None:
-    """11112 for everybody; 8042 and 3000 on 127.0.0.1; nothing else, and no service beside the networks."""
+def test_ports_without_a_password_are_published_on_localhost_only() -> None:
+    """11112 for everybody; 8042 and 3000 on 127.0.0.1.
+
+    Nothing else, and no service outside of the networks.
+    """
     ports = {name: one["ports"] for name, one in COMPOSE["services"].items() if "ports" in one}
     assert ports == {
         "edge": ["${EDGE_PORT:-11112}:11112"],
@@ -135,8 +141,11 @@ def test_what_asks_for_no_password_is_published_on_this_machine_alone() -> None:
     assert modes == {"init": "none", "worker-image": "none"}
 
 
-def test_the_networks_have_the_members_that_they_should() -> None:
-    """workers_net: edge, actors-workers, workers, nothing else, and internal; who is in both is no router."""
+def test_the_networks_have_the_expected_members() -> None:
+    """workers_net is internal: edge, actors-workers and workers only.
+
+    A member of both networks does not route.
+    """
     both = {"edge", "actors-workers"}
     wanted = {
         "pacs_net": both
@@ -153,14 +162,14 @@ def test_the_networks_have_the_members_that_they_should() -> None:
         assert service(name)["sysctls"] == {"net.ipv4.ip_forward": 0}
 
 
-def test_a_database_elsewhere_reaches_every_process_of_the_gateway() -> None:
-    """EDGE_DATABASE_URL becomes their DATABASE_URL, which is empty where it is not set."""
+def test_edge_database_url_reaches_every_process_of_the_edge() -> None:
+    """EDGE_DATABASE_URL is their DATABASE_URL; where it is not set, that is empty."""
     for name in (*GATEWAY, "migrate"):
         assert service(name)["environment"]["DATABASE_URL"] == "${EDGE_DATABASE_URL:-}"
 
 
-def test_no_password_stands_in_an_image() -> None:
-    """It comes by the environment of the container, not of the image."""
+def test_no_image_contains_a_password() -> None:
+    """Passwords come from the environment of the container."""
     for path in DOCKERFILES:
         assert re.search(r"password\S*\s*=", path.read_text(encoding="utf-8"), re.IGNORECASE) is None, named(
             path
@@ -168,8 +177,8 @@ def test_no_password_stands_in_an_image() -> None:
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=named)
-def test_an_image_installs_what_the_projects_lock_says(path: Path) -> None:
-    """The same versions with the same hashes; what makes the wheel is no dependency and has its own."""
+def test_an_image_installs_the_versions_of_the_lock(path: Path) -> None:
+    """The same versions with the same hashes; the build tools of the wheel have a lock of their own."""
     project, image = pins(REPOSITORY / "requirements.lock"), pins(path)
     assert all("--hash=sha256:" in pin for pin in image)
     if path.name == "build.lock":
@@ -179,15 +188,15 @@ def test_an_image_installs_what_the_projects_lock_says(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=named)
-def test_what_is_installed_has_hashes(path: Path) -> None:
-    """Every `pip install` is of a lock with hashes, or of the wheel that was just made."""
+def test_every_installed_package_has_a_hash(path: Path) -> None:
+    """Every `pip install` uses a lock with hashes, or the wheel that was just built."""
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     for line in re.findall(r"^.*\bpip\b.* install .*$", text, re.MULTILINE):
         assert "--require-hashes --no-deps -r /build/" in line or "--no-index" in line
 
 
-def test_what_makes_the_wheel_is_what_the_project_names() -> None:
-    """`[build-system]` of pyproject.toml, by images/edge/build.in, which the lock is made of."""
+def test_the_build_tools_of_the_wheel_are_those_of_pyproject() -> None:
+    """images/edge/build.in, from which the lock is made, equals `[build-system]` of pyproject.toml."""
     wanted = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["build-system"][
         "requires"
     ]
@@ -196,7 +205,7 @@ def test_what_makes_the_wheel_is_what_the_project_names() -> None:
     assert set(wanted) <= {pin.split()[0] for pin in pins(IMAGES / "edge" / "build.lock")}
 
 
-def test_audit_asks_for_everything_that_is_installed() -> None:
-    """requirements.lock, of which the images' locks are parts, and what makes the wheel."""
+def test_audit_checks_every_installed_package() -> None:
+    """It reads requirements.lock, which contains the images' locks, and the lock of the build tools."""
     asked = re.findall(r"--requirement (\S+)", (REPOSITORY / ".ci" / "audit").read_text(encoding="utf-8"))
     assert set(asked) == {"requirements.lock", "images/edge/build.lock"}

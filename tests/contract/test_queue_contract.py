@@ -32,7 +32,7 @@ def database(database_url: str) -> Database:
 
 
 def test_dramatiq_decodes_what_sql_sends(database: Database) -> None:
-    """Message.decode reads it, and encodes it to the same document again."""
+    """Message.decode reads it, and encodes it to the same document."""
     with database.transaction() as session:
         message_id = messages.send(session, "pacs", "forward_to_pacs", [42, "x"], priority=0, delivery_id=42)
         [(text,)] = session.all(Query("text", "SELECT message::text FROM dramatiq.queue"))
@@ -50,7 +50,7 @@ def test_dramatiq_decodes_what_sql_sends(database: Database) -> None:
 
 
 def test_the_table_has_every_column_of_dramatiq_pg(database: Database) -> None:
-    """Its own schema.sql names them; ours keeps their types."""
+    """Its schema.sql names the columns; ours keep their types."""
     with database.statement() as session:
         ours = {str(name): str(kind) for name, kind in session.all(COLUMNS)}
     theirs = files("dramatiq_pg").joinpath("schema.sql").read_text(encoding="utf-8")
@@ -65,7 +65,7 @@ def test_the_table_has_every_column_of_dramatiq_pg(database: Database) -> None:
 
 
 def test_every_priority_of_the_domain_is_one_of_the_queue(database: Database) -> None:
-    """The claim looks at -1 to 7; a message of another priority would never run, so the table refuses it."""
+    """The claim reads priorities -1 to 7; the table refuses any other, since its message would never run."""
     with database.statement() as session:
         row = session.one(CONSTRAINT)
     assert row == ("CHECK (((priority >= '-1'::integer) AND (priority <= 7)))",)

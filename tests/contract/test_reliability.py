@@ -1,4 +1,4 @@
-"""docs/reliability.md names the test of each crash point; a renamed test or flow must not be left there."""
+"""docs/reliability.md names the flow and the test of each crash point."""
 
 import re
 
@@ -18,7 +18,7 @@ def _rows() -> list[list[str]]:
 
 
 def test_each_crash_point_names_its_flow_and_its_test() -> None:
-    """Both exist, and no flow is left out."""
+    """Both exist, and no flow is missing."""
     paths = (REPOSITORY / "tests").rglob("test_*.py")
     known = {
         name for path in paths for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)

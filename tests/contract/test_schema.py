@@ -1,4 +1,4 @@
-"""The schema and the code say the same: states, transitions, statements, migrations."""
+"""Schema and code agree: states, transitions, statements, migrations."""
 
 import itertools
 import re
@@ -46,7 +46,7 @@ def edge(make_edge: MakeEdge) -> EdgeSetup:
     ],
 )
 def test_the_enums_are_those_of_the_domain(edge: EdgeSetup, name: str, enum: type[StrEnum]) -> None:
-    """No value that one of them does not know."""
+    """Both have the same values."""
     rows = edge.rows(
         "SELECT e.enumlabel FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid WHERE t.typname = %(name)s",
         name=name,
@@ -66,7 +66,7 @@ def force(edge: EdgeSetup, state: State) -> None:
 
 
 def test_the_database_allows_exactly_the_transitions_of_the_domain(edge: EdgeSetup) -> None:
-    """Every pair of states is tried: those of the table pass, every other is refused."""
+    """Every pair of states is tried: the database refuses each one that is not in the table."""
     with forwarding(edge) as core:
         core.receive(Instance())
     allowed, refusals = set(), []
@@ -85,7 +85,7 @@ def test_the_database_allows_exactly_the_transitions_of_the_domain(edge: EdgeSet
 
 
 def test_the_migrations_apply_from_empty_and_again(postgres: EmbeddedPostgres) -> None:
-    """All of them once, none the second time; the schema is current then."""
+    """The first run applies all, the second none; then the schema is current."""
     postgres.create_database("from_empty")
     try:
         dsn = postgres.dsn("from_empty")
@@ -105,7 +105,10 @@ _TAKES_AWAY = re.compile(
 
 @pytest.mark.parametrize("migration", migrations(), ids=lambda migration: migration.version)
 def test_a_migration_adds_or_says_that_it_breaks(migration: Migration) -> None:
-    """Processes of the version before go on beside it; what takes away begins with `-- breaking: `."""
+    """Processes of the version before run beside it.
+
+    A migration that takes away begins with `-- breaking: `.
+    """
     bodies = re.sub(r"\$\$.*?\$\$", "", migration.statements, flags=re.DOTALL)
     plain = re.sub(r"--[^\n]*", "", bodies)
     assert not migration.additive or not _TAKES_AWAY.search(plain), _TAKES_AWAY.search(plain)
@@ -125,13 +128,13 @@ def test_a_migration_adds_or_says_that_it_breaks(migration: Migration) -> None:
         ("CREATE OR REPLACE FUNCTION f() RETURNS void LANGUAGE sql AS ''", False),
     ],
 )
-def test_what_takes_something_away_is_seen(statement: str, takes_away: bool) -> None:  # noqa: FBT001  a column
+def test_the_check_of_breaking_migrations_finds_a_removal(statement: str, takes_away: bool) -> None:  # noqa: FBT001  a column
     """The check above can fail."""
     assert bool(_TAKES_AWAY.search(statement)) is takes_away
 
 
 def test_the_schema_of_the_tests_is_current(edge: EdgeSetup) -> None:
-    """What `require_current` asks at every start."""
+    """`require_current`, which every process calls at its start, accepts it."""
     require_current(edge.database)
 
 
@@ -155,7 +158,7 @@ _DURATIONS = {
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_statement_fits_the_schema(database_url: str, file: str) -> None:
-    """PostgreSQL parses and plans each of them: no column or function that is not there."""
+    """PostgreSQL parses and plans each statement, so every column and function exists."""
     connection = psycopg2.connect(database_url)
     try:
         with connection.cursor() as cursor:
@@ -171,15 +174,15 @@ def test_every_statement_fits_the_schema(database_url: str, file: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_statement_is_explained_or_plain(file: str) -> None:
-    """A change of state names its transition and guard beside the statement."""
+def test_every_change_of_a_state_is_explained(file: str) -> None:
+    """A statement that changes a state names its transition and guard."""
     for query in load(file).values():
         changes_state = re.search(r"\bstate = '", query.sql) and re.search(r"\b(UPDATE|DELETE)\b", query.sql)
         assert not changes_state or query.sql.startswith("--"), query.name
 
 
-def test_the_verdicts_of_the_functions_are_known() -> None:
-    """Each word that a function of the schema may say is an enum's, and the other way round."""
+def test_the_verdicts_of_the_functions_are_those_of_the_enums() -> None:
+    """Each word that a function of the schema returns is an enum's, and each enum's is returned."""
     text = "".join(migration.statements for migration in migrations())
     known = {member.value for enum in (ReceptionVerdict, WorkerVerdict, Expiry, Turn) for member in enum}
     assert set(re.findall(r"verdict := '(\w+)'", text)) <= known

@@ -1,4 +1,4 @@
-"""Who gets in: title and address, certificates, and what the doors of the file system look like."""
+"""Access: AE titles and addresses, certificates, and the permissions of files and folders."""
 
 import os
 import socket
@@ -43,8 +43,8 @@ def answer(edge: EdgeSetup, calling: str, host: str = "127.0.0.1") -> tuple[int,
     return None
 
 
-def test_a_title_is_let_in_from_its_address_only(make_edge: MakeEdge) -> None:
-    """The wire says 1/1/3 to a stranger and to a wrong address alike, the log what it was."""
+def test_an_ae_title_is_accepted_from_its_address_only(make_edge: MakeEdge) -> None:
+    """An unknown title and a wrong address both get 1/1/3; the log tells which it was."""
     allowed = [
         "ORTHANC@127.0.0.0/8",
         "CT1@10.0.0.0/8",
@@ -70,8 +70,8 @@ def test_a_title_is_let_in_from_its_address_only(make_edge: MakeEdge) -> None:
     assert "nowhere.invalid has no address" in nameless["detail"]
 
 
-def test_who_is_kept_out_takes_no_place(make_edge: MakeEdge) -> None:
-    """The limit of one is still free after a hundred that hammer at the door with a known title."""
+def test_a_rejected_caller_uses_no_capacity(make_edge: MakeEdge) -> None:
+    """The limit is one: it is still free after a hundred rejected attempts with a known title."""
     allowed = ["ORTHANC@127.0.0.1", "CT1@10.0.0.0/8", *WORKERS]
     edge = make_edge({"edge": {"allowed_calling_aets": allowed, "max_associations": 1}})
     edge.serve()
@@ -85,8 +85,8 @@ def test_who_is_kept_out_takes_no_place(make_edge: MakeEdge) -> None:
         sock.close()
 
 
-def test_one_port_towards_two_addresses_of_the_edge_is_two_associations(make_edge: MakeEdge) -> None:
-    """Each has a place and gives it back: a peer that connects so uses nothing up."""
+def test_the_same_source_port_to_two_edge_addresses_is_two_associations(make_edge: MakeEdge) -> None:
+    """Each uses one place of the limit and releases it."""
     edge = make_edge({"edge": {"bind_address": "0.0.0.0", "receivers": 1, "max_associations": 2}})  # noqa: S104
     edge.serve()
     with ExitStack() as stack:
@@ -105,8 +105,8 @@ def test_one_port_towards_two_addresses_of_the_edge_is_two_associations(make_edg
     assert not edge.log(outcome="association_failed")
 
 
-def test_ipv6_callers_and_ipv4_through_the_same_socket(make_edge: MakeEdge) -> None:
-    """`bind_address: "::"` serves both; an entry of IPv4 means the mapped address, too."""
+def test_one_socket_serves_ipv6_and_ipv4_callers(make_edge: MakeEdge) -> None:
+    """`bind_address: "::"` serves both; an IPv4 entry also matches the mapped address."""
     if not socket.has_ipv6 or not _has_ipv6_loopback():
         pytest.skip("this machine has no IPv6 on loopback")
     allowed = ["ORTHANC@127.0.0.1", "CT1@::1", *WORKERS]
@@ -161,10 +161,10 @@ Choose = Callable[[Certificates], Pair | None]
     ],
     ids=["nothing", "self-signed", "another authority", "expired"],
 )
-def test_without_a_certificate_that_is_believed_nobody_gets_in(
+def test_a_caller_without_a_trusted_certificate_is_refused(
     make_edge: MakeEdge, certs: Certificates, shown: Choose, reason: str
 ) -> None:
-    """No association, and the log says why; who shows a good one is served meanwhile."""
+    """It gets no association, and the log says why; a caller with a trusted one is served meanwhile."""
     edge = secured(make_edge, certs)
     configured = edge.configuration.edge
     peer = PeerAddress(
@@ -195,8 +195,8 @@ def modes(root: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_what_holds_patients_is_closed_to_other_users(make_edge: MakeEdge, umask: int) -> None:
-    """0640 and 0750 at most, whatever umask the processes inherit, in every place a file passes through."""
+def test_patient_files_are_closed_to_other_users(make_edge: MakeEdge, umask: int) -> None:
+    """Files have at most 0640 and folders 0750, whatever the umask, in every folder of the spool."""
     edge = make_edge({"sweep": {"orphan_grace_seconds": 0.001}})
     before = os.umask(umask)
     try:

@@ -1,4 +1,4 @@
-"""G7: strangers and garbage hold neither memory nor places; honest senders are served beside them."""
+"""G7: broken associations hold no memory and no capacity; honest senders are served beside them."""
 
 import time
 from contextlib import ExitStack
@@ -22,7 +22,7 @@ def _echo(edge: EdgeSetup) -> float:
 
 
 def test_broken_associations_in_a_row(make_edge: MakeEdge) -> None:
-    """400 of every kind: each honest C-ECHO between them is answered, and memory stays flat."""
+    """Open 400 broken associations of every kind: each honest C-ECHO is answered, and memory stays flat."""
     edge = make_edge()
     edge.serve()
     _echo(edge)
@@ -39,7 +39,7 @@ def test_broken_associations_in_a_row(make_edge: MakeEdge) -> None:
 
 
 def test_broken_associations_held_open(make_edge: MakeEdge) -> None:
-    """200 that never end by themselves keep nobody out, and end with the gateway's own timeouts."""
+    """200 connections that never end keep no sender out; the edge's own timeouts end them."""
     edge = make_edge({"edge": {"artim_timeout_seconds": 3, "network_timeout_seconds": 3}})
     edge.serve()
     _echo(edge)

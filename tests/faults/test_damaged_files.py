@@ -1,4 +1,4 @@
-"""A file that looks wrong while a row owes it: kept for good, shown, and never deleted by the sweep."""
+"""A damaged file whose delivery is open: it is kept in damaged/, shown, and never deleted by the sweep."""
 
 import os
 from collections.abc import Iterator
@@ -84,8 +84,8 @@ def broken(path: Path, how: str) -> bytes:
 
 
 @pytest.mark.parametrize("how", ["bits", "shorter", "no file meta", "empty"])
-def test_a_file_that_fails_the_check_while_it_is_owed_is_kept_for_good(core: Forwarding, how: str) -> None:
-    """A crash before the move to failed/; then reconcile, then purge, however often and however late."""
+def test_a_damaged_file_with_an_open_delivery_is_never_deleted(core: Forwarding, how: str) -> None:
+    """A crash before the move to failed/ is followed by reconcile and purge, repeatedly and much later."""
     instance = Instance()
     core.receive(instance)
     die(core, instance)
@@ -101,8 +101,8 @@ def test_a_file_that_fails_the_check_while_it_is_owed_is_kept_for_good(core: For
 
 
 @pytest.mark.parametrize("name", ["plain", "renamed"])
-def test_purge_does_not_delete_an_orphan_that_may_be_all_that_is_left(core: Forwarding, name: str) -> None:
-    """As an earlier version set it aside."""
+def test_purge_keeps_an_orphan_that_may_be_the_only_copy(core: Forwarding, name: str) -> None:
+    """An earlier version set this file aside."""
     instance = Instance()
     core.receive(instance)
     die(core, instance)
@@ -118,8 +118,8 @@ def test_purge_does_not_delete_an_orphan_that_may_be_all_that_is_left(core: Forw
     assert kept.read_bytes() == raw
 
 
-def test_two_files_of_one_name_are_both_kept(core: Forwarding) -> None:
-    """Neither is right; neither replaces the other."""
+def test_two_damaged_files_of_one_name_are_both_kept(core: Forwarding) -> None:
+    """Both are damaged; neither replaces the other."""
     instance = Instance()
     core.receive(instance)
     die(core, instance)
@@ -135,7 +135,7 @@ def test_two_files_of_one_name_are_both_kept(core: Forwarding) -> None:
 
 
 def test_a_repeat_replaces_a_damaged_file(core: Forwarding) -> None:
-    """What is delivered then is what was received; the damaged file stays until somebody removes it."""
+    """The received bytes are delivered; the damaged file stays until somebody removes it."""
     instance = Instance()
     core.receive(instance)
     die(core, instance)
@@ -152,8 +152,8 @@ def test_a_repeat_replaces_a_damaged_file(core: Forwarding) -> None:
     assert by_place[DAMAGED].exists()
 
 
-def test_a_damaged_file_that_turns_out_right_comes_back(core: Forwarding) -> None:
-    """An operator restored it from a backup, or a later version reads it well."""
+def test_a_damaged_file_whose_digest_is_right_again_is_moved_back(core: Forwarding) -> None:
+    """An operator restored it from a backup, or a later version can read it."""
     instance = Instance()
     core.receive(instance)
     die(core, instance)
@@ -166,8 +166,8 @@ def test_a_damaged_file_that_turns_out_right_comes_back(core: Forwarding) -> Non
     core.edge.check_ledger([instance])
 
 
-def test_a_crash_in_the_middle_of_setting_aside_ends_at_the_next_sweep(core: Forwarding) -> None:
-    """Between the link in damaged/ and the unlink: one file with two names."""
+def test_the_next_sweep_ends_an_interrupted_move_to_damaged(core: Forwarding) -> None:
+    """A crash between the link in damaged/ and the unlink leaves one file with two names."""
     instance = Instance()
     core.receive(instance)
     die(core, instance)
@@ -181,8 +181,8 @@ def test_a_crash_in_the_middle_of_setting_aside_ends_at_the_next_sweep(core: For
     assert only_file(core).read_bytes() == raw
 
 
-def test_what_nobody_owes_any_more_is_an_orphan_as_before(core: Forwarding) -> None:
-    """The row says delivered: the file goes after the retention."""
+def test_a_damaged_file_without_an_open_delivery_is_an_orphan(core: Forwarding) -> None:
+    """Its delivery is delivered: purge deletes the file after the retention."""
     instance = Instance()
     core.receive(instance)
     core.edge.run("UPDATE deliveries SET state = 'cancelled', settled_at = now()")
@@ -192,8 +192,8 @@ def test_what_nobody_owes_any_more_is_an_orphan_as_before(core: Forwarding) -> N
     assert not core.edge.files()
 
 
-def test_a_damaged_file_is_a_problem_with_what_to_type(core: Forwarding) -> None:
-    """`mini-pacs status --check` fails as long as one lies there."""
+def test_status_names_a_damaged_file_and_the_command_for_it(core: Forwarding) -> None:
+    """`mini-pacs status --check` fails as long as damaged/ holds a file."""
     with core.edge.database.statement() as session:
         view = overview(session)
     well = Space(1, 0, {DAMAGED: 0}, 100, "/spool")

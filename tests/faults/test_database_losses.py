@@ -1,4 +1,4 @@
-"""PostgreSQL goes at the worst moment of a reception, a forwarding, a sweep: nothing is lost or half done."""
+"""PostgreSQL fails in the middle of a reception, a delivery or a sweep: nothing is lost or half done."""
 
 import signal
 import socket
@@ -101,10 +101,11 @@ Lose = Callable[[Relay], None]
 # ---- the commit whose answer is not known ------------------------------------------------------------
 
 
-def test_a_reception_whose_commit_is_not_answered_is_refused_and_its_repeat_is_one(
-    edge: EdgeSetup, relay: Relay
-) -> None:
-    """G1, G4: it stands, though the sender heard 0xA700; the repeat is Success and owes nothing new."""
+def test_a_reception_whose_commit_is_not_answered_is_refused(edge: EdgeSetup, relay: Relay) -> None:
+    """G1, G4: the rows are committed though the sender got 0xA700.
+
+    The repeat gets Success and makes no new delivery.
+    """
     edge.serve()
     instance = Instance()
     with edge.association([instance.context]) as association:
@@ -124,8 +125,11 @@ def test_a_reception_whose_commit_is_not_answered_is_refused_and_its_repeat_is_o
     assert edge.orphans() == []
 
 
-def test_a_reception_whose_commit_was_never_heard_leaves_nothing(edge: EdgeSetup, relay: Relay) -> None:
-    """It cannot be told from the other: its file stays, the repeat takes it over or reconcile moves it."""
+def test_a_reception_whose_commit_did_not_arrive_leaves_no_row(edge: EdgeSetup, relay: Relay) -> None:
+    """The edge cannot tell it from the other case.
+
+    The file stays until the repeat uses it or reconcile moves it.
+    """
     edge.serve()
     instance = Instance()
     with edge.association([instance.context]) as association:
@@ -170,10 +174,10 @@ def delivered_at_last(edge: EdgeSetup, instance: Instance) -> None:
     ],
     ids=["settled unheard", "settle unsent", "claimed unheard", "claim unsent"],
 )
-def test_a_forwarding_that_loses_postgresql_is_delivered(
+def test_a_delivery_that_loses_postgresql_is_delivered(
     edge: EdgeSetup, relay: Relay, pacs: Peer, lose: Lose
 ) -> None:
-    """G2: whatever stands, in the end the PACS has it, once, and the row says so."""
+    """G2: committed or not, the PACS gets the instance once, and the row says so."""
     edge.serve()
     edge.actors("pacs", threads=1)
     first, instance = Instance(), Instance()
@@ -189,7 +193,7 @@ def test_a_forwarding_that_loses_postgresql_is_delivered(
 
 
 def test_a_sweep_that_loses_postgresql_is_run_again(edge: EdgeSetup, relay: Relay) -> None:
-    """Idempotent: the verb fails or not, the next run ends with one message for the delivery."""
+    """The verb may fail; the next run ends with one message for the delivery."""
     edge.serve()
     instance = Instance()
     assert edge.send(instance) == [0]
@@ -231,8 +235,8 @@ COLLISIONS = ["40P01", "40001"]
 
 
 @pytest.mark.parametrize("code", COLLISIONS, ids=["deadlock", "serialization"])
-def test_a_collision_is_tried_again(edge: EdgeSetup, pacs: Peer, code: str) -> None:
-    """A reception is not even refused; a forwarding is delivered; a sweep's next run does it."""
+def test_a_serialization_failure_or_deadlock_is_tried_again(edge: EdgeSetup, pacs: Peer, code: str) -> None:
+    """A reception is not refused, a delivery is delivered, and the sweep succeeds at its next run."""
     edge.serve()
     refuse(edge, "instances", "INSERT", code, 2)
     instance = Instance()
@@ -254,8 +258,8 @@ def test_a_collision_is_tried_again(edge: EdgeSetup, pacs: Peer, code: str) -> N
     edge.wait_state(instance, "delivered", timeout=40)
 
 
-def test_a_full_disk_of_postgresql_costs_the_pacs_path_time_only(edge: EdgeSetup, pacs: Peer) -> None:
-    """53100 while settling: the delivery is not dead, and is delivered when there is room."""
+def test_a_full_disk_of_postgresql_only_delays_deliveries(edge: EdgeSetup, pacs: Peer) -> None:
+    """53100 while a delivery is settled: it is not dead, and is delivered when there is space again."""
     edge.serve()
     refuse(edge, "attempts", "INSERT", "53100", 2)
     instance = Instance()
@@ -274,10 +278,10 @@ def test_a_full_disk_of_postgresql_costs_the_pacs_path_time_only(edge: EdgeSetup
 FEW = "few_connections"
 
 
-def test_out_of_connections_everybody_waits_for_one(
+def test_without_free_connections_every_process_waits(
     edge: EdgeSetup, server: EmbeddedPostgres, pacs: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """0xA700 to senders, waiting actors, exit code 3 for commands; all goes on when there is room."""
+    """Senders get 0xA700, actors wait, commands exit with 3; all go on when connections are free."""
     role = FEW
     password = urlsplit(server.dsn()).password
     _administer(server, f"CREATE ROLE {role} LOGIN PASSWORD '{password}' CONNECTION LIMIT 40")
@@ -310,10 +314,10 @@ def _administer(server: EmbeddedPostgres, statement: str) -> None:
         connection.close()
 
 
-def test_a_server_that_is_stopped_is_outlived_by_forwarding_and_sweep(
+def test_forwarding_and_sweep_survive_a_stopped_server(
     edge: EdgeSetup, server: EmbeddedPostgres, pacs: Peer
 ) -> None:
-    """SIGSTOP of all of it: deadlines pass, processes stay, and what was owed is delivered afterwards."""
+    """The server gets SIGSTOP: deadlines pass, processes stay, and open deliveries are sent afterwards."""
     edge.serve()
     actors = edge.actors("pacs", "sweep")
     first, owed = Instance(), Instance()
@@ -338,14 +342,14 @@ def test_a_server_that_is_stopped_is_outlived_by_forwarding_and_sweep(
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["first address refuses", "first address is silent"])
-def test_a_failover_to_an_address_that_answers_later_needs_nobody(
+def test_a_failover_needs_no_operator(
     edge: EdgeSetup,
     server: EmbeddedPostgres,
     pacs: Peer,
     monkeypatch: pytest.MonkeyPatch,
     silent: bool,  # noqa: FBT001  a column
 ) -> None:
-    """Two addresses in DATABASE_URL: the first goes, the second is there some seconds later."""
+    """DATABASE_URL has two addresses: the first server ends, the second starts some seconds later."""
     first_port = urlsplit(server.dsn()).port or 0
     [second_port] = free_ports(1)
     monkeypatch.setenv("DATABASE_URL", at(server.dsn(), first_port, second_port))

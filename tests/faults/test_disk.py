@@ -1,4 +1,4 @@
-"""The disk is full, breaks, or cannot be written any more: the sender is told, and nothing is half there."""
+"""The disk is full, broken or read-only: the sender is told, and no partial instance remains."""
 
 import itertools
 import os
@@ -53,8 +53,8 @@ STEPS = ("open:1", "write:1", "write:2", "fsync:1", "mkdir:1", "fsync:2", "link:
 """In the order of an instance of a new study: part, bytes, flush, folder, its flush, name, its flush."""
 
 
-def test_any_operation_that_fails_refuses_one_instance_and_no_other(failing: tuple[EdgeSetup, Path]) -> None:
-    """0xA700 for it, whatever the error; the association goes on, and the repeat is taken."""
+def test_a_failed_disk_operation_refuses_one_instance_only(failing: tuple[EdgeSetup, Path]) -> None:
+    """It gets 0xA700, whatever the error; the association goes on, and the repeat is accepted."""
     edge, order = failing
     taken: list[Instance] = []
     with edge.association([Instance().context]) as association:
@@ -74,8 +74,11 @@ def test_any_operation_that_fails_refuses_one_instance_and_no_other(failing: tup
     edge.check_ledger(taken)
 
 
-def test_a_flush_that_failed_is_not_repeated_with_the_rows(failing: tuple[EdgeSetup, Path]) -> None:
-    """Rows that collided are written again; the fsync beside them, which would succeed now, lost bytes."""
+def test_a_failed_flush_is_not_repeated(failing: tuple[EdgeSetup, Path]) -> None:
+    """After a collision the rows are written again.
+
+    A second fsync would succeed although the first one lost bytes.
+    """
     edge, order = failing
     first, refused = study_of(2)
     assert edge.send(first) == [0]
@@ -99,7 +102,7 @@ def test_a_flush_that_failed_is_not_repeated_with_the_rows(failing: tuple[EdgeSe
 def test_a_disk_that_turns_read_only_is_used_again_when_it_is_writable(
     failing: tuple[EdgeSetup, Path],
 ) -> None:
-    """As the kernel makes it after an error: everything that writes fails, until somebody mends it."""
+    """The kernel makes it read-only after an error: every write fails until somebody repairs it."""
     edge, order = failing
     first, later = Instance(), study_of(3)
     assert edge.send(first) == [0]
@@ -111,8 +114,8 @@ def test_a_disk_that_turns_read_only_is_used_again_when_it_is_writable(
     edge.check_ledger([first, *later])
 
 
-def test_a_disk_that_turns_read_only_in_the_middle_is_said_to_be_so(failing: tuple[EdgeSetup, Path]) -> None:
-    """The first error is told, not that of cleaning up; the name that stays is no row's, and is swept."""
+def test_the_first_error_of_a_disk_that_turns_read_only_is_reported(failing: tuple[EdgeSetup, Path]) -> None:
+    """It is not replaced by the error of cleaning up; the sweep removes the name that stays without a row."""
     edge, order = failing
     with edge.association([Instance().context]) as association:
         first, second = study_of(2)
@@ -166,10 +169,8 @@ def small_disk(edge_folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", root], check=True)
 
 
-def test_a_full_disk_refuses_and_takes_again_when_there_is_room(
-    small_disk: Path, make_edge: MakeEdge
-) -> None:
-    """0xA700 on the very association that goes on; every Success has its file, no refusal has one."""
+def test_a_full_disk_refuses_until_there_is_space_again(small_disk: Path, make_edge: MakeEdge) -> None:
+    """0xA700, and the same association goes on; every Success has its file, no refusal has one."""
     edge = make_edge({"edge": {"disk_reserve_mb": 0}})
     edge.serve()
     filler = small_disk / "filler"
@@ -188,8 +189,13 @@ def test_a_full_disk_refuses_and_takes_again_when_there_is_room(
     edge.check_ledger([*kept, *refused[:3]])
 
 
-def test_the_reserve_keeps_senders_out_and_what_is_owed_going(small_disk: Path, make_edge: MakeEdge) -> None:
-    """2/3/1 below the reserve, 0xA700 on an open association; the PACS gets its images; room lets all in."""
+def test_below_the_reserve_senders_are_rejected_and_forwarding_goes_on(
+    small_disk: Path, make_edge: MakeEdge
+) -> None:
+    """New associations get 2/3/1, open ones 0xA700; the PACS gets its images.
+
+    With space again all are admitted.
+    """
     edge = make_edge({"edge": {"disk_reserve_mb": 4}})
     edge.serve()
     owed, late = Instance(), Instance()
@@ -212,10 +218,10 @@ def test_the_reserve_keeps_senders_out_and_what_is_owed_going(small_disk: Path, 
 
 
 @pytest.mark.parametrize("reserve_mb", [0, 4], ids=["full", "at its reserve"])
-def test_a_data_set_without_an_end_keeps_nobody_out(
+def test_an_endless_data_set_does_not_fill_the_disk_for_others(
     small_disk: Path, make_edge: MakeEdge, reserve_mb: int
 ) -> None:
-    """G7: what it filled the disk with is gone at once; it hears of it at its end, others are served."""
+    """G7: its partial data is deleted immediately. Its sender is refused at the end; others are served."""
     edge = make_edge({"edge": {"disk_reserve_mb": reserve_mb, "receivers": 1}})
     edge.serve()
     endless, honest = Instance(), [Instance() for _ in range(3)]
@@ -244,8 +250,8 @@ def small_disk_is_free(root: Path) -> bool:
     return status.f_bavail > 0.75 * status.f_blocks
 
 
-def test_what_is_owed_leaves_a_disk_that_is_read_only(small_disk: Path, make_edge: MakeEdge) -> None:
-    """G2: forwarding needs to read only; the file finds its place when the disk is writable again."""
+def test_deliveries_go_on_while_the_disk_is_read_only(small_disk: Path, make_edge: MakeEdge) -> None:
+    """G2: forwarding only reads; the file is moved to its place when the disk is writable again."""
     edge = make_edge({"edge": {"disk_reserve_mb": 0}, "sweep": {"orphan_grace_seconds": 0.001}})
     edge.serve()
     owed = Instance()
@@ -273,8 +279,8 @@ def hasty(make_edge: MakeEdge) -> Iterator[Forwarding]:
         yield core
 
 
-def test_a_file_that_the_disk_refuses_keeps_reconcile_from_no_other(hasty: Forwarding) -> None:
-    """Counted and logged; the others go where they belong."""
+def test_reconcile_goes_on_after_a_file_that_it_cannot_move(hasty: Forwarding) -> None:
+    """The file is counted and logged; all others are moved."""
     root = hasty.edge.configuration.edge.data_root
     for study in ("1.2.3", "1.2.4", "1.2.5"):
         (root / "incoming" / study).mkdir()
@@ -287,8 +293,8 @@ def test_a_file_that_the_disk_refuses_keeps_reconcile_from_no_other(hasty: Forwa
     assert hasty.edge.log(outcome="file_refused", level="error")
 
 
-def test_a_file_that_the_disk_refuses_keeps_purge_from_no_other(hasty: Forwarding) -> None:
-    """Its row stays with it, however many there are; every other goes."""
+def test_purge_goes_on_after_a_file_that_it_cannot_delete(hasty: Forwarding) -> None:
+    """The row of such a file stays; all others are purged."""
     instances = [Instance() for _ in range(2 * FILES_PER_TRANSACTION + 10)]
     for instance in instances:
         hasty.receive(instance)
@@ -323,8 +329,8 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
         yield core
 
 
-def test_retention_never_touches_what_is_owed(core: Forwarding) -> None:
-    """Every pair of states, young and old, with and without a result that is still owed."""
+def test_retention_never_deletes_an_instance_with_an_open_delivery(core: Forwarding) -> None:
+    """Try every pair of states, young and old, with and without an open result."""
     edge = core.edge
     purgeable: set[str] = set()
     everything: set[str] = set()

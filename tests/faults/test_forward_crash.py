@@ -1,4 +1,4 @@
-"""Actors and PostgreSQL are killed in the middle of a delivery: it runs again soon, and ends once."""
+"""Actors or PostgreSQL are killed in the middle of a delivery: it runs again soon, and ends once."""
 
 import threading
 import time
@@ -38,8 +38,10 @@ def pacs(edge: EdgeSetup) -> Iterator[Peer]:
         yield pacs
 
 
-def test_what_a_killed_actor_held_is_sent_by_another_within_10_seconds(edge: EdgeSetup, pacs: Peer) -> None:
-    """Killed after the C-STORE left and before it was settled; its place is taken by one that lives."""
+def test_the_delivery_of_a_killed_actor_is_sent_by_another_within_10_seconds(
+    edge: EdgeSetup, pacs: Peer
+) -> None:
+    """The actor is killed after it sent the C-STORE and before it settled the delivery."""
     go_on = threading.Event()
     pacs.answer = after(go_on)
     instances = study_of(4)
@@ -64,7 +66,7 @@ def test_what_a_killed_actor_held_is_sent_by_another_within_10_seconds(edge: Edg
 
 
 def test_actors_killed_again_and_again_deliver_everything(edge: EdgeSetup, pacs: Peer) -> None:
-    """Only what was in flight at a kill may come twice; nothing is lost, dead, or left behind."""
+    """Only deliveries in flight at a kill may arrive twice; none is lost, dead or left open."""
     instances = study_of(120, payload=b"\x01\x02" * 2048)
     with forwarding(edge) as core:
         for instance in instances:
@@ -85,13 +87,13 @@ def test_actors_killed_again_and_again_deliver_everything(edge: EdgeSetup, pacs:
     assert {name.split("/")[0] for name in edge.files()} == {"sent"}
 
 
-def test_a_crash_of_postgresql_in_flight_is_settled_afterwards(
+def test_a_delivery_in_flight_is_settled_after_a_crash_of_postgresql(
     own_postgres: EmbeddedPostgres,
     reconfigure: Reconfigure,
     processes: Processes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The peer has answered while PostgreSQL was away: the settle waits for it, nothing is sent again."""
+    """The peer answers while PostgreSQL is down: the settle waits for it, and nothing is sent again."""
     own_postgres.start()
     own_postgres.create_database(DATABASE)
     migrate(own_postgres.dsn())

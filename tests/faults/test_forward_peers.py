@@ -60,10 +60,10 @@ def setting(make_edge: MakeEdge) -> Iterator[Setting]:
 
 
 @pytest.mark.parametrize("status", [0xC000, 0x0110, 0xA900])
-def test_a_refused_instance_is_dead_after_its_retries_and_blocks_nobody(
+def test_a_refused_instance_is_dead_after_its_retries_and_blocks_no_other(
     setting: Setting, status: int
 ) -> None:
-    """One try and `max_retries` more, with the reason; its neighbours arrive meanwhile."""
+    """One attempt and `max_retries` more, then dead with the reason; other instances arrive meanwhile."""
     bad, *good = study_of(6)
     setting.pacs.answer = lambda request: status if request.sop_instance_uid == bad.sop_instance_uid else 0
     setting.receive(bad, *good)
@@ -75,8 +75,8 @@ def test_a_refused_instance_is_dead_after_its_retries_and_blocks_nobody(
     assert setting.breaker() == "closed"
 
 
-def test_not_now_is_retried_beyond_the_retries_and_arrives(setting: Setting) -> None:
-    """0xA700: bounded by hours, not by attempts; the breaker's probe is a C-STORE, and closes it."""
+def test_out_of_resources_is_retried_beyond_max_retries(setting: Setting) -> None:
+    """0xA700 is bounded by hours, not by attempts; the breaker's probe is a C-STORE, and closes it."""
     instances = study_of(6)
     setting.pacs.answer = lambda _: 0xA700
     setting.receive(*instances)
@@ -92,8 +92,8 @@ def test_not_now_is_retried_beyond_the_retries_and_arrives(setting: Setting) -> 
 
 
 @pytest.mark.parametrize("how", ["off", "rejects"])
-def test_a_pacs_that_is_away_costs_no_attempts(setting: Setting, how: str) -> None:
-    """Probed, not stormed; when it is back all arrive, once each, after one attempt each."""
+def test_an_unreachable_pacs_counts_no_attempts(setting: Setting, how: str) -> None:
+    """It is probed at intervals; when it is back, every instance arrives once, after one attempt."""
     if how == "off":
         setting.pacs.off()
     else:
@@ -115,8 +115,8 @@ def test_a_pacs_that_is_away_costs_no_attempts(setting: Setting, how: str) -> No
     assert len(setting.pacs.taken) == 10
 
 
-def test_an_instance_that_makes_the_pacs_abort_does_not_block_the_rest(setting: Setting) -> None:
-    """It goes behind the others, and is dead at last with the reason."""
+def test_an_instance_at_which_the_pacs_aborts_does_not_block_others(setting: Setting) -> None:
+    """It is sent after the others, and is dead at last with the reason."""
     bad, *good = study_of(12)
     setting.pacs.abort_in.add(bad.sop_instance_uid)
     setting.receive(bad, *good)
@@ -127,8 +127,8 @@ def test_an_instance_that_makes_the_pacs_abort_does_not_block_the_rest(setting: 
         setting.edge.wait_state(instance, "delivered")
 
 
-def test_a_pacs_that_hangs_times_out_and_gets_it_again_when_it_is_well(setting: Setting) -> None:
-    """The association is not used again: its late answer is not taken for another instance's."""
+def test_a_hanging_pacs_times_out_and_gets_the_instance_later(setting: Setting) -> None:
+    """The association is not used again, so its late answer is not taken for another instance's."""
     go_on = threading.Event()
     setting.pacs.answer = after(go_on)
     instances = study_of(5)
@@ -145,8 +145,8 @@ def test_a_pacs_that_hangs_times_out_and_gets_it_again_when_it_is_well(setting: 
 
 
 @pytest.mark.guarantee("G5")
-def test_workers_that_hang_do_not_delay_the_pacs(make_edge: MakeEdge) -> None:
-    """Every thread of the workers' actors is held; originals pass by in other processes."""
+def test_hanging_workers_do_not_delay_the_pacs(make_edge: MakeEdge) -> None:
+    """Every thread of the workers' actors is blocked; other processes send the originals."""
     edge = make_edge({"forwarder": {**QUICK, "worker_max_outstanding": 1}})
     go_on = threading.Event()
     with forwarding(edge) as core, workers_of(core) as workers, ExitStack() as stack:

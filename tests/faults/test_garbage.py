@@ -1,4 +1,4 @@
-"""G7: garbage at a running SCP: it stays up and small, honest senders are served, nothing is forged.
+"""G7: garbage sent to a running SCP: memory stays bounded, honest senders are served, nothing is forged.
 
 Short and seeded; `make fuzz` is the long version of the same campaign.
 """
@@ -29,8 +29,11 @@ BOMBS = 80
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
-def test_garbage_at_a_running_scp(make_edge: MakeEdge) -> None:
-    """The same processes, in bounded memory, serve everyone honest; log and spool are nobody else's."""
+def test_a_running_scp_survives_garbage(make_edge: MakeEdge) -> None:
+    """The same processes serve every honest sender in bounded memory.
+
+    Log and spool hold nothing of strangers.
+    """
     edge = make_edge()
     edge.serve()
     outcome = campaign.run(
@@ -39,8 +42,11 @@ def test_garbage_at_a_running_scp(make_edge: MakeEdge) -> None:
     assert not outcome.violations(), report.as_text(outcome)
 
 
-def test_deflated_bombs_at_once_are_taken_in_turn(make_edge: MakeEdge) -> None:
-    """Data sets of 100 KB that would be 100 MB each, all finished at once, are refused in bounded memory."""
+def test_simultaneous_deflated_bombs_are_read_one_at_a_time(make_edge: MakeEdge) -> None:
+    """Data sets of 100 KB that inflate to 100 MB each end at the same time.
+
+    They are refused in bounded memory.
+    """
     edge = make_edge()
     edge.serve()
     raw = bomb()

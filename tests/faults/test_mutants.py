@@ -1,4 +1,4 @@
-"""Data sets made wrong in every known way: what the edge acknowledges is delivered byte for byte.
+"""Malformed data sets of every known kind: what the edge acknowledges is delivered byte for byte.
 
 Short and seeded; `make mutants` is the long version, with the table of who takes what.
 """
@@ -19,8 +19,8 @@ ROUNDS = 6
 
 
 @pytest.mark.timeout(300)
-def test_what_is_acknowledged_of_wrong_data_sets_is_delivered(make_edge: MakeEdge, tmp_path: Path) -> None:
-    """No loss, no unforeseen error, no file without a row; and every valid data set is taken."""
+def test_acknowledged_malformed_data_sets_are_delivered(make_edge: MakeEdge, tmp_path: Path) -> None:
+    """No loss, no unforeseen error, no file without a row; every valid data set is accepted."""
     edge = make_edge({"forwarder": {"mode": "pacs_only"}})
     edge.serve()
     edge.actors("pacs")

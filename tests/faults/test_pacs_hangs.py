@@ -1,4 +1,4 @@
-"""Instances at which the PACS falls silent hold one association; the others are sent as usual."""
+"""Instances at which the PACS hangs use one association; the others are sent as usual."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -75,8 +75,11 @@ def bad_study(kind: str) -> list[Instance]:
 
 
 @pytest.mark.parametrize("kind", ["one series", "a series each"])
-def test_good_instances_do_not_wait_for_those_at_which_the_pacs_hangs(make_edge: MakeEdge, kind: str) -> None:
-    """24 bad ones of a new study before them: the good ones arrive while the PACS hangs, at one bad one."""
+def test_instances_do_not_wait_for_those_at_which_the_pacs_hangs(make_edge: MakeEdge, kind: str) -> None:
+    """24 bad instances of a new study come first.
+
+    The good ones arrive while the PACS hangs at one bad one.
+    """
     edge = patient(make_edge)
     bad, good = bad_study(kind), [Instance() for _ in range(12)]
     choking = Choking(bad)
@@ -96,8 +99,8 @@ def test_good_instances_do_not_wait_for_those_at_which_the_pacs_hangs(make_edge:
             edge.kill()
 
 
-def test_siblings_of_a_send_that_was_slow_follow_when_it_is_answered(make_edge: MakeEdge) -> None:
-    """They were parked behind it, and need not wait for their own time."""
+def test_instances_of_a_study_follow_when_a_slow_send_is_answered(make_edge: MakeEdge) -> None:
+    """They were postponed because of it, and do not wait for their own due time."""
     edge = patient(make_edge)
     study = study_of(24)
     slow = Choking(study[:1], then=0)
@@ -119,8 +122,8 @@ def test_siblings_of_a_send_that_was_slow_follow_when_it_is_answered(make_edge: 
             edge.kill()
 
 
-def test_a_study_leaves_one_association_to_others(make_edge: MakeEdge) -> None:
-    """Its first instance was taken, at the others the PACS hangs: another study gets through."""
+def test_a_hanging_study_leaves_an_association_to_other_studies(make_edge: MakeEdge) -> None:
+    """The PACS takes the first instance of a study and hangs at the others; another study gets through."""
     edge = patient(make_edge)
     first, *bad = study_of(24)
     choking = Choking(bad)
@@ -153,8 +156,8 @@ def sending(call: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def test_suspects_share_one_turn_over_all_processes(core: Forwarding, pacs: Peer) -> None:
-    """While one is sent, another process parks its sibling without an attempt, and calls it afterwards."""
+def test_suspects_are_sent_one_at_a_time_over_all_processes(core: Forwarding, pacs: Peer) -> None:
+    """Another process postpones its sibling without an attempt meanwhile, and wakes it afterwards."""
     bad, first, second = study_of(3)
     pacs.abort_in.add(bad.sop_instance_uid)
     assert forward_to_pacs(core.context, core.owed(bad)) is Outcome.BROKEN
@@ -181,8 +184,8 @@ def test_suspects_share_one_turn_over_all_processes(core: Forwarding, pacs: Peer
     other.associations.close()
 
 
-def test_the_turn_of_a_dead_process_goes_on_with_its_delivery(core: Forwarding, pacs: Peer) -> None:
-    """G6: whoever claims that delivery has the turn; its end calls the next."""
+def test_the_turn_of_a_dead_process_passes_to_who_claims_its_delivery(core: Forwarding, pacs: Peer) -> None:
+    """G6: the end of that delivery wakes the next one."""
     bad, first, second = study_of(3)
     pacs.abort_in.add(bad.sop_instance_uid)
     assert forward_to_pacs(core.context, core.owed(bad)) is Outcome.BROKEN
@@ -198,8 +201,8 @@ def test_the_turn_of_a_dead_process_goes_on_with_its_delivery(core: Forwarding, 
     assert forward_to_pacs(core.context, deliveries[1]) is Outcome.DELIVERED
 
 
-def test_a_study_is_no_suspect_once_its_bad_instance_arrived(core: Forwarding, pacs: Peer) -> None:
-    """It was the PACS, not the instance."""
+def test_a_study_is_no_suspect_after_its_bad_instance_arrived(core: Forwarding, pacs: Peer) -> None:
+    """The PACS was at fault, not the instance."""
     [bad] = study_of(1)
     pacs.abort_in.add(bad.sop_instance_uid)
     delivery = core.owed(bad)
@@ -214,7 +217,7 @@ def test_a_study_is_no_suspect_once_its_bad_instance_arrived(core: Forwarding, p
 def test_a_sender_is_suspect_when_three_of_its_studies_fail_and_nothing_else_arrives(
     core: Forwarding, pacs: Peer
 ) -> None:
-    """One delivered study of it clears the sender, and leaves the studies that failed."""
+    """One delivered study clears the sender; the studies that failed stay suspect."""
     bad = [Instance() for _ in range(3)]
     pacs.abort_in |= {instance.sop_instance_uid for instance in bad}
     for instance in bad:
@@ -230,10 +233,13 @@ def test_a_sender_is_suspect_when_three_of_its_studies_fail_and_nothing_else_arr
 
 
 @pytest.mark.parametrize("takes_others", [True, False])
-def test_siblings_count_as_one_while_others_are_taken(
+def test_failures_of_one_study_count_once_while_others_arrive(
     core: Forwarding, pacs: Peer, *, takes_others: bool
 ) -> None:
-    """One bad study opens no breaker where the PACS takes others; where it takes nothing, it does."""
+    """One bad study does not open the breaker while the PACS takes others.
+
+    It does when the PACS takes nothing.
+    """
     bad = study_of(4)
     pacs.abort_in |= {instance.sop_instance_uid for instance in bad}
     if takes_others:

@@ -1,4 +1,4 @@
-"""A peer that answers C-ECHO and takes no C-STORE: a C-STORE closes its breaker, and status tells."""
+"""A peer that answers C-ECHO and takes no C-STORE: only a C-STORE closes its breaker, and status says so."""
 
 import threading
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def opened_by_aborts(core: Forwarding, pacs: Peer) -> list[Instance]:
 def test_an_answer_to_c_echo_does_not_close_a_breaker_that_c_stores_opened(
     core: Forwarding, pacs: Peer
 ) -> None:
-    """Each probe tries one instance, and `status` says what the PACS answers; a C-STORE closes it."""
+    """Each probe sends one instance, and `status` shows what the PACS answers; a C-STORE closes it."""
     instances = opened_by_aborts(core, pacs)
     for _ in range(4):
         before = len(pacs.taken)
@@ -84,16 +84,16 @@ def test_an_answer_to_c_echo_does_not_close_a_breaker_that_c_stores_opened(
     assert len(delivered) == 1
 
 
-def test_trying_a_pacs_uses_up_no_retries(core: Forwarding, pacs: Peer) -> None:
-    """A PACS that hangs all night makes nothing dead: what it is tried with is not to blame."""
+def test_probes_by_c_store_use_up_no_retries(core: Forwarding, pacs: Peer) -> None:
+    """A PACS that hangs all night makes nothing dead: the instance used as probe is not blamed."""
     instances = opened_by_aborts(core, pacs)
     for _ in range(9):
         probe_now(core)
     assert {core.edge.delivery(instance)["state"] for instance in instances} == {"pending"}
 
 
-def test_a_probe_prefers_what_did_not_fail(core: Forwarding, pacs: Peer) -> None:
-    """Three bad instances opened it: a good one that arrives is tried next, and closes it."""
+def test_a_probe_prefers_an_instance_that_has_not_failed(core: Forwarding, pacs: Peer) -> None:
+    """Three bad instances opened the breaker: a good one that arrives is sent next, and closes it."""
     bad = {instance.sop_instance_uid for instance in opened_by_aborts(core, pacs)}
     pacs.answer = lambda request: ABORT if request.sop_instance_uid in bad else 0
     good = Instance()
@@ -103,8 +103,8 @@ def test_a_probe_prefers_what_did_not_fail(core: Forwarding, pacs: Peer) -> None
     assert breaker(core) == "closed"
 
 
-def test_one_instance_at_a_time_tries_a_pacs(core: Forwarding, pacs: Peer) -> None:
-    """While it hangs at one, further probes send no other."""
+def test_a_pacs_is_probed_with_one_instance_at_a_time(core: Forwarding, pacs: Peer) -> None:
+    """While it hangs at one instance, further probes send no other."""
     opened_by_aborts(core, pacs)
     for _ in range(3):
         core.owed(Instance())
@@ -124,8 +124,8 @@ def test_one_instance_at_a_time_tries_a_pacs(core: Forwarding, pacs: Peer) -> No
     assert breaker(core) == "closed"
 
 
-def test_a_breaker_that_c_stores_opened_waits_for_an_instance(core: Forwarding, pacs: Peer) -> None:
-    """Where nothing is owed any more C-ECHO closes nothing; the next instance does."""
+def test_a_breaker_that_c_stores_opened_stays_open_without_an_instance(core: Forwarding, pacs: Peer) -> None:
+    """With no open delivery, C-ECHO does not close it; the next instance does."""
     opened_by_aborts(core, pacs)
     core.edge.run("UPDATE deliveries SET state = 'cancelled' WHERE route = 'pacs'")
     pacs.answer = lambda _: 0
@@ -138,7 +138,7 @@ def test_a_breaker_that_c_stores_opened_waits_for_an_instance(core: Forwarding, 
     assert breaker(core) == "closed"
 
 
-def test_a_context_that_is_declined_closes_nothing(core: Forwarding, pacs: Peer) -> None:
+def test_a_declined_context_does_not_close_the_breaker(core: Forwarding, pacs: Peer) -> None:
     """No C-STORE was answered: the instance is dead, the breaker stays open."""
     opened_by_aborts(core, pacs)
     core.edge.run("UPDATE deliveries SET state = 'cancelled' WHERE route = 'pacs'")
@@ -152,8 +152,8 @@ def test_a_context_that_is_declined_closes_nothing(core: Forwarding, pacs: Peer)
 
 
 @pytest.mark.parametrize("threshold", [1, 3])
-def test_a_worker_that_hangs_is_tried_with_one_instance(make_edge: MakeEdge, threshold: int) -> None:
-    """Its breaker is closed for one instance, opened by its failure, and closed for good by its success."""
+def test_a_hanging_worker_is_probed_with_one_instance(make_edge: MakeEdge, threshold: int) -> None:
+    """Its breaker closes for one instance, opens at its failure, and closes for good at its success."""
     edge = make_edge({"forwarder": {**QUICK, "breaker_failures": threshold, "max_retries": 9}})
     [worker, *_] = edge.configuration.forwarder.workers
     title = worker.ae_title
@@ -187,8 +187,8 @@ def test_a_worker_that_hangs_is_tried_with_one_instance(make_edge: MakeEdge, thr
         assert not told(core, title)
 
 
-def test_a_restart_does_not_end_the_trial_of_a_worker(core: Forwarding) -> None:
-    """Whoever enters the configuration again leaves the bound of one, and keeps the configured one."""
+def test_a_restart_keeps_a_worker_limited_to_one_instance(core: Forwarding) -> None:
+    """Writing the configuration again keeps the limit of one, and remembers the configured limit."""
     with core.edge.database.transaction() as session:
         destinations.note_failure(
             session,

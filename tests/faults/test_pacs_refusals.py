@@ -1,4 +1,4 @@
-"""A PACS that refuses associations: because of what is proposed, because of us, or for now."""
+"""A PACS that refuses associations: for the proposed contexts, for our AE title, or temporarily."""
 
 from collections.abc import Callable, Iterator
 
@@ -60,10 +60,10 @@ def probe_now(core: Forwarding) -> bool:
 
 @pytest.mark.parametrize("how", REFUSALS)
 @pytest.mark.parametrize("taken", [(VERIFICATION, CT), (CT,)], ids=["with", "without Verification"])
-def test_an_instance_that_nothing_else_is_refused_for_is_dead(
+def test_an_instance_whose_context_alone_is_refused_is_dead(
     core: Forwarding, pacs: Peer, how: str, taken: tuple[str, ...]
 ) -> None:
-    """At once, naming SOP Class and transfer syntax; the breaker stays closed, and the others flow."""
+    """At once, with SOP Class and transfer syntax; the breaker stays closed, and others are delivered."""
     pacs.accepted_sop_classes = frozenset({CT})
     pacs.refuse = unless_one_is(*taken, answer=REFUSALS[how])
     bad, other, good = Instance(sop_class_uid=MR), Instance(sop_class_uid=MR), Instance()
@@ -77,8 +77,8 @@ def test_an_instance_that_nothing_else_is_refused_for_is_dead(
     assert not core.edge.log(outcome="breaker_opened")
 
 
-def test_what_the_peer_took_before_tells_what_it_accepts(core: Forwarding, pacs: Peer) -> None:
-    """A PACS that takes one rare SOP Class only, without Verification, and nothing that is usual."""
+def test_contexts_accepted_before_are_proposed_again(core: Forwarding, pacs: Peer) -> None:
+    """The PACS takes one rare SOP Class only: no Verification, and no usual class."""
     rare = "1.2.840.10008.5.1.4.1.1.66.4"
     pacs.accepted_sop_classes = frozenset({rare})
     pacs.refuse = unless_one_is(rare)
@@ -92,8 +92,10 @@ def test_what_the_peer_took_before_tells_what_it_accepts(core: Forwarding, pacs:
 
 
 @pytest.mark.parametrize("rejection", [CALLING_AE_TITLE_NOT_RECOGNIZED, CALLED_AE_TITLE_NOT_RECOGNIZED])
-def test_a_pacs_that_rejects_our_title_is_away(core: Forwarding, pacs: Peer, rejection: Rejection) -> None:
-    """No attempt is counted, nothing else is proposed, and the reason is told in words."""
+def test_a_pacs_that_rejects_our_ae_title_counts_as_away(
+    core: Forwarding, pacs: Peer, rejection: Rejection
+) -> None:
+    """No attempt is counted, nothing else is proposed, and the reason is shown in words."""
     pacs.rejection = rejection
     instance = Instance()
     assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.AWAY
@@ -106,8 +108,8 @@ def test_a_pacs_that_rejects_our_title_is_away(core: Forwarding, pacs: Peer, rej
 
 
 @pytest.mark.parametrize("how", REFUSALS)
-def test_a_pacs_that_refuses_all_is_away(core: Forwarding, pacs: Peer, how: str) -> None:
-    """Whatever is proposed: nothing is dead, and all arrives once it takes associations again."""
+def test_a_pacs_that_refuses_every_association_counts_as_away(core: Forwarding, pacs: Peer, how: str) -> None:
+    """Nothing is dead, and everything arrives once it takes associations again."""
     pacs.refuse = lambda _: REFUSALS[how]
     instance = Instance()
     delivery = core.owed(instance)
@@ -121,10 +123,13 @@ def test_a_pacs_that_refuses_all_is_away(core: Forwarding, pacs: Peer, how: str)
 
 
 @pytest.mark.parametrize("refuses", [True, False], ids=["by rejection", "in its answer"])
-def test_a_pacs_that_takes_no_storage_from_us_makes_nothing_dead(
+def test_a_pacs_that_accepts_no_storage_context_makes_nothing_dead(
     core: Forwarding, pacs: Peer, *, refuses: bool
 ) -> None:
-    """It may be configured wrongly: all waits, its C-ECHO closes nothing, and all arrives afterwards."""
+    """It may be misconfigured.
+
+    Deliveries wait, its C-ECHO does not close the breaker, and all arrive afterwards.
+    """
     pacs.accepted_sop_classes = frozenset()
     pacs.refuse = unless_one_is(VERIFICATION) if refuses else None
     instance = Instance()
@@ -143,10 +148,10 @@ def test_a_pacs_that_takes_no_storage_from_us_makes_nothing_dead(
 
 
 @pytest.mark.parametrize("how", REFUSALS)
-def test_a_context_that_the_pacs_cannot_bear_costs_its_own_instances_only(
+def test_a_context_at_which_the_pacs_refuses_the_association_affects_its_own_instances_only(
     core: Forwarding, pacs: Peer, how: str
 ) -> None:
-    """It refuses any association that proposes it: others are sent without; it dies after its retries."""
+    """Other instances are sent without it; its own are dead after their retries."""
     pacs.refuse = lambda offers: (
         REFUSALS[how] if any(offer.abstract_syntax_uid == MR for offer in offers) else None
     )
@@ -165,16 +170,18 @@ def test_a_context_that_the_pacs_cannot_bear_costs_its_own_instances_only(
     assert core.edge.one(BREAKER) == "closed"
 
 
-def test_congestion_condemns_nothing(core: Forwarding, pacs: Peer) -> None:
-    """A transient rejection of everything: away, and no attempt is counted."""
+def test_a_transient_rejection_makes_nothing_dead(core: Forwarding, pacs: Peer) -> None:
+    """The PACS rejects everything temporarily: it counts as away, and no attempt is counted."""
     pacs.rejection = TEMPORARY_CONGESTION
     instance = Instance()
     assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.AWAY
     assert core.edge.delivery(instance)["attempts"] == 0
 
 
-def test_a_pacs_without_verification_is_found_when_it_is_back(core: Forwarding, pacs: Peer) -> None:
-    """It rejects an association for Verification alone: what waits is proposed instead."""
+def test_the_probe_of_a_pacs_without_verification_proposes_waiting_contexts(
+    core: Forwarding, pacs: Peer
+) -> None:
+    """It rejects an association for Verification alone, so the probe proposes what waits."""
     pacs.rejection = TEMPORARY_CONGESTION
     instance = Instance()
     delivery = core.owed(instance)
@@ -186,8 +193,8 @@ def test_a_pacs_without_verification_is_found_when_it_is_back(core: Forwarding, 
     assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
 
 
-def test_the_newest_reason_is_told(core: Forwarding, pacs: Peer) -> None:
-    """Off, then on and rejecting our title: reason and its time are those of the last change."""
+def test_the_newest_reason_is_shown(core: Forwarding, pacs: Peer) -> None:
+    """The PACS is off, then on and rejects our title: reason and time are those of the last change."""
     pacs.off()
     assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.AWAY
     assert "Connection refused" in core.edge.one(REASON)

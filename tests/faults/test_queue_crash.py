@@ -1,4 +1,4 @@
-"""kill -9 of actor processes: what they held runs elsewhere, and what killed them does not run for ever."""
+"""kill -9 of actor processes: their messages run elsewhere; one that kills processes is dead-lettered."""
 
 import time
 
@@ -8,8 +8,8 @@ from support.waiting import wait_until
 from gateway.database.tables import messages
 
 
-def test_what_a_killed_process_held_runs_elsewhere_within_5_seconds(queue: QueueSetup) -> None:
-    """The others see that its lock is gone; their own work is not disturbed."""
+def test_messages_of_a_killed_process_run_elsewhere_within_5_seconds(queue: QueueSetup) -> None:
+    """Other processes see that its lock is gone; their own messages are not affected."""
     victim = queue.start(threads=4)
     for number in range(4):
         queue.send("hold", number, 60)
@@ -24,8 +24,8 @@ def test_what_a_killed_process_held_runs_elsewhere_within_5_seconds(queue: Queue
     assert queue.one("SELECT count(*) FROM dramatiq.consumers") == 1
 
 
-def test_after_all_were_killed_a_new_one_goes_on_within_5_seconds(queue: QueueSetup) -> None:
-    """Of its start: the work of the dead is found then, not only by those who watched them die."""
+def test_a_new_process_runs_the_messages_of_dead_ones_within_5_seconds(queue: QueueSetup) -> None:
+    """Measured from its start; no process that saw them die is left."""
     processes = [queue.start(threads=2), queue.start(threads=2)]
     for number in range(4):
         queue.send("hold", number, 60)
@@ -38,8 +38,8 @@ def test_after_all_were_killed_a_new_one_goes_on_within_5_seconds(queue: QueueSe
     assert time.monotonic() - started < 5
 
 
-def test_a_graceful_stop_finishes_what_runs_and_counts_no_death(queue: QueueSetup) -> None:
-    """SIGTERM: running actors end, nothing else begins, no row of the consumer remains."""
+def test_a_graceful_stop_finishes_running_messages_and_counts_no_death(queue: QueueSetup) -> None:
+    """SIGTERM: running actors end, no other begins, and no row of the consumer remains."""
     process = queue.start(threads=2)
     for number in range(6):
         queue.send("hold", number, 1.5)
@@ -54,8 +54,8 @@ def test_a_graceful_stop_finishes_what_runs_and_counts_no_death(queue: QueueSetu
 STOPPING = "SELECT count(*) FROM dramatiq.consumers WHERE stopping_since IS NOT NULL"
 
 
-def test_being_killed_while_stopping_counts_no_death(queue: QueueSetup) -> None:
-    """An orderly shutdown whose grace runs out, as often as a message that kills its process may die."""
+def test_a_kill_during_a_graceful_stop_counts_no_death(queue: QueueSetup) -> None:
+    """The grace period of the shutdown ends too early, as often as a message may kill its process."""
     queue.send("hold", 1, 300)
     queue.send("hold", 2, 300)
     for round_ in range(1, messages.POISON_DEATHS + 1):
@@ -73,8 +73,8 @@ def test_being_killed_while_stopping_counts_no_death(queue: QueueSetup) -> None:
     assert queue.count("state = 'consumed' AND deaths = 0 AND NOT alone") == 2
 
 
-def test_a_message_that_kills_its_process_is_dead_after_three(queue: QueueSetup) -> None:
-    """Its neighbours, which die with the process as often, run to their end in spite of it."""
+def test_a_message_that_kills_its_process_is_dead_after_three_deaths(queue: QueueSetup) -> None:
+    """Messages that ran beside it, and died as often, still run to their end."""
     queue.send("die", 666)
     for number in range(3):
         queue.send("hold", number, 0.5)
@@ -87,8 +87,8 @@ def test_a_message_that_kills_its_process_is_dead_after_three(queue: QueueSetup)
     assert {0, 1, 2} <= set(queue.ran())
 
 
-def test_a_killer_among_quick_messages_is_dead_soon_and_they_run(queue: QueueSetup) -> None:
-    """Claimed ahead its death may go uncounted, once: four times it runs at most."""
+def test_a_message_that_kills_its_process_among_quick_ones_is_dead_soon(queue: QueueSetup) -> None:
+    """A death may stay uncounted once, if the message was claimed ahead: it runs four times at most."""
     queue.fill("noop", 2000, delay_seconds=-60, spread_seconds=60)
     queue.send("die", 666, delay_seconds=-30)
     _run_in_spite_of_deaths(queue)
@@ -99,7 +99,7 @@ def test_a_killer_among_quick_messages_is_dead_soon_and_they_run(queue: QueueSet
 
 
 def test_an_operator_can_requeue_a_dead_message(queue: QueueSetup) -> None:
-    """It waits again with a clean record, and runs."""
+    """It waits again with its counts reset, and runs."""
     message_id = queue.send("note", 1)
     queue.run("UPDATE dramatiq.queue SET state = 'rejected', deaths = 3, failures = 5, alone = true")
     with queue.database.statement() as session:
@@ -109,8 +109,8 @@ def test_an_operator_can_requeue_a_dead_message(queue: QueueSetup) -> None:
     wait_until(queue.ran, 5, "it to run")
 
 
-def test_a_retry_survives_the_death_of_who_scheduled_it(queue: QueueSetup) -> None:
-    """An actor that raised is due again in its row, with its reason; another process runs it then."""
+def test_a_retry_survives_the_death_of_the_process_that_scheduled_it(queue: QueueSetup) -> None:
+    """The row has the due time and the reason; another process runs the message then."""
     queue.send("fail", 1)
     process = queue.start()
     wait_until(lambda: queue.count("state = 'queued' AND failures >= 1"), 10, "the first failure")
@@ -124,8 +124,8 @@ def test_a_retry_survives_the_death_of_who_scheduled_it(queue: QueueSetup) -> No
     assert queue.one("SELECT count(DISTINCT pid) FROM ran") == 2
 
 
-def test_an_actor_that_always_raises_is_dead_at_last(queue: QueueSetup) -> None:
-    """With the reason, after its last failure; and so is a message for no actor at all."""
+def test_a_message_whose_actor_always_raises_is_dead_at_last(queue: QueueSetup) -> None:
+    """With the reason of its last failure; a message for an unknown actor is dead as well."""
     queue.send("fail", 1)
     queue.send("no_such_actor")
     queue.run("UPDATE dramatiq.queue SET failures = 9 WHERE message ->> 'actor_name' = 'fail'")
@@ -136,8 +136,8 @@ def test_an_actor_that_always_raises_is_dead_at_last(queue: QueueSetup) -> None:
     assert "no_such_actor" in reasons["no_such_actor"]
 
 
-def test_what_says_nothing_about_the_message_counts_no_failure(queue: QueueSetup) -> None:
-    """PostgreSQL that was away, however often: run again until it is there, and no nearer to its death."""
+def test_a_database_outage_counts_no_failure_of_the_message(queue: QueueSetup) -> None:
+    """However often PostgreSQL is away, the message runs again until it is back."""
     queue.send("lose_postgres", 1)
     queue.run("UPDATE dramatiq.queue SET failures = 8")
     queue.start()

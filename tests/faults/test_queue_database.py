@@ -1,4 +1,4 @@
-"""PostgreSQL or the way to it fails: consumers go on by themselves, and nothing is lost or runs for ever."""
+"""PostgreSQL or its network fails: consumers recover by themselves, and nothing is lost."""
 
 import os
 import signal
@@ -25,8 +25,8 @@ WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32) | objid
 """
 
 
-def test_connections_terminated_one_by_one_do_no_harm(queue: QueueSetup) -> None:
-    """The one with the lock too: what runs meanwhile is adopted, runs once, and counts no death."""
+def test_terminated_connections_lose_and_repeat_nothing(queue: QueueSetup) -> None:
+    """Also the connection with the lock: running messages are adopted, run once, and count no death."""
     queue.start()
     for number in range(4):
         queue.send("hold", number, 4)
@@ -45,8 +45,11 @@ def test_connections_terminated_one_by_one_do_no_harm(queue: QueueSetup) -> None
     )
 
 
-def test_a_busy_process_that_loses_its_connection_keeps_what_it_runs(queue: QueueSetup) -> None:
-    """All its threads run something, and a neighbour looks for the dead: each runs once, no death counts."""
+def test_a_busy_process_that_loses_its_connection_keeps_its_messages(queue: QueueSetup) -> None:
+    """All its threads are busy while a neighbour looks for dead consumers.
+
+    Each message runs once, no death counts.
+    """
     queue.start(threads=2)
     for number in range(2):
         queue.send("hold", number, 12)
@@ -70,7 +73,7 @@ def test_a_busy_process_that_loses_its_connection_keeps_what_it_runs(queue: Queu
 def test_a_restart_of_postgresql_under_load_loses_nothing(
     own_postgres: EmbeddedPostgres, processes: Processes
 ) -> None:
-    """Killed and started twice while messages flow: each runs, and none is taken for poison."""
+    """It is killed and started twice while messages run: each runs, and none is dead-lettered."""
     own_postgres.start()
     migrate(own_postgres.dsn())
     queue = QueueSetup(own_postgres.dsn(), processes)
@@ -89,12 +92,10 @@ def test_a_restart_of_postgresql_under_load_loses_nothing(
     queue.close()
 
 
-def test_packets_swallowed_by_the_network_stop_nobody(
-    processes: Processes, own_tcp: EmbeddedPostgres
-) -> None:
-    """Neither side hears of the other: the server drops the lock, others run the messages within 10 s.
+def test_lost_packets_stop_no_message(processes: Processes, own_tcp: EmbeddedPostgres) -> None:
+    """The server drops the lock, and others run the messages within 10 s.
 
-    Healed, the process that was cut off consumes again, and its late acks delete nothing.
+    When the network is back, the process that was cut off consumes again, and its late acks delete nothing.
     """
     direct = own_tcp.dsn()
     with BlackHole(urlsplit(direct).port or 0) as hole:
@@ -118,7 +119,7 @@ def test_packets_swallowed_by_the_network_stop_nobody(
         queue.close()
 
 
-def test_postgresql_that_is_stopped_but_not_dead_is_outlived(
+def test_a_stopped_backend_does_not_stop_the_consumer(
     own_postgres: EmbeddedPostgres, processes: Processes
 ) -> None:
     """SIGSTOP of the backend that holds the lock: the claim's deadline passes and a new id takes over."""

@@ -1,4 +1,4 @@
-"""The queue and the deliveries together, by real actors and a real peer: what runs twice is sent once."""
+"""Queue and deliveries together, with real actors and a real peer: a message that runs twice sends once."""
 
 import json
 import threading
@@ -64,7 +64,10 @@ def setting(make_edge: MakeEdge) -> Iterator[Setting]:
 
 
 def test_a_message_that_runs_twice_at_once_is_sent_once(setting: Setting) -> None:
-    """The delivery's claim makes the second run a no-op; the late ack of the first deletes nothing."""
+    """The claim of the delivery makes the second run do nothing.
+
+    The late ack of the first deletes nothing.
+    """
     edge = setting.edge
     first, second = edge.actors("pacs", "pacs")
     instance = Instance()
@@ -84,8 +87,11 @@ def test_a_message_that_runs_twice_at_once_is_sent_once(setting: Setting) -> Non
     assert first.stop() == second.stop() == 0
 
 
-def test_an_actor_that_wakes_past_its_lease_settles_nothing(make_edge: MakeEdge) -> None:
-    """SIGSTOP in mid-send, the sweep sees the lease end, another sends; SIGCONT: the late settle is noted."""
+def test_an_actor_that_resumes_after_its_lease_settles_nothing(make_edge: MakeEdge) -> None:
+    """SIGSTOP in mid-send, the lease ends, another actor sends.
+
+    After SIGCONT the late settle is only recorded.
+    """
     edge = make_edge()
     port = edge.configuration.forwarder.orthanc.port
     orthanc = {"host": "127.0.0.1", "ae_title": "ORTHANC", "port": port, "timeout_s": 1.5}
@@ -119,13 +125,16 @@ def test_an_actor_that_wakes_past_its_lease_settles_nothing(make_edge: MakeEdge)
         sleeper.stop()
 
 
-def test_a_process_that_was_cut_off_comes_back_and_its_late_settle_is_fenced(
+def test_the_late_settle_of_a_process_that_was_cut_off_changes_nothing(
     own_postgres: EmbeddedPostgres,
     reconfigure: Reconfigure,
     processes: Processes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its packets were swallowed in mid-send and another sent meanwhile; healed, it goes on by itself."""
+    """Its packets were lost in mid-send and another sent meanwhile.
+
+    When the network is back, it goes on by itself.
+    """
     [own_postgres._port] = free_ports(1)
     own_postgres.start()
     direct = own_postgres.dsn()
@@ -165,8 +174,8 @@ def test_a_process_that_was_cut_off_comes_back_and_its_late_settle_is_fenced(
 
 
 @pytest.mark.parametrize("others", ["live", "are dead too"])
-def test_what_was_in_flight_at_a_kill_runs_again_within_5_seconds(setting: Setting, others: str) -> None:
-    """Deliveries that a killed process had begun to send: by others, or by who comes next, from its start."""
+def test_deliveries_in_flight_at_a_kill_run_again_within_5_seconds(setting: Setting, others: str) -> None:
+    """Other processes run them, or the next process from its start."""
     edge = setting.edge
     [victim] = edge.actors("pacs")
     instances = study_of(4)
@@ -189,8 +198,8 @@ def test_what_was_in_flight_at_a_kill_runs_again_within_5_seconds(setting: Setti
     assert len(setting.arrived) == 8
 
 
-def test_a_poisoned_message_takes_its_delivery_along_and_back(setting: Setting) -> None:
-    """Dead at its third death, with the reason, for `status` and `queue dead`; requeue sends it."""
+def test_a_dead_message_makes_its_delivery_dead_and_requeue_restores_both(setting: Setting) -> None:
+    """It is dead at its third death, with the reason in `status` and `queue dead`; requeue sends it."""
     edge = setting.edge
     instance = Instance()
     setting.core.receive(instance)
@@ -215,8 +224,8 @@ def test_a_poisoned_message_takes_its_delivery_along_and_back(setting: Setting) 
     assert _told("status")["overview"]["dead_messages"] == 0
 
 
-def test_a_death_that_proves_to_be_none_brings_the_delivery_back(setting: Setting) -> None:
-    """A consumer that was reaped, but lives: its message waits again, and so does the delivery."""
+def test_undoing_a_wrongly_counted_death_restores_the_delivery(setting: Setting) -> None:
+    """A consumer was reaped although it lives: its message waits again, and so does the delivery."""
     edge = setting.edge
     instance = Instance()
     setting.core.receive(instance)

@@ -72,7 +72,7 @@ def through_pooler(direct: str, mode: str, processes: Processes, folder: Path) -
 def test_a_pooler_in_transaction_mode_is_refused_at_start(
     mode: str, direct: str, processes: Processes, folder: Path
 ) -> None:
-    """It would give the advisory lock to a stranger; in session mode a pooler is harmless."""
+    """Another client would get the advisory lock; a pooler in session mode is accepted."""
     queue = QueueSetup(direct, processes)
     process = queue.launch(dsn=through_pooler(direct, mode, processes, folder))
     if mode == "transaction":
@@ -85,10 +85,10 @@ def test_a_pooler_in_transaction_mode_is_refused_at_start(
     queue.close()
 
 
-def test_a_pooler_that_stood_before_postgresql_is_refused_as_soon_as_it_can_be_asked(
+def test_a_pooler_that_starts_before_postgresql_is_refused_once_it_answers(
     own_postgres: EmbeddedPostgres, direct: str, processes: Processes, folder: Path
 ) -> None:
-    """The usual order of a start: nothing is claimed through it, and the process ends."""
+    """This is the usual order of a start: no message is claimed through it, and the process ends."""
     queue = QueueSetup(direct, processes)
     queue.send("note", 1)
     own_postgres.kill()

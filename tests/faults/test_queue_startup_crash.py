@@ -1,4 +1,4 @@
-"""An actor process that is killed while it boots: its parent ends, so that a supervisor starts both anew."""
+"""An actor process is killed while it starts: its parent ends, so that a supervisor starts both again."""
 
 import os
 import re
@@ -25,17 +25,17 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("service", COMMANDS)
-def test_a_death_at_boot_is_noticed_as_compose_starts_it(
+def test_compose_restarts_actors_after_a_crash_at_startup(
     processes: Processes, edge_folder: Path, service: str
 ) -> None:
     """PID 1 of the container ends, and the container is started again."""
     notice(processes, edge_folder, COMMANDS[service])
 
 
-def test_a_death_at_boot_is_noticed_as_the_lab_starts_it(
+def test_the_lab_restarts_actors_after_a_crash_at_startup(
     processes: Processes, edge_folder: Path, tmp_path: Path
 ) -> None:
-    """The supervisor sees its program end; all of them are started with the same option."""
+    """The supervisor sees its program end; all actor programs are started with the same option."""
     programs = [program for program in Lab(tmp_path / "lab")._actor_programs() if program.name != "scheduler"]
     options = [program.command[program.command.index("--worker-fork-timeout") :] for program in programs]
     assert len(set(options)) == 1

@@ -1,4 +1,4 @@
-"""The SCP is killed at each step of the write path: what it acknowledged is there, the rest the sender's."""
+"""The SCP is killed at each step of a reception: acknowledged instances are kept, others repeated."""
 
 import hashlib
 import os
@@ -60,7 +60,10 @@ def check_no_stray_file(edge: EdgeSetup) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_at_any_step_loses_nothing_that_was_acknowledged(make_edge: MakeEdge, step: str) -> None:
-    """G1, G6: the ledger before and after the restart; a repeat completes it, the sweep cleans up."""
+    """G1, G6: check rows and files before and after the restart.
+
+    A repeat completes it, the sweep cleans up.
+    """
     edge = make_edge({"edge": {"receivers": 1}, "sweep": {"orphan_grace_seconds": 0.001}})
     instances = [Instance() for _ in range(4)]
     path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}"}
@@ -80,8 +83,11 @@ def test_a_kill_at_any_step_loses_nothing_that_was_acknowledged(make_edge: MakeE
     assert len(edge.orphans()) == (step in NAMED)
 
 
-def test_a_torn_file_under_a_final_name_is_never_believed(make_edge: MakeEdge) -> None:
-    """G1, G3: what a power cut before the flush may leave under both names; the instance is kept beside."""
+def test_a_torn_file_under_a_final_name_is_never_used(make_edge: MakeEdge) -> None:
+    """G1, G3: a power cut before the flush may leave it under both names.
+
+    The instance is kept under another name.
+    """
     edge = make_edge({"sweep": {"orphan_grace_seconds": 0.001}})
     edge.serve()
     instance = Instance(payload=b"\x01\x02" * 4096)
@@ -100,8 +106,8 @@ def test_a_torn_file_under_a_final_name_is_never_believed(make_edge: MakeEdge) -
     assert len(edge.orphans()) == 2
 
 
-def test_a_kill_in_the_middle_of_a_data_set_leaves_a_part_that_is_swept(make_edge: MakeEdge) -> None:
-    """G6: started again it listens at once, and takes the instance."""
+def test_a_kill_in_the_middle_of_a_data_set_leaves_a_part_that_the_sweep_removes(make_edge: MakeEdge) -> None:
+    """G6: after its start the SCP listens at once, and accepts the instance."""
     edge = make_edge()
     scp = edge.serve()
     instance = Instance(payload=b"\0" * 3_000_000)
@@ -122,8 +128,8 @@ def test_a_kill_in_the_middle_of_a_data_set_leaves_a_part_that_is_swept(make_edg
     assert edge.orphans() == []
 
 
-def test_the_parent_killed_alone_leaves_the_port_to_its_successor(make_edge: MakeEdge) -> None:
-    """G6: the receivers notice, finish what is in flight, and let go of the port at once."""
+def test_after_a_kill_of_the_parent_the_port_is_free_for_its_successor(make_edge: MakeEdge) -> None:
+    """G6: the receivers notice it, finish the instance in flight, and close the port at once."""
     edge = make_edge()
     scp = edge.serve()
     instance = Instance(payload=b"\0" * 3_000_000)
@@ -169,8 +175,8 @@ def _receivers(root: Path) -> int:
     return len(list((root / PARTIAL).iterdir()))
 
 
-def test_sixteen_senders_through_kills_of_receivers(make_edge: MakeEdge) -> None:
-    """G1: under load, each receiver killed in turn; what was acknowledged is in the ledger, once."""
+def test_sixteen_senders_lose_nothing_while_receivers_are_killed(make_edge: MakeEdge) -> None:
+    """G1: each receiver is killed in turn under load; every acknowledged instance is kept once."""
     edge = make_edge()
     scp = edge.serve()
     acknowledged: list[Instance] = []

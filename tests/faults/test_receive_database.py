@@ -1,4 +1,4 @@
-"""PostgreSQL fails the SCP: the sender is told to come again, in time, and nothing is left half done."""
+"""PostgreSQL fails during receptions: the sender is told in time to repeat, and nothing is left half done."""
 
 import signal
 import time
@@ -47,10 +47,10 @@ def accepts(edge: EdgeSetup, instance: Instance) -> bool:
     return edge.send(instance) == [0]
 
 
-def test_without_postgresql_every_instance_is_refused_for_now(
+def test_without_postgresql_every_instance_gets_0xa700(
     edge: EdgeSetup, own_postgres: EmbeddedPostgres
 ) -> None:
-    """0xA700, no file left beyond what reconcile clears; taken as soon as PostgreSQL is back."""
+    """Only files that reconcile removes are left; instances are accepted as soon as PostgreSQL is back."""
     first, refused = Instance(), Instance()
     assert edge.send(first) == [0]
     own_postgres.kill()
@@ -66,10 +66,10 @@ def test_without_postgresql_every_instance_is_refused_for_now(
     assert {name for name in edge.files(partial=True) if not name.startswith("orphaned/")} == known
 
 
-def test_postgresql_that_is_stopped_but_not_dead_is_given_up_in_time(
+def test_a_stopped_postgresql_is_given_up_within_the_commit_timeout(
     edge: EdgeSetup, own_postgres: EmbeddedPostgres
 ) -> None:
-    """0xA700 within the commit timeout; the unknown commit and the repeat come to one instance."""
+    """The sender gets 0xA700 in time; the commit with unknown outcome and the repeat end as one instance."""
     instance = Instance()
     assert edge.send(Instance()) == [0]
     assert own_postgres.process is not None
@@ -93,7 +93,7 @@ def test_postgresql_that_is_stopped_but_not_dead_is_given_up_in_time(
 
 
 def test_a_full_disk_of_postgresql_is_out_of_resources(edge: EdgeSetup) -> None:
-    """Class 53 of its errors: 0xA700, the file goes, for nothing was committed."""
+    """Errors of class 53 give 0xA700, and the file is removed, since nothing was committed."""
     edge.run(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN RAISE EXCEPTION 'no space' USING ERRCODE = 'disk_full'; END $$"
@@ -103,8 +103,8 @@ def test_a_full_disk_of_postgresql_is_out_of_resources(edge: EdgeSetup) -> None:
     wait_until(lambda: edge.files(partial=True) == {}, 5, "the file to go")
 
 
-def test_an_unforeseen_error_is_a_processing_failure_with_its_frames(edge: EdgeSetup) -> None:
-    """0x0110, and the log says where; no value of a data set."""
+def test_an_unforeseen_error_gives_0x0110_and_is_logged_with_its_location(edge: EdgeSetup) -> None:
+    """The log says where it was raised, and holds no value of the data set."""
     edge.run("ALTER TABLE instances ADD COLUMN needed text NOT NULL")
     assert edge.send(Instance()) == [0x0110]
     assert "_keep_and_commit" in edge.wait_log(outcome="refused", status="0x0110")["detail"]
@@ -114,7 +114,7 @@ def test_an_unforeseen_error_is_a_processing_failure_with_its_frames(edge: EdgeS
 def test_the_scp_waits_for_postgresql_at_its_start(
     edge: EdgeSetup, own_postgres: EmbeddedPostgres, processes: Processes
 ) -> None:
-    """It says so in the log, and listens when it is there."""
+    """The log says so; it listens when PostgreSQL answers."""
     edge.scp.stop()
     own_postgres.kill()
     waiting = processes.start("mini-pacs", "serve")

@@ -1,4 +1,4 @@
-"""The processes under a role that owns nothing: everything they do works, and nothing else does."""
+"""Processes under a role that owns nothing: all their work is allowed, and nothing else is."""
 
 import itertools
 import re
@@ -84,13 +84,13 @@ def granted(database: Database) -> Database:
     return database
 
 
-def test_the_whole_flow_works_under_it(
+def test_the_whole_flow_works_under_the_role(
     granted: Database,
     reconfigure: Reconfigure,
     processes: Processes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Receive, forward, correlate, expire, sweep, and every command of an operator; nothing is refused."""
+    """Receive, forward, correlate, expire, sweep, and every command of an operator are allowed."""
     monkeypatch.setenv("DATABASE_URL", granted.dsn(granted.runtime))
     fast = {"worker_timeout_seconds": 1, "max_redispatch": 1, "backoff_base_seconds": 0.3}
     edge = EdgeSetup(reconfigure({"forwarder": fast}), granted.dsn(granted.owner), processes)
@@ -168,8 +168,8 @@ _NUMBERS = {"threshold": 3}
 
 
 @pytest.mark.parametrize("file", [name for name in FILES if name not in OF_THE_OWNER])
-def test_every_statement_is_allowed_to_it(granted: Database, file: str) -> None:
-    """EXPLAIN asks for the privileges of a statement without running it."""
+def test_every_statement_is_allowed_to_the_role(granted: Database, file: str) -> None:
+    """EXPLAIN checks the privileges of a statement without running it."""
     connection = psycopg2.connect(granted.dsn(granted.runtime))
     try:
         with connection.cursor() as cursor:
@@ -183,8 +183,8 @@ def test_every_statement_is_allowed_to_it(granted: Database, file: str) -> None:
         connection.close()
 
 
-def test_a_batch_of_receptions_is_allowed_to_it(granted: Database) -> None:
-    """What a function does is not explained by its caller's statement: it is run."""
+def test_a_batch_of_receptions_is_allowed_to_the_role(granted: Database) -> None:
+    """EXPLAIN does not check what a function does inside, so the function is run."""
     run(
         granted.dsn(granted.runtime),
         "SELECT * FROM receive_instances_from("
@@ -229,15 +229,15 @@ def test_a_batch_of_receptions_is_allowed_to_it(granted: Database) -> None:
         "SELECT setval('study_numbers', 1)",
     ],
 )
-def test_it_can_do_nothing_else(granted: Database, statement: str) -> None:
-    """Neither change the schema, nor forget what was tried, nor reach the server's files."""
+def test_the_role_is_allowed_nothing_else(granted: Database, statement: str) -> None:
+    """It cannot change the schema, delete the attempts, or reach the server's files."""
     with pytest.raises((errors.InsufficientPrivilege, errors.FeatureNotSupported)) as refused:
         run(granted.dsn(granted.runtime), statement)
     assert refused.value.pgcode == "42501" or "dblink" in str(refused.value)
 
 
 def test_every_object_of_the_schema_is_granted_or_left_out_on_purpose(granted: Database) -> None:
-    """A table that a migration adds must be thought of in roles.sql."""
+    """A table that a migration adds must be named in roles.sql."""
     connection = psycopg2.connect(granted.dsn(granted.owner))
     try:
         with connection.cursor() as cursor:
@@ -254,8 +254,8 @@ def test_every_object_of_the_schema_is_granted_or_left_out_on_purpose(granted: D
         connection.close()
 
 
-def test_a_role_that_grants_would_not_bound_is_refused(granted: Database) -> None:
-    """A superuser, the owner, a member of the owner, and nobody at all."""
+def test_a_role_that_grants_cannot_restrict_is_refused(granted: Database) -> None:
+    """A superuser, the owner, a member of the owner, and an unknown role."""
     owner = granted.dsn(granted.owner)
     with pytest.raises(SchemaError, match="no role nobody_here"):
         roles.grant(owner, "nobody_here")
@@ -270,10 +270,10 @@ def test_a_role_that_grants_would_not_bound_is_refused(granted: Database) -> Non
         roles.grant(granted.dsn(granted.runtime), granted.runtime)
 
 
-def test_a_later_migration_is_the_owners_and_keeps_the_grants(
+def test_only_the_owner_migrates_and_the_grants_are_renewed(
     granted: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The role is told who may; once the owner has migrated, it has what the schema asks for now."""
+    """The role is told who may migrate; after the owner's migration it has the privileges that it needs."""
     word = f"m{secrets.token_hex(4)}"
     later = Migration("9000_later", f"ALTER TABLE sweeps ADD COLUMN {word} text")
     monkeypatch.setattr(migrating, "migrations", lambda: (*migrations(), later))
@@ -285,10 +285,10 @@ def test_a_later_migration_is_the_owners_and_keeps_the_grants(
     run(granted.dsn(granted.runtime), f"SELECT {word} FROM sweeps")  # noqa: S608  ours
 
 
-def test_reset_is_the_owners(
+def test_only_the_owner_may_reset(
     granted: Database, reconfigure: Reconfigure, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To forget everything is not for whoever takes a process over; the command says who may."""
+    """Whoever takes over a process cannot delete everything; the command says who may."""
     monkeypatch.setenv("DATABASE_URL", granted.dsn(granted.runtime))
     reconfigure({})
     reset = processes.start("mini-pacs", "reset-db", "--yes")

@@ -1,4 +1,4 @@
-"""Passwords stand in no log line, no output and no process list, whatever goes wrong with them."""
+"""Passwords appear in no log line, output or process list, whatever error they cause."""
 
 import secrets
 from collections.abc import Iterator
@@ -78,13 +78,13 @@ def outputs(edge: EdgeSetup, folder: Path) -> list[Path]:
     return [*edge.configuration.edge.log_path.parent.glob("*"), *(folder / "output").glob("*.out")]
 
 
-def test_a_password_is_seen_nowhere_while_postgresql_comes_and_goes(
+def test_a_password_appears_nowhere_while_postgresql_stops_and_starts(
     server: EmbeddedPostgres,
     edge: EdgeSetup,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every process works, loses its connections, waits, works again; a command fails; none tells."""
+    """Every process works, loses its connections, waits and works again; a command fails."""
     password = password_of(server)
     monkeypatch.setenv("POSTGRES_PASSWORD", password)
     hidden = Secrets(password)
@@ -108,7 +108,7 @@ def test_a_password_is_seen_nowhere_while_postgresql_comes_and_goes(
 
 
 @pytest.mark.parametrize("by_url", [False, True], ids=["POSTGRES_PASSWORD", "DATABASE_URL"])
-def test_a_wrong_password_is_not_repeated(
+def test_a_wrong_password_is_not_printed(
     server: EmbeddedPostgres,
     edge: EdgeSetup,
     tmp_path: Path,
@@ -131,10 +131,10 @@ def test_a_wrong_password_is_not_repeated(
     assert all(process.popen.poll() is None for process in started[:-1])
 
 
-def test_a_url_that_is_none_is_not_repeated(
+def test_an_invalid_database_url_is_not_printed(
     edge_folder: Path, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every process refuses to start, with a sentence that holds nothing of it."""
+    """Every process refuses to start, with a message that holds no part of it."""
     secret = f"p{secrets.token_hex(8)}"
     monkeypatch.setenv("DATABASE_URL", f"postgresql://edge:{secret}@{secret}@127.0.0.1:1/mini_pacs")
     words = [*PROCESSES, ("mini-pacs", "status"), ("mini-pacs", "db", "migrate"), ("mini-pacs", "queue")]
@@ -146,10 +146,13 @@ def test_a_url_that_is_none_is_not_repeated(
     assert edge_folder.is_dir()
 
 
-def test_a_key_with_a_password_is_refused_and_asks_nobody(
+def test_an_encrypted_key_is_refused_without_a_prompt(
     reconfigure: Reconfigure, processes: Processes, tmp_path: Path, database_url: str
 ) -> None:
-    """There is no passphrase to keep secret: a key has none, and its file is closed to others instead."""
+    """There is no passphrase to keep secret.
+
+    A key has none, and its file is closed to other users instead.
+    """
     pair = certificates.make(tmp_path / "certificates").edge
     locked = tmp_path / "locked.key"
     secret = secrets.token_hex(8)

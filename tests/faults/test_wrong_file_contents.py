@@ -1,4 +1,4 @@
-"""Other bytes where a file should be: never delivered, never believed, and the right ones come back."""
+"""A spool file with the wrong bytes is never delivered; the received bytes are found and put back."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -56,7 +56,10 @@ def rot(path: Path) -> None:
 
 @pytest.mark.parametrize("payload", [b"\x01\x02" * 512, LARGE], ids=["one fragment", "many"])
 def test_a_file_whose_bits_changed_is_never_delivered(core: Forwarding, pacs: Peer, payload: bytes) -> None:
-    """G3: the peer never gets the end of it; the debt is shown with its reason, and no peer is blamed."""
+    """G3: the peer never gets its last bytes.
+
+    The delivery is shown with the reason, and no peer is blamed.
+    """
     instance = Instance(payload=payload)
     delivery = core.owed(instance)
     rot(only_file(core))
@@ -70,8 +73,8 @@ def test_a_file_whose_bits_changed_is_never_delivered(core: Forwarding, pacs: Pe
     assert core.edge.one("SELECT failures_in_row FROM destinations WHERE ae_title = 'ORTHANC'") == 0
 
 
-def test_an_instance_goes_out_whole_after_one_that_was_broken_off(core: Forwarding, pacs: Peer) -> None:
-    """The association of the one that was broken off is not used again."""
+def test_an_instance_after_an_aborted_one_uses_a_new_association(core: Forwarding, pacs: Peer) -> None:
+    """The association of the aborted send is not used again."""
     rotten, sound = Instance(payload=LARGE), Instance(payload=LARGE)
     first = core.owed(rotten)
     rot(only_file(core))
@@ -81,8 +84,8 @@ def test_an_instance_goes_out_whole_after_one_that_was_broken_off(core: Forwardi
     assert [taken.digest for taken in pacs.taken] == [sound.digest]
 
 
-def test_of_two_files_of_one_name_the_received_one_is_sent(core: Forwarding, pacs: Peer) -> None:
-    """The second version of a UID stands where the row of the first still says it is, equally long."""
+def test_the_file_with_the_digest_of_its_row_is_sent(core: Forwarding, pacs: Peer) -> None:
+    """The second version of a UID, equally long, lies where the row of the first version points."""
     first = Instance()
     second = Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x03\x04" * 512)
     delivery = core.owed(first)
@@ -116,8 +119,8 @@ def old(core: Forwarding) -> SweepContext:
     return replace(sections, configuration=sections.configuration.model_copy(update={"sweep": sweep}))
 
 
-def test_purge_gives_back_an_orphan_that_a_row_owns(core: Forwarding) -> None:
-    """G2: never deleted while it is owed, however old; it stands where its row says."""
+def test_purge_moves_an_orphan_with_an_open_delivery_back(core: Forwarding) -> None:
+    """G2: it is never deleted while a delivery is open, however old; it is moved to where its row says."""
     instance = Instance()
     late_commit(core, instance)
     assert purge(replace(old(core), dry=True))["orphans_returned"] == 1
@@ -128,8 +131,8 @@ def test_purge_gives_back_an_orphan_that_a_row_owns(core: Forwarding) -> None:
     core.edge.check_ledger([instance])
 
 
-def test_reconcile_brings_back_what_is_owed(core: Forwarding) -> None:
-    """In the next minute, long before the retention is over; also where its name was taken in orphaned/."""
+def test_reconcile_moves_a_file_with_an_open_delivery_back(core: Forwarding) -> None:
+    """At its next run, long before the retention ends; also when its name in orphaned/ was taken."""
     plain, renamed = Instance(), Instance()
     late_commit(core, plain)
     assert reconcile(core.sweeping())["brought_back"] == 1
@@ -144,8 +147,8 @@ def test_reconcile_brings_back_what_is_owed(core: Forwarding) -> None:
     core.edge.check_ledger([renamed])
 
 
-def test_an_orphan_of_its_row_takes_the_place_of_other_bytes(core: Forwarding) -> None:
-    """What stood there under its name goes to orphaned/, and from there after the retention."""
+def test_an_orphan_with_the_digest_of_its_row_replaces_a_wrong_file(core: Forwarding) -> None:
+    """The wrong file is moved to orphaned/, and purged after the retention."""
     instance = Instance()
     path = late_commit(core, instance)
     place = core.spool.path(Place.INCOMING, instance.study_instance_uid, path.name)
@@ -158,8 +161,8 @@ def test_an_orphan_of_its_row_takes_the_place_of_other_bytes(core: Forwarding) -
     core.edge.check_ledger([instance])
 
 
-def test_an_orphan_that_only_bears_the_name_goes_after_the_retention(core: Forwarding) -> None:
-    """The row's own file stands in its place: what is here is a second copy, or torn."""
+def test_an_orphan_with_a_known_name_only_is_purged_after_the_retention(core: Forwarding) -> None:
+    """The row's own file is in its place: the orphan is a second copy, or torn."""
     instance = Instance()
     core.receive(instance)
     path = only_file(core)
@@ -173,8 +176,8 @@ def test_an_orphan_that_only_bears_the_name_goes_after_the_retention(core: Forwa
     core.edge.check_ledger([instance])
 
 
-def test_reconcile_moves_the_received_bytes_and_no_others(core: Forwarding) -> None:
-    """Three files of one name, the wrong one where the row says: the digest decides."""
+def test_reconcile_chooses_the_file_by_its_digest(core: Forwarding) -> None:
+    """There are three files of one name, and the wrong one is where the row says."""
     instance = Instance()
     core.receive(instance)
     path = only_file(core)
@@ -212,10 +215,10 @@ def lose(core: Forwarding, instance: Instance) -> Path:
 
 @pytest.mark.parametrize("where", [ORPHANED, Place.SENT])
 @pytest.mark.parametrize("size", [100, None], ids=["torn", "equally long"])
-def test_a_repeat_is_not_believed_to_be_kept_by_its_name(
+def test_a_repeat_is_not_discarded_because_a_file_has_its_name(
     core: Forwarding, where: str, size: int | None
 ) -> None:
-    """G1: Success means its bytes; a file of that name that does not hold them counts for nothing."""
+    """G1: Success means that the bytes are kept; a file of that name with other bytes does not count."""
     core.edge.serve()
     instance = Instance()
     assert core.edge.send(instance) == [0]
@@ -232,8 +235,8 @@ def test_a_repeat_is_not_believed_to_be_kept_by_its_name(
     assert core.spool.path(Place(place), kept.parent.name, name).read_bytes() == raw
 
 
-def test_a_repeat_of_a_lost_second_version_takes_no_name_of_the_first(core: Forwarding) -> None:
-    """The first was moved on, so that its name is free in incoming/, and yet its own."""
+def test_a_repeat_of_a_lost_second_version_does_not_take_the_name_of_the_first(core: Forwarding) -> None:
+    """The first version was moved on, so its name is free in incoming/, but still reserved for it."""
     core.edge.serve()
     first = Instance()
     second = Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x03\x04" * 512)
