@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway.database.pool import Database
 from gateway.database.tables.timeline import of_studies
-from gateway.dicom.requestor import PeerAddress
+from gateway.dicom.association import PeerAddress
 from gateway.domain.timeline import InstanceTimeline, StepName, summary
 from gateway.errors import DatabaseUnavailableError, LabError
 from gateway.lab.lab import Lab

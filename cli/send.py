@@ -13,7 +13,7 @@ import typer
 
 from cli.exit_codes import ExitCode
 from cli.send_report import Report, fail, progress, rejection_hint, show
-from gateway.dicom.requestor import PeerAddress
+from gateway.dicom.association import PeerAddress
 from gateway.domain.identifiers import is_ae_title, is_uid
 from gateway.errors import AssociationRejectedError, GatewayError, PeerAwayError
 from gateway.sender.collect import Skipped

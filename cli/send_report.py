@@ -19,7 +19,7 @@ from rich.progress import (
 from cli.documents import Schema, print_document
 from cli.exit_codes import ExitCode
 from cli.screen import console
-from gateway.dicom.requestor import PeerAddress
+from gateway.dicom.association import PeerAddress
 from gateway.errors import AssociationRejectedError
 from gateway.sender.collect import Skipped
 from gateway.sender.numbering import PREFIX

@@ -94,7 +94,7 @@ def _reason(error: Exception) -> str:
     return str(reason or error)
 
 
-def secure(  # what both roles do first on their thread
+def start_tls(
     sock: socket.socket,
     context: ssl.SSLContext,
     *,
@@ -143,7 +143,7 @@ class TlsWire(Wire):
         sock.settimeout(0)
 
     def shake_hands(self, deadline: float) -> None:
-        """See `secure`."""
+        """See `start_tls`."""
         while True:
             try:
                 self._secure.do_handshake()

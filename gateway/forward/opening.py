@@ -16,6 +16,7 @@ If the contexts may be the cause, the context is proposed again beside others th
 
 from collections.abc import Callable, Sequence
 
+from gateway.dicom.association import Association, PeerAddress
 from gateway.dicom.contexts import (
     EXPLICIT_LITTLE_ENDIAN,
     IMPLICIT_LITTLE_ENDIAN,
@@ -23,7 +24,7 @@ from gateway.dicom.contexts import (
     VERIFICATION,
     ProposedContext,
 )
-from gateway.dicom.requestor import Association, PeerAddress, associate
+from gateway.dicom.requestor import associate
 from gateway.errors import (
     AssociationAbortedError,
     AssociationRejectedError,

@@ -1,7 +1,7 @@
 """The network address of a destination."""
 
 from gateway.config import Destination, Forwarder
-from gateway.dicom.requestor import PeerAddress
+from gateway.dicom.association import PeerAddress
 from gateway.dicom.tls import requestor_context
 
 

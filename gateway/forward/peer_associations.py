@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from time import monotonic
 
+from gateway.dicom.association import Association
 from gateway.dicom.contexts import ProposedContext
-from gateway.dicom.requestor import Association
 
 PROMPT_SECONDS = 0.3
 """A peer that is not busy answers a request for an association within this time."""

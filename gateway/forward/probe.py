@@ -23,8 +23,9 @@ from gateway import log
 from gateway.config import Destination, Forwarder
 from gateway.database.tables import destinations
 from gateway.database.tables.destinations import Probe
+from gateway.dicom.association import Association
 from gateway.dicom.contexts import MAX_CONTEXTS, VERIFICATION, ProposedContext
-from gateway.dicom.requestor import Association, associate
+from gateway.dicom.requestor import associate
 from gateway.domain.dimse_status import Status
 from gateway.domain.routing import Route
 from gateway.errors import PeerAwayError, PeerError

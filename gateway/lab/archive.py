@@ -17,18 +17,18 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from gateway.dicom.acceptor import (
+from gateway.dicom.acceptor import Acceptor
+from gateway.dicom.contexts import storage_sop_classes
+from gateway.dicom.dataset.part10 import preamble_and_file_meta
+from gateway.dicom.policy import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     LOCAL_LIMIT_EXCEEDED,
     AbortAssociation,
-    Acceptor,
     Rejection,
     Requestor,
     StoreRequest,
     Timeouts,
 )
-from gateway.dicom.contexts import storage_sop_classes
-from gateway.dicom.dataset.part10 import preamble_and_file_meta
 from gateway.domain.identifiers import is_uid
 from gateway.lab.layout import LOOPBACK
 

@@ -16,8 +16,10 @@ from time import monotonic
 
 from gateway import log
 from gateway.config import Configuration
-from gateway.dicom.acceptor import (
+from gateway.dicom.contexts import Answer, Offer, storage_sop_classes
+from gateway.dicom.policy import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
+    CALLING_ADDRESS_NOT_ALLOWED,
     CALLING_AE_TITLE_NOT_RECOGNIZED,
     LOCAL_LIMIT_EXCEEDED,
     TEMPORARY_CONGESTION,
@@ -26,8 +28,6 @@ from gateway.dicom.acceptor import (
     Requestor,
     StoreRequest,
 )
-from gateway.dicom.contexts import Answer, Offer, storage_sop_classes
-from gateway.dicom.policy import CALLING_ADDRESS_NOT_ALLOWED
 from gateway.errors import SpoolError
 from gateway.log import Stage
 from gateway.receive.c_store import CStoreHandler, ReceiverContext

@@ -26,9 +26,9 @@ from gateway.database.pool import Database
 from gateway.database.tables import instances
 from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
 from gateway.database.wakeup import Wakeup
-from gateway.dicom.acceptor import AbortAssociation, Requestor, StoreRequest
 from gateway.dicom.dataset.header import Header, read_header
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
+from gateway.dicom.policy import AbortAssociation, Requestor, StoreRequest
 from gateway.domain.dimse_status import Status
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid, printable
 from gateway.domain.instance import Kind, file_names

@@ -24,8 +24,9 @@ from gateway.config import Configuration, Edge
 from gateway.database.pool import Database
 from gateway.database.tables.faults import FaultWatch
 from gateway.database.wakeup import Wakeup
-from gateway.dicom.acceptor import Acceptor, Timeouts
+from gateway.dicom.acceptor import Acceptor
 from gateway.dicom.contexts import storage_sop_classes
+from gateway.dicom.policy import Timeouts
 from gateway.dicom.tls import acceptor_context
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.faults import Faults

@@ -13,8 +13,9 @@ from enum import IntEnum
 from queue import SimpleQueue
 from time import monotonic
 
+from gateway.dicom.association import Association, PeerAddress
 from gateway.dicom.contexts import MAX_CONTEXTS, ProposedContext
-from gateway.dicom.requestor import Association, PeerAddress, associate
+from gateway.dicom.requestor import associate
 from gateway.domain.dimse_status import Meaning, meaning_of
 from gateway.errors import PeerAwayError, PeerError
 from gateway.sender.outgoing import Outgoing

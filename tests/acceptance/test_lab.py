@@ -15,7 +15,7 @@ from support.waiting import wait_until
 from gateway import config
 from gateway.database.pool import Database
 from gateway.database.tables.timeline import of_studies
-from gateway.dicom.requestor import PeerAddress
+from gateway.dicom.association import PeerAddress
 from gateway.errors import DatabaseError
 from gateway.lab import layout, stray_processes
 from gateway.lab.lab import Lab

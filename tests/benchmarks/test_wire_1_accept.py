@@ -14,7 +14,7 @@ from support.wire_durability import kept_per_second
 from support.wire_senders import dcmsend, one_by_one
 from support.wire_table import Rows
 
-from gateway.dicom.requestor import PeerAddress
+from gateway.dicom.association import PeerAddress
 from gateway.lab.postgres import EmbeddedPostgres
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]

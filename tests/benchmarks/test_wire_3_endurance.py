@@ -18,7 +18,8 @@ from support.wire_data import made, scaled
 from support.wire_senders import CONTEXT, percentile
 from support.wire_table import Rows
 
-from gateway.dicom.requestor import PeerAddress, associate
+from gateway.dicom.association import PeerAddress
+from gateway.dicom.requestor import associate
 from gateway.lab import layout, stray_processes
 from gateway.lab.postgres import EmbeddedPostgres
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from support.browser import Visit, chromium, coloured, visit
 from support.compose_lab import ComposeLab
 
-from gateway.dicom.requestor import PeerAddress
+from gateway.dicom.association import PeerAddress
 from gateway.sender.generate import Study, generate, write
 from gateway.sender.send import SendOptions, send
 

@@ -18,8 +18,9 @@ from support.synthetic_instances import CT, EXPLICIT, Instance
 from support.waiting import wait_until
 
 from gateway.dicom import pdu
+from gateway.dicom.association import PeerAddress
 from gateway.dicom.contexts import ProposedContext
-from gateway.dicom.requestor import PeerAddress, associate
+from gateway.dicom.requestor import associate
 from gateway.dicom.tls import requestor_context
 from gateway.errors import AssociationRejectedError, PeerAwayError
 

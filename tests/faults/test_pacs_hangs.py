@@ -11,7 +11,7 @@ from support.peers import ABORT, Peer, peer
 from support.synthetic_instances import Instance, new_uid, study_of
 from support.waiting import wait_until
 
-from gateway.dicom.acceptor import StoreRequest
+from gateway.dicom.policy import StoreRequest
 from gateway.domain.outcome import Outcome
 from gateway.forward.deliver import forward_to_pacs
 

@@ -19,7 +19,8 @@ from support.peers import peer
 from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
-from gateway.dicom.requestor import PeerAddress, associate
+from gateway.dicom.association import PeerAddress
+from gateway.dicom.requestor import associate
 from gateway.errors import AssociationBrokenError, AssociationRejectedError
 from gateway.lab import layout
 

@@ -80,7 +80,7 @@ def test_the_disk_comes_before_the_commit_and_the_commit_before_success(environm
         elif kind is Kind.COMMIT and "Committer" in site:
             committed += 1
             assert flushed >= 2 * committed
-        elif kind is Kind.SEND and site.endswith("_Association._answer"):
+        elif kind is Kind.SEND and site.endswith("Messages._answer"):
             answered += 1
             assert committed >= answered
     assert answered == 5

@@ -28,9 +28,10 @@ from support.launcher import Processes
 from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
+from gateway.dicom.association import PeerAddress
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.dataset.part10 import preamble_and_file_meta, read_file_meta
-from gateway.dicom.requestor import PeerAddress, associate
+from gateway.dicom.requestor import associate
 from gateway.errors import AssociationRejectedError, ContextNotAcceptedError, ContextNotProposedError
 from gateway.lab.layout import choose_ports
 

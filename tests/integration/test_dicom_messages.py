@@ -17,8 +17,8 @@ from support.dicom_peers import (
 from support.waiting import wait_until
 
 from gateway.dicom import command, pdu
-from gateway.dicom.acceptor import AbortAssociation
 from gateway.dicom.contexts import VERIFICATION
+from gateway.dicom.policy import AbortAssociation
 from gateway.domain.dimse_status import Status
 
 # ---- whole -------------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ from support.dicom_peers import (
 from support.waiting import wait_until
 
 from gateway.dicom import command, pdu
-from gateway.dicom.acceptor import CALLING_AE_TITLE_NOT_RECOGNIZED
 from gateway.dicom.contexts import VERIFICATION, Offer
+from gateway.dicom.policy import CALLING_AE_TITLE_NOT_RECOGNIZED
 from gateway.dicom.requestor import associate
 
 

@@ -12,9 +12,10 @@ from support.dicom_peers import CT_IMPLICIT, DEADLINE_SECONDS, ECHO, Script, edg
 from support.waiting import wait_until
 
 from gateway.dicom import command, pdu
+from gateway.dicom.association import Association, PeerAddress
 from gateway.dicom.contexts import ACCEPTANCE, Answer
 from gateway.dicom.negotiation import decode_request, encode_accept
-from gateway.dicom.requestor import Association, PeerAddress, associate
+from gateway.dicom.requestor import associate
 from gateway.errors import AssociationBrokenError, AssociationRejectedError, PeerAwayError
 
 TIMEOUT = 0.5

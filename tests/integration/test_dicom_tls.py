@@ -16,9 +16,10 @@ from support.launcher import Processes
 from support.waiting import wait_until
 
 from gateway import config
+from gateway.dicom.association import PeerAddress
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.dataset.part10 import read_file_meta
-from gateway.dicom.requestor import PeerAddress, associate
+from gateway.dicom.requestor import associate
 from gateway.dicom.tls import acceptor_context, requestor_context
 from gateway.errors import AssociationBrokenError, ConfigurationError, PeerAwayError
 from gateway.forward.peer import address_of

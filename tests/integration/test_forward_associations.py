@@ -10,7 +10,7 @@ from support.peers import Peer
 from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
-from gateway.dicom.acceptor import LOCAL_LIMIT_EXCEEDED, Rejection
+from gateway.dicom.policy import LOCAL_LIMIT_EXCEEDED, Rejection
 from gateway.domain.outcome import Outcome
 from gateway.forward.deliver import forward_to_pacs
 

@@ -14,8 +14,8 @@ from support.synthetic_instances import Instance, new_uid, result_of
 
 from gateway.database.queries import Query
 from gateway.database.tables import instances
-from gateway.dicom.acceptor import Requestor, StoreRequest
 from gateway.dicom.contexts import ProposedContext
+from gateway.dicom.policy import Requestor, StoreRequest
 from gateway.domain.outcome import Outcome
 from gateway.errors import (
     DatabaseRefusedError,
@@ -217,7 +217,7 @@ def reception(
 ) -> int:
     """The status of a C-STORE, whose commit raises that error."""
 
-    def fail(*_: object) -> object:
+    def fail(*_: object, **__: object) -> object:
         assert error is not None
         raise error
 
@@ -269,7 +269,7 @@ def test_an_answer_of_postgresql_that_cannot_be_read_keeps_the_file_of_a_row(
 ) -> None:
     """Read before COMMIT, nothing stands, and the file goes; read after it, the row has its file."""
 
-    def fail(*_: object) -> object:
+    def fail(*_: object, **__: object) -> object:
         raise ValueError("a verdict of a later version")
 
     instance = Instance(payload=payload)

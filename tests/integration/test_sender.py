@@ -16,9 +16,9 @@ from support.dicom_peers import DEADLINE_SECONDS, Edge, Received, dcmtk, edge
 from support.launcher import REPOSITORY, Processes
 from support.waiting import wait_until
 
+from gateway.dicom.association import PeerAddress
 from gateway.dicom.policy import CALLING_AE_TITLE_NOT_RECOGNIZED as STRANGER
 from gateway.dicom.policy import AbortAssociation
-from gateway.dicom.requestor import PeerAddress
 from gateway.errors import AssociationRejectedError, PeerAwayError
 from gateway.sender.collect import collect
 from gateway.sender.generate import Study, generate, write

@@ -16,7 +16,7 @@ from cli.main import build
 from gateway.database.tables import deliveries, destinations
 from gateway.database.tables.deliveries import Selection
 from gateway.database.tables.instances import ReceptionVerdict
-from gateway.dicom.acceptor import Rejection, Requestor
+from gateway.dicom.policy import Rejection, Requestor
 from gateway.domain.contract import FORWARD
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome

@@ -17,9 +17,10 @@ from support.dicom_peers import DEADLINE_SECONDS, ECHO, Edge, edge
 from support.launcher import Process, Processes
 from support.waiting import wait_until
 
+from gateway.dicom.association import Association, PeerAddress
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.policy import CALLING_AE_TITLE_NOT_RECOGNIZED, AbortAssociation
-from gateway.dicom.requestor import Association, PeerAddress, associate
+from gateway.dicom.requestor import associate
 from gateway.errors import AssociationRejectedError
 from gateway.sender.collect import collect
 from gateway.sender.generate import Study, generate, write

@@ -17,7 +17,7 @@ from rich.text import Text
 from support.launcher import command
 from support.waiting import wait_until
 
-from gateway.dicom.requestor import PeerAddress
+from gateway.dicom.association import PeerAddress
 from gateway.lab.lab import Lab
 from gateway.sender.generate import Study, generate, write
 from gateway.sender.send import SendOptions, send

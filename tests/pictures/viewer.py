@@ -11,7 +11,7 @@ from PIL import Image
 from support.browser import Visit, chromium, visit
 from support.compose_lab import ComposeLab
 
-from gateway.dicom.requestor import PeerAddress
+from gateway.dicom.association import PeerAddress
 from gateway.sender.generate import Study, generate, write
 from gateway.sender.send import SendOptions, send
 

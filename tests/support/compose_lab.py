@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from gateway.dicom.requestor import PeerAddress
+from gateway.dicom.association import PeerAddress
 from gateway.lab.layout import free_ports
 from gateway.sender.generate import Study, generate, write
 from gateway.sender.send import SendOptions, Sent, send

@@ -18,11 +18,12 @@ import pydicom
 import pytest
 
 from gateway.dicom import command, pdu
-from gateway.dicom.acceptor import Acceptor, Rejection, Requestor, StoreRequest, Timeouts
+from gateway.dicom.acceptor import Acceptor
+from gateway.dicom.association import PeerAddress
 from gateway.dicom.contexts import VERIFICATION, Offer, ProposedContext, storage_sop_classes
 from gateway.dicom.dataset.part10 import read_file_meta
 from gateway.dicom.negotiation import encode_request
-from gateway.dicom.requestor import PeerAddress
+from gateway.dicom.policy import Rejection, Requestor, StoreRequest, Timeouts
 from gateway.errors import DataSetError
 from support.waiting import wait_until
 

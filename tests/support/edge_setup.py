@@ -12,8 +12,9 @@ from gateway.database.pool import Database
 from gateway.database.queries import Query
 from gateway.database.session import Row
 from gateway.database.wakeup import Wakeup
+from gateway.dicom.association import Association, PeerAddress
 from gateway.dicom.contexts import ProposedContext
-from gateway.dicom.requestor import Association, PeerAddress, associate
+from gateway.dicom.requestor import associate
 from gateway.spool.partial import PARTIAL
 from gateway.spool.places import ORPHANED
 from gateway.spool.spool import Spool

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from gateway.dicom import pdu
-from gateway.dicom.acceptor import AbortAssociation, Acceptor, Rejection, Requestor, StoreRequest, Timeouts
+from gateway.dicom.acceptor import Acceptor
 from gateway.dicom.contexts import Offer, storage_sop_classes
 from gateway.dicom.negotiation import decode_request
+from gateway.dicom.policy import AbortAssociation, Rejection, Requestor, StoreRequest, Timeouts
 from support.waiting import wait_until
 
 ABORT = -1

@@ -6,8 +6,9 @@ import subprocess
 import time
 from collections.abc import Sequence
 
+from gateway.dicom.association import PeerAddress
 from gateway.dicom.contexts import ProposedContext
-from gateway.dicom.requestor import PeerAddress, associate
+from gateway.dicom.requestor import associate
 from support.dicom_peers import dcmtk
 from support.synthetic_instances import CT, EXPLICIT
 from support.wire_data import Load, data_set_bytes

@@ -14,9 +14,11 @@ import sys
 import threading
 import time
 
-from gateway.dicom.acceptor import Acceptor, Rejection, Requestor, StoreRequest, Timeouts
+from gateway.dicom.acceptor import Acceptor
+from gateway.dicom.association import Association, PeerAddress
 from gateway.dicom.contexts import ProposedContext, storage_sop_classes
-from gateway.dicom.requestor import Association, PeerAddress, associate
+from gateway.dicom.policy import Rejection, Requestor, StoreRequest, Timeouts
+from gateway.dicom.requestor import associate
 from support.synthetic_instances import Instance, result_of
 
 STUDY_TAG = b"\x20\x00\x0d\x00UI"

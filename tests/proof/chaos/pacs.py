@@ -21,17 +21,17 @@ from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 
-from gateway.dicom.acceptor import (
+from gateway.dicom.acceptor import Acceptor
+from gateway.dicom.contexts import storage_sop_classes
+from gateway.dicom.policy import (
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     LOCAL_LIMIT_EXCEEDED,
     AbortAssociation,
-    Acceptor,
     Rejection,
     Requestor,
     StoreRequest,
     Timeouts,
 )
-from gateway.dicom.contexts import storage_sop_classes
 from gateway.lab.layout import LOOPBACK, is_listening
 from gateway.lab.program import Program
 from proof.chaos.journal import HAS_IT, Journal, read

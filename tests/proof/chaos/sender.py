@@ -21,7 +21,8 @@ from random import Random
 
 from support.synthetic_instances import Instance
 
-from gateway.dicom.requestor import Association, PeerAddress, associate
+from gateway.dicom.association import Association, PeerAddress
+from gateway.dicom.requestor import associate
 from gateway.errors import PeerError
 from proof.chaos.journal import BROKEN, SUCCESS, Journal, read
 from proof.chaos.sent_instances import STUDY_SIZE, Number, count_of, instance

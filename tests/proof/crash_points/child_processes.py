@@ -24,8 +24,8 @@ from gateway import config
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database
 from gateway.database.wakeup import Wakeup
-from gateway.dicom.acceptor import StoreRequest
 from gateway.dicom.contexts import storage_sop_classes
+from gateway.dicom.policy import StoreRequest
 from gateway.domain.dimse_status import Status
 from gateway.spool.spool import Spool
 from gateway.sweep.context import SweepContext

@@ -20,7 +20,8 @@ from support.waiting import wait_until
 
 from gateway import config
 from gateway.database.migrate import migrate
-from gateway.dicom.requestor import PeerAddress, associate
+from gateway.dicom.association import PeerAddress
+from gateway.dicom.requestor import associate
 from gateway.errors import PeerError
 from gateway.lab import layout
 from gateway.lab.postgres import EmbeddedPostgres

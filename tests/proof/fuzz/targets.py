@@ -14,11 +14,13 @@ from ipaddress import ip_address
 from support.dicom_peers import CT, EXPLICIT, IMPLICIT, RecordingPolicy
 
 from gateway.dicom import command, negotiation, pdu
-from gateway.dicom.acceptor import Acceptor, Timeouts
+from gateway.dicom.acceptor import Acceptor
+from gateway.dicom.association import Association, PeerAddress
 from gateway.dicom.contexts import Offer, ProposedContext, accept
 from gateway.dicom.dataset.header import read_header
 from gateway.dicom.dataset.part10 import read_file_meta
-from gateway.dicom.requestor import Association, PeerAddress, _accepted
+from gateway.dicom.policy import Timeouts
+from gateway.dicom.requestor import read_answer
 from gateway.dicom.wire import Wire
 from gateway.domain.allowlist import address_of, parse
 from gateway.domain.identifiers import is_ae_title, is_uid, printable
@@ -122,7 +124,7 @@ def requestor(raw: bytes) -> None:
         wire = Wire(ours, silence_seconds=2)
         wire.deadline = time.monotonic() + 2
         try:
-            _store(_accepted(_PEER, wire, {1: _CONTEXT}))
+            _store(read_answer(_PEER, wire, {1: _CONTEXT}))
         except PeerError:
             return
         finally:
