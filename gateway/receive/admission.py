@@ -1,16 +1,12 @@
-"""Who may associate, and what becomes of what they send.
+"""Decide who may associate and what they may send: the `Policy` of the Storage SCP.
 
-Strangers get nowhere (G7): AE titles and address are checked before a limit is touched, so that nobody
-outside of the allowlist can use up an association; a connection that never asks holds one of a bounded
-number of waiting places, and the oldest of those gives way.
+AE titles and address are checked before an association slot is taken, so a stranger cannot use up the
+limits (G7). Each rejection is logged with its reason and the key of config.yaml to change.
 
-Called on the association's thread; holds no lock while it calls anything slow.
+Called on the association's thread; holds no lock during a slow call.
 """
 
-import socket
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -30,87 +26,63 @@ from gateway.dicom.policy import (
 )
 from gateway.errors import SpoolError
 from gateway.log import Stage
-from gateway.receive.c_store import CStoreHandler, ReceiverContext
-from gateway.receive.callers import Callers
-from gateway.receive.declined import sentence
+from gateway.receive.allowed_callers import AllowedCallers
+from gateway.receive.c_store import CStoreHandler
+from gateway.receive.context import ReceiverContext
+from gateway.receive.declined_contexts import describe
 from gateway.receive.limits import AssociationLimits
-
-WAITING_PLACES = 128
-"""Connections of one receiver that have not asked for an association yet."""
+from gateway.receive.unassociated import UnassociatedConnections
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenAssociation:
     slot: int
     began: float = field(default_factory=monotonic)
-    stored: int = 0
-
-
-class UnassociatedConnections:
-    """The connections that have not asked yet; bounded, so that silent ones keep nobody out."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sockets: dict[int, socket.socket] = {}
-
-    def enter(self, connection: socket.socket) -> None:
-        """The calling thread serves `connection`; if all places are taken, the oldest one is hung up on."""
-        handle = connection.dup()  # TLS takes the socket over, and the first object is then of no use
-        with self._lock:
-            self._sockets[threading.get_ident()] = handle
-            oldest = next(iter(self._sockets)) if len(self._sockets) > WAITING_PLACES else None
-            evicted = None if oldest is None else self._sockets.pop(oldest)
-        if evicted is not None:
-            with suppress(OSError):  # it may have gone by itself
-                # wakes the thread that reads from it, which then closes it
-                evicted.shutdown(socket.SHUT_RDWR)
-            evicted.close()
-
-    def leave(self) -> None:
-        """The calling thread's connection has asked, or is over."""
-        with self._lock:
-            handle = self._sockets.pop(threading.get_ident(), None)
-        if handle is not None:
-            handle.close()
+    instances: int = 0
 
 
 class Admission:
-    """The `Policy` of the Storage SCP."""
+    """The `Policy` of the acceptor in one receiver process."""
 
     def __init__(
         self,
         configuration: Configuration,
         receiver: ReceiverContext,
         limits: AssociationLimits,
-        waiting: UnassociatedConnections,
+        unassociated: UnassociatedConnections,
     ) -> None:
         edge = configuration.edge
         self._edge = edge
-        self._callers = Callers(edge.allowed_callers)
+        self._allowed = AllowedCallers(edge.allowed_callers)
         self._receiver = receiver
         self._limits = limits
-        self._waiting = waiting
-        self._open: dict[Requestor, _Open] = {}
+        self._unassociated = unassociated
+        self._open: dict[Requestor, _OpenAssociation] = {}
         accepted = frozenset(edge.accepted_sop_classes) or storage_sop_classes()
         self.accepted_sop_classes = accepted | frozenset(edge.additional_sop_classes)
         self.contexts = Contexts(edge.accepted_transfer_syntaxes, self.declined)
 
     def admit(self, requestor: Requestor) -> Rejection | None:
-        """PS3.8 §9.3.4, Table 9-21: permanent for strangers, transient where there is no room now."""
-        self._waiting.leave()
-        rejection, why = self._judge(requestor)
+        """Accept the association (None), or return the rejection of PS3.8 §9.3.4, Table 9-21.
+
+        It is permanent for a stranger and transient while the disk or a limit is full.
+        """
+        self._unassociated.leave()
+        rejection, reason = self._decide(requestor)
         if rejection is None:
             self._log(requestor, "associated")
         else:
-            self._log(requestor, "rejected", level="warning", error=rejection.word, detail=why)
+            self._log(requestor, "rejected", level="warning", error=rejection.word, detail=reason)
         return rejection
 
-    def _judge(self, requestor: Requestor) -> tuple[Rejection | None, str | None]:
+    def _decide(self, requestor: Requestor) -> tuple[Rejection | None, str | None]:
         if requestor.called_ae_title != self._edge.ae_title:
             return CALLED_AE_TITLE_NOT_RECOGNIZED, f"this is {self._edge.ae_title}"
-        if not self._callers.knows(requestor.calling_ae_title):
+        if not self._allowed.has_title(requestor.calling_ae_title):
             return CALLING_AE_TITLE_NOT_RECOGNIZED, "add it to edge.allowed_calling_aets to let it in"
-        wrong_address = self._callers.refusal(requestor.calling_ae_title, requestor.remote_address)
+        wrong_address = self._allowed.why_address_refused(
+            requestor.calling_ae_title, requestor.remote_address
+        )
         if wrong_address is not None:
             return CALLING_ADDRESS_NOT_ALLOWED, wrong_address
         try:
@@ -120,36 +92,36 @@ class Admission:
         slot = self._limits.acquire(f"{requestor.calling_ae_title}@{requestor.remote_address}")
         if slot is None:
             return LOCAL_LIMIT_EXCEEDED, "edge.max_associations or max_associations_per_peer is reached"
-        self._open[requestor] = _Open(slot)
+        self._open[requestor] = _OpenAssociation(slot)
         return None, None
 
     def declined(self, requestor: Requestor, contexts: Sequence[tuple[Offer, Answer]]) -> None:
-        """Log what an admitted requestor offered and may not send."""
+        """Log the presentation contexts of an admitted requestor that were not accepted."""
         self._log(
-            requestor, "contexts_declined", level="warning", detail=sentence(contexts), count=len(contexts)
+            requestor, "contexts_declined", level="warning", detail=describe(contexts), count=len(contexts)
         )
 
     def store(self, requestor: Requestor, request: StoreRequest) -> CStoreHandler:
-        """The reception of one data set."""
-        self._open[requestor].stored += 1
+        """Begin the reception of one data set."""
+        self._open[requestor].instances += 1
         return CStoreHandler(self._receiver, requestor, request)
 
     def ended(self, requestor: Requestor, outcome: str, error: str | None) -> None:
-        """The association is over: its slot is free."""
-        entry = self._open.pop(requestor)
-        self._limits.release(entry.slot)
+        """Free the slot of an association that ended, and log its outcome."""
+        association = self._open.pop(requestor)
+        self._limits.release(association.slot)
         self._log(
             requestor,
             outcome,
             level="info" if outcome in {"released", "stopped"} else "warning",
             error=error,
-            count=entry.stored,
-            duration_ms=(monotonic() - entry.began) * 1000,
+            count=association.instances,
+            duration_ms=(monotonic() - association.began) * 1000,
         )
 
     def ended_unadmitted(self, remote_address: str, outcome: str, error: str) -> None:
-        """A connection that never became an association."""
-        self._waiting.leave()
+        """Log a connection that ended before it became an association."""
+        self._unassociated.leave()
         log.write(Stage.RECEIVE, outcome, level="warning", remote_address=remote_address, error=error)
 
     @staticmethod

@@ -1,12 +1,14 @@
-"""The transaction that makes the gateway responsible for an instance (G1).
+"""Commit a received instance: the transaction that makes the edge responsible for it (G1).
 
-The file is durable before the commit, Success is answered after it. Only the commit waits for the file: the
-rows are written while the disk works. What an error here proves decides what becomes of the file:
+One transaction writes the instance, its deliveries and their messages. The file is durable before COMMIT, and
+Success is answered after it. The rows are written while the file is flushed; only COMMIT waits for the flush.
+The error of a commit decides what becomes of the file:
 
-    SpoolError                                      it may be torn, and nothing was committed: it must go
-    DatabaseRefusedError, DatabaseUnavailableError  nothing was committed: the file is superfluous
-    OutcomeUnknownError                             it may stand: the file stays, reconcile sorts it out
-    any other                                       it came before COMMIT was sent: as a refusal
+    error                                           committed?   the file
+    SpoolError (the flush failed)                   no           is removed; it may be torn
+    DatabaseRefusedError, DatabaseUnavailableError  no           is removed
+    OutcomeUnknownError                             perhaps      stays; reconcile moves it if no row names it
+    any other                                       no           is removed; it came before COMMIT was sent
 """
 
 from collections.abc import Sequence
@@ -23,11 +25,11 @@ from gateway.errors import DatabaseRefusedError, GatewayError, OutcomeUnknownErr
 from gateway.receive.group_commit import Flush, GroupCommit
 
 TRIES = 3
-"""PostgreSQL ends one of two transactions that wait for each other; the loser's repeat goes through."""
+"""PostgreSQL cancels one of two transactions in a deadlock; the cancelled one is tried again."""
 
 
 class Committer:
-    """The commits of one receiver: originals in groups, each result with its correlation."""
+    """Commits the instances of one receiver: originals in groups, each result with its correlation."""
 
     def __init__(self, database: Database, *, window: timedelta) -> None:
         self._database = database
@@ -42,13 +44,14 @@ class Committer:
         *,
         workers: Sequence[str] = (),
     ) -> tuple[RegisteredInstance, Correlated | None]:
-        """Keep `received` with all it owes; a result is correlated in the same transaction.
+        """Commit `received` with its deliveries; correlate a result in the same transaction.
 
-        `workers` are those that a result may come from (none: its calling AE title). `flush` makes the file
-        durable, before the commit; None where it is. With NAME_TAKEN nothing was committed.
+        `workers` are the workers that a result may come from; if empty, its calling AE title. `flush` makes
+        the file durable and is called before COMMIT; None if the file is durable already. The verdict
+        NAME_TAKEN means that nothing was committed.
 
         Raises:
-            DatabaseError, SpoolError: see above.
+            DatabaseError, SpoolError: see the table above.
         """
         for left in range(TRIES - 1, -1, -1):
             try:
@@ -70,7 +73,7 @@ class Committer:
             except GatewayError:
                 raise
             except Exception as error:
-                # The statement commits itself: an answer that cannot be read comes after it.
+                # The statement commits by itself, so PostgreSQL had committed before it sent this answer.
                 raise OutcomeUnknownError(
                     f"cannot read PostgreSQL's answer: {type(error).__name__}"
                 ) from error
@@ -86,13 +89,13 @@ class Committer:
         self, received: ReceivedInstance, header: Header, flush: Flush | None, workers: Sequence[str]
     ) -> tuple[RegisteredInstance, Correlated | None]:
         with self._database.transaction(meanwhile=flush) as session:
-            kept = instances.receive(session, received, window=self._window)
-            if kept.verdict is ReceptionVerdict.NAME_TAKEN:
-                return kept, None
-            if kept.verdict is ReceptionVerdict.EQUALS_SOURCE:
-                return kept, correlate_equal(session, kept.instance_id, workers)
+            registered = instances.receive(session, received, window=self._window)
+            if registered.verdict is ReceptionVerdict.NAME_TAKEN:
+                return registered, None
+            if registered.verdict is ReceptionVerdict.EQUALS_SOURCE:
+                return registered, correlate_equal(session, registered.instance_id, workers)
             result = Result(
-                kept.instance_id,
+                registered.instance_id,
                 workers,
                 received.sop_instance_uid,
                 received.study_instance_uid,
@@ -100,4 +103,4 @@ class Committer:
                 header.referenced_series_instance_uids,
                 header.referenced_study_instance_uids,
             )
-            return kept, correlate(session, result)
+            return registered, correlate(session, result)

@@ -1,15 +1,18 @@
-"""Commits together what is ready together, and never makes anyone wait for company.
+"""Batch the commits that are ready at the same time; never delay a single one.
 
-A thread that has an instance to commit hands it in. If nobody is committing, it commits at once, and its
-file is flushed while PostgreSQL works on the rows; else it flushes its file on its own thread, beside the
-others, and waits, and one of those who wait commits for all of them as soon as the one before is done. So a
-lone instance costs no delay, and under load one flush of PostgreSQL's log serves a batch.
+A thread that has an instance to commit either leads or follows:
 
-No row is committed before its file is flushed: what waits is flushed, and what leads commits after it was.
+    leader     no other thread is committing: it commits a batch at once. Its own file is flushed while
+               PostgreSQL writes the rows.
+    follower   another thread is committing: it flushes its file on its own thread, then waits. One of the
+               waiting threads leads the next batch.
 
-A batch is one transaction. If PostgreSQL refuses it, nothing of it was committed, and each instance is
-committed alone: one that is refused does not take its neighbours along. If its outcome is unknown, it is
-unknown for each.
+So a single instance is not delayed, and under load one flush of PostgreSQL's log serves a whole batch. No row
+is committed before its file is flushed.
+
+A batch is one transaction. If PostgreSQL refuses it, nothing was committed; each instance is then committed
+alone, so that a refused one does not take the others along. If the outcome of the batch is unknown, it is
+unknown for each instance.
 """
 
 import threading
@@ -20,11 +23,11 @@ from gateway.database.tables.instances import ReceivedInstance, RegisteredInstan
 from gateway.errors import DatabaseRefusedError, SpoolError
 
 MAX_BATCH = 64
-"""Bounds the locks of one transaction."""
+"""The most instances of one transaction; bounds the locks that it holds."""
 
 Flush = Callable[[], None]
 CommitBatch = Callable[[list[ReceivedInstance], Flush | None], list[RegisteredInstance]]
-"""One transaction, in its order; the flush, if any, is done before it is committed."""
+"""Commits a batch in one transaction; finishes the flush, if any, before COMMIT."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,7 +35,7 @@ class _Entry:
     received: ReceivedInstance
     done: threading.Event = field(default_factory=threading.Event)
     leads: bool = False
-    kept: RegisteredInstance | None = None
+    registered: RegisteredInstance | None = None
     error: BaseException | None = None
 
 
@@ -46,9 +49,9 @@ class GroupCommit:
         self._busy = False
 
     def commit(self, received: ReceivedInstance, flush: Flush | None = None) -> RegisteredInstance:
-        """Flushed and committed; what `flush` or `commit_batch` raises for this instance is raised here.
+        """Flush and commit one instance; raise what `flush` or `commit_batch` raised for it.
 
-        `flush` makes the file durable and may be called twice; None where that is done.
+        `flush` makes the file durable and may be called twice; None if the file is durable already.
         """
         entry = _Entry(received)
         leads = flush is not None and self._enter(entry)
@@ -64,11 +67,11 @@ class GroupCommit:
             self._lead(entry, flush)
         if entry.error is not None:
             raise entry.error
-        assert entry.kept is not None, "done without an error"
-        return entry.kept
+        assert entry.registered is not None, "done without an error"
+        return entry.registered
 
     def _enter(self, entry: _Entry, *, waits: bool = False) -> bool:
-        """Tell whether the entry leads; where it does not, it is among those who wait if it `waits`."""
+        """Tell whether `entry` leads. If not, and `waits` is set, add it to the waiting entries."""
         with self._lock:
             leads = not self._busy
             if leads or waits:
@@ -86,21 +89,21 @@ class GroupCommit:
             self._commit(batch, own, flush)
         finally:
             with self._lock:
-                heir = self._waiting[0] if self._waiting else None
-                self._busy = heir is not None
+                successor = self._waiting[0] if self._waiting else None
+                self._busy = successor is not None
             for entry in batch:
                 entry.done.set()
-            if heir is not None:
-                heir.leads = True
-                heir.done.set()
+            if successor is not None:
+                successor.leads = True
+                successor.done.set()
 
     def _commit(self, batch: list[_Entry], own: _Entry, flush: Flush | None) -> None:
-        # One order of locks for all batches, also those of the other receivers: no deadlock.
+        # All receivers lock rows in this order, so two batches cannot deadlock.
         batch.sort(key=lambda entry: entry.received.sop_instance_uid)
         try:
             found = self._commit_batch([entry.received for entry in batch], flush)
-            for entry, kept in zip(batch, found, strict=True):
-                entry.kept = kept
+            for entry, registered in zip(batch, found, strict=True):
+                entry.registered = registered
         except DatabaseRefusedError as error:
             if len(batch) == 1:
                 batch[0].error = error
@@ -108,7 +111,7 @@ class GroupCommit:
             for entry in batch:
                 self._commit([entry], own, flush if entry is own else None)
         except SpoolError as error:
-            # The flush failed, and nothing was committed: it is the leader's file alone that must go.
+            # Only the leader's flush failed, and nothing was committed. Commit the others without it.
             own.error = error
             if others := [entry for entry in batch if entry is not own]:
                 self._commit(others, own, None)

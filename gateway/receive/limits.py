@@ -1,8 +1,10 @@
-"""How many associations are open, counted over all receivers of one port.
+"""Count open associations and connections over all receivers of one port.
 
-A table in memory that the receivers share: one slot per association, holding the process that serves
-it and a hash of its peer. A receiver that dies leaves its slots; the parent clears them (`forget`).
-The lock is one of the kernel's, so that a process killed inside leaves it free.
+The receivers share a table in memory: one slot per association, with the process that serves it and a hash
+of its peer. The table is locked by the kernel (`lockf`), which frees the lock of a process that is killed.
+
+If the process dies
+    with open associations   its slots stay taken until the parent frees them (`release_all`)
 """
 
 import fcntl
@@ -18,7 +20,10 @@ _WORD = 8
 
 
 class AssociationLimits:
-    """Slots for at most `total` associations, `per_peer` of them for one peer. Made before the fork."""
+    """Slots for at most `total` associations, `per_peer` of them for one peer.
+
+    Create it before the fork, so that all receivers share it.
+    """
 
     def __init__(self, total: int, per_peer: int) -> None:
         self._total = total
@@ -27,18 +32,18 @@ class AssociationLimits:
         words = memoryview(self._memory).cast("q")
         self._processes = words[:total]
         self._peers = words[total : 2 * total]
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the receivers
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the receivers
         self._thread_lock = threading.Lock()
 
     def acquire(self, peer: str) -> int | None:
-        """A slot for one more association of `peer`, or None where a limit is reached."""
+        """Take a slot for one more association of `peer`; return None if a limit is reached."""
         key = _key(peer)
         with self._locked():
             processes = self._processes.tolist()
-            mine = sum(
+            open_for_peer = sum(
                 1 for process, other in zip(processes, self._peers, strict=True) if process and other == key
             )
-            if mine >= self._per_peer:
+            if open_for_peer >= self._per_peer:
                 return None
             try:
                 slot = processes.index(0)
@@ -49,13 +54,13 @@ class AssociationLimits:
             return slot
 
     def release(self, slot: int) -> None:
-        """The association of that slot has ended."""
+        """Free the slot of an association that ended."""
         with self._locked():
             self._processes[slot] = 0
             self._peers[slot] = 0
 
-    def forget(self, process: int) -> int:
-        """Every slot of a receiver that died is free; their count."""
+    def release_all(self, process: int) -> int:
+        """Free every slot of a receiver that died; return how many there were."""
         with self._locked():
             slots = [slot for slot, owner in enumerate(self._processes) if owner == process]
             for slot in slots:
@@ -64,13 +69,13 @@ class AssociationLimits:
         return len(slots)
 
     def in_use(self) -> int:
-        """How many associations are open now, over all receivers."""
+        """Return how many associations are open now, over all receivers."""
         with self._locked():
             return sum(1 for process in self._processes if process)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        # A lock of lockf is the process's: threads of one process need one of their own.
+        # `lockf` locks out other processes only; the threads of this one need a lock of their own.
         with self._thread_lock:
             fcntl.lockf(self._file, fcntl.LOCK_EX)
             try:
@@ -80,21 +85,21 @@ class AssociationLimits:
 
 
 class ConnectionCounts:
-    """How many connections each receiver of one port serves, so that who has more lets others go first.
+    """How many connections each receiver of one port serves, to spread new ones evenly.
 
-    One word per receiver, written by that one alone. Made before the fork. A receiver that dies leaves its
-    count to its successor, who begins with 0.
+    One word per receiver, which only that receiver writes. Create it before the fork. The successor of a
+    receiver that died takes over its word and sets it to 0.
     """
 
     def __init__(self, receivers: int) -> None:
         self._counts = memoryview(mmap.mmap(-1, max(receivers * _WORD, mmap.PAGESIZE))).cast("q")[:receivers]
 
-    def tell(self, receiver: int, connections: int) -> None:
-        """That receiver serves so many now."""
+    def set(self, receiver: int, connections: int) -> None:
+        """Set how many connections `receiver` serves now."""
         self._counts[receiver] = connections
 
-    def has_more(self, receiver: int) -> bool:
-        """Tell whether it serves more than another one."""
+    def is_above_least(self, receiver: int) -> bool:
+        """Tell whether another receiver serves fewer connections than `receiver`."""
         return self._counts[receiver] > min(self._counts)
 
 

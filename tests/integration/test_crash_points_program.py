@@ -105,7 +105,7 @@ def test_the_second_flow_of_receiving_takes_the_ways_that_the_first_does_not(
         commits = [site for kind, site in passed if kind is Kind.COMMIT]
         received = sum(site.startswith("gateway.receive.commit.") for site in commits)
         assert received == sum(verdicts.values()) - 1, "two of the three at once share a commit"
-        assert sum(site.startswith("gateway.receive.c_store.") for site in commits) == 1, "of a lost file"
+        assert sum(site.startswith("gateway.receive.repeat.") for site in commits) == 1, "of a lost file"
         links = sum(kind is Kind.LINK for kind, _ in passed)
         assert links == sum(verdicts.values()) + 1, "the name of the conflict was taken"
     finally:

@@ -24,9 +24,10 @@ from gateway.errors import (
     SpoolFullError,
 )
 from gateway.forward.deliver import forward_to_pacs
-from gateway.receive.c_store import LARGE_BYTES, CStoreHandler, ReceiverContext
+from gateway.receive.c_store import LARGE_BYTES, CStoreHandler
+from gateway.receive.caller_origin import CallerOrigins
 from gateway.receive.commit import Committer
-from gateway.receive.origin import Origins
+from gateway.receive.context import ReceiverContext
 
 WORKER = "APP01"
 
@@ -232,7 +233,7 @@ def reception(
         committer,
         core.context.wakeup,
         core.faults,
-        Origins(configuration.forwarder),
+        CallerOrigins(configuration.forwarder),
     )
     request = StoreRequest(1, instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, 0)
     requestor = Requestor("ORTHANC", "MINI_EDGE", "127.0.0.1", 104)

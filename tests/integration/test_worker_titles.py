@@ -15,9 +15,10 @@ from gateway.domain.routing import Route
 from gateway.domain.timeline import StepName
 from gateway.faults import Faults
 from gateway.forward.deliver import forward_to_worker
-from gateway.receive.c_store import CStoreHandler, ReceiverContext
+from gateway.receive.c_store import CStoreHandler
+from gateway.receive.caller_origin import CallerOrigins
 from gateway.receive.commit import Committer
-from gateway.receive.origin import Origins
+from gateway.receive.context import ReceiverContext
 
 AWAY = "192.0.2.11"
 """An address of no machine here."""
@@ -105,7 +106,7 @@ def test_what_comes_from_the_host_of_a_worker_goes_to_no_worker(make_edge: MakeE
             Committer(edge.database, window=edge.configuration.edge.duplicate_window),
             core.context.wakeup,
             Faults(),
-            Origins(edge.configuration.forwarder),
+            CallerOrigins(edge.configuration.forwarder),
         )
         request = StoreRequest(1, received.sop_class_uid, received.sop_instance_uid, EXPLICIT, 0)
         reception = CStoreHandler(receiver, Requestor("OTHER", "MINI_EDGE", AWAY, 50_000), request)

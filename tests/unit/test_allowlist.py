@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.allowlist import Address, Entry, address_of, contradiction, parse
-from gateway.receive import callers
-from gateway.receive.callers import Callers
+from gateway.receive import allowed_callers
+from gateway.receive.allowed_callers import AllowedCallers
 
 
 def allowed(entries: list[str], title: str, address: str) -> bool:
     """Tell whether these entries let it in."""
-    known = Callers(map(parse, entries))
-    return known.knows(title) and known.refusal(title, address) is None
+    known = AllowedCallers(map(parse, entries))
+    return known.has_title(title) and known.why_address_refused(title, address) is None
 
 
 @pytest.mark.parametrize(
@@ -113,42 +113,44 @@ class Names:
 def test_a_host_that_moves_is_let_in_from_its_new_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer is believed for a while, asked for again after that, and kept while none comes."""
     names = Names("10.0.0.1", "10.0.0.2", None)
-    known = Callers([Entry("CT1", host="ct1")], look_up=names)
+    known = AllowedCallers([Entry("CT1", host="ct1")], look_up=names)
     assert names.asked == []
-    assert [known.refusal("CT1", f"10.0.0.{n}") is None for n in (1, 1, 2)] == [True, True, False]
+    assert [known.why_address_refused("CT1", f"10.0.0.{n}") is None for n in (1, 1, 2)] == [True, True, False]
     assert names.asked == ["ct1"]
-    monkeypatch.setattr(callers, "TRUST_SECONDS", 0.0)
-    known._hosts["ct1"].believed_until = 0.0
-    assert known.refusal("CT1", "10.0.0.2") is None
-    known._hosts["ct1"].believed_until = 0.0
-    assert known.refusal("CT1", "10.0.0.2") is None
+    monkeypatch.setattr(allowed_callers, "CACHE_SECONDS", 0.0)
+    known._hosts["ct1"].valid_until = 0.0
+    assert known.why_address_refused("CT1", "10.0.0.2") is None
+    known._hosts["ct1"].valid_until = 0.0
+    assert known.why_address_refused("CT1", "10.0.0.2") is None
     assert len(names.asked) == 3
 
 
 def test_a_host_without_an_address_lets_nobody_in_and_says_so() -> None:
     """And is not asked for again at each knock."""
     names = Names(None)
-    known = Callers([Entry("CT1", host="ct1")], look_up=names)
+    known = AllowedCallers([Entry("CT1", host="ct1")], look_up=names)
     for _ in range(3):
-        assert "ct1 has no address: Name or service not known" in str(known.refusal("CT1", "10.0.0.1"))
+        assert "ct1 has no address: Name or service not known" in str(
+            known.why_address_refused("CT1", "10.0.0.1")
+        )
     assert names.asked == ["ct1"]
 
 
 def test_a_name_server_that_hangs_holds_up_one_caller_only() -> None:
     """The others go by what was known."""
     names = Names("10.0.0.1", "10.0.0.2")
-    known = Callers([Entry("CT1", host="ct1")], look_up=names)
-    assert known.refusal("CT1", "10.0.0.1") is None
+    known = AllowedCallers([Entry("CT1", host="ct1")], look_up=names)
+    assert known.why_address_refused("CT1", "10.0.0.1") is None
     names.may_answer.clear()
-    known._hosts["ct1"].believed_until = 0.0
-    slow = threading.Thread(target=known.refusal, args=("CT1", "10.0.0.2"))
+    known._hosts["ct1"].valid_until = 0.0
+    slow = threading.Thread(target=known.why_address_refused, args=("CT1", "10.0.0.2"))
     slow.start()
     while len(names.asked) < 2:
         assert slow.is_alive()
-    assert known.refusal("CT1", "10.0.0.1") is None
+    assert known.why_address_refused("CT1", "10.0.0.1") is None
     names.may_answer.set()
     slow.join()
-    assert known.refusal("CT1", "10.0.0.2") is None
+    assert known.why_address_refused("CT1", "10.0.0.2") is None
 
 
 def test_a_real_name_is_looked_up() -> None:

@@ -14,7 +14,7 @@ from support.dicom_peers import CT, EXPLICIT, IMPLICIT
 from gateway.dicom import command, contexts, negotiation, pdu
 from gateway.dicom.contexts import VERIFICATION, Answer, Offer, accept, storage_sop_classes
 from gateway.dicom.p_data import pdu_batches, readable
-from gateway.receive.declined import sentence
+from gateway.receive.declined_contexts import describe
 
 JPEG, BIG_ENDIAN = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.2"
 UIDS = st.from_regex(r"[1-9][0-9]{0,3}(\.[1-9][0-9]{0,8}){1,5}", fullmatch=True)
@@ -128,7 +128,7 @@ def test_what_is_declined_is_named_and_bounded() -> None:
         Offer(7, "x" * 5000, ()),
     ]
     pairs = contexts.declined(offers, accept(offers, frozenset({CT}), (EXPLICIT,)))
-    text = sentence(pairs)
+    text = describe(pairs)
     assert "Modality Worklist Information Model - FIND (1.2.840.10008.5.1.4.31) in" in text
     assert text.count(worklist) == 1
     assert "Implicit VR Little Endian" in text.replace(": Default Transfer Syntax for DICOM", "")
@@ -136,7 +136,7 @@ def test_what_is_declined_is_named_and_bounded() -> None:
     assert "CT Image Storage (1.2.840.10008.5.1.4.1.1.2) in JPEG 2000" in text
     assert "an invalid UID in no transfer syntax" in text
     many = [Offer(1, f"1.2.3.{n}", tuple(f"1.2.4.{m}" for m in range(50))) for n in range(128)]
-    text = sentence(contexts.declined(many, accept(many, frozenset())))
+    text = describe(contexts.declined(many, accept(many, frozenset())))
     assert "and 120 more" in text
     assert len(text) < 10_000
 

@@ -63,7 +63,7 @@ def test_processes_share_one_table_and_the_dead_are_forgotten(table: Table) -> N
     assert limits.in_use() == 3
     assert limits.acquire("a") is not None
     assert limits.acquire("a") is None
-    assert limits.forget(child) == 3
+    assert limits.release_all(child) == 3
     assert limits.in_use() == 1
 
 

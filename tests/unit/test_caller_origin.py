@@ -9,7 +9,7 @@ from support.waiting import wait_until
 from gateway.config import Forwarder
 from gateway.domain.allowlist import Address, address_of
 from gateway.domain.routing import Origin
-from gateway.receive.origin import Caller, Origins
+from gateway.receive.caller_origin import Caller, CallerOrigins
 
 PACS, PACS_ADDRESS = "ORTHANC", "192.0.2.1"
 FIRST, SECOND, OUTSIDE = "192.0.2.11", "192.0.2.12", "192.0.2.99"
@@ -47,19 +47,22 @@ def forwarder(
 )
 def test_a_title_or_an_address_tells(title: str, address: str, expected: Caller) -> None:
     """Each on hosts of its own."""
-    assert Origins(forwarder(calling_ae_titles=["AISCU", "APP01"])).of(title, address) == expected
+    assert CallerOrigins(forwarder(calling_ae_titles=["AISCU", "APP01"])).identify(title, address) == expected
 
 
 def test_a_worker_may_call_by_its_own_title_whatever_else_it_calls_by() -> None:
     """The loop guard does not depend on a complete list."""
-    assert Origins(forwarder(calling_ae_titles=["AISCU"])).of("APP01", OUTSIDE).origin is Origin.WORKER
+    assert (
+        CallerOrigins(forwarder(calling_ae_titles=["AISCU"])).identify("APP01", OUTSIDE).origin
+        is Origin.WORKER
+    )
 
 
 def test_workers_that_share_a_title_are_all_named() -> None:
     """Replicas of one application."""
-    origins = Origins(forwarder(hosts=(FIRST, FIRST), calling_ae_titles=["APP02"]))
-    assert origins.of("APP02", FIRST).workers == ("APP01", "APP02")
-    assert origins.of("OTHER", FIRST).workers == ("APP01", "APP02")
+    origins = CallerOrigins(forwarder(hosts=(FIRST, FIRST), calling_ae_titles=["APP02"]))
+    assert origins.identify("APP02", FIRST).workers == ("APP01", "APP02")
+    assert origins.identify("OTHER", FIRST).workers == ("APP01", "APP02")
 
 
 def _of_this_machine() -> list[str]:
@@ -77,17 +80,17 @@ def _of_this_machine() -> list[str]:
 @pytest.mark.parametrize("address", _of_this_machine())
 def test_an_address_of_this_machine_proves_nothing(address: str) -> None:
     """A lab: sender, PACS and workers are all on it, and originals must reach the workers."""
-    origins = Origins(forwarder(pacs_host=address, hosts=(address,)))
-    assert origins.of("CT1", address) == Caller(Origin.SENDER)
-    assert origins.of(PACS, address) == Caller(Origin.PERHAPS_PACS)
-    assert Origins(forwarder(hosts=(address,))).of("CT1", address) == Caller(Origin.SENDER)
+    origins = CallerOrigins(forwarder(pacs_host=address, hosts=(address,)))
+    assert origins.identify("CT1", address) == Caller(Origin.SENDER)
+    assert origins.identify(PACS, address) == Caller(Origin.PERHAPS_PACS)
+    assert CallerOrigins(forwarder(hosts=(address,))).identify("CT1", address) == Caller(Origin.SENDER)
 
 
 def test_a_host_that_the_pacs_shares_with_a_worker_proves_nothing() -> None:
     """Neither that it is a worker nor that it is the PACS."""
-    origins = Origins(forwarder(pacs_host=FIRST, hosts=(FIRST,)))
-    assert origins.of("OTHER", FIRST) == Caller(Origin.PERHAPS_PACS)
-    assert origins.of(PACS, FIRST) == Caller(Origin.PERHAPS_PACS)
+    origins = CallerOrigins(forwarder(pacs_host=FIRST, hosts=(FIRST,)))
+    assert origins.identify("OTHER", FIRST) == Caller(Origin.PERHAPS_PACS)
+    assert origins.identify(PACS, FIRST) == Caller(Origin.PERHAPS_PACS)
 
 
 def test_names_are_looked_up_without_a_wait() -> None:
@@ -99,17 +102,17 @@ def test_names_are_looked_up_without_a_wait() -> None:
         assert speaks.wait(30)
         return frozenset({address_of(answers[host])})
 
-    origins = Origins(forwarder("pacs.example", ("ai.example",)), look_up=look_up)
-    assert origins.of("OTHER", FIRST).origin is Origin.SENDER
-    assert origins.of(PACS, PACS_ADDRESS).origin is Origin.PERHAPS_PACS
+    origins = CallerOrigins(forwarder("pacs.example", ("ai.example",)), look_up=look_up)
+    assert origins.identify("OTHER", FIRST).origin is Origin.SENDER
+    assert origins.identify(PACS, PACS_ADDRESS).origin is Origin.PERHAPS_PACS
     speaks.set()
-    wait_until(lambda: origins.of("OTHER", FIRST).origin is Origin.WORKER, 10, "the worker's address")
-    wait_until(lambda: origins.of(PACS, PACS_ADDRESS).origin is Origin.PACS, 10, "the PACS's address")
+    wait_until(lambda: origins.identify("OTHER", FIRST).origin is Origin.WORKER, 10, "the worker's address")
+    wait_until(lambda: origins.identify(PACS, PACS_ADDRESS).origin is Origin.PACS, 10, "the PACS's address")
 
 
 def test_the_last_answer_counts_while_none_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name server that is away for a while opens no circle."""
-    monkeypatch.setattr("gateway.receive.origin.TRUST_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.receive.caller_origin.CACHE_SECONDS", 0.0)
     asked: list[str] = []
 
     def look_up(host: str) -> frozenset[Address]:
@@ -118,7 +121,7 @@ def test_the_last_answer_counts_while_none_comes(monkeypatch: pytest.MonkeyPatch
             raise OSError("no answer")
         return frozenset({address_of(FIRST)})
 
-    origins = Origins(forwarder(hosts=("ai.example",)), look_up=look_up)
-    wait_until(lambda: origins.of("OTHER", FIRST).origin is Origin.WORKER, 10, "the first answer")
-    wait_until(lambda: origins.of("OTHER", OUTSIDE) and len(asked) > 2, 10, "two more questions")
-    assert origins.of("OTHER", FIRST).origin is Origin.WORKER
+    origins = CallerOrigins(forwarder(hosts=("ai.example",)), look_up=look_up)
+    wait_until(lambda: origins.identify("OTHER", FIRST).origin is Origin.WORKER, 10, "the first answer")
+    wait_until(lambda: origins.identify("OTHER", OUTSIDE) and len(asked) > 2, 10, "two more questions")
+    assert origins.identify("OTHER", FIRST).origin is Origin.WORKER

@@ -1,14 +1,14 @@
-"""The sentence of the log about declined presentation contexts: what a sender cannot send, and why."""
+"""Describe declined presentation contexts for the log: what a sender cannot send, and why."""
 
 from collections.abc import Iterable, Sequence
 
 from gateway.dicom.contexts import ABSTRACT_SYNTAX_NOT_SUPPORTED, Answer, Offer
 from gateway.dicom.names import named
 
-SOP_CLASSES = 8
+MAX_SOP_CLASSES = 8
 """How many SOP Classes one line names; the others are counted."""
-TRANSFER_SYNTAXES = 4
-"""How many transfer syntaxes it names for each."""
+MAX_TRANSFER_SYNTAXES = 4
+"""How many transfer syntaxes it names for each; the others are counted."""
 
 _REASONS = {
     ABSTRACT_SYNTAX_NOT_SUPPORTED: "not in edge.accepted_sop_classes or edge.additional_sop_classes",
@@ -16,16 +16,16 @@ _REASONS = {
 _TRANSFER_SYNTAX = "no transfer syntax of edge.accepted_transfer_syntaxes"
 
 
-def sentence(declined: Iterable[tuple[Offer, Answer]]) -> str:
-    """Each SOP Class once, with the transfer syntaxes in which it was offered, by name and UID."""
+def describe(declined: Iterable[tuple[Offer, Answer]]) -> str:
+    """Return each SOP Class once, with the transfer syntaxes it was offered in, by name and UID."""
     offered: dict[tuple[str, str], list[str]] = {}
     for offer, answer in declined:
         reason = _REASONS.get(answer.result, _TRANSFER_SYNTAX)
         syntaxes = offered.setdefault((offer.abstract_syntax_uid, reason), [])
         syntaxes += (uid for uid in offer.transfer_syntax_uids if uid not in syntaxes)
     parts = []
-    for (sop_class, reason), syntaxes in list(offered.items())[:SOP_CLASSES]:
-        shown = [named(uid) for uid in syntaxes[:TRANSFER_SYNTAXES]]
+    for (sop_class, reason), syntaxes in list(offered.items())[:MAX_SOP_CLASSES]:
+        shown = [named(uid) for uid in syntaxes[:MAX_TRANSFER_SYNTAXES]]
         parts.append(f"{named(sop_class)} in {_listed(shown, len(syntaxes))}: {reason}")
     return _listed(parts, len(offered), between="; ")
 

@@ -1,0 +1,207 @@
+"""One receiver process: accept connections and serve each association on a thread of its own.
+
+A receiver exits when it gets SIGTERM or when its parent is gone. It then accepts nothing more, finishes the
+instances in flight within `edge.stop_grace_seconds`, and closes its folder in the spool.
+
+If the process dies
+    at any line   its associations break, and the senders send again what was not answered; reconcile removes
+                  its `.part` files, because the lock of its folder is free
+"""
+
+import os
+import selectors
+import signal
+import socket
+import ssl
+import threading
+import time
+
+from gateway import log
+from gateway.config import Configuration, Edge
+from gateway.database.pool import Database
+from gateway.database.tables.faults import FaultWatch
+from gateway.database.wakeup import Wakeup
+from gateway.dicom.acceptor import Acceptor
+from gateway.dicom.policy import Timeouts
+from gateway.dicom.tls import acceptor_context
+from gateway.faults import Faults
+from gateway.log import Stage
+from gateway.receive.admission import Admission
+from gateway.receive.caller_origin import CallerOrigins
+from gateway.receive.commit import Committer
+from gateway.receive.context import ReceiverContext
+from gateway.receive.limits import AssociationLimits, ConnectionCounts
+from gateway.receive.unassociated import MAX_UNASSOCIATED, UnassociatedConnections
+from gateway.spool.spool import Spool
+
+YIELD_SECONDS = 0.001
+"""How long a receiver with more connections than another waits before it accepts, so that the other one takes
+the connection. Must exceed the time in which an idle process wakes up. If the other one hangs, each
+connection is accepted this much later."""
+ACCEPT_PAUSE_SECONDS = 0.05
+"""The pause after a connection that could not be accepted, so that the loop does not spin."""
+DATABASE_CONNECTIONS = 4
+THREAD_STACK_BYTES = 512 * 1024
+
+
+def tls_of(edge: Edge) -> ssl.SSLContext | None:
+    """Return the TLS context of `edge.tls`; None without TLS.
+
+    Raises:
+        ConfigurationError: the certificate, key or CA cannot be used.
+    """
+    tls = edge.tls
+    if tls is None:
+        return None
+    return acceptor_context(tls.certificate, tls.key, tls.ca, where="edge.tls")
+
+
+def spool_of(configuration: Configuration) -> Spool:
+    """Return the spool of `edge.data_root`, with its reserve of free space."""
+    edge = configuration.edge
+    return Spool(edge.data_root, reserve_bytes=edge.disk_reserve_mb << 20)
+
+
+class Receiver:
+    """The program of a receiver process, after the fork. `index` is its entry in `counts`."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        dsn: str,
+        listener: socket.socket,
+        limits: AssociationLimits,
+        *,
+        counts: ConnectionCounts,
+        index: int,
+    ) -> None:
+        edge = configuration.edge
+        self._listener = listener
+        self._counts = counts
+        self._index = index
+        self._count_connections(0)
+        self._grace = edge.stop_grace_seconds
+        self._database = Database(
+            dsn,
+            application_name="mini-pacs receiver",
+            size=DATABASE_CONNECTIONS,
+            deadline_seconds=edge.commit_timeout_seconds,
+        )
+        self._spool = spool_of(configuration)
+        self._wakeup = Wakeup(dsn)
+        faults = Faults()
+        self._fault_watch = FaultWatch(self._database, faults)
+        self._unassociated = UnassociatedConnections()
+        committer = Committer(self._database, window=edge.duplicate_window)
+        origins = CallerOrigins(configuration.forwarder)
+        receiver = ReceiverContext(
+            configuration, self._spool, self._database, committer, self._wakeup, faults, origins
+        )
+        policy = Admission(configuration, receiver, limits, self._unassociated)
+        self._acceptor = Acceptor(
+            policy,
+            edge.max_pdu_bytes,
+            Timeouts(edge.artim_timeout_seconds, edge.network_timeout_seconds, edge.idle_timeout_seconds),
+            tls=tls_of(edge),
+            contexts=policy.contexts,
+        )
+        self._threads: set[threading.Thread] = set()
+        self._max_threads = edge.max_associations + MAX_UNASSOCIATED
+        self._stopping = False
+        self._parent = os.getppid()
+
+    def run(self) -> int:
+        """Serve until SIGTERM, or until the parent is gone; return the exit code."""
+        self._signal_read, self._signal_write = socket.socketpair()
+        self._signal_write.setblocking(False)
+        signal.set_wakeup_fd(self._signal_write.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which sends SIGTERM
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+        threading.stack_size(THREAD_STACK_BYTES)
+        self._spool.open_receiver()
+        self._fault_watch.start()
+        self._accept_until_stopped()
+        self._finish()
+        return 0
+
+    def _on_stop(self, _number: int, _frame: object) -> None:
+        self._stopping = True
+
+    def _accept_until_stopped(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._signal_read, selectors.EVENT_READ)
+            while not self._stopping:
+                ready = selector.select(timeout=1.0)
+                if os.getppid() != self._parent:
+                    return  # the parent was killed; its successor must be able to bind the port
+                for key, _ in ready:
+                    if key.fileobj is self._listener:
+                        self._accept()
+
+    def _accept(self) -> None:
+        if self._counts.is_above_least(self._index):
+            time.sleep(YIELD_SECONDS)
+        try:
+            connection, address = self._listener.accept()
+        except BlockingIOError:
+            return  # another receiver was faster
+        except OSError as error:
+            # No file descriptor is free, or the peer has gone.
+            self._log_not_accepted(error.strerror)
+            return
+        if len(self._threads) >= self._max_threads:
+            connection.close()  # unread: more threads would exhaust the memory of this process
+            return
+        connection.setblocking(True)
+        thread = threading.Thread(target=self._serve, args=(connection, address), daemon=True)
+        self._threads.add(thread)
+        self._count_connections(len(self._threads))
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # No thread can be started (pids.max, memory). Close this connection; keep the associations.
+            self._threads.discard(thread)
+            self._count_connections(len(self._threads))
+            connection.close()
+            self._log_not_accepted(str(error))
+
+    @staticmethod
+    def _log_not_accepted(error: str | None) -> None:
+        log.write(Stage.RECEIVE, "not_accepted", level="warning", error=error)
+        time.sleep(ACCEPT_PAUSE_SECONDS)
+
+    def _serve(self, connection: socket.socket, address: tuple[str, int]) -> None:
+        try:
+            self._unassociated.enter(connection)
+            self._acceptor.serve(connection, address)
+        except Exception as error:  # noqa: BLE001  the boundary of the thread: ends one association only
+            log.write(
+                Stage.RECEIVE,
+                "association_failed",
+                level="error",
+                remote_address=address[0],
+                error=f"unforeseen {type(error).__name__}",
+                detail=log.frames(error),
+            )
+        finally:
+            self._unassociated.leave()
+            self._threads.discard(threading.current_thread())
+            self._count_connections(len(self._threads))
+
+    def _finish(self) -> None:
+        # Close the listener first. Nothing accepts its backlog any more; and if the parent was killed, its
+        # successor needs the port while a slow sender is still being served here.
+        self._listener.close()
+        self._acceptor.stop()
+        limit = time.monotonic() + self._grace
+        for thread in list(self._threads):
+            thread.join(max(0.0, limit - time.monotonic()))
+        self._fault_watch.stop()
+        self._wakeup.close()
+        self._spool.close_receiver()
+        self._database.close()
+
+    def _count_connections(self, count: int) -> None:
+        self._counts.set(self._index, count)

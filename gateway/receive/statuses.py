@@ -1,0 +1,40 @@
+"""Translate an error of a reception into the DIMSE status that the sender gets.
+
+This table is the only place where an error becomes a status. The comment goes into Error Comment
+(0000,0902); where the table has none, the error's own message is used.
+"""
+
+from gateway.domain.dimse_status import Status
+from gateway.errors import (
+    ContradictionError,
+    DatabaseUnavailableError,
+    DataSetError,
+    GatewayError,
+    SpoolError,
+    SpoolFullError,
+)
+
+UNFORESEEN = "unforeseen error, see the edge's log"
+
+
+class InjectedRefusalError(GatewayError):
+    """An injected fault refuses this instance."""
+
+
+STATUS_OF: tuple[tuple[type[Exception], Status, str], ...] = (
+    # PS3.4 §B.2.3, Table B.2-1. The first class that matches decides, so subclasses come first.
+    (InjectedRefusalError, Status.OUT_OF_RESOURCES, ""),
+    (SpoolFullError, Status.OUT_OF_RESOURCES, "the disk is full"),
+    (SpoolError, Status.OUT_OF_RESOURCES, "the disk does not take it"),
+    (DatabaseUnavailableError, Status.OUT_OF_RESOURCES, "the database is away"),
+    (ContradictionError, Status.DATA_SET_DOES_NOT_MATCH, ""),
+    (DataSetError, Status.CANNOT_UNDERSTAND, ""),
+)
+
+
+def status_of(error: Exception) -> tuple[Status, str]:
+    """Return the status of `error` and its comment; an error outside of the table is a Processing failure."""
+    for known, status, comment in STATUS_OF:
+        if isinstance(error, known):
+            return status, comment or str(error)
+    return Status.PROCESSING_FAILURE, UNFORESEEN
