@@ -150,7 +150,7 @@ def identifiers(raw: bytes) -> None:
         assert all(" " <= c <= "~" or c == "…" for c in shown)
         if is_uid(text):
             assert set(text) <= set("0123456789.")
-            assert ".." not in text
+            assert text[0].isdigit(), "never a folder: not `.` nor `..`"
             assert 1 <= len(text) <= 64
         if is_ae_title(text):
             assert shown == text
