@@ -1,35 +1,58 @@
-"""mini_pacs_edge: the architecture, in the order in which an instance lives.
+"""mini_pacs_edge: the architecture on one page, in the order in which an instance lives.
 
-    receive     an association is admitted, a C-STORE streams into the spool        gateway/receive, dicom
-    spool       the file is flushed, named, and its directory flushed               gateway/spool/spool.py
-    commit      one transaction: the instance, every delivery it owes, and the      gateway/receive/commit.py
-                queue message of each; only now is Success answered                 gateway/database
-    forward     an actor claims a delivery, sends the bytes, settles it             actors, gateway/forward
-    correlate   a worker's result finds its source instances, inside the            gateway/correlate.py
-                transaction that receives it, and is owed to the PACS
-    sweep       each minute: what fell between two steps is brought back            gateway/sweep
+    receive     accept the association; stream the C-STORE into a `.part` file      gateway/receive, dicom
+    spool       give the file its final name; flush the file and its folder         gateway/spool
+    commit      write the instance, its deliveries and a queue message for each     gateway/receive/commit.py
+                in one transaction; only then answer Success                        gateway/database
+    forward     an actor claims a delivery, sends the instance to the PACS or to    actors, gateway/forward
+                a worker, and records the outcome
+    correlate   a worker's result is received in the same way; its transaction      gateway/correlate.py
+                also links it to its source instances; it is then sent to the PACS
+    sweep       each minute: repair what a crash left between two steps             gateway/sweep
 
-Guarantees. Each has a number; a test proves that every number is claimed by a fault or acceptance test.
+A delivery is one instance that must be sent to one route: `pacs` or `workers`. Its row says whether it is
+done. The message only wakes an actor, so a message that is lost or runs twice does no harm.
 
-    G1  Durable before Success. C-STORE is answered 0x0000 only after the file is flushed under its final
-        name, its directories are flushed, and one transaction has committed the instance, its deliveries
-        and their messages.
-    G2  Every debt is paid or shown. A committed delivery ends delivered, or stands in the open as pending
-        (with the reason and the next time), dead (with the reason) or cancelled (by whom).
-    G3  Bytes are preserved. The data set that leaves equals the one that came, in its own transfer syntax.
-    G4  Repeats are harmless. The same bytes again owe nothing new while under way or just delivered; other
-        bytes under the same UID are kept beside the first, flagged, and forwarded.
-    G5  The PACS path waits for nobody: not for workers, their queue, the sweep, or another destination.
-    G6  Any process may die at any instruction; nothing acknowledged is lost, and no operator is needed.
-    G7  Strangers and garbage get nowhere: no path, log line, memory or place is theirs to take.
-    G8  No patient in the logs: lines and messages carry UIDs and AE titles only.
+Each step is durable before the next one begins. A crash between two steps leaves the instance in the earlier
+one, and the next attempt or the sweep continues from there. Most modules have a table "If the process dies"
+that says what a crash leaves and who repairs it.
 
-Layers; imports point down, and import-linter holds it (pyproject.toml):
+Guarantees. Tests refer to them by number; each has at least one test in tests/faults or tests/acceptance.
 
-    cli | actors → lab → sender → receive → correlate → forward | sweep → kept → dicom | spool → store
-    → faults → log → config → errors → domain
+    G1  Durable before Success. A C-STORE is answered 0x0000 only after its file is flushed under its final
+        name, its folders are flushed, and one transaction has committed the instance, its deliveries and
+        their messages.
+    G2  Every delivery is completed or shown. A committed delivery ends delivered; until then the command
+        line shows it as pending (reason and next attempt), dead (reason) or cancelled (by whom).
+    G3  Bytes are preserved. The data set that is sent equals the one that was received, in the same transfer
+        syntax.
+    G4  Repeats are harmless. The same bytes again create no new delivery while one is under way or was just
+        completed. Other bytes under the same UID are stored beside the first, flagged, and forwarded.
+    G5  The PACS path waits for nobody: not for a worker, its queue, the sweep or another destination.
+    G6  Any process may die at any instruction; nothing that was acknowledged is lost, and no operator is
+        needed.
+    G7  Strangers and invalid data do no harm. They choose no path and no log line, and cannot use up memory
+        or association slots.
+    G8  No patient in the logs. Log lines and messages contain UIDs and AE titles only.
 
-`domain` is pure. Only `store` (and the queue's broker in `actors`) speaks to PostgreSQL, only `dicom`
-and the sender use DICOM libraries. The SCP does not import actors: it enqueues by contract
-(`gateway.domain.contract`).
+Layers. A module imports from the lines below its own only; import-linter verifies it (pyproject.toml).
+
+    cli | actors         commands; Dramatiq actors and the queue's broker
+    lab                  a whole edge with its neighbours on one machine, for tests and demos
+    sender               the program that sends test instances
+    receive              the Storage SCP
+    correlate            results and their source instances
+    forward | sweep      sending; repairing
+    spool                durable files, one per instance
+    dicom                PDUs, messages, associations, data sets
+    database             all SQL of the edge, through psycopg2
+    faults | log_tail    failures injected on purpose; printing of the log
+    log                  JSON lines, no patient attributes
+    config               config.yaml as a validated model
+    config_text          reading its text, and messages about its errors
+    errors               all exceptions of the edge
+    domain               pure rules: no I/O, no clock, no library
+
+`cli` and `actors` are packages beside `gateway`. Only `dicom` and `sender` use pynetdicom and pydicom.
+`receive` does not import the actors: it writes messages with the names in `gateway.domain.contract`.
 """
