@@ -45,7 +45,7 @@ def failing(make_edge: MakeEdge, tmp_path: Path) -> tuple[EdgeSetup, Path]:
     order = tmp_path / "order"
     edge = make_edge({"edge": {"receivers": 1}, "sweep": {"orphan_grace_seconds": 0.001}})
     path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}", "FAIL_FILE": str(order)}
-    edge.serve("python", TESTS / "support" / "failing.py", **path)
+    edge.serve("python", TESTS / "support" / "failing_serve.py", **path)
     return edge, order
 
 

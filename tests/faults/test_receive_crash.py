@@ -67,7 +67,7 @@ def test_a_kill_at_any_step_loses_nothing_that_was_acknowledged(make_edge: MakeE
     edge = make_edge({"edge": {"receivers": 1}, "sweep": {"orphan_grace_seconds": 0.001}})
     instances = [Instance() for _ in range(4)]
     path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}"}
-    crashing = edge.serve("python", TESTS / "support" / "crashing.py", CRASH_AT=step, **path)
+    crashing = edge.serve("python", TESTS / "support" / "crashing_serve.py", CRASH_AT=step, **path)
     acknowledged = send_until_it_dies(edge, instances)
     assert crashing.wait() == -signal.SIGKILL
     assert acknowledged == instances[:1]
