@@ -250,9 +250,9 @@ class Configuration(Section):
         self._workers_may_call()
         if self.forwarder.mode is not Mode.PACS_ONLY and not workers:
             raise ValueError(f"forwarder.mode is {self.forwarder.mode} but forwarder.workers is empty")
-        contradiction = allowlist.contradiction(self.edge.allowed_callers)
-        if contradiction is not None:
-            raise ValueError(f"edge.allowed_calling_aets: {contradiction}")
+        problem = allowlist.find_problem(self.edge.allowed_callers)
+        if problem is not None:
+            raise ValueError(f"edge.allowed_calling_aets: {problem}")
         return self
 
     def _workers_may_call(self) -> None:

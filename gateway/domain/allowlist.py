@@ -1,8 +1,8 @@
-"""Who may call: entries of `edge.allowed_calling_aets`, as `AE`, `AE@address`, `AE@network` or `AE@host`.
+"""Parse the entries of `edge.allowed_calling_aets`: `AE`, `AE@address`, `AE@network` or `AE@host`.
 
-An AE title is whatever the caller says it is; the address behind the `@` is what the network knows of it
-(G7). The last `@` divides, so that a title which holds one itself is written with an address, too
-(`A@B@0.0.0.0/0`).
+A caller can claim any AE title, but not any address, so an entry may name the address too (G7). The last `@`
+separates title and address. A title that contains an `@` must therefore be written with an address:
+`A@B@0.0.0.0/0`.
 """
 
 import re
@@ -22,7 +22,7 @@ _NUMERIC = re.compile(r"[0-9.]+")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry: a title, and at most one of the network and the host that it must come from."""
+    """One entry: an AE title, and the network or the host that it must come from, if any."""
 
     ae_title: str
     network: Network | None = None
@@ -30,15 +30,20 @@ class Entry:
 
     @property
     def origin(self) -> str | None:
-        """What stands behind the `@`; None where the title may come from anywhere."""
+        """The part after the `@`; None if the title may come from any address."""
         return self.host if self.network is None else str(self.network)
+
+    def __str__(self) -> str:
+        if self.network is not None and self.network.num_addresses == 1:
+            return f"{self.ae_title}@{self.network.network_address}"
+        return self.ae_title if self.origin is None else f"{self.ae_title}@{self.origin}"
 
 
 def parse(text: str) -> Entry:
-    """The entry that `text` means.
+    """Return the entry that `text` describes.
 
     Raises:
-        ValueError: with a sentence that says what is wrong.
+        ValueError: `text` is invalid; the message is for the operator.
     """
     title, divider, origin = text.rpartition("@")
     if not divider:
@@ -57,21 +62,21 @@ def parse(text: str) -> Entry:
     return Entry(title, host=origin)
 
 
-def contradiction(entries: Iterable[Entry]) -> str | None:
-    """What two of the entries say against each other: a sentence, or None."""
+def find_problem(entries: Iterable[Entry]) -> str | None:
+    """Return a message if two entries are equal or one makes another useless; else None."""
     seen: set[Entry] = set()
     for entry in entries:
         if entry in seen:
-            return "stands twice"
+            return f"duplicate entry {entry}"
         seen.add(entry)
     for entry in seen:
         if entry.origin is not None and Entry(entry.ae_title) in seen:
-            return f"{entry.ae_title} alone lets it in from everywhere, so {entry.origin} says nothing"
+            return f"{entry.ae_title} admits every address, so {entry} has no effect: remove one of them"
     return None
 
 
 def address_of(text: str) -> Address:
-    """The address of a connection: IPv4 where it came as such through a socket of IPv6; without a scope."""
+    """Return the address of a connection, without a scope; an IPv4-mapped IPv6 address becomes IPv4."""
     address = ip_address(text.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped

@@ -1,7 +1,8 @@
-"""What a message asks for: the name of an actor and its queue. Whoever enqueues knows only this.
+"""The contracts between those who enqueue a message and the actor that runs it: actor name and queue.
 
-The SCP does not import actors; a contract test ties each contract to exactly one actor. Messages carry
-ids and AE titles, never more (G8): the row is the truth, the message a wake-up.
+The Storage SCP enqueues by contract and does not import the actors; a contract test checks that each contract
+has exactly one actor. A message carries an id or an AE title, never more (G8): the state is in the row, and
+the message only wakes the actor.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from gateway.domain.routing import Route
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """An actor by name, and the queue in which its messages wait."""
+    """The name of an actor and of the queue that holds its messages."""
 
     actor_name: str
     queue_name: str
@@ -29,4 +30,4 @@ PROBE: dict[Route, Contract] = {Route.PACS: PROBE_PACS, Route.WORKERS: PROBE_WOR
 ALL = (FORWARD_TO_PACS, FORWARD_TO_WORKER, PROBE_PACS, PROBE_WORKER, EXPIRE_RESULT, SWEEP)
 
 UNGATED_PRIORITY = -1
-"""The priority of messages that pass a closed route: the probe that may open it again."""
+"""The priority of messages that run while an open breaker stops a route, such as the probe that closes it."""

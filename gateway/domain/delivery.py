@@ -1,14 +1,14 @@
-"""The states of one debt (an instance owed to a route) and the only transitions between them.
+"""The states of a delivery (one instance, to be sent to one route) and the only transitions between them.
 
-The table is the one home of this truth: SQL compares and sets with from-states computed from it,
-and a trigger in the database refuses every pair that is not here (by test).
+`TRANSITIONS` is the single definition. SQL statements get their from-states from it, and a trigger in the
+database refuses every other pair; tests compare trigger and table.
 """
 
 from enum import StrEnum
 
 
 class State(StrEnum):
-    """What a committed delivery can be (G2)."""
+    """The states of a committed delivery (G2)."""
 
     PENDING = "pending"
     IN_FLIGHT = "in_flight"
@@ -20,17 +20,17 @@ class State(StrEnum):
 class Event(StrEnum):
     """What can happen to a delivery."""
 
-    CLAIM = "claim"  # an actor takes it
-    RECLAIM = "reclaim"  # the actor that had it is gone, or its lease is over
-    DELIVER = "deliver"  # the peer has it
-    RETRY = "retry"  # not now; later
-    RESCUE = "rescue"  # the sweep found it in flight with nobody working on it
-    DIE = "die"  # never, or not any more
+    CLAIM = "claim"  # an actor starts to send it
+    RECLAIM = "reclaim"  # the actor that claimed it has died, or its lease has expired
+    DELIVER = "deliver"  # the peer has stored it
+    RETRY = "retry"  # the attempt failed; try again later
+    RESCUE = "rescue"  # the sweep found it in flight without a living actor
+    DIE = "die"  # it cannot be delivered, or its retries are used up
     CANCEL = "cancel"  # an operator does not want it sent
     REQUEUE = "requeue"  # an operator wants it sent (again)
     REPEAT = "repeat"  # the sender sent the instance again
-    REDISPATCH = "redispatch"  # the worker that got it owes its result for too long
-    ANSWERED = "answered"  # the late result came before the redispatch was sent
+    REDISPATCH = "redispatch"  # the result of the worker that got it is overdue
+    ANSWERED = "answered"  # the late result arrived before the redispatch was sent
 
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
@@ -55,10 +55,10 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 
 def from_states(event: Event) -> tuple[State, ...]:
-    """Every state in which `event` may happen, for the guard of a compare-and-set."""
+    """Return every state in which `event` is allowed, for the guard of a compare-and-set."""
     return tuple(state for (state, known) in TRANSITIONS if known is event)
 
 
 def pairs() -> frozenset[tuple[State, State]]:
-    """Every (from, to) that some event allows, for the guard in the database."""
+    """Return every (from, to) that some event allows, for the trigger in the database."""
     return frozenset((before, after) for (before, _), after in TRANSITIONS.items())

@@ -1,4 +1,4 @@
-"""The C-STORE statuses we answer and what a peer means by those it answers.
+"""The C-STORE statuses that the edge answers, and the meaning of those that a peer answers.
 
 Sources: PS3.4 §B.2.3, Table B.2-1 (C-STORE) and PS3.7 Annex C (general status classes).
 """
@@ -7,7 +7,7 @@ from enum import Enum, IntEnum, auto
 
 
 class Status(IntEnum):
-    """What we answer as a Storage SCP, and what our code names."""
+    """The statuses that the Storage SCP answers."""
 
     SUCCESS = 0x0000
     PROCESSING_FAILURE = 0x0110  # PS3.7 §C.5.16
@@ -19,13 +19,13 @@ class Status(IntEnum):
 
 
 class Meaning(Enum):
-    """What a peer's C-STORE status says about the instance."""
+    """The meaning of a peer's C-STORE status for the instance."""
 
-    HAS_IT = auto()
-    HAS_THAT_UID = auto()
-    NOT_NOW = auto()
-    REFUSED = auto()
-    NEVER = auto()
+    STORED = auto()  # the peer has the instance
+    DUPLICATE_UID = auto()  # the peer has an instance with this UID, perhaps with other bytes
+    NOT_NOW = auto()  # the peer cannot store anything now
+    REFUSED = auto()  # the peer refuses this instance; a retry may succeed
+    NEVER = auto()  # the peer does not support the SOP Class; a retry is useless
 
 
 _WARNING = 0xB000
@@ -34,11 +34,11 @@ _CLASS_MASK = 0xF000
 _GROUP_MASK = 0xFF00
 
 _EXACT: dict[int, Meaning] = {
-    0x0000: Meaning.HAS_IT,  # Success
-    0x0001: Meaning.HAS_IT,  # Warning: Requested optional attributes are not supported, PS3.7 §C.4.2
-    0x0107: Meaning.HAS_IT,  # Warning: Attribute list error, PS3.7 §C.4.2
-    0x0116: Meaning.HAS_IT,  # Warning: Attribute value out of range, PS3.7 §C.4.3
-    0x0111: Meaning.HAS_THAT_UID,  # Failure: Duplicate SOP Instance, PS3.7 §C.5.8
+    0x0000: Meaning.STORED,  # Success
+    0x0001: Meaning.STORED,  # Warning: Requested optional attributes are not supported, PS3.7 §C.4.2
+    0x0107: Meaning.STORED,  # Warning: Attribute list error, PS3.7 §C.4.2
+    0x0116: Meaning.STORED,  # Warning: Attribute value out of range, PS3.7 §C.4.3
+    0x0111: Meaning.DUPLICATE_UID,  # Failure: Duplicate SOP Instance, PS3.7 §C.5.8
     0x0213: Meaning.NOT_NOW,  # Failure: Resource limitation, PS3.7 §C.5.22
     0x0124: Meaning.NOT_NOW,  # Failure: Refused: Not authorized, PS3.7 §C.5.19
     0x0122: Meaning.NEVER,  # Failure: SOP Class not supported, PS3.7 §C.5.6
@@ -46,12 +46,12 @@ _EXACT: dict[int, Meaning] = {
 
 
 def meaning_of(status: int) -> Meaning:
-    """What the peer says by `status`; unknown values are a refusal of this instance."""
+    """Return the meaning of `status`; an unknown value refuses the instance."""
     exact = _EXACT.get(status)
     if exact is not None:
         return exact
     if status & _CLASS_MASK == _WARNING:
-        return Meaning.HAS_IT
+        return Meaning.STORED
     if status & _GROUP_MASK == _REFUSED_RESOURCES:
         return Meaning.NOT_NOW
     return Meaning.REFUSED

@@ -1,20 +1,20 @@
-"""What one kept reception is: its kind, the place of its file, and the file's name."""
+"""What a stored instance is: its kind, the folder of its file, and the file's name."""
 
 from enum import StrEnum
 
 DIGEST_PREFIX_LENGTH = 12
-"""Hex digits of the digest in the name of a file whose plain name is taken."""
+"""Hex digits of the SHA-256 in a file name, used if the plain name is taken."""
 
 
 class Kind(StrEnum):
-    """Where an instance comes from: a modality, or a worker that derived it."""
+    """Whether a sender sent the instance, or a worker derived it."""
 
     ORIGINAL = "original"
     RESULT = "result"
 
 
 class Place(StrEnum):
-    """The folder under `edge.data_root` that holds the file; tells an SRE the same as the database."""
+    """The folder under `edge.data_root` that holds the file; it shows the state that the database has."""
 
     INCOMING = "incoming"
     QUEUED = "queued"
@@ -23,9 +23,9 @@ class Place(StrEnum):
 
 
 def file_names(sop_instance_uid: str, sha256_hex: str) -> tuple[str, str]:
-    """The name an instance's file should get, and the one for where that is taken by other bytes.
+    """Return the plain name of an instance's file, and the name to use if that one is taken.
 
-    The second is the answer to a conflict (the same SOP Instance UID with other bytes) and to a
-    repeat that is received while the first is being stored.
+    The plain name is taken after a conflict (the same SOP Instance UID with other bytes), and while another
+    reception of the same instance is being stored.
     """
     return f"{sop_instance_uid}.dcm", f"{sop_instance_uid}.{sha256_hex[:DIGEST_PREFIX_LENGTH]}.dcm"

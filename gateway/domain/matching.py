@@ -1,6 +1,6 @@
-"""Is an instance a result, and what does it answer.
+"""Decide whether an instance is a result, and from which instances it was derived.
 
-The questions to the database stand in `gateway/correlate.py`; what the answers mean stands here.
+`gateway/correlate.py` queries the database; this module interprets the rows.
 """
 
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from gateway.domain.routing import Origin
 
 
 class Correlation(StrEnum):
-    """How a result found its sources; the last two are shown to the operator as flags."""
+    """How the sources of a result were found; the last two are shown to the operator as flags."""
 
-    REFERENCES = "references"  # by the instances or series it references, or by its source's own UID
-    STUDY = "study"  # by its study, or one it references; its worker owed exactly one result there
-    AMBIGUOUS = "ambiguous"  # by a study, where several results (or none) were owed
-    UNMATCHED = "unmatched"  # nothing that it names is known here
+    REFERENCES = "references"  # it references them or their series, or has the UID of its source
+    STUDY = "study"  # they are in its study or one it references, where exactly one result was expected
+    AMBIGUOUS = "ambiguous"  # they are in such a study, but several results or none were expected
+    UNMATCHED = "unmatched"  # the edge has nothing that it references
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An instance that a result may have been derived from, with the expectation it would satisfy.
+    """An instance that a result may have been derived from, with the expected result it would fulfil.
 
-    `expectation_id` is None where the sender of the result owes nothing (any more) for it; `worker` is who
-    was asked for it, None where the sender of the result never was.
+    `expectation_id` is None if no result is expected from the sender, or none any more. `worker` got the
+    instance; None if the sender of the result did not.
     """
 
     instance_id: int
@@ -34,10 +34,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a result answers: its source instances, and the expectations it satisfies.
+    """The source instances of a result, and the expected results that it fulfils.
 
-    `correlation` is None for a result that equals its source. `workers` are those that were asked for it,
-    first the one that owes it.
+    `correlation` is None for a result that equals its source. `workers` got a source instance; one from which
+    the result is still expected comes first.
     """
 
     correlation: Correlation | None
@@ -47,22 +47,22 @@ class Match:
 
 
 def is_result(origin: Origin, series_description: str, *, result_description: str) -> bool:
-    """Tell a result from an original: it comes from a worker, or says so in its Series Description."""
+    """Tell whether an instance is a result: a worker sent it, or its Series Description says so."""
     return origin is Origin.WORKER or series_description.strip() == result_description
 
 
 def match(named: Sequence[Candidate], in_study: Sequence[Candidate]) -> Match:
-    """Decide what a result answers.
+    """Decide which instances a result was derived from.
 
-    `named` are the kept originals that it references, `in_study` those of its study or of a study that it
-    references (of use only where nothing it references is known).
+    `named` are the stored originals that it references. `in_study` are those of its study or of a study that
+    it references; they are used only if `named` is empty.
     """
     found = named or in_study
     sources = tuple(dict.fromkeys(c.instance_id for c in found))
     owed = tuple(dict.fromkeys(c.expectation_id for c in found if c.expectation_id is not None))
-    # Whoever owes the result comes before who was asked for another one.
-    by_debt = sorted((c for c in found if c.worker is not None), key=lambda c: c.expectation_id is None)
-    workers = tuple(dict.fromkeys(c.worker for c in by_debt if c.worker is not None))
+    # Workers from which this result is expected come before the others.
+    by_expected = sorted((c for c in found if c.worker is not None), key=lambda c: c.expectation_id is None)
+    workers = tuple(dict.fromkeys(c.worker for c in by_expected if c.worker is not None))
     if named:
         return Match(Correlation.REFERENCES, sources, owed, workers)
     if not in_study:

@@ -1,7 +1,7 @@
-"""What one attempt came to, and what follows from it: design.md §7 as a table.
+"""The outcome of one attempt, and what follows from it for the delivery and for the peer.
 
-`RULES` says per outcome what it costs the delivery and what it tells about the peer; `decide` applies
-the limits of the configuration. Nothing here knows how an outcome was found.
+`RULES` says for each outcome whether the attempt counts, what limits the retries, and what it shows about the
+peer. `decide` applies the limits of the configuration.
 """
 
 from dataclasses import dataclass, replace
@@ -13,25 +13,25 @@ from gateway.domain.dimse_status import Meaning
 
 
 class Outcome(StrEnum):
-    """What one attempt came to."""
+    """The outcome of one attempt."""
 
     DELIVERED = "delivered"
-    ALREADY_THERE = "already_there"  # 0x0111
+    ALREADY_THERE = "already_there"  # 0x0111, Duplicate SOP Instance
     NOT_NOW = "not_now"
     REFUSED = "refused"
     NEVER = "never"
     AWAY = "away"
-    TAKES_NOTHING = "takes_nothing"  # it takes associations, but accepts no Storage SOP Class
-    CROWDED = "crowded"  # all our associations to it stayed busy
-    OVERTAKEN = "overtaken"  # the claim passed to somebody else, and the last bytes were not sent
-    BROKEN = "broken"  # abort or timeout after the C-STORE-RQ left
-    LOST_FILE = "lost_file"  # our own file is gone, or is not what was received
-    NOT_READ = "not_read"  # our own disk or process is in need (EIO, EMFILE, ENOMEM): the file may be well
+    TAKES_NOTHING = "takes_nothing"  # the peer accepts associations, but no Storage SOP Class
+    CROWDED = "crowded"  # all associations to the peer stayed in use
+    OVERTAKEN = "overtaken"  # another process has claimed the delivery; the send was broken off
+    BROKEN = "broken"  # abort or timeout after the C-STORE-RQ was sent
+    LOST_FILE = "lost_file"  # the file is missing, or does not hold the bytes that were received
+    NOT_READ = "not_read"  # the file could not be read now (EIO, EMFILE, ENOMEM); it may be intact
 
 
 OUTCOME_OF: dict[Meaning, Outcome] = {
-    Meaning.HAS_IT: Outcome.DELIVERED,
-    Meaning.HAS_THAT_UID: Outcome.ALREADY_THERE,
+    Meaning.STORED: Outcome.DELIVERED,
+    Meaning.DUPLICATE_UID: Outcome.ALREADY_THERE,
     Meaning.NOT_NOW: Outcome.NOT_NOW,
     Meaning.REFUSED: Outcome.REFUSED,
     Meaning.NEVER: Outcome.NEVER,
@@ -39,19 +39,21 @@ OUTCOME_OF: dict[Meaning, Outcome] = {
 
 
 class PeerHealth(StrEnum):
-    """What an outcome tells about the peer, for the circuit breaker."""
+    """What an outcome shows about the peer, for the circuit breaker."""
 
-    IS_WELL = "is_well"  # closes it, and ends a row of failures
-    IS_AWAY = "is_away"  # opens it at once
-    MAY_BE_ILL = "may_be_ill"  # opens it after several different instances in a row
-    SAYS_NOTHING = "says_nothing"
+    WORKS = "works"  # closes the breaker, and ends a row of failures
+    AWAY = "away"  # opens it at once
+    SUSPECT = "suspect"  # opens it after several different instances in a row
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What an outcome costs: is the attempt counted, what bounds the retries, what of the peer.
+    """What follows from an outcome.
 
-    `by_store`: the peer was reached and took no instance; a breaker that opens is closed by a C-STORE only.
+    `counted`: the attempt counts. `bound`: what limits the retries. `peer`: what it shows about the peer.
+    `behind`: a retry comes after all other deliveries. `by_store`: the peer was reached but stored nothing,
+    so a C-ECHO cannot close its breaker, only a C-STORE.
     """
 
     counted: bool
@@ -62,26 +64,24 @@ class Rule:
 
 
 RULES: dict[Outcome, Rule] = {
-    Outcome.DELIVERED: Rule(counted=True, bound="none", peer=PeerHealth.IS_WELL),
-    Outcome.ALREADY_THERE: Rule(counted=True, bound="none", peer=PeerHealth.IS_WELL),
-    Outcome.NOT_NOW: Rule(counted=True, bound="time", peer=PeerHealth.MAY_BE_ILL, by_store=True),
-    Outcome.REFUSED: Rule(counted=True, bound="attempts", peer=PeerHealth.IS_WELL),
-    Outcome.NEVER: Rule(counted=True, bound="never", peer=PeerHealth.IS_WELL),
-    Outcome.CROWDED: Rule(counted=False, bound="none", peer=PeerHealth.SAYS_NOTHING),
-    Outcome.OVERTAKEN: Rule(counted=False, bound="none", peer=PeerHealth.SAYS_NOTHING),
-    Outcome.AWAY: Rule(counted=False, bound="none", peer=PeerHealth.IS_AWAY),
-    Outcome.TAKES_NOTHING: Rule(counted=False, bound="time", peer=PeerHealth.IS_AWAY, by_store=True),
-    Outcome.BROKEN: Rule(
-        counted=True, bound="attempts", peer=PeerHealth.MAY_BE_ILL, behind=True, by_store=True
-    ),
-    Outcome.LOST_FILE: Rule(counted=True, bound="attempts", peer=PeerHealth.SAYS_NOTHING),
-    Outcome.NOT_READ: Rule(counted=True, bound="time", peer=PeerHealth.SAYS_NOTHING),
+    Outcome.DELIVERED: Rule(counted=True, bound="none", peer=PeerHealth.WORKS),
+    Outcome.ALREADY_THERE: Rule(counted=True, bound="none", peer=PeerHealth.WORKS),
+    Outcome.NOT_NOW: Rule(counted=True, bound="time", peer=PeerHealth.SUSPECT, by_store=True),
+    Outcome.REFUSED: Rule(counted=True, bound="attempts", peer=PeerHealth.WORKS),
+    Outcome.NEVER: Rule(counted=True, bound="never", peer=PeerHealth.WORKS),
+    Outcome.CROWDED: Rule(counted=False, bound="none", peer=PeerHealth.UNKNOWN),
+    Outcome.OVERTAKEN: Rule(counted=False, bound="none", peer=PeerHealth.UNKNOWN),
+    Outcome.AWAY: Rule(counted=False, bound="none", peer=PeerHealth.AWAY),
+    Outcome.TAKES_NOTHING: Rule(counted=False, bound="time", peer=PeerHealth.AWAY, by_store=True),
+    Outcome.BROKEN: Rule(counted=True, bound="attempts", peer=PeerHealth.SUSPECT, behind=True, by_store=True),
+    Outcome.LOST_FILE: Rule(counted=True, bound="attempts", peer=PeerHealth.UNKNOWN),
+    Outcome.NOT_READ: Rule(counted=True, bound="time", peer=PeerHealth.UNKNOWN),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the configuration allows: `max_retries` after the first attempt, `give_up_after` in time."""
+    """The limits of the configuration: `max_retries` after the first attempt, `give_up_after` in time."""
 
     max_retries: int
     give_up_after: timedelta
@@ -89,7 +89,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of the delivery; `reason` is for the operator, empty when delivered."""
+    """What happens to the delivery and the peer. `reason` is for the operator, empty when delivered."""
 
     event: Event
     counted: bool
@@ -110,13 +110,12 @@ def decide(
     error: str,
     probing: bool = False,
 ) -> Decision:
-    """What follows from `outcome`.
+    """Decide what follows from `outcome`.
 
-    `refusals` are the attempts before this one that `max_retries` bounds (a peer that said "not now" all
-    night has refused nothing), `owed_for` the time since the delivery was (last)
-    owed, `conflict` whether more than one version of its SOP Instance UID was received. `probing` says that
-    the peer's breaker is open and the instance was sent to try it: if the peer hangs once more, the instance
-    is not to blame, and time bounds its retries.
+    `refusals` counts the earlier attempts that `max_retries` limits; "not now" is not one of them. `owed_for`
+    is the time since the delivery was created or requeued. `conflict`: more than one version of its SOP
+    Instance UID was received. `probing`: the peer's breaker is open, and this instance was sent to test the
+    peer. If the association breaks then, the instance is not the cause, so time limits its retries.
     """
     rule = RULES[outcome]
     if probing and outcome is Outcome.BROKEN:
@@ -134,7 +133,7 @@ def decide(
         )
 
     if outcome is Outcome.ALREADY_THERE and conflict:
-        # Which version the peer kept it does not say; where ours is not there, "delivered" would hide it.
+        # The peer does not say which version it has. If it lacks this one, "delivered" would hide that.
         reason = "conflict: the peer holds this SOP Instance UID already, maybe another version of it"
         return decision(Event.DIE, reason)
     if outcome in {Outcome.DELIVERED, Outcome.ALREADY_THERE}:

@@ -1,4 +1,4 @@
-"""Which routes an instance is owed to. A route is also the name of its Dramatiq queue."""
+"""Decide to which routes an instance is sent, and in which order. A route is also the name of its queue."""
 
 from enum import StrEnum
 
@@ -6,19 +6,19 @@ from gateway.domain.instance import Kind
 
 
 class Route(StrEnum):
-    """One instance is owed at most once to each."""
+    """Where an instance is sent. It has at most one delivery for each route."""
 
     PACS = "pacs"
     WORKERS = "workers"
 
 
 class Origin(StrEnum):
-    """Who called, by AE title and address; the guards against circles ask for it."""
+    """What a caller is, by AE title and address; prevents that instances go round in a loop."""
 
     SENDER = "sender"  # none of the others
-    PACS = "pacs"  # the title of the PACS, from an address that is its own
-    PERHAPS_PACS = "perhaps_pacs"  # its title from elsewhere, or another title from its address
-    WORKER = "worker"  # a worker, by its title, or by an address where only workers are
+    PACS = "pacs"  # the title of the PACS, from the address of the PACS
+    PERHAPS_PACS = "perhaps_pacs"  # its title from another address, or another title from its address
+    WORKER = "worker"  # the title of a worker, or an address that only workers have
 
 
 class Mode(StrEnum):
@@ -37,7 +37,7 @@ _ROUTES_OF_ORIGINALS: dict[Mode, tuple[Route, ...]] = {
 
 
 class Urgency(StrEnum):
-    """The order within a queue; see `PRIORITY`."""
+    """The class of an instance in the order of a queue; see `PRIORITY`."""
 
     URGENT = "urgent"
     ORIGINAL = "original"
@@ -45,24 +45,23 @@ class Urgency(StrEnum):
 
 
 PRIORITY: dict[Urgency, int] = {Urgency.URGENT: 0, Urgency.ORIGINAL: 4, Urgency.RESULT: 6}
-"""Smaller goes first. Results stand behind originals on their way to the PACS (G5); what an
-interrupted peer failed on is moved behind all of them by `BEHIND`."""
+"""A smaller number is sent first. Results come after originals on the way to the PACS (G5)."""
 
 BEHIND = 7
-"""The priority of a delivery whose last attempt broke the association: it waits behind the others,
-so that an instance that makes a peer crash does not block the rest."""
+"""The priority of a delivery whose last attempt broke the association. It comes after all others, so that an
+instance that makes a peer crash does not block them."""
 
 
 def routes_for(kind: Kind, mode: Mode) -> tuple[Route, ...]:
-    """The routes a new instance is owed to.
+    """Return the routes to which a new instance is sent.
 
-    A result is owed to the PACS in every mode and never to a worker: the loop guard.
+    A result is sent to the PACS in every mode, and never to a worker, which would make a loop.
     """
     return (Route.PACS,) if kind is Kind.RESULT else _ROUTES_OF_ORIGINALS[mode]
 
 
 def priority_for(kind: Kind, *, urgent: bool) -> int:
-    """The place in the queue: C-STORE priority HIGH or a configured rule makes an instance urgent."""
+    """Return the priority in the queue. C-STORE priority HIGH or `edge.urgent` makes an instance urgent."""
     if urgent:
         return PRIORITY[Urgency.URGENT]
     return PRIORITY[Urgency.RESULT if kind is Kind.RESULT else Urgency.ORIGINAL]

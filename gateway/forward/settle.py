@@ -82,8 +82,8 @@ def settle(
     wait = FIRST_RETRY_SECONDS
     while True:
         try:
-            if decision.peer in {PeerHealth.IS_WELL, PeerHealth.SAYS_NOTHING}:
-                return _settle(context, claim, route, settlement, is_well=decision.peer is PeerHealth.IS_WELL)
+            if decision.peer in {PeerHealth.WORKS, PeerHealth.UNKNOWN}:
+                return _settle(context, claim, route, settlement, is_well=decision.peer is PeerHealth.WORKS)
             return _settle_with_failure(context, claim, route, settlement, decision), False
         except (DatabaseUnavailableError, DatabaseRefusedError) as error:
             collided = isinstance(error, DatabaseRefusedError) and error.is_collision
@@ -129,7 +129,7 @@ def _settle_with_failure(
             route,
             instance_id=claim.instance.instance_id,
             reason=settlement.error or settlement.outcome.value,
-            at_once=decision.peer is PeerHealth.IS_AWAY,
+            at_once=decision.peer is PeerHealth.AWAY,
             probe_by_store=decision.by_store,
             threshold=forwarder.breaker_failures,
             probe_wait=timedelta(seconds=forwarder.probe_interval_seconds),

@@ -44,7 +44,7 @@ class Sent:
     @property
     def accepted(self) -> bool:
         """The peer has it: Success or a warning."""
-        return self.status is not None and meaning_of(self.status) is Meaning.HAS_IT
+        return self.status is not None and meaning_of(self.status) is Meaning.STORED
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.allowlist import Address, Entry, address_of, contradiction, parse
+from gateway.domain.allowlist import Address, Entry, address_of, find_problem, parse
 from gateway.receive import allowed_callers
 from gateway.receive.allowed_callers import AllowedCallers
 
@@ -86,9 +86,9 @@ def test_no_text_is_taken_for_more_than_it_says(text: str) -> None:
 
 def test_entries_that_contradict_each_other_are_named() -> None:
     """Twice the same, and an address beside the title alone, which lets everybody in."""
-    assert contradiction([parse("A@10.0.0.0/8"), parse("A@10.0.0.1"), parse("B")]) is None
-    assert contradiction([parse("A@10.0.0.1"), parse("A@10.0.0.1/32")]) == "stands twice"
-    assert "says nothing" in str(contradiction([parse("A"), parse("A@10.0.0.0/8")]))
+    assert find_problem([parse("A@10.0.0.0/8"), parse("A@10.0.0.1"), parse("B")]) is None
+    assert find_problem([parse("A@10.0.0.1"), parse("A@10.0.0.1/32")]) == "duplicate entry A@10.0.0.1"
+    assert "has no effect" in str(find_problem([parse("A"), parse("A@10.0.0.0/8")]))
 
 
 class Names:
