@@ -1,4 +1,4 @@
-"""The parts of the chaos run that the ledger believes: PACS, senders, proxies, each with real DICOM."""
+"""The parts of the chaos run on which its ledger relies: PACS, senders, proxies, each with real DICOM."""
 
 import signal
 import socket
@@ -61,8 +61,8 @@ def pacs(processes: Processes, tmp_path: Path) -> Running:
     return Running(processes, tmp_path / "pacs")
 
 
-def test_the_pacs_remembers_what_it_answered_for_through_its_death(pacs: Running) -> None:
-    """By the digest on the wire, and each refusal as a refusal."""
+def test_the_journal_of_the_pacs_survives_its_kill(pacs: Running) -> None:
+    """Each success with the digest on the wire, each refusal as a refusal."""
     instances = study_of(3)
     assert pacs.send(instances[0]) == [0x0000]
     behave(pacs.room.folder, Behaviour(status=0xA700))
@@ -81,8 +81,8 @@ def test_the_pacs_remembers_what_it_answered_for_through_its_death(pacs: Running
     ]
 
 
-def test_the_pacs_notes_nothing_that_it_did_not_answer_for(pacs: Running) -> None:
-    """Aborted in the middle of the data set, or rejected before it."""
+def test_the_pacs_journals_only_what_it_answered(pacs: Running) -> None:
+    """Not an instance that was aborted in the data set, or rejected before it."""
     behave(pacs.room.folder, Behaviour(aborts=True))
     with pytest.raises(AssociationBrokenError):
         pacs.send(Instance())
@@ -93,8 +93,11 @@ def test_the_pacs_notes_nothing_that_it_did_not_answer_for(pacs: Running) -> Non
     assert list(read(pacs.room.journal)) == []
 
 
-def test_a_pacs_that_remembers_answers_0111_to_what_it_has(pacs: Running) -> None:
-    """To either version of a UID, also after its death; that is no claim to have it."""
+def test_a_pacs_answers_0x0111_to_a_uid_that_it_has(pacs: Running) -> None:
+    """To either version of the UID, also after a restart.
+
+    That answer does not mean that it has this version.
+    """
     had, refused, fresh = study_of(3)
     other = Instance(had.sop_instance_uid, had.study_instance_uid, payload=b"\x05\x06" * 40)
     assert pacs.send(had) == [0x0000]
@@ -110,10 +113,8 @@ def test_a_pacs_that_remembers_answers_0111_to_what_it_has(pacs: Running) -> Non
     assert taken == {(one.sop_instance_uid, one.digest) for one in (had, refused, fresh)}
 
 
-def test_a_sender_that_dies_in_mid_instance_claims_what_was_answered(
-    processes: Processes, tmp_path: Path
-) -> None:
-    """SIGUSR1 and SIGUSR2; started again it goes on, and nothing of its plan is left out."""
+def test_the_journal_of_a_killed_sender_has_every_answer(processes: Processes, tmp_path: Path) -> None:
+    """SIGUSR1 and SIGUSR2; after a restart it continues and skips nothing."""
     [port] = layout.free_ports(1)
     journal = tmp_path / "sent.txt"
     order = SenderOptions(1, 0, 1, "MODALITY0", "EDGE", port, str(journal), rate=100, begun=time.time())
@@ -140,8 +141,10 @@ def test_a_sender_that_dies_in_mid_instance_claims_what_was_answered(
         assert {(e.sop_instance_uid, e.digest) for e in read(journal) if e.status == SUCCESS} <= taken
 
 
-def test_a_worker_notes_the_digest_of_what_it_takes_and_gives(processes: Processes, tmp_path: Path) -> None:
-    """The bytes on the wire, both ways; a second version of one UID is a line of its own."""
+def test_a_worker_journals_the_digest_of_what_it_receives_and_sends(
+    processes: Processes, tmp_path: Path
+) -> None:
+    """The bytes on the wire, both ways; a second version of a UID is a line of its own."""
     port, edge_port = layout.free_ports(2)
     journal = tmp_path / "worked.txt"
     first = Instance()
@@ -195,7 +198,7 @@ def proxied() -> Iterator[tuple[TcpProxy, socket.socket, socket.socket]]:
 
 
 def test_a_proxy_carries_both_directions_and_closes_with_its_ends() -> None:
-    """Bytes unchanged; the end of one direction leaves the other open."""
+    """The bytes are unchanged; the end of one direction leaves the other open."""
     with proxied() as (_, near, far):
         near.sendall(b"there")
         assert far.recv(10) == b"there"
@@ -206,7 +209,7 @@ def test_a_proxy_carries_both_directions_and_closes_with_its_ends() -> None:
 
 
 def test_cut_resets_both_ends() -> None:
-    """As when a machine between them vanishes."""
+    """As when a machine between them disappears."""
     with proxied() as (proxy, near, far):
         near.sendall(b"it carries")
         assert far.recv(10) == b"it carries"
@@ -217,7 +220,7 @@ def test_cut_resets_both_ends() -> None:
 
 
 def test_stall_holds_the_bytes_until_mend() -> None:
-    """Nobody is told, nothing is lost."""
+    """Neither end is told, and no byte is lost."""
     with proxied() as (proxy, near, far):
         proxy.stall()
         near.sendall(b"late")
@@ -230,7 +233,7 @@ def test_stall_holds_the_bytes_until_mend() -> None:
 
 
 def test_break_after_resets_in_the_middle() -> None:
-    """After so many bytes, and not before."""
+    """After the given number of bytes, and not before."""
     with proxied() as (proxy, near, far):
         proxy.break_after(6)
         near.sendall(b"four")
@@ -241,7 +244,7 @@ def test_break_after_resets_in_the_middle() -> None:
 
 
 def test_a_journal_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """Appended to by whoever comes next."""
+    """Also after another process appended to it."""
     path = tmp_path / "journal.txt"
     assert list(read(path)) == []
     for status in (SUCCESS, BROKEN):

@@ -1,4 +1,4 @@
-"""No command shows a traceback: closed files, full disks, a reader that leaves, Ctrl-C, defects."""
+"""No command prints a traceback: closed files, full disks, closed pipes, Ctrl-C, defects."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def closed(tmp_path: Path) -> Iterator[Path]:
         (("--install-completion", "bash"), ExitCode.FAILED),
     ],
 )
-def test_a_folder_that_is_closed_is_named(closed: Path, words: tuple[str, ...], code: ExitCode) -> None:
+def test_a_folder_without_permission_is_named(closed: Path, words: tuple[str, ...], code: ExitCode) -> None:
     """One sentence with the path, and the exit code."""
     done = ended(
         "mini-pacs", *(word.format(closed=closed) for word in words), confined=True, HOME=str(closed)
@@ -97,8 +97,8 @@ def test_a_folder_that_is_closed_is_named(closed: Path, words: tuple[str, ...], 
 
 
 @pytest.mark.parametrize("key", ["data_root", "log_path", "config"])
-def test_serve_and_config_check_name_what_is_closed(edge_folder: Path, key: str) -> None:
-    """The same refusal, before anything is bound; as JSON, too."""
+def test_serve_and_config_check_name_a_path_without_permission(edge_folder: Path, key: str) -> None:
+    """Both refuse it before a port is bound; as JSON, too."""
     folder = edge_folder / "closed"
     folder.mkdir()
     path = edge_folder / "config.yaml"
@@ -119,8 +119,8 @@ def test_serve_and_config_check_name_what_is_closed(edge_folder: Path, key: str)
     assert json.loads(as_json.stdout)["schema"] == Schema.ERROR
 
 
-def test_a_spool_that_cannot_be_made_stops_serve_with_its_path(kept: PreparedInstances) -> None:
-    """After the database is ready, before the port is bound."""
+def test_a_spool_that_cannot_be_created_stops_serve_with_its_path(kept: PreparedInstances) -> None:
+    """After the database answered, before the port is bound."""
     root = kept.spool.root
     shutil.rmtree(root)
     root.write_text("")
@@ -130,7 +130,7 @@ def test_a_spool_that_cannot_be_made_stops_serve_with_its_path(kept: PreparedIns
 
 
 def test_serve_that_cannot_print_the_log_leaves_no_scp_behind(kept: PreparedInstances) -> None:
-    """Its supervisor takes it for the SCP, and would start another one."""
+    """Its supervisor would take it for the SCP, and start another one."""
     logs = kept.configuration.edge.log_path.parent
     logs.mkdir(exist_ok=True)
     close(logs)
@@ -144,8 +144,8 @@ def test_serve_that_cannot_print_the_log_leaves_no_scp_behind(kept: PreparedInst
     assert "edge.log.printed: Permission denied" in done.stderr
 
 
-def test_a_reader_that_leaves_is_no_error(kept: PreparedInstances) -> None:
-    """`mini-pacs faults | head -1`: no complaint, exit code 141 as of SIGPIPE; with --json, too."""
+def test_a_closed_pipe_is_no_error(kept: PreparedInstances) -> None:
+    """`mini-pacs faults | head -1` prints no error and exits with 141, as for SIGPIPE; with --json, too."""
     for words in (("faults",), ("faults", "--json"), ("deliveries", "list"), ("config", "check")):
         process = subprocess.Popen(
             command("mini-pacs", *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -161,8 +161,8 @@ def test_a_reader_that_leaves_is_no_error(kept: PreparedInstances) -> None:
 
 
 @pytest.mark.skipif(not FULL_DISK.exists(), reason="this system has no /dev/full")
-def test_a_full_disk_behind_the_output_is_said(kept: PreparedInstances) -> None:
-    """Not by the interpreter at its end, and not as success."""
+def test_an_output_to_a_full_disk_is_an_error(kept: PreparedInstances) -> None:
+    """The command reports it, not the interpreter at its end; the exit code is no success."""
     for words in (("faults",), ("faults", "--json"), ("config", "check")):
         with FULL_DISK.open("w") as full:
             done = subprocess.run(
@@ -177,7 +177,7 @@ def test_a_full_disk_behind_the_output_is_said(kept: PreparedInstances) -> None:
 
 @pytest.mark.parametrize("closing", ["1>&-", "2>&-", "1>&- 2>&-"])
 def test_a_closed_output_is_no_error(kept: PreparedInstances, closing: str) -> None:
-    """Whoever closes it does not want to read."""
+    """The caller closed standard output on purpose."""
     done = subprocess.run(
         ["sh", "-c", f"exec {BIN / 'mini-pacs'} faults {closing}"],
         capture_output=True,
@@ -189,8 +189,8 @@ def test_a_closed_output_is_no_error(kept: PreparedInstances, closing: str) -> N
     del kept
 
 
-def test_ctrl_c_is_a_word_and_exit_code_130(kept: PreparedInstances) -> None:
-    """While it waits for an answer to its question."""
+def test_ctrl_c_at_a_question_prints_one_word_and_exits_with_130(kept: PreparedInstances) -> None:
+    """While the command waits for an answer."""
     kept.receive(1)
     primary, secondary = os.openpty()
     process = subprocess.Popen(
@@ -218,8 +218,8 @@ def test_ctrl_c_is_a_word_and_exit_code_130(kept: PreparedInstances) -> None:
     assert kept.value("SELECT count(*) FROM deliveries WHERE state = 'cancelled'") == 0
 
 
-def test_a_question_that_nobody_can_answer_says_so(kept: PreparedInstances) -> None:
-    """In a script: --yes is what it needs."""
+def test_a_question_without_a_terminal_names_yes(kept: PreparedInstances) -> None:
+    """In a script the message names the option --yes."""
     kept.receive(1)
     done = ended("mini-pacs", "deliveries", "cancel", "--all", "--json")
     assert done.returncode == ExitCode.REFUSED
@@ -240,7 +240,7 @@ def defect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: PreparedInstan
 
 
 def test_a_defect_names_the_file_with_its_details(defect: Path) -> None:
-    """The line has the kind of the error only; the file, which others cannot read, has all."""
+    """The line has the kind of the error only; the file, which other users cannot read, has the traceback."""
     result = CliRunner().invoke(build("status"), ["status", "--json"])
     assert result.exit_code == ExitCode.FAILED
     document = json.loads(result.stdout)
@@ -252,10 +252,10 @@ def test_a_defect_names_the_file_with_its_details(defect: Path) -> None:
     assert file.stat().st_mode & 0o077 == 0
 
 
-def test_a_defect_shows_its_details_where_that_was_asked_for(
+def test_mini_pacs_debug_prints_the_traceback_of_a_defect(
     defect: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MINI_PACS_DEBUG=1; no file then."""
+    """MINI_PACS_DEBUG=1; then no file is written."""
     monkeypatch.setenv(DEBUG_VARIABLE, "1")
     result = CliRunner().invoke(build("status"), ["status"])
     assert result.exit_code == ExitCode.FAILED
@@ -266,7 +266,7 @@ def test_a_defect_shows_its_details_where_that_was_asked_for(
 def test_a_defect_where_no_file_can_be_written_names_the_variable(
     defect: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A read-only file system has no room for details."""
+    """On a read-only file system no file with details can be written."""
     monkeypatch.setattr(tempfile, "tempdir", str(defect / "gone"))
     result = CliRunner().invoke(build("status"), ["status"])
     assert f"{DEBUG_VARIABLE}=1" in result.stderr
@@ -292,7 +292,7 @@ def test_a_defect_where_no_file_can_be_written_names_the_variable(
 def test_an_error_of_the_database_names_host_and_port(
     environment: dict[str, str], code: ExitCode, sentence: str
 ) -> None:
-    """And never a password."""
+    """It never names a password."""
     done = ended("mini-pacs", "studies", confined=False, **environment)
     assert done.returncode == code, done.stderr
     assert sentence in done.stderr
@@ -300,7 +300,7 @@ def test_an_error_of_the_database_names_host_and_port(
 
 
 def test_a_statement_that_is_refused_names_host_port_and_what_to_do(kept: PreparedInstances) -> None:
-    """The schema is gone: the command that brings it back."""
+    """The schema is gone: the message names the command that creates it."""
     kept.run("DROP TABLE deliveries CASCADE")
     done = ended("mini-pacs", "studies")
     assert done.returncode == ExitCode.FAILED
@@ -326,7 +326,7 @@ def test_the_simulator_ends_like_every_command(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_shell_completes_commands_and_options(shell: str, typed: str, expected: str) -> None:
-    """What the installed completion asks for at TAB."""
+    """Run what the installed completion runs at TAB."""
     words = typed.split()
     done = ended(
         "mini-pacs",
@@ -339,6 +339,6 @@ def test_the_shell_completes_commands_and_options(shell: str, typed: str, expect
     assert expected in done.stdout
 
 
-def test_the_boundary_takes_typers_own_errors_for_usage() -> None:
-    """They are classes of a click that Typer may bring itself."""
+def test_errors_of_typer_are_usage_errors() -> None:
+    """They are classes of the click that Typer may bundle."""
     assert issubclass(typer.BadParameter, boundary.ClickError)

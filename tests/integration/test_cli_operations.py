@@ -1,4 +1,4 @@
-"""`mini-pacs` on a real database and spool: what an operator types, sees, and changes."""
+"""`mini-pacs` on a real database and spool: the commands of an operator and their effects."""
 
 import json
 import os
@@ -66,8 +66,8 @@ def dead(kept: PreparedInstances, number: int) -> int:
 # ---- status --------------------------------------------------------------------------------------
 
 
-def test_status_names_what_is_dead_and_the_command_that_mends_it(kept: PreparedInstances) -> None:
-    """G2: count, reason and next command, on a screen that is cut nowhere."""
+def test_status_names_dead_deliveries_and_the_command_for_them(kept: PreparedInstances) -> None:
+    """G2: count, reason and next command; no line is cut."""
     delivery_id = dead(kept, 1)
     shown = run("status")
     assert shown.exit_code == ExitCode.OK
@@ -76,8 +76,8 @@ def test_status_names_what_is_dead_and_the_command_that_mends_it(kept: PreparedI
     assert "`mini-pacs deliveries retry --state dead --route pacs`" in shown.stdout
 
 
-def test_status_says_why_the_pacs_waits_and_that_nothing_is_lost(kept: PreparedInstances) -> None:
-    """An open breaker: since when, why, how many wait, when the next probe is."""
+def test_status_explains_an_open_breaker_of_the_pacs(kept: PreparedInstances) -> None:
+    """Since when, why, how many wait, when the next probe is, and that nothing is lost."""
     kept.receive(1)
     with kept.database.transaction() as session:
         destinations.note_failure(
@@ -97,8 +97,8 @@ def test_status_says_why_the_pacs_waits_and_that_nothing_is_lost(kept: PreparedI
     assert "`mini-pacs destinations echo ORTHANC`" in shown
 
 
-def test_status_check_fails_while_something_wants_attention(kept: PreparedInstances) -> None:
-    """For monitoring: problems only, and exit code 1; without processes there always is one."""
+def test_status_check_fails_while_there_is_a_problem(kept: PreparedInstances) -> None:
+    """For monitoring: problems only, and exit code 1. Without processes there always is a problem."""
     checked = run("status", "--check")
     assert checked.exit_code == ExitCode.REFUSED
     assert "No Storage SCP is connected" in checked.stdout
@@ -108,7 +108,7 @@ def test_status_check_fails_while_something_wants_attention(kept: PreparedInstan
 
 
 def test_status_as_json_holds_counts_findings_and_space(kept: PreparedInstances) -> None:
-    """What the screen shows is there for programs."""
+    """The JSON document has everything that the screen shows."""
     kept.forward(kept.receive(1))
     document = told("status")
     counts = {(c["route"], c["state"]): c["count"] for c in document["overview"]["counts"]}
@@ -121,7 +121,7 @@ def test_status_as_json_holds_counts_findings_and_space(kept: PreparedInstances)
 def test_status_of_a_large_backlog_counts_the_unsettled_only(
     kept: PreparedInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond a size the index of what is owed is counted up to a limit, and the rest estimated."""
+    """Above a limit, open deliveries are counted up to that limit, and the rest is estimated."""
     monkeypatch.setattr(overview, "SMALL_TABLE_BYTES", -1)
     monkeypatch.setattr(overview, "COUNT_LIMIT", 2)
     for number in range(1, 4):
@@ -138,7 +138,7 @@ def test_status_of_a_large_backlog_counts_the_unsettled_only(
 
 
 def test_status_of_a_study_shows_each_step(kept: PreparedInstances) -> None:
-    """Summary and timeline; a study that is not kept is said to be so, with exit code 1."""
+    """Summary and timeline; an unknown study gives a message and exit code 1."""
     kept.forward(kept.receive(1))
     shown = run("status", "--study", STUDY)
     assert f"original {STUDY}.1" in shown.stdout
@@ -153,7 +153,7 @@ def test_status_of_a_study_shows_each_step(kept: PreparedInstances) -> None:
 
 
 def test_list_selects_by_state_route_and_study(kept: PreparedInstances) -> None:
-    """Every selection that is given must hold."""
+    """All given selections must match."""
     delivery_id = dead(kept, 1)
     kept.receive(2, study="1.2.4")
     assert [d["delivery_id"] for d in told("deliveries", "list", "--state", "dead")] == [delivery_id]
@@ -162,8 +162,8 @@ def test_list_selects_by_state_route_and_study(kept: PreparedInstances) -> None:
     assert "There are more" in run("deliveries", "list", "--limit", 1).stdout
 
 
-def test_show_tells_every_attempt(kept: PreparedInstances) -> None:
-    """One delivery with its tries; an unknown one is exit code 1."""
+def test_show_prints_every_attempt(kept: PreparedInstances) -> None:
+    """One delivery with its attempts; an unknown delivery gives exit code 1."""
     delivery_id = dead(kept, 1)
     [attempt] = told("deliveries", "show", delivery_id)["tries"]
     assert attempt["outcome"] == "never"
@@ -171,8 +171,8 @@ def test_show_tells_every_attempt(kept: PreparedInstances) -> None:
     assert run("deliveries", "show", 999).exit_code == ExitCode.REFUSED
 
 
-def test_retry_owes_the_dead_again_with_a_message_and_moves_the_file(kept: PreparedInstances) -> None:
-    """Dead -> pending, attempts anew, one wake-up, the file out of failed/."""
+def test_retry_makes_a_dead_delivery_pending_and_moves_its_file(kept: PreparedInstances) -> None:
+    """Attempts are reset, one message is enqueued, and the file leaves failed/."""
     delivery_id = dead(kept, 1)
     assert files(kept) == {"failed": 1}
     before = kept.value("SELECT count(*) FROM dramatiq.queue WHERE delivery_id = %(d)s", d=delivery_id)
@@ -185,8 +185,8 @@ def test_retry_owes_the_dead_again_with_a_message_and_moves_the_file(kept: Prepa
     assert "failed" not in files(kept)
 
 
-def test_retry_hurries_what_waits_for_its_time(kept: PreparedInstances) -> None:
-    """Pending stays pending, but is due now."""
+def test_retry_makes_a_waiting_delivery_due_now(kept: PreparedInstances) -> None:
+    """It stays pending."""
     delivery_id = kept.forward(
         kept.receive(1), State.PENDING, outcome=Outcome.REFUSED, status=0xC000, error="x"
     )
@@ -195,8 +195,8 @@ def test_retry_hurries_what_waits_for_its_time(kept: PreparedInstances) -> None:
     assert run("deliveries", "retry", "--study", STUDY).exit_code == ExitCode.REFUSED
 
 
-def test_resend_asks_and_takes_what_was_delivered(kept: PreparedInstances) -> None:
-    """No is no; --yes sends again."""
+def test_resend_asks_and_sends_a_delivered_instance_again(kept: PreparedInstances) -> None:
+    """Answering no changes nothing; --yes sends again."""
     delivery_id = kept.forward(kept.receive(1))
     refused = run("deliveries", "resend", "--route", "pacs", answer="n\n")
     assert refused.exit_code != 0
@@ -205,8 +205,8 @@ def test_resend_asks_and_takes_what_was_delivered(kept: PreparedInstances) -> No
     assert kept.value("SELECT state::text FROM deliveries WHERE id = %(d)s", d=delivery_id) == "pending"
 
 
-def test_cancel_names_who_did_it_and_retry_takes_it_back(kept: PreparedInstances) -> None:
-    """G2: cancelled stands in the open with its operator."""
+def test_cancel_records_the_operator_and_retry_undoes_it(kept: PreparedInstances) -> None:
+    """G2: a cancelled delivery is shown with its operator."""
     kept.receive(1)
     assert len(told("deliveries", "cancel", "--study", STUDY, "--yes")["cancelled"]) == 2
     by = {row[0] for row in kept.rows("SELECT settled_by FROM deliveries")}
@@ -216,7 +216,7 @@ def test_cancel_names_who_did_it_and_retry_takes_it_back(kept: PreparedInstances
 
 
 def test_a_change_without_a_selection_is_refused(kept: PreparedInstances) -> None:
-    """A forgotten option must not mean everything."""
+    """A forgotten option must not select every delivery."""
     kept.receive(1)
     assert run("deliveries", "cancel", "--yes").exit_code == ExitCode.USAGE
     assert run("deliveries", "retry", "--all", "--study", STUDY).exit_code == ExitCode.USAGE
@@ -227,7 +227,7 @@ def test_a_change_without_a_selection_is_refused(kept: PreparedInstances) -> Non
 
 
 def test_pause_and_resume_are_seen_at_once(kept: PreparedInstances) -> None:
-    """Paused by whom; a second pause changes nothing; an unknown title is a usage error."""
+    """The pause shows its operator; a second pause changes nothing; an unknown AE title is a usage error."""
     assert told("destinations", "pause", "ORTHANC") == {"ae_title": "ORTHANC", "changed": True}
     assert told("destinations", "pause", "ORTHANC") == {"ae_title": "ORTHANC", "changed": False}
     [pacs] = [d for d in told("destinations", "list") if d["ae_title"] == "ORTHANC"]
@@ -239,8 +239,8 @@ def test_pause_and_resume_are_seen_at_once(kept: PreparedInstances) -> None:
     del kept
 
 
-def test_echo_says_who_does_not_answer(kept: PreparedInstances) -> None:
-    """Nobody listens in this test: exit code 3, and an error that says why."""
+def test_echo_names_a_peer_that_does_not_answer(kept: PreparedInstances) -> None:
+    """No peer listens: exit code 3, and an error that says why."""
     answer = run("destinations", "echo", "ORTHANC", "--json")
     assert answer.exit_code == ExitCode.UNREACHABLE
     [one] = json.loads(answer.stdout)["items"]
@@ -250,7 +250,7 @@ def test_echo_says_who_does_not_answer(kept: PreparedInstances) -> None:
 
 
 def test_faults_are_injected_listed_and_cleared(kept: PreparedInstances) -> None:
-    """The value as option or argument, its default, its time; then none is left."""
+    """The value as option or argument, its default, its duration; afterwards none is left."""
     assert told("inject-fault", "io_delay_ms", 800)["value"] == 800
     assert told("inject-fault", "random_fail_rate")["value"] == 0.3
     assert told("inject-fault", "pacs_down", "--for", "1h30m")["for_seconds"] == 5400
@@ -277,22 +277,20 @@ def test_faults_are_injected_listed_and_cleared(kept: PreparedInstances) -> None
         ("pacs_down", "--for", "soon"),
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(
-    kept: PreparedInstances, words: tuple[str | int, ...]
-) -> None:
-    """Unknown name, value where there is none or out of bounds, a stage without a seam, no time."""
+def test_an_invalid_fault_is_refused(kept: PreparedInstances, words: tuple[str | int, ...]) -> None:
+    """Unknown name, unexpected or invalid value, a stage without a seam, no duration."""
     assert run("inject-fault", *words).exit_code == ExitCode.USAGE
     assert kept.value("SELECT count(*) FROM faults") == 0
 
 
-def test_an_unknown_fault_lists_those_there_are(kept: PreparedInstances) -> None:
+def test_an_unknown_fault_lists_the_known_ones(kept: PreparedInstances) -> None:
     """With their effects."""
     assert "connections to the PACS are refused" in run("inject-fault", "nope").output
     del kept
 
 
 def test_sweep_runs_the_named_verbs_only_and_dry_changes_nothing(kept: PreparedInstances) -> None:
-    """Counts by verb; a dry run is not noted as one."""
+    """It prints counts by verb; a dry run is not recorded as a run."""
     assert list(told("sweep", "rescue", "purge", "--dry-run")["counts"]) == ["rescue", "purge"]
     assert kept.value("SELECT count(*) FROM sweeps") == 0
     told("sweep")
@@ -300,7 +298,7 @@ def test_sweep_runs_the_named_verbs_only_and_dry_changes_nothing(kept: PreparedI
     assert run("sweep", "vacuum").exit_code == ExitCode.USAGE
 
 
-def test_config_check_prints_what_would_be_used(kept: PreparedInstances) -> None:
+def test_config_check_prints_every_value(kept: PreparedInstances) -> None:
     """Every key with its value, and no password."""
     document = told("config", "check")
     assert document["values"]["edge.ae_title"] == "MINI_EDGE"
@@ -312,8 +310,8 @@ def test_config_check_prints_what_would_be_used(kept: PreparedInstances) -> None
 # ---- reset-db ------------------------------------------------------------------------------------
 
 
-def test_reset_forgets_rows_and_messages_and_keeps_files_and_pauses(kept: PreparedInstances) -> None:
-    """Instances, deliveries, messages and the study number are gone; files are orphaned, pauses stay."""
+def test_reset_deletes_rows_and_messages_and_keeps_files_and_pauses(kept: PreparedInstances) -> None:
+    """Instances, deliveries, messages and the study number are gone; files are orphans, pauses stay."""
     kept.receive(1)
     dead(kept, 2)
     told("destinations", "pause", "ORTHANC")
@@ -329,8 +327,8 @@ def test_reset_forgets_rows_and_messages_and_keeps_files_and_pauses(kept: Prepar
     assert kept.value("SELECT nextval('study_numbers')") == 1
 
 
-def test_reset_with_files_deletes_only_what_no_row_knows(kept: PreparedInstances) -> None:
-    """--files empties the spool of what was forgotten."""
+def test_reset_with_files_deletes_only_files_without_a_row(kept: PreparedInstances) -> None:
+    """--files deletes the files of the deleted rows."""
     kept.receive(1)
     assert told("reset-db", "--yes", "--files")["removed"] == 1
     assert files(kept) == {}
@@ -341,7 +339,7 @@ def test_reset_with_files_deletes_only_what_no_row_knows(kept: PreparedInstances
 # ---- as a process --------------------------------------------------------------------------------
 
 
-def test_a_database_that_is_away_is_one_sentence_and_exit_code_3(edge_folder: Path) -> None:
+def test_an_unreachable_database_is_one_sentence_and_exit_code_3(edge_folder: Path) -> None:
     """No traceback: what failed, and where to look."""
     environment = {**os.environ, "DATABASE_URL": "postgresql://127.0.0.1:1/none"}
     ended = subprocess.run(
@@ -354,8 +352,8 @@ def test_a_database_that_is_away_is_one_sentence_and_exit_code_3(edge_folder: Pa
     del edge_folder
 
 
-def test_a_configuration_that_is_wrong_is_exit_code_2(edge_folder: Path) -> None:
-    """Key and file are named."""
+def test_a_wrong_configuration_is_exit_code_2(edge_folder: Path) -> None:
+    """The message names key and file."""
     path = edge_folder / "config.yaml"
     path.write_text(path.read_text() + "colour: red\n")
     ended = subprocess.run(

@@ -1,4 +1,4 @@
-"""`mini-pacs studies` and the pages of lists: newest first, each once, nothing left out."""
+"""`mini-pacs studies` and lists in pages: newest first, each row once, nothing left out."""
 
 import json
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ def pages(*words: str | int, limit: int) -> list[dict[str, Any]]:
 
 
 def test_a_study_is_shown_with_its_counts(kept: PreparedInstances) -> None:
-    """First and last reception, instances, results, and what became of both routes."""
+    """First and last reception, instances, results, and the states on both routes."""
     kept.forward(kept.receive(1))
     kept.forward(kept.receive(2), State.DEAD, outcome=Outcome.NEVER, status=None, error="x")
     source = kept.receive(3)
@@ -103,7 +103,7 @@ def test_a_study_is_shown_with_its_counts(kept: PreparedInstances) -> None:
 def test_every_study_is_on_one_page_newest_first(
     kept: PreparedInstances, monkeypatch: pytest.MonkeyPatch, limit: int, step: int
 ) -> None:
-    """Also where the instances of several studies came in turns, at the same moment, and late ones."""
+    """Also when instances of several studies arrived alternately, at the same moment, or late."""
     monkeypatch.setattr(studies, "STEP", step)
     for number, study in enumerate([1, 2, 1, 3, 4, 2, 5, 6, 5, 7, 1], 1):
         kept.receive(number, study=f"1.2.{study}")
@@ -114,7 +114,7 @@ def test_every_study_is_on_one_page_newest_first(
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
 def test_every_delivery_is_on_one_page_newest_first(kept: PreparedInstances, limit: int) -> None:
-    """With a selection, too; and what comes meanwhile is not on a later page."""
+    """Also with a selection; a delivery that is added meanwhile is not on a later page."""
     for number in range(1, 6):
         kept.receive(number)
     found = [delivery["delivery_id"] for delivery in pages("deliveries", "list", limit=limit)]
@@ -129,7 +129,7 @@ def test_every_delivery_is_on_one_page_newest_first(kept: PreparedInstances, lim
 
 
 def test_a_screen_of_80_columns_has_one_line_for_each_row(kept: PreparedInstances) -> None:
-    """UIDs by their ends, which differ; reasons cut; nothing is wider than the screen."""
+    """UIDs are cut at the front, reasons at the end; no line is wider than the screen."""
     for number in range(1, 4):
         kept.receive(number, study=LONG)
     reason = "ORTHANC refused it with 0xA900, since the data set does not match its SOP Class. " * 3
@@ -148,8 +148,8 @@ def test_a_screen_of_80_columns_has_one_line_for_each_row(kept: PreparedInstance
     assert f"{LONG}.4" in run("deliveries", "show", delivery_id, columns=200).stdout
 
 
-def test_screens_say_the_time_zone_of_their_times(kept: PreparedInstances) -> None:
-    """Once, in a title; the same for all."""
+def test_screens_name_the_time_zone_of_their_times(kept: PreparedInstances) -> None:
+    """Once, in a title, in the same form everywhere."""
     kept.receive(1)
     [delivery] = page("deliveries", "list", "--route", "pacs")["items"]
     screens = (
@@ -179,10 +179,10 @@ def test_screens_say_the_time_zone_of_their_times(kept: PreparedInstances) -> No
         (("deliveries", "cancel", "--delivery", 99, "--yes"), "there is no delivery 99"),
     ],
 )
-def test_what_is_not_kept_is_said_to_be_so(
+def test_an_unknown_study_or_delivery_is_exit_code_1(
     kept: PreparedInstances, words: tuple[str | int, ...], sentence: str
 ) -> None:
-    """Exit code 1, the sentence, and no question; the same as JSON."""
+    """With the sentence, and without a question; the same as JSON."""
     kept.receive(1)
     told = run(*words)
     assert told.exit_code == ExitCode.REFUSED
@@ -192,8 +192,8 @@ def test_what_is_not_kept_is_said_to_be_so(
     assert sentence in document["error"]
 
 
-def test_a_study_that_is_kept_and_has_nothing_like_that_is_no_error(kept: PreparedInstances) -> None:
-    """None is dead: that is an answer."""
+def test_a_known_study_without_a_match_is_no_error(kept: PreparedInstances) -> None:
+    """An empty answer: none of its deliveries is dead."""
     kept.receive(1)
     found = run("deliveries", "list", "--study", "1.2.3", "--state", "dead")
     assert found.exit_code == ExitCode.OK
@@ -201,25 +201,25 @@ def test_a_study_that_is_kept_and_has_nothing_like_that_is_no_error(kept: Prepar
 
 
 @pytest.mark.parametrize("token", ["", "1", "2026-13-01T00:00:00+00:00/1", "2026-01-01T00:00:00/1", "x/y"])
-def test_a_next_that_no_page_gave_is_a_usage_error(kept: PreparedInstances, token: str) -> None:
-    """It says what is expected."""
+def test_an_invalid_next_is_a_usage_error(kept: PreparedInstances, token: str) -> None:
+    """The message says what is expected."""
     assert run("studies", "--after", token).exit_code == ExitCode.USAGE
     assert run("deliveries", "list", "--after", 1 << 63).exit_code == ExitCode.USAGE
     del kept
 
 
-def test_where_nothing_is_kept_the_lists_say_so(kept: PreparedInstances) -> None:
-    """An empty list is an answer."""
+def test_empty_lists_say_that_they_are_empty(kept: PreparedInstances) -> None:
+    """An empty list is no error."""
     assert run("studies").stdout == "No study is kept.\n"
     assert page("studies") == {"schema": "mini-pacs/studies/1", "items": [], "next": None}
     assert page("deliveries", "list")["items"] == []
     del kept
 
 
-def test_the_cost_of_a_page_does_not_grow_with_what_is_kept(
+def test_the_cost_of_a_page_does_not_grow_with_the_number_of_rows(
     kept: PreparedInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No statement reads a table from its begin to its end."""
+    """No statement scans a whole table."""
     monkeypatch.setattr(studies, "STEP", 100)  # as small beside the table as a step of 2000 beside a real one
     kept.run(MANY)
     before = sequential(kept)

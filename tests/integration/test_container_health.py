@@ -53,7 +53,7 @@ def secure(folder: Path) -> dict[str, Any]:
 def test_an_edge_is_healthy_while_it_serves(
     make_edge: MakeEdge, tmp_path: Path, how: Callable[[Path], dict[str, Any]]
 ) -> None:
-    """Docker is told so, and told when it is over."""
+    """Docker sees it as healthy, and as unhealthy after its end."""
     edge = make_edge({"edge": how(tmp_path / "certificates")})
     edge.serve()
     assert verdict(edge) == 0
@@ -61,8 +61,8 @@ def test_an_edge_is_healthy_while_it_serves(
     assert verdict(edge) == 1
 
 
-def test_an_edge_that_does_not_know_the_check_any_more_is_unhealthy(make_edge: MakeEdge) -> None:
-    """config.yaml was changed and the edge not restarted: what the file says is not what is served."""
+def test_an_edge_that_rejects_the_changed_check_is_unhealthy(make_edge: MakeEdge) -> None:
+    """config.yaml was changed and the edge not restarted, so it serves the old values."""
     edge = make_edge({"edge": {}})
     edge.serve()
     source = edge.configuration.source

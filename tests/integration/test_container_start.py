@@ -1,4 +1,4 @@
-"""What the edge's container does first: a DICOM file to send for the SCP's, unless it is told not to."""
+"""The start of the edge's container: it makes a test DICOM file, unless it is told not to."""
 
 from pathlib import Path
 
@@ -24,16 +24,16 @@ def says(folder: Path, *command: str, **environment: str) -> set[str]:
 
 
 @pytest.mark.parametrize("environment", [{}, {"GENERATE_TEST_DICOM": "1"}])
-def test_the_file_is_made_beside_the_scp(tmp_path: Path, environment: dict[str, str]) -> None:
-    """By default, and with 1."""
+def test_the_container_of_the_scp_makes_the_file(tmp_path: Path, environment: dict[str, str]) -> None:
+    """By default, and with GENERATE_TEST_DICOM=1."""
     assert says(tmp_path, *SERVE, **environment) == {" ".join(SERVE), "python /app/test_dicom.py"}
 
 
-def test_no_file_is_made_where_it_is_not_wanted(tmp_path: Path) -> None:
-    """GENERATE_TEST_DICOM=0: the SCP alone."""
+def test_generate_test_dicom_0_makes_no_file(tmp_path: Path) -> None:
+    """GENERATE_TEST_DICOM=0 starts the SCP alone."""
     assert says(tmp_path, *SERVE, GENERATE_TEST_DICOM="0") == {" ".join(SERVE)}
 
 
-def test_no_file_is_made_in_the_containers_of_others(tmp_path: Path) -> None:
-    """Actors, scheduler and commands have nothing to send."""
+def test_other_containers_make_no_file(tmp_path: Path) -> None:
+    """Actors, scheduler and commands do not need it."""
     assert says(tmp_path, "mini-pacs", "db", "migrate") == {"mini-pacs db migrate"}

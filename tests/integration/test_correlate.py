@@ -1,4 +1,4 @@
-"""A result finds what it answers, in the transaction that receives it."""
+"""A result is linked to its source instances in the transaction that receives it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -47,8 +47,8 @@ def expire(core: Forwarding) -> None:
         expire_one(core.edge.configuration, core.edge.database, core.context.wakeup, expectation)
 
 
-def test_a_result_answers_what_it_references(core: Forwarding) -> None:
-    """Its sources are linked, their worker owes nothing more, it is owed to the PACS and to no worker."""
+def test_a_result_is_linked_to_the_instances_it_references(core: Forwarding) -> None:
+    """Its worker's expected result has arrived; the result is delivered to the PACS and to no worker."""
     first, second = study_of(2)
     workers = [ask(core, first), ask(core, second)]
     kept, correlated = core.receive(result_of(first), worker=workers[0])
@@ -66,8 +66,8 @@ def test_a_result_answers_what_it_references(core: Forwarding) -> None:
     assert core.edge.one("SELECT count(*) FROM dramatiq.queue WHERE queue_name = 'sweep'") == 1
 
 
-def test_one_result_of_many_sources_answers_all_of_them(core: Forwarding) -> None:
-    """A series report: each source that its worker was given is answered."""
+def test_one_result_with_many_sources_is_linked_to_all(core: Forwarding) -> None:
+    """A series report answers each source that its worker was sent."""
     core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP02'")
     instances = study_of(3)
     for instance in instances:
@@ -77,8 +77,8 @@ def test_one_result_of_many_sources_answers_all_of_them(core: Forwarding) -> Non
     assert core.edge.one("SELECT count(*) FROM result_sources") == 3
 
 
-def test_a_result_of_another_worker_satisfies_nobody_elses_debt(core: Forwarding) -> None:
-    """It is linked to its source all the same."""
+def test_a_result_of_another_worker_does_not_satisfy_an_expectation(core: Forwarding) -> None:
+    """It is still linked to its source."""
     instance = Instance()
     asked = ask(core, instance)
     _, correlated = core.receive(result_of(instance), worker="APP05" if asked != "APP05" else "APP04")
@@ -95,10 +95,10 @@ def test_a_result_of_another_worker_satisfies_nobody_elses_debt(core: Forwarding
         (0, Correlation.AMBIGUOUS, []),
     ],
 )
-def test_without_references_the_study_decides(
+def test_a_result_without_references_is_matched_by_its_study(
     core: Forwarding, owed: int, found: Correlation, after: list[str]
 ) -> None:
-    """It satisfies an expectation only where that worker owes exactly one in the study."""
+    """It satisfies an expectation only if that worker has exactly one in the study."""
     core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
     instances = study_of(2)
     for instance in instances[:owed]:
@@ -114,8 +114,8 @@ def test_without_references_the_study_decides(
     assert flag == found.value
 
 
-def test_a_result_in_a_study_of_its_own_names_its_source_by_its_series(core: Forwarding) -> None:
-    """Referenced Series without instances: all of it that its worker was sent is answered."""
+def test_a_result_in_another_study_may_reference_a_series(core: Forwarding) -> None:
+    """Referenced Series without instances: every instance of it that its worker was sent is answered."""
     core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
     series = new_uid()
     instances = [replace(instance, series_instance_uid=series) for instance in study_of(2)]
@@ -131,10 +131,10 @@ def test_a_result_in_a_study_of_its_own_names_its_source_by_its_series(core: For
 @pytest.mark.parametrize(
     ("owed", "found"), [(1, Correlation.STUDY), (2, Correlation.AMBIGUOUS), (0, Correlation.AMBIGUOUS)]
 )
-def test_a_result_in_a_study_of_its_own_names_its_source_by_its_study(
+def test_a_result_in_another_study_may_reference_a_study(
     core: Forwarding, owed: int, found: Correlation
 ) -> None:
-    """Referenced Study alone decides as its own study would."""
+    """Referenced Study alone is matched like the study of a result."""
     core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
     instances = study_of(2)
     for instance in instances[:owed]:
@@ -150,8 +150,8 @@ def test_a_result_in_a_study_of_its_own_names_its_source_by_its_study(
 
 
 @pytest.mark.parametrize("what", ["instance", "series", "study"])
-def test_what_is_known_of_nothing_that_it_references_leaves_the_study(core: Forwarding, what: str) -> None:
-    """References to what was purged, or never came here."""
+def test_a_result_with_unknown_references_is_matched_by_its_study(core: Forwarding, what: str) -> None:
+    """The references name purged or unknown instances."""
     instance = Instance()
     worker = ask(core, instance)
     unknown = result_of(study=instance.study_instance_uid)
@@ -167,8 +167,8 @@ def test_what_is_known_of_nothing_that_it_references_leaves_the_study(core: Forw
     assert expectations(core) == ["arrived"]
 
 
-def test_a_known_instance_is_more_exact_than_its_series_and_study(core: Forwarding) -> None:
-    """All three are referenced; the others of the series are not its sources."""
+def test_a_referenced_instance_takes_precedence_over_series_and_study(core: Forwarding) -> None:
+    """All three are referenced; other instances of the series are not its sources."""
     core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
     first, second = study_of(2)
     ask(core, first)
@@ -183,9 +183,7 @@ def test_a_known_instance_is_more_exact_than_its_series_and_study(core: Forwardi
 
 
 @pytest.mark.parametrize("references", [True, False])
-def test_one_that_matches_nothing_is_flagged_and_owed_all_the_same(
-    core: Forwarding, *, references: bool
-) -> None:
+def test_a_result_without_a_match_is_flagged_and_delivered(core: Forwarding, *, references: bool) -> None:
     """Nothing that a worker sends is lost."""
     result = result_of(Instance()) if references else result_of(study=new_uid())
     kept, correlated = core.receive(result, worker="APP01")
@@ -195,8 +193,8 @@ def test_one_that_matches_nothing_is_flagged_and_owed_all_the_same(
     assert core.edge.delivery(result)["state"] == "pending"
 
 
-def test_a_late_result_is_flagged_and_calls_off_the_unsent_redispatch(core: Forwarding) -> None:
-    """Forwarded; the other worker is not asked for what is here."""
+def test_a_late_result_is_flagged_and_cancels_the_unsent_redispatch(core: Forwarding) -> None:
+    """It is forwarded; the other worker is not asked."""
     instance = Instance()
     worker = ask(core, instance)
     expire(core)
@@ -211,8 +209,8 @@ def test_a_late_result_is_flagged_and_calls_off_the_unsent_redispatch(core: Forw
     assert forward_to_worker(core.context, delivery["id"]) is None
 
 
-def test_a_late_result_leaves_a_redispatch_that_was_sent(core: Forwarding) -> None:
-    """The second worker has it and owes its own."""
+def test_a_late_result_does_not_cancel_a_sent_redispatch(core: Forwarding) -> None:
+    """The second worker has the instance, and its result is still expected."""
     instance = Instance()
     worker = ask(core, instance)
     expire(core)
@@ -221,8 +219,8 @@ def test_a_late_result_leaves_a_redispatch_that_was_sent(core: Forwarding) -> No
     assert expectations(core) == ["late", "owed"]
 
 
-def test_no_third_worker_is_asked_for_what_is_here(core: Forwarding) -> None:
-    """Slow, not silent: the first's result came late; where the second is late as well, that is all."""
+def test_no_third_worker_is_asked_after_a_late_result(core: Forwarding) -> None:
+    """The first worker's result came late; if the second is late as well, nothing more is sent."""
     instance = Instance()
     worker = ask(core, instance)
     expire(core)
@@ -240,8 +238,8 @@ def test_no_third_worker_is_asked_for_what_is_here(core: Forwarding) -> None:
     assert expectations(core) == ["late", "late"]
 
 
-def test_a_result_from_before_does_not_answer_what_is_owed_anew(core: Forwarding) -> None:
-    """`deliveries resend`: a worker that is silent then is replaced, whatever came the time before."""
+def test_an_earlier_result_does_not_answer_a_resent_delivery(core: Forwarding) -> None:
+    """`deliveries resend`: a worker that does not answer is replaced, whatever arrived the time before."""
     instance = Instance()
     core.receive(result_of(instance), worker=ask(core, instance))
     core.edge.run(
@@ -255,7 +253,10 @@ def test_a_result_from_before_does_not_answer_what_is_owed_anew(core: Forwarding
 
 
 def test_the_same_result_again_answers_a_second_request(core: Forwarding) -> None:
-    """G4: a worker that was asked twice sends the same bytes twice; both debts are met, it is owed once."""
+    """G4: a worker that was asked twice sends the same bytes twice.
+
+    Both expectations end, one delivery is made.
+    """
     instance = Instance()
     core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
     result = result_of(instance)
@@ -272,10 +273,10 @@ def test_the_same_result_again_answers_a_second_request(core: Forwarding) -> Non
     assert expectations(core) == ["arrived", "arrived"]
 
 
-def test_a_result_before_the_worker_answered_the_c_store_counts(
+def test_a_result_that_arrives_before_the_c_store_response_counts(
     core: Forwarding, workers: dict[str, Peer]
 ) -> None:
-    """A worker may be quicker than its own answer."""
+    """A worker may send its result before its C-STORE response."""
     instance = Instance()
     delivery = core.owed(instance, Route.WORKERS)
 

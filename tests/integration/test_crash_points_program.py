@@ -1,4 +1,4 @@
-"""What the campaign's verdict rests on: the trap kills where it says, and the ledger sees a loss."""
+"""The crash points program itself: the trap kills at the given point, and the ledger sees a loss."""
 
 import shutil
 import tempfile
@@ -45,7 +45,7 @@ def closed(environment: Environment) -> Prepared:
 
 
 def test_a_victim_dies_at_its_point_and_nowhere_else(environment: Environment) -> None:
-    """Before a commit nothing of it is there, after it all is; the trace ends with it."""
+    """Killed before a commit it leaves no row, killed after it all rows; the trace ends there."""
     prepared = RECEIVE.prepare(environment)
     trials = Trials(environment, RECEIVE, prepared)
     assert not trials.dry().deviations
@@ -67,8 +67,11 @@ def test_a_victim_dies_at_its_point_and_nowhere_else(environment: Environment) -
             environment.drop(run)
 
 
-def test_the_disk_comes_before_the_commit_and_the_commit_before_success(environment: Environment) -> None:
-    """G1, which no SIGKILL can show: file and folder are flushed, then the rows stand, then Success."""
+def test_flush_comes_before_commit_and_commit_before_success(environment: Environment) -> None:
+    """G1, which no SIGKILL can show.
+
+    File and folder are flushed, then the rows committed, then Success sent.
+    """
     trials = Trials(environment, RECEIVE)
     assert not trials.dry().deviations
     flushed = committed = answered = 0
@@ -86,7 +89,7 @@ def test_the_disk_comes_before_the_commit_and_the_commit_before_success(environm
     assert answered == 5
 
 
-def test_the_second_flow_of_receiving_takes_the_ways_that_the_first_does_not(
+def test_the_second_receive_flow_covers_what_the_first_does_not(
     environment: Environment,
 ) -> None:
     """A batch, a second link, a flush before the rows, a repeat's file in the place of a lost one."""
@@ -159,10 +162,10 @@ def _forget_a_deadline(run: Run) -> None:
         (_forget_a_deadline, "has no message at its deadline"),
     ],
 )
-def test_the_ledger_names_each_harm(
+def test_the_ledger_names_each_kind_of_loss(
     environment: Environment, closed: Prepared, harm: Callable[[Run], None], says: str
 ) -> None:
-    """It closes before, and says what is wrong afterwards."""
+    """It has no deviation before the loss, and names it afterwards."""
     run = environment.begin(closed)
     try:
         assert settled(run)

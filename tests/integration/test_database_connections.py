@@ -1,4 +1,4 @@
-"""What every connection of ours to PostgreSQL has in common."""
+"""What all connections to PostgreSQL have in common."""
 
 from gateway.database.connection import connect
 
@@ -15,8 +15,8 @@ def ask(dsn: str, statement: str) -> object:
         connection.close()
 
 
-def test_no_statement_is_compiled(database_url: str) -> None:
-    """An idle gateway costs nothing: a claim looks dear to the planner, so each one would be compiled."""
+def test_no_statement_is_jit_compiled(database_url: str) -> None:
+    """The planner overestimates the cost of a claim, so each one would be compiled."""
     # as in a PostgreSQL that can compile, which the embedded one cannot
     ask(
         database_url,

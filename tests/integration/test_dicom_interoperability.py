@@ -62,7 +62,7 @@ def test_echoscu_is_answered(running: Edge) -> None:
 
 
 def test_echoscu_may_abort(running: Edge) -> None:
-    """Its abort is taken as one."""
+    """Its A-ABORT ends the association."""
     run("echoscu", "--abort", "127.0.0.1", str(running.port))
     running.wait_ended()
     assert [word for word, _ in running.policy.outcomes] == ["aborted_by_peer"]
@@ -70,7 +70,7 @@ def test_echoscu_may_abort(running: Edge) -> None:
 
 @pytest.mark.parametrize("max_pdu", ["4096", "16384", "131072"])
 def test_storescu_stores(running: Edge, max_pdu: str) -> None:
-    """With small and large PDUs, several times, and every element arrives."""
+    """With small and large PDUs, several times; every element arrives."""
     done = run(
         "storescu", "--max-pdu", max_pdu, "--max-send-pdu", max_pdu, "--propose-little", "--repeat", "3",
         "127.0.0.1", str(running.port), CT_FILE,
@@ -98,8 +98,8 @@ PROPOSALS = {
 
 
 @pytest.mark.parametrize("option", PROPOSALS)
-def test_storescu_proposes_what_it_likes(running: Edge, option: str) -> None:
-    """Every transfer syntax is taken, required or not."""
+def test_every_transfer_syntax_of_storescu_is_accepted(running: Edge, option: str) -> None:
+    """Required ones and others."""
     done = run("storescu", option, "--required", "127.0.0.1", str(running.port), CT_FILE)
     assert done.returncode == 0, done.stderr
     assert running.policy.received[0].finished
@@ -130,7 +130,7 @@ COMPRESSED = {
 
 @pytest.mark.parametrize("option", COMPRESSED)
 def test_storescu_sends_every_compression(running: Edge, option: str, tmp_path: Path) -> None:
-    """An encapsulated file in that transfer syntax arrives in it, its fragment untouched."""
+    """An encapsulated file arrives in its transfer syntax with unchanged fragments."""
     instance, fragment = Instance(payload=b""), bytes(range(256)) * 40
     items = b"\xfe\xff\x00\xe0\0\0\0\0" + b"\xfe\xff\x00\xe0" + len(fragment).to_bytes(4, "little")
     pixels = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff" + items + fragment + b"\xfe\xff\xdd\xe0\0\0\0\0"
@@ -144,8 +144,8 @@ def test_storescu_sends_every_compression(running: Edge, option: str, tmp_path: 
     assert fragment in received.data
 
 
-def test_storescu_may_abort(running: Edge) -> None:
-    """Its abort in place of a release loses nothing that was answered."""
+def test_an_abort_of_storescu_loses_nothing(running: Edge) -> None:
+    """It aborts instead of releasing: acknowledged instances are kept."""
     done = run("storescu", "--abort", "127.0.0.1", str(running.port), CT_FILE)
     assert done.returncode == 0, done.stderr
     running.wait_ended()
@@ -153,8 +153,8 @@ def test_storescu_may_abort(running: Edge) -> None:
     assert [word for word, _ in running.policy.outcomes] == ["aborted_by_peer"]
 
 
-def test_storescu_hears_a_refusal(running: Edge) -> None:
-    """Status and comment reach the sender."""
+def test_storescu_gets_status_and_comment_of_a_refusal(running: Edge) -> None:
+    """Both reach the sender."""
     running.policy.answer = lambda _: (0xA700, "no space")
     done = run("storescu", "-v", "127.0.0.1", str(running.port), CT_FILE)
     assert "Refused: OutOfResources" in done.stdout + done.stderr
@@ -210,7 +210,7 @@ def _echoes(peer: PeerAddress) -> bool:
 
 
 def test_storescp_gets_the_bytes(storescp: tuple[PeerAddress, Path]) -> None:
-    """G3: what DCMTK writes down equals what we read, byte for byte."""
+    """G3: the file that DCMTK writes equals what we read, byte for byte."""
     peer, folder = storescp
     context = ProposedContext(CT, EXPLICIT)
     data = ct_data_set()
@@ -230,8 +230,8 @@ def test_storescp_gets_the_bytes(storescp: tuple[PeerAddress, Path]) -> None:
 # ---- pynetdicom --------------------------------------------------------------------------------------
 
 
-def test_pynetdicom_stores_with_us(running: Edge) -> None:
-    """Stock pynetdicom as requestor: echo, and store with our answer heard."""
+def test_pynetdicom_as_requestor(running: Edge) -> None:
+    """C-ECHO and C-STORE of stock pynetdicom get our answers."""
     running.policy.answer = lambda _: (0xB000, "")
     entity = pynetdicom.AE(ae_title="PYNETDICOM")
     entity.add_requested_context("1.2.840.10008.1.1")
@@ -261,8 +261,8 @@ def pynetdicom_scp(handler: Any) -> Iterator[PeerAddress]:
         server.shutdown()
 
 
-def test_pynetdicom_stores_for_us() -> None:
-    """Stock pynetdicom as acceptor: status, contexts refused, and rejection are all told apart."""
+def test_pynetdicom_as_acceptor() -> None:
+    """Its status, refused contexts and rejection are distinguished."""
     got: list[bytes] = []
 
     def handle(event: Any) -> int:
@@ -312,7 +312,7 @@ def test_every_sendable_file_arrives_byte_for_byte(max_pdu_bytes: int) -> None:
 
 
 def test_associations_side_by_side(running: Edge) -> None:
-    """Eight at once, each with its own instances, none mixed up."""
+    """Eight at once, each with its own instances, and none is mixed up."""
 
     def send(number: int) -> None:
         with associate(running.peer, calling_ae_title=f"US{number}", contexts=[CT_IMPLICIT]) as association:
@@ -330,7 +330,7 @@ def test_associations_side_by_side(running: Edge) -> None:
         assert received.data == bytes([number]) * 50_001
 
 
-def test_a_store_is_answered_without_delay_of_nagle(running: Edge) -> None:
+def test_a_store_is_not_delayed_by_nagle(running: Edge) -> None:
     """The last segment of a small instance never waits for a delayed ACK (40 ms each)."""
     import time  # noqa: PLC0415
 

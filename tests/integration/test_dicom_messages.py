@@ -1,4 +1,4 @@
-"""A whole message is answered; a reception that is cut short is abandoned, whoever cut it."""
+"""Each complete message is answered; a reception that is cut off is abandoned."""
 
 import itertools
 
@@ -24,7 +24,7 @@ from gateway.domain.dimse_status import Status
 # ---- whole -------------------------------------------------------------------------------------------
 
 
-def test_a_failure_is_answered_with_all_that_names_it(running: Edge) -> None:
+def test_a_failure_response_names_its_instance(running: Edge) -> None:
     """C-STORE-RSP carries class, instance, message id, status and comment (PS3.7 §9.3.1.2)."""
     running.policy.answer = lambda _: (Status.OUT_OF_RESOURCES, "x" * 100)
     with script(running) as peer:
@@ -40,7 +40,7 @@ def test_a_failure_is_answered_with_all_that_names_it(running: Edge) -> None:
 
 
 def test_commands_that_are_not_served_are_answered(running: Edge) -> None:
-    """0x0211 for other operations, their data sets read over; the association goes on."""
+    """Other operations get 0x0211, their data sets are skipped, and the association goes on."""
     find = bytearray(command.c_store_request(9, CT, "1.2.3", 0))
     find[find.index(b"\0\0\0\1\2\0\0\0") + 8] = 0x20  # (0000,0100): C-FIND-RQ
     with script(running) as peer:
@@ -53,8 +53,8 @@ def test_commands_that_are_not_served_are_answered(running: Edge) -> None:
     assert not running.policy.received
 
 
-def test_stores_that_cannot_be_are_refused(running: Edge) -> None:
-    """On the Verification context, of a class that is none, and without a data set."""
+def test_invalid_c_store_requests_are_refused(running: Edge) -> None:
+    """On the Verification context, of a class that is not storage, and without a data set."""
     without = bytearray(store_command(3))
     at = without.index(b"\0\0\0\x08\2\0\0\0") + 8
     without[at : at + 2] = b"\1\1"
@@ -68,8 +68,8 @@ def test_stores_that_cannot_be_are_refused(running: Edge) -> None:
     assert not running.policy.received
 
 
-def test_a_store_of_another_accepted_class_is_let_through(running: Edge) -> None:
-    """An image is worth more than its sender's mistake of context."""
+def test_a_store_on_the_context_of_another_class_is_accepted(running: Edge) -> None:
+    """The image matters more than the sender's mistake of context."""
     with script(running) as peer:
         peer.send(p_data(store_command(sop_class_uid="1.2.840.10008.5.1.4.1.1.4"), pdv(1, 2, b"data")))
         assert peer.response().number(command.STATUS) == 0
@@ -88,7 +88,7 @@ def test_cancel_is_ignored_and_echo_answered_anywhere(running: Edge) -> None:
 
 
 def test_two_messages_in_one_pdu_and_one_in_many(running: Edge) -> None:
-    """Where PDUs and PDVs begin and end has no meaning: single-byte fragments, empty ones, all at once."""
+    """The limits of PDUs and PDVs have no meaning: single-byte fragments, empty ones, all in one."""
     message = store_command()[6:]
     with script(running) as peer:
         peer.send(
@@ -102,8 +102,8 @@ def test_two_messages_in_one_pdu_and_one_in_many(running: Edge) -> None:
     assert running.policy.received[0].data == b"abcd"
 
 
-def test_a_peer_that_takes_only_tiny_pdus_is_answered_in_such(running: Edge) -> None:
-    """The response is cut to the requestor's maximum length (PS3.8 §D.1)."""
+def test_responses_fit_a_tiny_maximum_length(running: Edge) -> None:
+    """The response is split to the requestor's maximum length (PS3.8 §D.1)."""
     with script(running, max_pdu_bytes=20) as peer:
         peer.send(p_data(store_command(), pdv(1, 2, b"data")))
         raw, control = b"", 0
@@ -119,7 +119,7 @@ def test_a_peer_that_takes_only_tiny_pdus_is_answered_in_such(running: Edge) -> 
 
 
 def test_abort_by_the_peer_abandons_the_reception(running: Edge) -> None:
-    """A data set that is cut short is told as abandoned, never as finished."""
+    """A data set that is cut off is reported as abandoned, never as finished."""
     with script(running) as peer:
         peer.send(p_data(store_command(), pdv(1, 0, b"half")))
         peer.send(pdu.abort_pdu(2, 6))
@@ -132,7 +132,7 @@ def test_abort_by_the_peer_abandons_the_reception(running: Edge) -> None:
 
 
 def test_close_in_a_data_set_abandons_the_reception(running: Edge) -> None:
-    """The same for a connection that is gone."""
+    """The same for a closed connection."""
     with script(running) as peer:
         peer.send(p_data(store_command(), pdv(1, 0, b"half")))
     assert running.outcome()[0] == "lost"
@@ -140,7 +140,7 @@ def test_close_in_a_data_set_abandons_the_reception(running: Edge) -> None:
 
 
 def test_release_in_a_data_set_is_answered(running: Edge) -> None:
-    """AR-2 and AR-4: the peer may, and what it did not finish is abandoned."""
+    """AR-2 and AR-4: the release is allowed, and the unfinished reception is abandoned."""
     with script(running) as peer:
         peer.send(p_data(store_command(), pdv(1, 0, b"half")), pdu.RELEASE_RQ_PDU)
         assert peer.pdu()[0] == pdu.RELEASE_RP
@@ -150,7 +150,7 @@ def test_release_in_a_data_set_is_answered(running: Edge) -> None:
 
 
 def test_silence_in_a_message_ends_after_the_network_timeout() -> None:
-    """Idle patience does not apply in the middle of a data set."""
+    """The idle timeout does not apply in the middle of a data set."""
     with edge(network=SHORT_SECONDS, idle=60) as it:
         with script(it) as peer:
             peer.send(p_data(store_command(), pdv(1, 0, b"half")))
@@ -160,7 +160,7 @@ def test_silence_in_a_message_ends_after_the_network_timeout() -> None:
 
 
 def test_a_pdu_that_trickles_ends_after_the_network_timeout() -> None:
-    """One byte now and then does not hold a thread for ever."""
+    """Single bytes now and then do not hold a thread for ever."""
     with edge(network=SHORT_SECONDS, idle=60) as it:
         with script(it) as peer:
             peer.send(p_data(store_command()), pdu.data_pdu_header(1, 0, 10_000))
@@ -170,7 +170,7 @@ def test_a_pdu_that_trickles_ends_after_the_network_timeout() -> None:
 
 
 def test_a_reception_may_abort(running: Edge) -> None:
-    """`AbortAssociation` is A-ABORT by the service-user, and the reception is abandoned."""
+    """`AbortAssociation` sends an A-ABORT of the service-user, and the reception is abandoned."""
 
     def refuse(_: object) -> None:
         raise AbortAssociation("by a fault")
@@ -184,7 +184,7 @@ def test_a_reception_may_abort(running: Edge) -> None:
 
 
 def test_an_unforeseen_error_of_the_policy_aborts_and_is_raised(running: Edge) -> None:
-    """The peer is told, the reception abandoned, the end reported, and the error is the caller's."""
+    """The peer gets an A-ABORT, the reception is abandoned, and the caller gets the error."""
 
     def fail(_: object) -> None:
         raise RuntimeError("a bug")
@@ -200,7 +200,7 @@ def test_an_unforeseen_error_of_the_policy_aborts_and_is_raised(running: Edge) -
 
 
 def test_stop_lets_an_instance_in_flight_finish(running: Edge) -> None:
-    """G1 at a restart: what is half received is finished and answered, then the association ends."""
+    """G1 at a restart: the instance is finished and answered, then the association ends."""
     with script(running) as peer:
         peer.send(p_data(store_command(), pdv(1, 0, b"half ")))
         wait_until(lambda: running.policy.received, DEADLINE_SECONDS, "the data set to begin")

@@ -1,4 +1,4 @@
-"""Whatever a requestor does wrong ends its own association, in order, and nobody else's (PS3.8 §9.2)."""
+"""Whatever a requestor does wrong ends its own association only, as PS3.8 §9.2 defines."""
 
 import socket
 import time
@@ -44,15 +44,15 @@ def descriptors_open() -> int:
 # ---- before the association --------------------------------------------------------------------------
 
 
-def test_who_says_nothing_is_closed_after_artim(impatient: Edge) -> None:
-    """A connection without A-ASSOCIATE-RQ ends, without a PDU (AA-2)."""
+def test_a_silent_connection_is_closed_after_artim(impatient: Edge) -> None:
+    """Without an A-ASSOCIATE-RQ the connection is closed without a PDU (AA-2)."""
     with script(impatient, associated=False) as peer:
         peer.expect_end()
     assert impatient.unadmitted()[0] == "timeout"
 
 
 def test_artim_bounds_the_whole_request(impatient: Edge) -> None:
-    """A request that trickles in does not restart ARTIM with each byte."""
+    """The bytes of a slow request do not restart ARTIM."""
     began = time.monotonic()
     with script(impatient, associated=False) as peer, peer.trickling(associate_request()):
         peer.expect_end()
@@ -60,8 +60,8 @@ def test_artim_bounds_the_whole_request(impatient: Edge) -> None:
     assert impatient.unadmitted()[0] == "timeout"
 
 
-def test_a_request_in_single_bytes_is_a_request(running: Edge) -> None:
-    """How the network cuts a PDU does not matter."""
+def test_a_request_in_single_bytes_is_accepted(running: Edge) -> None:
+    """How the network splits a PDU does not matter."""
     with script(running, associated=False) as peer:
         for byte in associate_request():
             peer.send(bytes([byte]))
@@ -87,7 +87,7 @@ def test_a_request_in_single_bytes_is_a_request(running: Edge) -> None:
     ids=["http", "tls", "release", "data", "4-gib", "short", "cut-item", "even-id", "id-twice"],
 )
 def test_garbage_before_the_association_is_aborted(running: Edge, garbage: bytes) -> None:
-    """AA-1: A-ABORT by the service-user, and the end."""
+    """AA-1: A-ABORT by the service-user, then the connection is closed."""
     with script(running, associated=False) as peer:
         peer.send(garbage)
         assert peer.expect_abort() == (pdu.SERVICE_USER, 0)
@@ -95,7 +95,7 @@ def test_garbage_before_the_association_is_aborted(running: Edge, garbage: bytes
 
 
 def test_close_and_abort_before_the_association(running: Edge) -> None:
-    """Both just end the connection."""
+    """Both only end the connection."""
     with script(running, associated=False):
         pass
     wait_until(lambda: running.policy.unadmitted, DEADLINE_SECONDS, "the first to end")
@@ -107,7 +107,7 @@ def test_close_and_abort_before_the_association(running: Edge) -> None:
 
 
 def test_protocol_version_and_application_context_are_checked(running: Edge) -> None:
-    """What is no DICOM 3 is rejected: 1/2/2 and 1/1/2 of PS3.8 §9.3.4, Table 9-21."""
+    """Other values are rejected: 1/2/2 and 1/1/2 of PS3.8 §9.3.4, Table 9-21."""
     request = associate_request()
     for changed, expected in (
         (request[:6] + b"\0\2" + request[8:], b"\0\1\2\2"),
@@ -121,8 +121,8 @@ def test_protocol_version_and_application_context_are_checked(running: Edge) -> 
     assert [word for word, _ in running.policy.unadmitted] == ["rejected", "rejected"]
 
 
-def test_who_is_not_admitted_is_rejected(running: Edge) -> None:
-    """G7: the policy's A-ASSOCIATE-RJ, and no word of an association that never was."""
+def test_a_caller_that_is_not_admitted_is_rejected(running: Edge) -> None:
+    """G7: it gets the policy's A-ASSOCIATE-RJ, and no association is reported."""
     running.policy.rejection = CALLING_AE_TITLE_NOT_RECOGNIZED
     with script(running, associated=False) as peer:
         peer.send(associate_request())
@@ -173,8 +173,8 @@ def test_what_the_state_machine_forbids_is_aborted(running: Edge, wrong: bytes, 
     assert all(received.abandoned is not None for received in running.policy.received)
 
 
-def test_release_asked_for_twice_is_answered_once(running: Edge) -> None:
-    """After our response only the end of the connection is waited for (Sta13)."""
+def test_a_repeated_release_request_is_answered_once(running: Edge) -> None:
+    """After our response we only wait for the end of the connection (Sta13)."""
     with script(running) as peer:
         peer.send(pdu.RELEASE_RQ_PDU, pdu.RELEASE_RQ_PDU, p_data(echo_command()))
         assert peer.pdu()[0] == pdu.RELEASE_RP
@@ -183,7 +183,7 @@ def test_release_asked_for_twice_is_answered_once(running: Edge) -> None:
 
 
 def test_silence_between_messages_ends_after_the_idle_timeout(impatient: Edge) -> None:
-    """The peer is told by A-ABORT."""
+    """The peer gets an A-ABORT."""
     with script(impatient) as peer:
         assert peer.expect_abort() == (pdu.SERVICE_USER, 0)
     assert impatient.outcome()[0] == "timeout"
@@ -193,7 +193,7 @@ def test_silence_between_messages_ends_after_the_idle_timeout(impatient: Edge) -
 
 
 def test_stop_ends_idle_associations_at_once(running: Edge) -> None:
-    """Neither the idle timeout nor ARTIM is waited for."""
+    """It waits neither for the idle timeout nor for ARTIM."""
     with script(running) as idle, script(running, associated=False) as silent:
         wait_until(lambda: running.alive() == 2, DEADLINE_SECONDS, "both connections")
         running.acceptor.stop()
@@ -207,8 +207,8 @@ def test_stop_ends_idle_associations_at_once(running: Edge) -> None:
 # ---- many --------------------------------------------------------------------------------------------
 
 
-def test_broken_associations_leak_nothing_and_starve_nobody(running: Edge) -> None:
-    """G7: 200 of them, and every honest C-ECHO between is answered, no thread or descriptor left."""
+def test_broken_associations_leak_nothing_and_block_no_sender(running: Edge) -> None:
+    """G7: among 200 of them each honest C-ECHO is answered, and no thread or descriptor is left."""
     breakages = [
         b"",
         b"garbage" * 10,

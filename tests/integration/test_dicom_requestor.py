@@ -1,4 +1,4 @@
-"""Whatever an acceptor does wrong is told to the forwarder by the right error, in time (design.md §7)."""
+"""Each misbehaviour of an acceptor is raised to the forwarder as its own error, in time."""
 
 import contextlib
 import io
@@ -87,16 +87,16 @@ def connect(peer: PeerAddress) -> Association:
 # ---- association -------------------------------------------------------------------------------------
 
 
-def test_nobody_listens() -> None:
-    """A refused connection is a peer that is away."""
+def test_a_refused_connection_is_a_peer_that_is_away() -> None:
+    """No process listens on the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(PeerAwayError, match="cannot connect"):
         connect(PeerAddress("127.0.0.1", port, "GONE", TIMEOUT, TIMEOUT))
 
 
-def test_a_name_that_does_not_resolve() -> None:
-    """The same."""
+def test_a_host_name_that_does_not_resolve_is_a_peer_that_is_away() -> None:
+    """The name server has no address for it."""
     with pytest.raises(PeerAwayError, match="cannot connect"):
         connect(PeerAddress("host.invalid", 104, "GONE", TIMEOUT, TIMEOUT))
 
@@ -114,7 +114,7 @@ def test_a_name_that_does_not_resolve() -> None:
     ids=["close", "abort", "release", "http", "4-gib", "short"],
 )
 def test_anything_but_an_acceptance_is_away(answer: bytes) -> None:
-    """It costs no attempt, and is not taken for a rejection."""
+    """It counts no attempt, and is not taken for a rejection."""
 
     def behave(peer: Script) -> None:
         assert peer.pdu()[0] == pdu.ASSOCIATE_RQ
@@ -125,8 +125,8 @@ def test_anything_but_an_acceptance_is_away(answer: bytes) -> None:
     assert not isinstance(away.value, AssociationRejectedError)
 
 
-def test_silence_is_away_in_time() -> None:
-    """An acceptor that never answers costs the connect timeout, not more."""
+def test_an_acceptor_that_does_not_answer_is_away_after_the_connect_timeout() -> None:
+    """Not later."""
 
     def behave(peer: Script) -> None:
         assert peer.pdu()[0] == pdu.ASSOCIATE_RQ
@@ -155,7 +155,7 @@ def test_a_rejection_carries_its_reason() -> None:
 
 @pytest.mark.parametrize("max_pdu_bytes", [0, 20, 16_384, 1 << 31])
 def test_pdus_fit_the_peer(max_pdu_bytes: int) -> None:
-    """No PDU is longer than the acceptor takes, and command and data come out whole."""
+    """No PDU is longer than the acceptor's maximum, and command and data set arrive complete."""
     data = bytes(range(256)) * 40
 
     def behave(peer: Script) -> None:
@@ -190,7 +190,7 @@ def broken(behave: Behaviour) -> str:
 
 
 def test_an_abort_instead_of_a_response() -> None:
-    """Told as the peer's abort."""
+    """It is raised as the peer's abort."""
 
     def behave(peer: Script) -> None:
         accept(peer)
@@ -201,7 +201,7 @@ def test_an_abort_instead_of_a_response() -> None:
 
 
 def test_a_close_instead_of_a_response() -> None:
-    """Told as the end of the connection."""
+    """It is raised as the end of the connection."""
 
     def behave(peer: Script) -> None:
         accept(peer)
@@ -211,7 +211,7 @@ def test_a_close_instead_of_a_response() -> None:
 
 
 def test_an_abort_in_the_middle_of_the_data_set() -> None:
-    """Whichever is seen first, the abort or the reset, the association is broken."""
+    """Whichever is seen first, abort or reset, the association is broken."""
 
     def behave(peer: Script) -> None:
         accept(peer)
@@ -222,7 +222,7 @@ def test_an_abort_in_the_middle_of_the_data_set() -> None:
 
 
 def test_a_peer_that_never_answers() -> None:
-    """The DIMSE timeout ends the wait, and the peer is told by A-ABORT."""
+    """The DIMSE timeout ends the wait, and the peer gets an A-ABORT."""
 
     def behave(peer: Script) -> None:
         accept(peer)
@@ -235,7 +235,7 @@ def test_a_peer_that_never_answers() -> None:
 
 
 def test_a_peer_that_stops_reading() -> None:
-    """A blocked send ends by the same timeout."""
+    """The same timeout ends a blocked send."""
     done = threading.Event()
 
     def behave(peer: Script) -> None:
@@ -263,7 +263,7 @@ def test_a_peer_that_stops_reading() -> None:
     ids=["data", "context", "element", "pdv", "release", "unknown"],
 )
 def test_an_unexpected_answer_is_aborted(answer: bytes) -> None:
-    """AA-8, and told as broken."""
+    """AA-8; it is raised as a broken association."""
 
     def behave(peer: Script) -> None:
         accept(peer)
@@ -274,7 +274,7 @@ def test_an_unexpected_answer_is_aborted(answer: bytes) -> None:
     broken(behave)
 
 
-def test_a_response_to_another_request_is_never_taken() -> None:
+def test_a_response_to_another_request_is_never_accepted() -> None:
     """A late response must not settle the next instance."""
 
     def behave(peer: Script) -> None:
@@ -287,7 +287,7 @@ def test_a_response_to_another_request_is_never_taken() -> None:
 
 
 def test_an_error_of_the_data_set_aborts_and_is_raised() -> None:
-    """What cannot be read is not sent half: the peer sees an abort, the caller its own error."""
+    """An unreadable data set is not sent in part: the peer gets an abort, the caller its own error."""
 
     def pieces() -> Iterator[bytes]:
         yield bytes(1_000_000)
@@ -312,7 +312,7 @@ def test_an_error_of_the_data_set_aborts_and_is_raised() -> None:
 
 @pytest.mark.parametrize("last", [pdu.abort_pdu(0, 0), b""], ids=["abort", "close"])
 def test_an_idle_association_that_ended_is_noticed(last: bytes) -> None:
-    """`is_alive` tells before the next instance is lost in it."""
+    """`is_alive` is false before the next instance is sent on it."""
 
     def behave(peer: Script) -> None:
         accept(peer)
@@ -328,7 +328,7 @@ def test_an_idle_association_that_ended_is_noticed(last: bytes) -> None:
 
 
 def test_release_collision_is_answered() -> None:
-    """Both sides ask at once: we answer, and wait for our answer (PS3.8 §9.2, AR-8, AR-9, Sta11)."""
+    """Both sides request a release: we answer, and wait for our response (PS3.8 §9.2, AR-8, AR-9, Sta11)."""
 
     def behave(peer: Script) -> None:
         accept(peer)
@@ -343,7 +343,7 @@ def test_release_collision_is_answered() -> None:
 
 
 def test_release_falls_back_to_abort() -> None:
-    """A peer that does not answer a release gets an abort, and nothing is raised."""
+    """A peer that does not answer a release gets an A-ABORT, and nothing is raised."""
 
     def behave(peer: Script) -> None:
         accept(peer)
@@ -357,7 +357,7 @@ def test_release_falls_back_to_abort() -> None:
 
 
 def test_an_error_in_the_with_block_aborts() -> None:
-    """No release is waited for on the way out of an error."""
+    """An error does not wait for a release."""
     with edge() as it:
         with pytest.raises(KeyError), associate(it.peer, calling_ae_title="US", contexts=[ECHO]):
             raise KeyError
@@ -366,7 +366,7 @@ def test_an_error_in_the_with_block_aborts() -> None:
 
 
 def test_many_sends_miss_no_response() -> None:
-    """2000 small instances to a fast peer: every response is taken by its own request."""
+    """2000 small instances to a fast peer: every response belongs to its own request."""
     with edge() as it:
         with associate(it.peer, calling_ae_title="US", contexts=[CT_IMPLICIT]) as association:
             for number in range(2000):

@@ -1,4 +1,4 @@
-"""TLS on both sides: DCMTK with +tls, ourselves, and who is not believed."""
+"""TLS on both sides: DCMTK with +tls, the edge itself, and peers without a trusted certificate."""
 
 import ssl
 import subprocess
@@ -59,8 +59,8 @@ def peer(running: Edge, tls: ssl.SSLContext | None) -> PeerAddress:
     return PeerAddress("127.0.0.1", running.port, "EDGE", 5, 5, tls)
 
 
-def test_we_store_with_ourselves(secured: Edge, certs: Certificates) -> None:
-    """G3 over TLS: small, large, and many pieces in a row, and the end is orderly."""
+def test_our_requestor_stores_to_our_acceptor(secured: Edge, certs: Certificates) -> None:
+    """G3 over TLS: small and large data sets, many pieces in a row, and an orderly release."""
     data = bytes(range(256)) * 8192
     with associate(peer(secured, requestor_tls(certs)), calling_ae_title="US", contexts=[CT_IMPLICIT]) as it:
         for size in (0, 1, 4096, 300_001, len(data)):
@@ -74,7 +74,7 @@ def test_we_store_with_ourselves(secured: Edge, certs: Certificates) -> None:
 
 
 def test_an_idle_requestor_sees_the_acceptor_stop(secured: Edge, certs: Certificates) -> None:
-    """A graceful stop wakes a TLS read, and what then arrives is not taken for life."""
+    """A graceful stop wakes a TLS read; the bytes that then arrive do not count as a live association."""
     it = associate(peer(secured, requestor_tls(certs)), calling_ae_title="US", contexts=[ECHO])
     assert it.echo() == 0
     secured.acceptor.stop()
@@ -86,7 +86,7 @@ def test_an_idle_requestor_sees_the_acceptor_stop(secured: Edge, certs: Certific
 
 
 def test_a_stop_ends_a_handshake(secured: Edge) -> None:
-    """Somebody who connected and says nothing does not hold up the end."""
+    """A silent connection does not delay the stop."""
     with script(secured, associated=False):
         wait_until(lambda: secured.alive() == 1, DEADLINE_SECONDS, "the connection to be served")
         began = time.monotonic()
@@ -97,15 +97,15 @@ def test_a_stop_ends_a_handshake(secured: Edge) -> None:
 
 
 def test_a_silent_handshake_ends_with_artim(secured: Edge) -> None:
-    """Nobody holds a thread by connecting."""
+    """A connection alone cannot hold a thread."""
     with script(secured, associated=False) as it:
         it.expect_end()
     secured.wait_ended()
     assert [word for word, _ in secured.policy.unadmitted] == ["timeout"]
 
 
-def test_plain_dicom_is_not_heard(secured: Edge) -> None:
-    """A requestor without TLS gets no association, and a line says why."""
+def test_plain_dicom_gets_no_association(secured: Edge) -> None:
+    """A requestor without TLS is refused, and a log line says why."""
     with pytest.raises(PeerAwayError):
         associate(peer(secured, None), calling_ae_title="US", contexts=[ECHO])
     secured.wait_ended()
@@ -114,8 +114,8 @@ def test_plain_dicom_is_not_heard(secured: Edge) -> None:
     assert "TLS handshake" in error
 
 
-def test_who_shows_nothing_is_not_heard(secured: Edge, certs: Certificates) -> None:
-    """Mutual TLS: without a certificate there is no association, nor with one that nobody signed."""
+def test_a_caller_without_a_certificate_gets_no_association(secured: Edge, certs: Certificates) -> None:
+    """Mutual TLS: nor does one with a certificate that no trusted authority signed."""
     stranger = requestor_context(
         certs.stranger.certificate, certs.stranger.key, certs.ca, check_host=True, where="tls"
     )
@@ -127,7 +127,7 @@ def test_who_shows_nothing_is_not_heard(secured: Edge, certs: Certificates) -> N
 
 
 def test_the_peer_is_verified(certs: Certificates) -> None:
-    """We send nothing to an acceptor whose certificate our authority did not sign, or for another host."""
+    """Nothing is sent to an acceptor whose certificate has another authority or another host."""
     strange = acceptor_context(certs.stranger.certificate, certs.stranger.key, None, where="edge.tls")
     with edge(tls=strange) as running:
         with pytest.raises(PeerAwayError, match="certificate refused"):
@@ -138,7 +138,7 @@ def test_the_peer_is_verified(certs: Certificates) -> None:
 
 
 def test_associations_side_by_side(secured: Edge, certs: Certificates) -> None:
-    """Eight at once, none mixed up."""
+    """Eight at once, and none is mixed up."""
 
     def send(number: int) -> None:
         with associate(
@@ -162,7 +162,7 @@ def test_associations_side_by_side(secured: Edge, certs: Certificates) -> None:
 
 
 def test_storescu_with_tls(secured: Edge, certs: Certificates) -> None:
-    """DCMTK's +tls with a certificate stores; +tla, without one, is turned away."""
+    """DCMTK's +tls with a certificate stores; +tla, without one, is refused."""
     target = ("127.0.0.1", str(secured.port), str(CT_FILE))
     shown = ("+tls", str(certs.sender.key), str(certs.sender.certificate), "+cf", str(certs.ca))
     done = subprocess.run(
@@ -182,7 +182,7 @@ def test_storescu_with_tls(secured: Edge, certs: Certificates) -> None:
     assert secured.policy.outcomes == [("released", None)]
 
 
-def test_storescu_without_a_certificate_where_none_is_wanted(certs: Certificates) -> None:
+def test_storescu_without_a_certificate_where_none_is_required(certs: Certificates) -> None:
     """`client_certificate: none`."""
     with edge(tls=acceptor_tls(certs, mutual=False)) as running:
         done = subprocess.run(
@@ -196,7 +196,7 @@ def test_storescu_without_a_certificate_where_none_is_wanted(certs: Certificates
 
 
 def test_storescp_with_tls(processes: Processes, certs: Certificates, tmp_path: Path) -> None:
-    """DCMTK's storescp +tls gets the bytes, and only from who shows a certificate."""
+    """DCMTK's storescp +tls gets the bytes, and only from a caller with a certificate."""
     [port] = free_ports(1)
     processes.start(
         dcmtk("storescp"), "+tls", certs.edge.key, certs.edge.certificate, "+cf", certs.ca,
@@ -225,8 +225,8 @@ def configured(folder: Path, *, edge_tls: object = None, pacs_tls: object = None
     return config.load(layout.write(folder, content))
 
 
-def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
-    """Those of TLS, as all others."""
+def test_tls_paths_are_relative_to_the_configuration_file(tmp_path: Path) -> None:
+    """Like all other paths."""
     own = {"certificate": "a.pem", "key": "a.key", "ca": "ca.pem"}
     configuration = configured(tmp_path, edge_tls=own, pacs_tls=own)
     assert configuration.edge.tls is not None
@@ -243,14 +243,16 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         (None, {}, "verify: none"),
     ],
 )
-def test_half_of_a_section_is_refused(tmp_path: Path, edge_tls: object, pacs_tls: object, words: str) -> None:
+def test_an_incomplete_tls_section_is_refused(
+    tmp_path: Path, edge_tls: object, pacs_tls: object, words: str
+) -> None:
     """With the key and what to do."""
     with pytest.raises(ConfigurationError, match=words):
         configured(tmp_path, edge_tls=edge_tls, pacs_tls=pacs_tls)
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path, certs: Certificates) -> None:
-    """Key and file, for each role, and a key of another certificate."""
+    """Key and file, for each role; also a key that belongs to another certificate."""
     missing = tmp_path / "missing.key"
     with pytest.raises(ConfigurationError, match=rf"edge\.tls\.key = {missing}: No such file"):
         acceptor_context(certs.edge.certificate, missing, None, where="edge.tls")

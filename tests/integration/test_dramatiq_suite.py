@@ -25,14 +25,14 @@ DOCUMENT = (REPOSITORY / "docs/queue.md").read_text(encoding="utf-8")
 
 
 def test_the_sdist_is_the_locked_dramatiq() -> None:
-    """By its hash, too."""
+    """Its version and hash are those of the lock."""
     lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
     part = lock.partition(f"\ndramatiq=={VERSION} ")[2].partition("\n    #")[0]
     [digest] = re.findall(r"sha256:[0-9a-f]{64}", LOCKED)
     assert digest in part
 
 
-def test_the_document_says_what_is_not_run_and_why() -> None:
+def test_the_document_lists_the_tests_that_are_not_run() -> None:
     """A row for each reason, with the number of tests."""
     section = DOCUMENT.partition("## Dramatiq's own tests")[2].partition("\n## ")[0]
     rows = dict(re.findall(r"^\| (.+?) \| (\d+) \|$", section, re.MULTILINE))
@@ -42,7 +42,10 @@ def test_the_document_says_what_is_not_run_and_why() -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("database_url")
 def test_dramatiqs_suite_passes_on_this_broker(tmp_path: Path) -> None:
-    """All but NOT_RUN. What fails is run once more by itself, since much of it waits by the clock."""
+    """All tests but NOT_RUN.
+
+    A failed test runs once more by itself, since many of them depend on the clock.
+    """
     unpack(tmp_path)
     outcomes = run(tmp_path, ["tests"])
     found = {re.sub(r"\[.*", "", name) for name in outcomes}

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL keeps what was committed, whatever happens to it."""
+"""The embedded PostgreSQL keeps committed rows through kills and restarts."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ def run(dsn: str, statement: str) -> list[tuple[object, ...]]:
 
 
 def test_committed_rows_survive_kill_9(own_postgres: EmbeddedPostgres) -> None:
-    """G1 rests on this: a commit that was answered is there after the postmaster was killed."""
+    """G1 relies on this: an acknowledged commit is there after the postmaster was killed."""
     own_postgres.start()
     run(own_postgres.dsn(), "CREATE TABLE kept (n int)")
     for _ in range(3):
@@ -36,7 +36,7 @@ def test_committed_rows_survive_kill_9(own_postgres: EmbeddedPostgres) -> None:
 
 
 def test_a_stopped_server_leaves_no_process(own_postgres: EmbeddedPostgres) -> None:
-    """After `stop` neither the postmaster nor one of its children lives, and `start` works again."""
+    """After `stop` neither the postmaster nor a child lives, and `start` works again."""
     own_postgres.start()
     assert own_postgres.process is not None
     family = [own_postgres.process.pid, *stray_processes.descendants(own_postgres.process.pid)]
@@ -50,7 +50,7 @@ def test_a_stopped_server_leaves_no_process(own_postgres: EmbeddedPostgres) -> N
 
 
 def test_an_interrupted_initdb_is_repeated(own_postgres: EmbeddedPostgres) -> None:
-    """A folder that `initdb` left half-made is made anew."""
+    """A folder that `initdb` left incomplete is made again."""
     own_postgres.data.mkdir(parents=True)
     (own_postgres.data / "PG_VERSION").write_text("18\n", encoding="ascii")
     (own_postgres.data / "base").mkdir()
@@ -60,7 +60,7 @@ def test_an_interrupted_initdb_is_repeated(own_postgres: EmbeddedPostgres) -> No
 
 @pytest.mark.parametrize("name", ["with a space", "comma, and space", "quote\" and '", "ä" * 45])
 def test_a_folder_may_have_any_name(own_postgres: EmbeddedPostgres, name: str) -> None:
-    """Blanks, commas, quotes and length of a path reach neither PostgreSQL's lists nor libpq's."""
+    """Blanks, commas, quotes and long paths work in PostgreSQL's lists and libpq's."""
     folder = own_postgres.data.parent / name
     folder.mkdir(mode=0o755)
     server = EmbeddedPostgres(folder / "postgres")
@@ -73,7 +73,7 @@ def test_a_folder_may_have_any_name(own_postgres: EmbeddedPostgres, name: str) -
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root lends PostgreSQL to another user")
 def test_a_closed_folder_gets_a_substitute_whatever_the_umask(tmp_path: Path) -> None:
-    """As root, below a closed folder: the data are below /var/tmp, and gone after `remove`."""
+    """As root, below a closed folder: the data are below /var/tmp, and `remove` deletes them."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     umask = os.umask(0o077)
@@ -89,7 +89,7 @@ def test_a_closed_folder_gets_a_substitute_whatever_the_umask(tmp_path: Path) ->
 
 
 def test_it_listens_on_tcp_only_when_asked_and_with_a_password(tmp_path: Path) -> None:
-    """With a port the DSN carries a password, and without that password nobody enters."""
+    """With a port the DSN has a password, and a connection without it is refused."""
     [port] = free_ports(1)
     server = EmbeddedPostgres(tmp_path / "postgres", port=port)
     try:
@@ -102,13 +102,13 @@ def test_it_listens_on_tcp_only_when_asked_and_with_a_password(tmp_path: Path) -
     assert not server.data.exists()
 
 
-def test_a_migrated_database_is_handed_to_each_test(database_url: str) -> None:
+def test_each_test_gets_a_migrated_database(database_url: str) -> None:
     """The fixture's database has the schema."""
     assert run(database_url, "SELECT count(*) FROM instances") == [(0,)]
 
 
 def test_children_find_the_database_by_its_url(database_url: str, processes: Processes) -> None:
-    """DATABASE_URL with its Unix socket reaches the processes that a test starts."""
+    """DATABASE_URL with its Unix socket works in the processes that a test starts."""
     assert database_url
     script = (
         "import os, psycopg2; print('pid', psycopg2.connect(os.environ['DATABASE_URL']).info.backend_pid)"

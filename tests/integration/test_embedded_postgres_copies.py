@@ -118,8 +118,8 @@ def test_a_closed_umask_at_the_installation_does_not_close_the_copy(site: Site) 
 @pytest.mark.parametrize(
     "damage", ["no libraries", "a cut program", "other bytes", "a missing file", "empty"]
 )
-def test_a_half_or_wrong_copy_is_replaced(site: Site, damage: str) -> None:
-    """Whatever is missing or different in the copy, the next process starts from a whole one."""
+def test_an_incomplete_or_wrong_copy_is_replaced(site: Site, damage: str) -> None:
+    """Whatever is missing or different in the copy, the next process starts from a complete one."""
     program = site.program()
     copy = site.place / program.relative_to(site.place).parts[0]
     match damage:
@@ -140,8 +140,8 @@ def test_a_half_or_wrong_copy_is_replaced(site: Site, damage: str) -> None:
     assert site.copies() == {copy.name}
 
 
-def test_several_that_start_at_once_share_one_copy(site: Site) -> None:
-    """Each of six processes starts; one copy is there afterwards."""
+def test_processes_that_start_at_once_share_one_copy(site: Site) -> None:
+    """Each of six processes starts; afterwards there is one copy."""
     outputs = [site.begin("start") for _ in range(6)]
     printed = {site.end(process) for process in outputs}
     assert len(printed) == 1
@@ -149,8 +149,8 @@ def test_several_that_start_at_once_share_one_copy(site: Site) -> None:
     assert len(site.copies()) == 1
 
 
-def test_copies_that_nobody_uses_are_removed(site: Site) -> None:
-    """Copies of another wheel, and what a killed process left, go; one that is used stays until it is not."""
+def test_unused_copies_are_removed(site: Site) -> None:
+    """Copies of another wheel, and parts that a killed process left; a copy in use stays."""
     first = site.begin()
     assert first.stdout is not None
     used = Path(first.stdout.readline().strip()).relative_to(site.place).parts[0]
@@ -171,7 +171,7 @@ def test_copies_that_nobody_uses_are_removed(site: Site) -> None:
 
 
 def test_a_copy_of_another_user_is_not_run(site: Site) -> None:
-    """A folder of that name that somebody else made is refused, and the message says what to do."""
+    """A folder of that name that another user made is refused, and the message says what to do."""
     copy = site.place / site.program().relative_to(site.place).parts[0]
     os.chown(copy, 65534, 65534)
     done = subprocess.run(

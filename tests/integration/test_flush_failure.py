@@ -1,4 +1,4 @@
-"""The file is flushed while PostgreSQL writes the rows: what either of them says is heard."""
+"""The file is flushed while PostgreSQL writes the rows: an error of either is noticed."""
 
 import pytest
 from conftest import MakeEdge
@@ -23,10 +23,10 @@ def fail() -> None:
     raise SpoolError("fsync: Input/output error")
 
 
-def test_a_flush_that_failed_is_heard_though_the_rows_collided(edge: EdgeSetup) -> None:
-    """A collision is tried again, and a second fsync may succeed though the first lost the bytes.
+def test_a_failed_flush_is_noticed_when_the_rows_collided(edge: EdgeSetup) -> None:
+    """The rows are written again, and a second fsync may succeed although the first lost bytes.
 
-    The connection goes back to the pool without it: what is said there next is not taken for failed.
+    The connection goes back to the pool without the failed flush: its next use is not affected.
     """
     with pytest.raises(SpoolError), edge.database.transaction(meanwhile=fail) as session:
         session.run(COLLIDE)

@@ -1,4 +1,4 @@
-"""One delivery: claimed by one, sent, settled; and what every outcome leaves behind."""
+"""One delivery: claimed once, sent, settled; and the effect of every outcome."""
 
 import os
 import resource
@@ -37,7 +37,7 @@ def core(edge: EdgeSetup) -> Iterator[Forwarding]:
 
 
 def test_a_delivery_is_sent_once_and_its_file_moves(core: Forwarding, pacs: Peer) -> None:
-    """G3: the bytes that came leave; a message that comes again finds nothing to do."""
+    """G3: the received bytes are sent; a second message of the delivery does nothing."""
     instance = Instance()
     delivery = core.owed(instance)
     assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
@@ -48,8 +48,10 @@ def test_a_delivery_is_sent_once_and_its_file_moves(core: Forwarding, pacs: Peer
     assert core.edge.one("SELECT outcome FROM attempts") == "delivered"
 
 
-def test_the_folder_tells_what_the_rows_tell(core: Forwarding, pacs: Peer, workers: dict[str, Peer]) -> None:
-    """Queued while a retry waits, failed when one debt is dead, sent when all is delivered."""
+def test_the_folder_of_a_file_agrees_with_its_rows(
+    core: Forwarding, pacs: Peer, workers: dict[str, Peer]
+) -> None:
+    """Queued while a retry waits, failed when one delivery is dead, sent when all are delivered."""
     instance = Instance()
     to_pacs, to_worker = core.owed(instance), core.edge.delivery(instance, "workers")["id"]
     name = f"{instance.sop_instance_uid}.dcm"
@@ -67,7 +69,7 @@ def test_the_folder_tells_what_the_rows_tell(core: Forwarding, pacs: Peer, worke
     assert sum(len(worker.taken) for worker in workers.values()) == 1
 
 
-def test_two_at_once_claim_it_once(core: Forwarding, pacs: Peer) -> None:
+def test_concurrent_actors_claim_a_delivery_once(core: Forwarding, pacs: Peer) -> None:
     """Ten deliveries, four actors each: none is sent twice."""
     instances = study_of(10)
     deliveries = [core.owed(instance) for instance in instances]
@@ -90,10 +92,8 @@ def claim_as(core: Forwarding, delivery: int, *, lease: str) -> None:
     )
 
 
-def test_a_claim_is_believed_while_its_consumer_lives_and_its_lease_runs(
-    core: Forwarding, pacs: Peer
-) -> None:
-    """G6: taken again when the lease is over, or at once when the consumer is gone."""
+def test_a_claim_is_valid_while_its_consumer_lives_and_its_lease_runs(core: Forwarding, pacs: Peer) -> None:
+    """G6: another actor claims the delivery after the lease, or at once when the consumer is gone."""
     living, leased_out, dead = (core.owed(instance) for instance in study_of(3))
     actor = core.actor()
     claim_as(core, living, lease="60 s")
@@ -107,8 +107,8 @@ def test_a_claim_is_believed_while_its_consumer_lives_and_its_lease_runs(
     actor.associations.close()
 
 
-def test_a_late_settle_is_only_noted(core: Forwarding, pacs: Peer) -> None:
-    """Who lost its claim while it sent changes nothing but the list of attempts."""
+def test_a_late_settle_only_adds_an_attempt(core: Forwarding, pacs: Peer) -> None:
+    """An actor that lost its claim while it sent changes nothing else."""
     instance = Instance()
     delivery = core.owed(instance)
 
@@ -123,8 +123,11 @@ def test_a_late_settle_is_only_noted(core: Forwarding, pacs: Peer) -> None:
     assert core.edge.log(outcome="fenced")
 
 
-def test_a_claim_that_a_crash_undid_is_made_again(core: Forwarding, pacs: Peer) -> None:
-    """The delivery would be pending for nobody: its only message ends with this attempt."""
+def test_a_claim_that_a_database_crash_lost_is_made_again(core: Forwarding, pacs: Peer) -> None:
+    """Otherwise the delivery would stay pending without a message.
+
+    Its only message ends with this attempt.
+    """
     instance = Instance()
     delivery = core.owed(instance)
 
@@ -158,10 +161,10 @@ def test_a_claim_that_a_crash_undid_is_made_again(core: Forwarding, pacs: Peer) 
         (ABORT, "pending", 1, "broken"),
     ],
 )
-def test_what_the_peer_answers_decides(  # noqa: PLR0917  the columns of the table
+def test_each_class_of_status_has_its_outcome(  # noqa: PLR0917  the columns of the table
     core: Forwarding, pacs: Peer, answer: int, state: str, attempts: int, outcome: str
 ) -> None:
-    """G2: each class of status of design.md §7 leaves its state, with the reason and a next message."""
+    """G2: each class leaves its state, with the reason and the next message."""
     instance = Instance()
     delivery = core.owed(instance)
     core.edge.run("DELETE FROM dramatiq.queue")
@@ -174,8 +177,8 @@ def test_what_the_peer_answers_decides(  # noqa: PLR0917  the columns of the tab
     assert core.edge.queued("pacs") == (state == "pending")
 
 
-def test_a_context_that_is_not_accepted_is_dead_at_once_and_named(core: Forwarding, pacs: Peer) -> None:
-    """G2: never; the reason names SOP Class and transfer syntax."""
+def test_an_instance_whose_context_is_not_accepted_is_dead_at_once(core: Forwarding, pacs: Peer) -> None:
+    """G2: it is not retried; the reason names SOP Class and transfer syntax."""
     pacs.accepted_sop_classes = frozenset({"1.2.840.10008.5.1.4.1.1.4"})
     instance = Instance()
     forward_to_pacs(core.context, core.owed(instance))
@@ -210,8 +213,8 @@ def check_dead_of_a_conflict(core: Forwarding, delivery: int) -> None:
     assert "another version" in error
 
 
-def test_a_version_of_which_the_peer_holds_another_is_dead(core: Forwarding, pacs: Peer) -> None:
-    """0x0111 to the later one, and to the first one that is sent again: the peer has not got these bytes."""
+def test_a_version_refused_with_0x0111_is_dead(core: Forwarding, pacs: Peer) -> None:
+    """The later version, and the first one when sent again: the peer does not have these bytes."""
     first, second = [owed_version(core, version) for version in two_versions()]
     assert forward_to_pacs(core.context, first) is Outcome.DELIVERED
     pacs.answer = lambda _: 0x0111
@@ -226,7 +229,7 @@ def test_a_version_of_which_the_peer_holds_another_is_dead(core: Forwarding, pac
 def test_a_version_that_overtakes_the_first_on_its_way_is_a_conflict_too(
     core: Forwarding, pacs: Peer
 ) -> None:
-    """It was received after the first was claimed, and the peer took it before it answered the first."""
+    """It was received after the first was claimed, and the peer stored it before it answered the first."""
     first, second = two_versions()
 
     def overtaken(_: object) -> int:
@@ -240,8 +243,8 @@ def test_a_version_that_overtakes_the_first_on_its_way_is_a_conflict_too(
 
 
 @pytest.mark.parametrize("how", ["off", "rejects"])
-def test_a_peer_that_is_away_costs_no_attempt(core: Forwarding, pacs: Peer, how: str) -> None:
-    """G2: pending with the reason; the breaker is open, the queue gives nothing out but the probe."""
+def test_an_unreachable_peer_counts_no_attempt(core: Forwarding, pacs: Peer, how: str) -> None:
+    """G2: pending with the reason; the breaker is open, and the queue runs only the probe."""
     if how == "off":
         pacs.off()
     else:
@@ -266,7 +269,7 @@ def probe_now(core: Forwarding) -> bool:
 
 
 def test_a_probe_closes_the_breaker_when_the_peer_is_back(core: Forwarding, pacs: Peer) -> None:
-    """While it is away each probe has a successor; when it is back, none."""
+    """Each probe enqueues the next while the peer is away, and none when it is back."""
     pacs.off()
     instance = Instance()
     delivery = core.owed(instance)
@@ -281,7 +284,7 @@ def test_a_probe_closes_the_breaker_when_the_peer_is_back(core: Forwarding, pacs
 
 
 def test_three_instances_in_a_row_open_the_breaker_and_one_does_not(core: Forwarding, pacs: Peer) -> None:
-    """One that breaks the association each time says something of itself, three say it of the peer."""
+    """One instance that breaks the association each time is to blame itself; three mean the peer."""
     pacs.answer = lambda _: ABORT
     deliveries = [core.owed(instance) for instance in study_of(3)]
     for _ in range(2):
@@ -295,8 +298,8 @@ def test_three_instances_in_a_row_open_the_breaker_and_one_does_not(core: Forwar
     assert core.edge.one(breaker) == "open"
 
 
-def test_a_peer_that_refuses_for_now_is_probed_by_an_instance(core: Forwarding, pacs: Peer) -> None:
-    """It answers C-ECHO all the time; only a C-STORE tells that it has room again."""
+def test_a_peer_out_of_resources_is_probed_with_a_c_store(core: Forwarding, pacs: Peer) -> None:
+    """It answers C-ECHO all the time; only a C-STORE shows that it has space again."""
     pacs.answer = lambda _: 0xA700
     instances = study_of(3)
     for instance in instances:
@@ -311,7 +314,7 @@ def test_a_peer_that_refuses_for_now_is_probed_by_an_instance(core: Forwarding, 
 
 
 def test_an_association_is_kept_and_renewed_for_another_context(core: Forwarding, pacs: Peer) -> None:
-    """One association serves a study; a context that it lacks closes it and opens another."""
+    """One association serves a study; a missing context closes it and opens another."""
     for instance in study_of(3):
         assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.DELIVERED
     assert pacs.associations == 1
@@ -322,8 +325,8 @@ def test_an_association_is_kept_and_renewed_for_another_context(core: Forwarding
     assert pacs.associations == 2
 
 
-def test_a_peer_that_ended_an_idle_association_costs_no_attempt(core: Forwarding, pacs: Peer) -> None:
-    """It is opened anew, without the instance being blamed."""
+def test_an_idle_association_that_the_peer_ended_counts_no_attempt(core: Forwarding, pacs: Peer) -> None:
+    """A new one is opened, and the instance is not blamed."""
     assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.DELIVERED
     pacs.off()
     pacs.on()
@@ -333,7 +336,7 @@ def test_a_peer_that_ended_an_idle_association_costs_no_attempt(core: Forwarding
 
 
 def test_a_timeout_is_not_tried_again_within_the_attempt(make_edge: MakeEdge) -> None:
-    """The lease covers one send: a peer that hangs on a kept association gets it once per attempt."""
+    """The lease covers one send: a peer that hangs on a reused association gets it once per attempt."""
     edge = make_edge({"forwarder": QUICK})
     hanging = edge.configuration.forwarder.orthanc.model_copy(update={"timeout_s": 1.0})
     forwarder = edge.configuration.forwarder.model_copy(update={"orthanc": hanging})
@@ -351,8 +354,8 @@ def test_a_timeout_is_not_tried_again_within_the_attempt(make_edge: MakeEdge) ->
         assert pacs.associations == 1
 
 
-def test_a_lost_file_is_dead_with_its_reason_and_blames_no_peer(core: Forwarding, pacs: Peer) -> None:
-    """G2: nothing to send is a debt that must be shown."""
+def test_a_delivery_whose_file_is_lost_is_dead_and_blames_no_peer(core: Forwarding, pacs: Peer) -> None:
+    """G2: it is shown with the reason."""
     instance = Instance()
     delivery = core.owed(instance)
     [path] = core.edge.files().values()
@@ -396,10 +399,13 @@ def no_byte_read(edge: EdgeSetup) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("need", "says"), [(no_byte_read, "Input/output error"), (no_descriptor_left, "Too many open files")]
 )
-def test_a_disk_of_ours_that_does_not_read_kills_nothing(
+def test_a_read_error_of_our_disk_makes_nothing_dead(
     core: Forwarding, pacs: Peer, need: Callable[[EdgeSetup], AbstractContextManager[None]], says: str
 ) -> None:
-    """G2: it says nothing of the instance or its peer: more attempts than `max_retries`, then delivered."""
+    """G2: more attempts than `max_retries`, then delivered.
+
+    The error is neither the instance's nor the peer's.
+    """
     instance = Instance()
     delivery = core.owed(instance)
     for attempts in range(1, 5):

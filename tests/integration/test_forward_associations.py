@@ -1,4 +1,4 @@
-"""How many associations a peer allows is its own affair: one that serves few is slow, not away."""
+"""A peer that allows few associations is slow, not away."""
 
 import threading
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def pacs(core: Forwarding) -> Iterator[Peer]:
 
 
 def test_a_peer_that_serves_one_association_at_a_time_gets_everything(core: Forwarding, pacs: Peer) -> None:
-    """What one thread is done with does not keep the others' requests waiting until they give up."""
+    """An idle association of one thread does not delay the requests of the others until they time out."""
     pacs.one_at_a_time = True
     sent = study_of(12)
     deliveries = [core.owed(instance) for instance in sent]
@@ -56,7 +56,7 @@ def test_a_peer_that_serves_one_association_at_a_time_gets_everything(core: Forw
 def test_a_peer_with_no_second_association_is_not_away(
     core: Forwarding, pacs: Peer, answer: Rejection | None
 ) -> None:
-    """While it takes a large instance of ours: no attempt is counted, and the breaker stays closed."""
+    """While it receives a large instance, no attempt is counted, and the breaker stays closed."""
     pacs.one_at_a_time = answer is None
     pacs.pause_seconds = 0.02
     large = Instance(payload=b"\x01\x02" * (24 << 20))
@@ -82,8 +82,8 @@ def test_a_peer_with_no_second_association_is_not_away(
     assert core.edge.one(AWAY) == 0
 
 
-def test_a_peer_that_hangs_is_away_at_once(core: Forwarding, pacs: Peer) -> None:
-    """One of ours is in use and gets nowhere: whoever wants another does not wait for its timeout."""
+def test_a_hanging_peer_is_away_at_once(core: Forwarding, pacs: Peer) -> None:
+    """One association makes no progress: another thread does not wait for its timeout."""
     pacs.one_at_a_time = True
     first, second = study_of(2)
     delivery = core.owed(second)
@@ -91,8 +91,8 @@ def test_a_peer_that_hangs_is_away_at_once(core: Forwarding, pacs: Peer) -> None
         assert forward_to_pacs(core.context, delivery) is Outcome.AWAY
 
 
-def test_a_peer_that_rejects_all_is_away(core: Forwarding, pacs: Peer) -> None:
-    """None of ours is in use: that is what the breaker is for."""
+def test_a_peer_that_rejects_every_association_is_away(core: Forwarding, pacs: Peer) -> None:
+    """No association is in use: the breaker opens."""
     pacs.rejection = LOCAL_LIMIT_EXCEEDED
     [instance] = study_of(1)
     assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.AWAY

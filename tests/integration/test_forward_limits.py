@@ -1,4 +1,4 @@
-"""What bounds a delivery and what does not: leases, refusals, pauses, and what a peer says in words."""
+"""Leases, refusals, pauses and error comments: what limits a delivery and what does not."""
 
 import threading
 from collections.abc import Iterator
@@ -33,8 +33,8 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
         yield core
 
 
-def test_a_send_that_outlasts_its_lease_is_believed_while_bytes_flow(make_edge: MakeEdge) -> None:
-    """G2: the sweep leaves a slow line alone; the instance is delivered once, by the first attempt."""
+def test_a_claim_stays_valid_beyond_its_lease_while_bytes_flow(make_edge: MakeEdge) -> None:
+    """G2: the sweep leaves a slow send alone; the instance is delivered once, by the first attempt."""
     edge = make_edge({"forwarder": QUICK})
     forwarder = edge.configuration.forwarder.model_copy(update={"lease_seconds": 3.0})
     edge.configuration = edge.configuration.model_copy(update={"forwarder": forwarder})
@@ -60,8 +60,11 @@ def test_a_send_that_outlasts_its_lease_is_believed_while_bytes_flow(make_edge: 
         assert core.edge.one("SELECT duration_ms FROM attempts WHERE NOT fenced") > 3000
 
 
-def test_not_now_uses_up_no_retries(core: Forwarding, pacs: Peer) -> None:
-    """A PACS that was full all night and then refuses once kills nothing; `max_retries` counts refusals."""
+def test_out_of_resources_uses_up_no_retries(core: Forwarding, pacs: Peer) -> None:
+    """A PACS that was full all night and then refuses once makes nothing dead.
+
+    `max_retries` counts refusals.
+    """
     instance = Instance()
     delivery = core.owed(instance)
     seen = []
@@ -75,7 +78,7 @@ def test_not_now_uses_up_no_retries(core: Forwarding, pacs: Peer) -> None:
 
 
 def test_a_peers_error_comment_is_neither_stored_nor_logged(core: Forwarding, pacs: Peer) -> None:
-    """G8: a peer may quote the patient there."""
+    """G8: it may contain patient attributes."""
     pacs.answer = lambda _: 0xA700
     forward_to_pacs(core.context, core.owed(Instance()))
     comment = "as the test asked for"
@@ -88,7 +91,7 @@ def test_a_peers_error_comment_is_neither_stored_nor_logged(core: Forwarding, pa
 
 
 def test_nothing_is_sent_to_a_peer_that_is_paused(core: Forwarding, pacs: Peer) -> None:
-    """Also not by the probe of its open breaker."""
+    """Nor by the probe of its open breaker."""
     pacs.answer = lambda _: 0xA700
     for _ in range(3):
         forward_to_pacs(core.context, core.owed(Instance()))
@@ -104,8 +107,8 @@ def test_nothing_is_sent_to_a_peer_that_is_paused(core: Forwarding, pacs: Peer) 
     assert core.edge.one(BREAKER) == "closed"
 
 
-def test_a_crowd_of_large_instances_is_no_absent_peer(make_edge: MakeEdge) -> None:
-    """All associations in use: no attempt is counted, and the breaker stays closed."""
+def test_many_large_instances_do_not_open_the_breaker(make_edge: MakeEdge) -> None:
+    """All associations are in use: no attempt is counted, and the breaker stays closed."""
     edge = make_edge({"forwarder": QUICK})
     # the wait for an association is what the lease leaves beside one send: half a second here
     longest = edge.configuration.forwarder.orthanc.timeout_s + QUICK["connect_timeout_seconds"]
@@ -127,7 +130,7 @@ def test_a_crowd_of_large_instances_is_no_absent_peer(make_edge: MakeEdge) -> No
 
 
 def test_the_breaker_counts_different_instances(core: Forwarding, pacs: Peer) -> None:
-    """Two that fail in turn are two, however often; the third opens it."""
+    """Two instances that fail alternately count as two; a third one opens it."""
     pacs.answer = lambda _: 0xA700
     first, second = core.owed(Instance()), core.owed(Instance())
     for delivery in (first, second, first, second):

@@ -1,4 +1,7 @@
-"""A delivery to a worker: whose turn it is, how much each may owe, and who is asked after it."""
+"""A delivery to a worker.
+
+Which worker is next, how many results each may owe, and who is asked afterwards.
+"""
 
 from collections.abc import Iterator
 
@@ -38,7 +41,7 @@ def chosen(core: Forwarding, instances: list[Instance]) -> list[str]:
     return workers
 
 
-def test_the_turn_goes_round_exactly(core: Forwarding, workers: dict[str, Peer]) -> None:
+def test_workers_take_turns_exactly(core: Forwarding, workers: dict[str, Peer]) -> None:
     """Twenty instances over five workers, four each, in order; two processes share the turn."""
     turns = chosen(core, study_of(10))
     other = core.actor()
@@ -50,8 +53,8 @@ def test_the_turn_goes_round_exactly(core: Forwarding, workers: dict[str, Peer])
     assert {name: len(worker.taken) for name, worker in workers.items()} == dict.fromkeys(workers, 4)
 
 
-def test_a_worker_owes_no_more_than_it_may(make_edge: MakeEdge) -> None:
-    """Two each; the eleventh waits, with a reason and a wake-up, until a result arrives."""
+def test_a_worker_has_at_most_its_limit_of_expected_results(make_edge: MakeEdge) -> None:
+    """Two each; the eleventh instance waits, with a reason, and is woken by a result."""
     edge = make_edge({"forwarder": {**QUICK, "worker_max_outstanding": 2}})
     with forwarding(edge) as core, workers_of(core):
         chosen(core, study_of(10))
@@ -68,7 +71,7 @@ def test_a_worker_owes_no_more_than_it_may(make_edge: MakeEdge) -> None:
 
 
 def test_affinity_keeps_a_study_on_one_worker(make_edge: MakeEdge) -> None:
-    """`study`: an AI that needs the series whole gets it; another study goes to the next."""
+    """`study`: one worker gets the whole series; another study goes to the next worker."""
     edge = make_edge({"forwarder": {**QUICK, "worker_affinity": "study", "worker_max_outstanding": 100}})
     with forwarding(edge) as core, workers_of(core):
         first, second = chosen(core, study_of(6)), chosen(core, study_of(6))
@@ -95,8 +98,8 @@ def test_an_overdue_result_is_asked_of_another_worker_then_given_up(
     assert sum(worker.count(instance.sop_instance_uid) for worker in workers.values()) == 3
 
 
-def test_a_worker_that_is_away_is_passed_over(core: Forwarding, workers: dict[str, Peer]) -> None:
-    """G5: its breaker opens, the instance goes to another without an attempt being counted."""
+def test_an_unreachable_worker_is_skipped(core: Forwarding, workers: dict[str, Peer]) -> None:
+    """G5: its breaker opens, and the instance goes to another without counting an attempt."""
     workers["APP01"].off()
     instance = Instance()
     delivery = core.owed(instance, Route.WORKERS)
@@ -106,8 +109,8 @@ def test_a_worker_that_is_away_is_passed_over(core: Forwarding, workers: dict[st
     assert "APP01" not in chosen(core, study_of(8))
 
 
-def test_with_no_worker_up_a_delivery_waits(core: Forwarding) -> None:
-    """Pending with the reason, nothing counted, and the queue gives nothing out."""
+def test_a_delivery_waits_while_no_worker_is_up(core: Forwarding) -> None:
+    """Pending with the reason; no attempt is counted, and no message runs."""
     instance = Instance()
     delivery = core.owed(instance, Route.WORKERS)
     for _ in range(5):
@@ -119,10 +122,10 @@ def test_with_no_worker_up_a_delivery_waits(core: Forwarding) -> None:
     assert core.edge.one("SELECT count(*) FROM expected_results") == 0
 
 
-def test_the_claim_of_a_dead_process_goes_to_the_same_worker(
+def test_a_delivery_of_a_dead_process_goes_to_the_same_worker(
     core: Forwarding, workers: dict[str, Peer]
 ) -> None:
-    """G6: whose repeat is the same bytes; where its result came meanwhile, nothing is sent."""
+    """G6: so the worker's result has the same bytes; if its result came meanwhile, nothing is sent."""
     first, second = study_of(2)
     deliveries = [core.owed(instance, Route.WORKERS) for instance in (first, second)]
     dying = core.actor()

@@ -1,4 +1,4 @@
-"""The PACS of the lab, Orthanc or our archive, keeps what real senders send, and says so."""
+"""The PACS of the lab, Orthanc or our archive, keeps what real senders send."""
 
 import shutil
 import socket
@@ -59,10 +59,10 @@ def storescu(path: Path, port: int, called: str = "ORTHANC") -> subprocess.Compl
     return subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_it_keeps_what_it_is_sent_and_says_so(
+def test_it_keeps_and_lists_what_it_is_sent(
     pacs: tuple[Pacs, Supervisor], configuration: Configuration, instance: Outgoing
 ) -> None:
-    """A C-STORE that was answered Success is listed by `holds`, sent once or twice, also after a restart."""
+    """`holds` lists every acknowledged instance, sent once or twice, also after a restart."""
     the_pacs, supervisor = pacs
     port = configuration.forwarder.orthanc.port
     assert the_pacs.holds() == set()
@@ -78,7 +78,7 @@ def test_it_keeps_what_it_is_sent_and_says_so(
 
 @pytest.mark.skipif(ORTHANC is None, reason="Orthanc is not installed")
 def test_orthanc_serves_this_machine_only(tmp_path: Path, configuration: Configuration) -> None:
-    """Another address than 127.0.0.1, or an unknown AE title, gets no association and no answer by HTTP."""
+    """Another address than 127.0.0.1, or an unknown AE title, gets no association and no HTTP answer."""
     assert ORTHANC is not None
     [http] = layout.free_ports(1)
     port = configuration.forwarder.orthanc.port
@@ -118,7 +118,7 @@ def asks(source: str, port: int) -> int:
 
 
 def test_the_archive_writes_part_10_files(tmp_path: Path, instance: Outgoing) -> None:
-    """What the archive keeps is a readable Part 10 file with the data set that was sent."""
+    """Each is a readable Part 10 file with the data set that was sent."""
     [port] = layout.free_ports(1)
     archive = Archive(tmp_path / "pacs", "ORTHANC", port)
     supervisor = Supervisor(tmp_path / "lab", [[archive.program()]])
@@ -143,7 +143,7 @@ def test_the_archive_writes_part_10_files(tmp_path: Path, instance: Outgoing) ->
 def test_the_archive_misbehaves_on_request(
     tmp_path: Path, instance: Outgoing, arguments: tuple[str, ...], expected: str
 ) -> None:
-    """It refuses, aborts or rejects as it was told, and keeps nothing."""
+    """It refuses, aborts or rejects as requested, and keeps nothing."""
     [port] = layout.free_ports(1)
     archive = Archive(tmp_path / "pacs", "ORTHANC", port, arguments)
     supervisor = Supervisor(tmp_path / "lab", [[archive.program()]])
@@ -159,7 +159,7 @@ def test_the_archive_misbehaves_on_request(
 
 
 def test_the_archive_ends_on_sigterm_with_a_connection_open(tmp_path: Path) -> None:
-    """A connection that says nothing does not hold up its end."""
+    """A silent connection does not delay its end."""
     [port] = layout.free_ports(1)
     supervisor = Supervisor(tmp_path / "lab", [[Archive(tmp_path / "pacs", "ORTHANC", port).program()]])
     supervisor.start()

@@ -1,4 +1,4 @@
-"""A lab uses ports of its own, and says that it is up only when its own processes listen there."""
+"""A lab uses ports of its own, and is up only when its own processes listen there."""
 
 import socket
 import sys
@@ -41,8 +41,8 @@ def taken() -> Iterator[int]:
         yield int(listener.getsockname()[1])
 
 
-def test_a_port_is_one_labs_until_it_is_released(claims: Claims) -> None:
-    """A second lab gets another port, also before anybody listens on the first."""
+def test_a_port_belongs_to_one_lab_until_it_is_released(claims: Claims) -> None:
+    """A second lab gets another port, also before a process listens on the first."""
     others = Claims()
     try:
         [port] = layout.free_ports(1, take=claims.take)
@@ -56,7 +56,7 @@ def test_a_port_is_one_labs_until_it_is_released(claims: Claims) -> None:
 
 
 def test_a_port_of_another_program_is_not_taken(claims: Claims, taken: int) -> None:
-    """A claim does not help where somebody who is no lab listens."""
+    """A claim between labs does not cover a port on which another program listens."""
     assert not claims.take(taken)
 
 
@@ -75,7 +75,7 @@ def test_a_program_is_ready_only_when_itself_listens(tmp_path: Path, taken: int)
 
 
 def test_a_program_is_ready_when_a_child_of_it_listens(tmp_path: Path) -> None:
-    """The Storage SCP forks: whoever of its family has the socket counts, nobody else."""
+    """The Storage SCP forks: a socket of any of its children counts."""
     [port] = layout.free_ports(1)
     forking = Program("forking", (sys.executable, "-c", LISTENER, str(port)), ports=(port,))
     supervisor = Supervisor(tmp_path / "lab", [[forking]])
@@ -90,7 +90,7 @@ def test_a_program_is_ready_when_a_child_of_it_listens(tmp_path: Path) -> None:
 def test_ports_that_are_taken_at_a_later_start_are_replaced_in_the_configuration(
     tmp_path: Path, taken: int
 ) -> None:
-    """Comments and other values of config.yaml stay; the new numbers stand there, and are announced."""
+    """Comments and other values of config.yaml stay; the new ports are written there and printed."""
     path = layout.write(tmp_path, layout.configuration(layout.choose_ports(well_known=False)))
     before = config.load(path)
     text = path.read_text(encoding="utf-8")
@@ -114,7 +114,7 @@ def test_ports_that_are_taken_at_a_later_start_are_replaced_in_the_configuration
 
 
 def test_a_default_port_that_is_taken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where config.yaml leaves the port out there is no number to replace: the user is asked to set one."""
+    """Where config.yaml has no port to replace, the user is asked to set one."""
     content = layout.configuration(layout.choose_ports(well_known=False))
     del content["edge"]["port"]
     layout.write(tmp_path, content)
@@ -130,7 +130,7 @@ def test_a_default_port_that_is_taken_is_named(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_lab_that_runs_is_not_removed(tmp_path: Path) -> None:
-    """`--fresh` on the folder of a running lab is refused, and its files stay."""
+    """`--fresh` in the folder of a running lab is refused, and its files stay."""
     with seize_folder(tmp_path / "lab"):
         (tmp_path / "lab" / "data").mkdir()
         with pytest.raises(LabError, match=r"a lab runs in .* already"):

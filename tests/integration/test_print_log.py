@@ -1,4 +1,4 @@
-"""`mini-pacs serve --print-log`: what a container of the SCP prints, and how it ends."""
+"""`mini-pacs serve --print-log`: what the container of the SCP prints, and how it ends."""
 
 import json
 import signal
@@ -27,8 +27,8 @@ def test_the_log_of_all_processes_is_printed_to_the_last_line(make_edge: MakeEdg
     assert lines == [json.loads(line) for line in edge.configuration.edge.log_path.read_text().splitlines()]
 
 
-def test_where_the_scp_dies_so_does_who_prints(make_edge: MakeEdge) -> None:
-    """Whoever supervises the container's first process learns of it."""
+def test_the_printing_process_ends_when_the_scp_dies(make_edge: MakeEdge) -> None:
+    """So the supervisor of the container's first process notices it."""
     edge = make_edge()
     scp = edge.start("mini-pacs", "serve", "--print-log")
     scp.wait_for_line('"outcome":"listening"', 30)

@@ -1,4 +1,4 @@
-"""What an operator sees of a queue in use."""
+"""The commands that show a queue in use."""
 
 import json
 import socket
@@ -47,7 +47,7 @@ def test_the_screen_shows_depth_rates_and_consumers(
 
 
 def test_dead_messages_come_in_pages(queue: QueueSetup) -> None:
-    """The youngest first, each once, also those that died at once; a `next` of no page is refused."""
+    """The youngest first, each once, also those that died at the same time; an invalid `next` is refused."""
     cli = CliRunner()
     for _ in range(5):
         queue.send("no_such_actor")

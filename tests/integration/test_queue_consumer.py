@@ -1,4 +1,4 @@
-"""The consumer by itself: what it claims, when it hands it out, and what becomes of it."""
+"""One consumer: which messages it claims, when it starts them, and how they end."""
 
 import json
 import time
@@ -14,8 +14,10 @@ LANGUAGE sql STABLE AS 'SELECT {}'
 """
 
 
-def test_what_stands_before_the_front_runs_within_a_second(queue: QueueSetup, consumer: InProcess) -> None:
-    """A retry, or a commit that came late, while the consumer works through a backlog behind it."""
+def test_a_message_due_before_the_claim_floor_runs_within_a_second(
+    queue: QueueSetup, consumer: InProcess
+) -> None:
+    """A retry, or a late commit, while the consumer works through a backlog behind it."""
     queue.fill("noop", 1_000)
     for message in consumer.take(8):
         consumer.consumer.ack(message)
@@ -33,7 +35,7 @@ def test_what_stands_before_the_front_runs_within_a_second(queue: QueueSetup, co
 
 
 def test_a_late_ack_deletes_nothing(queue: QueueSetup, consumer: InProcess) -> None:
-    """A message that was freed from us and claimed by another stays theirs when we finish it."""
+    """A message that was released and claimed by another consumer is not changed when we finish it."""
     queue.send("noop", 1)
     [message] = consumer.take(1)
     queue.run("UPDATE dramatiq.queue SET consumer = 4711")
@@ -46,7 +48,7 @@ def test_a_late_ack_deletes_nothing(queue: QueueSetup, consumer: InProcess) -> N
 
 
 def test_no_more_is_claimed_than_there_are_threads(queue: QueueSetup, consumer: InProcess) -> None:
-    """And a seat that becomes free is used at once."""
+    """A thread that becomes free is used at once."""
     queue.fill("noop", 20)
     taken = consumer.take(8)
     assert next(consumer.consumer) is None
@@ -55,10 +57,8 @@ def test_no_more_is_claimed_than_there_are_threads(queue: QueueSetup, consumer: 
     assert len(consumer.take(1)) == 1
 
 
-def test_while_messages_end_quickly_as_many_again_are_claimed_ahead(
-    queue: QueueSetup, consumer: InProcess
-) -> None:
-    """At most a thread's worth more, in their order, each started only when a thread is idle."""
+def test_messages_are_claimed_ahead_while_they_end_quickly(queue: QueueSetup, consumer: InProcess) -> None:
+    """At most as many as there are threads, in order, and each starts only when a thread is idle."""
     queue.fill("noop", 40, delay_seconds=-60, spread_seconds=40)
     taken = consumer.take(8)
     for message in taken:
@@ -72,8 +72,10 @@ def test_while_messages_end_quickly_as_many_again_are_claimed_ahead(
     assert numbers == list(range(1, 18))
 
 
-def test_what_finds_no_thread_is_given_back(queue: QueueSetup, consumer: InProcess) -> None:
-    """Where all threads hang, what was claimed ahead waits for whoever is idle: no failure, no death."""
+def test_messages_claimed_ahead_are_released_while_all_threads_hang(
+    queue: QueueSetup, consumer: InProcess
+) -> None:
+    """Another consumer runs them; no failure and no death is counted."""
     queue.fill("noop", 40)
     for message in consumer.take(8):
         consumer.consumer.ack(message)
@@ -89,7 +91,7 @@ def test_what_finds_no_thread_is_given_back(queue: QueueSetup, consumer: InProce
 
 
 def test_a_suspect_runs_alone(queue: QueueSetup, consumer: InProcess) -> None:
-    """It waits until nothing else runs in the process, and nothing begins beside it."""
+    """It waits until nothing else runs in the process, and nothing starts beside it."""
     queue.fill("noop", 3)
     others = consumer.take(3)
     suspect = queue.send("note", 1)
@@ -112,7 +114,7 @@ def test_a_suspect_runs_alone(queue: QueueSetup, consumer: InProcess) -> None:
 
 
 def test_a_suspect_that_another_process_took_blocks_nobody(queue: QueueSetup, consumer: InProcess) -> None:
-    """A process that was emptying itself for it goes on with its own work."""
+    """A process that stopped claiming because of it claims again."""
     queue.fill("noop", 1)
     consumer.take(1)
     queue.send("note", 1)
@@ -128,10 +130,8 @@ def test_a_suspect_that_another_process_took_blocks_nobody(queue: QueueSetup, co
     assert len(consumer.take(3)) == 3
 
 
-def test_a_message_that_is_not_dramatiqs_is_dead_and_stops_nobody(
-    queue: QueueSetup, consumer: InProcess
-) -> None:
-    """It is buried with its reason; what was claimed with it runs."""
+def test_an_invalid_message_is_dead_and_others_run(queue: QueueSetup, consumer: InProcess) -> None:
+    """It is dead-lettered with its reason; messages claimed with it run."""
     queue.fill("noop", 3)
     queue.run("""UPDATE dramatiq.queue SET message = '{"no": "message"}' WHERE message -> 'args' = '[2]'""")
     assert len(consumer.take(2)) == 2
@@ -141,7 +141,7 @@ def test_a_message_that_is_not_dramatiqs_is_dead_and_stops_nobody(
 def test_a_message_that_names_another_id_and_queue_is_settled_by_its_row(
     queue: QueueSetup, consumer: InProcess
 ) -> None:
-    """As foreign SQL may write it: it would be held for ever, or end Dramatiq's thread."""
+    """Foreign SQL may write it. Otherwise it would stay claimed, or end Dramatiq's thread."""
     message_id = queue.send("noop", 1)
     foreign = {"message_id": str(UUID(int=1)), "queue_name": "no_such_queue"}
     queue.rows(
@@ -155,7 +155,10 @@ def test_a_message_that_names_another_id_and_queue_is_settled_by_its_row(
 
 
 def test_a_closed_route_costs_nothing_and_flows_when_it_opens(queue: QueueSetup, consumer: InProcess) -> None:
-    """10,000 waiting messages without room: no row is touched, the probe passes, and an opening is heard."""
+    """10,000 messages wait without capacity.
+
+    No row is touched, the probe runs, and opening wakes the consumer.
+    """
     queue.run(ROOM.format(0))
     queue.fill("noop", 10_000)
     probe = queue.send("noop", 0, priority=-1)
@@ -170,8 +173,8 @@ def test_a_closed_route_costs_nothing_and_flows_when_it_opens(queue: QueueSetup,
     assert time.monotonic() - opened < 1
 
 
-def test_consumer_alive_is_the_lock(queue: QueueSetup, consumer: InProcess) -> None:
-    """True from the first claim until the connection goes."""
+def test_consumer_alive_reads_the_advisory_lock(queue: QueueSetup, consumer: InProcess) -> None:
+    """It is true from the first claim until the connection ends."""
     assert next(consumer.consumer) is None
     consumer_id = consumer.liveness.consumer
     assert consumer_id is not None

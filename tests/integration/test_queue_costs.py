@@ -1,4 +1,4 @@
-"""What the claims and acks of a queue cost, by the pages they touch: nothing that grows with the backlog."""
+"""The cost of claims and acks in pages: none grows with the backlog."""
 
 import json
 import os
@@ -21,7 +21,7 @@ EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, {}, NU
 
 
 def test_a_claim_from_100000_costs_what_one_from_1000_costs(queue: QueueSetup) -> None:
-    """By the pages it touches and by its plan, with a plan made while the table was empty."""
+    """In pages and in its plan, also with a plan made while the table was empty."""
     connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     cursor = connection.cursor()
     messages.prepare_consumer(Session(connection))
@@ -43,7 +43,7 @@ def test_a_claim_from_100000_costs_what_one_from_1000_costs(queue: QueueSetup) -
 
 
 def test_a_process_is_small_and_holds_one_lock_before_100000(queue: QueueSetup) -> None:
-    """From its first message on, over 3,000 of them."""
+    """From its first message on, over 3,000 messages."""
     queue.fill("noop", 100_000)
     process = queue.start()
     wait_until(lambda: queue.count() < 100_000, 30, "the first to be gone")
@@ -65,7 +65,7 @@ def test_a_process_is_small_and_holds_one_lock_before_100000(queue: QueueSetup) 
 
 
 def test_a_claim_costs_the_same_whatever_the_statistics_say(queue: QueueSetup) -> None:
-    """They say that nothing is there: made before the commit, or after the last backlog was worked off."""
+    """The statistics say that the table is empty: made before the commit, or after the last backlog."""
     filling = connect(queue.dsn, application_name="test", deadline_seconds=60)
     filling.autocommit = False
     filling.cursor().execute("SELECT count(dramatiq.send('q', 'noop', '[]')) FROM generate_series(1, 50000)")
@@ -84,7 +84,7 @@ def test_a_claim_costs_the_same_whatever_the_statistics_say(queue: QueueSetup) -
 
 
 def test_messages_lie_in_the_primary_key_in_the_order_of_their_due_times(queue: QueueSetup) -> None:
-    """Whenever they were written, so that a claim touches few of its pages; also without end or beginning."""
+    """Whenever they were written, so a claim touches few pages; also for infinite due times."""
     for due in (
         "now() + interval '1 hour'",
         "now()",
@@ -100,8 +100,8 @@ def test_messages_lie_in_the_primary_key_in_the_order_of_their_due_times(queue: 
     assert versions == [("7",)]
 
 
-def test_future_messages_are_not_walked(queue: QueueSetup) -> None:
-    """50,000 that are not yet due, of a more urgent priority, do not stand before one that is."""
+def test_future_messages_are_not_scanned(queue: QueueSetup) -> None:
+    """50,000 messages of a higher priority that are not yet due do not delay one that is due."""
     queue.fill("noop", 50_000, priority=0, delay_seconds=3600, spread_seconds=3600)
     queue.send("noop", 1, priority=6)
     connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
@@ -115,7 +115,7 @@ def test_future_messages_are_not_walked(queue: QueueSetup) -> None:
 
 
 def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(queue: QueueSetup) -> None:
-    """While it lasts no finished entry may be removed; who goes on behind its last claim meets none."""
+    """It keeps finished entries from being removed; a claim starts behind the last one and meets none."""
     queue.fill("noop", 20_000, delay_seconds=-3600, spread_seconds=1800)
     backup = connect(queue.dsn, application_name="test", deadline_seconds=60)
     backup.cursor().execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM dramatiq.queue")
@@ -139,8 +139,8 @@ def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(queue: Que
     connection.close()
 
 
-def test_an_ack_does_not_walk_what_was_acked_before(queue: QueueSetup) -> None:
-    """Not even under a long transaction, with a plan that knows how many messages are consumed."""
+def test_an_ack_does_not_scan_acked_messages(queue: QueueSetup) -> None:
+    """Nor under a long transaction, with a plan made for many consumed messages."""
     queue.fill("noop", 5_000, delay_seconds=-3600, spread_seconds=1800, scattered=True)
     backup = connect(queue.dsn, application_name="test", deadline_seconds=60)
     backup.cursor().execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM dramatiq.queue")

@@ -43,7 +43,7 @@ def kill(queue: QueueSetup) -> None:
 
 @pytest.mark.usefixtures("edge_folder")
 def test_a_dead_message_without_an_actor_is_discarded(queue: QueueSetup) -> None:
-    """By its id, after a question with the number; the others stay."""
+    """By its id, after a question with the number; other messages stay."""
     first, second = queue.send("no_such_actor"), queue.send("no_such_actor")
     kill(queue)
     waiting = queue.send("noop")
@@ -60,8 +60,8 @@ def test_a_dead_message_without_an_actor_is_discarded(queue: QueueSetup) -> None
 
 
 @pytest.mark.usefixtures("edge_folder")
-def test_what_is_not_dead_is_not_discarded(queue: QueueSetup) -> None:
-    """A waiting message, one that is not there, no id, two selections, a queue of the gateway's own."""
+def test_only_dead_messages_are_discarded(queue: QueueSetup) -> None:
+    """Refused: a waiting message, an unknown one, no id, two selections, a queue of the edge."""
     waiting = queue.send("noop")
     assert command("queue", "discard", waiting, "--yes").exit_code == 1
     assert command("queue", "discard", str(uuid4()), "--yes").exit_code == 1
@@ -74,7 +74,7 @@ def test_what_is_not_dead_is_not_discarded(queue: QueueSetup) -> None:
 
 @pytest.mark.usefixtures("edge_folder")
 def test_due_messages_that_nobody_consumes_are_shown_and_can_be_discarded(queue: QueueSetup) -> None:
-    """In `status` and in `queue`, with what to type; not what is not due."""
+    """In `status` and in `queue`, with the command; messages that are not due are not shown."""
     queue.fill("noop", 3, delay_seconds=-60)
     queue.send("noop", delay_seconds=3600)
     queue.send("noop", delay_seconds=-3600, priority=-1)
@@ -96,7 +96,7 @@ def test_due_messages_that_nobody_consumes_are_shown_and_can_be_discarded(queue:
 
 
 @pytest.mark.usefixtures("edge_folder")
-def test_messages_of_a_queue_that_is_consumed_are_not_discarded(queue: QueueSetup) -> None:
+def test_messages_of_a_consumed_queue_are_not_discarded(queue: QueueSetup) -> None:
     """However long they wait."""
     queue.start(threads=2)
     queue.send("hold", 1, 60)
@@ -118,10 +118,10 @@ def kept(queue: QueueSetup, configuration: Configuration) -> Iterator[PreparedIn
 
 
 @pytest.mark.parametrize("words", [["cancel", "--yes"], ["retry"], ["resend", "--yes"]])
-def test_a_dead_delivery_that_is_settled_otherwise_takes_its_dead_message_along(
+def test_settling_a_dead_delivery_removes_its_dead_message(
     queue: QueueSetup, kept: PreparedInstances, words: list[str]
 ) -> None:
-    """Cancelled, retried or resent: nobody is told of the message any more."""
+    """Cancelled, retried or resent: the message is no longer reported."""
     kept.receive(1)
     kill(queue)
     with queue.database.statement() as session:
@@ -132,10 +132,8 @@ def test_a_dead_delivery_that_is_settled_otherwise_takes_its_dead_message_along(
         assert said(session) == []
 
 
-def test_a_message_is_requeued_with_its_delivery_and_stays(
-    queue: QueueSetup, kept: PreparedInstances
-) -> None:
-    """Its delivery leaves the dead, too, and takes no message along that waits."""
+def test_requeue_of_a_message_also_revives_its_delivery(queue: QueueSetup, kept: PreparedInstances) -> None:
+    """The delivery is not dead any more, and does not delete a waiting message."""
     kept.receive(1)
     kill(queue)
     assert command("queue", "requeue", "--all").exit_code == 0
@@ -144,7 +142,7 @@ def test_a_message_is_requeued_with_its_delivery_and_stays(
 
 
 def test_discarding_says_which_deliveries_stay_dead(queue: QueueSetup, kept: PreparedInstances) -> None:
-    """No image is given up by it: what to do with them is asked for separately."""
+    """Discarding a message gives up no image: the command says how to settle its delivery."""
     kept.receive(1)
     kill(queue)
     output = command("queue", "discard", "--all-dead", "--yes").output

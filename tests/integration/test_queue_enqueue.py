@@ -1,4 +1,4 @@
-"""How messages come into the queue: with their time in the row, in one round trip with what they are for."""
+"""Enqueuing: the due time is in the row, and one round trip writes messages with their cause."""
 
 import time
 from datetime import timedelta
@@ -42,7 +42,7 @@ HEADER = Header("1.2.840.10008.5.1.4.1.1.7", "1.2.3.1", "1.2.3.2", "1.2.3.3", "O
 
 
 def test_enqueue_with_a_delay_writes_a_due_time(queue: QueueSetup) -> None:
-    """No delay queue, no eta in the message; the same message enqueued twice is one."""
+    """There is no delay queue and no eta in the message; enqueuing a message twice leaves one row."""
     broker = EdgeBroker(queue.dsn, middleware=[])
     message: Message[object] = Message("q", "noop", (1,), {}, {})
     broker.enqueue(message, delay=60_000)
@@ -56,7 +56,7 @@ def test_enqueue_with_a_delay_writes_a_due_time(queue: QueueSetup) -> None:
 def test_an_instance_with_its_two_deliveries_is_one_round_trip(
     queue: QueueSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its file is durable already: one statement writes the five rows and commits; nothing else is sent."""
+    """Its file is durable already: one statement writes the five rows and commits."""
     edge = Database(queue.dsn, application_name="test")
     committer = Committer(edge, window=timedelta(minutes=10))
     with edge.statement() as session:
@@ -74,8 +74,8 @@ def test_an_instance_with_its_two_deliveries_is_one_round_trip(
     edge.close()
 
 
-def test_enqueue_without_postgresql_says_so(queue: QueueSetup) -> None:
-    """With Dramatiq's ConnectionError, which its users know."""
+def test_enqueue_without_postgresql_raises_connection_error(queue: QueueSetup) -> None:
+    """Dramatiq's own ConnectionError, which its users handle."""
     broker = EdgeBroker(queue.dsn.replace("?host=", "?host=/nowhere"), middleware=[])
     with pytest.raises(BrokerConnectionError, match="not enqueued"):
         broker.enqueue(Message("q", "noop", (), {}, {}))
@@ -111,8 +111,8 @@ REFUSED: dict[str, Message[object]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_stored_or_run_is_refused_for_good(queue: QueueSetup, name: str) -> None:
-    """With a ValueError: Dramatiq's ConnectionError would let its caller try again for ever."""
+def test_an_invalid_message_raises_value_error(queue: QueueSetup, name: str) -> None:
+    """After Dramatiq's ConnectionError its caller would try again for ever."""
     broker = EdgeBroker(queue.dsn, middleware=[])
     with pytest.raises(ValueError, match="cannot be") as raised:
         broker.enqueue(REFUSED[name])
@@ -122,8 +122,8 @@ def test_what_cannot_be_stored_or_run_is_refused_for_good(queue: QueueSetup, nam
 
 
 @pytest.mark.parametrize("delay", [float("nan"), float("inf"), 10**18])
-def test_a_delay_that_is_no_time_is_refused_for_good(queue: QueueSetup, delay: int) -> None:
-    """Nothing is enqueued, and the broker goes on."""
+def test_an_invalid_delay_raises_value_error(queue: QueueSetup, delay: int) -> None:
+    """Nothing is enqueued, and the broker still works."""
     broker = EdgeBroker(queue.dsn, middleware=[])
     with pytest.raises(ValueError, match="its delay"):
         broker.enqueue(Message("q", "noop", (), {}, {}), delay=delay)
@@ -132,8 +132,8 @@ def test_a_delay_that_is_no_time_is_refused_for_good(queue: QueueSetup, delay: i
     broker.close()
 
 
-def test_what_is_refused_for_the_moment_is_a_connection_error(queue: QueueSetup) -> None:
-    """A lock that is not given, for instance: the same message may be enqueued later."""
+def test_a_temporary_error_raises_connection_error(queue: QueueSetup) -> None:
+    """A lock timeout, for instance: the same message may be enqueued later."""
     queue.run("ALTER TABLE dramatiq.queue RENAME TO elsewhere")
     broker = EdgeBroker(queue.dsn, middleware=[])
     with pytest.raises(BrokerConnectionError, match="not enqueued"):
@@ -142,7 +142,10 @@ def test_what_is_refused_for_the_moment_is_a_connection_error(queue: QueueSetup)
 
 
 def test_an_eta_is_the_due_time(queue: QueueSetup) -> None:
-    """In milliseconds since 1970; not in the document, with which Dramatiq would hold it in memory."""
+    """In milliseconds since 1970.
+
+    It is not in the document, since Dramatiq would hold such a message in memory.
+    """
     broker = EdgeBroker(queue.dsn, middleware=[])
     broker.enqueue(Message("q", "noop", (), {}, {"eta": (time.time() + 3600) * 1000, "kept": 1}))
     [(due_in, options)] = queue.rows("SELECT due - now(), message -> 'options' FROM dramatiq.queue")
@@ -152,7 +155,7 @@ def test_an_eta_is_the_due_time(queue: QueueSetup) -> None:
 
 
 def test_the_priority_of_an_actor_is_that_of_its_messages(queue: QueueSetup) -> None:
-    """The smaller the sooner, as in Dramatiq, and over the whole queue, not only over what is in memory."""
+    """Smaller numbers first, as in Dramatiq, over the whole queue and not only in memory."""
     broker = EdgeBroker(queue.dsn, middleware=[])
     for name, priority in (("last", 3), ("middle", 0), ("first", -4)):
         dramatiq.actor(actor_name=name, queue_name="q", priority=priority, broker=broker)(lambda: None).send()
@@ -166,7 +169,7 @@ def test_the_priority_of_an_actor_is_that_of_its_messages(queue: QueueSetup) -> 
 
 @pytest.mark.parametrize("name", ["x" * 47, "ä" * 30, "q" * 500, "x" * 46])
 def test_a_queue_with_a_long_name_is_woken(queue: QueueSetup, name: str) -> None:
-    """The names of PostgreSQL's channels end at 63 bytes: LISTEN cuts them silently, NOTIFY refuses them."""
+    """Channel names of PostgreSQL end at 63 bytes: LISTEN cuts them silently, NOTIFY refuses them."""
     listener = connect(queue.dsn, application_name="test", deadline_seconds=10)
     messages.listen(Session(listener), [name])
     broker = EdgeBroker(queue.dsn, middleware=[])
@@ -184,8 +187,8 @@ def test_a_queue_with_a_long_name_is_woken(queue: QueueSetup, name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "\ud800", None])
-def test_a_queue_that_postgresql_cannot_name_is_not_declared(queue: QueueSetup, name: str) -> None:
-    """With a ValueError at once, and not when its first message comes."""
+def test_a_queue_with_an_invalid_name_is_not_declared(queue: QueueSetup, name: str) -> None:
+    """ValueError at once, and not at its first message."""
     broker = EdgeBroker(queue.dsn, middleware=[])
     with pytest.raises(ValueError, match="no name of a queue"):
         broker.declare_queue(name)

@@ -1,4 +1,4 @@
-"""Rows that hold no Dramatiq message: each is dead with its reason, and holds no thread."""
+"""Rows that hold no valid Dramatiq message: each is dead with its reason, and blocks no thread."""
 
 import json
 from datetime import UTC, datetime
@@ -79,8 +79,8 @@ BAD = {
 }
 
 
-def test_every_row_that_is_no_message_is_dead_and_everything_else_runs(queue: QueueSetup) -> None:
-    """Eight of each kind, more than there are threads, before messages that are good."""
+def test_invalid_messages_are_dead_and_valid_ones_run(queue: QueueSetup) -> None:
+    """Eight of each kind, more than there are threads, before valid messages."""
     for document in BAD.values():
         queue.rows(INSERT, document=document, count=8)
     process = queue.start(threads=4)
@@ -102,7 +102,7 @@ def test_every_row_that_is_no_message_is_dead_and_everything_else_runs(queue: Qu
 
 
 def test_a_row_that_the_client_cannot_read_is_dead_or_runs(queue: QueueSetup) -> None:
-    """A due time before Christ, or none at all, and a document that no memory should hold."""
+    """A due time before Christ, or an infinite one, and a document that is too large for memory."""
     queue.rows(INSERT, document=changed(args=["x" * (16 << 20)]), count=1)
     queue.run("ALTER TABLE dramatiq.queue ALTER COLUMN message SET STORAGE EXTERNAL")
     queue.run(
@@ -122,7 +122,7 @@ def test_a_row_that_the_client_cannot_read_is_dead_or_runs(queue: QueueSetup) ->
 
 
 def test_an_eta_in_a_row_is_a_due_time(queue: QueueSetup) -> None:
-    """As another writer may leave it: put off until then without a thread; one that has passed runs."""
+    """Another writer may leave it: a future one postpones the message without a thread, a past one runs."""
     queue.rows(INSERT, document=changed(args=[1], options={"eta": 1_700_000_000_000}), count=1)
     queue.rows(INSERT, document=changed(args=[2], options={"eta": 32_503_680_000_000}), count=8)
     queue.start(threads=2)
@@ -149,7 +149,7 @@ OPTIONS = st.dictionaries(st.sampled_from(["eta", "time_limit", "max_age", "thro
     changes=st.fixed_dictionaries({}, optional=dict.fromkeys(GOOD, JSON | OPTIONS)),
     removed=st.sets(st.sampled_from(sorted(GOOD))),
 )
-def test_what_is_decoded_can_be_worked_with(changes: dict[str, Any], removed: set[str]) -> None:
+def test_decoding_gives_a_reason_or_a_usable_message(changes: dict[str, Any], removed: set[str]) -> None:
     """Whatever a document holds: a reason, or a message that Dramatiq's worker can run."""
     document = {name: value for name, value in (GOOD | changes).items() if name not in removed}
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""In which order, how soon and how often messages of the queue run."""
+"""In which order, how soon and how often messages run."""
 
 import time
 
@@ -8,7 +8,7 @@ from support.waiting import wait_until
 
 
 def test_the_oldest_runs_first_and_the_urgent_before_it(queue: QueueSetup) -> None:
-    """Within a priority by age, over all priorities the smallest number first."""
+    """Within a priority by age; over all priorities the smallest number first."""
     for number in range(1, 6):
         queue.send("note", number)
     for number in range(11, 14):
@@ -21,7 +21,7 @@ def test_the_oldest_runs_first_and_the_urgent_before_it(queue: QueueSetup) -> No
 
 
 def test_an_urgent_message_overtakes_a_backlog(queue: QueueSetup) -> None:
-    """It waits behind nothing that was there before, not even what a process might have prefetched."""
+    """It runs before all earlier messages, also those that a process may have prefetched."""
     queue.fill("pause", 2000)
     queue.start(threads=2)
     wait_until(lambda: queue.count() < 1990, 15, "the backlog to flow")
@@ -30,8 +30,8 @@ def test_an_urgent_message_overtakes_a_backlog(queue: QueueSetup) -> None:
     assert queue.count() > 1000
 
 
-def test_finished_messages_are_gone(queue: QueueSetup) -> None:
-    """Nothing of 500 messages remains, and each ran once."""
+def test_finished_messages_are_deleted(queue: QueueSetup) -> None:
+    """No row of 500 messages remains, and each ran once."""
     queue.fill("note", 500)
     queue.start()
     wait_until(lambda: queue.count() == 0, 20, "the queue to be empty")
@@ -39,7 +39,7 @@ def test_finished_messages_are_gone(queue: QueueSetup) -> None:
 
 
 def test_delayed_messages_run_within_a_second_of_their_time(queue: QueueSetup) -> None:
-    """10,000 of them due at random over 8 s; none early, and none held by the process meanwhile."""
+    """10,000 are due at random over 8 s; none runs early, and no process holds one meanwhile."""
     queue.start()
     queue.fill_punctual(10_000, delay_seconds=3, spread_seconds=8)
     assert queue.count() == 10_000
@@ -50,7 +50,7 @@ def test_delayed_messages_run_within_a_second_of_their_time(queue: QueueSetup) -
 
 @pytest.mark.parametrize(("count", "rest_seconds"), [(40, 0.0), (10, 2.5)], ids=["at work", "after a rest"])
 def test_a_committed_message_starts_within_50_ms(queue: QueueSetup, count: int, rest_seconds: float) -> None:
-    """An idle process is woken by NOTIFY; 19 of 20 within that time, also where nothing moved for a while."""
+    """NOTIFY wakes an idle process; 19 of 20 start within that time, also after a pause."""
     queue.start()
     queue.send("note", 0)
     wait_until(queue.ran, 10, "the first to run")
@@ -71,15 +71,15 @@ def test_a_committed_message_starts_within_50_ms(queue: QueueSetup, count: int, 
     assert latest.total_seconds() < 0.05
 
 
-def test_without_notify_the_poll_finds_it(queue: QueueSetup) -> None:
-    """A lost NOTIFY costs a second, not the message."""
+def test_without_notify_a_poll_finds_the_message(queue: QueueSetup) -> None:
+    """A lost NOTIFY delays a message by a second."""
     queue.start()
     queue.send("note", 1, wake=False)
     wait_until(queue.ran, 3, "it to run")
 
 
 def test_two_processes_share_a_backlog_and_run_each_message_once(queue: QueueSetup) -> None:
-    """SKIP LOCKED: no message is claimed by both, and both have work; each holds one lock throughout."""
+    """SKIP LOCKED: no message is claimed by both, both get messages, and each holds one lock."""
     queue.start()
     queue.start()
     queue.fill("note", 2000)

@@ -1,4 +1,4 @@
-"""A consumer that lost its connection and lives keeps what it runs, whatever was lost with the connection."""
+"""A consumer that lost its connection keeps the messages that it runs."""
 
 from types import ModuleType
 from typing import Any
@@ -24,8 +24,8 @@ def lose_the_answer(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: s
     monkeypatch.setattr(module, name, run)
 
 
-def test_what_runs_is_adopted_with_its_delivery(queue: QueueSetup, consumer: InProcess) -> None:
-    """Both rows name the new id: a second message of the delivery finds it claimed by somebody alive."""
+def test_a_running_message_is_adopted_with_its_delivery(queue: QueueSetup, consumer: InProcess) -> None:
+    """Both rows get the new id: a second message of the delivery finds it claimed by a live consumer."""
     queue.send("noop", 1)
     consumer.take(1)
     lost = consumer.liveness.consumer
@@ -40,7 +40,7 @@ def test_what_runs_is_adopted_with_its_delivery(queue: QueueSetup, consumer: InP
 
 
 def test_a_delivery_that_nobody_runs_is_not_adopted(queue: QueueSetup, consumer: InProcess) -> None:
-    """Its claim was committed, the answer lost: under an id that is gone its retry may claim it."""
+    """Its claim was committed and the answer lost: the old id is gone, so its retry may claim it."""
     queue.send("noop", 1)
     consumer.take(1)
     lost = cut_off(queue, consumer)
@@ -53,7 +53,10 @@ def test_a_delivery_that_nobody_runs_is_not_adopted(queue: QueueSetup, consumer:
 def test_an_adoption_whose_answer_was_lost_is_made_again(
     queue: QueueSetup, consumer: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rows name an id that never came alive: it is remembered, and nothing is taken for dead."""
+    """The rows have an id that never got its lock.
+
+    The consumer remembers it, and no message counts as dead.
+    """
     queue.send("noop", 1)
     [message] = consumer.take(1)
     lost = cut_off(queue, consumer)
@@ -67,7 +70,7 @@ def test_an_adoption_whose_answer_was_lost_is_made_again(
 def test_a_claim_whose_answer_was_lost_counts_no_death(
     queue: QueueSetup, consumer: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody here knows of the message, so nobody started it; it waits for the reaper and runs."""
+    """The consumer never got the message, so it was not started; the reaper releases it and it runs."""
     queue.send("noop", 1)
     lose_the_answer(monkeypatch, messages, "claim")
     assert next(consumer.consumer) is None
@@ -76,10 +79,10 @@ def test_a_claim_whose_answer_was_lost_counts_no_death(
     assert (message.deaths, message.args) == (0, (1,))
 
 
-def test_a_death_counted_while_we_came_back_is_taken_back(
+def test_a_death_counted_during_the_reconnect_is_undone(
     queue: QueueSetup, consumer: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a reaper that commits just before the adoption: behind it, that death is known."""
+    """A reaper commits just before the adoption; the adoption sees that death."""
     queue.send("noop", 1)
     consumer.take(1)
     queue.run("UPDATE dramatiq.queue SET deaths = 2")

@@ -1,4 +1,4 @@
-"""The queue before its peers: closed routes cost nothing, the urgent go first, the idle hardly cost."""
+"""The queue and its peers: closed routes cost nothing, urgent messages run first, idle actors cost little."""
 
 import os
 import time
@@ -50,8 +50,8 @@ TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE d
 QUIET_SECONDS = 2.0
 
 
-def test_a_paused_destination_costs_nothing_and_flows_at_its_resume(make_edge: MakeEdge) -> None:
-    """100,000 wait: no row is touched, no claim is made; the oldest leaves within a second of `resume`."""
+def test_a_paused_destination_costs_nothing_and_resumes_at_once(make_edge: MakeEdge) -> None:
+    """100,000 wait: no row is touched, no claim is made; the oldest is sent within a second of `resume`."""
     edge = make_edge({"forwarder": {"mode": "pacs_only"}})
     with forwarding(edge) as core, peer(edge.configuration.forwarder.orthanc.port) as pacs:
         assert _operate("destinations", "pause", "ORTHANC") == 0
@@ -69,8 +69,8 @@ def test_a_paused_destination_costs_nothing_and_flows_at_its_resume(make_edge: M
         actors.kill()
 
 
-def test_an_open_breaker_costs_its_probes_and_flows_when_one_succeeds(make_edge: MakeEdge) -> None:
-    """100,000 wait for a PACS that is away: nothing but the chain of probes moves."""
+def test_an_open_breaker_costs_only_its_probes(make_edge: MakeEdge) -> None:
+    """100,000 wait for an unreachable PACS: only the probes run until one succeeds."""
     edge = make_edge({"forwarder": {"mode": "pacs_only", "probe_interval_seconds": 1}})
     with (
         forwarding(edge) as core,
@@ -90,8 +90,8 @@ def test_an_open_breaker_costs_its_probes_and_flows_when_one_succeeds(make_edge:
         actors.kill()
 
 
-def test_workers_without_capacity_cost_nothing_and_flow_at_a_result(make_edge: MakeEdge) -> None:
-    """Every worker owes as much as it may: no claim is made until one answers."""
+def test_workers_without_capacity_cost_nothing(make_edge: MakeEdge) -> None:
+    """Every worker has its limit of expected results: no claim is made until one answers."""
     edge = make_edge({"forwarder": {"worker_max_outstanding": 1, "worker_timeout_seconds": 300}})
     with forwarding(edge) as core, workers_of(core) as workers:
         [actors] = edge.actors("workers", threads=8)
@@ -115,7 +115,7 @@ def test_workers_without_capacity_cost_nothing_and_flow_at_a_result(make_edge: M
 
 
 def test_a_study_waits_for_its_worker_without_churn(make_edge: MakeEdge) -> None:
-    """200 wait for one that is busy, the others are idle: one scouts; a result calls as many as have room."""
+    """200 wait for a busy worker: one message checks for it; a result wakes as many as have capacity."""
     edge = make_edge(
         {
             "forwarder": {
@@ -151,8 +151,8 @@ def test_a_study_waits_for_its_worker_without_churn(make_edge: MakeEdge) -> None
         actors.kill()
 
 
-def test_the_urgent_overtake_a_backlog_from_the_wire_to_the_pacs(make_edge: MakeEdge) -> None:
-    """C-STORE priority HIGH, an urgent calling AE title, an urgent modality: before all that was there."""
+def test_urgent_instances_overtake_a_backlog_up_to_the_pacs(make_edge: MakeEdge) -> None:
+    """C-STORE priority HIGH, an urgent calling AE title, an urgent modality: before all earlier ones."""
     edge = make_edge(
         {
             "edge": {
@@ -178,8 +178,8 @@ def test_the_urgent_overtake_a_backlog_from_the_wire_to_the_pacs(make_edge: Make
         actors.stop()
 
 
-def test_a_received_instance_is_begun_within_50_ms_of_its_commit(make_edge: MakeEdge) -> None:
-    """By the SCP's own commit and wake-up, on idle actors; 9 of 10, and every third after a rest."""
+def test_forwarding_starts_within_50_ms_of_the_commit(make_edge: MakeEdge) -> None:
+    """With idle actors, by the SCP's own commit and NOTIFY; 9 of 10, every third after a pause."""
     edge = make_edge({"forwarder": {"mode": "pacs_only"}})
     edge.serve()
     with peer(edge.configuration.forwarder.orthanc.port):
@@ -196,7 +196,7 @@ def test_a_received_instance_is_begun_within_50_ms_of_its_commit(make_edge: Make
         actors.stop()
 
 
-def test_idle_actors_are_nearly_free(make_edge: MakeEdge) -> None:
+def test_idle_actors_cost_little(make_edge: MakeEdge) -> None:
     """`dramatiq actors -Q pacs` with 8 threads: under 5 statements a second, 1 % of a core, 150 MB."""
     edge = make_edge({"forwarder": {"mode": "pacs_only"}})
     with forwarding(edge) as core, peer(edge.configuration.forwarder.orthanc.port) as pacs:

@@ -1,4 +1,4 @@
-"""The statements on a message's row by themselves: which deaths and failures it counts."""
+"""The statements on a message's row: which deaths and failures it counts."""
 
 from datetime import timedelta
 
@@ -10,8 +10,8 @@ from gateway.database.session import Session
 from gateway.database.tables import consumers, messages
 
 
-def test_a_death_counts_against_what_was_started(queue: QueueSetup) -> None:
-    """What was claimed ahead is not charged; then it is claimed for an idle thread only, and is."""
+def test_a_death_is_counted_for_started_messages_only(queue: QueueSetup) -> None:
+    """A message claimed ahead is not charged; afterwards it is claimed for an idle thread only."""
     queue.fill("noop", 12, delay_seconds=-60, spread_seconds=30)
 
     def die(*, wanted: int, seats: int) -> int:
@@ -39,7 +39,7 @@ def test_a_death_counts_against_what_was_started(queue: QueueSetup) -> None:
 
 
 def test_a_retry_is_counted_once(queue: QueueSetup) -> None:
-    """Said again because its answer was lost, it changes nothing, also where we claimed the message again."""
+    """Repeated because its answer was lost, it changes nothing, also after we claimed the message again."""
     queue.fill("noop", 1)
     connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     session = Session(connection)

@@ -1,4 +1,4 @@
-"""A run that ends changes its own claim of the message and no other."""
+"""The end of a run changes its own claim of the message and no other."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -35,7 +35,7 @@ ENDS: dict[str, Callable[[Session, messages.Run], int]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_an_ending_leaves_a_later_run_of_the_same_consumer_alone(queue: QueueSetup, end: str) -> None:
-    """Enqueued again while it ran, and claimed again by the same process: the first end does nothing."""
+    """The message was enqueued and claimed again while it ran: the end of the first run does nothing."""
     message_id = queue.send("noop", 1)
     connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     session = Session(connection)
@@ -50,7 +50,7 @@ def test_an_ending_leaves_a_later_run_of_the_same_consumer_alone(queue: QueueSet
 
 
 def test_two_runs_of_one_message_end_in_one_batch(queue: QueueSetup) -> None:
-    """Both are named; the one that the row stands for is found, in whatever order they come."""
+    """Both are named; the one that the row belongs to is found, in either order."""
     message_id = queue.send("noop", 1)
     connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     session = Session(connection)
@@ -69,7 +69,7 @@ def test_two_runs_of_one_message_end_in_one_batch(queue: QueueSetup) -> None:
 def test_a_message_that_is_enqueued_again_while_it_runs_runs_again(
     queue: QueueSetup, consumer: InProcess, ending: Ending | None
 ) -> None:
-    """Whatever becomes of the first run."""
+    """However the first run ends."""
     message_id = queue.send("noop", 1)
     [first] = consumer.take(1)
     enqueue_again(queue, message_id, 2)
@@ -90,7 +90,7 @@ def test_a_message_that_is_enqueued_again_while_it_runs_runs_again(
 def test_a_run_whose_answer_was_lost_is_not_adopted_for_another_run(
     queue: QueueSetup, consumer: InProcess
 ) -> None:
-    """The row was claimed again under the lost id, and nobody here holds that run: it is free at once."""
+    """The row was claimed again under the lost id, and no thread runs it: it is released at once."""
     message_id = queue.send("noop", 1)
     [first] = consumer.take(1)
     enqueue_again(queue, message_id, 2)

@@ -1,4 +1,4 @@
-"""C-STORE through a real SCP: what is kept, what is owed, and what is answered."""
+"""C-STORE through a real SCP: the file, the rows, the deliveries and the response."""
 
 import os
 import resource
@@ -50,8 +50,8 @@ def deliver(edge: EdgeSetup, *, ago: str = "0 s") -> None:
     edge.run("DELETE FROM dramatiq.queue")
 
 
-def test_success_means_a_file_a_row_two_debts_and_their_messages(edge: EdgeSetup) -> None:
-    """G1: all of it is there when Success is read; the file holds the data set as it came."""
+def test_success_means_a_file_a_row_two_deliveries_and_their_messages(edge: EdgeSetup) -> None:
+    """G1: all of them exist when the sender reads Success; the file holds the data set as received."""
     instance = Instance()
     assert edge.send(instance) == [0]
     assert counts(edge) == [1, 2, 2]
@@ -63,8 +63,8 @@ def test_success_means_a_file_a_row_two_debts_and_their_messages(edge: EdgeSetup
     assert sorted(rows) == [("pacs", True), ("workers", True)]
 
 
-def test_the_same_bytes_again_owe_nothing_new(edge: EdgeSetup) -> None:
-    """G4: while pending, and when just delivered; the repeat's file goes, the repeat is counted."""
+def test_the_same_bytes_again_make_no_new_delivery(edge: EdgeSetup) -> None:
+    """G4: while pending, and just after delivery; the repeat's file is deleted, the repeat is counted."""
     instance = Instance()
     assert edge.send(instance, instance) == [0, 0]
     deliver(edge)
@@ -75,8 +75,8 @@ def test_the_same_bytes_again_owe_nothing_new(edge: EdgeSetup) -> None:
 
 
 @pytest.mark.parametrize("state", ["delivered", "dead", "cancelled"])
-def test_a_repeat_after_the_window_or_a_failure_is_owed_again(edge: EdgeSetup, state: str) -> None:
-    """G4: an operator who emptied the PACS, or gave up, gets the images by sending them again."""
+def test_a_repeat_after_the_window_or_a_failure_is_forwarded_again(edge: EdgeSetup, state: str) -> None:
+    """G4: an operator who emptied the PACS, or cancelled, gets the images by sending them again."""
     instance = Instance()
     assert edge.send(instance) == [0]
     if state == "delivered":
@@ -90,8 +90,8 @@ def test_a_repeat_after_the_window_or_a_failure_is_owed_again(edge: EdgeSetup, s
     assert edge.log(outcome="owed_again")
 
 
-def test_other_bytes_under_the_same_uid_are_kept_beside_and_flagged(edge: EdgeSetup) -> None:
-    """G4: a conflict has its own file, row and debts; the first one is untouched."""
+def test_other_bytes_under_the_same_uid_are_a_flagged_second_version(edge: EdgeSetup) -> None:
+    """G4: a conflict has its own file, row and deliveries; the first version is unchanged."""
     first = Instance()
     second = replace(first, payload=b"\x09\x09")
     third = replace(first, payload=b"\x07\x07", study_instance_uid=new_uid())
@@ -101,8 +101,8 @@ def test_other_bytes_under_the_same_uid_are_kept_beside_and_flagged(edge: EdgeSe
     assert counts(edge)[1:] == [6, 6]
 
 
-def test_the_same_instance_from_eight_senders_at_once_owes_once(edge: EdgeSetup) -> None:
-    """G4: all are answered Success, one file and one debt per route remain."""
+def test_the_same_instance_from_eight_senders_at_once_is_forwarded_once(edge: EdgeSetup) -> None:
+    """G4: all get Success; one file and one delivery per route remain."""
     instance = Instance()
     for _ in range(3):
         assert edge.send_at_once([instance] * 8) == [0] * 8
@@ -112,7 +112,7 @@ def test_the_same_instance_from_eight_senders_at_once_owes_once(edge: EdgeSetup)
 
 
 def test_eight_versions_of_one_uid_at_once_are_all_kept(edge: EdgeSetup) -> None:
-    """G4: whichever is first is the version without a flag."""
+    """G4: the version that is first has no flag."""
     first = Instance()
     versions = [replace(first, payload=bytes([number, 0])) for number in range(8)]
     assert edge.send_at_once(versions) == [0] * 8
@@ -121,7 +121,7 @@ def test_eight_versions_of_one_uid_at_once_are_all_kept(edge: EdgeSetup) -> None
 
 
 def test_a_version_whose_name_was_moved_away_keeps_its_name(edge: EdgeSetup) -> None:
-    """A name means one file in every place: the second version takes the one with its digest."""
+    """A name means one file in every place: the second version gets the name with its digest."""
     first = Instance()
     second = replace(first, payload=b"\x09\x09")
     assert edge.send(first) == [0]
@@ -138,8 +138,8 @@ def test_a_version_whose_name_was_moved_away_keeps_its_name(edge: EdgeSetup) -> 
     ]
 
 
-def test_a_repeat_takes_the_place_of_a_lost_file(edge: EdgeSetup) -> None:
-    """What the disk lost comes back with the next repeat."""
+def test_a_repeat_replaces_a_lost_file(edge: EdgeSetup) -> None:
+    """The next repeat restores a file that the disk lost."""
     instance = Instance()
     assert edge.send(instance) == [0]
     [path] = edge.files().values()
@@ -209,7 +209,7 @@ def _receivers(edge: EdgeSetup) -> int:
 
 
 def test_a_full_disk_is_out_of_resources_and_leaves_nothing(edge: EdgeSetup) -> None:
-    """0xA700 as long as the disk is full, Success when it is not."""
+    """0xA700 while the disk is full, Success afterwards."""
     instance = Instance()
     inject(edge, Active(Name.DISK_FULL))
     assert edge.send(instance) == [0xA700]
@@ -222,7 +222,7 @@ def test_a_full_disk_is_out_of_resources_and_leaves_nothing(edge: EdgeSetup) -> 
 
 
 def test_an_association_dropped_by_a_fault_leaves_nothing(edge: EdgeSetup) -> None:
-    """The sender sees an abort in the middle of the data set and still owns the instance."""
+    """The sender gets an abort in the middle of the data set, so it must send the instance again."""
     inject(edge, Active(Name.DROP_ASSOCIATION))
     with pytest.raises(AssociationBrokenError):
         edge.send(Instance(payload=b"\0" * 400_000))
@@ -241,7 +241,7 @@ def reject_of(
 
 
 def test_strangers_are_rejected_at_association(edge: EdgeSetup) -> None:
-    """G7: PS3.8 §9.3.4, Table 9-21, with the words that the README names."""
+    """G7: PS3.8 §9.3.4, Table 9-21, with the words that README names."""
     assert reject_of(edge, calling="STRANGER") == (1, 1, 3)
     line = edge.wait_log(outcome="rejected", error="calling_aet_not_allowed")
     assert line["calling_ae_title"] == "STRANGER"
@@ -249,8 +249,11 @@ def test_strangers_are_rejected_at_association(edge: EdgeSetup) -> None:
     assert edge.wait_log(outcome="rejected", error="called_aet_not_recognized")["called_ae_title"] == "OTHER"
 
 
-def test_limits_reject_for_now_and_strangers_take_no_place(make_edge: MakeEdge) -> None:
-    """G7: one peer's limit leaves room for others; a stranger is refused as a stranger when all is full."""
+def test_limits_reject_temporarily_and_strangers_use_no_capacity(make_edge: MakeEdge) -> None:
+    """G7: one peer's limit leaves capacity for others.
+
+    An unknown caller is rejected as such when all is full.
+    """
     edge = make_edge({"edge": {"max_associations": 3, "max_associations_per_peer": 2}})
     edge.serve()
     context = [ProposedContext(CT, EXPLICIT)]
@@ -265,7 +268,7 @@ def test_limits_reject_for_now_and_strangers_take_no_place(make_edge: MakeEdge) 
 
 
 def test_a_disk_at_its_reserve_rejects_before_it_is_full(make_edge: MakeEdge) -> None:
-    """Temporary congestion (2/3/1): no instance is begun that could not be kept."""
+    """Temporary congestion (2/3/1): no instance begins that could not be kept."""
     edge = make_edge({"edge": {"disk_reserve_mb": 1 << 30}})
     edge.serve()
     assert reject_of(edge) == (2, 3, 1)
@@ -273,7 +276,7 @@ def test_a_disk_at_its_reserve_rejects_before_it_is_full(make_edge: MakeEdge) ->
 
 
 def test_sigterm_finishes_the_instance_in_flight_and_takes_no_new_one(edge: EdgeSetup) -> None:
-    """Success for what had begun, then the end; the port is free."""
+    """It gets Success, then the association ends; the port is free."""
     instance = Instance(payload=b"\0" * 2_000_000)
     data = instance.data_set()
     go_on = threading.Event()
@@ -317,8 +320,8 @@ def _refuses(edge: EdgeSetup) -> bool:
         return time.monotonic() - began < 0.9  # refused at once, not left waiting
 
 
-def test_no_log_line_message_or_row_holds_the_patient(edge: EdgeSetup) -> None:
-    """G8: nor a refusal of a data set that quotes it."""
+def test_no_log_line_message_or_row_holds_a_patient_attribute(edge: EdgeSetup) -> None:
+    """G8: nor does the refusal of a data set that quotes one."""
     assert edge.send(*study_of(3)) == [0, 0, 0]
     wrong = Instance(sop_class_uid=MR)
     with edge.association([ProposedContext(CT, EXPLICIT)]) as association:
@@ -328,8 +331,8 @@ def test_no_log_line_message_or_row_holds_the_patient(edge: EdgeSetup) -> None:
         assert edge.one(f"SELECT count(*) FROM {table} t WHERE t::text LIKE '%%Secret%%'") == 0  # noqa: S608
 
 
-def test_urgency_goes_before(edge: EdgeSetup) -> None:
-    """C-STORE priority HIGH overtakes a backlog."""
+def test_c_store_priority_high_overtakes_a_backlog(edge: EdgeSetup) -> None:
+    """Its deliveries are sent before all earlier ones."""
     urgent, usual = Instance(), Instance()
     with edge.association([urgent.context]) as association:
         store(association, usual)
@@ -342,7 +345,7 @@ def test_urgency_goes_before(edge: EdgeSetup) -> None:
 
 
 def test_a_receiver_that_dies_is_replaced_and_frees_its_places(make_edge: MakeEdge) -> None:
-    """G6: within a second or so; associations that died with it count no more."""
+    """G6: within a second or so; its associations do not count any more."""
     edge = make_edge({"edge": {"receivers": 1, "max_associations": 1, "max_associations_per_peer": 1}})
     scp = edge.serve()
     with edge.association([ProposedContext(CT, EXPLICIT)]) as association:
@@ -354,8 +357,8 @@ def test_a_receiver_that_dies_is_replaced_and_frees_its_places(make_edge: MakeEd
     wait_until(lambda: _stores(edge), 5, "the next receiver")
 
 
-def test_where_no_thread_is_to_be_had_one_connection_goes_and_no_association(make_edge: MakeEdge) -> None:
-    """G7: hung up on and logged; the receiver goes on, and takes connections again when it can."""
+def test_without_a_free_thread_one_connection_is_closed(make_edge: MakeEdge) -> None:
+    """G7: it is logged; the receiver goes on, and accepts connections again when it can."""
     edge = make_edge({"edge": {"receivers": 1}})
     scp = edge.serve()
     [receiver] = children(scp.pid)

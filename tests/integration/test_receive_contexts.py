@@ -1,4 +1,4 @@
-"""Presentation contexts at a real SCP: what is accepted, how, and what the log says of the rest."""
+"""Presentation contexts at a real SCP: which are accepted, how, and what is logged of the others."""
 
 import pynetdicom
 from conftest import MakeEdge
@@ -35,7 +35,7 @@ def test_an_uncompressed_transfer_syntax_is_preferred(make_edge: MakeEdge) -> No
 
 
 def test_a_private_sop_class_and_an_order_of_preference(make_edge: MakeEdge) -> None:
-    """What is configured is accepted beside the standard's; the rest is one line with names."""
+    """Configured ones are accepted beside the standard's; the declined ones are one log line with names."""
     edge = make_edge(
         {
             "edge": {

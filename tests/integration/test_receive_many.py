@@ -1,4 +1,4 @@
-"""A batch of receptions says and leaves the same as its instances one by one."""
+"""A batch of receptions has the same effects as its instances one by one."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -111,7 +111,7 @@ def database(database_url: str) -> Database:
     return Database(database_url, application_name="test")
 
 
-def test_a_batch_is_its_instances_one_by_one(database: Database) -> None:
+def test_a_batch_equals_its_instances_one_by_one(database: Database) -> None:
     """G1, G4: verdicts, names, rows, deliveries and messages."""
     one_by_one, together = "1.2.1", "1.2.2"
     verdicts = {}
@@ -138,7 +138,7 @@ def test_a_batch_is_its_instances_one_by_one(database: Database) -> None:
 def test_a_reception_with_its_deliveries_and_messages_is_one_round_trip(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Instance, two deliveries and two messages are one statement; the other one is COMMIT."""
+    """Instance, two deliveries and two messages are one statement; the other statement is COMMIT."""
     sent = statements.noted(monkeypatch)
     with database.transaction() as session:
         instances.receive_many(session, [received("1.2.3", 1, 1)], window=WINDOW)

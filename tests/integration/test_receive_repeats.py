@@ -1,4 +1,4 @@
-"""A repeat that is not forwarded is shown with the command that forwards it; nothing goes in a circle."""
+"""A repeat that is not forwarded is shown with the command that forwards it; loops end."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,7 @@ def state(core: Forwarding, instance: Instance, route: str = "pacs") -> str:
     return str(core.edge.delivery(instance, route)["state"])
 
 
-def test_what_was_delivered_to_the_pacs_and_comes_from_it_is_never_owed_to_it_again(core: Forwarding) -> None:
+def test_a_repeat_from_the_pacs_is_never_forwarded_back_to_it(core: Forwarding) -> None:
     """Whatever the window; the workers' route has its own window."""
     instance = Instance()
     core.receive(instance)
@@ -54,15 +54,18 @@ def test_what_was_delivered_to_the_pacs_and_comes_from_it_is_never_owed_to_it_ag
     assert (state(core, instance), state(core, instance, "workers")) == ("delivered", "pending")
 
 
-def test_what_comes_from_the_pacs_for_the_first_time_is_owed_as_anything_else(core: Forwarding) -> None:
+def test_a_new_instance_from_the_pacs_is_forwarded_as_usual(core: Forwarding) -> None:
     """A study that its users push to the edge gets results."""
     instance = Instance()
     assert core.receive(instance, origin=Origin.PACS)[0].verdict is ReceptionVerdict.STORED
     assert (state(core, instance), state(core, instance, "workers")) == ("pending", "pending")
 
 
-def test_who_may_be_the_pacs_waits_half_a_minute_and_ever_longer_after_five_times(core: Forwarding) -> None:
-    """An operator who emptied the PACS gets his images, and a circle of the PACS ends."""
+def test_a_possible_pacs_waits_longer_after_each_repeat(core: Forwarding) -> None:
+    """Half a minute, and longer after five times: an operator who emptied the PACS gets his images.
+
+    A loop ends.
+    """
     instance = Instance()
     core.receive(instance)
     for wait in (30, 30, 30, 30, 30, 60, 120, 240):
@@ -75,7 +78,7 @@ def test_who_may_be_the_pacs_waits_half_a_minute_and_ever_longer_after_five_time
 
 
 def test_no_wait_is_longer_than_a_day(core: Forwarding) -> None:
-    """However often it was owed again."""
+    """However often it was forwarded again."""
     instance = Instance()
     core.receive(instance)
     core.edge.run("UPDATE instances SET returned = 1000000")
@@ -84,7 +87,7 @@ def test_no_wait_is_longer_than_a_day(core: Forwarding) -> None:
     assert state(core, instance) == "pending"
 
 
-def test_the_window_of_a_sender_stays_as_it_is(core: Forwarding) -> None:
+def test_the_window_of_a_sender_does_not_grow(core: Forwarding) -> None:
     """However often it sends again."""
     instance = Instance()
     core.receive(instance)
@@ -93,8 +96,8 @@ def test_the_window_of_a_sender_stays_as_it_is(core: Forwarding) -> None:
         assert core.receive(instance)[0].verdict is ReceptionVerdict.OWED_AGAIN
 
 
-def test_a_result_that_comes_back_from_the_pacs_owes_nothing(core: Forwarding) -> None:
-    """Nor to a worker, though its title is not a worker's."""
+def test_a_result_that_comes_back_from_the_pacs_is_not_forwarded(core: Forwarding) -> None:
+    """Nor to a worker, though its calling AE title is not a worker's."""
     source = Instance()
     result = result_of(source)
     core.receive(result, worker="APP01")
@@ -111,7 +114,7 @@ def usual(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 
 def test_a_repeat_that_is_not_forwarded_is_shown_until_it_is_resent(usual: Forwarding) -> None:
-    """In `status`, as a note, and in the study's timeline: who, when, and what to type."""
+    """In `status`, as a note, and in the study's timeline: who, when, and the command."""
     instance = Instance()
     study = instance.study_instance_uid
     command = f"`mini-pacs deliveries resend --study {study}`"
@@ -138,8 +141,8 @@ def test_a_repeat_that_is_not_forwarded_is_shown_until_it_is_resent(usual: Forwa
 
 
 @pytest.mark.parametrize("worker", [True, False])
-def test_what_needs_nobody_is_no_note(usual: Forwarding, worker: bool) -> None:  # noqa: FBT001
-    """A delivery that is under way, and a worker that was asked twice and answers twice."""
+def test_repeats_that_need_no_operator_are_no_note(usual: Forwarding, worker: bool) -> None:  # noqa: FBT001
+    """A delivery in progress, and a worker that was asked twice and answers twice."""
     instance = Instance()
     if worker:
         usual.receive(instance, worker="APP01")
@@ -153,8 +156,8 @@ def test_what_needs_nobody_is_no_note(usual: Forwarding, worker: bool) -> None: 
         assert overview(session).unforwarded is None
 
 
-def test_the_log_says_how_to_forward_it(make_edge: MakeEdge) -> None:
-    """An outcome of its own, by the real SCP."""
+def test_the_log_names_the_command_that_forwards_a_repeat(make_edge: MakeEdge) -> None:
+    """The real SCP logs it with an outcome of its own."""
     edge = make_edge()
     edge.serve()
     instance = Instance()

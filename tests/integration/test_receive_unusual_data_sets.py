@@ -1,4 +1,4 @@
-"""Data sets and texts that are wrong and harmless: taken as PACSs take them, and delivered as they came."""
+"""Data sets and texts that are wrong and harmless: accepted as PACSs do, and delivered as received."""
 
 import itertools
 import struct
@@ -84,8 +84,8 @@ HEADS = {
 
 
 @pytest.mark.guarantee("G3")
-def test_what_a_data_set_begins_with_is_delivered_with_it(core: Forwarding) -> None:
-    """Elements of a group that does not belong there: acknowledged, and delivered byte for byte."""
+def test_leading_elements_of_a_wrong_group_are_delivered(core: Forwarding) -> None:
+    """The data set is acknowledged, and delivered byte for byte."""
     for name, head in HEADS.items():
         instance = Instance()
         raw = head + instance.data_set()
@@ -107,7 +107,7 @@ DEFECTS = {
 
 
 def test_a_result_is_read_no_more_strictly_than_an_original(edge: EdgeSetup) -> None:
-    """What stands behind the UIDs costs at most the references behind it."""
+    """A defect behind the UIDs loses at most the references behind it."""
     for name, defect in DEFECTS.items():
         source, original = Instance(), Instance()
         assert edge.send(source) == [0]
@@ -122,7 +122,7 @@ def test_a_result_is_read_no_more_strictly_than_an_original(edge: EdgeSetup) -> 
 
 
 def test_a_defect_among_the_references_is_a_line_in_the_log(edge: EdgeSetup) -> None:
-    """It names tag and offset."""
+    """The line names tag and offset."""
     source = Instance()
     result = result_of(source)
     raw = behind_series(result, DEFECTS["a length beyond the end"])
@@ -132,8 +132,8 @@ def test_a_defect_among_the_references_is_a_line_in_the_log(edge: EdgeSetup) -> 
     assert line["error"].startswith("(0021,1001) at byte ")
 
 
-def test_a_reference_that_is_no_uid_is_no_reference(edge: EdgeSetup) -> None:
-    """No text of the wire that PostgreSQL does not take gets there."""
+def test_a_reference_with_an_invalid_uid_is_ignored(edge: EdgeSetup) -> None:
+    """Text that PostgreSQL does not accept never reaches it."""
     for reference in (b"1.2.3\0\xcc\xcc", b"\0\0\0\0", b"../../x\0", b"\xff\xfe"):
         result = result_of(study=new_uid())
         raw = result.data_set()
@@ -146,8 +146,8 @@ def test_a_reference_that_is_no_uid_is_no_reference(edge: EdgeSetup) -> None:
 TEXTS = (b"A\0B", b"\0\0", b"\xff\xfe\xfd\xfc", b"\x1b[2J\r\n", b"\xed\xa0\x80 ", b"' OR 1=1 --\0")
 
 
-def test_any_text_is_harmless(edge: EdgeSetup) -> None:
-    """Modality, Series Description and others: taken from an original and from a worker, and no traceback."""
+def test_any_text_in_an_attribute_is_accepted(edge: EdgeSetup) -> None:
+    """Modality, Series Description and others, from a sender and from a worker, without a traceback."""
     tags = ((8, 0x60), (8, 0x103E), (0x10, 0x20), (8, 5))
     for tag, text, calling in itertools.product(tags, TEXTS, ("ORTHANC", WORKER)):
         instance = Instance(series_description="", modality="")
@@ -157,7 +157,7 @@ def test_any_text_is_harmless(edge: EdgeSetup) -> None:
 
 
 def test_a_transfer_syntax_that_is_no_uid_is_not_accepted(edge: EdgeSetup) -> None:
-    """It would stand in the row, and be proposed to the PACS."""
+    """It would be written to the row, and proposed to the PACS."""
     instance = Instance()
     odd = [ProposedContext(instance.sop_class_uid, uid) for uid in ("1.2\n", "1.2/3", "1.2.3x", "", "1" * 65)]
     with edge.association([instance.context, *odd]) as association:
@@ -165,7 +165,7 @@ def test_a_transfer_syntax_that_is_no_uid_is_not_accepted(edge: EdgeSetup) -> No
 
 
 def test_an_ae_title_ends_at_its_nul(edge: EdgeSetup) -> None:
-    """As DCMTK and Orthanc read it; what comes behind is in no log line and no row."""
+    """As DCMTK and Orthanc read it; the text behind it is in no log line and no row."""
     instance = Instance()
     with edge.association([instance.context], "ORTHANC\0X") as association:
         assert association.store(instance.context, instance.sop_instance_uid, [instance.data_set()])[0] == 0
@@ -181,8 +181,8 @@ ODD_UIDS = [
 """Too long, with a dot at the end, with an empty component."""
 
 
-def test_uids_that_are_wrong_and_harmless_are_taken(core: Forwarding) -> None:
-    """And delivered."""
+def test_wrong_and_harmless_uids_are_accepted(core: Forwarding) -> None:
+    """The instances are delivered."""
     for instance in ODD_UIDS:
         assert send(core.edge, instance, instance.data_set()) == (0, ""), instance
         core.edge.check_ledger([instance])
@@ -191,8 +191,8 @@ def test_uids_that_are_wrong_and_harmless_are_taken(core: Forwarding) -> None:
             assert [taken.digest for taken in pacs.taken] == [instance.digest]
 
 
-def test_uids_that_are_no_uids_are_refused_by_name(edge: EdgeSetup) -> None:
-    """G7: what becomes the name of a folder has digits and dots, and is bounded."""
+def test_invalid_uids_are_refused_by_name(edge: EdgeSetup) -> None:
+    """G7: a UID that becomes the name of a folder has digits and dots, and a maximum length."""
     for study in ("1.2." + "3" * 125, "../../x", "1.2.a", ".1", "1.2 .3", "1/2"):
         instance = Instance(study_instance_uid=study)
         status, comment = send(edge, instance, instance.data_set())
@@ -245,8 +245,8 @@ def reception(
 
 
 @pytest.mark.guarantee("G6")
-def test_an_unforeseen_error_takes_its_file_back(core: Forwarding, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was committed, whatever it was: no file without a row is left."""
+def test_an_unforeseen_error_removes_its_file(core: Forwarding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was committed: no file without a row is left."""
     for error in (ValueError("a NUL"), RuntimeError(), DatabaseRefusedError("no"), SpoolFullError("full")):
         assert reception(core, Instance(), monkeypatch, error) != 0
         assert not core.edge.files(partial=True)
@@ -256,7 +256,7 @@ def test_an_unforeseen_error_takes_its_file_back(core: Forwarding, monkeypatch: 
 def test_a_commit_whose_outcome_is_unknown_keeps_its_file(
     core: Forwarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row may stand, and then this is its file."""
+    """The row may be committed, and then this is its file."""
     assert reception(core, Instance(), monkeypatch, OutcomeUnknownError("lost")) == 0xA700
     assert len(core.edge.files(partial=True)) == 1
     assert reception(core, Instance(), monkeypatch, DatabaseUnavailableError("lost")) == 0xA700
@@ -265,10 +265,10 @@ def test_a_commit_whose_outcome_is_unknown_keeps_its_file(
 
 @pytest.mark.guarantee("G1")
 @pytest.mark.parametrize("payload", [b"\1\2", bytes(LARGE_BYTES + 2)], ids=["small", "large"])
-def test_an_answer_of_postgresql_that_cannot_be_read_keeps_the_file_of_a_row(
+def test_an_unreadable_answer_of_postgresql_keeps_the_file_of_a_committed_row(
     core: Forwarding, monkeypatch: pytest.MonkeyPatch, payload: bytes
 ) -> None:
-    """Read before COMMIT, nothing stands, and the file goes; read after it, the row has its file."""
+    """Before COMMIT no row is written, and the file is removed; after COMMIT the row has its file."""
 
     def fail(*_: object, **__: object) -> object:
         raise ValueError("a verdict of a later version")
@@ -280,8 +280,8 @@ def test_an_answer_of_postgresql_that_cannot_be_read_keeps_the_file_of_a_row(
     assert len(core.edge.files(partial=True)) == core.edge.one("SELECT count(*) FROM instances")
 
 
-def test_a_text_that_postgresql_does_not_take_is_a_refusal(edge: EdgeSetup) -> None:
-    """So that a batch is committed one by one, and the neighbours of such a text with it."""
+def test_a_text_that_postgresql_rejects_is_a_refusal(edge: EdgeSetup) -> None:
+    """So the batch is committed one by one, and the other instances with it."""
     with pytest.raises(DatabaseRefusedError), edge.database.transaction() as session:
         session.one(Query("test", "SELECT %(text)s"), text="A\0B")
     with pytest.raises(DatabaseRefusedError), edge.database.statement() as session:

@@ -1,4 +1,4 @@
-"""Results with the bytes or the SOP Instance UID of a kept instance: nothing vanishes and nothing loops."""
+"""Results with the bytes or the SOP Instance UID of a kept instance: none is lost, and no loop begins."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -75,8 +75,8 @@ def deliver(core: Forwarding, *, ago: str = "0 s") -> None:
     )
 
 
-def test_a_worker_that_returns_the_bytes_it_got_has_answered(core: Forwarding) -> None:
-    """The original stays in its study, received and owed as before; nothing new is forwarded."""
+def test_returning_the_bytes_of_the_source_counts_as_the_result(core: Forwarding) -> None:
+    """The original and its deliveries stay as they are; nothing new is forwarded."""
     instance = Instance()
     ask(core, instance)
     before = core.edge.delivery(instance)
@@ -99,7 +99,7 @@ def test_a_worker_that_returns_the_bytes_it_got_has_answered(core: Forwarding) -
 
 
 @pytest.mark.parametrize("ago", ["0 s", "1 day"])
-def test_what_a_worker_returns_unchanged_is_not_forwarded_again(core: Forwarding, ago: str) -> None:
+def test_an_unchanged_instance_from_a_worker_is_not_forwarded(core: Forwarding, ago: str) -> None:
     """Neither to the PACS nor to a worker, whatever the window; a cancelled delivery stays cancelled."""
     instance = Instance()
     ask(core, instance)
@@ -112,8 +112,8 @@ def test_what_a_worker_returns_unchanged_is_not_forwarded_again(core: Forwarding
     assert core.edge.delivery(instance)["state"] == "cancelled"
 
 
-def test_a_late_answer_that_equals_its_source_calls_off_the_unsent_redispatch(core: Forwarding) -> None:
-    """As any late result does."""
+def test_a_late_result_that_equals_its_source_cancels_the_unsent_redispatch(core: Forwarding) -> None:
+    """Like any late result."""
     instance = Instance()
     ask(core, instance)
     for expectation in core.overdue():
@@ -128,7 +128,7 @@ def test_a_late_answer_that_equals_its_source_calls_off_the_unsent_redispatch(co
 
 
 def test_a_source_that_is_sent_again_after_its_result_equalled_it(core: Forwarding) -> None:
-    """It is the original still: owed to PACS and workers once the window is over."""
+    """It is still the original: forwarded to PACS and workers after the window."""
     instance = Instance()
     ask(core, instance)
     core.receive(instance, worker="APP01")
@@ -139,8 +139,8 @@ def test_a_source_that_is_sent_again_after_its_result_equalled_it(core: Forwardi
     assert len(timelines(core, instance.study_instance_uid)) == 1
 
 
-def test_the_pacs_gets_it_where_the_original_was_for_workers_only(make_edge: MakeEdge) -> None:
-    """`forwarder.mode: workers_only`: a result is owed to the PACS in every mode."""
+def test_the_pacs_gets_an_equal_result_in_workers_only_mode(make_edge: MakeEdge) -> None:
+    """`forwarder.mode: workers_only`: a result is delivered to the PACS in every mode."""
     with forwarding(make_edge({"forwarder": {"mode": "workers_only"}})) as core, workers_of(core):
         instance = Instance()
         core.receive(instance)
@@ -150,7 +150,7 @@ def test_the_pacs_gets_it_where_the_original_was_for_workers_only(make_edge: Mak
 
 
 def test_a_result_under_the_uid_of_its_source_is_another_version(core: Forwarding) -> None:
-    """It answers its worker, is linked to its source, goes to the PACS, and to no worker."""
+    """It is its worker's result, linked to its source, delivered to the PACS and to no worker."""
     instance = Instance()
     ask(core, instance)
     result = replace(result_of(study=instance.study_instance_uid), sop_instance_uid=instance.sop_instance_uid)
@@ -165,7 +165,7 @@ def test_a_result_under_the_uid_of_its_source_is_another_version(core: Forwardin
     assert step.outcome == "references, a version of a UID that was received before"
 
 
-def test_each_version_shows_the_result_that_was_made_of_it(core: Forwarding) -> None:
+def test_each_version_has_its_own_result(core: Forwarding) -> None:
     """Two versions of one UID, sent to the worker one after the other."""
     first = Instance()
     second = replace(first, payload=b"\x05\x05")
@@ -193,8 +193,8 @@ def test_a_version_that_the_worker_was_not_sent_has_no_result(core: Forwarding) 
     assert [len(results(one)) for one in shown] == [2, 0]
 
 
-def test_versions_that_are_owed_at_once_are_answered_in_their_order(core: Forwarding) -> None:
-    """The first result is that of the version which was sent first."""
+def test_results_of_two_versions_are_matched_in_their_order(core: Forwarding) -> None:
+    """The first result belongs to the version that was sent first."""
     first = Instance()
     second = replace(first, payload=b"\x05\x05")
     ask(core, first)
@@ -207,12 +207,12 @@ def test_versions_that_are_owed_at_once_are_answered_in_their_order(core: Forwar
 
 @pytest.mark.parametrize("origin", [Origin.SENDER, Origin.PACS, Origin.PERHAPS_PACS])
 @pytest.mark.parametrize("changed", [False, True], ids=["same bytes", "other bytes"])
-def test_what_comes_back_of_a_result_goes_to_no_worker(
+def test_a_result_that_comes_back_goes_to_no_worker(
     core: Forwarding,
     origin: Origin,
     changed: bool,  # noqa: FBT001
 ) -> None:
-    """A PACS, or who it routes to, sends a result under its own title, maybe with changed attributes."""
+    """A PACS, or its routing, sends a result under its own title, maybe with changed attributes."""
     [source] = study_of(1)
     ask(core, source)
     result = replace(result_of(source), series_description="MEASURED")
@@ -230,7 +230,7 @@ def test_what_comes_back_of_a_result_goes_to_no_worker(
 def test_a_corrected_source_is_an_original_though_a_result_has_its_uid(
     core: Forwarding, origin: Origin, kind: Kind
 ) -> None:
-    """From a modality; from the PACS it cannot be told from the result coming back."""
+    """From a modality; from the PACS it cannot be distinguished from the result coming back."""
     source = Instance()
     ask(core, source)
     core.receive(replace(result_of(source), sop_instance_uid=source.sop_instance_uid), worker="APP01")

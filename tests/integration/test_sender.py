@@ -1,4 +1,4 @@
-"""The sender with real peers: DCMTK's storescp, an acceptor that refuses or breaks, and none at all."""
+"""The sender with real peers: DCMTK's storescp, an acceptor that refuses or aborts, and none at all."""
 
 import json
 import socket
@@ -55,7 +55,7 @@ def _peer(port: int) -> PeerAddress:
 
 
 def test_every_test_file_arrives_byte_for_byte(receiver: Edge) -> None:
-    """In its own transfer syntax, whatever that is, the data set is that of the file (G3)."""
+    """G3: the data set is that of the file, in its own transfer syntax."""
     instances = collect([TEST_FILES]).instances
     outcomes = list(send(instances, receiver.peer, MANNER))
     assert all(sent.accepted for sent in outcomes)
@@ -64,8 +64,8 @@ def test_every_test_file_arrives_byte_for_byte(receiver: Edge) -> None:
     assert [r.request.transfer_syntax_uid for r in received] == [i.transfer_syntax_uid for i in instances]
 
 
-def test_bursts_share_the_work(receiver: Edge, study: list[Outgoing]) -> None:
-    """Several associations at once, each instance sent once, with the priority that was asked for."""
+def test_bursts_use_several_associations(receiver: Edge, study: list[Outgoing]) -> None:
+    """Each instance is sent once, with the requested priority."""
 
     def answer(_: Received) -> tuple[int, str]:
         wait_until(lambda: len(receiver.policy.requestors) == 3, DEADLINE_SECONDS, "three associations")
@@ -83,8 +83,8 @@ def test_bursts_share_the_work(receiver: Edge, study: list[Outgoing]) -> None:
     assert {r.request.priority for r in receiver.policy.received} == {Priority.HIGH}
 
 
-def test_a_refusal_is_told_with_status_and_comment(receiver: Edge, study: list[Outgoing]) -> None:
-    """The others go on over the same association."""
+def test_a_refusal_is_reported_with_status_and_comment(receiver: Edge, study: list[Outgoing]) -> None:
+    """The others are sent over the same association."""
     refused = study[2].sop_instance_uid
 
     def answer(received: Received) -> tuple[int, str]:
@@ -99,8 +99,8 @@ def test_a_refusal_is_told_with_status_and_comment(receiver: Edge, study: list[O
     assert len(receiver.policy.requestors) == 1
 
 
-def test_a_broken_association_costs_one_instance(receiver: Edge, study: list[Outgoing]) -> None:
-    """The instance on which the peer aborts is reported; the rest go over a new association."""
+def test_a_broken_association_fails_one_instance(receiver: Edge, study: list[Outgoing]) -> None:
+    """The instance at which the peer aborts is reported; the others use a new association."""
     broken = study[1].sop_instance_uid
 
     def answer(received: Received) -> tuple[int, str]:
@@ -115,8 +115,8 @@ def test_a_broken_association_costs_one_instance(receiver: Edge, study: list[Out
     assert len(receiver.policy.requestors) == 2
 
 
-def test_what_the_peer_does_not_take_is_told(receiver: Edge, study: list[Outgoing]) -> None:
-    """A context that was not accepted fails its instances and no others."""
+def test_a_declined_context_fails_its_instances_only(receiver: Edge, study: list[Outgoing]) -> None:
+    """They are reported."""
     receiver.policy.accepted_sop_classes = frozenset({study[0].sop_class_uid})
     foreign = [i for i in collect([TEST_FILES]).instances if i.sop_class_uid != study[0].sop_class_uid][:2]
     outcomes = {sent.instance: sent for sent in send([*foreign, *study], receiver.peer, MANNER)}
@@ -126,8 +126,8 @@ def test_what_the_peer_does_not_take_is_told(receiver: Edge, study: list[Outgoin
         assert "not accepted" in outcomes[instance].comment
 
 
-def test_a_peer_that_goes_away_leaves_no_instance_unmentioned(study: list[Outgoing]) -> None:
-    """After it has gone, everything that was not sent is reported as such, once."""
+def test_every_instance_is_reported_when_the_peer_goes_away(study: list[Outgoing]) -> None:
+    """Each instance that was not sent is reported once."""
     with edge() as running:
         outcomes = []
         for sent in send(study, running.peer, MANNER):
@@ -141,8 +141,8 @@ def test_a_peer_that_goes_away_leaves_no_instance_unmentioned(study: list[Outgoi
     assert "not sent" in outcomes[-1].comment
 
 
-def test_a_missing_file_is_told(receiver: Edge, study: list[Outgoing]) -> None:
-    """A file that went away fails alone."""
+def test_a_missing_file_fails_alone(receiver: Edge, study: list[Outgoing]) -> None:
+    """A file that was deleted meanwhile is reported."""
     study[0].path.unlink()
     first, *rest = send(study, receiver.peer, MANNER)
     assert not first.accepted
@@ -150,8 +150,8 @@ def test_a_missing_file_is_told(receiver: Edge, study: list[Outgoing]) -> None:
     assert all(sent.accepted for sent in rest)
 
 
-def test_nobody_there_and_a_rejection_are_raised(receiver: Edge, study: list[Outgoing]) -> None:
-    """Nothing was sent, so nothing is reported as failed: the cause is one."""
+def test_an_unreachable_peer_and_a_rejection_are_raised(receiver: Edge, study: list[Outgoing]) -> None:
+    """Nothing was sent, so no instance is reported: there is one cause."""
     with pytest.raises(PeerAwayError, match="refused"):
         list(send(study, _peer(_free_port()), SendOptions("MODALITY", associations=3)))
     receiver.policy.rejection = STRANGER
@@ -161,14 +161,14 @@ def test_nobody_there_and_a_rejection_are_raised(receiver: Edge, study: list[Out
 
 
 def test_more_contexts_than_one_association_may_propose(receiver: Edge, study: list[Outgoing]) -> None:
-    """They take several associations, and all arrive."""
+    """They use several associations, and all arrive."""
     many = [replace(study[0], transfer_syntax_uid=f"1.2.3.{number}") for number in range(200)]
     assert all(sent.accepted for sent in send(many, receiver.peer, MANNER))
     assert len(receiver.policy.received) == 200
     assert len(receiver.policy.requestors) == 2
 
 
-def test_dcmtk_takes_what_is_generated(processes: Processes, tmp_path: Path) -> None:
+def test_dcmtk_accepts_generated_studies(processes: Processes, tmp_path: Path) -> None:
     """DCMTK's storescp stores a generated study of every modality."""
     port = _free_port()
     folder = tmp_path / "stored"
@@ -201,7 +201,7 @@ def _run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_command_reports_refusals_as_json(receiver: Edge, study: list[Outgoing]) -> None:
-    """Exit code 1, each failure with its status, and what a folder skipped."""
+    """Exit code 1, each failure with its status, and the skipped files of a folder."""
     (study[0].path.parent / "readme.txt").write_text("no DICOM")
     receiver.policy.answer = lambda received: (
         (0xC000, "no good") if received.request.sop_instance_uid == study[0].sop_instance_uid else (0, "")
@@ -218,7 +218,7 @@ def test_the_command_reports_refusals_as_json(receiver: Edge, study: list[Outgoi
 
 
 def test_a_rejection_says_what_to_do(receiver: Edge) -> None:
-    """Exit code 3 and the key of config.yaml that mends it."""
+    """Exit code 3 and the key of config.yaml to change."""
     receiver.policy.rejection = STRANGER
     done = _run("--port", str(receiver.port), "--calling-aet", "STRANGER", "--generate", "1")
     assert done.returncode == 3
@@ -226,7 +226,7 @@ def test_a_rejection_says_what_to_do(receiver: Edge) -> None:
     assert "edge.allowed_calling_aets" in done.stderr
 
 
-def test_nobody_there_is_a_clear_error() -> None:
+def test_an_unreachable_peer_is_named() -> None:
     """Exit code 3, host and port."""
     port = _free_port()
     done = _run("--port", str(port), "--generate", "1", "--json")
@@ -254,8 +254,8 @@ def test_nobody_there_is_a_clear_error() -> None:
         (("--generate", "1", "--priority", "urgent"), "--priority"),
     ],
 )
-def test_what_makes_no_sense_is_a_usage_error(words: tuple[str, ...], sentence: str) -> None:
-    """Exit code 2, nothing sent, and the message names the option."""
+def test_invalid_options_are_a_usage_error(words: tuple[str, ...], sentence: str) -> None:
+    """Exit code 2, nothing is sent, and the message names the option."""
     done = _run(*(str(REPOSITORY / word) if word == "README.md" else word for word in words))
     assert done.returncode == 2, done.stdout
     assert sentence in done.stderr
@@ -284,7 +284,7 @@ SEEDS_COMMAND = (
 
 
 def test_the_seeds_command_makes_a_numbered_study_of_each(receiver: Edge, database_url: str) -> None:
-    """Word for word: three studies with a number each, told in text and as JSON; patients differ."""
+    """Three studies with a number each, in text and as JSON; patients differ."""
     words = SEEDS_COMMAND.split()
     done = _run("--port", str(receiver.port), *words, DATABASE_URL=database_url)
     assert done.returncode == 0, done.stderr
@@ -303,7 +303,7 @@ def test_the_seeds_command_makes_a_numbered_study_of_each(receiver: Edge, databa
     assert sorted(report["numbers"]) == sorted(report["studies"])
 
 
-def test_a_burst_sends_everything_so_often(receiver: Edge, study: list[Outgoing], tmp_path: Path) -> None:
+def test_a_burst_repeats_everything(receiver: Edge, study: list[Outgoing], tmp_path: Path) -> None:
     """The same instances each time; with --rewrite-uids new ones."""
     folder = str(study[0].path.parent)
     for words, distinct in ((("--burst", "3"), 6), (("--burst", "3", "--rewrite-uids"), 18)):
@@ -316,15 +316,15 @@ def test_a_burst_sends_everything_so_often(receiver: Edge, study: list[Outgoing]
 
 
 def test_without_a_database_numbering_is_a_clear_error() -> None:
-    """Exit code 3: nothing was sent."""
+    """Exit code 3, and nothing is sent."""
     dead = f"postgresql://127.0.0.1:{_free_port()}/none"
     done = _run("--generate", "1", "--seq-from-db", DATABASE_URL=dead)
     assert done.returncode == 3
     assert "PostgreSQL" in done.stderr
 
 
-def test_what_is_generated_or_rewritten_can_be_kept(receiver: Edge, tmp_path: Path) -> None:
-    """--out-dir has what was sent, and what is kept can be sent again, byte for byte."""
+def test_out_dir_keeps_generated_and_rewritten_instances(receiver: Edge, tmp_path: Path) -> None:
+    """--out-dir has what was sent; these files can be sent again, byte for byte."""
     kept = tmp_path / "kept"
     first = _run("--port", str(receiver.port), "--generate", "2", "--modality", "US", "--out-dir", str(kept))
     again = _run("--port", str(receiver.port), str(kept))

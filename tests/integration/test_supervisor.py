@@ -1,4 +1,4 @@
-"""The supervisor restarts whatever ends, and leaves nothing behind, however it ends itself."""
+"""The supervisor restarts programs that end, and leaves no process behind, however it ends itself."""
 
 import os
 import signal
@@ -45,8 +45,8 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
         supervisor.stop()
 
 
-def test_whatever_is_killed_is_back_within_two_seconds(supervisor: Supervisor) -> None:
-    """G6: kill -9 of a leader, and its orphaned child is gone and both run anew."""
+def test_a_killed_program_is_back_within_two_seconds(supervisor: Supervisor) -> None:
+    """G6: after kill -9 of a leader its orphaned child is ended, and both run again."""
     supervisor.start()
     before = supervisor.pids("above")
     assert len(before) == 2
@@ -56,8 +56,8 @@ def test_whatever_is_killed_is_back_within_two_seconds(supervisor: Supervisor) -
     assert supervisor.restarts("below") == 0
 
 
-def test_stop_leaves_nothing(supervisor: Supervisor) -> None:
-    """Leaders, children that ignore SIGTERM, and stopped ones are all gone."""
+def test_stop_leaves_no_process(supervisor: Supervisor) -> None:
+    """Leaders, children that ignore SIGTERM, and stopped ones all end."""
     supervisor.start()
     supervisor.pause("below")
     pids = supervisor.pids("below") + supervisor.pids("above")
@@ -66,8 +66,8 @@ def test_stop_leaves_nothing(supervisor: Supervisor) -> None:
     assert not any(map(stray_processes.is_alive, pids))
 
 
-def test_what_was_taken_down_stays_down(supervisor: Supervisor) -> None:
-    """`take_down` is no crash: nothing comes back before `bring_up`."""
+def test_a_program_that_was_taken_down_stays_down(supervisor: Supervisor) -> None:
+    """`take_down` is no crash: nothing starts before `bring_up`."""
     supervisor.start()
     supervisor.take_down("above")
     supervisor.kill("below")
@@ -79,7 +79,7 @@ def test_what_was_taken_down_stays_down(supervisor: Supervisor) -> None:
 
 
 def test_a_paused_program_is_alive_and_silent_until_resumed(supervisor: Supervisor) -> None:
-    """SIGSTOP and SIGCONT reach the children too, and a stopped process is not taken for a dead one."""
+    """SIGSTOP and SIGCONT reach the children too; a stopped process does not count as dead."""
     supervisor.start()
 
     def states() -> set[str]:
@@ -96,7 +96,7 @@ def test_a_paused_program_is_alive_and_silent_until_resumed(supervisor: Supervis
 
 
 def test_a_program_that_never_becomes_ready_is_a_clear_error(tmp_path: Path) -> None:
-    """Its name and its last words are in the error, and nothing is left running."""
+    """The error has its name and last output, and nothing is left running."""
     broken = Program(
         "broken", (sys.executable, "-c", "raise SystemExit('no such thing')"), ready_line="never printed"
     )
@@ -107,7 +107,7 @@ def test_a_program_that_never_becomes_ready_is_a_clear_error(tmp_path: Path) -> 
 
 
 def test_a_folder_has_one_lab_at_a_time(supervisor: Supervisor, tmp_path: Path) -> None:
-    """A second lab in the same folder is refused, and the first one is not harmed."""
+    """A second lab in the same folder is refused, and the first one goes on."""
     supervisor.start()
     with pytest.raises(LabError, match="already"):
         Supervisor(tmp_path / "lab", []).start()
@@ -134,7 +134,7 @@ def _family_pids(path: Path) -> list[int]:
 
 
 def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path, processes: Processes) -> None:
-    """A kill -9 of the supervisor ends every child and grandchild within seconds (the warden)."""
+    """The watchdog ends every child and grandchild within seconds of a kill -9 of the supervisor."""
     path = tmp_path / "pids"
     lab = processes.start("python", "-c", SCRIPT, tmp_path / "lab", path, FAMILY)
     lab.wait_for_line("lab is up")
@@ -144,8 +144,8 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path, processes
     wait_until(lambda: not any(map(stray_processes.is_alive, pids)), 8, "the children to end")
 
 
-def test_the_next_start_ends_what_even_the_warden_left(tmp_path: Path, processes: Processes) -> None:
-    """Supervisor and warden killed together: the leftovers are found by their mark at the next start."""
+def test_the_next_start_ends_what_the_watchdog_left(tmp_path: Path, processes: Processes) -> None:
+    """Supervisor and watchdog are killed together: the next start finds the processes by their mark."""
     path = tmp_path / "pids"
     lab = processes.start("python", "-c", SCRIPT, tmp_path / "lab", path, FAMILY)
     lab.wait_for_line("lab is up")
@@ -166,7 +166,7 @@ def test_the_next_start_ends_what_even_the_warden_left(tmp_path: Path, processes
 
 
 def test_restarts_are_spaced_out(tmp_path: Path) -> None:
-    """A program that ends again and again does not burn a core: its restarts come later each time."""
+    """A program that ends repeatedly does not use up a core: its restarts come later each time."""
     flapping = Program("flapping", ("sleep", "0.3"))
     supervisor = Supervisor(tmp_path / "lab", [[flapping]])
     begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""The sweep and what is owed: a delivery whose message, claim, probe or deadline fell between two steps."""
+"""The sweep and open deliveries: a message, claim, probe or deadline was lost between two steps."""
 
 from collections.abc import Iterator
 
@@ -27,8 +27,8 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
         yield core
 
 
-def test_rescue_brings_back_what_is_past_its_lease(core: Forwarding) -> None:
-    """G6: pending with a message; what is within its lease stays in flight."""
+def test_rescue_makes_a_delivery_past_its_lease_pending(core: Forwarding) -> None:
+    """G6: with a message; a delivery within its lease stays in flight."""
     lost, held = study_of(2)
     core.receive(lost)
     core.receive(held)
@@ -40,8 +40,8 @@ def test_rescue_brings_back_what_is_past_its_lease(core: Forwarding) -> None:
     assert core.edge.queued("pacs") == 1
 
 
-def test_reconcile_gives_a_message_to_what_has_none(core: Forwarding) -> None:
-    """G2: nothing waits for ever; what has a message gets no second one."""
+def test_reconcile_enqueues_a_missing_message(core: Forwarding) -> None:
+    """G2: a delivery that has a message gets no second one."""
     core.receive(Instance())
     core.edge.run("DELETE FROM dramatiq.queue WHERE queue_name = 'pacs'")
     wait_until(
@@ -56,8 +56,8 @@ def test_reconcile_gives_a_message_to_what_has_none(core: Forwarding) -> None:
     assert core.edge.queued("pacs") == 1
 
 
-def test_reconcile_believes_a_message_that_is_held_for_a_lease_only(core: Forwarding) -> None:
-    """G2: a process that is stopped keeps its lock, and what it claimed without having begun with it."""
+def test_reconcile_counts_a_claimed_message_for_one_lease_only(core: Forwarding) -> None:
+    """G2: a stopped process keeps its lock, and the messages that it claimed and did not start."""
     core.receive(Instance())
     hold = "UPDATE dramatiq.queue SET state = 'consumed', consumer = 7, mtime = now() - %(age)s::interval"
     core.edge.rows(f"{hold} RETURNING 1", age="0 s")
@@ -68,7 +68,7 @@ def test_reconcile_believes_a_message_that_is_held_for_a_lease_only(core: Forwar
     assert reconcile(core.sweeping())["messages_sent"] == 0
 
 
-def test_reconcile_probes_a_breaker_that_nobody_probes(core: Forwarding) -> None:
+def test_reconcile_enqueues_a_missing_probe(core: Forwarding) -> None:
     """G6: the process that should have done it died with its message."""
     core.edge.run(
         "UPDATE destinations SET breaker = 'open', next_probe_at = now() - interval '1 minute'"
@@ -78,8 +78,8 @@ def test_reconcile_probes_a_breaker_that_nobody_probes(core: Forwarding) -> None
     assert core.edge.one("SELECT message ->> 'actor_name' FROM dramatiq.queue") == "probe_pacs"
 
 
-def test_expire_acts_on_deadlines_that_no_message_caught(core: Forwarding) -> None:
-    """Asked of another worker as often as is allowed, then given up."""
+def test_expire_handles_a_deadline_without_a_message(core: Forwarding) -> None:
+    """Another worker is asked as often as allowed, then the result is given up."""
     instance = Instance()
     with workers_of(core):
         delivery = core.owed(instance, Route.WORKERS)
@@ -91,7 +91,7 @@ def test_expire_acts_on_deadlines_that_no_message_caught(core: Forwarding) -> No
 
 
 def test_an_operator_cancels_and_resends(core: Forwarding) -> None:
-    """G2: cancelled by whom; owed again with a message and a clean count."""
+    """G2: cancelled with its operator; sent again with a message and reset counts."""
     instance = Instance()
     delivery = core.owed(instance)
     selection = deliveries.Selection(delivery_id=delivery)
@@ -104,8 +104,8 @@ def test_an_operator_cancels_and_resends(core: Forwarding) -> None:
         assert (row.state, row.attempts, row.settled_by) == ("pending", 0, None)
 
 
-def test_a_run_notes_each_verb_and_a_dry_one_nothing(core: Forwarding) -> None:
-    """`mini-pacs status` shows when each verb last ran; all of them, with counts."""
+def test_a_run_records_each_verb_and_a_dry_run_nothing(core: Forwarding) -> None:
+    """`mini-pacs status` shows when each verb last ran, with counts."""
     run.sweep(core.sweeping(dry=True))
     with core.edge.database.statement() as session:
         assert sweeps.last_runs(session) == []
@@ -118,7 +118,7 @@ def test_a_run_notes_each_verb_and_a_dry_one_nothing(core: Forwarding) -> None:
 
 
 def test_a_deadline_and_a_settle_of_one_delivery_do_not_deadlock(core: Forwarding) -> None:
-    """Both lock the delivery first and what is expected of it after."""
+    """Both lock the delivery first and the expected result after it."""
     instance = Instance()
     with workers_of(core):
         forward_to_worker(core.context, core.owed(instance, Route.WORKERS))
@@ -143,7 +143,7 @@ def test_a_deadline_and_a_settle_of_one_delivery_do_not_deadlock(core: Forwardin
 
 
 def test_a_repeat_and_a_claim_of_one_instance_do_not_deadlock(core: Forwarding) -> None:
-    """A claim refers to the instance, which it must not have to lock for that."""
+    """A claim refers to the instance, but must not lock it."""
     instance = Instance()
     core.receive(instance)
     claiming = connect(core.edge.dsn)
@@ -168,8 +168,8 @@ def test_a_repeat_and_a_claim_of_one_instance_do_not_deadlock(core: Forwarding) 
     assert errors == 0
 
 
-def test_a_sweep_that_runs_to_its_end_clears_the_dead_ones_before_it(core: Forwarding) -> None:
-    """It has done their work, and that of dead deadlines; a probe is done where the breaker is closed."""
+def test_a_complete_sweep_clears_dead_sweep_messages(core: Forwarding) -> None:
+    """It did their work; so it does for dead deadlines, and for probes where the breaker is closed."""
     ae_title = core.edge.configuration.forwarder.orthanc.ae_title
     for contract, args in ((SWEEP, "[]"), (EXPIRE_RESULT, "[1]"), (PROBE_PACS, f'["{ae_title}"]')):
         core.edge.rows(f"SELECT dramatiq.send('{contract.queue_name}', '{contract.actor_name}', '{args}')")

@@ -1,4 +1,7 @@
-"""The sweep and the spool: files that are elsewhere than their row says, without a row, or done with."""
+"""The sweep and the spool.
+
+Files in another place than their row says, without a row, or not needed any more.
+"""
 
 import fcntl
 import os
@@ -41,7 +44,7 @@ def age(*paths: Path) -> None:
 
 
 def test_reconcile_orphans_a_file_without_a_row_only_when_its_receiver_is_gone(core: Forwarding) -> None:
-    """Never deleted, and never taken from a receiver that may be about to commit it."""
+    """The file is never deleted, and never taken from a receiver that may still commit it."""
     instance = Instance()
     spool = Spool(core.edge.configuration.edge.data_root)
     spool.open_receiver()
@@ -58,10 +61,10 @@ def test_reconcile_orphans_a_file_without_a_row_only_when_its_receiver_is_gone(c
     part.discard()
 
 
-def test_a_receiver_that_starts_while_reconcile_looks_has_a_folder(
+def test_reconcile_leaves_the_folder_of_a_starting_receiver(
     core: Forwarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reconcile comes between the making of its lock and the locking: it took the folder of a living one."""
+    """Reconcile runs between the creation of its lock file and the locking."""
     lock = fcntl.flock
 
     def late(descriptor: int, operation: int) -> None:
@@ -80,7 +83,7 @@ def test_a_receiver_that_starts_while_reconcile_looks_has_a_folder(
 
 
 def test_reconcile_moves_a_file_to_where_its_row_says(core: Forwarding) -> None:
-    """A crash between the settle and the move."""
+    """A crash between the settle and the move left it behind."""
     instance = Instance()
     core.receive(instance)
     core.edge.run("UPDATE instances SET place = 'queued'")
@@ -89,8 +92,8 @@ def test_reconcile_moves_a_file_to_where_its_row_says(core: Forwarding) -> None:
     assert list(core.edge.files()) == [f"queued/{instance.sop_instance_uid}.dcm"]
 
 
-def test_reconcile_ends_a_move_that_died_in_the_middle(core: Forwarding) -> None:
-    """G6: between the link in the new place and the unlink in the old one; the file stays, once."""
+def test_reconcile_ends_an_interrupted_move(core: Forwarding) -> None:
+    """G6: a crash between the link in the new place and the unlink in the old one; one file remains."""
     instance = Instance()
     core.receive(instance)
     [path] = core.edge.files().values()
@@ -104,8 +107,8 @@ def test_reconcile_ends_a_move_that_died_in_the_middle(core: Forwarding) -> None
     core.edge.check_ledger([instance])
 
 
-def test_reconcile_tells_of_a_row_without_a_file(core: Forwarding) -> None:
-    """G2: counted and logged each time, for as long as it is owed."""
+def test_reconcile_reports_a_row_without_a_file(core: Forwarding) -> None:
+    """G2: it is counted and logged at each run while a delivery is open."""
     core.receive(Instance())
     [path] = core.edge.files().values()
     path.unlink()
@@ -115,7 +118,7 @@ def test_reconcile_tells_of_a_row_without_a_file(core: Forwarding) -> None:
 
 
 def test_a_move_never_takes_what_is_being_received_under_that_name(core: Forwarding) -> None:
-    """G3: the second version of a UID stands in incoming/ for a moment while the first is moved on."""
+    """G3: a second version of the UID is in incoming/ for a moment while the first is moved on."""
     first = Instance()
     second = Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x03\x03" * 512)
     core.receive(first)
@@ -151,8 +154,8 @@ def grow_old(core: Forwarding) -> None:
     core.edge.run("DELETE FROM dramatiq.queue")
 
 
-def test_purge_removes_what_is_delivered_and_old_and_nothing_else(core: Forwarding) -> None:
-    """Never anything that is owed or dead, however old; and nothing that is recent."""
+def test_purge_removes_only_old_delivered_instances(core: Forwarding) -> None:
+    """Never an instance with an open or dead delivery, however old; and no recent one."""
     old, owed, dead, recent = study_of(4)
     with pacs_of(core), workers_of(core):
         delivered(core, old)
@@ -176,7 +179,7 @@ def test_purge_removes_what_is_delivered_and_old_and_nothing_else(core: Forwardi
 
 
 def test_purge_empties_orphaned_after_the_retention(core: Forwarding) -> None:
-    """By the time of the move, which is the file's change time."""
+    """Counted from the move, which is the file's change time."""
     folder = core.edge.configuration.edge.data_root / ORPHANED / "1.2.3"
     folder.mkdir()
     (folder / "1.2.3.4.dcm").write_bytes(b"x")
@@ -185,7 +188,7 @@ def test_purge_empties_orphaned_after_the_retention(core: Forwarding) -> None:
 
 
 def test_a_repeat_while_its_instance_is_purged_is_received_as_new(core: Forwarding) -> None:
-    """G4: it waits for the purge, and its file is its own."""
+    """G4: it waits for the purge, and has its own file."""
     instance = Instance()
     with pacs_of(core), workers_of(core):
         delivered(core, instance)

@@ -1,4 +1,4 @@
-"""The timeline of a study is derived from the rows of the flow, at every point of the way."""
+"""The timeline of a study, derived from the rows, at every step of the flow."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -38,7 +38,7 @@ def steps(kept: PreparedInstances) -> list[Step]:
 
 
 def test_an_unknown_study_has_no_timeline(kept: PreparedInstances) -> None:
-    """Nothing kept is an empty list, and a summary in which nothing is done."""
+    """An empty list, and a summary in which no step is done."""
     assert timelines(kept) == []
     assert {step.done for step in summary([])} == {0}
 
@@ -80,8 +80,8 @@ def test_several_studies_are_read_at_once(kept: PreparedInstances) -> None:
     assert [one for one in found if one.study_instance_uid == "1.1"] == timelines(kept, "1.1")
 
 
-def test_what_was_only_received_waits_for_both_destinations(kept: PreparedInstances) -> None:
-    """G2: the debts of a new instance stand in its timeline as pending, with their time."""
+def test_a_new_instance_is_pending_at_both_destinations(kept: PreparedInstances) -> None:
+    """G2: the timeline shows both deliveries as pending, with their time."""
     kept.receive(1)
     received, *owed = steps(kept)
     assert (received.name, received.by, received.done) == (StepName.RECEIVED, "ORTHANC", True)
@@ -92,7 +92,7 @@ def test_what_was_only_received_waits_for_both_destinations(kept: PreparedInstan
     assert all(step.at is not None for step in owed)
 
 
-def test_every_step_of_the_whole_way_is_there_in_order(kept: PreparedInstances) -> None:
+def test_the_timeline_has_every_step_in_order(kept: PreparedInstances) -> None:
     """Received, PACS, worker asked, worker, result, result at PACS: by whom, how long, one line each."""
     original = kept.receive(1)
     kept.forward(original)
@@ -114,7 +114,7 @@ def test_every_step_of_the_whole_way_is_there_in_order(kept: PreparedInstances) 
     assert {done for done, _ in figures.values()} == {1}
 
 
-def test_a_failed_attempt_stands_before_the_next_time(kept: PreparedInstances) -> None:
+def test_a_failed_attempt_is_shown_before_the_next_one(kept: PreparedInstances) -> None:
     """An attempt with its status and error, then what the delivery waits for and until when."""
     kept.forward(
         kept.receive(1), State.PENDING, outcome=Outcome.REFUSED, status=0xA900, error="no such SOP Class"
@@ -130,15 +130,15 @@ def test_a_failed_attempt_stands_before_the_next_time(kept: PreparedInstances) -
     assert pacs[1].at - pacs[0].at > timedelta(minutes=50)
 
 
-def test_a_dead_delivery_says_so_with_its_reason(kept: PreparedInstances) -> None:
-    """G2: dead is the last line, with the reason."""
+def test_a_dead_delivery_is_the_last_line_with_its_reason(kept: PreparedInstances) -> None:
+    """G2: it is not hidden."""
     kept.forward(kept.receive(1), State.DEAD, outcome=Outcome.NEVER, status=None, error="was not accepted")
     last = [step for step in steps(kept) if step.name is StepName.PACS][-1]
     assert (last.outcome, last.error, last.done) == ("dead", "was not accepted", False)
 
 
-def test_what_a_worker_owes_is_a_step_with_its_deadline(kept: PreparedInstances) -> None:
-    """Until the result comes, the timeline says who owes it and until when."""
+def test_an_expected_result_is_a_step_with_its_deadline(kept: PreparedInstances) -> None:
+    """Until the result arrives, the timeline names the worker and the deadline."""
     original = kept.receive(1)
     claim = kept.claim_for_worker(kept.delivery(original, Route.WORKERS))
     kept.settle(claim, Route.WORKERS, State.DELIVERED)
@@ -147,8 +147,8 @@ def test_what_a_worker_owes_is_a_step_with_its_deadline(kept: PreparedInstances)
     assert owed.at is not None
 
 
-def test_a_result_that_matched_nothing_is_listed_by_itself(kept: PreparedInstances) -> None:
-    """Unmatched results are not hidden: they have a timeline of their own."""
+def test_an_unmatched_result_has_its_own_timeline(kept: PreparedInstances) -> None:
+    """Unmatched results are not hidden."""
     kept.result(2, source=99, worker="APP01")
     [timeline] = timelines(kept)
     assert [step.name for step in timeline.steps] == [StepName.RESULT, StepName.RESULT_AT_PACS]

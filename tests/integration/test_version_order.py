@@ -1,4 +1,7 @@
-"""Versions of one SOP Instance UID at a destination: the later waits, and the destination ends with it."""
+"""Versions of one SOP Instance UID at a destination.
+
+The later one waits, and is the last one stored there.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -111,7 +114,10 @@ def operate(*words: str) -> str:
 
 
 def test_the_later_version_waits_for_the_earlier_one(core: Forwarding, pacs: Peer) -> None:
-    """Its message ends without work; the settle of the earlier writes the next, in the same transaction."""
+    """Its message ends without work.
+
+    The settle of the earlier version enqueues it, in the same transaction.
+    """
     (first, second), (one, two) = versions(core)
     take_messages(core)
     assert forward_to_pacs(core.context, two) is None
@@ -135,8 +141,8 @@ def test_an_operator_sees_what_a_version_waits_for(core: Forwarding) -> None:
     assert "waits for version" not in operate("deliveries", "show", str(one))
 
 
-def test_three_versions_go_one_after_the_other(core: Forwarding, pacs: Peer) -> None:
-    """Whichever message is taken first, and each wakes the next one only."""
+def test_three_versions_are_sent_one_after_the_other(core: Forwarding, pacs: Peer) -> None:
+    """Whichever message runs first; each settle wakes the next version only."""
     instances, ids = versions(core, count=3)
     take_messages(core)
     for delivery in reversed(ids[1:]):
@@ -147,7 +153,7 @@ def test_three_versions_go_one_after_the_other(core: Forwarding, pacs: Peer) -> 
 
 
 def test_a_version_in_backoff_is_waited_for(core: Forwarding, pacs: Peer) -> None:
-    """For its minutes too; then both go, in their order."""
+    """For its minutes too; then both are sent, in order."""
     (first, second), (one, two) = versions(core)
     pacs.answer = lambda _: 0xA700
     assert forward_to_pacs(core.context, one) is Outcome.NOT_NOW
@@ -197,10 +203,10 @@ def _refuse(core: Forwarding, delivery: int) -> None:
     [(_cancel, "cancelled"), (_refuse, "dead"), (_bury, "dead")],
     ids=["cancelled", "refused", "its message died"],
 )
-def test_the_later_version_goes_however_the_earlier_ended(
+def test_the_later_version_is_sent_however_the_earlier_ended(
     core: Forwarding, pacs: Peer, end: Callable[[Forwarding, int], None], ends: str
 ) -> None:
-    """Each end writes the message of the later one."""
+    """Each end of the earlier enqueues the later one."""
     (_, second), (one, two) = versions(core)
     take_messages(core)
     assert forward_to_pacs(core.context, two) is None
@@ -225,8 +231,8 @@ def test_a_version_whose_process_died_is_sent_again_first(core: Forwarding, pacs
     assert digests(pacs) == [first.digest, second.digest]
 
 
-def test_two_processes_never_have_two_versions_on_the_wire(core: Forwarding, pacs: Peer) -> None:
-    """Twenty UIDs, every message taken at once by one of four."""
+def test_two_versions_of_one_uid_are_never_sent_at_once(core: Forwarding, pacs: Peer) -> None:
+    """Twenty UIDs; four actors run all messages at once."""
     found = [versions(core) for _ in range(20)]
     actors = [core.actor() for _ in range(4)]
     queue = [delivery for _, ids in found for delivery in ids]
@@ -266,7 +272,7 @@ def test_a_worker_gets_the_later_version_after_the_earlier(
 
 @pytest.mark.usefixtures("pacs")
 def test_reconcile_leaves_a_waiting_version_alone_and_finds_a_missed_one(core: Forwarding) -> None:
-    """No message for what waits for an earlier version; one where nothing is waited for any more."""
+    """It enqueues no message for a version that waits, and one for a version that waits for nothing."""
     _, (one, two) = versions(core)
     forward_to_pacs(core.context, two)
     take_messages(core)
@@ -283,7 +289,7 @@ def test_reconcile_leaves_a_waiting_version_alone_and_finds_a_missed_one(core: F
 
 @pytest.mark.usefixtures("pacs")
 def test_a_probe_by_c_store_takes_a_version_that_may_be_sent(core: Forwarding) -> None:
-    """Not the one that waits, however long it does."""
+    """Never a version that waits, however long."""
     _, (one, two) = versions(core)
     core.edge.run(
         "UPDATE deliveries SET next_attempt_at = now() - interval '1 hour' WHERE id = %(id)s", id=two
@@ -299,7 +305,7 @@ def test_a_probe_by_c_store_takes_a_version_that_may_be_sent(core: Forwarding) -
 
 
 def test_an_older_version_that_is_sent_again_is_followed_by_the_newest(core: Forwarding, pacs: Peer) -> None:
-    """An operator's retry or resend of one delivery; with a message, and shown with its reason."""
+    """After an operator's retry or resend of one delivery; with a message, and shown with its reason."""
     (first, second, third), ids = versions(core, count=3)
     for delivery in ids:
         forward_to_pacs(core.context, delivery)
@@ -314,7 +320,7 @@ def test_an_older_version_that_is_sent_again_is_followed_by_the_newest(core: For
     assert [state(core, delivery) for delivery in ids] == ["delivered"] * 3
 
 
-def test_a_study_that_is_sent_again_goes_in_its_order(core: Forwarding, pacs: Peer) -> None:
+def test_the_versions_of_a_resent_study_are_sent_in_order(core: Forwarding, pacs: Peer) -> None:
     """Each version once."""
     (first, second), ids = versions(core)
     for delivery in ids:
@@ -327,7 +333,7 @@ def test_a_study_that_is_sent_again_goes_in_its_order(core: Forwarding, pacs: Pe
 
 
 def test_a_late_end_of_an_older_version_sends_the_newest_again(core: Forwarding, pacs: Peer) -> None:
-    """Its process was stopped with all bytes sent; another one sent it meanwhile, and then the newer one."""
+    """Its process was stopped with all bytes sent; another sent it meanwhile, and then the newer one."""
     (first, second), (one, two) = versions(core)
     late = core.actor()
 
@@ -348,7 +354,7 @@ def test_a_late_end_of_an_older_version_sends_the_newest_again(core: Forwarding,
 
 
 def test_a_late_end_while_the_newest_is_on_its_way_sends_it_once_more(core: Forwarding, pacs: Peer) -> None:
-    """Which of both the PACS took last is not known then."""
+    """Nobody knows then which of both the PACS stored last."""
     (_, second), (one, two) = versions(core)
     late = core.actor()
 
@@ -410,7 +416,7 @@ def test_an_attempt_without_an_end_that_is_cancelled_may_have_arrived(core: Forw
 
 @pytest.mark.usefixtures("pacs")
 def test_a_cancelled_retry_that_was_never_claimed_sends_nothing(core: Forwarding) -> None:
-    """The older one cannot have arrived again."""
+    """The older version cannot have arrived again."""
     _, (one, two) = versions(core)
     for delivery in (one, two):
         forward_to_pacs(core.context, delivery)
@@ -421,7 +427,7 @@ def test_a_cancelled_retry_that_was_never_claimed_sends_nothing(core: Forwarding
 
 @pytest.mark.parametrize("when", ["pending", "in flight", "delivered", "cancelled"])
 def test_a_repeat_of_an_older_version_becomes_the_newest(core: Forwarding, pacs: Peer, when: str) -> None:
-    """A, B, A: the PACS ends with A, however far the first A had come."""
+    """A, B, A: the PACS ends with A, whatever the state of the first A."""
     (first, _), (one, two) = versions(core)
     last = f"SELECT owe_last(instance_id, 'pacs', 'forward_to_pacs', 4) FROM deliveries WHERE id = {one}"  # noqa: S608
     match when:
@@ -453,7 +459,7 @@ def test_a_repeat_of_an_older_version_becomes_the_newest(core: Forwarding, pacs:
 def test_a_process_that_was_stopped_for_longer_than_its_lease_breaks_off(
     core: Forwarding, pacs: Peer
 ) -> None:
-    """Before its last bytes, so that it completes no older version; its peer is not blamed."""
+    """It aborts before its last bytes, so it completes no older version; its peer is not blamed."""
     instance = Instance(payload=LARGE)
     delivery = core.owed(instance)
     configuration = core.edge.configuration
@@ -482,8 +488,8 @@ def test_a_process_that_was_stopped_for_longer_than_its_lease_breaks_off(
 
 
 @pytest.mark.usefixtures("pacs")
-def test_an_instance_with_one_version_pays_nothing(core: Forwarding) -> None:
-    """None of the functions for versions is called from its reception to its settle."""
+def test_an_instance_with_one_version_calls_no_version_function(core: Forwarding) -> None:
+    """From its reception to its settle."""
     core.edge.run(f"ALTER DATABASE {_database(core)} SET track_functions = 'all'")
     core.edge.database.close()
     for instance in study_of(5):
@@ -506,7 +512,7 @@ def _database(core: Forwarding) -> str:
 
 
 def test_the_database_wakes_the_actors_of_the_contract(core: Forwarding) -> None:
-    """Their names stand in one function."""
+    """One function holds their names."""
     found = core.edge.rows("SELECT r::text, forward_actor(r) FROM unnest(enum_range(NULL::route)) AS r")
     assert dict(found) == {route.value: FORWARD[route].actor_name for route in Route}
 

@@ -1,4 +1,4 @@
-"""The worker application as a real process, between our SCU and an acceptor that plays the gateway."""
+"""The worker application as a real process, between our SCU and an acceptor in place of the edge."""
 
 import json
 import socket
@@ -107,10 +107,10 @@ def _decoded(data: bytes) -> Dataset:
     return dcmread(BytesIO(data), force=True)
 
 
-def test_a_result_comes_back_and_references_its_source(
+def test_a_result_is_returned_and_references_its_source(
     start: Start, gateway: Edge, instance: Outgoing
 ) -> None:
-    """A Secondary Capture of the same study, sent as APP01, with exactly the bytes that are derived."""
+    """A Secondary Capture of the same study, sent as APP01, with exactly the derived bytes."""
     assert start().store(instance) == 0
     (data,) = _results(gateway, 1)
     request, requestor = gateway.policy.received[0].request, gateway.policy.requestors[0]
@@ -125,7 +125,7 @@ def test_a_result_comes_back_and_references_its_source(
 
 
 def test_a_repeat_is_byte_identical(start: Start, gateway: Edge, instance: Outgoing) -> None:
-    """Sent again, and to a worker that was restarted, the result is the same (G4)."""
+    """G4: sent again, also to a restarted worker, the result has the same bytes."""
     first, second = start(), start()
     for worker in (first, first, second):
         assert worker.store(instance) == 0
@@ -135,7 +135,7 @@ def test_a_repeat_is_byte_identical(start: Start, gateway: Edge, instance: Outgo
 def test_it_answers_before_it_computes_and_honours_the_delay(
     start: Start, gateway: Edge, instance: Outgoing
 ) -> None:
-    """Success comes at once; the result no earlier than WORKER_DELAY_SECONDS after it."""
+    """Success at once; the result no earlier than WORKER_DELAY_SECONDS after it."""
     worker = start(WORKER_DELAY_SECONDS="2")
     begun = time.monotonic()
     assert worker.store(instance) == 0
@@ -145,7 +145,7 @@ def test_it_answers_before_it_computes_and_honours_the_delay(
 
 
 def test_every_kind_of_instance_gets_a_result(start: Start, gateway: Edge) -> None:
-    """Each SOP Class and transfer syntax among the test files is accepted and answered with a picture."""
+    """Each SOP Class and transfer syntax of the test files is accepted, and its result has a picture."""
     files = list({file.context: file for file in collect([TEST_FILES]).instances}.values())
     worker = start()
     with worker.association(*(file.context for file in files)) as association:
@@ -160,8 +160,8 @@ def test_every_kind_of_instance_gets_a_result(start: Start, gateway: Edge) -> No
     assert all(r.Rows >= 100 and len(r.PixelData) >= r.Rows * r.Columns * 3 for r in received)
 
 
-def test_a_result_is_tried_until_it_is_accepted(start: Start, gateway: Edge, instance: Outgoing) -> None:
-    """A gateway that rejects, then refuses, then aborts, gets it at last, and once."""
+def test_a_result_is_sent_until_it_is_accepted(start: Start, gateway: Edge, instance: Outgoing) -> None:
+    """The edge rejects, refuses, aborts, and then gets it once."""
     answers = iter([(0xA700, "no space"), None])
 
     def answer(_: object) -> tuple[int, str]:
@@ -185,8 +185,8 @@ def test_a_result_is_tried_until_it_is_accepted(start: Start, gateway: Edge, ins
     assert len(gateway.policy.received) == 3
 
 
-def test_failures_can_be_ordered(start: Start, gateway: Edge, instance: Outgoing) -> None:
-    """WORKER_STATUS refuses every instance; WORKER_RESULTS=off accepts and never answers with a result."""
+def test_failures_can_be_configured(start: Start, gateway: Edge, instance: Outgoing) -> None:
+    """WORKER_STATUS refuses every instance; WORKER_RESULTS=off accepts and returns no result."""
     refusing, silent, honest = start(WORKER_STATUS="A700"), start(WORKER_RESULTS="off"), start()
     assert refusing.store(instance) == 0xA700
     assert silent.store(instance) == 0
@@ -197,8 +197,10 @@ def test_failures_can_be_ordered(start: Start, gateway: Edge, instance: Outgoing
     assert len(gateway.policy.received) == 1
 
 
-def test_nonsense_costs_nothing_but_its_own_result(start: Start, gateway: Edge, instance: Outgoing) -> None:
-    """A data set that cannot be read is logged; the next one is answered as ever."""
+def test_an_unreadable_data_set_costs_only_its_own_result(
+    start: Start, gateway: Edge, instance: Outgoing
+) -> None:
+    """It is logged; the next one is answered."""
     worker = start()
     with worker.association(instance.context) as association:
         assert association.store(instance.context, "1.2.3", [b"\x08\0\x18\0UI\xff\xff no data set"])[0] == 0
@@ -208,8 +210,8 @@ def test_nonsense_costs_nothing_but_its_own_result(start: Start, gateway: Edge, 
     _results(gateway, 1)
 
 
-def test_a_full_queue_says_not_now(start: Start, instance: Outgoing) -> None:
-    """What waits is bounded; beyond it the answer is 0xA700, and the gateway tries later."""
+def test_a_full_queue_answers_0xa700(start: Start, instance: Outgoing) -> None:
+    """The number of waiting instances is limited; the edge tries again later."""
     worker = start(WORKER_DELAY_SECONDS="600")
     content = b"".join(instance.data_set())
     with worker.association(instance.context) as association:
@@ -232,7 +234,7 @@ def test_only_its_own_ae_title_is_answered(start: Start) -> None:
 
 
 def test_it_stops_at_once(start: Start, instance: Outgoing) -> None:
-    """SIGTERM ends it with exit code 0, though an association is open and work waits for ten minutes."""
+    """SIGTERM ends it with exit code 0, although an association is open and work waits for ten minutes."""
     worker = start(WORKER_DELAY_SECONDS="600")
     association = associate(worker.peer, calling_ae_title="EDGE", contexts=[instance.context])
     try:
@@ -245,8 +247,8 @@ def test_it_stops_at_once(start: Start, instance: Outgoing) -> None:
         association.abort()
 
 
-def test_no_patient_in_its_output(start: Start, gateway: Edge, instance: Outgoing) -> None:
-    """Lines carry UIDs and AE titles, never an attribute of the patient (G8)."""
+def test_its_output_holds_no_patient_attribute(start: Start, gateway: Edge, instance: Outgoing) -> None:
+    """G8: lines have UIDs and AE titles only."""
     worker = start()
     worker.store(instance)
     _results(gateway, 1)

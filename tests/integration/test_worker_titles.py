@@ -1,4 +1,4 @@
-"""An application that calls by another AE title than it listens to: its results never loop."""
+"""A worker that calls with another AE title than its own: its results never loop."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -52,8 +52,8 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 
 @pytest.mark.guarantee("G4")
-def test_a_result_under_another_title_answers_the_worker_that_owes_it(core: Forwarding) -> None:
-    """It goes to the PACS and to no worker; the timeline names the worker, not the title."""
+def test_a_result_under_another_title_belongs_to_its_worker(core: Forwarding) -> None:
+    """It is delivered to the PACS and to no worker; the timeline names the worker, not the title."""
     for source in (Instance(), Instance()):
         worker = ask(core, source)
         result = result_of(source)
@@ -82,14 +82,14 @@ def test_a_result_under_another_title_answers_the_worker_that_owes_it(core: Forw
 
 
 def test_a_sender_beside_the_workers_reaches_them(core: Forwarding) -> None:
-    """All are on 127.0.0.1: an address of this machine makes nobody a worker."""
+    """All are on 127.0.0.1: an address of this machine does not identify a worker."""
     instance = Instance()
     assert core.edge.send(instance, calling="CT1") == [0]
     assert core.edge.delivery(instance, "workers")["state"] == "pending"
 
 
-def test_what_comes_from_the_host_of_a_worker_goes_to_no_worker(make_edge: MakeEdge) -> None:
-    """Under whatever title; it answers the worker there, and the log says how to name the title."""
+def test_an_instance_from_the_host_of_a_worker_goes_to_no_worker(make_edge: MakeEdge) -> None:
+    """Whatever its title; it is that worker's result, and the log says how to name the title."""
     edge = make_edge({"forwarder": workers(make_edge(), host=AWAY)})
     with forwarding(edge) as core:
         source = Instance()
