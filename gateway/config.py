@@ -1,8 +1,8 @@
-"""config.yaml as a frozen, validated model.
+"""Load config.yaml into a frozen, validated model.
 
-`load` returns a model in which every value has its type, unit and bounds, or raises
-ConfigurationError with one line per fault that names key, value and file. Paths in the file are
-relative to the file's folder, so that every process finds the same ones from any directory.
+`load` returns a model whose values have their type, unit and bounds. If the file has errors, it raises
+ConfigurationError with one line for each: file, key, value and what is expected. A relative path in the file
+is relative to the folder of the file, so that every process finds the same files from any directory.
 """
 
 import os
@@ -42,27 +42,27 @@ def _uid(text: str) -> str:
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if values.count(value) > 1:
-            raise ValueError(f"an order of preference names each once, and {value} stands twice")
+            raise ValueError(f"duplicate entry {value}: an order of preference names each once")
     return values
 
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Caller = Annotated[str, AfterValidator(_caller)]
-"""An entry of the allowlist as it is written; `gateway.domain.allowlist` knows what it means."""
+"""An entry of the allowlist, as text; `gateway.domain.allowlist` parses it."""
 Uid = Annotated[str, AfterValidator(_uid)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
 
 class Section(BaseModel):
-    """Frozen; an unknown key is refused, because a misspelt one would otherwise be a silent default."""
+    """A section of the file. An unknown key is an error: a misspelt one would silently leave the default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
     def _no_yes_or_no(cls, values: object) -> object:
-        """YAML reads `yes` as true, which would pass for the number 1; no key here is a yes or no."""
+        """Refuse true and false: YAML reads `yes` as true, which pydantic would take for the number 1."""
         if isinstance(values, dict):
             for key, value in values.items():
                 if isinstance(value, bool):
@@ -71,14 +71,14 @@ class Section(BaseModel):
 
 
 class Urgent(Section):
-    """Instances that overtake a backlog, beside those sent with C-STORE priority HIGH."""
+    """Instances that are sent before the others, besides those with C-STORE priority HIGH."""
 
     calling_aets: tuple[AETitle, ...] = ()
     modalities: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,16}$")], ...] = ()
 
 
 class EdgeTls(Section):
-    """The certificate that senders see, and whether they must show one."""
+    """TLS of the Storage SCP: its certificate, and whether senders need one."""
 
     certificate: Path
     key: Path
@@ -89,13 +89,13 @@ class EdgeTls(Section):
     def _required_needs_a_ca(self) -> Self:
         if (self.client_certificate == "required") != (self.ca is not None):
             raise ValueError(
-                "ca is whom a client certificate must be signed by: give it, or say client_certificate: none"
+                "client certificates are verified with ca: set ca, or set client_certificate: none"
             )
         return self
 
 
 class DestinationTls(Section):
-    """Whom we believe to be the peer, and what we show to it."""
+    """TLS to a destination: how its certificate is verified, and which one the edge presents."""
 
     ca: Path | None = None
     certificate: Path | None = None
@@ -107,9 +107,7 @@ class DestinationTls(Section):
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together: give both or neither")
         if (self.verify == "none") != (self.ca is None):
-            raise ValueError(
-                "ca is whom the peer's certificate must be signed by: give it, or say verify: none"
-            )
+            raise ValueError("the peer's certificate is verified with ca: set ca, or set verify: none")
         return self
 
 
@@ -117,7 +115,7 @@ class Edge(Section):
     """The Storage SCP and the spool."""
 
     ae_title: AETitle
-    bind_address: str = "0.0.0.0"  # noqa: S104  a gateway listens to the hospital's network
+    bind_address: str = "0.0.0.0"  # noqa: S104  the edge serves the hospital's network
     port: Port = 11112
     tls: EdgeTls | None = None
     data_root: Path = Path("data")
@@ -144,22 +142,22 @@ class Edge(Section):
 
     @property
     def allowed_callers(self) -> tuple[allowlist.Entry, ...]:
-        """Who may call, and from where."""
+        """The callers that may associate, and their addresses."""
         return tuple(map(allowlist.parse, self.allowed_calling_aets))
 
     @property
     def calling_ae_titles(self) -> tuple[str, ...]:
-        """The titles that may call, from wherever; each once, in the order of the file."""
+        """The AE titles that may call, each once, in the order of the file."""
         return tuple(dict.fromkeys(entry.ae_title for entry in self.allowed_callers))
 
     @property
     def duplicate_window(self) -> timedelta:
-        """How long after its delivery a repeat owes nothing new."""
+        """How long after its delivery a repeat creates no new delivery."""
         return timedelta(seconds=self.duplicate_window_seconds)
 
 
 class Destination(Section):
-    """A peer we send to."""
+    """A peer that the edge sends to."""
 
     host: Annotated[str, Field(min_length=1)]
     port: Port
@@ -169,23 +167,23 @@ class Destination(Section):
 
     @property
     def timeout(self) -> timedelta:
-        """How long one DIMSE answer of this peer may take."""
+        """How long this peer may take for one DIMSE response."""
         return timedelta(seconds=self.timeout_s)
 
 
 class Worker(Destination):
-    """An AI application; `calling_ae_titles` are those under which its results come, by default its own."""
+    """An AI application. It sends its results as one of `calling_ae_titles`, by default as `ae_title`."""
 
     calling_ae_titles: Annotated[tuple[AETitle, ...], Field(min_length=1)] | None = None
 
     @property
     def calling_titles(self) -> tuple[str, ...]:
-        """The AE titles that it calls by."""
+        """The AE titles that it uses as a caller."""
         return self.calling_ae_titles or (self.ae_title,)
 
 
 class Forwarder(Section):
-    """What is sent where, and how often it is tried."""
+    """Where instances are sent, and how failed attempts are repeated."""
 
     mode: Mode = Mode.PARALLEL
     max_retries: Annotated[int, Field(ge=0, le=1000)] = 5
@@ -211,18 +209,18 @@ class Forwarder(Section):
         if self.lease_seconds <= longest:
             raise ValueError(
                 f"lease_seconds ({self.lease_seconds:g}) must exceed the longest timeout_s plus "
-                f"connect_timeout_seconds ({longest:g}): a claim must outlive the send it covers"
+                f"connect_timeout_seconds ({longest:g}): a claim must last longer than one attempt"
             )
         return self
 
     @property
     def worker_ae_titles(self) -> tuple[str, ...]:
-        """The AE titles that the workers listen to, in the order of the file."""
+        """The AE titles of the workers, in the order of the file."""
         return tuple(worker.ae_title for worker in self.workers)
 
 
 class Sweep(Section):
-    """The healer that runs each minute."""
+    """The sweep, which runs each minute."""
 
     retention_hours: Annotated[float, Field(gt=0)] = 24
     orphan_grace_seconds: Seconds = 300
@@ -262,7 +260,7 @@ class Configuration(Section):
                     "" if title == worker.ae_title else f" calls as {title}, which"
                 )
                 if title in {self.edge.ae_title, self.forwarder.orthanc.ae_title}:
-                    raise ValueError(f"{name} is the AE title of the edge or of the PACS, too")
+                    raise ValueError(f"{name} is also the AE title of the edge or of the PACS")
                 if title not in self.edge.calling_ae_titles:
                     raise ValueError(
                         f"{name} is not in edge.allowed_calling_aets: its results would be rejected"
@@ -270,11 +268,11 @@ class Configuration(Section):
 
     @property
     def destinations(self) -> tuple[Destination, ...]:
-        """Every peer we send to: the PACS first, then the workers."""
+        """Every peer that the edge sends to: the PACS first, then the workers."""
         return (self.forwarder.orthanc, *self.forwarder.workers)
 
     def destination(self, ae_title: str) -> Destination:
-        """The peer with that AE title; KeyError where the configuration no longer names it."""
+        """Return the peer with that AE title; KeyError if the configuration has none (any more)."""
         for destination in self.destinations:
             if destination.ae_title == ae_title:
                 return destination
@@ -282,38 +280,38 @@ class Configuration(Section):
 
 
 def path() -> Path:
-    """The file that `load` reads when it is given none: `MINI_PACS_CONFIG`, else ./config.yaml."""
+    """Return the path that `load` reads by default: `MINI_PACS_CONFIG`, else ./config.yaml."""
     return Path(os.environ.get(PATH_VARIABLE) or DEFAULT_PATH)
 
 
 def load(source: Path | None = None) -> Configuration:
-    """The configuration of `source` (default: `path()`).
+    """Return the configuration of `source` (default: `path()`).
 
     Raises:
-        ConfigurationError: the file cannot be read, is no YAML, or one of its values is refused.
+        ConfigurationError: the file cannot be read, is not YAML, or has invalid keys or values.
     """
     hint = f"set {PATH_VARIABLE} to the path of a config.yaml"
     source = source or path()
     try:
         source = source.absolute()
-    except OSError as error:  # the current folder was deleted
+    except OSError as error:  # the current directory was deleted
         raise ConfigurationError(
             f"cannot read {source}: the current folder: {error.strerror}; {hint}"
         ) from error
     content = config_text.read(source, hint=hint)
-    if "source" in content:  # a field of ours, and no key of the file
+    if "source" in content:  # a field of the model, not a key of the file
         raise ConfigurationError(f"{source}: unknown key source")
     try:
         configuration = Configuration.model_validate({**content, "source": source})
     except ValidationError as error:
         raise ConfigurationError(config_text.sentences(source, Configuration, error)) from error
-    configuration = _beside(source.parent, configuration)
+    configuration = _with_paths_from(source.parent, configuration)
     _check_log(source, configuration.edge)
     return configuration
 
 
 def _check_log(source: Path, edge: Edge) -> None:
-    """Refuse a log inside the spool, whose folders hold instances and nothing else."""
+    """Refuse a log file inside the spool: the sweep would move or delete it."""
     log_path = Path(os.path.realpath(edge.log_path))
     if log_path.is_relative_to(os.path.realpath(edge.data_root)):
         raise ConfigurationError(
@@ -325,14 +323,14 @@ def _check_log(source: Path, edge: Edge) -> None:
 _S = TypeVar("_S", bound=Section)
 
 
-def _beside(folder: Path, section: _S) -> _S:
-    """The section with each relative path, at any depth, relative to `folder`."""
+def _with_paths_from(folder: Path, section: _S) -> _S:
+    """Return the section with each relative path, at any depth, made absolute from `folder`."""
     return section.model_copy(
-        update={name: _path_beside(folder, getattr(section, name)) for name in type(section).model_fields}
+        update={name: _path_from(folder, getattr(section, name)) for name in type(section).model_fields}
     )
 
 
-def _path_beside(folder: Path, value: object) -> object:
+def _path_from(folder: Path, value: object) -> object:
     if isinstance(value, Path):
         if "\0" in str(value):
             raise ConfigurationError(f"{str(value)!r} is no path: it holds a NUL character")
@@ -341,7 +339,7 @@ def _path_beside(folder: Path, value: object) -> object:
         except RuntimeError as error:  # `~name` of a user that does not exist
             raise ConfigurationError(f"{value}: {error}") from error
     if isinstance(value, Section):
-        return _beside(folder, value)
+        return _with_paths_from(folder, value)
     if isinstance(value, tuple):
-        return tuple(_path_beside(folder, one) for one in value)
+        return tuple(_path_from(folder, one) for one in value)
     return value

@@ -1,8 +1,7 @@
-"""Read the text of config.yaml, and say in words which of its keys are wrong.
+"""Read the text of config.yaml, and describe errors in it for the operator.
 
-YAML itself lets a key stand twice and takes the last one. Here that is refused, because an operator who
-changes the first one would see no effect. An unknown key and a value that is not among the allowed ones
-come with the nearest key or value that exists.
+YAML allows a key to occur twice and uses the last one. Here that is an error, because a change of the first
+one would have no effect. The message about an unknown key or value suggests the most similar valid one.
 """
 
 import re
@@ -18,17 +17,17 @@ from pydantic_core import ErrorDetails
 from gateway.errors import ConfigurationError
 
 SHOWN_CHARACTERS = 80
-"""A wrong value is quoted up to here: it may be a whole section."""
+"""How much of a wrong value is quoted; it may be a whole section."""
 
 _NOT_OF_THE_FILE = "source"
-"""A field of the model that no key sets."""
+"""A field of the model that is not a key of the file."""
 
 _QUOTED = re.compile(r"'([^']*)'")
 Location = tuple[int | str, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key that stands twice in one mapping."""
+    """A SafeLoader that refuses a duplicate key in a mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002  PyYAML's signature
         lines: dict[object, int] = {}
@@ -38,7 +37,7 @@ class _Loader(yaml.SafeLoader):
             line = key_node.start_mark.line + 1
             if key_node.value in lines:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"key {key_node.value} stands twice, in lines {lines[key_node.value]} and "
+                    problem=f"duplicate key {key_node.value}, in lines {lines[key_node.value]} and "
                     f"{line}: delete one of them"
                 )
             lines[key_node.value] = line
@@ -46,10 +45,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def read(source: Path, *, hint: str) -> dict[str, object]:
-    """The mapping that stands in `source`.
+    """Return the mapping in `source`.
 
     Raises:
-        ConfigurationError: it cannot be read (`hint` says where else to look), or is no mapping of names.
+        ConfigurationError: it cannot be read (`hint` says what to do), or is not a mapping of names.
     """
     try:
         content: object = yaml.load(source.read_text(encoding="utf-8"), _Loader)  # noqa: S506  a SafeLoader
@@ -60,7 +59,7 @@ def read(source: Path, *, hint: str) -> dict[str, object]:
     except yaml.MarkedYAMLError as error:
         raise ConfigurationError(f"{source}{_line(error)}: {error.problem or error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # a date that does not exist, a number of a thousand digits, brackets a thousand deep
+        # for example a date that does not exist, a very long number, or very deep brackets
         raise ConfigurationError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         raise ConfigurationError(f"{source} is empty: the sections edge and forwarder are expected; {hint}")
@@ -78,7 +77,7 @@ def _line(error: yaml.MarkedYAMLError) -> str:
 
 
 def sentences(source: Path, model: type[BaseModel], error: ValidationError) -> str:
-    """One line for each fault: file, key, value, and what was probably meant."""
+    """Return one line for each error: file, key, value, and what was probably meant."""
     return "\n".join(f"{source}: {_sentence(model, fault)}" for fault in error.errors(include_url=False))
 
 
@@ -110,7 +109,7 @@ def _shown(value: object) -> str:
 
 
 def _meant_key(model: type[BaseModel], location: Location) -> str:
-    """The key of the same section that is spelt nearly so, else the section that has such a key."""
+    """Suggest a similar key of the same section, else the sections that have a key of that name."""
     *before, name = location
     section = _section(model, before)
     known = [] if section is None else [key for key in section.model_fields if key != _NOT_OF_THE_FILE]

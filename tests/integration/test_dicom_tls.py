@@ -238,7 +238,7 @@ def test_tls_paths_are_relative_to_the_configuration_file(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("edge_tls", "pacs_tls", "words"),
     [
-        ({"certificate": "a", "key": "b"}, None, "edge.tls: ca is whom"),
+        ({"certificate": "a", "key": "b"}, None, "edge.tls: client certificates are verified with ca"),
         (None, {"ca": "a", "certificate": "b"}, "certificate and key belong together"),
         (None, {}, "verify: none"),
     ],

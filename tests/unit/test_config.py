@@ -88,10 +88,16 @@ REFUSALS: list[tuple[Callable[[Content], None], tuple[str, ...]]] = [
     (put("edge", accepted_sop_classes=["../x"]), ("edge.accepted_sop_classes.0", "'../x'")),
     (put("edge", additional_sop_classes=["1.2.x"]), ("edge.additional_sop_classes.0", "'1.2.x'")),
     (put("edge", accepted_transfer_syntaxes=["jpeg"]), ("edge.accepted_transfer_syntaxes.0", "'jpeg'")),
-    (put("edge", accepted_transfer_syntaxes=["1.2", "1.2"]), ("edge.accepted_transfer_syntaxes", "twice")),
+    (
+        put("edge", accepted_transfer_syntaxes=["1.2", "1.2"]),
+        ("edge.accepted_transfer_syntaxes", "duplicate entry 1.2"),
+    ),
     (put("edge", allowed_calling_aets=["ORTHANC", "APP01"]), ("APP02", "edge.allowed_calling_aets")),
-    (put("edge", allowed_calling_aets=["APP01", "APP01", "APP02"]), ("twice", "edge.allowed_calling_aets")),
-    (put("edge", allowed_calling_aets=["APP01", "APP01@10.0.0.1", "APP02"]), ("10.0.0.1", "says nothing")),
+    (
+        put("edge", allowed_calling_aets=["APP01", "APP01", "APP02"]),
+        ("duplicate entry APP01", "edge.allowed_calling_aets"),
+    ),
+    (put("edge", allowed_calling_aets=["APP01", "APP01@10.0.0.1", "APP02"]), ("10.0.0.1", "has no effect")),
     (
         put("edge", allowed_calling_aets=["APP01@10.0.0.1/8", "APP02"]),
         ("host bits", "edge.allowed_calling_aets.0"),

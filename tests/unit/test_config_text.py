@@ -1,4 +1,4 @@
-"""Errors of config.yaml: the nearest key or value that exists, keys that stand twice, and what is no YAML."""
+"""Errors of config.yaml: suggestions of keys and values, duplicate keys, and files that are not YAML."""
 
 from pathlib import Path
 
@@ -68,11 +68,11 @@ def test_nothing_is_suggested_where_nothing_is_near(tmp_path: Path) -> None:
         ("a: &a\n  x: 1\nb:\n  <<: *a\n  y: 1\n  y: 2\n", "y", "5 and 6"),
     ],
 )
-def test_a_key_that_stands_twice_is_refused_with_both_lines(
+def test_a_key_that_occurs_twice_is_refused_with_both_lines(
     tmp_path: Path, text: str, key: str, lines: str
 ) -> None:
     """Whoever changes the first one would see no effect."""
-    assert f"key {key} stands twice, in lines {lines}: delete one of them" in refusal(tmp_path, text)
+    assert f"duplicate key {key}, in lines {lines}: delete one of them" in refusal(tmp_path, text)
 
 
 @pytest.mark.parametrize(
