@@ -73,7 +73,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def own_postgres() -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL of this test alone, not yet started, to be killed, stopped and started at will."""
+    """Yield a PostgreSQL of this test alone, not yet started, to be killed, stopped and started at will."""
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
     folder.chmod(0o711)
     server = EmbeddedPostgres(folder / "postgres")
@@ -86,7 +86,7 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def database_url(postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A fresh migrated database; DATABASE_URL says so to this process and its children."""
+    """Yield a fresh migrated database; DATABASE_URL says so to this process and its children."""
     name = f"test_{next(_numbers)}"
     postgres.create_database(name, template=TEMPLATE)
     monkeypatch.setenv("DATABASE_URL", postgres.dsn(name))
@@ -107,7 +107,7 @@ def edge_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def configuration(edge_folder: Path) -> config.Configuration:
-    """The configuration of `edge_folder`."""
+    """Return the configuration of `edge_folder`."""
     return config.load(edge_folder / "config.yaml")
 
 
@@ -153,7 +153,7 @@ class MakeEdge(Protocol):
 
 @pytest.fixture
 def make_edge(database_url: str, reconfigure: Reconfigure, processes: Processes) -> Iterator[MakeEdge]:
-    """An edge with a database of its own, its peers known to it."""
+    """Yield an edge with a database of its own, its peers known to it."""
     made: list[EdgeSetup] = []
 
     def make(changes: Mapping[str, Mapping[str, Any]] | None = None) -> EdgeSetup:
@@ -171,7 +171,7 @@ def make_edge(database_url: str, reconfigure: Reconfigure, processes: Processes)
 
 @pytest.fixture
 def queue(database_url: str, processes: Processes) -> Iterator[QueueSetup]:
-    """A queue without consumers."""
+    """Yield a queue without consumers."""
     queue = QueueSetup(database_url, processes)
     yield queue
     queue.close()
@@ -201,14 +201,14 @@ def workers(core: Forwarding) -> Iterator[dict[str, Peer]]:
 
 @pytest.fixture
 def running() -> Iterator[dicom_peers.Edge]:
-    """An acceptor of associations with patience, without a gateway behind it."""
+    """Yield an acceptor of associations with patience, without a gateway behind it."""
     with dicom_peers.edge() as it:
         yield it
 
 
 @pytest.fixture(autouse=True)
 def _no_leaks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process or a thread that outlives its test fails it."""
+    """Yield a process or a thread that outlives its test fails it."""
     before = set(threading.enumerate())
     identity = f"{os.getpid()}-{next(_numbers)}."  # the dot: 1 must not begin like 10
     monkeypatch.setenv(OWNER, identity)

@@ -17,7 +17,7 @@ DEMO_SECONDS = 150
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which the demo makes its own; where it can leave nothing unseen."""
+    """Return the folder in which the demo makes its own; where it can leave nothing unseen."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))

@@ -59,7 +59,7 @@ class Stack:
         return process
 
     def results(self) -> dict[str, str]:
-        """The SOP Instance UID of the first result of each original that has one."""
+        """Return the SOP Instance UID of the first result of each original that has one."""
         rows = self.edge.rows(
             "SELECT o.sop_instance_uid, min(r.sop_instance_uid) FROM result_sources s"
             " JOIN instances o ON o.id = s.source_instance_id JOIN instances r ON r.id = s.result_instance_id"

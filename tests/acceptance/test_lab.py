@@ -33,7 +33,7 @@ ARRIVE_SECONDS = 90
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    """A lab in a folder that PostgreSQL's user can reach, started."""
+    """Yield a lab in a folder that PostgreSQL's user can reach, started."""
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
     folder.chmod(0o711)
     the_lab = Lab(folder / "lab")

@@ -31,7 +31,7 @@ BOUNDARY = "mini-pacs"
 
 
 def orthanc(edge: EdgeSetup, folder: Path, *, port: int | None = None) -> Orthanc:
-    """A running Orthanc, as the PACS of `edge` or, with `port`, as a sender beside it."""
+    """Return a running Orthanc, as the PACS of `edge` or, with `port`, as a sender beside it."""
     executable = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
     if executable is None:
         assert "CI" not in os.environ, "Orthanc is missing: install orthanc"

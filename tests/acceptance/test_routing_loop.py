@@ -34,7 +34,7 @@ class RoutingOrthanc(Orthanc):
 
 @pytest.fixture
 def edge(make_edge: MakeEdge, tmp_path: Path) -> Iterator[EdgeSetup]:
-    """An edge with the smallest duplicate window, which alone would let every repeat through."""
+    """Yield an edge with the smallest duplicate window, which alone would let every repeat through."""
     if ORTHANC is None:
         pytest.skip("Orthanc is not installed")
     edge = make_edge({"edge": {"duplicate_window_seconds": 0}})

@@ -43,7 +43,7 @@ def release(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def dsn(postgres: EmbeddedPostgres, release: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A database of that release with its data; DATABASE_URL says so."""
+    """Yield a database of that release with its data; DATABASE_URL says so."""
     name = f"released_{release.replace('.', '_')}"
     postgres.create_database(name)
     try:
@@ -56,7 +56,7 @@ def dsn(postgres: EmbeddedPostgres, release: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def edge(dsn: str, reconfigure: Reconfigure, processes: Processes) -> Iterator[EdgeSetup]:
-    """An edge on that database, its files where the rows say, none of its processes started."""
+    """Yield an edge on that database, its files where the rows say, none of its processes started."""
     fast = {"backoff_base_seconds": 0.3, "worker_timeout_seconds": 1}
     edge = EdgeSetup(reconfigure({"forwarder": fast}), dsn, processes)
     released_data.write_files(dsn, edge.configuration.edge.data_root)
@@ -73,7 +73,7 @@ def peers(edge: EdgeSetup) -> Iterator[dict[str, Peer]]:
 
 
 def every_actor(edge: EdgeSetup) -> list[Process]:
-    """The actors of each queue."""
+    """Return the actors of each queue."""
     return edge.actors("pacs", "workers", "sweep")
 
 
@@ -169,7 +169,7 @@ def _has_history() -> bool:
 
 @pytest.fixture
 def released_tree(release: str, tmp_path: Path) -> Path:
-    """The code of that release."""
+    """Return the code of that release."""
     folder = tmp_path / f"mini-pacs-{release}"
     folder.mkdir()
     archive = subprocess.run(
@@ -184,7 +184,7 @@ def released_tree(release: str, tmp_path: Path) -> Path:
 
 
 def start_released(edge: EdgeSetup, tree: Path, *words: str) -> Process:
-    """A command of that release; `python -m` and the folder make it import its own code."""
+    """Return a command of that release; `python -m` and the folder make it import its own code."""
     return edge.start("env", "-C", tree, f"PYTHONPATH={tree}", sys.executable, "-m", *words)
 
 

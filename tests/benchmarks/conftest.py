@@ -34,7 +34,7 @@ def fresh_ground() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def rows() -> Iterator[Rows]:
-    """The table of this run."""
+    """Yield the table of this run."""
     found = Rows()
     yield found
     found.save()

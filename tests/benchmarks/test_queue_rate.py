@@ -44,7 +44,7 @@ RETURNING 1
 
 @pytest.fixture
 def queue(queue: QueueSetup) -> QueueSetup:
-    """A queue without consumers, with patience for a million messages."""
+    """Return a queue without consumers, with patience for a million messages."""
     queue.database.deadline_seconds = 600
     return queue
 

@@ -61,7 +61,7 @@ def _has_bases() -> bool:
 
 @pytest.fixture(scope="session")
 def lab(engine: None) -> Iterator[ComposeLab]:
-    """The lab in containers, up and well. Whoever breaks it mends it."""
+    """Yield the lab in containers, up and well. Whoever breaks it mends it."""
     del engine
     lab = ComposeLab()
     try:

@@ -12,7 +12,7 @@ ELSEWHERE = "stranger.example"
 
 
 def status(url: str, method: str = "GET", body: object = None, **headers: str) -> int:
-    """The HTTP status of the answer."""
+    """Return the HTTP status of the answer."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310  http on loopback
     try:

@@ -47,7 +47,7 @@ print(json.dumps(sorted(set(re.findall(r"-- ([0-9.]+)\\n +/32 host LOCAL", text)
 
 
 def words(targets: Sequence[Target], routes: Sequence[tuple[str, str]] = ()) -> list[str]:
-    """The attempt as a command."""
+    """Return the attempt as a command."""
     return ["python", "-c", TRIES, json.dumps([list(targets), list(routes)])]
 
 
@@ -57,7 +57,7 @@ def answers(targets: Sequence[Target], printed: str) -> dict[Target, str]:
 
 
 def address(lab: ComposeLab, service: str, network: str) -> str:
-    """The address of a service on one of the networks."""
+    """Return the address of a service on one of the networks."""
     return str(lab.inspect(service)["NetworkSettings"]["Networks"][f"{PROJECT}_{network}"]["IPAddress"])
 
 

@@ -26,7 +26,7 @@ class Stored:
 
 
 def store(lab: ComposeLab, count: int, folder: Path) -> Stored:
-    """A study that Orthanc got by its REST API, not from the edge."""
+    """Return a study that Orthanc got by its REST API, not from the edge."""
     outgoing = [write(instance, folder) for instance in generate(Study(count, datetime.now(UTC), "MR"))]
     names = set()
     for one in outgoing:
@@ -54,7 +54,7 @@ def received(lab: ComposeLab, study: Stored) -> Counter[str]:
 
 
 def instances(lab: ComposeLab, study: Stored) -> Counter[str]:
-    """The rows that the edge has of each instance of the study."""
+    """Return the rows that the edge has of each instance of the study."""
     found = lab.rows(
         f"SELECT sop_instance_uid FROM instances WHERE study_instance_uid = '{study.study_instance_uid}'"  # noqa: S608
     )

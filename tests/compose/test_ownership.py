@@ -9,7 +9,7 @@ EDGE, ORTHANC, OTHER = 10001, 10042, 12345
 
 
 def init(folder: Path, *, mode: str = "rw", **environment: int) -> tuple[int, str]:
-    """The exit code of `own`, with the rights that the service has, and what it says."""
+    """Return the exit code of `own`, with the rights that the service has, and what it says."""
     mounts = [f"{folder / name}:/app/{name}" for name in ("data", "logs")]
     mounts.append(f"{folder / 'config.yaml'}:/app/config.yaml:{mode}")
     capabilities = [f"--cap-add={name}" for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER")]

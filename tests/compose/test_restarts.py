@@ -26,7 +26,7 @@ class Ledger:
 
 @contextmanager
 def load(lab: ComposeLab) -> Iterator[Ledger]:
-    """A sender that goes on, study by study, whatever it is told."""
+    """Yield a sender that goes on, study by study, whatever it is told."""
     ledger = Ledger()
     stop = threading.Event()
 

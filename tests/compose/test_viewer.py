@@ -13,7 +13,7 @@ from gateway.sender.send import SendOptions, send
 
 
 def sent(lab: ComposeLab, given_name: str, folder: Path) -> tuple[str, set[str]]:
-    """A CT study of that patient that the edge accepted: its UID, and its instances'."""
+    """Return a CT study of that patient that the edge accepted: its UID, and its instances'."""
     # no ^ in the ID: the viewer asks for the studies of that ID, and Orthanc does not decode a query
     study = Study(3, datetime.now(UTC), "CT", patient_id=given_name, patient_name=f"Viewer^{given_name}")
     outgoing = [write(instance, folder) for instance in generate(study)]

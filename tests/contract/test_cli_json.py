@@ -29,7 +29,7 @@ EXAMPLES = {
 
 
 def leaves() -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The words of each command that does something, and the command."""
+    """Yield the words of each command that does something, and the command."""
     for listed in COMMANDS:
         command: Any = typer.main.get_command(build(listed.name)).commands[listed.name]  # type: ignore[attr-defined]
         inner = getattr(command, "commands", {})
@@ -46,12 +46,12 @@ WITH_JSON = [
 
 
 def invoke(*words: str) -> Any:
-    """The result of one command, in this process."""
+    """Return the result of one command, in this process."""
     return CliRunner().invoke(build(words[0]), list(words))
 
 
 def error_in(output: str) -> dict[str, Any]:
-    """The error document that is the whole of `output`."""
+    """Return the error document that is the whole of `output`."""
     document: dict[str, Any] = json.loads(output)
     assert list(document) == ["schema", "error", "hint", "exit_code"]
     assert document["schema"] == Schema.ERROR
@@ -59,7 +59,7 @@ def error_in(output: str) -> dict[str, Any]:
 
 
 def named(row: str) -> tuple[str, ...]:
-    """The words of a row of the page that name its command."""
+    """Return the words of a row of the page that name its command."""
     words = tuple(row.split())
     return words[:2] if words[:2] in LEAVES else words[:1]
 

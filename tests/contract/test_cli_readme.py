@@ -21,12 +21,12 @@ SHOWN = sorted(set(re.findall(r"mini-pacs ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?((?:
 
 
 def attribute(command: CliCommand) -> Any:
-    """The application or function behind a command."""
+    """Return the application or function behind a command."""
     return getattr(importlib.import_module(f"cli.{command.module}"), command.attribute)
 
 
 def help_of(*words: str) -> str:
-    """The help of a command, whole: wide enough that no option is cut."""
+    """Return the help of a command, whole: wide enough that no option is cut."""
     result = CliRunner(env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"}).invoke(
         build(words[0]), [*words, "--help"]
     )

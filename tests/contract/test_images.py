@@ -23,13 +23,13 @@ INDEXES = re.compile(
 
 
 def service(name: str) -> dict[str, Any]:
-    """A service with what it inherits."""
+    """Return a service with what it inherits."""
     found: dict[str, Any] = COMPOSE["services"][name]
     return found
 
 
 def named(path: Path) -> str:
-    """A file as a test's name."""
+    """Return a file as a test's name."""
     return str(path.relative_to(REPOSITORY))
 
 
@@ -83,7 +83,7 @@ def test_each_image_is_built_once_before_it_is_used() -> None:
 
 
 def waited_for(name: str) -> set[str]:
-    """The service, and all that it depends on."""
+    """Return the service, and all that it depends on."""
     return {name}.union(*(waited_for(one) for one in service(name).get("depends_on", {})))
 
 

@@ -27,7 +27,7 @@ CONSTRAINT = Query(
 
 @pytest.fixture
 def database(database_url: str) -> Database:
-    """A migrated database."""
+    """Return a migrated database."""
     return Database(database_url, application_name="test", size=1)
 
 

@@ -10,7 +10,7 @@ FLOWS, TEST = -2, -1
 
 
 def _rows() -> list[list[str]]:
-    """The cells of the table of crash points."""
+    """Return the cells of the table of crash points."""
     text = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
     table = re.search(r"^\| dies at .*?\n\|[-|]+\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE)
     assert table is not None

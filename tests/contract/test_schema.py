@@ -31,7 +31,7 @@ from gateway.lab.postgres import EmbeddedPostgres
 
 @pytest.fixture
 def edge(make_edge: MakeEdge) -> EdgeSetup:
-    """A migrated database."""
+    """Return a migrated database."""
     return make_edge()
 
 

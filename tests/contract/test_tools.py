@@ -23,7 +23,7 @@ PYPROJECT = '[project]\nname = "x"\nversion = "0.1.0"\n'
 
 @pytest.fixture(scope="module")
 def release() -> ModuleType:
-    """The script behind `make release`."""
+    """Return the script behind `make release`."""
     spec = importlib.util.spec_from_file_location("release", REPOSITORY / ".ci" / "release.py")
     assert spec is not None
     assert spec.loader is not None
@@ -34,7 +34,7 @@ def release() -> ModuleType:
 
 @pytest.fixture
 def clone(release: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small repository with a changelog and a project, at which the script is pointed."""
+    """Return a small repository with a changelog and a project, at which the script is pointed."""
     for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"):
         monkeypatch.setenv(name, "Tester")
     for name in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):

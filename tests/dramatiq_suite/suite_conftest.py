@@ -19,7 +19,7 @@ from .suite_broker import SuiteBroker
 
 @pytest.fixture
 def stub_broker() -> Iterator[SuiteBroker]:
-    """The broker of the test, on an empty queue."""
+    """Yield the broker of the test, on an empty queue."""
     broker = SuiteBroker()
     broker.flush_all()
     broker.emit_after("process_boot")

@@ -136,7 +136,7 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def secured(make_edge: MakeEdge, certs: Certificates) -> EdgeSetup:
-    """An SCP that wants to see a certificate."""
+    """Return an SCP that wants to see a certificate."""
     tls = {"certificate": str(certs.edge.certificate), "key": str(certs.edge.key), "ca": str(certs.ca)}
     edge = make_edge({"edge": {"tls": tls}})
     edge.serve()
@@ -144,7 +144,7 @@ def secured(make_edge: MakeEdge, certs: Certificates) -> EdgeSetup:
 
 
 def showing(certs: Certificates, pair: Pair | None) -> ssl.SSLContext:
-    """A sender that believes the edge and shows that certificate."""
+    """Return a sender that believes the edge and shows that certificate."""
     own = (None, None) if pair is None else (pair.certificate, pair.key)
     return requestor_context(*own, certs.ca, check_host=True, where="tls")
 
@@ -187,7 +187,7 @@ def test_a_caller_without_a_trusted_certificate_is_refused(
 
 
 def modes(root: Path) -> dict[str, int]:
-    """The permission bits of everything below."""
+    """Return the permission bits of everything below."""
     return {
         str(path.relative_to(root)): stat.S_IMODE(path.lstat().st_mode)
         for path in (root, *root.rglob("*"))

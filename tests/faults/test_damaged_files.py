@@ -26,13 +26,13 @@ pytestmark = [pytest.mark.guarantee("G2"), pytest.mark.guarantee("G6")]
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core, in this process, with a sweep that waits for nothing."""
+    """Yield the core, in this process, with a sweep that waits for nothing."""
     with forwarding(make_edge({"sweep": PROMPT})) as core:
         yield core
 
 
 def old(core: Forwarding, *, dry: bool = False) -> SweepContext:
-    """A sweep for which everything is older than the retention."""
+    """Return a sweep for which everything is older than the retention."""
     sections = core.sweeping(dry=dry)
     sweep = sections.configuration.sweep.model_copy(update={"retention_hours": 1e-9})
     return replace(sections, configuration=sections.configuration.model_copy(update={"sweep": sweep}))
@@ -65,7 +65,7 @@ def die(core: Forwarding, instance: Instance) -> None:
 
 
 def only_file(core: Forwarding) -> Path:
-    """The only file that is kept."""
+    """Return the only file that is kept."""
     [path] = core.edge.files().values()
     return path
 

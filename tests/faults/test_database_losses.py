@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G2"), pytest.m
 
 @pytest.fixture
 def server(own_postgres: EmbeddedPostgres) -> EmbeddedPostgres:
-    """A PostgreSQL of this test alone, on TCP, migrated."""
+    """Return a PostgreSQL of this test alone, on TCP, migrated."""
     [own_postgres._port] = free_ports(1)
     own_postgres.start()
     migrate(own_postgres.dsn())

@@ -41,7 +41,7 @@ def check_nothing_half_there(edge: EdgeSetup) -> None:
 
 @pytest.fixture
 def failing(make_edge: MakeEdge, tmp_path: Path) -> tuple[EdgeSetup, Path]:
-    """An SCP whose disk fails as the file says, and that file."""
+    """Return an SCP whose disk fails as the file says, and that file."""
     order = tmp_path / "order"
     edge = make_edge({"edge": {"receivers": 1}, "sweep": {"orphan_grace_seconds": 0.001}})
     path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}", "FAIL_FILE": str(order)}
@@ -148,7 +148,7 @@ def _may_mount() -> bool:
 
 @pytest.fixture
 def small_disk(edge_folder: Path) -> Iterator[Path]:
-    """A file system of 8 MiB at `edge.data_root`."""
+    """Yield a file system of 8 MiB at `edge.data_root`."""
     root = edge_folder / "data"
     root.mkdir(parents=True)
     if os.geteuid() != 0:
@@ -274,7 +274,7 @@ def test_deliveries_go_on_while_the_disk_is_read_only(small_disk: Path, make_edg
 
 @pytest.fixture
 def hasty(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core without its processes, whose sweep waits for nothing."""
+    """Yield the core without its processes, whose sweep waits for nothing."""
     with forwarding(make_edge({"sweep": {"orphan_grace_seconds": 0.001}})) as core:
         yield core
 
@@ -324,7 +324,7 @@ STATES = (*State, None)
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core without its processes."""
+    """Yield the core without its processes."""
     with forwarding(make_edge()) as core:
         yield core
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.guarantee("G6")
 
 @pytest.fixture
 def edge(make_edge: MakeEdge) -> EdgeSetup:
-    """An edge without workers' deliveries."""
+    """Return an edge without workers' deliveries."""
     return make_edge(
         {
             "forwarder": {"mode": "pacs_only", "probe_interval_seconds": 0.5},

@@ -22,7 +22,7 @@ PATIENT = {**QUICK, "mode": "pacs_only", "max_retries": 5, "backoff_base_seconds
 
 
 def patient(make_edge: MakeEdge) -> EdgeSetup:
-    """An edge whose PACS may be silent for longer than the tests wait for others."""
+    """Return an edge whose PACS may be silent for longer than the tests wait for others."""
     port = make_edge().configuration.forwarder.orthanc.port
     orthanc = {"host": "127.0.0.1", "ae_title": "ORTHANC", "timeout_s": 80, "port": port}
     return make_edge({"forwarder": {**PATIENT, "orthanc": orthanc}})
@@ -54,7 +54,7 @@ class Choking:
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core, in this process."""
+    """Yield the core, in this process."""
     with forwarding(make_edge({"forwarder": PATIENT})) as core:
         yield core
 
@@ -150,7 +150,7 @@ def test_a_hanging_study_leaves_an_association_to_other_studies(make_edge: MakeE
 
 
 def sending(call: Callable[[], object]) -> threading.Thread:
-    """A thread that makes the call."""
+    """Return a thread that makes the call."""
     thread = threading.Thread(target=call)
     thread.start()
     return thread

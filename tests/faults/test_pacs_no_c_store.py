@@ -25,7 +25,7 @@ STATE = "SELECT breaker::text, max_outstanding FROM destinations WHERE ae_title 
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core, in this process."""
+    """Yield the core, in this process."""
     with forwarding(make_edge({"forwarder": {**QUICK, "max_retries": 1}})) as core:
         yield core
 

@@ -31,7 +31,7 @@ REASON = "SELECT reason FROM destinations WHERE ae_title = 'ORTHANC'"
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core, in this process."""
+    """Yield the core, in this process."""
     with forwarding(make_edge({"forwarder": {**QUICK, "mode": "pacs_only"}})) as core:
         yield core
 

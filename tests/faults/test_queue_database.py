@@ -141,7 +141,7 @@ def test_a_stopped_backend_does_not_stop_the_consumer(
 
 @pytest.fixture
 def own_tcp(own_postgres: EmbeddedPostgres) -> EmbeddedPostgres:
-    """A migrated PostgreSQL of this test alone, on TCP."""
+    """Return a migrated PostgreSQL of this test alone, on TCP."""
     [port] = free_ports(1)
     own_postgres._port = port
     own_postgres.start()

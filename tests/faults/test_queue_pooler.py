@@ -33,7 +33,7 @@ ignore_startup_parameters = options,extra_float_digits
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that pgbouncer can read, whoever runs it."""
+    """Yield a folder that pgbouncer can read, whoever runs it."""
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
     folder.chmod(0o755)
     yield folder
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not inst
 
 @pytest.fixture
 def direct(own_postgres: EmbeddedPostgres) -> str:
-    """The DSN of a migrated PostgreSQL of this test alone, on TCP."""
+    """Return the DSN of a migrated PostgreSQL of this test alone, on TCP."""
     [own_postgres._port] = free_ports(1)
     own_postgres.start()
     migrate(own_postgres.dsn())
@@ -53,7 +53,7 @@ def direct(own_postgres: EmbeddedPostgres) -> str:
 
 
 def through_pooler(direct: str, mode: str, processes: Processes, folder: Path) -> str:
-    """The DSN of a pgbouncer in that mode, before that PostgreSQL."""
+    """Return the DSN of a pgbouncer in that mode, before that PostgreSQL."""
     parts = urlsplit(direct)
     [listen] = free_ports(1)
     settings = folder / "pgbouncer.ini"

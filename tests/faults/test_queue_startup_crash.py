@@ -66,5 +66,5 @@ def notice(processes: Processes, edge: Path, words: list[str]) -> None:
 
 
 def command_of(pid: int) -> str:
-    """The command line of a process."""
+    """Return the command line of a process."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()

@@ -43,7 +43,7 @@ class Database:
         self.administer(f"GRANT CONNECT ON DATABASE {self._name} TO {self.runtime}")
 
     def dsn(self, role: str) -> str:
-        """The database, as that role."""
+        """Return the database, as that role."""
         return self._server.dsn(self._name).replace("mini_pacs@", f"{role}@")
 
     def administer(self, statement: str) -> None:

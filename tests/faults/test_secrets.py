@@ -61,7 +61,7 @@ def server(own_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> E
 
 @pytest.fixture
 def edge(server: EmbeddedPostgres, reconfigure: Reconfigure, processes: Processes) -> Iterator[EdgeSetup]:
-    """An edge on that server, none of its processes started."""
+    """Yield an edge on that server, none of its processes started."""
     edge = EdgeSetup(reconfigure({}), server.dsn(), processes)
     yield edge
     edge.kill()
@@ -74,7 +74,7 @@ def password_of(server: EmbeddedPostgres) -> str:
 
 
 def outputs(edge: EdgeSetup, folder: Path) -> list[Path]:
-    """The log, and what every process of the test printed."""
+    """Return the log, and what every process of the test printed."""
     return [*edge.configuration.edge.log_path.parent.glob("*"), *(folder / "output").glob("*.out")]
 
 

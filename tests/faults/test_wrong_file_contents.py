@@ -39,7 +39,7 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 
 def only_file(core: Forwarding) -> Path:
-    """The only file that is kept."""
+    """Return the only file that is kept."""
     [path] = core.edge.files().values()
     return path
 
@@ -113,7 +113,7 @@ def late_commit(core: Forwarding, instance: Instance) -> Path:
 
 
 def old(core: Forwarding) -> SweepContext:
-    """A sweep for which everything is older than the retention."""
+    """Return a sweep for which everything is older than the retention."""
     sections = core.sweeping()
     sweep = sections.configuration.sweep.model_copy(update={"retention_hours": 1e-9})
     return replace(sections, configuration=sections.configuration.model_copy(update={"sweep": sweep}))

@@ -44,7 +44,7 @@ class Running:
         return self.process
 
     def send(self, *instances: Instance) -> list[int]:
-        """The status of each."""
+        """Return the status of each."""
         address = PeerAddress(
             "127.0.0.1", self.port, "ORTHANC", timeout_seconds=10, connect_timeout_seconds=5
         )
@@ -182,7 +182,7 @@ def _has(accepted: Callable[[], list[str]], enough: int) -> bool:
 
 @contextmanager
 def proxied() -> Iterator[tuple[TcpProxy, socket.socket, socket.socket]]:
-    """A proxy with a connection through it: its near end and its far end."""
+    """Yield a proxy with a connection through it: its near end and its far end."""
     [port] = layout.free_ports(1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         proxy = TcpProxy(port, listener.getsockname()[1])

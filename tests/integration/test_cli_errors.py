@@ -31,7 +31,7 @@ FULL_DISK = Path("/dev/full")
 
 @pytest.fixture
 def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedInstances]:
-    """A database and a spool without instances."""
+    """Yield a database and a spool without instances."""
     instances = PreparedInstances(database_url, configuration)
     yield instances
     instances.database.close()
@@ -39,7 +39,7 @@ def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedIn
 
 
 def ended(*words: str | Path, confined: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command as a process; `confined`, it has no access to what is not its user's, also as root."""
+    """Return a command as a process; `confined`, it has no access to what is not its user's, also as root."""
     prefix: list[str] = []
     if confined and os.geteuid() == 0:
         capabilities = "-dac_override,-dac_read_search"
@@ -66,7 +66,7 @@ def close(path: Path) -> None:
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Iterator[Path]:
-    """A folder that is closed to the user of `ended`."""
+    """Yield a folder that is closed to the user of `ended`."""
     folder = tmp_path / "closed"
     folder.mkdir()
     (folder / "file.dcm").write_text("")

@@ -38,7 +38,7 @@ LONG = "1.2.826.0.1.3680043.8.498.123456789012345678901234567"
 
 @pytest.fixture
 def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedInstances]:
-    """A database and a spool without instances."""
+    """Yield a database and a spool without instances."""
     instances = PreparedInstances(database_url, configuration)
     yield instances
     instances.database.close()
@@ -58,7 +58,7 @@ def run(*words: str | int, columns: int = 200) -> Result:
 
 
 def page(*words: str | int) -> dict[str, Any]:
-    """A list as a document."""
+    """Return a list as a document."""
     result = run(*words, "--json")
     assert result.exit_code == ExitCode.OK, result.output
     document: dict[str, Any] = json.loads(result.stdout)
@@ -67,7 +67,7 @@ def page(*words: str | int) -> dict[str, Any]:
 
 
 def pages(*words: str | int, limit: int) -> list[dict[str, Any]]:
-    """The items of every page, one after the other."""
+    """Return the items of every page, one after the other."""
     option = "--last" if words[0] == "studies" else "--limit"
     found = page(*words, option, limit)
     items = list(found["items"])

@@ -15,7 +15,7 @@ IMAGES = REPOSITORY / "images"
 
 
 def verdict(edge: EdgeSetup) -> int:
-    """The exit code of the check, as Docker sees it."""
+    """Return the exit code of the check, as Docker sees it."""
     check = edge.start(
         sys.executable, IMAGES / "edge" / "healthy.py", "edge", PYTHONPATH=str(IMAGES), name="healthy"
     )

@@ -18,7 +18,7 @@ from gateway.sweep.expire import expire_one
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core, in this process."""
+    """Yield the core, in this process."""
     with forwarding(make_edge()) as core:
         yield core
 
@@ -37,7 +37,7 @@ def ask(core: Forwarding, instance: Instance) -> str:
 
 
 def expectations(core: Forwarding) -> list[str]:
-    """The states of what was expected, in that order."""
+    """Return the states of what was expected, in that order."""
     return [row[0] for row in core.edge.rows("SELECT state::text FROM expected_results ORDER BY id")]
 
 

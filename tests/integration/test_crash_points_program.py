@@ -22,7 +22,7 @@ RECEIVE, RECEIVE_MORE = SCENARIOS[:2]
 
 @pytest.fixture(scope="module")
 def environment(postgres: EmbeddedPostgres) -> Iterator[Environment]:
-    """A environment on the PostgreSQL of the session."""
+    """Yield a environment on the PostgreSQL of the session."""
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
     with pytest.MonkeyPatch.context() as variables:
         for name in ("DATABASE_URL", config.PATH_VARIABLE):
@@ -34,7 +34,7 @@ def environment(postgres: EmbeddedPostgres) -> Iterator[Environment]:
 
 @pytest.fixture(scope="module")
 def closed(environment: Environment) -> Prepared:
-    """A run whose ledger closes."""
+    """Return a run whose ledger closes."""
     run = environment.begin(RECEIVE.prepare(environment))
     run.peers()
     scp = run.serve()

@@ -44,7 +44,7 @@ def run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def ct_data_set() -> bytes:
-    """The data set of CT_small.dcm, as it is."""
+    """Return the data set of CT_small.dcm, as it is."""
     raw = Path(CT_FILE).read_bytes()
     return raw[read_file_meta(raw).data_set_offset :]
 

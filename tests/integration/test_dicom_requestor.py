@@ -26,7 +26,7 @@ Behaviour = Callable[[Script], None]
 
 @contextlib.contextmanager
 def acceptor(behave: Behaviour) -> Iterator[PeerAddress]:
-    """A scripted acceptor of one connection; an assertion that fails in it fails the test."""
+    """Yield a scripted acceptor of one connection; an assertion that fails in it fails the test."""
     failures: list[BaseException] = []
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -58,7 +58,7 @@ def accept(peer: Script, max_pdu_bytes: int = 16_384) -> None:
 
 
 def read_store(peer: Script) -> tuple[command.CommandSet, bytes, list[int]]:
-    """The next C-STORE-RQ: command, data set, and the lengths of its PDUs."""
+    """Return the next C-STORE-RQ: command, data set, and the lengths of its PDUs."""
     data, raw, lengths = b"", b"", []
     while True:
         kind, body = peer.pdu()
@@ -80,7 +80,7 @@ def respond(peer: Script, request: command.CommandSet, status: int = 0, comment:
 
 
 def connect(peer: PeerAddress) -> Association:
-    """An association for CT."""
+    """Return an association for CT."""
     return associate(peer, calling_ae_title="US", contexts=[CT_IMPLICIT, ECHO])
 
 
@@ -175,7 +175,7 @@ def test_pdus_fit_the_peer(max_pdu_bytes: int) -> None:
 
 
 def broken(behave: Behaviour) -> str:
-    """The message of the error by which a store ends, after which the association is not usable."""
+    """Return the message of the error by which a store ends, after which the association is not usable."""
     with acceptor(behave) as peer:
         association = connect(peer)
         with pytest.raises(AssociationBrokenError) as error:

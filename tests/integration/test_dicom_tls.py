@@ -49,7 +49,7 @@ def requestor_tls(certs: Certificates, *, shows: bool = True) -> ssl.SSLContext:
 
 @pytest.fixture
 def secured(certs: Certificates) -> Iterator[Edge]:
-    """An acceptor that wants to see a certificate."""
+    """Yield an acceptor that wants to see a certificate."""
     with edge(tls=acceptor_tls(certs), artim=2) as running:
         yield running
 
@@ -216,7 +216,7 @@ def test_storescp_with_tls(processes: Processes, certs: Certificates, tmp_path: 
 
 
 def configured(folder: Path, *, edge_tls: object = None, pacs_tls: object = None) -> config.Configuration:
-    """A configuration with these sections."""
+    """Return a configuration with these sections."""
     content = layout.configuration(layout.choose_ports(well_known=False))
     if edge_tls is not None:
         content["edge"]["tls"] = edge_tls

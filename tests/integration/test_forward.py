@@ -25,13 +25,13 @@ from gateway.forward.probe import probe
 
 @pytest.fixture
 def edge(make_edge: MakeEdge) -> EdgeSetup:
-    """An edge that retries quickly."""
+    """Return an edge that retries quickly."""
     return make_edge({"forwarder": QUICK})
 
 
 @pytest.fixture
 def core(edge: EdgeSetup) -> Iterator[Forwarding]:
-    """The core, in this process."""
+    """Yield the core, in this process."""
     with forwarding(edge) as core:
         yield core
 
@@ -195,7 +195,7 @@ def two_versions() -> list[Instance]:
 
 
 def owed_version(core: Forwarding, instance: Instance) -> int:
-    """The id of the delivery of this very version."""
+    """Return the id of the delivery of this very version."""
     kept, _ = core.receive(instance)
     return int(
         core.edge.one(
@@ -263,7 +263,7 @@ def test_an_unreachable_peer_counts_no_attempt(core: Forwarding, pacs: Peer, how
 
 
 def probe_now(core: Forwarding) -> bool:
-    """The probe that is due, at once."""
+    """Return the probe that is due, at once."""
     core.edge.run("UPDATE destinations SET next_probe_at = now()")
     return probe(core.context, Route.PACS, "ORTHANC")
 

@@ -20,7 +20,7 @@ AWAY = "SELECT count(*) FROM attempts WHERE outcome = 'away'"
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core, in this process; an association that gets no answer is given up after two seconds."""
+    """Yield the core, in this process; an association that gets no answer is given up after two seconds."""
     with forwarding(make_edge({"forwarder": {"connect_timeout_seconds": 2}})) as core:
         yield core
 

@@ -28,7 +28,7 @@ BREAKER = "SELECT breaker::text FROM destinations WHERE ae_title = 'ORTHANC'"
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core, in this process."""
+    """Yield the core, in this process."""
     with forwarding(make_edge({"forwarder": QUICK})) as core:
         yield core
 

@@ -21,19 +21,19 @@ from gateway.sweep.expire import expire_one
 
 @pytest.fixture
 def edge(make_edge: MakeEdge) -> EdgeSetup:
-    """An edge that retries quickly."""
+    """Return an edge that retries quickly."""
     return make_edge({"forwarder": QUICK})
 
 
 @pytest.fixture
 def core(edge: EdgeSetup) -> Iterator[Forwarding]:
-    """The core, in this process."""
+    """Yield the core, in this process."""
     with forwarding(edge) as core:
         yield core
 
 
 def chosen(core: Forwarding, instances: list[Instance]) -> list[str]:
-    """The worker of each, in this order."""
+    """Return the worker of each, in this order."""
     workers = []
     for instance in instances:
         forward_to_worker(core.context, core.owed(instance, Route.WORKERS))

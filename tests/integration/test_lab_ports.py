@@ -28,7 +28,7 @@ time.sleep(600)
 
 @pytest.fixture
 def claims() -> Iterator[Claims]:
-    """The claims of a lab."""
+    """Yield the claims of a lab."""
     claims = Claims()
     yield claims
     claims.release()
@@ -36,7 +36,7 @@ def claims() -> Iterator[Claims]:
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port on which this process listens."""
+    """Yield a port on which this process listens."""
     with socket.create_server(("127.0.0.1", layout.free_ports(1)[0])) as listener:
         yield int(listener.getsockname()[1])
 

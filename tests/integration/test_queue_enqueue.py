@@ -83,7 +83,7 @@ def test_enqueue_without_postgresql_raises_connection_error(queue: QueueSetup) -
 
 
 def cyclic() -> list[object]:
-    """A list that holds itself."""
+    """Return a list that holds itself."""
     held: list[object] = []
     held.append(held)
     return held

@@ -35,12 +35,12 @@ DEEP = "[" * 3000 + "]" * 3000
 
 
 def without(*names: str) -> str:
-    """The good message without these fields."""
+    """Return the good message without these fields."""
     return json.dumps({name: value for name, value in GOOD.items() if name not in names})
 
 
 def changed(**values: object) -> str:
-    """The good message with other values."""
+    """Return the good message with other values."""
     return json.dumps(GOOD | values)
 
 

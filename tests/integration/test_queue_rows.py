@@ -15,7 +15,7 @@ def test_a_death_is_counted_for_started_messages_only(queue: QueueSetup) -> None
     queue.fill("noop", 12, delay_seconds=-60, spread_seconds=30)
 
     def die(*, wanted: int, seats: int) -> int:
-        """A consumer claims so much, and its process dies; how much that was."""
+        """Return a consumer claims so much, and its process dies; how much that was."""
         connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
         session = Session(connection)
         messages.prepare_consumer(session)

@@ -150,7 +150,7 @@ def test_a_repeat_replaces_a_lost_file(edge: EdgeSetup) -> None:
 
 
 def garbage(instance: Instance) -> bytes:
-    """A data set that ends in the middle of a length."""
+    """Return a data set that ends in the middle of a length."""
     return instance.data_set()[:20] + b"\xff" * 40
 
 
@@ -378,7 +378,7 @@ def test_without_a_free_thread_one_connection_is_closed(make_edge: MakeEdge) -> 
 
 
 def virtual_bytes(pid: int) -> int:
-    """The address space of a process."""
+    """Return the address space of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
 
 

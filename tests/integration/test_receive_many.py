@@ -51,7 +51,7 @@ def received(
     routes: tuple[Route, ...] = BOTH,
     kind: Kind = Kind.ORIGINAL,
 ) -> ReceivedInstance:
-    """An instance of the study `root`.0, of its own priority."""
+    """Return an instance of the study `root`.0, of its own priority."""
     uid = f"{root}.{number}"
     return ReceivedInstance(
         uid,
@@ -107,7 +107,7 @@ def left(database: Database, root: str) -> list[Row]:
 
 @pytest.fixture
 def database(database_url: str) -> Database:
-    """A migrated one."""
+    """Return a migrated one."""
     return Database(database_url, application_name="test")
 
 

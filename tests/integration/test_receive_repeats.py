@@ -108,7 +108,7 @@ def test_a_result_that_comes_back_from_the_pacs_is_not_forwarded(core: Forwardin
 
 @pytest.fixture
 def usual(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core with the window that is the default."""
+    """Yield the core with the window that is the default."""
     with forwarding(make_edge()) as core:
         yield core
 

@@ -42,7 +42,7 @@ def edge(make_edge: MakeEdge) -> EdgeSetup:
 
 @pytest.fixture
 def core(edge: EdgeSetup) -> Iterator[Forwarding]:
-    """The core beside the SCP, to deliver what was received."""
+    """Yield the core beside the SCP, to deliver what was received."""
     with forwarding(edge) as core:
         yield core
 
@@ -65,7 +65,7 @@ def send(edge: EdgeSetup, instance: Instance, raw: bytes, calling: str = "ORTHAN
 
 
 def behind_series(instance: Instance, late: bytes) -> bytes:
-    """The data set with `late` behind (0020,000E)."""
+    """Return the data set with `late` behind (0020,000E)."""
     raw = instance.data_set()
     at = raw.index(struct.pack("<HH", 0x7FE0, 0x10))
     return raw[:at] + late + raw[at:]
@@ -216,7 +216,7 @@ def test_a_data_set_that_cannot_be_parsed_names_tag_and_offset(edge: EdgeSetup) 
 def reception(
     core: Forwarding, instance: Instance, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None
 ) -> int:
-    """The status of a C-STORE, whose commit raises that error."""
+    """Return the status of a C-STORE, whose commit raises that error."""
 
     def fail(*_: object, **__: object) -> object:
         assert error is not None

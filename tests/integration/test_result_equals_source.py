@@ -20,7 +20,7 @@ from gateway.sweep.expire import expire_one
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core, in this process, with every worker on and APP01 alone to be asked."""
+    """Yield the core, in this process, with every worker on and APP01 alone to be asked."""
     with forwarding(make_edge()) as core, workers_of(core):
         core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
         yield core
@@ -39,7 +39,7 @@ def ask(core: Forwarding, instance: Instance, version: int = 0) -> None:
 
 
 def expectations(core: Forwarding) -> list[str]:
-    """The states of what was expected, in that order."""
+    """Return the states of what was expected, in that order."""
     return [row[0] for row in core.edge.rows("SELECT state::text FROM expected_results ORDER BY id")]
 
 
@@ -58,7 +58,7 @@ def timelines(core: Forwarding, study: str) -> list[InstanceTimeline]:
 
 
 def results(timeline: InstanceTimeline) -> list[Step]:
-    """The results among the steps."""
+    """Return the results among the steps."""
     return [step for step in timeline.steps if step.name is StepName.RESULT]
 
 

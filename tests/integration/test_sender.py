@@ -32,7 +32,7 @@ MANNER = SendOptions("MODALITY")
 
 @pytest.fixture
 def receiver() -> Iterator[Edge]:
-    """An acceptor that records."""
+    """Yield an acceptor that records."""
     with edge() as running:
         yield running
 

@@ -31,7 +31,7 @@ time.sleep(600)
 
 
 def family(name: str) -> Program:
-    """A program of two processes."""
+    """Return a program of two processes."""
     return Program(name, (sys.executable, "-c", FAMILY), ready_line="ready for action")
 
 

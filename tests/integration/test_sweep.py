@@ -22,7 +22,7 @@ from gateway.sweep.rescue import rescue
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core, in this process, with a sweep that waits for nothing."""
+    """Yield the core, in this process, with a sweep that waits for nothing."""
     with forwarding(make_edge({"sweep": PROMPT})) as core:
         yield core
 

@@ -31,7 +31,7 @@ OLD = time.time() - 30 * 3600
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core, in this process, with a sweep that waits for nothing."""
+    """Yield the core, in this process, with a sweep that waits for nothing."""
     with forwarding(make_edge({"sweep": PROMPT})) as core:
         yield core
 

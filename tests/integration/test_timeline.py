@@ -19,7 +19,7 @@ from gateway.domain.timeline import InstanceTimeline, Step, StepName, summary
 
 @pytest.fixture
 def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedInstances]:
-    """A database and a spool without instances."""
+    """Yield a database and a spool without instances."""
     instances = PreparedInstances(database_url, configuration)
     yield instances
     instances.database.close()
@@ -32,7 +32,7 @@ def timelines(kept: PreparedInstances, study: str = STUDY) -> list[InstanceTimel
 
 
 def steps(kept: PreparedInstances) -> list[Step]:
-    """The steps of the only instance."""
+    """Return the steps of the only instance."""
     [timeline] = timelines(kept)
     return list(timeline.steps)
 

@@ -59,7 +59,7 @@ def versions(
 
 
 def owed(core: Forwarding, instance: Instance, route: Route = Route.PACS) -> int:
-    """The id of the delivery of this very version."""
+    """Return the id of the delivery of this very version."""
     kept, _ = core.receive(instance)
     return int(
         core.edge.one(
@@ -71,7 +71,7 @@ def owed(core: Forwarding, instance: Instance, route: Route = Route.PACS) -> int
 
 
 def state(core: Forwarding, delivery: int) -> str:
-    """The state of that delivery."""
+    """Return the state of that delivery."""
     return str(core.edge.one("SELECT state::text FROM deliveries WHERE id = %(id)s", id=delivery))
 
 

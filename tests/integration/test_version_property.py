@@ -419,7 +419,7 @@ class Versions(RuleBasedStateMachine):
 
 @pytest.fixture
 def edge(make_edge: MakeEdge) -> Iterator[EdgeSetup]:
-    """A migrated database in which one consumer lives, and workers have room."""
+    """Yield a migrated database in which one consumer lives, and workers have room."""
     edge = make_edge({"forwarder": {"worker_max_outstanding": 10_000}})
     with edge.database.transaction() as session:
         destinations.configure(session, edge.configuration)

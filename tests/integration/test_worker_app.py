@@ -41,7 +41,7 @@ def gateway() -> Iterator[Edge]:
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Outgoing:
-    """A small instance of a patient whose name must not be in any log."""
+    """Return a small instance of a patient whose name must not be in any log."""
     study = Study(instances=1, when=WHEN, modality="NM", patient_name=PATIENT, patient_id="SECRET-ID")
     return write(next(generate(study)), tmp_path / "study")
 
@@ -69,7 +69,7 @@ class Worker:
 
     @contextmanager
     def association(self, *contexts: ProposedContext) -> Iterator[Association]:
-        """An association of the gateway with it."""
+        """Yield an association of the gateway with it."""
         with associate(self.peer, calling_ae_title="EDGE", contexts=contexts) as association:
             yield association
 

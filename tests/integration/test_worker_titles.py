@@ -25,7 +25,7 @@ AWAY = "192.0.2.11"
 
 
 def workers(edge: EdgeSetup, **of_each: object) -> dict[str, Any]:
-    """The section `forwarder` with these values for APP01 and APP02, and no others."""
+    """Return the section `forwarder` with these values for APP01 and APP02, and no others."""
     pacs = edge.configuration.forwarder.orthanc.model_dump(exclude_none=True)
     first_two = edge.configuration.forwarder.workers[:2]
     return {

@@ -15,7 +15,7 @@ Break = Callable[[socket.socket], None]
 
 
 def request(calling: str = "ORTHANC", called: str = "MINI_EDGE") -> bytes:
-    """An honest A-ASSOCIATE-RQ."""
+    """Return an honest A-ASSOCIATE-RQ."""
     return encode_request(
         called_ae_title=called,
         calling_ae_title=calling,

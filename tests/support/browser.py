@@ -84,7 +84,7 @@ class Visit:
         self._page.screenshot(path=path)
 
     def find(self, study_instance_uid: str, patient_name: str) -> Locator:
-        """The study's row in the study list, after a search for the patient."""
+        """Return the study's row in the study list, after a search for the patient."""
         self._page.goto(self._url)
         self._named("confirm-and-hide-button").click()
         self._named("input-patientName").fill(patient_name)
@@ -132,6 +132,6 @@ def coloured(pixels: Pixels) -> int:
 
 
 def middle(pixels: Pixels) -> Pixels:
-    """The middle half in both directions."""
+    """Return the middle half in both directions."""
     height, width = pixels.shape[:2]
     return pixels[height // 4 : -height // 4, width // 4 : -width // 4]

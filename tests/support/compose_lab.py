@@ -144,7 +144,7 @@ class ComposeLab:
     # ---- one container -------------------------------------------------------------------------------
 
     def container(self, service: str) -> str:
-        """The name by which Docker knows a service, as README tells it."""
+        """Return the name by which Docker knows a service, as README tells it."""
         return PROJECT if service == "edge" else f"{PROJECT}-{service}-1"
 
     def inspect(self, service: str) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class ComposeLab:
         return dict(found)
 
     def exec(self, service: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A command in its container."""
+        """Return a command in its container."""
         return run("docker", "exec", self.container(service), *words, check=check)
 
     def kill(self, service: str) -> None:
@@ -226,7 +226,7 @@ class ComposeLab:
         return [json.loads(line) for line in lines if line.startswith("{") and pattern in line]
 
     def wait_for_line(self, *, timeout: float = 30, **fields: str) -> dict[str, Any]:
-        """A line of `docker compose logs edge` with those fields."""
+        """Return a line of `docker compose logs edge` with those fields."""
 
         def look() -> dict[str, Any] | None:
             found = [line for line in self.log() if fields.items() <= line.items()]
@@ -252,7 +252,7 @@ class ComposeLab:
             )
 
     def accepted(self, count: int, *, modality: Modality = "MR") -> tuple[str, set[str]]:
-        """A study that was accepted whole: its Study Instance UID, and its SOP Instance UIDs."""
+        """Return a study that was accepted whole: its Study Instance UID, and its SOP Instance UIDs."""
         sent = self.send(count, modality=modality)
         assert [one.status for one in sent] == [0] * count
         [study] = {one.instance.study_instance_uid for one in sent}
@@ -268,7 +268,7 @@ class ComposeLab:
             return json.load(answer)
 
     def held(self, study_instance_uid: str = "") -> set[str]:
-        """The SOP Instance UIDs that the PACS itself says it holds, of one study or of all."""
+        """Return the SOP Instance UIDs that the PACS itself says it holds, of one study or of all."""
         query = {"StudyInstanceUID": study_instance_uid} if study_instance_uid else {}
         found = self.orthanc("/tools/find", {"Level": "Instance", "Expand": True, "Query": query})
         return {instance["MainDicomTags"]["SOPInstanceUID"] for instance in found}

@@ -192,7 +192,7 @@ def edge(
     max_pdu_bytes: int = 131_072,
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[Edge]:
-    """An acceptor for the length of the `with`."""
+    """Yield an acceptor for the length of the `with`."""
     running = Edge(Timeouts(artim, network, idle), max_pdu_bytes, tls)
     try:
         yield running
@@ -248,7 +248,7 @@ class Script:
         return raw
 
     def pdu(self) -> tuple[int, bytes]:
-        """The next PDU: type and body; type 0 at the end of the stream."""
+        """Return the next PDU: type and body; type 0 at the end of the stream."""
         try:
             header = self.read(6)
         except ConnectionResetError:
@@ -258,7 +258,7 @@ class Script:
         return header[0], self.read(struct.unpack(">I", header[2:])[0])
 
     def response(self) -> command.CommandSet:
-        """The command set of the next P-DATA, which must hold it whole."""
+        """Return the command set of the next P-DATA, which must hold it whole."""
         kind, body = self.pdu()
         assert kind == pdu.P_DATA_TF
         assert body[5] == pdu.IS_COMMAND | pdu.IS_LAST
@@ -288,7 +288,7 @@ def associate_request(*offers: Offer, max_pdu_bytes: int = 16_384) -> bytes:
 
 @contextlib.contextmanager
 def script(edge: Edge, *, associated: bool = True, max_pdu_bytes: int = 16_384) -> Iterator[Script]:
-    """A scripted requestor, as a rule with an association."""
+    """Yield a scripted requestor, as a rule with an association."""
     with socket.create_connection(("127.0.0.1", edge.port)) as sock:
         peer = Script(sock)
         if associated:
@@ -298,23 +298,23 @@ def script(edge: Edge, *, associated: bool = True, max_pdu_bytes: int = 16_384) 
 
 
 def pdv(context_id: int, control: int, data: bytes) -> bytes:
-    """A presentation data value."""
+    """Return a presentation data value."""
     return pdu.PDV_HEADER.pack(len(data) + 2, context_id, control) + data
 
 
 def p_data(*values: bytes) -> bytes:
-    """A P-DATA-TF of presentation data values."""
+    """Return a P-DATA-TF of presentation data values."""
     body = b"".join(values)
     return pdu.HEADER.pack(pdu.P_DATA_TF, len(body)) + body
 
 
 def store_command(message_id: int = 1, *, context_id: int = 1, sop_class_uid: str = CT) -> bytes:
-    """A C-STORE-RQ whole, as one PDV."""
+    """Return a C-STORE-RQ whole, as one PDV."""
     return pdv(context_id, 3, command.c_store_request(message_id, sop_class_uid, "1.2.3", 0))
 
 
 def echo_command(message_id: int = 1, *, context_id: int = 3) -> bytes:
-    """A C-ECHO-RQ whole, as one PDV."""
+    """Return a C-ECHO-RQ whole, as one PDV."""
     return pdv(context_id, 3, command.c_echo_request(message_id, VERIFICATION))
 
 
@@ -340,13 +340,13 @@ class Sendable:
     offset: int
 
     def data_set(self) -> bytes:
-        """The bytes of the data set, as they are."""
+        """Return the bytes of the data set, as they are."""
         return self.path.read_bytes()[self.offset :]
 
 
 @functools.cache
 def bundled_files() -> tuple[Path, ...]:
-    """The test files inside the pydicom package; `get_testdata_files` would download others."""
+    """Return the test files inside the pydicom package; `get_testdata_files` would download others."""
     folder = Path(pydicom.__file__).parent / "data" / "test_files"
     return tuple(sorted(path for path in folder.rglob("*.dcm") if path.is_file()))
 
@@ -360,7 +360,7 @@ def read_quietly(path: Path) -> pydicom.FileDataset:
 
 @functools.cache
 def sendable_files() -> tuple[Sendable, ...]:
-    """The sendable ones among pydicom's test files."""
+    """Return the sendable ones among pydicom's test files."""
     found = []
     for path in bundled_files():
         try:

@@ -43,7 +43,7 @@ class EdgeSetup:
     # ---- processes -----------------------------------------------------------------------------------
 
     def start(self, *words: str | Path, name: str | None = None, **environment: str) -> Process:
-        """A command that ends with the test."""
+        """Return a command that ends with the test."""
         process = self._processes.start(*words, name=name, **environment)
         self._started.append(process)
         return process
@@ -97,17 +97,17 @@ class EdgeSetup:
     def association(
         self, contexts: Iterable[ProposedContext], calling: str = "ORTHANC"
     ) -> Iterator[Association]:
-        """An association with the edge."""
+        """Yield an association with the edge."""
         with associate(self.peer(), calling_ae_title=calling, contexts=list(contexts)) as association:
             yield association
 
     def send(self, *instances: Instance, calling: str = "ORTHANC") -> list[int]:
-        """The status of each, sent over one association."""
+        """Return the status of each, sent over one association."""
         with self.association({i.context: None for i in instances}, calling) as association:
             return [store(association, instance)[0] for instance in instances]
 
     def send_at_once(self, instances: Sequence[Instance], calling: str = "ORTHANC") -> list[int]:
-        """The statuses, each sent by a thread of its own over an association of its own."""
+        """Return the statuses, each sent by a thread of its own over an association of its own."""
         statuses: list[int] = []
         barrier = threading.Barrier(len(instances))
 
@@ -127,12 +127,12 @@ class EdgeSetup:
     # ---- looking -------------------------------------------------------------------------------------
 
     def rows(self, sql: str, **parameters: object) -> list[Row]:
-        """The rows of a query."""
+        """Return the rows of a query."""
         with self.database.statement() as session:
             return session.all(Query("test", sql), **parameters)
 
     def one(self, sql: str, **parameters: object) -> Any:
-        """The only value of a query."""
+        """Return the only value of a query."""
         [row] = self.rows(sql, **parameters)
         return row[0]
 
@@ -142,7 +142,7 @@ class EdgeSetup:
             return session.run(Query("test", sql), **parameters)
 
     def delivery(self, instance: Instance, route: str = "pacs") -> dict[str, Any]:
-        """The delivery of an instance, with the columns that tests ask for; of its first version."""
+        """Return the delivery of an instance, with the columns that tests ask for; of its first version."""
         columns = ("id", "state", "attempts", "last_error", "last_status", "destination", "redispatches")
         [row, *_] = self.rows(
             "SELECT d.id, d.state::text, d.attempts, d.last_error, d.last_status, d.destination,"
@@ -157,7 +157,7 @@ class EdgeSetup:
     def wait_state(
         self, instance: Instance, state: str, *, route: str = "pacs", timeout: float = 15
     ) -> dict[str, Any]:
-        """The delivery of an instance, once it is in that state."""
+        """Return the delivery of an instance, once it is in that state."""
 
         def look() -> dict[str, Any] | None:
             delivery = self.delivery(instance, route)
@@ -177,7 +177,7 @@ class EdgeSetup:
         )
 
     def log(self, **fields: object) -> list[dict[str, Any]]:
-        """The log lines that have these fields."""
+        """Return the log lines that have these fields."""
         path = self.configuration.edge.log_path
         if not path.exists():
             return []
@@ -189,7 +189,7 @@ class EdgeSetup:
         return wait_until(lambda: self.log(**fields), timeout, f"a log line with {fields}")[0]
 
     def files(self, *, partial: bool = False) -> dict[str, Path]:
-        """The kept files, by `<place>/<name>`; with those of living or dead receivers if asked for."""
+        """Return the kept files, by `<place>/<name>`; with those of living or dead receivers if asked for."""
         root = self.configuration.edge.data_root
         return {
             f"{path.relative_to(root).parts[0]}/{path.name}": path
@@ -200,7 +200,7 @@ class EdgeSetup:
         }
 
     def orphans(self) -> list[str]:
-        """The names of the files in orphaned/."""
+        """Return the names of the files in orphaned/."""
         return [path.name for path in (self.configuration.edge.data_root / ORPHANED).rglob("*.dcm")]
 
     def heal(self) -> None:
@@ -247,5 +247,5 @@ def store(association: Association, instance: Instance, *, priority: int = 0) ->
 
 
 def children(pid: int) -> list[int]:
-    """The processes that this one started and that live."""
+    """Return the processes that this one started and that live."""
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

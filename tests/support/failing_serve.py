@@ -24,7 +24,7 @@ _counts: dict[str, int] = {}
 
 
 def _fails(name: str) -> int | None:
-    """The error that this use of `name` has to fail with."""
+    """Return the error that this use of `name` has to fail with."""
     order = Path(os.environ["FAIL_FILE"])
     with _lock:
         try:

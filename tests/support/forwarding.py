@@ -119,7 +119,7 @@ class Forwarding:
             part.discard()
 
     def owed(self, instance: Instance, route: Route = Route.PACS) -> int:
-        """The id of a new instance's delivery."""
+        """Return the id of a new instance's delivery."""
         self.receive(instance)
         return int(self.edge.delivery(instance, route)["id"])
 
@@ -147,7 +147,7 @@ class Forwarding:
 
 @contextmanager
 def forwarding(edge: EdgeSetup) -> Iterator[Forwarding]:
-    """The core for the length of the `with`."""
+    """Yield the core for the length of the `with`."""
     log.configure(edge.configuration.edge.log_path, "test")
     core = Forwarding(edge)
     try:

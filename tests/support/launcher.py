@@ -18,7 +18,7 @@ STOP_SECONDS = 15.0
 
 
 def command(*words: str | Path) -> list[str]:
-    """The command line, its program taken from this interpreter's folder where it is there.
+    """Return the command line, its program taken from this interpreter's folder where it is there.
 
     `python` means this interpreter: command("python", "-m", "worker_app").
     """
@@ -138,5 +138,5 @@ class Processes:
             process.stop()
 
     def report(self) -> str:
-        """The end of what each printed."""
+        """Return the end of what each printed."""
         return "\n".join(f"--- {process.name}\n{process.text()[-4000:]}" for process in self._all)

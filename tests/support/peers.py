@@ -191,7 +191,7 @@ class Peer:
 
 
 def after(event: threading.Event, then: int = 0) -> Callable[[StoreRequest], int]:
-    """An answer that hangs until `event`."""
+    """Return an answer that hangs until `event`."""
 
     def answer(_: StoreRequest) -> int:
         event.wait(60)
@@ -202,7 +202,7 @@ def after(event: threading.Event, then: int = 0) -> Callable[[StoreRequest], int
 
 @contextmanager
 def peer(port: int, *, on: bool = True) -> Iterator[Peer]:
-    """A peer for the length of the `with`."""
+    """Yield a peer for the length of the `with`."""
     running = Peer(port)
     if on:
         running.on()

@@ -131,12 +131,12 @@ class PreparedInstances:
         return delivery_id
 
     def rows(self, sql: str, **parameters: object) -> list[Row]:
-        """The rows of a query."""
+        """Return the rows of a query."""
         with self.database.statement() as session:
             return session.all(Query("test", sql), **parameters)
 
     def value(self, sql: str, **parameters: object) -> Any:
-        """The only value of a query."""
+        """Return the only value of a query."""
         [[value]] = self.rows(sql, **parameters)
         return value
 

@@ -60,7 +60,7 @@ def cut_off(queue: QueueSetup, consumer: InProcess) -> int:
 
 
 def come_back(consumer: InProcess, lost: int) -> int:
-    """The id under which it lives again."""
+    """Return the id under which it lives again."""
     wait_until(
         lambda: next(consumer.consumer) is None and consumer.liveness.consumer not in {None, lost},
         10,

@@ -65,7 +65,7 @@ class QueueSetup:
         return process
 
     def environment(self, dsn: str | None = None) -> Mapping[str, str]:
-        """The variables of an actor process."""
+        """Return the variables of an actor process."""
         return {"DATABASE_URL": dsn or self.dsn, "PYTHONPATH": f"{REPOSITORY}:{TESTS}"}
 
     def send(
@@ -117,12 +117,12 @@ class QueueSetup:
         self._wakeup.wake(QUEUE)
 
     def rows(self, sql: str, **parameters: object) -> list[Row]:
-        """The rows of a query."""
+        """Return the rows of a query."""
         with self.database.statement() as session:
             return session.all(Query("test", sql), **parameters)
 
     def one(self, sql: str, **parameters: object) -> Any:
-        """The only value of a query."""
+        """Return the only value of a query."""
         [row] = self.rows(sql, **parameters)
         return row[0]
 
@@ -136,7 +136,7 @@ class QueueSetup:
         return int(self.one(f"SELECT count(*) FROM dramatiq.queue WHERE {condition}"))  # noqa: S608  ours
 
     def ran(self) -> list[int]:
-        """The numbers that `note` left, in the order in which they ran."""
+        """Return the numbers that `note` left, in the order in which they ran."""
         return [int(row[0]) for row in self.rows("SELECT number FROM ran ORDER BY id")]
 
     def close(self) -> None:

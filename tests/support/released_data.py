@@ -45,7 +45,7 @@ def original(number: int, *, version: int = 0) -> Instance:
 
 
 def result(number: int, *sources: Instance, study: str | None = None) -> Instance:
-    """The n-th result, of these instances or of none."""
+    """Return the n-th result, of these instances or of none."""
     made = result_of(*sources, study=study or f"{ROOT}.2.99", number=number)
     return replace(made, sop_instance_uid=f"{ROOT}.4.{number}")
 
@@ -60,7 +60,7 @@ RESULTS = (ARRIVED, UNMATCHED)
 
 @contextmanager
 def reading(dsn: str) -> Iterator["psycopg2.extensions.cursor"]:
-    """A cursor on a connection of its own, committed at the end."""
+    """Yield a cursor on a connection of its own, committed at the end."""
     connection = psycopg2.connect(dsn)
     try:
         with connection, connection.cursor() as cursor:

@@ -21,7 +21,7 @@ _numbers = itertools.count(1)
 
 
 def new_uid() -> str:
-    """A UID that no other instance of this session has."""
+    """Return a UID that no other instance of this session has."""
     return f"{_ROOT}.{next(_numbers)}"
 
 
@@ -51,7 +51,7 @@ class Instance:
         return sha256(self.data_set()).hexdigest()
 
     def data_set(self) -> bytes:
-        """The encoded data set."""
+        """Return the encoded data set."""
         parts = [
             _element(0x0008_0016, b"UI", _uid(self.sop_class_uid)),
             _element(0x0008_0018, b"UI", _uid(self.sop_instance_uid)),

@@ -54,7 +54,7 @@ def made(count: int, payload: bytes) -> list[Instance]:
 
 
 def part10(instance: Instance) -> bytes:
-    """The instance as a file."""
+    """Return the instance as a file."""
     head = preamble_and_file_meta(
         instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, source_ae_title="BENCH"
     )

@@ -31,7 +31,7 @@ def edge(
     actors: tuple[str, ...] = (),
     ports: layout.Ports | None = None,
 ) -> Iterator[EdgeSetup]:
-    """An edge that listens, with actor processes for those queues, for the length of the `with`."""
+    """Yield an edge that listens, with actor processes for those queues, for the length of the `with`."""
     name = f"bench_{folder.name.replace('-', '_')}_{len(list(folder.iterdir()))}"
     place = folder / name
     place.mkdir()
@@ -69,12 +69,12 @@ def edge(
 
 
 def roots(edge: EdgeSetup) -> list[int]:
-    """The processes that were started for this edge: the SCP and the actors."""
+    """Return the processes that were started for this edge: the SCP and the actors."""
     return [edge.scp.pid, *(process.pid for process in _actors.get(edge.scp.pid, []))]
 
 
 def receivers(edge: EdgeSetup) -> list[int]:
-    """The processes of the SCP: the parent and its receivers."""
+    """Return the processes of the SCP: the parent and its receivers."""
     return [edge.scp.pid, *children(edge.scp.pid)]
 
 

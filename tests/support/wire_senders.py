@@ -61,6 +61,6 @@ def one_by_one(load: Load, peer: PeerAddress) -> float:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which that share of all lies; 1.0 is the largest."""
+    """Return the value below which that share of all lies; 1.0 is the largest."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

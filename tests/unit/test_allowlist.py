@@ -101,7 +101,7 @@ class Names:
         self.may_answer.set()
 
     def __call__(self, host: str) -> frozenset[Address]:
-        """The next answer; None fails."""
+        """Return the next answer; None fails."""
         self.asked.append(host)
         assert self.may_answer.wait(10)
         answer = self.answers.pop(0)

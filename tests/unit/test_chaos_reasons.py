@@ -27,7 +27,7 @@ HELD = decide(
 
 
 def dead(reason: str, route: str = "pacs", what: str = "dead") -> Deviation:
-    """A delivery that ended so."""
+    """Return a delivery that ended so."""
     return Deviation(what, "1.2.3", "aa", route, reason)
 
 

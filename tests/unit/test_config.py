@@ -14,7 +14,7 @@ Content = dict[str, Any]
 
 
 def content() -> Content:
-    """The least that is enough."""
+    """Return the least that is enough."""
     peer = {"host": "127.0.0.1", "timeout_s": 10}
     return {
         "edge": {"ae_title": "MINI_EDGE", "allowed_calling_aets": ["ORTHANC", "APP01", "APP02"]},

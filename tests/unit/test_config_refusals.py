@@ -18,7 +18,7 @@ from gateway.lab import layout
 
 
 def configured(folder: Path, edge: Any = None, tls_of_pacs: Any = None) -> Configuration:
-    """A lab's configuration with free ports and these changes."""
+    """Return a lab's configuration with free ports and these changes."""
     content = layout.configuration(layout.choose_ports(well_known=False), {"edge": edge or {}})
     if tls_of_pacs is not None:
         content["forwarder"]["orthanc"]["tls"] = tls_of_pacs
@@ -31,7 +31,7 @@ def refused(configuration: Configuration) -> str:
 
 
 def make(folder: Path, days: int) -> tuple[Path, Path]:
-    """A certificate that is valid for so many days, and its key."""
+    """Return a certificate that is valid for so many days, and its key."""
     certificate, key = folder / f"{days}.pem", folder / f"{days}.key"
     words = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-days", str(days))
     command = ["openssl", *words, "-keyout", str(key), "-out", str(certificate)]

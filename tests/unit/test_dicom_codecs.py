@@ -21,7 +21,7 @@ UIDS = st.from_regex(r"[1-9][0-9]{0,3}(\.[1-9][0-9]{0,8}){1,5}", fullmatch=True)
 
 
 def request(offers: list[Offer]) -> bytes:
-    """An A-ASSOCIATE-RQ for them."""
+    """Return an A-ASSOCIATE-RQ for them."""
     return negotiation.encode_request(
         called_ae_title="EDGE", calling_ae_title="US", offers=offers, max_pdu_bytes=4711
     )

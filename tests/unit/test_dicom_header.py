@@ -29,7 +29,7 @@ NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUI
 
 
 def read(raw: bytes, transfer_syntax_uid: str = EXPLICIT, *, with_references: bool = False) -> Header:
-    """The header of a data set that stands in a file behind some other bytes."""
+    """Return the header of a data set that stands in a file behind some other bytes."""
     with tempfile.TemporaryFile() as file:
         file.write(b"before" + raw)
         file.flush()
@@ -50,7 +50,7 @@ def encode(data_set: Dataset, transfer_syntax_uid: str) -> bytes:
 
 
 def result(*, undefined: bool = False) -> Dataset:
-    """A result with references at several depths, and a patient that must not be looked at."""
+    """Return a result with references at several depths, and a patient that must not be looked at."""
 
     def items(keyword: str, *members: Dataset) -> None:
         setattr(data_set, keyword, list(members))
@@ -241,17 +241,17 @@ def test_large_values_are_skipped_unread() -> None:
 
 
 def explicit(tag: tuple[int, int], vr: bytes, value: bytes) -> bytes:
-    """An element with a length of two bytes."""
+    """Return an element with a length of two bytes."""
     return struct.pack("<HH2sH", *tag, vr, len(value)) + value
 
 
 def sequence(tag: tuple[int, int], content: bytes, length: int | None = None) -> bytes:
-    """A sequence in Explicit VR Little Endian."""
+    """Return a sequence in Explicit VR Little Endian."""
     return struct.pack("<HH2sHI", *tag, b"SQ", 0, len(content) if length is None else length) + content
 
 
 def item(content: bytes, length: int | None = None) -> bytes:
-    """An item of a sequence."""
+    """Return an item of a sequence."""
     return struct.pack("<HHI", 0xFFFE, 0xE000, len(content) if length is None else length) + content
 
 
@@ -267,7 +267,7 @@ REFERENCE = explicit((8, 0x1155), b"UI", b"1.8.1\0")
 
 
 def instance(*, mid: bytes = b"", early: bytes = b"", late: bytes = b"") -> bytes:
-    """A data set with the UIDs: `early` before them, `mid` between them, `late` behind them."""
+    """Return a data set with the UIDs: `early` before them, `mid` between them, `late` behind them."""
     uids = [((8, 0x16), b"1.5\0"), ((8, 0x18), b"1.4\0"), ((0x20, 0xD), b"1.6\0"), ((0x20, 0xE), b"1.7\0")]
     sop_class, sop, study, series = (explicit(tag, b"UI", uid) for tag, uid in uids)
     return early + sop_class + sop + mid + study + series + late
@@ -409,7 +409,7 @@ def test_pydicom_is_the_judge_of_our_expectation() -> None:
 
 
 def dataset_of(**values: object) -> Dataset:
-    """A data set of these keywords."""
+    """Return a data set of these keywords."""
     made = Dataset()
     for keyword, value in values.items():
         setattr(made, keyword, value)

@@ -18,7 +18,7 @@ from gateway.log import Stage
 
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[Path]:
-    """The log of this process."""
+    """Yield the log of this process."""
     found = tmp_path / "logs" / "edge.log"
     log.configure(found, "test")
     yield found

@@ -15,7 +15,7 @@ NAMES = file_names("1.2.3.4", "ab" * 32)
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
-    """A spool with a living receiver."""
+    """Return a spool with a living receiver."""
     spool = Spool(tmp_path / "data")
     spool.prepare()
     spool.open_receiver()

@@ -12,7 +12,7 @@ from cli.times import clock, dated, moment, since, span
 
 @pytest.fixture
 def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The time zone of this process."""
+    """Yield the time zone of this process."""
     monkeypatch.setenv("TZ", request.param)
     time.tzset()
     yield request.param

@@ -31,7 +31,7 @@ def inject(setup: Setup, pick: Pick) -> End | None:
 
 
 def mini_pacs(setup: Setup, *words: str) -> int:
-    """The exit code of that command."""
+    """Return the exit code of that command."""
     with (setup.folder / "cli.out").open("ab") as output:
         return subprocess.run(
             [sys.executable, "-m", "cli", *words],

@@ -42,7 +42,7 @@ class Journal:
 
 
 def read(path: Path) -> Iterator[Entry]:
-    """The lines so far, oldest first; none where nothing was written yet."""
+    """Yield the lines so far, oldest first; none where nothing was written yet."""
     if not path.exists():
         return
     with path.open(encoding="ascii") as lines:

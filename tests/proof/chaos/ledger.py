@@ -105,7 +105,7 @@ class Ledger:
 
 
 def draw(evidence: Evidence) -> Ledger:
-    """The ledger of all that was acknowledged, to senders and to workers."""
+    """Return the ledger of all that was acknowledged, to senders and to workers."""
     ledger = Ledger(len(evidence.acknowledged), len(evidence.results))
     rows = {row.version: row for row in evidence.rows}
     peers = _Peers(evidence)

@@ -89,7 +89,7 @@ class ChaosPacs:
         )
 
     def holds(self) -> set[str]:
-        """The SOP Instance UIDs that it answered for."""
+        """Return the SOP Instance UIDs that it answered for."""
         return {entry.sop_instance_uid for entry in read(self.journal)}
 
 

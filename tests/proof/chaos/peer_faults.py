@@ -73,7 +73,7 @@ def sender_dies(setup: Setup, pick: Pick) -> End | None:
 
 
 def sender_aborts(setup: Setup, pick: Pick) -> End | None:
-    """A sender aborts its association in the middle of its next instance."""
+    """Return a sender aborts its association in the middle of its next instance."""
     return _nothing if setup.signal_sender(pick.dice, signal.SIGUSR2) else None
 
 

@@ -52,7 +52,7 @@ def _hides(other: Done, fault: Done, way: Way, success: float | None) -> bool:
 
 
 def slowest(found: Sequence[Recovery]) -> Recovery | None:
-    """The one that took longest; one that never ended is longer than any."""
+    """Return the one that took longest; one that never ended is longer than any."""
     return max(found, key=lambda r: float("inf") if r.seconds is None else r.seconds, default=None)
 
 
@@ -71,5 +71,5 @@ def latencies(
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which that share of the sorted values is; 0.0 of none."""
+    """Return the value below which that share of the sorted values is; 0.0 of none."""
     return values[max(0, ceil(share * len(values)) - 1)] if values else 0.0

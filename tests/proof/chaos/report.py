@@ -41,7 +41,7 @@ class Outcome:
     """This is CI on a machine that can: without a disk that was really full the run does not count."""
 
     def never_done(self) -> list[str]:
-        """The kinds of the catalogue that did not happen."""
+        """Return the kinds of the catalogue that did not happen."""
         return sorted({kind.name for kind in CATALOGUE} - {fault.name for fault in self.faults})
 
     def gaps(self) -> list[str]:

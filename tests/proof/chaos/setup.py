@@ -182,7 +182,7 @@ class Setup:
     # ---- processes of the lab ------------------------------------------------------------------------
 
     def choose(self, name: str, dice: float, *, below: bool) -> list[int]:
-        """The leader and all below it; or one that is below it, if there is one."""
+        """Return the leader and all below it; or one that is below it, if there is one."""
         pids = self.supervisor.pids(name)
         if not below or len(pids) < 2:
             return pids

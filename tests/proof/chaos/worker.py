@@ -85,7 +85,7 @@ def _note_returned(journal: Journal) -> None:
 
 
 def main() -> int:
-    """The application, until SIGTERM or SIGINT."""
+    """Return the application, until SIGTERM or SIGINT."""
     journal = Journal(Path(os.environ[VARIABLE]))
     _note_received(journal)
     _note_returned(journal)

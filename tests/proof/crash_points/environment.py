@@ -78,7 +78,7 @@ class Run:
     # ---- processes -----------------------------------------------------------------------------------
 
     def start(self, name: str, work: Callable[[], object], trap: Trap | None = None) -> Child:
-        """A program on this run's folder and database; with a trap it dies at its point."""
+        """Return a program on this run's folder and database; with a trap it dies at its point."""
         os.environ["DATABASE_URL"] = self.dsn
         os.environ[config.PATH_VARIABLE] = str(self.folder / "config.yaml")
 
@@ -139,7 +139,7 @@ class Run:
         self._connection.close()
 
     def output(self) -> str:
-        """The end of what each printed."""
+        """Return the end of what each printed."""
         return "\n".join(f"--- {child.output.name}\n{child.text()[-1500:]}" for child in self._children)
 
     # ---- sending and asking --------------------------------------------------------------------------
@@ -174,13 +174,13 @@ class Run:
         return left
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """The rows of a query."""
+        """Return the rows of a query."""
         with self._connection.cursor() as cursor:
             cursor.execute(sql, parameters)
             return cursor.fetchall()
 
     def one(self, sql: str, *parameters: object) -> Any:
-        """The only value of a query."""
+        """Return the only value of a query."""
         [(value,)] = self.rows(sql, *parameters)
         return value
 
@@ -191,7 +191,7 @@ class Run:
             return cursor.rowcount
 
     def files(self, suffix: str = ".dcm") -> Iterable[Path]:
-        """The files of the spool."""
+        """Return the files of the spool."""
         return (path for path in self.root.rglob(f"*{suffix}") if path.is_file())
 
 
@@ -220,7 +220,7 @@ class Environment:
         self.empty = Prepared(folder / "empty", EMPTY, Senders())
 
     def begin(self, prepared: Prepared, name: str | None = None) -> Run:
-        """A new run on a copy of what was prepared."""
+        """Return a new run on a copy of what was prepared."""
         name = f"{name or 'run'}_{next(self._numbers)}"
         folder = self.folder / name
         shutil.copytree(prepared.folder, folder)

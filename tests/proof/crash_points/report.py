@@ -8,7 +8,7 @@ from proof.crash_points.trials import TrialResult
 
 
 def as_text(results: list[TrialResult], seconds: float) -> str:
-    """A line for each scenario: points by kind, and deviations; then each deviation in full."""
+    """Return a line for each scenario: points by kind, and deviations; then each deviation in full."""
     points: Counter[tuple[str, str]] = Counter()
     missed: Counter[str] = Counter()
     wrong: Counter[str] = Counter()

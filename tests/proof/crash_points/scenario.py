@@ -66,7 +66,7 @@ def settle(run: Run) -> None:
 
 
 def _received(environment: Environment, name: str, senders: Senders) -> Run:
-    """A run in which the SCP has taken `senders`."""
+    """Return a run in which the SCP has taken `senders`."""
     run = environment.begin(Prepared(environment.empty.folder, environment.empty.database, senders), name)
     scp = run.serve()
     assert run.send(), scp.text()

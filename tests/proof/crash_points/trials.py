@@ -76,7 +76,7 @@ class Trials:
                     break
 
     def at(self, point: Point) -> TrialResult:
-        """The victim dies there."""
+        """Return the victim dies there."""
         return self._run(point, lambda _: None)
 
     def _run(self, point: Point | None, learn: Callable[[dict[tuple[Kind, int], str]], None]) -> TrialResult:

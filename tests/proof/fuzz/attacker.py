@@ -99,7 +99,7 @@ class Attacker:
 
 
 def _next(reader: BinaryIO) -> int:
-    """The type of the next PDU, its body read over; 0 at the end."""
+    """Return the type of the next PDU, its body read over; 0 at the end."""
     head = reader.read(pdu.HEADER.size)
     if len(head) < pdu.HEADER.size:
         return _ENDED

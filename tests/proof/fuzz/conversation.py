@@ -47,7 +47,7 @@ def request(title: Title) -> bytes:
 
 
 def wrong_request(rng: random.Random, title: Title) -> bytes:
-    """An A-ASSOCIATE-RQ, or what stands in its place, that means harm."""
+    """Return an A-ASSOCIATE-RQ, or what stands in its place, that means harm."""
     honest = request(title)
     kind = rng.randrange(6)
     if kind == 0:
@@ -85,37 +85,37 @@ def _noise_element(rng: random.Random) -> bytes:
 
 
 def _unserved(rng: random.Random) -> Said:
-    """An operation that is none, with elements that have no place."""
+    """Return an operation that is none, with elements that have no place."""
     raw = _command(rng.choice(_OPERATIONS), _noise_element(rng), has_data_set=False)
     return p_data(pdv(_ECHO, rng.choice((3, 0x83, 0xFF)), raw)), 1
 
 
 def _odd_echo(rng: random.Random) -> Said:
-    """A C-ECHO of hostile UIDs."""
+    """Return a C-ECHO of hostile UIDs."""
     uids = (_text(2, rng.choice(UIDS)), _text(0x1000, rng.choice(UIDS)))
     raw = _command(command.C_ECHO_RQ, *uids, _noise_element(rng), has_data_set=False)
     return p_data(pdv(_ECHO, 3, raw)), 1
 
 
 def _cancel(rng: random.Random) -> Said:
-    """A C-CANCEL of nothing."""
+    """Return a C-CANCEL of nothing."""
     return p_data(pdv(_ECHO, 3, _command(command.C_CANCEL_RQ, _noise_element(rng), has_data_set=False))), 0
 
 
 def _empty(_: random.Random) -> Said:
-    """A P-DATA-TF without anything in it."""
+    """Return a P-DATA-TF without anything in it."""
     return p_data(), 0
 
 
 def _crumbs(rng: random.Random) -> Said:
-    """A command in PDVs of no bytes and of one."""
+    """Return a command in PDVs of no bytes and of one."""
     raw = _command(rng.choice(_OPERATIONS), has_data_set=False)
     values = [pdv(_ECHO, 1, raw[at : at + 1]) + pdv(_ECHO, 1, b"") for at in range(len(raw))]
     return p_data(*values, pdv(_ECHO, 3, b"")), 1
 
 
 def _store_without(rng: random.Random) -> Said:
-    """A C-STORE that announces no data set."""
+    """Return a C-STORE that announces no data set."""
     uids = (_text(2, CT.encode()), _text(0x1000, rng.choice(UIDS)))
     return p_data(pdv(_IMAGE, 3, _command(command.C_STORE_RQ, *uids, has_data_set=False))), 1
 
@@ -143,7 +143,7 @@ _DEAR: tuple[Callable[[random.Random], Said], ...] = (_store, _store, _store, _s
 
 
 def survived(rng: random.Random) -> Said:
-    """A malformed PDU that is answered, or read over."""
+    """Return a malformed PDU that is answered, or read over."""
     return rng.choice(_DEAR if rng.random() < _MALFORMED_SHARE else _CHEAP)(rng)
 
 

@@ -23,7 +23,7 @@ class Latencies:
     failures: list[str] = field(default_factory=list)
 
     def percentile(self, share: float) -> float:
-        """The value below which that share lies; 0 of nothing."""
+        """Return the value below which that share lies; 0 of nothing."""
         found = sorted(self.seconds)
         return found[min(len(found) - 1, int(share * len(found)))] if found else 0.0
 

@@ -59,12 +59,12 @@ _PATIENT_NAME = b"\x10\x00\x10\x00PN"
 
 
 def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
-    """An element in Explicit VR Little Endian with a short length."""
+    """Return an element in Explicit VR Little Endian with a short length."""
     return struct.pack("<HH2sH", group, number, vr, len(value)) + value
 
 
 def bomb() -> bytes:
-    """A deflated data set of 100 KB that would be 100 MB, its UIDs never reached."""
+    """Return a deflated data set of 100 KB that would be 100 MB, its UIDs never reached."""
     deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     block = element(9, 1, b"LO", bytes(0xFFF0))
     return b"".join(deflate.compress(block) for _ in range(1600)) + deflate.flush()
@@ -100,7 +100,7 @@ def _nested(_: random.Random, __: bytes) -> bytes:
 
 
 def nested_within(_: random.Random, honest: bytes) -> bytes:
-    """A data set that is right in all else, its UIDs behind sequences 1,000 deep that each end."""
+    """Return a data set that is right in all else, its UIDs behind sequences 1,000 deep that each end."""
     at = honest.index(_PATIENT_NAME)
     return honest[:at] + NESTED + _ENDS + honest[at:]
 

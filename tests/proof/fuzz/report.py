@@ -5,7 +5,7 @@ from proof.fuzz.watch import MEMORY_BOUND_MB
 
 
 def as_text(outcome: Outcome) -> str:
-    """A table, and what was wrong."""
+    """Return a table, and what was wrong."""
     watch, attacks, held = outcome.watch, outcome.attacks, outcome.held
     rows = [
         ("malformed PDUs read", f"{outcome.malformed:,} in {outcome.seconds:g} s, seed {outcome.seed}"),

@@ -133,5 +133,5 @@ def _memory_mb(pid: int, name: str) -> float:
 
 
 def peak_mb(pid: int) -> float:
-    """The most that the process ever had in RAM."""
+    """Return the most that the process ever had in RAM."""
     return _memory_mb(pid, "VmHWM")

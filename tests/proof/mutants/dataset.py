@@ -38,7 +38,7 @@ class Coding:
         return struct.pack(self.order + "HH2sH", group, number, vr, size & 0xFFFF) + value
 
     def mark(self, number: int, length: int = 0) -> bytes:
-        """An item or delimiter: group FFFE."""
+        """Return an item or delimiter: group FFFE."""
         return struct.pack(self.order + "HHI", 0xFFFE, number, length)
 
     def item(self, content: bytes, *, open_: bool = False, ended: bool = True) -> bytes:
@@ -48,13 +48,13 @@ class Coding:
         return self.mark(0xE000, UNDEFINED) + content + (self.mark(0xE00D) if ended else b"")
 
     def sequence(self, tag: int, content: bytes, *, open_: bool = False, ended: bool = True) -> bytes:
-        """A sequence of encoded items, likewise."""
+        """Return a sequence of encoded items, likewise."""
         if not open_:
             return self.element(tag, b"SQ", content)
         return self.element(tag, b"SQ", content, UNDEFINED) + (self.mark(0xE0DD) if ended else b"")
 
     def number(self, value: int) -> bytes:
-        """A value of VR US."""
+        """Return a value of VR US."""
         return struct.pack(self.order + "H", value)
 
 
@@ -117,7 +117,7 @@ def pad(raw: bytes, by: bytes) -> bytes:
 
 
 def text(value: str, by: bytes = b" ") -> bytes:
-    """A value of text."""
+    """Return a value of text."""
     return pad(value.encode(), by)
 
 

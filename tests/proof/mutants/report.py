@@ -32,7 +32,7 @@ def _of_peers(outcome: Outcome, mutant: Mutant) -> str:
 
 
 def _skeleton(answer: str) -> str:
-    """The answer without what differs from one data set to the next."""
+    """Return the answer without what differs from one data set to the next."""
     return re.sub(r"\([0-9A-F]{4},[0-9A-F]{4}\)", "(tag)", re.sub(r"byte \d+", "byte N", answer))
 
 
@@ -71,7 +71,7 @@ def _counts(outcome: Outcome) -> dict[str, dict[str, int]]:
 
 
 def as_markdown(outcome: Outcome) -> str:
-    """The tables."""
+    """Return the tables."""
     names = list(outcome.answers)
     taken = sum(answer == TAKEN for answer in outcome.answers["edge"].values())
     summary = (

@@ -32,7 +32,7 @@ class Outcome:
 
 
 def run(edge: EdgeSetup, folder: Path, *, count: int, seed: int) -> Outcome:
-    """A run against `edge`, whose SCP and actors of the PACS's queue are running."""
+    """Return a run against `edge`, whose SCP and actors of the PACS's queue are running."""
     began = time.monotonic()
     root = f"1.2.826.0.1.{secrets.randbits(40)}"
     mutants = [
