@@ -53,7 +53,11 @@ def test_a_dead_message_without_an_actor_is_discarded(queue: QueueSetup) -> None
     assert command("queue", "discard", first, answer="y\n").exit_code == 0
     assert queue.rows("SELECT message_id::text FROM dramatiq.queue WHERE state = 'rejected'") == [(second,)]
     answer = command("queue", "discard", "--all-dead", "--yes", "--json")
-    assert json.loads(answer.stdout) == {"discarded": [second], "deliveries_still_dead": 0}
+    assert json.loads(answer.stdout) == {
+        "schema": "mini-pacs/changed-messages/1",
+        "discarded": [second],
+        "deliveries_still_dead": 0,
+    }
     assert queue.rows("SELECT message_id::text FROM dramatiq.queue") == [(waiting,)]
     with queue.database.statement() as session:
         assert said(session) == []

@@ -93,7 +93,7 @@ def test_invalid_messages_are_dead_and_valid_ones_run(queue: QueueSetup) -> None
     text = process.text()
     assert "Restarting consumer" not in text
     assert "unexpected error" not in text
-    shown = json.loads(CliRunner().invoke(app, ["dead", "--json", "--limit", "1000"]).stdout)
+    shown = json.loads(CliRunner().invoke(app, ["dead", "--json", "--limit", "1000"]).stdout)["items"]
     assert len(shown) == 8 * len(BAD)
     assert CliRunner().invoke(app, ["dead"]).exit_code == 0
     with queue.database.statement() as session:
