@@ -1,15 +1,16 @@
-"""DICOM on the wire and in files: the only importer of pydicom and pynetdicom in the gateway.
+"""DICOM on the wire and in files; nothing else in the gateway but the sender uses pydicom or pynetdicom.
 
 Bottom up:
 
-    contexts, negotiation   what an association agrees on
-    pdu, command            frames and command sets, as bytes
-    stream, fragments       a blocking socket; a message cut into PDUs
-    policy, scp, scu        the two roles of an association, and what decides in the acceptor's
-    part10                  File Meta Information
-    window, elements        a data set on disk, walked over without decoding it
-    header                  the UIDs and references that the gateway needs to know
+    contexts, negotiation   presentation contexts, A-ASSOCIATE-RQ and -AC
+    pdu, command            PDUs and command sets, as bytes
+    wire, tls, p_data       a blocking socket, with or without TLS; a message cut into PDUs
+    policy                  what the owner of an acceptor decides
+    acceptor, dispatch      the acceptor's side of an association, and its messages
+    requestor, association  opening an association, and sending over it
+    names                   the names of UIDs, for messages
+    dataset                 data sets on disk: elements, headers, Part 10 files; pixel data is not decoded
 
-One blocking thread per association and no polling; the hot path is ours (`measured.md` says why), and
-imports no DICOM library at all. Nothing here knows configuration, log or database.
+Each association has one blocking thread, and nothing polls. The code that runs for each instance imports no
+DICOM library. Nothing here uses configuration, log or database.
 """

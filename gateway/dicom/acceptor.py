@@ -190,14 +190,14 @@ class _Association:
         """Answer the A-ASSOCIATE-RQ; return None if the association is established."""
         wire = self._wire
         wire.deadline = time.monotonic() + self._timeouts.artim_seconds
-        pdu_type, length = pdu.HEADER.unpack(wire.take_patiently(pdu.HEADER.size))
+        pdu_type, length = pdu.HEADER.unpack(wire.take_before_deadline(pdu.HEADER.size))
         if pdu_type == pdu.ABORT:
             raise AbortedByPeerError("aborted by the peer before its A-ASSOCIATE-RQ")
         if pdu_type != pdu.ASSOCIATE_RQ:
             raise pdu.unexpected(pdu_type)
         if length > pdu.MAX_ASSOCIATE_BYTES:
             raise pdu.PduError(f"A-ASSOCIATE-RQ with a length of {length}")
-        request = decode_request(wire.take_patiently(length))
+        request = decode_request(wire.take_before_deadline(length))
         wire.deadline = float("inf")
         for supported, rejection in (
             (request.speaks_version_1(), PROTOCOL_VERSION_NOT_SUPPORTED),

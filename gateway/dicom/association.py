@@ -232,7 +232,7 @@ class Association:
 
     def _next_pdu(self) -> tuple[int, int]:
         """Return type and length of the next PDU; raise A-ABORT as an error."""
-        pdu_type, length = pdu.HEADER.unpack(self._wire.take_patiently(pdu.HEADER.size))
+        pdu_type, length = pdu.HEADER.unpack(self._wire.take_before_deadline(pdu.HEADER.size))
         if pdu_type == pdu.ABORT:
             raise self._wire.abort_error(length)
         return pdu_type, length

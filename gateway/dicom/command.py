@@ -37,7 +37,7 @@ _UL_ELEMENT = struct.Struct("<HHII")
 
 
 class CommandSet:
-    """A received command set; the values are read when asked for."""
+    """A received command set; values are decoded by the methods that return them."""
 
     __slots__ = ("_values",)
 
@@ -61,19 +61,19 @@ class CommandSet:
             position += length
 
     def number(self, element: int) -> int | None:
-        """The value of an element of VR US; None where it is missing or malformed."""
+        """Return the value of an element of VR US; None if it is missing or malformed."""
         value = self._values.get(element)
         return int.from_bytes(value, "little") if value is not None and len(value) == 2 else None  # noqa: PLR2004  US
 
     def text(self, element: int) -> str:
-        """The value of a string element without padding, empty where it is missing; not validated."""
+        """Return the value of a string element without padding, not validated; empty if it is missing."""
         return text_of(self._values.get(element, b""))
 
     def required(self, element: int) -> int:
-        """The same as `number`.
+        """Return the value of an element of VR US.
 
         Raises:
-            PduError: it is missing or malformed.
+            PduError: the element is missing or malformed.
         """
         number = self.number(element)
         if number is None:
@@ -81,7 +81,7 @@ class CommandSet:
         return number
 
     def has_data_set(self) -> bool:
-        """Tell whether a data set follows: any value but 0x0101 says so (PS3.7 §E.1)."""
+        """Tell whether a data set follows: for any value but 0x0101 (PS3.7 §E.1, Table E.1-1)."""
         return self.required(COMMAND_DATA_SET_TYPE) != NO_DATA_SET
 
 
@@ -102,7 +102,7 @@ def _command_set(elements: Iterable[bytes]) -> bytes:
 
 
 def c_store_request(message_id: int, sop_class_uid: str, sop_instance_uid: str, priority: int) -> bytes:
-    """C-STORE-RQ: PS3.7 §9.3.1.1, Table 9.3-1."""
+    """Return a C-STORE-RQ: PS3.7 §9.3.1.1, Table 9.3-1."""
     return _command_set(
         (
             _string(AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0"),
@@ -116,7 +116,7 @@ def c_store_request(message_id: int, sop_class_uid: str, sop_instance_uid: str, 
 
 
 def c_echo_request(message_id: int, sop_class_uid: str) -> bytes:
-    """C-ECHO-RQ: PS3.7 §9.3.5.1, Table 9.3-12."""
+    """Return a C-ECHO-RQ: PS3.7 §9.3.5.1, Table 9.3-12."""
     return _command_set(
         (
             _string(AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0"),
@@ -128,7 +128,7 @@ def c_echo_request(message_id: int, sop_class_uid: str) -> bytes:
 
 
 def response(request: CommandSet, status: int, error_comment: str = "") -> bytes:
-    """The response to any request, naming what the request named: PS3.7 §9.3.1.2, Table 9.3-2, and §C."""
+    """Return the response to any request, with its UIDs: PS3.7 §9.3.1.2, Table 9.3-2, and §C."""
     elements = []
     sop_class_uid = request.text(AFFECTED_SOP_CLASS_UID)
     if sop_class_uid:

@@ -1,7 +1,6 @@
-"""Presentation contexts: what may be proposed, and what the acceptor says to each.
+"""Presentation contexts: what a requestor proposes, and the acceptor's decision on each.
 
-Nothing here is deep-copied per association: an association that proposes 128 contexts costs
-128 look-ups.
+Nothing is deep-copied per association: an association that proposes 128 contexts costs 128 look-ups.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -13,13 +12,13 @@ from gateway.domain.identifiers import is_uid
 VERIFICATION = "1.2.840.10008.1.1"
 IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
-EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"  # retired in PS3.5 2006, and still sent
+EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"  # retired in PS3.5 2006; some modalities still send it
 
 UNCOMPRESSED = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN)
-"""What is preferred where a context offers several and the configuration says nothing, in this order."""
+"""The order of preference if a context offers several and the configuration names none."""
 
 MAX_CONTEXTS = 128
-"""Ids are odd and fit a byte: PS3.8 §9.3.2.2, Table 9-13."""
+"""Context ids are odd and one byte long: PS3.8 §9.3.2.2, Table 9-13."""
 
 # PS3.8 §9.3.3.2, Table 9-18
 ACCEPTANCE = 0
@@ -32,7 +31,7 @@ _RETIRED_PREFIX = "1.2.840.10008.5.1.4.1.1."
 
 @dataclass(frozen=True, slots=True)
 class ProposedContext:
-    """A SOP Class in one transfer syntax, as we propose it: one transfer syntax per context."""
+    """A presentation context that we propose: one SOP Class in one transfer syntax."""
 
     sop_class_uid: str
     transfer_syntax_uid: str
@@ -49,7 +48,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the acceptor says to one offer; the transfer syntax matters only when it was accepted."""
+    """The acceptor's decision on one offer; the transfer syntax is significant only for an acceptance."""
 
     context_id: int
     result: int
@@ -58,9 +57,9 @@ class Answer:
 
 @cache
 def storage_sop_classes() -> frozenset[str]:
-    """All patient-related Storage SOP Class UIDs of PS3.4 §B.5, the retired ones of old modalities included.
+    """Return the patient-related Storage SOP Class UIDs of PS3.4 §B.5, with those that are retired.
 
-    The tables are imported by the first call only: the actors never ask, and are 40 MB smaller.
+    The first call imports the tables. The actors never call this, and so need 40 MB less.
     """
     from pydicom._uid_dict import UID_dictionary  # noqa: PLC0415  see above
     from pynetdicom.presentation import AllStoragePresentationContexts  # noqa: PLC0415
@@ -77,18 +76,18 @@ def storage_sop_classes() -> frozenset[str]:
 def accept(
     offers: Iterable[Offer], accepted_sop_classes: Collection[str], transfer_syntaxes: Sequence[str] = ()
 ) -> tuple[Answer, ...]:
-    """The acceptor's decision on each offer, in their order.
+    """Return the acceptor's decision on each offer, in their order.
 
-    A SOP Class in `accepted_sop_classes` is accepted in the first of `transfer_syntaxes` that the context
-    offers, and declined where it offers none of them. Without `transfer_syntaxes` every one is accepted: the
-    first of UNCOMPRESSED, else the first in the sender's order that is a valid UID. Verification is always
+    A context for one of `accepted_sop_classes` is accepted in the first of `transfer_syntaxes` that it
+    offers; if it offers none of them, it is not accepted. Without `transfer_syntaxes` all are accepted: the
+    first of UNCOMPRESSED, or else the first in the sender's order that is a valid UID. Verification is always
     accepted.
     """
     return tuple(_answer(offer, accepted_sop_classes, transfer_syntaxes) for offer in offers)
 
 
 def declined(offers: Iterable[Offer], answers: Iterable[Answer]) -> list[tuple[Offer, Answer]]:
-    """The offers that were not accepted, each with its answer."""
+    """Return the offers that were not accepted, each with its answer."""
     pairs = zip(offers, answers, strict=True)
     return [(offer, answer) for offer, answer in pairs if answer.result != ACCEPTANCE]
 
@@ -100,7 +99,7 @@ def _answer(offer: Offer, accepted_sop_classes: Collection[str], transfer_syntax
             if uid in offered:
                 return Answer(offer.context_id, ACCEPTANCE, uid)
     elif offer.abstract_syntax_uid not in accepted_sop_classes:
-        # The transfer syntax is not significant, yet the item must be there: PS3.8 §9.3.3.2, Table 9-18.
+        # The item must be present although its value is not significant: PS3.8 §9.3.3.2, Table 9-18.
         return Answer(offer.context_id, ABSTRACT_SYNTAX_NOT_SUPPORTED, IMPLICIT_LITTLE_ENDIAN)
     for uid in transfer_syntaxes or (*UNCOMPRESSED, *offered):
         if uid in offered and is_uid(uid):

@@ -1,7 +1,7 @@
-"""A message cut into P-DATA PDUs, several of them to one write.
+"""Cut a message into P-DATA PDUs, and group several PDUs into one write.
 
-The data set is read straight into the buffer it is sent from, behind the headers that are packed
-around it; the command set travels with the first of it, so that a small instance is one segment.
+The data set is read directly into the buffer from which it is sent, between the PDU headers. The command set
+is in the first write together with the begin of the data set, so that a small instance is one TCP segment.
 """
 
 import itertools
@@ -21,26 +21,26 @@ from gateway.dicom.pdu import (
 _BATCH_BYTES = 256 * 1024
 _HEAD = DATA_PDU_HEADER.size
 _CONTROL_OFFSET = HEADER.size + PDV_HEADER.size - 1
-"""Where the message control header stands in a P-DATA PDU with one PDV."""
+"""The offset of the message control header in a P-DATA PDU with one PDV."""
 
 
 @runtime_checkable
 class Readable(Protocol):
-    """What an open binary file offers."""
+    """Something to read from, such as an open binary file."""
 
     def readinto(self, buffer: memoryview, /) -> int | None:
-        """Read at least one byte into `buffer`; 0 at the end."""
+        """Read at least one byte into `buffer`, and return how many; 0 at the end."""
 
 
 class _Pieces:
-    """An iterable of bytes, as something to read from."""
+    """Makes an iterable of bytes a `Readable`."""
 
     def __init__(self, pieces: Iterable[bytes | memoryview]) -> None:
         self._pieces = iter(pieces)
         self._rest = memoryview(b"")
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Copy from the current piece, or the next that is not empty."""
+        """Copy from the current piece, or from the next one that is not empty."""
         while not self._rest:
             piece = next(self._pieces, None)
             if piece is None:
@@ -53,16 +53,16 @@ class _Pieces:
 
 
 def readable(data_set: Readable | Iterable[bytes | memoryview]) -> Readable:
-    """The data set as something to read from."""
+    """Return the data set as a `Readable`."""
     if isinstance(data_set, Readable):
         return data_set
     return _Pieces(data_set)
 
 
 def pdu_batches(head: bytes, context_id: int, source: Readable, fragment_bytes: int) -> Iterator[memoryview]:
-    """What to write: `head` (the command's PDUs), then the data set in PDVs of `fragment_bytes`.
+    """Yield the bytes of each write: `head` (the command's PDUs), then PDVs of `fragment_bytes`.
 
-    A view is valid until the next but one is asked for. An empty data set is one empty last PDV.
+    A view is valid until the next but one is yielded. An empty data set becomes one empty last PDV.
     """
     size = max(_BATCH_BYTES, _HEAD + fragment_bytes) + len(head)
     buffers = itertools.cycle([memoryview(bytearray(size))])
@@ -70,7 +70,7 @@ def pdu_batches(head: bytes, context_id: int, source: Readable, fragment_bytes: 
     current[: len(head)] = head
     end, last, is_whole = _compose(current, len(head), context_id, source, fragment_bytes)
     if not is_whole:
-        # Which fragment is the last is known only when the next one was tried: two buffers in turn.
+        # A fragment is known to be the last only after the next read: so two buffers are used in turn.
         buffers = itertools.cycle([memoryview(bytearray(size)), current])
     while not is_whole:
         following = next(buffers)
@@ -90,7 +90,10 @@ def pdu_batches(head: bytes, context_id: int, source: Readable, fragment_bytes: 
 def _compose(
     buffer: memoryview, start: int, context_id: int, source: Readable, fragment_bytes: int
 ) -> tuple[int, int | None, bool]:
-    """Fill `buffer` with whole PDUs: where they end, where the last begins, whether `source` has ended."""
+    """Fill `buffer` with whole PDUs.
+
+    Return where they end, where the last one begins, and whether `source` has ended.
+    """
     last: int | None = None
     while len(buffer) - start >= _HEAD + fragment_bytes:
         count = _read_fully(source, buffer[start + _HEAD : start + _HEAD + fragment_bytes])
@@ -105,10 +108,10 @@ def _compose(
     return start, last, False
 
 
-def _read_fully(source: Readable, room: memoryview) -> int:
+def _read_fully(source: Readable, space: memoryview) -> int:
     count = 0
-    while count < len(room):
-        more = source.readinto(room[count:])
+    while count < len(space):
+        more = source.readinto(space[count:])
         if not more:
             break
         count += more

@@ -1,6 +1,6 @@
-"""The frames of the DICOM Upper Layer: their types, bounds, and the small ones ready to send.
+"""The PDUs of the DICOM Upper Layer: their types and limits, and the encoding of the short ones.
 
-Pure bytes, no socket. A-ASSOCIATE-RQ and -AC stand in `negotiation`, P-DATA in `stream`.
+Pure bytes, no socket. A-ASSOCIATE-RQ and -AC are in `negotiation`, the cutting into P-DATA PDUs in `p_data`.
 """
 
 import struct
@@ -27,26 +27,26 @@ NAMES: dict[int, str] = {
 }
 
 HEADER = struct.Struct(">BxI")
-"""Type, reserved, length of what follows: PS3.8 §9.3.1."""
+"""PDU type, a reserved byte, length of the body: PS3.8 §9.3.1."""
 
 PDV_HEADER = struct.Struct(">IBB")
-"""Item length (which counts the two that follow), presentation context id, message control header."""
+"""Item length (which counts the next two fields), presentation context id, message control header."""
 
 DATA_PDU_HEADER = struct.Struct(">BxIIBB")
 """Both headers at once, for a P-DATA PDU with one PDV."""
 
 PDV_OVERHEAD = 6
 OUR_MAX_PDU_BYTES = 131_072
-"""The largest P-DATA PDU we send, whatever more the peer would take."""
+"""The largest P-DATA PDU we send, even if the peer accepts larger ones."""
 
 IS_COMMAND = 0x01  # PS3.8 §E.2, message control header
 IS_LAST = 0x02
 
 MAX_ASSOCIATE_BYTES = 1 << 20
-"""128 contexts with dozens of transfer syntaxes each are well under 200 KiB."""
+"""128 contexts with dozens of transfer syntaxes each need less than 200 KiB."""
 
 SHORT_BYTES = 4
-"""The body of A-ASSOCIATE-RJ, A-RELEASE-RQ, A-RELEASE-RP and A-ABORT: PS3.8 §9.3.4, §9.3.6 to §9.3.8."""
+"""Length of the body of A-ASSOCIATE-RJ, A-RELEASE-RQ, -RP and A-ABORT: PS3.8 §9.3.4, §9.3.6 to §9.3.8."""
 
 RELEASE_RQ_PDU = bytes((RELEASE_RQ, 0, 0, 0, 0, 4, 0, 0, 0, 0))
 RELEASE_RP_PDU = bytes((RELEASE_RP, 0, 0, 0, 0, 4, 0, 0, 0, 0))
@@ -62,7 +62,7 @@ INVALID_PDU_PARAMETER_VALUE = 6
 
 
 class PduError(ProtocolError):
-    """The peer sent what PS3.8 or PS3.7 forbids; `reason` is what our A-ABORT says of it."""
+    """The peer sent what PS3.8 or PS3.7 forbids; `reason` is the reason field of our A-ABORT."""
 
     def __init__(self, message: str, reason: int = INVALID_PDU_PARAMETER_VALUE) -> None:
         super().__init__(message)
@@ -70,43 +70,44 @@ class PduError(ProtocolError):
 
 
 def abort_pdu(source: int, reason: int) -> bytes:
-    """A-ABORT: PS3.8 §9.3.8, Table 9-26."""
+    """Return an A-ABORT: PS3.8 §9.3.8, Table 9-26."""
     return bytes((ABORT, 0, 0, 0, 0, 4, 0, 0, source, reason))
 
 
 def reject_pdu(result: int, source: int, reason: int) -> bytes:
-    """A-ASSOCIATE-RJ: PS3.8 §9.3.4, Table 9-21."""
+    """Return an A-ASSOCIATE-RJ: PS3.8 §9.3.4, Table 9-21."""
     return bytes((ASSOCIATE_RJ, 0, 0, 0, 0, 4, 0, result, source, reason))
 
 
 def name_of(pdu_type: int) -> str:
-    """What a message calls a PDU of that type."""
+    """Return the name of a PDU type for messages."""
     return NAMES.get(pdu_type, f"PDU of unknown type 0x{pdu_type:02X}")
 
 
 def check_short(pdu_type: int, length: int) -> None:
-    """Raise `PduError` where a PDU with a body of four bytes claims another length."""
+    """Raise `PduError` if a PDU whose body must have four bytes has another length."""
     if length != SHORT_BYTES:
         raise PduError(f"{name_of(pdu_type)} with a length of {length}")
 
 
 def unexpected(pdu_type: int) -> PduError:
-    """The error for a PDU that the state does not allow (PS3.8 §9.2, Table 9-10, action AA-8)."""
+    """Return the error for a PDU that the state does not allow (PS3.8 §9.2, Table 9-10, action AA-8)."""
     known = pdu_type in NAMES
     return PduError(f"unexpected {name_of(pdu_type)}", UNEXPECTED_PDU if known else UNRECOGNIZED_PDU)
 
 
 def largest_fragment(peer_max_pdu_bytes: int) -> int:
-    """How many bytes of a message one PDV may carry; even, and bounded where the peer sets no bound.
+    """Return how many bytes of a message one PDV may carry: an even number, at most OUR_MAX_PDU_BYTES.
 
-    PS3.8 §D.1: 0 is no limit; what cannot hold even two bytes of data is taken as if it could.
+    0 means that the peer sets no limit (PS3.8 §D.1). A limit too small for two bytes of data counts as two
+    bytes.
     """
     limit = peer_max_pdu_bytes or OUR_MAX_PDU_BYTES
     return max(2, (min(limit, OUR_MAX_PDU_BYTES) - PDV_OVERHEAD) & ~1)
 
 
 def command_pdus(context_id: int, command_set: bytes, peer_max_pdu_bytes: int) -> bytes:
-    """A command set as P-DATA PDUs: one, unless the peer takes only tiny ones."""
+    """Return a command set as P-DATA PDUs: one PDU, unless the peer accepts only very small ones."""
     size = largest_fragment(peer_max_pdu_bytes)
     pieces = []
     for start in range(0, len(command_set), size):
@@ -118,5 +119,5 @@ def command_pdus(context_id: int, command_set: bytes, peer_max_pdu_bytes: int) -
 
 
 def data_pdu_header(context_id: int, control: int, count: int) -> bytes:
-    """What precedes `count` bytes that are the only PDV of a P-DATA PDU: PS3.8 §9.3.5, Table 9-22."""
+    """Return the headers of a P-DATA PDU whose only PDV has `count` bytes: PS3.8 §9.3.5, Table 9-22."""
     return DATA_PDU_HEADER.pack(P_DATA_TF, count + PDV_OVERHEAD, count + 2, context_id, control)

@@ -1,7 +1,7 @@
-"""What the owner of an acceptor decides, and what it is told: the seam between engine and gateway.
+"""The interface between an acceptor and its owner: what the owner decides, and which events it gets.
 
-The engine knows DICOM and nothing of allowlists, spool or database; whoever implements these
-protocols (`gateway.receive`, the stand-in PACS, a test) knows nothing of PDUs.
+The acceptor has no allowlist, spool or database. The owners (`gateway.receive`, the PACS of the lab, tests)
+implement these protocols, and have nothing to do with PDUs.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from gateway.dicom.contexts import Answer, Offer
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A-ASSOCIATE-RJ of PS3.8 §9.3.4, Table 9-21; `word` is what the log says."""
+    """The fields of an A-ASSOCIATE-RJ (PS3.8 §9.3.4, Table 9-21); `word` is the reason in the log."""
 
     result: int
     source: int
@@ -24,7 +24,8 @@ class Rejection:
 CALLED_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 7, "called_aet_not_recognized")
 CALLING_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 3, "calling_aet_not_allowed")
 CALLING_ADDRESS_NOT_ALLOWED = Rejection(1, 1, 3, "calling_address_not_allowed")
-"""Known by its title, but not from there. The caller hears no difference: it would tell which are known."""
+"""The AE title is allowed, but not from that address. The peer gets the same A-ASSOCIATE-RJ as for an unknown
+title, so that it cannot find out which titles are allowed."""
 LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2, "local_limit_exceeded")
 TEMPORARY_CONGESTION = Rejection(2, 3, 1, "temporary_congestion")
 
@@ -34,9 +35,10 @@ PROTOCOL_VERSION_NOT_SUPPORTED = Rejection(1, 2, 2, "protocol_version_not_suppor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Requestor:
-    """Who asks for an association; its AE titles are without padding, and not validated.
+    """The requestor of one association; its AE titles are without padding, and not validated.
 
-    Equal to itself alone: one address and port may have associations with several addresses of ours.
+    Two objects are never equal: the same address and port may have associations with several of our
+    addresses.
     """
 
     calling_ae_title: str
@@ -47,7 +49,7 @@ class Requestor:
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest:
-    """What a C-STORE-RQ says (PS3.7 §9.3.1.1, Table 9.3-1). UIDs are not validated; `""` where missing.
+    """The content of a C-STORE-RQ (PS3.7 §9.3.1.1, Table 9.3-1). UIDs are not validated, `""` if missing.
 
     `priority` is 0 for MEDIUM, 1 for HIGH, 2 for LOW.
     """
@@ -59,55 +61,59 @@ class StoreRequest:
     priority: int
 
 
-class AbortAssociation(Exception):  # noqa: N818  an order to the engine, not an error of it
-    """Raised by a `Policy` or `StoreHandler`: the engine sends A-ABORT (service-user) and ends."""
+class AbortAssociation(Exception):  # noqa: N818  a command to the acceptor, not an error
+    """Raised by a `Policy` or `StoreHandler`: the acceptor sends A-ABORT (service-user) and closes."""
 
 
 class StoreHandler(Protocol):
-    """One data set on its way in. Exactly one of `finish` and `abandon` is called, once."""
+    """Receives one data set and decides the response. Either `finish` or `abandon` is called, once."""
 
     def write(self, fragment: memoryview) -> None:
-        """Take the next bytes of the data set; the view is valid during the call only."""
+        """Store the next bytes of the data set; the view is valid only during the call."""
 
     def finish(self) -> tuple[int, str]:
-        """Answer status and error comment (at most 64 characters, `""` for none) of the whole data set."""
+        """Return the status and the error comment (at most 64 characters, or `""`) for the complete data set.
+
+        They are sent when this returns. So a Success means that the instance is durable and committed.
+        """
 
     def answered(self) -> None:
-        """Do what need not keep the peer waiting: the answer of `finish` was sent, or could not be."""
+        """Do what the peer need not wait for; called after the response was sent, or could not be."""
 
     def abandon(self, reason: str) -> None:
-        """Forget it: the association ended in the middle of the data set."""
+        """Discard the data: the association ended before the data set did."""
 
 
 class Policy(Protocol):
-    """What the owner of an `Acceptor` decides. Called on the association's thread."""
+    """The decisions of the owner of an `Acceptor`; called on the thread of the association."""
 
     @property
     def accepted_sop_classes(self) -> frozenset[str]:
         """Storage SOP Class UIDs to accept."""
 
     def admit(self, requestor: Requestor) -> Rejection | None:
-        """Let the requestor in (None), or say how it is rejected."""
+        """Return None to admit the requestor, or the rejection to send; log a rejection."""
 
     def store(self, requestor: Requestor, request: StoreRequest) -> StoreHandler:
-        """Begin the reception of a data set."""
+        """Return the handler for the data set of a C-STORE-RQ."""
 
     def ended(self, requestor: Requestor, outcome: str, error: str | None) -> None:
-        """Take note that an admitted association ended; once for each.
+        """Note the end of an admitted association; called once for each.
 
         `outcome` is released, aborted_by_peer, aborted (by us), lost, timeout or stopped.
         """
 
     def ended_unadmitted(self, remote_address: str, outcome: str, error: str) -> None:
-        """Take note that a connection ended before anyone was admitted, and not by `admit`.
+        """Note the end of a connection that did not become an association, unless `admit` rejected it.
 
-        `outcome` is one of the above, or rejected (no DICOM 3; `error` is the word of the rejection).
+        `outcome` is one of those of `ended`, or rejected (unknown protocol version or application context;
+        `error` is the `word` of the rejection).
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a peer may be silent: before its A-ASSOCIATE-RQ is whole, in a message, between messages."""
+    """How long a peer may be silent: until its A-ASSOCIATE-RQ is complete, in a message, between messages."""
 
     artim_seconds: float
     network_seconds: float
@@ -117,8 +123,8 @@ class Timeouts:
 Declined = Callable[[Requestor, Sequence[tuple[Offer, Answer]]], None]
 
 
-def _tells_nobody(requestor: Requestor, declined: Sequence[tuple[Offer, Answer]]) -> None:
-    """Drop it."""
+def _ignore(requestor: Requestor, declined: Sequence[tuple[Offer, Answer]]) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,6 @@ class Contexts:
     """How presentation contexts are negotiated, beside the SOP Classes of the `Policy`."""
 
     transfer_syntaxes: tuple[str, ...] = ()
-    """Those that are accepted, the preferred first; empty accepts all and prefers uncompressed ones."""
-    declined: Declined = field(default=_tells_nobody)
-    """Called once for an admitted association that offered contexts which were not accepted."""
+    """The accepted transfer syntaxes, in order of preference; empty accepts all, uncompressed ones first."""
+    declined: Declined = field(default=_ignore)
+    """Called once for an admitted association if contexts that it offered were not accepted."""

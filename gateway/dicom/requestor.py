@@ -102,9 +102,9 @@ def read_answer(peer: PeerAddress, wire: Wire, offers: dict[int, ProposedContext
         AssociationRejectedError: it is A-ASSOCIATE-RJ.
         PeerError: it is anything else, or did not come.
     """
-    pdu_type, length = pdu.HEADER.unpack(wire.take_patiently(pdu.HEADER.size))
+    pdu_type, length = pdu.HEADER.unpack(wire.take_before_deadline(pdu.HEADER.size))
     if pdu_type == pdu.ASSOCIATE_RJ and length == pdu.SHORT_BYTES:
-        _, result, source, reason = wire.take_patiently(length)
+        _, result, source, reason = wire.take_before_deadline(length)
         meaning = _REJECTIONS.get((source, reason))
         raise AssociationRejectedError(
             f"{peer}: association rejected: result {result}, source {source}, reason {reason}"
@@ -119,7 +119,7 @@ def read_answer(peer: PeerAddress, wire: Wire, offers: dict[int, ProposedContext
         raise pdu.unexpected(pdu_type)
     if length > pdu.MAX_ASSOCIATE_BYTES:
         raise pdu.PduError(f"A-ASSOCIATE-AC with a length of {length}")
-    accept = decode_accept(wire.take_patiently(length))
+    accept = decode_accept(wire.take_before_deadline(length))
     accepted = {
         offers[answer.context_id]: answer.context_id
         for answer in accept.answers

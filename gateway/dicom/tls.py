@@ -1,9 +1,8 @@
-"""TLS under an association: contexts of both roles, the handshake, and reads that OpenSSL may hold back.
+"""TLS for associations: the contexts of both roles, the handshake, and a `Wire` over TLS.
 
-The secure transport connection of PS3.15 §B.9 (TLS 1.2 and later; cipher suites are OpenSSL's defaults as
-Python narrows them). Nothing above the wire knows of it: an association runs on a `TlsWire` as on a
-`Wire`. If the process dies inside, the peer sees the connection end without close_notify, as it does
-without TLS.
+This is the secure transport connection of PS3.15 §B.9: TLS 1.2 and later, with the cipher suites that Python
+selects from OpenSSL's defaults. An association uses a `TlsWire` in the same way as a `Wire`. If the process
+dies, the peer sees the connection end without close_notify.
 """
 
 import contextlib
@@ -22,14 +21,15 @@ _WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 @cache
 def acceptor_context(certificate: Path, key: Path, ca: Path | None, *, where: str) -> ssl.SSLContext:
-    """What `edge.tls` says; with `ca`, a peer must show a certificate that it signed.
+    """Return the context for `edge.tls`; with `ca`, a peer must present a certificate that `ca` signed.
 
     Raises:
-        ConfigurationError: a file is unreadable or of no use; names key (below `where`) and file.
+        ConfigurationError: a file cannot be read or used; it names the config key (below `where`) and the
+        file.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.num_tickets = 0  # a peer that never reads before it writes would have them arrive as a surprise
+    context.num_tickets = 0  # a peer that only writes may fail on tickets that it did not expect
     _load_own(context, certificate, key, where)
     if ca is not None:
         _load_ca(context, ca, where)
@@ -41,7 +41,7 @@ def acceptor_context(certificate: Path, key: Path, ca: Path | None, *, where: st
 def requestor_context(
     certificate: Path | None, key: Path | None, ca: Path | None, *, check_host: bool, where: str
 ) -> ssl.SSLContext:
-    """What a destination's `tls` says; without `ca` whoever answers is believed.
+    """Return the context for a destination's `tls`; without `ca` the peer's certificate is not verified.
 
     Raises:
         ConfigurationError: as `acceptor_context`.
@@ -62,7 +62,7 @@ def _load_own(context: ssl.SSLContext, certificate: Path, key: Path, where: str)
     _check_readable(certificate, f"{where}.certificate")
     _check_readable(key, f"{where}.key")
     try:
-        # without a terminal to ask: a key that wants a password is refused instead
+        # An empty password: OpenSSL would else ask for one at the terminal. The key is refused instead.
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except (ssl.SSLError, OSError, ValueError) as error:
         raise ConfigurationError(
@@ -103,16 +103,16 @@ def start_tls(
     waker: int | None = None,
     server_hostname: str | None = None,
 ) -> "TlsWire":
-    """The wire, its handshake done; `server_hostname` makes this the client's side.
+    """Do the TLS handshake and return the wire; with `server_hostname`, as the client.
 
     Raises:
-        TimedOutError: not done by `deadline` (monotonic seconds), which is ARTIM's for an acceptor.
+        TimedOutError: it did not end by `deadline` (monotonic seconds; for an acceptor that of ARTIM).
         WokenError: this side is stopping.
-        ClosedByPeerError: the peer left, or one side does not believe the other; says why.
+        ClosedByPeerError: the peer closed, or one side refused the certificate of the other; it says which.
     """
     sock.settimeout(0)
     try:
-        with contextlib.suppress(OSError):  # a socket that is already reset: the handshake will tell
+        with contextlib.suppress(OSError):  # already reset: the handshake reports it
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         wrapped = context.wrap_socket(
             sock,
@@ -124,15 +124,15 @@ def start_tls(
         raise ClosedByPeerError(f"TLS handshake: {_reason(error)}") from error
     wire = TlsWire(wrapped, silence_seconds=silence_seconds, waker=waker)
     try:
-        wire.shake_hands(deadline)
+        wire.handshake(deadline)
     except BaseException:
-        wire.close()  # `sock` was detached: nobody else can
+        wire.close()  # the caller cannot: wrapping has detached `sock`
         raise
     return wire
 
 
 class TlsWire(Wire):
-    """A `Wire` over TLS. The socket never blocks; waits are polls, because TLS may want either direction."""
+    """A `Wire` over TLS. The socket does not block; `poll` waits, as TLS may need to read or to write."""
 
     __slots__ = ("_secure",)
     _sock: ssl.SSLSocket
@@ -142,8 +142,8 @@ class TlsWire(Wire):
         super().__init__(sock, silence_seconds=silence_seconds, waker=waker)
         sock.settimeout(0)
 
-    def shake_hands(self, deadline: float) -> None:
-        """See `start_tls`."""
+    def handshake(self, deadline: float) -> None:
+        """Do the handshake; see `start_tls`."""
         while True:
             try:
                 self._secure.do_handshake()
@@ -157,7 +157,7 @@ class TlsWire(Wire):
                 return
 
     def _await(self, want: Exception, deadline: float, sentence: str, *, wakes: bool = False) -> None:
-        """Return when the socket is ready for what TLS wants of it."""
+        """Wait until the socket is readable or writable, whichever `want` asks for."""
         poll = select.poll()
         poll.register(
             self._secure, select.POLLOUT if isinstance(want, ssl.SSLWantWriteError) else select.POLLIN
@@ -170,14 +170,14 @@ class TlsWire(Wire):
         if wakes and any(descriptor == self._waker for descriptor, _ in ready):
             raise WokenError
 
-    # ---- what differs from a plain socket ------------------------------------------------------------
+    # ---- the methods of Wire -------------------------------------------------------------------------
 
     def has_read_ahead(self) -> bool:
-        """The same; a record that OpenSSL has read is here, too, though the socket is silent."""
+        """As in `Wire`; bytes that OpenSSL has read and not handed out count too."""
         return super().has_read_ahead() or self._secure.pending() > 0
 
     def is_readable(self) -> bool:
-        """The same; what arrived may be TLS's own business, which is then done."""
+        """As in `Wire`; records without data, such as tickets, are processed and do not count."""
         if self.has_read_ahead():
             return True
         if not super().is_readable():
@@ -187,7 +187,7 @@ class TlsWire(Wire):
         except _WANTS:
             return False
         except ClosedByPeerError:
-            pass  # the stream has ended, which is something to read: the next read says so again
+            pass  # the end of the stream is something to read; the next read raises it again
         return True
 
     def _fill_now(self) -> None:
@@ -200,7 +200,7 @@ class TlsWire(Wire):
             raise ClosedByPeerError(_reason(error)) from error
 
     def wait(self, seconds: float) -> None:
-        """The same; returns at once where OpenSSL holds something."""
+        """As in `Wire`; return at once if OpenSSL has bytes that it has read."""
         if self._secure.pending():
             seconds = 0.0
             with contextlib.suppress(TimedOutError):
@@ -208,29 +208,30 @@ class TlsWire(Wire):
             return
         super().wait(seconds)
 
-    def _receive(self, room: memoryview) -> int:
+    def _receive(self, space: memoryview) -> int:
         limit = min(self.deadline, time.monotonic() + self._silence_seconds)
         while True:
             try:
-                return self._secure.recv_into(room)
+                return self._secure.recv_into(space)
             except _WANTS as want:
                 self._await(want, limit, f"silent for {self._silence_seconds:.3g} s in a message")
 
     def _transmit(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
-            limit = (
-                time.monotonic() + self._silence_seconds
-            )  # per write: a slow peer that takes on is no fault
+            # For each write anew: a peer that reads slowly is not timed out while it reads.
+            limit = time.monotonic() + self._silence_seconds
             try:
                 view = view[self._secure.send(view) :]
             except _WANTS as want:
                 self._await(want, limit, f"peer took nothing for {self._silence_seconds:.3g} s")
 
     def send_last(self, data: bytes, linger_seconds: float) -> None:
-        """The same, with close_notify (RFC 8446 §6.1): else the peer could take the end for an attack."""
-        with contextlib.suppress(OSError, ValueError):  # over either way; ValueError: never secured
+        """As in `Wire`, after a close_notify, which excludes a truncation attack (RFC 8446 §6.1)."""
+        # Nothing is raised, because the association is over anyway. ValueError: there was no handshake.
+        with contextlib.suppress(OSError, ValueError):
             if data:
                 self._secure.send(data)
-            self._secure.unwrap()  # sends ours; WantRead says that the peer's has not come, and need not
+            # Sends our close_notify; SSLWantReadError only means that the peer's has not come yet.
+            self._secure.unwrap()
         super().send_last(b"", linger_seconds)

@@ -1,12 +1,12 @@
-"""The bytes of one association: PDUs read from and written to a blocking socket.
+"""Read and write the PDUs of one association on a blocking socket.
 
-One thread, no polling: a read blocks in the kernel until bytes come, the peer is silent for too long,
-or the acceptor stops. Data is handed out as views into one buffer, in whatever pieces the network
-delivers it, so that a PDU of any length needs no memory of its own.
+One thread uses a wire. A read blocks in the kernel until bytes come or the peer is silent for too long; a
+wait between two messages also ends when the acceptor stops. Data is returned as views into one buffer, in the
+pieces that the network delivers, so that the length of a PDU does not determine the memory it needs.
 
-Two details of TCP cost more than all our code when they are wrong. TCP_NODELAY on our side keeps
-our last segment from waiting for the peer's ACK; TCP_QUICKACK, renewed after each read because
-the kernel forgets it, keeps the last segment of a peer with Nagle on from waiting for ours (44 ms each).
+Two options of TCP save 44 ms a message each. TCP_NODELAY lets our last segment not wait for the peer's ACK.
+TCP_QUICKACK sends our ACK at once, so that the last segment of a peer with Nagle's algorithm does not wait
+for it; the kernel resets this option, so it is set after each read.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from gateway.errors import AssociationBrokenError
 
 _FIRST_BUFFER_BYTES = 16 * 1024
 _FULL_BUFFER_BYTES = 256 * 1024
-"""An idle association, or one that only echoes, keeps the first; one that receives images the second."""
+"""The buffer of an association that receives images; an idle one keeps _FIRST_BUFFER_BYTES."""
 
 _LINGER_BYTES = 4 << 20
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
@@ -28,7 +28,7 @@ _NEVER = float("inf")
 
 
 class ClosedByPeerError(AssociationBrokenError):
-    """The stream ended, or was reset, without release or abort."""
+    """The connection was closed or reset without release or abort."""
 
 
 class AbortedByPeerError(AssociationBrokenError):
@@ -36,7 +36,7 @@ class AbortedByPeerError(AssociationBrokenError):
 
 
 class TimedOutError(AssociationBrokenError):
-    """The peer was silent, or did not take what we sent, for too long."""
+    """The peer sent nothing, or did not read what we sent, for too long."""
 
 
 class WokenError(Exception):
@@ -44,10 +44,10 @@ class WokenError(Exception):
 
 
 class Wire:
-    """A connected socket with what was read ahead of it.
+    """A connected socket and the bytes that were read from it ahead of their use.
 
-    `silence_seconds` bounds each blocking read and write; it must exceed the longest pause of an
-    honest peer within a message. `waker` is a descriptor that ends `wait` when it becomes readable.
+    `silence_seconds` limits each blocking read and write; it must exceed the longest pause of a healthy peer
+    within a message. `waker` is a descriptor that ends `wait` when it becomes readable.
     """
 
     __slots__ = (
@@ -67,14 +67,14 @@ class Wire:
         self._waker = waker
         self._silence_seconds = silence_seconds
         self.deadline = _NEVER
-        """No read begins past this (monotonic seconds)."""
+        """No read begins after this (monotonic seconds)."""
         self._buffer = bytearray(_FIRST_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
-        # The timeouts are the kernel's: those of Python's socket cost a poll before every read.
+        # Timeouts of the kernel, because those of Python's socket cost a poll before every read.
         sock.settimeout(None)
         interval = struct.pack("@ll", int(silence_seconds), int(silence_seconds % 1 * 1e6))
-        with contextlib.suppress(OSError):  # a socket that is already reset: the first read will tell
+        with contextlib.suppress(OSError):  # already reset: the first read reports it
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -86,7 +86,7 @@ class Wire:
     # ---- waiting -------------------------------------------------------------------------------------
 
     def has_read_ahead(self) -> bool:
-        """Tell whether bytes are here that were not consumed yet."""
+        """Tell whether there are bytes that were read and not yet used."""
         return self._start < self._end
 
     def is_readable(self) -> bool:
@@ -94,7 +94,7 @@ class Wire:
         return self.has_read_ahead() or bool(self._poll.poll(0))
 
     def wait(self, seconds: float) -> None:
-        """Return when there is something to read.
+        """Wait until there is something to read from the socket.
 
         Raises:
             TimedOutError: nothing came.
@@ -107,7 +107,10 @@ class Wire:
             raise WokenError
 
     def wait_for_message(self, seconds: float) -> None:
-        """The same, save that what was read ahead counts as something to read."""
+        """Wait until there is something to read; bytes that were read ahead count too.
+
+        Raises the errors of `wait`. WokenError is raised even if the next message has already come.
+        """
         if not self.has_read_ahead():
             self.wait(seconds)
         elif any(descriptor == self._waker for descriptor, _ in self._poll.poll(0)):
@@ -116,12 +119,12 @@ class Wire:
     # ---- reading -------------------------------------------------------------------------------------
 
     def _fill(self) -> None:
-        """Read what is there, at least one byte, behind what was read ahead."""
+        """Read at least one byte into the buffer, behind the bytes that were read ahead."""
         if self._start == self._end:
             self._start = self._end = 0
         free = len(self._buffer) - self._end
         if not free:
-            self._make_room(len(self._buffer))
+            self._make_space(len(self._buffer))
             free = len(self._buffer) - self._end
         if self.deadline is not _NEVER and time.monotonic() >= self.deadline:
             raise TimedOutError("a PDU did not come to its end in time")
@@ -134,18 +137,18 @@ class Wire:
         if not count:
             raise ClosedByPeerError("connection closed by the peer")
         if _QUICKACK is not None:
-            with contextlib.suppress(OSError):  # reset meanwhile: the next read will tell
+            with contextlib.suppress(OSError):  # just reset: the next read reports it
                 self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         self._end += count
         if count == free < _FULL_BUFFER_BYTES and len(self._buffer) < _FULL_BUFFER_BYTES:
-            self._make_room(_FULL_BUFFER_BYTES)
+            self._make_space(_FULL_BUFFER_BYTES)
 
-    def _receive(self, room: memoryview) -> int:
-        """Read into `room`, blocking; 0 at the end of the stream."""
-        return self._sock.recv_into(room)
+    def _receive(self, space: memoryview) -> int:
+        """Read into `space`, blocking; return 0 at the end of the stream."""
+        return self._sock.recv_into(space)
 
-    def _make_room(self, size: int) -> None:
-        """Move what was read ahead to the front of a buffer of at least `size` with room behind it."""
+    def _make_space(self, size: int) -> None:
+        """Move the bytes that were read ahead to the front of the buffer, and grow it to at least `size`."""
         held = self._end - self._start
         if size > len(self._buffer) or held == len(self._buffer):
             larger = bytearray(max(size, 2 * held))
@@ -156,15 +159,17 @@ class Wire:
         self._start, self._end = 0, held
 
     def take(self, count: int) -> bytes:
-        """The next `count` bytes, copied; for what is bounded and small."""
+        """Return a copy of the next `count` bytes; for small amounts only."""
         while self._end - self._start < count:
             self._fill()
         raw = bytes(self._view[self._start : self._start + count])
         self._start += count
         return raw
 
-    def take_patiently(self, count: int) -> bytes:
-        """The same before `deadline`, waking up for `waker`; for what precedes the association.
+    def take_before_deadline(self, count: int) -> bytes:
+        """Return a copy of the next `count` bytes, which must come before `deadline`.
+
+        Unlike `take`, this ends when the acceptor stops. It is used outside of the data transfer.
 
         Raises:
             WokenError: this side is stopping.
@@ -175,7 +180,7 @@ class Wire:
         return self.take(count)
 
     def piece(self, limit: int) -> memoryview:
-        """Between 1 and `limit` of the next bytes; valid until the next call of anything here."""
+        """Return 1 to `limit` of the next bytes; the view is valid until the next call of any method."""
         if self._start == self._end:
             self._fill()
         start = self._start
@@ -183,32 +188,32 @@ class Wire:
         return self._view[start:end]
 
     def skip(self, count: int) -> None:
-        """Read over `count` bytes."""
+        """Read `count` bytes and ignore them."""
         while count:
             count -= len(self.piece(count))
 
     def header(self) -> tuple[int, int]:
-        """Type and length of the next PDU; its end must then come within `silence_seconds`."""
+        """Return type and length of the next PDU."""
         pdu_type, length = HEADER.unpack(self.take(HEADER.size))
         return pdu_type, length
 
     def pdv_header(self, remaining: int) -> tuple[int, int, int]:
-        """Context id, message control header and number of data bytes of the next PDV in a P-DATA PDU.
+        """Return context id, message control header and number of data bytes of the next PDV.
 
-        `remaining` is what is left of the PDU (PS3.8 §9.3.5, Tables 9-22 and 9-23).
+        `remaining` is how many bytes of the P-DATA PDU are left (PS3.8 §9.3.5, Tables 9-22 and 9-23).
 
         Raises:
-            PduError: it does not fit the PDU.
+            PduError: the PDV is longer than the rest of the PDU.
         """
         if remaining < PDV_OVERHEAD:
             raise PduError("P-DATA-TF too short for a presentation data value")
         length, context_id, control = PDV_HEADER.unpack(self.take(PDV_OVERHEAD))
-        if not 2 <= length <= remaining - 4:  # noqa: PLR2004  it counts context id and control header
+        if not 2 <= length <= remaining - 4:  # noqa: PLR2004  the length counts context id and control header
             raise PduError(f"presentation data value of {length} bytes in {remaining} of a P-DATA-TF")
         return context_id, control, length - 2
 
     def abort_error(self, length: int) -> AbortedByPeerError:
-        """The error that an A-ABORT stands for, its body read."""
+        """Read the body of an A-ABORT, and return the error for it."""
         if length != SHORT_BYTES:
             return AbortedByPeerError("aborted by the peer")
         body = self.take(SHORT_BYTES)
@@ -217,26 +222,26 @@ class Wire:
     # ---- writing -------------------------------------------------------------------------------------
 
     def send(self, data: bytes | memoryview) -> None:
-        """Hand all of `data` to the kernel.
+        """Write all of `data` to the socket.
 
         Raises:
-            TimedOutError: the peer takes nothing any more.
-            AbortedByPeerError: the connection is gone, and an A-ABORT is what the peer said last.
-            ClosedByPeerError: the connection is gone.
+            TimedOutError: the peer reads nothing.
+            AbortedByPeerError: the connection is closed, and the peer sent an A-ABORT before.
+            ClosedByPeerError: the connection is closed.
         """
         try:
             self._transmit(data)
         except BlockingIOError:
             raise TimedOutError(f"peer took nothing for {self._silence_seconds:.3g} s") from None
         except OSError as error:
-            raise self._last_word(error) from error
+            raise self._closing_error(error) from error
 
     def _transmit(self, data: bytes | memoryview) -> None:
         self._sock.sendall(data)
 
-    def _last_word(self, error: OSError) -> AssociationBrokenError:
-        """Why the peer went away in the middle of what we sent: it may have said so before."""
-        with contextlib.suppress(OSError):  # there is no last word to read
+    def _closing_error(self, error: OSError) -> AssociationBrokenError:
+        """Return why the connection ended while we sent: the peer may have sent an A-ABORT before."""
+        with contextlib.suppress(OSError):  # nothing to read
             self._sock.settimeout(0)
             raw = self._sock.recv(HEADER.size + SHORT_BYTES)
             if len(raw) == HEADER.size + SHORT_BYTES and raw[0] == ABORT:
@@ -246,9 +251,9 @@ class Wire:
     def send_last(self, data: bytes, linger_seconds: float) -> None:
         """Send the last PDU of an association and wait for the peer to close (PS3.8 §9.2, Sta13).
 
-        Closing at once, with bytes unread, would reset the connection and could take our last
-        response from under the peer. The wait is bounded in time and bytes; nothing is raised,
-        because the association is over either way.
+        Closing at once, with bytes unread, would reset the connection, and the peer could lose our last
+        response. The wait is limited in time and bytes. Nothing is raised, because the association is over
+        anyway.
         """
         with contextlib.suppress(OSError):
             self._sock.settimeout(0)
@@ -266,6 +271,6 @@ class Wire:
                 drained += count
 
     def close(self) -> None:
-        """Close the socket; nothing is raised, because the association is over either way."""
+        """Close the socket; raise nothing, because the association is over anyway."""
         with contextlib.suppress(OSError):
             self._sock.close()

@@ -1,7 +1,7 @@
-"""What the gateway must know of a data set: its UIDs, and for a result what it was derived from.
+"""Read the UIDs of a data set, and for a result the instances from which it was derived.
 
-Read from the spooled file between the last byte and the commit. Nothing is written, nothing decoded but
-the few values asked for; patient attributes are skipped by their length.
+The receiver reads them from the spooled file after the last byte and before the commit. Only the listed
+values are decoded; patient attributes are skipped by their length.
 """
 
 import threading
@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Self
 
-from gateway.dicom.dataset.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, ITEM, Element, Walk
-from gateway.dicom.dataset.reader import ExaminedEnoughError, FileReader, InflatedReader, Reader
+from gateway.dicom.dataset.elements import Element, Walk
+from gateway.dicom.dataset.encoding import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, ITEM
+from gateway.dicom.dataset.reader import FileReader, InflatedReader, Reader, ReadLimitError
 from gateway.dicom.negotiation import text_of
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.errors import DataSetError
@@ -27,7 +28,7 @@ _REFERENCED_SOP_INSTANCE_UID = 0x0008_1155
 _UID = 0x0040_A124
 """The value of a content item UIDREF, such as Source Series for Segmentation (PS3.16 TID 1411)."""
 _PIXEL_DATA = 0x7FE0_0000
-"""No references stand in this group or behind it."""
+"""No references are in this group or after it."""
 
 _WANTED = frozenset(
     {
@@ -67,8 +68,9 @@ _REFERENCING = frozenset(
         0x5200_9230,  # Per-Frame Functional Groups, with Derivation Image
     }
 )
-"""Sequences that name what an instance was derived from, or belongs to. Not Predecessor Documents (0040,A360)
-and Identical Documents (0040,A525), which name other results; nor requests and performed procedure steps."""
+"""Sequences with the instances from which an instance was derived, or to which it belongs. Not Predecessor
+Documents (0040,A360) and Identical Documents (0040,A525), which name other results; nor requests and
+performed procedure steps."""
 
 _MAX_VALUE_BYTES = 256
 """A UID has 64 bytes, Series Description 64 characters of up to 4 bytes."""
@@ -84,15 +86,15 @@ _DEFLATED = frozenset(
 )
 
 _INFLATING = threading.BoundedSemaphore(2)
-"""Each inflated header may take MAX_EXAMINED_BYTES: of the bombs that come at once, so many are in memory."""
+"""Limits how many deflated headers are read at once: each may need MAX_EXAMINED_BYTES of memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands in a data set, without padding, not validated; the four UIDs are never empty.
+    """Values of a data set, without padding, not validated; the four UIDs are never empty.
 
-    `referenced_…` are UIDs, in order, without repeats, at most `MAX_REFERENCES`; empty if not asked for.
-    `defect` says why they may not be all of them.
+    `referenced_…` are UIDs in their order, without repeats, at most `MAX_REFERENCES`; empty unless requested.
+    If some may be missing, `defect` is the reason.
     """
 
     sop_class_uid: str
@@ -108,11 +110,11 @@ class Header:
 
 
 def read_header(descriptor: int, offset: int, transfer_syntax_uid: str, *, with_references: bool) -> Header:
-    """Read the data set that begins at `offset` of an open file and ends with it.
+    """Read the header of the data set that begins at `offset` of a file; do not move the file position.
 
-    Reads to (0020,000E), and once more to before Pixel Data for the references; the file position is not
-    moved. References beyond the bounds of `window` or `MAX_REFERENCES` are left out, and so are those behind
-    a defect: a data set is read no more strictly where its references are asked for.
+    The data set is read up to (0020,000E). With `with_references` it is read again, up to Pixel Data.
+    References after a defect, or beyond the limits of the reader and `MAX_REFERENCES`, are left out: a defect
+    after the UIDs is no error.
 
     Raises:
         DataSetError: it cannot be parsed as far as needed, or one of the four UIDs is missing.
@@ -120,18 +122,18 @@ def read_header(descriptor: int, offset: int, transfer_syntax_uid: str, *, with_
     header = _HeaderValues(with_references=False).read(descriptor, offset, transfer_syntax_uid).header()
     if not with_references:
         return header
-    reader = _HeaderValues(with_references=True)
+    values = _HeaderValues(with_references=True)
     defect = ""
     try:
-        reader.read(descriptor, offset, transfer_syntax_uid)
+        values.read(descriptor, offset, transfer_syntax_uid)
     except DataSetError as error:
         defect = str(error)
     return replace(
         header,
-        referenced_sop_instance_uids=tuple(reader.instances),
-        referenced_series_instance_uids=tuple(reader.series),
-        referenced_study_instance_uids=tuple(reader.studies),
-        defect=reader.defect or defect,
+        referenced_sop_instance_uids=tuple(values.instances),
+        referenced_series_instance_uids=tuple(values.series),
+        referenced_study_instance_uids=tuple(values.studies),
+        defect=values.defect or defect,
     )
 
 
@@ -140,7 +142,7 @@ def _enter_none(_: int) -> bool:
 
 
 class _HeaderValues:
-    """Collects the values that a header is made of."""
+    """Collects the values of a header."""
 
     def __init__(self, *, with_references: bool) -> None:
         self._with_references = with_references
@@ -151,43 +153,43 @@ class _HeaderValues:
         self.defect = ""
 
     def read(self, descriptor: int, offset: int, transfer_syntax_uid: str) -> Self:
-        """Take what is wanted until nothing more can come, or may be read."""
+        """Collect the values until all are found, or the data set or a limit ends."""
         if transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN:
             syntax = IMPLICIT_LITTLE
         elif transfer_syntax_uid == _EXPLICIT_BIG_ENDIAN:
             syntax = EXPLICIT_BIG
         else:
-            syntax = EXPLICIT_LITTLE  # of all others: PS3.5 §A.4
+            syntax = EXPLICIT_LITTLE  # of all other transfer syntaxes: PS3.5 §A.4
         is_deflated = transfer_syntax_uid in _DEFLATED
-        turn: AbstractContextManager[object] = _INFLATING if is_deflated else nullcontext()
-        with turn:
-            window: Reader = (
+        slot: AbstractContextManager[object] = _INFLATING if is_deflated else nullcontext()
+        with slot:
+            reader: Reader = (
                 InflatedReader(descriptor, offset) if is_deflated else FileReader(descriptor, offset)
             )
             try:
                 enter = _REFERENCING.__contains__ if self._with_references else _enter_none
-                until = _PIXEL_DATA if self._with_references else ITEM  # no UID is looked for in vain
-                walk = Walk(window, syntax, enter, until=until)
+                until = _PIXEL_DATA if self._with_references else ITEM  # a UID may stand after Pixel Data
+                walk = Walk(reader, syntax, enter, until=until)
                 try:
-                    self._take(walk, window)
+                    self._take(walk, reader)
                 finally:
                     self.defect = walk.defect
-            except ExaminedEnoughError:
+            except ReadLimitError:
                 if not self.is_complete():
                     raise
             finally:
-                # An error keeps this frame in its traceback; the turn must not end before the memory does.
-                window.close()
+                # Free the memory before the semaphore: the traceback of an error would keep it longer.
+                reader.close()
         return self
 
-    def _take(self, walk: Walk, window: Reader) -> None:
+    def _take(self, walk: Walk, reader: Reader) -> None:
         for element in walk:
             if element.depth:
                 if self._with_references and element.root in _REFERENCING:
-                    self._refer(element, window)
+                    self._refer(element, reader)
             elif element.tag in _WANTED:
-                self._values[element.tag] = _text(element, window)
-            # Series Instance UID is the last of them, but some writers have them out of order.
+                self._values[element.tag] = _text(element, reader)
+            # Series Instance UID is the last one, unless the elements are out of order.
             if not self._with_references and element.tag >= _SERIES_INSTANCE_UID and self.is_complete():
                 return
 
@@ -196,7 +198,7 @@ class _HeaderValues:
         return all(self._values.get(tag) for tag in _NEEDED)
 
     def header(self) -> Header:
-        """All that was found.
+        """Return the values that were found.
 
         Raises:
             DataSetError: a UID is missing.
@@ -215,7 +217,7 @@ class _HeaderValues:
             referenced_series_instance_uids=(),
         )
 
-    def _refer(self, element: Element, window: Reader) -> None:
+    def _refer(self, element: Element, reader: Reader) -> None:
         if element.tag == _REFERENCED_SOP_INSTANCE_UID:
             found = [self.instances]
         elif element.tag == _SERIES_INSTANCE_UID:
@@ -226,8 +228,8 @@ class _HeaderValues:
             found = [self.series, self.studies]
         else:
             return
-        uid = _text(element, window)
-        # What is no UID names nothing that is kept here.
+        uid = _text(element, reader)
+        # No stored instance has an invalid UID.
         if not is_uid(uid, MAX_DATA_SET_UID_LENGTH):
             return
         for uids in found:
@@ -235,10 +237,10 @@ class _HeaderValues:
                 uids[uid] = None
 
 
-def _text(element: Element, window: Reader) -> str:
-    """The value without padding; its first 256 bytes, which is more than it may have."""
+def _text(element: Element, reader: Reader) -> str:
+    """Return the value without padding, at most its first 256 bytes, which no valid value exceeds."""
     count = min(element.length, _MAX_VALUE_BYTES)
-    found = window.at(element.start, count)
+    found = reader.at(element.start, count)
     if found is None:
         raise DataSetError("cut off in a value")
     buffer, at = found

@@ -1,14 +1,14 @@
-"""Part 10 files: the File Meta Information before a data set, written and read (PS3.10 §7.1).
+"""Write and read the File Meta Information of Part 10 files (PS3.10 §7.1).
 
-Written with `struct`, because it is written once for each instance that is received. Always Explicit VR
-Little Endian, whatever the data set's own transfer syntax is.
+It is Explicit VR Little Endian in every file, whatever the transfer syntax of the data set is. It is written
+with `struct`, because it is written for each received instance.
 """
 
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway.dicom.dataset.elements import LONG_VRS
+from gateway.dicom.dataset.encoding import LONG_VRS
 from gateway.dicom.negotiation import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
@@ -39,7 +39,7 @@ _GROUP_LENGTH_END = len(PREAMBLE) + _SHORT.size + 4
 
 @dataclass(frozen=True, slots=True)
 class FileMeta:
-    """What a Part 10 header says, not validated; its data set begins at byte `read_file_meta`."""
+    """The values of a Part 10 header, not validated; the data set begins at byte `data_set_offset`."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -65,7 +65,7 @@ _VERSION_1 = _LONG.pack(0x0002, _VERSION, b"OB", 0, 2) + b"\0\1"
 def preamble_and_file_meta(
     sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, *, source_ae_title: str
 ) -> bytes:
-    """All that stands before the data set in a Part 10 file."""
+    """Return what precedes the data set in a Part 10 file: preamble, DICM and File Meta Information."""
     elements = b"".join(
         (
             _VERSION_1,
@@ -80,12 +80,13 @@ def preamble_and_file_meta(
 
 
 def own_data_set_offset(header: bytes | memoryview) -> int:
-    """Where the data set begins in a file of `preamble_and_file_meta`: where its group length says.
+    """Return the offset of the data set in a file that begins with `preamble_and_file_meta`.
 
-    The data set may begin with elements of group 0002 too. They belong to it, as they came.
+    The group length determines it. A received data set may itself begin with elements of group 0002, which
+    belong to the data set.
 
     Raises:
-        DataSetError: it is no Part 10 file, or begins with no File Meta Information Group Length.
+        DataSetError: it is no Part 10 file, or it does not begin with (0002,0000).
     """
     if bytes(header[128:132]) != b"DICM":
         raise DataSetError("no Part 10 file: DICM is missing")
@@ -96,13 +97,13 @@ def own_data_set_offset(header: bytes | memoryview) -> int:
 
 
 def read_file_meta(header: bytes | memoryview) -> FileMeta:
-    """Read the first bytes of a Part 10 file; a few KiB are enough for any that is not absurd.
+    """Decode the first bytes of a Part 10 file; a few KiB are enough for any normal file.
 
-    In a file of our own, the File Meta ends where its group length says. In any other, it ends with the last
-    element of group 0002, because many writers get the group length wrong.
+    In a file that the gateway wrote, the group length determines where the File Meta Information ends. In any
+    other file it ends with the last element of group 0002, because many programs write a wrong group length.
 
     Raises:
-        DataSetError: it is no Part 10 file, or `header` ends before its File Meta does.
+        DataSetError: it is no Part 10 file, or `header` is too short.
     """
     if bytes(header[128:132]) != b"DICM":
         raise DataSetError("no Part 10 file: DICM is missing")
@@ -126,7 +127,7 @@ def read_file_meta(header: bytes | memoryview) -> FileMeta:
 
 
 def _end_by_group_length(header: bytes | memoryview) -> int | None:
-    """Where (0002,0000) says that the File Meta ends; None where it does not begin with that element."""
+    """Return the end of the File Meta Information by (0002,0000); None if that is not the first element."""
     start = len(PREAMBLE)
     if bytes(header[start : start + _SHORT.size]) != _SHORT.pack(0x0002, _GROUP_LENGTH, b"UL", 4):
         return None
@@ -135,7 +136,7 @@ def _end_by_group_length(header: bytes | memoryview) -> int | None:
 
 
 def _elements(header: bytes | memoryview, position: int) -> Iterator[tuple[int, int, int]]:
-    """Element number, start and end of each value of group 0002."""
+    """Yield element number, start and end of each value of group 0002."""
     while bytes(header[position : position + 2]) == _GROUP:
         if len(header) - position < _LONG.size:
             raise DataSetError("File Meta Information cut off")

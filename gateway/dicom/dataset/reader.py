@@ -1,6 +1,7 @@
-"""The bytes of a data set on disk, read piecewise by position.
+"""Read parts of a data set on disk by position.
 
-What the walker of `elements` skips is not read. What it reads is bounded, whatever lengths a stranger wrote.
+Values that `elements` skips are not read. The amount that is read is limited, whatever lengths the data set
+has.
 """
 
 import mmap
@@ -11,7 +12,7 @@ from typing import Protocol
 from gateway.errors import DataSetError
 
 MAX_EXAMINED_BYTES = 16 << 20
-"""A header of this size is not one: the largest seen (private elements, icons) are some hundred KiB."""
+"""Limits what is read of one data set. The largest known headers have some hundred KiB."""
 
 _FIRST_STEP = 16 * 1024
 _JUMP_STEP = 4 * 1024
@@ -19,29 +20,29 @@ _LARGEST_STEP = 256 * 1024
 _GROWTH = 4
 
 
-class ExaminedEnoughError(DataSetError):
-    """The bound on what is read of one data set is reached."""
+class ReadLimitError(DataSetError):
+    """The limit on what is read of one data set is reached."""
 
 
 class Reader(Protocol):
     """Random access to a data set."""
 
     def at(self, position: int, count: int) -> tuple[bytes | mmap.mmap, int] | None:
-        """A buffer that holds `count` bytes from `position` on, and where in it; None past the end.
+        """Return a buffer with `count` bytes from `position` on, and their offset in it; None past the end.
 
         Raises:
-            ExaminedEnoughError: too much was read.
+            ReadLimitError: the limit is reached.
         """
 
     def reaches(self, position: int) -> bool:
         """Tell whether the data set is at least `position` bytes long."""
 
     def close(self) -> None:
-        """Give the memory back; nothing is read any more."""
+        """Free the memory; no other method may be called after this."""
 
 
 class FileReader:
-    """A data set that stands in a file as it is, from `offset` to the end of the file."""
+    """A data set that is stored as it is, from `offset` to the end of the file."""
 
     def __init__(self, descriptor: int, offset: int) -> None:
         self._descriptor = descriptor
@@ -60,17 +61,17 @@ class FileReader:
         if position + count > self._size:
             return None
         if self._buffer:
-            # A value was skipped: the next elements may be few. Else: what is read in a row grows.
+            # After a skipped value, read little: few elements may follow. In sequence, read more each time.
             is_jump = start > len(self._buffer)
             self._step = _JUMP_STEP if is_jump else min(self._step * _GROWTH, _LARGEST_STEP)
         step = max(self._step, count)
         self._examined += min(step, self._size - position)
         if self._examined > MAX_EXAMINED_BYTES:
-            raise ExaminedEnoughError("the header is too large")
+            raise ReadLimitError("the header is too large")
         self._buffer = os.pread(self._descriptor, step, self._offset + position)
         self._position = position
         if len(self._buffer) < count:
-            return None  # the file became shorter since
+            return None  # the file was truncated after `_size` was read
         return self._buffer, 0
 
     def reaches(self, position: int) -> bool:
@@ -83,24 +84,25 @@ class FileReader:
 
 
 class InflatedReader:
-    """A data set that stands deflated in a file (PS3.5 §A.5); inflated as far as it is asked for."""
+    """A data set that is stored deflated (PS3.5 §A.5); it is inflated up to the position that is read."""
 
     def __init__(self, descriptor: int, offset: int) -> None:
         self._descriptor = descriptor
         self._offset = offset
-        # Pages of its own, taken as they are written and given back whole: the allocator would keep what a
-        # bomb took, once for each of its arenas.
+        # An anonymous map: its pages are used when written, and all freed on close. The allocator of C would
+        # keep the memory of a deflate bomb, in each of its arenas.
         self._inflated = mmap.mmap(-1, MAX_EXAMINED_BYTES + _LARGEST_STEP)
         self._end = 0
         first = os.pread(descriptor, 2, offset)
-        # Raw deflate by the standard; some write a zlib header: CM = 8, and a multiple of 31 (RFC 1950).
+        # The standard requires raw deflate; some programs write a zlib header: CM = 8, a multiple of 31
+        # (RFC 1950 §2.2).
         has_header = len(first) == 2 and first[0] & 0x0F == 8 and int.from_bytes(first) % 31 == 0  # noqa: PLR2004
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
 
     def _inflate_to(self, end: int) -> bool:
         while self._end < end:
             if end > MAX_EXAMINED_BYTES:
-                raise ExaminedEnoughError("the deflated header is too large")
+                raise ReadLimitError("the deflated header is too large")
             raw = self._inflate.unconsumed_tail
             if not raw and not self._inflate.eof:
                 raw = os.pread(self._descriptor, _LARGEST_STEP, self._offset)
