@@ -1,14 +1,15 @@
-"""A stand-in for an AI application: takes an instance, waits, returns a result that references it.
+"""A substitute for an AI application: receive an instance, wait, and return a result that references it.
 
 settings → scp → (bounded queue) → returning: source → picture → result → C-STORE to the gateway
 
-It imports nothing else of ours: it stands for software that others write, and knows of the gateway only
-what DICOM tells. C-STORE is answered *before* anything is computed, as an AI that needs minutes has to.
+It imports no other module of the project: it represents other people's software, which communicates with the
+gateway only by DICOM. A C-STORE is answered before the result is computed, because a real AI may need
+minutes.
 
-What is guaranteed: the result of a source instance by this AE title is the same UIDs and the same bytes,
-however often and wherever it is derived, so that a repeat is a harmless duplicate at the gateway (G4).
+Guaranteed: the result of a source instance by one AE title always has the same UIDs and the same bytes, on
+every machine. So a result that is sent twice is a harmless duplicate for the gateway (G4).
 
-What is not: durability. Instances that wait are held by open, already unlinked files. If the process dies
-they are gone, and so are their results; the gateway's deadline for the result gives the instance
-to another worker. At most a half-received temporary file is left behind.
+Not guaranteed: durability. Waiting instances are open files that are already unlinked. If the process dies,
+they and their results are lost; after its deadline for the result, the gateway sends the instance to another
+worker. At most one half-received temporary file remains for each association.
 """

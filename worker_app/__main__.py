@@ -1,6 +1,6 @@
-"""`python -m worker_app`: one AI application, until SIGTERM or SIGINT.
+"""`python -m worker_app`: run one AI application until SIGTERM or SIGINT.
 
-Exit codes: 0 stopped by a signal, 1 the port cannot be listened on, 2 a setting is refused.
+Exit codes: 0 stopped by a signal, 1 cannot listen on the port, 2 a setting is invalid.
 """
 
 import logging
@@ -21,11 +21,11 @@ from worker_app.returning import THREADS, Returner, WaitingInstance
 from worker_app.settings import Settings, SettingsError, read
 
 MAX_PICTURE_PIXELS = 64 << 20
-"""What a compressed frame may decode to, whatever its attributes say."""
+"""Limits the size of a decoded frame, whatever its attributes are."""
 
 
 def main() -> int:
-    """Serve until a signal; returns the exit code."""
+    """Serve until a signal, and return the exit code."""
     try:
         settings = read(os.environ)
     except SettingsError as error:
@@ -38,9 +38,9 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    _quieten()
+    _silence_libraries()
     with tempfile.TemporaryDirectory(prefix="worker_app-") as folder:
-        tempfile.tempdir = folder  # where pynetdicom puts what it receives
+        tempfile.tempdir = folder  # where pynetdicom writes received data sets
         return _serve(settings, stopping)
 
 
@@ -55,7 +55,7 @@ def _serve(settings: Settings, stopping: threading.Event) -> int:
         )
         return 1
     for number in range(THREADS):
-        # Daemons: a send that waits for an answer must not hold up the end of the process.
+        # Daemon threads: a send that waits for a response must not delay the end of the process.
         threading.Thread(
             target=Returner(settings, waiting, stopping).run, name=f"returner-{number}", daemon=True
         ).start()
@@ -66,8 +66,8 @@ def _serve(settings: Settings, stopping: threading.Event) -> int:
     return 0
 
 
-def _quieten() -> None:
-    """Libraries print values of attributes in warnings and debug lines; those may be a patient's (G8)."""
+def _silence_libraries() -> None:
+    """Silence the libraries: their warnings contain values of attributes, which may be a patient's (G8)."""
     warnings.simplefilter("ignore")
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""One JSON line to standard output per event; a closed list of fields, so nothing of a patient gets in."""
+"""Write one JSON line to standard output per event; the list of fields is closed and has no patient data."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ def write(
     duration_ms: float | None = None,
     error: str | None = None,
 ) -> None:
-    """One whole line is on standard output; fields that are None are left out."""
+    """Write one line to standard output; leave out fields that are None."""
     fields = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "worker": worker,

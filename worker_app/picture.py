@@ -1,7 +1,7 @@
-"""The picture of a result: the source's first frame with a burnt-in mark, or a panel of text.
+"""Draw the picture of a result: the first frame of the source with a mark, or a panel of text.
 
-Deterministic: the same frame, attributes and AE title give the same pixels. Nothing of the patient is
-burnt in. Each worker has a colour of its own, so that a person tells the results apart at a glance.
+The same frame, attributes and AE title always give the same pixels. No patient data is drawn. Each worker has
+its own colour, so that people can tell its results from those of other workers.
 """
 
 import colorsys
@@ -24,16 +24,16 @@ CAPTION_HEIGHT = 46
 PANEL = (512, 512)
 DISCLAIMER = "Demonstration only, not for diagnosis"
 
-_INK = (236, 240, 244)
-_QUIET = (150, 160, 172)
-_GROUND = (14, 17, 22)
+_TEXT = (236, 240, 244)
+_FAINT_TEXT = (150, 160, 172)
+_BACKGROUND = (14, 17, 22)
 
 Pixels = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 
 def draw(source: Source, ae_title: str) -> Pixels:
-    """Rows by columns by 3 of RGB: the marked frame, or the panel where there is no frame to show."""
+    """Return RGB pixels, rows by columns by 3: the marked frame, or the panel if no frame can be shown."""
     try:
         frame = source.first_frame()
     except NoPictureError as reason:
@@ -42,8 +42,8 @@ def draw(source: Source, ae_title: str) -> Pixels:
 
 
 def eight_bit(frame: NDArray[Any], header: Dataset) -> Pixels:
-    """`frame` windowed to 8 bit: by its own VOI window where that shows something, else by its values."""
-    # Fewer samples than twice the final size are never visible; this bounds the memory of what follows.
+    """Return `frame` in 8 bits, by its VOI window, or by the range of its values if that shows nothing."""
+    # Twice the final resolution is enough to see everything, and limits the memory of the next steps.
     step = max(1, max(frame.shape[:2]) // (2 * LONGEST_SIDE))
     frame = frame[::step, ::step]
     if frame.ndim == 3:  # noqa: PLR2004  rows, columns, samples
@@ -56,7 +56,7 @@ def eight_bit(frame: NDArray[Any], header: Dataset) -> Pixels:
     centre, width = _number(header, "WindowCenter", 0.0), _number(header, "WindowWidth", 0.0)
     low, high = centre - width / 2, centre + width / 2
     shown = float(np.mean((values > low) & (values < high))) if width >= 1 else 0.0
-    if shown < 0.02:  # noqa: PLR2004  a window that misses the picture shows a black or white square
+    if shown < 0.02:  # noqa: PLR2004  with this window the picture would be black or white
         low, high = (float(p) for p in np.percentile(values, (0.5, 99.5)))
     if high <= low:
         low, high = float(values.min()), float(values.max())
@@ -65,18 +65,18 @@ def eight_bit(frame: NDArray[Any], header: Dataset) -> Pixels:
 
 
 def _scaled(fractions: NDArray[np.float32]) -> Pixels:
-    """0 to 1 as 0 to 255."""
+    """Convert 0 to 1 into 0 to 255."""
     return np.asarray(np.clip(fractions, 0, 1) * 255, dtype=np.uint8)
 
 
 def _number(header: Dataset, keyword: str, default: float) -> float:
-    """The first value of a DS attribute; `default` where it is absent, empty or no number."""
+    """Return the first value of a DS attribute; `default` if it is missing, empty or not a number."""
     try:
         value = header.get(keyword)
         number = float(value[0] if isinstance(value, MultiValue) else value)
     except (TypeError, ValueError, IndexError, OverflowError):
         return default
-    return number if np.isfinite(number) and abs(number) < 1e9 else default  # noqa: PLR2004  no sane window
+    return number if np.isfinite(number) and abs(number) < 1e9 else default  # noqa: PLR2004  larger than any real window
 
 
 def _fitted(pixels: Pixels) -> Image.Image:
@@ -92,7 +92,7 @@ def _fitted(pixels: Pixels) -> Image.Image:
 def _marked(picture: Image.Image, source: Source, ae_title: str) -> Image.Image:
     colour = _colour(ae_title)
     width = max(picture.width, NARROWEST)
-    canvas = Image.new("RGB", (width, picture.height + CAPTION_HEIGHT), _GROUND)
+    canvas = Image.new("RGB", (width, picture.height + CAPTION_HEIGHT), _BACKGROUND)
     left = (width - picture.width) // 2
     canvas.paste(picture, (left, 0))
     pen = ImageDraw.Draw(canvas)
@@ -104,15 +104,15 @@ def _marked(picture: Image.Image, source: Source, ae_title: str) -> Image.Image:
     facts = "  ·  ".join(
         fact for fact in (modality, shape, f"source instance {number}" if number else "") if fact
     )
-    pen.text((12, picture.height + 7), facts, font=_font(14), fill=_INK)
-    pen.text((12, picture.height + 26), DISCLAIMER, font=_font(12), fill=_QUIET)
+    pen.text((12, picture.height + 7), facts, font=_font(14), fill=_TEXT)
+    pen.text((12, picture.height + 26), DISCLAIMER, font=_font(12), fill=_FAINT_TEXT)
     pen.rectangle((0, picture.height, width, picture.height + 1), fill=colour)
     return canvas
 
 
 def _panel(source: Source, ae_title: str, reason: str) -> Image.Image:
     colour = _colour(ae_title)
-    canvas = Image.new("RGB", PANEL, _GROUND)
+    canvas = Image.new("RGB", PANEL, _BACKGROUND)
     pen = ImageDraw.Draw(canvas)
     _corners(pen, (10, 10, PANEL[0] - 11, PANEL[1] - 11), colour)
     _label(pen, (36, 40), f"AI_RESULT {ae_title}", colour, size=22)
@@ -124,13 +124,13 @@ def _panel(source: Source, ae_title: str, reason: str) -> Image.Image:
     ]
     y = 112
     for title, text in lines:
-        pen.text((36, y), title, font=_font(13), fill=_QUIET)
+        pen.text((36, y), title, font=_font(13), fill=_FAINT_TEXT)
         y += 19
         for piece in _wrapped(text):
-            pen.text((36, y), piece, font=_font(17), fill=_INK)
+            pen.text((36, y), piece, font=_font(17), fill=_TEXT)
             y += 23
         y += 14
-    pen.text((36, PANEL[1] - 52), DISCLAIMER, font=_font(13), fill=_QUIET)
+    pen.text((36, PANEL[1] - 52), DISCLAIMER, font=_font(13), fill=_FAINT_TEXT)
     return canvas
 
 
@@ -141,7 +141,7 @@ def _wrapped(text: str, columns: int = 46) -> list[str]:
 def _label(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, colour: Colour, size: int = 16) -> None:
     left, top, right, bottom = pen.textbbox(at, text, font=_font(size))
     pen.rectangle((left - 6, top - 5, right + 6, bottom + 5), fill=colour)
-    pen.text(at, text, font=_font(size), fill=_GROUND)
+    pen.text(at, text, font=_font(size), fill=_BACKGROUND)
 
 
 def _corners(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour: Colour) -> None:
@@ -154,7 +154,7 @@ def _corners(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour: C
 
 
 def _colour(ae_title: str) -> Colour:
-    """A bright colour, spread by the golden ratio so that APP01 and APP02 differ."""
+    """Return a bright colour; the golden ratio makes the colours of APP01 and APP02 differ clearly."""
     number = int("".join(c for c in ae_title if c.isdecimal())[-4:] or zlib.crc32(ae_title.encode()) % 997)
     red, green, blue = colorsys.hsv_to_rgb((0.48 + number * 0.618034) % 1.0, 0.62, 0.98)
     return round(red * 255), round(green * 255), round(blue * 255)

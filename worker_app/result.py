@@ -1,7 +1,7 @@
-"""The result of a source instance: a Secondary Capture in the same study that references it.
+"""Derive the result of a source instance: a Secondary Capture in the same study that references the source.
 
-Everything is derived from the source and the worker's AE title, dates are copied and never "now": deriving
-again, here or on another machine with the same software, gives the same UIDs and the same bytes (G4).
+All values depend only on the source and the worker's AE title; dates are copied, never the current time. So
+every machine with the same software derives the same UIDs and the same bytes (G4).
 """
 
 import uuid
@@ -37,12 +37,12 @@ _REQUIRED_EMPTY = (  # Type 2 of Patient and General Study, PS3.3 §C.7.1.1 and 
 
 
 def derived_uid(kind: str, source_uid: str, ae_title: str) -> str:
-    """The UID that `ae_title` always derives from `source_uid`, in the root 2.25 (PS3.5 §B.2)."""
+    """Return the UID of the result of `source_uid` by `ae_title`, in the root 2.25 (PS3.5 §B.2)."""
     return f"2.25.{uuid.uuid5(_NAMESPACE, f'{kind} {source_uid} {ae_title}').int}"
 
 
 def derive(source: Source, ae_title: str) -> Dataset:
-    """The result of `source` by the worker `ae_title`, ready to be sent in Explicit VR Little Endian."""
+    """Return the result of `source` by the worker `ae_title`, to be sent in Explicit VR Little Endian."""
     result = Dataset()
     _copy_patient_and_study(source.header, result)
     result.SOPClassUID = SecondaryCaptureImageStorage
@@ -59,7 +59,7 @@ def derive(source: Source, ae_title: str) -> Dataset:
     result.DerivationDescription = f"Stand-in for an AI application, by {ae_title}; not for diagnosis"
     result.BurnedInAnnotation = "YES"
     if source.header.get("LossyImageCompression") == "01":
-        result.LossyImageCompression = "01"  # once lossy, always lossy: PS3.3 §C.7.6.1.1.5
+        result.LossyImageCompression = "01"  # must stay 01 in every derived image: PS3.3 §C.7.6.1.1.5
     result.SourceImageSequence = [_reference(source)]
     _set_pixels(result, picture.draw(source, ae_title))
     # As if it had been read like that: else pydicom decodes what was copied and encodes it anew.
@@ -72,7 +72,7 @@ def derive(source: Source, ae_title: str) -> Dataset:
 
 
 def encoded(result: Dataset) -> bytes:
-    """The data set of `result` as it goes to the wire."""
+    """Return the encoded data set of `result`."""
     buffer = DicomIO(BytesIO())
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_dataset(buffer, result)
@@ -81,7 +81,7 @@ def encoded(result: Dataset) -> bytes:
 
 
 def _copy_patient_and_study(header: Dataset, result: Dataset) -> None:
-    """Byte for byte: text in a character set that nobody can decode here is returned as it came."""
+    """Copy the attributes byte for byte, without decoding text: its character set may be unknown here."""
     for keyword in COPIED:
         if keyword not in header:
             continue
@@ -93,7 +93,7 @@ def _copy_patient_and_study(header: Dataset, result: Dataset) -> None:
                 VR=_vr(keyword), value=padded, length=len(padded), is_implicit_VR=False, is_little_endian=True
             )
         else:
-            result[element.tag] = element  # decoded by whoever looked at it, which are only the UIDs
+            result[element.tag] = element  # already decoded when it was read: only UIDs are
     for keyword in _REQUIRED_EMPTY:
         if keyword not in result:
             setattr(result, keyword, "")
@@ -130,13 +130,13 @@ def _set_pixels(result: Dataset, pixels: picture.Pixels) -> None:
 
 
 def _series_offset(ae_title: str) -> int:
-    """1 for APP01; a title without digits gets a number from its letters."""
+    """Return the number in the AE title (1 for APP01), or one computed from its letters."""
     digits = "".join(c for c in ae_title if c.isdecimal())
     return int(digits[-3:]) if digits else zlib.crc32(ae_title.encode()) % 1000
 
 
 def _instance_number(header: Dataset) -> str:
-    """The source's, so that the results scroll as the sources do; 1 where it has none that is a number."""
+    """Return the InstanceNumber of the source, so that results have the order of their sources; else 1."""
     try:
         return str(int(header.get("InstanceNumber") or 1))
     except (TypeError, ValueError):

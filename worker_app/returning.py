@@ -1,8 +1,8 @@
-"""From a received instance to its result at the gateway; runs in a few threads.
+"""Derive results of received instances and send them to the gateway, in several threads.
 
-An association to the gateway is kept while there is work. A result is tried until the gateway accepts
-it or TRIES are spent; sending twice is harmless, because the result is the same (see `result`).
-If the process dies here, the result is lost and the gateway asks another worker.
+Each thread keeps its association while there is work. A result is sent until the gateway accepts it, at most
+TRIES times; a result that is sent twice is the same instance (see `result`). If the process dies, waiting
+results are lost, and the gateway sends their instances to another worker.
 """
 
 import queue
@@ -22,11 +22,11 @@ from worker_app.settings import Settings
 THREADS = 2
 TRIES = 10
 IDLE_SECONDS = 1.0
-"""How long an association without work is kept: pynetdicom polls, so an idle one costs CPU."""
+"""How long an association without work is kept; an idle one costs CPU, because pynetdicom polls."""
 CONNECT_TIMEOUT_SECONDS = 5.0
 FIRST_ANSWER_TIMEOUT_SECONDS = 4.0
-"""Must exceed a usual answer of the gateway only: pynetdicom may miss a response, and a repeat is harmless,
-so a short first wait costs less than a long one. It doubles up to LAST_ANSWER_TIMEOUT_SECONDS."""
+"""Must exceed the usual response time of the gateway. It is short because pynetdicom may miss a response, and
+a repeat is harmless. It doubles with each try, up to LAST_ANSWER_TIMEOUT_SECONDS."""
 LAST_ANSWER_TIMEOUT_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 0.5
 LAST_PAUSE_SECONDS = 10.0
@@ -37,7 +37,7 @@ _CLASS_MASK = 0xF000
 
 @dataclass(frozen=True, slots=True)
 class WaitingInstance:
-    """An instance that was answered and waits; `file` is open and unlinked, `due` in monotonic seconds."""
+    """An instance that was answered and waits. `file` is open and unlinked; `due` is in monotonic seconds."""
 
     file: BinaryIO
     transfer_syntax_uid: str
@@ -46,7 +46,7 @@ class WaitingInstance:
 
 
 class Returner:
-    """Takes from `waiting`, derives and returns, until `stopping` is set."""
+    """Takes instances from `waiting` and sends their results, until `stopping` is set."""
 
     def __init__(
         self, settings: Settings, waiting: queue.Queue[WaitingInstance], stopping: threading.Event
@@ -57,14 +57,14 @@ class Returner:
         self._association: Association | None = None
 
     def run(self) -> None:
-        """Return results until the process stops; an instance that fails is logged and left."""
+        """Send results until the process stops; log an instance that fails, and continue."""
         while not self._stopping.is_set():
             try:
                 received = self._waiting.get(timeout=IDLE_SECONDS)
             except queue.Empty:
                 self._release()
                 continue
-            # The delay is the same for all, so first come is first due, and waiting here holds nobody up.
+            # All instances have the same delay, so no other instance is due before this one.
             if self._stopping.wait(max(0.0, received.due - monotonic())):
                 return
             with received.file:
@@ -75,7 +75,7 @@ class Returner:
         try:
             instance = source.read(received.file, received.transfer_syntax_uid)
             derived = result.derive(instance, self._settings.ae_title)
-        except Exception as error:  # noqa: BLE001  the boundary of this thread: one bad instance must not end it
+        except Exception as error:  # noqa: BLE001  the boundary of this thread: an invalid instance must not end it
             log.write(
                 "derive",
                 worker=self._settings.ae_title,
@@ -108,7 +108,7 @@ class Returner:
             pause = min(pause * 2, LAST_PAUSE_SECONDS)
 
     def _store(self, derived: Dataset, attempt: int) -> tuple[int | None, str | None]:
-        """The gateway's status, or None and why there is none; the association is then given up."""
+        """Return the gateway's status, or None and the reason; in that case abort the association."""
         association = self._associated()
         if association is None:
             return None, "no association"
@@ -118,10 +118,10 @@ class Returner:
         try:
             answer = association.send_c_store(derived)
         except (RuntimeError, ValueError) as error:
-            # Not established any more, or Secondary Capture not accepted: the next try asks anew.
+            # The association has ended, or Secondary Capture was not accepted: the next try opens a new one.
             self._abort()
             return None, str(error)
-        if "Status" not in answer:  # pynetdicom's way to say timeout, abort or an invalid response
+        if "Status" not in answer:  # what pynetdicom returns for a timeout, an abort or an invalid response
             self._abort()
             return None, "no answer"
         return int(answer.Status), answer.get("ErrorComment")

@@ -1,8 +1,8 @@
-"""The Storage SCP of the worker: answers C-ECHO and C-STORE, and computes nothing.
+"""The Storage SCP of the worker: answer C-ECHO and C-STORE, and put received instances into a queue.
 
-Every storage class is taken in the transfer syntax that is proposed first. The data set goes to a
-temporary file as it arrives; a descriptor of it, already unlinked, waits in the bounded queue. When
-that is full the answer is 0xA700, which the gateway takes as "not now".
+Every Storage SOP Class is accepted, in the transfer syntax that is proposed first. The data set is written to
+a temporary file while it arrives; the open and unlinked file waits in a bounded queue. If the queue is full,
+the status is 0xA700, and the gateway tries again later.
 """
 
 import os
@@ -22,18 +22,19 @@ MAX_WAITING = 256
 MAX_ASSOCIATIONS = 64
 MAX_PDU_BYTES = 131_072
 NETWORK_TIMEOUT_SECONDS = 120.0
-"""Must exceed the pause a gateway makes between instances on an association that it keeps."""
+"""Must exceed the pause between two instances on an association that the gateway keeps open."""
 
 OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3, Table B.2-1
 
 
 def start(settings: Settings, waiting: queue.Queue[WaitingInstance]) -> ThreadedAssociationServer:
-    """The SCP listens when this returns; what it accepts is put into `waiting`.
+    """Start to listen, and return the server; accepted instances are put into `waiting`.
 
     Raises:
-        OSError: the port is taken or the address is not ours.
+        OSError: the port is in use, or the address is not one of this host.
     """
-    # Process-wide switches of pynetdicom: any abstract syntax is storage, and data sets go to files.
+    # Global options of pynetdicom: every abstract syntax is a Storage SOP Class; data sets are written to
+    # files.
     _config.UNRESTRICTED_STORAGE_SERVICE = True
     _config.STORE_RECV_CHUNKED_DATASET = True
 
@@ -58,8 +59,8 @@ def _answer(event: evt.Event, settings: Settings, waiting: queue.Queue[WaitingIn
     sop_instance_uid = str(event.request.AffectedSOPInstanceUID)
     status = settings.status
     if status == 0 and settings.returns_results:
-        # pynetdicom unlinks the file after this handler; the descriptor keeps its content until it is closed.
-        # Opened by number, so that the file carries no name: pydicom looks a name up, which may just vanish.
+        # pynetdicom unlinks the file after this handler; the open descriptor keeps its content. `fdopen`
+        # gives the file object no name: pydicom would use the name, and the file may be unlinked by then.
         file = os.fdopen(os.open(event.dataset_path, os.O_RDONLY), "rb")
         received = WaitingInstance(
             file=file,

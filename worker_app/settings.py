@@ -1,4 +1,4 @@
-"""The settings of one worker application, from its environment; read once, at the start."""
+"""The settings of one worker application; they are read from its environment once, at the start."""
 
 import re
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ MAX_DELAY_SECONDS = 24 * 3600.0
 
 
 class SettingsError(Exception):
-    """A variable is missing or its value is refused; the message names it and says what it takes."""
+    """A variable is missing or invalid; the message names it and says which values are valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One worker application; a `status` other than 0x0000, for tests of failures, is all it answers."""
+    """The settings; a `status` other than 0x0000 is the response to every C-STORE, to test failures."""
 
     ae_title: str
     bind_address: str
@@ -31,10 +31,10 @@ class Settings:
 
 
 def read(environment: Mapping[str, str]) -> Settings:
-    """The settings that `environment` holds.
+    """Return the settings in `environment`.
 
     Raises:
-        SettingsError: WORKER_AE_TITLE is missing, or a value is refused.
+        SettingsError: WORKER_AE_TITLE is missing, or a value is invalid.
     """
     return Settings(
         ae_title=_ae_title(environment, "WORKER_AE_TITLE", None),

@@ -1,7 +1,7 @@
-"""A received instance as the worker sees it: a few attributes, and at most one frame.
+"""Read a received instance: some attributes, and its first frame.
 
-However large the instance is, what is held in memory is bounded: attributes are read by name and skipped
-otherwise, only the first frame is decoded, and a deflated data set is inflated as far as a limit.
+Memory is limited, however large the instance is: only the listed attributes are read, only the first frame is
+decoded, and a deflated data set is inflated only up to a limit.
 """
 
 import struct
@@ -24,7 +24,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEnd
 MAX_FRAME_BYTES = 64 << 20
 MAX_INFLATED_BYTES = 96 << 20
 MAX_ENCAPSULATED_BYTES = 256 << 20
-"""An encapsulated single frame is read whole by the decoder, so its file is bounded instead."""
+"""The decoder reads an encapsulated frame whole, so the size of its file is limited."""
 
 _PREAMBLE_BYTES = 132  # PS3.10 §7.1: 128 bytes and "DICM"
 _GROUP_LENGTH_BYTES = 12  # (0002,0000) UL, explicit VR
@@ -47,8 +47,8 @@ COPIED = (
     "StudyInstanceUID",
     "StudyID",
 )
-"""Patient and study attributes that a result shares with its source; every one is text, so that its
-bytes mean the same in every transfer syntax."""
+"""Patient and study attributes that a result copies from its source. All are text, whose bytes are the same
+in every transfer syntax."""
 
 _OWN = (
     "SOPClassUID",
@@ -79,7 +79,7 @@ _PALETTE = (
     "BluePaletteColorLookupTableData",
 )
 
-# What pydicom and Pillow raise over pixel data they cannot make sense of.
+# What pydicom and Pillow raise for pixel data that they cannot decode.
 _UNDECODABLE = (
     ArithmeticError,
     AssertionError,
@@ -98,16 +98,16 @@ _UNDECODABLE = (
 
 
 class UnreadableError(Exception):
-    """The instance lacks the UIDs a result has to name, or is no DICOM."""
+    """The instance is not DICOM, or has not all UIDs that a result must reference."""
 
 
 class NoPictureError(Exception):
-    """There is no frame that can be shown; the message is short enough for the text panel."""
+    """No frame can be shown; the message is short enough for the panel of text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One instance: `header` has the attributes named here and no others, `file` is a Part 10 file."""
+    """One instance: `header` has only the attributes listed here; `file` is a Part 10 file."""
 
     header: Dataset
     file: BinaryIO
@@ -115,24 +115,24 @@ class Source:
 
     @property
     def sop_class_uid(self) -> str:
-        """What kind of object it is."""
+        """The SOP Class UID."""
         return str(self.header.SOPClassUID)
 
     @property
     def sop_instance_uid(self) -> str:
-        """Which instance it is."""
+        """The SOP Instance UID."""
         return str(self.header.SOPInstanceUID)
 
     @property
     def study_instance_uid(self) -> str:
-        """Which study it belongs to."""
+        """The Study Instance UID."""
         return str(self.header.StudyInstanceUID)
 
     def first_frame(self) -> NDArray[Any]:
-        """The first frame, as rows by columns (by 3 samples), stored values; palettes are applied.
+        """Return the first frame: stored values, rows by columns (by 3 samples), with the palette applied.
 
         Raises:
-            NoPictureError: no pixels, too large a frame, or an encoding that is not decoded here.
+            NoPictureError: there are no pixels, the frame is too large, or its encoding cannot be decoded.
         """
         header = self.header
         rows, columns = header.get("Rows"), header.get("Columns")
@@ -160,10 +160,10 @@ class Source:
 
 
 def read(file: BinaryIO, transfer_syntax_uid: str) -> Source:
-    """The instance in the Part 10 `file`, which stays open and belongs to the result.
+    """Return the instance in the Part 10 `file`, which must stay open.
 
     Raises:
-        UnreadableError: no DICOM, or no SOP Class, SOP Instance or Study Instance UID.
+        UnreadableError: it is not DICOM, or has no SOP Class, SOP Instance or Study Instance UID.
     """
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         file = _inflated(file)
@@ -185,7 +185,7 @@ def _tags(keywords: tuple[str, ...]) -> list[Any]:
 
 
 def _inflated(file: BinaryIO) -> BinaryIO:
-    """The same instance as Explicit VR Little Endian, cut off at MAX_INFLATED_BYTES."""
+    """Return the same instance in Explicit VR Little Endian, cut off at MAX_INFLATED_BYTES."""
     file.seek(0)
     head = file.read(_PREAMBLE_BYTES + _GROUP_LENGTH_BYTES)
     if len(head) < _PREAMBLE_BYTES + _GROUP_LENGTH_BYTES:

@@ -1,9 +1,11 @@
-"""What the sender simulator does: instances from files or made up, sent to a Storage SCP and reported.
+"""The sender simulator: send instances to a Storage SCP, and report the outcome of each.
 
-collect (files and folders → instances) or generate (a study with visible content) → rewrite (other UIDs,
-other patient) → send (associations, one answer per instance)
+    collect    files and folders → instances
+    generate   a request → a study whose images show something
+    rewrite    instances → the same instances with other UIDs or another patient
+    send       instances → one outcome for each
 
-Everything that is sent is a Part 10 file, those that were generated or rewritten in a folder of the
-caller's choice. A file that needs no rewriting goes to the wire byte for byte as it is on disk. Nothing
-here keeps state: if the process dies, whoever runs it again sends again, and repeats are harmless (G4).
+Every instance that is sent is a Part 10 file. Generated and rewritten files are written to a folder that the
+caller chooses; other files are sent unchanged, byte for byte. No state is stored: if the process dies, run it
+again; instances that are sent twice are harmless (G4).
 """

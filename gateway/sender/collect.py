@@ -1,7 +1,7 @@
-"""From paths to instances: each file is either sendable or skipped with a reason.
+"""Find the instances in files and folders; a file that cannot be sent is skipped with a reason.
 
-Sendable is a Part 10 file of a patient-related Storage SOP Class that names its SOP Instance, Study and
-Series. Only the header is read; the data set stays on disk.
+A file can be sent if it is a Part 10 file of a patient-related Storage SOP Class with SOP Instance, Study and
+Series Instance UID. Only its header is read into memory.
 """
 
 import os
@@ -22,12 +22,12 @@ from gateway.sender.outgoing import Outgoing
 
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _HEADER_BYTES = 1 << 16
-"""More than any File Meta Information takes that is not absurd."""
+"""More than any normal File Meta Information needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that is not sent; `named` tells that the user asked for this very file, not for its folder."""
+    """A file that is not sent; `named` is True if the user named the file itself and not its folder."""
 
     path: Path
     reason: str
@@ -36,18 +36,18 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What a list of paths came to, in the order of the paths; within a folder in the order of names."""
+    """The result for a list of paths, in their order; in a folder, in the order of the file names."""
 
     instances: tuple[Outgoing, ...]
     skipped: tuple[Skipped, ...]
 
 
 class NotSendableError(Exception):
-    """The file cannot be sent as it is; the message is the reason, without the path."""
+    """The file cannot be sent; the message is the reason, without the path."""
 
 
 def collect(paths: Iterable[Path]) -> Collection:
-    """Every sendable instance at `paths`, folders being searched with all that is below them."""
+    """Return the instances at `paths`, and the files that are skipped; search folders with all subfolders."""
     instances: list[Outgoing] = []
     skipped: list[Skipped] = []
     for path, named in _files(paths):
@@ -59,14 +59,14 @@ def collect(paths: Iterable[Path]) -> Collection:
 
 
 def read(path: Path) -> Outgoing:
-    """The instance in the Part 10 file `path`.
+    """Return the instance in the Part 10 file `path`.
 
     Raises:
-        NotSendableError: with the reason.
+        NotSendableError: it cannot be sent.
     """
     try:
         with warnings.catch_warnings():
-            # Test files are wrong on purpose; what matters here is checked below.
+            # Test files may be wrong on purpose; what is needed is checked below.
             warnings.simplefilter("ignore")
             header = dcmread(path, stop_before_pixels=True, specific_tags=list(_NEEDED))
             meta = _file_meta(path)

@@ -1,8 +1,8 @@
-"""Made-up studies: instances that belong together and show something.
+"""Generate studies whose images show something.
 
-The instances of one study share Study, Series and Frame of Reference UID; InstanceNumber and
-ImagePositionPatient make them scroll. Pixels depend only on modality, number and count, so that the same
-request with the same UIDs gives the same bytes.
+The instances of a study share Study, Series and Frame of Reference UID. They differ in InstanceNumber and
+ImagePositionPatient, so that a viewer scrolls through them. Pixels depend only on modality, instance number
+and number of instances: the same request with the same UIDs gives the same bytes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,7 +39,7 @@ DEFAULT_PATIENT_NAME = "Simulated^Patient"
 
 @dataclass(frozen=True, slots=True)
 class Modality:
-    """How a modality's instances are made: `size` in pixels, `spacing` and `slice` in millimetres."""
+    """How the images of a modality are generated: `size` in pixels, `spacing` and `slice` in millimetres."""
 
     sop_class_uid: str
     phantom: str
@@ -92,10 +92,10 @@ MODALITIES: Mapping[str, Modality] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What is to be generated. UIDs that are None are made; `sop_instance_uid` names the only instance.
+    """A study to generate. UIDs that are None are generated; `sop_instance_uid` is for a single instance.
 
-    `number` (from a sequence) becomes StudyID and AccessionNumber, as text that is already padded. Without
-    a number `study_id` is the StudyID. Either is part of the StudyDescription.
+    `number` (a padded text) becomes StudyID and AccessionNumber. Without it, `study_id` becomes StudyID. The
+    StudyID is part of the StudyDescription.
     """
 
     instances: int
@@ -113,10 +113,10 @@ class Study:
 
 
 def generate(study: Study) -> Iterator[Dataset]:
-    """The instances of `study`, one at a time, with the File Meta that `write` needs.
+    """Yield the instances of `study`, with the File Meta Information that `write` needs.
 
     Raises:
-        ValueError: an unknown modality, or one SOP Instance UID for several instances.
+        ValueError: the modality is unknown, or there is one SOP Instance UID for several instances.
     """
     if study.modality not in MODALITIES:
         known = ", ".join(MODALITIES)
@@ -137,7 +137,7 @@ def generate(study: Study) -> Iterator[Dataset]:
 
 
 def write(instance: Dataset, folder: Path) -> Outgoing:
-    """`instance` is a Part 10 file under `folder`/<StudyInstanceUID>/, ready to be sent."""
+    """Write `instance` to a Part 10 file in `folder`/<StudyInstanceUID>/, and return it for sending."""
     path = folder / str(instance.StudyInstanceUID) / f"{instance.SOPInstanceUID}.dcm"
     path.parent.mkdir(parents=True, exist_ok=True)
     instance.save_as(path, enforce_file_format=True)
@@ -186,7 +186,7 @@ def _describe(instance: Dataset, study: Study, modality: Modality, index: int) -
 
 
 def _place(instance: Dataset, study: Study, modality: Modality, index: int) -> None:
-    """Slices from the feet to the head, centred on the origin; patient coordinates of PS3.3 §C.7.6.2.1.1."""
+    """Set the position of a slice: from the feet to the head, centred on the origin (PS3.3 §C.7.6.2.1.1)."""
     corner = -modality.spacing * (modality.size - 1) / 2
     height = (index - (study.instances - 1) / 2) * modality.slice
     instance.PatientPosition = "HFS"

@@ -1,4 +1,4 @@
-"""Numbers and patients for generated studies, so that people can tell them apart and say which they mean."""
+"""Give generated studies numbers and patients, so that people can tell the studies apart."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,10 +9,10 @@ from gateway.sender.generate import DEFAULT_PATIENT_ID, DEFAULT_PATIENT_NAME, St
 
 PREFIX = "EDGE"
 MAX_WIDTH = 12
-"""With the prefix a number fits AccessionNumber, an SH of 16 characters: PS3.5 §6.2."""
+"""Prefix and number together fit into AccessionNumber, which has VR SH with 16 characters: PS3.5 §6.2."""
 
 Numbers = Callable[[int], Sequence[int]]
-"""Hands out as many numbers as asked for, never one twice."""
+"""Returns the requested count of numbers, and never the same number twice."""
 
 
 def numbered(
@@ -25,8 +25,8 @@ def numbered(
 ) -> list[Study]:
     """Return the studies with a number each: EDGE000001 as StudyID, AccessionNumber and PatientID.
 
-    `patient_prefix` stands in place of EDGE in the PatientID. Without `patient_name` the number is part of
-    the PatientName. Each study gets its StudyInstanceUID here, so that it can be reported with its number.
+    `patient_prefix` replaces EDGE in the PatientID. Without `patient_name` the number is part of the
+    PatientName. Each study gets its StudyInstanceUID here, so that it can be reported with its number.
     """
     return [
         replace(
@@ -43,17 +43,17 @@ def numbered(
 def with_patients(
     studies: Sequence[Study], run: str, *, patient_id: str | None, patient_name: str | None
 ) -> list[Study]:
-    """Return the studies with a patient each, named after `run` and the place in it.
+    """Return the studies with a patient each, named after `run` and the position of the study in it.
 
-    A PatientID or PatientName that is given is that of every study; then StudyID and StudyDescription
-    tell the studies apart.
+    A given `patient_id` or `patient_name` is used for every study; then StudyID and StudyDescription tell the
+    studies apart.
     """
     return [
         replace(
             study,
-            patient_id=patient_id or f"{DEFAULT_PATIENT_ID}-{run}-{place:03d}",
-            patient_name=patient_name or f"{DEFAULT_PATIENT_NAME} {run}-{place:03d}",
-            study_id=f"{run}-{place:03d}",
+            patient_id=patient_id or f"{DEFAULT_PATIENT_ID}-{run}-{position:03d}",
+            patient_name=patient_name or f"{DEFAULT_PATIENT_NAME} {run}-{position:03d}",
+            study_id=f"{run}-{position:03d}",
         )
-        for place, study in enumerate(studies, 1)
+        for position, study in enumerate(studies, 1)
     ]

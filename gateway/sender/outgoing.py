@@ -1,4 +1,4 @@
-"""One instance that is ready to be sent: a Part 10 file and the UIDs that the command set needs."""
+"""One instance to send: a Part 10 file, and the UIDs that the command set needs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from gateway.dicom.contexts import ProposedContext
 
-PIECE_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """`data_set_offset` is where the data set begins in `path`, `size` how many bytes it has.
+    """An instance to send; its data set has `size` bytes from `data_set_offset` of the file `path`.
 
-    `origin` is the file that the user named, where `path` is a rewritten copy of it.
+    `origin` is the file that the user named; `path` may be a rewritten copy of it.
     """
 
     path: Path
@@ -28,16 +28,16 @@ class Outgoing:
 
     @property
     def context(self) -> ProposedContext:
-        """What has to be proposed for it: its SOP Class in its own transfer syntax."""
+        """The presentation context to propose: its SOP Class in its own transfer syntax."""
         return ProposedContext(self.sop_class_uid, self.transfer_syntax_uid)
 
     def data_set(self) -> Iterator[bytes]:
-        """The encoded data set as it is in the file, in pieces.
+        """Yield the encoded data set unchanged, in chunks.
 
         Raises:
-            OSError: the file went away or cannot be read.
+            OSError: the file was removed or cannot be read.
         """
         with self.path.open("rb") as file:
             file.seek(self.data_set_offset)
-            while piece := file.read(PIECE_BYTES):
-                yield piece
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk

@@ -1,7 +1,7 @@
-"""Pictures worth looking at: simple anatomies as fields of numbers, different in every slice.
+"""Draw simple anatomies, different in every slice, for generated images.
 
-`z` runs from 0 to 1 through the volume, so that a series scrolls; `seed` fixes the noise. Values are in the
-unit of the modality (Hounsfield units for CT, signal for the others), float32, rows by columns.
+`z` runs from 0 to 1 through the volume; `seed` determines the noise. Values are in the unit of the modality
+(Hounsfield units for CT, signal for the others), float32, rows by columns.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,12 +14,12 @@ Field = NDArray[np.float32]
 
 
 def _grid(size: int) -> tuple[Field, Field]:
-    """The coordinates x (to the right) and y (downwards), both from -1 to 1."""
+    """Return the coordinates x (to the right) and y (downwards), both from -1 to 1."""
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     return axis[None, :], axis[:, None]
 
 
-def _ellipse(  # noqa: PLR0917  the five figures of an ellipse, as one writes them
+def _ellipse(  # noqa: PLR0917  an ellipse has five parameters
     size: int, x: float, y: float, width: float, height: float, turn: float = 0.0
 ) -> NDArray[np.bool_]:
     across, down = _grid(size)
@@ -36,12 +36,12 @@ def _noise(size: int, seed: int, amount: float) -> Field:
 
 
 def _arch(z: float, middle: float = 0.5) -> float:
-    """0 at both ends of the volume, 1 at `middle`."""
+    """Return a size factor: 0 at both ends of the volume, 1 at `middle`."""
     return float(np.clip(1 - ((z - middle) / 0.55) ** 2, 0, 1) ** 0.5)
 
 
 def chest(size: int, z: float, seed: int) -> Field:
-    """A chest in Hounsfield units: skin, ribs, lungs, heart, aorta, spine, a nodule, the table."""
+    """Draw a chest in Hounsfield units: skin, ribs, lungs, heart, aorta, spine, a nodule, the table."""
     field = np.full((size, size), -1000, np.float32)
     field[_ellipse(size, 0, 0.93, 0.75, 0.05)] = -300
     body = 0.05 * _arch(z)
@@ -73,7 +73,7 @@ def chest(size: int, z: float, seed: int) -> Field:
 
 
 def head(size: int, z: float, seed: int) -> Field:
-    """A head as a T2-weighted signal: scalp, skull, cortex and white matter, ventricles, a lesion."""
+    """Draw a head as a T2-weighted signal: scalp, skull, cortex and white matter, ventricles, a lesion."""
     field = np.full((size, size), 12, np.float32)
     girth = 0.55 + 0.4 * _arch(z, 0.45)
     field[_ellipse(size, 0, 0, 0.80 * girth, 0.95 * girth)] = 420
@@ -98,7 +98,7 @@ def head(size: int, z: float, seed: int) -> Field:
 
 
 def uptake(size: int, z: float, seed: int) -> Field:
-    """Tracer uptake in a body: a faint outline, brain or kidneys by height, and hot spots."""
+    """Draw tracer uptake in a body: a faint outline, brain or kidneys by height, and hot spots."""
     field = np.full((size, size), 20, np.float32)
     field[_ellipse(size, 0, 0, 0.75, 0.52)] = 260
     field[_ellipse(size, 0.12, -0.1, 0.3 * _arch(z, 0.4), 0.24 * _arch(z, 0.4))] = 900
@@ -113,7 +113,7 @@ def uptake(size: int, z: float, seed: int) -> Field:
 
 
 def projection(size: int, z: float, seed: int) -> Field:
-    """A chest radiograph, bright where much is in the beam; `z` breathes."""
+    """Draw a chest radiograph, brighter where more tissue is in the beam; the lungs grow with `z`."""
     field = np.full((size, size), 250, np.float32)
     across, down = _grid(size)
     field += 1500 * np.clip(1.1 - np.abs(across), 0, 1) ** 0.6 * np.ones_like(down)
@@ -132,7 +132,7 @@ def projection(size: int, z: float, seed: int) -> Field:
 
 
 def sector(size: int, z: float, seed: int) -> Field:
-    """An ultrasound sector with speckle, a cyst with its bright wall and its moving depth; 0 to 255."""
+    """Draw an ultrasound sector with speckle, and a cyst whose depth grows with `z`; 0 to 255."""
     across, down = _grid(size)
     radius = np.sqrt(across**2 + (down + 1.05) ** 2)
     angle = np.arctan2(across, down + np.float32(1.05))
@@ -147,7 +147,7 @@ def sector(size: int, z: float, seed: int) -> Field:
 
 
 def card(size: int, z: float, seed: int) -> Field:
-    """A test card: a grey wedge, a grid and a disc that wanders with `z`; 0 to 255."""
+    """Draw a test card with a grey wedge, a grid, and a disc that moves with `z`; 0 to 255."""
     across, down = _grid(size)
     field = (np.floor((across + 1) * 8) / 16 * 255 * np.ones_like(down)).astype(np.float32)
     field[:: size // 16] = 128

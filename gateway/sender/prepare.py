@@ -1,4 +1,4 @@
-"""From what is asked for to Part 10 files: collected, rewritten where asked, and generated."""
+"""Prepare the Part 10 files of a request: collect, rewrite on request, and generate."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from gateway.sender.rewrite import Edits, rewrite
 
 @dataclass(frozen=True, slots=True)
 class SendRequest:
-    """What to send: instances at `paths` with `edits` made to them, then the generated `studies`.
+    """What to send: the instances at `paths` changed by `edits`, then the generated `studies`.
 
-    Everything is sent `times` times. With `edits.new_uids` the instances at `paths` are new ones each time;
-    what else is sent again is the same instance.
+    Everything is sent `times` times. With `edits.new_uids` the instances at `paths` get new UIDs each time;
+    other instances are repeated unchanged.
     """
 
     paths: Sequence[Path]
@@ -25,43 +25,43 @@ class SendRequest:
 
     @property
     def generated(self) -> int:
-        """How many instances the studies have."""
+        """The number of instances in `studies`."""
         return sum(study.instances for study in self.studies)
 
     @property
     def total(self) -> int | None:
-        """How many instances are sent; None where only reading the paths can tell."""
+        """The number of instances that are sent; None if there are paths, which must be read first."""
         return None if self.paths else self.times * self.generated
 
 
-def prepare(order: SendRequest, folder: Path) -> Iterator[Outgoing | Skipped]:
-    """Yield each instance, ready to be sent, and once each file that is not; new files are under `folder`.
+def prepare(request: SendRequest, folder: Path) -> Iterator[Outgoing | Skipped]:
+    """Yield each instance to send, and each skipped file once; write new files to `folder`.
 
     Raises:
-        ValueError: the order contradicts itself, see `rewrite` and `generate`.
+        ValueError: the request contradicts itself; see `rewrite` and `generate`.
         OSError: a file cannot be read, or not be written to `folder`.
     """
-    collection = collect(order.paths)
+    collection = collect(request.paths)
     yield from collection.skipped
     made: list[Outgoing] = []
-    for piece in _once(order, collection.instances, folder):
-        if isinstance(piece, Outgoing):
-            made.append(piece)
-        yield piece
-    for _ in range(order.times - 1):
-        if order.edits.new_uids:
-            again = rewrite(collection.instances, order.edits, folder)
-            yield from (piece for piece in again if isinstance(piece, Outgoing))
-            yield from made[len(made) - order.generated :]
+    for item in _once(request, collection.instances, folder):
+        if isinstance(item, Outgoing):
+            made.append(item)
+        yield item
+    for _ in range(request.times - 1):
+        if request.edits.new_uids:
+            again = rewrite(collection.instances, request.edits, folder)
+            yield from (item for item in again if isinstance(item, Outgoing))
+            yield from made[len(made) - request.generated :]
         else:
             yield from made
 
 
-def _once(order: SendRequest, instances: Sequence[Outgoing], folder: Path) -> Iterator[Outgoing | Skipped]:
-    if order.edits and instances:
-        yield from rewrite(instances, order.edits, folder)
+def _once(request: SendRequest, instances: Sequence[Outgoing], folder: Path) -> Iterator[Outgoing | Skipped]:
+    if request.edits and instances:
+        yield from rewrite(instances, request.edits, folder)
     else:
         yield from instances
-    for study in order.studies:
+    for study in request.studies:
         for instance in generate(study):
             yield write(instance, folder)

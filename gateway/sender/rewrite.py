@@ -1,9 +1,9 @@
-"""The same instances under other UIDs or of another patient, so that they can be sent again as new ones.
+"""Rewrite instances with other UIDs or another patient, so that they can be sent again as new instances.
 
-Each file gets a SOP Instance UID of its own, even where two files shared one; Study, Series and Frame of
-Reference UIDs are mapped so that what belonged together still does (or, on request, per file). References
-to instances, series and studies that are sent too follow them; references to others stay. The transfer
-syntax stays and pixel data are copied, never decoded.
+Each file gets its own SOP Instance UID, even if two files shared one. Study, Series and Frame of Reference
+UIDs are mapped for all files together, so that a study stays one study; on request they are mapped for each
+file. References to instances, series and studies that are also sent get the new UIDs; other references stay.
+The transfer syntax stays, and pixel data is copied without decoding.
 """
 
 import struct
@@ -27,7 +27,7 @@ from gateway.sender.outgoing import Outgoing
 _MAPPED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _FRAME_OF_REFERENCE = 0x00200052
 
-# What pydicom raises over a file that is broken behind its header.
+# What pydicom raises for a file that is broken after its header.
 _UNPARSABLE = (
     ArithmeticError,
     AttributeError,
@@ -44,10 +44,10 @@ _UNPARSABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """What is to be different; None and False leave things as they are.
+    """The changes to make; None and False change nothing.
 
-    `attributes` are set in the data set (keyword → text), for example PatientID. With `per_file` no two
-    files share a study or series any more.
+    `attributes` are set in the data set (keyword → text), for example PatientID. With `per_file` each file
+    gets its own study and series.
     """
 
     new_uids: bool = False
@@ -70,7 +70,7 @@ class Edits:
 def rewrite(instances: Sequence[Outgoing], edits: Edits, folder: Path) -> Iterator[Outgoing | Skipped]:
     """Each instance as a new Part 10 file under `folder`, ready to be sent, in the same order.
 
-    A file that pydicom cannot read whole or write again is skipped, and counts as asked for by name.
+    A file that pydicom cannot read whole or write again is skipped, and counts as named by the user.
 
     Raises:
         ValueError: one SOP Instance UID is given for several instances.
@@ -79,7 +79,7 @@ def rewrite(instances: Sequence[Outgoing], edits: Edits, folder: Path) -> Iterat
     if edits.sop_instance_uid is not None and len(instances) != 1:
         raise ValueError("a SOP Instance UID names one instance, but more are to be sent")
     planned = _planned(instances, edits)
-    # A reference follows the first file that had the UID; where several had, no better answer is known.
+    # A reference gets the new UID of the first file with the old UID, also if several files had it.
     shared: dict[str, str] = {}
     for own in planned:
         for old, new in own.items():
@@ -92,7 +92,7 @@ def rewrite(instances: Sequence[Outgoing], edits: Edits, folder: Path) -> Iterat
 
 
 def _planned(instances: Iterable[Outgoing], edits: Edits) -> list[dict[str, str]]:
-    """Per instance its own old UIDs and their new ones."""
+    """Return for each instance its own old UIDs and their new ones."""
     known: dict[str, str] = {}
 
     def of(old: str) -> str:
@@ -121,7 +121,7 @@ def _planned(instances: Iterable[Outgoing], edits: Edits) -> list[dict[str, str]
 
 
 class _Mapping:
-    """From old to new UIDs for one file: its own first, then those of the others."""
+    """Maps old to new UIDs for one file: its own UIDs first, then those of the other files."""
 
     def __init__(self, shared: dict[str, str], own: dict[str, str], edits: Edits) -> None:
         self._shared = shared
@@ -132,14 +132,14 @@ class _Mapping:
         return self._own.get(old) or self._shared.get(old)
 
     def frame_of_reference(self, old: str) -> str:
-        """Made on first sight; shared by all files unless each stands alone."""
+        """Return the new UID of a frame of reference; all files share it, unless UIDs are mapped per file."""
         mapping = self._own if self.edits.per_file else self._shared
         return mapping.setdefault(old, str(generate_uid(prefix=None)))
 
 
 def _rewritten(instance: Outgoing, mapping: _Mapping, folder: Path) -> Outgoing:
     with warnings.catch_warnings():
-        # The values that pydicom warns of are the sender's; they leave as they came.
+        # pydicom warns of invalid values; they are sent as they are.
         warnings.simplefilter("ignore")
         try:
             content = _edited(instance, mapping)
@@ -147,7 +147,7 @@ def _rewritten(instance: Outgoing, mapping: _Mapping, folder: Path) -> Outgoing:
             content.save_as(encoded)
         except _UNPARSABLE as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # the file system's, not pydicom's way to say that the file ends too early
+                raise  # of the file system; pydicom's OSError for a short file has no number
             raise NotSendableError(f"cannot be rewritten: {type(error).__name__}") from error
     path = _free_path(folder / str(content.StudyInstanceUID), str(content.SOPInstanceUID))
     path.write_bytes(encoded.getbuffer())
@@ -160,9 +160,9 @@ def _edited(instance: Outgoing, mapping: _Mapping) -> Dataset:
     if mapping.edits.new_uids and frame is not None and frame.value:
         mapping.frame_of_reference(str(frame.value))
     if not UID(instance.transfer_syntax_uid).is_implicit_VR:
-        _name_value_representations(content)
+        _determine_vrs(content)
     _replace(content, mapping)
-    # Two levels of one hierarchy may carry the same UID in a careless file; each is set by its own name.
+    # A wrong file may use one UID as Study and Series Instance UID: set each by its keyword.
     _assign(content, instance, mapping)
     for keyword, text in mapping.edits.attributes.items():
         setattr(content, keyword, text)
@@ -171,7 +171,7 @@ def _edited(instance: Outgoing, mapping: _Mapping) -> Dataset:
 
 
 def _free_path(folder: Path, name: str) -> Path:
-    """Files that share a SOP Instance UID may be edited without getting new ones: each keeps a file."""
+    """Return an unused path: files with the same SOP Instance UID may be rewritten without new UIDs."""
     folder.mkdir(parents=True, exist_ok=True)
     path, number = folder / f"{name}.dcm", 1
     while path.exists():
@@ -193,7 +193,7 @@ def _assign(content: Dataset, instance: Outgoing, mapping: _Mapping) -> None:
 
 
 def _replace(content: Dataset, mapping: _Mapping) -> None:
-    """Every UID that the mapping knows, at any depth; elements of other kinds are copied undecoded."""
+    """Replace every UID in the mapping, at any depth; copy other elements without decoding them."""
     for tag in list(content.keys()):
         element: DataElement | RawDataElement = content.get_item(tag)
         vr = element.VR
@@ -205,7 +205,7 @@ def _replace(content: Dataset, mapping: _Mapping) -> None:
         elif vr == "UI":
             _replace_value(content[tag], mapping)
         elif isinstance(element, RawDataElement):
-            content[tag] = _evened(element, vr)
+            content[tag] = _padded(element, vr)
 
 
 def _replace_value(element: DataElement, mapping: _Mapping) -> None:
@@ -215,16 +215,16 @@ def _replace_value(element: DataElement, mapping: _Mapping) -> None:
         element.value = replaced if len(replaced) > 1 else replaced[0]
 
 
-def _name_value_representations(content: Dataset) -> None:
-    """What is implicit in a file that claims to be explicit gets its VR: else it cannot be written."""
+def _determine_vrs(content: Dataset) -> None:
+    """Give each element without a VR in an explicit file its VR; pydicom could not write it otherwise."""
     for tag in list(content.keys()):
         element: DataElement | RawDataElement = content.get_item(tag)
         if isinstance(element, RawDataElement) and element.VR is None:
             _ = content[tag]  # decodes it in place
 
 
-def _evened(element: RawDataElement, vr: str | None) -> RawDataElement:
-    """A value that was cut off at an odd length gets its padding: peers abort over it (PS3.5 §7.1.1)."""
+def _padded(element: RawDataElement, vr: str | None) -> RawDataElement:
+    """Pad a value of odd length: some peers abort the association because of it (PS3.5 §7.1.1)."""
     value = element.value
     if not value or len(value) % 2 == 0:
         return element
@@ -235,5 +235,5 @@ def _evened(element: RawDataElement, vr: str | None) -> RawDataElement:
 def _dictionary_vr(tag: int) -> str | None:
     try:
         return dictionary_VR(tag)
-    except KeyError:  # private or unknown: it is copied
+    except KeyError:  # a private or unknown tag: the element is copied
         return None

@@ -1,8 +1,8 @@
-"""Instances over associations to one peer; an outcome for each, none left out.
+"""Send instances over one or more associations to a peer, and yield one outcome for each instance.
 
-An association proposes what its instances need, each SOP Class in the instance's own transfer syntax,
-one per context. Several associations share one list of work: one that is refused or breaks
-leaves the rest to the others and, broken in the middle, begins anew.
+An association proposes the contexts of its instances: each SOP Class in the transfer syntax of the instance.
+Several associations take their work from one list. If an association is rejected, the others send the rest.
+If one breaks, it is opened again.
 """
 
 import threading
@@ -25,7 +25,7 @@ RECONNECT_PAUSE_SECONDS = 0.5
 
 
 class Priority(IntEnum):
-    """Of a C-STORE request: PS3.7 §9.3.1.1, Table 9.3-1."""
+    """The priority of a C-STORE request: PS3.7 §9.3.1.1, Table 9.3-1."""
 
     MEDIUM = 0
     HIGH = 1
@@ -34,7 +34,7 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of one instance: the peer's status, or None and in `comment` why there is none."""
+    """The outcome of one instance: the peer's status, or None with the reason in `comment`."""
 
     instance: Outgoing
     status: int | None
@@ -43,13 +43,13 @@ class Sent:
 
     @property
     def accepted(self) -> bool:
-        """The peer has it: Success or a warning."""
+        """True if the peer has the instance: for Success and warnings."""
         return self.status is not None and meaning_of(self.status) is Meaning.STORED
 
 
 @dataclass(frozen=True, slots=True)
 class SendOptions:
-    """How to send: under which AE title, over how many associations at once, with which pause after each."""
+    """How to send: AE title, number of associations at once, pause after each instance, priority."""
 
     calling_ae_title: str
     associations: int = 1
@@ -57,23 +57,24 @@ class SendOptions:
     priority: Priority = Priority.MEDIUM
 
 
-def send(instances: Sequence[Outgoing], peer: PeerAddress, manner: SendOptions) -> Iterator[Sent]:
-    """The outcome of each instance, as soon as it is known; as many as there are instances.
+def send(instances: Sequence[Outgoing], peer: PeerAddress, options: SendOptions) -> Iterator[Sent]:
+    """Send `instances` and yield the outcome of each as soon as it is known.
 
     Raises:
-        PeerAwayError: no association was possible at all, so nothing was sent; see its subclass
-            AssociationRejectedError for the peer's reason.
+        PeerAwayError: no association could be opened, so nothing was sent. If the peer rejected it, this is
+        an
+            AssociationRejectedError with the reason.
     """
     first = True
     for contexts, batch in batches(instances):
-        yield from _Batch(contexts, batch, peer, manner).run(raise_if_away=first)
+        yield from _Batch(contexts, batch, peer, options).run(raise_if_away=first)
         first = False
 
 
 def batches(
     instances: Iterable[Outgoing],
 ) -> Iterator[tuple[tuple[ProposedContext, ...], tuple[Outgoing, ...]]]:
-    """The instances cut, in their order, where one association could not propose any more contexts."""
+    """Yield the instances in batches, each with its contexts, of which an association can propose 128."""
     contexts: dict[ProposedContext, None] = {}
     batch: list[Outgoing] = []
     for instance in instances:
@@ -87,38 +88,38 @@ def batches(
 
 
 class _Batch:
-    """What one set of contexts serves: work that the lines (one association each) take from."""
+    """Instances that one set of contexts can carry; several threads, each with an association, send them."""
 
     def __init__(
         self,
         contexts: Sequence[ProposedContext],
         instances: Sequence[Outgoing],
         peer: PeerAddress,
-        manner: SendOptions,
+        options: SendOptions,
     ) -> None:
         self._contexts = contexts
         self._work = deque(instances)
         self._peer = peer
-        self._manner = manner
+        self._options = options
         self._stopping = threading.Event()
         self._outcomes: SimpleQueue[Sent | BaseException | None] = SimpleQueue()
 
     def run(self, *, raise_if_away: bool) -> Iterator[Sent]:
         total = len(self._work)
-        lines = [
-            # Daemons: who interrupts the sender does not wait for a peer's answer.
-            threading.Thread(target=self._line, name=f"send-{number}", daemon=True)
-            for number in range(min(max(1, self._manner.associations), total))
+        threads = [
+            # Daemon threads: an interrupted sender must not wait for a peer's answer.
+            threading.Thread(target=self._send_all, name=f"send-{number}", daemon=True)
+            for number in range(min(max(1, self._options.associations), total))
         ]
-        for line in lines:
-            line.start()
-        running, told = len(lines), 0
+        for thread in threads:
+            thread.start()
+        running, yielded = len(threads), 0
         away: PeerAwayError | None = None
         try:
             while running:
                 outcome = self._outcomes.get()
                 if isinstance(outcome, Sent):
-                    told += 1
+                    yielded += 1
                     yield outcome
                     continue
                 running -= 1
@@ -128,13 +129,13 @@ class _Batch:
                     raise outcome
         finally:
             self._stopping.set()
-        if away is not None and told == 0 and raise_if_away:
+        if away is not None and yielded == 0 and raise_if_away:
             raise away
         for instance in self._work:
             yield Sent(instance, None, f"not sent: {away}", 0.0)
 
-    def _line(self) -> None:
-        """One association after the other until the work is done; its last word is None or its error."""
+    def _send_all(self) -> None:
+        """Send until no instance is left; end the outcomes of this thread with None or its error."""
         association: Association | None = None
         began = False
         try:
@@ -144,24 +145,24 @@ class _Batch:
                     began = True
                 try:
                     instance = self._work.popleft()
-                except IndexError:  # another line was quicker
+                except IndexError:  # another thread took it
                     break
                 association = self._send_one(association, instance)
-                self._stopping.wait(self._manner.delay_seconds)
+                self._stopping.wait(self._options.delay_seconds)
             if association is not None:
                 association.release()
-        except BaseException as error:  # noqa: BLE001  the boundary of this thread: told to the one who waits
+        except BaseException as error:  # noqa: BLE001  the boundary of this thread: `run` raises the error
             self._outcomes.put(error)
         else:
             self._outcomes.put(None)
 
     def _associate(self, *, again: bool) -> Association:
-        """An association; a peer that was there a moment ago gets a few tries to come back."""
+        """Open an association; after a break (`again`), try several times."""
         tries = RECONNECTS if again else 1
         for number in range(1, tries + 1):
             try:
                 return associate(
-                    self._peer, calling_ae_title=self._manner.calling_ae_title, contexts=self._contexts
+                    self._peer, calling_ae_title=self._options.calling_ae_title, contexts=self._contexts
                 )
             except PeerAwayError:
                 if number == tries or self._stopping.wait(RECONNECT_PAUSE_SECONDS * number):
@@ -169,7 +170,7 @@ class _Batch:
         raise AssertionError
 
     def _send_one(self, association: Association, instance: Outgoing) -> Association | None:
-        """The association for the next instance, or None when this one must not be used again."""
+        """Send one instance; return the association, or None if it must not be used again."""
         begun = monotonic()
         status: int | None = None
         try:
@@ -177,7 +178,7 @@ class _Batch:
                 instance.context,
                 instance.sop_instance_uid,
                 instance.data_set(),
-                priority=self._manner.priority,
+                priority=self._options.priority,
             )
         except PeerError as error:
             comment = str(error)
