@@ -1,8 +1,7 @@
-"""Asks a Storage SCP the question that PACS administrators ask: C-ECHO. For health checks in containers.
+"""Send a C-ECHO to a Storage SCP, for health checks in containers.
 
-Standard library only, because it runs every few seconds: importing a DICOM library would cost a core of a
-small machine more than the gateway does when idle. PDUs are those of PS3.8 §9.3, the message that of
-PS3.7 §9.3.5.
+It uses only the standard library, because it runs every few seconds: importing a DICOM library each time
+would need more CPU than the idle gateway. The PDUs are those of PS3.8 §9.3, the message that of PS3.7 §9.3.5.
 """
 
 import socket
@@ -20,7 +19,7 @@ REJECTED_TRANSIENT, REJECTION_BYTES = 2, 4
 
 
 class NotHealthyError(Exception):
-    """The answer was another than Success; the message says which."""
+    """The answer was not Success; the message has the answer."""
 
 
 class RejectedError(NotHealthyError):
@@ -32,21 +31,21 @@ class RejectedError(NotHealthyError):
 
 
 def connect(host: str, port: int) -> socket.socket:
-    """A TCP connection.
+    """Return a TCP connection.
 
     Raises:
-        OSError: it cannot be reached, or did not answer in time.
+        OSError: the host cannot be reached, or did not answer in time.
     """
     return socket.create_connection((host, port), timeout=SECONDS)
 
 
 def c_echo(host: str, port: int, *, calling: str, called: str) -> None:
-    """Return once the SCP has answered Success.
+    """Send a C-ECHO, and return when the SCP has answered Success.
 
     Raises:
-        RejectedError: it rejected the association.
-        NotHealthyError: it refused or answered something else.
-        OSError: it cannot be reached, or did not answer in time.
+        RejectedError: the SCP rejected the association.
+        NotHealthyError: the SCP answered anything else.
+        OSError: the SCP cannot be reached, or did not answer in time.
     """
     with connect(host, port) as connection:
         connection.sendall(_pdu(ASSOCIATE_RQ, _associate(calling, called)))
@@ -104,7 +103,7 @@ def _element(number: int, value: bytes) -> bytes:
 
 
 def _status(body: bytes) -> int | None:
-    """Status (0000,0900) of the command set in a P-DATA body; None where it has none."""
+    """Return the Status (0000,0900) of the command set in a P-DATA body; None if it has none."""
     position = 6
     while position + 8 <= len(body):
         _, number, length = struct.unpack_from("<HHI", body, position)

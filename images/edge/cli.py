@@ -1,4 +1,4 @@
-"""`python /app/cli.py …` is `mini-pacs …`, under the name that the lab's users know."""
+"""Run `mini-pacs …` as `python /app/cli.py …`, as the lab documents it."""
 
 import os
 import sys

@@ -1,10 +1,10 @@
-"""Health checks of the gateway's containers; exit code 1, and why, where the answer is no.
+"""Health checks of the edge's containers; print the reason and exit with 1 if the container is not healthy.
 
-    healthy.py edge           the SCP answers C-ECHO; with TLS, it takes a connection
-    healthy.py actors QUEUE   an actor process of this container serves QUEUE, by its lock in PostgreSQL
-    healthy.py scheduler      the sweep ran within the last minutes, or waits to be run
+    healthy.py edge           the SCP answers C-ECHO; with TLS, it accepts a connection
+    healthy.py actors QUEUE   an actor process of this container serves QUEUE and holds its lock in PostgreSQL
+    healthy.py scheduler      the sweep ran in the last minutes, or no process serves its queue
 
-They run every few seconds, so each imports no more than its question needs.
+The checks run every few seconds, so each imports only what it needs.
 """
 
 import os
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from gateway.database.pool import Database
 
 SWEEP_LATE = timedelta(minutes=3)
-"""The scheduler enqueues a sweep each minute; must exceed a slow one."""
+"""The scheduler enqueues a sweep each minute; this must exceed the duration of a slow one."""
 ANSWER_SECONDS = 4.0
-"""Must be less than the timeout of the check in docker-compose.yml, or nobody reads the reason."""
+"""Must be less than the timeout of the check in docker-compose.yml; otherwise the reason is lost."""
 
 
 def edge() -> str | None:
-    """None where the SCP answers; that it has no room now, on its disk or for associations, is an answer."""
+    """Return None if the SCP answers; a rejection for lack of disk or associations is an answer too."""
     import yaml
     from c_echo import NotHealthyError, RejectedError, c_echo, connect
 
-    # As plain YAML: the SCP has validated the file, and the model costs a third of a second each time.
+    # Read as plain YAML, because the SCP has validated the file, and validation needs a third of a second.
     settings = yaml.safe_load(Path(os.environ["MINI_PACS_CONFIG"]).read_text(encoding="utf-8"))["edge"]
     host, port = _reached_at(settings.get("bind_address", "")), settings.get("port", 11112)
-    # A title with an address behind it is not let in from here: a rejection says, too, that the SCP lives.
+    # An AE title with an address is not accepted from here. Without any other title, a rejection is expected.
     titles = [title for title in settings["allowed_calling_aets"] if "@" not in title]
     try:
         if settings.get("tls"):
@@ -49,12 +49,12 @@ def edge() -> str | None:
 
 
 def _reached_at(bind_address: str) -> str:
-    """Where an SCP that listens on this address is reached from its own container."""
+    """Return the address at which the SCP is reached from its own container."""
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind_address, bind_address)  # noqa: S104
 
 
 def actors(queue: str) -> str | None:
-    """None where PostgreSQL sees the lock of a process of this container that serves the queue."""
+    """Return None if a process of this container serves the queue and holds its lock in PostgreSQL."""
     from gateway.database.tables import messages
 
     with _database() as database, database.statement() as session:
@@ -66,7 +66,7 @@ def actors(queue: str) -> str | None:
 
 
 def scheduler() -> str | None:
-    """None where sweeps are run; or where nobody serves their queue, which is not the scheduler's fault."""
+    """Return None if sweeps run, or if no process serves their queue, which is no fault of the scheduler."""
     from gateway.database.tables.overview import overview
 
     with _database() as database, database.transaction() as session:
@@ -93,7 +93,7 @@ def _database() -> "Iterator[Database]":
 
 
 def main(words: list[str]) -> str | None:
-    """None where the answer is yes, else why it is no."""
+    """Return None if the container is healthy, else the reason."""
     from gateway.errors import GatewayError
 
     try:

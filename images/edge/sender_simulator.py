@@ -1,4 +1,4 @@
-"""`python /app/sender_simulator.py …` is `mini-pacs send …`, under the name that the lab's users know."""
+"""Run `mini-pacs send …` as `python /app/sender_simulator.py …`, as the lab documents it."""
 
 import os
 import sys

@@ -1,6 +1,6 @@
-"""Makes /tmp/test.dcm, one generated CT image, for a first `sender_simulator.py /tmp/test.dcm`.
+"""Generate /tmp/test.dcm, one CT image, for a first `sender_simulator.py /tmp/test.dcm`.
 
-The file gets its name when it is whole. Its UIDs are new at each start of the container.
+The complete file is renamed to this name. Its UIDs are new at each start of the container.
 """
 
 from datetime import datetime
@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from gateway.sender.generate import Study, generate, write
 
-TARGET = Path("/tmp/test.dcm")  # noqa: S108  the name that the lab's users know, on this container's own tmpfs
+TARGET = Path("/tmp/test.dcm")  # noqa: S108  the documented name, on this container's own tmpfs
 
 with TemporaryDirectory(dir=TARGET.parent) as folder:
     [instance] = generate(Study(1, datetime.now().astimezone()))

@@ -1,7 +1,7 @@
 /* The viewer's configuration: one data source, on the viewer's own origin. */
 
-// The tour of a first visit looks for its first step too early, then dims the image and catches every click. It is
-// called shown before the viewer starts; as a customization ('ohif.tours') this comes too late now and then.
+// Turn off the tour of the first visit: it may start before the page is ready, and then dims the image and catches
+// every click. Mark it as shown before the viewer starts; the customization 'ohif.tours' is sometimes applied too late.
 localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour']));
 
 window.config = {
@@ -18,9 +18,9 @@ window.config = {
   strictZSpacingForVolumeViewport: true,
   groupEnabledModesFirst: true,
   maxNumberOfWebWorkers: 3,
-  // one origin, HTTP/1.1: more than a browser's six connections only queue up in it
+  // One origin, HTTP/1.1: a browser uses six connections, and more requests wait in the browser.
   maxNumRequests: { interaction: 20, thumbnail: 10, prefetch: 6 },
-  // not a medical device: said once a year to each browser
+  // Not a medical device: each browser shows this once a year.
   investigationalUseDialog: { option: 'configure', days: 365 },
   defaultDataSourceName: 'orthanc',
   dataSources: [
@@ -37,7 +37,7 @@ window.config = {
         supportsFuzzyMatching: false,
         supportsWildcard: true,
         supportsReject: false,
-        // images enter by the edge, which knows what it owes; not by the browser
+        // Images are received by the edge only, which tracks their deliveries.
         dicomUploadEnabled: false,
         imageRendering: 'wadors',
         thumbnailRendering: 'wadors',

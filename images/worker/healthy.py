@@ -1,4 +1,4 @@
-"""Health check of a worker's container: does it answer C-ECHO under its AE title? Exit code 1: no."""
+"""Health check of a worker's container; exit with 1 if it does not answer C-ECHO under its AE title."""
 
 import os
 import sys

@@ -18,7 +18,7 @@ def init(folder: Path, *, mode: str = "rw", **environment: int) -> tuple[int, st
         *capabilities,
         *(f"--env={name}={value}" for name, value in environment.items()),
         *(f"--volume={mount}" for mount in mounts),
-        IMAGE, "own", check=False,
+        IMAGE, "prepare-mounts", check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 

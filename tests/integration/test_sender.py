@@ -239,7 +239,7 @@ def test_an_unreachable_peer_is_named() -> None:
     ("words", "sentence"),
     [
         ((), "nothing to send"),
-        (("--generate", "1", "--study-uid", "1..2"), "--study-uid"),
+        (("--generate", "1", "--study-uid", "1.a"), "--study-uid"),
         (("--generate", "2", "--sop-uid", "1.2"), "--sop-uid"),
         (("--generate", "1", "--instances", "2", "--sop-uid", "1.2"), "--sop-uid"),
         (("--generate", "2", "--study-uid", "1.2"), "use --generate 1 --instances"),

@@ -1,6 +1,6 @@
--- Who may ask the REST API, which wants no password. A browser on this machine reaches it too, and shows pages of
--- strangers: such a page's own name may be made to lead here (DNS rebinding), and it may post to here unread.
--- Programs that are no browser name the host they were given and no origin.
+-- Restrict the hosts and origins of requests to the REST API, which has no password. A browser on this machine can
+-- reach it too. Without this, a page of another site could read from it, if the name of the site resolves to this
+-- machine (DNS rebinding), and could send POST requests to it. Other programs send the known host and no origin.
 
 local hosts = { ["localhost"] = true, ["127.0.0.1"] = true, ["orthanc"] = true }
 for name in (os.getenv("HTTP_HOSTS") or ""):gmatch("%S+") do
@@ -12,7 +12,7 @@ function IncomingHttpRequestFilter(method, uri, ip, username, headers)
   if not hosts[authority:gsub(":%d+$", "")] then
     return false
   end
-  -- the origin of a page: it must be ours, except to look
+  -- the origin of a page must be this server, except for GET
   local origin = headers["origin"]
   if origin == nil or method == "GET" then
     return true
