@@ -192,6 +192,14 @@ def _takes_some(view: Overview, destination: DestinationState) -> Iterator[Findi
             f"{title} {_what(destination)} since {ago}: {_reason(view, destination)}; it is tried with one "
             f"instance at a time; `mini-pacs destinations echo {title}`",
         )
+    elif destination.suspects and destination.failures_in_row and view.waiting(destination.route):
+        # All that it did lately was to fail. One study alone does not open the breaker.
+        yield Finding(
+            True,
+            f"{title} took nothing since it broke the association over {destination.suspects:,} instances: "
+            f"{_reason(view, destination)}; {waiting(view, destination.route)} instances wait; nothing is "
+            f"lost; `mini-pacs destinations echo {title}`",
+        )
     elif destination.suspects:
         yield Finding(
             False,

@@ -1,5 +1,6 @@
 """Instances at which the PACS hangs use one association; the others are sent as usual."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 
@@ -10,7 +11,9 @@ from support.forwarding import QUICK, Forwarding, forwarding, pacs_of
 from support.peers import ABORT, Peer, peer
 from support.synthetic_instances import Instance, new_uid, study_of
 from support.waiting import wait_until
+from typer.testing import CliRunner
 
+from cli.main import build
 from gateway.dicom.policy import StoreRequest
 from gateway.domain.outcome import Outcome
 from gateway.forward.deliver import forward_to_pacs
@@ -250,3 +253,24 @@ def test_failures_of_one_study_count_once_while_others_arrive(
         assert forward_to_pacs(core.context, delivery) is Outcome.BROKEN
     breaker = core.edge.one("SELECT breaker::text FROM destinations WHERE ae_title = 'ORTHANC'")
     assert breaker == ("closed" if takes_others else "open")
+
+
+def test_a_pacs_that_takes_nothing_of_the_only_study_is_a_problem(core: Forwarding, pacs: Peer) -> None:
+    """Its breaker stays closed, as another study was taken just before: the check fails all the same."""
+
+    def problems() -> list[str]:
+        found = json.loads(CliRunner().invoke(build("status"), ["status", "--json"]).stdout)["findings"]
+        return [one["text"] for one in found if one["problem"] and "ORTHANC" in one["text"]]
+
+    assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.DELIVERED
+    bad, healthy = study_of(2)
+    pacs.abort_in.add(bad.sop_instance_uid)
+    owed, later = core.owed(bad), core.owed(healthy)
+    assert forward_to_pacs(core.context, owed) is Outcome.BROKEN
+    assert core.edge.one("SELECT breaker::text FROM destinations WHERE ae_title = 'ORTHANC'") == "closed"
+    [problem] = problems()
+    assert "ORTHANC took nothing since it broke the association over 1 instances" in problem
+    assert "2 instances wait" in problem
+    core.due()
+    assert forward_to_pacs(core.context, later) is Outcome.DELIVERED
+    assert not problems()
