@@ -57,7 +57,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """The PostgreSQL of this session, holding a migrated template; never stop it, see `own_postgres`."""
+    """Yield the PostgreSQL of this session, with a migrated template; never stop it, see `own_postgres`."""
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
     folder.chmod(0o711)  # as root, the server's user must pass through
     server = EmbeddedPostgres(folder / "postgres")
@@ -98,7 +98,7 @@ def database_url(postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def edge_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of an edge: config.yaml with free ports on 127.0.0.1; MINI_PACS_CONFIG points to it."""
+    """Return a folder with a config.yaml of free ports on 127.0.0.1; MINI_PACS_CONFIG points to it."""
     folder = tmp_path / "edge"
     path = layout.write(folder, layout.configuration(layout.choose_ports(well_known=False)))
     monkeypatch.setenv(config.PATH_VARIABLE, str(path))
@@ -134,7 +134,7 @@ def reconfigure(edge_folder: Path, configuration: config.Configuration) -> Recon
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
-    """Starts real commands; ends them all after the test and shows their output if it failed."""
+    """Yield a starter of real commands; end them all after the test, and show their output if it failed."""
     folder = tmp_path / "output"
     folder.mkdir()
     launched = Processes(folder)
@@ -148,7 +148,7 @@ class MakeEdge(Protocol):
     """Gives an edge whose config.yaml differs from the lab's by `changes`, section by section."""
 
     def __call__(self, changes: Mapping[str, Mapping[str, Any]] | None = None) -> EdgeSetup:
-        """The edge, none of its processes started; call it once."""
+        """Return the edge without a started process; call it once."""
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def consumer(queue: QueueSetup) -> Iterator[InProcess]:
 
 @pytest.fixture
 def pacs(core: Forwarding) -> Iterator[Peer]:
-    """The PACS of the test's own `core`, on."""
+    """Yield the PACS of the test's own `core`, listening."""
     with pacs_of(core) as pacs:
         yield pacs
 

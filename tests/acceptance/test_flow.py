@@ -37,7 +37,7 @@ class Stack:
         self.actors: dict[str, Process] = {}
 
     def start_actors(self, queue: str) -> None:
-        """The actor process of that queue."""
+        """Start the actor process of that queue."""
         [self.actors[queue]] = self.edge.actors(queue)
 
     def worker(self, number: int, **environment: str) -> Process:
@@ -68,7 +68,7 @@ class Stack:
         return {row[0]: row[1] for row in rows}
 
     def wait_for_results(self, instances: list[Instance], timeout: float = 40) -> None:
-        """A result of each is at the PACS."""
+        """Wait until the PACS has a result of each."""
 
         def look() -> bool:
             results, there = self.results(), set(self.pacs.uids())

@@ -51,7 +51,7 @@ def edge(make_edge: MakeEdge, tmp_path: Path) -> Iterator[EdgeSetup]:
 
 
 def receptions(edge: EdgeSetup, instance: Instance) -> list[str]:
-    """What became of each time that the edge received the instance, by its log."""
+    """Return the outcome of each reception of the instance, from the edge's log."""
     lines = edge.log(stage="queue", sop_instance_uid=instance.sop_instance_uid)
     return [line["outcome"] for line in lines if "destination" not in line and "delivery_id" not in line]
 

@@ -67,7 +67,7 @@ def edge(dsn: str, reconfigure: Reconfigure, processes: Processes) -> Iterator[E
 
 @pytest.fixture
 def peers(edge: EdgeSetup) -> Iterator[dict[str, Peer]]:
-    """The PACS and the workers, on."""
+    """Yield the PACS and the workers, listening."""
     with ExitStack() as stack:
         yield {d.ae_title: stack.enter_context(peer(d.port)) for d in edge.configuration.destinations}
 

@@ -152,7 +152,7 @@ def _small_rate(queue: QueueSetup) -> float:
 
 
 def _settle(queue: QueueSetup) -> None:
-    """What was written before is done with."""
+    """Vacuum and write a checkpoint, so that earlier writes do not disturb the measurement."""
     messages.vacuum(queue.database)
     queue.run("CHECKPOINT")
 

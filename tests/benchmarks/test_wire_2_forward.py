@@ -154,7 +154,10 @@ def _check_flow(edge: EdgeSetup, count: int) -> None:
 
 
 def _report(rows: Rows, kind: str, rate: float) -> None:
-    """What five C-STOREs cost by the rows above: two receptions and three forwards, the result's small."""
+    """Print the cost of five C-STOREs from the rows above: two receptions and three forwards.
+
+    Results are small.
+    """
     figures = rows.figures
     try:
         accept = {size: 1 / figures[f"accept {size} 1"] for size in (kind, "small")}

@@ -23,7 +23,7 @@ def wait_told(lab: ComposeLab, name: str, outcome: str, since: int) -> None:
 
 
 def wait_order(lab: ComposeLab, name: str, outcome: str, since: int) -> None:
-    """The log of the edge, which prints what others write to it a moment later, has the operator's order."""
+    """Wait until the edge's log, which shows lines of other processes later, has the operator's order."""
     wait_until(lambda: told_before(lab, name, outcome) > since, SEEN_SECONDS, f"{name} to be {outcome}")
 
 
@@ -33,7 +33,7 @@ def told_before(lab: ComposeLab, name: str, outcome: str) -> int:
 
 
 def inject(lab: ComposeLab, name: str, *words: str) -> None:
-    """The fault is active, each of the processes that it concerns has said so, and status tells."""
+    """Inject a fault; wait until each process that it concerns has logged it and status shows it."""
     since, orders = told_before(lab, name, "active"), told_before(lab, name, "injected")
     assert lab.cli("inject-fault", name, *words).startswith(name)
     wait_told(lab, name, "active", since)
@@ -43,7 +43,7 @@ def inject(lab: ComposeLab, name: str, *words: str) -> None:
 
 
 def clear(lab: ComposeLab, name: str) -> None:
-    """It is over; the lab is well again, and an instance goes its way."""
+    """Clear the fault; wait until the lab is healthy and an instance arrives."""
     since, orders = told_before(lab, name, "over"), told_before(lab, name, "cleared")
     assert name in lab.cli("clear-faults")
     wait_order(lab, name, "cleared", orders)

@@ -52,7 +52,7 @@ def words(targets: Sequence[Target], routes: Sequence[tuple[str, str]] = ()) -> 
 
 
 def answers(targets: Sequence[Target], printed: str) -> dict[Target, str]:
-    """What became of each target."""
+    """Return the outcome for each target."""
     return dict(zip(targets, json.loads(printed), strict=True))
 
 

@@ -38,7 +38,7 @@ def store(lab: ComposeLab, count: int, folder: Path) -> Stored:
 
 
 def push(lab: ComposeLab, study: Stored) -> None:
-    """What "Send to DICOM modality" on Orthanc's pages does: every instance was answered Success."""
+    """Do what "Send to DICOM modality" on Orthanc's pages does; every instance must be answered Success."""
     answer = lab.orthanc("/modalities/MINI_EDGE/store", [study.name])
     assert (answer["InstancesCount"], answer["FailedInstancesCount"]) == (len(study.sop_instance_uids), 0)
 
@@ -75,7 +75,7 @@ def delivery_rows(lab: ComposeLab, study: Stored) -> list[list[str]]:
 
 
 def wait_settled(lab: ComposeLab, study: Stored) -> None:
-    """The edge owes nothing of the study, and Orthanc takes it for whole: who forwards whole studies did."""
+    """Wait until every delivery of the study is settled and Orthanc holds the study as complete."""
     wait_until(
         lambda: {state for _, state in deliveries(lab, study)} == {"delivered"}, 60, "all to be delivered"
     )

@@ -25,7 +25,7 @@ def init(folder: Path, *, mode: str = "rw", **environment: int) -> tuple[int, st
 
 @pytest.fixture
 def folder(lab: ComposeLab, tmp_path: Path) -> Path:
-    """A clone's folder as a lab of another user left it; the image is there once the lab is."""
+    """Return the folder of a clone as a lab of another user left it; the image exists once the lab does."""
     del lab
     (tmp_path / "data" / "sent" / "1.2").mkdir(parents=True)
     (tmp_path / "logs").mkdir()

@@ -52,7 +52,7 @@ def load(lab: ComposeLab) -> Iterator[Ledger]:
 
 
 def wait_acknowledged(ledger: Ledger, more: int = 2) -> None:
-    """The edge has taken some more."""
+    """Wait until the edge has accepted some more."""
     until = len(ledger.acknowledged) + more
     wait_until(lambda: len(ledger.acknowledged) >= until, AGAIN_SECONDS, "the edge to acknowledge again")
 

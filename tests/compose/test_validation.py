@@ -218,7 +218,7 @@ def test_reset_db_asks_first(lab: ComposeLab) -> None:
 
 
 def typed(line: str, answer: str) -> str:
-    """What a person sees who types this at a terminal, and that answer where something is asked."""
+    """Return what a command prints at a terminal, with that answer to its question."""
     with_terminal = shlex.join(["script", "--quiet", "--return", "--command", line, "/dev/null"])
     return run("sh", "-c", f"echo {answer} | {with_terminal}", check=False).stdout
 

@@ -38,7 +38,7 @@ def stub_worker(stub_broker: SuiteBroker) -> Iterator[Worker]:
 
 @pytest.fixture
 def redis_broker(stub_broker: SuiteBroker) -> SuiteBroker:
-    """The same, in the tests of what Dramatiq on Redis does."""
+    """Return the same broker to the tests of Dramatiq on Redis."""
     return stub_broker
 
 
@@ -50,7 +50,7 @@ def redis_worker(stub_worker: Worker) -> Worker:
 
 @pytest.fixture
 def rabbitmq_broker(stub_broker: SuiteBroker) -> SuiteBroker:
-    """The same, in the tests of what Dramatiq on RabbitMQ does."""
+    """Return the same broker to the tests of Dramatiq on RabbitMQ."""
     return stub_broker
 
 
@@ -74,7 +74,7 @@ def result_backend() -> ResultBackend:
 
 @pytest.fixture
 def redis_result_backend(result_backend: ResultBackend) -> ResultBackend:
-    """The same."""
+    """Return the same backend."""
     return result_backend
 
 

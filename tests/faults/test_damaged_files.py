@@ -39,7 +39,7 @@ def old(core: Forwarding, *, dry: bool = False) -> SweepContext:
 
 
 def healed(core: Forwarding) -> Counts:
-    """What reconcile and purge do, once the file is older than every grace."""
+    """Run reconcile and purge once the file is older than every grace; return their counts."""
     done: Counts = {}
 
     def look() -> bool:
@@ -71,7 +71,7 @@ def only_file(core: Forwarding) -> Path:
 
 
 def broken(path: Path, how: str) -> bytes:
-    """The file holds other bytes than were received; what it holds now."""
+    """Write other bytes into the file than were received; return them."""
     raw = path.read_bytes()
     changed = {
         "bits": raw[:-1] + bytes([raw[-1] ^ 1]),

@@ -37,7 +37,7 @@ def server(own_postgres: EmbeddedPostgres) -> EmbeddedPostgres:
 
 
 def at(dsn: str, *ports: int) -> str:
-    """The same database at other ports of this machine, in this order."""
+    """Return the DSN of the same database at other ports of this machine, in this order."""
     parts = urlsplit(dsn)
     hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
     return dsn.replace(f"{parts.hostname}:{parts.port}", hosts)
@@ -45,7 +45,7 @@ def at(dsn: str, *ports: int) -> str:
 
 @pytest.fixture
 def relay(server: EmbeddedPostgres) -> Iterator[Relay]:
-    """What stands between the processes and that server."""
+    """Yield the relay between the processes and that server."""
     with Relay(urlsplit(server.dsn()).port or 0) as relay:
         yield relay
 
@@ -58,7 +58,7 @@ def edge(
     processes: Processes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[EdgeSetup]:
-    """An edge whose processes reach PostgreSQL through the relay; none is started."""
+    """Yield an edge whose processes reach PostgreSQL through the relay; none is started."""
     monkeypatch.setenv("DATABASE_URL", at(server.dsn(), relay.port))
     ports = {
         "host": "127.0.0.1",
@@ -90,7 +90,7 @@ def edge(
 
 @pytest.fixture
 def pacs(edge: EdgeSetup) -> Iterator[Peer]:
-    """The PACS, on."""
+    """Yield the PACS, listening."""
     with peer(edge.configuration.forwarder.orthanc.port) as pacs:
         yield pacs
 
@@ -146,7 +146,7 @@ def test_a_reception_whose_commit_did_not_arrive_leaves_no_row(edge: EdgeSetup, 
 
 
 def delivered_at_last(edge: EdgeSetup, instance: Instance) -> None:
-    """It is delivered; where nobody knows of its claim, a run of the sweep after the lease sees to it."""
+    """Wait until it is delivered; run the sweep after the lease for a claim that no process knows of."""
 
     def look() -> bool:
         return bool(
@@ -217,7 +217,7 @@ def test_a_sweep_that_loses_postgresql_is_run_again(edge: EdgeSetup, relay: Rela
 
 
 def refuse(edge: EdgeSetup, table: str, event: str, code: str, times: int) -> None:
-    """The next so many changes of that table fail with that SQLSTATE."""
+    """Let the next changes of that table fail with that SQLSTATE, as many as given."""
     edge.run("CREATE SEQUENCE IF NOT EXISTS refusals")
     edge.run("SELECT setval('refusals', 1, false)")
     edge.run(

@@ -33,7 +33,7 @@ def edge(make_edge: MakeEdge) -> EdgeSetup:
 
 @pytest.fixture
 def pacs(edge: EdgeSetup) -> Iterator[Peer]:
-    """The PACS, on."""
+    """Yield the PACS, listening."""
     with peer(edge.configuration.forwarder.orthanc.port) as pacs:
         yield pacs
 

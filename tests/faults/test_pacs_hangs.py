@@ -64,7 +64,7 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 @pytest.fixture
 def pacs(core: Forwarding) -> Iterator[Peer]:
-    """The PACS, on."""
+    """Yield the PACS, listening."""
     with pacs_of(core) as pacs:
         yield pacs
 

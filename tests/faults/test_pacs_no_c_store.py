@@ -32,7 +32,7 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 @pytest.fixture
 def pacs(core: Forwarding) -> Iterator[Peer]:
-    """The PACS, on."""
+    """Yield the PACS, listening."""
     with pacs_of(core) as pacs:
         yield pacs
 
@@ -48,8 +48,8 @@ def probe_now(core: Forwarding, route: Route = Route.PACS, title: str = "ORTHANC
     return probe(core.context, route, title)
 
 
-def told(core: Forwarding, title: str = "ORTHANC") -> str:
-    """What `mini-pacs status` says of a destination; empty where it finds nothing to say."""
+def shown(core: Forwarding, title: str = "ORTHANC") -> str:
+    """Return what `mini-pacs status` says of a destination; empty where it has nothing to say."""
     with core.edge.database.statement() as session:
         said = findings(overview(session), None)
     return "".join(finding.text for finding in said if finding.text.startswith(title))
@@ -75,11 +75,11 @@ def test_an_answer_to_c_echo_does_not_close_a_breaker_that_c_stores_opened(
         assert not probe_now(core)
         assert breaker(core) == "open"
         assert len(pacs.taken) == before + 1
-        assert "ORTHANC answers C-ECHO but takes no C-STORE since" in told(core)
+        assert "ORTHANC answers C-ECHO but takes no C-STORE since" in shown(core)
     pacs.answer = lambda _: 0
     probe_now(core)
     assert breaker(core) == "closed"
-    assert "takes no C-STORE" not in told(core)
+    assert "takes no C-STORE" not in shown(core)
     delivered = [i for i in instances if core.edge.delivery(i)["state"] == "delivered"]
     assert len(delivered) == 1
 
@@ -168,11 +168,11 @@ def test_a_hanging_worker_is_probed_with_one_instance(make_edge: MakeEdge, thres
         assert breaker(core, title) == "open"
         since = "SELECT changed_at FROM destinations WHERE ae_title = %(title)s"
         before = edge.one(since, title=title)
-        assert f"{title} takes no C-STORE" in told(core, title)
+        assert f"{title} takes no C-STORE" in shown(core, title)
         for _ in range(2):
             assert probe_now(core, Route.WORKERS, title)
             assert edge.one("SELECT dramatiq.room('workers', 8)") == 1
-            assert f"{title} answers C-ECHO but takes no C-STORE" in told(core, title)
+            assert f"{title} answers C-ECHO but takes no C-STORE" in shown(core, title)
             core.due()
             assert forward_to_worker(core.context, deliveries[-1]) is Outcome.BROKEN
             assert breaker(core, title) == "open"
@@ -184,7 +184,7 @@ def test_a_hanging_worker_is_probed_with_one_instance(make_edge: MakeEdge, thres
         assert edge.rows(STATE, title=title) == [
             ("closed", edge.configuration.forwarder.worker_max_outstanding)
         ]
-        assert not told(core, title)
+        assert not shown(core, title)
 
 
 def test_a_restart_keeps_a_worker_limited_to_one_instance(core: Forwarding) -> None:

@@ -26,7 +26,7 @@ def edge(
     processes: Processes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[EdgeSetup]:
-    """An edge whose PostgreSQL is its own, running."""
+    """Yield an edge with a PostgreSQL of its own, running."""
     own_postgres.start()
     own_postgres.create_database(DATABASE)
     migrate(own_postgres.dsn())

@@ -51,14 +51,14 @@ class Database:
         run(self._server.dsn("postgres"), statement)
 
     def drop(self) -> None:
-        """It is gone, its roles too."""
+        """Drop the database and its roles."""
         self._server.drop_database(self._name)
         for role in (self.owner, self.runtime):
             self.administer(f"DROP ROLE {role}")
 
 
 def run(dsn: str, statement: str) -> None:
-    """A statement on a connection of its own."""
+    """Run a statement on a connection of its own."""
     connection = psycopg2.connect(dsn)
     try:
         connection.autocommit = True

@@ -47,7 +47,7 @@ class Secrets:
 
 @pytest.fixture
 def server(own_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> EmbeddedPostgres:
-    """A PostgreSQL that asks for a password, by TCP; where it is stands in POSTGRES_HOST and its kin."""
+    """Return a PostgreSQL that asks for a password, by TCP; POSTGRES_HOST and its kin point to it."""
     [port] = free_ports(1)
     own_postgres._port = port
     own_postgres.start()
@@ -69,7 +69,7 @@ def edge(server: EmbeddedPostgres, reconfigure: Reconfigure, processes: Processe
 
 
 def password_of(server: EmbeddedPostgres) -> str:
-    """What its role is known by."""
+    """Return the password of its role."""
     return server.data.with_name(f"{server.data.name}.password").read_text(encoding="ascii")
 
 

@@ -27,7 +27,7 @@ LARGE = b"\x01\x02" * 600_000
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core without its processes; the sweep waits for nothing."""
+    """Yield the core without its processes; the sweep has no grace period."""
     edge = make_edge(
         {
             "forwarder": {"max_retries": 1},
@@ -104,7 +104,7 @@ def test_the_file_with_the_digest_of_its_row_is_sent(core: Forwarding, pacs: Pee
 
 
 def late_commit(core: Forwarding, instance: Instance) -> Path:
-    """The row became visible after reconcile had moved its file to orphaned/; the path there."""
+    """Commit the row after reconcile moved its file to orphaned/; return the path there."""
     core.receive(instance)
     path = only_file(core)
     target = core.edge.configuration.edge.data_root / ORPHANED / path.parent.name / path.name

@@ -38,7 +38,7 @@ class Running:
         self.process = self.start()
 
     def start(self) -> Process:
-        """It listens, in the folder that it had before."""
+        """Start it in the folder that it had before; return it once it listens."""
         self.process = self._processes.start(*self._program.command, PYTHONPATH=TESTS)
         self.process.wait_for_port(self.port)
         return self.process
@@ -57,7 +57,7 @@ class Running:
 
 @pytest.fixture
 def pacs(processes: Processes, tmp_path: Path) -> Running:
-    """It is well."""
+    """Return a running PACS that accepts everything."""
     return Running(processes, tmp_path / "pacs")
 
 

@@ -26,7 +26,7 @@ from gateway.domain.routing import Route
 
 @pytest.fixture
 def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedInstances]:
-    """A database and a spool without instances; the log is standard error's again afterwards."""
+    """Yield a database and a spool without instances; afterwards the log goes to standard error again."""
     instances = PreparedInstances(database_url, configuration)
     yield instances
     instances.database.close()
@@ -38,8 +38,8 @@ def run(*words: str | int, answer: str | None = None) -> Result:
     return CliRunner().invoke(build(str(words[0])), [str(word) for word in words], input=answer)
 
 
-def told(*words: str | int) -> Any:
-    """What a command that succeeds says with --json; of a page its items."""
+def json_of(*words: str | int) -> Any:
+    """Return what a successful command prints with --json; of a page its items."""
     result = run(*words, "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
@@ -57,7 +57,7 @@ def files(kept: PreparedInstances) -> dict[str, int]:
 
 
 def dead(kept: PreparedInstances, number: int) -> int:
-    """A delivery to the PACS that is dead; its id."""
+    """Make a dead delivery to the PACS; return its id."""
     return kept.forward(
         kept.receive(number), State.DEAD, outcome=Outcome.NEVER, status=None, error="[boom] was not accepted"
     )
@@ -110,7 +110,7 @@ def test_status_check_fails_while_there_is_a_problem(kept: PreparedInstances) ->
 def test_status_as_json_holds_counts_findings_and_space(kept: PreparedInstances) -> None:
     """The JSON document has everything that the screen shows."""
     kept.forward(kept.receive(1))
-    document = told("status")
+    document = json_of("status")
     counts = {(c["route"], c["state"]): c["count"] for c in document["overview"]["counts"]}
     assert counts == {("pacs", "delivered"): 1, ("workers", "pending"): 1}
     assert document["spool"]["files"]["incoming"] == 1
@@ -128,7 +128,7 @@ def test_status_of_a_large_backlog_counts_the_unsettled_only(
         kept.receive(number)
     kept.forward(kept.receive(4), State.DEAD, outcome=Outcome.NEVER, status=None, error="x")
     counts = {
-        (c["route"], c["state"]): (c["count"], c["exact"]) for c in told("status")["overview"]["counts"]
+        (c["route"], c["state"]): (c["count"], c["exact"]) for c in json_of("status")["overview"]["counts"]
     }
     assert counts["pacs", "pending"] == (2, False)
     assert counts["pacs", "dead"] == (1, True)
@@ -143,7 +143,7 @@ def test_status_of_a_study_shows_each_step(kept: PreparedInstances) -> None:
     shown = run("status", "--study", STUDY)
     assert f"original {STUDY}.1" in shown.stdout
     assert "delivered" in shown.stdout
-    document = told("status", "--study", STUDY)
+    document = json_of("status", "--study", STUDY)
     assert document["instances"][0]["steps"][0]["name"] == "received"
     assert run("status", "--study", "9.9").exit_code == ExitCode.REFUSED
     assert run("status", "--study", "../etc").exit_code == ExitCode.USAGE
@@ -156,16 +156,16 @@ def test_list_selects_by_state_route_and_study(kept: PreparedInstances) -> None:
     """All given selections must match."""
     delivery_id = dead(kept, 1)
     kept.receive(2, study="1.2.4")
-    assert [d["delivery_id"] for d in told("deliveries", "list", "--state", "dead")] == [delivery_id]
-    assert len(told("deliveries", "list", "--study", "1.2.4")) == 2
-    assert len(told("deliveries", "list", "--study", "1.2.4", "--route", "pacs")) == 1
+    assert [d["delivery_id"] for d in json_of("deliveries", "list", "--state", "dead")] == [delivery_id]
+    assert len(json_of("deliveries", "list", "--study", "1.2.4")) == 2
+    assert len(json_of("deliveries", "list", "--study", "1.2.4", "--route", "pacs")) == 1
     assert "There are more" in run("deliveries", "list", "--limit", 1).stdout
 
 
 def test_show_prints_every_attempt(kept: PreparedInstances) -> None:
     """One delivery with its attempts; an unknown delivery gives exit code 1."""
     delivery_id = dead(kept, 1)
-    [attempt] = told("deliveries", "show", delivery_id)["tries"]
+    [attempt] = json_of("deliveries", "show", delivery_id)["tries"]
     assert attempt["outcome"] == "never"
     assert "[boom]" in run("deliveries", "show", delivery_id).stdout
     assert run("deliveries", "show", 999).exit_code == ExitCode.REFUSED
@@ -176,7 +176,7 @@ def test_retry_makes_a_dead_delivery_pending_and_moves_its_file(kept: PreparedIn
     delivery_id = dead(kept, 1)
     assert files(kept) == {"failed": 1}
     before = kept.value("SELECT count(*) FROM dramatiq.queue WHERE delivery_id = %(d)s", d=delivery_id)
-    assert told("deliveries", "retry", "--delivery", delivery_id) == {"retried": [delivery_id]}
+    assert json_of("deliveries", "retry", "--delivery", delivery_id) == {"retried": [delivery_id]}
     assert kept.rows("SELECT state::text, attempts FROM deliveries WHERE id = %(d)s", d=delivery_id) == [
         ("pending", 0)
     ]
@@ -190,7 +190,7 @@ def test_retry_makes_a_waiting_delivery_due_now(kept: PreparedInstances) -> None
     delivery_id = kept.forward(
         kept.receive(1), State.PENDING, outcome=Outcome.REFUSED, status=0xC000, error="x"
     )
-    assert told("deliveries", "retry", "--study", STUDY) == {"retried": [delivery_id]}
+    assert json_of("deliveries", "retry", "--study", STUDY) == {"retried": [delivery_id]}
     assert kept.value("SELECT next_attempt_at <= now() FROM deliveries WHERE id = %(d)s", d=delivery_id)
     assert run("deliveries", "retry", "--study", STUDY).exit_code == ExitCode.REFUSED
 
@@ -201,18 +201,18 @@ def test_resend_asks_and_sends_a_delivered_instance_again(kept: PreparedInstance
     refused = run("deliveries", "resend", "--route", "pacs", answer="n\n")
     assert refused.exit_code != 0
     assert kept.value("SELECT state::text FROM deliveries WHERE id = %(d)s", d=delivery_id) == "delivered"
-    assert told("deliveries", "resend", "--route", "pacs", "--yes") == {"resent": [delivery_id]}
+    assert json_of("deliveries", "resend", "--route", "pacs", "--yes") == {"resent": [delivery_id]}
     assert kept.value("SELECT state::text FROM deliveries WHERE id = %(d)s", d=delivery_id) == "pending"
 
 
 def test_cancel_records_the_operator_and_retry_undoes_it(kept: PreparedInstances) -> None:
     """G2: a cancelled delivery is shown with its operator."""
     kept.receive(1)
-    assert len(told("deliveries", "cancel", "--study", STUDY, "--yes")["cancelled"]) == 2
+    assert len(json_of("deliveries", "cancel", "--study", STUDY, "--yes")["cancelled"]) == 2
     by = {row[0] for row in kept.rows("SELECT settled_by FROM deliveries")}
     assert len(by) == 1
     assert "@" in by.pop()
-    assert len(told("deliveries", "retry", "--all")["retried"]) == 2
+    assert len(json_of("deliveries", "retry", "--all")["retried"]) == 2
 
 
 def test_a_change_without_a_selection_is_refused(kept: PreparedInstances) -> None:
@@ -228,13 +228,13 @@ def test_a_change_without_a_selection_is_refused(kept: PreparedInstances) -> Non
 
 def test_pause_and_resume_are_seen_at_once(kept: PreparedInstances) -> None:
     """The pause shows its operator; a second pause changes nothing; an unknown AE title is a usage error."""
-    assert told("destinations", "pause", "ORTHANC") == {"ae_title": "ORTHANC", "changed": True}
-    assert told("destinations", "pause", "ORTHANC") == {"ae_title": "ORTHANC", "changed": False}
-    [pacs] = [d for d in told("destinations", "list") if d["ae_title"] == "ORTHANC"]
+    assert json_of("destinations", "pause", "ORTHANC") == {"ae_title": "ORTHANC", "changed": True}
+    assert json_of("destinations", "pause", "ORTHANC") == {"ae_title": "ORTHANC", "changed": False}
+    [pacs] = [d for d in json_of("destinations", "list") if d["ae_title"] == "ORTHANC"]
     assert pacs["paused"]
     assert not pacs["is_open_for_work"]
     assert "ORTHANC is paused" in run("status").stdout
-    assert told("destinations", "resume", "ORTHANC")["changed"]
+    assert json_of("destinations", "resume", "ORTHANC")["changed"]
     assert run("destinations", "pause", "NOBODY").exit_code == ExitCode.USAGE
     del kept
 
@@ -251,18 +251,18 @@ def test_echo_names_a_peer_that_does_not_answer(kept: PreparedInstances) -> None
 
 def test_faults_are_injected_listed_and_cleared(kept: PreparedInstances) -> None:
     """The value as option or argument, its default, its duration; afterwards none is left."""
-    assert told("inject-fault", "io_delay_ms", 800)["value"] == 800
-    assert told("inject-fault", "random_fail_rate")["value"] == 0.3
-    assert told("inject-fault", "pacs_down", "--for", "1h30m")["for_seconds"] == 5400
-    assert {fault["name"] for fault in told("faults")["active"]} == {
+    assert json_of("inject-fault", "io_delay_ms", 800)["value"] == 800
+    assert json_of("inject-fault", "random_fail_rate")["value"] == 0.3
+    assert json_of("inject-fault", "pacs_down", "--for", "1h30m")["for_seconds"] == 5400
+    assert {fault["name"] for fault in json_of("faults")["active"]} == {
         "io_delay_ms",
         "random_fail_rate",
         "pacs_down",
     }
     assert "Fault io_delay_ms is injected by" in run("status").stdout
-    assert told("clear-faults", "io_delay_ms") == {"cleared": ["io_delay_ms"]}
+    assert json_of("clear-faults", "io_delay_ms") == {"cleared": ["io_delay_ms"]}
     run("clear-faults")
-    assert told("faults")["active"] == []
+    assert json_of("faults")["active"] == []
     del kept
 
 
@@ -291,16 +291,16 @@ def test_an_unknown_fault_lists_the_known_ones(kept: PreparedInstances) -> None:
 
 def test_sweep_runs_the_named_verbs_only_and_dry_changes_nothing(kept: PreparedInstances) -> None:
     """It prints counts by verb; a dry run is not recorded as a run."""
-    assert list(told("sweep", "rescue", "purge", "--dry-run")["counts"]) == ["rescue", "purge"]
+    assert list(json_of("sweep", "rescue", "purge", "--dry-run")["counts"]) == ["rescue", "purge"]
     assert kept.value("SELECT count(*) FROM sweeps") == 0
-    told("sweep")
+    json_of("sweep")
     assert kept.value("SELECT count(*) FROM sweeps") == 4
     assert run("sweep", "vacuum").exit_code == ExitCode.USAGE
 
 
 def test_config_check_prints_every_value(kept: PreparedInstances) -> None:
     """Every key with its value, and no password."""
-    document = told("config", "check")
+    document = json_of("config", "check")
     assert document["values"]["edge.ae_title"] == "MINI_EDGE"
     assert document["values"]["forwarder.workers[4].ae_title"] == "APP05"
     assert document["database"] == "DATABASE_URL"
@@ -314,11 +314,11 @@ def test_reset_deletes_rows_and_messages_and_keeps_files_and_pauses(kept: Prepar
     """Instances, deliveries, messages and the study number are gone; files are orphans, pauses stay."""
     kept.receive(1)
     dead(kept, 2)
-    told("destinations", "pause", "ORTHANC")
+    json_of("destinations", "pause", "ORTHANC")
     kept.value("SELECT nextval('study_numbers')")
     assert run("reset-db", answer="n\n").exit_code != 0
     assert kept.value("SELECT count(*) FROM instances") == 2
-    document = told("reset-db", "--yes")
+    document = json_of("reset-db", "--yes")
     assert document == {"instances": 2, "owed": 4, "orphaned": 2, "removed": 0}
     for name in ("instances", "deliveries", "attempts", "dramatiq.queue"):
         assert kept.value(f"SELECT count(*) FROM {name}") == 0  # noqa: S608  ours
@@ -330,7 +330,7 @@ def test_reset_deletes_rows_and_messages_and_keeps_files_and_pauses(kept: Prepar
 def test_reset_with_files_deletes_only_files_without_a_row(kept: PreparedInstances) -> None:
     """--files deletes the files of the deleted rows."""
     kept.receive(1)
-    assert told("reset-db", "--yes", "--files")["removed"] == 1
+    assert json_of("reset-db", "--yes", "--files")["removed"] == 1
     assert files(kept) == {}
     kept.receive(2)
     assert files(kept) == {"incoming": 1}

@@ -31,7 +31,7 @@ def workers(core: Forwarding) -> Iterator[dict[str, Peer]]:
 
 
 def ask(core: Forwarding, instance: Instance) -> str:
-    """A worker has the instance and owes its result; which one."""
+    """Deliver the instance to a worker, which then owes its result; return the worker."""
     forward_to_worker(core.context, core.owed(instance, Route.WORKERS))
     return str(core.edge.delivery(instance, "workers")["destination"])
 

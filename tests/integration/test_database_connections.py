@@ -4,7 +4,7 @@ from gateway.database.connection import connect
 
 
 def ask(dsn: str, statement: str) -> object:
-    """The first column of the first row, on a connection of its own."""
+    """Return the first column of the first row, over a connection of its own."""
     connection = connect(dsn, application_name="test", deadline_seconds=5)
     try:
         with connection.cursor() as cursor:

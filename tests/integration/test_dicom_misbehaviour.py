@@ -31,7 +31,7 @@ from gateway.dicom.requestor import associate
 
 @pytest.fixture
 def impatient() -> Iterator[Edge]:
-    """An acceptor whose timeouts are short."""
+    """Yield an acceptor whose timeouts are short."""
     with edge(artim=SHORT_SECONDS, network=SHORT_SECONDS, idle=SHORT_SECONDS) as it:
         yield it
 

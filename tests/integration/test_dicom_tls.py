@@ -36,13 +36,13 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def acceptor_tls(certs: Certificates, *, mutual: bool = True) -> ssl.SSLContext:
-    """What `edge.tls` makes of them."""
+    """Return the context that `edge.tls` makes of them."""
     ca = certs.ca if mutual else None
     return acceptor_context(certs.edge.certificate, certs.edge.key, ca, where="edge.tls")
 
 
 def requestor_tls(certs: Certificates, *, shows: bool = True) -> ssl.SSLContext:
-    """What a destination's `tls` makes of them."""
+    """Return the context that a destination's `tls` makes of them."""
     own = (certs.sender.certificate, certs.sender.key) if shows else (None, None)
     return requestor_context(*own, certs.ca, check_host=True, where="tls")
 
@@ -55,7 +55,7 @@ def secured(certs: Certificates) -> Iterator[Edge]:
 
 
 def peer(running: Edge, tls: ssl.SSLContext | None) -> PeerAddress:
-    """That acceptor, as a requestor with `tls` knows it."""
+    """Return that acceptor as a peer with `tls`."""
     return PeerAddress("127.0.0.1", running.port, "EDGE", 5, 5, tls)
 
 

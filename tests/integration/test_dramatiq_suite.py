@@ -58,7 +58,7 @@ def test_dramatiqs_suite_passes_on_this_broker(tmp_path: Path) -> None:
 
 
 def unpack(folder: Path) -> None:
-    """The suite in folder/tests, with our fixtures; its files in the system's /tmp are the folder's."""
+    """Unpack the suite into folder/tests, with our fixtures; its files in /tmp go to the folder."""
     archive = FETCHED / f"dramatiq-{VERSION}.tar.gz"
     if not archive.exists():
         assert "CI" not in os.environ, f"{archive} is missing: `make test` fetches it"

@@ -19,7 +19,7 @@ def edge(make_edge: MakeEdge) -> EdgeSetup:
 
 
 def fail() -> None:
-    """What a broken disk makes of a flush."""
+    """Fail as a flush to a broken disk does."""
     raise SpoolError("fsync: Input/output error")
 
 

@@ -82,7 +82,7 @@ def test_concurrent_actors_claim_a_delivery_once(core: Forwarding, pacs: Peer) -
 
 
 def claim_as(core: Forwarding, delivery: int, *, lease: str) -> None:
-    """The delivery is in flight, claimed by the core's consumer."""
+    """Put the delivery in flight, claimed by the core's consumer."""
     assert core.edge.run(
         "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), claimed_by = %(consumer)s,"
         " lease_until = now() + %(lease)s::interval WHERE id = %(delivery)s",
@@ -205,7 +205,7 @@ def owed_version(core: Forwarding, instance: Instance) -> int:
 
 
 def check_dead_of_a_conflict(core: Forwarding, delivery: int) -> None:
-    """It is, and says so."""
+    """Check that it is dead, with the reason."""
     [(state, error)] = core.edge.rows(
         "SELECT state::text, last_error FROM deliveries WHERE id = %(id)s", id=delivery
     )

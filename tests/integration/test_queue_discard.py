@@ -31,7 +31,7 @@ def command(*words: str, answer: str | None = None) -> Result:
 
 
 def said(session: Session) -> list[str]:
-    """What `mini-pacs status` says of messages and deliveries."""
+    """Return what `mini-pacs status` prints about messages and deliveries."""
     texts = [finding.text for finding in findings(overview.overview(session), None)]
     return [text for text in texts if "dead" in text or "consumes the queue" in text]
 
@@ -115,7 +115,7 @@ def test_messages_of_a_consumed_queue_are_not_discarded(queue: QueueSetup) -> No
 
 @pytest.fixture
 def kept(queue: QueueSetup, configuration: Configuration) -> Iterator[PreparedInstances]:
-    """The same database with instances."""
+    """Yield the same database with instances."""
     kept = PreparedInstances(queue.dsn, configuration)
     yield kept
     kept.database.close()

@@ -13,7 +13,7 @@ from gateway.errors import DatabaseUnavailableError
 
 
 def lose_the_answer(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> None:
-    """The next call of that statement is committed, and its connection is lost before the answer."""
+    """Commit the next call of that statement, and lose its connection before the answer."""
     real = getattr(module, name)
 
     def run(*args: Any, **keywords: Any) -> Any:

@@ -247,7 +247,7 @@ def _operate(*words: str) -> int:
 
 
 def _let_pass(seconds: float) -> None:
-    """A time over which something is counted."""
+    """Let time pass over which something is counted."""
     until = time.monotonic() + seconds
     wait_until(lambda: time.monotonic() >= until, seconds + 5, "the time to pass")
 

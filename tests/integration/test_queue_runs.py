@@ -17,7 +17,7 @@ from gateway.database.tables import messages
 
 
 def enqueue_again(queue: QueueSetup, message_id: str, number: int = 1) -> None:
-    """The same message, as a sender repeats it."""
+    """Enqueue the same message again, as a sender repeats it."""
     broker = EdgeBroker(queue.dsn, middleware=[])
     broker.enqueue(Message(QUEUE, "noop", (number,), {}, {}, message_id=message_id))
     broker.close()

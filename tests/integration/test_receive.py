@@ -28,7 +28,7 @@ ALL = ("instances", "deliveries", "dramatiq.queue")
 
 @pytest.fixture
 def edge(make_edge: MakeEdge) -> EdgeSetup:
-    """An edge whose SCP runs; what it owes nobody takes away."""
+    """Return an edge whose SCP runs; no actor takes its deliveries."""
     edge = make_edge()
     edge.serve()
     return edge
@@ -196,7 +196,7 @@ def test_a_wrong_data_set_gets_its_status_and_leaves_nothing(
 
 
 def inject(edge: EdgeSetup, fault: Active) -> None:
-    """The fault is active in every receiver."""
+    """Inject the fault and wait until every receiver has it."""
     with edge.database.statement() as session:
         faults.inject(session, fault, duration=None, by="test")
     wait_until(
@@ -233,7 +233,7 @@ def test_an_association_dropped_by_a_fault_leaves_nothing(edge: EdgeSetup) -> No
 def reject_of(
     edge: EdgeSetup, *, called: str | None = None, calling: str = "ORTHANC"
 ) -> tuple[int, int, int]:
-    """Result, source and reason of the rejection."""
+    """Return result, source and reason of the rejection."""
     peer = edge.peer() if called is None else replace(edge.peer(), ae_title=called)
     with pytest.raises(AssociationRejectedError) as caught:
         associate(peer, calling_ae_title=calling, contexts=[ProposedContext(CT, EXPLICIT)])

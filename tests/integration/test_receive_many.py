@@ -72,12 +72,12 @@ def received(
 
 
 def known(root: str) -> list[ReceivedInstance]:
-    """What was received before."""
+    """Return what was received before."""
     return [received(root, number, 1) for number in (0, 3, 4, 5, 9)]
 
 
 def batch(root: str) -> list[ReceivedInstance]:
-    """New ones, and every other verdict, in the order of their UIDs."""
+    """Return new instances and one of every other verdict, in the order of their UIDs."""
     return [
         received(root, 0, 1),  # a repeat of what was delivered
         received(root, 1, 1),
@@ -94,8 +94,8 @@ def batch(root: str) -> list[ReceivedInstance]:
     ]
 
 
-def told(kept: Sequence[RegisteredInstance], root: str) -> list[tuple[str, str, str]]:
-    """What does not depend on the root and on ids."""
+def comparable(kept: Sequence[RegisteredInstance], root: str) -> list[tuple[str, str, str]]:
+    """Return the values that do not depend on the root and on ids."""
     return [(k.verdict.value, k.file_name.removeprefix(root), k.place.value) for k in kept]
 
 
@@ -126,7 +126,7 @@ def test_a_batch_equals_its_instances_one_by_one(database: Database) -> None:
     with database.transaction() as session:
         verdicts[together] = instances.receive_many(session, batch(together), window=WINDOW)
     try:
-        assert told(verdicts[together], together) == told(verdicts[one_by_one], one_by_one)
+        assert comparable(verdicts[together], together) == comparable(verdicts[one_by_one], one_by_one)
         assert {kept.verdict for kept in verdicts[together]} == set(ReceptionVerdict) - {
             ReceptionVerdict.OWED_AGAIN,
             ReceptionVerdict.OWED_IN_PART,

@@ -17,7 +17,7 @@ from gateway.domain.routing import Origin
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core with the smallest window: every repeat of what was delivered is owed again."""
+    """Yield the core with the smallest window: every repeat of a delivered instance is forwarded again."""
     with forwarding(make_edge({"edge": {"duplicate_window_seconds": 0}})) as core:
         yield core
 

@@ -34,7 +34,7 @@ WORKER = "APP01"
 
 @pytest.fixture
 def edge(make_edge: MakeEdge) -> EdgeSetup:
-    """An edge whose SCP runs; what it owes nobody takes away."""
+    """Return an edge whose SCP runs; no actor takes its deliveries."""
     edge = make_edge()
     edge.serve()
     return edge

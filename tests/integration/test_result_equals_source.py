@@ -52,7 +52,7 @@ def routes(core: Forwarding) -> list[tuple[str, str, int]]:
 
 
 def timelines(core: Forwarding, study: str) -> list[InstanceTimeline]:
-    """What `status --study` shows."""
+    """Return what `status --study` shows."""
     with core.edge.database.transaction() as session:
         return of_study(session, study)
 

@@ -137,7 +137,7 @@ def test_a_move_never_takes_what_is_being_received_under_that_name(core: Forward
 
 
 def delivered(core: Forwarding, instance: Instance) -> None:
-    """The instance is at the PACS and at a worker, and its result came."""
+    """Deliver the instance to the PACS and to a worker, and receive its result."""
     delivery = core.owed(instance)
     forward_to_pacs(core.context, delivery)
     forward_to_worker(core.context, core.edge.delivery(instance, "workers")["id"])

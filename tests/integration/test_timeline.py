@@ -26,7 +26,7 @@ def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedIn
 
 
 def timelines(kept: PreparedInstances, study: str = STUDY) -> list[InstanceTimeline]:
-    """What an operator is shown of a study."""
+    """Return the timeline of a study that an operator sees."""
     with kept.database.transaction() as session:
         return of_study(session, study)
 

@@ -34,7 +34,7 @@ LARGE = b"\x01\x02" * 600_000
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """The core without its processes; the sweep waits for nothing, and a refused instance waits for long."""
+    """Yield the core without its processes; the sweep has no grace period, a refused instance waits long."""
     edge = make_edge(
         {
             "forwarder": {"max_retries": 3, "backoff_base_seconds": 600, "backoff_max_seconds": 600},
@@ -90,12 +90,12 @@ def take_messages(core: Forwarding) -> None:
 
 
 def digests(pacs: Peer) -> list[str]:
-    """What the PACS answered Success to, in that order."""
+    """Return the digests that the PACS answered with Success, in that order."""
     return [taken.digest for taken in pacs.taken if taken.status == 0]
 
 
 def requeue(core: Forwarding, delivery: int) -> None:
-    """An operator sends it again."""
+    """Send it again as an operator."""
     with core.edge.database.transaction() as session:
         done = deliveries.requeue(
             session, Selection(delivery_id=delivery), of=(State.DEAD, State.CANCELLED, State.DELIVERED)
@@ -104,7 +104,7 @@ def requeue(core: Forwarding, delivery: int) -> None:
 
 
 def operate(*words: str) -> str:
-    """What a command prints, as an operator types it."""
+    """Return what a command prints."""
     result = CliRunner().invoke(build(words[0]), list(words))
     assert result.exit_code == 0, result.output
     return result.output

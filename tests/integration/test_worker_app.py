@@ -80,7 +80,7 @@ class Worker:
             return status
 
     def lines(self, event: str) -> list[dict[str, object]]:
-        """What it logged of one event."""
+        """Return the log lines of one event."""
         lines = [json.loads(line) for line in self.process.text().splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 

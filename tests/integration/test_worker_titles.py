@@ -35,7 +35,7 @@ def workers(edge: EdgeSetup, **of_each: object) -> dict[str, Any]:
 
 
 def ask(core: Forwarding, instance: Instance) -> str:
-    """A worker has the instance and owes its result; which one."""
+    """Deliver the instance to a worker, which then owes its result; return the worker."""
     forward_to_worker(core.context, core.owed(instance, Route.WORKERS))
     return str(core.edge.delivery(instance, "workers")["destination"])
 

@@ -67,14 +67,14 @@ BROKEN: tuple[Break, ...] = (
 
 
 def break_off(port: int, harm: Break) -> None:
-    """A connection that does its harm and is closed."""
+    """Open a connection, misbehave, and close it."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock, contextlib.suppress(OSError):
         harm(sock)
 
 
 @contextmanager
 def held_open(port: int, harm: Break) -> Iterator[socket.socket]:
-    """The same, its connection open for the length of the `with`."""
+    """Yield such a connection, open for the length of the `with`."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
         with contextlib.suppress(OSError):  # the gateway may hang up first
             harm(sock)

@@ -80,7 +80,7 @@ class Visit:
             self.strangers.add(request.url)
 
     def keep(self, path: Path) -> None:
-        """A picture of the whole page, for whoever wants to look at it."""
+        """Save a picture of the whole page."""
         self._page.screenshot(path=path)
 
     def find(self, study_instance_uid: str, patient_name: str) -> Locator:
@@ -96,13 +96,13 @@ class Visit:
         return row
 
     def open(self, row: Locator, study_instance_uid: str) -> None:
-        """The study in the basic viewer."""
+        """Open the study in the basic viewer."""
         row.click()
         self._named(f"mode-viewer-{study_instance_uid}").click()
         self._named("study-browser-thumbnail").first.wait_for()
 
     def show(self, series_description: str) -> Pixels:
-        """What the viewport shows of the first such series, once that is a picture; without its text."""
+        """Return the viewport of the first such series, without its text, once it shows a picture."""
         self._named("study-browser-thumbnail").filter(has_text=series_description).first.dblclick()
         self._named("viewport-overlay-top-left").filter(has_text=series_description).wait_for()
         [picture] = wait_until(self._pictures, PAGE_SECONDS, f"a picture of {series_description}")

@@ -44,7 +44,7 @@ def make(folder: Path) -> Certificates:
 
 
 def lock(key: Path, locked: Path, password: str) -> None:
-    """The key again, behind a password."""
+    """Write the key again, encrypted with a password."""
     told = locked.with_suffix(".password")
     told.write_text(password, encoding="ascii")
     _openssl("pkcs8", "-topk8", "-in", key, "-out", locked, "-passout", f"file:{told}")

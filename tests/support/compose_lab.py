@@ -52,7 +52,7 @@ wait_until = partial(wait_often, every=0.5)
 def run(
     *words: str | Path, timeout: float = COMMAND_SECONDS, check: bool = True, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """A command of the host, its output read; fails the test with that output where it must not fail."""
+    """Run a command of the host; unless it may fail, fail the test with its output."""
     done = subprocess.run(
         [str(word) for word in words],
         stdin=subprocess.DEVNULL,
@@ -68,7 +68,10 @@ def run(
 
 
 def once(options: Sequence[str], entrypoint: str, *words: str, check: bool = True) -> str:
-    """What a command prints in a container of its own, as root; `options` are those of `docker run`."""
+    """Return what a command prints in a container of its own, as root.
+
+    `options` are those of `docker run`.
+    """
     return run(
         "docker", "run", "--rm", "--user", "0:0", *options, "--entrypoint", entrypoint, IMAGE, *words,
         check=check,
@@ -148,7 +151,7 @@ class ComposeLab:
         return PROJECT if service == "edge" else f"{PROJECT}-{service}-1"
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """What Docker knows of its container."""
+        """Return what Docker reports of its container."""
         [found] = json.loads(run("docker", "inspect", self.container(service)).stdout)
         return dict(found)
 
@@ -162,7 +165,7 @@ class ComposeLab:
         once(["--network", "none", "--pid", "host"], "sh", "-c", f"kill -9 {process}")
 
     def wait_running_again(self, service: str, started_before: str) -> None:
-        """It was started again since, and runs."""
+        """Wait until it was started again and runs."""
 
         def look() -> bool:
             state = self.inspect(service)["State"]
@@ -193,7 +196,7 @@ class ComposeLab:
         return self.exec("edge", "mini-pacs", "status", "--check", check=False).returncode == 0
 
     def wait_well(self) -> None:
-        """The whole lab serves: every process is there, every destination up, and the PACS answers."""
+        """Wait until the whole lab serves: all processes run, all destinations are up, the PACS answers."""
         wait_until(self.well, HEALTHY_SECONDS, "a status without problems")
         wait_until(self.pacs_answers, HEALTHY_SECONDS, "Orthanc to answer")
 
@@ -214,13 +217,13 @@ class ComposeLab:
         return {step["name"]: step["done"] for step in self.study(study_instance_uid)["steps"]}
 
     def rows(self, statement: str) -> list[list[str]]:
-        """What PostgreSQL answers, as text."""
+        """Return what PostgreSQL answers, as text."""
         words = ("psql", "--username=mini_pacs", "--no-align", "--tuples-only", "--field-separator=\t")
         lines = self.exec("postgres", *words, "--command", statement).stdout.splitlines()
         return [line.split("\t") for line in lines]
 
     def log(self, pattern: str = "") -> list[dict[str, Any]]:
-        """What `docker compose logs edge` shows of the log, its lines that hold `pattern`."""
+        """Return the lines of `docker compose logs edge` that hold `pattern`."""
         text = self.compose("logs", "--no-color", "--no-log-prefix", "edge")
         lines = [line.removeprefix(CLEAR_LINE) for line in text.splitlines()]
         return [json.loads(line) for line in lines if line.startswith("{") and pattern in line]
@@ -243,7 +246,7 @@ class ComposeLab:
         return list(self.sending(count, calling=calling, modality=modality))
 
     def sending(self, count: int, *, calling: str = "ORTHANC", modality: Modality = "MR") -> Iterator[Sent]:
-        """The same, each as soon as it is known."""
+        """Yield the same, each as soon as it is known."""
         with tempfile.TemporaryDirectory() as folder:
             study = Study(count, datetime.now(UTC), modality)
             outgoing = [write(instance, Path(folder)) for instance in generate(study)]
@@ -274,7 +277,7 @@ class ComposeLab:
         return {instance["MainDicomTags"]["SOPInstanceUID"] for instance in found}
 
     def wait_held(self, wanted: set[str], timeout: float = 60, study_instance_uid: str = "") -> None:
-        """The PACS holds all of them."""
+        """Wait until the PACS holds all of them."""
         wait_until(
             lambda: not wanted - self.held(study_instance_uid),
             timeout,
@@ -291,7 +294,7 @@ class ComposeLab:
         return {row[0]: row[1] for row in rows if row[0] in sop_instance_uids}
 
     def wait_results(self, originals: set[str], timeout: float = 60) -> set[str]:
-        """A result of each is in the PACS; the results."""
+        """Wait until the PACS has a result of each; return the results."""
 
         def look() -> set[str]:
             results = self.results(originals)

@@ -272,7 +272,7 @@ class Script:
         return body[2], body[3]
 
     def expect_end(self) -> None:
-        """The stream must end."""
+        """Expect the end of the stream."""
         assert self.pdu()[0] == 0
 
 
@@ -322,7 +322,7 @@ def echo_command(message_id: int = 1, *, context_id: int = 3) -> bytes:
 
 
 def dcmtk(program: str) -> str:
-    """The path of one of DCMTK's programs; skips where it is missing, save in CI."""
+    """Return the path of a program of DCMTK; skip the test where it is missing, except in CI."""
     path = shutil.which(program)
     if path is None:
         assert "CI" not in os.environ, f"{program} is missing: install dcmtk"
@@ -352,7 +352,7 @@ def bundled_files() -> tuple[Path, ...]:
 
 
 def read_quietly(path: Path) -> pydicom.FileDataset:
-    """What pydicom reads up to the pixels; its warnings are about files that are meant to be odd."""
+    """Read a file up to the pixels without warnings: some files are malformed on purpose."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pydicom.dcmread(path, stop_before_pixels=True, force=True)

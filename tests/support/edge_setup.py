@@ -49,7 +49,7 @@ class EdgeSetup:
         return process
 
     def serve(self, *command: str | Path, **environment: str) -> Process:
-        """The SCP, listening; `command` stands in for `mini-pacs serve`."""
+        """Start the SCP; return it once it listens. `command` replaces `mini-pacs serve`."""
         scp = self.start(*(command or ("mini-pacs", "serve")), **environment)
 
         def listens() -> bool:
@@ -87,7 +87,7 @@ class EdgeSetup:
     # ---- sending -------------------------------------------------------------------------------------
 
     def peer(self) -> PeerAddress:
-        """The edge, as senders know it."""
+        """Return the edge's address for senders."""
         edge = self.configuration.edge
         return PeerAddress(
             "127.0.0.1", edge.port, edge.ae_title, timeout_seconds=30, connect_timeout_seconds=10
@@ -137,7 +137,7 @@ class EdgeSetup:
         return row[0]
 
     def run(self, sql: str, **parameters: object) -> int:
-        """A statement; the count of rows that it touched."""
+        """Run a statement; return the number of rows that it changed."""
         with self.database.statement() as session:
             return session.run(Query("test", sql), **parameters)
 
@@ -185,7 +185,7 @@ class EdgeSetup:
         return [line for line in lines if all(line.get(name) == value for name, value in fields.items())]
 
     def wait_log(self, timeout: float = 10, **fields: object) -> dict[str, Any]:
-        """The first log line that has these fields."""
+        """Wait for a log line that has these fields; return it."""
         return wait_until(lambda: self.log(**fields), timeout, f"a log line with {fields}")[0]
 
     def files(self, *, partial: bool = False) -> dict[str, Path]:
@@ -204,7 +204,7 @@ class EdgeSetup:
         return [path.name for path in (self.configuration.edge.data_root / ORPHANED).rglob("*.dcm")]
 
     def heal(self) -> None:
-        """What the sweep makes of the spool when all graces are over."""
+        """Run the sweep with all grace periods over."""
         wakeup = Wakeup(self.dsn)
         sweeping = SweepContext(
             self.configuration, self.database, Spool(self.configuration.edge.data_root), wakeup

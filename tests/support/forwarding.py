@@ -43,7 +43,7 @@ class Forwarding:
         self.context = self.actor()
 
     def actor(self) -> ForwardContext:
-        """What the actors of one more living process work with."""
+        """Return the context of the actors of one more live process."""
         consumer = secrets.randbits(62)
         connection = psycopg2.connect(self.edge.dsn)
         connection.autocommit = True
@@ -68,7 +68,7 @@ class Forwarding:
         self._locks.clear()
 
     def sweeping(self, *, dry: bool = False) -> SweepContext:
-        """What the verbs of the sweep work with."""
+        """Return the context of the sweep."""
         return SweepContext(self.edge.configuration, self.edge.database, self.spool, self._wakeup, dry)
 
     def receive(
@@ -159,7 +159,7 @@ def forwarding(edge: EdgeSetup) -> Iterator[Forwarding]:
 
 @contextmanager
 def pacs_of(core: Forwarding) -> Iterator[Peer]:
-    """The PACS, on; it is left in order before it goes, which spares a wait for the end of the stream."""
+    """Yield the PACS, listening; its associations are released before it closes, which saves a wait."""
     with peer(core.edge.configuration.forwarder.orthanc.port) as pacs:
         try:
             yield pacs

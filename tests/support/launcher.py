@@ -53,11 +53,11 @@ class Process:
         return self.popen.pid
 
     def text(self) -> str:
-        """What it printed so far."""
+        """Return what it printed so far."""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
     def wait_for_line(self, pattern: str, timeout: float = 15.0) -> re.Match[str]:
-        """The first match of `pattern` in its output; fails at once when it ends without."""
+        """Return the first match of `pattern` in its output; fail at once if it ends without one."""
 
         def look() -> re.Match[str] | None:
             ended = self.popen.poll() is not None
@@ -72,7 +72,7 @@ class Process:
         return match
 
     def wait_for_port(self, port: int, timeout: float = 15.0) -> None:
-        """It listens on 127.0.0.1; fails at once when it ends without."""
+        """Wait until it listens on 127.0.0.1; fail at once if it ends before."""
 
         def look() -> bool:
             assert self.popen.poll() is None, (

@@ -117,7 +117,7 @@ class Peer:
     # ---- on and off ----------------------------------------------------------------------------------
 
     def on(self) -> None:
-        """It listens."""
+        """Listen."""
         acceptor = self._acceptor = Acceptor(self, MAX_PDU_BYTES, TIMEOUTS)
         listener = self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
 
@@ -141,7 +141,7 @@ class Peer:
         thread.start()
 
     def off(self) -> None:
-        """It listens no more, and its associations have ended."""
+        """Stop listening, and wait until its associations have ended."""
         listener, self._listener = self._listener, None
         if listener is None:
             return
@@ -178,11 +178,11 @@ class Peer:
         return sum(taken.sop_instance_uid == sop_instance_uid for taken in list(self.taken))
 
     def uids(self) -> list[str]:
-        """What it answered Success to, in that order."""
+        """Return the UIDs that it answered with Success, in that order."""
         return [taken.sop_instance_uid for taken in list(self.taken) if taken.status == 0]
 
     def wait_for(self, *sop_instance_uids: str, timeout: float = 15) -> None:
-        """It has answered Success to each of them."""
+        """Wait until it has answered each of them with Success."""
         wait_until(
             lambda: set(sop_instance_uids) <= set(self.uids()),
             timeout,

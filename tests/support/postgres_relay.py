@@ -27,7 +27,7 @@ class Relay(TcpRelay):
         self._lose(to, after, heard=True)
 
     def lose_statement(self, to: bytes, *, after: bytes = b"") -> None:
-        """The connection ends before PostgreSQL hears it."""
+        """End the connection before PostgreSQL gets the statement."""
         self._lose(to, after, heard=False)
 
     def _lose(self, to: bytes, after: bytes, *, heard: bool) -> None:

@@ -36,7 +36,7 @@ class PreparedInstances:
     def receive(
         self, number: int, *, study: str = STUDY, kind: Kind = Kind.ORIGINAL, sender: str = "ORTHANC"
     ) -> int:
-        """An instance `study`.`number` is kept, with its file; its id."""
+        """Keep an instance `study`.`number`, with its file; return its id."""
         content = f"{study} {number} {kind}".encode()
         name = f"{study}.{number}.dcm"
         path = self.spool.path(Place.INCOMING, study, name)
@@ -62,26 +62,26 @@ class PreparedInstances:
             return instances.receive(session, received, window=timedelta(minutes=10)).instance_id
 
     def result(self, number: int, source: int, *, worker: str) -> tuple[int, Correlated]:
-        """A result of `worker` that references STUDY.`source` is kept; its id, and what it matched."""
+        """Keep a result of `worker` that references STUDY.`source`; return its id and its match."""
         instance_id = self.receive(number, kind=Kind.RESULT, sender=worker)
         result = Result(instance_id, [worker], f"{STUDY}.{number}", STUDY, [f"{STUDY}.{source}"])
         with self.database.transaction() as session:
             return instance_id, correlate(session, result)
 
     def delivery(self, instance_id: int, route: Route) -> int:
-        """The id of what is owed for it there."""
+        """Return the id of its delivery to that destination."""
         return int(self.value("SELECT id FROM deliveries WHERE instance_id = %(i)s AND route = %(r)s::route",
                               i=instance_id, r=route.value))  # fmt: skip
 
     def claim(self, delivery_id: int) -> DeliveryClaim:
-        """That delivery to the PACS is in flight."""
+        """Put that delivery to the PACS in flight."""
         with self.database.transaction() as session:
             claim = deliveries.claim(session, delivery_id, consumer=1, lease=LEASE, destination="ORTHANC")
         assert claim is not None
         return claim
 
     def claim_for_worker(self, delivery_id: int) -> DeliveryClaim:
-        """That delivery is in flight to the worker whose turn it is."""
+        """Put that delivery in flight to the next worker."""
         with self.database.transaction() as session:
             _, claim = deliveries.claim_for_worker(
                 session,
@@ -106,7 +106,7 @@ class PreparedInstances:
         error: str | None = None,
         wait: timedelta = timedelta(hours=1),
     ) -> None:
-        """The attempt came to that, and the file stands where the row says."""
+        """Settle the attempt with that outcome, and move the file to where the row says."""
         settlement = Settlement(
             state,
             counted=True,
@@ -141,6 +141,6 @@ class PreparedInstances:
         return value
 
     def run(self, sql: str) -> None:
-        """A statement without a result."""
+        """Run a statement."""
         with self.database.statement() as session:
             session.script(sql)

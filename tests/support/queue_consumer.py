@@ -22,7 +22,7 @@ class InProcess:
         )
 
     def take(self, count: int) -> list[InFlightMessage]:
-        """That many messages."""
+        """Take that many messages."""
         taken: list[InFlightMessage] = []
 
         def enough() -> bool:
@@ -49,7 +49,7 @@ class InProcess:
 
 
 def cut_off(queue: QueueSetup, consumer: InProcess) -> int:
-    """The consumer's connection is gone; the id that it had."""
+    """Drop the consumer's connection; return the id that it had."""
     lost = consumer.liveness.consumer
     assert lost is not None
     queue.rows(

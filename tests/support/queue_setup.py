@@ -40,7 +40,7 @@ FROM (
 
 
 class QueueSetup:
-    """One database with a queue, and the processes that consume it."""
+    """A database with a queue, and the processes that consume it."""
 
     def __init__(self, dsn: str, processes: Processes) -> None:
         self.dsn = dsn
@@ -51,13 +51,13 @@ class QueueSetup:
         self.run(RAN)
 
     def start(self, *, threads: int = 8, dsn: str | None = None) -> Process:
-        """One actor process, ready."""
+        """Start an actor process; return it when it is ready."""
         process = self.launch(threads=threads, dsn=dsn)
         process.wait_for_line("ready for action", 30)
         return process
 
     def launch(self, *, threads: int = 8, dsn: str | None = None) -> Process:
-        """One actor process, not waited for."""
+        """Start an actor process without waiting for it."""
         process = self._processes.start(
             "dramatiq", "support.queue_actors", "-p", "1", "-t", str(threads), **self.environment(dsn)
         )
@@ -71,7 +71,7 @@ class QueueSetup:
     def send(
         self, actor: str, *args: object, priority: int = 4, delay_seconds: float = 0, wake: bool = True
     ) -> str:
-        """One message; its id."""
+        """Enqueue a message; return its id."""
         with self.database.statement() as session:
             message_id = messages.send(
                 session, QUEUE, actor, args, priority=priority, delay=timedelta(seconds=delay_seconds)
@@ -90,7 +90,7 @@ class QueueSetup:
         spread_seconds: float = 0,
         scattered: bool = False,
     ) -> None:
-        """So many messages, numbered from 1, by one statement, due over a time in their order or in none."""
+        """Enqueue messages numbered from 1 by one statement, due in their order or in random order."""
         self.rows(
             FILL,
             actor=actor,
@@ -102,7 +102,7 @@ class QueueSetup:
         )
 
     def fill_punctual(self, count: int, *, delay_seconds: float, spread_seconds: float) -> None:
-        """So many messages that complain if they run late or early, due at random over a time."""
+        """Enqueue messages that fail if they run late or early, due at random times."""
         self.rows(
             FILL_PUNCTUAL,
             count=count,
@@ -111,7 +111,7 @@ class QueueSetup:
         )
 
     def wake(self) -> None:
-        """What was committed is announced."""
+        """Announce committed messages."""
         if self._wakeup is None:
             self._wakeup = Wakeup(self.dsn)
         self._wakeup.wake(QUEUE)
@@ -127,12 +127,12 @@ class QueueSetup:
         return row[0]
 
     def run(self, sql: str) -> None:
-        """A statement without a result."""
+        """Run a statement without a result."""
         with self.database.statement() as session:
             session.script(sql)
 
     def count(self, condition: str = "true") -> int:
-        """How many messages there are of that kind."""
+        """Return the number of messages that match."""
         return int(self.one(f"SELECT count(*) FROM dramatiq.queue WHERE {condition}"))  # noqa: S608  ours
 
     def ran(self) -> list[int]:
@@ -140,7 +140,7 @@ class QueueSetup:
         return [int(row[0]) for row in self.rows("SELECT number FROM ran ORDER BY id")]
 
     def close(self) -> None:
-        """No process nor connection of the test remains; killed, since most are busy on purpose."""
+        """Kill its processes, most of which are busy on purpose, and close its connections."""
         for process in self._started:
             process.kill()
         if self._wakeup is not None:

@@ -35,7 +35,7 @@ ROOT = "1.2.826.0.1.20261123"
 
 
 def original(number: int, *, version: int = 0) -> Instance:
-    """The n-th original; three share a study. Another version has the same UID and other bytes."""
+    """Return the n-th original; three share a study. Another version has the same UID and other bytes."""
     return Instance(
         sop_instance_uid=f"{ROOT}.1.{number}",
         study_instance_uid=f"{ROOT}.2.{number // 3}",
@@ -70,7 +70,7 @@ def reading(dsn: str) -> Iterator["psycopg2.extensions.cursor"]:
 
 
 def load(dsn: str, release: str) -> None:
-    """The empty database is one of that release, with its data."""
+    """Fill the empty database with the schema and data of that release."""
     with reading(dsn) as cursor:
         cursor.execute(TABLE)
         for migration in migrations():

@@ -1,4 +1,4 @@
-"""What the tests of the sweep share: a sweep that waits for nothing, and the proof of what a verb does."""
+"""Helpers of the sweep's tests: a sweep without grace periods, and a check of what a verb does."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ def state_of(core: Forwarding) -> object:
 
 
 def found(counts: Counts) -> Counts:
-    """What was not nothing."""
+    """Return the counts that are not zero."""
     return {name: count for name, count in counts.items() if count}
 
 

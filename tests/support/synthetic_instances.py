@@ -80,7 +80,7 @@ def study_of(count: int, *, payload: bytes = b"\x01\x02" * 512) -> list[Instance
 
 
 def result_of(*sources: Instance, study: str | None = None, number: int = 0) -> Instance:
-    """What a worker may derive from `sources`, whose references it carries; without any, of `study`."""
+    """Return a result that references `sources`; without sources, a result in `study`."""
     return Instance(
         study_instance_uid=study or sources[0].study_instance_uid,
         sop_class_uid=SECONDARY_CAPTURE,

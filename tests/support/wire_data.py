@@ -19,7 +19,7 @@ SMALL_BYTES = 4096 - 512
 
 
 def scaled(count: int) -> int:
-    """That count, or a tenth of it where a quick look was asked for."""
+    """Return that count, or a tenth of it for a quick look."""
     return max(FOLDERS, count // 10) if QUICK else count
 
 
@@ -38,7 +38,7 @@ class Load:
         return made(self.count, self.payload)
 
     def share(self, count: int) -> "Load":
-        """The same with fewer: whole folders, at least one, about `count` instances."""
+        """Return the same with fewer: whole folders, at least one, about `count` instances."""
         each = self.count // len(self.folders)
         folders = self.folders[: max(1, min(len(self.folders), count // each))]
         return Load(self.name, folders, each * len(folders), self.payload)
@@ -73,7 +73,7 @@ def write(folder: Path, name: str, count: int, payload_bytes: int) -> Load:
 
 
 def data_set_bytes(load: Load) -> Sequence[bytes]:
-    """The encoded data sets of `load.instances`; made before a clock runs."""
+    """Return the encoded data sets of `load.instances`, so that a measurement does not include encoding."""
     return [instance.data_set() for instance in load.instances]
 
 

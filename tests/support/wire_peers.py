@@ -51,7 +51,7 @@ class Sink:
         return found
 
     def wait_for(self, count: int, timeout: float) -> None:
-        """It has answered so many."""
+        """Wait until it has answered so many."""
         wait_until(lambda: self.count() >= count, timeout, f"{count} instances at the sink")
 
     def last_of(self, count: int, timeout: float) -> float:

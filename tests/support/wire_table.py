@@ -45,7 +45,7 @@ class Rows:
         at_least: float | None,
         unit: str = "/s",
     ) -> None:
-        """A rate that must reach `at_least` times theirs; only reported where that is None."""
+        """Add a rate that must reach `at_least` times theirs; None only reports it."""
         ratio = ours / theirs
         self._rows.append(
             Row(
@@ -59,13 +59,13 @@ class Rows:
         )
 
     def within(self, what: str, ours: float, unit: str, *, at_most: float | None, peer: str = "") -> None:
-        """A figure that must stay at or below `at_most`; only reported where that is None."""
+        """Add a figure that must stay at or below `at_most`; None only reports it."""
         met = None if at_most is None else ours <= at_most
         target = "reported" if at_most is None else f"≤ {at_most:g} {unit}"
         self._rows.append(Row(what, f"{ours:.3g} {unit}", peer, None, target, met))
 
     def save(self) -> None:
-        """The table is printed, and written as JSON to build/bench.json."""
+        """Print the table, and write it as JSON to build/bench.json."""
         if not self._rows:
             return
         table = Table(title=f"make bench · {machine()}" + (" · QUICK" if QUICK else ""))

@@ -18,7 +18,7 @@ FIRST, SECOND, OUTSIDE = "192.0.2.11", "192.0.2.12", "192.0.2.99"
 def forwarder(
     pacs_host: str = PACS_ADDRESS, hosts: tuple[str, ...] = (FIRST, SECOND), **of_first: object
 ) -> Forwarder:
-    """The PACS and workers APP01 … at these hosts."""
+    """Return a configuration with the PACS and workers APP01 … at these hosts."""
     workers: list[dict[str, object]] = [
         {"host": host, "port": 11201, "ae_title": f"APP0{number}"}
         for number, host in enumerate(hosts, start=1)

@@ -14,7 +14,7 @@ DELIVERED = Debt("delivered")
 
 
 def row(version: Version, *, file: bool = True, **debts: Debt) -> Row:
-    """An instance as the database has it."""
+    """Return an instance as a row of the database."""
     return Row(version, debts, file=file)
 
 
@@ -26,7 +26,7 @@ def evidence(
     results: tuple[Version, ...] = (),
     altered: tuple[Version, ...] = (),
 ) -> Evidence:
-    """What everybody says."""
+    """Return the evidence of all sources."""
     return Evidence(
         acknowledged, frozenset(results), rows, frozenset(taken), frozenset(worked), altered=altered
     )

@@ -54,7 +54,7 @@ def test_a_fault_lasts_as_long_as_its_kind_allows() -> None:
 
 
 def _begun_within(seconds: float, seed: int) -> list[Kind]:
-    """What a run of the fault_runner begins in so much time among others, none being held up."""
+    """Return the kinds of faults that a run begins within so much time, if none is postponed."""
     begun: list[Kind] = []
     now = 0.0
     for pick in picks(seed, gap=GAP_SECONDS, first=AMONG_OTHERS):

@@ -26,7 +26,7 @@ def content() -> Content:
 
 
 def load(folder: Path, values: Content) -> config.Configuration:
-    """What the file says."""
+    """Return the configuration of the file."""
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(values))
     return config.load(path)

@@ -14,7 +14,7 @@ ORTHANC = "orthanc: {host: pacs, port: 4242, ae_title: ORTHANC}"
 
 
 def refusal(folder: Path, text: str | bytes) -> str:
-    """What is said of a file with that content."""
+    """Return the error for a file with that content."""
     path = folder / "config.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigurationError) as refused:

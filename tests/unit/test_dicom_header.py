@@ -37,7 +37,7 @@ def read(raw: bytes, transfer_syntax_uid: str = EXPLICIT, *, with_references: bo
 
 
 def encode(data_set: Dataset, transfer_syntax_uid: str) -> bytes:
-    """What pydicom writes."""
+    """Return the bytes that pydicom writes."""
     buffer = DicomBytesIO()
     buffer.is_little_endian = transfer_syntax_uid != BIG
     buffer.is_implicit_VR = transfer_syntax_uid == IMPLICIT

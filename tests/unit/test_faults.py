@@ -10,7 +10,7 @@ from gateway.log import Stage
 
 
 def answers(faults: Faults) -> dict[Name, bool]:
-    """What every seam hears."""
+    """Return the answer of every seam."""
     return {
         Name.REJECT_ALL: faults.reject_all(),
         Name.DISK_FULL: faults.disk_full(),

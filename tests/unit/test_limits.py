@@ -12,7 +12,7 @@ Table = Callable[..., AssociationLimits]
 
 @pytest.fixture
 def table() -> Iterator[Table]:
-    """Makes the table, whose file else lives as long as the process."""
+    """Yield the table; its file is removed after the test."""
     made: list[AssociationLimits] = []
 
     def make(**bounds: int) -> AssociationLimits:

@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
 
 @contextmanager
 def following(path: Path, output: Path) -> Iterator[Callable[[], list[str]]]:
-    """A follower of `path` runs; gives what is printed to `output` so far."""
+    """Follow `path`; yield a function that returns what was printed so far."""
     ended = threading.Event()
     descriptor = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     follower = Follower(path, descriptor)

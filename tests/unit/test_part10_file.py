@@ -76,7 +76,7 @@ def test_any_bytes_are_read_back(tmp_path: Path, noise: bytes) -> None:
 
 
 def check(folder: Path, data_set: bytes, sop_instance_uid: str, syntax: str, ae_title: str) -> None:
-    """What is written is read, by size, by digest, and by its offset."""
+    """Check that what is written is read, by size, by digest, and by its offset."""
     head = preamble_and_file_meta(CT, sop_instance_uid, syntax, source_ae_title=ae_title)
     path = folder / "kept.dcm"
     path.write_bytes(head + data_set)

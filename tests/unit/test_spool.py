@@ -23,7 +23,7 @@ def spool(tmp_path: Path) -> Spool:
 
 
 def keep(spool: Spool, data: bytes) -> Path:
-    """A kept file; its receiver has discarded its own name."""
+    """Return a kept file; its receiver has discarded its own name."""
     part = spool.begin()
     part.write(data)
     path = part.keep(STUDY, NAMES)

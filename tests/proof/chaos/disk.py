@@ -19,7 +19,7 @@ _SLACK_BYTES = 16 << 20
 
 
 def enter_namespace() -> None:
-    """This program runs in a mount namespace of its own, if it may; it is started anew for that."""
+    """Start this program again in a mount namespace of its own, if it may have one."""
     if os.environ.get(MARK) or os.geteuid() != 0 or not _can_mount():
         return
     os.environ[MARK] = "yes"
@@ -70,7 +70,7 @@ class Disk:
             self._mount()
 
     def _mount(self) -> None:
-        """An ext4 in memory: what a slow disk would cost here says nothing of the gateway."""
+        """Mount an ext4 in memory, since the cost of a slow disk here says nothing of the edge."""
         self._memory.mkdir()
         size = min(_IMAGE_BYTES, int(_available_bytes() * _SHARE_OF_MEMORY))
         image = self._memory / "spool.img"

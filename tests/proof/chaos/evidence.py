@@ -57,7 +57,7 @@ def sent(setup: Setup) -> list[Entry]:
 
 
 def worked(setup: Setup) -> list[Entry]:
-    """What the workers accepted, and the edge's Success for their results."""
+    """Return what the workers accepted, and the edge's Success for their results."""
     entries = (entry for path in setup.workers_journals() for entry in read(path))
     return [entry for entry in entries if entry.status in HAS_IT]
 
@@ -100,7 +100,7 @@ def _versions(entries: Iterable[Entry]) -> frozenset[Version]:
 def _not_sent(
     setup: Setup, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
 ) -> Iterator[Version]:
-    """What the edge says it delivered to a worker while `worker_hang` answered in its place."""
+    """Yield what the edge counts as delivered to a worker while `worker_hang` answered in its place."""
     for path in (setup.lab.folder / "logs").glob("edge.log*"):
         with path.open(encoding="utf-8") as lines:
             for line in lines:
@@ -136,7 +136,7 @@ def _digest(path: Path) -> str:
 
 
 def _altered(entries: Iterable[Entry], taken: Iterable[Entry]) -> Iterator[Version]:
-    """What PACS or workers took under a sender's UID, although no sender has such bytes."""
+    """Yield what PACS or workers got under a sender's UID, although no sender has such bytes."""
     known = {(entry.sop_instance_uid, entry.digest) for entry in entries}
     ours = {entry.sop_instance_uid.rpartition(".")[0] for entry in entries}
     for entry in taken:

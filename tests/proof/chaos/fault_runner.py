@@ -116,7 +116,7 @@ class FaultRunner:
         time.sleep(max(0.0, min(pick.gap, limit - time.monotonic())))  # the rhythm of the faults
 
     def _next_free(self, source: Iterator[Pick]) -> Pick:
-        """The next whose thing is free; those that are not come as soon as they are."""
+        """Return the next fault whose target is free; the postponed ones come as soon as theirs are."""
         with self._lock:
             held = self._postponed if source is self._mixed else []
             while True:
@@ -159,7 +159,7 @@ class FaultRunner:
                 self._threads.pop(threading.current_thread(), None)
 
     def _skip(self, pick: Pick, reason: str) -> None:
-        """It comes once more, so that no kind is lost to another fault that was in its way."""
+        """Postpone the fault, so that no kind is lost because another fault used its target."""
         with self._lock:
             if pick.kind not in self._tried and not only_workers(pick.kind):
                 self._tried.add(pick.kind)

@@ -45,4 +45,4 @@ def mini_pacs(setup: Setup, *words: str) -> int:
 
 
 def _nothing() -> None:
-    """It ends by itself."""
+    """Do nothing: the fault ends by itself."""

@@ -36,7 +36,7 @@ class Journal:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def note(self, sop_instance_uid: str, digest: str, status: str, word: str) -> None:
-        """The line stands when this returns."""
+        """Append the line; it is written when this returns."""
         line = f"{time.time():.6f} {sop_instance_uid} {digest} {status} {word}\n"
         os.write(self._descriptor, line.encode())  # one write: a kill leaves the line whole or not at all
 

@@ -59,7 +59,7 @@ WELL = Behaviour()
 
 
 def behave(folder: Path, behaviour: Behaviour) -> None:
-    """The PACS in `folder` does so from its next data set on, also when it is killed meanwhile."""
+    """Set the behaviour of the PACS in `folder` from its next data set on, also after a kill."""
     part = folder / "behaviour.part"
     part.write_text(json.dumps(asdict(behaviour)), encoding="ascii")
     part.replace(folder / "behaviour.json")
@@ -77,7 +77,7 @@ class ChaosPacs:
         self._port = port
 
     def program(self) -> Program:
-        """It in the foreground, well."""
+        """Return it as a program in the foreground, with normal behaviour."""
         self.folder.mkdir(parents=True, exist_ok=True)
         behave(self.folder, WELL)
         words = ("--folder", str(self.folder), "--ae-title", self._ae_title, "--port", str(self._port))

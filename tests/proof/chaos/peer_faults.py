@@ -26,7 +26,7 @@ _WAITS = {"hangs", "is slow"}
 
 
 def misbehave(setup: Setup, pick: Pick) -> End:
-    """The PACS does so until the end."""
+    """Set that behaviour of the PACS until the end."""
     behaviour, value = _BEHAVIOURS[pick.kind.action], pick.kind.value
     if pick.kind.action in _WAITS:
         behaviour = replace(behaviour, delay_seconds=value)
@@ -47,7 +47,7 @@ def cut(setup: Setup, pick: Pick) -> End | None:
 
 
 def break_after(setup: Setup, pick: Pick) -> End:
-    """Connections are reset in the middle, until the end."""
+    """Reset connections in the middle until the end."""
     proxy = _proxy(setup, pick)
     proxy.break_after(int(pick.kind.value * (0.5 + pick.dice)))
     return proxy.mend
@@ -61,14 +61,14 @@ def stall(setup: Setup, pick: Pick) -> End:
 
 
 def refuse(setup: Setup, pick: Pick) -> End:
-    """Connections are reset and none is made, until the end."""
+    """Reset all connections, and refuse new ones, until the end."""
     proxy = _proxy(setup, pick)
     proxy.refuse()
     return proxy.mend
 
 
 def sender_dies(setup: Setup, pick: Pick) -> End | None:
-    """A sender ends by SIGKILL in the middle of its next instance."""
+    """Let a sender end by SIGKILL in the middle of its next instance."""
     return _nothing if setup.signal_sender(pick.dice, signal.SIGUSR1) else None
 
 
@@ -78,4 +78,4 @@ def sender_aborts(setup: Setup, pick: Pick) -> End | None:
 
 
 def _nothing() -> None:
-    """It was over when it had begun."""
+    """Do nothing: the fault was over when it began."""

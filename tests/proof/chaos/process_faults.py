@@ -60,4 +60,4 @@ def _stop(pids: list[int]) -> End | None:
 
 
 def _nothing() -> None:
-    """It was over when it had begun."""
+    """Do nothing: the fault was over when it began."""

@@ -45,7 +45,7 @@ class Outcome:
         return sorted({kind.name for kind in CATALOGUE} - {fault.name for fault in self.faults})
 
     def gaps(self) -> list[str]:
-        """What this run leaves unproven, whether it passes or not."""
+        """Return what this run does not prove, whether it passes or not."""
         found = []
         if not self.disk_is_real:
             found.append("the spool's disk was never full: that needs root and a loop device")

@@ -110,7 +110,7 @@ class Sender:
         return Number(order.seed, order.sender if sender is None else sender, count, version)
 
     def _extras(self) -> list[tuple[Number, str]]:
-        """What is sent beside the plan: repeats, the neighbour's, and other bytes under a known UID."""
+        """Return what is sent beside the plan: repeats, a neighbour's, and other bytes under a known UID."""
         order, study = self._order, self._next // STUDY_SIZE
         dice = Random(f"{order.seed}:{order.sender}:study {study}")  # noqa: S311  to be repeatable
         counts = range(max(0, self._next - STUDY_SIZE), self._next)[:EXTRA]

@@ -36,12 +36,12 @@ def uid(number: Number) -> str:
 
 
 def count_of(sop_instance_uid: str) -> int:
-    """The how many-th of its sender it is."""
+    """Return its number among the instances of its sender."""
     return int(sop_instance_uid.rpartition(".")[2])
 
 
 def instance(number: Number) -> Instance:
-    """The instance; the same for an equal number."""
+    """Return the instance; it is the same for an equal number."""
     kind = Random(f"{number.seed}:{number.sender}:{number.count}")  # noqa: S311  to be repeatable
     share = kind.random()
     content = Random(f"{number.seed}:{number.sender}:{number.count}:{number.version}")  # noqa: S311

@@ -57,7 +57,7 @@ class _Lab(Lab):
 
 
 def journal_of(lab: Path, worker: str) -> Path:
-    """What that worker noted."""
+    """Return the journal of that worker."""
     return lab.parent / f"worked-{worker}.txt"
 
 
@@ -133,11 +133,11 @@ class Setup:
     # ---- senders -------------------------------------------------------------------------------------
 
     def journals(self) -> list[Path]:
-        """What each sender noted."""
+        """Return the journal of each sender."""
         return [self.folder / f"sent-{number}.txt" for number in range(len(SENDERS))]
 
     def workers_journals(self) -> list[Path]:
-        """What each worker noted."""
+        """Return the journal of each worker."""
         return [journal_of(self.lab.folder, name.lower()) for name in layout.WORKERS]
 
     def signal_sender(self, dice: float, number: int) -> bool:

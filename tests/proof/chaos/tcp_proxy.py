@@ -36,12 +36,12 @@ class TcpProxy:
     # ---- for the fault_runner's threads -----------------------------------------------------------------
 
     def open(self) -> None:
-        """It carries."""
+        """Listen and forward."""
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
 
     def close(self) -> None:
-        """Nothing of it is left; harmless where it was never open."""
+        """Close it and its connections; harmless if it was never open."""
         if not self._thread.is_alive():
             self._loop.close()
             return
@@ -51,23 +51,23 @@ class TcpProxy:
         self._loop.close()
 
     def cut(self) -> int:
-        """Every connection is reset now; how many there were."""
+        """Reset every connection now; return how many there were."""
         return asyncio.run_coroutine_threadsafe(self._cut_now(), self._loop).result()
 
     def stall(self) -> None:
-        """Nothing passes, and nobody is told, until `mend`."""
+        """Hold all bytes, without telling the ends, until `mend`."""
         self._loop.call_soon_threadsafe(self._carries.clear)
 
     def refuse(self) -> None:
-        """Connections are reset, old ones and new ones, until `mend`."""
+        """Reset old and new connections until `mend`."""
         self._loop.call_soon_threadsafe(self._refuse)
 
     def break_after(self, count: int) -> None:
-        """Each connection is reset after `count` more bytes, until `mend`."""
+        """Reset each connection after `count` more bytes, until `mend`."""
         self._loop.call_soon_threadsafe(setattr, self, "_budget", count)
 
     def mend(self) -> None:
-        """It carries again."""
+        """Forward normally again."""
         self._loop.call_soon_threadsafe(self._mend)
 
     # ---- on the loop ---------------------------------------------------------------------------------

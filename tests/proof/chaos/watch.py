@@ -53,7 +53,7 @@ class Watch:
             self._thread.join()
 
     def learn(self) -> None:
-        """The rows that came since; well before they are purged."""
+        """Read the rows that are new, well before they are purged."""
         try:
             with self._database.statement() as session:
                 found = session.all(_VERSIONS, after=max(self.versions, default=0) - _LATE)

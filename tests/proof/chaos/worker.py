@@ -33,7 +33,7 @@ _TESTS = Path(__file__).resolve().parents[2]
 
 
 def watched(program: Program, journal: Path) -> Program:
-    """That worker application, with a journal."""
+    """Return that worker application, with a journal."""
     return replace(
         program,
         command=(sys.executable, "-m", "proof.chaos.worker"),
@@ -50,7 +50,7 @@ class _Noting(queue.Queue[WaitingInstance]):
         self._journal = journal
 
     def put_nowait(self, item: WaitingInstance) -> None:
-        """The application has it, and the journal says so."""
+        """Give it to the application, and write it to the journal."""
         digest = data_set_digest(item.file.fileno())
         self._waiting.put_nowait(item)
         self._journal.note(item.sop_instance_uid, digest, "0000", TOOK)

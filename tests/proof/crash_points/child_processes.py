@@ -68,7 +68,7 @@ class Child:
             self.status = os.waitstatus_to_exitcode(status)
 
     def text(self) -> str:
-        """What it printed."""
+        """Return what it printed."""
         return self.output.read_text(encoding="utf-8", errors="replace") if self.output.exists() else ""
 
 
@@ -114,7 +114,7 @@ def actors(queues: tuple[str, ...], threads: int) -> Callable[[], None]:
 
 
 def sweeper() -> None:
-    """A sweep that does not wait for its minute."""
+    """Run a sweep at once, without waiting for its minute."""
     configuration = config.load()
     dsn = dsn_from_environment()
     database = Database(dsn, application_name="campaign sweep", size=1)

@@ -1,4 +1,4 @@
-"""One PostgreSQL and one configuration for a whole campaign; for each run a copy of what was prepared.
+"""One PostgreSQL and one configuration for all runs; for each run a copy of what was prepared.
 
 A `Run` is a folder (config.yaml, spool, logs, the peers' journal) and a database, both copies: a crash leaves
 its marks in them and nowhere else. Ports stay the same, since no two runs are at once.
@@ -48,18 +48,18 @@ Batch = tuple[str, Sequence[Instance]]
 
 @dataclass
 class Senders:
-    """What the senders of a run have, and what was acknowledged to them."""
+    """What the senders of a run have to send, and what was acknowledged to them."""
 
     batches: list[Batch] = field(default_factory=list)
     acknowledged: list[Instance] = field(default_factory=list)
 
     def copy(self) -> "Senders":
-        """The same, to be changed apart."""
+        """Return a copy that can be changed."""
         return Senders(list(self.batches), list(self.acknowledged))
 
 
 class Run:
-    """The surroundings of one run."""
+    """One run: its folder, its database, and its processes."""
 
     def __init__(self, folder: Path, dsn: str, senders: Senders) -> None:
         self.folder = folder
@@ -78,7 +78,7 @@ class Run:
     # ---- processes -----------------------------------------------------------------------------------
 
     def start(self, name: str, work: Callable[[], object], trap: Trap | None = None) -> Child:
-        """Return a program on this run's folder and database; with a trap it dies at its point."""
+        """Start a program on this run's folder and database; with a trap it dies at its point."""
         os.environ["DATABASE_URL"] = self.dsn
         os.environ[config.PATH_VARIABLE] = str(self.folder / "config.yaml")
 
@@ -92,11 +92,11 @@ class Run:
         return child
 
     def trap(self, at: Point | None) -> Trap:
-        """Counts points into this run's trace."""
+        """Return a trap that counts points into this run's trace."""
         return Trap(self.trace, at)
 
     def serve(self, trap: Trap | None = None) -> Child:
-        """The SCP; it listens, or it has died."""
+        """Start the SCP; return it once it listens or has died."""
         listening = self._listening()
         child = self.start("scp", scp, trap)
         wait_until(lambda: child.ended() or self._listening() > listening, READY_SECONDS, "the SCP to listen")
@@ -111,11 +111,11 @@ class Run:
         return path.read_bytes().count(f'"{outcome}"'.encode()) if path.exists() else 0
 
     def work(self, *queues: str, threads: int = 4, trap: Trap | None = None) -> Child:
-        """Actors of these queues."""
+        """Start actors of these queues."""
         return self.start("actors", actors(queues, threads), trap)
 
     def peers(self, *, pacs: bool = True) -> None:
-        """The workers and, if wanted, the PACS listen."""
+        """Start the workers and, if wanted, the PACS; return when they listen."""
         forwarder = self.configuration.forwarder
         ports = tuple(worker.port for worker in forwarder.workers)
         self._listen("workers", ports)
@@ -123,7 +123,7 @@ class Run:
             self._listen("pacs", (forwarder.orthanc.port,))
 
     def pacs(self) -> None:
-        """The PACS listens."""
+        """Start the PACS; return when it listens."""
         self._listen("pacs", (self.configuration.forwarder.orthanc.port,))
 
     def _listen(self, name: str, ports: tuple[int, ...]) -> None:
@@ -133,7 +133,7 @@ class Run:
         assert not child.ended(), child.text()
 
     def close(self) -> None:
-        """Nothing of it runs."""
+        """End all its processes."""
         for child in self._children:
             child.kill()
         self._connection.close()
@@ -185,7 +185,7 @@ class Run:
         return value
 
     def run(self, sql: str, *parameters: object) -> int:
-        """A statement; the count of rows that it touched."""
+        """Run a statement; return the number of rows that it changed."""
         with self._connection.cursor() as cursor:
             cursor.execute(sql, parameters)
             return cursor.rowcount
@@ -205,7 +205,7 @@ class Prepared:
 
 
 class Environment:
-    """What all runs share, on a PostgreSQL that runs; nothing of it is left after `close`."""
+    """What all runs share, on a running PostgreSQL; `close` removes it."""
 
     def __init__(self, folder: Path, postgres: EmbeddedPostgres) -> None:
         self.folder = folder
@@ -220,7 +220,7 @@ class Environment:
         self.empty = Prepared(folder / "empty", EMPTY, Senders())
 
     def begin(self, prepared: Prepared, name: str | None = None) -> Run:
-        """Return a new run on a copy of what was prepared."""
+        """Begin a new run on a copy of what was prepared."""
         name = f"{name or 'run'}_{next(self._numbers)}"
         folder = self.folder / name
         shutil.copytree(prepared.folder, folder)
@@ -229,21 +229,21 @@ class Environment:
         return Run(folder, self.postgres.dsn(name), prepared.senders.copy())
 
     def keep(self, run: Run) -> Prepared:
-        """The run is over, and others begin where it ended."""
+        """End the run, so that others begin where it ended."""
         run.close()
         for name in ("scp.out", "actors.out", "workers.ready", "pacs.ready"):
             (run.folder / name).unlink(missing_ok=True)
         return Prepared(run.folder, run.folder.name, run.senders)
 
     def drop(self, run: Run) -> None:
-        """The run is over, and forgotten."""
+        """End the run and delete it."""
         run.close()
         shutil.rmtree(run.folder)
         self.postgres.drop_database(run.folder.name)
         self._databases.discard(run.folder.name)
 
     def close(self) -> None:
-        """Everything is gone."""
+        """Delete all databases and folders."""
         for name in self._databases:
             self.postgres.drop_database(name)
         shutil.rmtree(self.folder)

@@ -89,7 +89,7 @@ def _of_file(run: Run, instance: Instance, row: Sequence[Any]) -> list[str]:
 
 
 def _of_deliveries(key: _Key, row: Sequence[Any], taken: Taken, owed: Counter[str]) -> list[str]:
-    """Adds to `owed` what is owed for an instance and in which state that is."""
+    """Compare the deliveries of an instance with the peers; add each with its state to `owed`."""
     *_, kind, deliveries = row
     states = dict(delivery.split() for delivery in deliveries or ())
     found = []
@@ -105,7 +105,7 @@ def _of_deliveries(key: _Key, row: Sequence[Any], taken: Taken, owed: Counter[st
 
 
 def _expectations(run: Run) -> list[str]:
-    """A worker that has an instance owes its result, or has given it, or it was given up, shown as such."""
+    """Check that a worker's result is expected, has arrived, or was given up with a reason."""
     silent = run.rows(
         "SELECT i.sop_instance_uid FROM deliveries d JOIN instances i ON i.id = d.instance_id"
         " WHERE d.route = 'workers' AND d.state = 'delivered'"

@@ -166,7 +166,7 @@ class Trap:
 
 
 def _site() -> str:
-    """The innermost function of the product that says which step of the flow it is."""
+    """Return the innermost function of the product that names the step of the flow."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         path = frame.f_code.co_filename.removeprefix(f"{ROOT}/")

@@ -1,4 +1,4 @@
-"""What receiving meets rarely: senders at once, a name that is taken, much data, a repeat after an hour.
+"""Rare receptions: concurrent senders, a taken file name, large data, a repeat after an hour.
 
 Each of the four is a way through the code of its own, with crash points of its own: a commit for several
 instances, a second link, a flush before the rows are written, a file that takes the place of a lost one.
@@ -23,12 +23,18 @@ _BLOCKED = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT gr
 
 
 def known() -> list[Instance]:
-    """What was delivered long ago: one that stands, one whose file is gone, one that gets a rival."""
+    """Return what was delivered long ago.
+
+    One that stays, one whose file is lost, one that gets a second version.
+    """
     return [Instance(series_description=word) for word in ("stands", "is lost", "has a rival")]
 
 
 def senders(received: list[Instance]) -> Senders:
-    """The senders at once, then the others; `received` is what `known` gave, acknowledged before."""
+    """Return the concurrent senders, then the others.
+
+    `received` is what `known` returned, acknowledged before.
+    """
     stands, lost, rivalled = received
     at_once = [("ORTHANC", [Instance()]) for _ in range(AT_ONCE)]
     rival = replace(rivalled, payload=b"\x07\x08" * 512)
@@ -37,7 +43,7 @@ def senders(received: list[Instance]) -> Senders:
 
 
 def forget(run: Run, received: list[Instance]) -> None:
-    """They were delivered an hour ago, and answered for; the purge of the second died after its unlink."""
+    """Make it as if delivered an hour ago; the purge of the second one died after its unlink."""
     run.run("UPDATE deliveries SET settled_at = now() - interval '1 hour'")
     run.run("UPDATE expected_results SET state = 'arrived', arrived_at = now(), message_id = NULL")
     run.run("DELETE FROM dramatiq.queue")
@@ -46,7 +52,7 @@ def forget(run: Run, received: list[Instance]) -> None:
 
 
 def send(run: Run) -> bool:
-    """Everything was acknowledged; False where a sender was cut off."""
+    """Return whether everything was acknowledged; False where a sender was cut off."""
     batches = run.senders.batches
     if len(batches) < AT_ONCE or not _send_at_once(run):
         return False
@@ -54,7 +60,7 @@ def send(run: Run) -> bool:
 
 
 def _send_at_once(run: Run) -> bool:
-    """The first holds the commit, as PostgreSQL lets it wait, until the files of the others are flushed."""
+    """Let the first sender hold the commit by a lock until the files of the others are flushed."""
     batches, first = run.senders.batches[:AT_ONCE], run.senders.batches[0][1][0].sop_instance_uid
     run.rows(_LOCK, first)
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -28,7 +28,7 @@ MORE = 3
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One run; `site` is where in the product the point is, empty where it was not reached."""
+    """The result of one run; `site` is the place in the product, empty where the point was not reached."""
 
     scenario: str
     point: Point | None
@@ -40,7 +40,7 @@ class TrialResult:
 
 
 class Trials:
-    """One scenario, prepared."""
+    """All runs of one prepared scenario."""
 
     def __init__(
         self, environment: Environment, scenario: Scenario, prepared: Prepared | None = None
@@ -52,15 +52,15 @@ class Trials:
         """The points of the dry run."""
 
     def dry(self) -> TrialResult:
-        """Nothing dies; the points are known afterwards."""
+        """Run without a crash, to learn the points."""
         return self._run(None, self.sites.update)
 
     def points(self) -> list[Point]:
-        """Those of the dry run."""
+        """Return the points of the dry run."""
         return [Point(kind, number, when) for kind, number in self.sites for when in When]
 
     def all(self) -> Iterator[TrialResult]:
-        """Every point dies once."""
+        """Run once for every point, and crash there."""
         for kind in Kind:
             counted = sum(known is kind for known, _ in self.sites)
             for number in range(1, counted + MORE + 1):
@@ -76,7 +76,7 @@ class Trials:
                     break
 
     def at(self, point: Point) -> TrialResult:
-        """Return the victim dies there."""
+        """Run once, and crash at `point`."""
         return self._run(point, lambda _: None)
 
     def _run(self, point: Point | None, learn: Callable[[dict[tuple[Kind, int], str]], None]) -> TrialResult:
@@ -103,7 +103,7 @@ class Trials:
         return results
 
     def _crash(self, run: Run, point: Point | None) -> bool:
-        """The victim has died at the point, or has done everything: False."""
+        """Run until the process has died at the point (True) or has done everything (False)."""
         scenario = self.scenario
         scenario.arrange(run)
         run.peers(pacs=not scenario.pacs_is_away)
@@ -124,7 +124,7 @@ class Trials:
         return True
 
     def _dies_yet(self, victim: Child, point: Point | None) -> bool:
-        """The last point is passed just after what ends a run can be seen."""
+        """Wait a moment: the last point comes just after the rows that show the end of a run."""
         if point is None or (point.kind, point.number) not in self.sites:
             return False
         with suppress(AssertionError):

@@ -68,7 +68,7 @@ class Attacker:
         self._drain(sock)
 
     def _talk(self, sock: socket.socket, title: Title) -> None:
-        """An association, what it survives, and what ends it."""
+        """Have an association: PDUs that it survives, then the one that ends it."""
         sock.sendall(request(title))
         reader = sock.makefile("rb")
         if _next(reader) != pdu.ASSOCIATE_AC:

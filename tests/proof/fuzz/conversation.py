@@ -37,7 +37,7 @@ class Title:
 
 
 def request(title: Title) -> bytes:
-    """An honest A-ASSOCIATE-RQ: an attacker who is on the allowlist."""
+    """Return an honest A-ASSOCIATE-RQ: the attacker is on the allowlist."""
     return encode_request(
         called_ae_title=title.called,
         calling_ae_title=title.calling,
@@ -121,7 +121,7 @@ def _store_without(rng: random.Random) -> Said:
 
 
 def _store(rng: random.Random) -> Said:
-    """A C-STORE whose UID is a path, or whose data set says otherwise, or is none."""
+    """Return a C-STORE whose UID is a path, or whose data set contradicts it or is none."""
     uid = rng.choice(UIDS) if rng.random() < 0.3 else f"1.2.826.0.1.{rng.getrandbits(60)}".encode()
     uids = (_text(2, CT.encode()), _text(0x1000, uid))
     raw = _command(command.C_STORE_RQ, *uids, has_data_set=True)
@@ -151,7 +151,7 @@ def survived(rng: random.Random) -> Said:
 
 
 def fatal(rng: random.Random, title: Title) -> bytes:
-    """The last PDU of an association."""
+    """Return the last PDU of an association."""
     kind = rng.randrange(5)
     if kind == 0:
         return pdu.HEADER.pack(rng.randrange(256), rng.choice(LENGTHS)) + rng.randbytes(rng.randint(0, 60))

@@ -21,7 +21,7 @@ GRACE_SECONDS = 60
 
 
 def fuzz(name: str, seconds: int, seed: int) -> None:
-    """This process becomes the fuzzer of one target."""
+    """Turn this process into the fuzzer of one target."""
     import atheris  # noqa: PLC0415  an extra that few installations have
 
     with atheris.instrument_imports(include=["gateway"]):
@@ -47,7 +47,7 @@ def fuzz(name: str, seconds: int, seed: int) -> None:
 
 
 def _forget_gateway() -> None:
-    """What was imported without instrumentation is imported again."""
+    """Forget modules that were imported without instrumentation, so that they are imported again."""
     for name in [n for n in sys.modules if n.partition(".")[0] in {"gateway", "proof", "support"}]:
         if name not in {"proof", "proof.fuzz", "proof.fuzz.guided"}:
             del sys.modules[name]

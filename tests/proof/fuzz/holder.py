@@ -133,7 +133,7 @@ class Holder:
             self._end(held)
 
     def _end(self, held: _Held) -> None:
-        """The edge hung up."""
+        """Count a connection that the edge closed."""
         descriptor = held.sock.fileno()
         self._poll.unregister(descriptor)
         self._associated.discard(descriptor)

@@ -34,7 +34,7 @@ def _overwrite(rng: random.Random, raw: bytearray) -> None:
 
 
 def _length(rng: random.Random, raw: bytearray) -> None:
-    """A length of four or two bytes, in either order, anywhere."""
+    """Write a length of four or two bytes, in either byte order, anywhere."""
     form = rng.choice((">I", "<I", ">H", "<H"))
     value = rng.choice(LENGTHS) & (0xFFFF if form[1] == "H" else 0xFFFF_FFFF)
     at = rng.randrange(len(raw))

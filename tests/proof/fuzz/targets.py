@@ -57,7 +57,7 @@ def associate_accept(raw: bytes) -> None:
 
 
 def command_set(raw: bytes) -> None:
-    """A command set: what has the elements of a request is answered by one that can be read."""
+    """Decode a command set; one with the elements of a request gets a readable response."""
     try:
         request = command.CommandSet(raw)
         answer = command.response(request, 0xC000, "comment")
@@ -69,7 +69,7 @@ def command_set(raw: bytes) -> None:
 
 
 def header(raw: bytes) -> None:
-    """A data set in each encoding, with references and without."""
+    """Read a data set in each encoding, with references and without."""
     descriptor = os.memfd_create("data-set")
     try:
         os.write(descriptor, raw)
@@ -86,7 +86,7 @@ def header(raw: bytes) -> None:
 
 
 def part10(raw: bytes) -> None:
-    """A Part 10 file."""
+    """Read a Part 10 file."""
     try:
         meta = read_file_meta(raw)
     except DataSetError:
@@ -95,7 +95,7 @@ def part10(raw: bytes) -> None:
 
 
 def acceptor(raw: bytes) -> None:
-    """The whole acceptor: it ends, raises nothing, and each reception ends exactly once."""
+    """Run the whole acceptor: it ends, raises nothing, and each reception ends exactly once."""
     ours, theirs = socket.socketpair()
     policy = RecordingPolicy()
     with ours:
@@ -111,12 +111,12 @@ def acceptor(raw: bytes) -> None:
 
 
 def associated_acceptor(raw: bytes) -> None:
-    """The same behind an honest A-ASSOCIATE-RQ, where more can go wrong."""
+    """Run it behind an honest A-ASSOCIATE-RQ, where more can go wrong."""
     acceptor(ASSOCIATE + raw)
 
 
 def requestor(raw: bytes) -> None:
-    """The answers of a peer to our A-ASSOCIATE-RQ and C-STORE: a status, or an error about the peer."""
+    """Answer our A-ASSOCIATE-RQ and C-STORE: they give a status, or an error about the peer."""
     ours, theirs = socket.socketpair()
     with theirs:
         theirs.send(raw[:MAX_BYTES])
@@ -132,7 +132,7 @@ def requestor(raw: bytes) -> None:
 
 
 def associated_requestor(raw: bytes) -> None:
-    """The same behind an honest A-ASSOCIATE-AC."""
+    """Do the same behind an honest A-ASSOCIATE-AC."""
     requestor(ACCEPTED + raw)
 
 
@@ -143,7 +143,7 @@ def _store(association: Association) -> None:
 
 
 def identifiers(raw: bytes) -> None:
-    """What passes as a UID is a file name and nothing more; what is printable is one bounded line."""
+    """Check that an accepted UID is a plain file name, and that printable text is one bounded line."""
     for text in (raw.decode("latin-1"), raw.decode("utf-8", "replace")):
         shown = printable(text)
         assert len(shown) <= 65
@@ -158,7 +158,7 @@ def identifiers(raw: bytes) -> None:
 
 
 def allowlist(raw: bytes) -> None:
-    """An entry of the allowlist is understood or refused with a sentence."""
+    """Check that an entry of the allowlist is understood, or refused with a sentence."""
     for text in (raw.decode("latin-1"), raw.decode("utf-8", "replace")):
         try:
             entry = parse(text)

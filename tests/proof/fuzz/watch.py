@@ -51,7 +51,7 @@ class Watch(threading.Thread):
             self._look()
 
     def stop(self) -> None:
-        """A last look, at the files too."""
+        """Look a last time, at the files too."""
         self._ending.set()
         self.join()
         self._look()
@@ -77,7 +77,7 @@ class Watch(threading.Thread):
             self._judge(line)
 
     def _judge(self, line: bytes) -> None:
-        """A line is one JSON object of a process and a stage that there are, and quotes nobody."""
+        """Check that a line is one JSON object of a known process and stage, and quotes nobody."""
         self.lines += 1
         try:
             parsed: Any = orjson.loads(line)

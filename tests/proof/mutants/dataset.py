@@ -42,7 +42,7 @@ class Coding:
         return struct.pack(self.order + "HHI", 0xFFFE, number, length)
 
     def item(self, content: bytes, *, open_: bool = False, ended: bool = True) -> bytes:
-        """An item with a length, or without one, and then with its delimiter unless that is left out."""
+        """Return an item with a length, or with a delimiter unless that is left out."""
         if not open_:
             return self.mark(0xE000, len(content)) + content
         return self.mark(0xE000, UNDEFINED) + content + (self.mark(0xE00D) if ended else b"")
@@ -78,7 +78,7 @@ class Plan:
         return CODINGS[self.transfer_syntax_uid]
 
     def coded(self, transfer_syntax_uid: str) -> "Plan":
-        """The same in another transfer syntax."""
+        """Return the same plan in another transfer syntax."""
         return replace(self, transfer_syntax_uid=transfer_syntax_uid)
 
     def elements(self) -> dict[int, bytes]:

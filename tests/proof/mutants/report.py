@@ -14,7 +14,7 @@ _NAMES = {uid: name for name, uid in SYNTAXES.items()}
 
 
 def disagreements(outcome: Outcome) -> dict[tuple[str, str, str], list[Mutant]]:
-    """What both peers take and the edge refuses, or the reverse: by the side, the kind, and why."""
+    """Return what both peers take and the edge refuses, or the reverse, by side, kind and reason."""
     found: dict[tuple[str, str, str], list[Mutant]] = defaultdict(list)
     for mutant in outcome.mutants:
         theirs = {outcome.answers[name][mutant.number] == TAKEN for name in PEERS if name in outcome.answers}

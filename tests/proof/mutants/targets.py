@@ -51,10 +51,10 @@ class Target:
         self._port = port
 
     def revive(self) -> None:
-        """It runs; nothing where it cannot be started from here."""
+        """Make it run again; do nothing where it cannot be started from here."""
 
     def ask(self, mutants: Iterable[Mutant]) -> dict[int, str]:
-        """What it answers to each; after an abort over an association of its own."""
+        """Return its answer to each; after an abort, over an association of its own."""
         answers: dict[int, str] = {}
         association: Script | None = None
         accepted: set[int] = set()
@@ -113,7 +113,7 @@ def _store(script: Script, context_id: int, mutant: Mutant) -> str:
 
 
 def edge(edge: EdgeSetup) -> Target:
-    """The edge, which runs."""
+    """Return the running edge as a target."""
     section = edge.configuration.edge
     return Target("edge", section.ae_title, section.port, senders=4)
 
@@ -162,7 +162,7 @@ class StoreScp(Target):
 
 
 def storescp(edge: EdgeSetup, folder: Path) -> Target | None:
-    """The same with storescp."""
+    """Return storescp as a target; None where it is not installed."""
     program = shutil.which("storescp")
     [port] = free_ports(1)
     return None if program is None else StoreScp(edge, program, folder, port)
