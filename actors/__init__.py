@@ -1,7 +1,7 @@
 """The actor processes: `dramatiq actors -Q pacs`, `-Q workers`, `-Q sweep`, and `periodiq actors`.
 
-Importing this package builds the broker and declares the actors on it. It opens no connection and starts no
-thread: Dramatiq and others may fork afterwards.
+Importing this package builds the broker and declares the actors. It opens no connection and starts no thread,
+because Dramatiq and other programs may fork afterwards.
 """
 
 from actors.middleware import middleware_list
@@ -10,7 +10,7 @@ from actors.queue.broker import build
 
 build([ContextBoot(), *middleware_list(faults)])
 
-# An actor is declared on the broker that stands when its module is imported.
+# After `build`: an actor is declared on the broker that exists when its module is imported.
 from actors import forward_to_pacs, forward_to_worker, sweep  # noqa: E402
 
 __all__ = ["forward_to_pacs", "forward_to_worker", "sweep"]

@@ -1,4 +1,4 @@
-"""What the actors of one process work with, made at the boot of its worker, after Dramatiq's fork."""
+"""Make what the actors of one process need, when its worker boots, after the fork of Dramatiq."""
 
 import os
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from gateway.log import Stage
 from gateway.spool.spool import Spool
 
 DATABASE_CONNECTIONS = 4
-"""Beside the queue's own (at most five): threads wait for the network most of the time."""
+"""Beside at most five of the queue. Few suffice, because threads wait for the network most of the time."""
 
 STATEMENT_SECONDS = 10.0
 
@@ -40,23 +40,23 @@ _process: _ActorProcess | None = None
 
 
 def faults() -> Faults:
-    """The faults that are active now, as this process last saw them."""
+    """Return the active faults, as this process has read them last."""
     return _faults
 
 
 def context() -> ForwardContext:
-    """What the forwarding actors work with; there from the boot of the worker on."""
-    assert _process is not None, "there is no work before the boot of the worker"
-    assert _process.pid == os.getpid(), "a forked process boots for itself"
+    """Return what the actors need; it exists after the boot of the worker."""
+    assert _process is not None, "an actor ran before the worker has booted"
+    assert _process.pid == os.getpid(), "the worker booted in another process, before a fork"
     return _process.context
 
 
 class ContextBoot(Middleware):
-    """Makes the context before the first message, and closes it after the last."""
+    """Makes the context before the first message, and closes it after the last one."""
 
     def before_worker_boot(self, broker: Broker, worker: dramatiq.Worker) -> None:
-        """Configuration, database and peers are there; waits for a PostgreSQL that is not."""
-        global _process  # noqa: PLW0603  one worker per process, as Dramatiq demands
+        """Read the configuration and make the context; wait while PostgreSQL is away."""
+        global _process  # noqa: PLW0603  Dramatiq has one worker per process
         del broker
         try:
             _process = _boot(worker)
@@ -64,7 +64,7 @@ class ContextBoot(Middleware):
             raise queue.RefusedAtStartError(str(error)) from error
 
     def after_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
-        """Associations are released and connections closed."""
+        """Release the associations and close the connections."""
         del broker, worker
         if _process is not None:
             _process.watch.stop()
@@ -105,8 +105,8 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
 def _consumer() -> int:
     consumer = queue.current().consumer_id()
     if consumer is None:
-        # The connection that holds our lock was lost just now: a claim would name nobody. Says nothing
-        # about the message, which is run again.
+        # The connection that holds our lock was lost just now, and a claim needs its id. This is not the
+        # fault of the message, which runs again.
         raise DatabaseUnavailableError("this process holds no lock at the moment")
     return consumer
 
@@ -115,7 +115,7 @@ def _prepare(database: Database, configuration: config.Configuration) -> None:
     try:
         require_current(database)
     except SchemaError as error:
-        # the SCP migrates at its start, perhaps just now
+        # Transient: the SCP migrates the schema when it starts, perhaps just now.
         raise DatabaseError(str(error)) from error
     with database.transaction() as session:
         destinations.configure(session, configuration)

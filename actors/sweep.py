@@ -1,4 +1,4 @@
-"""The actors of the queue `sweep`: the minute of periodiq, and the deadlines of single results."""
+"""The actors of the queue `sweep`: the sweep of each minute, and the deadlines of single results."""
 
 import dramatiq
 from periodiq import cron
@@ -12,13 +12,13 @@ from gateway.sweep.expire import expire_one
 
 @dramatiq.actor(actor_name=SWEEP.actor_name, queue_name=SWEEP.queue_name, periodic=cron("* * * * *"))
 def sweep() -> None:
-    """Every verb has run; a second one of the same minute finds nothing left to do."""
+    """Run every verb of the sweep. A second sweep in the same minute finds nothing to do."""
     context = process.context()
     run.sweep(SweepContext(context.configuration, context.database, context.spool, context.wakeup))
 
 
 @dramatiq.actor(actor_name=EXPIRE_RESULT.actor_name, queue_name=EXPIRE_RESULT.queue_name)
 def expire_result(expectation_id: int) -> None:
-    """The result has come, or another worker is asked, or it is marked timed out."""
+    """Act on the deadline of a result: ask another worker, or mark it timed out; do nothing if it came."""
     context = process.context()
     expire_one(context.configuration, context.database, context.wakeup, expectation_id)

@@ -1,7 +1,7 @@
-"""What happens around every actor call: one behaviour a file, in an explicit list.
+"""The middleware around every actor call: one behaviour per file, in one list.
 
-Left out of Dramatiq's default list, and why: Prometheus opens a port, Results and AgeLimit are not used,
-Retries and Callbacks write messages of their own, Shutdown raises in the middle of a send that may finish.
+Dramatiq's default list is not used. Prometheus opens a port; Results and AgeLimit are not needed; Retries and
+Callbacks enqueue messages of their own; Shutdown raises in the middle of a send that may still finish.
 """
 
 from collections.abc import Callable
@@ -18,27 +18,25 @@ from actors.middleware.stale_claim import StaleClaim
 from gateway.faults import Faults
 
 TIME_LIMIT = timedelta(hours=6)
-"""For one actor call, against a loop without end. Must exceed the largest instance over the slowest line:
-each wait of a send has a far shorter deadline of its own, which is what ends a silent peer."""
+"""For one actor call, against endless loops. Must exceed the time of the largest instance over the slowest
+network. It does not end a send to a silent peer: each wait of a send has a much shorter deadline."""
 
 _CHECK = timedelta(seconds=10)
 _MILLISECOND = timedelta(milliseconds=1)
 
 SKIP_DELAY = timedelta(hours=1)
-"""A scheduled sweep that waited longer is dropped; periodiq's 30 s would drop the one after an outage."""
+"""A scheduled sweep that waited longer is dropped. The default of 30 s would drop the one after an outage."""
 
 
 def middleware_list(faults: Callable[[], Faults] | None = None) -> list[Middleware]:
-    """The list, in the order of `before` signals; `after` signals run through it backwards.
-
-    Narration stands before Retries, to tell afterwards what Retries decided.
-    """
+    """Return the middleware. Signals `before` run in this order, signals `after` in the reverse order."""
+    time_limit = TimeLimit(time_limit=TIME_LIMIT // _MILLISECOND, interval=_CHECK // _MILLISECOND)  # type: ignore[no-untyped-call]
     return [
-        StaleClaim(),
+        StaleClaim(),  # first: nothing else sees a message that does not run
         Rates(),
-        FailureLog(),
+        FailureLog(),  # before Retries, so that it logs afterwards what Retries decided
         Retries(),
         PeriodiqMiddleware(skip_delay=int(SKIP_DELAY.total_seconds())),
-        TimeLimit(time_limit=TIME_LIMIT // _MILLISECOND, interval=_CHECK // _MILLISECOND),  # type: ignore[no-untyped-call]
+        time_limit,
         *([Injection(faults)] if faults is not None else []),
     ]

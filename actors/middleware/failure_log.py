@@ -1,4 +1,4 @@
-"""Logs what an operator may have to act on: actors that raise, and messages that die. Not each message."""
+"""Log actors that raise and messages that become dead; an operator may have to act on them."""
 
 from dramatiq.middleware import Middleware
 
@@ -9,7 +9,7 @@ from gateway.log import Stage
 
 
 class FailureLog(Middleware):
-    """Stands before Retries in the list, and so hears of its verdict."""
+    """Runs after Retries has decided, because it stands before it in the list."""
 
     def after_process_message(
         self,
@@ -19,12 +19,12 @@ class FailureLog(Middleware):
         result: object = None,
         exception: BaseException | None = None,
     ) -> None:
-        """A failure leaves a line with its reason and what follows."""
+        """Log a failure with its reason and what follows."""
         del result
         if exception is None:
             return
         ending = message.ending
-        dead = ending.verdict is EndingKind.DEAD
+        dead = ending.kind is EndingKind.DEAD
         log.write(
             Stage.QUEUE,
             "message_dead" if dead else "actor_failed",

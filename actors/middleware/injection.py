@@ -1,4 +1,4 @@
-"""The seam of `random_fail_rate` in the actors: a share of forwards fails before it begins."""
+"""Inject the fault `random_fail_rate`: a share of the forwards fails before it begins."""
 
 from collections.abc import Callable
 
@@ -15,17 +15,17 @@ _STAGES = {Route.PACS.value: Stage.FORWARD_PACS, Route.WORKERS.value: Stage.FORW
 
 
 class InjectedFailureError(MiddlewareError):
-    """Transient: an operator asked for it. Dramatiq lets only its MiddlewareError out of a `before`."""
+    """Transient: an operator set the fault. Dramatiq only logs an error here that is no MiddlewareError."""
 
 
 class Injection(Middleware):
-    """Asks the faults that are active now, by the stage of the message's queue."""
+    """Reads the active faults for the stage that belongs to the message's queue."""
 
     def __init__(self, faults: Callable[[], Faults]) -> None:
         self._faults = faults
 
     def before_process_message(self, _broker: EdgeBroker, message: InFlightMessage) -> None:
-        """Raise InjectedFailureError for the share that is to fail."""
+        """Raise InjectedFailureError for the share of messages that is to fail."""
         stage = _STAGES.get(message.queue)
         if stage is not None and self._faults().fails_at_random(stage):
             log.write(stage, "fault_injected", fault=Name.RANDOM_FAIL_RATE, detail=f"message {message.id}")

@@ -1,7 +1,7 @@
-"""Counts what this process finishes and adds it to PostgreSQL every few seconds, for `mini-pacs queue`.
+"""Count finished messages, and add the counts to PostgreSQL every few seconds, for `mini-pacs queue`.
 
-No port, no query per message. If the process dies, the counts of its last FLUSH_SECONDS are lost: they are
-figures for a screen, nothing is decided by them.
+No port is opened, and no message costs a query. If the process dies, the counts of its last FLUSH_SECONDS are
+lost. They are only shown to operators; no decision depends on them.
 """
 
 import threading
@@ -32,7 +32,7 @@ class _Count:
 
 
 class Rates(Middleware):
-    """Arrivals are counted in the minute in which a message was due, endings in the one in which it ended."""
+    """Counts arrivals by the minute in which a message was due, endings by the minute of the end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,20 +42,20 @@ class Rates(Middleware):
         self._next_forget = 0.0
 
     def after_worker_boot(self, broker: EdgeBroker, _worker: Worker) -> None:
-        """Flush from here on, in the process that counts."""
+        """Start the thread that writes the counts, after the fork."""
         self._stop.clear()
         self._thread = threading.Thread(target=self._run, args=(broker.database,), name="rates", daemon=True)
         self._thread.start()
 
     def after_worker_shutdown(self, broker: EdgeBroker, _worker: Worker) -> None:
-        """The last counts are written."""
+        """Write the last counts."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
         self._flush(broker.database)
 
     def before_process_message(self, _broker: EdgeBroker, message: InFlightMessage) -> None:
-        """The clock of this message starts."""
+        """Note when the message begins."""
         message.began = time.monotonic()
 
     def after_process_message(
@@ -66,7 +66,7 @@ class Rates(Middleware):
         result: object = None,
         exception: BaseException | None = None,
     ) -> None:
-        """The message is counted."""
+        """Count the message."""
         del result
         seconds = time.monotonic() - message.began
         due, now = int(message.due.timestamp() // 60), int(time.time() // 60)
@@ -75,7 +75,7 @@ class Rates(Middleware):
             count.seconds += seconds
             if exception is None:
                 count.done += 1
-                # one that is retried stays in the queue, and is counted there until it ends
+                # Not when it fails: a message that is retried stays in the queue and is counted there.
                 self._counts[due, message.queue, message.actor].arrived += 1
             else:
                 count.failed += 1
@@ -100,5 +100,5 @@ class Rates(Middleware):
                     self._next_forget = time.monotonic() + FORGET_SECONDS
                     messages.forget_rates(session)
         except DatabaseError:
-            # Safe: figures for a screen. Who consumes says that PostgreSQL is away.
+            # Safe: the counts are only shown. The consumer logs that PostgreSQL is away.
             return

@@ -1,9 +1,13 @@
-"""What becomes of a message whose actor raised, which no actor of ours does on purpose.
+"""Decide how a message ends whose actor raised.
 
-A delivery's own retries are decided by its outcome (gateway.domain.outcome) and leave the actor without an
-exception. What arrives here is a bug, or PostgreSQL that went away. The message is due again after a
-backoff; at MAX_FAILURES it is dead, with the reason; what is transient is not counted. All is written by the
-ack, in the message's own row.
+No actor of ours raises on purpose. The retries of a delivery are decided by its outcome
+(`gateway.domain.outcome`), without an exception. So an exception is a bug, or PostgreSQL is away.
+
+    transient failure   the message is due again after about TRANSIENT_DELAY; the failure is not counted
+    other failure       it is due again after a backoff
+    MAX_FAILURES        it is dead, with the reason
+
+The ack writes the ending into the row of the message.
 """
 
 import random
@@ -22,16 +26,16 @@ MAX_FAILURES = 10
 FIRST_DELAY = timedelta(seconds=1)
 MAX_DELAY = timedelta(minutes=5)
 TRANSIENT_DELAY = timedelta(seconds=2)
-"""No backoff, since they are not counted; whoever raises one has waited for a deadline as a rule."""
+"""Without a backoff: usually the actor has waited for a deadline already."""
 
 TRANSIENT = (DatabaseUnavailableError, InjectedFailureError)
-"""Say nothing about the message: an outage of a night must not leave it one failure from its death."""
+"""Failures that are not the fault of the message. An outage of a night must not make it dead."""
 
 MAX_REASON = 500
 
 
 class Retries(Middleware):
-    """Turns an exception into the message's ending."""
+    """Sets the ending of a message whose actor raised."""
 
     def after_process_message(
         self,
@@ -41,11 +45,11 @@ class Retries(Middleware):
         result: object = None,
         exception: BaseException | None = None,
     ) -> None:
-        """The message's ending says retry or dead, with the reason."""
+        """Set the ending to a retry or dead, with the reason."""
         del result
         if exception is None:
             return
-        # Printable, because the text may quote the wire: a NUL would be refused by PostgreSQL.
+        # Printable, because the text may quote bytes from the network, and PostgreSQL refuses a NUL.
         reason = printable(f"{type(exception).__name__}: {exception}", MAX_REASON)
         if isinstance(exception, TRANSIENT):
             wait = backoff.delay(1, TRANSIENT_DELAY, TRANSIENT_DELAY, random.random)

@@ -1,7 +1,7 @@
-"""Drops a message that was claimed under an id which was lost before its actor began.
+"""Drop a message that was claimed under a lost consumer id and whose actor has not begun.
 
-Its lock is gone, so another process may be running it already. It is not acked but given back, which does
-nothing where it was reaped.
+The lock of that id is gone, so another process may be running the message already. It is given back instead
+of acked. If the reaper has freed it, giving it back does nothing.
 """
 
 from dramatiq.middleware import Middleware, SkipMessage
@@ -11,10 +11,10 @@ from actors.queue.in_flight import UNSTARTED, InFlightMessage
 
 
 class StaleClaim(Middleware):
-    """Stands first: nothing else sees a message that does not run."""
+    """Stands first in the list, so that no other middleware sees a message that does not run."""
 
     def before_process_message(self, broker: EdgeBroker, message: InFlightMessage) -> None:
-        """Raise SkipMessage unless the message is held under the id that is alive now."""
+        """Raise SkipMessage unless the message names the present id of this process."""
         if message.consumer != broker.consumer_id():
             message.ending = UNSTARTED
             raise SkipMessage(f"message {message.id} was claimed under an id that is lost")

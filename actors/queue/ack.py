@@ -1,11 +1,12 @@
-"""Settles finished messages in batches, from one thread, so that no actor thread ever waits for it.
+"""Write the endings of messages in batches, from one thread, so that no actor thread waits for PostgreSQL.
 
-Dramatiq sleeps five seconds per thread when an ack raises, so `settle` raises nothing: endings are queued
-here and written as soon as PostgreSQL takes them, in as few statements as there are. At most as many can wait
-as the process has threads, because a process without PostgreSQL claims nothing.
+Dramatiq sleeps five seconds per thread when an ack raises. So `settle` raises nothing: it queues the ending,
+and the thread writes all that wait in as few statements as possible. At most as many endings wait as the
+process has threads, because a process without PostgreSQL claims nothing.
 
-If the process dies with endings unwritten, their messages are freed by the reaper and run again, which the
-delivery's own state makes harmless. For the same reason this connection commits without waiting for the disk.
+If the process dies with endings unwritten, the reaper frees their messages and they run again. That is
+harmless, because the state of the delivery decides. For the same reason this connection commits without
+waiting for the disk.
 """
 
 import os
@@ -23,17 +24,17 @@ from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
 
 DEADLINE_SECONDS = 5.0
-"""For one batch; must exceed what PostgreSQL takes for one under load."""
+"""For one statement; must exceed the time of a batch under load."""
 
 RETRY_SECONDS = 0.5
 """Between attempts while PostgreSQL is away."""
 
 CLOSE_SECONDS = 5.0
-"""What `close` waits for the last batch; what is not written by then is run again by somebody."""
+"""How long `close` waits for the last batch. Messages whose endings are not written by then run again."""
 
 
 class AckWriter:
-    """The batching writer of one process."""
+    """The writer of one process, with its thread and its connection."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -45,13 +46,13 @@ class AckWriter:
         self._thread.start()
 
     def settle(self, message: InFlightMessage) -> None:
-        """The ending of a message that was released will be written. Never blocks nor raises."""
+        """Queue the ending of a released message. Never blocks, never raises."""
         with self._condition:
             self._waiting.append(message)
             self._condition.notify()
 
     def close(self) -> None:
-        """What waits is written, if PostgreSQL takes it within CLOSE_SECONDS."""
+        """Write what waits, within CLOSE_SECONDS, and end the thread."""
         with self._condition:
             self._closed_at = monotonic()
             self._condition.notify()
@@ -61,7 +62,7 @@ class AckWriter:
         try:
             self._write_batches()
         except Exception as error:  # noqa: BLE001  the boundary of this thread
-            # Without acks every message would be held for ever: let the supervisor start anew.
+            # Without acks this process would hold every message for ever. Let the supervisor start a new one.
             log.write(Stage.QUEUE, "ack_failed", level="error", error=f"{type(error).__name__}: {error}")
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -91,7 +92,7 @@ class AckWriter:
                 messages.relax_durability(DedicatedSession(self._connection))
             _settle(DedicatedSession(self._connection), batch)
         except DatabaseUnavailableError as error:
-            # Safe: a batch is repeated whole, and what was settled already matches no row any more.
+            # Safe: the whole batch is repeated, and endings that were written match no row any more.
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
@@ -111,7 +112,7 @@ def _settle(session: Session, batch: list[InFlightMessage]) -> None:
     unstarted: dict[int, list[messages.Run]] = defaultdict(list)
     for message in batch:
         ending = message.ending
-        match ending.verdict:
+        match ending.kind:
             case EndingKind.FINISHED:
                 finished[message.consumer].append(message.run)
             case EndingKind.UNSTARTED:

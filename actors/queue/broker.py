@@ -1,15 +1,15 @@
-"""The broker: dramatiq-pg's table and message format, with a consumer that stands any backlog and any crash.
+"""The broker: the table and message format of dramatiq-pg, with a consumer of our own.
 
-Built on PostgresBroker for what is good in it (the format, the schema, its place in Dramatiq) and different
-in what jams or loses (design.md §8):
+dramatiq-pg's consumer stops for good at about 15,000 waiting messages, and holds one lock per message
+(docs/queue.md, docs/adr/0004-own-consumer.md). What replaces it:
 
-    enqueue          one insert with the due time in the row; no delay queues, no message held in memory
-    consume          actors.queue.consumer, with the process's one connection of actors.queue.liveness
-    ack              actors.queue.ack, which never raises
-    middleware       the explicit list of `build`
+    enqueue      one INSERT with the due time in the row; no delay queues, no message held in memory
+    consume      actors.queue.consumer, over the one connection of actors.queue.liveness
+    ack          actors.queue.ack, which never raises
+    middleware   the list that is passed to `build`
 
-Dramatiq forks before it imports the actors, but other programs may import first: all connections and
-threads are made at the boot of the worker, in the process that uses them.
+Dramatiq forks before it imports the actors, but other programs may import them first. So connections and
+threads are made when the worker boots, in the process that uses them.
 """
 
 import os
@@ -44,10 +44,10 @@ _ENQUEUE_CONNECTIONS = 2
 
 
 class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no types
-    """Dramatiq's broker over PostgreSQL. One per process, living as long as it."""
+    """Dramatiq's broker over PostgreSQL; one per process."""
 
     def __init__(self, dsn: str, *, middleware: list[Middleware]) -> None:
-        # Not PostgresBroker's: it opens a pool at once, and adds Results.
+        # Not the constructor of PostgresBroker, which opens a pool at once, and adds Results.
         Broker.__init__(self, middleware=[_Boot(), *middleware])  # type: ignore[no-untyped-call]
         self.dsn = dsn
         self.database = Database(dsn, application_name="mini-pacs queue", size=_ENQUEUE_CONNECTIONS)
@@ -56,7 +56,7 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
         self._process: _ConsumingProcess | None = None
 
     def consumer_id(self) -> int | None:
-        """The id under which this process holds messages now; None where it consumes none, or lost it."""
+        """Return the id under which this process holds messages; None if it has no lock."""
         process = self._process
         return None if process is None or process.pid != os.getpid() else process.liveness.consumer
 
@@ -64,7 +64,7 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
         """Declare the actor; its messages are enqueued with its priority.
 
         Raises:
-            ValueError: the queue has no such priority, or no such name.
+            ValueError: its priority or the name of its queue is not supported.
         """
         if actor.priority not in ACTOR_PRIORITIES:
             raise ValueError(
@@ -91,9 +91,9 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
         """Commit the message, due after `delay` milliseconds or at its option `eta`, and wake its consumers.
 
         Raises:
-            RefusedMessageError: it cannot be stored or run, whoever tries it again: a ValueError.
-            dramatiq.errors.ConnectionError: it may or may not be committed; the same message may be enqueued
-                again, and stays one message.
+            RefusedMessageError: it can never be stored or run; a ValueError.
+            dramatiq.errors.ConnectionError: it may or may not be committed. Enqueue the same message again;
+                it stays one message.
         """
         self.emit_before("enqueue", message, delay)
         actor = self.actors.get(message.actor_name)
@@ -121,10 +121,10 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
         return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> EdgeConsumer:
-        """Return the consumer of one queue. Dramatiq's figures are not ours: see Capacity and POLL_SECONDS.
+        """Return a consumer of one queue. Capacity and POLL_SECONDS replace `prefetch` and `timeout`.
 
         Raises:
-            dramatiq.errors.QueueNotFound: it was never declared.
+            dramatiq.errors.QueueNotFound: the queue was not declared.
         """
         del prefetch, timeout
         if queue_name not in self.queues:
@@ -135,15 +135,15 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
             queue_name,
             liveness=process.liveness,
             capacity=process.capacity,
-            held=process.held,
+            in_flight=process.in_flight,
             acks=process.acks,
         )
 
     def close(self) -> None:
-        """Connections and threads of this process are closed."""
+        """Close the connections and end the threads of this process."""
         process, self._process = self._process, None
         if process is not None:
-            # Acks first: what is still held when the lock goes would be run again.
+            # Acks first: messages whose endings are unwritten when the lock is given up run again.
             process.acks.close()
             process.liveness.close()
         self.wakeup.close()
@@ -156,26 +156,26 @@ def _not_enqueued(message: dramatiq.Message[object], error: DatabaseError) -> Br
 
 
 class _ConsumingProcess:
-    """What a process needs to consume."""
+    """What a process has only while it consumes."""
 
     def __init__(self, dsn: str, threads: int) -> None:
         self.pid = os.getpid()
-        self.held = InFlightMessages()
+        self.in_flight = InFlightMessages()
         self.capacity = Capacity(threads)
-        self.liveness = Liveness(dsn, held=self.held, threads=threads)
+        self.liveness = Liveness(dsn, in_flight=self.in_flight, threads=threads)
         self.acks = AckWriter(dsn)
 
 
 class RefusedAtStartError(MiddlewareError):
-    """The process ends instead of consuming; any other exception of a `before` is logged by Dramatiq."""
+    """Permanent: the process ends instead of consuming. Dramatiq only logs other errors at this place."""
 
 
 class _Boot(Middleware):
-    """Ties what consumes to the life of Dramatiq's worker."""
+    """Start and stop consuming with Dramatiq's worker."""
 
     def before_worker_boot(self, broker: EdgeBroker, worker: dramatiq.Worker) -> None:
         process = _ConsumingProcess(broker.dsn, worker.worker_threads)
-        broker._process = process  # noqa: SLF001  the two are one thing in two classes
+        broker._process = process  # noqa: SLF001  the middleware is part of the broker
         try:
             process.liveness.begin()
         except PoolerError as error:
@@ -186,14 +186,14 @@ class _Boot(Middleware):
         process = broker._process  # noqa: SLF001
         if process is not None:
             process.capacity.close()
-            # Before the wait for what runs: whoever stops us may kill us at any moment from here on.
+            # Before the wait for running messages: the supervisor may kill this process at any time now.
             process.liveness.stop()
 
 
 def build(middleware: list[Middleware], dsn: str | None = None) -> EdgeBroker:
-    """The broker of this process, set as Dramatiq's own, for actors to be declared on.
+    """Make the broker of this process, and set it as Dramatiq's global broker.
 
-    `dsn` defaults to the environment's.
+    `dsn` defaults to DATABASE_URL of the environment.
     """
     broker = EdgeBroker(dsn or dsn_from_environment(), middleware=middleware)
     dramatiq.set_broker(broker)
@@ -201,7 +201,7 @@ def build(middleware: list[Middleware], dsn: str | None = None) -> EdgeBroker:
 
 
 def current() -> EdgeBroker:
-    """The broker of this process, as `build` set it."""
+    """Return the broker of this process that `build` made."""
     broker = dramatiq.get_broker()
     assert isinstance(broker, EdgeBroker)
     return broker

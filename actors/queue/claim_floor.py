@@ -1,10 +1,13 @@
-"""How far a consumer has come in its queue, so that a claim need not begin at what is finished.
+"""Remember how far a consumer has come in its queue, so that a claim does not begin at finished messages.
 
-The entries of finished messages stay at the front of the claim's index until they may be removed, which a
-long transaction of anybody delays: a backup, a forgotten psql. Without this each claim would walk all of
-them. A consumer that gets as much as it wants looks behind what it got last; as soon as it gets less, and at
-least each LOOK_BACK_SECONDS (less often where the look is slow), it looks from the very front again, where a
-retry or a late commit may stand.
+PostgreSQL keeps the index entries of finished messages until no old transaction needs them. A long
+transaction (a backup, a forgotten psql) may keep millions of them at the front of the index, and each claim
+would read them all. So a consumer that gets as many messages as it wants continues behind the last one.
+
+A retry or a late commit may stand before that place. So the consumer begins at the front again as soon as it
+gets fewer messages than it wants, and at least each LOOK_BACK_SECONDS.
+
+If the process dies, the next one begins at the front.
 """
 
 from collections.abc import Sequence
@@ -14,15 +17,15 @@ from time import monotonic
 from gateway.database.tables.messages import GATED_PRIORITIES, NO_FLOORS, Claimed
 
 LOOK_BACK_SECONDS = 1.0
-"""How much later than its turn a message before the front may run; not more than a lost NOTIFY costs."""
+"""How late a message before the floor may run. A lost notification costs as much."""
 
 _LOOK_BACK_SHARE = 10
-"""A look from the very front may take a tenth of the time, so that under a transaction of hours, where it
-walks everything that was finished since, claims still go on."""
+"""Claims from the front may take a tenth of the time. During a transaction of hours they are slow: they read
+everything that was finished since."""
 
 
 class ClaimFloor:
-    """The due times, by priority, behind which one consumer goes on."""
+    """The due times, by priority, from which one consumer continues."""
 
     def __init__(self) -> None:
         self._floors = list(NO_FLOORS)
@@ -30,7 +33,7 @@ class ClaimFloor:
         self._looked_at: float | None = None
 
     def floors(self) -> Sequence[datetime | None]:
-        """For each of the GATED_PRIORITIES the due time before which not to look now."""
+        """Return the due time from which to claim, for each of the GATED_PRIORITIES; None means the front."""
         now = monotonic()
         self._looked_at = None
         if now >= self._look_back_at:
@@ -40,7 +43,7 @@ class ClaimFloor:
         return self._floors
 
     def advance(self, claimed: Sequence[Claimed], *, wanted: int) -> None:
-        """Go on behind these, if they were as many as wanted."""
+        """Continue behind the claimed messages if there were as many as wanted; else begin at the front."""
         if self._looked_at is not None:
             took = monotonic() - self._looked_at
             self._look_back_at = self._looked_at + max(LOOK_BACK_SECONDS, took * _LOOK_BACK_SHARE)

@@ -1,12 +1,13 @@
-"""Takes messages of one queue out of PostgreSQL and hands them to Dramatiq's threads.
+"""Claim messages of one queue from PostgreSQL, and hand them to the threads of Dramatiq.
 
-Stands where dramatiq-pg's consumer stood, which holds one advisory lock per message, scans the whole queue
-into memory, and jams for good at about 15,000 waiting messages. Each `next` returns a claimed message, or
-None after at most a second, as Dramatiq's thread wants it. A claim is as large as there are idle threads, or,
-while messages end quickly, as there are threads (`actors.queue.prefetch`). Each is handed out when a thread
-is idle.
+Replaces the consumer of dramatiq-pg, which takes one advisory lock per message, reads the whole queue into
+memory, and stops for good at about 15,000 waiting messages. Dramatiq calls `next`, which returns a claimed
+message, or None after at most a second. One claim takes as many messages as there are idle threads; while
+messages end quickly, it takes as many as there are threads (`actors.queue.prefetch`). A message is handed out
+when a thread is idle.
 
-If the process dies here, what was claimed names a consumer whose lock is gone (see `actors.queue.liveness`).
+If the process dies, the claimed messages name a consumer without a lock; the reaper frees them
+(`actors.queue.reaper`).
 """
 
 import os
@@ -19,24 +20,26 @@ from time import monotonic, time
 from dramatiq.broker import Consumer
 
 from actors.queue.ack import AckWriter
-from actors.queue.capacity import Capacity, PollableEvent
+from actors.queue.capacity import Capacity
 from actors.queue.claim_floor import ClaimFloor
 from actors.queue.document import NoMessageError
+from actors.queue.event import PollableEvent
 from actors.queue.in_flight import Ending, EndingKind, InFlightMessage, InFlightMessages
 from actors.queue.liveness import CONNECT_AGAIN_SECONDS, Liveness
 from actors.queue.pooler import PoolerError
 from actors.queue.prefetch import STALE_SECONDS, Prefetch
+from actors.queue.unstarted import dead_letter, give_back, postpone
 from gateway import log
 from gateway.database.tables.messages import Claimed, Run
 from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
 
 POLL_SECONDS = 1.0
-"""The longest wait for a NOTIFY, which may be lost; also how long Dramatiq waits for us to stop."""
+"""The longest wait for a notification, which may be lost. Dramatiq waits as long for the consumer to stop."""
 
 
 class EdgeConsumer(Consumer):
-    """The consumer of one queue in one process."""
+    """The consumer of one queue in one process. One thread calls it; `ack` and `nack` are called by all."""
 
     def __init__(
         self,
@@ -44,138 +47,143 @@ class EdgeConsumer(Consumer):
         *,
         liveness: Liveness,
         capacity: Capacity,
-        held: InFlightMessages,
+        in_flight: InFlightMessages,
         acks: AckWriter,
     ) -> None:
         self._queue_name = queue_name
         self._liveness = liveness
         self._capacity = capacity
-        self._held = held
+        self._in_flight = in_flight
         self._acks = acks
         self._event = PollableEvent()
         self._ready: deque[InFlightMessage] = deque()
-        self._front = ClaimFloor()
-        self._pace = Prefetch()
+        self._floor = ClaimFloor()
+        self._prefetch = Prefetch()
         self._away = False
         liveness.serve(queue_name, self._event)
 
     def __next__(self) -> InFlightMessage | None:
-        """A claimed message, or None after at most POLL_SECONDS."""
+        """Return a claimed message, or None after at most POLL_SECONDS."""
         if not self._ready:
             try:
                 self._claim()
             except DatabaseUnavailableError as error:
-                self._say_away(error)
+                self._log_away(error)
                 self._event.wait(CONNECT_AGAIN_SECONDS)
             except PoolerError as error:
-                # It was not there to be asked at our start. The supervisor starts us anew, and is refused.
+                # The pooler was away when this process started. The supervisor starts it again, and the start
+                # is refused.
                 log.write(Stage.QUEUE, "refused_at_start", level="error", error=str(error))
                 os.kill(os.getpid(), signal.SIGTERM)
         return self._hand_out()
 
     def ack(self, message: InFlightMessage) -> None:
-        """Called by an actor thread when it is done with a message; its ending is in `message.ending`."""
-        if self._held.release(message):
+        """Write the ending of a message, as its middleware left it. Called by the actor threads."""
+        if self._in_flight.release(message):
             self._acks.settle(message)
-            self._capacity.give(message.seats)
-            self._pace.note(monotonic() - message.handed_out_at)
+            self._capacity.give_back(message.slots)
+            self._prefetch.note(monotonic() - message.handed_out_at)
 
     def nack(self, message: InFlightMessage) -> None:
-        """Called when a message was failed, by middleware or because no actor has its name: it is dead."""
-        if message.ending.verdict is not EndingKind.DEAD:
+        """Make a message dead that middleware failed, or for which there is no actor."""
+        if message.ending.kind is not EndingKind.DEAD:
             message.ending = Ending(EndingKind.DEAD, f"no actor {message.actor} in this version, or failed")
         self.ack(message)
 
     def requeue(self, messages: Iterable[InFlightMessage]) -> None:
-        """Called at the end of the process with what no thread started: it waits again at once."""
+        """Make messages claimable again that no thread has started. Called at the end of the process."""
         returned: dict[int, list[Run]] = defaultdict(list)
-        seats = 0
+        slots = 0
         for message in messages:
-            if self._held.release(message):
+            if self._in_flight.release(message):
                 returned[message.consumer].append(message.run)
-                seats += message.seats
+                slots += message.slots
         if returned:
-            self._liveness.give_back(returned.items())
-        self._capacity.give(seats)
+            give_back(self._liveness, returned.items())
+        self._capacity.give_back(slots)
 
     def close(self) -> None:
-        """What was claimed and not handed out waits again; the queue is not served any more."""
+        """Give back what was claimed and not handed out; stop consuming the queue."""
         self.requeue(list(self._ready))
         self._ready.clear()
         self._liveness.leave(self._queue_name)
-        self._capacity.leave(self._event)
+        self._capacity.forget(self._event)
         self._event.close()
 
     def _hand_out(self) -> InFlightMessage | None:
         if not self._ready:
             return None
         message = self._ready[0]
-        if message.seats == 0:
-            message.seats = self._seat()
-            if message.seats == 0:
-                # Every thread hangs: what waits here is for whoever has an idle one.
-                self._pace.stall()
+        if message.slots == 0:
+            message.slots = self._take_slot()
+            if message.slots == 0:
+                # No thread became idle: another process may have one.
+                self._prefetch.stall()
                 self.requeue(list(self._ready))
                 self._ready.clear()
                 return None
         message.handed_out_at = monotonic()
         return self._ready.popleft()
 
-    def _seat(self) -> int:
+    def _take_slot(self) -> int:
+        """Wait STALE_SECONDS for a slot; return 1, or 0 if there is none."""
         stale_at = monotonic() + STALE_SECONDS
-        while (seat := self._capacity.take(self._event, most=1)) == 0:
+        while (slot := self._capacity.take(self._event, most=1)) == 0:
             left = stale_at - monotonic()
             if left <= 0:
                 return 0
             self._event.wait(left)
-        return seat
+        return slot
 
     def _claim(self) -> None:
+        """Claim what fits, or wait until something can be claimed."""
         self._liveness.upkeep()
-        alone = self._liveness.someone_waits_alone(self._queue_name)
-        seats = self._capacity.take_exclusively(self._event) if alone else self._capacity.take(self._event)
-        if seats == 0 and (alone or not self._pace.is_quick):
-            # Rung by the next message that ends. A lost connection must be noticed here, too: all threads
-            # busy is what load looks like, and the neighbours take us for dead soon.
+        exclusive = self._liveness.has_exclusive(self._queue_name)
+        take = self._capacity.take_exclusively if exclusive else self._capacity.take
+        slots = take(self._event)
+        if slots == 0 and (exclusive or not self._prefetch.is_quick):
+            # The event is set when a message ends. The wait also ends if PostgreSQL closes the connection:
+            # a busy process must connect again before the others reap its messages.
             self._liveness.wait(self._event, POLL_SECONDS)
             return
-        wanted = self._capacity.threads if self._pace.is_quick else seats
+        wanted = self._capacity.threads if self._prefetch.is_quick else slots
         used = 0
         try:
             claim, consumer = self._liveness.claim(
-                self._queue_name, wanted, seats=seats, alone=alone, floors=self._front.floors()
+                self._queue_name, wanted, slots=slots, exclusive=exclusive, floors=self._floor.floors()
             )
-            self._front.advance(claim.messages, wanted=wanted)
+            self._floor.advance(claim.messages, wanted=wanted)
             for claimed in claim.messages:
-                message = self._hold(claimed, consumer, seats if alone else min(1, seats - used))
+                message = self._hold(claimed, consumer, slots if exclusive else min(1, slots - used))
                 if message is None:
                     continue
                 self._ready.append(message)
-                used += message.seats
+                used += message.slots
         finally:
-            self._capacity.give(seats - used)
+            self._capacity.give_back(slots - used)
         if self._away:
             self._away = False
             log.write(Stage.QUEUE, "database_back", detail=f"queue {self._queue_name} is consumed again")
-        if not claim.messages and not alone:
+        if not claim.messages and not exclusive:
             due = POLL_SECONDS if claim.next_due_seconds is None else claim.next_due_seconds
             self._liveness.wait(self._event, min(max(due, 0.0), POLL_SECONDS))
 
-    def _hold(self, claimed: Claimed, consumer: int, seats: int) -> InFlightMessage | None:
+    def _hold(self, claimed: Claimed, consumer: int, slots: int) -> InFlightMessage | None:
+        """Return the claimed message as one in flight; None if it cannot be run, or not yet."""
         try:
-            message = InFlightMessage(claimed, queue_name=self._queue_name, consumer=consumer, seats=seats)
+            message = InFlightMessage(claimed, queue_name=self._queue_name, consumer=consumer, slots=slots)
         except NoMessageError as error:
-            # Dramatiq would restart its consumer or lose a thread over it, again and again.
-            self._liveness.dead_letter(claimed.run, consumer, str(error))
+            # In Dramatiq it would restart the consumer or end a thread, at each claim.
+            dead_letter(self._liveness, claimed.run, consumer, str(error))
             return None
         if message.not_before is not None and (wait := message.not_before - time()) > 0:
-            # Handed out, it would stand in Dramatiq's memory and keep its seat until then.
-            self._liveness.put_off(claimed.run, consumer, timedelta(seconds=wait))
+            # In Dramatiq it would wait in memory and keep its slot until then.
+            postpone(self._liveness, claimed.run, consumer, timedelta(seconds=wait))
             return None
-        self._held.add(message)
+        self._in_flight.add(message)
         return message
 
-    def _say_away(self, error: DatabaseUnavailableError) -> None:
+    def _log_away(self, error: DatabaseUnavailableError) -> None:
         if not self._away:
             self._away = True
             log.write(Stage.QUEUE, "database_away", level="warning", error=str(error))

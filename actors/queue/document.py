@@ -1,9 +1,9 @@
-"""Reads the document of a queue row as a Dramatiq message, or says why it is none.
+"""Decode the document of a queue row as a Dramatiq message, or say why it cannot be run.
 
-Dramatiq's own decoder takes what its worker then chokes on: one bad field restarts the consumer's thread for
-ever, another ends an actor's thread. Everything that the worker and our middleware use is checked here,
-before a message is handed out, and before one is enqueued. The reason names the field and the kind of its
-value, never the value.
+Dramatiq's own decoder accepts documents with which its worker fails later. One bad field restarts the
+consumer's thread at each claim, another one ends an actor's thread. So every field and option that the worker
+and our middleware use is checked here, before a message is enqueued and before it is handed out. The reason
+names the field and the type of its value, never the value (G8).
 """
 
 import math
@@ -17,7 +17,7 @@ LAST_ETA = 253_402_300_799_000
 """In milliseconds since 1970: the end of the year 9999."""
 
 LONGEST_LIMIT = 2**53
-"""In milliseconds; infinity has no place in JSON."""
+"""In milliseconds; JSON has no infinity."""
 
 _KINDS = {
     type(None): "null",
@@ -30,18 +30,18 @@ _KINDS = {
 
 
 class NoMessageError(Exception):
-    """The row holds no message that Dramatiq can run; the text says why."""
+    """Permanent: Dramatiq cannot run the message of that row; the text says why."""
 
 
 def decode(claimed: Claimed, queue_name: str) -> tuple[Message[object], float | None]:
-    """Return the message, and the time (seconds since 1970) before which its options say not to run it.
+    """Return the message, and the time (seconds since 1970) before which it must not run, or None.
 
-    Where the document names another id or queue than its row, the row is right: by it the message was claimed
-    and will be settled, and Dramatiq's thread would look for a consumer of that other queue. `eta` is taken
-    out of the options, because with it Dramatiq would hold the message in memory.
+    If the document names another id or queue than its row, the values of the row are used: the message was
+    claimed by them and is settled by them. `eta` is removed from the options, because Dramatiq would hold a
+    message with `eta` in memory.
 
     Raises:
-        NoMessageError: it is none.
+        NoMessageError: Dramatiq cannot run it.
     """
     if claimed.message is None:
         raise NoMessageError("its message is larger than 4 MiB")
@@ -53,7 +53,7 @@ def decode(claimed: Claimed, queue_name: str) -> tuple[Message[object], float | 
     except NoMessageError:
         raise
     except Exception as error:
-        # Whatever it is, it would be raised at each claim of this row.
+        # Any error would be raised again at each claim of this row.
         raise NoMessageError(f"its message cannot be read: {type(error).__name__}") from error
     eta = message.options.pop("eta", None)
     return message, None if eta is None else eta / 1000
@@ -63,7 +63,7 @@ def require_message(document: object) -> None:
     """Return if Dramatiq's worker can run what `document` describes.
 
     Raises:
-        NoMessageError: it cannot.
+        NoMessageError: it cannot; the text names the first field that is wrong.
     """
     if not isinstance(document, dict):
         raise NoMessageError(f"its message is {_kind(document)}, not an object")
@@ -121,6 +121,6 @@ _OPTIONS: _Checks = {
     "eta": (_number(-LAST_ETA, LAST_ETA), _MOMENT),
     "time_limit": (_none_or(_number(0, LONGEST_LIMIT)), _DURATION),
     "max_age": (_none_or(_number(0, LONGEST_LIMIT)), _DURATION),
-    # JSON cannot hold exception classes: whatever stands here would end the thread when the actor raises.
+    # JSON cannot hold exception classes. Any other value would end the thread when the actor raises.
     "throws": (lambda value: not value, "empty"),
 }

@@ -1,7 +1,10 @@
-"""The messages that this process holds: claimed and not yet at their end.
+"""Messages in flight: claimed by this process, and not ended yet.
 
-A message carries the id of the consumer under which it is held. That id changes only here, and only while the
-message is held (`rename` excludes `release`), so whoever settles a released message names the right one.
+A message names the consumer id under which this process holds it. When the connection is lost, the id changes
+(`actors.queue.adoption`). It changes only while the message is in flight, and never during `release`. So the
+ending of a released message is written under the id that its row names.
+
+If the process dies, the reaper frees the messages of its consumer id.
 """
 
 import threading
@@ -17,7 +20,7 @@ from gateway.database.tables.messages import Claimed, Run
 
 
 class EndingKind(Enum):
-    """What becomes of a message when its thread is done with it."""
+    """How a message ends."""
 
     FINISHED = "finished"
     RETRY = "retry"
@@ -27,9 +30,9 @@ class EndingKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A verdict, with its reason and, for a retry, the delay and whether it counts as a failure."""
+    """How a message ends, with the reason. A retry has a delay, and may count as a failure."""
 
-    verdict: EndingKind
+    kind: EndingKind
     reason: str = ""
     delay: timedelta = timedelta()
     counted: bool = True
@@ -40,20 +43,19 @@ UNSTARTED = Ending(EndingKind.UNSTARTED)
 
 
 class InFlightMessage(MessageProxy):
-    """Dramatiq's message and what its row says. `ending` is set by middleware, and FINISHED by default.
+    """Dramatiq's message with the values of its row. Middleware sets `ending`; the default is FINISHED.
 
-    Where the document names another id or queue than its row, the row is right: by it the message was claimed
-    and will be settled, and Dramatiq's thread would look for a consumer of that other queue.
+    `not_before` is the time (seconds since 1970) before which it must not run, or None.
     """
 
-    def __init__(self, claimed: Claimed, *, queue_name: str, consumer: int, seats: int = 1) -> None:
+    def __init__(self, claimed: Claimed, *, queue_name: str, consumer: int, slots: int = 1) -> None:
         message, self.not_before = decode(claimed, queue_name)
         super().__init__(message)  # type: ignore[no-untyped-call]  # Dramatiq's class has no types
         self.id: str = message.message_id
         self.queue: str = message.queue_name
         self.actor: str = message.actor_name
         self.consumer = consumer
-        self.seats = seats
+        self.slots = slots
         self.deaths = claimed.deaths
         self.failures = claimed.failures
         self.due = claimed.due
@@ -64,34 +66,34 @@ class InFlightMessage(MessageProxy):
 
 
 class InFlightMessages:
-    """The held messages of one process.
+    """The messages in flight of one process; safe across threads.
 
-    One id may be held twice: its message was freed from us while a thread ran it, and we claimed it again.
+    One message id may be in it twice: another process freed the message while a thread of ours ran it, and
+    this process has claimed it again.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._messages: dict[
-            int, InFlightMessage
-        ] = {}  # by id(), since Dramatiq's messages compare by content
+        # By id(), because Dramatiq's messages compare by content.
+        self._messages: dict[int, InFlightMessage] = {}
 
     def add(self, message: InFlightMessage) -> None:
-        """The message is held from here on."""
+        """Add a claimed message."""
         with self._lock:
             self._messages[id(message)] = message
 
     def release(self, message: InFlightMessage) -> bool:
-        """The message is at its end; its consumer id is final. False if it was released before."""
+        """Remove a message that has ended; return False if it was removed before. Its id changes no more."""
         with self._lock:
             return self._messages.pop(id(message), None) is not None
 
     def rename(
         self, adopt: Callable[[Collection[Run]], frozenset[Run]], lost: Collection[int], consumer: int
     ) -> None:
-        """Give `consumer` to what was held under one of `lost` and is among the runs that `adopt` returns.
+        """Give the id `consumer` to the messages of the `lost` ids whose runs `adopt` returns.
 
-        Releases wait meanwhile: a message released between the statement and its new name would be
-        settled under the old one, and stay consumed for ever.
+        Releases wait meanwhile. Otherwise a message could be released between the statement of `adopt` and
+        its new id; it would be settled under the old id, match no row, and stay consumed for ever.
         """
         with self._lock:
             before = [message for message in self._messages.values() if message.consumer in lost]

@@ -1,36 +1,31 @@
-"""The one connection by which an actor process proves that it lives, and claims what it runs.
+"""Hold the connection by which an actor process proves that it is alive, and by which it claims messages.
 
-It is dedicated, never pooled, and holds a session advisory lock under a random id. Every claimed message
-names that id. If the process dies, PostgreSQL drops the lock with the connection, and any other consumer
-misses it and makes its messages claimable (`actors.queue.reaper`). No clock, no heartbeat row, no lock per
-message.
+The connection belongs to this process alone and holds a session advisory lock under a random id. Every
+claimed message names that id. If the process dies, PostgreSQL drops the lock with the connection, and another
+consumer frees its messages (`actors.queue.reaper`). No heartbeat, clock or lock per message is needed.
 
-If the connection is lost while the process lives, it comes back under a new id. Messages whose actors are
-still running are adopted under it where nobody reaped them, and their deliveries with them; a message that
-did not start is dropped and runs elsewhere. If the process dies
-    after the lock, before its row    nothing remains: it held no message
-    with messages                     its row and messages remain; the reaper frees them
-    in the middle of a claim          the claim is rolled back, or it is committed and reaped
+If only the connection is lost, the process comes back under a new id. The new id takes over the messages that
+still run (`actors.queue.adoption`). A message that has not started is dropped here and runs elsewhere.
 
-If the answer of a claim or of an adoption is lost with the connection, nobody knows which id stands in the
-rows: every id is remembered until an adoption was answered. What stands under one of them and is not held
-here never started, or has ended: it is freed without counting a death.
+If the process dies
+    while it registers        see `actors.queue.registration`; it holds no message yet
+    while it holds messages   its row and the messages remain; the reaper frees them
+    in the middle of a claim  PostgreSQL rolls the claim back, or it is committed and the reaper frees it
 """
 
-import os
-import secrets
-import select
-import socket
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import monotonic
 
-from actors.queue.capacity import PollableEvent
+from actors.queue.adoption import adopt
+from actors.queue.event import PollableEvent
 from actors.queue.in_flight import InFlightMessages
-from actors.queue.pooler import PoolerError, require_session_mode
+from actors.queue.notifications import Notifications, poll
+from actors.queue.pooler import PoolerError
 from actors.queue.reaper import Reaper
+from actors.queue.registration import register, take_id
 from gateway import log
 from gateway.database.connection import Connection, connect
 from gateway.database.session import DedicatedSession, Session
@@ -39,60 +34,58 @@ from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
 
 DEADLINE_SECONDS = 5.0
-"""For one claim; must exceed what PostgreSQL takes for one under load, and bounds how long a network that
-swallows packets goes unnoticed: the server side gives up our lock in the same time."""
+"""For one statement; must exceed the time of a claim under load. A network that drops packets is noticed
+after this time, and the server gives up our lock in the same time."""
 
 CONNECT_AGAIN_SECONDS = 0.3
-"""Between attempts to connect; must be a small part of the reaper's grace."""
-
-_ID_BITS = 63
+"""Between attempts to connect; must be much shorter than RECONNECT_GRACE_SECONDS of the reaper."""
 
 
 class Liveness:
-    """The connection, its id and its lock. One per process; safe across its consumer threads."""
+    """The connection of one process, with its id and its lock; safe across the consumer threads."""
 
-    def __init__(self, dsn: str, *, held: InFlightMessages, threads: int) -> None:
+    def __init__(self, dsn: str, *, in_flight: InFlightMessages, threads: int) -> None:
         self._dsn = dsn
-        self._held = held
+        self._in_flight = in_flight
         self._threads = threads
         self._mutex = threading.RLock()
         self._connection: Connection | None = None
         self._session: Session | None = None
         self._id: int | None = None
-        self._lost: list[int] = []  # the ids before it that rows may still name
+        self._lost: list[int] = []  # earlier ids that rows may still name
         self._is_session_mode = False
-        self._events: dict[str, PollableEvent] = {}
+        self._notifications = Notifications()
         self._next_connect = 0.0
         self._reaper = Reaper()
-        self._alone: frozenset[str] = frozenset()
+        self._exclusive: frozenset[str] = frozenset()  # queues with a message that must run without others
         self._stopping = False
         self._closed = False
 
     @property
     def consumer(self) -> int | None:
-        """The id whose lock is held now; None while the connection is lost."""
+        """The id whose lock this process holds; None while the connection is lost."""
         return self._id
 
-    def serve(self, queue_name: str, bell: PollableEvent) -> None:
-        """Consume this queue from here on; a NOTIFY for it rings the bell."""
+    def serve(self, queue_name: str, event: PollableEvent) -> None:
+        """Consume a queue: set `event` at each notification for it."""
         with self._mutex:
-            self._events[queue_name] = bell
+            self._notifications.add(queue_name, event)
             self._announce()
 
     def leave(self, queue_name: str) -> None:
-        """Do not ring for this queue any more."""
+        """Stop consuming a queue."""
         with self._mutex:
-            self._events.pop(queue_name, None)
+            self._notifications.remove(queue_name)
 
     # ---- connection ------------------------------------------------------------------------------
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A session on the live connection, each statement a transaction of its own.
+        """Lend the session of the connection; connect first if it was lost. Each statement commits.
 
         Raises:
-            DatabaseUnavailableError: there is no connection, or it was lost now; the id is void then.
-            PoolerError: there is one now, and a pooler in transaction mode in between.
+            DatabaseUnavailableError: there is no connection, or it was lost; this process has no id then.
+            PoolerError: a pooler in transaction mode stands between this process and PostgreSQL.
         """
         with self._mutex:
             session = self._connected()
@@ -103,10 +96,10 @@ class Liveness:
                 raise DatabaseUnavailableError(f"the consumer's connection was lost: {error}") from error
 
     def begin(self) -> None:
-        """Connect; where PostgreSQL is away, the consumers do it as soon as it is there.
+        """Connect. If PostgreSQL is away, log it; the consumers connect later.
 
         Raises:
-            PoolerError: a pooler in transaction mode stands in between.
+            PoolerError: a pooler in transaction mode stands between this process and PostgreSQL.
         """
         try:
             with self.session():
@@ -127,10 +120,10 @@ class Liveness:
             self._dsn, application_name="mini-pacs consumer", deadline_seconds=DEADLINE_SECONDS
         )
         try:
-            self._enter(connection)
+            self._register(connection)
         except PoolerError:
             connection.close()
-            self._closed = True  # nothing that we try again would change it
+            self._closed = True  # another attempt would fail as well
             raise
         except DatabaseUnavailableError as error:
             connection.close()
@@ -138,135 +131,104 @@ class Liveness:
         assert self._session is not None
         return self._session
 
-    def _enter(self, connection: Connection) -> None:
+    def _register(self, connection: Connection) -> None:
+        """Take a new id, and adopt what still runs under earlier ones."""
         session = DedicatedSession(connection)
-        messages.prepare_consumer(session)
-        consumer = secrets.randbits(_ID_BITS)
-        server_process = consumers.take_lock(session, consumer)
-        if server_process is None:
-            raise DatabaseUnavailableError("the random id of this consumer is taken; trying another")
-        if not self._is_session_mode:
-            require_session_mode(self._dsn, session, server_process, deadline_seconds=DEADLINE_SECONDS)
-            self._is_session_mode = True
-        # Only now: a row whose lock is not yet held would be reaped.
-        consumers.register(
+        consumer = take_id(
+            session, self._dsn, is_session_mode=self._is_session_mode, deadline_seconds=DEADLINE_SECONDS
+        )
+        self._is_session_mode = True
+        register(
             session,
             consumer,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            queue_names=sorted(self._events),
+            queue_names=self._notifications.queue_names,
             threads=self._threads,
             stopping=self._stopping,
         )
-        # Before the first claim, so that no commit falls between the look and the listening.
-        messages.listen(session, list(self._events))
-        # Last: what is adopted under an id that then fails to come alive would be run again.
+        # Last: messages that are adopted under an id which is then given up would run twice.
         if lost := tuple(self._lost):
-            self._lost.append(consumer)  # if the answer is lost, it is one of them
-            self._adopt(session, lost, consumer)
+            # Remember the new id first: if the answer of the adoption is lost, rows may name it.
+            self._lost.append(consumer)
+            adopt(session, self._in_flight, lost, consumer)
         self._reaper.begin(session)
         self._lost.clear()
         self._connection, self._session, self._id = connection, session, consumer
-        for bell in self._events.values():
-            bell.ring()
-
-    def _adopt(self, session: Session, lost: Collection[int], consumer: int) -> None:
-        def adopt(runs: Collection[messages.Run]) -> frozenset[messages.Run]:
-            adopted = consumers.adopt(session, runs, lost=lost, consumer=consumer)
-            # Behind it, because it waits for a reaper under way: what that one freed is known only now.
-            if reaped := set(runs) - adopted:
-                consumers.undo_deaths(session, {message_id for message_id, _ in reaped}, lost=lost)
-            return adopted
-
-        self._held.rename(adopt, lost, consumer)
-        log.write(
-            Stage.QUEUE,
-            "reconnected",
-            level="warning",
-            detail=f"consumer {', '.join(map(str, lost))} is now {consumer}",
-        )
+        self._notifications.set_all()
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
         if self._id is not None:
             self._lost.append(self._id)
-            # Others may take us for dead soon: the next upkeep connects, however busy we are.
+            # Connect at the next upkeep, also if all threads are busy: other consumers may reap our
+            # messages soon.
             self._reaper.check_now()
         self._connection = self._session = self._id = None
 
     def _announce(self) -> None:
-        """What is served changed: listen to it, and let our row say so."""
+        """Listen to the queues that are consumed now, and write them to the row of this process."""
         if self._session is None or self._id is None:
-            return  # both are done at connecting
+            return  # `_register` does both
         try:
             with self.session() as session:
-                messages.listen(session, list(self._events))
-                consumers.serve(session, self._id, list(self._events))
+                messages.listen(session, self._notifications.queue_names)
+                consumers.serve(session, self._id, self._notifications.queue_names)
         except DatabaseUnavailableError:
-            pass  # connecting again does both
+            pass  # safe: `_register` does both at the next connection
 
     # ---- claims ----------------------------------------------------------------------------------
 
     def claim(
-        self, queue_name: str, wanted: int, *, seats: int, alone: bool, floors: Sequence[datetime | None]
+        self, queue_name: str, wanted: int, *, slots: int, exclusive: bool, floors: Sequence[datetime | None]
     ) -> tuple[messages.MessageClaim, int]:
-        """What was claimed, and the id that holds it; what is more than `seats` counts as claimed ahead.
+        """Claim up to `wanted` messages; return them, and the id that holds them.
+
+        Those beyond `slots` count as claimed ahead. `exclusive` claims one that must run without others.
 
         Raises:
-            DatabaseUnavailableError: nothing is ours; what may have been claimed will be reaped.
+            DatabaseUnavailableError: nothing was claimed, or the reaper frees what was.
         """
         with self.session() as session:
             assert self._connection is not None
             assert self._id is not None
-            self._pass_on(self._connection.take_notifies())  # of other queues, too
+            # This connection also receives the notifications of other queues.
+            self._notifications.pass_on(self._connection.take_notifies())
             claim = (
                 messages.claim_exclusive(session, queue_name, self._id)
-                if alone
-                else messages.claim(session, queue_name, wanted, self._id, floors, seats=seats)
+                if exclusive
+                else messages.claim(session, queue_name, wanted, self._id, floors, slots=slots)
             )
-            self._pass_on(self._connection.take_notifies())
-            if alone:
-                # Until the next upkeep the others have their turn.
-                self._alone -= {queue_name}
+            self._notifications.pass_on(self._connection.take_notifies())
+            if exclusive:
+                # Other messages are claimed until the next upkeep.
+                self._exclusive -= {queue_name}
             return claim, self._id
 
     def upkeep(self) -> None:
-        """The reaper looks when it is due, by the first thread that comes by.
+        """Look for dead consumers if it is time; one thread of the process does it.
 
         Raises:
-            DatabaseUnavailableError: there is no connection.
-            PoolerError: there is one now, and a pooler in transaction mode in between.
+            DatabaseUnavailableError, PoolerError: as `session`.
         """
-        if self._reaper.seconds_to_look > 0:
+        if self._reaper.seconds_to_check > 0:
             return
         with self.session() as session:
-            if self._reaper.seconds_to_look > 0:
+            if self._reaper.seconds_to_check > 0:
                 return
-            self._reaper.look(session)
-            self._alone = messages.waiting_alone(session, self._events)
+            self._reaper.check(session)
+            self._exclusive = messages.waiting_alone(session, self._notifications.queue_names)
 
-    def someone_waits_alone(self, queue_name: str) -> bool:
-        """Tell whether the last upkeep found a message of this queue that must run with no neighbours."""
-        return queue_name in self._alone
+    def has_exclusive(self, queue_name: str) -> bool:
+        """Tell whether the last upkeep found a message of this queue that must run without others."""
+        return queue_name in self._exclusive
 
-    def wait(self, bell: PollableEvent, seconds: float) -> None:
-        """Return when the bell rings, PostgreSQL notifies or hangs up, upkeep is due, or after `seconds`."""
-        seconds = max(min(seconds, self._reaper.seconds_to_look), 0.0)
-        poller = select.poll()
-        poller.register(bell.fileno(), select.POLLIN)
-        connection = self._connection
-        if connection is not None and not connection.closed:
-            # Another thread may close it meanwhile: then there is no descriptor, or poll(2) says POLLNVAL.
-            descriptor = connection.descriptor()
-            if descriptor is not None:
-                poller.register(descriptor, select.POLLIN)
-        ready = poller.poll(seconds * 1000)
-        bell.silence()
-        if any(readable != bell.fileno() for readable, _ in ready):
-            self._hear()
+    def wait(self, event: PollableEvent, seconds: float) -> None:
+        """Return when `event` is set, PostgreSQL notifies or hangs up, upkeep is due, or after `seconds`."""
+        seconds = max(min(seconds, self._reaper.seconds_to_check), 0.0)
+        if poll(event, self._connection, seconds):
+            self._read_notifications()
 
-    def _hear(self) -> None:
+    def _read_notifications(self) -> None:
         with self._mutex:
             if self._connection is None or self._connection.closed:
                 return
@@ -276,39 +238,14 @@ class Liveness:
                 # PostgreSQL closed the connection: the next session() connects anew.
                 self._disconnect()
                 return
-            self._pass_on(channels)
+            self._notifications.pass_on(channels)
 
-    def _pass_on(self, channels: set[str]) -> None:
-        if not channels:
-            return
-        for queue_name, bell in self._events.items():
-            if messages.channel(queue_name) in channels:
-                bell.ring()
-
-    def dead_letter(self, run: messages.Run, consumer: int, reason: str) -> None:
-        """Make a message dead that was never handed to anybody."""
-        with self.session() as session:
-            messages.dead_letter(session, run, consumer, reason=reason)
-        log.write(Stage.QUEUE, "message_dead", level="error", error=reason, detail=f"message {run[0]}")
-
-    def put_off(self, run: messages.Run, consumer: int, delay: timedelta) -> None:
-        """Make a message due later that was never handed to anybody."""
-        with self.session() as session:
-            messages.retry(session, run, consumer, delay=delay, counted=False, reason=None)
-
-    def give_back(self, by_consumer: Iterable[tuple[int, list[messages.Run]]]) -> None:
-        """Unstarted messages wait again; where PostgreSQL is away, the reaper frees them instead."""
-        try:
-            with self.session() as session:
-                for consumer, runs in by_consumer:
-                    messages.give_back(session, runs, consumer)
-        except DatabaseUnavailableError as error:
-            log.write(Stage.QUEUE, "not_given_back", level="warning", error=str(error))
+    # ---- the end of the process ------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Mark this process as stopping, so that being killed in the middle counts against no message.
+        """Mark this process as stopping: if it is killed now, no message counts a death.
 
-        Where PostgreSQL is away, the row says so as soon as there is a connection again.
+        If PostgreSQL is away, the next connection writes the mark.
         """
         with self._mutex:
             self._stopping = True
@@ -317,11 +254,11 @@ class Liveness:
                     consumers.stop(session, self._id)
 
     def close(self) -> None:
-        """The lock is gone, and the row too if nothing is held."""
+        """Give up the lock, and delete the row unless messages name it."""
         with self._mutex:
             self._closed = True
             if self._session is not None and self._id is not None:
-                # Where it fails the row stays, and whoever looks next clears it.
+                # Safe to ignore: the row remains, and a reaper removes it.
                 with suppress(DatabaseUnavailableError):
                     consumers.unregister(self._session, self._id)
             self._disconnect()

@@ -1,7 +1,7 @@
-"""Turns a message that somebody enqueues into the columns of its row, or refuses it for good.
+"""Turn a message that is enqueued into the columns of its row, or refuse it.
 
-What PostgreSQL cannot store or Dramatiq's worker cannot run is a ValueError. Whoever enqueues takes a
-ConnectionError for an outage, and would try the same message for ever.
+A message that PostgreSQL cannot store, or that Dramatiq's worker cannot run, is refused with a ValueError.
+Callers treat a ConnectionError as an outage, and would enqueue the same message again for ever.
 """
 
 import math
@@ -18,19 +18,19 @@ from actors.queue.document import NoMessageError, require_message
 from gateway.database.tables.messages import DEFAULT_PRIORITY, GATED_PRIORITIES
 
 ACTOR_PRIORITIES = range(GATED_PRIORITIES[0] - DEFAULT_PRIORITY, GATED_PRIORITIES[-1] - DEFAULT_PRIORITY + 1)
-"""Dramatiq's priorities of an actor: 0 by default, the smaller the sooner. The row's default is added."""
+"""Priorities of an actor, as Dramatiq counts them: 0 is the default. The row adds DEFAULT_PRIORITY."""
 
 REFUSES_THE_VALUE = ("22", "23", "54")
-"""PostgreSQL's classes of errors that lie in the values: data exception, constraint, a limit exceeded."""
+"""PostgreSQL's error classes for bad values: data exception, constraint violation, program limit exceeded."""
 
 MAX_BYTES = 4 << 20
-"""Of a message's document; consumers do not read larger ones."""
+"""The largest document. Consumers do not read larger ones."""
 
 LONGEST_DELAY = timedelta(days=365_000)
 
 
 class RefusedMessageError(DramatiqError, ValueError):
-    """Permanent: this message cannot be enqueued; the text says why, and quotes no value of it."""
+    """Permanent: the message cannot be enqueued. The text says why, without its arguments (G8)."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)  # type: ignore[no-untyped-call]  # Dramatiq's class has no types
@@ -51,7 +51,7 @@ def outgoing(message: Message[object], delay: float | None, *, priority: int) ->
     """Return the row of a message that is due after `delay` milliseconds, or at its option `eta`.
 
     Raises:
-        RefusedMessageError: there is none.
+        RefusedMessageError: PostgreSQL cannot store it, or Dramatiq cannot run it.
     """
     try:
         require_queue_name(message.queue_name)
@@ -59,7 +59,7 @@ def outgoing(message: Message[object], delay: float | None, *, priority: int) ->
         require_message(message.asdict())
         stored, wait = message, delay or 0.0
         if (eta := message.options.get("eta")) is not None:
-            # The row's due time says it, and Dramatiq's worker would hold the message in memory.
+            # The due time of the row replaces `eta`, with which Dramatiq would hold the message in memory.
             stored, wait = message.copy(), max(eta - time.time() * 1000, wait)
             del stored.options["eta"]
         document = _document(stored)
@@ -67,17 +67,17 @@ def outgoing(message: Message[object], delay: float | None, *, priority: int) ->
     except NoMessageError as error:
         raise RefusedMessageError(f"message {message.message_id!r} cannot be enqueued: {error}") from error
     except (ValueError, RecursionError) as error:
-        # A bad queue name, a document with a cycle, an integer of thousands of digits.
+        # For example a bad queue name, a document with a cycle, an integer of thousands of digits.
         raise RefusedMessageError(
             f"message {message.message_id!r} cannot be enqueued: {type(error).__name__}: {error}"
         ) from error
 
 
 def require_queue_name(queue_name: str) -> None:
-    """Return if PostgreSQL can store that name.
+    """Return if PostgreSQL can store that name of a queue.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: it is empty, no string, or has a character that PostgreSQL cannot store.
     """
     if not isinstance(queue_name, str) or not queue_name:
         raise ValueError(f"{queue_name!r} is no name of a queue: it must be a string that is not empty")

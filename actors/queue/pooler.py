@@ -1,6 +1,7 @@
-"""Refuses a pooler in transaction mode between the actors and PostgreSQL.
+"""Refuse a pooler in transaction mode between the actors and PostgreSQL.
 
-It lends the server process that took our lock to whoever asks next, and with it the proof that we live.
+Such a pooler lends the server process that holds our advisory lock to other clients. Then the lock does not
+prove any more that this process is alive.
 """
 
 from gateway.database.connection import connect
@@ -10,21 +11,22 @@ from gateway.errors import ConfigurationError
 
 
 class PoolerError(ConfigurationError):
-    """Permanent: a pooler in transaction mode stands in between, which gives the lock to a stranger."""
+    """Permanent: a pooler in transaction mode stands in between; the advisory lock would prove nothing."""
 
 
 def require_session_mode(dsn: str, session: Session, server_process: int, *, deadline_seconds: float) -> None:
-    """Return if `session` keeps `server_process`, which took its lock, to itself.
+    """Return if `session` has `server_process`, which holds its lock, for itself alone.
 
-    A second connection's open transaction takes it away from us here, if it can.
+    To test it, a second connection opens a transaction. A pooler in transaction mode lends it the same server
+    process, or gives us another one.
 
     Raises:
-        PoolerError: the server process is not ours alone.
-        DatabaseUnavailableError: there is no second connection just now.
+        PoolerError: the server process is shared.
+        DatabaseUnavailableError: a second connection cannot be opened now.
     """
     other = connect(dsn, application_name="mini-pacs check", deadline_seconds=deadline_seconds)
     try:
-        # Its transaction keeps it on one server process: on ours, where one is lent around.
+        # The open transaction binds the second connection to one server process: to ours, if it is shared.
         theirs = consumers.begin_on_server_process(DedicatedSession(other))
         ours = consumers.server_process(session)
     finally:

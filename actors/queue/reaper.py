@@ -1,11 +1,13 @@
-"""Looks for dead consumers and frees what they held.
+"""Look for dead consumers, and free the messages that they held.
 
-Dead is whose lock was missed twice, RECONNECT_GRACE_SECONDS apart: the connection of a living one may have
-been cut a moment ago, by an operator or by a crash of PostgreSQL, and it comes back and keeps what it runs.
-What was missed is remembered here and not in the database: where our own connection was lost, everybody's may
-have been, and everybody gets the whole grace.
+A consumer is dead when two checks, RECONNECT_GRACE_SECONDS apart, find that nobody holds its lock. One check
+is not enough. An operator or a crash of PostgreSQL may have cut the connection of a living process, which
+comes back and keeps the messages that it runs.
 
-If the process dies here, others look.
+This process remembers the missing locks itself, and not in the database. If its own connection was lost, all
+others may have been lost with it, so every consumer gets the whole grace again.
+
+If the process dies, the reapers of the other processes go on.
 """
 
 from time import monotonic
@@ -15,44 +17,44 @@ from gateway.database.session import Session
 from gateway.database.tables import consumers
 from gateway.log import Stage
 
-LOOK_SECONDS = 2.0
-"""Between looks for dead consumers. With the grace it bounds how long the work of the dead waits."""
+CHECK_SECONDS = 2.0
+"""Between checks. With the grace it limits how long the messages of a dead process wait."""
 
 RECONNECT_GRACE_SECONDS = 1.5
-"""Must exceed the time in which a living consumer notices that its connection is gone (at once, or a quarter
-of a second where it waits for a thread), connects again (at the second attempt), and adopts what it runs."""
+"""Must exceed the time in which a living process notices that its connection is lost (at once, or after
+0.25 s if it waits for a thread), connects again (at the second attempt) and adopts its messages."""
 
 
 class Reaper:
-    """What one process knows of the others' locks. Used under its connection's mutex."""
+    """The missing locks, as one process has seen them. Used under the mutex of its connection."""
 
     def __init__(self) -> None:
         self._missed_since: dict[int, float] = {}
-        self._next_look = 0.0
+        self._next_check = 0.0
 
     @property
-    def seconds_to_look(self) -> float:
-        """Until the next look is due; 0 or less: now."""
-        return self._next_look - monotonic()
+    def seconds_to_check(self) -> float:
+        """Seconds until the next check; 0 or less means now."""
+        return self._next_check - monotonic()
 
     def check_now(self) -> None:
-        """The next look is due at once."""
-        self._next_look = 0.0
+        """Make the next check due at once."""
+        self._next_check = 0.0
 
     def begin(self, session: Session) -> None:
-        """A connection is new: who is missed from here on has the whole grace, whatever was seen before."""
+        """Start again on a new connection: every consumer whose lock is missing gets the whole grace."""
         now = monotonic()
         self._missed_since = dict.fromkeys(consumers.missing(session), now)
         self.check_now()
 
-    def look(self, session: Session) -> None:
-        """What consumers held that are missed for longer than the grace is claimable, or dead."""
+    def check(self, session: Session) -> None:
+        """Free the messages of consumers whose locks are missing for longer than the grace."""
         now = monotonic()
         since = {one: self._missed_since.get(one, now) for one in consumers.missing(session)}
         dead = [one for one, at in since.items() if now - at >= RECONNECT_GRACE_SECONDS]
         self._missed_since = {one: at for one, at in since.items() if one not in dead}
         over = min(self._missed_since.values(), default=now) + RECONNECT_GRACE_SECONDS
-        self._next_look = min(over, now + LOOK_SECONDS) if self._missed_since else now + LOOK_SECONDS
+        self._next_check = min(over, now + CHECK_SECONDS) if self._missed_since else now + CHECK_SECONDS
         for one in consumers.reap(session, dead) if dead else []:
             if one.stopping:
                 log.write(

@@ -14,14 +14,14 @@ def test_a_death_is_counted_for_started_messages_only(queue: QueueSetup) -> None
     """A message claimed ahead is not charged; afterwards it is claimed for an idle thread only."""
     queue.fill("noop", 12, delay_seconds=-60, spread_seconds=30)
 
-    def die(*, wanted: int, seats: int) -> int:
+    def die(*, wanted: int, slots: int) -> int:
         """Return a consumer claims so much, and its process dies; how much that was."""
         connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
         session = Session(connection)
         messages.prepare_consumer(session)
         assert consumers.take_lock(session, 77) is not None
         consumers.register(session, 77, host="h", pid=1, queue_names=["q"], threads=8)
-        count = len(messages.claim(session, QUEUE, wanted, 77, seats=seats).messages)
+        count = len(messages.claim(session, QUEUE, wanted, 77, slots=slots).messages)
         connection.close()
         with queue.database.statement() as other:
             wait_until(lambda: consumers.reap(other, [77]), 10, "the lock to be gone")
@@ -30,11 +30,11 @@ def test_a_death_is_counted_for_started_messages_only(queue: QueueSetup) -> None
     def deaths() -> list[int]:
         return [row[0] for row in queue.rows("SELECT deaths FROM dramatiq.queue ORDER BY due")]
 
-    assert die(wanted=8, seats=3) == 8
+    assert die(wanted=8, slots=3) == 8
     assert deaths() == [1] * 3 + [0] * 9
-    assert die(wanted=10, seats=0) == 5, "of the first ten, the five that were held ahead wait for a seat"
+    assert die(wanted=10, slots=0) == 5, "of the first ten, the five that were held ahead wait for a slot"
     assert deaths() == [1] * 3 + [0] * 9
-    assert die(wanted=10, seats=10) == 10
+    assert die(wanted=10, slots=10) == 10
     assert deaths() == [2] * 3 + [1] * 7 + [0] * 2
 
 

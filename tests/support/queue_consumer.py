@@ -13,12 +13,12 @@ class InProcess:
     """A consumer without Dramatiq around it."""
 
     def __init__(self, dsn: str, threads: int = 8) -> None:
-        self.held = InFlightMessages()
+        self.in_flight = InFlightMessages()
         self.capacity = Capacity(threads)
-        self.liveness = Liveness(dsn, held=self.held, threads=threads)
+        self.liveness = Liveness(dsn, in_flight=self.in_flight, threads=threads)
         self.acks = AckWriter(dsn)
         self.consumer = EdgeConsumer(
-            QUEUE, liveness=self.liveness, capacity=self.capacity, held=self.held, acks=self.acks
+            QUEUE, liveness=self.liveness, capacity=self.capacity, in_flight=self.in_flight, acks=self.acks
         )
 
     def take(self, count: int) -> list[InFlightMessage]:
@@ -39,7 +39,7 @@ class InProcess:
     def be_quick(self) -> None:
         """As if the last messages had ended at once, however slow this machine is just now."""
         for _ in range(100):
-            self.consumer._pace.note(0.0)
+            self.consumer._prefetch.note(0.0)
 
     def close(self) -> None:
         """As at the end of a process."""

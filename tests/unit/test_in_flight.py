@@ -27,7 +27,7 @@ def message(number: int, *, consumer: int) -> InFlightMessage:
 
 
 def test_a_message_that_came_back_while_it_runs_is_released_twice() -> None:
-    """Once for each thread that runs it, so that both give their seats back; and never more often."""
+    """Once for each thread that runs it, so that both give their slots back; and never more often."""
     held = InFlightMessages()
     first, second = message(1, consumer=1), message(1, consumer=2)
     held.add(first)

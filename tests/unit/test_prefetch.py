@@ -10,21 +10,21 @@ def test_nothing_is_claimed_ahead_before_anything_ended() -> None:
 
 def test_quick_endings_allow_it_and_slow_ones_end_it() -> None:
     """By the mean of the last some tens."""
-    pace = Prefetch()
+    prefetch = Prefetch()
     quick = []
     for seconds, times in ((0.001, 1), (10 * QUICK_SECONDS, 30), (0.001, 60)):
         for _ in range(times):
-            pace.note(seconds)
-        quick.append(pace.is_quick)
+            prefetch.note(seconds)
+        quick.append(prefetch.is_quick)
     assert quick == [True, False, True]
 
 
 def test_a_stall_ends_it_until_something_ends_quickly() -> None:
     """Hanging threads report nothing, so the mean alone would go on."""
-    pace = Prefetch()
+    prefetch = Prefetch()
     for _ in range(100):
-        pace.note(0.001)
-    pace.stall()
-    stalled = pace.is_quick
-    pace.note(0.001)
-    assert (stalled, pace.is_quick) == (False, True)
+        prefetch.note(0.001)
+    prefetch.stall()
+    stalled = prefetch.is_quick
+    prefetch.note(0.001)
+    assert (stalled, prefetch.is_quick) == (False, True)

@@ -61,7 +61,7 @@ ORDER BY priority, due, message_id;
 
 -- name: claim
 -- The statement above, planned once for each connection.
-EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(seats)s);
+EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(slots)s);
 
 -- name: claim_exclusive
 -- queued -> consumed, one message that may have killed its process twice. The caller runs nothing beside it.

@@ -172,11 +172,11 @@ def claim(
     consumer: int,
     floors: Sequence[datetime | None] = NO_FLOORS,
     *,
-    seats: int | None = None,
+    slots: int | None = None,
 ) -> MessageClaim:
     """At most `wanted` due messages, oldest first within the most urgent priority, held by `consumer`.
 
-    The first `seats` (None: all) count as started, the others as claimed ahead. `floors` says for each of the
+    The first `slots` (None: all) count as started, the others as claimed ahead. `floors` says for each of the
     GATED_PRIORITIES before which due time not to look (None: look everywhere).
     """
     rows = session.all(
@@ -185,7 +185,7 @@ def claim(
         wanted=wanted,
         consumer=consumer,
         floors=list(floors),
-        seats=wanted if seats is None else seats,
+        slots=wanted if slots is None else slots,
     )
     return _claim(rows)
 

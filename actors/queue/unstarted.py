@@ -1,0 +1,45 @@
+"""End messages that were claimed and that no thread has started.
+
+Everything else that ends a message is written by `actors.queue.ack`. If the process dies first, the reaper
+frees these messages like all that it held.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from actors.queue.liveness import Liveness
+from gateway import log
+from gateway.database.tables import messages
+from gateway.errors import DatabaseUnavailableError
+from gateway.log import Stage
+
+
+def dead_letter(liveness: Liveness, run: messages.Run, consumer: int, reason: str) -> None:
+    """Make a message dead.
+
+    Raises:
+        DatabaseUnavailableError: the connection was lost; the message will be reaped.
+    """
+    with liveness.session() as session:
+        messages.dead_letter(session, run, consumer, reason=reason)
+    log.write(Stage.QUEUE, "message_dead", level="error", error=reason, detail=f"message {run[0]}")
+
+
+def postpone(liveness: Liveness, run: messages.Run, consumer: int, delay: timedelta) -> None:
+    """Make a message due later.
+
+    Raises:
+        DatabaseUnavailableError: the connection was lost; the message will be reaped.
+    """
+    with liveness.session() as session:
+        messages.retry(session, run, consumer, delay=delay, counted=False, reason=None)
+
+
+def give_back(liveness: Liveness, by_consumer: Iterable[tuple[int, list[messages.Run]]]) -> None:
+    """Make messages claimable again. If PostgreSQL is away, log it; the reaper frees them then."""
+    try:
+        with liveness.session() as session:
+            for consumer, runs in by_consumer:
+                messages.give_back(session, runs, consumer)
+    except DatabaseUnavailableError as error:
+        log.write(Stage.QUEUE, "not_given_back", level="warning", error=str(error))
