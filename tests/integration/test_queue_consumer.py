@@ -97,7 +97,7 @@ def test_a_suspect_runs_alone(queue: QueueSetup, consumer: InProcess) -> None:
     suspect = queue.send("note", 1)
     queue.run("UPDATE dramatiq.queue SET alone = true, deaths = 2 WHERE state = 'queued'")
     wait_until(
-        lambda: next(consumer.consumer) is None and consumer.liveness.someone_waits_alone(QUEUE),
+        lambda: next(consumer.consumer) is None and consumer.liveness.has_exclusive(QUEUE),
         10,
         "the suspect to be noticed",
     )
@@ -120,7 +120,7 @@ def test_a_suspect_that_another_process_took_blocks_nobody(queue: QueueSetup, co
     queue.send("note", 1)
     queue.run("UPDATE dramatiq.queue SET alone = true, deaths = 2 WHERE state = 'queued'")
     wait_until(
-        lambda: next(consumer.consumer) is None and consumer.liveness.someone_waits_alone(QUEUE),
+        lambda: next(consumer.consumer) is None and consumer.liveness.has_exclusive(QUEUE),
         10,
         "the suspect to be noticed",
     )
