@@ -1,4 +1,4 @@
-"""A seeded sample of `make campaign`: death at a crash point, a restart, and a ledger that closes.
+"""A seeded sample of `make crash-points`: death at a crash point, a restart, and a ledger that closes.
 
 CRASH_POINTS_SEED chooses the points; `make crash-points` walks them all.
 """

@@ -1,4 +1,4 @@
-"""Who may call from where: what an entry means, what is refused in config.yaml, and names that move."""
+"""The allowlist: the meaning of an entry, what config.yaml refuses, and host names that change."""
 
 import threading
 from ipaddress import ip_address
@@ -37,13 +37,13 @@ def allowed(entries: list[str], title: str, address: str) -> bool:
         ("CT2", "10.0.0.1", False),
     ],
 )
-def test_an_entry_lets_its_title_in_from_its_network_only(entry: str, address: str, lets_in: bool) -> None:  # noqa: FBT001  a column
-    """IPv4 and IPv6 are apart, save IPv4 that comes through a socket of IPv6."""
+def test_an_entry_admits_its_title_from_its_network_only(entry: str, address: str, lets_in: bool) -> None:  # noqa: FBT001  a column
+    """IPv4 and IPv6 are separate, except IPv4 through a socket of IPv6."""
     assert allowed([entry], "CT1", address) is lets_in
 
 
-def test_each_of_several_entries_lets_its_title_in() -> None:
-    """A title may have many homes; a title with an @ is written with an address."""
+def test_each_of_several_entries_admits_its_title() -> None:
+    """A title may have several addresses; a title that contains an @ is written with an address."""
     entries = ["CT1@10.0.0.1", "CT1@10.0.0.2", "A@B@192.0.2.0/24"]
     assert allowed(entries, "CT1", "10.0.0.1")
     assert allowed(entries, "CT1", "10.0.0.2")
@@ -66,15 +66,15 @@ def test_each_of_several_entries_lets_its_title_in() -> None:
         ("CT1@" + "a" * 254, "is expected"),
     ],
 )
-def test_what_means_nothing_is_refused(text: str, words: str) -> None:
-    """With what is wrong with it."""
+def test_an_entry_without_a_meaning_is_refused(text: str, words: str) -> None:
+    """The message says what is wrong."""
     with pytest.raises(ValueError, match=words):
         parse(text)
 
 
 @given(st.text(max_size=40))
-def test_no_text_is_taken_for_more_than_it_says(text: str) -> None:
-    """Whatever is written: refused, or an entry that says the same when it is written again."""
+def test_any_text_is_refused_or_means_what_it_says(text: str) -> None:
+    """An accepted entry, written out again, means the same."""
     try:
         entry = parse(text)
     except ValueError:
@@ -85,7 +85,7 @@ def test_no_text_is_taken_for_more_than_it_says(text: str) -> None:
 
 
 def test_entries_that_contradict_each_other_are_named() -> None:
-    """Twice the same, and an address beside the title alone, which lets everybody in."""
+    """Duplicates, and an address beside the title alone, which admits everybody."""
     assert find_problem([parse("A@10.0.0.0/8"), parse("A@10.0.0.1"), parse("B")]) is None
     assert find_problem([parse("A@10.0.0.1"), parse("A@10.0.0.1/32")]) == "duplicate entry A@10.0.0.1"
     assert "has no effect" in str(find_problem([parse("A"), parse("A@10.0.0.0/8")]))
@@ -110,8 +110,8 @@ class Names:
         return frozenset({ip_address(answer)})
 
 
-def test_a_host_that_moves_is_let_in_from_its_new_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its answer is believed for a while, asked for again after that, and kept while none comes."""
+def test_a_host_with_a_new_address_is_admitted_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer of the name server is used for a while, then renewed; without a new one it stays."""
     names = Names("10.0.0.1", "10.0.0.2", None)
     known = AllowedCallers([Entry("CT1", host="ct1")], look_up=names)
     assert names.asked == []
@@ -125,8 +125,8 @@ def test_a_host_that_moves_is_let_in_from_its_new_address(monkeypatch: pytest.Mo
     assert len(names.asked) == 3
 
 
-def test_a_host_without_an_address_lets_nobody_in_and_says_so() -> None:
-    """And is not asked for again at each knock."""
+def test_a_host_without_an_address_admits_nobody_and_is_logged() -> None:
+    """The name server is not asked again at each attempt."""
     names = Names(None)
     known = AllowedCallers([Entry("CT1", host="ct1")], look_up=names)
     for _ in range(3):
@@ -136,8 +136,8 @@ def test_a_host_without_an_address_lets_nobody_in_and_says_so() -> None:
     assert names.asked == ["ct1"]
 
 
-def test_a_name_server_that_hangs_holds_up_one_caller_only() -> None:
-    """The others go by what was known."""
+def test_a_hanging_name_server_delays_one_caller_only() -> None:
+    """The others use the last answer."""
     names = Names("10.0.0.1", "10.0.0.2")
     known = AllowedCallers([Entry("CT1", host="ct1")], look_up=names)
     assert known.why_address_refused("CT1", "10.0.0.1") is None
@@ -154,12 +154,12 @@ def test_a_name_server_that_hangs_holds_up_one_caller_only() -> None:
 
 
 def test_a_real_name_is_looked_up() -> None:
-    """By the system's own resolver."""
+    """By the system's resolver."""
     assert allowed(["CT1@localhost"], "CT1", "127.0.0.1")
     assert not allowed(["CT1@localhost"], "CT1", "192.0.2.1")
 
 
 def test_addresses_lose_their_scope_and_their_mapping() -> None:
-    """What a socket says, as an address."""
+    """The text of a socket becomes a plain address."""
     assert str(address_of("::ffff:192.0.2.1")) == "192.0.2.1"
     assert str(address_of("fe80::1%2")) == "fe80::1"

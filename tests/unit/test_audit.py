@@ -1,4 +1,4 @@
-"""`make audit` says what it found, or that it could not ask; never nothing."""
+"""`make audit` reports what it found, or that it could not ask."""
 
 import json
 import subprocess
@@ -52,15 +52,17 @@ def audit(folder: Path, packages: list[Package] | None, *, says: str = "", code:
         ([UNKNOWN], 0, "audit SKIPPED: the service"),
     ],
 )
-def test_a_report_is_told_and_decides(tmp_path: Path, packages: list[Package], code: int, words: str) -> None:
-    """A vulnerability fails it; what the service does not know is named, and all of that is a skip."""
+def test_a_report_is_printed_and_decides(
+    tmp_path: Path, packages: list[Package], code: int, words: str
+) -> None:
+    """A vulnerability fails it; unknown packages are named, and if all are unknown it is a skip."""
     ended, said = audit(tmp_path, packages, code=code)
     assert ended == code
     assert words in said
 
 
 def test_a_service_out_of_reach_is_a_skip_with_a_message(tmp_path: Path) -> None:
-    """With its last words, so that a mistyped proxy is not taken for an air gap."""
+    """With its last output, so that a mistyped proxy is not taken for a missing network."""
     words = "ConnectionError: Max retries exceeded: Name or service not known"
     ended, said = audit(tmp_path, None, says=words, code=1)
     assert ended == 0
@@ -69,7 +71,7 @@ def test_a_service_out_of_reach_is_a_skip_with_a_message(tmp_path: Path) -> None
 
 
 def test_an_audit_that_breaks_fails(tmp_path: Path) -> None:
-    """What is not known to be a missing network is no skip."""
+    """Only an error that is known to be a missing network is a skip."""
     ended, said = audit(tmp_path, None, says="KeyError: 'vulns'", code=1)
     assert ended == 1
     assert "audit FAILED" in said

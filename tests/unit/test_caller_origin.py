@@ -45,8 +45,8 @@ def forwarder(
         (PACS, "127.0.0.1", Caller(Origin.PERHAPS_PACS)),
     ],
 )
-def test_a_title_or_an_address_tells(title: str, address: str, expected: Caller) -> None:
-    """Each on hosts of its own."""
+def test_an_ae_title_or_an_address_identifies_a_caller(title: str, address: str, expected: Caller) -> None:
+    """Each peer has a host of its own."""
     assert CallerOrigins(forwarder(calling_ae_titles=["AISCU", "APP01"])).identify(title, address) == expected
 
 
@@ -59,7 +59,7 @@ def test_a_worker_may_call_by_its_own_title_whatever_else_it_calls_by() -> None:
 
 
 def test_workers_that_share_a_title_are_all_named() -> None:
-    """Replicas of one application."""
+    """They are replicas of one application."""
     origins = CallerOrigins(forwarder(hosts=(FIRST, FIRST), calling_ae_titles=["APP02"]))
     assert origins.identify("APP02", FIRST).workers == ("APP01", "APP02")
     assert origins.identify("OTHER", FIRST).workers == ("APP01", "APP02")
@@ -78,23 +78,23 @@ def _of_this_machine() -> list[str]:
 
 
 @pytest.mark.parametrize("address", _of_this_machine())
-def test_an_address_of_this_machine_proves_nothing(address: str) -> None:
-    """A lab: sender, PACS and workers are all on it, and originals must reach the workers."""
+def test_an_address_of_this_machine_identifies_nobody(address: str) -> None:
+    """In a lab sender, PACS and workers share it, and originals must reach the workers."""
     origins = CallerOrigins(forwarder(pacs_host=address, hosts=(address,)))
     assert origins.identify("CT1", address) == Caller(Origin.SENDER)
     assert origins.identify(PACS, address) == Caller(Origin.PERHAPS_PACS)
     assert CallerOrigins(forwarder(hosts=(address,))).identify("CT1", address) == Caller(Origin.SENDER)
 
 
-def test_a_host_that_the_pacs_shares_with_a_worker_proves_nothing() -> None:
-    """Neither that it is a worker nor that it is the PACS."""
+def test_a_host_shared_by_pacs_and_worker_identifies_neither() -> None:
+    """The address alone is not enough."""
     origins = CallerOrigins(forwarder(pacs_host=FIRST, hosts=(FIRST,)))
     assert origins.identify("OTHER", FIRST) == Caller(Origin.PERHAPS_PACS)
     assert origins.identify(PACS, FIRST) == Caller(Origin.PERHAPS_PACS)
 
 
 def test_names_are_looked_up_without_a_wait() -> None:
-    """While the name server is silent the host has no address; afterwards it has."""
+    """While the name server does not answer, the host has no address; afterwards it has."""
     answers = {"pacs.example": PACS_ADDRESS, "ai.example": FIRST}
     speaks = threading.Event()
 
@@ -111,7 +111,7 @@ def test_names_are_looked_up_without_a_wait() -> None:
 
 
 def test_the_last_answer_counts_while_none_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name server that is away for a while opens no circle."""
+    """An outage of the name server starts no loop."""
     monkeypatch.setattr("gateway.receive.caller_origin.CACHE_SECONDS", 0.0)
     asked: list[str] = []
 

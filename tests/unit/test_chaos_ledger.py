@@ -32,16 +32,16 @@ def evidence(
     )
 
 
-def test_what_the_pacs_answered_for_is_delivered() -> None:
-    """With a row, or purged: the PACS' journal is what counts."""
+def test_an_instance_in_the_journal_of_the_pacs_is_delivered() -> None:
+    """With a row, or purged: the journal of the PACS counts."""
     for rows in ((row(ONE, pacs=DELIVERED),), ()):
         ledger = draw(evidence({ONE: False}, *rows, taken=(ONE,)))
         assert ledger.states == {"pacs": {"delivered": 1}}
         assert ledger.closes
 
 
-def test_an_instance_that_nobody_has_is_missing_by_its_uid() -> None:
-    """No row, and not at the PACS: lost."""
+def test_an_instance_without_row_and_without_journal_entry_is_missing() -> None:
+    """The ledger names its UID."""
     ledger = draw(evidence({ONE: True}))
     assert not ledger.closes
     assert ledger.missing() == 2
@@ -52,7 +52,7 @@ def test_an_instance_that_nobody_has_is_missing_by_its_uid() -> None:
 
 
 def test_delivered_by_the_row_alone_is_missing() -> None:
-    """The database does not vouch for the PACS."""
+    """The database alone is no evidence that the PACS has it."""
     assert draw(evidence({ONE: False}, row(ONE, pacs=DELIVERED))).missing() == 1
 
 
@@ -64,8 +64,8 @@ def test_other_bytes_under_the_same_uid_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("state", ["pending", "in_flight", "dead", "cancelled"])
-def test_what_is_not_delivered_is_shown_and_needs_its_file(state: str) -> None:
-    """G2: it stands in the open with its reason; without its file it is lost."""
+def test_an_open_delivery_needs_a_reason_and_its_file(state: str) -> None:
+    """G2: without its file it is lost."""
     debt = Debt(state, "why")
     ledger = draw(evidence({ONE: False}, row(ONE, pacs=debt)))
     assert ledger.closes
@@ -73,22 +73,22 @@ def test_what_is_not_delivered_is_shown_and_needs_its_file(state: str) -> None:
     assert not draw(evidence({ONE: False}, row(ONE, file=False, pacs=debt))).closes
 
 
-def test_a_row_that_owes_nothing_on_a_route_is_missing_there() -> None:
-    """An original is owed to a worker too."""
+def test_an_original_without_a_delivery_on_a_route_is_missing_there() -> None:
+    """An original has a delivery to a worker too."""
     ledger = draw(evidence({ONE: True}, row(ONE, pacs=DELIVERED), taken=(ONE,)))
     assert [(d.what, d.route) for d in ledger.deviations] == [(MISSING, "workers")]
 
 
 def test_a_worker_that_never_answered_is_given_up_and_not_missing() -> None:
-    """The database says so, after max_redispatch; without that it is missing."""
+    """The row says so, after max_redispatch; without that it is missing."""
     for given_up, state in ((True, GIVEN_UP), (False, MISSING)):
         kept = row(ONE, pacs=DELIVERED, workers=Debt("delivered", None, given_up))
         ledger = draw(evidence({ONE: True}, kept, taken=(ONE,)))
         assert ledger.states["workers"] == {state: 1}
 
 
-def test_a_worker_has_the_version_that_it_took_and_no_other() -> None:
-    """By the digest: both versions of a conflict are owed, and one does not stand for the other."""
+def test_a_worker_has_only_the_version_in_its_journal() -> None:
+    """By the digest: both versions of a conflict must arrive, and one does not replace the other."""
     rows = [row(version, pacs=DELIVERED, workers=DELIVERED) for version in (ONE, OTHER)]
     owed = {ONE: True, OTHER: True}
     ledger = draw(evidence(owed, *rows, taken=(ONE, OTHER), worked=(ONE,)))
@@ -99,7 +99,7 @@ def test_a_worker_has_the_version_that_it_took_and_no_other() -> None:
     assert draw(evidence(owed, *rows, taken=(ONE, OTHER), worked=(ONE, OTHER))).closes
 
 
-def test_what_a_fault_took_as_sent_is_shown_where_another_version_answered_for_it() -> None:
+def test_a_version_swallowed_by_a_fault_is_shown_if_another_version_arrived() -> None:
     """A result names its source by UID alone; without that version, or without the fault, it is missing."""
     both = evidence({ONE: True, OTHER: True}, taken=(ONE, OTHER), worked=(ONE,))
     ledger = draw(replace(both, not_sent=frozenset({OTHER})))
@@ -113,7 +113,7 @@ def test_what_a_fault_took_as_sent_is_shown_where_another_version_answered_for_i
 
 
 def test_a_pacs_that_ends_with_the_older_version_is_a_deviation() -> None:
-    """By the order of senders and PACS; a newer version that waits or died is shown by its row."""
+    """By the order of senders and PACS; a newer version that is pending or dead is shown by its row."""
     owed = {ONE: False, OTHER: False}
     both = replace(evidence(owed, taken=(ONE, OTHER)), sent=(ONE, OTHER))
     older = draw(replace(both, came=(OTHER, ONE)))
@@ -127,8 +127,8 @@ def test_a_pacs_that_ends_with_the_older_version_is_a_deviation() -> None:
     assert OLDER not in {d.what for d in draw(replace(both, came=(OTHER, ONE), rows=(dead,))).deviations}
 
 
-def test_a_result_that_a_worker_was_answered_for_is_owed_to_the_pacs() -> None:
-    """By the digest of what the worker sent."""
+def test_an_acknowledged_result_must_reach_the_pacs() -> None:
+    """By the digest that the worker sent."""
     assert draw(evidence({}, results=(RESULT,), taken=(RESULT,))).closes
     assert draw(evidence({}, row(RESULT, pacs=Debt("pending")), results=(RESULT,))).closes
     assert not draw(evidence({}, results=(RESULT,))).closes
@@ -136,7 +136,7 @@ def test_a_result_that_a_worker_was_answered_for_is_owed_to_the_pacs() -> None:
 
 
 def test_each_version_of_a_result_counts() -> None:
-    """What a worker was answered for, and what only a row knows of."""
+    """Results acknowledged to a worker, and results that only a row has."""
     first, second = (row(version, file=False, pacs=DELIVERED) for version in (RESULT, SECOND_RESULT))
     for results in ((RESULT,), (RESULT, SECOND_RESULT)):
         ledger = draw(evidence({}, first, second, results=results, taken=(RESULT,)))
@@ -144,13 +144,13 @@ def test_each_version_of_a_result_counts() -> None:
         assert [d.digest for d in ledger.deviations] == [SECOND_RESULT[1]]
 
 
-def test_what_was_kept_without_a_heard_success_must_be_true_too() -> None:
-    """Its sender was cut off before the answer: it counts apart."""
+def test_an_instance_whose_success_did_not_arrive_counts_apart() -> None:
+    """Its sender was cut off before the answer; its delivery must be right as well."""
     ledger = draw(evidence({}, row(ONE, pacs=DELIVERED)))
     assert ledger.states == {"pacs (unheard)": {MISSING: 1}}
     assert not ledger.closes
 
 
 def test_altered_bytes_keep_the_ledger_open() -> None:
-    """G3: the PACS got bytes that nobody sent."""
+    """G3: the PACS got bytes that no sender sent."""
     assert not draw(evidence({ONE: False}, taken=(ONE, OTHER), altered=(OTHER,))).closes

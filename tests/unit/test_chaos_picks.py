@@ -1,4 +1,4 @@
-"""The order of the chaos run's faults, how their recoveries are measured, and what is sent meanwhile."""
+"""The chaos run: the order of its faults, the measurement of recoveries, and the instances that it sends."""
 
 from collections import Counter
 from itertools import islice
@@ -24,20 +24,20 @@ NOTHING: dict[Way, list[float]] = {way: [] for way in Way}
 
 
 def test_the_same_seed_gives_the_same_faults() -> None:
-    """And another seed another order."""
+    """Another seed gives another order."""
     first, again, other = (list(islice(picks(seed, gap=2), 200)) for seed in (1, 1, 2))
     assert first == again
     assert [pick.kind for pick in first] != [pick.kind for pick in other]
 
 
 def test_the_first_round_has_every_fault_once_and_the_important_ones_first() -> None:
-    """Without replacement: nothing is repeated before all had their turn."""
+    """No fault is repeated before every fault was picked."""
     once = [pick.kind for pick in islice(picks(7, gap=2), len(CATALOGUE))]
     assert Counter(once) == Counter(CATALOGUE)
     assert [kind.weight for kind in once] == sorted((kind.weight for kind in CATALOGUE), reverse=True)
 
 
-def test_later_rounds_have_each_fault_as_often_as_it_weighs() -> None:
+def test_later_rounds_have_each_fault_as_often_as_its_weight() -> None:
     """In any order."""
     size = sum(kind.weight for kind in CATALOGUE)
     later = [pick.kind for pick in islice(picks(7, gap=2), len(CATALOGUE), len(CATALOGUE) + size)]
@@ -47,7 +47,7 @@ def test_later_rounds_have_each_fault_as_often_as_it_weighs() -> None:
 
 
 def test_a_fault_lasts_as_long_as_its_kind_allows() -> None:
-    """And the dice are between 0 and 1."""
+    """The random number is between 0 and 1."""
     for pick in islice(picks(3, gap=2), 200):
         assert pick.kind.seconds[0] <= pick.seconds <= pick.kind.seconds[1]
         assert 0 <= pick.dice < 1
@@ -65,8 +65,8 @@ def _begun_within(seconds: float, seed: int) -> list[Kind]:
     raise AssertionError("they are without end")
 
 
-def test_two_minutes_reach_all_that_is_important() -> None:
-    """Whatever the seed; two stretches of the two minutes belong to workers, whose faults come there."""
+def test_two_minutes_reach_every_important_fault() -> None:
+    """Whatever the seed; two periods of the two minutes are for faults of workers."""
     important = {kind for kind in CATALOGUE if kind.weight > 1 and not only_workers(kind)}
     assert {kind.name for kind in important} >= {
         "kill edge",
@@ -85,8 +85,8 @@ def test_two_minutes_reach_all_that_is_important() -> None:
         assert len(set(begun)) == min(len(begun), len(AMONG_OTHERS)), seed
 
 
-def test_the_stretches_of_two_minutes_reach_every_fault_of_workers() -> None:
-    """The first round leaves them out elsewhere: they come here."""
+def test_the_worker_periods_of_two_minutes_reach_every_fault_of_workers() -> None:
+    """The first round leaves them out elsewhere."""
     workers = [kind for kind in CATALOGUE if only_workers(kind)]
     assert {*workers, *AMONG_OTHERS} == set(CATALOGUE)
     for seed in range(1, 30):
@@ -95,34 +95,34 @@ def test_the_stretches_of_two_minutes_reach_every_fault_of_workers() -> None:
         assert sum(pick.gap for pick in begun) < 2 * STRETCH_SECONDS + 5, seed
 
 
-def test_every_action_of_the_catalogue_can_be_done() -> None:
-    """No entry without an action, no action without an entry."""
+def test_every_action_of_the_catalogue_is_implemented() -> None:
+    """No entry lacks an action, and no action lacks an entry."""
     assert {kind.action for kind in CATALOGUE} == set(ACTIONS)
 
 
-def test_faults_of_workers_leave_the_way_to_the_pacs_alone() -> None:
-    """G5 is measured among these."""
+def test_faults_of_workers_do_not_affect_the_pacs() -> None:
+    """G5 is measured during these."""
     chosen = [kind for kind in CATALOGUE if only_workers(kind)]
     assert {kind.target for kind in chosen} >= {"app01", "actors-workers", "worker_down", "worker_hang"}
     assert not any(kind.ways & (RECEIVE | PACS) for kind in chosen)
 
 
-def test_a_recovery_ends_with_the_next_success_of_its_way() -> None:
-    """Successes before the fault's end, and those of other ways, do not count."""
+def test_a_recovery_ends_with_the_next_success_of_its_path() -> None:
+    """Successes before the end of the fault, and on other paths, do not count."""
     fault = Done("kill pacs", PACS, 10, 10)
     found = recoveries([fault], {**NOTHING, Way.PACS: [9.0, 12.5], Way.RECEIVE: [10.5]})
     assert [(r.fault, r.way, r.seconds) for r in found] == [("kill pacs", Way.PACS, 2.5)]
 
 
-def test_a_fault_that_another_one_hides_is_measured_with_that() -> None:
-    """What is not received cannot be forwarded, whatever the PACS does."""
+def test_a_fault_hidden_by_a_longer_one_is_measured_with_it() -> None:
+    """An instance that is not received cannot be forwarded, whatever the PACS does."""
     hidden, later = Done("kill pacs", PACS, 10, 10), Done("stop edge", RECEIVE, 9, 15)
     found = recoveries([hidden, later], {**NOTHING, Way.PACS: [16.0], Way.RECEIVE: [15.25]})
     assert [(r.fault, r.seconds) for r in found] == [("stop edge", 0.25)]
 
 
-def test_a_way_that_never_recovers_is_the_slowest() -> None:
-    """It is not left out for want of a figure."""
+def test_a_path_that_never_recovers_is_the_slowest() -> None:
+    """It is not left out because it has no figure."""
     found = recoveries([Done("kill postgres", EVERY, 1, 1)], {**NOTHING, Way.RECEIVE: [2.0], Way.PACS: [9.0]})
     worst = slowest(found)
     assert worst is not None
@@ -130,7 +130,7 @@ def test_a_way_that_never_recovers_is_the_slowest() -> None:
     assert len(found) == len(EVERY)
 
 
-def test_latency_counts_what_came_in_the_stretches_only() -> None:
+def test_latency_counts_instances_of_the_worker_periods_only() -> None:
     """From the sender's Success to the PACS' answer, by digest."""
     acknowledged = {"a": 1.0, "b": 5.0, "c": 6.0, "d": 7.0}
     assert latencies(acknowledged, {"a": 9.0, "b": 5.5, "c": 5.9}, [(4, 7)]) == [0.0, 0.5]
@@ -140,7 +140,7 @@ def test_latency_counts_what_came_in_the_stretches_only() -> None:
 
 
 def test_an_instance_is_the_same_for_the_same_number() -> None:
-    """Whichever process makes it; another version has the same UID and other bytes."""
+    """In any process; another version has the same UID and other bytes."""
     for count in range(40):
         number = Number(1, 2, count)
         assert instance(number) == instance(number)
@@ -151,7 +151,7 @@ def test_an_instance_is_the_same_for_the_same_number() -> None:
         assert other.study_instance_uid == instance(number).study_instance_uid
 
 
-def test_workers_have_faults_of_their_own() -> None:
-    """Each way is broken by something."""
+def test_every_path_has_a_fault() -> None:
+    """Some fault breaks each path."""
     for way in (RECEIVE, PACS, WORKERS):
         assert any(kind.ways == way for kind in CATALOGUE)

@@ -1,4 +1,4 @@
-"""A delivery of the chaos run may be dead in the open, if the run did something that explains it."""
+"""A dead delivery of the chaos run must be explained by a fault of that run."""
 
 from datetime import timedelta
 
@@ -43,8 +43,8 @@ def dead(reason: str, route: str = "pacs", what: str = "dead") -> Deviation:
         (dead("the result of another version answered for it", "workers", NOT_SENT), SILENT),
     ],
 )
-def test_an_end_is_explained_by_its_fault_alone(end: Deviation, fault: Done) -> None:
-    """By the fault that does such a thing on that way, and by none of the others."""
+def test_a_dead_delivery_is_explained_by_its_own_fault_only(end: Deviation, fault: Done) -> None:
+    """By the fault that has this effect on that path, and by no other."""
     others = [one for one in (REFUSES, REMEMBERS, KILLS, SILENT) if one is not fault]
     assert unexplained([end], [*others, fault]) == []
     assert sum(causes([end], [fault]).values()) == 1
@@ -65,21 +65,21 @@ def test_an_end_is_explained_by_its_fault_alone(end: Deviation, fault: Done) -> 
         "",
     ],
 )
-def test_what_no_fault_does_is_never_explained(reason: str) -> None:
-    """Lost files, bugs, a class refused: the catalogue has nothing that does that."""
+def test_an_effect_of_no_fault_is_never_explained(reason: str) -> None:
+    """Lost files, defects, a refused class: no fault of the catalogue causes them."""
     everything = [Done(kind.name, kind.ways, 1, 2) for kind in CATALOGUE]
     for end in (dead(reason), dead(reason, what="cancelled")):
         assert unexplained([end], everything) == [end]
         assert not causes([end], everything)
 
 
-def test_what_still_waits_is_another_matter() -> None:
-    """A run that does not settle fails for that."""
+def test_a_waiting_delivery_needs_no_explanation() -> None:
+    """A run that does not settle fails for that reason."""
     assert unexplained([dead("", what="pending")], []) == []
 
 
 def test_each_cause_has_a_fault_in_the_catalogue() -> None:
-    """By its name as the catalogue has it: a renamed fault would explain nothing."""
+    """By its name in the catalogue: a renamed fault would explain nothing."""
     everything = [Done(kind.name, kind.ways, 1, 2) for kind in CATALOGUE]
     for cause in CAUSES:
         assert any(cause.does(fault, way) for fault in everything for way in fault.ways), cause.says

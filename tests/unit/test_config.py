@@ -1,4 +1,4 @@
-"""config.yaml: what is refused is named with key, value and file; what is accepted has its type."""
+"""config.yaml: a refused value is named with key and file; an accepted one has its type."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -124,7 +124,7 @@ REFUSALS: list[tuple[Callable[[Content], None], tuple[str, ...]]] = [
 def test_a_refusal_names_key_value_and_file(
     tmp_path: Path, change: Callable[[Content], None], words: tuple[str, ...]
 ) -> None:
-    """So that it is mended without reading the source."""
+    """So that a user can correct it without reading the source."""
     values = content()
     change(values)
     with pytest.raises(ConfigurationError) as caught:
@@ -133,7 +133,7 @@ def test_a_refusal_names_key_value_and_file(
         assert word in str(caught.value)
 
 
-def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+def test_every_error_is_reported_at_once(tmp_path: Path) -> None:
     """One line for each."""
     values = content()
     values["edge"].update(port=0, prot=1)
@@ -144,7 +144,7 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["- 1", "", "a: [", "\x00"])
-def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_without_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
     """With the path of the file."""
     path = tmp_path / "config.yaml"
     path.write_text(text)
@@ -153,13 +153,13 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_file_says_which_variable_names_it(tmp_path: Path) -> None:
-    """The hint that a new user needs."""
+    """A new user needs that hint."""
     with pytest.raises(ConfigurationError, match=config.PATH_VARIABLE):
         config.load(tmp_path / "none.yaml")
 
 
 def test_the_configuration_is_frozen(tmp_path: Path) -> None:
-    """No process changes it for itself."""
+    """No code can change it."""
     found = load(tmp_path, content())
     with pytest.raises(ValueError, match="frozen"):
         found.edge.port = 1

@@ -1,4 +1,4 @@
-"""`mini-pacs config check`: what it warns of, and what it keeps quiet about."""
+"""`mini-pacs config check`: what it warns of, and what it accepts silently."""
 
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ def said(folder: Path, **edge: Any) -> str:
 
 
 def test_a_lab_on_loopback_needs_no_addresses(tmp_path: Path) -> None:
-    """Nobody else can knock there."""
+    """No other machine can connect."""
     assert "any address" not in said(tmp_path)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "10.0.0.1"])  # noqa: S104  nobody binds here
-def test_titles_without_an_address_are_named_where_strangers_can_knock(tmp_path: Path, address: str) -> None:
-    """Only those; and not where a certificate is asked for."""
+def test_titles_without_an_address_are_named_where_other_machines_can_connect(
+    tmp_path: Path, address: str
+) -> None:
+    """Only those; and not where a client certificate is required."""
     allowed = ["ORTHANC@10.0.0.0/8", "CT1", *(f"{title}@127.0.0.1" for title in WORKERS)]
     words = said(tmp_path / "plain", bind_address=address, allowed_calling_aets=allowed)
     assert "lets CT1 in from any address" in words
@@ -37,7 +39,7 @@ def test_titles_without_an_address_are_named_where_strangers_can_knock(tmp_path:
 
 
 def test_a_worker_that_could_not_return_its_results_is_named(tmp_path: Path) -> None:
-    """Reached at an address from where it is not let in; a host name or no address says nothing."""
+    """Its address is not on the allowlist; a host name or no address gives no warning."""
     allowed = ["ORTHANC", "APP01@10.0.0.0/8", "APP02@127.0.0.1", "APP03@localhost", "APP04", "APP05"]
     words = said(tmp_path, allowed_calling_aets=allowed)
     assert "APP01 is reached at 127.0.0.1" in words
@@ -48,7 +50,7 @@ def test_a_worker_that_could_not_return_its_results_is_named(tmp_path: Path) -> 
     ("mode", "open_to_others"), [(0o600, False), (0o640, False), (0o644, True), (0o660, True)]
 )
 def test_a_key_that_others_can_read_is_named(tmp_path: Path, mode: int, open_to_others: bool) -> None:  # noqa: FBT001  a column
-    """The edge's; whoever has it can pass for the edge."""
+    """The edge's private key: whoever has it can pass for the edge."""
     key = tmp_path / "edge.key"
     key.touch()
     key.chmod(mode)
@@ -57,7 +59,7 @@ def test_a_key_that_others_can_read_is_named(tmp_path: Path, mode: int, open_to_
 
 
 def test_a_spool_and_a_log_that_others_can_read_are_named(tmp_path: Path) -> None:
-    """They hold what is about patients, or about who sent what."""
+    """They hold images of patients, and who sent what."""
     for name, mode in (("data", 0o755), ("edge.log", 0o644)):
         path = tmp_path / name
         path.mkdir() if name == "data" else path.touch()
@@ -71,7 +73,7 @@ def test_a_spool_and_a_log_that_others_can_read_are_named(tmp_path: Path) -> Non
 
 
 def test_contexts_that_decline_common_senders_are_named(tmp_path: Path) -> None:
-    """And UIDs that are not what their key asks for; private ones are what the keys are for."""
+    """And UIDs of another kind than their key needs; private UIDs are accepted."""
     words = said(
         tmp_path / "odd",
         additional_sop_classes=["1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.31", "1.2.276.0.7.1"],

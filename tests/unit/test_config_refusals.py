@@ -1,4 +1,4 @@
-"""`mini-pacs config check` refuses what would keep the processes from starting, and warns of certificates."""
+"""`mini-pacs config check` refuses what would keep processes from starting, and warns of certificates."""
 
 import os
 import socket
@@ -39,15 +39,15 @@ def make(folder: Path, days: int) -> tuple[Path, Path]:
     return certificate, key
 
 
-def test_a_lab_is_refused_nothing_and_nothing_is_made(tmp_path: Path) -> None:
-    """Looking creates no folder."""
+def test_a_lab_is_accepted_and_no_folder_is_made(tmp_path: Path) -> None:
+    """The check creates no folder."""
     configuration = configured(tmp_path / "lab")
     assert refused(configuration) == ""
     assert [path.name for path in (tmp_path / "lab").iterdir()] == ["config.yaml"]
 
 
-def test_certificates_that_no_process_would_take_are_named(tmp_path: Path) -> None:
-    """Missing, of another key, no PEM; of the edge and of a destination."""
+def test_unusable_certificates_are_named(tmp_path: Path) -> None:
+    """Missing, for another key, not PEM; of the edge and of a destination."""
     certificate, key = make(tmp_path, 30)
     other, _ = make(tmp_path, 31)
     (tmp_path / "text.pem").write_text("no PEM")
@@ -64,8 +64,8 @@ def test_certificates_that_no_process_would_take_are_named(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("key", "value"), [("data_root", "file/data"), ("data_root", "file")])
-def test_a_spool_that_cannot_be_made_is_refused(tmp_path: Path, key: str, value: str) -> None:
-    """A file stands where a folder should."""
+def test_a_spool_that_cannot_be_created_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    """A file is in the place of a folder."""
     folder = tmp_path / "edge"
     configuration = configured(folder, {key: value})
     (folder / "file").write_text("")
@@ -82,7 +82,7 @@ def test_a_part_of_the_spool_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["file/edge.log", "logs"])
 def test_a_log_that_cannot_be_written_is_refused(tmp_path: Path, value: str) -> None:
-    """Below a file, or a folder itself."""
+    """Its path is below a file, or is a folder."""
     folder = tmp_path / "edge"
     configuration = configured(folder, {"log_path": value})
     (folder / "file").write_text("")
@@ -96,8 +96,8 @@ def test_an_address_that_is_not_of_this_machine_is_refused(tmp_path: Path, addre
     assert "edge.bind_address" in refused(configured(tmp_path, {"bind_address": address}))
 
 
-def test_a_port_in_use_is_no_refusal_since_the_gateway_may_run(tmp_path: Path) -> None:
-    """It is said, and nothing more."""
+def test_a_port_in_use_is_no_refusal_since_the_edge_may_run(tmp_path: Path) -> None:
+    """It is reported only."""
     configuration = configured(tmp_path)
     assert not in_use(configuration.edge)
     with socket.create_server((configuration.edge.bind_address, configuration.edge.port)):
@@ -106,8 +106,8 @@ def test_a_port_in_use_is_no_refusal_since_the_gateway_may_run(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("days", [1, 13, 15, 400, 12_000])
-def test_the_end_of_a_certificate_is_read_from_it(tmp_path: Path, days: int) -> None:
-    """As openssl says it, also beyond 2049, where the form of the time is another."""
+def test_the_expiry_date_of_a_certificate_is_read(tmp_path: Path, days: int) -> None:
+    """As openssl prints it, also after 2049, where the time is encoded in another form."""
     certificate, _ = make(tmp_path, days)
     [validity] = validities(certificate)
     words = ["openssl", "x509", "-noout", "-enddate", "-in", str(certificate)]
@@ -121,7 +121,7 @@ def test_a_certificate_that_ends_within_14_days_is_warned_of(
     days: int,
     is_said: bool,  # noqa: FBT001  a column
 ) -> None:
-    """The edge's and a destination's, with the day and what follows."""
+    """The edge's and a destination's, with the date and the consequence."""
     certificate, key = make(tmp_path, days)
     edge = {"certificate": str(certificate), "key": str(key), "client_certificate": "none"}
     pacs = {"certificate": str(certificate), "key": str(key), "verify": "none"}
@@ -134,7 +134,7 @@ def test_a_certificate_that_ends_within_14_days_is_warned_of(
 
 
 def test_certificates_that_have_ended_or_not_begun_are_warned_of(tmp_path: Path) -> None:
-    """Every connection fails then; and an authority counts only where no other of its file is valid."""
+    """Every connection fails then. An authority counts only if no other of its file is valid."""
     made = certificates.make(tmp_path / "made")
     long, key = make(tmp_path, 400)
     edge = {"certificate": str(made.expired.certificate), "key": str(made.expired.key), "ca": str(made.ca)}
@@ -150,7 +150,7 @@ def test_certificates_that_have_ended_or_not_begun_are_warned_of(tmp_path: Path)
 
 
 def test_a_file_that_is_no_certificate_is_no_warning(tmp_path: Path) -> None:
-    """It is a refusal: OpenSSL judges it."""
+    """It is a refusal, as OpenSSL decides."""
     path = tmp_path / "x.pem"
     for content in (
         b"",

@@ -1,4 +1,4 @@
-"""Errors of config.yaml: suggestions of keys and values, duplicate keys, and files that are not YAML."""
+"""Errors of config.yaml: suggestions for keys and values, duplicate keys, and invalid YAML."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def refusal(folder: Path, text: str | bytes) -> str:
         ("tls: 5", "", "edge.tls: a section with keys of its own is expected, not 5"),
     ],
 )
-def test_a_wrong_key_or_value_comes_with_what_was_meant(
+def test_a_wrong_key_or_value_comes_with_a_suggestion(
     tmp_path: Path, edge: str, forwarder: str, sentence: str
 ) -> None:
     """Of the same section, or of the section that has such a key."""
@@ -52,7 +52,7 @@ def test_a_wrong_key_or_value_comes_with_what_was_meant(
     assert sentence in refusal(tmp_path, text.replace(", }", "}"))
 
 
-def test_nothing_is_suggested_where_nothing_is_near(tmp_path: Path) -> None:
+def test_nothing_similar_gives_no_suggestion(tmp_path: Path) -> None:
     """A guess would mislead."""
     text = f"{EDGE}, colour: red}}\nforwarder: {{{ORTHANC}, mode: everything, workers: []}}\n"
     assert "did you mean" not in refusal(tmp_path, text)
@@ -99,14 +99,14 @@ def test_a_key_that_occurs_twice_is_refused_with_both_lines(
         b"edge:\nforwarder:\n",
     ],
 )
-def test_what_is_no_configuration_is_one_sentence(tmp_path: Path, text: bytes) -> None:
-    """Empty, binary, cut off, deep, or YAML that no one means."""
+def test_a_file_that_is_no_configuration_is_one_sentence(tmp_path: Path, text: bytes) -> None:
+    """Empty, binary, cut off, deeply nested, or unusual YAML."""
     assert refusal(tmp_path, text)
 
 
 @pytest.mark.parametrize("path", ["a\\0b", "~nobody_of_that_name/data"])
-def test_a_path_that_none_can_be_is_refused(tmp_path: Path, path: str) -> None:
-    """In a file that is right otherwise."""
+def test_an_impossible_path_is_refused(tmp_path: Path, path: str) -> None:
+    """In a file that is otherwise valid."""
     text = f'{EDGE}, data_root: "{path}"}}\nforwarder: {{{ORTHANC}, mode: pacs_only}}\n'
     path_of_file = tmp_path / "config.yaml"
     path_of_file.write_text(text)
@@ -115,8 +115,10 @@ def test_a_path_that_none_can_be_is_refused(tmp_path: Path, path: str) -> None:
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "replace")))
-def test_no_content_is_an_unforeseen_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    """Whatever stands there: ConfigurationError, or a configuration."""
+def test_no_content_causes_an_unforeseen_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    """Any content gives a ConfigurationError or a configuration."""
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigurationError):
@@ -125,7 +127,7 @@ def test_no_content_is_an_unforeseen_error(tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("log_path", ["data/edge.log", "data/incoming/edge.log", "data", "other/edge.log"])
 def test_a_log_inside_the_spool_is_refused(tmp_path: Path, log_path: str) -> None:
-    """Also through a link: the sweep moves and deletes what lies there."""
+    """Also through a link: the sweep moves and deletes files there."""
     (tmp_path / "data").mkdir()
     (tmp_path / "other").symlink_to("data")
     text = f"{EDGE}, log_path: {log_path}}}\nforwarder: {{{ORTHANC}, mode: pacs_only}}\n"

@@ -1,4 +1,4 @@
-"""What the demo prints: totals, the CT and the MR study; every study only when asked for."""
+"""The output of the demo: totals, the CT and the MR study; every study on request."""
 
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -50,7 +50,7 @@ def printed(screen: Console) -> str:
 
 
 def test_totals_then_the_ct_and_the_mr_study(screen: Console) -> None:
-    """No other study is printed, in whatever order they came."""
+    """No other study is printed, whatever the order of the studies."""
     run = DemoRun(NAMES, timelines=[timeline(study, number) for study in NAMES for number in range(2)])
     show(screen, run, every=False)
     titles = [line.split(" (")[0] for line in printed(screen).splitlines() if "stud" in line]
@@ -58,7 +58,7 @@ def test_totals_then_the_ct_and_the_mr_study(screen: Console) -> None:
 
 
 def test_every_study_on_request(screen: Console) -> None:
-    """The others come first, so that totals and verdict are the last on the screen."""
+    """The others come first, so totals and verdict are the last lines."""
     run = DemoRun(NAMES, timelines=[timeline(study, 0) for study in NAMES])
     show(screen, run, every=True)
     titles = [line.split(" (")[0] for line in printed(screen).splitlines() if "stud" in line]
@@ -72,8 +72,8 @@ def test_every_study_on_request(screen: Console) -> None:
 
 
 @pytest.mark.parametrize(("every", "lines"), [(False, SHOWN_MISSING + 1), (True, 50)])
-def test_what_is_missing_fits_a_screen(screen: Console, lines: int, *, every: bool) -> None:
-    """The first ones with their reason, and how many more; all of them on request."""
+def test_missing_instances_fit_a_screen(screen: Console, lines: int, *, every: bool) -> None:
+    """The first ones with their reason, and the number of the others; all of them on request."""
     run = DemoRun(NAMES, timelines=[timeline("1.4", number, delivered=False) for number in range(50)])
     show_missing(screen, run, every=every)
     text = printed(screen).splitlines()

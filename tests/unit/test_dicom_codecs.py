@@ -1,4 +1,4 @@
-"""PDUs, command sets and contexts: what is encoded is decoded, by us and by pynetdicom; noise is refused."""
+"""PDUs, command sets and contexts: we and pydicom decode what we encode; noise is refused."""
 
 import itertools
 import time
@@ -51,7 +51,7 @@ def test_a_request_is_read_back_by_us_and_by_pynetdicom(proposed: list[tuple[str
 
 @given(st.binary(max_size=200), st.integers(0, 400))
 def test_noise_is_refused_by_pdu_errors_only(noise: bytes, at: int) -> None:
-    """Whatever follows the header of an A-ASSOCIATE, nothing but `PduError` is raised."""
+    """Whatever follows the header of an A-ASSOCIATE, only `PduError` is raised."""
     body = request([Offer(1, CT, (IMPLICIT, EXPLICIT)), Offer(3, VERIFICATION, (IMPLICIT,))])[6:]
     for raw in (noise, body[:at] + noise, body[:at] + noise + body[at + len(noise) :], body[:at]):
         for decode in (negotiation.decode_request, negotiation.decode_accept, command.CommandSet):
@@ -62,7 +62,7 @@ def test_noise_is_refused_by_pdu_errors_only(noise: bytes, at: int) -> None:
 
 
 def test_negotiating_128_contexts_is_cheap() -> None:
-    """Decode, decide and encode take milliseconds of CPU, whatever else the machine does."""
+    """Decode, decide and encode take milliseconds of CPU time."""
     classes = sorted(storage_sop_classes())[:128]
     raw = request([Offer(2 * i + 1, uid, (EXPLICIT, IMPLICIT)) for i, uid in enumerate(classes)])
     best = float("inf")
@@ -74,7 +74,7 @@ def test_negotiating_128_contexts_is_cheap() -> None:
     assert best < 0.005
 
 
-def test_what_the_acceptor_says_to_each_offer() -> None:
+def test_the_answer_to_each_proposed_context() -> None:
     """PS3.8 §9.3.3.2, Table 9-18."""
     offers = [
         Offer(1, CT, ("1.2.840.113619.5.2", JPEG)),
@@ -104,10 +104,10 @@ SYNTAXES = st.lists(
 
 
 @given(SYNTAXES, SYNTAXES)
-def test_the_first_of_the_preference_that_is_offered_is_accepted(
+def test_the_first_offered_syntax_of_the_preference_is_accepted(
     offered: list[str], preference: list[str]
 ) -> None:
-    """Without a preference an uncompressed one, else the sender's first; with one, nothing beside it."""
+    """Without a preference an uncompressed one, else the sender's first; with one, no other."""
     [answer] = accept([Offer(1, CT, tuple(offered))], frozenset({CT}), preference)
     order = preference or [EXPLICIT, IMPLICIT, BIG_ENDIAN, *offered]
     expected = next((uid for uid in order if uid in offered), None)
@@ -118,8 +118,8 @@ def test_the_first_of_the_preference_that_is_offered_is_accepted(
     assert bool(contexts.declined([Offer(1, CT, tuple(offered))], [answer])) == (expected is None)
 
 
-def test_what_is_declined_is_named_and_bounded() -> None:
-    """A SOP Class once, its transfer syntaxes by name; a hostile offer does not make a long line."""
+def test_declined_contexts_are_named_in_a_bounded_line() -> None:
+    """A SOP Class once, its transfer syntaxes by name; a hostile offer makes no long line."""
     worklist = "1.2.840.10008.5.1.4.31"
     offers = [
         Offer(1, worklist, (IMPLICIT,)),
@@ -141,8 +141,8 @@ def test_what_is_declined_is_named_and_bounded() -> None:
     assert len(text) < 10_000
 
 
-def test_storage_sop_classes_are_those_of_patients() -> None:
-    """The minimum, old ones, and neither Verification nor what belongs to no patient."""
+def test_storage_sop_classes_are_patient_related() -> None:
+    """The required and retired ones, without Verification and classes that belong to no patient."""
     classes = storage_sop_classes()
     assert {CT, "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.7"} <= classes
     assert "1.2.840.10008.5.1.4.1.1.6" in classes  # Ultrasound, retired
@@ -159,7 +159,7 @@ PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_s
 def test_command_sets_are_read_back_by_us_and_by_pydicom(
     sop_class_uid: str, sop_instance_uid: str, message_id: int, status: int, comment: str
 ) -> None:
-    """PS3.7 §6.3: group length, order and padding are right."""
+    """PS3.7 §6.3: group length, order and padding."""
     raw = command.c_store_request(message_id, sop_class_uid, sop_instance_uid, 1)
     decoded = command.CommandSet(raw)
     assert decoded.text(command.AFFECTED_SOP_CLASS_UID) == sop_class_uid
@@ -198,7 +198,7 @@ class _Slow:
     as_file=st.booleans(),
 )
 def test_fragments_carry_the_data_set(length: int, fragment: int, steps: list[int], *, as_file: bool) -> None:
-    """Whatever sizes: the bytes come out whole, in PDVs that fit, the last one and no other marked so."""
+    """Any sizes: the bytes are complete, in PDVs that fit, and only the last is marked as last."""
     if fragment < 1000:
         length = min(length, 3000)
     data = (b"0123456789" * (length // 10 + 1))[:length]
@@ -224,7 +224,7 @@ def test_fragments_carry_the_data_set(length: int, fragment: int, steps: list[in
 
 @pytest.mark.parametrize("limit", [0, 1, 7, 8, 16_384, 1 << 31])
 def test_a_fragment_is_even_and_bounded(limit: int) -> None:
-    """PS3.8 §D.1: what the peer takes, nothing odd, and no more than we send."""
+    """PS3.8 §D.1: at most the peer's maximum, of even length, and at most our own maximum."""
     size = pdu.largest_fragment(limit)
     assert size % 2 == 0
     assert 2 <= size <= pdu.OUR_MAX_PDU_BYTES

@@ -1,4 +1,4 @@
-"""The header walker agrees with pydicom where that can read, and only ever raises `DataSetError`."""
+"""The header reader agrees with pydicom where pydicom can read, and only raises `DataSetError`."""
 
 import os
 import struct
@@ -101,7 +101,7 @@ EXPECTED = Header(
 
 
 def test_every_bundled_file_reads_as_pydicom_reads_it() -> None:
-    """All files of the pydicom package that have the UIDs: many syntaxes, odd and broken ones too."""
+    """All files of pydicom that have the UIDs: many syntaxes, unusual and broken ones too."""
     count = 0
     for path in bundled_files():
         try:
@@ -130,7 +130,7 @@ def test_every_bundled_file_reads_as_pydicom_reads_it() -> None:
 @pytest.mark.parametrize("undefined", [False, True], ids=["defined", "undefined"])
 @pytest.mark.parametrize("transfer_syntax_uid", [IMPLICIT, EXPLICIT, BIG, DEFLATED, "1.2.840.10008.1.2.4.90"])
 def test_references_are_found_in_every_encoding(transfer_syntax_uid: str, undefined: bool) -> None:  # noqa: FBT001  parametrised
-    """At any depth of the sequences that mean a source, once each, and nowhere else."""
+    """At any depth of the sequences that name a source, once each, and nowhere else."""
     raw = encode(result(undefined=undefined), transfer_syntax_uid)
     header = read(raw, transfer_syntax_uid, with_references=True)
     assert set(header.referenced_sop_instance_uids) == set(EXPECTED.referenced_sop_instance_uids)
@@ -143,11 +143,11 @@ def test_references_are_found_in_every_encoding(transfer_syntax_uid: str, undefi
 
 
 def test_deflated_with_a_zlib_header_is_read() -> None:
-    """Some writers do not deflate raw."""
+    """Some writers add a zlib header."""
     assert read(zlib.compress(encode(result(), EXPLICIT)), DEFLATED).study_instance_uid == "1.2.3"
 
 
-def test_what_was_negotiated_is_not_believed_against_the_bytes() -> None:
+def test_the_bytes_take_precedence_over_the_negotiated_syntax() -> None:
     """Explicit bytes on an implicit context, the reverse, and group 0002 in front of the data set."""
     assert read(encode(result(), EXPLICIT), IMPLICIT).sop_instance_uid == "1.2.3.4"
     assert read(encode(result(), IMPLICIT), EXPLICIT).sop_instance_uid == "1.2.3.4"
@@ -159,7 +159,7 @@ def test_what_was_negotiated_is_not_believed_against_the_bytes() -> None:
 
 
 def test_elements_out_of_order_are_found() -> None:
-    """Series Instance UID first: the walk goes on until all are there."""
+    """Series Instance UID first: the reader goes on until it has all UIDs."""
     element = struct.Struct("<HH2sH")
     pairs = [(0x20, 0x0E, b"1.2.3.5\0"), (0x20, 0x0D, b"1.2.3\0"), (8, 0x18, b"1.4\0"), (8, 0x16, b"1.5\0")]
     raw = b"".join(element.pack(group, number, b"UI", len(value)) + value for group, number, value in pairs)
@@ -167,7 +167,7 @@ def test_elements_out_of_order_are_found() -> None:
 
 
 def test_uids_behind_the_pixels_are_found() -> None:
-    """Out of order as far as can be; with references, too."""
+    """The worst order of elements; with references, too."""
     pixels = struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OW", 0, 100) + bytes(100)
     assert read(pixels + encode(result(), EXPLICIT)).sop_instance_uid == "1.2.3.4"
     assert read(pixels + encode(result(), EXPLICIT), with_references=True).sop_instance_uid == "1.2.3.4"
@@ -175,7 +175,7 @@ def test_uids_behind_the_pixels_are_found() -> None:
 
 @pytest.mark.parametrize("keyword", NEEDED)
 def test_a_missing_uid_is_an_error(keyword: str) -> None:
-    """Each of the four is needed; the message says which."""
+    """Each of the four is required; the message says which."""
     data_set = result()
     tag = data_set[keyword].tag
     del data_set[keyword]
@@ -184,7 +184,7 @@ def test_a_missing_uid_is_an_error(keyword: str) -> None:
 
 
 def test_un_of_undefined_length_is_implicit_inside() -> None:
-    """PS3.5 §6.2.2: a sequence whose VR was not known to whoever passed it on."""
+    """PS3.5 §6.2.2: a sequence whose VR an earlier system did not know."""
     inner = struct.pack("<HHI", 8, 0x1155, 4) + b"1.6\0"
     item = struct.pack("<HHI", 0xFFFE, 0xE000, len(inner)) + inner
     unknown = struct.pack("<HH2sHI", 8, 0x2112, b"UN", 0, 0xFFFFFFFF) + item
@@ -196,7 +196,7 @@ def test_un_of_undefined_length_is_implicit_inside() -> None:
 
 
 @pytest.mark.parametrize("transfer_syntax_uid", [IMPLICIT, EXPLICIT])
-def test_a_thousand_sequences_in_one_another_are_refused(transfer_syntax_uid: str) -> None:
+def test_a_thousand_nested_sequences_are_refused(transfer_syntax_uid: str) -> None:
     """Depth is bounded, without recursion."""
     vr = b"" if transfer_syntax_uid == IMPLICIT else b"SQ\0\0"
     level = struct.pack("<HH", 8, 0x1140) + vr + b"\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
@@ -205,7 +205,7 @@ def test_a_thousand_sequences_in_one_another_are_refused(transfer_syntax_uid: st
 
 
 def test_references_are_bounded() -> None:
-    """More than anyone needs are left out, in memory that does not grow with them."""
+    """Further references are left out, in memory that does not grow with them."""
     item = b"".join(
         struct.pack("<HHI", 0xFFFE, 0xE000, 18)
         + struct.pack("<HH2sH", 8, 0x1155, b"UI", 10)
@@ -217,8 +217,8 @@ def test_references_are_bounded() -> None:
     assert len(header.referenced_sop_instance_uids) == MAX_REFERENCES
 
 
-def test_a_header_without_end_is_refused() -> None:
-    """What is read of a data set is bounded, deflated bombs included."""
+def test_an_endless_header_is_refused() -> None:
+    """The number of bytes read is bounded, for deflated bombs too."""
     raw = struct.pack("<HH2sH", 9, 1, b"LO", 0xFFF0) + bytes(0xFFF0)
     with pytest.raises(DataSetError):
         read(struct.pack("<HH2sH", 9, 1, b"LO", 0) * (MAX_EXAMINED_BYTES // 8 + 10))
@@ -230,7 +230,7 @@ def test_a_header_without_end_is_refused() -> None:
 
 
 def test_large_values_are_skipped_unread() -> None:
-    """A private element of 20 GiB (a hole) before the UIDs costs nothing."""
+    """A private element of 20 GiB (a hole) before the UIDs is not read."""
     size = 3 << 30
     with tempfile.TemporaryFile() as file:
         file.write(struct.pack("<HH2sHI", 7, 0x10, b"OB", 0, size))
@@ -276,8 +276,8 @@ def instance(*, mid: bytes = b"", early: bytes = b"", late: bytes = b"") -> byte
 @pytest.mark.parametrize("value", [b"", b"NOTE", b"SYNTHETIC NOTE", bytes(20), b"UIUI" * 9])
 @pytest.mark.parametrize("vr", [b"??", b"--", b"  ", b"\0\0", b"ob", b"Lo", b"1A", b"\xff\xfe"])
 @pytest.mark.parametrize("where", ["early", "mid", "twice"])
-def test_a_vr_that_is_none_has_a_length_of_two_bytes(where: str, vr: bytes, value: bytes) -> None:
-    """As for DCMTK and Orthanc, also as the first element of the data set, and one behind the other."""
+def test_an_invalid_vr_has_a_length_of_two_bytes(where: str, vr: bytes, value: bytes) -> None:
+    """As in DCMTK and Orthanc, also as the first element, and several in a row."""
     if where == "early":
         raw = instance(early=explicit((8, 5), vr, value))
     else:
@@ -285,7 +285,7 @@ def test_a_vr_that_is_none_has_a_length_of_two_bytes(where: str, vr: bytes, valu
     assert read(raw).series_instance_uid == "1.7"
 
 
-def test_a_vr_that_is_not_defined_yet_may_stand_first() -> None:
+def test_an_undefined_vr_may_come_first() -> None:
     """It has a length of four bytes: PS3.5 §7.1.2."""
     future = struct.pack("<HH2sHI", 8, 5, b"XX", 0, 6) + b"A NOTE"
     assert read(instance(early=future)).series_instance_uid == "1.7"
@@ -293,7 +293,7 @@ def test_a_vr_that_is_not_defined_yet_may_stand_first() -> None:
 
 @pytest.mark.parametrize("value", [b"", b"NOTE", bytes(300), bytes(0x2D2D), bytes(0x3F3F + 0x10000)])
 def test_an_implicit_element_among_explicit_ones_is_read(value: bytes) -> None:
-    """Its length stands where others have their VR."""
+    """Its length is where others have their VR."""
     raw = instance(mid=struct.pack("<HHI", *NOTE, len(value)) + value)
     assert read(raw).series_instance_uid == "1.7"
 
@@ -316,8 +316,8 @@ def test_an_implicit_element_among_explicit_ones_is_read(value: bytes) -> None:
         ),
     ],
 )
-def test_what_cannot_be_parsed_is_named(raw: bytes, sentence: str) -> None:
-    """Tag and offset, in no more than an Error Comment holds."""
+def test_an_unparsable_element_is_named(raw: bytes, sentence: str) -> None:
+    """Tag and offset, within the length of an Error Comment."""
     with pytest.raises(DataSetError) as caught:
         read(raw)
     assert str(caught.value) == sentence
@@ -334,16 +334,16 @@ def test_what_cannot_be_parsed_is_named(raw: bytes, sentence: str) -> None:
         sequence((8, 0x2112), item(sequence((8, 0x1140), item(REFERENCE), 5000))),
     ],
 )
-def test_a_broken_sequence_of_references_costs_no_more_than_itself(broken: bytes) -> None:
-    """It is skipped by its length, as where no references are asked for; those behind it are found."""
+def test_a_broken_sequence_of_references_loses_only_its_own(broken: bytes) -> None:
+    """It is skipped by its length; the references behind it are found."""
     raw = instance(early=broken, late=sequence((0x40, 0xA375), item(explicit((8, 0x1155), b"UI", b"1.9\0"))))
     header = read(raw, with_references=True)
     assert replace(header, **NO_REFERENCES) == read(raw)
     assert header.referenced_sop_instance_uids[-1] == "1.9"
 
 
-def test_references_behind_a_defect_are_left_out_and_told() -> None:
-    """The walk cannot go on behind it."""
+def test_references_behind_a_defect_are_left_out_and_reported() -> None:
+    """The reader cannot go on behind it."""
     good = sequence((8, 0x1140), item(REFERENCE))
     raw = instance(early=good, late=explicit((0x21, 0x10), b"LO", b"SYNTH ") + b"\x21\0\x01\x10LO\xff\xff")
     header = read(raw, with_references=True)
@@ -352,8 +352,8 @@ def test_references_behind_a_defect_are_left_out_and_told() -> None:
 
 
 @pytest.mark.parametrize("uid", [b"1.2/3\0", b"\xcc\xcc", b"1.2 .3", b"../..", b"", b"ABC\0"])
-def test_a_reference_that_is_no_uid_names_nothing(uid: bytes) -> None:
-    """It is left out; what stands behind a NUL is not read, by us or by DCMTK."""
+def test_a_reference_with_an_invalid_uid_is_left_out(uid: bytes) -> None:
+    """Bytes behind a NUL are not read, by us or by DCMTK."""
     wrong, cut = explicit((8, 0x1155), b"UI", uid), explicit((8, 0x1155), b"UI", b"1.2.3\0\xcc\xcc")
     raw = instance(early=sequence((8, 0x2112), item(wrong) + item(cut)))
     assert read(raw, with_references=True).referenced_sop_instance_uids == ("1.2.3",)
@@ -374,7 +374,7 @@ SEEDS = [
 def test_mutated_bytes_raise_nothing_but_data_set_errors(
     seed: tuple[str, bytes], cuts: list[tuple[int, bytes]], end: int | None
 ) -> None:
-    """The answer is a header or a `DataSetError`, and the same one with references and without."""
+    """The result is a header or a `DataSetError`, the same with references and without."""
     syntax, original = seed
     raw = bytearray(original)
     for position, patch in cuts:
@@ -393,13 +393,13 @@ def test_mutated_bytes_raise_nothing_but_data_set_errors(
 
 @given(st.binary(max_size=300), st.sampled_from([IMPLICIT, EXPLICIT, BIG, DEFLATED]))
 def test_random_bytes_raise_nothing_but_data_set_errors(raw: bytes, syntax: str) -> None:
-    """The same of noise."""
+    """The same for noise."""
     with pytest.raises(DataSetError):
         read(raw, syntax, with_references=True)
 
 
-def test_pydicom_is_the_judge_of_our_expectation() -> None:
-    """The expected header of these tests is what pydicom reads back."""
+def test_the_expected_header_is_what_pydicom_reads() -> None:
+    """Pydicom reads the expected header of these tests back."""
     data_set = pydicom.dcmread(DicomBytesIO(encode(result(), IMPLICIT)), force=True)
     assert data_set.SOPInstanceUID == EXPECTED.sop_instance_uid
     assert read(encode(result(), IMPLICIT), IMPLICIT, with_references=True) == EXPECTED
@@ -463,13 +463,13 @@ INSTANCE, SERIES, STUDY = ("1.9.2",), ("1.9.1",), ("1.9",)
         ("ReferencedPerformedProcedureStepSequence", SOP, ((), (), ())),
     ],
 )
-def test_what_a_result_names_its_sources_by(
+def test_the_references_of_each_kind_of_result_are_found(
     syntax: str,
     keyword: str,
     member: Dataset,
     named: tuple[tuple[str, ...], ...],
 ) -> None:
-    """Instances, series and studies of SR, SEG, GSPS, RT and documents; not those that name other results."""
+    """Instances, series and studies of SR, SEG, GSPS, RT and documents; not references to other results."""
     data_set = dataset_of(
         SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11",
         SOPInstanceUID="1.2.3.4",

@@ -29,7 +29,7 @@ def test_what_is_written_is_read_by_pydicom_and_by_us(uid: str) -> None:
 
 
 def test_bundled_files_are_read_as_pydicom_reads_them() -> None:
-    """Group lengths that lie included."""
+    """Wrong group lengths included."""
     count = 0
     for path in bundled_files():
         try:
@@ -45,7 +45,7 @@ def test_bundled_files_are_read_as_pydicom_reads_them() -> None:
 
 @given(st.binary(max_size=60), st.integers(0, 300))
 def test_garbage_raises_nothing_but_data_set_errors(noise: bytes, end: int) -> None:
-    """Cut off, overwritten or no Part 10 file at all."""
+    """Cut off, overwritten, or no Part 10 file."""
     head = preamble_and_file_meta(CT, "1.2.3", EXPLICIT, source_ae_title="X")
     for raw in (noise, head[:end], head[:140] + noise, head[:132] + noise + head[132:]):
         try:

@@ -1,4 +1,4 @@
-"""The rules of the gateway: states, outcomes, statuses, backoff, identifiers, matching."""
+"""The rules of the edge: states, outcomes, statuses, backoff, identifiers, matching."""
 
 from datetime import timedelta
 
@@ -21,15 +21,15 @@ LIMITS = Limits(max_retries=5, give_up_after=timedelta(hours=72))
 # ---- delivery ----------------------------------------------------------------------------------------
 
 
-def test_every_state_can_be_left_and_every_event_happens() -> None:
-    """G2: no state is a trap: from each one an event leads on, and none of the events is dead text."""
+def test_every_state_has_an_exit_and_every_event_a_transition() -> None:
+    """G2: an event leads on from each state, and each event is in the table."""
     assert {state for state, _ in TRANSITIONS} == set(State)
     assert {event for _, event in TRANSITIONS} == set(Event)
 
 
 @given(st.lists(st.sampled_from(Event)))
-def test_whatever_happens_a_delivery_stays_in_a_known_state(events: list[Event]) -> None:
-    """What the table does not allow leaves the state as it is; what it allows is one of the pairs."""
+def test_any_event_leads_to_a_state_of_the_table(events: list[Event]) -> None:
+    """An event without a transition changes nothing."""
     state = State.PENDING
     for event in events:
         after = TRANSITIONS.get((state, event), state)
@@ -38,8 +38,8 @@ def test_whatever_happens_a_delivery_stays_in_a_known_state(events: list[Event])
         state = after
 
 
-def test_only_a_claimed_delivery_is_delivered_or_one_that_was_answered() -> None:
-    """G2: `delivered` needs a send, or the result that proves an earlier one."""
+def test_delivered_needs_a_claim_or_a_result() -> None:
+    """G2: a send, or the result that proves an earlier one."""
     assert [key for key, after in TRANSITIONS.items() if after is State.DELIVERED] == [
         (State.IN_FLIGHT, Event.DELIVER),
         (State.PENDING, Event.ANSWERED),
@@ -81,7 +81,7 @@ def test_the_table_of_outcomes(  # noqa: PLR0917  the columns of the table
     behind: bool,  # noqa: FBT001
     peer: PeerHealth,
 ) -> None:
-    """Design.md §7, row by row, at both sides of each limit; the reason is there when it is not delivered."""
+    """Row by row, on both sides of each limit; a delivery that is not delivered has a reason."""
     decision = decide(
         outcome,
         refusals=attempts,
@@ -102,7 +102,7 @@ def test_the_table_of_outcomes(  # noqa: PLR0917  the columns of the table
 
 
 def test_every_outcome_has_a_rule_and_every_meaning_an_outcome() -> None:
-    """No status of a peer leads nowhere."""
+    """No status of a peer is without an outcome."""
     assert set(RULES) == set(Outcome)
     assert set(OUTCOME_OF) == set(Meaning)
 
@@ -119,7 +119,7 @@ def test_every_decision_is_a_transition_from_in_flight(
     owed_for: timedelta,
     conflict: bool,  # noqa: FBT001
 ) -> None:
-    """Whatever is decided, the database allows it."""
+    """The database allows every decision."""
     decision = decide(
         outcome, refusals=attempts, owed_for=owed_for, conflict=conflict, limits=LIMITS, error="e"
     )
@@ -166,8 +166,8 @@ def test_a_delay_stays_within_its_bounds(
 
 
 @given(st.one_of(st.text(), st.from_regex(r"[0-9./\\]{1,70}", fullmatch=True)))
-def test_what_passes_for_a_uid_is_a_file_name_and_nothing_else(text: str) -> None:
-    """G7: digits and dots, a digit in front, bounded: no separator, no name of a folder above."""
+def test_an_accepted_uid_is_a_plain_file_name(text: str) -> None:
+    """G7: digits and dots, a digit first, bounded: no separator, no name of a parent folder."""
     if is_uid(text):
         assert set(text) <= set("0123456789.")
         assert text[0] != "."
@@ -182,25 +182,25 @@ def test_what_passes_for_a_uid_is_a_file_name_and_nothing_else(text: str) -> Non
     ["", ".", "..", ".1", "1/2", "1\n", "\uff11.2", "1" * 65, "1.2 ", "1.a", "1\x002"],
 )
 def test_wrong_uids(text: str) -> None:
-    """G7: whatever is not digits and dots."""
+    """G7: anything else than digits and dots is refused."""
     assert not is_uid(text)
 
 
 @pytest.mark.parametrize("text", ["1.02", "1..2", "1.2.", "1." + "2" * 62])
-def test_uids_that_are_wrong_and_harmless(text: str) -> None:
-    """Wrong by PS3.5 §9.1, taken by DCMTK and Orthanc, and so by us."""
+def test_wrong_and_harmless_uids_are_accepted(text: str) -> None:
+    """They violate PS3.5 §9.1; DCMTK and Orthanc accept them, and so do we."""
     assert is_uid(text)
 
 
 def test_a_study_may_have_a_longer_uid_than_an_instance() -> None:
-    """As long as a name of a folder may be; not longer."""
+    """As long as a folder's name may be, and not longer."""
     assert is_uid("1." * 64, MAX_DATA_SET_UID_LENGTH)
     assert not is_uid("1." * 64)
     assert not is_uid("1." * 64 + "1", MAX_DATA_SET_UID_LENGTH)
 
 
 @given(st.text())
-def test_what_passes_for_an_ae_title_is_printable_and_short(text: str) -> None:
+def test_an_accepted_ae_title_is_printable_and_short(text: str) -> None:
     """G7: at most 16 of printable ASCII, no backslash, no padding."""
     if is_ae_title(text):
         assert text == text.strip()
@@ -210,7 +210,7 @@ def test_what_passes_for_an_ae_title_is_printable_and_short(text: str) -> None:
 
 @given(st.text(max_size=300), st.integers(1, 100))
 def test_printable_is_one_bounded_line(text: str, limit: int) -> None:
-    """G7: no control character of a stranger reaches a terminal or ends a log line."""
+    """G7: no control character of a peer reaches a terminal or ends a log line."""
     made = printable(text, limit)
     assert len(made) <= limit + 1
     assert all(" " <= c <= "~" or c == "…" for c in made)
@@ -248,8 +248,8 @@ def test_the_order_in_a_queue() -> None:
         (Origin.PACS, "", False),
     ],
 )
-def test_what_a_result_is(origin: Origin, description: str, *, expected: bool) -> None:
-    """From a worker, or by its Series Description."""
+def test_what_counts_as_a_result(origin: Origin, description: str, *, expected: bool) -> None:
+    """An instance from a worker, or by its Series Description."""
     assert is_result(origin, description, result_description="AI_RESULT") is expected
 
 
@@ -260,7 +260,7 @@ CANDIDATES = st.lists(
 
 @given(CANDIDATES, CANDIDATES)
 def test_matching(named: list[Candidate], in_study: list[Candidate]) -> None:
-    """Known references decide; else the study, which satisfies exactly one debt or none."""
+    """Known references decide; otherwise the study, which satisfies one expectation or none."""
     found = match(named, in_study)
     if named:
         assert found.correlation is Correlation.REFERENCES

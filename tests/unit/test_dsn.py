@@ -1,4 +1,4 @@
-"""A DATABASE_URL that is none is refused without a word of it."""
+"""An invalid DATABASE_URL is refused without printing any part of it."""
 
 import traceback
 
@@ -25,8 +25,8 @@ from gateway.errors import ConfigurationError
         "postgresql://edge:secret@[::1/mini_pacs",
     ],
 )
-def test_what_libpq_would_quote_is_refused_unquoted(text: str) -> None:
-    """Neither the sentence nor the traceback that a process would print holds a piece of the password."""
+def test_a_url_that_libpq_would_quote_is_refused_without_quoting(text: str) -> None:
+    """Neither message nor traceback holds a part of the password."""
     with pytest.raises(ConfigurationError) as refused:
         checked(text)
     printed = "".join(traceback.format_exception_only(refused.value)) + str(refused.value)
@@ -46,13 +46,13 @@ def test_what_libpq_would_quote_is_refused_unquoted(text: str) -> None:
         "host=db port=5432 user=edge password='sec@/ret'",
     ],
 )
-def test_what_libpq_understands_is_left_as_it_is(text: str) -> None:
+def test_a_url_that_libpq_accepts_is_unchanged(text: str) -> None:
     """Several hosts, sockets, escaped passwords, keywords."""
     assert checked(text) == text
 
 
 def test_each_host_is_tried_by_itself() -> None:
-    """Host and port go together, the rest stays; one host, or what only libpq can choose, is left alone."""
+    """Host and port stay together; one host, or a choice that only libpq can make, is unchanged."""
     found = each_address("postgresql://edge:p%40ss@a:1,b:2/mini_pacs?target_session_attrs=read-write")
     assert [("host=a" in one and "port=1" in one, "host=b" in one and "port=2" in one) for one in found] == [
         (True, False),

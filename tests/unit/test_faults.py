@@ -24,15 +24,15 @@ def answers(faults: Faults) -> dict[Name, bool]:
 
 
 @pytest.mark.parametrize("name", Name)
-def test_a_fault_answers_at_its_own_seam_only(name: Name) -> None:
-    """And without it nothing happens."""
+def test_a_fault_acts_at_its_own_seam_only(name: Name) -> None:
+    """Without it nothing happens."""
     assert not any(answers(Faults()).values())
     told = answers(Faults((Active(name, 1.0),)))
     assert [fault for fault, active in told.items() if active] == [name]
 
 
 def test_a_stage_narrows_a_fault() -> None:
-    """`--stage forward_pacs` leaves the other stages alone."""
+    """`--stage forward_pacs` does not affect the other stages."""
     faults = Faults((Active(Name.IO_DELAY_MS, 250, Stage.FORWARD_PACS),))
     assert faults.io_delay(Stage.FORWARD_PACS) == 0.25
     assert faults.io_delay(Stage.STORE) == 0
@@ -47,7 +47,7 @@ def test_a_rate_is_a_share() -> None:
 
 
 def test_every_fault_is_explained() -> None:
-    """An operator reads what it does, and the default of a value lies within its bounds."""
+    """Each has a description of its effect, and a default within its bounds."""
     assert set(EFFECTS) == set(Name)
     for effect in EFFECTS.values():
         assert effect.text

@@ -1,4 +1,4 @@
-"""G7: whatever bytes come, a parser answers or refuses with its own error; no path or line is theirs."""
+"""G7: a parser answers any bytes or refuses them with its own error; they become no path or log line."""
 
 import random
 import tempfile
@@ -19,13 +19,13 @@ ROUNDS = 400
 
 
 def test_every_target_has_seeds() -> None:
-    """A fuzzer that begins with nothing finds little."""
+    """A fuzzer that starts without seeds finds little."""
     assert set(SEEDS) == set(TARGETS)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_valid_seed_is_read(name: str) -> None:
-    """What the mutations begin with is right, or they would all be refused at the door."""
+    """The seeds are valid, or all mutations would be refused at once."""
     for seed in SEEDS[name]:
         TARGETS[name](seed)
 
@@ -33,14 +33,14 @@ def test_a_valid_seed_is_read(name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 @settings(deadline=None)
 @given(raw=st.binary(max_size=600))
-def test_noise_breaks_no_promise(name: str, raw: bytes) -> None:
-    """Bytes without any sense."""
+def test_noise_violates_no_guarantee(name: str, raw: bytes) -> None:
+    """Random bytes."""
     TARGETS[name](raw)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_mutations_break_no_promise(name: str) -> None:
-    """Valid bytes, a little wrong: lengths up to 4 GiB, cuts, repeats, flipped bits."""
+def test_mutations_violate_no_guarantee(name: str) -> None:
+    """Valid bytes, slightly changed: lengths up to 4 GiB, cuts, repeats, flipped bits."""
     rng = random.Random(name)  # noqa: S311  the same wrongs in each run
     for number in range(ROUNDS):
         seed = SEEDS[name][number % len(SEEDS[name])]
@@ -48,14 +48,14 @@ def test_mutations_break_no_promise(name: str) -> None:
 
 
 @given(st.text(max_size=80))
-def test_texts_break_no_promise(text: str) -> None:
-    """Texts of every script, for what is read as text."""
+def test_texts_violate_no_guarantee(text: str) -> None:
+    """Texts of every script, for parsers that read text."""
     for name in ("identifiers", "allowlist"):
         TARGETS[name](text.encode("utf-8", "surrogatepass"))
 
 
 def test_a_data_set_is_refused_for_its_depth_alone() -> None:
-    """Sequences 1,000 deep that all end, as the campaign sends them in a data set that is right otherwise."""
+    """Sequences 1,000 deep that all end, in a data set that is otherwise valid, as in `make fuzz`."""
     honest = Instance().data_set()
     deep = nested_within(random.Random(1), honest)  # noqa: S311  not used
     for raw, refused in ((honest, False), (deep, True)):

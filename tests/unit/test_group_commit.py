@@ -1,4 +1,4 @@
-"""Group commit: company is never waited for, and never harms."""
+"""Group commit: no instance waits for others, and none harms another."""
 
 import threading
 
@@ -59,8 +59,8 @@ class _Gate:
         return [_kept(received) for received in batch]
 
 
-def test_what_is_alone_commits_at_once() -> None:
-    """One instance is one batch of its own."""
+def test_a_single_instance_commits_at_once() -> None:
+    """It is a batch of one."""
     batches = []
 
     def commit_batch(batch: list[ReceivedInstance], _flush: Flush | None) -> list[RegisteredInstance]:
@@ -72,8 +72,8 @@ def test_what_is_alone_commits_at_once() -> None:
     assert batches == [1, 1]
 
 
-def test_what_waits_commits_together_in_the_order_of_its_uids() -> None:
-    """Instances that arrive during a commit are one batch after it, sorted, each with its own answer."""
+def test_waiting_instances_commit_together_in_the_order_of_their_uids() -> None:
+    """Instances that arrive during a commit are one batch after it, each with its own answer."""
     gate = _Gate()
     group = GroupCommit(gate)
     answers: dict[int, int] = {}
@@ -95,8 +95,8 @@ def test_what_waits_commits_together_in_the_order_of_its_uids() -> None:
     assert answers == {number: number for number in (1, 2, 3, 4, 5)}
 
 
-def test_one_that_is_refused_does_not_take_its_neighbours_along() -> None:
-    """A refused batch is repeated one by one: only the culprit sees the error."""
+def test_a_refused_instance_does_not_fail_its_batch() -> None:
+    """The batch is repeated one by one: only that instance gets the error."""
     gate = _Gate()
 
     def commit_batch(batch: list[ReceivedInstance], _flush: Flush | None) -> list[RegisteredInstance]:
@@ -127,7 +127,7 @@ def test_one_that_is_refused_does_not_take_its_neighbours_along() -> None:
 
 
 def test_an_unknown_outcome_is_unknown_to_each_and_not_repeated() -> None:
-    """A batch whose commit may stand is not committed again; the next one goes on."""
+    """A batch that may be committed is not committed again; the next one goes on."""
     calls = []
 
     def commit_batch(batch: list[ReceivedInstance], _flush: Flush | None) -> list[RegisteredInstance]:
@@ -143,8 +143,8 @@ def test_an_unknown_outcome_is_unknown_to_each_and_not_repeated() -> None:
     assert group.commit(_received(2)).instance_id == 2
 
 
-def test_what_waits_is_flushed_by_itself_and_what_leads_by_its_commit() -> None:
-    """Before its row is committed each file is flushed, once, and those that wait flush beside each other."""
+def test_each_file_is_flushed_once_before_its_row_is_committed() -> None:
+    """Waiting files are flushed in parallel, the first one by its commit."""
     gate = _Gate()
     group = GroupCommit(gate)
     flushed: list[int] = []
@@ -168,8 +168,8 @@ def test_what_waits_is_flushed_by_itself_and_what_leads_by_its_commit() -> None:
     assert gate.batches == [["1.2.1"], ["1.2.2", "1.2.3"]]
 
 
-def test_a_flush_that_fails_harms_nobody_else() -> None:
-    """Neither where it leads nor where it waits is its instance committed; the next one is."""
+def test_a_failed_flush_fails_its_own_instance_only() -> None:
+    """First in the batch or waiting: it is not committed, and the next one is."""
     gate = _Gate()
     gate.open.set()
     group = GroupCommit(gate)

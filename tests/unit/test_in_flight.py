@@ -1,4 +1,4 @@
-"""What a process holds, also where it holds one message twice."""
+"""The messages that a process runs, also one that it runs twice."""
 
 import json
 from collections.abc import Collection
@@ -26,8 +26,8 @@ def message(number: int, *, consumer: int) -> InFlightMessage:
     return InFlightMessage(claimed, queue_name="q", consumer=consumer)
 
 
-def test_a_message_that_came_back_while_it_runs_is_released_twice() -> None:
-    """Once for each thread that runs it, so that both give their slots back; and never more often."""
+def test_a_message_that_runs_twice_is_released_twice() -> None:
+    """Once for each thread, so that both slots become free; never more often."""
     held = InFlightMessages()
     first, second = message(1, consumer=1), message(1, consumer=2)
     held.add(first)
@@ -36,8 +36,8 @@ def test_a_message_that_came_back_while_it_runs_is_released_twice() -> None:
     assert [held.release(first), held.release(second)] == [False, False]
 
 
-def test_a_new_name_is_given_to_what_was_held_under_the_lost_one() -> None:
-    """Not to what was claimed since, nor to what was freed meanwhile."""
+def test_a_new_consumer_id_replaces_the_lost_one() -> None:
+    """Not for messages claimed since, nor for released ones."""
     held = InFlightMessages()
     adopted, freed, newer = message(1, consumer=1), message(2, consumer=1), message(3, consumer=2)
     for one in (adopted, freed, newer):

@@ -8,7 +8,7 @@ from gateway.lab import layout
 
 
 def test_the_written_configuration_is_accepted_and_keeps_its_changes(tmp_path: Path) -> None:
-    """What `write` writes, `config.load` takes; changes are laid over section by section."""
+    """`config.load` accepts what `write` writes; changes replace values section by section."""
     ports = layout.Ports(15001, 15002, 15003, (15004, 15005, 15006, 15007, 15008))
     path = layout.write(tmp_path, layout.configuration(ports, {"forwarder": {"max_retries": 1}}))
     loaded = config.load(path)
@@ -19,7 +19,7 @@ def test_the_written_configuration_is_accepted_and_keeps_its_changes(tmp_path: P
     assert [worker.port for worker in loaded.forwarder.workers] == list(ports.workers)
 
 
-def test_a_configuration_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
+def test_an_existing_configuration_is_never_overwritten(tmp_path: Path) -> None:
     """A user's changes survive the next start of the lab."""
     path = layout.write(tmp_path, {"edge": {}})
     path.write_text("mine", encoding="utf-8")
@@ -27,7 +27,7 @@ def test_a_configuration_that_is_there_is_never_overwritten(tmp_path: Path) -> N
 
 
 def test_free_ports_do_not_repeat_with_the_seed_of_a_test() -> None:
-    """Two tests that seed the shared generator alike do not fight for the same ports."""
+    """Two tests with the same seed of the shared generator get different ports."""
     random.seed(1)
     first = layout.free_ports(5)
     random.seed(1)
@@ -36,6 +36,6 @@ def test_free_ports_do_not_repeat_with_the_seed_of_a_test() -> None:
 
 
 def test_wanted_ports_are_given_where_they_are_free() -> None:
-    """A free well-known port is kept; one that is taken is replaced."""
+    """A free well-known port is used; a taken one is replaced."""
     [port] = layout.free_ports(1)
     assert layout.free_ports(1, [port]) == [port]

@@ -38,7 +38,7 @@ def in_a_child(work: Callable[[], int]) -> tuple[int, int]:
 
 
 def test_total_and_per_peer_are_bounded(table: Table) -> None:
-    """One peer leaves room for others; a released place is free again."""
+    """One peer leaves capacity for others; released capacity is free again."""
     limits = table(total=3, per_peer=2)
     slots = [limits.acquire("a"), limits.acquire("a")]
     assert None not in slots
@@ -52,7 +52,7 @@ def test_total_and_per_peer_are_bounded(table: Table) -> None:
 
 
 def test_processes_share_one_table_and_the_dead_are_forgotten(table: Table) -> None:
-    """G6: what a receiver held when it was killed is free as soon as its parent says so."""
+    """G6: the capacity of a killed receiver is free as soon as its parent reports its end."""
     limits = table(total=4, per_peer=4)
 
     def take_all_but_one() -> int:
@@ -67,8 +67,8 @@ def test_processes_share_one_table_and_the_dead_are_forgotten(table: Table) -> N
     assert limits.in_use() == 1
 
 
-def test_at_once_no_more_than_the_limit(table: Table) -> None:
-    """Eight processes grab at the same table."""
+def test_concurrent_processes_never_exceed_the_limit(table: Table) -> None:
+    """Eight processes use the same table."""
     limits = table(total=20, per_peer=20)
     read, write = os.pipe()
     children = []

@@ -1,4 +1,4 @@
-"""The log: whole lines of a closed list of fields, from many processes, through a rotation."""
+"""The log: complete lines with a closed list of fields, from many processes, through a rotation."""
 
 import inspect
 import json
@@ -30,7 +30,7 @@ def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_line_holds_what_is_known_and_nothing_else(path: Path) -> None:
+def test_a_line_holds_the_given_fields_only(path: Path) -> None:
     """Absent fields are left out; a status is hexadecimal."""
     log.write(Stage.RECEIVE, "success", status=0xA700, duration_ms=1.23456)
     [line] = lines(path)
@@ -38,15 +38,15 @@ def test_a_line_holds_what_is_known_and_nothing_else(path: Path) -> None:
     assert (line["status"], line["duration_ms"], line["process"]) == ("0xA700", 1.23, "test")
 
 
-def test_no_field_takes_what_a_data_set_says() -> None:
-    """G8: the list is closed; none of its names is a patient's attribute."""
+def test_no_field_is_a_patient_attribute() -> None:
+    """G8: the list of fields is closed."""
     parameters = inspect.signature(log.write).parameters
     assert all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values())
     assert not [name for name in parameters if "patient" in name or "name" in name]
 
 
 def test_a_stranger_cannot_forge_a_line(path: Path) -> None:
-    """G7: line ends, control characters and length are taken from what comes from outside."""
+    """G7: line ends, control characters and excess length are removed from external text."""
     log.write(Stage.RECEIVE, "rejected", calling_ae_title='X"}\n{"stage":"db"', error="\x1b[2J" + "y" * 9999)
     [line] = lines(path)
     assert line["calling_ae_title"] == 'X"}?{"stage":"db"'
@@ -60,7 +60,7 @@ def _write_many(path: Path, count: int) -> None:
 
 
 def test_lines_of_several_processes_never_mix(path: Path) -> None:
-    """One write each, appended."""
+    """Each is appended by one write."""
     context = get_context("fork")
     children = [context.Process(target=_write_many, args=(path, 300)) for _ in range(4)]
     for child in children:
@@ -74,7 +74,7 @@ def test_lines_of_several_processes_never_mix(path: Path) -> None:
 
 
 def test_a_rotation_is_followed_within_a_second_and_loses_nothing(path: Path) -> None:
-    """Only the sweep renames; the others notice that the name means another file."""
+    """Only the sweep renames; the others notice that the name is another file."""
     log.write(Stage.SWEEP, "before")
     assert not log.rotate(path, max_bytes=1_000_000, backups=2)
     assert log.rotate(path, max_bytes=1, backups=2)
@@ -92,7 +92,7 @@ def test_a_rotation_is_followed_within_a_second_and_loses_nothing(path: Path) ->
 
 
 def test_backups_are_numbered_and_bounded(path: Path) -> None:
-    """`.1` is the youngest; the oldest gives way."""
+    """`.1` is the youngest; the oldest is deleted."""
     for number in range(4):
         path.parent.mkdir(exist_ok=True)
         path.write_text(str(number))
@@ -104,7 +104,9 @@ def test_backups_are_numbered_and_bounded(path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_log_that_cannot_be_written_stops_no_process(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Its lines go to standard error."""
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -130,8 +132,8 @@ print("went on")
 
 @pytest.mark.parametrize("path", ["/dev/full", "/dev/null/edge.log", ""], ids=["full", "no folder", "stderr"])
 @pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", "2> >(:)"], ids=["full", "closed", "broken"])
-def test_a_log_that_nobody_takes_stops_nobody(path: str, stderr: str) -> None:
-    """A line between a commit and its answer must not cost the answer: it is lost, and no more."""
+def test_a_log_without_any_output_stops_no_process(path: str, stderr: str) -> None:
+    """A line between a commit and its answer must not prevent the answer; only the line is lost."""
     command = ["bash", "-c", f'exec "$@" {stderr}', "bash", sys.executable, "-c", LOGS, path]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert ended.stdout == "went on\n"

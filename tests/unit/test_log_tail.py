@@ -44,7 +44,7 @@ def append(path: Path, *lines: str) -> None:
 
 
 def test_each_line_is_printed_once_through_a_restart(path: Path, tmp_path: Path) -> None:
-    """Also what others wrote while nobody printed; the next begins where the last ended."""
+    """Also lines written while no process printed; the next process starts where the last ended."""
     output = tmp_path / "output"
     with following(path, output) as printed:
         append(path, "one", "two")
@@ -56,15 +56,15 @@ def test_each_line_is_printed_once_through_a_restart(path: Path, tmp_path: Path)
     assert printed() == ["one", "two", "while nobody printed", "three"]
 
 
-def test_what_is_there_at_the_end_is_printed(path: Path, tmp_path: Path) -> None:
-    """The last words of a process that stops are among what its container printed."""
+def test_lines_written_before_the_end_are_printed(path: Path, tmp_path: Path) -> None:
+    """The container prints the last lines of a process that stops."""
     with following(path, tmp_path / "output") as printed:
         append(path, *map(str, range(50_000)))
     assert printed() == [str(number) for number in range(50_000)]
 
 
 def test_half_a_line_waits_for_its_other_half(path: Path, tmp_path: Path) -> None:
-    """A line is printed whole or not yet."""
+    """Only complete lines are printed."""
     append(path, "whole")
     with path.open("a", encoding="utf-8") as file:
         file.write("ha")
@@ -77,7 +77,7 @@ def test_half_a_line_waits_for_its_other_half(path: Path, tmp_path: Path) -> Non
 
 
 def test_a_rotation_loses_and_repeats_nothing(path: Path, tmp_path: Path) -> None:
-    """Not even what a process wrote to the rotated file before it reopened the log."""
+    """Nor lines that a process wrote to the rotated file before it reopened the log."""
     with following(path, tmp_path / "output") as printed:
         append(path, "old")
         wait_until(lambda: printed() == ["old"], 30, "the first line")
@@ -90,7 +90,7 @@ def test_a_rotation_loses_and_repeats_nothing(path: Path, tmp_path: Path) -> Non
 
 
 def test_two_rotations_while_nobody_printed_lose_nothing(path: Path, tmp_path: Path) -> None:
-    """The note finds its file among the backups, and goes on from there to the younger ones."""
+    """The recorded position finds its file among the backups, and continues with the younger ones."""
     output = tmp_path / "output"
     with following(path, output) as printed:
         append(path, "first")

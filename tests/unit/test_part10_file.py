@@ -1,4 +1,4 @@
-"""What the gateway writes, it reads back as the same bytes, whatever the data set begins with."""
+"""The edge reads back the same bytes that it wrote, whatever the data set begins with."""
 
 import struct
 import zlib
@@ -55,7 +55,7 @@ def test_any_prefix_of_elements_is_read_back(
     sop_instance_uid: str,
     ae_title: str,
 ) -> None:
-    """G3: elements of any group, in any transfer syntax; also by whoever sends such a file."""
+    """G3: elements of any group, in any transfer syntax; also by a sender of such a file."""
     data_set = b"".join(element(syntax, *parts) for parts in prefix) + REST
     if syntax == DEFLATED:
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
@@ -66,7 +66,7 @@ def test_any_prefix_of_elements_is_read_back(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(noise=st.binary(max_size=300))
 def test_any_bytes_are_read_back(tmp_path: Path, noise: bytes) -> None:
-    """The same for what is no data set at all, and for one that begins with a whole File Meta."""
+    """The same for bytes that are no data set, and for a data set that begins with File Meta Information."""
     for data_set in (
         noise,
         b"\x02\0" + noise,
@@ -89,8 +89,8 @@ def check(folder: Path, data_set: bytes, sop_instance_uid: str, syntax: str, ae_
 
 
 @pytest.mark.parametrize("size", [0, 100, 131, 140, 143])
-def test_a_torn_file_is_no_kept_file(tmp_path: Path, size: int) -> None:
-    """Cut off before its group length; nothing but our own errors."""
+def test_a_torn_file_is_refused(tmp_path: Path, size: int) -> None:
+    """It is cut off before its group length; only our own errors are raised."""
     head = preamble_and_file_meta(CT, "1.2.3", EXPLICIT, source_ae_title="X")
     path = tmp_path / "torn.dcm"
     path.write_bytes(head[:size])

@@ -3,13 +3,13 @@
 from actors.queue.prefetch import QUICK_SECONDS, Prefetch
 
 
-def test_nothing_is_claimed_ahead_before_anything_ended() -> None:
-    """Where nothing is known, what is claimed is started."""
+def test_nothing_is_claimed_ahead_before_the_first_message_ended() -> None:
+    """Until then the durations are unknown."""
     assert not Prefetch().is_quick
 
 
-def test_quick_endings_allow_it_and_slow_ones_end_it() -> None:
-    """By the mean of the last some tens."""
+def test_short_runs_allow_claiming_ahead_and_long_runs_end_it() -> None:
+    """By the mean of some tens of runs."""
     prefetch = Prefetch()
     quick = []
     for seconds, times in ((0.001, 1), (10 * QUICK_SECONDS, 30), (0.001, 60)):
@@ -19,8 +19,8 @@ def test_quick_endings_allow_it_and_slow_ones_end_it() -> None:
     assert quick == [True, False, True]
 
 
-def test_a_stall_ends_it_until_something_ends_quickly() -> None:
-    """Hanging threads report nothing, so the mean alone would go on."""
+def test_a_stall_ends_claiming_ahead_until_a_short_run() -> None:
+    """Hanging threads report no duration, so the mean alone would not change."""
     prefetch = Prefetch()
     for _ in range(100):
         prefetch.note(0.001)

@@ -1,4 +1,4 @@
-"""From paths to instances, and from instances to the same ones under other UIDs."""
+"""The sender: from paths to instances, and from instances to the same ones with other UIDs."""
 
 import warnings
 from collections.abc import Iterator
@@ -55,10 +55,10 @@ def _read(path: Path) -> Dataset:
 # ---- collect -----------------------------------------------------------------------------------------
 
 
-def test_folders_are_searched_and_strangers_skipped_with_a_reason(
+def test_folders_are_searched_and_other_files_skipped_with_a_reason(
     study: list[Outgoing], folder: Path
 ) -> None:
-    """What is no DICOM does not stop the rest, and is told apart from a file that was named."""
+    """Such a file does not stop the rest; a file that the user named is reported differently."""
     (folder / "deeper").mkdir()
     (folder / "deeper" / "notes.txt").write_text("no DICOM")
     collection = collect([folder, folder / "deeper" / "notes.txt", folder / "missing.dcm"])
@@ -72,8 +72,8 @@ def test_folders_are_searched_and_strangers_skipped_with_a_reason(
     assert "No such file" in collection.skipped[2].reason
 
 
-def test_pydicoms_test_files_are_sorted_out() -> None:
-    """Sendable are those with all UIDs and a patient-related Storage SOP Class; a DICOMDIR is not."""
+def test_sendable_files_are_selected() -> None:
+    """Those with all UIDs and a patient-related Storage SOP Class; a DICOMDIR is not sendable."""
     collection = collect([TEST_FILES])
     assert len(collection.instances) > 100
     assert {"no SOPClassUID", "no StudyInstanceUID"} <= {skipped.reason for skipped in collection.skipped}
@@ -81,7 +81,7 @@ def test_pydicoms_test_files_are_sorted_out() -> None:
 
 
 def test_the_data_set_is_that_of_the_file() -> None:
-    """Byte for byte what stands behind the File Meta Information, deflated or not."""
+    """Byte for byte the bytes behind the File Meta Information, deflated or not."""
     for name in ("CT_small.dcm", "image_dfl.dcm", "MR_small_bigendian.dcm"):
         path = TEST_FILES / name
         content = path.read_bytes()
@@ -95,14 +95,14 @@ def test_the_data_set_is_that_of_the_file() -> None:
 
 
 def test_without_edits_nothing_is_rewritten(study: list[Outgoing], folder: Path, tmp_path: Path) -> None:
-    """Files go out as they are, from where they are."""
+    """Files are sent as they are."""
     prepared = list(prepare(SendRequest([folder], Edits(), ()), tmp_path / "out"))
     assert {p.path for p in prepared} == {i.path for i in study}
     assert not (tmp_path / "out").exists()
 
 
-def test_new_uids_keep_together_what_belongs_together(study: list[Outgoing], tmp_path: Path) -> None:
-    """New study, series, instances and frame of reference, shared as before; pixels untouched."""
+def test_new_uids_keep_the_structure_of_studies(study: list[Outgoing], tmp_path: Path) -> None:
+    """New study, series, instances and frame of reference, shared as before; pixels are unchanged."""
     new = list(_rewritten(study, Edits(new_uids=True), tmp_path))
     before, after = [_read(i.path) for i in study], [_read(i.path) for i in new]
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
@@ -114,8 +114,8 @@ def test_new_uids_keep_together_what_belongs_together(study: list[Outgoing], tmp
     assert [i.origin for i in new] == [i.path for i in study]
 
 
-def test_references_follow_what_is_sent_too_and_others_stay(study: list[Outgoing], tmp_path: Path) -> None:
-    """A reference to the first instance names its new UID; one to an absent instance is left alone."""
+def test_references_to_sent_instances_get_their_new_uids(study: list[Outgoing], tmp_path: Path) -> None:
+    """A reference to an instance that is not sent stays."""
     new = list(_rewritten(study, Edits(new_uids=True), tmp_path))
     known, stranger = _read(new[2].path).SourceImageSequence
     assert known.ReferencedSOPInstanceUID == new[0].sop_instance_uid
@@ -129,14 +129,14 @@ def test_files_that_share_a_uid_become_different_instances(study: list[Outgoing]
     assert new[0].study_instance_uid == new[1].study_instance_uid
 
 
-def test_per_file_no_two_share_a_study(study: list[Outgoing], tmp_path: Path) -> None:
-    """On request each file stands alone."""
+def test_a_study_per_file_on_request(study: list[Outgoing], tmp_path: Path) -> None:
+    """No two files share a study."""
     new = list(_rewritten(study, Edits(new_uids=True, per_file=True), tmp_path))
     assert len({i.study_instance_uid for i in new}) == len({i.series_instance_uid for i in new}) == 3
 
 
 def test_given_values_are_set_and_the_rest_stays(study: list[Outgoing], tmp_path: Path) -> None:
-    """Asking for another study and patient changes these only."""
+    """Another study and patient change these attributes only."""
     edits = Edits(study_instance_uid="1.2.3", attributes={"PatientID": "P9"})
     for old, new in zip(study, _rewritten(study, edits, tmp_path), strict=True):
         content = _read(new.path)
@@ -148,7 +148,7 @@ def test_given_values_are_set_and_the_rest_stays(study: list[Outgoing], tmp_path
 
 
 def test_one_sop_instance_uid_is_for_one_instance(study: list[Outgoing], tmp_path: Path) -> None:
-    """Giving it for several is refused; for one it is set."""
+    """It is refused for several instances; for one it is set."""
     edits = Edits(sop_instance_uid="1.2.3")
     with pytest.raises(ValueError, match="one instance"):
         list(rewrite(study, edits, tmp_path))
@@ -168,14 +168,14 @@ def test_every_sendable_test_file_can_be_rewritten(tmp_path: Path) -> None:
 
 
 def test_compressed_frames_are_copied(tmp_path: Path) -> None:
-    """Encapsulated pixel data are the same bytes afterwards: nothing is decoded."""
+    """Encapsulated pixel data keep their bytes: nothing is decoded."""
     path = TEST_FILES / "JPEG2000.dcm"
     (new,) = _rewritten([read(path)], Edits(new_uids=True), tmp_path)
     assert _read(new.path).PixelData == _read(path).PixelData
 
 
 def test_a_file_that_cannot_be_written_again_is_skipped(study: list[Outgoing], tmp_path: Path) -> None:
-    """The others are rewritten all the same."""
+    """The others are rewritten."""
     content = study[0].path.read_bytes()
     # Cut between two elements: the UIDs have random lengths, so no fixed offset is such a place.
     patient_name = content.index(b"\x10\0\x10\0PN")
@@ -186,10 +186,10 @@ def test_a_file_that_cannot_be_written_again_is_skipped(study: list[Outgoing], t
     assert all(isinstance(outcome, Outgoing) for outcome in outcomes[1:])
 
 
-def test_everything_is_sent_as_often_as_asked_for(
+def test_everything_is_repeated_as_often_as_requested(
     study: list[Outgoing], folder: Path, tmp_path: Path
 ) -> None:
-    """Files and generated instances are the same ones each time, in the same order."""
+    """Files and generated instances are the same each time, in the same order."""
     studies = [Study(instances=2, when=WHEN, modality="NM")]
     order = SendRequest([folder], Edits(), studies, times=3)
     prepared = [piece for piece in prepare(order, tmp_path / "out") if isinstance(piece, Outgoing)]
@@ -198,7 +198,7 @@ def test_everything_is_sent_as_often_as_asked_for(
 
 
 def test_new_instances_are_new_each_time(study: list[Outgoing], folder: Path, tmp_path: Path) -> None:
-    """With new UIDs each repeat is a study of its own; what is generated beside it is repeated."""
+    """With new UIDs each repeat is a study of its own; a generated study beside it is repeated."""
     studies = [Study(instances=2, when=WHEN, modality="NM")]
     order = SendRequest([folder], Edits(new_uids=True), studies, times=3)
     prepared = [piece for piece in prepare(order, tmp_path / "out") if isinstance(piece, Outgoing)]
@@ -208,7 +208,7 @@ def test_new_instances_are_new_each_time(study: list[Outgoing], folder: Path, tm
 
 
 @pytest.mark.parametrize("edits", [Edits(), Edits(new_uids=True), Edits(study_instance_uid="1.2.3")])
-def test_what_is_not_sendable_is_told_once(edits: Edits, folder: Path, tmp_path: Path) -> None:
+def test_an_unsendable_file_is_reported_once(edits: Edits, folder: Path, tmp_path: Path) -> None:
     """However often the rest is sent."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "notes.txt").write_text("no DICOM")
@@ -217,7 +217,7 @@ def test_what_is_not_sendable_is_told_once(edits: Edits, folder: Path, tmp_path:
 
 
 def test_the_total_is_known_before_anything_is_generated() -> None:
-    """A progress bar can show it; where files are to be read it cannot."""
+    """A progress bar can show it; where files must be read first it is unknown."""
     studies = [Study(instances=2, when=WHEN) for _ in range(300)]
     assert SendRequest([], Edits(), studies).total == 600
     assert SendRequest([], Edits(), studies, times=2).total == 1200
@@ -228,7 +228,7 @@ def test_the_total_is_known_before_anything_is_generated() -> None:
 
 
 def test_an_association_proposes_at_most_128_contexts(study: list[Outgoing]) -> None:
-    """What needs more is cut into several, in order, and none is lost."""
+    """More contexts use several associations, in order, and none is lost."""
     instances = [
         Outgoing(Path("x"), Path("x"), 0, 0, "1.2", f"1.2.{n}", "1.3", "1.4", f"1.2.3.{n % 300}")
         for n in range(600)

@@ -1,4 +1,4 @@
-"""Generated studies: what belongs together does, and there is something to see."""
+"""Generated studies: consistent UIDs, and pictures with contrast."""
 
 from datetime import datetime
 from pathlib import Path
@@ -20,15 +20,15 @@ def _generated(instances: int = 3, **changes: Any) -> list[Dataset]:
 
 
 def test_instances_of_one_study_belong_together() -> None:
-    """One study, one series, one frame of reference; every instance is itself."""
+    """One study, one series, one frame of reference; each instance has its own UID."""
     instances = _generated(5)
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientID"):
         assert len({str(instance[keyword].value) for instance in instances}) == 1
     assert len({str(instance.SOPInstanceUID) for instance in instances}) == 5
 
 
-def test_they_scroll() -> None:
-    """Instance numbers count, and positions go up in equal steps along the normal of the slices."""
+def test_slices_are_numbered_and_equally_spaced() -> None:
+    """Instance numbers count, and positions increase in equal steps along the normal of the slices."""
     instances = _generated(4)
     assert [instance.InstanceNumber for instance in instances] == [1, 2, 3, 4]
     heights = [float(instance.ImagePositionPatient[2]) for instance in instances]
@@ -36,8 +36,8 @@ def test_they_scroll() -> None:
 
 
 @pytest.mark.parametrize("modality", sorted(MODALITIES))
-def test_every_modality_shows_something_else_in_each_instance(modality: str) -> None:
-    """A picture with contrast, whose size and depth are those of its attributes."""
+def test_every_instance_of_every_modality_has_another_picture(modality: str) -> None:
+    """It has contrast, and its size and depth are those of its attributes."""
     first, second = _generated(2, modality=modality)
     assert first.SOPClassUID in storage_sop_classes()
     assert first.Modality == modality
@@ -58,7 +58,7 @@ def test_ct_holds_hounsfield_units(signed: bool) -> None:  # noqa: FBT001  a par
 
 
 def test_the_same_request_gives_the_same_bytes(tmp_path: Path) -> None:
-    """With its UIDs given, a generated instance can be sent again as a duplicate."""
+    """With given UIDs, a generated instance can be sent again as a duplicate."""
     uids = {
         "study_instance_uid": "1.2.3",
         "series_instance_uid": "1.2.3.4",
@@ -70,7 +70,7 @@ def test_the_same_request_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_what_is_given_is_used(tmp_path: Path) -> None:
+def test_given_values_are_used(tmp_path: Path) -> None:
     """Patient, description and UIDs are those of the request, in the file too."""
     (instance,) = _generated(
         1,
@@ -87,8 +87,8 @@ def test_what_is_given_is_used(tmp_path: Path) -> None:
     assert (read.PatientID, str(read.PatientName), read.SeriesDescription) == ("P7", "Núñez^Ana", "Thorax")
 
 
-def test_what_cannot_be_generated_is_refused() -> None:
-    """An unknown modality names those that are known; one SOP Instance UID is for one instance."""
+def test_an_impossible_request_is_refused() -> None:
+    """An unknown modality names the known ones; one SOP Instance UID is for one instance."""
     with pytest.raises(ValueError, match="CT, MR"):
         _generated(1, modality="XX")
     with pytest.raises(ValueError, match="one instance"):
@@ -124,7 +124,7 @@ def test_studies_without_a_number_are_of_different_patients() -> None:
     assert all(len(instance.StudyID) <= 16 for instance in made)  # SH: PS3.5 §6.2
 
 
-def test_a_given_patient_has_studies_that_can_be_told_apart() -> None:
+def test_the_studies_of_a_given_patient_differ() -> None:
     """PatientID and PatientName are as given; StudyID and StudyDescription differ."""
     studies = [Study(instances=1, when=WHEN) for _ in range(3)]
     made = [

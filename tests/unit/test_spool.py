@@ -1,4 +1,4 @@
-"""Durable files: no name is ever taken from another, and what is written is found wherever it was moved."""
+"""The spool: no file replaces another, and a moved file is found."""
 
 from pathlib import Path
 
@@ -31,16 +31,16 @@ def keep(spool: Spool, data: bytes) -> Path:
     return path
 
 
-def test_a_kept_file_stands_under_its_study(spool: Spool) -> None:
-    """`incoming/<study>/<sop instance>.dcm`, whole, and no part remains."""
+def test_a_kept_file_is_in_the_folder_of_its_study(spool: Spool) -> None:
+    """`incoming/<study>/<sop instance>.dcm`, complete, and no part remains."""
     path = keep(spool, b"one")
     assert path == spool.root / "incoming" / STUDY / "1.2.3.4.dcm"
     assert path.read_bytes() == b"one"
     assert not list((spool.root / PARTIAL).rglob("*.part"))
 
 
-def test_a_name_is_never_replaced(spool: Spool) -> None:
-    """The digest's name is the second, and there is always another one."""
+def test_an_existing_file_is_never_replaced(spool: Spool) -> None:
+    """The second name has the digest, and there is always another one."""
     paths = [keep(spool, bytes([n])) for n in range(4)]
     assert [path.name for path in paths[:2]] == list(NAMES)
     assert len(set(paths)) == 4
@@ -48,7 +48,7 @@ def test_a_name_is_never_replaced(spool: Spool) -> None:
 
 
 def test_until_it_is_discarded_a_kept_file_has_two_names(spool: Spool) -> None:
-    """By which reconcile tells a receiver at work from one that died."""
+    """Reconcile thereby tells a working receiver from a dead one."""
     part = spool.begin()
     part.write(b"x")
     path = part.keep(STUDY, NAMES)
@@ -57,8 +57,8 @@ def test_until_it_is_discarded_a_kept_file_has_two_names(spool: Spool) -> None:
     assert path.stat().st_nlink == 1
 
 
-def test_discard_alone_leaves_nothing(spool: Spool) -> None:
-    """And is harmless twice."""
+def test_discard_deletes_an_unkept_file(spool: Spool) -> None:
+    """A second discard is harmless."""
     part = spool.begin()
     part.write(b"x")
     part.discard()
@@ -68,7 +68,7 @@ def test_discard_alone_leaves_nothing(spool: Spool) -> None:
 
 @pytest.mark.parametrize("place", Place)
 def test_a_file_is_moved_and_found(spool: Spool, place: Place) -> None:
-    """Where it was asked to go; a second time is no error."""
+    """In the requested place; a second move is no error."""
     keep(spool, b"one")
     for _ in range(2):
         assert spool.move(place, STUDY, NAMES[0], was=Place.INCOMING)
@@ -77,7 +77,7 @@ def test_a_file_is_moved_and_found(spool: Spool, place: Place) -> None:
 
 
 def test_a_reader_looks_in_the_other_places(spool: Spool) -> None:
-    """A move and its row are not one step."""
+    """The move and the change of its row are separate steps."""
     path = keep(spool, b"one")
     assert spool.find(Place.SENT, STUDY, NAMES[0]) == path
     assert list(spool.find_all(Place.SENT, STUDY, NAMES[0])) == [path]
@@ -86,8 +86,8 @@ def test_a_reader_looks_in_the_other_places(spool: Spool) -> None:
     assert not spool.move(Place.SENT, STUDY, "other.dcm", was=Place.INCOMING)
 
 
-def test_a_directory_that_vanished_is_made_again(spool: Spool) -> None:
-    """The sweep removes empty ones, also from under a receiver that trusts them."""
+def test_a_deleted_folder_is_made_again(spool: Spool) -> None:
+    """The sweep removes empty folders, also those that a receiver is about to use."""
     path = keep(spool, b"one")
     path.unlink()
     path.parent.rmdir()
@@ -112,8 +112,8 @@ def test_a_refused_operation_names_itself_and_its_path(tmp_path: Path) -> None:
         Spool(blocked).prepare()
 
 
-def test_a_receiver_that_leaves_takes_its_folder_along(spool: Spool) -> None:
-    """Unless a part is in it, which reconcile sees to."""
+def test_a_receiver_that_ends_removes_its_folder(spool: Spool) -> None:
+    """Unless it holds a part, which reconcile removes."""
     spool.close_receiver()
     assert not list((spool.root / PARTIAL).iterdir())
     spool.open_receiver()
@@ -123,7 +123,7 @@ def test_a_receiver_that_leaves_takes_its_folder_along(spool: Spool) -> None:
 
 
 def test_remove_is_for_one_place_and_harmless_twice(spool: Spool) -> None:
-    """The name may already mean a newer file elsewhere."""
+    """In another place the name may already belong to a newer file."""
     path = keep(spool, b"one")
     spool.remove(Place.SENT, STUDY, NAMES[0])
     assert path.exists()

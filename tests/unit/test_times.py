@@ -25,8 +25,8 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     [("UTC", "+00:00"), ("<+0530>-5:30", "+05:30"), ("<-0330>3:30", "-03:30")],
     indirect=["zone"],
 )
-def test_the_offset_is_said_in_a_title_or_beside_a_time(zone: str, offset: str) -> None:
-    """Local time, and how far it is from UTC."""
+def test_the_offset_is_in_a_title_or_beside_a_time(zone: str, offset: str) -> None:
+    """Local time, with its difference from UTC."""
     del zone
     now = datetime.now(UTC)
     assert dated("Studies") == f"Studies (times are UTC{offset})"
@@ -36,7 +36,7 @@ def test_the_offset_is_said_in_a_title_or_beside_a_time(zone: str, offset: str) 
 
 @pytest.mark.parametrize("zone", ["CET-1CEST,M3.5.0,M10.5.0/3"], indirect=True)
 def test_a_time_under_another_offset_has_its_own(zone: str) -> None:
-    """Half a year ago the clocks stood otherwise: the title's offset is not its."""
+    """Half a year ago the offset was another one than that in the title."""
     del zone
     winter, summer = (datetime(2020, month, 1, 12, tzinfo=UTC) for month in (1, 7))
     shown = [clock(winter), clock(summer)]
@@ -48,15 +48,15 @@ def test_a_time_under_another_offset_has_its_own(zone: str) -> None:
     ("seconds", "text"),
     [(-1, "0 ms"), (0.035, "35 ms"), (4.2, "4.2 s"), (180, "3 min"), (5 * 3600, "5 h"), (2 * 86400, "2 d")],
 )
-def test_a_duration_has_the_unit_that_suits_it(seconds: float, text: str) -> None:
-    """One unit, on every screen."""
+def test_a_duration_has_one_suitable_unit(seconds: float, text: str) -> None:
+    """The same on every screen."""
     assert span(seconds) == text
     now = datetime.now(UTC)
     assert since(now - timedelta(seconds=seconds), now) == text
 
 
-def test_a_uid_is_shortened_at_its_begin() -> None:
-    """Its end tells the instances of a study apart."""
+def test_a_uid_is_shortened_at_its_start() -> None:
+    """Its end distinguishes the instances of a study."""
     assert shortened("1.2.3", 5) == "1.2.3"
     assert shortened("1.2.3.4", 5) == "….3.4"
     assert len(shortened("1" * 64, 10)) == 10

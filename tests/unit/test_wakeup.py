@@ -1,4 +1,4 @@
-"""A wake is a courtesy: what was committed stands, whatever becomes of it."""
+"""A wake-up never fails its caller: the commit before it stays valid."""
 
 import threading
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ def no_thread_to_be_had() -> Iterator[None]:
         threading.stack_size(before)
 
 
-def test_a_wake_raises_nothing_where_no_thread_is_to_be_had() -> None:
-    """It comes after a commit: the answer must not be lost with it. The next wake starts the thread."""
+def test_a_wake_up_raises_nothing_without_a_free_thread() -> None:
+    """It follows a commit, whose answer must not be lost. The next wake-up starts the thread."""
     wakeup = Wakeup("host=/nowhere")
     try:
         with no_thread_to_be_had():

@@ -1,4 +1,4 @@
-"""What the worker application derives: a Secondary Capture that is the same each time."""
+"""The result that the worker application derives: a Secondary Capture with the same bytes each time."""
 
 import warnings
 import zlib
@@ -59,12 +59,12 @@ def _decoded(result: Dataset) -> Dataset:
 
 
 def test_the_same_source_gives_the_same_bytes() -> None:
-    """A repeat is a duplicate to the gateway (G4), whenever it is derived."""
+    """G4: a repeat is a duplicate for the edge, whenever it is derived."""
     assert encoded(derive(_source(_ct()), "APP01")) == encoded(derive(_source(_ct()), "APP01"))
 
 
 def test_another_worker_or_source_gives_another_result() -> None:
-    """Results of two workers of one source stand side by side."""
+    """Results of two workers for one source are separate instances."""
     uids = {
         str(derive(_source(instance), title).SOPInstanceUID)
         for instance in (_ct(), _ct(SOPInstanceUID="1.2.3.1.2"))
@@ -74,14 +74,14 @@ def test_another_worker_or_source_gives_another_result() -> None:
 
 
 def test_a_derived_uid_is_a_fixed_value() -> None:
-    """It must not change from release to release: the gateway would take repeats for news."""
+    """It must not change between releases, or the edge would take repeats for new instances."""
     uid = derived_uid("instance", "1.2.3", "APP01")
     assert uid == "2.25.171694094170018742186375234974708534364"
     assert len(uid) <= 64
 
 
-def test_the_series_is_that_of_study_and_worker() -> None:
-    """All results of one worker in one study are one series."""
+def test_results_of_one_worker_in_one_study_are_one_series() -> None:
+    """Another study or worker has another series."""
     first, second = (derive(_source(_ct(SOPInstanceUID=uid)), "APP01") for uid in ("1.2.3.1.1", "1.2.3.1.2"))
     assert first.SeriesInstanceUID == second.SeriesInstanceUID
     assert derive(_source(_ct()), "APP02").SeriesInstanceUID != first.SeriesInstanceUID
@@ -89,7 +89,7 @@ def test_the_series_is_that_of_study_and_worker() -> None:
 
 
 def test_the_result_belongs_to_the_study_and_references_its_source() -> None:
-    """The gateway correlates by the reference, the PACS files it by study and patient."""
+    """The edge correlates by the reference, the PACS files it by study and patient."""
     instance = _ct()
     result = _decoded(derive(_source(instance), "APP01"))
     assert result.SOPClassUID == SecondaryCaptureImageStorage
@@ -106,7 +106,7 @@ def test_the_result_belongs_to_the_study_and_references_its_source() -> None:
 
 @pytest.mark.parametrize("character_set", ["ISO_IR 192", None, "ISO_IR 999", ["", "ISO 2022 IR 149"]])
 def test_text_that_cannot_be_decoded_is_copied_byte_for_byte(character_set: str | list[str] | None) -> None:
-    """The worker never decodes a patient's name, so it cannot spoil it."""
+    """The worker never decodes a patient's name."""
     raw = b"\xff\xfe\x1b$)C\xb1\xe8\xff"
     instance = _ct(PatientName="X" * len(raw))
     if character_set is None:
@@ -127,7 +127,7 @@ def test_text_that_cannot_be_decoded_is_copied_byte_for_byte(character_set: str 
 
 
 def test_the_picture_shows_the_frame_and_the_mark() -> None:
-    """The frame is where it was, windowed; the label has the worker's colour."""
+    """The windowed frame is in the same place; the label has the worker's colour."""
     drawn = picture.draw(_source(_ct()), "APP01")
     frame = drawn[:512, :512]
     assert drawn.shape == (512 + picture.CAPTION_HEIGHT, 512, 3)
@@ -140,7 +140,7 @@ def test_the_picture_shows_the_frame_and_the_mark() -> None:
 
 
 def test_without_pixels_the_picture_is_a_panel() -> None:
-    """An SR has no frame; a person still sees what the result is about."""
+    """An SR has no frame; the panel still shows what the result belongs to."""
     report = Dataset()
     report.file_meta = FileMetaDataset()
     report.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -163,7 +163,7 @@ def test_without_pixels_the_picture_is_a_panel() -> None:
     ],
 )
 def test_pixels_that_cannot_be_decoded_give_a_panel(spoil: Callable[[Dataset], None]) -> None:
-    """Broken, absurd or absent pixels cost neither the result nor the memory."""
+    """Broken, absurd or absent pixels prevent no result and fill no memory."""
     instance = _ct()
     spoil(instance)
     assert picture.draw(_source(instance), "APP01").shape == (512, 512, 3)
@@ -171,7 +171,7 @@ def test_pixels_that_cannot_be_decoded_give_a_panel(spoil: Callable[[Dataset], N
 
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SOPInstanceUID", "SOPClassUID"])
 def test_without_its_uids_an_instance_is_unreadable(keyword: str) -> None:
-    """A result could not say what it was derived from."""
+    """Its result could not name its source."""
     instance = _ct()
     file = BytesIO()
     instance.save_as(file, enforce_file_format=True)
@@ -185,7 +185,7 @@ def test_without_its_uids_an_instance_is_unreadable(keyword: str) -> None:
 
 
 def test_a_deflated_bomb_is_inflated_only_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few KiB that inflate without end must not fill the memory; what was inflated is used."""
+    """A few KiB that inflate without end must not fill the memory; the inflated part is used."""
     monkeypatch.setattr("worker_app.source.MAX_INFLATED_BYTES", 1 << 20)
     instance = _ct()
     file = BytesIO()
@@ -201,13 +201,13 @@ def test_a_deflated_bomb_is_inflated_only_up_to_a_limit(monkeypatch: pytest.Monk
 
 
 def test_monochrome1_is_shown_inverted() -> None:
-    """What is stored bright is shown dark: PS3.3 §C.7.6.3.1.2."""
+    """Bright values are shown dark: PS3.3 §C.7.6.3.1.2."""
     plain, inverted = _ct(), _ct(PhotometricInterpretation="MONOCHROME1")
     difference = 255 - picture.eight_bit(plain.pixel_array, plain).astype(int)
     assert np.abs(difference - picture.eight_bit(inverted.pixel_array, inverted)).max() <= 1
 
 
 def test_a_window_that_shows_nothing_is_not_used() -> None:
-    """A white square helps nobody."""
+    """The picture would be one white square."""
     instance = _ct(WindowCenter=-30_000, WindowWidth=1)
     assert picture.eight_bit(instance.pixel_array, instance).std() > 20

@@ -1,4 +1,4 @@
-"""The worker application starts with what its environment says, or says what is wrong with it."""
+"""The worker application's settings from its environment."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from worker_app.settings import SettingsError, read
 
 
 def test_only_the_ae_title_is_required() -> None:
-    """Everything else has a default that fits the lab."""
+    """Everything else has a default for the lab."""
     settings = read({"WORKER_AE_TITLE": "APP01"})
     assert settings.ae_title == "APP01"
     assert (settings.gateway_host, settings.gateway_port) == ("127.0.0.1", 11112)
@@ -59,6 +59,6 @@ def test_every_setting_is_read() -> None:
     ],
 )
 def test_a_refused_value_names_its_variable(name: str, value: str) -> None:
-    """The message names the variable, so that nobody has to guess which of nine it was."""
+    """The message names the variable."""
     with pytest.raises(SettingsError, match=name):
         read({"WORKER_AE_TITLE": "APP01", name: value})
