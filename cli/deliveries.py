@@ -185,7 +185,7 @@ def _selection(
 ) -> Selection:
     if study is not None and not is_uid(study, MAX_DATA_SET_UID_LENGTH):
         raise typer.BadParameter(
-            "a UID has at most 64 characters, digits between single dots", param_hint="--study"
+            f"a UID has at most {MAX_DATA_SET_UID_LENGTH} characters, digits and dots", param_hint="--study"
         )
     return Selection(delivery, study, state, route)
 

@@ -233,7 +233,7 @@ def _check(
         ("--sop-uid", edits.sop_instance_uid),
     ):
         if uid is not None and not is_uid(uid):
-            raise UsageError(f"{option} {uid!r}: a UID has at most 64 characters, digits between single dots")
+            raise UsageError(f"{option} {uid!r}: a UID has at most 64 characters, digits and dots")
 
 
 def _studies(edits: Edits, count: int, instances: int | None, *, is_numbered: bool) -> list[Study]:

@@ -19,7 +19,7 @@ def show(study_instance_uid: str, limit: int, *, as_json: bool) -> None:
     """Print the timeline of a study; exit code 1 where nothing of it is kept."""
     if not is_uid(study_instance_uid, MAX_DATA_SET_UID_LENGTH):
         raise typer.BadParameter(
-            "a UID has at most 64 characters, digits between single dots", param_hint="--study"
+            f"a UID has at most {MAX_DATA_SET_UID_LENGTH} characters, digits and dots", param_hint="--study"
         )
     with opened("status") as database, database.transaction() as session:
         timelines = of_study(session, study_instance_uid)

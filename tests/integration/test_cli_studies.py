@@ -228,3 +228,15 @@ def test_the_cost_of_a_page_does_not_grow_with_the_number_of_rows(
         again, _ = studies.page(session, last=3, after=after)
     assert [row.study_instance_uid for row in (*found, *again)] == [f"1.9.{n}" for n in range(6)]
     assert sequential(kept) == before
+
+
+@pytest.mark.parametrize("study", ["1." + "3" * 126, "1.2.826.", "1..2"])
+def test_a_study_whose_uid_is_against_the_standard_is_found(kept: PreparedInstances, study: str) -> None:
+    """Such UIDs are accepted, so every command takes them; one that is too long is refused with the limit."""
+    kept.receive(1)
+    kept.run("UPDATE instances SET study_instance_uid = %(study)s", study=study)
+    assert run("status", "--study", study).exit_code == 0
+    assert run("deliveries", "list", "--study", study).exit_code == 0
+    refused = run("status", "--study", study.ljust(129, "1"))
+    assert refused.exit_code == ExitCode.USAGE
+    assert "128 characters" in refused.output
