@@ -23,7 +23,7 @@ from gateway.log import Stage
 from gateway.spool.spool import Spool
 
 DATABASE_CONNECTIONS = 4
-"""Beside at most five of the queue. Few suffice, because threads wait for the network most of the time."""
+"""In addition to five of the queue at most. Threads mostly wait for the network, so four suffice."""
 
 STATEMENT_SECONDS = 10.0
 

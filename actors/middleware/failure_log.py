@@ -9,7 +9,7 @@ from gateway.log import Stage
 
 
 class FailureLog(Middleware):
-    """Runs after Retries has decided, because it stands before it in the list."""
+    """Stands before Retries in the list, so its `after` signal runs when Retries has decided."""
 
     def after_process_message(
         self,

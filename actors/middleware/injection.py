@@ -15,7 +15,7 @@ _STAGES = {Route.PACS.value: Stage.FORWARD_PACS, Route.WORKERS.value: Stage.FORW
 
 
 class InjectedFailureError(MiddlewareError):
-    """Transient: an operator set the fault. Dramatiq only logs an error here that is no MiddlewareError."""
+    """Transient: an operator set the fault. Dramatiq only logs exceptions other than MiddlewareError."""
 
 
 class Injection(Middleware):

@@ -3,9 +3,9 @@
 A process that loses its connection loses its lock, and its id with it. It comes back under a new id, and its
 actors may still run messages that were claimed under the old one.
 
-    held by nobody else        the message and its delivery get the new id
+    not reaped                 the message and its delivery get the new id
     reaped meanwhile           the process is not dead, so the death that was counted is undone
-    named in a row, not here   the answer of its claim was lost, or it has ended: it is freed without a death
+    in a row, not in flight    the answer of its claim was lost, or it has ended: it is freed without a death
 
 If the answer of a claim or of an adoption is lost with the connection, the rows may name any earlier id. So
 `actors.queue.liveness` remembers every id until an adoption was answered.
@@ -25,7 +25,7 @@ def adopt(session: Session, in_flight: InFlightMessages, lost: Collection[int], 
 
     def adopt_runs(runs: Collection[messages.Run]) -> frozenset[messages.Run]:
         adopted = consumers.adopt(session, runs, lost=lost, consumer=consumer)
-        # After the adoption, because that waits for a reaper at work: only now is known what it freed.
+        # After the adoption, which waits for a reaper at work. Only now is it known what that reaper freed.
         if reaped := set(runs) - adopted:
             consumers.undo_deaths(session, {message_id for message_id, _ in reaped}, lost=lost)
         return adopted

@@ -167,11 +167,11 @@ class _ConsumingProcess:
 
 
 class RefusedAtStartError(MiddlewareError):
-    """Permanent: the process ends instead of consuming. Dramatiq only logs other errors at this place."""
+    """Permanent: the process ends. Other exceptions of a `before` signal are only logged by Dramatiq."""
 
 
 class _Boot(Middleware):
-    """Start and stop consuming with Dramatiq's worker."""
+    """Starts and stops consuming with Dramatiq's worker."""
 
     def before_worker_boot(self, broker: EdgeBroker, worker: dramatiq.Worker) -> None:
         process = _ConsumingProcess(broker.dsn, worker.worker_threads)

@@ -29,7 +29,7 @@ class Capacity:
         self._closed = False
 
     def take(self, event: PollableEvent, most: int | None = None) -> int:
-        """Take the free slots, at `most` that many; return how many. At 0 the event is set for the next."""
+        """Take the free slots, at most `most`; return how many. After 0, `event` is set when one is free."""
         with self._lock:
             if self._exclusive is event:
                 # Another process has claimed the message that was to run exclusively.

@@ -39,7 +39,7 @@ POLL_SECONDS = 1.0
 
 
 class EdgeConsumer(Consumer):
-    """The consumer of one queue in one process. One thread calls it; `ack` and `nack` are called by all."""
+    """The consumer of one queue in one process. One thread calls it; the actor threads call `ack`, `nack`."""
 
     def __init__(
         self,
@@ -173,11 +173,11 @@ class EdgeConsumer(Consumer):
         try:
             message = InFlightMessage(claimed, queue_name=self._queue_name, consumer=consumer, slots=slots)
         except NoMessageError as error:
-            # In Dramatiq it would restart the consumer or end a thread, at each claim.
+            # Handed to Dramatiq, it would restart the consumer or end a thread, at each claim.
             dead_letter(self._liveness, claimed.run, consumer, str(error))
             return None
         if message.not_before is not None and (wait := message.not_before - time()) > 0:
-            # In Dramatiq it would wait in memory and keep its slot until then.
+            # Handed to Dramatiq, it would wait in memory and keep its slot until then.
             postpone(self._liveness, claimed.run, consumer, timedelta(seconds=wait))
             return None
         self._in_flight.add(message)

@@ -83,7 +83,7 @@ class InFlightMessages:
             self._messages[id(message)] = message
 
     def release(self, message: InFlightMessage) -> bool:
-        """Remove a message that has ended; return False if it was removed before. Its id changes no more."""
+        """Remove a message that has ended; return False if it was removed before. Its id is final."""
         with self._lock:
             return self._messages.pop(id(message), None) is not None
 

@@ -1,7 +1,8 @@
 """Pass the notifications of PostgreSQL on to the consumers of one process.
 
-The process listens on one connection, for all its queues. A consumer waits for its own event and for this
-connection, so whichever thread waits reads what has arrived, for all of them.
+The process listens on one connection for all its queues, and has a consumer thread for each queue. Each
+thread waits for its own event and for the connection. The one that wakes first reads the notifications, and
+sets the events of the others.
 """
 
 import select
@@ -28,7 +29,7 @@ class Notifications:
         self._events[queue_name] = event
 
     def remove(self, queue_name: str) -> None:
-        """Set the event of a queue no more."""
+        """Forget the event of a queue."""
         self._events.pop(queue_name, None)
 
     def set_all(self) -> None:
@@ -49,7 +50,7 @@ class Notifications:
 def poll(event: PollableEvent, connection: Connection | None, seconds: float) -> bool:
     """Wait until the event is set, the connection is readable, or `seconds` have passed; clear the event.
 
-    Tell whether the connection is to be read.
+    Return True if there is something to read from the connection.
     """
     poller = select.poll()
     poller.register(event.fileno(), select.POLLIN)

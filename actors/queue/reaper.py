@@ -18,7 +18,7 @@ from gateway.database.tables import consumers
 from gateway.log import Stage
 
 CHECK_SECONDS = 2.0
-"""Between checks. With the grace it limits how long the messages of a dead process wait."""
+"""Between checks. Messages of a dead process wait for this time and the grace, at most."""
 
 RECONNECT_GRACE_SECONDS = 1.5
 """Must exceed the time in which a living process notices that its connection is lost (at once, or after

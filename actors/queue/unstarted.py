@@ -1,7 +1,7 @@
 """End messages that were claimed and that no thread has started.
 
 Everything else that ends a message is written by `actors.queue.ack`. If the process dies first, the reaper
-frees these messages like all that it held.
+frees these messages, too.
 """
 
 from collections.abc import Iterable

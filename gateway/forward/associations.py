@@ -30,6 +30,7 @@ from gateway.forward.peer import address_of
 from gateway.forward.peer_associations import LentAssociation, PeerAssociations
 
 REAP_SECONDS = 1.0
+"""Between checks for associations to release."""
 
 
 class Associations:
@@ -39,7 +40,7 @@ class Associations:
         self._calling_ae_title = calling_ae_title
         self._forwarder = forwarder
         for destination in (forwarder.orthanc, *forwarder.workers):
-            address_of(destination, forwarder)  # so that a wrong certificate is an error at the start
+            address_of(destination, forwarder)  # refuse a wrong certificate at the start of the process
         self._changed = threading.Condition()
         self._peers: dict[str, PeerAssociations] = {}
         self._closed = False
@@ -96,7 +97,7 @@ class Associations:
         *,
         fresh: bool,
     ) -> LentAssociation:
-        # Wait so long at most that the rest of the claim's lease covers one request and one send.
+        # The wait must leave enough of the claim's lease for one request and one send.
         longest = destination.timeout_s + self._forwarder.connect_timeout_seconds
         limit = monotonic() + (self._forwarder.lease_seconds - longest) / 2
         dropped: list[LentAssociation] = []
@@ -164,7 +165,7 @@ class Associations:
         return LentAssociation(association, fresh=True)
 
     def _give_back(self, ae_title: str, lent: LentAssociation) -> None:
-        """Keep an association that is usable, unless the peer may be waiting for its end."""
+        """Keep a usable association; release it while a request to the peer is unanswered."""
         keep = lent.association.usable
         with self._changed:
             peer = self._peers[ae_title]

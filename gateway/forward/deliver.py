@@ -29,7 +29,7 @@ NO_WORKER_SECONDS = 1.0
 def forward_to_pacs(context: ForwardContext, delivery_id: int, *, probing: bool = False) -> Outcome | None:
     """Make one attempt at the PACS; return its outcome.
 
-    Return None if there is nothing to do, and CROWDED if other instances of its study must be sent first.
+    Return None if there is nothing to do, and CROWDED if it was parked, because others are sent first.
     `probing` means that the breaker of the PACS is open, and this instance tests whether it is back.
     """
     destination = context.configuration.forwarder.orthanc

@@ -35,7 +35,7 @@ class PeerAssociations:
     """When the peer last accepted bytes from us, or answered."""
 
     def leaves_a_request_unanswered(self) -> bool:
-        """Tell whether a request waits for longer than a peer needs that is not busy."""
+        """Tell whether the oldest request waits for longer than PROMPT_SECONDS."""
         return bool(self.requested) and monotonic() - self.requested[0] > PROMPT_SECONDS
 
     def take_idle(self, context: ProposedContext, dropped: list[LentAssociation]) -> LentAssociation | None:
@@ -55,7 +55,7 @@ class PeerAssociations:
         return None
 
     def take_expired(self, oldest: float) -> list[LentAssociation]:
-        """Take the associations that are idle since before `oldest`, or whose end the peer may wait for."""
+        """Take those that are idle since before `oldest`; take all while a request is unanswered."""
         expired = [lent for lent in self.idle if lent.since < oldest or self.leaves_a_request_unanswered()]
         self.idle = [lent for lent in self.idle if lent not in expired]
         self.open -= len(expired)

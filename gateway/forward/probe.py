@@ -1,7 +1,7 @@
 """Ask a peer whose circuit breaker is open whether it is back.
 
-While a breaker is open, no message of its route is claimed, so somebody else must notice that the peer is
-back. A chain of probe messages does it: each probe enqueues the next one and then asks the peer. A probe that
+While a breaker is open, no message of its route is claimed, so no delivery notices that the peer is back. A
+chain of probe messages does: each probe enqueues the next one and then asks the peer. A probe that
 finds the breaker closed enqueues none.
 
     breaker opened because        it is closed by

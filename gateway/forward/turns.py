@@ -4,10 +4,11 @@ Some instances make a PACS hang: it accepts the data set and never answers. Such
 association for the whole `timeout_s`. A study with many such instances could block all of them, and every
 other study would wait. Three rules limit how many sends one study, or one sender, can block:
 
-    first instance   of a study of which this process has delivered nothing: one at a time is sent
-    other studies    use all associations but one
-    suspects         instances at which the PACS broke the association, and others of their study or sender:
-                     one at a time, over all processes (`take_turn` in migrations/0010_peers.sql)
+    new study     until this process has delivered one of its instances, one at a time is sent
+    other study   it may use all associations but one
+    suspects      instances at which the association broke, the others of their study, and all of their sender
+                  if three of its studies failed: one at a time, over all processes (`is_suspect`, `take_turn`
+                  in migrations/0010_peers.sql)
 
 An instance that may not be sent now waits in its thread while other instances of its study get answers. If
 one of those is silent for longer than usual, the instance is parked: it is pending again, no attempt is
@@ -40,7 +41,7 @@ USUAL_TIMES = 3.0
 """A send is slow if its answer takes longer than SILENT_SECONDS, and USUAL_TIMES as long as usual."""
 
 PARKED_SECONDS = 60.0
-"""How long a parked instance waits if nothing wakes it, give or take half."""
+"""How long a parked instance waits if nothing wakes it, on average: 30 to 90 seconds."""
 
 WOKEN_AT_ONCE = 16
 """How many parked instances one send wakes."""
@@ -51,8 +52,8 @@ RECHECK_SECONDS = 1.0
 
 _random = random.SystemRandom()
 
-SIBLING_SILENT = "waits: the peer has not answered yet to another instance of its study"
-OTHER_SUSPECT = "waits for its turn: the peer broke an association over an instance of its study or sender"
+SIBLING_SILENT = "waits: the peer has not answered another instance of its study yet"
+OTHER_SUSPECT = "waits for its turn: the peer broke off an association at an instance of its study or sender"
 
 
 @dataclass(eq=False, slots=True)
@@ -133,7 +134,7 @@ class Turns:
         """
         with self._changed:
             peer = self._peers[claim.destination]
-            # The first delivered instance of a study also wakes what a process parked that is dead now.
+            # The first send of a study also wakes what was parked by a process that has died since.
             wakes = sending.wakes_parked or (
                 peer.has_suspects and sending.study_instance_uid not in peer.delivered
             )
@@ -153,7 +154,7 @@ class Turns:
     def note_parked(self, database: Database, claim: DeliveryClaim) -> bool:
         """Wake parked instances after one was parked; tell whether any was woken.
 
-        The send behind which it was parked may have ended just before, without seeing it.
+        The send behind which it was parked may have ended just before, without waking it.
         """
         with self._changed:
             study = claim.instance.study_instance_uid
@@ -164,6 +165,7 @@ class Turns:
 
     @staticmethod
     def _learn(peer: _PeerTurns, sending: Sending, outcome: Outcome) -> None:
+        """Remember the study, and how long the answer took."""
         study = sending.study_instance_uid
         if outcome is Outcome.BROKEN:
             peer.delivered.pop(study, None)

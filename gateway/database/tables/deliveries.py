@@ -100,7 +100,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class PastAttempt:
     """One try of a delivery; `fenced` ones came after the claim had passed to somebody else."""
 
     ended_at: datetime
@@ -249,9 +249,9 @@ def find(
     return [_delivery(row) for row in rows]
 
 
-def attempts_of(session: Session, delivery_id: int) -> list[Attempt]:
+def attempts_of(session: Session, delivery_id: int) -> list[PastAttempt]:
     """Every try of a delivery, oldest first."""
-    return [Attempt(*row) for row in session.all(_Q["attempts_of"], delivery_id=delivery_id)]
+    return [PastAttempt(*row) for row in session.all(_Q["attempts_of"], delivery_id=delivery_id)]
 
 
 def cancel(session: Session, selection: Selection, *, by: str) -> list[tuple[int, int]]:
