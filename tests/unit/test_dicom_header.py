@@ -5,7 +5,6 @@ import struct
 import tempfile
 import zlib
 from dataclasses import replace
-from typing import Any
 
 import pydicom
 import pytest
@@ -13,91 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from support.dicom_peers import EXPLICIT, IMPLICIT, bundled_files, read_quietly
+from support.headers import (
+    BIG,
+    DEFLATED,
+    EXPECTED,
+    NEEDED,
+    NO_REFERENCES,
+    encode,
+    read,
+    result,
+)
 
 from gateway.dicom.dataset.elements import MAX_DEPTH
-from gateway.dicom.dataset.header import MAX_REFERENCES, Header, read_header
+from gateway.dicom.dataset.header import MAX_REFERENCES, read_header
 from gateway.dicom.dataset.part10 import read_file_meta
 from gateway.dicom.dataset.reader import MAX_EXAMINED_BYTES
 from gateway.domain.identifiers import is_uid
 from gateway.errors import DataSetError
-
-BIG = "1.2.840.10008.1.2.2"
-DEFLATED = "1.2.840.10008.1.2.1.99"
-NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-
-
-def read(raw: bytes, transfer_syntax_uid: str = EXPLICIT, *, with_references: bool = False) -> Header:
-    """Return the header of a data set that stands in a file behind some other bytes."""
-    with tempfile.TemporaryFile() as file:
-        file.write(b"before" + raw)
-        file.flush()
-        return read_header(file.fileno(), 6, transfer_syntax_uid, with_references=with_references)
-
-
-def encode(data_set: Dataset, transfer_syntax_uid: str) -> bytes:
-    """Return the bytes that pydicom writes."""
-    buffer = DicomBytesIO()
-    buffer.is_little_endian = transfer_syntax_uid != BIG
-    buffer.is_implicit_VR = transfer_syntax_uid == IMPLICIT
-    write_dataset(buffer, data_set)
-    raw: bytes = buffer.getvalue()
-    if transfer_syntax_uid == DEFLATED:
-        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-        return deflate.compress(raw) + deflate.flush()
-    return raw
-
-
-def result(*, undefined: bool = False) -> Dataset:
-    """Return a result with references at several depths, and a patient that must not be looked at."""
-
-    def items(keyword: str, *members: Dataset) -> None:
-        setattr(data_set, keyword, list(members))
-        data_set[keyword].is_undefined_length = undefined
-        for member in members:
-            member.is_undefined_length_sequence_item = undefined
-
-    def reference(uid: str) -> Dataset:
-        item = Dataset()
-        item.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-        item.ReferencedSOPInstanceUID = uid
-        return item
-
-    data_set = Dataset()
-    data_set.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
-    data_set.SOPInstanceUID = "1.2.3.4"
-    data_set.Modality = "OT"
-    data_set.SeriesDescription = "AI_RESULT"
-    data_set.PatientName = "TEST^EDGE"
-    data_set.StudyInstanceUID = "1.2.3"
-    data_set.SeriesInstanceUID = "1.2.3.5"
-    series = Dataset()
-    series.SeriesInstanceUID = "1.9.1"
-    series.ReferencedSOPSequence = [reference("1.9.2"), reference("1.9.3")]
-    study = Dataset()
-    study.StudyInstanceUID = "1.9"
-    study.ReferencedSeriesSequence = [series]
-    items("SourceImageSequence", reference("1.8.1"), reference("1.8.2"))
-    items("ReferencedImageSequence", reference("1.8.2"))
-    items("CurrentRequestedProcedureEvidenceSequence", study)
-    items("RequestAttributesSequence", reference("1.7.7"))  # no reference to a source
-    data_set.PixelData = bytes(1000)
-    data_set["PixelData"].VR = "OW"
-    return data_set
-
-
-EXPECTED = Header(
-    "1.2.840.10008.5.1.4.1.1.7",
-    "1.2.3.4",
-    "1.2.3",
-    "1.2.3.5",
-    "OT",
-    "AI_RESULT",
-    ("1.8.2", "1.8.1", "1.9.2", "1.9.3"),
-    ("1.9.1",),
-    ("1.9",),
-)
 
 
 def test_every_bundled_file_reads_as_pydicom_reads_it() -> None:
@@ -240,125 +172,6 @@ def test_large_values_are_skipped_unread() -> None:
         assert read_header(file.fileno(), 0, EXPLICIT, with_references=True).sop_instance_uid == "1.2.3.4"
 
 
-def explicit(tag: tuple[int, int], vr: bytes, value: bytes) -> bytes:
-    """Return an element with a length of two bytes."""
-    return struct.pack("<HH2sH", *tag, vr, len(value)) + value
-
-
-def sequence(tag: tuple[int, int], content: bytes, length: int | None = None) -> bytes:
-    """Return a sequence in Explicit VR Little Endian."""
-    return struct.pack("<HH2sHI", *tag, b"SQ", 0, len(content) if length is None else length) + content
-
-
-def item(content: bytes, length: int | None = None) -> bytes:
-    """Return an item of a sequence."""
-    return struct.pack("<HHI", 0xFFFE, 0xE000, len(content) if length is None else length) + content
-
-
-NO_REFERENCES: dict[str, Any] = {
-    "referenced_sop_instance_uids": (),
-    "referenced_series_instance_uids": (),
-    "referenced_study_instance_uids": (),
-    "defect": "",
-}
-UNDEFINED = 0xFFFF_FFFF
-NOTE = (0x10, 0x21B0)
-REFERENCE = explicit((8, 0x1155), b"UI", b"1.8.1\0")
-
-
-def instance(*, mid: bytes = b"", early: bytes = b"", late: bytes = b"") -> bytes:
-    """Return a data set with the UIDs: `early` before them, `mid` between them, `late` behind them."""
-    uids = [((8, 0x16), b"1.5\0"), ((8, 0x18), b"1.4\0"), ((0x20, 0xD), b"1.6\0"), ((0x20, 0xE), b"1.7\0")]
-    sop_class, sop, study, series = (explicit(tag, b"UI", uid) for tag, uid in uids)
-    return early + sop_class + sop + mid + study + series + late
-
-
-@pytest.mark.parametrize("value", [b"", b"NOTE", b"SYNTHETIC NOTE", bytes(20), b"UIUI" * 9])
-@pytest.mark.parametrize("vr", [b"??", b"--", b"  ", b"\0\0", b"ob", b"Lo", b"1A", b"\xff\xfe"])
-@pytest.mark.parametrize("where", ["early", "mid", "twice"])
-def test_an_invalid_vr_has_a_length_of_two_bytes(where: str, vr: bytes, value: bytes) -> None:
-    """As in DCMTK and Orthanc, also as the first element, and several in a row."""
-    if where == "early":
-        raw = instance(early=explicit((8, 5), vr, value))
-    else:
-        raw = instance(mid=explicit(NOTE, vr, value) * (1 if where == "mid" else 2))
-    assert read(raw).series_instance_uid == "1.7"
-
-
-def test_an_undefined_vr_may_come_first() -> None:
-    """It has a length of four bytes: PS3.5 §7.1.2."""
-    future = struct.pack("<HH2sHI", 8, 5, b"XX", 0, 6) + b"A NOTE"
-    assert read(instance(early=future)).series_instance_uid == "1.7"
-
-
-@pytest.mark.parametrize("value", [b"", b"NOTE", bytes(300), bytes(0x2D2D), bytes(0x3F3F + 0x10000)])
-def test_an_implicit_element_among_explicit_ones_is_read(value: bytes) -> None:
-    """Its length is where others have their VR."""
-    raw = instance(mid=struct.pack("<HHI", *NOTE, len(value)) + value)
-    assert read(raw).series_instance_uid == "1.7"
-
-
-@pytest.mark.parametrize(
-    ("raw", "sentence"),
-    [
-        (
-            instance(mid=struct.pack("<HH2sH", *NOTE, b"LO", 9000)),
-            "(0010,21B0) at byte 24: cut off in a value",
-        ),
-        (instance()[:26], "at byte 24: cut off in an element header"),
-        (
-            instance(mid=sequence((8, 0x1140), item(REFERENCE, UNDEFINED), UNDEFINED)),
-            "at byte 82: cut off in an element header inside (0008,1140)",
-        ),
-        (
-            instance(mid=b"\xfe\xff\x0d\xe0\0\0\0\0"),
-            "(FFFE,E00D) at byte 24: delimiter outside of a sequence",
-        ),
-    ],
-)
-def test_an_unparsable_element_is_named(raw: bytes, sentence: str) -> None:
-    """Tag and offset, within the length of an Error Comment."""
-    with pytest.raises(DataSetError) as caught:
-        read(raw)
-    assert str(caught.value) == sentence
-    assert len(sentence) < 64
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        sequence((8, 0x2112), item(explicit((8, 0x1150), b"UI", b"1.2\0")[:-2] + b"\xff" * 30)),
-        sequence((8, 0x2112), item(REFERENCE, 9000)),
-        sequence((8, 0x2112), item(REFERENCE, UNDEFINED)),
-        sequence((8, 0x2112), item(REFERENCE) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0) + b"\xff" * 11),
-        sequence((8, 0x2112), item(sequence((8, 0x1140), item(REFERENCE), 5000))),
-    ],
-)
-def test_a_broken_sequence_of_references_loses_only_its_own(broken: bytes) -> None:
-    """It is skipped by its length; the references behind it are found."""
-    raw = instance(early=broken, late=sequence((0x40, 0xA375), item(explicit((8, 0x1155), b"UI", b"1.9\0"))))
-    header = read(raw, with_references=True)
-    assert replace(header, **NO_REFERENCES) == read(raw)
-    assert header.referenced_sop_instance_uids[-1] == "1.9"
-
-
-def test_references_behind_a_defect_are_left_out_and_reported() -> None:
-    """The reader cannot go on behind it."""
-    good = sequence((8, 0x1140), item(REFERENCE))
-    raw = instance(early=good, late=explicit((0x21, 0x10), b"LO", b"SYNTH ") + b"\x21\0\x01\x10LO\xff\xff")
-    header = read(raw, with_references=True)
-    assert header.referenced_sop_instance_uids == ("1.8.1",)
-    assert header.defect == "(0021,1001) at byte 96: cut off in a value"
-
-
-@pytest.mark.parametrize("uid", [b"1.2/3\0", b"\xcc\xcc", b"1.2 .3", b"../..", b"", b"ABC\0"])
-def test_a_reference_with_an_invalid_uid_is_left_out(uid: bytes) -> None:
-    """Bytes behind a NUL are not read, by us or by DCMTK."""
-    wrong, cut = explicit((8, 0x1155), b"UI", uid), explicit((8, 0x1155), b"UI", b"1.2.3\0\xcc\xcc")
-    raw = instance(early=sequence((8, 0x2112), item(wrong) + item(cut)))
-    assert read(raw, with_references=True).referenced_sop_instance_uids == ("1.2.3",)
-
-
 SEEDS = [
     (syntax, encode(result(undefined=undefined), syntax))
     for syntax in (IMPLICIT, EXPLICIT, BIG, DEFLATED)
@@ -403,83 +216,3 @@ def test_the_expected_header_is_what_pydicom_reads() -> None:
     data_set = pydicom.dcmread(DicomBytesIO(encode(result(), IMPLICIT)), force=True)
     assert data_set.SOPInstanceUID == EXPECTED.sop_instance_uid
     assert read(encode(result(), IMPLICIT), IMPLICIT, with_references=True) == EXPECTED
-
-
-# ---- what results name their sources by --------------------------------------------------------------
-
-
-def dataset_of(**values: object) -> Dataset:
-    """Return a data set of these keywords."""
-    made = Dataset()
-    for keyword, value in values.items():
-        setattr(made, keyword, value)
-    return made
-
-
-SOP = dataset_of(ReferencedSOPClassUID="1.2.840.10008.5.1.4.1.1.2", ReferencedSOPInstanceUID="1.9.2")
-IN_SERIES = dataset_of(SeriesInstanceUID="1.9.1", ReferencedSOPSequence=[SOP])
-INSTANCES_IN_SERIES = dataset_of(SeriesInstanceUID="1.9.1", ReferencedInstanceSequence=[SOP])
-IN_STUDY = dataset_of(StudyInstanceUID="1.9", ReferencedSeriesSequence=[IN_SERIES])
-IMAGE = dataset_of(ValueType="IMAGE", ReferencedSOPSequence=[SOP])
-UIDREF = dataset_of(ValueType="UIDREF", UID="1.9.1")
-CONTOUR = dataset_of(ContourImageSequence=[SOP])
-RT_SERIES = dataset_of(SeriesInstanceUID="1.9.1", ContourImageSequence=[SOP])
-RT_STUDY = dataset_of(ReferencedSOPInstanceUID="1.9", RTReferencedSeriesSequence=[RT_SERIES])
-INSTANCE, SERIES, STUDY = ("1.9.2",), ("1.9.1",), ("1.9",)
-
-
-@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG])
-@pytest.mark.parametrize(
-    ("keyword", "member", "named"),
-    [
-        ("CurrentRequestedProcedureEvidenceSequence", IN_STUDY, (INSTANCE, SERIES, STUDY)),
-        (
-            "PertinentOtherEvidenceSequence",
-            IN_STUDY,
-            (INSTANCE, SERIES, STUDY),
-        ),  # highdicom, without a request
-        ("StudiesContainingOtherReferencedInstancesSequence", IN_STUDY, (INSTANCE, SERIES, STUDY)),  # SEG
-        ("ReferencedSeriesSequence", INSTANCES_IN_SERIES, (INSTANCE, SERIES, ())),  # SEG, GSPS
-        ("ReferencedSeriesSequence", dataset_of(SeriesInstanceUID="1.9.1"), ((), SERIES, ())),
-        ("ReferencedStudySequence", dataset_of(ReferencedSOPInstanceUID="1.9"), (("1.9",), (), ())),
-        (
-            "ContentSequence",
-            dataset_of(ContentSequence=[dataset_of(ContentSequence=[IMAGE])]),
-            (INSTANCE, (), ()),
-        ),  # SR
-        ("ContentSequence", UIDREF, ((), SERIES, SERIES)),  # of TID 1411
-        ("GraphicAnnotationSequence", dataset_of(ReferencedImageSequence=[SOP]), (INSTANCE, (), ())),
-        ("BlendingSequence", IN_STUDY, (INSTANCE, SERIES, STUDY)),
-        ("SourceInstanceSequence", SOP, (INSTANCE, (), ())),  # encapsulated PDF
-        ("ReferencedWaveformSequence", SOP, (INSTANCE, (), ())),
-        (
-            "ReferencedFrameOfReferenceSequence",
-            dataset_of(RTReferencedStudySequence=[RT_STUDY]),
-            (("1.9", "1.9.2"), SERIES, ()),
-        ),
-        ("ROIContourSequence", dataset_of(ContourSequence=[CONTOUR]), (INSTANCE, (), ())),
-        ("PredecessorDocumentsSequence", IN_STUDY, ((), (), ())),  # another result
-        ("IdenticalDocumentsSequence", IN_STUDY, ((), (), ())),
-        ("ReferencedPerformedProcedureStepSequence", SOP, ((), (), ())),
-    ],
-)
-def test_the_references_of_each_kind_of_result_are_found(
-    syntax: str,
-    keyword: str,
-    member: Dataset,
-    named: tuple[tuple[str, ...], ...],
-) -> None:
-    """Instances, series and studies of SR, SEG, GSPS, RT and documents; not references to other results."""
-    data_set = dataset_of(
-        SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11",
-        SOPInstanceUID="1.2.3.4",
-        StudyInstanceUID="1.2.3",
-        SeriesInstanceUID="1.2.3.5",
-    )
-    setattr(data_set, keyword, [member])
-    header = read(encode(data_set, syntax), syntax, with_references=True)
-    assert named == (
-        header.referenced_sop_instance_uids,
-        header.referenced_series_instance_uids,
-        header.referenced_study_instance_uids,
-    )

@@ -21,8 +21,8 @@ POLL_SECONDS = 0.5
 
 _FIELDS = frozenset(inspect.signature(log.write).parameters) | {"time", "process", "pid"}
 _STAGES = frozenset(stage.value for stage in Stage)
-_KEPT = re.compile(r"[0-9.]{1,64}(?:\.[0-9a-f]{12})?\.dcm")
-_UID_FOLDER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_KEPT = re.compile(r"[0-9][0-9.]{0,63}(?:\.[0-9a-f]{12})?\.dcm")
+_UID_FOLDER = re.compile(r"[0-9][0-9.]{0,127}")  # as gateway/domain/identifiers.py
 _MAX_SHOWN = 20
 
 
@@ -99,7 +99,7 @@ class Watch(threading.Thread):
         root = self._edge.configuration.edge.data_root
         for path in sorted(_outside(self._edge) - self._outside):
             self._tell(f"a file outside of the spool: {path}")
-        for place in ("incoming", "queued", "sent", "failed", "orphaned"):
+        for place in ("incoming", "queued", "sent", "failed", "orphaned", "damaged"):
             for path in (root / place).rglob("*"):
                 good = _UID_FOLDER if path.is_dir() else _KEPT
                 if not good.fullmatch(path.name):
