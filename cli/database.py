@@ -10,9 +10,7 @@ from gateway.database import roles
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.migrate import migrate as apply_migrations
 
-app = typer.Typer(
-    help="Migrate the schema of the database, and grant a role access to it.", no_args_is_help=True
-)
+app = typer.Typer(help="Migrate the schema of the database; grant a role access to it.", no_args_is_help=True)
 
 
 @app.command()
