@@ -18,7 +18,7 @@ from gateway.database.pool import Database
 from gateway.database.tables import destinations
 from gateway.database.wait import wait_for_database
 from gateway.log import Stage
-from gateway.log_tail import Follower
+from gateway.log_tail import LogFollower
 from gateway.receive import server
 
 
@@ -68,7 +68,7 @@ def _print_log(configuration: Configuration, served: int) -> int:
         signal.signal(number, hand_on)
     ended = threading.Event()
     try:
-        follower = Follower(configuration.edge.log_path, sys.stdout.fileno())
+        follower = LogFollower(configuration.edge.log_path, sys.stdout.fileno())
     except OSError:
         # whoever started us takes us for the SCP: it must not live on without us
         os.kill(served, signal.SIGTERM)
@@ -79,7 +79,7 @@ def _print_log(configuration: Configuration, served: int) -> int:
         try:
             follower.run(ended)
         except OSError as error:  # nobody reads our output, or the disk refuses: the SCP matters more
-            log.say(
+            log.write_stderr(
                 f"mini-pacs: the log is no longer printed ({error.strerror}); the SCP goes on; "
                 f"the log is in {configuration.edge.log_path}\n"
             )

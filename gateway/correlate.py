@@ -1,14 +1,16 @@
-"""Find the instances that a result was derived from, inside the transaction that receives it.
+"""Find the instances that a result was derived from, in the transaction that receives the result.
 
-When `correlate` returns and the transaction commits, the result is linked to its sources, every
-expectation that it satisfies is met (or noted as late), and it carries how it was found: by
-`references`, by its `study`, `ambiguous` or `unmatched`. It is owed to the PACS in any case.
+After the commit the result is linked to its source instances, the expected results that it fulfils are marked
+as arrived or late, and the result has a flag that says how its sources were found: `references`, `study`,
+`ambiguous` or `unmatched`. It is sent to the PACS in each case.
 
-Of several versions of one SOP Instance UID, the source is the one that this worker was sent. A worker that
-returns the very bytes of a kept original has answered for it: `correlate_equal`.
+If a SOP Instance UID has several versions, the source is the version that this worker got. A worker that
+returns exactly the bytes of an original fulfils the expected result too (`correlate_equal`). A repeat of a
+result is also correlated, because it may be the answer to a second request to the same worker.
 
-If the process dies before the commit, nothing happened; the worker got no Success and sends again.
-A repeat is correlated too: it may be the answer to a second request to the same worker.
+If the process dies
+    before the commit   nothing is stored; the worker has no answer and sends again
+    after the commit    everything is stored; a repeat changes nothing
 """
 
 from collections.abc import Sequence
@@ -21,9 +23,9 @@ from gateway.domain.matching import Match, match
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What correlation needs of a received result.
+    """The parts of a received result that correlation uses.
 
-    `workers` are those that it may come from: several, where they call by one AE title.
+    `workers` are the workers that it may come from; several if they call with the same AE title.
     """
 
     instance_id: int
@@ -37,24 +39,21 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Correlated:
-    """What was found; `late` where an expectation that it meets had timed out before.
-
-    `correlation` is None where the result equals its source.
-    """
+    """The sources that were found. `late`: an expected result that it fulfils had timed out before."""
 
     match: Match
     late: bool
 
     @property
     def outcome(self) -> str:
-        """One word for the log."""
+        """The outcome of the log line."""
         if self.match.correlation is None:
             return "equals_source"
         return "late" if self.late else self.match.correlation.value
 
 
 def correlate(session: Session, result: Result) -> Correlated:
-    """Link `result` to its sources and settle what its worker owed."""
+    """Link `result` to its sources and mark the expected results that it fulfils."""
     found = _find(session, result)
     late = False
     if found.source_instance_ids:
@@ -62,15 +61,15 @@ def correlate(session: Session, result: Result) -> Correlated:
         results.link_sources(session, result.instance_id, found.source_instance_ids, worker=worker)
     if found.expectation_ids:
         late = results.satisfy(session, found.expectation_ids, result_id=result.instance_id)
-    assert found.correlation is not None, "match always says how"
+    assert found.correlation is not None, "match sets it for a result with a row"
     results.flag(session, result.instance_id, found.correlation, late=late)
     return Correlated(found, late)
 
 
 def correlate_equal(session: Session, original_id: int, workers: Sequence[str]) -> Correlated:
-    """Settle what `workers` owed for an original that one of them returned unchanged.
+    """Mark the result as arrived that `workers` should return for an original, which one returned unchanged.
 
-    There is no row of a result to link or flag: the expectation names the original itself as its result.
+    There is no row of a result to link or flag; the expected result refers to the original itself.
     """
     asked = results.candidates_by_reference(session, workers=workers, instance_ids=[original_id])
     owed = tuple(one.expectation_id for one in asked if one.expectation_id is not None)
@@ -79,11 +78,11 @@ def correlate_equal(session: Session, original_id: int, workers: Sequence[str]) 
 
 
 def _find(session: Session, result: Result) -> Match:
-    """Go from the most exact reference to the least; what nothing is known of does not count."""
+    """Search by the most exact reference first; ignore references to unknown instances."""
     named = results.candidates_by_reference(
         session,
         workers=result.workers,
-        # Some applications return their result under the SOP Instance UID of its source.
+        # Some applications give their result the SOP Instance UID of its source.
         sop_instance_uids=[*result.referenced_sop_instance_uids, result.sop_instance_uid],
     )
     if not named and result.referenced_series_instance_uids:
@@ -94,7 +93,7 @@ def _find(session: Session, result: Result) -> Match:
         )
     if named:
         return match(named, ())
-    # Referenced Study Sequence holds the UID of the study as a Referenced SOP Instance UID.
+    # An item of Referenced Study Sequence has the study's UID as its Referenced SOP Instance UID.
     studies = [*result.referenced_study_instance_uids, *result.referenced_sop_instance_uids]
     others = [study for study in studies if study != result.study_instance_uid]
     in_study = results.candidates_in_study(session, workers=result.workers, studies=others) if others else []

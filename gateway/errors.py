@@ -1,38 +1,38 @@
-"""Everything that can go wrong, as one tree; each class says transient, permanent, or about the peer.
+"""All exceptions of the edge, in one tree. Each class says whether a retry may help.
 
-Adapters translate the exceptions of their library into these at their edge, with `from`. Messages
-carry the operation, its object and, where there is one, a hint; never a patient's attribute.
+A module that uses a library translates the library's exceptions into these, with `from`. A message has the
+operation, its object and, if there is one, a hint; it never has an attribute of a patient.
 """
 
 
 class GatewayError(Exception):
-    """The root; caught whole only at a process boundary."""
+    """The root. Only the boundary of a process or of a reception catches it as such."""
 
 
 # ---- configuration -------------------------------------------------------------------------------
 
 
 class ConfigurationError(GatewayError):
-    """Permanent: the process refuses to start; names key, value and file."""
+    """Permanent: the configuration is invalid, and the process does not start. Names file, key and value."""
 
 
 # ---- PostgreSQL ----------------------------------------------------------------------------------
 
 
 class DatabaseError(GatewayError):
-    """Something went wrong in or on the way to PostgreSQL."""
+    """PostgreSQL, or the connection to it, failed."""
 
 
 class DatabaseUnavailableError(DatabaseError):
-    """Transient: no connection, or it was lost before anything was committed."""
+    """Transient: there is no connection, or it was lost before the commit."""
 
 
 class OutcomeUnknownError(DatabaseUnavailableError):
-    """Transient: the connection was lost, or the deadline passed, while a commit may have happened."""
+    """Transient: the connection was lost or the deadline passed during a commit, which may have succeeded."""
 
 
 class DatabaseRefusedError(DatabaseError):
-    """PostgreSQL answered with an error: nothing was committed. `sqlstate` is its code."""
+    """PostgreSQL answered with an error, and nothing was committed. `sqlstate` is its code."""
 
     def __init__(self, message: str, sqlstate: str = "") -> None:
         super().__init__(message)
@@ -40,52 +40,52 @@ class DatabaseRefusedError(DatabaseError):
 
     @property
     def is_collision(self) -> bool:
-        """Tell whether the same transaction, tried again, may go through: deadlock, serialization."""
+        """Tell whether the same transaction may succeed when repeated: deadlock or serialization failure."""
         return self.sqlstate in {"40001", "40P01"}
 
 
 class SchemaError(DatabaseError):
-    """Permanent: the schema is not the one this version works with; says which command mends it."""
+    """Permanent: the schema is not that of this version. Names the command to type."""
 
 
 # ---- the spool -----------------------------------------------------------------------------------
 
 
 class SpoolError(GatewayError):
-    """The file system refused an operation; carries operation, path and the system's reason."""
+    """The file system refused an operation. Names operation, path and the system's reason."""
 
 
 class SpoolFullError(SpoolError):
-    """Transient: no space, or the reserve is reached."""
+    """Transient: the disk is full, or its free space is down to the reserve."""
 
 
 class FileMissingError(SpoolError):
-    """Permanent for the delivery: no place holds the file of an instance."""
+    """Permanent for the delivery: the file of an instance is in no folder of the spool."""
 
 
 # ---- what was received ---------------------------------------------------------------------------
 
 
 class DataSetError(GatewayError):
-    """Permanent: the data set cannot be parsed as far as the needed UIDs (0xC000)."""
+    """Permanent: the UIDs of the data set cannot be read (0xC000)."""
 
 
 class ContradictionError(DataSetError):
-    """Permanent: the data set contradicts the command set's SOP Class or Instance (0xA900)."""
+    """Permanent: SOP Class or SOP Instance UID of data set and command set differ (0xA900)."""
 
 
 # ---- peers ---------------------------------------------------------------------------------------
 
 
 class PeerError(GatewayError):
-    """About the peer of an association."""
+    """The peer of an association failed or refused something."""
 
 
 class PeerAwayError(PeerError):
-    """The peer cannot be associated with: refused, unreachable, rejected, or silent. Costs no attempt."""
+    """No association with the peer: connection refused, unreachable, rejected or silent. Costs no attempt."""
 
 
-# PS3.8 §9.3.4, Table 9-21: result 2; by source, the reasons that have nothing to do with what was proposed.
+# PS3.8 §9.3.4, Table 9-21: result 2; and (source, reason) that do not depend on the proposed contexts.
 _REJECTED_TRANSIENT = 2
 _ABOUT_US = frozenset({(1, 2), (1, 3), (1, 7), (2, 2)})
 
@@ -101,53 +101,53 @@ class AssociationRejectedError(PeerAwayError):
 
     @property
     def is_transient(self) -> bool:
-        """Tell whether the peer says that it will take an association later."""
+        """Tell whether the peer may accept an association later (rejected-transient)."""
         return self.result == _REJECTED_TRANSIENT
 
     @property
     def is_about_us(self) -> bool:
-        """Tell whether the peer rejects us, whatever we propose: AE titles, protocol, application context."""
+        """Tell whether the peer rejects every proposal: AE titles, protocol version, application context."""
         return (self.source, self.reason) in _ABOUT_US
 
 
 class AssociationAbortedError(PeerAwayError):
-    """The peer aborted or closed the connection instead of answering A-ASSOCIATE-RQ."""
+    """The peer aborted or closed the connection instead of answering the A-ASSOCIATE-RQ."""
 
 
 class AssociationsBusyError(PeerError):
-    """Transient, and ours: every association that may be open to that peer stayed in use."""
+    """Transient, not the peer's fault: all associations that may be open to it stayed in use."""
 
 
 class ClaimLostError(GatewayError):
-    """Transient, and ours: the claim passed to somebody else during the attempt, which was broken off."""
+    """Transient, not the peer's fault: another process claimed the delivery; the attempt was broken off."""
 
 
 class AssociationBrokenError(PeerError):
-    """Abort, timeout, end of stream or an unexpected PDU; the association is not to be used again."""
+    """Abort, timeout, end of stream or an unexpected PDU. The association cannot be used again."""
 
 
 class ContextNotProposedError(PeerError):
-    """This association never proposed that SOP Class and transfer syntax: open another one."""
+    """This association did not propose that SOP Class and transfer syntax; open another one."""
 
 
 class ContextNotAcceptedError(PeerError):
-    """Permanent: the peer does not take that SOP Class in that transfer syntax."""
+    """Permanent: the peer does not accept that SOP Class in that transfer syntax."""
 
 
 class ContextRefusedError(PeerError):
-    """The peer refuses each association that proposes that presentation context, and takes others."""
+    """The peer rejects each association that proposes that presentation context, and accepts others."""
 
 
 class StorageNotAcceptedError(PeerError):
-    """The peer takes associations from us, but accepts none of many usual Storage SOP Classes."""
+    """The peer accepts associations, but none of many common Storage SOP Classes."""
 
 
 class ProtocolError(PeerError):
-    """The peer sent what PS3.8 or PS3.7 forbids; the association is aborted."""
+    """The peer violated PS3.8 or PS3.7; the association is aborted."""
 
 
 # ---- the lab -------------------------------------------------------------------------------------
 
 
 class LabError(GatewayError):
-    """The lab cannot be started or did not become ready; says what is missing or where to look."""
+    """The lab cannot start or did not become ready. Says what is missing or where to look."""

@@ -1,10 +1,9 @@
-"""The active faults and what each does at its seam.
+"""The faults that can be injected on purpose, and which of them are active.
 
-Pure: this module holds a table of what is active and answers questions about it. `database.tables.faults`
-keeps it no older than a second. Seams ask by the name of what they are about to do; a fault that
-carries a stage is active only for seams of that log stage.
+This module holds the active faults in memory; `database.tables.faults` refreshes them each second. The places
+below ask it before they act. A fault with a stage is active only in that log stage.
 
-seam                        asks
+place                       question
 spool write                 `disk_full`, `io_delay`
 SCP handler                 `reject_all`, `fails_at_random`, `drops_association`
 association connect         `peer_is_down`
@@ -37,7 +36,7 @@ class Name(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an operator reads about a fault, the stages of its seams, the bounds of its value (None: none)."""
+    """What a fault does, the log stages that it concerns, and the default and bound of its value."""
 
     text: str
     stages: tuple[Stage, ...]
@@ -72,7 +71,7 @@ EFFECTS: Mapping[Name, Effect] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """One injected fault; `stage` narrows it to seams of that log stage."""
+    """One active fault; with a `stage` it is active only in that log stage."""
 
     name: Name
     value: float | None = None
@@ -81,7 +80,7 @@ class Active:
 
 @dataclass(slots=True)
 class Faults:
-    """The faults that are active now, as this process last saw them."""
+    """The active faults, as this process last read them."""
 
     active: tuple[Active, ...] = ()
     random: Random = field(default_factory=Random)
@@ -93,33 +92,33 @@ class Faults:
         return None
 
     def reject_all(self) -> bool:
-        """Tell whether every C-STORE is to be refused."""
+        """Tell whether to refuse every C-STORE."""
         return self._find(Name.REJECT_ALL, Stage.RECEIVE) is not None
 
     def disk_full(self) -> bool:
-        """Tell whether spool writes are to fail."""
+        """Tell whether spool writes must fail."""
         return self._find(Name.DISK_FULL, Stage.STORE) is not None
 
     def io_delay(self, stage: Stage) -> float:
-        """Seconds by which this write or send is to be slowed; 0.0 as a rule."""
+        """Return by how many seconds to delay this write or send; 0.0 without the fault."""
         fault = self._find(Name.IO_DELAY_MS, stage)
         return 0.0 if fault is None else (fault.value or 0.0) / 1000
 
     def fails_at_random(self, stage: Stage) -> bool:
-        """Throw the dice of `random_fail_rate` for one reception or forward."""
+        """Decide at random, by `random_fail_rate`, whether one reception or forward fails."""
         fault = self._find(Name.RANDOM_FAIL_RATE, stage)
         return fault is not None and self.random.random() < (fault.value or 0.0)
 
     def peer_is_down(self, route: Route) -> bool:
-        """Tell whether connections on that route are to be refused."""
+        """Tell whether to refuse connections on that route."""
         if route is Route.PACS:
             return self._find(Name.PACS_DOWN, Stage.FORWARD_PACS) is not None
         return self._find(Name.WORKER_DOWN, Stage.FORWARD_WORKER) is not None
 
     def worker_hangs(self) -> bool:
-        """Tell whether a send to a worker is to be taken as answered without being made."""
+        """Tell whether to skip a send to a worker and take it as answered."""
         return self._find(Name.WORKER_HANG, Stage.FORWARD_WORKER) is not None
 
     def drops_association(self, stage: Stage) -> bool:
-        """Tell whether this association is to be aborted in the middle of a data set."""
+        """Tell whether to abort this association in the middle of a data set."""
         return self._find(Name.DROP_ASSOCIATION, stage) is not None

@@ -1,12 +1,11 @@
-"""JSON log lines of every process in one file, with a closed list of stages and fields (G8).
+"""Write JSON log lines of all processes to one file, with a fixed set of stages and fields (G8).
 
-`write` takes no free-form fields: what is not a parameter here cannot be logged, so a patient's
-attribute has no way in. A line is encoded whole and appended by one `write(2)` on a descriptor opened
-with O_APPEND, so lines of different processes never mix. Only the sweep renames the file (`rotate`);
-the others notice that the name means another file and reopen it.
+`write` has no free-form fields: a value without a parameter cannot be logged, so no attribute of a patient
+can get into the log. Each line is appended by one `write(2)` to a descriptor opened with O_APPEND, so lines
+of different processes never mix. Only the sweep renames the file (`rotate`); the other processes notice it
+and reopen the file by its name.
 
-Logging never fails its caller: a line that cannot be written goes to standard error, or is lost where that
-fails, too.
+Logging never raises. A line that cannot be written goes to standard error; if that fails too, it is lost.
 """
 
 import os
@@ -31,7 +30,7 @@ Level = Literal["info", "warning", "error"]
 
 
 class Stage(StrEnum):
-    """Where in the life of an instance a line was written."""
+    """The step in the life of an instance that a line is about."""
 
     RECEIVE = "receive"
     STORE = "store"
@@ -65,8 +64,8 @@ class _Sink:
                 os.write(descriptor, line)
             except OSError as error:
                 self._close()
-                # The log's disk may be full; the gateway's work must go on, and stderr is supervised.
-                say(f"log not writable ({error.strerror}): {line.decode(errors='replace')}")
+                # The log's disk may be full. The edge must continue, and a supervisor reads standard error.
+                write_stderr(f"log not writable ({error.strerror}): {line.decode(errors='replace')}")
 
     def _open(self) -> int:
         if self._path is None:
@@ -81,7 +80,7 @@ class _Sink:
             if not same:
                 self._close()
         if self._descriptor is None:
-            self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)  # whatever the umask
+            self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)  # with any umask
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._descriptor = os.open(self._path, flags, 0o640)
             self._checked = now
@@ -90,16 +89,16 @@ class _Sink:
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            with suppress(OSError):  # gone either way; what it tells of was told by the write
+            with suppress(OSError):  # closed in any case; `write` reported the error
                 os.close(descriptor)
 
 
-def say(text: str) -> None:
-    """Write to standard error, if it is there; never raises."""
+def write_stderr(text: str) -> None:
+    """Write to standard error if it is open; never raise."""
     if sys.stderr is None:
-        return  # closed when the process began: descriptor 2 may be anything by now
-    # On the same disk, or a pipe that nobody reads: nowhere is left to say so, and a line is worth less
-    # than the answer to a commit that it may stand before.
+        return  # closed at the start of the process; descriptor 2 may be another file now
+    # Standard error may be on the same full disk, or a pipe without a reader. Ignore it: a lost line is
+    # better than an error between a commit and its answer.
     with suppress(OSError, ValueError):
         sys.stderr.write(text)
 
@@ -109,7 +108,7 @@ _process = {"name": "mini-pacs"}
 
 
 def configure(path: Path | None, process: str) -> None:
-    """From here on lines of this process go to `path` (None: standard error), signed with `process`."""
+    """Send the lines of this process to `path` (None: standard error), with `process` as its name."""
     _process["name"] = process
     _sink.configure(path)
 
@@ -137,10 +136,10 @@ def write(
     fault: str | None = None,
     detail: str | None = None,
 ) -> None:
-    """Append one line. Absent fields are left out; texts are bounded and reduced to printable ASCII.
+    """Append one line. None fields are left out; texts are cut to a length and to printable ASCII.
 
-    `status` is a DIMSE status and printed in hexadecimal; `detail` says what no field says, in words
-    of this program, never of a data set.
+    `status` is a DIMSE status, written in hexadecimal. `detail` is a text of this program; it must never
+    quote a data set.
     """
     fields: dict[str, object] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -172,19 +171,19 @@ def write(
 
 
 def frames(error: BaseException) -> str:
-    """Where an unforeseen error came from, innermost first, as a `detail`.
+    """Return the stack frames of an unforeseen error, innermost first, for `detail`.
 
-    Frames only: the message of another library's exception might quote a value of a data set (G8).
+    The message is left out, because an exception of a library may quote a value of a data set (G8).
     """
     stack = reversed(traceback.extract_tb(error.__traceback__))
     return " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in stack)
 
 
 def rotate(path: Path, *, max_bytes: int, backups: int) -> bool:
-    """Rename a log that has grown past `max_bytes` to `.1`, and `.1` to `.2` …; tell whether it was.
+    """Rename a log of at least `max_bytes` to `.1`, `.1` to `.2` and so on; tell whether it was renamed.
 
-    Called by the sweep alone: two processes that rotate would lose a backup. Writers reopen within
-    REOPEN_CHECK_SECONDS; what they append until then lands in `.1`.
+    Only the sweep may call this: two processes at the same time would lose a backup. Writers reopen the file
+    within REOPEN_CHECK_SECONDS; until then they append to `.1`. With no `backups` the log is deleted.
     """
     try:
         if path.stat().st_size < max_bytes:

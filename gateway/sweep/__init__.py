@@ -1,10 +1,11 @@
-"""The healer that runs each minute. Each verb is idempotent, returns counts, and can run alone and dry.
+"""The sweep: repair and tidy up each minute. Each verb may run alone, again, and as a dry run.
 
-rescue      in flight with nobody working on it → pending with a message
-reconcile   pending without a message · file without a row · file in the wrong place · row without a file
-expire      results overdue that no message caught
-purge       delivered files and rows past their retention; never anything undelivered
+rescue      give a delivery that no living actor works on back to pending
+reconcile   make rows, messages and files agree: a pending delivery without a message, a file without a row, a
+            file in the wrong folder, an instance without a file
+expire      act on overdue results whose message was lost
+purge       delete delivered files and rows after their retention; never anything undelivered
 
-Nothing depends on it from minute to minute: claims of the dead are taken over by other actors within
-seconds, deadlines have messages of their own. It is the net below them.
+clear moves or removes files for `mini-pacs reset-db`. Nothing waits for the sweep in normal operation: living
+actors take over the claims of dead ones within seconds, and each deadline has a message of its own.
 """

@@ -1,7 +1,7 @@
-"""What becomes of the files when the rows are forgotten: the part of `mini-pacs reset-db` on the disk.
+"""Move or remove the files of deleted rows: the part of `mini-pacs reset-db` on the disk.
 
-Receivers may live meanwhile. A file that has a row, or a receiver that is still at it, stays where it is:
-what is acknowledged after the rows were forgotten loses nothing.
+Receivers may run meanwhile. A file that has a row, or that a receiver is still writing, stays where it is, so
+an instance that is acknowledged after the rows were deleted keeps its file.
 """
 
 from contextlib import suppress
@@ -12,21 +12,21 @@ from gateway.sweep.context import BATCH, Counts, SweepContext
 from gateway.sweep.orphans import owners
 from gateway.sweep.reconcile import reconcile
 
-AT_ONCE = 0.0
-"""The grace of an ordinary reconcile would leave the files for five minutes."""
+NO_GRACE = 0.0
+"""`sweep.orphan_grace_seconds` of this run; the configured one would leave the files where they are."""
 
 
 def clear(context: SweepContext, *, remove: bool) -> Counts:
-    """Files without a row are in orphaned/, until purge's retention is over; with `remove` they are gone."""
+    """Move files without a row to orphaned/, for purge to delete later; with `remove` delete them now."""
     sections = context.configuration
-    hasty = sections.sweep.model_copy(update={"orphan_grace_seconds": AT_ONCE})
-    configuration = sections.model_copy(update={"sweep": hasty})
+    without_grace = sections.sweep.model_copy(update={"orphan_grace_seconds": NO_GRACE})
+    configuration = sections.model_copy(update={"sweep": without_grace})
     counts = reconcile(SweepContext(configuration, context.database, context.spool, context.wakeup))
     return {"orphaned": counts["orphaned"], "removed": _remove(context) if remove else 0}
 
 
 def _remove(context: SweepContext) -> int:
-    """Asked once more, because a row may have come between the look and the move."""
+    """Remove files without a row. Query the owners again: a row may have been committed since the move."""
     removed = 0
     files = (context.spool.root / ORPHANED).glob("*/*")
     while batch := list(islice(files, BATCH)):

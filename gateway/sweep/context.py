@@ -1,4 +1,4 @@
-"""What all verbs share: surroundings, a dry run that changes nothing, a refusing disk that ends nothing."""
+"""What all verbs of the sweep share: their context, dry runs, and the handling of disk errors."""
 
 import os
 import time
@@ -19,17 +19,17 @@ from gateway.spool.flush import failure
 from gateway.spool.spool import Spool
 
 BATCH = 1000
-"""Rows per transaction: locks are held for milliseconds, and a death undoes little."""
+"""Rows per transaction. Locks are held for milliseconds only, and a crash undoes little."""
 
 EXAMPLES = 10
-"""Files that are logged one by one: a lost disk would fill the next with lines. All are counted."""
+"""How many files a verb logs one by one, since a lost disk would cause a line for each. All are counted."""
 
 Counts = dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class SweepContext:
-    """What a verb works with. `dry` counts what would be done and does nothing."""
+    """The context of a run. With `dry` a verb counts what it would do, and changes nothing."""
 
     configuration: Configuration
     database: Database
@@ -39,42 +39,42 @@ class SweepContext:
 
     @property
     def retention(self) -> timedelta:
-        """How long delivered instances are kept."""
+        """How long delivered instances are stored."""
         return timedelta(hours=self.configuration.sweep.retention_hours)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A transaction that is rolled back in a dry run."""
+        """Open a transaction, which is rolled back in a dry run."""
         try:
             with self.database.transaction() as session:
                 yield session
                 self._undo_if_dry()
         except _DryRunError:
-            pass  # what was counted has been undone
+            pass  # the transaction is rolled back; its counts remain
 
     def _undo_if_dry(self) -> None:
         if self.dry:
             raise _DryRunError
 
     def wake_all(self) -> None:
-        """Consumers look for what was made due."""
+        """Wake the consumers, so that they look for deliveries that are due now."""
         if not self.dry:
             self.wakeup.wake("pacs")
             self.wakeup.wake("workers")
 
 
-class Refusals:
-    """What the disk refuses in one run of a verb: counted, a few of them logged, and the verb goes on.
+class DiskErrors:
+    """The disk errors in one run of a verb. All are counted, some are logged, and the verb continues.
 
-    A disk that is read-only, or has one bad folder, keeps the sweep from nothing else.
+    So a read-only disk or one unreadable folder does not stop the rest of the sweep.
     """
 
     def __init__(self) -> None:
         self.count = 0
 
     @contextmanager
-    def each(self, path: Path) -> Iterator[None]:
-        """Around what is done with one file. One that is gone was moved meanwhile, and is no refusal."""
+    def caught(self, path: Path) -> Iterator[None]:
+        """Catch disk errors of the work on one file. A missing file is no error: it was moved meanwhile."""
         try:
             yield
         except (FileMissingError, FileNotFoundError):
@@ -86,22 +86,22 @@ class Refusals:
                 log.write(Stage.SWEEP, "file_refused", level="error", error=str(translated))
 
     def folders(self, folder: Path) -> list[Path]:
-        """The folders in `folder`; none where it is gone or cannot be read."""
+        """Return the folders in `folder`; none if it is missing or cannot be read."""
         found: list[Path] = []
-        with self.each(folder), os.scandir(folder) as entries:
+        with self.caught(folder), os.scandir(folder) as entries:
             found += [Path(entry) for entry in entries if entry.is_dir()]
         return found
 
     def files(self, folder: Path) -> list[Path]:
-        """What else is in `folder`; nothing where it is gone or cannot be read."""
+        """Return the files in `folder`; none if it is missing or cannot be read."""
         found: list[Path] = []
-        with self.each(folder), os.scandir(folder) as entries:
+        with self.caught(folder), os.scandir(folder) as entries:
             found += [Path(entry) for entry in entries if not entry.is_dir()]
         return found
 
 
 def age_seconds(path: Path) -> float:
-    """Seconds since the file was written, linked or moved; 0 where it is gone or cannot be looked at."""
+    """Return the seconds since the file was written, linked or moved; 0 if it cannot be examined."""
     with suppress(OSError):
         status = path.stat()
         return time.time() - max(status.st_mtime, status.st_ctime)
@@ -109,4 +109,4 @@ def age_seconds(path: Path) -> float:
 
 
 class _DryRunError(Exception):
-    """Ends the transaction of a dry run."""
+    """Rolls back the transaction of a dry run."""

@@ -1,6 +1,7 @@
-"""Results overdue that no message caught.
+"""Act on overdue results: ask another worker, or mark the result as timed out.
 
-Each expectation has a message due at its deadline; this is for those whose message was lost or died.
+Each expected result has a message that is due at its deadline and calls `expire_one`. The verb `expire` is
+for those whose message was lost or is dead.
 """
 
 from datetime import timedelta
@@ -15,11 +16,11 @@ from gateway.log import Stage
 from gateway.sweep.context import BATCH, Counts, SweepContext
 
 GRACE = timedelta(seconds=5)
-"""The message of the deadline goes first; must exceed the second within which it runs."""
+"""How long the message of a deadline has precedence. Must exceed the second within which it runs."""
 
 
 def expire(context: SweepContext) -> Counts:
-    """Every expectation past its deadline is acted upon; counts by what became of it."""
+    """Act on every expected result past its deadline; count `redispatched` and `timed_out`."""
     counts = {"redispatched": 0, "timed_out": 0}
     with context.database.statement() as session:
         overdue = results.overdue(session, grace=GRACE, limit=BATCH)
@@ -43,7 +44,7 @@ def expire(context: SweepContext) -> Counts:
 def expire_one(
     configuration: Configuration, database: Database, wakeup: Wakeup, expectation_id: int
 ) -> Expired:
-    """Look at one deadline; where it has passed, another worker is asked, or the result given up."""
+    """Check one deadline. If it has passed, send the instance to another worker or give the result up."""
     forwarder = configuration.forwarder
     with database.transaction() as session:
         expired = results.expire(
@@ -58,7 +59,7 @@ def expire_one(
             Stage.AI_RESULT,
             expired.verdict.value,
             level="warning" if expired.verdict is Expiry.REDISPATCHED else "error",
-            error=f"{expired.worker} owes its result for longer than {forwarder.worker_timeout_seconds:g} s",
+            error=f"{expired.worker} did not return its result within {forwarder.worker_timeout_seconds:g} s",
             destination=expired.worker,
             study_instance_uid=None if uids is None else uids[0],
             sop_instance_uid=None if uids is None else uids[1],
@@ -66,6 +67,6 @@ def expire_one(
             instance_id=expired.instance_id,
         )
     if expired.worker is not None and expired.verdict is not Expiry.POSTPONED:
-        # the one that timed out owes one less: there is room for another
+        # The worker that timed out has one result less outstanding, so it may get another instance.
         wakeup.wake("workers")
     return expired

@@ -1,15 +1,15 @@
-"""orphaned/: files that no row knows, kept for the retention; one that a row turns out to own goes back.
+"""Move files to orphaned/ and damaged/, and back to their place if a row needs them.
 
-A row may come after its file was moved here: a COMMIT that waited longer than the grace, for a standby, or on
-a machine that was frozen. Its instance is owed, so its file is found here by readers, brought back by
-reconcile, and never deleted by purge.
+orphaned/   files without a row, kept for the retention. A row may still be committed after its file was moved
+            here, if COMMIT took longer than the grace (a slow standby, a frozen machine). So readers also
+            look here, reconcile moves such a file back, and purge does not delete it.
+damaged/    files with the name of an undelivered instance, but other bytes than were received, while the
+            right bytes are nowhere. They may be all that is left of it, so no verb removes them; `status`
+            shows them. If one has the right bytes after all, reconcile moves it back.
 
-If the process dies between the link and the unlink of a move, the file has a name here and one in its place;
-the next move of it ends that one, and purge removes the one here.
-
-damaged/: files with the name of an instance that is owed, and other bytes than were received, where the right
-bytes are nowhere. They may be all that is left of it, so no verb removes them; `mini-pacs status` tells of
-them. Where one turns out to hold the right bytes after all, reconcile brings it back.
+If the process dies
+    between link and unlink of a move   the file has both names; the next run completes the move, and purge
+                                        removes a name that stays in orphaned/
 """
 
 import os
@@ -26,18 +26,20 @@ from gateway.log import Stage
 from gateway.spool.flush import flush_directory, make_folder
 from gateway.spool.part10_file import holds
 from gateway.spool.places import DAMAGED, ORPHANED
-from gateway.sweep.context import BATCH, Counts, Refusals, SweepContext, age_seconds
+from gateway.sweep.context import BATCH, Counts, DiskErrors, SweepContext, age_seconds
 
-AGAIN = "~"
-"""Stands in no UID: before what is added to a name that is taken here."""
+NUMBER_MARK = "~"
+"""Precedes the number that makes a taken file name unique. No UID contains it."""
 
 
-def set_aside(context: SweepContext, path: Path, owner: StoredInstance | None, *, lost: bool = False) -> int:
-    """Move a file here, or to damaged/ where it may be all that is left of its owner; 1 where that was done.
+def set_aside(
+    context: SweepContext, path: Path, owner: StoredInstance | None, *, damaged: bool = False
+) -> int:
+    """Move a file to orphaned/, or to damaged/ if `damaged`; return 1 if it was moved, else 0.
 
-    A file that has a second link stays: its receiver lives.
+    A file with a second link stays: its `.part` link shows that its receiver is still working on it.
     """
-    folder = context.spool.root / (DAMAGED if lost else ORPHANED) / path.parent.name
+    folder = context.spool.root / (DAMAGED if damaged else ORPHANED) / path.parent.name
     named = [other for other in folder.glob(f"{path.stem}*.dcm") if other.samefile(path)]
     if path.stat().st_nlink > 1 and not named:
         return 0
@@ -47,28 +49,31 @@ def set_aside(context: SweepContext, path: Path, owner: StoredInstance | None, *
     if not named:
         make_folder(folder)
         os.link(path, target)  # unlike rename, never replaces a file
-    if lost:
+    if damaged:
         for directory in (folder, folder.parent, folder.parent.parent):
-            flush_directory(directory)  # survives a power cut: the new name, before the old one goes
+            flush_directory(directory)  # survives a power cut: the new name, before the old one is removed
     path.unlink()
     log.write(
         Stage.SWEEP,
-        "damaged" if lost else "orphaned",
-        level="error" if lost else "warning",
+        "damaged" if damaged else "orphaned",
+        level="error" if damaged else "warning",
         sop_instance_uid=path.stem,
         study_instance_uid=path.parent.name,
         instance_id=None if owner is None else owner.instance_id,
-        error=f"{path} holds other bytes than were received; kept as {target}" if lost else None,
+        error=f"{path} holds other bytes than were received; kept as {target}" if damaged else None,
     )
     return 1
 
 
 def _free_name(path: Path) -> Path:
-    return path.with_name(f"{path.stem}{AGAIN}{time.time_ns()}.dcm") if path.exists() else path
+    return path.with_name(f"{path.stem}{NUMBER_MARK}{time.time_ns()}.dcm") if path.exists() else path
 
 
-def is_lost(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
-    """Tell whether `owner` is still owed, and no file but `path`, which is not right, may hold its bytes."""
+def is_last_trace(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
+    """Tell whether `owner` is undelivered and no file other than `path` holds its bytes.
+
+    Called for a `path` that does not hold them either.
+    """
     with context.database.statement() as session:
         if not sweeps.is_owed(session, owner.instance_id):
             return False
@@ -77,7 +82,7 @@ def is_lost(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
 
 
 def _everywhere(context: SweepContext, owner: StoredInstance) -> Iterator[Path]:
-    """Each file that bears the name of `owner`, those that were set aside included."""
+    """Yield each path that may be a file of `owner`, orphaned/ and damaged/ included."""
     for place in Place:
         yield context.spool.path(place, owner.study_instance_uid, owner.file_name)
     yield from _set_aside(context, owner)
@@ -88,30 +93,33 @@ def _set_aside(context: SweepContext, owner: StoredInstance) -> Iterator[Path]:
         folder = context.spool.root / name / owner.study_instance_uid
         plain = folder / owner.file_name
         yield plain
-        yield from folder.glob(f"{plain.stem}{AGAIN}*.dcm")
+        yield from folder.glob(f"{plain.stem}{NUMBER_MARK}*.dcm")
 
 
 def bring_back(context: SweepContext, owner: StoredInstance) -> bool:
-    """Where this instance's own bytes were set aside, they are in its place again."""
+    """Move the file of `owner` back if orphaned/ or damaged/ has it; tell whether it was found."""
     for path in _set_aside(context, owner):
         if is_needed(context, path, owner):
-            return take_place(context, path, owner)
+            return put_in_place(context, path, owner)
     return False
 
 
 def is_needed(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
-    """Tell whether `path` holds the bytes of its owner, and what stands where the row says does not."""
+    """Tell whether `path` holds the bytes of `owner`, and the file at its place does not."""
     place = context.spool.path(owner.place, owner.study_instance_uid, owner.file_name)
     return holds(path, owner.data_set_size, owner.sha256) and not holds(
         place, owner.data_set_size, owner.sha256
     )
 
 
-def take_place(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
-    """`path`, which holds the bytes of `owner`, stands where the row says; what stood there is here."""
+def put_in_place(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
+    """Move `path`, which holds the bytes of `owner`, to its place; set aside the file that is there.
+
+    Return False if that was not possible now.
+    """
     place = context.spool.path(owner.place, owner.study_instance_uid, owner.file_name)
     if place.exists() and not set_aside(context, place, owner):
-        return False  # another version, being received under that name just now
+        return False  # another version is being received under that name now
     if context.dry:
         return True
     taken = context.spool.put(path, place)
@@ -127,18 +135,18 @@ def take_place(context: SweepContext, path: Path, owner: StoredInstance) -> bool
     return taken
 
 
-def empty(context: SweepContext, refusals: Refusals) -> Counts:
-    """Nothing is here for longer than the retention; what a row owns is in its place, or in damaged/."""
+def purge_old(context: SweepContext, disk_errors: DiskErrors) -> Counts:
+    """Delete files that are in orphaned/ for longer than the retention; return those that a row needs."""
     counts = {"orphans_purged": 0, "orphans_returned": 0, "damaged": 0}
-    old = _older_than_retention(context, refusals)
+    old = _older_than_retention(context, disk_errors)
     while batch := list(islice(old, BATCH)):
         for path, owner in owners(context, batch):
-            with refusals.each(path):
-                # Asked now, and not when it was moved here: the row may have come since.
+            with disk_errors.caught(path):
+                # Check the owner again: its row may have been committed after the move.
                 if owner is not None and is_needed(context, path, owner):
-                    counts["orphans_returned"] += take_place(context, path, owner)
-                elif owner is not None and is_lost(context, path, owner):
-                    counts["damaged"] += set_aside(context, path, owner, lost=True)
+                    counts["orphans_returned"] += put_in_place(context, path, owner)
+                elif owner is not None and is_last_trace(context, path, owner):
+                    counts["damaged"] += set_aside(context, path, owner, damaged=True)
                 else:
                     if not context.dry:
                         path.unlink()
@@ -147,14 +155,16 @@ def empty(context: SweepContext, refusals: Refusals) -> Counts:
 
 
 def owners(context: SweepContext, paths: Iterable[Path]) -> list[tuple[Path, StoredInstance | None]]:
-    """Each file with the instance that owns its name, where a row knows it."""
-    named = [(path, (path.parent.name, f"{path.stem.partition(AGAIN)[0]}{path.suffix}")) for path in paths]
+    """Return each file with the instance whose row has its name; None if there is no such row."""
+    named = [
+        (path, (path.parent.name, f"{path.stem.partition(NUMBER_MARK)[0]}{path.suffix}")) for path in paths
+    ]
     with context.database.statement() as session:
         known = sweeps.owners_of(session, [name for _, name in named])
     return [(path, known.get(name)) for path, name in named]
 
 
-def _older_than_retention(context: SweepContext, refusals: Refusals) -> Iterator[Path]:
+def _older_than_retention(context: SweepContext, disk_errors: DiskErrors) -> Iterator[Path]:
     retention = context.retention.total_seconds()
-    for study in refusals.folders(context.spool.root / ORPHANED):
-        yield from (path for path in refusals.files(study) if age_seconds(path) > retention)
+    for study in disk_errors.folders(context.spool.root / ORPHANED):
+        yield from (path for path in disk_errors.files(study) if age_seconds(path) > retention)

@@ -1,11 +1,12 @@
-"""Delivered files and rows past their retention; never anything undelivered.
+"""Delete delivered files and rows after their retention; never anything undelivered.
 
-The rows are locked while their files go, and deleted in the same transaction: a repeat that comes
-meanwhile waits and then finds neither, so it is received as new. What the disk does not let go of keeps its
-row, is counted, and is tried again by the next run.
+One transaction locks the rows, removes their files and deletes the rows. A repeat that arrives meanwhile
+waits, finds neither row nor file, and is received as new. A file that cannot be removed keeps its row; it is
+counted, and the next run tries again.
 
-If the process dies between unlink and commit, a delivered row without a file remains; the next run deletes
-it, and a repeat before that puts its own file in its place.
+If the process dies
+    between unlink and commit   a delivered row without a file remains; the next run deletes it, and a repeat
+                                before that uses its own file
 """
 
 import os
@@ -16,60 +17,60 @@ from gateway.database.tables import messages, sweeps
 from gateway.domain.instance import Place
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep import orphans
-from gateway.sweep.context import Counts, Refusals, SweepContext
+from gateway.sweep.context import Counts, DiskErrors, SweepContext
 
 FILES_PER_TRANSACTION = 100
-MAX_KEPT = 1000
-"""Rows whose file the disk does not let go of, after which a run is over: it refuses everything."""
+MAX_NOT_REMOVED = 1000
+"""After this many files that could not be removed, a run ends: the disk refuses all of them."""
 
 EMPTY_DIRECTORY_SECONDS = 3600.0
-"""Age at which an empty study folder goes; must exceed places.DIRECTORY_TRUST_SECONDS."""
+"""Age at which an empty study folder is removed; must exceed places.DIRECTORY_TRUST_SECONDS."""
 
 
 def purge(context: SweepContext) -> Counts:
-    """Nothing delivered is older than the retention; counts what went, came back, and was refused."""
-    refusals = Refusals()
-    purged = _instances(context, refusals)
+    """Delete what was delivered before the retention; count what was deleted, returned and refused."""
+    disk_errors = DiskErrors()
+    purged = _instances(context, disk_errors)
     if not context.dry:
         with context.database.statement() as session:
             messages.forget_rates(session)
     return {
         "purged": purged,
-        **orphans.empty(context, refusals),
-        "folders_removed": _empty_folders(context, refusals),
-        "files_refused": refusals.count,
+        **orphans.purge_old(context, disk_errors),
+        "folders_removed": _empty_folders(context, disk_errors),
+        "files_refused": disk_errors.count,
     }
 
 
-def _instances(context: SweepContext, refusals: Refusals) -> int:
+def _instances(context: SweepContext, disk_errors: DiskErrors) -> int:
     purged = 0
-    kept: set[int] = set()
+    not_removed: set[int] = set()
     while True:
-        limit = FILES_PER_TRANSACTION + len(kept)
+        limit = FILES_PER_TRANSACTION + len(not_removed)
         with context.transaction() as session:
             rows = sweeps.lock_purgeable(session, retention=context.retention, limit=limit)
-            gone = []
-            for row in (row for row in rows if row.instance_id not in kept):
+            removed = []
+            for row in (row for row in rows if row.instance_id not in not_removed):
                 file = (row.place, row.study_instance_uid, row.file_name)
-                with refusals.each(context.spool.path(*file)):
+                with disk_errors.caught(context.spool.path(*file)):
                     if not context.dry:
                         context.spool.remove(*file)
-                    gone.append(row.instance_id)
-            sweeps.delete_instances(session, gone)
-        purged += len(gone)
-        kept = {row.instance_id for row in rows}.difference(gone)
-        if len(rows) < limit or context.dry or len(kept) >= MAX_KEPT:
+                    removed.append(row.instance_id)
+            sweeps.delete_instances(session, removed)
+        purged += len(removed)
+        not_removed = {row.instance_id for row in rows}.difference(removed)
+        if len(rows) < limit or context.dry or len(not_removed) >= MAX_NOT_REMOVED:
             return purged
 
 
-def _empty_folders(context: SweepContext, refusals: Refusals) -> int:
+def _empty_folders(context: SweepContext, disk_errors: DiskErrors) -> int:
     before = time.time() - EMPTY_DIRECTORY_SECONDS
     count = 0
     for place in (*Place, ORPHANED, DAMAGED):
-        for folder in refusals.folders(context.spool.root / place):
-            with suppress(OSError):  # not empty, or gone
+        for folder in disk_errors.folders(context.spool.root / place):
+            with suppress(OSError):  # not empty, or already removed
                 if folder.stat().st_mtime < before and not any(folder.iterdir()):
                     if not context.dry:
-                        os.rmdir(folder)  # noqa: PTH106  fails on what came in meanwhile, and must
+                        os.rmdir(folder)  # noqa: PTH106  must fail if a file arrived meanwhile
                     count += 1
     return count

@@ -1,16 +1,19 @@
-"""Brings rows, messages and files back together after whatever came between them.
+"""Make rows, messages and files agree again after a crash.
 
-pending without a message      gets one
-breaker without a probe        gets one
-file where its row is not      goes where the row says: the row's place follows from its deliveries
-file in orphaned/, row owed    goes where the row says: its commit became visible after the grace
-file of other bytes, row owed  goes to damaged/ for good, where the right bytes are nowhere
-file without a row             past a grace, and only where its receiver is gone, goes to orphaned/
-parts of a receiver that died  are removed: their senders got no Success
-row without a file             is counted and logged; its delivery dies at its next attempt, with the reason
+pending delivery without a message     gets a message
+open breaker without a probe           gets a probe
+file in another folder than its row's  moves to the folder of the row, which follows from the deliveries
+file in orphaned/, undelivered row     moves back: its commit became visible only after the grace
+file with other bytes than its row     moves to damaged/ if undelivered and the right bytes are nowhere
+file without a row                     moves to orphaned/, after a grace and only if its receiver is dead
+`.part` files of a dead receiver       are removed: their senders got no Success
+row without a file                     is counted and logged; its next attempt makes the delivery dead
 
-A name is not believed: whether a file is its row's is asked of size and digest. What the disk refuses for one
-file is counted and logged, and keeps nothing else from being mended.
+Do not trust file names; verify size and SHA-256. A disk error at one file is counted and logged, and the
+others are still repaired.
+
+If the process dies
+    at any line   each repair is one move, one removal or one transaction; the next run continues
 """
 
 import os
@@ -31,19 +34,19 @@ from gateway.log import Stage
 from gateway.spool.partial import LOCK, PARTIAL, SUFFIX, lock_folder
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep import orphans
-from gateway.sweep.context import BATCH, EXAMPLES, Counts, Refusals, SweepContext, age_seconds
+from gateway.sweep.context import BATCH, EXAMPLES, Counts, DiskErrors, SweepContext, age_seconds
 
 PROBE_GRACE = timedelta(seconds=30)
 
 
 def reconcile(context: SweepContext) -> Counts:
-    """Rows, messages and files agree; counts what did not."""
+    """Repair what does not agree; count what was found."""
     counts = {"messages_sent": _messages(context), "probes_sent": _probes(context)}
-    refusals = Refusals()
-    counts["parts_removed"] = _parts(context, refusals)
-    counts |= _files(context, refusals)
-    counts |= _missing(context, refusals)
-    counts["files_refused"] = refusals.count
+    disk_errors = DiskErrors()
+    counts["parts_removed"] = _parts(context, disk_errors)
+    counts |= _files(context, disk_errors)
+    counts |= _missing(context, disk_errors)
+    counts["files_refused"] = disk_errors.count
     return counts
 
 
@@ -73,14 +76,14 @@ def _probes(context: SweepContext) -> int:
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def _parts(context: SweepContext, refusals: Refusals) -> int:
-    """The folders of receivers that died are gone; those of the living are locked by them."""
+def _parts(context: SweepContext, disk_errors: DiskErrors) -> int:
+    """Remove the folders of dead receivers. A living receiver holds the lock of its folder."""
     removed = 0
-    for folder in refusals.folders(context.spool.root / PARTIAL):
-        with refusals.each(folder):
+    for folder in disk_errors.folders(context.spool.root / PARTIAL):
+        with disk_errors.caught(folder):
             has_lock = (folder / LOCK).exists()
             if not has_lock and age_seconds(folder) < context.configuration.sweep.reconcile_grace_seconds:
-                continue  # being made just now
+                continue  # a receiver is creating it now
             if context.dry and not has_lock:
                 removed += _count_parts(folder)
             else:
@@ -89,14 +92,14 @@ def _parts(context: SweepContext, refusals: Refusals) -> int:
 
 
 def _remove_if_dead(context: SweepContext, folder: Path) -> int:
-    """How many parts went with the folder, or would go."""
+    """Remove the folder unless its lock is held; return how many `.part` files it has."""
     lock = lock_folder(folder)
     if lock is None:
         return 0
     try:
         parts = _count_parts(folder)
         if not context.dry:
-            # Still locked: a receiver that is just about to lock it sees so, and makes another.
+            # Remove it while locked: a receiver that wants to lock it now notices, and makes another folder.
             shutil.rmtree(folder)
     finally:
         os.close(lock)
@@ -107,51 +110,51 @@ def _count_parts(folder: Path) -> int:
     return sum(1 for _ in folder.glob(f"*{SUFFIX}"))
 
 
-def _files(context: SweepContext, refusals: Refusals) -> Counts:
+def _files(context: SweepContext, disk_errors: DiskErrors) -> Counts:
     counts = {"orphaned": 0, "moved": 0, "damaged": 0}
-    candidates = _old_files(context, refusals)
+    candidates = _old_files(context, disk_errors)
     while batch := list(islice(candidates, BATCH)):
         for path, owner in orphans.owners(context, batch):
             if owner is None or path.parent.parent.name != owner.place:
-                with refusals.each(path):
-                    _mend(context, path, owner, counts)
+                with disk_errors.caught(path):
+                    _repair(context, path, owner, counts)
     return counts
 
 
-def _old_files(context: SweepContext, refusals: Refusals) -> Iterator[Path]:
+def _old_files(context: SweepContext, disk_errors: DiskErrors) -> Iterator[Path]:
     grace = context.configuration.sweep.orphan_grace_seconds
     for place in Place:
-        for study in refusals.folders(context.spool.root / place):
-            yield from (path for path in refusals.files(study) if age_seconds(path) > grace)
+        for study in disk_errors.folders(context.spool.root / place):
+            yield from (path for path in disk_errors.files(study) if age_seconds(path) > grace)
 
 
-def _mend(context: SweepContext, path: Path, owner: StoredInstance | None, counts: Counts) -> None:
-    """See to a file that no row knows, or that is not where its row says; what was done is counted."""
+def _repair(context: SweepContext, path: Path, owner: StoredInstance | None, counts: Counts) -> None:
+    """Repair and count a file without a row, or one that is not where its row says."""
     own = None if owner is None else context.spool.path(owner.place, path.parent.name, path.name)
     if own is not None and _is_same(path, own):
-        # A move that died between its link and its unlink. It is over: the link is older than the
-        # grace, and no other move takes a name that is there.
+        # Both are links to one file: a move crashed between link and unlink. Nobody continues it, since the
+        # link is older than the grace, and no other move replaces an existing name.
         counts["moved"] += 1
         if not context.dry:
             path.unlink(missing_ok=True)
     elif owner is not None and orphans.is_needed(context, path, owner):
-        counts["moved"] += orphans.take_place(context, path, owner)
-    elif owner is not None and orphans.is_lost(context, path, owner):
-        # It may be all that is left of what is owed.
-        counts["damaged"] += orphans.set_aside(context, path, owner, lost=True)
+        counts["moved"] += orphans.put_in_place(context, path, owner)
+    elif owner is not None and orphans.is_last_trace(context, path, owner):
+        # It may be all that is left of an instance that must still be delivered.
+        counts["damaged"] += orphans.set_aside(context, path, owner, damaged=True)
     else:
-        # no row's, or a second file of that name: the row's own is elsewhere, or needed no more
+        # No row, or a second file of that name: the row's own file is elsewhere, or no longer needed.
         counts["orphaned"] += orphans.set_aside(context, path, owner)
 
 
 def _is_same(path: Path, other: Path) -> bool:
-    """Tell whether both are names of one file."""
+    """Tell whether both paths are links to one file."""
     with suppress(FileNotFoundError):
         return path.samefile(other)
     return False
 
 
-def _missing(context: SweepContext, refusals: Refusals) -> Counts:
+def _missing(context: SweepContext, disk_errors: DiskErrors) -> Counts:
     counts = {"brought_back": 0, "files_missing": 0}
     after = 0
     while True:
@@ -159,7 +162,7 @@ def _missing(context: SweepContext, refusals: Refusals) -> Counts:
             rows = sweeps.undelivered_files(session, after=after, limit=BATCH)
         for row in rows:
             after = row.instance_id
-            with refusals.each(context.spool.path(row.place, row.study_instance_uid, row.file_name)):
+            with disk_errors.caught(context.spool.path(row.place, row.study_instance_uid, row.file_name)):
                 if not _is_in_a_place(context, row):
                     counts[_look_for(context, row, counts["files_missing"])] += 1
         if len(rows) < BATCH:
@@ -175,7 +178,10 @@ def _is_in_a_place(context: SweepContext, row: FileRow) -> bool:
 
 
 def _look_for(context: SweepContext, row: FileRow, missing: int) -> str:
-    """What became of an owed file that is in no place: brought back from orphaned/, or told to be lost."""
+    """Move an undelivered file back from orphaned/ or damaged/, or log that it is missing.
+
+    Return the name of the count to increase.
+    """
     with context.database.statement() as session:
         stored = instances.get(session, row.instance_id)
     if stored is not None and orphans.bring_back(context, stored):

@@ -1,7 +1,10 @@
-"""In flight with nobody working on it → pending with a message.
+"""Give deliveries with an expired lease back: from in flight to pending, with a new message.
 
-An actor that died is noticed within seconds by the others; this catches what they cannot: the lease of
-one that hangs, or of the last one of all.
+Other actors notice an actor that died within seconds. This verb is for the rest: an actor that hangs, or the
+death of the last actor.
+
+If the process dies
+    between two batches   the rest stays in flight; the next run rescues it
 """
 
 from gateway.database.tables import sweeps
@@ -9,7 +12,7 @@ from gateway.sweep.context import BATCH, Counts, SweepContext
 
 
 def rescue(context: SweepContext) -> Counts:
-    """Every delivery whose lease is over is pending; counts `rescued`."""
+    """Make every delivery with an expired lease pending; count `rescued`."""
     rescued = 0
     while True:
         with context.transaction() as session:

@@ -1,4 +1,4 @@
-"""All verbs in their order, each noted with what it counted; then vacuum and the log's rotation."""
+"""Run the verbs in their order and record what each counted; then vacuum the queue and rotate the log."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -21,12 +21,12 @@ VERBS: Mapping[str, Callable[[SweepContext], Counts]] = {
     "purge": purge,
 }
 
-WORRYING = ("files_missing", "files_refused", "damaged")
-"""Counts that make a warning of the line in the log."""
+WARN_ABOUT = ("files_missing", "files_refused", "damaged")
+"""Counts that turn the verb's log line into a warning."""
 
 
 def sweep(context: SweepContext, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str, Counts]:
-    """Run `verbs`; what each counted. A dry run changes and notes nothing."""
+    """Run `verbs` and return what each counted. A dry run changes and records nothing."""
     counted = {}
     for verb in verbs:
         began = time.monotonic()
@@ -39,19 +39,19 @@ def sweep(context: SweepContext, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[
         log.write(
             Stage.SWEEP,
             verb,
-            level="warning" if any(counts.get(name) for name in WORRYING) else "info",
+            level="warning" if any(counts.get(name) for name in WARN_ABOUT) else "info",
             count=sum(counts.values()),
             detail=", ".join(f"{name} {count}" for name, count in counts.items()),
             duration_ms=(time.monotonic() - began) * 1000,
         )
     if not context.dry and set(verbs) == set(VERBS):
-        # A sweep that was killed again and again left a dead message: this one did what it should have done.
+        # A sweep that was killed several times left a dead message. This complete run makes it obsolete.
         with context.database.statement() as session:
             if cleared := sweeps.clear_superseded(session):
                 log.write(Stage.SWEEP, "dead_messages_cleared", count=cleared)
     if not context.dry:
-        # What short-lived messages leave is cleared before claims have to walk over it.
-        with suppress(DatabaseError):  # too slow for our deadline: autovacuum goes on with it
+        # Remove the dead tuples of short-lived messages before they slow down the claims.
+        with suppress(DatabaseError):  # too slow for the deadline of a statement; autovacuum continues
             messages.vacuum(context.database)
         edge = context.configuration.edge
         log.rotate(edge.log_path, max_bytes=edge.log_max_mb << 20, backups=edge.log_backups)

@@ -27,7 +27,6 @@ WITHOUT_THEIR_PAGE = {
     "actors/queue/broker.py",
     "cli/configuration.py",
     "gateway/dicom/__init__.py",
-    "gateway/log_tail.py",
     "gateway/database/migrations/0002_gateway.sql",  # released: its text is compared with what was applied
     "tests/integration/test_dicom_requestor.py",
     "tests/integration/test_forward.py",

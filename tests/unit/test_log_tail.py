@@ -10,7 +10,7 @@ import pytest
 from support.waiting import wait_until
 
 from gateway import log
-from gateway.log_tail import Follower
+from gateway.log_tail import LogFollower
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def following(path: Path, output: Path) -> Iterator[Callable[[], list[str]]]:
     """Follow `path`; yield a function that returns what was printed so far."""
     ended = threading.Event()
     descriptor = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    follower = Follower(path, descriptor)
+    follower = LogFollower(path, descriptor)
     thread = threading.Thread(target=follower.run, args=(ended,))
     thread.start()
     try:
