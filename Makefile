@@ -1,4 +1,4 @@
-# The commands of the project. Each prepares what it needs; nothing has to be installed by hand.
+# The commands of the project. Each installs what it needs first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +21,7 @@ COUNT ?= 20000
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-# The lock file is whole: --no-deps lets pip resolve nothing anew, which could choose what is newer than the lock.
+# The lock file names every package. --no-deps keeps pip from choosing a newer version than the lock file has.
 venv: $(STAMP) ## create .venv with the locked dependencies and this project
 
 $(STAMP): requirements.lock pyproject.toml
@@ -38,7 +38,7 @@ check: $(STAMP) ## format, lint, types, layers and the tests that need no databa
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/unit
 
-# Without the package index the suite is skipped at home, with a message, and fails in CI.
+# Without a package index the suite is skipped with a message; in CI that fails.
 $(SUITE): requirements-dramatiq-suite.txt $(STAMP)
 	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --require-hashes --dest $(@D) -r $< && touch $@ || echo "Dramatiq's sdist cannot be fetched: its own tests are not run"
 
@@ -48,10 +48,10 @@ test: $(STAMP) $(SUITE) ## every test: embedded PostgreSQL, real sockets, real p
 test-compose: $(STAMP) ## the lab in containers: build, validate, restart and kill everything (Docker with Compose)
 	$(BIN)/pytest tests/compose -m compose
 
-demo: $(STAMP) ## the main job, once: start a lab, send, wait, print what happened, stop
+demo: $(STAMP) ## the whole flow once: start a lab, send, wait, print what happened, stop
 	$(BIN)/mini-pacs demo
 
-lab: $(STAMP) ## the same lab in the foreground, for your own experiments
+lab: $(STAMP) ## the same lab in the foreground, for experiments
 	$(BIN)/mini-pacs lab
 
 bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc)
@@ -62,16 +62,16 @@ docs: $(DOCS_STAMP) ## build docs/ into build/docs/html; a broken link or anchor
 	@echo "built build/docs/html/index.html"
 
 # status.svg needs a lab, viewer.png Chromium and a Docker engine (tests/compose/engine/README.md).
-pictures: $(STAMP) ## make the pictures of README.md anew, in docs/pictures: NAMES=status
+pictures: $(STAMP) ## make the pictures of README.md again, in docs/pictures: NAMES=status
 	PYTHONPATH=tests $(BIN)/python -m pictures $(NAMES)
 
-# Sphinx has an environment of its own: it is no dependency of the gateway and not part of `make venv`.
+# Sphinx has a separate environment, because it is no dependency of the edge and not part of `make venv`.
 $(DOCS_STAMP): requirements-docs.lock
 	$(PYTHON) -m venv $(DOCS_VENV)
 	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-docs.lock
 	touch $(DOCS_STAMP)
 
-# Everything that can refuse comes first; nothing is pushed. DRY=1 changes nothing and says what would be done.
+# All checks come first; nothing is pushed. DRY=1 changes nothing and says what would be done.
 release: $(STAMP) $(BUILD_STAMP) ## check, test, commit, tag and build a version into dist/: VERSION=0.3.0 DRY=1
 	$(BIN)/python .ci/release.py --builder $(BUILD_VENV)/bin/python $(if $(DRY),--dry-run) "$(VERSION)"
 
@@ -83,23 +83,23 @@ $(BUILD_STAMP): images/edge/build.lock
 chaos: $(STAMP) ## break everything under load, then count every instance: MINUTES=10 SEED=1
 	PYTHONPATH=tests $(BIN)/python -m proof.chaos --minutes $(MINUTES) --seed $(SEED) --json build/chaos/seed-$(SEED)-$(MINUTES)min.json
 
-campaign: crash-points fuzz ## the long proof: every crash point, then the long fuzzing
+campaign: crash-points fuzz ## all crash points, then the long fuzzing
 
-crash-points: $(STAMP) ## die at every crash point of the flow, restart, and draw the ledger after each
+crash-points: $(STAMP) ## kill a process at every crash point, restart it, and check every instance after each
 	PYTHONPATH=tests $(BIN)/python -m proof.crash_points --json build/campaign/crash-points.json
 
-fuzz: $(STAMP) ## garbage at every parser and at a running SCP, a million malformed PDUs: SECONDS=240 GUIDED_SECONDS=330 SEED=1
+fuzz: $(STAMP) ## malformed data to every parser, and a million malformed PDUs to a running SCP: SECONDS=240 GUIDED_SECONDS=330 SEED=1
 	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: -r requirements-fuzz.txt || echo "no atheris for this Python: its part is skipped"
 	PYTHONPATH=tests $(BIN)/python -m proof.fuzz.guided --seconds $(GUIDED_SECONDS) --seed $(SEED)
 	PYTHONPATH=tests $(BIN)/python -m proof.fuzz --seconds $(SECONDS) --seed $(SEED)
 
-mutants: $(STAMP) ## data sets made wrong, to the edge, Orthanc and storescp: who takes what: COUNT=20000 SEED=1
+mutants: $(STAMP) ## wrong data sets to the edge, Orthanc and storescp; compare who accepts what: COUNT=20000 SEED=1
 	PYTHONPATH=tests $(BIN)/python -m proof.mutants --count $(COUNT) --seed $(SEED) --output build/mutants/seed-$(SEED)-$(COUNT)
 
 audit: ## ask whether a locked dependency has a known vulnerability (skipped, with a message, without the service)
 	.ci/audit $(PYTHON)
 
-lock: ## renew requirements.lock, that of the docs and those of the images (needs uv)
+lock: ## renew requirements.lock, and the lock files of the docs and the images (needs uv)
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra lab --extra dev --output-file requirements.lock pyproject.toml
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group docs --output-file requirements-docs.lock
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/requirements.lock pyproject.toml
@@ -110,7 +110,7 @@ format: $(STAMP) ## apply the formatter and the safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# As root below a closed folder PostgreSQL's files are not in lab/: a link there says where they are.
+# For root in a folder that others cannot enter, the files of PostgreSQL are outside lab/; a link in lab/ leads to them.
 clean: ## remove what the commands above made, the lab with its images included
 	case "$$(readlink lab/postgres)" in /var/tmp/mini-pacs-*/postgres) rm -rf "$$(dirname "$$(readlink lab/postgres)")";; esac
 	rm -rf lab $(VENV) .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
