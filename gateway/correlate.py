@@ -72,9 +72,9 @@ def correlate_equal(session: Session, original_id: int, workers: Sequence[str]) 
     There is no row of a result to link or flag; the expected result refers to the original itself.
     """
     asked = results.candidates_by_reference(session, workers=workers, instance_ids=[original_id])
-    owed = tuple(one.expectation_id for one in asked if one.expectation_id is not None)
-    late = bool(owed) and results.satisfy(session, owed, result_id=original_id)
-    return Correlated(Match(None, (original_id,), owed), late)
+    expected = tuple(one.expectation_id for one in asked if one.expectation_id is not None)
+    late = bool(expected) and results.satisfy(session, expected, result_id=original_id)
+    return Correlated(Match(None, (original_id,), expected), late)
 
 
 def _find(session: Session, result: Result) -> Match:

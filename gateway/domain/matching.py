@@ -59,14 +59,14 @@ def match(named: Sequence[Candidate], in_study: Sequence[Candidate]) -> Match:
     """
     found = named or in_study
     sources = tuple(dict.fromkeys(c.instance_id for c in found))
-    owed = tuple(dict.fromkeys(c.expectation_id for c in found if c.expectation_id is not None))
+    expected = tuple(dict.fromkeys(c.expectation_id for c in found if c.expectation_id is not None))
     # Workers from which this result is expected come before the others.
     by_expected = sorted((c for c in found if c.worker is not None), key=lambda c: c.expectation_id is None)
     workers = tuple(dict.fromkeys(c.worker for c in by_expected if c.worker is not None))
     if named:
-        return Match(Correlation.REFERENCES, sources, owed, workers)
+        return Match(Correlation.REFERENCES, sources, expected, workers)
     if not in_study:
         return Match(Correlation.UNMATCHED, (), ())
-    if len(owed) == 1:
-        return Match(Correlation.STUDY, sources, owed, workers)
+    if len(expected) == 1:
+        return Match(Correlation.STUDY, sources, expected, workers)
     return Match(Correlation.AMBIGUOUS, sources, (), workers)

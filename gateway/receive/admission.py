@@ -1,7 +1,7 @@
 """Decide who may associate and what they may send: the `Policy` of the Storage SCP.
 
-AE titles and address are checked before an association slot is taken, so a stranger cannot use up the
-limits (G7). Each rejection is logged with its reason and the key of config.yaml to change.
+AE titles and address are checked before an association slot is taken, so a caller that is not allowed cannot
+use up the limits (G7). Each rejection is logged with its reason and the key of config.yaml to change.
 
 Called on the association's thread; holds no lock during a slow call.
 """
@@ -65,7 +65,7 @@ class Admission:
     def admit(self, requestor: Requestor) -> Rejection | None:
         """Accept the association (None), or return the rejection of PS3.8 §9.3.4, Table 9-21.
 
-        It is permanent for a stranger and transient while the disk or a limit is full.
+        It is permanent for a caller that is not allowed, and transient while the disk or a limit is full.
         """
         self._unassociated.leave()
         rejection, reason = self._decide(requestor)

@@ -2,8 +2,8 @@
 
 A host name behind an `@` is looked up when its AE title calls. The answer is used for CACHE_SECONDS, so a
 machine may change its address without a restart of the SCP. While a lookup fails, the last answer stays
-valid; a name that was never resolved admits nobody. The title is compared first, so a stranger causes no
-lookup.
+valid; a name that was never resolved admits nobody. The title is compared first, so an unlisted caller causes
+no lookup.
 """
 
 import socket

@@ -6,7 +6,7 @@ and the table of open associations. The parent has no thread and no database con
 If the process dies
     a receiver   the parent starts another within a second and frees its association slots (G6); its senders
                  have no answer and send again
-    the parent   the receivers finish what they have and end; its supervisor starts it again
+    the parent   the receivers finish the instances in flight and exit; a supervisor starts it again
 
 SIGTERM: accept no new associations, finish and answer the instances in flight, exit. Whatever takes longer
 than `edge.stop_grace_seconds` is aborted; its sender has no answer and sends again.
@@ -30,7 +30,8 @@ from gateway.receive.receiver import Receiver, spool_of, tls_of
 
 BACKLOG = 512
 RESTART_SECONDS = 0.5
-"""The pause before a receiver that died is replaced, so that one that dies at its start costs no core."""
+"""The pause before a dead receiver is replaced. A receiver that dies at each start must not keep a core
+busy."""
 
 
 def serve(configuration: Configuration, dsn: str, *, ready: Callable[[int], None] | None = None) -> int:
@@ -136,7 +137,7 @@ class _Parent:
                     detail=log.frames(error),
                 )
             finally:
-                os._exit(code)  # skip the cleanup of the parent, whose memory this is a copy of
+                os._exit(code)  # skip the parent's cleanup handlers, which the fork copied
         self._receivers[process] = index
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 

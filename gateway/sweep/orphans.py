@@ -72,7 +72,7 @@ def _free_name(path: Path) -> Path:
 def is_last_trace(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
     """Tell whether `owner` is undelivered and no file other than `path` holds its bytes.
 
-    Called for a `path` that does not hold them either.
+    The caller has checked that `path` itself holds other bytes.
     """
     with context.database.statement() as session:
         if not sweeps.is_owed(session, owner.instance_id):
@@ -85,10 +85,10 @@ def _everywhere(context: SweepContext, owner: StoredInstance) -> Iterator[Path]:
     """Yield each path that may be a file of `owner`, orphaned/ and damaged/ included."""
     for place in Place:
         yield context.spool.path(place, owner.study_instance_uid, owner.file_name)
-    yield from _set_aside(context, owner)
+    yield from _files_set_aside(context, owner)
 
 
-def _set_aside(context: SweepContext, owner: StoredInstance) -> Iterator[Path]:
+def _files_set_aside(context: SweepContext, owner: StoredInstance) -> Iterator[Path]:
     for name in (ORPHANED, DAMAGED):
         folder = context.spool.root / name / owner.study_instance_uid
         plain = folder / owner.file_name
@@ -98,7 +98,7 @@ def _set_aside(context: SweepContext, owner: StoredInstance) -> Iterator[Path]:
 
 def bring_back(context: SweepContext, owner: StoredInstance) -> bool:
     """Move the file of `owner` back if orphaned/ or damaged/ has it; tell whether it was found."""
-    for path in _set_aside(context, owner):
+    for path in _files_set_aside(context, owner):
         if is_needed(context, path, owner):
             return put_in_place(context, path, owner)
     return False
@@ -115,7 +115,7 @@ def is_needed(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
 def put_in_place(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
     """Move `path`, which holds the bytes of `owner`, to its place; set aside the file that is there.
 
-    Return False if that was not possible now.
+    Return False if another file has the place now; the next run tries again.
     """
     place = context.spool.path(owner.place, owner.study_instance_uid, owner.file_name)
     if place.exists() and not set_aside(context, place, owner):
