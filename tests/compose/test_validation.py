@@ -1,4 +1,4 @@
-"""The quick validation of README: an image's way, strangers, bad workers, the commands that users know."""
+"""The validation of docs/operate/containers.md: an image's way, strangers, bad workers, known commands."""
 
 import re
 import shlex
@@ -152,7 +152,7 @@ def test_a_clone_that_only_its_owner_may_read_comes_up(lab: ComposeLab) -> None:
 
 
 def test_a_database_elsewhere_reaches_the_gateway(lab: ComposeLab) -> None:
-    """As README tells for several hosts, by EDGE_DATABASE_URL."""
+    """As docs/operate/several-hosts.md says, by EDGE_DATABASE_URL."""
     url = "postgresql://mini_pacs@db.example/mini_pacs"
     words = ("run", "--rm", "--no-deps", "-T", "actors-pacs", "printenv", "DATABASE_URL")
     assert lab.compose(*words, EDGE_DATABASE_URL=url).strip() == url

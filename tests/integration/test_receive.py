@@ -241,7 +241,7 @@ def reject_of(
 
 
 def test_strangers_are_rejected_at_association(edge: EdgeSetup) -> None:
-    """G7: PS3.8 §9.3.4, Table 9-21, with the words that README names."""
+    """G7: PS3.8 §9.3.4, Table 9-21, with the reasons that docs/operate/when-something-is-wrong.md names."""
     assert reject_of(edge, calling="STRANGER") == (1, 1, 3)
     line = edge.wait_log(outcome="rejected", error="calling_aet_not_allowed")
     assert line["calling_ae_title"] == "STRANGER"

@@ -31,7 +31,7 @@ IMAGE = "mini-pacs-edge"
 BASES = ("debian:trixie-slim", "python:3.13-slim-trixie", "node:20-slim", "postgres:17")
 """All that an image of ours may begin with."""
 NOT_OURS = ("COMPOSE_", "EDGE_", "WORKER_", "POSTGRES_", "HTTP_HOSTS", "GENERATE_TEST_DICOM")
-"""Variables by which somebody's shell would have it another project, or another lab than README's."""
+"""Begins of variables that would choose another project or another lab than that of the pages."""
 CLEAR_LINE = "\x1b[2K"
 """What some versions of Compose put before each line of a log, whatever they are told about colours."""
 BUILD_SECONDS = 900
@@ -147,7 +147,7 @@ class ComposeLab:
     # ---- one container -------------------------------------------------------------------------------
 
     def container(self, service: str) -> str:
-        """Return the name by which Docker knows a service, as README tells it."""
+        """Return the name by which Docker knows a service, as docs/operate/containers.md has it."""
         return PROJECT if service == "edge" else f"{PROJECT}-{service}-1"
 
     def inspect(self, service: str) -> dict[str, Any]:
