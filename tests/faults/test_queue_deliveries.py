@@ -13,7 +13,7 @@ from support.edge_setup import EdgeSetup
 from support.forwarding import Forwarding, forwarding
 from support.launcher import Processes
 from support.peers import Peer, peer
-from support.synthetic_instances import Instance, study_of
+from support.synthetic_instances import Instance
 from support.waiting import wait_until
 from typer.testing import CliRunner
 
@@ -178,7 +178,7 @@ def test_deliveries_in_flight_at_a_kill_run_again_within_5_seconds(setting: Sett
     """Other processes run them, or the next process from its start."""
     edge = setting.edge
     [victim] = edge.actors("pacs")
-    instances = study_of(4)
+    instances = [Instance() for _ in range(4)]  # of four studies, since one study begins with one send
     setting.receive(*instances)
     setting.wait_arrived(4)
     if others == "live":
@@ -215,7 +215,7 @@ def test_a_dead_message_makes_its_delivery_dead_and_requeue_restores_both(settin
     assert status["overview"]["dead_messages"] == 1
     [finding] = [f["text"] for f in status["findings"] if "messages are dead" in f["text"]]
     assert "died while running it (death 3)" in finding
-    [row] = _told("queue", "dead")
+    [row] = _told("queue", "dead")["items"]
     assert (row["actor_name"], row["delivery_id"], row["deaths"]) == ("forward_to_pacs", dead["id"], 3)
 
     assert CliRunner().invoke(build("queue"), ["queue", "requeue", row["message_id"]]).exit_code == 0
