@@ -1,6 +1,6 @@
 """`mini-pacs deliveries`: what is owed to whom; and an operator's retry, resend and cancel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated
@@ -30,7 +30,7 @@ from gateway.spool.spool import Spool
 
 app = typer.Typer(help="What is owed to whom: list, show, retry, resend, cancel.", no_args_is_help=True)
 
-Ids = list[tuple[int, int]]
+Ids = Sequence[tuple[int, int]]
 DeliveryId = Annotated[
     int | None,
     typer.Option("--delivery", metavar="ID", max=LARGEST_ID, help="One delivery.", show_default=False),

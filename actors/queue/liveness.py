@@ -216,7 +216,7 @@ class Liveness:
             if self._reaper.seconds_to_check > 0:
                 return
             self._reaper.check(session)
-            self._exclusive = messages.waiting_alone(session, self._notifications.queue_names)
+            self._exclusive = messages.waiting_exclusive(session, self._notifications.queue_names)
 
     def has_exclusive(self, queue_name: str) -> bool:
         """Tell whether the last upkeep found a message of this queue that must run without others."""

@@ -69,7 +69,8 @@ class Reaper:
             log.write(
                 Stage.QUEUE,
                 "consumer_died",
-                level="error" if one.buried else "warning",
+                level="error" if one.dead_lettered else "warning",
                 count=one.freed,
-                detail=f"process {one.pid} on {one.host} is gone; {one.buried} of its messages are dead",
+                detail=f"process {one.pid} on {one.host} is gone; "
+                f"{one.dead_lettered} of its messages are dead",
             )

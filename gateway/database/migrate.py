@@ -1,18 +1,29 @@
-"""Brings the schema of a database to the one this version works with.
+"""Bring the schema of a database to the one that this version works with.
 
 Migrations are files `NNNN_name.sql`, applied in order, each in a transaction of its own together with its
-line in `schema_migrations`: if the process dies inside, the migration has not happened. A session
-advisory lock lets one process migrate while the others wait. A file that changed after it was applied
-is refused: the schema would no longer be what its migrations say.
+row in `schema_migrations`. If the process dies inside, that migration has not happened. A session advisory
+lock lets one process migrate while the others wait. A migration whose file was changed after it was applied
+is refused, because the schema is then not what the files say.
 
-A migration only adds, so that processes of the version before go on beside it, and start beside it; one
-that must take something away begins with a line `-- breaking: ` and what has to be stopped first, and
-older versions refuse to start on its schema.
+A migration only adds, so that processes of the previous version run and start beside it. One that must take
+something away begins with a line `-- breaking: ` and what has to be stopped first; older versions then refuse
+to start on its schema.
+
+To change a SQL function:
+
+1. Write the new one as a file of gateway/database/functions under a new name, as `settle_delivery_2.sql`.
+   Processes of the previous version go on calling the old one, so its file stays; say in its first line what
+   replaced it. Only a function whose arguments, results and meaning stay may keep its name.
+2. Copy the text of the file into a new migration.
+3. Call the new name in gateway/database/sql, and write schema.sql again with `make schema`.
+
+A contract test compares the functions and the schema of a migrated database with these files.
 """
 
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
+from typing import NamedTuple
 
 from gateway.database.pool import Database
 from gateway.database.queries import load
@@ -38,12 +49,18 @@ class Migration:
 
     @property
     def additive(self) -> bool:
-        """Whether the version before works on the schema that it leaves."""
+        """Whether the previous version works with the schema that it leaves."""
         return not self.statements.startswith("-- breaking: ")
 
 
+class _Applied(NamedTuple):
+    version: str
+    digest: str
+    additive: bool
+
+
 def migrations() -> tuple[Migration, ...]:
-    """Every migration of this version, in the order in which they are applied."""
+    """Return every migration of this version, in the order in which they are applied."""
     folder = files("gateway.database").joinpath("migrations")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return tuple(
@@ -53,10 +70,10 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def migrate(dsn: str) -> list[str]:
-    """Apply what is missing; the versions that were applied now, none when all were there.
+    """Apply the missing migrations, and return their versions.
 
-    Roles that were granted what the processes need (`gateway.database.roles`) get what they need now. Where
-    nothing is missing the database is only read, so that such a role may call this, too.
+    Roles that have the privileges of the processes (`gateway.database.roles`) get those of the new schema.
+    Where nothing is missing the database is only read, so that such a role may call this, too.
 
     Raises:
         SchemaError: the database holds a migration that this version does not know and that breaks it, or
@@ -77,7 +94,7 @@ def migrate(dsn: str) -> list[str]:
             error.sqlstate,
         ) from error
     finally:
-        # the lock is the session's: it ends with the connection
+        # the advisory lock ends with the connection
         database.close()
 
 
@@ -106,10 +123,10 @@ def _apply(database: Database) -> list[str]:
 
 
 def require_current(database: Database) -> None:
-    """Return if this version works on the schema: nothing is missing, and nothing was added that breaks it.
+    """Return if this version works with the schema: nothing is missing, and nothing was added that breaks it.
 
     Raises:
-        SchemaError: migrations are missing, and it says which command applies them; or as `migrate`.
+        SchemaError: migrations are missing (it names the command that applies them), or as `migrate`.
     """
     missing = _missing(database)
     if missing:
@@ -123,9 +140,9 @@ def _missing(database: Database) -> list[str]:
 
 def _applied(database: Database) -> set[str]:
     with database.statement() as session:
-        if session.one(_Q["has_table"]) != (True,):
+        if not session.value(_Q["has_table"]):
             return set()
-        done = session.all(_Q["applied"])
+        done = session.rows(_Applied, _Q["applied"])
     known = {m.version: m.digest for m in migrations()}
     for version, digest, additive in done:
         if version not in known:
@@ -135,4 +152,4 @@ def _applied(database: Database) -> set[str]:
                 )
         elif known[version] != digest:
             raise SchemaError(f"migration {version} was applied with another text than this version's")
-    return {version for version, *_ in done}
+    return {migration.version for migration in done}

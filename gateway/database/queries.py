@@ -1,8 +1,12 @@
-"""Reads gateway/database/sql/*.sql: each statement has a name and a sentence on its transition and guard.
+"""Read the statements of gateway/database/sql/*.sql.
 
-A file holds statements that begin with `-- name: claim_delivery`. `load("deliveries")` returns them by
-name; `{from_states:claim}` in a statement becomes the states in which the domain allows that event,
-so that no guard is written twice.
+A file holds statements that begin with `-- name: claim`, then a sentence on what changes and under which
+condition. `load("deliveries")` returns those of one file by name. In a statement
+
+    {from_states:claim}   becomes the states in which gateway/domain/delivery.py allows that event
+    {fragment:selection}  becomes that text of fragments.sql
+
+so that no condition and no list of columns is written twice.
 """
 
 import re
@@ -13,6 +17,9 @@ from typing import NamedTuple
 from gateway.domain.delivery import Event, from_states
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_FRAGMENT_NAME = re.compile(r"^-- fragment: (\w+)$", re.MULTILINE)
+_COMMENT = re.compile(r"^--[^\n]*\n", re.MULTILINE)
+_FRAGMENT = re.compile(r"\{fragment:(\w+)\}")
 _FROM_STATES = re.compile(r"\{from_states:(\w+)\}")
 
 
@@ -25,13 +32,26 @@ class Query(NamedTuple):
 
 @cache
 def load(file: str) -> dict[str, Query]:
-    """The statements of gateway/database/sql/`file`.sql by name."""
-    text = files("gateway.database").joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
-    parts = _NAME.split(text)
+    """Return the statements of gateway/database/sql/`file`.sql by name."""
+    return {name: Query(name, _complete(body)) for name, body in _parts(file, _NAME)}
+
+
+def _complete(statement: str) -> str:
+    spliced = _FRAGMENT.sub(lambda match: _fragments()[match.group(1)], statement)
+    return _FROM_STATES.sub(_states, spliced).strip()
+
+
+@cache
+def _fragments() -> dict[str, str]:
     return {
-        name: Query(name, _FROM_STATES.sub(_states, body).strip())
-        for name, body in zip(parts[1::2], parts[2::2], strict=True)
+        name: _COMMENT.sub("", body.lstrip()).strip() for name, body in _parts("fragments", _FRAGMENT_NAME)
     }
+
+
+def _parts(file: str, heading: re.Pattern[str]) -> list[tuple[str, str]]:
+    text = files("gateway.database").joinpath("sql", f"{file}.sql").read_text(encoding="utf-8")
+    parts = heading.split(text)
+    return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def _states(match: re.Match[str]) -> str:

@@ -4,17 +4,24 @@ Stays: the schema and its migrations, the destinations with their pauses, the co
 the sweep last ran.
 """
 
+from typing import NamedTuple
+
 from gateway.database.queries import load
 from gateway.database.session import Session
 
 _Q = load("reset")
 
 
-def kept(session: Session) -> tuple[int, int]:
+class Kept(NamedTuple):
     """How many instances are kept, and how many deliveries are still owed or dead."""
-    row = session.one(_Q["kept"])
-    assert row is not None
-    return row[0], row[1]
+
+    instances: int
+    unsettled: int
+
+
+def kept(session: Session) -> Kept:
+    """Count what `forget` would delete."""
+    return session.only(Kept, _Q["kept"])
 
 
 def forget(session: Session) -> None:

@@ -5,6 +5,8 @@ takes a process over then cannot change the schema, forget the attempts, or reac
 One transaction gives the privileges: if the process dies inside, the role has what it had.
 """
 
+from typing import NamedTuple
+
 from gateway.database.pool import Database
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -12,6 +14,11 @@ from gateway.errors import SchemaError
 
 GRANT_SECONDS = 60.0
 _Q = load("roles")
+
+
+class _Powers(NamedTuple):
+    is_powerful: bool
+    is_owner: bool
 
 
 def grant(dsn: str, role: str) -> None:
@@ -24,15 +31,17 @@ def grant(dsn: str, role: str) -> None:
     database = Database(dsn, application_name="mini-pacs grant", size=1, deadline_seconds=GRANT_SECONDS)
     try:
         with database.transaction() as session:
-            found = session.one(_Q["describe"], role=role)
+            found = session.row(_Powers, _Q["describe"], role=role)
             if found is None:
                 raise SchemaError(
                     f"there is no role {role}, or no schema yet: CREATE ROLE, db migrate, db grant"
                 )
-            is_powerful, is_owner = found
-            if is_powerful or is_owner:
-                what = "has powers of its own" if is_powerful else "owns the schema, or may become its owner"
-                raise SchemaError(f"role {role} {what}: grants would bound nothing")
+            if found.is_powerful:
+                raise SchemaError(f"role {role} has powers of its own: grants would not limit it")
+            if found.is_owner:
+                raise SchemaError(
+                    f"role {role} owns the schema, or may become its owner: grants would not limit it"
+                )
             _give(session, role)
     finally:
         database.close()
@@ -40,10 +49,10 @@ def grant(dsn: str, role: str) -> None:
 
 def grant_again(session: Session) -> None:
     """Whoever had the privileges has those of the schema as it is now; called by who changed it."""
-    for (role,) in session.all(_Q["granted"]):
+    for role in session.values(_Q["granted"]):
         _give(session, role)
 
 
 def _give(session: Session, role: str) -> None:
-    for (statement,) in session.all(_Q["privileges"], role=role):
+    for statement in session.values(_Q["privileges"], role=role):
         session.script(statement)

@@ -4,7 +4,7 @@ A field takes the column of its name. Its type converts the value: an enum, or a
 whose type is a dataclass is built from the same row; its columns are named `<field>.<name>` or, where there
 are none of those, as the fields of that dataclass. A field with a default may have no column.
 
-What was found out about a statement is kept, so a row costs a few microseconds.
+The function that builds the rows of a statement is made once and kept.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,6 @@ from gateway.database.queries import Query
 
 T = TypeVar("T")
 Maker = Callable[[tuple[Any, ...]], T]
-_Part = Callable[[tuple[Any, ...]], Any]
 
 _makers: dict[tuple[type, str], Maker[Any]] = {}
 
@@ -35,39 +34,67 @@ def learn(into: type[T], query: Query, columns: Sequence[str]) -> Maker[T]:
     """
     if len(set(columns)) != len(columns):
         raise TypeError(f"statement {query.name}: two columns have one name: {', '.join(columns)}")
-    place = {name: index for index, name in enumerate(columns)}
-    used: set[str] = set()
-    missing: list[str] = []
-    make = _made(into, place, "", used, missing)
-    unknown = [name for name in columns if name not in used]
-    if missing or unknown:
+    plan = _Plan({name: index for index, name in enumerate(columns)})
+    expression = plan.build(into, prefix="")
+    unknown = [name for name in columns if name not in plan.used]
+    if plan.missing or unknown:
         raise TypeError(
             f"statement {query.name} does not fit {into.__name__}: "
-            f"fields without a column: {', '.join(missing) or 'none'}; "
+            f"fields without a column: {', '.join(plan.missing) or 'none'}; "
             f"columns without a field: {', '.join(unknown) or 'none'}"
         )
+    # One compiled expression, as `Claim(row[0], Inner(row[1], row[2]))`: a third of the time of nested calls.
+    make: Maker[T] = eval(f"lambda row: {expression}", plan.names)  # noqa: S307  made of field names only
     _makers[into, query.sql] = make
     return make
 
 
-def _made(into: type[T], place: dict[str, int], prefix: str, used: set[str], missing: list[str]) -> Maker[T]:
-    hints = get_type_hints(into)
-    parts: dict[str, _Part] = {}
-    for name, is_optional in _field_names(into).items():
-        wanted, column = hints[name], prefix + name
-        if is_dataclass(wanted):
-            inner = f"{column}." if any(other.startswith(f"{column}.") for other in place) else prefix
-            parts[name] = _made(cast("type[Any]", wanted), place, inner, used, missing)
-        elif column in place:
-            used.add(column)
-            parts[name] = _value(place[column], wanted)
-        elif not is_optional:
-            missing.append(column)
-    build = cast("Callable[..., T]", into)
-    if list(parts) == list(_field_names(into)):
-        in_order = tuple(parts.values())
-        return lambda row: build(*[part(row) for part in in_order])
-    return lambda row: build(**{name: part(row) for name, part in parts.items()})
+class _Plan:
+    """Writes the expression that builds a class from `row`, and notes which columns it takes."""
+
+    def __init__(self, place: dict[str, int]) -> None:
+        self._place = place
+        self.names: dict[str, Any] = {}
+        self.used: set[str] = set()
+        self.missing: list[str] = []
+
+    def build(self, into: type, *, prefix: str) -> str:
+        hints = get_type_hints(into)
+        names = _field_names(into)
+        arguments: dict[str, str] = {}
+        for name, is_optional in names.items():
+            wanted, column = hints[name], prefix + name
+            if is_dataclass(wanted):
+                inner = (
+                    f"{column}." if any(other.startswith(f"{column}.") for other in self._place) else prefix
+                )
+                arguments[name] = self.build(cast("type", wanted), prefix=inner)
+            elif column in self._place:
+                self.used.add(column)
+                arguments[name] = self._value(self._place[column], wanted)
+            elif not is_optional:
+                self.missing.append(column)
+        by_place = list(arguments) == list(names)  # faster than by keyword, where no field is left out
+        given = [text if by_place else f"{name}={text}" for name, text in arguments.items()]
+        return f"{self._named(into)}({', '.join(given)})"
+
+    def _named(self, thing: object) -> str:
+        name = f"_{len(self.names)}"
+        self.names[name] = thing
+        return name
+
+    def _value(self, index: int, wanted: object) -> str:
+        alternatives = [one for one in get_args(wanted) if one is not NoneType]
+        is_optional = NoneType in get_args(wanted)
+        plain = alternatives[0] if is_optional and len(alternatives) == 1 else wanted
+        if isinstance(plain, type) and issubclass(plain, Enum):
+            convert = self._named(plain)
+        elif get_origin(plain) is tuple:
+            convert = self._named(tuple)
+        else:
+            return f"row[{index}]"
+        converted = f"{convert}(row[{index}])"
+        return f"(None if row[{index}] is None else {converted})" if is_optional else converted
 
 
 def _field_names(into: type) -> dict[str, bool]:
@@ -79,21 +106,3 @@ def _field_names(into: type) -> dict[str, bool]:
         }
     named = cast("Any", into)
     return {name: name in named._field_defaults for name in named._fields}
-
-
-def _value(index: int, wanted: object) -> _Part:
-    alternatives = [one for one in get_args(wanted) if one is not NoneType]
-    plain = alternatives[0] if len(alternatives) == 1 and NoneType in get_args(wanted) else wanted
-    if isinstance(plain, type) and issubclass(plain, Enum):
-        return _converted(index, plain)
-    if get_origin(plain) is tuple:
-        return _converted(index, tuple)
-    return lambda row: row[index]
-
-
-def _converted(index: int, convert: Callable[[Any], Any]) -> _Part:
-    def part(row: tuple[Any, ...]) -> object:
-        value = row[index]
-        return None if value is None else convert(value)
-
-    return part

@@ -198,4 +198,5 @@ def test_every_statement_that_the_code_names_exists_and_is_used() -> None:
         for file in re.findall(r'^_Q = load\("(\w+)"\)', text, re.MULTILINE):
             used[file] |= set(re.findall(r'_Q\["(\w+)"\]', text))
     used["queue"] |= {f"{verb}_{what}" for verb in ("count", "discard") for what in ("dead", "unserved")}
-    assert {file: set(load(file)) for file in FILES} == used
+    statements = {file: set(load(file)) for file in FILES if file != "fragments"}
+    assert statements == used

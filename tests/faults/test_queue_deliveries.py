@@ -239,7 +239,7 @@ def test_undoing_a_wrongly_counted_death_restores_the_delivery(setting: Setting)
         consumers.register(session, lost, host="here", pid=1, queue_names=["pacs"], threads=1)
         assert consumers.missing(session) == [lost]
         [reaped] = consumers.reap(session, [lost])
-        assert reaped.buried == 1
+        assert reaped.dead_lettered == 1
         assert edge.delivery(instance)["state"] == "dead"
         assert consumers.undo_deaths(session, [message_id], lost=[lost]) == 1
     assert edge.delivery(instance)["state"] == "pending"

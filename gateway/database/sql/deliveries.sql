@@ -9,9 +9,7 @@ WHERE d.id = %(delivery_id)s AND i.id = d.instance_id AND NOT i.versioned AND (
     (d.state IN ({from_states:claim}) AND d.next_attempt_at <= now() + interval '1 second')
     OR (d.state IN ({from_states:reclaim})
         AND (d.lease_until < now() OR NOT dramatiq.consumer_alive(d.claimed_by))))
-RETURNING d.id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_since, d.destination,
-    i.id, i.sop_instance_uid, i.study_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,
-    encode(i.sha256, 'hex'), i.data_set_size, i.file_name, i.conflict, i.place::text;
+RETURNING {fragment:claimed_delivery}, {fragment:stored_instance};
 
 -- name: claim_version
 -- The same for an instance whose UID has several versions; NULL where another one is sent first (see
@@ -25,9 +23,7 @@ SELECT verdict, claim_id::text, worker FROM claim_for_worker(
     %(expire_actor_name)s, %(expire_queue)s);
 
 -- name: claimed
-SELECT d.id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_since, d.destination,
-    i.id, i.sop_instance_uid, i.study_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,
-    encode(i.sha256, 'hex'), i.data_set_size, i.file_name, i.conflict, i.place::text
+SELECT {fragment:claimed_delivery}, {fragment:stored_instance}
 FROM deliveries d JOIN instances i ON i.id = d.instance_id
 WHERE d.id = %(delivery_id)s AND d.claim_id = %(claim_id)s;
 
@@ -36,7 +32,7 @@ WHERE d.id = %(delivery_id)s AND d.claim_id = %(claim_id)s;
 -- column says whether the peer has failures to end, which saves nearly every settle a round trip for note_well.
 SELECT settled, place_before::text, place_after::text, EXISTS (
     SELECT FROM destinations x
-    WHERE x.ae_title = %(destination)s AND (x.breaker = 'open' OR x.failures_in_row > 0))
+    WHERE x.ae_title = %(destination)s AND (x.breaker = 'open' OR x.failures_in_row > 0)) AS peer_had_failed
 FROM settle_delivery(
     %(delivery_id)s, %(claim_id)s, %(state)s::delivery_state, %(counted)s, %(refused)s, %(wait)s, %(priority)s,
     %(destination)s, %(outcome)s, %(status)s, %(error)s, %(duration_ms)s, %(actor_name)s, %(result_wait)s);
@@ -66,16 +62,13 @@ LIMIT 40;
 -- name: find
 -- What an operator sees, newest first; each filter is off where its parameter is null. `after` is the id of the last
 -- delivery of the page before.
-SELECT d.id, d.attempts, d.redispatches, d.priority, d.owed_since, d.next_attempt_at, d.settled_at, d.settled_by,
-    d.destination, d.last_status, d.last_error, i.id, i.sop_instance_uid, i.study_instance_uid, i.conflict,
-    i.file_name, d.route::text, d.state::text, i.kind::text, i.place::text, before.id,
-    CASE WHEN before.id IS NOT NULL THEN version_number(before.instance_id) END
+SELECT d.id AS delivery_id, d.attempts, d.redispatches, d.priority, d.owed_since, d.next_attempt_at, d.settled_at, d.settled_by,
+    d.destination, d.last_status, d.last_error, i.id AS instance_id, i.sop_instance_uid, i.study_instance_uid, i.conflict,
+    i.file_name, d.route::text, d.state::text, i.kind::text, i.place::text, before.id AS waits_for,
+    CASE WHEN before.id IS NOT NULL THEN version_number(before.instance_id) END AS waits_for_version
 FROM deliveries d JOIN instances i ON i.id = d.instance_id
 LEFT JOIN deliveries before ON before.id = CASE WHEN i.versioned THEN version_before(d.id) END
-WHERE (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
-    AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
-    AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
-    AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
+WHERE {fragment:selection}
     AND (%(after)s::bigint IS NULL OR d.id < %(after)s)
 ORDER BY d.id DESC LIMIT %(limit)s;
 
@@ -89,11 +82,8 @@ UPDATE deliveries d SET state = 'cancelled', next_attempt_at = NULL, settled_at 
     message_id = NULL
 FROM instances i
 WHERE i.id = d.instance_id AND d.state IN ({from_states:cancel})
-    AND (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
-    AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
-    AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
-    AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
-RETURNING d.id, i.id;
+    AND {fragment:selection}
+RETURNING d.id AS delivery_id, i.id AS instance_id;
 
 -- name: requeue
 -- The given states -> pending with a message, by an operator; the count of attempts begins anew. Where the last
@@ -104,32 +94,24 @@ WITH chosen AS (
             AND greatest(v.received_at, v.repeated_at) >= i.unforwarded_at) AS is_last
     FROM deliveries d JOIN instances i ON i.id = d.instance_id
     WHERE d.state IN ({from_states:requeue}) AND d.state = ANY (%(from_states)s::delivery_state[])
-        AND (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
-        AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
-        AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
-        AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
+        AND {fragment:selection}
     -- the instance too: purge, which holds it, is waited for
     FOR NO KEY UPDATE OF i, d)
 UPDATE deliveries d SET state = 'pending', attempts = 0, refusals = 0, redispatches = 0, owed_since = now(),
     next_attempt_at = now(), settled_at = NULL, settled_by = NULL,
     owed_order = CASE WHEN chosen.is_last THEN nextval('deliveries_id_seq') ELSE d.owed_order END,
-    message_id = dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,
-                               jsonb_build_array(d.id), d.priority, now(), d.id)
+    message_id = {fragment:send_message_now}
 FROM chosen WHERE d.id = chosen.id AND d.state IN ({from_states:requeue})
-RETURNING d.id, d.instance_id;
+RETURNING d.id AS delivery_id, d.instance_id;
 
 -- name: retry_now
 -- pending stays pending: its wait ends now. The new message is the one that finds it due.
 UPDATE deliveries d SET next_attempt_at = now(),
-    message_id = dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,
-                               jsonb_build_array(d.id), d.priority, now(), d.id)
+    message_id = {fragment:send_message_now}
 FROM instances i
 WHERE i.id = d.instance_id AND d.state = 'pending' AND d.next_attempt_at > now()
-    AND (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
-    AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
-    AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
-    AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
-RETURNING d.id, d.instance_id;
+    AND {fragment:selection}
+RETURNING d.id AS delivery_id, d.instance_id;
 
 -- name: mend_place
 -- The folder that the states of its deliveries call for; the caller moves the file.

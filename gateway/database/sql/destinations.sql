@@ -55,7 +55,7 @@ UPDATE destinations d SET
     changed_at = CASE WHEN old.breaker = 'closed' AND old.opens AND old.full_outstanding IS NULL THEN now() ELSE d.changed_at END,
     next_probe_at = CASE WHEN old.breaker = 'closed' AND old.opens THEN now() + %(probe_wait)s ELSE d.next_probe_at END
 FROM old WHERE d.ae_title = old.ae_title
-RETURNING old.breaker::text, d.breaker::text;
+RETURNING old.breaker::text AS before, d.breaker::text AS after;
 
 -- name: note_answer
 -- What a probe came to. `answers` is null where it failed, and `reason` then says why. Nothing is written where nothing
@@ -72,7 +72,7 @@ WHERE ae_title = %(ae_title)s AND breaker = 'open'
 UPDATE destinations SET next_probe_at = now() + %(wait)s
 WHERE ae_title = %(ae_title)s AND breaker = 'open' AND NOT paused AND (%(first)s OR next_probe_at <= now() + interval '0.5 seconds')
 RETURNING probe_by_store,
-    dramatiq.send(%(queue)s, %(actor_name)s, jsonb_build_array(ae_title), %(priority)s, now() + %(wait)s);
+    dramatiq.send(%(queue)s, %(actor_name)s, jsonb_build_array(ae_title), %(priority)s, now() + %(wait)s) AS message_id;
 
 -- name: half_open
 -- open -> closed, one failure below the threshold, and room for one result: the next instance is the probe.
@@ -117,10 +117,10 @@ WHERE ae_title = %(ae_title)s AND configured AND (paused OR breaker = 'open' OR 
 
 -- name: all
 SELECT d.ae_title, d.route::text, d.breaker::text, d.probe_by_store, d.paused, d.paused_by, d.failures_in_row,
-    d.reason, d.changed_at, d.next_probe_at, coalesce(d.full_outstanding, d.max_outstanding),
-    (SELECT count(*) FROM expected_results e WHERE e.worker = d.ae_title AND e.state = 'owed'),
-    d.answers, d.reason_at, d.full_outstanding IS NOT NULL,
-    (SELECT count(*) FROM suspects s WHERE s.ae_title = d.ae_title AND s.failed_at > now() - interval '10 minutes')
+    d.reason, d.changed_at, d.next_probe_at, coalesce(d.full_outstanding, d.max_outstanding) AS max_outstanding,
+    (SELECT count(*) FROM expected_results e WHERE e.worker = d.ae_title AND e.state = 'owed') AS outstanding,
+    d.answers, d.reason_at, d.full_outstanding IS NOT NULL AS is_tried,
+    (SELECT count(*) FROM suspects s WHERE s.ae_title = d.ae_title AND s.failed_at > now() - interval '10 minutes') AS suspects
 FROM destinations d WHERE d.configured ORDER BY d.route, d.ae_title;
 
 -- name: overdue_probes

@@ -1,6 +1,6 @@
 -- name: receive
 -- A reception, whole: instance, deliveries, messages (see the function in migrations/0009_repeats_and_results.sql).
-SELECT instance_id, verdict, kept_file_name, kept_place::text, kept_kind::text
+SELECT {fragment:registered_instance}
 FROM receive_instance_from(
     %(sop_instance_uid)s, %(study_instance_uid)s, %(series_instance_uid)s, %(sop_class_uid)s,
     %(transfer_syntax_uid)s, %(sha256)s, %(data_set_size)s, %(calling_ae_title)s, %(called_ae_title)s,
@@ -10,7 +10,7 @@ FROM receive_instance_from(
 -- name: receive_many
 -- The same for several, in one transaction and one round trip; the caller sorted them by SOP Instance UID, so
 -- that two such batches lock in one order (see the function in migrations/0009_repeats_and_results.sql).
-SELECT instance_id, verdict, kept_file_name, kept_place::text, kept_kind::text
+SELECT {fragment:registered_instance}
 FROM receive_instances_from(
     %(sop_instance_uid)s::text[], %(study_instance_uid)s::text[], %(series_instance_uid)s::text[],
     %(sop_class_uid)s::text[], %(transfer_syntax_uid)s::text[], %(sha256)s::bytea[], %(data_set_size)s::bigint[],
@@ -24,9 +24,7 @@ ORDER BY "position";
 UPDATE instances SET place = place_of(id), file_name = %(file_name)s WHERE id = %(instance_id)s;
 
 -- name: get
-SELECT id, sop_instance_uid, study_instance_uid, sop_class_uid, transfer_syntax_uid,
-    encode(sha256, 'hex'), data_set_size, file_name, conflict, place::text
-FROM instances WHERE id = %(instance_id)s;
+SELECT {fragment:stored_instance} FROM instances i WHERE i.id = %(instance_id)s;
 
 -- name: has_other_version
 -- `conflict` is known to the version that came later only; this asks for either.

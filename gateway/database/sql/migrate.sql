@@ -18,7 +18,7 @@ ALTER TABLE public.schema_migrations ADD COLUMN IF NOT EXISTS additive boolean N
 
 -- name: applied
 -- A table that 0.1.0 made, and that is only read, has no column of that name.
-SELECT version, digest, coalesce((to_jsonb(m) ->> 'additive')::boolean, true)
+SELECT version, digest, coalesce((to_jsonb(m) ->> 'additive')::boolean, true) AS additive
 FROM public.schema_migrations AS m ORDER BY version;
 
 -- name: record

@@ -3,7 +3,7 @@
 
 -- name: deliveries_size
 -- Bytes of the table, and its rows as the planner last estimated them (negative: never).
-SELECT pg_relation_size('deliveries'), reltuples::bigint FROM pg_class WHERE oid = 'deliveries'::regclass;
+SELECT pg_relation_size('deliveries') AS bytes, reltuples::bigint AS estimated_rows FROM pg_class WHERE oid = 'deliveries'::regclass;
 
 -- name: count_all
 -- For a table small enough to be read whole.
@@ -18,8 +18,8 @@ SELECT count(*) FROM (
 -- name: oldest_waiting
 -- Per route the delivery that is owed longest, among those that are due longest and those that are due last: what was
 -- never tried is at the one end, what was put off most at the other. With few waiting, all of them.
-SELECT r.route::text, oldest.id, oldest.state::text, oldest.owed_since, oldest.next_attempt_at, oldest.attempts,
-    oldest.destination, oldest.last_error, i.sop_instance_uid, i.study_instance_uid
+SELECT r.route::text, oldest.id AS delivery_id, oldest.state::text, oldest.owed_since, oldest.next_attempt_at, oldest.attempts,
+    oldest.destination, oldest.last_error AS reason, i.sop_instance_uid, i.study_instance_uid
 FROM unnest(enum_range(NULL::route)) AS r (route)
 CROSS JOIN LATERAL (
     SELECT * FROM (
@@ -36,7 +36,7 @@ ORDER BY r.route;
 
 -- name: dead_reasons
 -- The commonest reasons among some of the dead, with one delivery of each to look at.
-SELECT d.route::text, d.destination, d.last_error, count(*), max(d.id)
+SELECT d.route::text, d.destination, d.last_error AS reason, count(*), max(d.id) AS delivery_id
 FROM unnest(enum_range(NULL::route)) AS r (route)
 CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE route = r.route AND state = 'dead' LIMIT %(limit)s) AS d
 GROUP BY d.route, d.destination, d.last_error
@@ -46,24 +46,24 @@ LIMIT %(reasons)s;
 -- name: results
 -- What workers owe, and what did not come as it should; each bounded, over what is still kept.
 SELECT
-    (SELECT count(*) FROM (SELECT FROM expected_results WHERE state = 'owed' LIMIT %(limit)s) AS x),
-    (SELECT count(*) FROM (SELECT FROM expected_results WHERE state = 'timed_out' LIMIT %(limit)s) AS x),
+    (SELECT count(*) FROM (SELECT FROM expected_results WHERE state = 'owed' LIMIT %(limit)s) AS x) AS owed,
+    (SELECT count(*) FROM (SELECT FROM expected_results WHERE state = 'timed_out' LIMIT %(limit)s) AS x) AS timed_out,
     (SELECT count(*) FROM (
         SELECT FROM (SELECT DISTINCT delivery_id FROM (
             SELECT delivery_id FROM expected_results WHERE state = 'timed_out' LIMIT %(limit)s) AS t) AS late
         JOIN deliveries d ON d.id = late.delivery_id AND d.state NOT IN ('pending', 'in_flight', 'cancelled')
         WHERE NOT EXISTS (SELECT FROM expected_results o WHERE o.delivery_id = d.id AND o.state <> 'timed_out')
-    ) AS x),
+    ) AS x) AS given_up,
     (SELECT count(*) FROM (SELECT FROM instances
-        WHERE late AND (late OR correlation IN ('ambiguous', 'unmatched')) LIMIT %(limit)s) AS x),
+        WHERE late AND (late OR correlation IN ('ambiguous', 'unmatched')) LIMIT %(limit)s) AS x) AS late,
     (SELECT count(*) FROM (SELECT FROM instances WHERE correlation = 'unmatched'
-        AND (late OR correlation IN ('ambiguous', 'unmatched')) LIMIT %(limit)s) AS x),
+        AND (late OR correlation IN ('ambiguous', 'unmatched')) LIMIT %(limit)s) AS x) AS unmatched,
     (SELECT count(*) FROM (SELECT FROM instances WHERE correlation = 'ambiguous'
-        AND (late OR correlation IN ('ambiguous', 'unmatched')) LIMIT %(limit)s) AS x);
+        AND (late OR correlation IN ('ambiguous', 'unmatched')) LIMIT %(limit)s) AS x) AS ambiguous;
 
 -- name: unforwarded
 -- Instances that were sent again and not forwarded lately, and were not owed again since; with the last of them.
-SELECT count(*) OVER (), x.study_instance_uid, x.unforwarded_from, x.unforwarded_at
+SELECT count(*) OVER () AS count, x.study_instance_uid, x.unforwarded_from AS calling_ae_title, x.unforwarded_at AS at
 FROM (
     SELECT i.study_instance_uid, i.unforwarded_from, i.unforwarded_at FROM instances i
     WHERE i.unforwarded_at > now() - %(window)s AND NOT EXISTS (
@@ -73,7 +73,7 @@ ORDER BY x.unforwarded_at DESC LIMIT 1;
 
 -- name: rates
 -- What the actors of each queue did over the last minutes; a process says so each few seconds.
-SELECT queue_name, sum(done)::bigint, sum(failed)::bigint, sum(seconds)::float8
+SELECT queue_name, sum(done)::bigint AS done, sum(failed)::bigint AS failed, sum(seconds)::float8 AS seconds
 FROM dramatiq.rates WHERE minute > now() - %(window)s GROUP BY queue_name ORDER BY queue_name;
 
 -- name: received
@@ -85,7 +85,7 @@ SELECT count(*) FROM (SELECT FROM dramatiq.queue WHERE state = 'rejected' LIMIT 
 
 -- name: receivers
 -- Receivers of the Storage SCP hold a connection under their name while they live. Beside it the database's clock.
-SELECT count(*), now() FROM pg_stat_activity
+SELECT count(*) AS receivers, now() FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'mini-pacs receiver';
 
 -- name: unserved_queues
@@ -116,7 +116,8 @@ WITH RECURSIVE names AS (
     SELECT q.queue_name, min(q.due), count(*) FROM dramatiq.queue AS q
     WHERE q.state = 'queued' AND q.alone AND q.due <= now() GROUP BY q.queue_name
 )
-SELECT w.queue_name, sum(w.count)::bigint, extract(epoch FROM now() - min(greatest(w.due, 'epoch')))::float8
+SELECT w.queue_name, sum(w.count)::bigint AS due,
+    extract(epoch FROM now() - min(greatest(w.due, 'epoch')))::float8 AS oldest_seconds
 FROM waiting AS w
 WHERE NOT EXISTS (SELECT FROM dramatiq.consumers AS c JOIN dramatiq.live ON live.id = c.id
                   WHERE w.queue_name = ANY (c.queues))

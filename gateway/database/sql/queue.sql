@@ -42,9 +42,9 @@ WITH room AS MATERIALIZED (
         started_at = CASE WHEN q.message_id = ANY (ARRAY(SELECT message_id FROM picked WHERE NOT ahead)) THEN now() END
     WHERE q.message_id = ANY (ARRAY(SELECT message_id FROM picked WHERE NOT (ahead AND never_ahead)))
     RETURNING q.message_id::text, CASE WHEN pg_column_size(q.message) <= 4194304 THEN q.message::text END AS message,
-        q.deaths, q.failures, q.priority, greatest(q.due, 'epoch') AS due, q.mtime
+        q.deaths, q.failures, q.priority, greatest(q.due, 'epoch') AS due, q.mtime AS claimed_at
 )
-SELECT c.*, NULL::float8 FROM claimed AS c
+SELECT c.*, NULL::float8 AS next_due_seconds FROM claimed AS c
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, extract(epoch FROM min(next.due) - now())::float8
 FROM generate_series(-1, 7) AS level (priority)
@@ -76,10 +76,10 @@ WHERE q.message_id = (
     LIMIT 1
     FOR UPDATE SKIP LOCKED
 )
-RETURNING q.message_id::text, CASE WHEN pg_column_size(q.message) <= 4194304 THEN q.message::text END,
-    q.deaths, q.failures, q.priority, greatest(q.due, 'epoch'), q.mtime, NULL::float8;
+RETURNING q.message_id::text, CASE WHEN pg_column_size(q.message) <= 4194304 THEN q.message::text END AS message,
+    q.deaths, q.failures, q.priority, greatest(q.due, 'epoch') AS due, q.mtime AS claimed_at, NULL::float8 AS next_due_seconds;
 
--- name: waiting_alone
+-- name: waiting_exclusive
 -- The queues in which a message waits that must run alone.
 SELECT name FROM unnest(%(queue_names)s::text[]) AS name
 WHERE EXISTS (
@@ -150,7 +150,7 @@ SET plan_cache_mode TO force_generic_plan;
 
 -- name: lock
 -- The proof that a consumer lives, held as long as its connection. Not waited for: an id that is taken is not ours.
-SELECT pg_try_advisory_lock(%(consumer)s), pg_backend_pid();
+SELECT pg_try_advisory_lock(%(consumer)s) AS is_ours, pg_backend_pid() AS server_process;
 
 -- name: backend
 -- Which server process answers: another one than before, behind a pooler in transaction mode.
@@ -195,7 +195,7 @@ WITH runs AS MATERIALIZED (
     WHERE d.id = ANY (ARRAY(SELECT delivery_id FROM adopted WHERE consumer = %(consumer)s))
         AND d.state = 'in_flight' AND d.claimed_by = ANY(%(lost)s::bigint[])
 )
-SELECT message_id::text, mtime FROM adopted WHERE consumer = %(consumer)s;
+SELECT message_id::text, mtime AS claimed_at FROM adopted WHERE consumer = %(consumer)s;
 
 -- name: undo_deaths
 -- rejected | queued | consumed -> one death less: the consumer was taken for dead and was not.
@@ -236,7 +236,8 @@ WITH gone AS MATERIALIZED (
     WHERE q.consumer = gone.id AND q.state = 'consumed'
     RETURNING gone.id, q.state
 )
-SELECT gone.host, gone.pid, count(freed.id), count(freed.id) FILTER (WHERE freed.state = 'rejected'), gone.stopping
+SELECT gone.host, gone.pid, count(freed.id) AS freed, count(freed.id) FILTER (WHERE freed.state = 'rejected') AS dead_lettered,
+    gone.stopping
 FROM gone LEFT JOIN freed ON freed.id = gone.id
 GROUP BY gone.id, gone.host, gone.pid, gone.stopping;
 
@@ -260,8 +261,8 @@ DELETE FROM dramatiq.rates WHERE minute < now() - interval '1 day';
 
 -- name: depths
 -- What waits, runs or is dead, by queue; how old is asked of what is due.
-SELECT q.queue_name, q.state::text, count(*), count(*) FILTER (WHERE q.state = 'queued' AND q.due > now()),
-    extract(epoch FROM now() - min(q.due) FILTER (WHERE q.state <> 'queued' OR q.due <= now()))::float8
+SELECT q.queue_name, q.state::text, count(*), count(*) FILTER (WHERE q.state = 'queued' AND q.due > now()) AS later,
+    extract(epoch FROM now() - min(q.due) FILTER (WHERE q.state <> 'queued' OR q.due <= now()))::float8 AS oldest_seconds
 FROM dramatiq.queue AS q
 GROUP BY q.queue_name, q.state
 ORDER BY q.queue_name, q.state;
@@ -280,15 +281,15 @@ WITH finished AS (
     WHERE q.due > now() - %(window)s AND q.due <= now()
     GROUP BY q.queue_name
 )
-SELECT queue_name, coalesce(f.arrived, 0)::bigint + coalesce(w.arrived, 0)::bigint, coalesce(f.done, 0)::bigint,
-    coalesce(f.failed, 0)::bigint, coalesce(f.seconds, 0)::float8
+SELECT queue_name, coalesce(f.arrived, 0)::bigint + coalesce(w.arrived, 0)::bigint AS arrived,
+    coalesce(f.done, 0)::bigint AS done, coalesce(f.failed, 0)::bigint AS failed, coalesce(f.seconds, 0)::float8 AS seconds
 FROM finished AS f FULL JOIN waiting AS w USING (queue_name)
 ORDER BY queue_name;
 
 -- name: consumers
 -- Every consumer with what it holds; one without its lock is dead, or cut off a moment ago.
-SELECT c.id, c.host, c.pid, c.queues, c.threads, c.started_at, dramatiq.consumer_alive(c.id),
-    count(q.message_id), extract(epoch FROM now() - min(q.started_at))::float8
+SELECT c.id, c.host, c.pid, c.queues AS queue_names, c.threads, c.started_at, dramatiq.consumer_alive(c.id) AS alive,
+    count(q.message_id) AS holds, extract(epoch FROM now() - min(q.started_at))::float8 AS oldest_seconds
 FROM dramatiq.consumers AS c
 LEFT JOIN dramatiq.queue AS q ON q.consumer = c.id AND q.state = 'consumed'
 GROUP BY c.id
@@ -296,9 +297,9 @@ ORDER BY c.host, c.pid;
 
 -- name: dead
 -- The messages that died last, with what an operator needs to decide. The document may be anything, and of any size.
-SELECT q.message_id::text, q.queue_name, left(coalesce(q.message ->> 'actor_name', ''), 200),
+SELECT q.message_id::text, q.queue_name, left(coalesce(q.message ->> 'actor_name', ''), 200) AS actor_name,
     CASE WHEN pg_column_size(q.message) <= 65536 AND jsonb_typeof(q.message -> 'args') = 'array'
-        THEN (q.message -> 'args')::text END, q.delivery_id, q.mtime, q.deaths, q.failures, q.reason
+        THEN (q.message -> 'args')::text END AS args, q.delivery_id, q.mtime AS since, q.deaths, q.failures, q.reason
 FROM dramatiq.queue AS q
 WHERE q.state = 'rejected'
     AND (%(since)s::timestamptz IS NULL OR (q.mtime, q.message_id) < (%(since)s, %(message_id)s::uuid))
@@ -322,7 +323,7 @@ WHERE state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR message_id = AN
 DELETE FROM dramatiq.queue AS q
 WHERE q.state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR q.message_id = ANY(%(message_ids)s::uuid[]))
 RETURNING q.message_id::text,
-    EXISTS (SELECT FROM deliveries AS d WHERE d.id = q.delivery_id AND d.state = 'dead');
+    EXISTS (SELECT FROM deliveries AS d WHERE d.id = q.delivery_id AND d.state = 'dead') AS leaves_dead;
 
 -- name: count_unserved
 -- What waits in a queue that no living process consumes.
@@ -335,7 +336,7 @@ WHERE q.queue_name = %(queue_name)s AND q.state = 'queued' AND NOT EXISTS (
 DELETE FROM dramatiq.queue AS q
 WHERE q.queue_name = %(queue_name)s AND q.state = 'queued' AND NOT EXISTS (
     SELECT FROM dramatiq.consumers AS c JOIN dramatiq.live ON live.id = c.id WHERE q.queue_name = ANY (c.queues))
-RETURNING q.message_id::text, false;
+RETURNING q.message_id::text, false AS leaves_dead;
 
 -- name: vacuum
 -- Finished entries at the front of the claim's index go; skipped where somebody vacuums already.

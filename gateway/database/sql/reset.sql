@@ -1,7 +1,7 @@
 -- name: kept
 -- What a reset would forget: instances, and deliveries that are still owed or dead.
-SELECT (SELECT count(*) FROM instances),
-    (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight', 'dead'));
+SELECT (SELECT count(*) FROM instances) AS instances,
+    (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight', 'dead')) AS unsettled;
 
 -- name: patience
 -- The locks of a reset come when open transactions end; it must not queue up everybody behind one that does not.

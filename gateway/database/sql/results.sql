@@ -2,8 +2,8 @@
 -- Kept originals that a result names, with what its worker owes for each (an owed one before an overdue). Of the
 -- versions of one SOP Instance UID it is the one that the worker was sent: the first that it still owes, else the
 -- last that it was sent, else the newest.
-SELECT DISTINCT ON (i.sop_instance_uid) i.id,
-    CASE WHEN e.state IN ('owed', 'timed_out') THEN e.id END, e.worker
+SELECT DISTINCT ON (i.sop_instance_uid) i.id AS instance_id,
+    CASE WHEN e.state IN ('owed', 'timed_out') THEN e.id END AS expectation_id, e.worker
 FROM instances i
 LEFT JOIN LATERAL (
     SELECT x.id, x.worker, x.state FROM expected_results x
@@ -18,7 +18,8 @@ ORDER BY i.sop_instance_uid, e.state = 'owed' DESC NULLS LAST, CASE e.state WHEN
 
 -- name: candidates_in_study
 -- The same for the originals of some studies, where only what is owed counts.
-SELECT DISTINCT ON (i.sop_instance_uid) i.id, CASE e.state WHEN 'owed' THEN e.id END, e.worker
+SELECT DISTINCT ON (i.sop_instance_uid) i.id AS instance_id,
+    CASE e.state WHEN 'owed' THEN e.id END AS expectation_id, e.worker
 FROM instances i
 LEFT JOIN LATERAL (
     SELECT x.id, x.worker, x.state FROM expected_results x

@@ -1,7 +1,7 @@
 -- name: describe
 -- Whether a role could do more than its grants say: by itself, or by being or becoming the owner of the schema.
-SELECT r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls,
-    pg_has_role(r.rolname, t.tableowner, 'MEMBER')
+SELECT r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls AS is_powerful,
+    pg_has_role(r.rolname, t.tableowner, 'MEMBER') AS is_owner
 FROM pg_roles r, pg_tables t
 WHERE r.rolname = %(role)s AND t.schemaname = 'public' AND t.tablename = 'schema_migrations';
 

@@ -4,7 +4,7 @@
 
 -- name: step
 -- The next instances by time. The time alone bounds the scan of its index; the id orders what came in one transaction.
-SELECT received_at, id, study_instance_uid FROM instances
+SELECT received_at, id AS instance_id, study_instance_uid FROM instances
 WHERE %(received_at)s::timestamptz IS NULL
     OR (received_at <= %(received_at)s AND (received_at, id) < (%(received_at)s, %(id)s))
 ORDER BY received_at DESC, id DESC LIMIT %(limit)s;
@@ -16,14 +16,15 @@ WHERE study_instance_uid = ANY (%(studies)s) AND (received_at, id) >= (%(receive
 
 -- name: instances
 -- Per study: when first and last, from whom, how many originals, results, and conflicts.
-SELECT study_instance_uid, min(received_at), max(received_at),
-    coalesce(array_agg(DISTINCT calling_ae_title) FILTER (WHERE kind = 'original'), '{}'),
-    count(*) FILTER (WHERE kind = 'original'), count(*) FILTER (WHERE kind = 'result'), count(*) FILTER (WHERE conflict)
+SELECT study_instance_uid, min(received_at) AS first_received_at, max(received_at) AS last_received_at,
+    coalesce(array_agg(DISTINCT calling_ae_title) FILTER (WHERE kind = 'original'), '{}') AS calling_ae_titles,
+    count(*) FILTER (WHERE kind = 'original') AS instances, count(*) FILTER (WHERE kind = 'result') AS results,
+    count(*) FILTER (WHERE conflict) AS conflicts
 FROM instances WHERE study_instance_uid = ANY (%(studies)s) GROUP BY study_instance_uid;
 
 -- name: deliveries
 -- Study by study, so that the planner reads the indexes of its rows, and never the whole table.
-SELECT s.study, counted.route::text, counted.state::text, counted.count
+SELECT s.study AS study_instance_uid, counted.route::text, counted.state::text, counted.count
 FROM unnest(%(studies)s::text[]) AS s (study)
 CROSS JOIN LATERAL (
     SELECT d.route, d.state, count(*) AS count

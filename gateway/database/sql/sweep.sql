@@ -10,8 +10,7 @@ forgotten AS (
     WHERE d.id = lost.id AND e.delivery_id = d.id AND e.claim_id = d.claim_id AND e.state = 'owed')
 UPDATE deliveries d SET state = 'pending', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
     next_attempt_at = now(), last_error = 'rescued: its claim was over',
-    message_id = dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,
-                               jsonb_build_array(d.id), d.priority, now(), d.id)
+    message_id = {fragment:send_message_now}
 FROM lost WHERE d.id = lost.id AND d.state IN ({from_states:rescue})
 RETURNING d.id;
 
@@ -28,21 +27,19 @@ WITH silent AS (
                             AND (q.state = 'queued' OR (q.state = 'consumed' AND q.mtime > now() - %(lease)s)))
     ORDER BY d.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 UPDATE deliveries d SET
-    message_id = dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,
-                               jsonb_build_array(d.id), d.priority, now(), d.id)
+    message_id = {fragment:send_message_now}
 FROM silent WHERE d.id = silent.id
 RETURNING d.id;
 
 -- name: owners_of
--- For names found on the disk: the instance that owns the name, where a row knows it. Columns as of `get`.
-SELECT f.study, f.name, i.id, i.sop_instance_uid, i.study_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,
-    encode(i.sha256, 'hex'), i.data_set_size, i.file_name, i.conflict, i.place::text
+-- For names found on the disk: the instance that owns the name, where a row knows it.
+SELECT {fragment:stored_instance}
 FROM unnest(%(studies)s::text[], %(names)s::text[]) AS f (study, name)
 JOIN instances i ON i.study_instance_uid = f.study AND i.file_name = f.name;
 
 -- name: undelivered_files
 -- What must have a file: instances that are still owed, page by page.
-SELECT DISTINCT i.id, i.study_instance_uid, i.file_name, i.place::text
+SELECT DISTINCT i.id AS instance_id, i.study_instance_uid, i.file_name, i.place::text
 FROM deliveries d JOIN instances i ON i.id = d.instance_id
 WHERE d.state IN ('pending', 'in_flight', 'dead') AND i.id > %(after)s
 ORDER BY i.id LIMIT %(limit)s;
@@ -55,7 +52,7 @@ SELECT EXISTS (SELECT FROM deliveries d
 -- name: lock_purgeable
 -- Delivered everywhere, or cancelled, and quiet for longer than the retention. Locked, so that a repeat waits
 -- until the file is gone with the row. Kept: what a living expectation or result still points to.
-SELECT i.id, i.study_instance_uid, i.file_name, i.place::text FROM instances i
+SELECT i.id AS instance_id, i.study_instance_uid, i.file_name, i.place::text FROM instances i
 WHERE greatest(i.received_at, i.repeated_at) < now() - %(retention)s
     AND NOT EXISTS (SELECT FROM deliveries d WHERE d.instance_id = i.id
                     AND (d.state NOT IN ('delivered', 'cancelled') OR d.settled_at > now() - %(retention)s))

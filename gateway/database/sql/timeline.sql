@@ -2,7 +2,7 @@
 -- The instances of these studies, and the results that were derived from them, whatever study those are of.
 WITH of_studies AS (
     SELECT i.id FROM instances i WHERE i.study_instance_uid = ANY (%(studies)s::text[]))
-SELECT i.id, i.sop_instance_uid, i.study_instance_uid, i.kind::text, i.calling_ae_title, i.received_at,
+SELECT i.id AS instance_id, i.sop_instance_uid, i.study_instance_uid, i.kind::text, i.calling_ae_title, i.received_at,
     i.conflict, i.correlation::text, i.late, i.place::text, i.repeats,
     i.unforwarded, i.unforwarded_at, i.unforwarded_from
 FROM instances i
@@ -11,9 +11,9 @@ WHERE i.id IN (SELECT id FROM of_studies)
 ORDER BY i.received_at, i.id;
 
 -- name: deliveries
-SELECT d.id, d.instance_id, d.route::text, d.state::text, d.next_attempt_at, d.settled_at, d.settled_by,
-    d.destination, d.last_status, d.last_error, d.lease_until, before.id,
-    CASE WHEN before.id IS NOT NULL THEN version_number(before.instance_id) END
+SELECT d.id AS delivery_id, d.instance_id, d.route::text, d.state::text, d.next_attempt_at, d.settled_at, d.settled_by,
+    d.destination, d.last_status, d.last_error, d.lease_until, before.id AS waits_for,
+    CASE WHEN before.id IS NOT NULL THEN version_number(before.instance_id) END AS waits_for_version
 FROM deliveries d JOIN instances i ON i.id = d.instance_id
 LEFT JOIN deliveries before ON before.id = CASE WHEN i.versioned THEN version_before(d.id) END
 WHERE d.instance_id = ANY (%(instance_ids)s::bigint[]) ORDER BY d.id;

@@ -9,7 +9,7 @@ SELECT EXISTS (SELECT FROM suspects WHERE ae_title = %(ae_title)s AND failed_at 
 SELECT verdict, was_parked FROM take_turn(%(delivery_id)s, %(ae_title)s);
 
 -- name: park
-SELECT settled, place_before::text, place_after::text
+SELECT settled, place_before::text, place_after::text, false AS peer_had_failed
 FROM park_delivery(%(delivery_id)s, %(claim_id)s, %(ae_title)s, %(reason)s, %(wait)s, %(actor_name)s);
 
 -- name: call

@@ -9,6 +9,7 @@ A consumer is alive as long as PostgreSQL holds the advisory lock of its id. Eac
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -27,22 +28,24 @@ class Reaped:
     host: str
     pid: int
     freed: int
-    buried: int
+    dead_lettered: int
     stopping: bool
+
+
+class _Lock(NamedTuple):
+    is_ours: bool
+    server_process: int
 
 
 def take_lock(session: Session, consumer: int) -> int | None:
     """The server process that now holds the lock of `consumer`; None if the id is somebody's."""
-    row = session.one(_Q["lock"], consumer=consumer)
-    assert row is not None
-    return int(row[1]) if row[0] else None
+    lock = session.only(_Lock, _Q["lock"], consumer=consumer)
+    return lock.server_process if lock.is_ours else None
 
 
 def server_process(session: Session) -> int:
     """The process id of the server's end of this connection."""
-    row = session.one(_Q["backend"])
-    assert row is not None
-    return int(row[0])
+    return int(session.value(_Q["backend"]))
 
 
 def begin_on_server_process(session: Session) -> int:
@@ -93,14 +96,14 @@ def adopt(session: Session, runs: Collection[Run], *, lost: Iterable[int], consu
 
     The deliveries claimed under them are claimed by `consumer`. What else they held counts no death.
     """
-    rows = session.all(
+    adopted = session.all(
         _Q["adopt"],
         message_ids=[message_id for message_id, _ in runs],
         claimed_at=[claimed_at for _, claimed_at in runs],
         lost=list(lost),
         consumer=consumer,
     )
-    return frozenset((str(row[0]), row[1]) for row in rows)
+    return frozenset((message_id, claimed_at) for message_id, claimed_at in adopted)
 
 
 def undo_deaths(session: Session, message_ids: Iterable[str], *, lost: Iterable[int]) -> int:
@@ -112,12 +115,11 @@ def undo_deaths(session: Session, message_ids: Iterable[str], *, lost: Iterable[
 
 def missing(session: Session) -> list[int]:
     """The consumers whose locks nobody holds now: dead, or cut off a moment ago."""
-    return [int(row[0]) for row in session.all(_Q["missing"])]
+    return session.values(_Q["missing"])
 
 
 def reap(session: Session, missed: Iterable[int]) -> list[Reaped]:
     """Those of `missed` whose locks are gone; what they held is claimable, or dead after POISON_DEATHS."""
-    rows = session.all(
-        _Q["reap"], missed=list(missed), alone_deaths=EXCLUSIVE_DEATHS, poison_deaths=POISON_DEATHS
+    return session.rows(
+        Reaped, _Q["reap"], missed=list(missed), alone_deaths=EXCLUSIVE_DEATHS, poison_deaths=POISON_DEATHS
     )
-    return [Reaped(str(r[0]), int(r[1]), int(r[2]), int(r[3]), bool(r[4])) for r in rows]

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from gateway.database.queries import load
-from gateway.database.session import Row, Session
-from gateway.database.tables.instances import StoredInstance, stored_of
+from gateway.database.session import Session
+from gateway.database.tables.instances import StoredInstance
 from gateway.domain.contract import EXPIRE_RESULT, FORWARD, FORWARD_TO_PACS, FORWARD_TO_WORKER
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind, Place
@@ -36,6 +37,26 @@ class WorkerVerdict(StrEnum):
     ANSWERED = "answered"
     NO_WORKER = "no_worker"
     NOTHING = "nothing"
+
+
+class _ClaimForWorker(NamedTuple):
+    verdict: WorkerVerdict
+    claim_id: str | None
+    worker: str | None
+
+
+class ContextUids(NamedTuple):
+    """What an instance needs of a presentation context."""
+
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+class Changed(NamedTuple):
+    """A delivery that an operator changed."""
+
+    delivery_id: int
+    instance_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +152,6 @@ class Selection:
         }
 
 
-def _claim(row: Row) -> DeliveryClaim:
-    columns: Row = (*row[:6], stored_of(row[6:]))
-    return DeliveryClaim(*columns)
-
-
-def _delivery(row: Row) -> Delivery:
-    columns: Row = (*row[:16], Route(row[16]), State(row[17]), Kind(row[18]), Place(row[19]), *row[20:])
-    return Delivery(*columns)
-
-
 def waits_for_version(number: int | None, delivery_id: int | None) -> str | None:
     """The reason for operators why a delivery waits for that version of its SOP Instance UID."""
     return None if delivery_id is None else f"waits for version {number} (delivery {delivery_id})"
@@ -160,12 +171,12 @@ def claim(
         "lease": lease,
         "destination": destination,
     }
-    row = session.one(_Q["claim"], **parameters)
-    if row is None:
-        version = session.one(_Q["claim_version"], **parameters)
-        if version is not None and version[0] is not None:
-            row = session.one(_Q["claimed"], delivery_id=delivery_id, claim_id=version[0])
-    return None if row is None else _claim(row)
+    claim = session.row(DeliveryClaim, _Q["claim"], **parameters)
+    if claim is None:
+        claim_id = session.value(_Q["claim_version"], **parameters)
+        if claim_id is not None:
+            claim = session.row(DeliveryClaim, _Q["claimed"], delivery_id=delivery_id, claim_id=claim_id)
+    return claim
 
 
 def claim_for_worker(
@@ -179,7 +190,8 @@ def claim_for_worker(
     wait: timedelta,
 ) -> tuple[WorkerVerdict, DeliveryClaim | None]:
     """Take a delivery and choose its worker; the result that the worker will owe is noted with it."""
-    row = session.one(
+    chosen = session.only(
+        _ClaimForWorker,
         _Q["claim_for_worker"],
         delivery_id=delivery_id,
         consumer=consumer,
@@ -191,18 +203,18 @@ def claim_for_worker(
         expire_actor_name=EXPIRE_RESULT.actor_name,
         expire_queue=EXPIRE_RESULT.queue_name,
     )
-    assert row is not None, "a function returns a row"
-    verdict = WorkerVerdict(row[0])
-    if verdict is not WorkerVerdict.CLAIMED:
-        return verdict, None
-    claimed = session.one(_Q["claimed"], delivery_id=delivery_id, claim_id=row[1])
-    assert claimed is not None, "claimed in this transaction"
-    return verdict, _claim(claimed)
+    if chosen.verdict is not WorkerVerdict.CLAIMED:
+        return chosen.verdict, None
+    # claimed in this transaction: the row is there
+    return chosen.verdict, session.only(
+        DeliveryClaim, _Q["claimed"], delivery_id=delivery_id, claim_id=chosen.claim_id
+    )
 
 
 def settle(session: Session, claim: DeliveryClaim, route: Route, settlement: Settlement) -> Settled:
     """Record what an attempt came to. Late, it is only appended to the attempts (`settled` False)."""
-    row = session.one(
+    return session.only(
+        Settled,
         _Q["settle"],
         delivery_id=claim.delivery_id,
         claim_id=claim.claim_id,
@@ -219,11 +231,6 @@ def settle(session: Session, claim: DeliveryClaim, route: Route, settlement: Set
         actor_name=FORWARD[route].actor_name,
         result_wait=settlement.result_wait,
     )
-    assert row is not None, "a function returns a row"
-    settled, before, after, peer_had_failed = row
-    return Settled(
-        bool(settled), before and Place(before), after and Place(after), peer_had_failed=bool(peer_had_failed)
-    )
 
 
 def renew(session: Session, claim: DeliveryClaim, *, lease: timedelta) -> bool:
@@ -231,52 +238,52 @@ def renew(session: Session, claim: DeliveryClaim, *, lease: timedelta) -> bool:
     return session.run(_Q["renew"], delivery_id=claim.delivery_id, claim_id=claim.claim_id, lease=lease) == 1
 
 
-def waiting_contexts(session: Session, route: Route) -> list[tuple[str, str]]:
+def waiting_contexts(session: Session, route: Route) -> list[ContextUids]:
     """(SOP Class UID, transfer syntax UID) of the oldest instances that wait on `route`, at most 127."""
-    return [(row[0], row[1]) for row in session.all(_Q["waiting_contexts"], route=route.value)]
+    return session.rows(ContextUids, _Q["waiting_contexts"], route=route.value)
 
 
-def taken_contexts(session: Session, destination: str) -> list[tuple[str, str]]:
+def taken_contexts(session: Session, destination: str) -> list[ContextUids]:
     """(SOP Class UID, transfer syntax UID) of instances that `destination` took lately, at most 40."""
-    return [(row[0], row[1]) for row in session.all(_Q["taken_contexts"], destination=destination)]
+    return session.rows(ContextUids, _Q["taken_contexts"], destination=destination)
 
 
 def find(
     session: Session, selection: Selection, *, limit: int = 1000, after: int | None = None
 ) -> list[Delivery]:
     """The deliveries that `selection` means, newest first; those before the delivery `after`, if given."""
-    rows = session.all(_Q["find"], **selection.parameters(), limit=limit, after=after)
-    return [_delivery(row) for row in rows]
+    return session.rows(Delivery, _Q["find"], **selection.parameters(), limit=limit, after=after)
 
 
 def attempts_of(session: Session, delivery_id: int) -> list[PastAttempt]:
     """Every try of a delivery, oldest first."""
-    return [PastAttempt(*row) for row in session.all(_Q["attempts_of"], delivery_id=delivery_id)]
+    return session.rows(PastAttempt, _Q["attempts_of"], delivery_id=delivery_id)
 
 
-def cancel(session: Session, selection: Selection, *, by: str) -> list[tuple[int, int]]:
+def cancel(session: Session, selection: Selection, *, by: str) -> list[Changed]:
     """(delivery id, instance id) of those that were pending or dead and are cancelled now."""
-    return [(row[0], row[1]) for row in session.all(_Q["cancel"], **selection.parameters(), by=by)]
+    return session.rows(Changed, _Q["cancel"], **selection.parameters(), by=by)
 
 
-def requeue(session: Session, selection: Selection, *, of: tuple[State, ...]) -> list[tuple[int, int]]:
+def requeue(session: Session, selection: Selection, *, of: tuple[State, ...]) -> list[Changed]:
     """(delivery id, instance id) of those that were in one of `of` and are owed again now."""
-    rows = session.all(
-        _Q["requeue"], **selection.parameters(), from_states=[state.value for state in of], **_actor_names()
+    return session.rows(
+        Changed,
+        _Q["requeue"],
+        **selection.parameters(),
+        from_states=[state.value for state in of],
+        **_actor_names(),
     )
-    return [(row[0], row[1]) for row in rows]
 
 
-def retry_now(session: Session, selection: Selection) -> list[tuple[int, int]]:
+def retry_now(session: Session, selection: Selection) -> list[Changed]:
     """(delivery id, instance id) of those that waited for their time and are due now."""
-    return [
-        (row[0], row[1]) for row in session.all(_Q["retry_now"], **selection.parameters(), **_actor_names())
-    ]
+    return session.rows(Changed, _Q["retry_now"], **selection.parameters(), **_actor_names())
 
 
 def mend_places(session: Session, instance_ids: list[int]) -> list[int]:
     """The instances whose folder changed with the states of their deliveries; move their files."""
-    return [row[0] for row in session.all(_Q["mend_place"], instance_ids=instance_ids)]
+    return session.values(_Q["mend_place"], instance_ids=instance_ids)
 
 
 def _actor_names() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from gateway.config import Configuration
 from gateway.database.queries import load
@@ -46,6 +47,23 @@ class DestinationState:
         return self.breaker == "closed" and not self.paused
 
 
+class OverdueProbe(NamedTuple):
+    """A peer with an open breaker whose probe did not run."""
+
+    ae_title: str
+    route: Route
+
+
+class _Breaker(NamedTuple):
+    before: str
+    after: str
+
+
+class _SentProbe(NamedTuple):
+    probe_by_store: bool
+    message_id: str
+
+
 def configure(session: Session, configuration: Configuration) -> None:
     """The rows are those of the configuration; what was known of a peer is kept."""
     forwarder = configuration.forwarder
@@ -65,8 +83,7 @@ def note_well(session: Session, ae_title: str, *, by_store: bool) -> bool:
 
     A breaker that C-STOREs opened is closed only by the answer to a C-STORE.
     """
-    row = session.one(_Q["note_well"], ae_title=ae_title, by_store=by_store)
-    return row is not None and row[0] == "open"
+    return bool(session.value(_Q["note_well"], ae_title=ae_title, by_store=by_store) == "open")
 
 
 def note_answer(session: Session, ae_title: str, *, answers: str | None, reason: str | None = None) -> None:
@@ -91,7 +108,8 @@ def note_failure(
 
     `siblings_are_one`: instances of one study count as one while the peer takes those of others.
     """
-    row = session.one(
+    breaker = session.row(
+        _Breaker,
         _Q["note_failure"],
         ae_title=ae_title,
         instance_id=instance_id,
@@ -102,7 +120,7 @@ def note_failure(
         probe_wait=probe_wait,
         siblings_are_one=siblings_are_one,
     )
-    if row is None or row != ("closed", "open"):
+    if breaker != ("closed", "open"):
         return False
     send_probe(session, ae_title, route, wait=probe_wait, first=True)
     return True
@@ -122,7 +140,8 @@ def send_probe(
 
     `first` begins the chain; its message passes the closed route.
     """
-    row = session.one(
+    sent = session.row(
+        _SentProbe,
         _Q["send_probe"],
         ae_title=ae_title,
         wait=wait,
@@ -131,9 +150,9 @@ def send_probe(
         actor_name=PROBE[route].actor_name,
         priority=UNGATED_PRIORITY,
     )
-    if row is None:
+    if sent is None:
         return None
-    return Probe.STORE if row[0] else Probe.ECHO
+    return Probe.STORE if sent.probe_by_store else Probe.ECHO
 
 
 def half_open(session: Session, ae_title: str, *, threshold: int, answers: str | None) -> bool:
@@ -165,9 +184,9 @@ def resume(session: Session, ae_title: str) -> Route | None:
 
 def states(session: Session) -> list[DestinationState]:
     """Every configured peer, the PACS first."""
-    return [DestinationState(row[0], Route(row[1]), *row[2:]) for row in session.all(_Q["all"])]
+    return session.rows(DestinationState, _Q["all"])
 
 
-def overdue_probes(session: Session, *, grace: timedelta) -> list[tuple[str, Route]]:
+def overdue_probes(session: Session, *, grace: timedelta) -> list[OverdueProbe]:
     """Open breakers that nobody probes any more."""
-    return [(row[0], Route(row[1])) for row in session.all(_Q["overdue_probes"], grace=grace)]
+    return session.rows(OverdueProbe, _Q["overdue_probes"], grace=grace)

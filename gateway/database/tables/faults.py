@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from gateway import log
 from gateway.database.pool import Database
@@ -32,12 +33,18 @@ class Injected:
     injected_by: str
 
 
+class _ActiveFault(NamedTuple):
+    name: str
+    value: float | None
+    stage: Stage | None
+
+
 def active(session: Session) -> tuple[Active, ...]:
     """The faults that are active now."""
     return tuple(
-        Active(Name(name), value, None if stage is None else Stage(stage))
-        for name, value, stage in session.all(_Q["active"])
-        if name in _KNOWN  # a newer version's CLI may know more of them
+        Active(Name(row.name), row.value, row.stage)
+        for row in session.rows(_ActiveFault, _Q["active"])
+        if row.name in _KNOWN  # a newer version's CLI may know more of them
     )
 
 
@@ -55,12 +62,12 @@ def inject(session: Session, fault: Active, *, duration: timedelta | None, by: s
 
 def clear(session: Session, name: Name | None = None) -> list[str]:
     """That fault (None: every one) is active no longer; the names of those that were there."""
-    return [row[0] for row in session.all(_Q["clear"], name=None if name is None else name.value)]
+    return session.values(_Q["clear"], name=None if name is None else name.value)
 
 
 def injected(session: Session) -> list[Injected]:
     """The active faults with who injected them and until when."""
-    return [Injected(*row) for row in session.all(_Q["list"])]
+    return session.rows(Injected, _Q["list"])
 
 
 class FaultWatch:

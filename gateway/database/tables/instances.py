@@ -6,7 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from gateway.database.queries import load
-from gateway.database.session import Row, Session
+from gateway.database.session import Session
 from gateway.domain.contract import FORWARD
 from gateway.domain.instance import Kind, Place
 from gateway.domain.routing import Origin, Route
@@ -50,7 +50,10 @@ class ReceivedInstance:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredInstance:
-    """What the database holds for it now; for a repeat, what it held before."""
+    """What the database holds for it now; for a repeat, what it held before.
+
+    With NAME_TAKEN only the verdict counts: the others are 0, empty, or the first of their kind.
+    """
 
     instance_id: int
     verdict: ReceptionVerdict
@@ -75,18 +78,13 @@ class StoredInstance:
     place: Place
 
 
-def stored_of(row: Row) -> StoredInstance:
-    """The instance of a row whose columns are those of the statement `get`."""
-    columns: Row = (*row[:9], Place(row[9]))
-    return StoredInstance(*columns)
-
-
 def receive(session: Session, received: ReceivedInstance, *, window: timedelta) -> RegisteredInstance:
     """Keep a reception, with every delivery it owes and the message of each.
 
     With NAME_TAKEN nothing was done (`instance_id` is 0): link the file under another name and call again.
     """
-    row = session.one(
+    return session.only(
+        RegisteredInstance,
         _Q["receive"],
         **_columns(received),
         routes=[route.value for route in received.routes],
@@ -94,8 +92,6 @@ def receive(session: Session, received: ReceivedInstance, *, window: timedelta) 
         pacs_actor=FORWARD[Route.PACS].actor_name,
         window=window,
     )
-    assert row is not None, "a function returns a row"
-    return _kept(row, received)
 
 
 def receive_many(
@@ -103,7 +99,8 @@ def receive_many(
 ) -> list[RegisteredInstance]:
     """The same for several, in their order, which must be that of their SOP Instance UIDs."""
     columns = [_columns(received) for received in batch]
-    rows = session.all(
+    return session.rows(
+        RegisteredInstance,
         _Q["receive_many"],
         **{name: [row[name] for row in columns] for name in columns[0]},
         routes=[",".join(received.routes) for received in batch],
@@ -111,7 +108,6 @@ def receive_many(
         pacs_actor=FORWARD[Route.PACS].actor_name,
         window=window,
     )
-    return [_kept(row, received) for row, received in zip(rows, batch, strict=True)]
 
 
 def _columns(received: ReceivedInstance) -> dict[str, object]:
@@ -133,15 +129,6 @@ def _columns(received: ReceivedInstance) -> dict[str, object]:
     }
 
 
-def _kept(row: Row, received: ReceivedInstance) -> RegisteredInstance:
-    instance_id, verdict, file_name, place, kind = row
-    if verdict == ReceptionVerdict.NAME_TAKEN:
-        return RegisteredInstance(
-            0, ReceptionVerdict.NAME_TAKEN, received.file_name, Place.INCOMING, received.kind
-        )
-    return RegisteredInstance(instance_id, ReceptionVerdict(verdict), file_name, Place(place), Kind(kind))
-
-
 def restore_file(session: Session, instance_id: int, file_name: str) -> None:
     """The kept file was gone: from here on `file_name` is the instance's; the sweep moves it to its place."""
     session.run(_Q["restore_file"], instance_id=instance_id, file_name=file_name)
@@ -149,18 +136,15 @@ def restore_file(session: Session, instance_id: int, file_name: str) -> None:
 
 def has_other_version(session: Session, instance: StoredInstance) -> bool:
     """Whether other bytes are kept under the SOP Instance UID of `instance`, received before it or after."""
-    row = session.one(
-        _Q["has_other_version"],
-        instance_id=instance.instance_id,
-        sop_instance_uid=instance.sop_instance_uid,
+    return bool(
+        session.value(
+            _Q["has_other_version"],
+            instance_id=instance.instance_id,
+            sop_instance_uid=instance.sop_instance_uid,
+        )
     )
-    assert row is not None, "a row without a FROM"
-    return bool(row[0])
 
 
 def get(session: Session, instance_id: int) -> StoredInstance | None:
     """The instance with that id, or None where it was purged."""
-    row = session.one(_Q["get"], instance_id=instance_id)
-    if row is None:
-        return None
-    return stored_of(row)
+    return session.row(StoredInstance, _Q["get"], instance_id=instance_id)

@@ -18,12 +18,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import md5
+from typing import NamedTuple
 
 import orjson
 
 from gateway.database.pool import Database
 from gateway.database.queries import Query, load
-from gateway.database.session import Row, Session
+from gateway.database.session import Session
 
 EXCLUSIVE_DEATHS = 2
 """After so many deaths of processes that ran it, a message runs with no neighbours."""
@@ -66,6 +67,13 @@ class Claimed:
     def run(self) -> Run:
         """What names this run of the message, together with the consumer."""
         return self.message_id, self.claimed_at
+
+
+class _ClaimRow(NamedTuple):
+    """A row of a claim. With nothing to claim there is one, whose `claimed` holds NULLs only."""
+
+    claimed: Claimed
+    next_due_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,20 @@ class Dead:
     reason: str | None
 
 
+class _DeadRow(NamedTuple):
+    """A dead message; `args` is still JSON."""
+
+    message_id: str
+    queue_name: str
+    actor_name: str
+    args: str | None
+    delivery_id: int | None
+    since: datetime
+    deaths: int
+    failures: int
+    reason: str | None
+
+
 # ---- the connection of a consumer ----------------------------------------------------------------
 
 
@@ -179,7 +201,8 @@ def claim(
     The first `slots` (None: all) count as started, the others as claimed ahead. `floors` says for each of the
     GATED_PRIORITIES before which due time not to look (None: look everywhere).
     """
-    rows = session.all(
+    found = session.rows(
+        _ClaimRow,
         _Q["claim"],
         queue_name=queue_name,
         wanted=wanted,
@@ -187,23 +210,22 @@ def claim(
         floors=list(floors),
         slots=wanted if slots is None else slots,
     )
-    return _claim(rows)
+    return _claim(found)
 
 
 def claim_exclusive(session: Session, queue_name: str, consumer: int) -> MessageClaim:
     """One message that must run with no neighbours, if one waits."""
-    return _claim(session.all(_Q["claim_exclusive"], queue_name=queue_name, consumer=consumer))
+    return _claim(session.rows(_ClaimRow, _Q["claim_exclusive"], queue_name=queue_name, consumer=consumer))
 
 
-def _claim(rows: list[Row]) -> MessageClaim:
-    messages = tuple(Claimed(*r[:7]) for r in rows if r[0] is not None)
-    return MessageClaim(messages, None if messages or not rows else rows[0][7])
+def _claim(found: list[_ClaimRow]) -> MessageClaim:
+    messages = tuple(row.claimed for row in found if row.claimed.message_id is not None)
+    return MessageClaim(messages, None if messages or not found else found[0].next_due_seconds)
 
 
-def waiting_alone(session: Session, queue_names: Iterable[str]) -> frozenset[str]:
+def waiting_exclusive(session: Session, queue_names: Iterable[str]) -> frozenset[str]:
     """The queues in which a message waits that must run with no neighbours."""
-    rows = session.all(_Q["waiting_alone"], queue_names=list(queue_names))
-    return frozenset(str(row[0]) for row in rows)
+    return frozenset(session.values(_Q["waiting_exclusive"], queue_names=list(queue_names)))
 
 
 def finish(session: Session, runs: Iterable[Run], consumer: int) -> int:
@@ -279,7 +301,7 @@ def send(
     delivery_id: int | None = None,
 ) -> str:
     """The id of a new message for an actor, in the caller's transaction; wake the queue after the commit."""
-    row = session.one(
+    message_id: str = session.value(
         _Q["send"],
         queue_name=queue_name,
         actor_name=actor_name,
@@ -288,8 +310,7 @@ def send(
         delay=delay,
         delivery_id=delivery_id,
     )
-    assert row is not None
-    return str(row[0])
+    return message_id
 
 
 def channel(queue_name: str) -> str:
@@ -332,24 +353,24 @@ def forget_rates(session: Session) -> int:
 
 def depths(session: Session) -> list[Depth]:
     """How many messages wait, run or are dead, by queue."""
-    return [Depth(*row) for row in session.all(_Q["depths"])]
+    return session.rows(Depth, _Q["depths"])
 
 
 def flows(session: Session, window: timedelta) -> list[Flow]:
     """What came in and went out of each queue over `window`, to the minute and some seconds late."""
-    return [Flow(*row) for row in session.all(_Q["rates"], window=window)]
+    return session.rows(Flow, _Q["rates"], window=window)
 
 
 def consumers(session: Session) -> list[ConsumerRow]:
     """Every consumer process that is alive or not yet cleared, and what it holds."""
-    return [ConsumerRow(r[0], r[1], r[2], tuple(r[3]), *r[4:]) for r in session.all(_Q["consumers"])]
+    return session.rows(ConsumerRow, _Q["consumers"])
 
 
 def dead(session: Session, limit: int = 100, after: tuple[datetime, str] | None = None) -> list[Dead]:
     """The messages that died last; those before `after`, time and id of a dead one, if given."""
     since, message_id = after or (None, None)
-    rows = session.all(_Q["dead"], limit=limit, since=since, message_id=message_id)
-    return [Dead(r[0], r[1], r[2], _arguments(r[3]), *r[4:]) for r in rows]
+    rows = session.rows(_DeadRow, _Q["dead"], limit=limit, since=since, message_id=message_id)
+    return [Dead(**{**row._asdict(), "args": _arguments(row.args)}) for row in rows]
 
 
 def _arguments(text: str | None) -> tuple[object, ...]:
@@ -367,7 +388,7 @@ def _arguments(text: str | None) -> tuple[object, ...]:
 def requeue_dead(session: Session, message_ids: Sequence[str] | None) -> list[str]:
     """Dead messages wait again with a clean record (None: all of them); the queue of each."""
     ids = None if message_ids is None else list(message_ids)
-    return [str(row[0]) for row in session.all(_Q["requeue_dead"], message_ids=ids)]
+    return session.values(_Q["requeue_dead"], message_ids=ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,15 +410,13 @@ class Discarded:
 def count_doomed(session: Session, doomed: Doomed) -> int:
     """How many messages `discard` would delete now."""
     query, parameters = _doomed("count", doomed)
-    row = session.one(query, **parameters)
-    assert row is not None
-    return int(row[0])
+    return int(session.value(query, **parameters))
 
 
 def discard(session: Session, doomed: Doomed) -> list[Discarded]:
     """Delete these messages for good, by an operator."""
     query, parameters = _doomed("discard", doomed)
-    return [Discarded(str(row[0]), bool(row[1])) for row in session.all(query, **parameters)]
+    return session.rows(Discarded, query, **parameters)
 
 
 def _doomed(verb: str, doomed: Doomed) -> tuple[Query, dict[str, object]]:

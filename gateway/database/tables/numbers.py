@@ -9,4 +9,4 @@ _Q = load("sequence")
 def next_numbers(database: Database, count: int) -> list[int]:
     """The next `count` numbers; never given twice until `reset-db`."""
     with database.statement() as session:
-        return [int(row[0]) for row in session.all(_Q["next_numbers"], count=count)]
+        return session.values(_Q["next_numbers"], count=count)

@@ -6,6 +6,7 @@ its bound, or is the planner's estimate, `exact` is False.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -142,61 +143,63 @@ class Overview:
         )
 
 
+class _Receivers(NamedTuple):
+    receivers: int
+    now: datetime
+
+
+class _TableSize(NamedTuple):
+    bytes: int
+    estimated_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class _RouteCount:
+    route: Route
+    state: State
+    count: int
+
+
 def overview(session: Session) -> Overview:
     """The state of the gateway as the database knows it."""
-    receivers = session.one(_Q["receivers"])
-    received = session.one(_Q["received"], limit=RECEIVED_LIMIT)
-    dead_messages = session.one(_Q["dead_messages"], limit=FLAG_LIMIT)
-    results = session.one(_Q["results"], limit=FLAG_LIMIT)
-    assert receivers is not None
-    assert received is not None
-    assert dead_messages is not None
-    assert results is not None
-    dead = messages.dead(session, limit=1) if dead_messages[0] else []
+    receivers = session.only(_Receivers, _Q["receivers"])
+    dead_messages: int = session.value(_Q["dead_messages"], limit=FLAG_LIMIT)
+    dead = messages.dead(session, limit=1) if dead_messages else []
     return Overview(
-        now=receivers[1],
+        now=receivers.now,
         counts=_counts(session),
-        oldest=tuple(
-            OldestWaiting(Route(row[0]), row[1], State(row[2]), *row[3:])
-            for row in session.all(_Q["oldest_waiting"], limit=LOOK_LIMIT)
-        ),
-        dead_reasons=tuple(
-            DeadReason(Route(row[0]), *row[1:])
-            for row in session.all(_Q["dead_reasons"], limit=DEAD_LIMIT, reasons=REASONS)
-        ),
-        results=Results(*results),
+        oldest=tuple(session.rows(OldestWaiting, _Q["oldest_waiting"], limit=LOOK_LIMIT)),
+        dead_reasons=tuple(session.rows(DeadReason, _Q["dead_reasons"], limit=DEAD_LIMIT, reasons=REASONS)),
+        results=session.only(Results, _Q["results"], limit=FLAG_LIMIT),
         destinations=tuple(destinations.states(session)),
-        receivers=receivers[0],
+        receivers=receivers.receivers,
         consumers=tuple(messages.consumers(session)),
-        received_last_minute=received[0],
-        rates=tuple(QueueRate(*row) for row in session.all(_Q["rates"], window=WINDOW)),
+        received_last_minute=session.value(_Q["received"], limit=RECEIVED_LIMIT),
+        rates=tuple(session.rows(QueueRate, _Q["rates"], window=WINDOW)),
         sweeps=tuple(sweeps.last_runs(session)),
         faults=tuple(faults.injected(session)),
-        dead_messages=dead_messages[0],
+        dead_messages=dead_messages,
         dead_message=dead[0] if dead else None,
-        unforwarded=_unforwarded(session),
+        unforwarded=session.row(Unforwarded, _Q["unforwarded"], window=UNFORWARDED_WINDOW, limit=FLAG_LIMIT),
         unserved=unserved(session),
     )
 
 
-def _unforwarded(session: Session) -> Unforwarded | None:
-    row = session.one(_Q["unforwarded"], window=UNFORWARDED_WINDOW, limit=FLAG_LIMIT)
-    return None if row is None else Unforwarded(*row)
-
-
 def unserved(session: Session) -> tuple[Unserved, ...]:
     """The queues that nobody consumes though messages are due, but for what a restart takes."""
-    rows = session.all(_Q["unserved_queues"], names=NAME_LIMIT, limit=COUNT_LIMIT, grace=UNSERVED_GRACE)
-    return tuple(Unserved(*row) for row in rows)
+    return tuple(
+        session.rows(
+            Unserved, _Q["unserved_queues"], names=NAME_LIMIT, limit=COUNT_LIMIT, grace=UNSERVED_GRACE
+        )
+    )
 
 
 def _counts(session: Session) -> tuple[Count, ...]:
-    size = session.one(_Q["deliveries_size"])
-    assert size is not None
-    if size[0] <= SMALL_TABLE_BYTES:
+    size = session.only(_TableSize, _Q["deliveries_size"])
+    if size.bytes <= SMALL_TABLE_BYTES:
         return tuple(
-            Count(Route(route), State(state), count, exact=True)
-            for route, state, count in session.all(_Q["count_all"])
+            Count(row.route, row.state, row.count, exact=True)
+            for row in session.rows(_RouteCount, _Q["count_all"])
         )
     unsettled = tuple(
         count
@@ -205,11 +208,10 @@ def _counts(session: Session) -> tuple[Count, ...]:
         if (count := _count(session, route, state)).count
     )
     # The settled stand in no index: what is left of the planner's estimate, where there is one.
-    rest = size[1] - sum(c.count for c in unsettled)
+    rest = size.estimated_rows - sum(c.count for c in unsettled)
     return (*unsettled, Count(None, None, max(rest, 0), exact=False))
 
 
 def _count(session: Session, route: Route, state: State) -> Count:
-    row = session.one(_Q["count_unsettled"], route=route.value, state=state.value, limit=COUNT_LIMIT)
-    assert row is not None
-    return Count(route, state, row[0], exact=row[0] < COUNT_LIMIT)
+    count: int = session.value(_Q["count_unsettled"], route=route.value, state=state.value, limit=COUNT_LIMIT)
+    return Count(route, state, count, exact=count < COUNT_LIMIT)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -33,6 +34,20 @@ class Expired:
     instance_id: int | None
 
 
+class Uids(NamedTuple):
+    """The UIDs of an instance, for a log line."""
+
+    study_instance_uid: str
+    sop_instance_uid: str
+
+
+class _Met(NamedTuple):
+    """An expectation that a result met; `state` is `arrived` or `late`."""
+
+    delivery_id: int
+    state: str
+
+
 def candidates_by_reference(
     session: Session,
     *,
@@ -42,22 +57,21 @@ def candidates_by_reference(
     instance_ids: Sequence[int] = (),
 ) -> list[Candidate]:
     """The kept originals that a result of one of `workers` names; one version of each SOP Instance UID."""
-    rows = session.all(
+    return session.rows(
+        Candidate,
         _Q["candidates_by_reference"],
         workers=list(workers),
         sop_instance_uids=list(sop_instance_uids),
         series_instance_uids=list(series_instance_uids),
         instance_ids=list(instance_ids),
     )
-    return [Candidate(*row) for row in rows]
 
 
 def candidates_in_study(
     session: Session, *, workers: Sequence[str], studies: Sequence[str]
 ) -> list[Candidate]:
     """The kept originals of some studies; one version of each SOP Instance UID."""
-    rows = session.all(_Q["candidates_in_study"], workers=list(workers), studies=list(studies))
-    return [Candidate(*row) for row in rows]
+    return session.rows(Candidate, _Q["candidates_in_study"], workers=list(workers), studies=list(studies))
 
 
 def link_sources(session: Session, result_id: int, source_ids: Sequence[int], *, worker: str) -> None:
@@ -69,10 +83,12 @@ def link_sources(session: Session, result_id: int, source_ids: Sequence[int], *,
 
 def satisfy(session: Session, expectation_ids: Sequence[int], *, result_id: int) -> bool:
     """Those expectations are met; True where one of them was late (its unsent redispatch is called off)."""
-    rows = session.all(_Q["satisfy"], expectation_ids=list(expectation_ids), result_instance_id=result_id)
-    late = [delivery_id for delivery_id, state in rows if state == "late"]
+    met = session.rows(
+        _Met, _Q["satisfy"], expectation_ids=list(expectation_ids), result_instance_id=result_id
+    )
+    late = [one.delivery_id for one in met if one.state == "late"]
     if late:
-        answered = [row[0] for row in session.all(_Q["answered"], delivery_ids=late)]
+        answered = session.values(_Q["answered"], delivery_ids=late)
         mend_places(session, answered)  # reconcile moves the file after its row
     return bool(late)
 
@@ -84,7 +100,8 @@ def flag(session: Session, instance_id: int, correlation: Correlation, *, late: 
 
 def expire(session: Session, expectation_id: int, *, max_redispatch: int, result_wait: timedelta) -> Expired:
     """Look at one deadline and act where it has passed."""
-    row = session.one(
+    return session.only(
+        Expired,
         _Q["expire"],
         expectation_id=expectation_id,
         max_redispatch=max_redispatch,
@@ -93,16 +110,13 @@ def expire(session: Session, expectation_id: int, *, max_redispatch: int, result
         expire_actor_name=EXPIRE_RESULT.actor_name,
         expire_queue=EXPIRE_RESULT.queue_name,
     )
-    assert row is not None, "a function returns a row"
-    return Expired(Expiry(row[0]), *row[1:])
 
 
 def overdue(session: Session, *, grace: timedelta, limit: int = 1000) -> list[int]:
     """Expectations past their deadline by more than `grace`, oldest first."""
-    return [row[0] for row in session.all(_Q["overdue"], grace=grace, limit=limit)]
+    return session.values(_Q["overdue"], grace=grace, limit=limit)
 
 
-def uids_of(session: Session, instance_id: int) -> tuple[str, str] | None:
+def uids_of(session: Session, instance_id: int) -> Uids | None:
     """(Study, SOP) Instance UID, for a log line."""
-    row = session.one(_Q["uids"], instance_id=instance_id)
-    return None if row is None else (row[0], row[1])
+    return session.row(Uids, _Q["uids"], instance_id=instance_id)

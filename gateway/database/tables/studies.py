@@ -1,11 +1,11 @@
 """The studies that are kept, newest first, a page at a time. Only reads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
 from gateway.database.queries import load
-from gateway.database.session import Row, Session
+from gateway.database.session import Session
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route
 
@@ -33,13 +33,26 @@ class StudyRow:
     instances: int
     results: int
     conflicts: int
-    deliveries: dict[Route, dict[State, int]]
+    deliveries: dict[Route, dict[State, int]] = field(default_factory=dict)
+
+
+class _Walked(NamedTuple):
+    received_at: datetime
+    instance_id: int
+    study_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class _DeliveryCount:
+    study_instance_uid: str
+    route: Route
+    state: State
+    count: int
 
 
 def is_kept(session: Session, study_instance_uid: str) -> bool:
     """Tell whether any instance of that study is kept."""
-    row = session.one(_Q["is_kept"], study=study_instance_uid)
-    return row is not None and bool(row[0])
+    return bool(session.value(_Q["is_kept"], study=study_instance_uid))
 
 
 def page(session: Session, *, last: int, after: Position | None) -> tuple[list[StudyRow], Position | None]:
@@ -58,34 +71,32 @@ def _newest(session: Session, wanted: int, after: Position | None) -> dict[str, 
     shown_before: set[str] = set()
     position = after
     while len(found) < wanted:
-        rows = session.all(
+        walked = session.rows(
+            _Walked,
             _Q["step"],
             received_at=None if position is None else position.received_at,
             id=None if position is None else position.instance_id,
             limit=STEP,
         )
-        new = list(dict.fromkeys(row[2] for row in rows if row[2] not in found.keys() | shown_before))
+        studies = dict.fromkeys(instance.study_instance_uid for instance in walked)
+        new = [study for study in studies if study not in found and study not in shown_before]
         if after is not None and new:
-            newer = session.all(_Q["newer"], studies=new, received_at=after.received_at, id=after.instance_id)
-            shown_before |= {row[0] for row in newer}
-        for received_at, instance_id, study in rows:
+            shown_before |= set(
+                session.values(_Q["newer"], studies=new, received_at=after.received_at, id=after.instance_id)
+            )
+        for received_at, instance_id, study in walked:
             if study not in shown_before and (study in found or len(found) < wanted):
                 found.setdefault(study, Position(received_at, instance_id))
-        if len(rows) < STEP:
+        if len(walked) < STEP:
             break
-        position = Position(rows[-1][0], rows[-1][1])
+        position = Position(walked[-1].received_at, walked[-1].instance_id)
     return found
 
 
 def _rows(session: Session, studies: list[str]) -> list[StudyRow]:
     counts: dict[str, dict[Route, dict[State, int]]] = {study: {} for study in studies}
-    for study, route, state, count in session.all(_Q["deliveries"], studies=studies):
-        counts[study].setdefault(Route(route), {})[State(state)] = count
-    rows = {row[0]: row for row in session.all(_Q["instances"], studies=studies)}
-    # purge may have forgotten one meanwhile
-    return [_row(rows[study], counts[study]) for study in studies if study in rows]
-
-
-def _row(row: Row, counts: dict[Route, dict[State, int]]) -> StudyRow:
-    columns: Row = (*row[:3], tuple(row[3]), *row[4:], counts)
-    return StudyRow(*columns)
+    for row in session.rows(_DeliveryCount, _Q["deliveries"], studies=studies):
+        counts[row.study_instance_uid].setdefault(row.route, {})[row.state] = row.count
+    found = {row.study_instance_uid: row for row in session.rows(StudyRow, _Q["instances"], studies=studies)}
+    # the purge may have deleted one meanwhile
+    return [replace(found[study], deliveries=counts[study]) for study in studies if study in found]

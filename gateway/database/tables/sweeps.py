@@ -8,7 +8,7 @@ import orjson
 
 from gateway.database.queries import load
 from gateway.database.session import Session
-from gateway.database.tables.instances import StoredInstance, stored_of
+from gateway.database.tables.instances import StoredInstance
 from gateway.domain.contract import EXPIRE_RESULT, FORWARD_TO_PACS, FORWARD_TO_WORKER, PROBE, SWEEP
 from gateway.domain.instance import Place
 
@@ -37,39 +37,40 @@ class LastRun:
 
 def rescue(session: Session, *, limit: int) -> list[int]:
     """Deliveries that were in flight past their lease and are pending now, with a message."""
-    return [row[0] for row in session.all(_Q["rescue"], limit=limit, **_ACTORS)]
+    return session.values(_Q["rescue"], limit=limit, **_ACTORS)
 
 
 def send_missing_messages(session: Session, *, grace: timedelta, lease: timedelta, limit: int) -> list[int]:
     """Pending deliveries past their time by `grace` without a message, or with one held for `lease`: sent."""
-    rows = session.all(_Q["send_missing_messages"], grace=grace, lease=lease, limit=limit, **_ACTORS)
-    return [row[0] for row in rows]
+    return session.values(_Q["send_missing_messages"], grace=grace, lease=lease, limit=limit, **_ACTORS)
 
 
 def owners_of(session: Session, files: Sequence[tuple[str, str]]) -> dict[tuple[str, str], StoredInstance]:
-    """For each (study, file name) that a row knows: the instance whose file has that name."""
-    rows = session.all(_Q["owners_of"], studies=[f[0] for f in files], names=[f[1] for f in files])
-    return {(row[0], row[1]): stored_of(row[2:]) for row in rows}
+    """Return, by (study, file name), the instances whose files have these names; others are left out."""
+    owners = session.rows(
+        StoredInstance,
+        _Q["owners_of"],
+        studies=[study for study, _ in files],
+        names=[name for _, name in files],
+    )
+    return {(owner.study_instance_uid, owner.file_name): owner for owner in owners}
 
 
 def undelivered_files(session: Session, *, after: int, limit: int) -> list[FileRow]:
     """Instances that are still owed, by id, those after `after`."""
-    rows = session.all(_Q["undelivered_files"], after=after, limit=limit)
-    return [FileRow(row[0], row[1], row[2], Place(row[3])) for row in rows]
+    return session.rows(FileRow, _Q["undelivered_files"], after=after, limit=limit)
 
 
 def is_owed(session: Session, instance_id: int) -> bool:
     """Tell whether a delivery of that instance is pending, in flight or dead."""
-    row = session.one(_Q["is_owed"], instance_id=instance_id)
-    assert row is not None, "a row without a FROM"
-    return bool(row[0])
+    return bool(session.value(_Q["is_owed"], instance_id=instance_id))
 
 
 def lock_purgeable(session: Session, *, retention: timedelta, limit: int) -> list[FileRow]:
     """Instances that owe nothing and are older than `retention`; locked until the transaction ends."""
-    rows = session.all(_Q["lock_purgeable"], retention=retention, limit=limit)
-    still = {row[0] for row in session.all(_Q["still_purgeable"], instance_ids=[row[0] for row in rows])}
-    return [FileRow(row[0], row[1], row[2], Place(row[3])) for row in rows if row[0] in still]
+    locked = session.rows(FileRow, _Q["lock_purgeable"], retention=retention, limit=limit)
+    still = set(session.values(_Q["still_purgeable"], instance_ids=[row.instance_id for row in locked]))
+    return [row for row in locked if row.instance_id in still]
 
 
 def clear_superseded(session: Session) -> int:
@@ -94,4 +95,4 @@ def note(session: Session, verb: str, counts: Mapping[str, int]) -> None:
 
 def last_runs(session: Session) -> list[LastRun]:
     """When each verb last ran."""
-    return [LastRun(*row) for row in session.all(_Q["last"])]
+    return session.rows(LastRun, _Q["last"])

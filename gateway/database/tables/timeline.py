@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gateway.database.queries import load
-from gateway.database.session import Row, Session
+from gateway.database.session import Session
 from gateway.database.tables.deliveries import waits_for_version
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind, Place
@@ -26,14 +26,79 @@ _DONE = {RECEIVED, ASKED, ANSWERED, Outcome.DELIVERED, Outcome.ALREADY_THERE}
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
-    """The rows of a study, by what they belong to."""
+class _Instance:
+    instance_id: int
+    sop_instance_uid: str
+    study_instance_uid: str
+    kind: Kind
+    calling_ae_title: str
+    received_at: datetime
+    conflict: bool
+    correlation: str | None
+    late: bool
+    place: Place
+    repeats: int
+    unforwarded: int
+    unforwarded_at: datetime | None
+    unforwarded_from: str | None
 
-    instances: dict[int, Row]
-    deliveries: dict[tuple[int, Route], Row]
-    attempts: dict[int, list[Row]]
-    expectations: dict[int, list[Row]]
-    results: dict[int, list[Row]]
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    delivery_id: int
+    instance_id: int
+    route: Route
+    state: State
+    next_attempt_at: datetime | None
+    settled_at: datetime | None
+    settled_by: str | None
+    destination: str | None
+    last_status: int | None
+    last_error: str | None
+    lease_until: datetime | None
+    waits_for: int | None
+    waits_for_version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    delivery_id: int
+    ended_at: datetime
+    duration_ms: float
+    destination: str
+    outcome: str
+    status: int | None
+    error: str | None
+    fenced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Expectation:
+    instance_id: int
+    worker: str
+    state: str
+    asked_at: datetime
+    due_at: datetime
+    arrived_at: datetime | None
+    result_instance_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    source_instance_id: int
+    result_instance_id: int
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """The rows of some studies, by the instance or delivery that they belong to."""
+
+    instances: dict[int, _Instance]
+    deliveries: dict[tuple[int, Route], _Delivery]
+    attempts: dict[int, list[_Attempt]]
+    expectations: dict[int, list[_Expectation]]
+    results: dict[int, list[_Source]]
 
 
 def of_study(session: Session, study_instance_uid: str) -> list[InstanceTimeline]:
@@ -49,26 +114,27 @@ def of_studies(session: Session, study_instance_uids: Iterable[str]) -> list[Ins
     """
     studies = set(study_instance_uids)
     facts = _facts(session, studies)
-    shown_elsewhere = {row[1] for rows in facts.results.values() for row in rows}
+    shown_elsewhere = {source.result_instance_id for of_one in facts.results.values() for source in of_one}
     return [
-        _timeline(row, facts)
-        for row in facts.instances.values()
-        if row[2] in studies and row[0] not in shown_elsewhere
+        _timeline(instance, facts)
+        for instance in facts.instances.values()
+        if instance.study_instance_uid in studies and instance.instance_id not in shown_elsewhere
     ]
 
 
-def _timeline(instance: Row, facts: _Facts) -> InstanceTimeline:
-    results = [facts.instances[row[1]] for row in facts.results.get(instance[0], ())]
+def _timeline(instance: _Instance, facts: _Facts) -> InstanceTimeline:
+    sources = facts.results.get(instance.instance_id, ())
+    results = [facts.instances[source.result_instance_id] for source in sources]
     return InstanceTimeline(
-        instance_id=instance[0],
-        sop_instance_uid=instance[1],
-        study_instance_uid=instance[2],
-        kind=Kind(instance[3]),
-        place=Place(instance[9]),
-        conflict=instance[6],
-        repeats=instance[10],
-        unforwarded=instance[11],
-        result_sop_instance_uids=tuple(result[1] for result in results),
+        instance_id=instance.instance_id,
+        sop_instance_uid=instance.sop_instance_uid,
+        study_instance_uid=instance.study_instance_uid,
+        kind=instance.kind,
+        place=instance.place,
+        conflict=instance.conflict,
+        repeats=instance.repeats,
+        unforwarded=instance.unforwarded,
+        result_sop_instance_uids=tuple(result.sop_instance_uid for result in results),
         steps=tuple(sorted(_steps(instance, facts), key=lambda step: step.at or _NEVER)),
     )
 
@@ -77,79 +143,90 @@ def _timeline(instance: Row, facts: _Facts) -> InstanceTimeline:
 
 
 def _facts(session: Session, studies: Iterable[str]) -> _Facts:
-    instances = {row[0]: row for row in session.all(_Q["instances"], studies=list(studies))}
+    instances = {
+        row.instance_id: row for row in session.rows(_Instance, _Q["instances"], studies=list(studies))
+    }
     ids = list(instances)
-    return _Facts(
+    deliveries = session.rows(_Delivery, _Q["deliveries"], instance_ids=ids)
+    facts = _Facts(
         instances,
-        {(row[1], Route(row[2])): row for row in session.all(_Q["deliveries"], instance_ids=ids)},
-        _by_first(session.all(_Q["attempts"], instance_ids=ids)),
-        _by_first(session.all(_Q["expectations"], instance_ids=ids)),
-        _by_first(session.all(_Q["sources"], instance_ids=ids)),
+        {(row.instance_id, row.route): row for row in deliveries},
+        defaultdict(list),
+        defaultdict(list),
+        defaultdict(list),
     )
+    for attempt in session.rows(_Attempt, _Q["attempts"], instance_ids=ids):
+        facts.attempts[attempt.delivery_id].append(attempt)
+    for expectation in session.rows(_Expectation, _Q["expectations"], instance_ids=ids):
+        facts.expectations[expectation.instance_id].append(expectation)
+    for source in session.rows(_Source, _Q["sources"], instance_ids=ids):
+        facts.results[source.source_instance_id].append(source)
+    return facts
 
 
-def _by_first(rows: Iterable[Row]) -> dict[int, list[Row]]:
-    grouped: dict[int, list[Row]] = defaultdict(list)
-    for row in rows:
-        grouped[row[0]].append(row)
-    return grouped
-
-
-def _steps(instance: Row, facts: _Facts) -> Iterator[Step]:
-    instance_id, kind = instance[0], Kind(instance[3])
-    if kind is Kind.RESULT:
-        yield from _result_steps(instance, facts, worker=instance[4], asked_at=None)
+def _steps(instance: _Instance, facts: _Facts) -> Iterator[Step]:
+    if instance.kind is Kind.RESULT:
+        yield from _result_steps(instance, facts, worker=instance.calling_ae_title, asked_at=None)
         return
-    yield Step(StepName.RECEIVED, instance[5], None, instance[4], RECEIVED, done=True)
+    yield Step(StepName.RECEIVED, instance.received_at, None, instance.calling_ae_title, RECEIVED, done=True)
     yield from _repeat_steps(instance)
-    yield from _delivery_steps(StepName.PACS, facts, instance_id, Route.PACS)
-    yield from _worker_steps(instance_id, facts)
-    for _, result_id, worker in facts.results.get(instance_id, ()):
-        result = facts.instances[result_id]
-        asked_at = _asked_at(instance_id, worker, result[5], facts)
-        yield from _result_steps(result, facts, worker=worker, asked_at=asked_at)
+    yield from _delivery_steps(StepName.PACS, facts, instance.instance_id, Route.PACS)
+    yield from _worker_steps(instance.instance_id, facts)
+    for source in facts.results.get(instance.instance_id, ()):
+        result = facts.instances[source.result_instance_id]
+        asked_at = _asked_at(source, result.received_at, facts)
+        yield from _result_steps(result, facts, worker=source.worker, asked_at=asked_at)
 
 
-def _repeat_steps(instance: Row) -> Iterator[Step]:
+def _repeat_steps(instance: _Instance) -> Iterator[Step]:
     """Yield the last repeat that was not forwarded, with the command that forwards it."""
-    count, at, caller = instance[11:14]
-    if count:
-        how = f"delivered before; `mini-pacs deliveries resend --study {instance[2]}`"
-        yield Step(StepName.RECEIVED, at, None, caller, NOT_FORWARDED, error=how)
+    if instance.unforwarded:
+        how = f"delivered before; `mini-pacs deliveries resend --study {instance.study_instance_uid}`"
+        yield Step(
+            StepName.RECEIVED,
+            instance.unforwarded_at,
+            None,
+            instance.unforwarded_from,
+            NOT_FORWARDED,
+            error=how,
+        )
 
 
 def _worker_steps(instance_id: int, facts: _Facts) -> Iterator[Step]:
-    for _, worker, state, asked_at, due_at, arrived_at, result_id in facts.expectations.get(instance_id, ()):
-        yield Step(StepName.WORKER_ASKED, asked_at, None, worker, ASKED, done=True)
-        if state == "timed_out":
-            waited = (due_at - asked_at).total_seconds()
-            error = f"{worker} did not answer in time"
-            yield Step(StepName.RESULT, due_at, waited, worker, state, error=error)
-        elif state == "owed":
-            yield Step(StepName.RESULT, due_at, None, worker, state)
-        elif result_id == instance_id:
-            took = (arrived_at - asked_at).total_seconds()
-            outcome = f"{EQUALS_SOURCE}{', late' if state == 'late' else ''}"
-            yield Step(StepName.RESULT, arrived_at, took, worker, outcome, done=True)
+    for one in facts.expectations.get(instance_id, ()):
+        yield Step(StepName.WORKER_ASKED, one.asked_at, None, one.worker, ASKED, done=True)
+        if one.state == "timed_out":
+            waited = (one.due_at - one.asked_at).total_seconds()
+            error = f"{one.worker} did not answer in time"
+            yield Step(StepName.RESULT, one.due_at, waited, one.worker, one.state, error=error)
+        elif one.state == "owed":
+            yield Step(StepName.RESULT, one.due_at, None, one.worker, one.state)
+        elif one.result_instance_id == instance_id and one.arrived_at is not None:
+            took = (one.arrived_at - one.asked_at).total_seconds()
+            outcome = f"{EQUALS_SOURCE}{', late' if one.state == 'late' else ''}"
+            yield Step(StepName.RESULT, one.arrived_at, took, one.worker, outcome, done=True)
     yield from _delivery_steps(StepName.WORKER, facts, instance_id, Route.WORKERS)
 
 
-def _asked_at(instance_id: int, worker: str, came_at: datetime, facts: _Facts) -> datetime | None:
+def _asked_at(source: _Source, came_at: datetime, facts: _Facts) -> datetime | None:
     """Return when the worker of a result was asked for it: the last time before the result came."""
-    asked: list[datetime] = [
-        row[3] for row in facts.expectations.get(instance_id, ()) if row[1] == worker and row[3] <= came_at
+    asked = [
+        one.asked_at
+        for one in facts.expectations.get(source.source_instance_id, ())
+        if one.worker == source.worker and one.asked_at <= came_at
     ]
     return max(asked, default=None)
 
 
-def _result_steps(result: Row, facts: _Facts, *, worker: str, asked_at: datetime | None) -> Iterator[Step]:
-    result_id, received_at, conflict, correlation, late = result[0], *result[5:9]
-    version = ", a version of a UID that was received before" if conflict else ""
-    outcome = f"{correlation or RECEIVED}{', late' if late else ''}{version}"
-    seconds = None if asked_at is None else (received_at - asked_at).total_seconds()
-    yield Step(StepName.RESULT, received_at, seconds, worker, outcome, done=True)
+def _result_steps(
+    result: _Instance, facts: _Facts, *, worker: str, asked_at: datetime | None
+) -> Iterator[Step]:
+    version = ", a version of a UID that was received before" if result.conflict else ""
+    outcome = f"{result.correlation or RECEIVED}{', late' if result.late else ''}{version}"
+    seconds = None if asked_at is None else (result.received_at - asked_at).total_seconds()
+    yield Step(StepName.RESULT, result.received_at, seconds, worker, outcome, done=True)
     yield from _repeat_steps(result)
-    yield from _delivery_steps(StepName.RESULT_AT_PACS, facts, result_id, Route.PACS)
+    yield from _delivery_steps(StepName.RESULT_AT_PACS, facts, result.instance_id, Route.PACS)
 
 
 def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Route) -> Iterator[Step]:
@@ -159,25 +236,28 @@ def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Rout
         return
     has_delivered = False
     last_end: datetime | None = None
-    for _, ended_at, duration_ms, peer, outcome, status, error, fenced in facts.attempts.get(delivery[0], ()):
-        done = outcome in _DONE and not fenced
+    for one in facts.attempts.get(delivery.delivery_id, ()):
+        done = one.outcome in _DONE and not one.fenced
         has_delivered = has_delivered or done
-        last_end = ended_at
-        shown = f"{outcome}, {FENCED}" if fenced else outcome
-        yield Step(name, ended_at, duration_ms / 1000, peer, shown, status, error, done=done)
-    state, next_at, settled_at, settled_by, peer, status, error, lease_until, before, number = delivery[3:]
+        last_end = one.ended_at
+        shown = f"{one.outcome}, {FENCED}" if one.fenced else one.outcome
+        seconds = one.duration_ms / 1000
+        yield Step(name, one.ended_at, seconds, one.destination, shown, one.status, one.error, done=done)
     # A settle has the time at which its transaction began, just before the end of its attempt; list it after.
-    next_at, settled_at = (_not_before(when, last_end) for when in (next_at, settled_at))
-    match State(state):
+    next_at = _not_before(delivery.next_attempt_at, last_end)
+    settled_at = _not_before(delivery.settled_at, last_end)
+    state, peer = delivery.state.value, delivery.destination
+    status, error = delivery.last_status, delivery.last_error
+    match delivery.state:
         case State.PENDING:
-            waiting = waits_for_version(number, before)
+            waiting = waits_for_version(delivery.waits_for_version, delivery.waits_for)
             yield Step(name, None if waiting else next_at, None, peer, state, status, waiting or error)
         case State.IN_FLIGHT:
-            yield Step(name, lease_until, None, peer, "in flight")
+            yield Step(name, delivery.lease_until, None, peer, "in flight")
         case State.DEAD:
             yield Step(name, settled_at, None, peer, state, status, error)
         case State.CANCELLED:
-            yield Step(name, settled_at, None, settled_by, state, status, error)
+            yield Step(name, settled_at, None, delivery.settled_by, state, status, error)
         case State.DELIVERED if not has_delivered:
             # The arrival of its result settled it, after the attempt was lost or cancelled.
             yield Step(name, settled_at, None, peer, ANSWERED, done=True)

@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
 from gateway.database.tables.deliveries import DeliveryClaim, Settled
 from gateway.domain.contract import FORWARD_TO_PACS
-from gateway.domain.instance import Place
 
 _Q = load("turns")
 
@@ -20,21 +20,27 @@ class Turn(StrEnum):
     WAIT = "wait"
 
 
+class TakenTurn(NamedTuple):
+    """Whether the delivery may be sent, and whether it was parked before."""
+
+    verdict: Turn
+    was_parked: bool
+
+
 def is_needed(session: Session, ae_title: str) -> bool:
     """Tell whether anything is suspect at that peer, or parked for it."""
-    return session.one(_Q["is_needed"], ae_title=ae_title) == (True,)
+    return bool(session.value(_Q["is_needed"], ae_title=ae_title))
 
 
-def take(session: Session, claim: DeliveryClaim, ae_title: str) -> tuple[Turn, bool]:
+def take(session: Session, claim: DeliveryClaim, ae_title: str) -> TakenTurn:
     """Take the turn of the suspects for a claimed delivery, if it is one; tell whether it was parked."""
-    row = session.one(_Q["take"], delivery_id=claim.delivery_id, ae_title=ae_title)
-    assert row is not None, "a function returns a row"
-    return Turn(row[0]), bool(row[1])
+    return session.only(TakenTurn, _Q["take"], delivery_id=claim.delivery_id, ae_title=ae_title)
 
 
 def park(session: Session, claim: DeliveryClaim, ae_title: str, *, reason: str, wait: timedelta) -> Settled:
     """Give a claim back unsent, to be called when it is its turn, or after `wait`."""
-    row = session.one(
+    return session.only(
+        Settled,
         _Q["park"],
         delivery_id=claim.delivery_id,
         claim_id=claim.claim_id,
@@ -43,16 +49,11 @@ def park(session: Session, claim: DeliveryClaim, ae_title: str, *, reason: str, 
         wait=wait,
         actor_name=FORWARD_TO_PACS.actor_name,
     )
-    assert row is not None, "a function returns a row"
-    settled, before, after = row
-    return Settled(bool(settled), before and Place(before), after and Place(after), peer_had_failed=False)
 
 
 def call(session: Session, ae_title: str, *, most: int) -> bool:
     """Wake what is parked for that peer and may go now; tell whether there was any."""
-    row = session.one(_Q["call"], ae_title=ae_title, most=most)
-    assert row is not None, "a function returns a row"
-    return bool(row[0])
+    return bool(session.value(_Q["call"], ae_title=ae_title, most=most))
 
 
 def note_broken(session: Session, claim: DeliveryClaim, ae_title: str) -> None:

@@ -1,0 +1,27 @@
+-- Text that several statements have in common. {fragment:name} in a statement is replaced by it, without its comment.
+
+-- fragment: stored_instance
+-- The columns of StoredInstance (gateway/database/tables/instances.py), read from instances AS i.
+i.id AS instance_id, i.sop_instance_uid, i.study_instance_uid, i.sop_class_uid, i.transfer_syntax_uid,
+    encode(i.sha256, 'hex') AS sha256, i.data_set_size, i.file_name, i.conflict, i.place::text
+
+-- fragment: registered_instance
+-- The columns of RegisteredInstance (gateway/database/tables/instances.py). With verdict name_taken the functions give NULLs.
+coalesce(instance_id, 0) AS instance_id, verdict, coalesce(kept_file_name, '') AS file_name,
+    coalesce(kept_place, 'incoming')::text AS place, coalesce(kept_kind, 'original')::text AS kind
+
+-- fragment: claimed_delivery
+-- The columns of DeliveryClaim (gateway/database/tables/deliveries.py) that are not those of its instance.
+d.id AS delivery_id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_since AS owed_for, d.destination
+
+-- fragment: selection
+-- The deliveries that an operator means (Selection); each condition is off where its parameter is NULL.
+(%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)
+    AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
+    AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
+    AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
+
+-- fragment: send_message_now
+-- Write the message of delivery d, due now; it gives the message's id.
+dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,
+        jsonb_build_array(d.id), d.priority, now(), d.id)
