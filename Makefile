@@ -16,7 +16,7 @@ MINUTES ?= 10
 COUNT ?= 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench docs pictures chaos audit campaign crash-points fuzz mutants lock format release clean
+.PHONY: help venv check test test-compose demo lab bench docs pictures chaos audit campaign crash-points fuzz mutants lock schema format release clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -105,6 +105,9 @@ lock: ## renew requirements.lock, and the lock files of the docs and the images 
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/requirements.lock pyproject.toml
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/build.lock images/edge/build.in
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/worker/requirements.lock images/worker/requirements.in
+
+schema: $(STAMP) ## write gateway/database/schema.sql from what the migrations make
+	$(BIN)/python .ci/schema.py
 
 format: $(STAMP) ## apply the formatter and the safe fixes
 	$(BIN)/ruff format .

@@ -15,6 +15,7 @@ from support.edge_setup import EdgeSetup
 from support.forwarding import forwarding
 from support.synthetic_instances import Instance
 
+from gateway.database import describe
 from gateway.database.migrate import Migration, migrate, migrations, require_current
 from gateway.database.queries import load
 from gateway.database.tables.deliveries import WorkerVerdict
@@ -200,3 +201,20 @@ def test_every_statement_that_the_code_names_exists_and_is_used() -> None:
     used["queue"] |= {f"{verb}_{what}" for verb in ("count", "discard") for what in ("dead", "unserved")}
     statements = {file: set(load(file)) for file in FILES if file != "fragments"}
     assert statements == used
+
+
+def test_the_schema_file_is_what_the_migrations_make(edge: EdgeSetup) -> None:
+    """A reader finds every table in one file; `make schema` writes it."""
+    with edge.database.transaction() as session:
+        made = describe.schema(session)
+    assert files("gateway.database").joinpath("schema.sql").read_text(encoding="utf-8") == made
+
+
+def test_each_function_stands_once_as_the_migrations_make_it(edge: EdgeSetup) -> None:
+    """Applying the files of functions/ changes no definition, and there is one for every function."""
+    with edge.database.transaction() as session:
+        made = describe.functions(session)
+        for text in describe.function_files().values():
+            session.script(text)
+        assert describe.functions(session) == made
+    assert sorted(describe.function_files()) == sorted(function.name for function in made)

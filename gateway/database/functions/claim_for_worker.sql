@@ -1,0 +1,118 @@
+-- pending -> in_flight for a worker: takes the delivery, chooses the worker whose turn it is among those
+-- that are up and owe less than they may, notes the result it will owe and the message of that deadline;
+-- all before anything is sent.
+--   claimed     the delivery is the caller's, `worker` is who gets it
+--   answered    the result is here already: nothing to send
+--   no_worker   all are away, paused or busy, or the study's own is: still pending, with a wake-up in `p_wait`, or,
+--               where another one scouts for that worker, far later
+--   nothing     settled, somebody else's, or it waits for another version of its UID
+CREATE OR REPLACE FUNCTION claim_for_worker(
+    p_delivery_id bigint, p_consumer bigint, p_lease interval, p_result_wait interval, p_by_study boolean,
+    p_wait interval, p_actor_name text, p_expire_actor_name text, p_expire_queue text,
+    OUT verdict text, OUT claim_id uuid, OUT worker text
+) LANGUAGE plpgsql AS $$
+DECLARE
+    d deliveries;
+    v_study text;
+    v_versioned boolean;
+    v_previous text;
+    v_bound text;
+    v_wait interval := p_wait;
+    v_free integer;
+BEGIN
+    IF NOT is_in_turn(p_delivery_id) THEN
+        SELECT * INTO d FROM deliveries x WHERE x.id = p_delivery_id FOR UPDATE;
+        IF d.waits_for IS NOT NULL THEN
+            -- it may have been the scout of its worker
+            UPDATE deliveries x SET waits_for = NULL WHERE x.id = d.id;
+            PERFORM call_waiting(d.waits_for, 1);
+        END IF;
+        verdict := 'nothing';
+        RETURN;
+    END IF;
+    -- One turn at a time, over all processes: counts and turns below are exact.
+    PERFORM pg_advisory_xact_lock(hashtextextended('mini_pacs.worker_turn', 0));
+    SELECT * INTO d FROM deliveries x WHERE x.id = p_delivery_id AND x.route = 'workers' FOR UPDATE;
+    IF NOT FOUND OR NOT (
+        (d.state = 'pending' AND d.next_attempt_at <= now() + interval '1 second')
+        OR (d.state = 'in_flight' AND (d.lease_until < now() OR NOT dramatiq.consumer_alive(d.claimed_by)))
+    ) THEN
+        verdict := 'nothing';
+        RETURN;
+    END IF;
+    IF EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id AND e.state IN ('arrived', 'late')
+               AND e.asked_at >= d.owed_since) THEN
+        -- the send that broke off, or whose actor died, had arrived after all
+        UPDATE deliveries x SET state = 'delivered', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
+            next_attempt_at = NULL, settled_at = now(), message_id = NULL WHERE x.id = d.id;
+        verdict := 'answered';
+        RETURN;
+    END IF;
+    IF d.state = 'in_flight' THEN
+        -- who held it is gone: the same worker again, whose repeat would be the same bytes
+        DELETE FROM expected_results e WHERE e.claim_id = d.claim_id AND e.state = 'owed' RETURNING e.worker
+            INTO v_previous;
+    END IF;
+    SELECT i.study_instance_uid, i.versioned INTO v_study, v_versioned FROM instances i WHERE i.id = d.instance_id;
+    IF p_by_study THEN
+        -- The worker that has the rest of the study, while it is up and did not fail on this very instance;
+        -- where it is busy, the study waits for it.
+        SELECT e.worker INTO v_bound
+            FROM instances i
+            JOIN expected_results e ON e.instance_id = i.id AND e.state <> 'timed_out'
+            JOIN destinations x ON x.ae_title = e.worker AND x.configured AND NOT x.paused AND x.breaker = 'closed'
+            WHERE i.study_instance_uid = v_study AND NOT EXISTS (
+                SELECT FROM expected_results o
+                WHERE o.delivery_id = d.id AND o.worker = e.worker AND o.state = 'timed_out')
+            ORDER BY e.id DESC LIMIT 1;
+    END IF;
+    SELECT x.ae_title INTO worker
+        FROM destinations x
+        CROSS JOIN LATERAL (SELECT count(*) AS n FROM expected_results e
+                            WHERE e.worker = x.ae_title AND e.state = 'owed') AS owed
+        WHERE x.route = 'workers' AND x.configured AND NOT x.paused AND x.breaker = 'closed'
+            AND owed.n < x.max_outstanding AND (v_bound IS NULL OR x.ae_title = v_bound)
+        ORDER BY
+            x.ae_title = v_previous DESC NULLS LAST,
+            EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id AND e.worker = x.ae_title),
+            x.last_turn
+        LIMIT 1;
+    IF NOT FOUND THEN
+        IF v_bound IS NOT NULL THEN
+            -- A scout whose time is long over is held by a process that is stopped: another one then.
+            v_wait := CASE WHEN EXISTS (
+                SELECT FROM deliveries x
+                WHERE x.state = 'pending' AND x.waits_for = v_bound AND x.id <> d.id
+                    AND x.next_attempt_at BETWEEN now() - interval '5 seconds' AND now() + p_wait)
+                THEN p_wait * (45 + 30 * random()) ELSE p_wait / 4 END;
+        END IF;
+        UPDATE deliveries x SET state = 'pending', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
+                next_attempt_at = now() + v_wait, last_error = 'no worker is free', waits_for = v_bound,
+                message_id = dramatiq.send('workers', p_actor_name, jsonb_build_array(x.id), x.priority,
+                                           now() + v_wait, x.id)
+            WHERE x.id = d.id;
+        IF d.waits_for <> coalesce(v_bound, '') THEN
+            PERFORM call_waiting(d.waits_for, 1);
+        END IF;
+        verdict := 'no_worker';
+        RETURN;
+    END IF;
+    UPDATE destinations x SET last_turn = nextval('worker_turn') WHERE x.ae_title = worker;
+    claim_id := gen_random_uuid();
+    UPDATE deliveries x SET state = 'in_flight', claim_id = claim_for_worker.claim_id, claimed_by = p_consumer,
+            lease_until = now() + p_lease, destination = worker, next_attempt_at = NULL, waits_for = NULL,
+            waits_for_version = NULL, may_have_arrived = v_versioned
+        WHERE x.id = d.id;
+    INSERT INTO expected_results (delivery_id, instance_id, worker, claim_id, due_at)
+        VALUES (d.id, d.instance_id, claim_for_worker.worker, claim_for_worker.claim_id, now() + p_result_wait);
+    UPDATE expected_results e SET message_id = dramatiq.send(
+            p_expire_queue, p_expire_actor_name, jsonb_build_array(e.id), 4, e.due_at)
+        WHERE e.claim_id = claim_for_worker.claim_id;
+    IF p_by_study THEN
+        SELECT x.max_outstanding - count(e.id) INTO v_free
+            FROM destinations x LEFT JOIN expected_results e ON e.worker = x.ae_title AND e.state = 'owed'
+            WHERE x.ae_title = claim_for_worker.worker GROUP BY x.max_outstanding;
+        PERFORM call_waiting(coalesce(d.waits_for, claim_for_worker.worker), v_free + 1);
+    END IF;
+    verdict := 'claimed';
+END $$;

@@ -1,0 +1,20 @@
+-- A message that is dead takes its delivery along, with the reason; requeued by an operator, it brings it back.
+-- Otherwise the delivery would look as if it were still on its way (G2), or be woken for ever.
+CREATE OR REPLACE FUNCTION follow_message() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    v_instance_id bigint;
+BEGIN
+    IF NEW.state = 'rejected' THEN
+        UPDATE public.deliveries d SET state = 'dead', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
+                next_attempt_at = NULL, settled_at = now(), last_error = NEW.reason
+            WHERE d.id = NEW.delivery_id AND d.state IN ('pending', 'in_flight')
+            RETURNING d.instance_id INTO v_instance_id;
+    ELSE
+        UPDATE public.deliveries d SET state = 'pending', attempts = 0, refusals = 0, owed_since = now(), next_attempt_at = now(),
+                settled_at = NULL, message_id = NEW.message_id
+            WHERE d.id = NEW.delivery_id AND d.state = 'dead'
+            RETURNING d.instance_id INTO v_instance_id;
+    END IF;
+    UPDATE public.instances i SET place = public.place_of(i.id) WHERE i.id = v_instance_id;
+    RETURN NULL;
+END $$;

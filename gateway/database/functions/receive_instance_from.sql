@@ -1,0 +1,148 @@
+-- The reception of one instance: the row, every delivery it owes, and the message of each, in the caller's
+-- transaction (G1). A repeat owes nothing new while its delivery is under way or was delivered within the window;
+-- later, or where it is dead or cancelled, it is owed again (G4).
+--
+-- `p_origin` is who called, see Origin in gateway/domain/routing.py:
+--   pacs          the PACS, by AE title and address: what was delivered to it is never owed to it again
+--   perhaps_pacs  maybe the PACS: at least 30 s must have passed since the delivery to it; from the sixth time that
+--                 such a repeat is owed again, twice as long each time, at most a day
+--   worker        a worker; its repeats need nobody's attention
+--   sender        anybody else
+--
+-- Bytes that are kept as a result stay a result, whoever sends them. Other bytes under the SOP Instance UID of a
+-- result are a result too, unless an original of that UID is kept and the caller cannot be the PACS. A result is owed
+-- to the PACS alone, so that it never reaches a worker.
+--
+-- Verdicts:
+--   stored         a new row
+--   conflict       a new row beside another version of the same SOP Instance UID
+--   duplicate      a delivery of it is under way, or a worker repeated it; the caller's file is superfluous
+--   not_forwarded  it was delivered, and is not owed again; counted; the caller's file is superfluous
+--   owed_again     the kept file is owed again; the caller's file is superfluous
+--   owed_in_part   as owed_again, but not to the PACS, which the caller may be; counted
+--   equals_source  a result with the bytes of a kept original: owed to the PACS only where the original never was;
+--                  the caller's file is superfluous
+--   name_taken     nothing was done: that file name means another version; call again with another name
+CREATE OR REPLACE FUNCTION receive_instance_from(
+    p_sop_instance_uid text, p_study_instance_uid text, p_series_instance_uid text, p_sop_class_uid text,
+    p_transfer_syntax_uid text, p_sha256 bytea, p_data_set_size bigint, p_calling_ae_title text,
+    p_called_ae_title text, p_remote_address text, p_kind instance_kind, p_file_name text,
+    p_routes route[], p_actor_names text[], p_priority integer, p_origin text, p_pacs_actor text, p_window interval,
+    OUT instance_id bigint, OUT verdict text, OUT kept_file_name text, OUT kept_place instance_place,
+    OUT kept_kind instance_kind
+) LANGUAGE plpgsql AS $$
+DECLARE
+    is_conflict boolean;
+    is_taken boolean;
+    has_original boolean;
+    has_result boolean;
+    equals_source boolean;
+    owed_again boolean := false;
+    v_routes route[] := p_routes;
+    v_actor_names text[] := p_actor_names;
+    v_returned integer;
+    v_window interval;
+    v_delivery_id bigint;
+BEGIN
+    -- Versions of one SOP Instance UID are received one after the other, so that the second sees the first.
+    PERFORM pg_advisory_xact_lock(hashtextextended(p_sop_instance_uid, 1));
+    -- NO KEY: who inserts a row that refers to the instance (a claim, holding a delivery) must not wait for us.
+    SELECT i.id, i.file_name, i.place, i.kind, i.returned
+        INTO instance_id, kept_file_name, kept_place, kept_kind, v_returned
+        FROM instances i WHERE i.sop_instance_uid = p_sop_instance_uid AND i.sha256 = p_sha256
+        FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        SELECT count(*) > 0, coalesce(bool_or(i.file_name = p_file_name), false),
+                coalesce(bool_or(i.kind = 'original'), false), coalesce(bool_or(i.kind = 'result'), false)
+            INTO is_conflict, is_taken, has_original, has_result
+            FROM instances i WHERE i.sop_instance_uid = p_sop_instance_uid;
+        IF is_taken THEN
+            verdict := 'name_taken';
+            RETURN;
+        END IF;
+        kept_kind := CASE WHEN has_result AND (NOT has_original OR p_origin IN ('pacs', 'perhaps_pacs'))
+                          THEN 'result' ELSE p_kind END;
+        IF kept_kind <> p_kind THEN
+            v_routes := ARRAY['pacs']::route[];
+            v_actor_names := ARRAY[p_pacs_actor];
+        END IF;
+        INSERT INTO instances (sop_instance_uid, study_instance_uid, series_instance_uid, sop_class_uid,
+                transfer_syntax_uid, sha256, data_set_size, calling_ae_title, called_ae_title, remote_address,
+                kind, conflict, file_name)
+            VALUES (p_sop_instance_uid, p_study_instance_uid, p_series_instance_uid, p_sop_class_uid,
+                p_transfer_syntax_uid, p_sha256, p_data_set_size, p_calling_ae_title, p_called_ae_title,
+                p_remote_address, kept_kind, is_conflict, p_file_name)
+            RETURNING id, file_name, place INTO instance_id, kept_file_name, kept_place;
+        -- The way of nearly all: the ids are drawn first, so that each row is written once, in one statement.
+        INSERT INTO deliveries (id, instance_id, route, priority, message_id) OVERRIDING SYSTEM VALUE
+            SELECT owed.id, receive_instance_from.instance_id, owed.route, p_priority, dramatiq.send(
+                owed.route::text, owed.actor_name, jsonb_build_array(owed.id), p_priority, now(), owed.id)
+            FROM (SELECT nextval('deliveries_id_seq') AS id, r.route, r.actor_name
+                  FROM unnest(v_routes, v_actor_names) AS r (route, actor_name)) AS owed;
+        verdict := CASE WHEN is_conflict THEN 'conflict' ELSE 'stored' END;
+        RETURN;
+    END IF;
+    equals_source := p_kind = 'result' AND kept_kind = 'original';
+    IF kept_kind = 'result' AND p_kind = 'original' THEN
+        v_routes := ARRAY['pacs']::route[];
+        v_actor_names := ARRAY[p_pacs_actor];
+    END IF;
+    FOR n IN 1 .. cardinality(v_routes) LOOP
+        v_window := CASE WHEN v_routes[n] = 'pacs' AND p_origin IN ('pacs', 'perhaps_pacs')
+            THEN least(greatest(p_window, interval '30 seconds') * power(2, least(greatest(v_returned - 4, 0), 16)),
+                       greatest(p_window, interval '1 day'))
+            ELSE p_window END;
+        -- Another version was received after it: the repeat is the newest reception, and is sent as the last one. Not
+        -- where the PACS may have sent back within the window what it just got.
+        IF NOT equals_source AND NOT (v_routes[n] = 'pacs' AND (p_origin = 'pacs' OR p_origin = 'perhaps_pacs'
+                AND EXISTS (SELECT FROM deliveries d
+                            WHERE d.instance_id = receive_instance_from.instance_id AND d.route = 'pacs'
+                                AND d.state = 'delivered' AND d.settled_at >= now() - v_window)))
+            AND owe_last(instance_id, v_routes[n], v_actor_names[n], p_priority) THEN
+            owed_again := true;
+            v_returned := v_returned + (v_routes[n] = 'pacs' AND p_origin = 'perhaps_pacs')::integer;
+            CONTINUE;
+        END IF;
+        INSERT INTO deliveries AS d (instance_id, route, priority)
+            VALUES (instance_id, v_routes[n], p_priority)
+            ON CONFLICT ON CONSTRAINT deliveries_one_per_route DO UPDATE
+                SET state = 'pending', priority = p_priority, owed_since = now(), attempts = 0, refusals = 0,
+                    redispatches = 0, next_attempt_at = now(), settled_at = NULL, settled_by = NULL,
+                    last_status = NULL, last_error = NULL
+                WHERE NOT equals_source AND (
+                    d.state IN ('dead', 'cancelled')
+                    OR (d.state = 'delivered' AND d.settled_at < now() - v_window
+                        AND NOT (v_routes[n] = 'pacs' AND p_origin = 'pacs')))
+            RETURNING d.id INTO v_delivery_id;
+        IF FOUND THEN
+            owed_again := true;
+            IF v_routes[n] = 'pacs' AND p_origin = 'perhaps_pacs' THEN
+                v_returned := v_returned + 1;
+            END IF;
+            UPDATE deliveries d SET message_id = dramatiq.send(
+                    v_routes[n]::text, v_actor_names[n], jsonb_build_array(v_delivery_id), p_priority, now(),
+                    v_delivery_id)
+                WHERE d.id = v_delivery_id;
+        END IF;
+    END LOOP;
+    IF equals_source THEN
+        verdict := 'equals_source';
+    ELSIF owed_again THEN
+        verdict := CASE WHEN p_origin = 'perhaps_pacs' AND EXISTS (
+            SELECT FROM deliveries d WHERE d.instance_id = receive_instance_from.instance_id
+                AND d.route = 'pacs' AND d.state = 'delivered') THEN 'owed_in_part' ELSE 'owed_again' END;
+    ELSIF p_origin <> 'worker' AND EXISTS (
+        SELECT FROM deliveries d WHERE d.instance_id = receive_instance_from.instance_id
+            AND d.route = ANY (v_routes) AND d.state = 'delivered') THEN
+        verdict := 'not_forwarded';
+    ELSE
+        verdict := 'duplicate';
+    END IF;
+    UPDATE instances i SET
+            repeats = i.repeats + 1, repeated_at = now(), returned = v_returned,
+            unforwarded = i.unforwarded + (verdict IN ('not_forwarded', 'owed_in_part'))::integer,
+            unforwarded_at = CASE WHEN verdict IN ('not_forwarded', 'owed_in_part') THEN now() ELSE i.unforwarded_at END,
+            unforwarded_from = CASE WHEN verdict IN ('not_forwarded', 'owed_in_part') THEN p_calling_ae_title
+                                    ELSE i.unforwarded_from END
+        WHERE i.id = instance_id;
+END $$;

@@ -1,0 +1,61 @@
+-- For processes of version 0.1.0, which run beside newer ones during an upgrade. Replaced by receive_instances_from.
+-- The receptions of a batch: those that are new in one statement. PostgreSQL reads the constraints of a table and
+-- the predicates of its indexes anew for every statement, which costs more than a row.
+--
+-- Verdicts, guards and order of locks are those of receive_instance (0002_gateway.sql), which still decides where
+-- a SOP Instance UID is known already, or stands twice in the batch. The routes of each, and their actors, are
+-- separated by commas. The caller sorted by SOP Instance UID, so that two batches lock in one order.
+CREATE OR REPLACE FUNCTION receive_instances(
+    p_sop_instance_uid text[], p_study_instance_uid text[], p_series_instance_uid text[], p_sop_class_uid text[],
+    p_transfer_syntax_uid text[], p_sha256 bytea[], p_data_set_size bigint[], p_calling_ae_title text[],
+    p_called_ae_title text[], p_remote_address text[], p_kind instance_kind[], p_file_name text[],
+    p_routes text[], p_actor_names text[], p_priority integer[], p_window interval
+) RETURNS TABLE (
+    "position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place
+) LANGUAGE plpgsql AS $$
+DECLARE
+    v_new integer[];
+BEGIN
+    FOR n IN 1 .. cardinality(p_sop_instance_uid) LOOP
+        PERFORM pg_advisory_xact_lock(hashtextextended(p_sop_instance_uid[n], 1));
+    END LOOP;
+    -- A statement after the locks: it sees what was committed under them before us.
+    v_new := ARRAY(
+        SELECT t.n FROM unnest(p_sop_instance_uid) WITH ORDINALITY AS t (uid, n)
+        WHERE NOT EXISTS (SELECT FROM instances i WHERE i.sop_instance_uid = t.uid)
+            AND cardinality(array_positions(p_sop_instance_uid, t.uid)) = 1);
+    -- The ids are drawn first, so that each row is written once.
+    RETURN QUERY
+    WITH fresh AS MATERIALIZED (
+        SELECT t.n, nextval('instances_id_seq') AS id FROM unnest(v_new) AS t (n)
+    ), kept AS (
+        INSERT INTO instances (id, sop_instance_uid, study_instance_uid, series_instance_uid, sop_class_uid,
+                transfer_syntax_uid, sha256, data_set_size, calling_ae_title, called_ae_title, remote_address,
+                kind, file_name) OVERRIDING SYSTEM VALUE
+            SELECT f.id, p_sop_instance_uid[f.n], p_study_instance_uid[f.n], p_series_instance_uid[f.n],
+                p_sop_class_uid[f.n], p_transfer_syntax_uid[f.n], p_sha256[f.n], p_data_set_size[f.n],
+                p_calling_ae_title[f.n], p_called_ae_title[f.n], p_remote_address[f.n], p_kind[f.n],
+                p_file_name[f.n]
+            FROM fresh f
+    ), owed AS MATERIALIZED (
+        SELECT nextval('deliveries_id_seq') AS id, f.id AS instance_id, r.route, r.actor_name,
+            p_priority[f.n] AS priority
+        FROM fresh f CROSS JOIN LATERAL unnest(
+            string_to_array(p_routes[f.n], ','), string_to_array(p_actor_names[f.n], ',')) AS r (route, actor_name)
+    ), debts AS (
+        INSERT INTO deliveries (id, instance_id, route, priority, message_id) OVERRIDING SYSTEM VALUE
+            SELECT o.id, o.instance_id, o.route::route, o.priority, dramatiq.send(
+                o.route, o.actor_name, jsonb_build_array(o.id), o.priority, now(), o.id)
+            FROM owed o
+    )
+    SELECT f.n, f.id, 'stored', p_file_name[f.n], 'incoming'::instance_place FROM fresh f;
+    FOR n IN 1 .. cardinality(p_sop_instance_uid) LOOP
+        CONTINUE WHEN n = ANY (v_new);
+        RETURN QUERY SELECT n, r.instance_id, r.verdict, r.kept_file_name, r.kept_place FROM receive_instance(
+            p_sop_instance_uid[n], p_study_instance_uid[n], p_series_instance_uid[n], p_sop_class_uid[n],
+            p_transfer_syntax_uid[n], p_sha256[n], p_data_set_size[n], p_calling_ae_title[n],
+            p_called_ae_title[n], p_remote_address[n], p_kind[n], p_file_name[n],
+            string_to_array(p_routes[n], ',')::route[], string_to_array(p_actor_names[n], ','), p_priority[n],
+            p_window) AS r;
+    END LOOP;
+END $$;

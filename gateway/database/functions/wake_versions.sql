@@ -1,0 +1,15 @@
+-- Whatever ends the wait for a delivery (a settle, a cancel, a dead message, a late result, a rescue) wakes those that
+-- waited for it, in its transaction. NOTIFY holds up other commits for a moment; versions are rare enough for it.
+CREATE OR REPLACE FUNCTION wake_versions() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE public.deliveries d SET waits_for_version = NULL, message_id = dramatiq.send(
+            d.route::text, public.forward_actor(d.route), jsonb_build_array(d.id), d.priority, d.next_attempt_at, d.id)
+        WHERE d.id IN (SELECT y.id FROM public.other_versions(NEW.id) AS y
+                       WHERE y.state = 'pending' AND y.waits_for_version = NEW.id
+                           AND NOT public.comes_before(NEW, public.version_order(y)))
+            AND d.state = 'pending';
+    IF FOUND THEN
+        PERFORM pg_notify('dramatiq.' || NEW.route || '.enqueue', '');
+    END IF;
+    RETURN NULL;
+END $$;

@@ -1,0 +1,284 @@
+-- The schema that the migrations make. Written by `make schema`; do not edit.
+
+enum breaker_state: closed, open
+enum correlation: references, study, ambiguous, unmatched
+enum delivery_state: pending, in_flight, delivered, dead, cancelled
+enum dramatiq.state: queued, consumed, rejected, done
+enum expectation_state: owed, arrived, late, timed_out
+enum instance_kind: original, result
+enum instance_place: incoming, queued, sent, failed
+enum route: pacs, workers
+
+sequence attempts_id_seq
+sequence deliveries_id_seq
+sequence expected_results_id_seq
+sequence instances_id_seq
+sequence study_numbers
+sequence worker_turn
+
+view dramatiq.live
+ SELECT (classid::bigint << 32) | objid::bigint AS id
+   FROM pg_locks
+  WHERE locktype = 'advisory'::text AND objsubid = 1 AND granted AND database = (( SELECT pg_database.oid
+           FROM pg_database
+          WHERE pg_database.datname = current_database()));
+
+table attempts
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    delivery_id bigint NOT NULL
+    claim_id uuid NOT NULL
+    ended_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()
+    duration_ms double precision NOT NULL
+    destination text NOT NULL
+    outcome text NOT NULL
+    status integer
+    error text
+    fenced boolean NOT NULL DEFAULT false
+    constraint attempts_delivery_id_fkey FOREIGN KEY (delivery_id) REFERENCES deliveries(id) ON DELETE CASCADE
+    constraint attempts_pkey PRIMARY KEY (id)
+    CREATE INDEX attempts_by_delivery ON public.attempts USING btree (delivery_id)
+
+table deliveries
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    instance_id bigint NOT NULL
+    route route NOT NULL
+    state delivery_state NOT NULL DEFAULT 'pending'::delivery_state
+    priority smallint NOT NULL
+    owed_since timestamp with time zone NOT NULL DEFAULT now()
+    attempts integer NOT NULL DEFAULT 0
+    refusals integer NOT NULL DEFAULT 0
+    redispatches integer NOT NULL DEFAULT 0
+    next_attempt_at timestamp with time zone DEFAULT now()
+    claim_id uuid
+    claimed_by bigint
+    lease_until timestamp with time zone
+    message_id uuid
+    destination text
+    last_status integer
+    last_error text
+    settled_at timestamp with time zone
+    settled_by text
+    waits_for text -- the worker that has the rest of its study and was busy; while pending
+    owed_order bigint -- its place in the order of versions where that is not its id
+    waits_for_version bigint -- the delivery of another version that it waited for when last claimed
+    is_waited_for boolean NOT NULL DEFAULT false -- a delivery of another version waits for it, or did so before
+    may_have_arrived boolean NOT NULL DEFAULT false -- one of several versions, claimed, and the attempt was not settled
+    owe_again boolean NOT NULL DEFAULT false -- an older version may have arrived during this attempt: send again after it
+    parked_for text -- the peer at which it waits for its turn, behind a sibling; while pending
+    constraint deliveries_in_flight_is_claimed CHECK (((state = 'in_flight'::delivery_state) = ((claim_id IS NOT NULL) AND (lease_until IS NOT NULL))))
+    constraint deliveries_instance_id_fkey FOREIGN KEY (instance_id) REFERENCES instances(id) ON DELETE CASCADE
+    constraint deliveries_one_per_route UNIQUE (instance_id, route)
+    constraint deliveries_pending_has_a_time CHECK (((state <> 'pending'::delivery_state) OR (next_attempt_at IS NOT NULL)))
+    constraint deliveries_pkey PRIMARY KEY (id)
+    CREATE INDEX deliveries_parked ON public.deliveries USING btree (parked_for, id) WHERE ((state = 'pending'::delivery_state) AND (parked_for IS NOT NULL))
+    CREATE INDEX deliveries_unsettled ON public.deliveries USING btree (route, state, next_attempt_at) WHERE (state = ANY (ARRAY['pending'::delivery_state, 'in_flight'::delivery_state, 'dead'::delivery_state]))
+    CREATE INDEX deliveries_waiting_for_a_worker ON public.deliveries USING btree (waits_for, next_attempt_at) WHERE ((state = 'pending'::delivery_state) AND (waits_for IS NOT NULL))
+    CREATE TRIGGER deliveries_discard_dead_messages AFTER UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((old.state <> new.state) AND ((old.state = 'dead'::delivery_state) OR (new.state = 'cancelled'::delivery_state)))) EXECUTE FUNCTION discard_dead_messages()
+    CREATE TRIGGER deliveries_owe_newest AFTER UPDATE OF state ON public.deliveries FOR EACH ROW WHEN ((new.may_have_arrived AND (new.state = ANY (ARRAY['dead'::delivery_state, 'cancelled'::delivery_state])))) EXECUTE FUNCTION owe_newest_after_unsettled()
+    CREATE TRIGGER deliveries_transition BEFORE UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((old.state <> new.state) AND ((((((((((((old.state <> 'pending'::delivery_state) OR (new.state <> 'in_flight'::delivery_state)) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'delivered'::delivery_state))) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'dead'::delivery_state))) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'cancelled'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'delivered'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'dead'::delivery_state))) AND ((old.state <> 'dead'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'dead'::delivery_state) OR (new.state <> 'cancelled'::delivery_state))) AND ((old.state <> 'cancelled'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'delivered'::delivery_state) OR (new.state <> 'pending'::delivery_state))))) EXECUTE FUNCTION refuse_transition()
+    CREATE TRIGGER deliveries_wake_versions AFTER UPDATE OF state, owed_order ON public.deliveries FOR EACH ROW WHEN ((new.is_waited_for AND (new.state <> 'in_flight'::delivery_state))) EXECUTE FUNCTION wake_versions()
+
+table destinations
+    ae_title text NOT NULL
+    route route NOT NULL
+    configured boolean NOT NULL DEFAULT true
+    max_outstanding integer NOT NULL
+    breaker breaker_state NOT NULL DEFAULT 'closed'::breaker_state
+    probe_by_store boolean NOT NULL DEFAULT false
+    paused boolean NOT NULL DEFAULT false
+    paused_by text
+    failures_in_row integer NOT NULL DEFAULT 0
+    failed_instance_ids bigint[] NOT NULL DEFAULT '{}'::bigint[]
+    reason text
+    changed_at timestamp with time zone NOT NULL DEFAULT now()
+    next_probe_at timestamp with time zone
+    last_turn bigint NOT NULL DEFAULT 0
+    answers text -- C-ECHO, or an association where it has no Verification: its answer to the last probe
+    reason_at timestamp with time zone -- when `reason` became what it is
+    full_outstanding integer -- max_outstanding as configured, while a worker is tried with one instance
+    probe_of bigint -- the delivery that tries the peer while its breaker is open; runs while it is in flight
+    turn_of bigint -- the suspect delivery that may be sent; runs while it is in flight
+    constraint destinations_pkey PRIMARY KEY (ae_title)
+
+table dramatiq.consumers
+    id bigint NOT NULL
+    host text NOT NULL
+    pid integer NOT NULL
+    queues text[] NOT NULL
+    threads integer NOT NULL
+    started_at timestamp with time zone NOT NULL DEFAULT now()
+    stopping_since timestamp with time zone
+    constraint consumers_pkey PRIMARY KEY (id)
+
+table dramatiq.queue
+    message_id uuid NOT NULL
+    queue_name text NOT NULL DEFAULT 'default'::text
+    state dramatiq.state NOT NULL DEFAULT 'queued'::dramatiq.state
+    mtime timestamp with time zone NOT NULL DEFAULT now()
+    message jsonb NOT NULL
+    result jsonb
+    result_ttl timestamp with time zone
+    priority smallint NOT NULL DEFAULT 4
+    due timestamp with time zone NOT NULL DEFAULT now()
+    consumer bigint
+    started_at timestamp with time zone
+    deaths smallint NOT NULL DEFAULT 0
+    alone boolean NOT NULL DEFAULT false
+    freed_from bigint
+    failures smallint NOT NULL DEFAULT 0
+    delivery_id bigint
+    reason text
+    never_ahead boolean NOT NULL DEFAULT false
+    constraint queue_consumed_by_somebody CHECK (((state = 'consumed'::dramatiq.state) = (consumer IS NOT NULL)))
+    constraint queue_pkey PRIMARY KEY (message_id)
+    constraint queue_priority CHECK (((priority >= '-1'::integer) AND (priority <= 7)))
+    CREATE INDEX queue_alone ON dramatiq.queue USING btree (queue_name, due) WHERE ((state = 'queued'::dramatiq.state) AND alone)
+    CREATE INDEX queue_claim ON dramatiq.queue USING btree (queue_name, priority, due) WHERE ((state = 'queued'::dramatiq.state) AND (NOT alone))
+    CREATE INDEX queue_consumed ON dramatiq.queue USING btree (consumer) WHERE (state = 'consumed'::dramatiq.state)
+    CREATE INDEX queue_dead ON dramatiq.queue USING btree (queue_name, mtime) WHERE (state = 'rejected'::dramatiq.state)
+    CREATE INDEX queue_delivery ON dramatiq.queue USING btree (delivery_id) WHERE (delivery_id IS NOT NULL)
+    CREATE TRIGGER queue_dead_with_its_delivery AFTER UPDATE OF state ON dramatiq.queue FOR EACH ROW WHEN (((new.delivery_id IS NOT NULL) AND (old.state <> new.state) AND ((new.state = 'rejected'::dramatiq.state) OR ((old.state = 'rejected'::dramatiq.state) AND (new.state = 'queued'::dramatiq.state))))) EXECUTE FUNCTION follow_message()
+
+table dramatiq.rates
+    minute timestamp with time zone NOT NULL
+    queue_name text NOT NULL
+    actor_name text NOT NULL
+    arrived bigint NOT NULL DEFAULT 0
+    done bigint NOT NULL DEFAULT 0
+    failed bigint NOT NULL DEFAULT 0
+    seconds double precision NOT NULL DEFAULT 0
+    constraint rates_pkey PRIMARY KEY (minute, queue_name, actor_name)
+
+table expected_results
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    delivery_id bigint NOT NULL
+    instance_id bigint NOT NULL
+    worker text NOT NULL
+    claim_id uuid NOT NULL
+    state expectation_state NOT NULL DEFAULT 'owed'::expectation_state
+    asked_at timestamp with time zone NOT NULL DEFAULT now()
+    due_at timestamp with time zone NOT NULL
+    arrived_at timestamp with time zone
+    result_instance_id bigint
+    message_id uuid
+    constraint expected_results_delivery_id_fkey FOREIGN KEY (delivery_id) REFERENCES deliveries(id) ON DELETE CASCADE
+    constraint expected_results_instance_id_fkey FOREIGN KEY (instance_id) REFERENCES instances(id) ON DELETE CASCADE
+    constraint expected_results_pkey PRIMARY KEY (id)
+    constraint expected_results_result_instance_id_fkey FOREIGN KEY (result_instance_id) REFERENCES instances(id) ON DELETE SET NULL
+    CREATE INDEX expected_results_by_delivery ON public.expected_results USING btree (delivery_id)
+    CREATE INDEX expected_results_by_instance ON public.expected_results USING btree (instance_id)
+    CREATE INDEX expected_results_by_result ON public.expected_results USING btree (result_instance_id)
+    CREATE INDEX expected_results_owed ON public.expected_results USING btree (worker, due_at) WHERE (state = 'owed'::expectation_state)
+    CREATE INDEX expected_results_timed_out ON public.expected_results USING btree (delivery_id) WHERE (state = 'timed_out'::expectation_state)
+
+table faults
+    name text NOT NULL
+    value double precision
+    stage text
+    until timestamp with time zone
+    injected_at timestamp with time zone NOT NULL DEFAULT now()
+    injected_by text NOT NULL
+    constraint faults_pkey PRIMARY KEY (name)
+
+table instances
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    sop_instance_uid text NOT NULL
+    study_instance_uid text NOT NULL
+    series_instance_uid text NOT NULL
+    sop_class_uid text NOT NULL
+    transfer_syntax_uid text NOT NULL
+    sha256 bytea NOT NULL
+    data_set_size bigint NOT NULL
+    calling_ae_title text NOT NULL
+    called_ae_title text NOT NULL
+    remote_address text NOT NULL
+    kind instance_kind NOT NULL
+    conflict boolean NOT NULL DEFAULT false
+    correlation correlation
+    late boolean NOT NULL DEFAULT false
+    place instance_place NOT NULL DEFAULT 'incoming'::instance_place
+    file_name text NOT NULL
+    received_at timestamp with time zone NOT NULL DEFAULT now()
+    repeats integer NOT NULL DEFAULT 0
+    repeated_at timestamp with time zone
+    versioned boolean NOT NULL DEFAULT false -- more than one version of its SOP Instance UID was received
+    returned integer NOT NULL DEFAULT 0 -- how often a repeat that may come from the PACS was owed to the PACS again
+    unforwarded integer NOT NULL DEFAULT 0 -- repeats that were not forwarded; the last of them at that time, from that AE title
+    unforwarded_at timestamp with time zone
+    unforwarded_from text
+    constraint instances_one_per_content UNIQUE (sop_instance_uid, sha256)
+    constraint instances_one_per_file UNIQUE (study_instance_uid, file_name)
+    constraint instances_pkey PRIMARY KEY (id)
+    constraint instances_sha256_is_a_digest CHECK ((octet_length(sha256) = 32))
+    constraint instances_sop_instance_uid_is_a_uid CHECK (((length(sop_instance_uid) <= 64) AND (sop_instance_uid ~ '^[0-9][0-9.]*$'::text))) NOT VALID
+    constraint instances_study_instance_uid_is_a_uid CHECK (((length(study_instance_uid) <= 128) AND (study_instance_uid ~ '^[0-9][0-9.]*$'::text))) NOT VALID
+    CREATE INDEX instances_by_series ON public.instances USING btree (series_instance_uid)
+    CREATE INDEX instances_by_time ON public.instances USING btree (received_at)
+    CREATE INDEX instances_flagged ON public.instances USING btree (correlation) WHERE (late OR (correlation = ANY (ARRAY['ambiguous'::correlation, 'unmatched'::correlation])))
+    CREATE INDEX instances_unforwarded ON public.instances USING btree (unforwarded_at) WHERE (unforwarded_at IS NOT NULL)
+    CREATE TRIGGER instances_versioned BEFORE INSERT ON public.instances FOR EACH ROW WHEN (new.conflict) EXECUTE FUNCTION flag_versions()
+
+table result_sources
+    result_instance_id bigint NOT NULL
+    source_instance_id bigint NOT NULL
+    worker text NOT NULL
+    constraint result_sources_pkey PRIMARY KEY (result_instance_id, source_instance_id)
+    constraint result_sources_result_instance_id_fkey FOREIGN KEY (result_instance_id) REFERENCES instances(id) ON DELETE CASCADE
+    constraint result_sources_source_instance_id_fkey FOREIGN KEY (source_instance_id) REFERENCES instances(id) ON DELETE CASCADE
+    CREATE INDEX result_sources_by_source ON public.result_sources USING btree (source_instance_id)
+
+table schema_migrations
+    version text NOT NULL
+    digest text NOT NULL
+    applied_at timestamp with time zone NOT NULL DEFAULT now()
+    additive boolean NOT NULL DEFAULT true
+    constraint schema_migrations_pkey PRIMARY KEY (version)
+
+table suspects
+    ae_title text NOT NULL
+    instance_id bigint NOT NULL
+    study_instance_uid text NOT NULL
+    calling_ae_title text NOT NULL
+    sender_is_well boolean NOT NULL DEFAULT false -- its sender had an instance of another study delivered since
+    failed_at timestamp with time zone NOT NULL DEFAULT now()
+    constraint suspects_pkey PRIMARY KEY (ae_title, instance_id)
+
+table sweeps
+    verb text NOT NULL
+    ran_at timestamp with time zone NOT NULL DEFAULT now()
+    counts jsonb NOT NULL
+    constraint sweeps_pkey PRIMARY KEY (verb)
+
+function call_parked(text,integer) -> integer
+function call_waiting(text,integer) -> void
+function claim_for_worker(bigint,bigint,interval,interval,boolean,interval,text,text,text) -> record
+function claim_version(bigint,bigint,interval,text) -> uuid
+function comes_before(deliveries,bigint) -> boolean
+function discard_dead_messages() -> trigger
+function dramatiq.consumer_alive(bigint) -> boolean
+function dramatiq.room(text,integer) -> integer
+function dramatiq.send(text,text,jsonb,integer,timestamp with time zone,bigint) -> uuid
+function expire_expectation(bigint,integer,interval,text,text,text) -> record
+function flag_versions() -> trigger
+function follow_message() -> trigger
+function forward_actor(route) -> text
+function is_in_turn(bigint) -> boolean
+function is_suspect(text,bigint) -> boolean
+function lock_versions(text) -> void
+function other_versions(bigint) -> SETOF deliveries
+function owe_last(bigint,route,text,integer) -> boolean
+function owe_newest_after_unsettled() -> trigger
+function owe_newest_again(bigint) -> void
+function park_delivery(bigint,uuid,text,text,interval,text) -> record
+function place_of(bigint) -> instance_place
+function receive_instance(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],integer,interval) -> record
+function receive_instance_from(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],integer,text,text,interval) -> record
+function receive_instances(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],interval) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place)
+function receive_instances_from(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],text[],text,interval) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place, kept_kind instance_kind)
+function refuse_transition() -> trigger
+function settle_delivery(bigint,uuid,delivery_state,boolean,boolean,interval,integer,text,text,integer,text,double precision,text,interval) -> record
+function take_turn(bigint,text) -> record
+function version_before(bigint) -> bigint
+function version_number(bigint) -> bigint
+function version_order(deliveries) -> bigint
+function wake_versions() -> trigger
