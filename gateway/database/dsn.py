@@ -1,7 +1,7 @@
-"""The text that says where PostgreSQL is, judged before libpq connects with it: no password in an error.
+"""Find and check the DSN, the text that says where PostgreSQL is; no error message quotes a password.
 
-libpq quotes what it cannot parse, and a URL that is cut in the wrong place has its password there. What
-it could not tell apart is refused here, in our words.
+libpq quotes what it cannot parse. Where a special character of a password is not percent-encoded, libpq cuts
+the URL in the wrong place and quotes a part of the password. Such a URL is refused here, without quoting it.
 """
 
 import os
@@ -43,14 +43,14 @@ def dsn_from_environment() -> str:
 
 
 def checked(text: str) -> str:
-    """`text`, if libpq can tell the password in it from the rest.
+    """Return `text` if libpq finds the password in it.
 
     Raises:
-        ConfigurationError: it cannot.
+        ConfigurationError: it does not; the message quotes nothing of `text`.
     """
     url = _URL.fullmatch(text)
     if url is not None and (url[1].count("@") > 1 or "@" in url[2]):
-        # an @ of the password: what stands behind it would be taken for the host, and named
+        # an @ in the password: libpq would take the text behind it for the host, and name it in errors
         raise ConfigurationError(_HINT)
     try:
         given = pg.parse_dsn(text)
@@ -58,17 +58,18 @@ def checked(text: str) -> str:
         raise ConfigurationError(_HINT) from None
     ports = str(given.get("port", "")).split(",")
     if not all(is_port(port) or not port for port in ports):
-        raise ConfigurationError(_HINT)  # a password without its user and host would be named as the port
+        # libpq would take a part of the password for the port, and name it in errors
+        raise ConfigurationError(_HINT)
     return text
 
 
 def is_port(text: str) -> bool:
-    """Tell whether that is the number of a TCP port."""
+    """Tell whether `text` is the number of a TCP port."""
     return text.isascii() and text.isdigit() and 0 < int(text[:6]) <= 65535  # noqa: PLR2004  16 bits
 
 
 def where(text: str) -> str:
-    """The host and port of each server that `text` names, as `db1:5432, db2:5432`; never a password."""
+    """Return host and port of each server that `text` names, as `db1:5432, db2:5432`; never a password."""
     try:
         given = pg.parse_dsn(text)
     except psycopg2.Error:  # quotes what it cannot parse
@@ -84,10 +85,10 @@ def where(text: str) -> str:
 
 
 def each_address(text: str) -> list[str]:
-    """`text` for each of its hosts alone, in their order.
+    """Split a DSN with several hosts into one DSN for each host, in their order.
 
-    libpq goes from a host to the next only when that one refuses; one that is silent, as a machine that lost
-    its power is, would take the whole deadline of each attempt to connect.
+    libpq tries the next host only when one refuses. A host that does not answer, such as a machine without
+    power, would use up the whole deadline of each attempt to connect.
     """
     given = pg.parse_dsn(text)
     hosts = str(given.get("host", "")).split(",")

@@ -1,7 +1,7 @@
-"""Forgets everything that the gateway carried, as `mini-pacs reset-db` asks.
+"""Delete the rows of all instances, deliveries and messages, for `mini-pacs reset-db`.
 
-Stays: the schema and its migrations, the destinations with their pauses, the consumers that live, and when
-the sweep last ran.
+The schema, the destinations with their pauses, the rows of living consumers and the times of the last sweep
+stay.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ _Q = load("reset")
 
 
 class Kept(NamedTuple):
-    """How many instances are kept, and how many deliveries are still owed or dead."""
+    """How many instances are kept, and how many deliveries are pending, in flight or dead."""
 
     instances: int
     unsettled: int
@@ -25,12 +25,12 @@ def kept(session: Session) -> Kept:
 
 
 def forget(session: Session) -> None:
-    """No instance, delivery, message, fault nor rate is known; study numbers begin at 1.
+    """Delete every instance, delivery, message, fault and rate; let the study numbers begin at 1.
 
-    In a transaction of its own: processes may run meanwhile, and what they commit afterwards is kept.
+    Call it in a transaction of its own. Processes may run meanwhile; what they commit afterwards is kept.
 
     Raises:
-        DatabaseRefusedError: somebody's transaction stood in the way for 10 s, or both waited for each other.
+        DatabaseRefusedError: another transaction held a lock for 10 s, or it was a deadlock.
     """
     session.run(_Q["patience"])
     session.run(_Q["forget"])

@@ -1,8 +1,9 @@
-"""The role that the processes run as: it owns nothing, and may do what their statements do.
+"""Give the role of the processes the privileges that their statements need, and no others.
 
-Two roles: the owner migrates (`mini-pacs db migrate`) and resets, the other runs everything else. Whoever
-takes a process over then cannot change the schema, forget the attempts, or reach what else the server holds.
-One transaction gives the privileges: if the process dies inside, the role has what it had.
+There are two roles: the owner migrates (`mini-pacs db migrate`) and resets, the other runs everything else.
+An attacker who controls a process then cannot change the schema, delete attempts, or read other databases of
+the server. The privileges are given in one transaction: if the process dies inside, the role keeps those that
+it had.
 """
 
 from typing import NamedTuple
@@ -22,10 +23,10 @@ class _Powers(NamedTuple):
 
 
 def grant(dsn: str, role: str) -> None:
-    """`role` may do what the processes do, and no more, as far as the gateway's tables go.
+    """Give `role` the privileges of the processes on the edge's tables, and take back all others.
 
     Raises:
-        SchemaError: there is no such role, or it could do more than it is granted.
+        SchemaError: there is no such role, or it has powers that no grant limits.
         DatabaseError: PostgreSQL cannot be reached, or `dsn` is not the owner's.
     """
     database = Database(dsn, application_name="mini-pacs grant", size=1, deadline_seconds=GRANT_SECONDS)
@@ -48,7 +49,7 @@ def grant(dsn: str, role: str) -> None:
 
 
 def grant_again(session: Session) -> None:
-    """Whoever had the privileges has those of the schema as it is now; called by who changed it."""
+    """Give each role that has the privileges those of the changed schema; call it after migrations."""
     for role in session.values(_Q["granted"]):
         _give(session, role)
 

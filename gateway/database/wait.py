@@ -1,4 +1,4 @@
-"""Waits for a PostgreSQL that is not there yet, telling the log each time (stage db)."""
+"""Wait until PostgreSQL can be reached, and log each attempt (stage db)."""
 
 import time
 from collections.abc import Callable
@@ -12,13 +12,13 @@ LONGEST_SECONDS = 5.0
 
 
 def wait_for_database(prepare: Callable[[], None]) -> None:
-    """Return once `prepare` has succeeded.
+    """Call `prepare` until it succeeds.
 
-    The wait doubles, so that a database that comes up is used at once and one that stays away is not
-    stormed.
+    The pause between two calls begins short, so that a database that starts is used at once. It doubles up to
+    LONGEST_SECONDS.
 
     Raises:
-        SchemaError: waiting does not mend that.
+        SchemaError: waiting does not help.
     """
     wait = FIRST_SECONDS
     while True:

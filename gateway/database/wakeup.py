@@ -1,8 +1,8 @@
-"""Tells the consumers of a queue that a message was committed, without ever making its committer wait.
+"""Wake the consumers of a queue after a message was committed, without delaying the thread that committed it.
 
-NOTIFY inside a transaction takes a lock that serialises the commits of everybody, so it is sent afterwards,
-by a thread with a connection of its own, many wakes in one. Nothing depends on it: consumers look by
-themselves each second. If the process dies, or PostgreSQL is away, a wake is lost and that second the price.
+A NOTIFY inside a transaction takes a lock that serialises the commits of all connections. So a thread with a
+connection of its own sends it after the commit, one for many messages. Consumers also look once a second by
+themselves: if the process dies, or PostgreSQL is away, a message waits up to that second longer.
 """
 
 import os
@@ -14,14 +14,14 @@ from gateway.database.tables import messages
 from gateway.errors import DatabaseUnavailableError
 
 GAP_SECONDS = 0.02
-"""The least time between two NOTIFYs: the first wake goes at once, a burst behind it is one. Shorter ones
-would take the interpreter from the receiving threads, to wake consumers that are awake."""
+"""Least time between two NOTIFYs: the first is sent at once, those that follow within it are sent as one. A
+shorter gap costs the receiving threads time, for consumers that are awake already."""
 
 DEADLINE_SECONDS = 5.0
-"""For one NOTIFY; must exceed what a busy PostgreSQL takes, and only delays this thread."""
+"""For one NOTIFY. It must exceed what a busy PostgreSQL takes; only this thread waits."""
 
 RETRY_SECONDS = 1.0
-"""Between attempts to connect; wakes in between are dropped, since consumers look each second anyway."""
+"""Between attempts to connect. Wakes in between are dropped: consumers look once a second anyway."""
 
 
 class Wakeup:
@@ -40,11 +40,11 @@ class Wakeup:
         self._thread: threading.Thread | None = None
 
     def wake(self, queue: str) -> None:
-        """The consumers of `queue` will look, within milliseconds as a rule. Never blocks nor raises."""
+        """Let the consumers of `queue` look, within milliseconds as a rule. Neither block nor raise."""
         if self._process != os.getpid():
             self._reset()
         if queue in self._queues:
-            return  # asked for and not yet sent: what is committed now is seen by who is woken then
+            return  # a NOTIFY is still to be sent, and the consumers that it wakes see this message
         with self._lock:
             if self._thread is None and not self._closed.is_set():
                 thread = threading.Thread(target=self._run, name="wakeup", daemon=True)
@@ -57,7 +57,7 @@ class Wakeup:
         self._asked.set()
 
     def close(self) -> None:
-        """What was asked for is sent and the connection closed; waits at most a second."""
+        """Send what is still to be sent and close the connection; wait at most a second."""
         self._closed.set()
         self._asked.set()
         thread = self._thread
@@ -89,8 +89,8 @@ class Wakeup:
                 messages.relax_durability(DedicatedSession(connection))
             messages.notify(DedicatedSession(connection), sorted(queues))
         except DatabaseUnavailableError:
-            # Safe: the messages are committed and the consumers look each second. A connection that went
-            # stale while idle is replaced once; beyond that PostgreSQL is away.
+            # Safe: the messages are committed, and the consumers look once a second. A connection that was
+            # closed while it was idle is replaced once; if that fails, too, PostgreSQL is away.
             if connection is not None:
                 connection.close()
             return self._send(None, queues) if had else None

@@ -1,8 +1,8 @@
-"""The life of a consumer: its lock, its row, and what becomes of what it held when the lock is gone.
+"""The rows and locks of consumers, and what happens to their messages when a lock is gone.
 
-    consumed -> queued | rejected    reap: its process died, once or too often
-    consumed -> consumed             adopt: its process lives, under a new id
-    rejected -> queued               undo_deaths: the death that was counted proves to be none
+    consumed -> queued | rejected    reap: the process died; rejected after too many deaths
+    consumed -> consumed             adopt: the process lives and has a new id
+    rejected -> queued               undo_deaths: a death was counted though the process lives
 
 A consumer is alive as long as PostgreSQL holds the advisory lock of its id. Each function is one statement.
 """
@@ -20,9 +20,9 @@ _Q = load("queue")
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """A consumer that was found dead, and what became of the messages it held.
+    """A dead consumer, and how many of its messages were freed and dead-lettered.
 
-    One that was `stopping` was killed when its grace was over: no message counts its death.
+    One that was `stopping` was killed at the end of its grace period: no message counts its death.
     """
 
     host: str
@@ -38,24 +38,24 @@ class _Lock(NamedTuple):
 
 
 def take_lock(session: Session, consumer: int) -> int | None:
-    """The server process that now holds the lock of `consumer`; None if the id is somebody's."""
+    """Take the lock of `consumer`; return the server process that holds it, or None if the id is taken."""
     lock = session.only(_Lock, _Q["lock"], consumer=consumer)
     return lock.server_process if lock.is_ours else None
 
 
 def server_process(session: Session) -> int:
-    """The process id of the server's end of this connection."""
+    """Return the process id of the server process of this connection."""
     return int(session.value(_Q["backend"]))
 
 
 def begin_on_server_process(session: Session) -> int:
-    """The same, in a transaction that stays open, so that a pooler cannot lend it to others."""
+    """Do the same in a transaction that stays open, so that a pooler cannot give the process to others."""
     session.script("BEGIN")
     return server_process(session)
 
 
 def serve(session: Session, consumer: int, queue_names: Sequence[str]) -> None:
-    """The consumer's row names these queues."""
+    """Write the names of the queues into the consumer's row."""
     session.run(_Q["serve"], consumer=consumer, queue_names=list(queue_names))
 
 
@@ -82,19 +82,19 @@ def register(
 
 
 def stop(session: Session, consumer: int) -> None:
-    """Mark the consumer as stopping: its end counts against none of its messages."""
+    """Mark the consumer as stopping: no message counts its end as a death."""
     session.run(_Q["stop"], consumer=consumer)
 
 
 def unregister(session: Session, consumer: int) -> None:
-    """The consumer is gone from the table, unless it still holds messages: then the reaper frees them."""
+    """Delete the consumer's row, unless it still holds messages: the reaper frees those."""
     session.run(_Q["unregister"], consumer=consumer)
 
 
 def adopt(session: Session, runs: Collection[Run], *, lost: Iterable[int], consumer: int) -> frozenset[Run]:
-    """Give `consumer` those of the runs that one of `lost` still held: it is the same process.
+    """Move those of `runs` that the ids `lost` still hold to `consumer`, the same process; return them.
 
-    The deliveries claimed under them are claimed by `consumer`. What else they held counts no death.
+    Their deliveries move with them. Other messages of the lost ids are freed later without counting a death.
     """
     adopted = session.all(
         _Q["adopt"],
@@ -107,19 +107,19 @@ def adopt(session: Session, runs: Collection[Run], *, lost: Iterable[int], consu
 
 
 def undo_deaths(session: Session, message_ids: Iterable[str], *, lost: Iterable[int]) -> int:
-    """Take back the death that was counted when one of `lost` seemed dead; for how many messages it was."""
+    """Undo deaths that were counted when one of `lost` seemed dead; return for how many messages."""
     return session.run(
         _Q["undo_deaths"], message_ids=list(message_ids), lost=list(lost), alone_deaths=EXCLUSIVE_DEATHS
     )
 
 
 def missing(session: Session) -> list[int]:
-    """The consumers whose locks nobody holds now: dead, or cut off a moment ago."""
+    """Return the consumers whose locks are not held: they are dead, or lost their connection a moment ago."""
     return session.values(_Q["missing"])
 
 
 def reap(session: Session, missed: Iterable[int]) -> list[Reaped]:
-    """Those of `missed` whose locks are gone; what they held is claimable, or dead after POISON_DEATHS."""
+    """Free the messages of those of `missed` without a lock; dead-letter them after POISON_DEATHS."""
     return session.rows(
         Reaped, _Q["reap"], missed=list(missed), alone_deaths=EXCLUSIVE_DEATHS, poison_deaths=POISON_DEATHS
     )

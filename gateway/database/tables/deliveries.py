@@ -1,4 +1,4 @@
-"""The debts: claimed by actors, settled with what the attempt came to, shown to operators."""
+"""The deliveries: actors claim them and settle them with the outcome, operators see and change them."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ _Q = load("deliveries")
 
 @dataclass(frozen=True, slots=True)
 class DeliveryClaim:
-    """A delivery that is the caller's until its lease is over; `claim_id` fences whoever comes late."""
+    """A delivery that the caller holds until its lease is over; `claim_id` refuses a late settle."""
 
     delivery_id: int
     claim_id: str
@@ -31,7 +31,7 @@ class DeliveryClaim:
 
 
 class WorkerVerdict(StrEnum):
-    """What a claim for a worker came to; see claim_for_worker in migrations/0008_version_order.sql."""
+    """The result of a claim for a worker; see functions/claim_for_worker.sql."""
 
     CLAIMED = "claimed"
     ANSWERED = "answered"
@@ -61,7 +61,7 @@ class Changed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What an attempt came to, for the row. `wait` counts for PENDING, `result_wait` for a worker."""
+    """The outcome of an attempt, for the row. `wait` is used with PENDING, `result_wait` for a worker."""
 
     state: State
     counted: bool
@@ -78,7 +78,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Whether the claim was still held, the folders, and whether the peer has failures to end."""
+    """Whether the claim was still held, the folders, and whether the peer has failures to reset."""
 
     settled: bool
     place_before: Place | None
@@ -111,18 +111,18 @@ class Delivery:
     kind: Kind
     place: Place
     waits_for: int | None
-    """The delivery of another version of its SOP Instance UID that is sent first."""
+    """The delivery of another version of its SOP Instance UID, which is sent first."""
     waits_for_version: int | None
 
     @property
     def waiting(self) -> str | None:
-        """What it waits for, as a sentence; None where no other version is sent first."""
+        """What it waits for, as text; None where no other version is sent first."""
         return waits_for_version(self.waits_for_version, self.waits_for)
 
 
 @dataclass(frozen=True, slots=True)
 class PastAttempt:
-    """One try of a delivery; `fenced` ones came after the claim had passed to somebody else."""
+    """One attempt of a delivery; `fenced` if it ended after another process had claimed the delivery."""
 
     ended_at: datetime
     duration_ms: float
@@ -143,7 +143,7 @@ class Selection:
     route: Route | None = None
 
     def parameters(self) -> dict[str, object]:
-        """The selection as parameters of the statements that filter by it."""
+        """Return the selection as parameters of a statement."""
         return {
             "delivery_id": self.delivery_id,
             "study": self.study,
@@ -153,17 +153,17 @@ class Selection:
 
 
 def waits_for_version(number: int | None, delivery_id: int | None) -> str | None:
-    """The reason for operators why a delivery waits for that version of its SOP Instance UID."""
+    """Return, for operators, that a delivery waits for that version; None where it waits for none."""
     return None if delivery_id is None else f"waits for version {number} (delivery {delivery_id})"
 
 
 def claim(
     session: Session, delivery_id: int, *, consumer: int, lease: timedelta, destination: str
 ) -> DeliveryClaim | None:
-    """Take a delivery for one attempt; None where the message has nothing to do.
+    """Claim a delivery for one attempt; return None where there is nothing to do.
 
-    The first statement does not find an instance whose UID has several versions. Those are claimed in their
-    order.
+    The first statement leaves out an instance whose UID has several versions; claim_version claims those in
+    their order.
     """
     parameters: dict[str, object] = {
         "delivery_id": delivery_id,
@@ -189,7 +189,7 @@ def claim_for_worker(
     by_study: bool,
     wait: timedelta,
 ) -> tuple[WorkerVerdict, DeliveryClaim | None]:
-    """Take a delivery and choose its worker; the result that the worker will owe is noted with it."""
+    """Claim a delivery, choose its worker, and write down the result that is expected of it."""
     chosen = session.only(
         _ClaimForWorker,
         _Q["claim_for_worker"],
@@ -212,7 +212,7 @@ def claim_for_worker(
 
 
 def settle(session: Session, claim: DeliveryClaim, route: Route, settlement: Settlement) -> Settled:
-    """Record what an attempt came to. Late, it is only appended to the attempts (`settled` False)."""
+    """Record the outcome of an attempt. Where the claim was lost, only append it to the attempts."""
     return session.only(
         Settled,
         _Q["settle"],
@@ -234,39 +234,39 @@ def settle(session: Session, claim: DeliveryClaim, route: Route, settlement: Set
 
 
 def renew(session: Session, claim: DeliveryClaim, *, lease: timedelta) -> bool:
-    """The claim is believed for another lease from now; False where it has passed to somebody else."""
+    """Extend the claim by a lease from now; return False where another process has claimed the delivery."""
     return session.run(_Q["renew"], delivery_id=claim.delivery_id, claim_id=claim.claim_id, lease=lease) == 1
 
 
 def waiting_contexts(session: Session, route: Route) -> list[ContextUids]:
-    """(SOP Class UID, transfer syntax UID) of the oldest instances that wait on `route`, at most 127."""
+    """Return the UIDs of the oldest instances that wait on `route`, each pair once, at most 127."""
     return session.rows(ContextUids, _Q["waiting_contexts"], route=route.value)
 
 
 def taken_contexts(session: Session, destination: str) -> list[ContextUids]:
-    """(SOP Class UID, transfer syntax UID) of instances that `destination` took lately, at most 40."""
+    """Return the UIDs of instances that `destination` took lately, each pair once, at most 40."""
     return session.rows(ContextUids, _Q["taken_contexts"], destination=destination)
 
 
 def find(
     session: Session, selection: Selection, *, limit: int = 1000, after: int | None = None
 ) -> list[Delivery]:
-    """The deliveries that `selection` means, newest first; those before the delivery `after`, if given."""
+    """Return the selected deliveries, newest first; those before the delivery `after`, if given."""
     return session.rows(Delivery, _Q["find"], **selection.parameters(), limit=limit, after=after)
 
 
 def attempts_of(session: Session, delivery_id: int) -> list[PastAttempt]:
-    """Every try of a delivery, oldest first."""
+    """Return the attempts of a delivery, oldest first."""
     return session.rows(PastAttempt, _Q["attempts_of"], delivery_id=delivery_id)
 
 
 def cancel(session: Session, selection: Selection, *, by: str) -> list[Changed]:
-    """(delivery id, instance id) of those that were pending or dead and are cancelled now."""
+    """Cancel the selected deliveries that are pending or dead; return them."""
     return session.rows(Changed, _Q["cancel"], **selection.parameters(), by=by)
 
 
 def requeue(session: Session, selection: Selection, *, of: tuple[State, ...]) -> list[Changed]:
-    """(delivery id, instance id) of those that were in one of `of` and are owed again now."""
+    """Make the selected deliveries in one of the states `of` pending again; return them."""
     return session.rows(
         Changed,
         _Q["requeue"],
@@ -277,12 +277,12 @@ def requeue(session: Session, selection: Selection, *, of: tuple[State, ...]) ->
 
 
 def retry_now(session: Session, selection: Selection) -> list[Changed]:
-    """(delivery id, instance id) of those that waited for their time and are due now."""
+    """Make the selected deliveries that wait for a later time due now; return them."""
     return session.rows(Changed, _Q["retry_now"], **selection.parameters(), **_actor_names())
 
 
 def mend_places(session: Session, instance_ids: list[int]) -> list[int]:
-    """The instances whose folder changed with the states of their deliveries; move their files."""
+    """Correct the folders in the rows; return the instances whose files the caller must move."""
     return session.values(_Q["mend_place"], instance_ids=instance_ids)
 
 

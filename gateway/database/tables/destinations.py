@@ -1,4 +1,4 @@
-"""What is known of each peer: circuit breaker, pause, failures in a row, results owed."""
+"""The peers: circuit breaker, pause, failures in a row, results that are expected."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from gateway.domain.routing import Route
 _Q = load("destinations")
 
 PROBE_CHOICE = 5
-"""Some of those that wait longest may have to wait for others, and cannot be claimed."""
+"""More than one, because some of those that wait longest wait for another version and cannot be claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class DestinationState:
     max_outstanding: int
     outstanding: int
     answers: str | None = None
-    """What it answered to the last probe, while it takes no C-STORE."""
+    """Its answer to the last probe, while it takes no C-STORE."""
     reason_at: datetime | None = None
     is_tried: bool = False
-    """A worker that takes no C-STORE, and is tried with one instance now."""
+    """True for a worker that took no C-STORE and is tried with one instance now."""
     suspects: int = 0
     """Instances over which it broke an association in the last ten minutes."""
 
@@ -65,7 +65,7 @@ class _SentProbe(NamedTuple):
 
 
 def configure(session: Session, configuration: Configuration) -> None:
-    """The rows are those of the configuration; what was known of a peer is kept."""
+    """Make the rows those of the configuration; keep the state of peers that were there."""
     forwarder = configuration.forwarder
     for destination in configuration.destinations:
         route = Route.PACS if destination is forwarder.orthanc else Route.WORKERS
@@ -79,7 +79,7 @@ def configure(session: Session, configuration: Configuration) -> None:
 
 
 def note_well(session: Session, ae_title: str, *, by_store: bool) -> bool:
-    """The peer answered a C-STORE (`by_store`) or a probe; True where its breaker was open and is closed now.
+    """Record that the peer answered a C-STORE (`by_store`) or a probe; tell whether this closed its breaker.
 
     A breaker that C-STOREs opened is closed only by the answer to a C-STORE.
     """
@@ -87,7 +87,7 @@ def note_well(session: Session, ae_title: str, *, by_store: bool) -> bool:
 
 
 def note_answer(session: Session, ae_title: str, *, answers: str | None, reason: str | None = None) -> None:
-    """What a probe came to: what the peer answers while its breaker is open, or the `reason` why nothing."""
+    """Record the result of a probe: what the peer answers while its breaker is open, or why it does not."""
     session.run(_Q["note_answer"], ae_title=ae_title, answers=answers, reason=reason)
 
 
@@ -104,9 +104,9 @@ def note_failure(
     probe_wait: timedelta,
     siblings_are_one: bool = False,
 ) -> bool:
-    """The peer failed for that instance; True where this opened its breaker and sent the first probe.
+    """Record a failure; tell whether it opened the peer's breaker (the first probe is sent then).
 
-    `siblings_are_one`: instances of one study count as one while the peer takes those of others.
+    With `siblings_are_one`, the instances of a study count as one failure while the peer takes other studies.
     """
     breaker = session.row(
         _Breaker,
@@ -136,9 +136,9 @@ class Probe(StrEnum):
 def send_probe(
     session: Session, ae_title: str, route: Route, *, wait: timedelta, first: bool = False
 ) -> Probe | None:
-    """It is the caller's turn to probe, and the next probe is due after `wait`; None where it is not.
+    """Send the message of the next probe; return how to probe now, or None where it is not time.
 
-    `first` begins the chain; its message passes the closed route.
+    `first` begins the chain of probes. The messages of probes are claimed though the route is closed.
     """
     sent = session.row(
         _SentProbe,
@@ -162,7 +162,7 @@ def half_open(session: Session, ae_title: str, *, threshold: int, answers: str |
 
 
 def choose_probes(session: Session, ae_title: str) -> list[int]:
-    """The deliveries that may try a PACS whose breaker is open, the best first; none while one does."""
+    """Return deliveries that may try a PACS whose breaker is open, the best first; none while one does."""
     return [row[0] for row in session.all(_Q["choose_probes"], ae_title=ae_title, limit=PROBE_CHOICE)]
 
 

@@ -1,4 +1,4 @@
-"""The table of injected faults, and the thread by which a process sees it change within a second."""
+"""The table of injected faults, and the thread that reads its changes within a second."""
 
 import threading
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from gateway.faults import Active, Faults, Name
 from gateway.log import Stage
 
 REFRESH_SECONDS = 0.8
-"""Below the second that an operator is promised."""
+"""Less than a second, which the documentation promises to operators."""
 
 _Q = load("faults")
 _KNOWN = frozenset(name.value for name in Name)
@@ -40,7 +40,7 @@ class _ActiveFault(NamedTuple):
 
 
 def active(session: Session) -> tuple[Active, ...]:
-    """The faults that are active now."""
+    """Return the faults that are active now."""
     return tuple(
         Active(Name(row.name), row.value, row.stage)
         for row in session.rows(_ActiveFault, _Q["active"])
@@ -49,7 +49,7 @@ def active(session: Session) -> tuple[Active, ...]:
 
 
 def inject(session: Session, fault: Active, *, duration: timedelta | None, by: str) -> None:
-    """That fault is active, for `duration` or until it is cleared; one of the same name is replaced."""
+    """Activate a fault, for `duration` or until it is cleared; replace one of the same name."""
     session.run(
         _Q["inject"],
         name=fault.name.value,
@@ -61,20 +61,20 @@ def inject(session: Session, fault: Active, *, duration: timedelta | None, by: s
 
 
 def clear(session: Session, name: Name | None = None) -> list[str]:
-    """That fault (None: every one) is active no longer; the names of those that were there."""
+    """Clear the fault of that name (None: all); return the names of those that were active."""
     return session.values(_Q["clear"], name=None if name is None else name.value)
 
 
 def injected(session: Session) -> list[Injected]:
-    """The active faults with who injected them and until when."""
+    """Return the active faults with who injected them and until when."""
     return session.rows(Injected, _Q["list"])
 
 
 class FaultWatch:
     """A thread that keeps a process's `Faults` no older than a second.
 
-    While PostgreSQL is away the last known faults stay: a fault that ends with a lost database could
-    not be used to study one.
+    While PostgreSQL is away the last known faults stay active, so that faults can be combined with the loss
+    of the database.
     """
 
     def __init__(self, database: Database, faults: Faults, *, seen: Callable[[], None] | None = None) -> None:
@@ -85,11 +85,11 @@ class FaultWatch:
         self._thread = threading.Thread(target=self._run, name="fault-watch", daemon=True)
 
     def start(self) -> None:
-        """From here on `faults` follows the table."""
+        """Start to copy the table into `faults`."""
         self._thread.start()
 
     def stop(self) -> None:
-        """The thread has ended."""
+        """Stop the thread and wait for its end."""
         self._stopped.set()
         self._thread.join()
 

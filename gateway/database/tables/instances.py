@@ -1,4 +1,4 @@
-"""The rows of kept receptions."""
+"""The instances that were received."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _Q = load("instances")
 
 
 class ReceptionVerdict(StrEnum):
-    """What a reception came to; see receive_instance_from in migrations/0009_repeats_and_results.sql."""
+    """The result of a reception; see functions/receive_instance_from.sql."""
 
     STORED = "stored"
     CONFLICT = "conflict"
@@ -29,7 +29,7 @@ class ReceptionVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReceivedInstance:
-    """An instance whose file is durable, as the header and the association told it."""
+    """A received instance whose file is durable, with what its header and association say."""
 
     sop_instance_uid: str
     study_instance_uid: str
@@ -50,7 +50,7 @@ class ReceivedInstance:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredInstance:
-    """What the database holds for it now; for a repeat, what it held before.
+    """What the database holds for a received instance; for a repeat, what it held before.
 
     With NAME_TAKEN only the verdict counts: the others are 0, empty, or the first of their kind.
     """
@@ -64,7 +64,7 @@ class RegisteredInstance:
 
 @dataclass(frozen=True, slots=True)
 class StoredInstance:
-    """What a sender or a reader of the file needs of an instance; `sha256` in hex."""
+    """What is needed to read or send the file of an instance; `sha256` in hex."""
 
     instance_id: int
     sop_instance_uid: str
@@ -79,9 +79,9 @@ class StoredInstance:
 
 
 def receive(session: Session, received: ReceivedInstance, *, window: timedelta) -> RegisteredInstance:
-    """Keep a reception, with every delivery it owes and the message of each.
+    """Write the row of an instance, its deliveries, and the message of each delivery.
 
-    With NAME_TAKEN nothing was done (`instance_id` is 0): link the file under another name and call again.
+    With NAME_TAKEN nothing was written: link the file under another name and call again.
     """
     return session.only(
         RegisteredInstance,
@@ -97,7 +97,7 @@ def receive(session: Session, received: ReceivedInstance, *, window: timedelta) 
 def receive_many(
     session: Session, batch: Sequence[ReceivedInstance], *, window: timedelta
 ) -> list[RegisteredInstance]:
-    """The same for several, in their order, which must be that of their SOP Instance UIDs."""
+    """Do the same for several in one statement; they must be sorted by SOP Instance UID."""
     columns = [_columns(received) for received in batch]
     return session.rows(
         RegisteredInstance,
@@ -130,12 +130,12 @@ def _columns(received: ReceivedInstance) -> dict[str, object]:
 
 
 def restore_file(session: Session, instance_id: int, file_name: str) -> None:
-    """The kept file was gone: from here on `file_name` is the instance's; the sweep moves it to its place."""
+    """Give an instance whose file is gone the file `file_name`; the sweep moves it to its folder."""
     session.run(_Q["restore_file"], instance_id=instance_id, file_name=file_name)
 
 
 def has_other_version(session: Session, instance: StoredInstance) -> bool:
-    """Whether other bytes are kept under the SOP Instance UID of `instance`, received before it or after."""
+    """Tell whether other bytes are kept under the SOP Instance UID, received before or after."""
     return bool(
         session.value(
             _Q["has_other_version"],
@@ -146,5 +146,5 @@ def has_other_version(session: Session, instance: StoredInstance) -> bool:
 
 
 def get(session: Session, instance_id: int) -> StoredInstance | None:
-    """The instance with that id, or None where it was purged."""
+    """Return the instance with that id, or None where it was purged."""
     return session.row(StoredInstance, _Q["get"], instance_id=instance_id)

@@ -1,16 +1,16 @@
-"""The rows of dramatiq.queue: what a consumer does with messages, and what an operator sees of them.
+"""The messages, rows of dramatiq.queue: consumers claim and finish them, operators see and change them.
 
-    queued   -> consumed            claim, claim_exclusive (due, room on the route, by priority and age)
+    queued   -> consumed            claim, claim_exclusive (due, route has capacity, by priority and age)
     consumed -> gone                finish
     consumed -> queued              retry (its actor raised), give_back (not started)
     consumed -> rejected            dead_letter (its actor raised too often)
     rejected -> queued              requeue_dead, by an operator
     rejected -> gone                discard, by an operator
 
-What the death of a process does to what it held stands in `gateway.database.tables.consumers`.
-Each function is one statement, and so whole or not at all. A run of a message is named by its id, the
-consumer that holds it and the time of the claim. Every function that ends a run compares all three, so a
-message that was freed and claimed again, or enqueued again under its id while it ran, is left alone.
+`gateway.database.tables.consumers` has what happens to the messages of a process that died. Each function
+is one statement, so it is done completely or not at all. A run of a message is identified by its id,
+its consumer and the time of the claim. Every function that ends a run compares all three. So it does not
+touch a message that was freed and claimed again, or enqueued again under its id, while the actor ran.
 """
 
 import json
@@ -27,20 +27,20 @@ from gateway.database.queries import Query, load
 from gateway.database.session import Session
 
 EXCLUSIVE_DEATHS = 2
-"""After so many deaths of processes that ran it, a message runs with no neighbours."""
+"""After so many deaths of processes that ran it, a message runs with no other beside it."""
 
 POISON_DEATHS = 3
-"""After so many it is dead. The last was its own: it ran alone."""
+"""After so many it is dead-lettered. It ran alone in the last one, so it is the cause."""
 
 DEFAULT_PRIORITY = 4
 
 GATED_PRIORITIES = range(8)
-"""Those that wait for room on their route; see `queue_priority` in the schema."""
+"""Those that wait for capacity on their route; see `queue_priority` in the schema."""
 
 NO_FLOORS: tuple[datetime | None, ...] = (None,) * len(GATED_PRIORITIES)
 
 MAX_CHANNEL_BYTES = 63
-"""PostgreSQL's limit for the name of a channel: longer ones are cut by LISTEN and refused by NOTIFY."""
+"""PostgreSQL's limit for the name of a channel: LISTEN cuts longer ones, NOTIFY refuses them."""
 
 Run = tuple[str, datetime]
 """A message's id and the time at which it was claimed."""
@@ -50,7 +50,7 @@ _Q = load("queue")
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """One message as its claimer got it; `due` and `claimed_at` by the database's clock.
+    """A claimed message; `due` and `claimed_at` are times of PostgreSQL's clock.
 
     `message` is None where the document is too large to be read.
     """
@@ -65,7 +65,7 @@ class Claimed:
 
     @property
     def run(self) -> Run:
-        """What names this run of the message, together with the consumer."""
+        """What identifies this run of the message, together with the consumer."""
         return self.message_id, self.claimed_at
 
 
@@ -78,7 +78,7 @@ class _ClaimRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MessageClaim:
-    """What a claim brought; with nothing, the seconds until the next message is due (None: none waits)."""
+    """The claimed messages; where there are none, the seconds until the next is due (None: none waits)."""
 
     messages: tuple[Claimed, ...]
     next_due_seconds: float | None = None
@@ -86,7 +86,7 @@ class MessageClaim:
 
 @dataclass(frozen=True, slots=True)
 class ActorRate:
-    """What one process saw of an actor in one minute (minutes since 1970)."""
+    """What an actor did in one process in one minute (minutes since 1970)."""
 
     minute: int
     queue_name: str
@@ -136,7 +136,7 @@ class ConsumerRow:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """A message that no consumer takes any more, and why."""
+    """A dead message, which no consumer takes, with the reason."""
 
     message_id: str
     queue_name: str
@@ -167,20 +167,20 @@ class _DeadRow(NamedTuple):
 
 
 def listen(session: Session, queue_names: Sequence[str]) -> None:
-    """This connection hears when messages of these queues were committed."""
+    """Subscribe this connection to the NOTIFYs of these queues."""
     for queue_name in queue_names:
         quoted = channel(queue_name).replace('"', '""')
         session.script(f'LISTEN "{quoted}"')
 
 
 def prepare_consumer(session: Session) -> None:
-    """The settings and the prepared claim of a consumer's connection."""
+    """Make the settings of a consumer's connection and prepare its claim."""
     session.run(_Q["configure_consumer"])
     session.run(_Q["prepare_claim"])
 
 
 def relax_durability(session: Session) -> None:
-    """Commits of this connection do not wait for the disk: for acks, whose loss is a harmless repeat."""
+    """Let commits not wait for the disk; for acks: a lost one means that a message runs twice, harmlessly."""
     session.run(_Q["relax_durability"])
 
 
@@ -196,10 +196,10 @@ def claim(
     *,
     slots: int | None = None,
 ) -> MessageClaim:
-    """At most `wanted` due messages, oldest first within the most urgent priority, held by `consumer`.
+    """Claim at most `wanted` due messages for `consumer`: the most urgent priority first, then the oldest.
 
-    The first `slots` (None: all) count as started, the others as claimed ahead. `floors` says for each of the
-    GATED_PRIORITIES before which due time not to look (None: look everywhere).
+    The first `slots` (None: all) are marked as started, the others as claimed ahead. `floors` holds, for each
+    of the GATED_PRIORITIES, a due time before which there is nothing to find (None: search all).
     """
     found = session.rows(
         _ClaimRow,
@@ -214,7 +214,7 @@ def claim(
 
 
 def claim_exclusive(session: Session, queue_name: str, consumer: int) -> MessageClaim:
-    """One message that must run with no neighbours, if one waits."""
+    """Claim one message that must run with no other beside it, if one is due."""
     return _claim(session.rows(_ClaimRow, _Q["claim_exclusive"], queue_name=queue_name, consumer=consumer))
 
 
@@ -224,12 +224,12 @@ def _claim(found: list[_ClaimRow]) -> MessageClaim:
 
 
 def waiting_exclusive(session: Session, queue_names: Iterable[str]) -> frozenset[str]:
-    """The queues in which a message waits that must run with no neighbours."""
+    """Return the queues in which a message is due that must run with no other beside it."""
     return frozenset(session.values(_Q["waiting_exclusive"], queue_names=list(queue_names)))
 
 
 def finish(session: Session, runs: Iterable[Run], consumer: int) -> int:
-    """Delete the messages whose runs ended; return how many. What is no longer that run is left alone."""
+    """Delete the messages of ended runs; return how many. A message that is in another run now stays."""
     return sum(session.run(_Q["finish"], consumer=consumer, **named) for named in _named(runs))
 
 
@@ -239,7 +239,7 @@ def give_back(session: Session, runs: Iterable[Run], consumer: int) -> int:
 
 
 def _named(runs: Iterable[Run]) -> list[dict[str, object]]:
-    """The parameters of one statement for each claim: its messages have its time in common."""
+    """Return the parameters of one statement for each claim, whose messages all have its time."""
     by_claim: dict[datetime, list[str]] = {}
     for message_id, claimed_at in runs:
         by_claim.setdefault(claimed_at, []).append(message_id)
@@ -279,7 +279,7 @@ def enqueue(
     delay: timedelta,
     priority: int = DEFAULT_PRIORITY,
 ) -> None:
-    """A message that Dramatiq encoded waits, due after `delay`; wake the queue after the commit."""
+    """Enqueue a message that Dramatiq encoded, due after `delay`; wake the queue after the commit."""
     session.run(
         _Q["enqueue"],
         queue_name=queue_name,
@@ -300,7 +300,7 @@ def send(
     delay: timedelta = timedelta(),
     delivery_id: int | None = None,
 ) -> str:
-    """The id of a new message for an actor, in the caller's transaction; wake the queue after the commit."""
+    """Write a message for an actor in the caller's transaction; wake the queue after the commit."""
     message_id: str = session.value(
         _Q["send"],
         queue_name=queue_name,
@@ -325,15 +325,15 @@ def channel(queue_name: str) -> str:
 
 
 def notify(session: Session, queue_names: Iterable[str]) -> None:
-    """The consumers of these queues look at once. Never in a transaction that others wait for."""
+    """Send NOTIFY to the consumers of these queues. Do not call it in a transaction that holds locks."""
     session.run(_Q["notify"], channels=sorted(map(channel, queue_names)))
 
 
-# ---- what is seen --------------------------------------------------------------------------------
+# ---- for operators --------------------------------------------------------------------------------
 
 
 def count_rates(session: Session, rates: Sequence[ActorRate]) -> None:
-    """What a process finished is added to the table that `flows` reads."""
+    """Add what a process finished to the table that `flows` reads."""
     session.run(
         _Q["count_rates"],
         minutes=[r.minute for r in rates],
@@ -347,34 +347,34 @@ def count_rates(session: Session, rates: Sequence[ActorRate]) -> None:
 
 
 def forget_rates(session: Session) -> int:
-    """Rates older than a day are gone."""
+    """Delete rates older than a day; return how many rows."""
     return session.run(_Q["forget_rates"])
 
 
 def depths(session: Session) -> list[Depth]:
-    """How many messages wait, run or are dead, by queue."""
+    """Count the messages that wait, run or are dead, by queue."""
     return session.rows(Depth, _Q["depths"])
 
 
 def flows(session: Session, window: timedelta) -> list[Flow]:
-    """What came in and went out of each queue over `window`, to the minute and some seconds late."""
+    """Return what came due and was finished in each queue over `window`, by whole minutes."""
     return session.rows(Flow, _Q["rates"], window=window)
 
 
 def consumers(session: Session) -> list[ConsumerRow]:
-    """Every consumer process that is alive or not yet cleared, and what it holds."""
+    """Return every consumer that is alive or not yet reaped, and what it holds."""
     return session.rows(ConsumerRow, _Q["consumers"])
 
 
 def dead(session: Session, limit: int = 100, after: tuple[datetime, str] | None = None) -> list[Dead]:
-    """The messages that died last; those before `after`, time and id of a dead one, if given."""
+    """Return the newest dead messages; those before `after`, the time and id of one, if given."""
     since, message_id = after or (None, None)
     rows = session.rows(_DeadRow, _Q["dead"], limit=limit, since=since, message_id=message_id)
     return [Dead(**{**row._asdict(), "args": _arguments(row.args)}) for row in rows]
 
 
 def _arguments(text: str | None) -> tuple[object, ...]:
-    """The arguments as they can be printed as JSON again; none where they cannot: too deep, for instance."""
+    """Parse the arguments; return none where they cannot be written as JSON again, being too deep, say."""
     if text is None:
         return ()
     try:
@@ -386,14 +386,14 @@ def _arguments(text: str | None) -> tuple[object, ...]:
 
 
 def requeue_dead(session: Session, message_ids: Sequence[str] | None) -> list[str]:
-    """Dead messages wait again with a clean record (None: all of them); the queue of each."""
+    """Queue dead messages (None: all) again, with no deaths or failures; return the queue of each."""
     ids = None if message_ids is None else list(message_ids)
     return session.values(_Q["requeue_dead"], message_ids=ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Doomed:
-    """What an operator would discard: dead messages (None: all of them), or a queue that nobody consumes."""
+    """What an operator discards: dead messages (None: all), or those of a queue that has no consumer."""
 
     message_ids: tuple[str, ...] | None = None
     queue_name: str | None = None
@@ -401,20 +401,20 @@ class Doomed:
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """A message that is gone; with `leaves_dead` its delivery is dead still."""
+    """A message that was deleted; with `leaves_dead` its delivery stays dead."""
 
     message_id: str
     leaves_dead: bool
 
 
 def count_doomed(session: Session, doomed: Doomed) -> int:
-    """How many messages `discard` would delete now."""
+    """Count the messages that `discard` would delete now."""
     query, parameters = _doomed("count", doomed)
     return int(session.value(query, **parameters))
 
 
 def discard(session: Session, doomed: Doomed) -> list[Discarded]:
-    """Delete these messages for good, by an operator."""
+    """Delete these messages, for an operator."""
     query, parameters = _doomed("discard", doomed)
     return session.rows(Discarded, query, **parameters)
 
@@ -427,6 +427,6 @@ def _doomed(verb: str, doomed: Doomed) -> tuple[Query, dict[str, object]]:
 
 
 def vacuum(database: Database) -> None:
-    """Dead rows and index entries are free for reuse; skipped where somebody vacuums already."""
+    """Vacuum the queue; skip it where it is being vacuumed already."""
     with database.statement() as session:
         session.run(_Q["vacuum"])

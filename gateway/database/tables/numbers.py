@@ -7,6 +7,6 @@ _Q = load("sequence")
 
 
 def next_numbers(database: Database, count: int) -> list[int]:
-    """The next `count` numbers; never given twice until `reset-db`."""
+    """Return the next `count` numbers; none is returned twice before `reset-db`."""
     with database.statement() as session:
         return session.values(_Q["next_numbers"], count=count)

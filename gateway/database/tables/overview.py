@@ -1,7 +1,7 @@
-"""What `mini-pacs status` shows of the database: what waits, what is dead, which results are owed, the rates.
+"""Read what `mini-pacs status` shows: what waits, what is dead, which results are expected, the rates.
 
-Only reads, and stays fast under any backlog: each figure comes from a bounded look. Where a count stops at
-its bound, or is the planner's estimate, `exact` is False.
+Only reads. It stays fast with any backlog, because every statement reads a limited number of rows. Where a
+count stops at its limit, or is the planner's estimate, `exact` is False.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from gateway.domain.delivery import State
 from gateway.domain.routing import Route
 
 COUNT_LIMIT = 500_000
-"""Counts of the unsettled stop here: an eighth of a second for each."""
+"""Counts of unsettled deliveries stop here; each takes an eighth of a second then."""
 SMALL_TABLE_BYTES = 32 << 20
-"""A table of deliveries up to this is counted whole, in some 50 ms."""
+"""Up to this size all deliveries are counted, in some 50 ms."""
 LOOK_LIMIT = 500
 FLAG_LIMIT = 10_000
 RECEIVED_LIMIT = 100_000
@@ -32,7 +32,7 @@ UNSERVED_GRACE = timedelta(seconds=15)
 """Must exceed the time in which an actor process that died is started again."""
 WINDOW = timedelta(minutes=5)
 UNFORWARDED_WINDOW = timedelta(hours=1)
-"""How long a repeat that was not forwarded is shown; whoever waits for it looks within this."""
+"""How long a repeat that was not forwarded is shown."""
 
 _Q = load("overview")
 
@@ -49,7 +49,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class OldestWaiting:
-    """The delivery of a route that is owed longest."""
+    """The delivery of a route that waits longest."""
 
     route: Route
     delivery_id: int
@@ -76,7 +76,7 @@ class DeadReason:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Over what is kept: `timed_out` counts requests, `given_up` instances that no worker answered."""
+    """What workers owe: `timed_out` counts requests, `given_up` instances that no worker answered."""
 
     owed: int
     timed_out: int
@@ -108,7 +108,7 @@ class QueueRate:
 
 @dataclass(frozen=True, slots=True)
 class Unserved:
-    """A queue whose messages are due and that no living process consumes; at most COUNT_LIMIT are counted."""
+    """A queue with due messages and no living consumer; at most COUNT_LIMIT are counted."""
 
     queue_name: str
     due: int
@@ -137,7 +137,7 @@ class Overview:
     unserved: tuple[Unserved, ...]
 
     def waiting(self, route: Route) -> int:
-        """How many deliveries of that route are still owed; at least, where the count is not exact."""
+        """Return how many deliveries of a route are pending or in flight; at least, where it is not exact."""
         return sum(
             c.count for c in self.counts if c.route is route and c.state in {State.PENDING, State.IN_FLIGHT}
         )
@@ -161,7 +161,7 @@ class _RouteCount:
 
 
 def overview(session: Session) -> Overview:
-    """The state of the gateway as the database knows it."""
+    """Read the whole screen."""
     receivers = session.only(_Receivers, _Q["receivers"])
     dead_messages: int = session.value(_Q["dead_messages"], limit=FLAG_LIMIT)
     dead = messages.dead(session, limit=1) if dead_messages else []
@@ -186,7 +186,7 @@ def overview(session: Session) -> Overview:
 
 
 def unserved(session: Session) -> tuple[Unserved, ...]:
-    """The queues that nobody consumes though messages are due, but for what a restart takes."""
+    """Return the queues with due messages and no consumer, if that lasts longer than a restart."""
     return tuple(
         session.rows(
             Unserved, _Q["unserved_queues"], names=NAME_LIMIT, limit=COUNT_LIMIT, grace=UNSERVED_GRACE

@@ -1,4 +1,4 @@
-"""Which worker owes a result, which results came, and from which instances they were derived."""
+"""The results that workers owe, those that came, and the instances that they were derived from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _Q = load("results")
 
 
 class Expiry(StrEnum):
-    """What became of a deadline; see expire_expectation in migrations/0006_result_is_here.sql."""
+    """What happened to a deadline; see functions/expire_expectation.sql."""
 
     NOTHING = "nothing"
     POSTPONED = "postponed"
@@ -26,7 +26,7 @@ class Expiry(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A deadline that was looked at; worker and ids are None where it was not over, or not owed any more."""
+    """A deadline that was checked; worker and ids are None where nothing was to be done."""
 
     verdict: Expiry
     worker: str | None
@@ -56,7 +56,7 @@ def candidates_by_reference(
     series_instance_uids: Sequence[str] = (),
     instance_ids: Sequence[int] = (),
 ) -> list[Candidate]:
-    """The kept originals that a result of one of `workers` names; one version of each SOP Instance UID."""
+    """Return the kept originals that a result of `workers` names; one version of each SOP Instance UID."""
     return session.rows(
         Candidate,
         _Q["candidates_by_reference"],
@@ -70,19 +70,19 @@ def candidates_by_reference(
 def candidates_in_study(
     session: Session, *, workers: Sequence[str], studies: Sequence[str]
 ) -> list[Candidate]:
-    """The kept originals of some studies; one version of each SOP Instance UID."""
+    """Return the kept originals of some studies; one version of each SOP Instance UID."""
     return session.rows(Candidate, _Q["candidates_in_study"], workers=list(workers), studies=list(studies))
 
 
 def link_sources(session: Session, result_id: int, source_ids: Sequence[int], *, worker: str) -> None:
-    """The result is noted as derived from those instances; again is harmless."""
+    """Record that the result was derived from those instances; repeating it changes nothing."""
     session.run(
         _Q["link_sources"], result_instance_id=result_id, source_instance_ids=list(source_ids), worker=worker
     )
 
 
 def satisfy(session: Session, expectation_ids: Sequence[int], *, result_id: int) -> bool:
-    """Those expectations are met; True where one of them was late (its unsent redispatch is called off)."""
+    """Mark expectations as met; tell whether one was late. Its redispatch, if not sent yet, is cancelled."""
     met = session.rows(
         _Met, _Q["satisfy"], expectation_ids=list(expectation_ids), result_instance_id=result_id
     )
@@ -94,12 +94,12 @@ def satisfy(session: Session, expectation_ids: Sequence[int], *, result_id: int)
 
 
 def flag(session: Session, instance_id: int, correlation: Correlation, *, late: bool) -> None:
-    """The result carries how it was correlated, and whether it came late."""
+    """Record how a result was correlated, and whether it came late."""
     session.run(_Q["flag"], instance_id=instance_id, correlation=correlation.value, late=late)
 
 
 def expire(session: Session, expectation_id: int, *, max_redispatch: int, result_wait: timedelta) -> Expired:
-    """Look at one deadline and act where it has passed."""
+    """Check one deadline, and redispatch or give up where it has passed."""
     return session.only(
         Expired,
         _Q["expire"],
@@ -113,10 +113,10 @@ def expire(session: Session, expectation_id: int, *, max_redispatch: int, result
 
 
 def overdue(session: Session, *, grace: timedelta, limit: int = 1000) -> list[int]:
-    """Expectations past their deadline by more than `grace`, oldest first."""
+    """Return the expectations that passed their deadline more than `grace` ago, oldest first."""
     return session.values(_Q["overdue"], grace=grace, limit=limit)
 
 
 def uids_of(session: Session, instance_id: int) -> Uids | None:
-    """(Study, SOP) Instance UID, for a log line."""
+    """Return the UIDs of an instance, for a log line."""
     return session.row(Uids, _Q["uids"], instance_id=instance_id)

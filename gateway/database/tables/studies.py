@@ -10,7 +10,7 @@ from gateway.domain.delivery import State
 from gateway.domain.routing import Route
 
 STEP = 2000
-"""Instances that one statement walks over."""
+"""Instances that one statement reads."""
 
 _Q = load("studies")
 
@@ -56,9 +56,9 @@ def is_kept(session: Session, study_instance_uid: str) -> bool:
 
 
 def page(session: Session, *, last: int, after: Position | None) -> tuple[list[StudyRow], Position | None]:
-    """At most `last` studies by their newest instance, and where the next page begins (None: there is none).
+    """Return at most `last` studies by their newest instance, and the end of the page (None: it is the last).
 
-    A study that gets another instance while pages are read is on the first page from then on.
+    A study that gets a new instance while pages are read moves to the first page.
     """
     found = _newest(session, last + 1, after)
     shown = dict(list(found.items())[:last])

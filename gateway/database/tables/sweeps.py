@@ -1,4 +1,4 @@
-"""What the sweep asks of the rows."""
+"""What the sweep reads and changes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _ACTORS = {"pacs_actor": FORWARD_TO_PACS.actor_name, "worker_actor": FORWARD_TO_
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """The file of an instance, as its row knows it."""
+    """The file of an instance, as its row names it."""
 
     instance_id: int
     study_instance_uid: str
@@ -28,7 +28,7 @@ class FileRow:
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """When a verb of the sweep last ran, and what it counted."""
+    """When a part of the sweep last ran, and what it counted."""
 
     verb: str
     ran_at: datetime
@@ -36,12 +36,12 @@ class LastRun:
 
 
 def rescue(session: Session, *, limit: int) -> list[int]:
-    """Deliveries that were in flight past their lease and are pending now, with a message."""
+    """Make deliveries whose lease is over pending, each with a message; return their ids."""
     return session.values(_Q["rescue"], limit=limit, **_ACTORS)
 
 
 def send_missing_messages(session: Session, *, grace: timedelta, lease: timedelta, limit: int) -> list[int]:
-    """Pending deliveries past their time by `grace` without a message, or with one held for `lease`: sent."""
+    """Send a message for due deliveries that have none, or one held for `lease`; return their ids."""
     return session.values(_Q["send_missing_messages"], grace=grace, lease=lease, limit=limit, **_ACTORS)
 
 
@@ -57,7 +57,7 @@ def owners_of(session: Session, files: Sequence[tuple[str, str]]) -> dict[tuple[
 
 
 def undelivered_files(session: Session, *, after: int, limit: int) -> list[FileRow]:
-    """Instances that are still owed, by id, those after `after`."""
+    """Return the files of instances that are not delivered everywhere, by id, those after `after`."""
     return session.rows(FileRow, _Q["undelivered_files"], after=after, limit=limit)
 
 
@@ -67,14 +67,14 @@ def is_owed(session: Session, instance_id: int) -> bool:
 
 
 def lock_purgeable(session: Session, *, retention: timedelta, limit: int) -> list[FileRow]:
-    """Instances that owe nothing and are older than `retention`; locked until the transaction ends."""
+    """Lock and return the instances that are settled and older than `retention`."""
     locked = session.rows(FileRow, _Q["lock_purgeable"], retention=retention, limit=limit)
     still = set(session.values(_Q["still_purgeable"], instance_ids=[row.instance_id for row in locked]))
     return [row for row in locked if row.instance_id in still]
 
 
 def clear_superseded(session: Session) -> int:
-    """Delete dead messages of the housekeeping whose work has been done by other means; their count."""
+    """Delete dead messages of sweep and probes whose work was done by others; return how many."""
     return session.run(
         _Q["clear_superseded"],
         sweep_queue=SWEEP.queue_name,
@@ -84,15 +84,15 @@ def clear_superseded(session: Session) -> int:
 
 
 def delete_instances(session: Session, instance_ids: Sequence[int]) -> int:
-    """Those instances are forgotten with everything that hangs on them; their count."""
+    """Delete instances with the rows that refer to them; return how many."""
     return session.run(_Q["delete_instances"], instance_ids=list(instance_ids))
 
 
 def note(session: Session, verb: str, counts: Mapping[str, int]) -> None:
-    """`mini-pacs status` shows that `verb` ran now."""
+    """Record for `mini-pacs status` that `verb` ran now."""
     session.run(_Q["note"], verb=verb, counts=orjson.dumps(dict(counts)).decode())
 
 
 def last_runs(session: Session) -> list[LastRun]:
-    """When each verb last ran."""
+    """Return when each part of the sweep last ran."""
     return session.rows(LastRun, _Q["last"])

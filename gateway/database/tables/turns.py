@@ -1,4 +1,4 @@
-"""Suspects: instances at which a peer breaks the association, and the one turn that they share."""
+"""Suspects: instances at which a peer broke the association. One at a time is sent: it has the turn."""
 
 from datetime import timedelta
 from enum import StrEnum
@@ -13,7 +13,7 @@ _Q = load("turns")
 
 
 class Turn(StrEnum):
-    """Whether a delivery may be sent now; see take_turn in migrations/0010_peers.sql."""
+    """Whether a delivery may be sent now; see functions/take_turn.sql."""
 
     FREE = "free"
     TURN = "turn"
@@ -33,12 +33,12 @@ def is_needed(session: Session, ae_title: str) -> bool:
 
 
 def take(session: Session, claim: DeliveryClaim, ae_title: str) -> TakenTurn:
-    """Take the turn of the suspects for a claimed delivery, if it is one; tell whether it was parked."""
+    """Take the turn for a claimed delivery if it is a suspect; tell whether it was parked before."""
     return session.only(TakenTurn, _Q["take"], delivery_id=claim.delivery_id, ae_title=ae_title)
 
 
 def park(session: Session, claim: DeliveryClaim, ae_title: str, *, reason: str, wait: timedelta) -> Settled:
-    """Give a claim back unsent, to be called when it is its turn, or after `wait`."""
+    """Give a claim back without sending; the delivery is due when it is called, or after `wait`."""
     return session.only(
         Settled,
         _Q["park"],
@@ -52,17 +52,17 @@ def park(session: Session, claim: DeliveryClaim, ae_title: str, *, reason: str, 
 
 
 def call(session: Session, ae_title: str, *, most: int) -> bool:
-    """Wake what is parked for that peer and may go now; tell whether there was any."""
+    """Make deliveries due that are parked for that peer and may be sent now; tell whether there were any."""
     return bool(session.value(_Q["call"], ae_title=ae_title, most=most))
 
 
 def note_broken(session: Session, claim: DeliveryClaim, ae_title: str) -> None:
-    """The peer broke the association over this instance: it and its study are suspects."""
+    """Record that the peer broke the association at this instance: its study is suspect now."""
     session.run(_Q["suspect"], ae_title=ae_title, instance_id=claim.instance.instance_id)
     session.run(_Q["forget_old"])
 
 
 def note_taken(session: Session, claim: DeliveryClaim, ae_title: str) -> None:
-    """The peer took this instance: neither it nor its sender is what it chokes on."""
+    """Record that the peer took this instance: neither it nor its sender is the cause."""
     session.run(_Q["took"], ae_title=ae_title, instance_id=claim.instance.instance_id)
     session.run(_Q["clear_sender"], ae_title=ae_title, instance_id=claim.instance.instance_id)
