@@ -1,4 +1,4 @@
-"""What the benchmarks share: a place on the disk, the data, made once, and the table, printed at the end."""
+"""What the benchmarks share: a place on the disk, the data, and the table that is printed at the end."""
 
 import shutil
 import subprocess

@@ -88,7 +88,7 @@ def test_the_rate_does_not_depend_on_the_backlog(queue: QueueSetup, processes: P
     assert min(rates.values()) >= 0.8 * small
 
 
-def test_a_second_million_takes_the_place_of_the_first(queue: QueueSetup) -> None:
+def test_a_second_million_reuses_the_space_of_the_first(queue: QueueSetup) -> None:
     """Table and indexes grow by less than 20 %."""
     sizes = []
     for _ in range(2):

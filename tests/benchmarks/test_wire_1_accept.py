@@ -1,4 +1,4 @@
-"""Accepting durably, beside DCMTK's storescp, Orthanc and stock pynetdicom; nothing forwards meanwhile.
+"""Accept durably, beside DCMTK's storescp, Orthanc and stock pynetdicom; nothing is forwarded meanwhile.
 
 Whatever is compared is measured in turn, and the median of the rounds counts (`in_turn`).
 """
@@ -70,7 +70,7 @@ def test_accept(  # noqa: PLR0917  fixtures
 
 
 @pytest.mark.parametrize("kind", ["CT", "small"])
-def test_what_the_promise_costs(  # noqa: PLR0917  fixtures
+def test_the_cost_of_durability(  # noqa: PLR0917  fixtures
     kind: str,
     loads: dict[str, Load],
     rows: Rows,

@@ -1,4 +1,4 @@
-"""Receiving and forwarding, beside Orthanc as autorouter; latency; the full flow through workers."""
+"""Receive and forward, beside Orthanc as autorouter; latency; the full flow through workers."""
 
 import os
 import statistics

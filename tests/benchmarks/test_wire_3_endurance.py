@@ -1,4 +1,4 @@
-"""What has to hold out: 20,000 sends, an instance of 2 GiB, 500 idle associations, 400 broken ones."""
+"""Endurance: 20,000 sends, an instance of 2 GiB, 500 idle associations, 400 broken ones."""
 
 import threading
 import time

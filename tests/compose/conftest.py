@@ -1,4 +1,4 @@
-"""The engine and the lab that all tests of this folder share, and what a failure shows."""
+"""The container engine and the lab that all tests of this folder share, and the output of a failure."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a browser on this machine may do at the two ports that ask for no password: look, by our own pages."""
+"""What a page in a browser on this machine may do at the two ports without a password."""
 
 import json
 import urllib.error
@@ -22,7 +22,7 @@ def status(url: str, method: str = "GET", body: object = None, **headers: str) -
         return error.code
 
 
-def test_who_calls_us_by_another_name_is_not_answered(lab: ComposeLab) -> None:
+def test_a_request_with_another_host_name_is_refused(lab: ComposeLab) -> None:
     """A page whose own name was made to lead here (DNS rebinding) sees neither viewer nor Orthanc."""
     for path in ("/", "/dicom-web/studies"):
         assert status(lab.ohif_url + path) == 200
@@ -32,7 +32,7 @@ def test_who_calls_us_by_another_name_is_not_answered(lab: ComposeLab) -> None:
     assert status(f"{lab.orthanc_url}/system", Host=f"{ELSEWHERE}:{lab.orthanc_port}") == 403
 
 
-def test_a_page_of_a_stranger_orders_nothing(lab: ComposeLab) -> None:
+def test_a_page_of_another_origin_changes_nothing(lab: ComposeLab) -> None:
     """It could post to Orthanc unread; Orthanc hears its own pages, and what is no browser."""
     find = f"{lab.orthanc_url}/tools/find"
     assert status(find, "POST", FIND) == 200

@@ -1,4 +1,4 @@
-"""Each fault, injected and cleared by the commands that the lab's users know: seen in log and status."""
+"""Each fault, injected and cleared by the commands of the lab's users, shows in log and status."""
 
 import pytest
 from support.compose_lab import ComposeLab, wait_until
@@ -95,7 +95,7 @@ def test_a_share_of_receptions_fails_at_random(lab: ComposeLab) -> None:
 
 
 @pytest.mark.parametrize(("name", "route"), [("pacs_down", "pacs"), ("worker_down", "workers")])
-def test_a_peer_that_is_down_costs_time_only(lab: ComposeLab, name: str, route: str) -> None:
+def test_a_peer_that_is_down_only_delays_deliveries(lab: ComposeLab, name: str, route: str) -> None:
     """pacs_down, worker_down: accepted, pending without an attempt, shown as away; then delivered."""
     inject(lab, name)
     try:
@@ -120,7 +120,7 @@ def away(lab: ComposeLab, route: str) -> bool:
     return any(one["breaker"] == "open" for one in found)
 
 
-def test_a_worker_that_hangs_owes_its_result_until_another_is_asked(lab: ComposeLab) -> None:
+def test_the_result_of_a_hanging_worker_is_expected_until_another_is_asked(lab: ComposeLab) -> None:
     """worker_hang: asked, no result comes; after the end of the fault another worker's does."""
     inject(lab, "worker_hang")
     try:

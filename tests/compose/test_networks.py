@@ -1,4 +1,4 @@
-"""Workers are strangers' programs: they reach the edge and nothing else, whatever they try."""
+"""Workers are programs of others: they reach the edge and nothing else."""
 
 import json
 from collections.abc import Sequence
@@ -92,7 +92,7 @@ def test_workers_reach_the_edge_and_nothing_else(lab: ComposeLab) -> None:
         assert [target for target, answer in told.items() if answer == OPEN] == [("edge", 11112)], told
 
 
-def test_who_belongs_to_the_pacs_network_reaches_what_workers_do_not(lab: ComposeLab) -> None:
+def test_members_of_the_pacs_network_reach_what_workers_do_not(lab: ComposeLab) -> None:
     """The same attempt succeeds where it should, so that its failure elsewhere means something."""
     targets = inside(lab)
     told = answers(targets, lab.exec("actors-pacs", *words(targets)).stdout)
@@ -101,7 +101,7 @@ def test_who_belongs_to_the_pacs_network_reaches_what_workers_do_not(lab: Compos
 
 @pytest.mark.guarantee("G7")
 @pytest.mark.parametrize("through", ["edge", "actors-workers", "gateway"])
-def test_nobody_carries_packets_from_network_to_network(lab: ComposeLab, through: str) -> None:
+def test_no_container_routes_between_the_networks(lab: ComposeLab, through: str) -> None:
     """A worker that were root, with every right over its routes, finds no way through a member of both."""
     network = f"{PROJECT}_workers_net"
     [found] = json.loads(run("docker", "network", "inspect", network).stdout)
@@ -124,7 +124,7 @@ def test_a_member_of_both_networks_is_no_router(lab: ComposeLab, service: str) -
     assert lab.exec(service, "cat", "/proc/sys/net/ipv4/ip_forward").stdout.strip() == "0"
 
 
-def test_the_networks_hold_whom_they_should(lab: ComposeLab) -> None:
+def test_the_networks_have_the_expected_containers(lab: ComposeLab) -> None:
     """workers_net: edge, actors-workers, workers, and it is internal; the rest is on pacs_net."""
     members = {}
     for name in ("pacs_net", "workers_net"):

@@ -1,4 +1,4 @@
-"""Orthanc as the sender: what its users push to the edge comes back with results, and goes round once."""
+"""Orthanc as the sender: what its users push to the edge comes back with results, and only once."""
 
 import json
 import urllib.request
@@ -85,9 +85,7 @@ def wait_settled(lab: ComposeLab, study: Stored) -> None:
 
 
 @pytest.mark.guarantee("G4")
-def test_a_study_that_orthanc_sends_comes_back_with_results_and_goes_round_once(
-    lab: ComposeLab, tmp_path: Path
-) -> None:
+def test_a_study_from_orthanc_comes_back_with_results_once(lab: ComposeLab, tmp_path: Path) -> None:
     """Each original and each result enters the edge once and leaves it once per route; then nothing moves."""
     study = store(lab, 3, tmp_path)
     push(lab, study)
@@ -103,7 +101,7 @@ def test_a_study_that_orthanc_sends_comes_back_with_results_and_goes_round_once(
 
 
 @pytest.mark.guarantee("G4")
-def test_a_study_that_orthanc_sends_again_with_its_results_owes_nothing_new(
+def test_a_study_that_orthanc_sends_again_with_its_results_is_not_forwarded(
     lab: ComposeLab, tmp_path: Path
 ) -> None:
     """The second push carries the results too: received, known as repeats, and neither kept nor forwarded."""

@@ -1,4 +1,4 @@
-"""What the service init makes of folders and configuration, whoever they belonged to."""
+"""The service init: what it does with folders and a configuration of another owner."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def owners(folder: Path, *names: str) -> set[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("user", [EDGE, OTHER])
-def test_what_is_there_goes_to_whoever_the_edge_is(folder: Path, user: int) -> None:
+def test_existing_files_are_given_to_the_user_of_the_edge(folder: Path, user: int) -> None:
     """Spool and log, to their last file, also to EDGE_UID and EDGE_GID; Orthanc's folder to Orthanc."""
     code, said = init(folder) if user == EDGE else init(folder, EDGE_UID=user, EDGE_GID=user)
     assert (code, said) == (0, f"config.yaml had mode 600: made readable for the edge's user {user}:{user}\n")
@@ -52,7 +52,7 @@ def test_what_is_there_goes_to_whoever_the_edge_is(folder: Path, user: int) -> N
 
 
 @pytest.mark.parametrize(("mode", "group"), [(0o644, 0), (0o640, EDGE)])
-def test_a_configuration_that_can_be_read_stays_as_it_is(folder: Path, mode: int, group: int) -> None:
+def test_a_readable_configuration_keeps_its_owner(folder: Path, mode: int, group: int) -> None:
     """By everybody, or by the edge's group."""
     path = folder / "config.yaml"
     path.chmod(mode)
@@ -61,7 +61,7 @@ def test_a_configuration_that_can_be_read_stays_as_it_is(folder: Path, mode: int
     assert path.stat().st_mode & 0o777 == mode
 
 
-def test_a_configuration_that_cannot_be_opened_says_what_to_do(folder: Path) -> None:
+def test_an_unreadable_configuration_names_the_remedy(folder: Path) -> None:
     """Once, by init, before a dozen services fail of it."""
     code, said = init(folder, mode="ro")
     assert code == 1

@@ -1,4 +1,4 @@
-"""Whatever ends, by order or by crash, under load: what was acknowledged arrives, without an operator."""
+"""Services end under load, by order or by crash: acknowledged instances arrive without an operator."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -91,7 +91,7 @@ def test_a_crash_of_each_service_in_turn_loses_nothing(lab: ComposeLab) -> None:
 
 
 @pytest.mark.guarantee("G6")
-def test_what_somebody_killed_is_back_with_up(lab: ComposeLab) -> None:
+def test_a_killed_service_is_back_after_up(lab: ComposeLab) -> None:
     """`docker compose kill` is a wish, so Docker starts nothing again; `docker compose up -d` does."""
     with load(lab) as ledger:
         for service in ("edge", "postgres", "actors-workers"):
@@ -105,7 +105,7 @@ def test_what_somebody_killed_is_back_with_up(lab: ComposeLab) -> None:
 
 
 @pytest.mark.guarantee("G1")
-def test_a_stop_under_load_drains_and_kills_nobody(lab: ComposeLab) -> None:
+def test_a_stop_under_load_drains_every_service(lab: ComposeLab) -> None:
     """`docker compose stop` of each part of the gateway: it ends by itself, before Docker's patience does."""
     with load(lab) as ledger:
         for service in GATEWAY:
@@ -122,7 +122,7 @@ def test_a_stop_under_load_drains_and_kills_nobody(lab: ComposeLab) -> None:
 
 @pytest.mark.guarantee("G2")
 @pytest.mark.guarantee("G6")
-def test_queue_and_states_outlive_the_containers(lab: ComposeLab) -> None:
+def test_queue_and_states_survive_the_containers(lab: ComposeLab) -> None:
     """`docker compose down` and `up`: what waited waits, what was done is done, a pause is one still."""
     done, originals = lab.accepted(2)
     lab.wait_results(originals)

@@ -1,4 +1,4 @@
-"""The validation of docs/operate/containers.md: an image's way, strangers, bad workers, known commands."""
+"""The quick validation of README: the flow of an image, strangers, bad workers, and the users' commands."""
 
 import re
 import shlex
@@ -34,7 +34,7 @@ def test_an_allowed_sender_reaches_worker_and_pacs_with_original_and_result(lab:
 
 
 @pytest.mark.guarantee("G7")
-def test_a_stranger_is_rejected_and_the_log_says_why(lab: ComposeLab) -> None:
+def test_an_unknown_sender_is_rejected_and_the_log_says_why(lab: ComposeLab) -> None:
     """Rejected at association, permanently (1/1/3), as `calling_aet_not_allowed`."""
     with pytest.raises(AssociationRejectedError) as rejection:
         lab.send(1, calling="STRANGER")
@@ -44,7 +44,7 @@ def test_a_stranger_is_rejected_and_the_log_says_why(lab: ComposeLab) -> None:
 
 
 @pytest.mark.guarantee("G5")
-def test_a_stopped_worker_delays_no_original_and_the_others_take_its_share(lab: ComposeLab) -> None:
+def test_a_stopped_worker_delays_no_original_and_others_replace_it(lab: ComposeLab) -> None:
     """The PACS has the originals at once, and a result of each comes without that worker."""
     lab.compose("stop", "app02")
     try:
@@ -107,7 +107,7 @@ def test_every_service_is_healthy_by_its_own_check(lab: ComposeLab) -> None:
 
 
 @pytest.mark.parametrize("question", [("edge",), ("actors", "workers")])
-def test_a_health_check_can_say_no(lab: ComposeLab, question: tuple[str, ...]) -> None:
+def test_a_health_check_can_fail(lab: ComposeLab, question: tuple[str, ...]) -> None:
     """Where nobody answers C-ECHO, or serves that queue, the answer is no and says why."""
     answer = lab.exec("actors-pacs", "python", "/app/healthy.py", *question, check=False)
     assert answer.returncode == 1
@@ -128,7 +128,7 @@ def test_nothing_runs_as_root_or_writes_to_its_image(lab: ComposeLab) -> None:
         assert user != "0", service
 
 
-def test_every_service_is_restarted_bounded_and_given_time(lab: ComposeLab) -> None:
+def test_every_service_has_restart_limits_and_a_grace_period(lab: ComposeLab) -> None:
     """Restart policy, log limits, and a grace that covers edge.stop_grace_seconds where something drains."""
     for service in SERVICES:
         found = lab.inspect(service)
@@ -143,7 +143,7 @@ def test_every_service_is_restarted_bounded_and_given_time(lab: ComposeLab) -> N
         assert lab.exec(service, "df", "--output=size", "-BM", "/tmp").stdout.split()[-1] == size  # noqa: S108
 
 
-def test_a_clone_that_only_its_owner_may_read_comes_up(lab: ComposeLab) -> None:
+def test_a_clone_with_umask_077_starts(lab: ComposeLab) -> None:
     """This lab is one: the images opened what they copied, and init the configuration."""
     assert (lab.folder / "worker_app" / "scp.py").stat().st_mode & 0o077 == 0
     assert lab.exec("edge", "cat", "/app/config.yaml").stdout == (lab.folder / "config.yaml").read_text(
@@ -151,14 +151,14 @@ def test_a_clone_that_only_its_owner_may_read_comes_up(lab: ComposeLab) -> None:
     )
 
 
-def test_a_database_elsewhere_reaches_the_gateway(lab: ComposeLab) -> None:
+def test_an_external_database_is_used(lab: ComposeLab) -> None:
     """As docs/operate/several-hosts.md says, by EDGE_DATABASE_URL."""
     url = "postgresql://mini_pacs@db.example/mini_pacs"
     words = ("run", "--rm", "--no-deps", "-T", "actors-pacs", "printenv", "DATABASE_URL")
     assert lab.compose(*words, EDGE_DATABASE_URL=url).strip() == url
 
 
-def test_the_sender_simulator_sends_its_file_as_ever(lab: ComposeLab) -> None:
+def test_the_sender_simulator_sends_its_file(lab: ComposeLab) -> None:
     """Word for word; /tmp/test.dcm is there by itself."""
     words = "/tmp/test.dcm --host edge --port 11112 --calling-aet ORTHANC --called-aet MINI_EDGE"  # noqa: S108
     [study] = simulate(lab, words)
@@ -166,7 +166,7 @@ def test_the_sender_simulator_sends_its_file_as_ever(lab: ComposeLab) -> None:
     wait_until(lambda: len(lab.held(study)) == 2, 60, "original and result in the PACS")
 
 
-def test_the_sender_simulator_generates_as_ever(lab: ComposeLab) -> None:
+def test_the_sender_simulator_generates_instances(lab: ComposeLab) -> None:
     """Word for word; each study has a number of the database's, which its patient bears."""
     words = (
         "--generate 3 --seq-from-db --patient-id EDGE --patient-name TEST^EDGE"
@@ -199,7 +199,7 @@ def simulate(lab: ComposeLab, options: str) -> list[str]:
     return re.findall(r"^study (\S+):", sent, re.MULTILINE)
 
 
-def test_reset_db_forgets_everything_and_the_lab_goes_on(lab: ComposeLab) -> None:
+def test_reset_db_deletes_all_rows_and_the_lab_goes_on(lab: ComposeLab) -> None:
     """`reset-db` is answered, and the next study is carried as the first was."""
     study, originals = lab.accepted(1)
     lab.wait_results(originals)
@@ -246,7 +246,7 @@ def consuming(lab: ComposeLab) -> dict[str, int]:
     return {queue: queues.count(queue) for queue in queues}
 
 
-def test_the_names_are_those_that_users_type(lab: ComposeLab) -> None:
+def test_the_services_have_the_documented_names(lab: ComposeLab) -> None:
     """`mini_pacs_edge`, and `mini_pacs_edge-app01-1`, `mini_pacs_edge-postgres-1` for the others."""
     names = set(run("docker", "ps", "--filter", f"name={PROJECT}", "--format", "{{.Names}}").stdout.split())
     assert {lab.container(service) for service in SERVICES} <= names

@@ -1,4 +1,4 @@
-"""OHIF in a browser, by the one origin that users open: the study is listed, and its images are seen."""
+"""OHIF in a browser, at the origin that users open: the study is listed, and its images are shown."""
 
 import secrets
 from datetime import UTC, datetime

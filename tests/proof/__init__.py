@@ -1,1 +1,1 @@
-"""Programs that try to lose an instance: chaos, crash points and fuzzing."""
+"""Programs that try to lose an instance: chaos, crash points, fuzzing, malformed data sets."""

@@ -1,4 +1,4 @@
-"""A network that swallows packets: a TCP connection that is dropped without FIN."""
+"""A network that drops packets: a TCP connection that ends without FIN."""
 
 import ctypes
 import select

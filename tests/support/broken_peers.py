@@ -1,4 +1,4 @@
-"""Connections that go wrong in every way a stranger's can: half-open, cut off, mutated, without an end."""
+"""Connections that go wrong as a stranger's can: half-open, cut off, mutated, endless."""
 
 import contextlib
 import socket

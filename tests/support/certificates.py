@@ -1,4 +1,4 @@
-"""Certificates for a test, made by openssl: an authority, whom it signed, and strangers."""
+"""Certificates for a test, made by openssl: an authority, certificates that it signed, and others."""
 
 import subprocess
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The project's pages as tests read them: their code, and the paths and commands that they cite."""
+"""The project's pages as the tests read them: their code, and the paths and commands that they cite."""
 
 import re
 import shlex

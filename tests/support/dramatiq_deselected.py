@@ -1,4 +1,4 @@
-"""The tests of Dramatiq's suite that are not run against the gateway's broker, by reason and file."""
+"""The tests of Dramatiq's suite that are not run against the edge's broker, by reason and file."""
 
 BROKER = "asks Redis or RabbitMQ itself: keys, scripts, channels, connections, parameters"
 STUB = "asks StubBroker itself: its queues in memory, the exceptions that its `join` raises"

@@ -1,4 +1,4 @@
-"""What the tests of the core share: a real edge (SCP, actors), what it is sent, and what it keeps."""
+"""A real edge for a test (SCP, actors), the instances sent to it, and what it keeps."""
 
 import json
 import threading

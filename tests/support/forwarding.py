@@ -1,4 +1,4 @@
-"""The core without its processes: instances put into spool and database, attempts made by this process."""
+"""The core without its processes: instances in spool and database, attempts in this process."""
 
 import secrets
 import threading

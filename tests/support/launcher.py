@@ -1,4 +1,4 @@
-"""Real commands as processes of a test: their output in files, ended by id in teardown."""
+"""Real commands as processes of a test: their output in files; they are ended by id afterwards."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""A DICOM peer on a port that the configuration names: takes, refuses, rejects, aborts, hangs, and tells."""
+"""A DICOM peer on a port of the configuration: it takes, refuses, rejects, aborts or hangs."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""A TCP relay before PostgreSQL that loses exactly the answer, or the statement, that a test names."""
+"""A TCP relay before PostgreSQL that drops exactly the answer, or the statement, that a test names."""
 
 import select
 import socket

@@ -1,4 +1,4 @@
-"""Instances with rows and files, brought by the real statements to whatever state a test wants to look at."""
+"""Instances with rows and files, brought by the real statements to the state that a test needs."""
 
 import hashlib
 from datetime import timedelta

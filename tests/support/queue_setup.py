@@ -1,4 +1,4 @@
-"""What the tests of the queue share: a database, real `dramatiq` processes on queue_actors, and the rows."""
+"""The queue for a test: a database, real `dramatiq` processes on queue_actors, and the rows."""
 
 from collections.abc import Mapping
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What a test's own process sends to PostgreSQL."""
+"""The statements that this process sends to PostgreSQL."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A TCP relay on a port of its own, a thread for each connection; what it does to them is its subclass's."""
+"""A TCP relay on a port of its own, with a thread for each connection; subclasses decide what it does."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""Comparisons on a machine that is never quiet."""
+"""Comparisons on a machine with other load."""
 
 import statistics
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Who sends in the benchmarks: DCMTK's dcmsend as processes, and our own requestor in this one."""
+"""The senders of the benchmarks: DCMTK's dcmsend as processes, and our requestor in this process."""
 
 import os
 import statistics

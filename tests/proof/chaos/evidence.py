@@ -1,6 +1,6 @@
-"""What everybody says once all has settled: journals of senders, PACS and workers, rows, files.
+"""The evidence once all is settled: journals of senders, PACS and workers, rows, files.
 
-Only reads. The healer must not run meanwhile, or files and rows would be seen at different times.
+It only reads. The sweep must not run meanwhile, or files and rows would be seen at different times.
 """
 
 import json

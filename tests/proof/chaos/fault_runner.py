@@ -1,8 +1,8 @@
-"""Begins and ends faults, in the order that the seed gives, while the senders send.
+"""Begin and end faults, in the order that the seed gives, while the senders send.
 
-Several faults overlap, as they do in life; only what they take is theirs alone. From time to time nothing but
-workers fails for a while, so that it can be told what the PACS notices of that (G5). Afterwards everything is
-well again: processes run, proxies carry, the disk has room.
+Several faults overlap; two never use the same target at once. From time to time only workers fail for a
+while, to measure what the PACS notices of that (G5). Afterwards everything is repaired: processes run,
+proxies forward, the disk has space.
 """
 
 import subprocess

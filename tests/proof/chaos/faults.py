@@ -1,7 +1,7 @@
-"""The catalogue of what may go wrong, and the seeded order in which it does.
+"""The catalogue of faults, and their seeded order.
 
-Pure: what a fault does stands in `process_faults`, `peer_faults` and `injected_faults`. Its `thing` is what
-no other fault has at the same time; its `ways` are those of instances that it breaks, by which its recovery
+No I/O: `process_faults`, `peer_faults` and `injected_faults` do them. The `thing` of a fault is used by
+no other fault at the same time. Its `ways` are the paths of instances that it breaks, by which its recovery
 is measured.
 """
 

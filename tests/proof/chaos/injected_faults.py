@@ -1,4 +1,4 @@
-"""The spool's disk, really full, and what the product's own CLI injects."""
+"""A spool disk that is really full, and the faults that the product's own CLI injects."""
 
 import os
 import subprocess

@@ -1,8 +1,8 @@
 """The journals of senders and PACS: one line for each answer, appended by one write.
 
-A line of a sender is written after its answer came, one of the PACS before its answer leaves. So whoever is
-killed in between leaves a sender's journal that claims too little, and a PACS' journal that claims what the
-edge may not know: both err on the side that the ledger can bear.
+A sender writes its line after the answer arrived, the PACS before its answer leaves. A kill in between makes
+the sender's journal claim too little, and the PACS' journal claim what the edge may not know. The ledger
+allows for both.
 """
 
 import os

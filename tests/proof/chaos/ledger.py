@@ -1,9 +1,9 @@
-"""The ledger: every instance that any sender got Success for, against what the others say of it.
+"""The ledger: every instance that a sender got Success for, compared with the evidence.
 
-Pure. Each delivery that such an instance owes is exactly one of delivered, pending, in flight, dead,
-cancelled, given up, taken as sent, or missing; so the books close if nothing is missing. Delivered means that
-the PACS, or a worker, answered for these very bytes, by the digest on the wire, whatever the database
-believes. A peer that was given two versions of one UID answered for both, and both count.
+No I/O. Each delivery of such an instance is exactly one of delivered, pending, in flight, dead, cancelled,
+given up, taken as sent, or missing; the ledger closes if none is missing. Delivered means that the PACS, or a
+worker, answered for these bytes, by the digest on the wire, whatever the database says. A peer that was given
+two versions of one UID answered for both, and both count.
 """
 
 from collections import Counter

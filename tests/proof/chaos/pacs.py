@@ -1,10 +1,10 @@
-"""`python -m proof.chaos.pacs`: a PACS that refuses, hangs, warns or aborts on request, and forgets nothing.
+"""`python -m proof.chaos.pacs`: a PACS that refuses, hangs, warns or aborts on request.
 
-It keeps no pixels: of each data set that came whole, the journal has the digest of its bytes as they came
-on the wire, written before the answer leaves; its own kill -9 does not undo that. Killed in between, it has
-an instance that the edge will send again; it never answered Success to one that is not in the journal.
+It keeps no pixels. For each complete data set its journal gets the digest of the bytes on the wire, written
+before the answer leaves, so that a kill -9 does not lose it. After a kill in between, it has an instance that
+the edge will send again; it never answered Success for an instance that is not in the journal.
 
-How it behaves stands in a file that the fault_runner replaces, so a new behaviour survives its death too.
+Its behaviour is in a file that the fault runner replaces, so it also survives a restart.
 """
 
 import argparse

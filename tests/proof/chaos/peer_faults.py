@@ -1,4 +1,4 @@
-"""What the PACS, the proxies and the senders do wrong."""
+"""The faults of PACS, connections and senders."""
 
 import signal
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""kill -9, SIGSTOP and SIGCONT of the lab's processes, and PostgreSQL hanging up on everybody."""
+"""kill -9, SIGSTOP and SIGCONT of the lab's processes, and PostgreSQL ending all connections."""
 
 import signal
 from collections.abc import Callable

@@ -1,8 +1,8 @@
-"""Why deliveries ended without being delivered, and whether this run did anything that explains it.
+"""The reasons of dead deliveries, and whether a fault of this run explains each.
 
-Pure. The issue allows a delivery to be dead in the open; but a run whose faults all end must have none except
-by what it did: a peer that refused an instance as often as it is asked, an actor that was killed over it.
-A reason that no fault of the run explains is a defect of the gateway, whatever the ledger says of its file.
+No I/O. A run whose faults all end must have a dead delivery only because of a fault: a peer that refused an
+instance on every attempt, or an actor that was killed at each. A reason without such a fault is a defect of
+the edge, even if no file is lost.
 """
 
 import re

@@ -1,8 +1,7 @@
-"""How soon after a fault its way carried again, and what workers' faults cost the originals (G5).
+"""How soon after a fault its path worked again, and what workers' faults cost the originals (G5).
 
-Pure. A recovery is the time from a fault's end to the next success on a way that it broke. Where another
-fault that hinders this way had begun before that and ended later, there was nothing to measure yet: the
-recovery is counted for the later one.
+No I/O. A recovery is the time from the end of a fault to the next success on a path that it broke. If another
+fault on this path began before that and ended later, the recovery is counted for the later one.
 """
 
 from bisect import bisect_left

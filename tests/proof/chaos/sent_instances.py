@@ -1,7 +1,7 @@
-"""What is sent: instances by number, the same bytes in whichever process makes them.
+"""The instances of a run by number: every process makes the same bytes of the same number.
 
-So a sender that was killed goes on where its journal ends, another one repeats what it sends, and nothing
-has to be kept to compare with.
+So a sender that was killed continues where its journal ends, another one repeats what it sends, and nothing
+must be stored for the comparison.
 """
 
 from dataclasses import dataclass, replace

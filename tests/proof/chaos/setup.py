@@ -1,7 +1,7 @@
-"""What a run works on: the lab, its misbehaving PACS, the proxies, the disk, and the senders.
+"""The environment of a run: the lab, its misbehaving PACS, the proxies, the disk, and the senders.
 
-Everything is in one folder and ends with `close`; the lab's warden ends its processes when this one is
-killed, and the mount namespace takes the spool's file system along.
+Everything is in one folder and ends with `close`. The lab's watchdog ends its processes if this one is
+killed, and the mount namespace ends with the spool's file system.
 """
 
 import os

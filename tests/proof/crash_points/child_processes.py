@@ -1,7 +1,7 @@
-"""The real programs as forked processes: imports are paid once, so that a crash and a restart take a second.
+"""The real programs as forked processes: modules are imported once, so a crash and a restart take a second.
 
-Each is the leader of a process group, prints into a file of its own, and ends by being killed. The walker has
-no threads, so forking it is safe; what a child has connected or started dies with it.
+Each is the leader of a process group, prints into a file of its own, and is ended by a kill. The parent has
+no threads, so it may fork; connections and children of a process end with it.
 """
 
 import os

@@ -1,7 +1,7 @@
 """One PostgreSQL and one configuration for all runs; for each run a copy of what was prepared.
 
-A `Run` is a folder (config.yaml, spool, logs, the peers' journal) and a database, both copies: a crash leaves
-its marks in them and nowhere else. Ports stay the same, since no two runs are at once.
+A `Run` is a folder (config.yaml, spool, logs, the peers' journal) and a database. Both are copies, so that a
+crash changes nothing else. All runs use the same ports, since only one is active at a time.
 """
 
 import itertools

@@ -1,7 +1,7 @@
-"""After a crash and a restart: every acknowledged instance against rows, queue, files and the peers' word.
+"""After a crash and a restart: every acknowledged instance against rows, queue, files and the peers' journal.
 
-`settled` is when to look: nothing is on its way, and the sweep found everything. `deviations` is what does
-not close then, one sentence each; none is what the campaign is about.
+`settled` tells when to look: nothing is in flight, and the sweep has nothing to do. `deviations` returns what
+is wrong then, one sentence each; there must be none.
 """
 
 from collections import Counter

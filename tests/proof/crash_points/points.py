@@ -1,9 +1,9 @@
-"""Crash points: where a process does what outlives it, and how it is made to die there.
+"""Crash points: calls of a process with a lasting effect, and how the process is made to die there.
 
-A point is the n-th call of its kind in the process and whatever it forks, `before` or `after` it. A statement
-counts where PostgreSQL gave it a transaction id, that is where it wrote: `before` its commit everything was
-done but that, so PostgreSQL rolls it back; `after`, it stands and nobody was told. A kill is SIGKILL to the
-process group, as `kill -9` of everything at once.
+A point is the n-th call of its kind in the process and its children, `before` or `after` it. A statement
+counts if PostgreSQL gave it a transaction id, which means that it wrote. `before` its commit everything else
+was done, so PostgreSQL rolls it back; `after`, it is committed and no process was told. The process group
+gets SIGKILL, like a `kill -9` of everything at once.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What the campaign came to: a table for a person, JSON for a machine."""
+"""The report of all runs: a table for a person, JSON for a machine."""
 
 from collections import Counter, defaultdict
 from typing import Any

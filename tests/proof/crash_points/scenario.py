@@ -1,4 +1,4 @@
-"""The flows that are walked: what is prepared, which process dies, and when an undisturbed run is over."""
+"""The flows: what is prepared, which process dies, and when a run without a crash is complete."""
 
 import os
 import shutil

@@ -1,9 +1,9 @@
-"""The walk over one scenario: a dry run counts its points, then each is a run of its own.
+"""All runs of one scenario: a run without a crash counts its points, then each point has a run of its own.
 
-A run: copy what was prepared, let the victim die at the point, restart, send again what had no Success,
-let everybody settle, draw the ledger. How many points there are may differ a little between runs (an ack
-writer batches what is ready): a point that was not reached is a run without a crash, whose ledger has to
-close as well, and a kind is results on until a run passes no more points of it.
+A run copies what was prepared, lets the process die at the point, starts it again, sends again what got no
+Success, waits until everything is settled, and draws the ledger. The number of points may differ a little
+between runs, since an ack writer batches what is ready. A point that was not reached is a run without a
+crash, whose ledger must close as well. The points of a kind are tried until a run does not reach the next.
 """
 
 import time

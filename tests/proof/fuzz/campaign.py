@@ -1,4 +1,4 @@
-"""Everything at once at a running SCP: attackers, held connections, honest senders, somebody who watches."""
+"""The campaign against a running SCP: attackers, held connections, honest senders and a watcher at once."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Senders who do nothing wrong while others do: served, and how long it takes."""
+"""Honest senders beside the attack, and how long their requests take."""
 
 import threading
 import time

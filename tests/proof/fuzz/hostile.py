@@ -1,4 +1,4 @@
-"""UIDs, AE titles and data sets of people who mean harm."""
+"""Hostile UIDs, AE titles and data sets."""
 
 import random
 import struct

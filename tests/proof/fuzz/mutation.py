@@ -1,4 +1,4 @@
-"""Valid bytes made wrong: seeded, so that a run can be repeated."""
+"""Valid bytes with seeded changes, so that a run can be repeated."""
 
 import random
 import struct

@@ -1,4 +1,4 @@
-"""What a campaign came to, for a person."""
+"""The report of a campaign, for a person."""
 
 from proof.fuzz.campaign import Outcome
 from proof.fuzz.watch import MEMORY_BOUND_MB

@@ -1,4 +1,4 @@
-"""Valid bytes for each target, from which fuzzers and mutations begin."""
+"""Valid bytes for each target, from which fuzzers and mutations start."""
 
 import zlib
 

@@ -1,4 +1,4 @@
-"""What is made wrong with a data set. Each kind is a function of its plan; all choices are the seed's."""
+"""The kinds of malformed data sets. Each kind is a function of its plan; the seed decides all choices."""
 
 import random
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Who takes what: as Markdown for a person, and as JSON."""
+"""Which peer takes what: as Markdown for a person, and as JSON."""
 
 import re
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""Sends every data set to every target, waits until the edge has delivered what it took, and compares."""
+"""Sends every data set to every target, waits until the edge delivered what it took, and compares."""
 
 import random
 import secrets

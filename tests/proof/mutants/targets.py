@@ -1,4 +1,4 @@
-"""Who gets the data sets: the edge, Orthanc, DCMTK's storescp; and how each is asked."""
+"""The targets of the data sets: the edge, Orthanc and DCMTK's storescp, and how to send to each."""
 
 import json
 import shutil
