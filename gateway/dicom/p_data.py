@@ -1,7 +1,8 @@
 """Cut a message into P-DATA PDUs, and group several PDUs into one write.
 
 The data set is read directly into the buffer from which it is sent, between the PDU headers. The command set
-is in the first write together with the begin of the data set, so that a small instance is one TCP segment.
+is in the first write, together with the first part of the data set, so that a small instance is one TCP
+segment.
 """
 
 import itertools

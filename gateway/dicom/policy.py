@@ -78,7 +78,7 @@ class StoreHandler(Protocol):
         """
 
     def answered(self) -> None:
-        """Do what the peer need not wait for; called after the response was sent, or could not be."""
+        """Do what the peer need not wait for; called after the response, even if sending it failed."""
 
     def abandon(self, reason: str) -> None:
         """Discard the data: the association ended before the data set did."""
@@ -129,7 +129,7 @@ def _ignore(requestor: Requestor, declined: Sequence[tuple[Offer, Answer]]) -> N
 
 @dataclass(frozen=True, slots=True)
 class Contexts:
-    """How presentation contexts are negotiated, beside the SOP Classes of the `Policy`."""
+    """How presentation contexts are negotiated, in addition to the SOP Classes of the `Policy`."""
 
     transfer_syntaxes: tuple[str, ...] = ()
     """The accepted transfer syntaxes, in order of preference; empty accepts all, uncompressed ones first."""

@@ -62,7 +62,7 @@ def _load_own(context: ssl.SSLContext, certificate: Path, key: Path, where: str)
     _check_readable(certificate, f"{where}.certificate")
     _check_readable(key, f"{where}.key")
     try:
-        # An empty password: OpenSSL would else ask for one at the terminal. The key is refused instead.
+        # Without a password OpenSSL would ask at the terminal. With an empty one it refuses the key.
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except (ssl.SSLError, OSError, ValueError) as error:
         raise ConfigurationError(
@@ -106,7 +106,7 @@ def start_tls(
     """Do the TLS handshake and return the wire; with `server_hostname`, as the client.
 
     Raises:
-        TimedOutError: it did not end by `deadline` (monotonic seconds; for an acceptor that of ARTIM).
+        TimedOutError: it did not end by `deadline` (monotonic seconds; for an acceptor, the end of ARTIM).
         WokenError: this side is stopping.
         ClosedByPeerError: the peer closed, or one side refused the certificate of the other; it says which.
     """
@@ -219,7 +219,7 @@ class TlsWire(Wire):
     def _transmit(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
-            # For each write anew: a peer that reads slowly is not timed out while it reads.
+            # A new limit for each write: a peer that reads slowly must not be timed out.
             limit = time.monotonic() + self._silence_seconds
             try:
                 view = view[self._secure.send(view) :]

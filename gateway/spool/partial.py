@@ -3,9 +3,9 @@
 A partial file is partial/<receiver>/<number>.part. `Partial.name` adds a second link to it, which is its
 final name. The `.part` link stays until `Partial.discard`, which the receiver calls after the commit.
 
-The receiver holds the lock of its folder while its process lives. So reconcile can tell apart two files
-without a row: a file with a `.part` link in a locked folder may still be committed (G6); the receiver of any
-other file is dead.
+The receiver holds the lock of its folder while its process lives. So reconcile knows which files without a
+row it may move. If a file has a `.part` link in a locked folder, its receiver may still commit it (G6). The
+receiver of any other file is dead.
 """
 
 import errno

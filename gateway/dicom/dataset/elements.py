@@ -39,8 +39,8 @@ MAX_DEPTH = 64
 levels."""
 
 MAX_ELEMENTS = 250_000
-"""Limits the time for one data set to half a second. Headers have some hundred elements, those with
-references of ten thousand frames some hundred thousand."""
+"""Limits the time for one data set to half a second. A header has some hundred elements; with
+references to ten thousand frames, some hundred thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +197,9 @@ class Walk:
     def _length_without_vr(self, buffer: bytes | mmap.mmap, at: int, order: str) -> int:
         """Return the length of an element whose VR is invalid, in an explicit data set.
 
-        Either the length has two bytes: DCMTK reads all VRs so that are not two capital letters (dcvr.cc). Or
-        the element is implicit, and the length has four bytes. The length that leads to another element is
-        taken.
+        Either the length has two bytes, as DCMTK reads it after a VR that is not two capital letters
+        (dcvr.cc). Or the element is implicit, and the length has four bytes. The length that leads to another
+        element is the right one.
         """
         long = int(struct.unpack_from(order + "I", buffer, at + 4)[0])
         short = int(struct.unpack_from(order + "H", buffer, at + 6)[0])
@@ -213,7 +213,7 @@ class Walk:
         return long if not short and self._reader.reaches(start + long) else short
 
     def _begins_with_long_form(self) -> bool:
-        """Tell whether the first element is one of a VR that is not defined yet."""
+        """Tell whether the first element has a VR that the standard may define in future."""
         found = self._reader.at(self._position, LONG_HEADER_BYTES)
         if found is None:
             return False

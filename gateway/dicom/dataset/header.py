@@ -168,7 +168,8 @@ class _HeaderValues:
             )
             try:
                 enter = _REFERENCING.__contains__ if self._with_references else _enter_none
-                until = _PIXEL_DATA if self._with_references else ITEM  # a UID may stand after Pixel Data
+                # Some data sets have a UID after Pixel Data; references never stand there.
+                until = _PIXEL_DATA if self._with_references else ITEM
                 walk = Walk(reader, syntax, enter, until=until)
                 try:
                     self._take(walk, reader)
@@ -229,7 +230,7 @@ class _HeaderValues:
         else:
             return
         uid = _text(element, reader)
-        # No stored instance has an invalid UID.
+        # An invalid UID references no stored instance.
         if not is_uid(uid, MAX_DATA_SET_UID_LENGTH):
             return
         for uids in found:

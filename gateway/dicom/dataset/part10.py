@@ -1,7 +1,7 @@
 """Write and read the File Meta Information of Part 10 files (PS3.10 §7.1).
 
-It is Explicit VR Little Endian in every file, whatever the transfer syntax of the data set is. It is written
-with `struct`, because it is written for each received instance.
+It is Explicit VR Little Endian in every file, whatever the transfer syntax of the data set is. The
+code uses `struct`, because it runs for each received instance.
 """
 
 import struct
