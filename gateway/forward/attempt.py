@@ -78,7 +78,9 @@ class Attempt:
         result = self.send()
         decision = self._decide(result)
         settlement = settlement_of(self._context.configuration.forwarder, self._claim, result, decision)
+        # If the process dies before this commit, the instance is sent again (G4).
         settled, breaker_closed = settle(self._context, self._claim, self._route, settlement, decision)
+        # After the commit, which names the new folder. If the process dies here, reconcile moves the file.
         move(self._context, self._claim, settled)
         self.log(settlement, settled)
         if breaker_closed or (settlement.state is State.PENDING and not settlement.wait):
