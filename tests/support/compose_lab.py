@@ -97,7 +97,7 @@ class ComposeLab:
     # ---- the whole -----------------------------------------------------------------------------------
 
     def up(self) -> None:
-        """A copy of the working tree is built and up, as `docker compose up --build` brings it up.
+        """Build a copy of the working tree and start it, as `docker compose up --build` does.
 
         Its files are for their owner alone, as those of a clone under umask 077.
         """

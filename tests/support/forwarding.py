@@ -79,7 +79,7 @@ class Forwarding:
         origin: Origin = Origin.SENDER,
         workers: Sequence[str] = (),
     ) -> tuple[RegisteredInstance, Correlated | None]:
-        """The instance is kept as the SCP keeps it; `worker` is who sent it, where it is a result.
+        """Store the instance as the SCP does; `worker` is the sender of a result.
 
         `workers` are those that it may be, if it called by another title.
         """

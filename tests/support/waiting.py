@@ -9,7 +9,7 @@ _POLL_SECONDS = 0.02
 
 
 def wait_until(condition: Callable[[], T], timeout: float, what: str, *, every: float = _POLL_SECONDS) -> T:
-    """The first true value of `condition`; the test fails, naming `what`, after `timeout` seconds.
+    """Return the first true value of `condition`; fail, naming `what`, after `timeout` seconds.
 
     `every` so many seconds it is asked: more where a question costs a machine that others use, too.
     """

@@ -40,7 +40,7 @@ _WAITING = Query(
 
 
 def waiting(database: Database) -> tuple[int, int, int]:
-    """What is owed now: to the PACS, to workers, and by workers.
+    """Count what is owed now: to the PACS, to workers, and by workers.
 
     Raises:
         DatabaseError: PostgreSQL does not say.

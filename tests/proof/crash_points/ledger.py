@@ -55,7 +55,7 @@ def _strays(run: Run) -> list[str]:
 
 
 def deviations(run: Run, *, purged: frozenset[str] = frozenset()) -> list[str]:
-    """What does not close; `purged` are SOP Instance UIDs past their retention, of which nothing is left."""
+    """Return the deviations; of the SOP Instance UIDs in `purged` nothing may be left."""
     found = [f"not in its place: {name}" for name in _strays(run)]
     rows: dict[_Key, Sequence[Any]] = {(uid, digest): more for uid, digest, *more in run.rows(_ROWS)}
     taken = _taken(run)
