@@ -14,7 +14,7 @@ from gateway.log import Stage
 from gateway.receive.caller_origin import Caller
 
 NOT_FORWARDED = frozenset({ReceptionVerdict.NOT_FORWARDED, ReceptionVerdict.OWED_IN_PART})
-CAME_BACK = "has the SOP Instance UID of a kept result, and other bytes: goes to the PACS, and to no worker"
+CAME_BACK = "has the SOP Instance UID of a stored result, but other bytes: goes to the PACS and to no worker"
 
 
 class CStoreLog:
@@ -110,6 +110,6 @@ class CStoreLog:
 
 def _why_a_result(caller: Caller) -> str:
     return (
-        f"came from the address of {', '.join(caller.workers)} under another AE title: taken for a "
+        f"came from the address of {', '.join(caller.workers)} under another AE title: received as a "
         "result, so that it goes to no worker; name the title in calling_ae_titles of that worker"
     )
