@@ -1,4 +1,4 @@
-"""What to say of an error that was foreseen: its sentence, the exit code, and what to do about it."""
+"""What to say of an expected error: its sentence, the exit code, and what to do about it."""
 
 import errno
 import os
@@ -29,24 +29,43 @@ _OF_SYSTEM = {
 }
 
 
-class RefusedError(Exception):
-    """What was asked for is not there, or not allowed in its state; the sentence says what to type."""
+class CommandError(Exception):
+    """The end of a command: a sentence, the exit code, and what to do about it."""
+
+    def __init__(self, sentence: str, code: ExitCode, hint: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.hint = hint
+
+
+class RefusedError(CommandError):
+    """The order names what is not there, or is not allowed in its state; the sentence says what to type."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, ExitCode.REFUSED)
+
+
+class UsageError(CommandError):
+    """An option, or its combination with another, makes no sense; the sentence says what to type."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, ExitCode.USAGE)
 
 
 def on(error: Exception) -> tuple[str, ExitCode, str] | None:
-    """Sentence, exit code and hint (which may be empty); None for an error that was not foreseen."""
+    """Return sentence, exit code and hint (which may be empty); None for an unexpected error."""
+    if isinstance(error, CommandError):
+        return str(error), error.code, error.hint
     if isinstance(error, OSError):
         what = error.strerror or str(error) or type(error).__name__
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        return f"{where}{what}", ExitCode.FAILED, _of_system(error)
+        return f"{where}{what}", ExitCode.FAILED, of_system(error)
     code = _exit_code(error)
     return None if code is None else (str(error), code, _hint(error))
 
 
 def _exit_code(error: Exception) -> ExitCode | None:
     match error:
-        case RefusedError():
-            return ExitCode.REFUSED
         case ConfigurationError():
             return ExitCode.USAGE
         case DatabaseUnavailableError():
@@ -59,15 +78,16 @@ def _exit_code(error: Exception) -> ExitCode | None:
 def _hint(error: Exception) -> str:
     match error:
         case OutcomeUnknownError():
-            return "what was asked for may be done: look, e.g. with `mini-pacs status`, before you repeat it"
+            return "the change may have been made: look, e.g. with `mini-pacs status`, before you repeat it"
         case DatabaseUnavailableError():
-            return "is it running? set DATABASE_URL, or POSTGRES_HOST and its kin"
+            return "is it running? DATABASE_URL, or POSTGRES_HOST and POSTGRES_PORT, say where it is"
         case DatabaseRefusedError(sqlstate=state) if state == _INSUFFICIENT_PRIVILEGE:
-            return "as the owner of the schema it would be, see SECURITY.md"
+            return "run the command as the owner of the schema, see SECURITY.md"
         case DatabaseRefusedError(sqlstate=state) if state in _NOT_OUR_SCHEMA:
             return "the schema is not the one of this version: `mini-pacs db migrate`"
-    return _of_system(error.__cause__)
+    return of_system(error.__cause__)
 
 
-def _of_system(error: BaseException | None) -> str:
+def of_system(error: BaseException | None) -> str:
+    """Return what to do about an error of the operating system; empty for any other error."""
     return _OF_SYSTEM.get(error.errno or 0, "") if isinstance(error, OSError) else ""

@@ -13,6 +13,7 @@ from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
 from cli.operator import configured, identity, opened
 from cli.pages import LARGEST_ID
+from cli.question import confirm
 from cli.screen import console, dimse, table
 from cli.study import not_kept
 from cli.times import clock, dated, span
@@ -206,7 +207,7 @@ def _ask(selection: Selection, verb: str) -> None:
         if not count:
             _check_known(session, selection)
     figure = f"more than {some}" if count > some else str(count)
-    typer.confirm(f"{verb} {figure} deliveries, as far as their states allow?", abort=True, err=True)
+    confirm(f"{verb} {figure} deliveries, as far as their states allow?")
 
 
 def _check_known(session: Session, selection: Selection) -> None:

@@ -1,4 +1,4 @@
-"""`mini-pacs lab`: the whole gateway on this machine, in the foreground."""
+"""`mini-pacs lab`: run the whole gateway on this machine, in the foreground."""
 
 import signal
 import threading
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from cli.screen import console
 from gateway.lab.lab import Lab
 
 DEFAULT_FOLDER = Path("lab")
@@ -15,43 +15,44 @@ DEFAULT_FOLDER = Path("lab")
 
 def lab(
     data: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder of the lab: configuration, data, logs.")
+        Path,
+        typer.Option(file_okay=False, help="Folder of the lab: configuration, data, logs."),
     ] = DEFAULT_FOLDER,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Delete what an earlier lab left in that folder first.")
+        bool, typer.Option("--fresh", help="Delete the earlier lab in that folder first, with its images.")
     ] = False,
     actor_processes: Annotated[
         int, typer.Option(min=1, max=64, help="Dramatiq processes for each of the queues pacs and workers.")
     ] = 1,
 ) -> None:
-    """Run SCP, actors, scheduler, five workers, a PACS and PostgreSQL until Ctrl-C.
+    """Run the gateway with PostgreSQL, a PACS and five workers on this machine until Ctrl-C.
 
-    What ends is restarted, so kill what you like. Ports are the usual ones where they are free. All ports
-    are on 127.0.0.1; Orthanc, which cannot do so, rejects other machines.
+    A process that ends is restarted, so you can kill any of them. The usual ports are used where they are
+    free. All ports are on 127.0.0.1 only; Orthanc listens on every address, and rejects other machines.
     """
-    console = Console(highlight=False)
+    screen = console()
     if fresh:
         _delete(data)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     the_lab = Lab(data, well_known_ports=True, actor_processes=actor_processes)
-    with console.status("Starting PostgreSQL, a PACS, workers, actors and the Storage SCP…"):
+    with screen.status("Starting PostgreSQL, a PACS, workers, actors and the Storage SCP…"):
         the_lab.start()
     try:
         for notice in the_lab.notices:
-            console.print(notice, soft_wrap=True, markup=False)
-        console.print(_welcome(the_lab), soft_wrap=True, markup=False)
+            screen.print(notice, soft_wrap=True)
+        screen.print(_welcome(the_lab), soft_wrap=True)
         while not stopped.wait(1.0):
-            pass  # a wait without end would not let the handler of the signal run everywhere
+            pass  # On some systems a wait without a timeout never runs the handler of a signal.
     finally:
-        with console.status("Stopping: the SCP first, PostgreSQL last…"):
+        with screen.status("Stopping: the SCP first, PostgreSQL last…"):
             the_lab.stop()
-    console.print(f"Stopped. `mini-pacs lab --data {data}` goes on where this one ended.", soft_wrap=True)
+    screen.print(f"Stopped. `mini-pacs lab --data {data}` goes on where this one ended.", soft_wrap=True)
 
 
 def _delete(folder: Path) -> None:
-    """Delete an earlier lab, and nothing that is not one."""
+    """Delete an earlier lab; refuse a folder that is not one."""
     if not folder.exists():
         return
     if any(folder.iterdir()) and not (folder / "lab.lock").exists():

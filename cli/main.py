@@ -14,7 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import entry
 from cli.boundary import HELP, GuardedGroup
+from cli.help_text import unwrap, unwrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,10 @@ COMMANDS = (
         "Start a lab, send studies through it, wait until the PACS has every result, print each step, stop.",
     ),
     CliCommand(
-        "lab", "lab", "lab", "Run SCP, actors, scheduler, five workers, a PACS and PostgreSQL until Ctrl-C."
+        "lab",
+        "lab",
+        "lab",
+        "Run the gateway with PostgreSQL, a PACS and five workers on this machine until Ctrl-C.",
     ),
     CliCommand(
         "serve", "serve", "serve", "Receive instances: bind the port and accept associations until SIGTERM."
@@ -86,9 +91,10 @@ def build(*words: str) -> typer.Typer:
 def _add(app: typer.Typer, command: CliCommand) -> None:
     found: Any = getattr(importlib.import_module(f"cli.{command.module}"), command.attribute)
     if isinstance(found, typer.Typer):
+        unwrap(found)
         app.add_typer(found, name=command.name)
     else:
-        app.command(command.name)(found)
+        app.command(command.name, help=unwrapped(found))(found)
 
 
 def _listed() -> None:
@@ -112,7 +118,9 @@ def _options(
 
 def run() -> None:
     """Run the command that was typed; cli/boundary.py turns every error into a line and an exit code."""
-    build(first_word(sys.argv[1:], os.environ))()
+    app = build(first_word(sys.argv[1:], os.environ))
+    entry.begin()
+    app()
 
 
 def first_word(arguments: list[str], environment: Mapping[str, str]) -> str:

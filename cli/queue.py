@@ -13,6 +13,7 @@ from cli.exit_codes import ExitCode
 from cli.findings import unserved_text
 from cli.operator import configured, identity, opened
 from cli.pages import After, parted, token
+from cli.question import confirm
 from cli.screen import console, table
 from cli.times import clock, dated, span
 from gateway import log
@@ -149,7 +150,7 @@ def discard(
         if not yes:
             count = messages.count_doomed(session, doomed)
             what = "dead messages" if queue is None else f"messages of the queue {printable(queue, 100)}"
-            typer.confirm(f"Delete {count} {what} for good?", abort=True, err=True)
+            confirm(f"Delete {count} {what} for good?")
         gone = messages.discard(session, doomed)
     if gone:
         log.write(

@@ -7,6 +7,7 @@ import typer
 
 from cli.documents import Json, Schema, print_document
 from cli.operator import configured, identity, opened
+from cli.question import confirm
 from gateway import log
 from gateway.database import reset
 from gateway.database.pool import Database
@@ -42,7 +43,7 @@ def reset_db(
         what = f"{instances} instances, of which {owed} deliveries are still owed or dead"
         if not yes:
             where = "their files are DELETED" if files else "their files go to orphaned/"
-            typer.confirm(f"Forget {what}? {where}.", abort=True, err=True)
+            confirm(f"Forget {what}? {where}.")
         _forget(database)
         log.write(Stage.DB, "reset", level="warning", count=instances, detail=f"by {identity()}: {what}")
         wakeup = Wakeup(database.dsn)

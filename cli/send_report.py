@@ -1,11 +1,9 @@
-"""What `mini-pacs send` tells: progress, summary, failures, and what to do about a rejection."""
+"""What `mini-pacs send` prints: progress, summary, failures, and what to do about a rejection."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
 
-import typer
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -48,7 +46,7 @@ _HINTS = {
 
 @dataclass(slots=True)
 class Report:
-    """What became of everything that was asked for; `numbers` are those of generated studies by their UID."""
+    """The outcome of each instance; `numbers` are those of the generated studies, by their UID."""
 
     numbers: dict[str, str] = field(default_factory=dict)
     outcomes: list[Sent] = field(default_factory=list)
@@ -58,29 +56,29 @@ class Report:
 
     @property
     def accepted(self) -> list[Sent]:
-        """What the peer has."""
+        """Return what the peer has accepted."""
         return [sent for sent in self.outcomes if sent.accepted]
 
     @property
     def failures(self) -> list[Sent]:
-        """What the peer has not."""
+        """Return what the peer has not accepted."""
         return [sent for sent in self.outcomes if not sent.accepted]
 
     @property
     def unsendable(self) -> list[Skipped]:
-        """Files that were asked for by name and are not sendable; what a folder also holds is no failure."""
+        """Return the files named as a PATH that are not sendable; other files of a folder are no failure."""
         return [skipped for skipped in self.skipped if skipped.named]
 
     @property
     def exit_code(self) -> ExitCode:
-        """OK when everything that was asked for is at the peer."""
+        """Return OK when the peer accepted everything."""
         if self.interrupted:
             return ExitCode.INTERRUPTED
         return ExitCode.REFUSED if self.failures or self.unsendable else ExitCode.OK
 
 
 def progress(*, quiet: bool) -> Progress:
-    """A bar on standard error; none where that is no terminal."""
+    """Return a progress bar on standard error; it stays empty where that is no terminal."""
     screen = console(stderr=True)
     return Progress(
         SpinnerColumn(),
@@ -94,22 +92,14 @@ def progress(*, quiet: bool) -> Progress:
     )
 
 
-def fail(message: str, code: ExitCode, *, as_json: bool) -> NoReturn:
-    """Nothing was sent; the message is on standard error, with --json also on standard output."""
-    if as_json:
-        print_document(Schema.ERROR, {"error": message, "hint": None, "exit_code": int(code)})
-    console(stderr=True, markup=True, soft_wrap=True).print(f"[red]error:[/] {escape(message)}")
-    raise typer.Exit(code)
-
-
-def rejection_hint(error: AssociationRejectedError, peer: PeerAddress, manner: SendOptions) -> str:
-    """What the user can do about an A-ASSOCIATE-RJ."""
+def rejection_hint(error: AssociationRejectedError, peer: PeerAddress, options: SendOptions) -> str:
+    """Return what the user can do about an A-ASSOCIATE-RJ."""
     hint = _HINTS.get((error.source, error.reason), "the SCP gives no more reason than these numbers")
-    return hint.format(calling=manner.calling_ae_title, called=peer.ae_title)
+    return hint.format(calling=options.calling_ae_title, called=peer.ae_title)
 
 
 def show(report: Report, *, as_json: bool) -> None:
-    """The summary is on standard output."""
+    """Print the report on standard output."""
     if as_json:
         print_document(Schema.SEND, _as_json(report))
     else:
@@ -137,7 +127,7 @@ def _print(report: Report) -> None:
         more = len(studies) - SHOWN_STUDIES
         screen.print(f"… and {more} more studies; --json lists them all")
     if report.interrupted:
-        screen.print("[yellow]interrupted[/]: what was in flight may have arrived; sending again is harmless")
+        screen.print("[yellow]interrupted[/]: sending everything again does no harm")
     if report.numbers:
         screen.print(f"numbers: {_ranges(sorted(report.numbers.values(), key=_digits))}")
     rate, megabytes = _rates(report)
@@ -174,7 +164,7 @@ def _as_json(report: Report) -> dict[str, object]:
 
 
 def _ranges(numbers: Sequence[str]) -> str:
-    """`EDGE000001 to EDGE000003, EDGE000007`: other senders may have taken the numbers between."""
+    """Return `EDGE000001 to EDGE000003, EDGE000007`; other senders may have taken the numbers between."""
     parts: list[list[str]] = []
     for number in numbers:
         if parts and _digits(number) == _digits(parts[-1][-1]) + 1:
@@ -193,7 +183,7 @@ def _status(sent: Sent) -> str:
 
 
 def _rates(report: Report) -> tuple[float, float]:
-    """Accepted instances and MB (1,000,000 bytes of data set) per second."""
+    """Return accepted instances and MB (1,000,000 bytes of data set) per second."""
     seconds = max(report.seconds, 1e-6)
     count, size = len(report.accepted), sum(sent.instance.size for sent in report.accepted)
     return (count / seconds, size / seconds / 1e6) if count else (0.0, 0.0)

@@ -6,6 +6,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -216,6 +217,38 @@ def test_ctrl_c_at_a_question_prints_one_word_and_exits_with_130(kept: PreparedI
     assert b"mini-pacs: interrupted: nothing was done" in shown
     assert b"Traceback" not in shown
     assert kept.value("SELECT count(*) FROM deliveries WHERE state = 'cancelled'") == 0
+
+
+SWALLOWED = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == module:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                sum(range(1000))
+            except KeyboardInterrupt:
+                pass  # as compiled extensions do
+
+module = sys.argv.pop()
+sys.meta_path.insert(0, Finder())
+from cli.entry import run
+run()
+"""
+
+
+@pytest.mark.parametrize("module", ["cli.main", "cli.faults"])
+def test_ctrl_c_is_not_lost_while_modules_are_imported(module: str) -> None:
+    """An import that ignores the interruption does not let the command run all the same."""
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED, "faults", "--help", module],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "mini-pacs: interrupted\n")
 
 
 def test_a_question_without_a_terminal_names_yes(kept: PreparedInstances) -> None:

@@ -1,0 +1,82 @@
+"""Ask before a change that is hard to take back.
+
+Python's own `input` may miss Ctrl-C: a signal that arrives between its last check and its read of the
+terminal is noticed only after the next key. Here the signal writes into a pipe that is waited for beside
+the terminal, so that no order of the two loses it.
+"""
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+_YES, _NO = {"y", "yes"}, {"n", "no", ""}
+
+
+def confirm(question: str) -> None:
+    """Ask on standard error; return when the answer is yes.
+
+    Raises:
+        typer.Abort: the answer was no (no cause), Ctrl-C (caused by KeyboardInterrupt), or nobody is there to
+            answer (caused by EOFError).
+    """
+    try:
+        while True:
+            sys.stderr.write(f"{question} [y/N]: ")
+            sys.stderr.flush()
+            answer = _line().strip().lower()
+            if answer in _YES:
+                return
+            if answer in _NO:
+                raise typer.Abort
+            sys.stderr.write("Type y or n.\n")
+    except (KeyboardInterrupt, EOFError) as error:
+        raise typer.Abort from error
+
+
+def _line() -> str:
+    """Return the next line of standard input; EOFError where there is none."""
+    try:
+        descriptor = sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):  # closed, or a text that a test gives
+        line = "" if sys.stdin is None else sys.stdin.readline()
+    else:
+        with _signals() as signals:
+            line = _read_line(descriptor, signals)
+    if not line:
+        raise EOFError
+    return line
+
+
+def _read_line(descriptor: int, signals: int) -> str:
+    """Read byte by byte, so that nothing behind the line is taken."""
+    line = b""
+    while not line.endswith(b"\n"):
+        # Returns as well for a signal that came before; then Python runs its handler, which raises.
+        ready, _, _ = select.select([descriptor, signals], [], [])
+        if signals in ready:
+            os.read(signals, 100)
+        if descriptor in ready:
+            byte = os.read(descriptor, 1)
+            if not byte:
+                break
+            line += byte
+    return line.decode(errors="replace")
+
+
+@contextmanager
+def _signals() -> Iterator[int]:
+    """Lend the end of a pipe that becomes readable with each signal."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)  # as `set_wakeup_fd` demands
+    previous = signal.set_wakeup_fd(writing)
+    try:
+        yield reading
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.close(reading)
+        os.close(writing)
