@@ -1,1 +1,1 @@
-"""The ops CLI: parse, run one use case, render."""
+"""The command `mini-pacs`: read the words that were typed, run one use case, print its result."""

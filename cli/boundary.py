@@ -1,15 +1,14 @@
 # ruff: noqa: ANN401  Typer's classes are those of a click of its own, or of the installed one, by its version
-"""The one place where a command ends: each error becomes a line for people, and with `--json` a document.
+"""Turn every error of a command into a line on standard error, an exit code, and with `--json` a document.
 
-    an error of ours     its sentence, and what to do about it; exit code by its kind
-    the file system      what could not be done to which file, and what to do; exit code 4
+    an expected error    its sentence, and what to do about it; exit code by its kind
+    the file system      the file, what failed, and what to do; exit code 4
     usage                the option and what is expected; exit code 2
-    Ctrl-C               exit code 130
-    nobody reads         `mini-pacs … | head` has seen enough: silence, exit code 141, as of SIGPIPE
-    anything else        a defect of the program: where its details are; exit code 4
+    Ctrl-C               "interrupted"; exit code 130
+    closed output        the reader has ended, as in `mini-pacs … | head`: no message; exit code 141 (SIGPIPE)
+    any other error      a defect of the program: the file with its details; exit code 4
 
-A traceback is for whoever mends the program: it goes into a file, or onto the screen where MINI_PACS_DEBUG
-is set.
+A traceback goes into a file, or to standard error where MINI_PACS_DEBUG is set.
 """
 
 import os
@@ -30,22 +29,22 @@ from cli.exit_codes import ExitCode
 
 DEBUG_VARIABLE = "MINI_PACS_DEBUG"
 HELP = {"help_option_names": ["-h", "--help"]}
-"""The context settings of every application; commands below inherit them."""
+"""The context settings of every application; its commands inherit them."""
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 ClickError: type[Exception] = UsageError.__bases__[0]
-"""What Typer raises for words that it cannot take."""
+"""The errors that Typer raises for wrong words or options."""
 
 
 class _InterruptedError(Exception):
-    """Ctrl-C, before Typer makes an exit code of it."""
+    """Stands for a KeyboardInterrupt, which Typer would turn into an exit code of its own."""
 
 
 class GuardedGroup(TyperGroup):
-    """The root of commands."""
+    """The group of all commands, with this boundary around it."""
 
     def invoke(self, ctx: Any) -> object:
-        """Run the command that was named."""
+        """Run the command that was typed."""
         return _interruptible(super().invoke, ctx)
 
     def main(self, *args: Any, **extra: Any) -> object:
@@ -54,7 +53,7 @@ class GuardedGroup(TyperGroup):
 
 
 class GuardedCommand(TyperCommand):
-    """A command that is a program of its own."""
+    """A command that is a program of its own, with this boundary around it."""
 
     def invoke(self, ctx: Any) -> object:
         """Run it."""
@@ -70,7 +69,7 @@ def _interruptible(invoke: Callable[[Any], object], context: Any) -> object:
         return invoke(context)
     except KeyboardInterrupt as error:
         raise _InterruptedError from error
-    except BrokenPipeError as error:  # Typer would say exit code 1, which is "refused"
+    except BrokenPipeError as error:  # Typer would end with exit code 1, which means "refused"
         raise SystemExit(ExitCode.NOT_READ) from error
 
 
@@ -85,11 +84,11 @@ def _guarded(
 
 def _exit_code(run: Callable[[], object], words: Sequence[str]) -> int:
     as_json = "--json" in words
-    if sys.stdout is None:  # closed by whoever started us: print to nobody
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  open to the end
+    if sys.stdout is None:  # The parent closed it: discard the output.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  stays open until the process ends
     try:
         ended = run()
-        sys.stdout.flush()  # a full disk is told of here, not by the interpreter at its end
+        sys.stdout.flush()  # reports a full disk here; the interpreter would report it at its end
         return ended if isinstance(ended, int) else ExitCode.OK
     except BrokenPipeError:
         return _not_read()
@@ -98,31 +97,31 @@ def _exit_code(run: Callable[[], object], words: Sequence[str]) -> int:
             return _not_read()
         raise
     except (KeyboardInterrupt, _InterruptedError):
-        return _tell("interrupted", ExitCode.INTERRUPTED, as_json=as_json)
+        return _report("interrupted", ExitCode.INTERRUPTED, as_json=as_json)
     except typer.Abort as error:
         return _aborted(error, as_json=as_json)
     except Exception as error:  # noqa: BLE001  the boundary of the process
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
-        return _told(error, as_json=as_json)
+        return _report_error(error, as_json=as_json)
 
 
-def _told(error: Exception, *, as_json: bool) -> int:
+def _report_error(error: Exception, *, as_json: bool) -> int:
     if isinstance(error, ClickError):
         return _usage(error, as_json=as_json)
     sentence, code, hint = advice.on(error) or (
-        f"an error that was not foreseen, a defect of mini-pacs: {type(error).__name__}",
+        f"an unexpected error, a defect of mini-pacs: {type(error).__name__}",
         ExitCode.FAILED,
         _details(error),
     )
     try:
-        return _tell(sentence, code, hint, as_json=as_json)
-    except OSError:  # standard output is what failed; standard error has told
+        return _report(sentence, code, hint, as_json=as_json)
+    except OSError:  # Standard output failed; standard error has the message already.
         return code
 
 
 def _details(error: Exception) -> str:
-    """Write the traceback into a file that only this user can read; say where it is."""
+    """Write the traceback into a file that only this user can read; return where it is."""
     if os.environ.get(DEBUG_VARIABLE):
         return "its details are above"
     again = f"run the command again with {DEBUG_VARIABLE}=1 to see its details"
@@ -130,18 +129,18 @@ def _details(error: Exception) -> str:
         descriptor, name = tempfile.mkstemp(prefix="mini-pacs-error-", suffix=".txt")
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(traceback.format_exception(error))
-    except OSError:  # read-only or full: the variable is left
+    except OSError:  # The disk is read-only or full: name the variable instead.
         return again
-    return f"its details are in {name}; what was asked for may be done in part: look with `mini-pacs status`"
+    return f"its details are in {name}; the change may have been made in part: look with `mini-pacs status`"
 
 
 def _usage(error: Exception, *, as_json: bool) -> int:
     if as_json:
         sentence: str = getattr(error, "format_message", error.__str__)()
-        return _tell(sentence, ExitCode.USAGE, as_json=True)
+        return _report(sentence, ExitCode.USAGE, as_json=True)
     if sys.stderr is not None:
         with suppress(OSError):
-            from typer import rich_utils  # noqa: PLC0415  slow, and only for this
+            from typer import rich_utils  # noqa: PLC0415  slow to import, and rarely needed
 
             show: Callable[..., None] = rich_utils.rich_format_error
             show(error)
@@ -149,20 +148,20 @@ def _usage(error: Exception, *, as_json: bool) -> int:
 
 
 def _aborted(error: typer.Abort, *, as_json: bool) -> int:
-    """A question that was answered no, or with Ctrl-C, or that nobody was there to answer."""
+    """Report a question that was answered with no or with Ctrl-C, or that got no answer."""
     reason = error.__cause__ or error.__context__
     if reason is not None and sys.stderr is not None:
-        sys.stderr.write("\n")  # behind the question
+        sys.stderr.write("\n")  # ends the line of the question
     if isinstance(reason, KeyboardInterrupt):
-        return _tell("interrupted: nothing was done", ExitCode.INTERRUPTED, as_json=as_json)
+        return _report("interrupted: nothing was done", ExitCode.INTERRUPTED, as_json=as_json)
     if isinstance(reason, EOFError):
-        sentence = "nothing was done: nobody is there to answer; give --yes where it is meant"
-        return _tell(sentence, ExitCode.REFUSED, as_json=as_json)
-    return _tell("nothing was done", ExitCode.REFUSED, as_json=as_json)
+        sentence = "nothing was done: nobody can answer, since standard input is closed; give --yes"
+        return _report(sentence, ExitCode.REFUSED, as_json=as_json)
+    return _report("nothing was done", ExitCode.REFUSED, as_json=as_json)
 
 
-def _tell(sentence: str, code: ExitCode, hint: str = "", *, as_json: bool) -> int:
-    if sys.stderr is not None:  # closed by whoever started us: the exit code is left
+def _report(sentence: str, code: ExitCode, hint: str = "", *, as_json: bool) -> int:
+    if sys.stderr is not None:  # None where the parent closed it; then the exit code has to suffice
         with suppress(OSError):
             sys.stderr.write(f"mini-pacs: {sentence}{f'; {hint}' if hint else ''}\n")
             sys.stderr.flush()
@@ -172,7 +171,7 @@ def _tell(sentence: str, code: ExitCode, hint: str = "", *, as_json: bool) -> in
 
 
 def _not_read() -> int:
-    """Let the interpreter flush what is left to nobody, without a complaint of its own."""
+    """Redirect standard output to /dev/null: the interpreter flushes it at its end, and would complain."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

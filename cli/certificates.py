@@ -1,7 +1,7 @@
-"""When the certificates of a PEM file end: read from their DER, since Python's ssl shows only those of peers.
+"""Read when the certificates of a PEM file expire, from their DER: Python's ssl shows only those of peers.
 
-The way to the two times, RFC 5280 §4.1: Certificate → tbsCertificate → [0] version (optional), serialNumber,
-signature, issuer, validity → notBefore, notAfter.
+The place of the two times (RFC 5280 §4.1): Certificate → tbsCertificate → [0] version (optional),
+serialNumber, signature, issuer, validity → notBefore, notAfter.
 """
 
 import re
@@ -15,7 +15,7 @@ from cli.times import moment
 from gateway.config import Configuration
 
 NOTICE = timedelta(days=14)
-"""How long before its end a certificate is warned of."""
+"""Warn so long before a certificate expires."""
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _VERSION, _UTC_TIME, _LONG_FORM = 0xA0, 0x17, 0x80
@@ -23,14 +23,14 @@ _VERSION, _UTC_TIME, _LONG_FORM = 0xA0, 0x17, 0x80
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """From when until when a certificate is valid."""
+    """The time from which and until which a certificate is valid."""
 
     begins: datetime
     ends: datetime
 
 
 def warnings(configuration: Configuration, now: datetime) -> Iterator[str]:
-    """Say which certificates of the configuration have ended, end soon, or are not valid yet."""
+    """Yield a warning for each certificate that has expired, expires soon, or is not valid yet."""
     if configuration.edge.tls is not None:
         tls = configuration.edge.tls
         effect = "senders cannot connect"
@@ -46,22 +46,22 @@ def warnings(configuration: Configuration, now: datetime) -> Iterator[str]:
 
 
 def validities(path: Path) -> list[Validity]:
-    """Of each certificate in a PEM file, in its order; none where it cannot be read."""
+    """Return the validity of each certificate in a PEM file, in order; none where it cannot be read."""
     try:
         content = path.read_bytes()
     except OSError:
-        return []  # a refusal, not a warning: see cli/refusals.py
+        return []  # cli/refusals.py reports it
     found = []
     for pem in _PEM.findall(content):
         try:
             found.append(_validity(ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))))
         except (ValueError, IndexError):
-            continue  # OpenSSL judges it
+            continue  # OpenSSL reports it, see cli/refusals.py
     return found
 
 
 def _of_file(key: str, path: Path | None, now: datetime, effect: str) -> Iterator[str]:
-    """Each certificate counts: the chain is broken where one has ended."""
+    """Check each certificate: one that has expired breaks the chain."""
     for validity in validities(path) if path is not None else ():
         if validity.begins > now:
             yield f"{key} {path} is not valid before {moment(validity.begins)}: {effect}"
@@ -74,7 +74,7 @@ def _of_file(key: str, path: Path | None, now: datetime, effect: str) -> Iterato
 
 
 def _of_authorities(key: str, path: Path | None, now: datetime, effect: str) -> Iterator[str]:
-    """A bundle may hold authorities that have ended, as long as one is valid for longer."""
+    """Warn where no authority of the bundle is valid for longer; some of them may have expired."""
     found = validities(path) if path is not None else []
     if found and all(validity.ends - now <= NOTICE for validity in found):
         ends = max(validity.ends for validity in found)
@@ -97,7 +97,7 @@ def _first(data: bytes) -> tuple[int, bytes]:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Tag and content of each DER element (X.690 §8.1)."""
+    """Yield tag and content of each DER element (X.690 §8.1)."""
     at = 0
     while at < len(data):
         tag, length = data[at], data[at + 1]
@@ -111,7 +111,7 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _time(tag: int, text: str) -> datetime:
-    """UTCTime or GeneralizedTime; RFC 5280 §4.1.2.5.1: years from 50 are of the last century."""
+    """Parse a UTCTime or GeneralizedTime; years from 50 are 19YY (RFC 5280 §4.1.2.5.1)."""
     if tag == _UTC_TIME:
         text = ("19" if text >= "50" else "20") + text
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)

@@ -1,6 +1,6 @@
-"""`mini-pacs config check`: what the processes would run with, what they would refuse, what looks unwise.
+"""`mini-pacs config check`: the effective configuration, errors in it, and warnings.
 
-Connects nowhere.
+Opens no connection.
 """
 
 import os
@@ -21,27 +21,27 @@ from gateway.config import Configuration, Edge, Forwarder
 from gateway.database.dsn import dsn_from_environment
 from gateway.errors import ConfigurationError
 
-app = typer.Typer(help="The configuration.", no_args_is_help=True)
+app = typer.Typer(help="Check the configuration.", no_args_is_help=True)
 
 MINIMUM_SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
     "1.2.840.10008.5.1.4.1.1.4": "MR Image Storage",
     "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture Image Storage",
 }
-"""What a gateway of images has to take (design.md §6); PS3.4 §B.5, Table B.5-1."""
+"""SOP Classes that a gateway has to accept as a minimum; PS3.4 §B.5, Table B.5-1."""
 
 
 @app.callback()
 def _noun() -> None:
-    """The configuration."""
+    """Check the configuration."""
 
 
 @app.command()
 def check(as_json: Json = False) -> None:
-    """Print the effective configuration, where the database is looked for, and what looks unwise.
+    """Print the effective configuration, where it looks for the database, and warnings.
 
-    Run it as the gateway's user: certificates, keys and folders are tried, too. Exit code 2 where a process
-    would refuse to start, with a line for each key that is wrong.
+    Run it as the user of the gateway, because it also tries certificates, keys and folders. Exit code 2 where
+    a process would refuse to start, with a line for each wrong key.
     """
     configuration = config.load()
     dsn_from_environment()
@@ -68,7 +68,7 @@ def check(as_json: Json = False) -> None:
 
 
 def flat(section: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Each key with its sections before it, `edge.urgent.modalities`, and its value."""
+    """Yield each key with its sections, as `edge.urgent.modalities`, and its value."""
     for name, value in section.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{name}.")
@@ -80,7 +80,7 @@ def flat(section: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
 
 
 def database_source(environment: Mapping[str, str]) -> str:
-    """Which variables say where PostgreSQL is; never a password."""
+    """Return which variables say where PostgreSQL is; never a password."""
     if environment.get("DATABASE_URL"):
         return "DATABASE_URL"
     names = [f"POSTGRES_{part}" for part in ("HOST", "PORT", "DB", "USER", "PASSWORD")]
@@ -89,14 +89,14 @@ def database_source(environment: Mapping[str, str]) -> str:
 
 
 def warnings(configuration: Configuration, environment: Mapping[str, str]) -> Iterator[str]:
-    """What is allowed and yet may not be meant."""
+    """Yield a warning for each value that is allowed but may be a mistake."""
     if environment.get("DATABASE_URL") and environment.get("POSTGRES_HOST"):
-        yield "DATABASE_URL and POSTGRES_HOST are both set: DATABASE_URL goes first"
+        yield "DATABASE_URL and POSTGRES_HOST are both set: DATABASE_URL is used"
     yield from certificates.warnings(configuration, datetime.now(UTC))
     yield from _of_spool(configuration.edge)
     yield from _of_senders(configuration)
     yield from contexts.warnings(configuration.edge)
-    yield from _of_doors(configuration)
+    yield from _of_addresses(configuration)
     yield from _of_modes(configuration)
     yield from _of_destinations(configuration)
     yield from _of_retries(configuration.forwarder)
@@ -104,9 +104,9 @@ def warnings(configuration: Configuration, environment: Mapping[str, str]) -> It
 
 def _of_spool(edge: Edge) -> Iterator[str]:
     if not edge.data_root.is_dir():
-        yield f"edge.data_root {edge.data_root} is not there yet: `mini-pacs serve` makes it"
+        yield f"edge.data_root {edge.data_root} does not exist yet: `mini-pacs serve` creates it"
     if edge.disk_reserve_mb == 0:
-        yield "edge.disk_reserve_mb is 0: the disk may run full, under PostgreSQL too"
+        yield "edge.disk_reserve_mb is 0: the disk may become full, also for PostgreSQL"
 
 
 def _of_senders(configuration: Configuration) -> Iterator[str]:
@@ -116,29 +116,29 @@ def _of_senders(configuration: Configuration) -> Iterator[str]:
             yield f"edge.accepted_sop_classes lacks {name} ({uid})"
     for title in edge.urgent.calling_aets:
         if title not in edge.calling_ae_titles:
-            yield f"edge.urgent.calling_aets names {title}, which edge.allowed_calling_aets does not let in"
+            yield f"edge.urgent.calling_aets names {title}, which edge.allowed_calling_aets does not allow"
     pacs = configuration.forwarder.orthanc.ae_title
     if pacs not in edge.calling_ae_titles:
         yield f"{pacs} is not in edge.allowed_calling_aets: it cannot send to the edge"
 
 
-def _of_doors(configuration: Configuration) -> Iterator[str]:
+def _of_addresses(configuration: Configuration) -> Iterator[str]:
     edge = configuration.edge
     if in_use(edge):
-        yield f"edge.port {edge.port} is in use: by the gateway, if it runs; `mini-pacs serve` needs it alone"
+        yield f"edge.port {edge.port} is in use; unless the gateway uses it, `mini-pacs serve` cannot start"
     shown = edge.tls is not None and edge.tls.client_certificate == "required"
     anywhere = [entry.ae_title for entry in edge.allowed_callers if entry.origin is None]
     if anywhere and not shown and not _is_loopback(edge.bind_address):
         yield (
             f"edge.allowed_calling_aets lets {', '.join(anywhere)} in from any address, and edge.tls asks "
-            "for no certificate: an AE title is whatever a caller says; write AE@address or AE@network"
+            "for no certificate: any caller can use an AE title; write AE@address or AE@network"
         )
     for worker in configuration.forwarder.workers:
         entries = [entry for entry in edge.allowed_callers if entry.ae_title in worker.calling_titles]
         try:
             address = ip_address(worker.host)
         except ValueError:
-            continue  # a name: only the look-up at its call tells
+            continue  # a host name, which is resolved only when it calls
         if all(entry.network is not None and address not in entry.network for entry in entries):
             yield (
                 f"{worker.ae_title} is reached at {worker.host}, from where edge.allowed_calling_aets does "
@@ -154,7 +154,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def _of_modes(configuration: Configuration) -> Iterator[str]:
-    """Files that more people can read than need to: keys, and what holds patients' data."""
+    """Warn of keys and of patients' data that other users can read."""
     edge = configuration.edge
     keys = {"edge.tls.key": edge.tls.key} if edge.tls is not None else {}
     for destination in configuration.destinations:
@@ -169,7 +169,7 @@ def _of_modes(configuration: Configuration) -> Iterator[str]:
 
 
 def _mode(path: Path) -> int:
-    """The permission bits of a file; 0 where it is not there or not ours to see."""
+    """Return the permission bits of a file; 0 where it does not exist or cannot be seen."""
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except OSError:
@@ -193,7 +193,7 @@ def _of_retries(forwarder: Forwarder) -> Iterator[str]:
     if forwarder.backoff_base_seconds > forwarder.backoff_max_seconds:
         yield "forwarder.backoff_base_seconds exceeds backoff_max_seconds: every wait is the latter"
     if 0 < len(forwarder.workers) <= forwarder.max_redispatch:
-        yield "forwarder.max_redispatch asks more workers than there are: one is asked twice"
+        yield "forwarder.max_redispatch asks more workers than there are: a worker is asked twice"
 
 
 def _text(value: object) -> str:

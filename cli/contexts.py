@@ -1,4 +1,4 @@
-"""What `mini-pacs config check` says of the SOP Classes and transfer syntaxes that the edge accepts."""
+"""Warnings of `mini-pacs config check` about the SOP Classes and transfer syntaxes that the edge accepts."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from gateway.dicom.names import TRANSFER_SYNTAX, kind_of, named
 
 
 def warnings(edge: Edge) -> Iterator[str]:
-    """Values that are allowed and yet may not be meant."""
+    """Yield a warning for each value that is allowed but may be a mistake."""
     for uid in edge.additional_sop_classes:
         if uid in storage_sop_classes() and not edge.accepted_sop_classes:
             yield f"edge.additional_sop_classes names {named(uid)}, which is accepted without it"

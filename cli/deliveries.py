@@ -1,4 +1,4 @@
-"""`mini-pacs deliveries`: what is owed to whom; and an operator's retry, resend and cancel."""
+"""`mini-pacs deliveries`: list the deliveries; retry, resend and cancel them."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,20 +29,26 @@ from gateway.errors import GatewayError
 from gateway.log import Stage
 from gateway.spool.spool import Spool
 
-app = typer.Typer(help="What is owed to whom: list, show, retry, resend, cancel.", no_args_is_help=True)
+app = typer.Typer(
+    help="List the deliveries to the PACS and the workers; retry, resend or cancel them.",
+    no_args_is_help=True,
+)
 
 Ids = Sequence[tuple[int, int]]
 DeliveryId = Annotated[
     int | None,
-    typer.Option("--delivery", metavar="ID", max=LARGEST_ID, help="One delivery.", show_default=False),
+    typer.Option("--delivery", metavar="ID", max=LARGEST_ID, help="Select one delivery.", show_default=False),
 ]
-Study = Annotated[str | None, typer.Option(metavar="UID", help="Those of a study.", show_default=False)]
-InState = Annotated[State | None, typer.Option(help="Those in a state.", show_default=False)]
+Study = Annotated[
+    str | None, typer.Option(metavar="UID", help="Select the deliveries of a study.", show_default=False)
+]
+InState = Annotated[State | None, typer.Option(help="Select the deliveries in a state.", show_default=False)]
 OnRoute = Annotated[
-    Route | None, typer.Option(help="Those to the PACS, or to the workers.", show_default=False)
+    Route | None,
+    typer.Option(help="Select the deliveries to the PACS, or to the workers.", show_default=False),
 ]
-Every = Annotated[bool, typer.Option("--all", help="Every one, where nothing else selects.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Every = Annotated[bool, typer.Option("--all", help="Select every delivery.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 @app.command("list")
@@ -52,22 +58,25 @@ def list_(
     study: Study = None,
     state: InState = None,
     route: OnRoute = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many, the newest first.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How many deliveries, the newest first.")
+    ] = 50,
     after: Annotated[
         int | None,
         typer.Option(
             metavar="NEXT",
             min=1,
             max=LARGEST_ID,
-            help="The `next` of the page before: go on there.",
+            help="Go on after the page whose `next` this is.",
             show_default=False,
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List deliveries, the newest first, one a line; all selections given must hold.
+    """List deliveries, the newest first, one a line.
 
-    `show` and --json have UIDs and reasons whole.
+    Several options select the deliveries that match all of them. UIDs and reasons are shortened; `deliveries
+    show` and --json print them whole.
     """
     selection = _selection(delivery, study, state, route)
     with opened("deliveries") as database, database.statement() as session:
@@ -80,20 +89,21 @@ def list_(
         print_page(Schema.DELIVERIES, shown, following)
         return
     if not shown:
-        typer.echo("No delivery is like that now." if after is None else "There are no older ones.")
+        typer.echo("No delivery matches." if after is None else "There are no older deliveries.")
         return
     screen = console()
     screen.print(delivery_table(shown, screen.width))
     if following is not None:
         screen.print(
-            f"There are more: --after {following}, or select by --study, --state, --route.", soft_wrap=True
+            f"There are more deliveries: --after {following}, or select by --study, --state, --route.",
+            soft_wrap=True,
         )
 
 
 @app.command()
 def show(
     delivery_id: Annotated[
-        int, typer.Argument(metavar="ID", max=LARGEST_ID, help="The delivery.", show_default=False)
+        int, typer.Argument(metavar="ID", max=LARGEST_ID, help="The id of the delivery.", show_default=False)
     ],
     as_json: Json = False,
 ) -> None:
@@ -117,9 +127,9 @@ def show(
         outcome = f"{one.outcome}, too late to count" if one.fenced else one.outcome
         took = span(one.duration_ms / 1000)
         rows.add_row(clock(one.ended_at), one.destination, outcome, dimse(one.status), took, one.error or "")
-    screen.print(rows if attempts else "\nNo attempt was made yet.")
+    screen.print(rows if attempts else "\nThere was no attempt yet.")
     screen.print(
-        f"\nThe whole way of its study: `mini-pacs status --study {found[0].study_instance_uid}`",
+        f"\nEvery step of its study: `mini-pacs status --study {found[0].study_instance_uid}`",
         soft_wrap=True,
     )
 
@@ -134,7 +144,7 @@ def retry(
     every: Every = False,
     as_json: Json = False,
 ) -> None:
-    """Try now: dead and cancelled deliveries are owed again, pending ones need not wait for their time."""
+    """Retry now: dead and cancelled deliveries become pending; pending ones do not wait any longer."""
     selection = _chosen(delivery, study, state, route, every=every)
     _again(selection, (State.DEAD, State.CANCELLED), "retried", as_json=as_json)
 
@@ -150,7 +160,7 @@ def resend(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Send again what was delivered, too: for a peer that lost it. Asks unless --yes."""
+    """Send again, delivered instances too: for a peer that has lost them. Asks unless --yes is given."""
     selection = _chosen(delivery, study, state, route, every=every)
     if not yes:
         _ask(selection, "Send again")
@@ -168,7 +178,7 @@ def cancel(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Do not send what is pending or dead; `retry` takes that back. Asks unless --yes."""
+    """Cancel pending and dead deliveries; `retry` undoes it. Asks unless --yes is given."""
     selection = _chosen(delivery, study, state, route, every=every)
     if not yes:
         _ask(selection, "Cancel")
@@ -211,12 +221,12 @@ def _ask(selection: Selection, verb: str) -> None:
 
 
 def _check_known(session: Session, selection: Selection) -> None:
-    """Refuse a selection that names a delivery or study of which nothing is kept."""
+    """Refuse a selection that names a delivery or study of which no instance is kept."""
     wanted = selection.delivery_id
     if wanted is not None and not deliveries.find(session, Selection(delivery_id=wanted)):
         raise RefusedError(
-            f"there is no delivery {wanted}: it never was, or was purged with its instance after "
-            "sweep.retention_hours; `mini-pacs deliveries list` shows those there are"
+            f"there is no delivery {wanted}: it never existed, or was purged with its instance after "
+            "sweep.retention_hours; `mini-pacs deliveries list` lists those that exist"
         )
     if selection.study is not None and not studies.is_kept(session, selection.study):
         raise RefusedError(not_kept(selection.study))
@@ -233,7 +243,10 @@ def _again(selection: Selection, of: tuple[State, ...], done: str, *, as_json: b
 
 
 def _change(selection: Selection, change: Callable[[Session], Ids], done: str, *, as_json: bool) -> None:
-    """Rows first, in one transaction; then files and consumers, which find their way without us too."""
+    """Change the rows in one transaction; then move the files and wake the consumers.
+
+    A crash after the commit loses nothing: the sweep moves the files and sends the messages.
+    """
     configuration = configured()
     with opened("deliveries", changes=True) as database:
         with database.transaction() as session:
@@ -245,7 +258,7 @@ def _change(selection: Selection, change: Callable[[Session], Ids], done: str, *
         with database.statement() as session:
             for instance_id in moved:
                 stored = instances.get(session, instance_id)
-                # a file that cannot be moved now is found where it is, and moved by reconcile
+                # A file that cannot be moved now is found in its old place; reconcile moves it.
                 with suppress(GatewayError):
                     if stored is not None:
                         spool.move(stored.place, stored.study_instance_uid, stored.file_name)
@@ -258,18 +271,19 @@ def _change(selection: Selection, change: Callable[[Session], Ids], done: str, *
     if as_json:
         print_document(Schema.CHANGED_DELIVERIES, {done: sorted(changed)})
     elif changed:
-        typer.echo(f"{len(changed)} deliveries {done}. What becomes of them: `mini-pacs status`")
+        typer.echo(f"{len(changed)} deliveries {done}. `mini-pacs status` shows what follows.")
     if not changed:
         typer.echo(
-            f"Nothing was {done}: none of those selected is in a state that allows it (what is pending and "
-            "due needs no retry: `mini-pacs status` says what it waits for; `resend` takes delivered ones)",
+            f"Nothing was {done}: no selected delivery is in a state that allows it. Pending deliveries that "
+            "are due need no retry: `mini-pacs status` says what they wait for. For delivered ones "
+            "use `resend`.",
             err=True,
         )
         raise typer.Exit(ExitCode.REFUSED)
 
 
 def _facts(one: Delivery) -> list[tuple[str, str]]:
-    conflict = "yes: other bytes were received under this SOP Instance UID" if one.conflict else ""
+    conflict = "yes: this SOP Instance UID was received with other bytes, too" if one.conflict else ""
     facts = [
         ("delivery", f"{one.delivery_id} to {one.route.value}"),
         ("state", one.state.value),

@@ -11,13 +11,13 @@ from gateway.database.tables.deliveries import Delivery
 GAP = 2
 """Columns between two columns."""
 REASON_COLUMNS = 10
-"""A reason gets at least so many columns, as long as a UID has MINIMUM."""
+"""The minimum of columns for a reason, where the UIDs have MINIMUM columns."""
 MINIMUM, WHOLE = 8, 64
-"""Columns of a UID: enough to tell the instances of a study apart, and the longest there is."""
+"""Columns of a UID: enough to tell the instances of a study apart, and the longest UID."""
 
 
 def delivery_table(shown: Sequence[Delivery], width: int) -> Table:
-    """As many columns as fit: where it is narrow, the instance without its study, and UIDs by their ends."""
+    """Return as many columns as fit; a narrow screen has no study column, and only the ends of UIDs."""
     columns: dict[str, list[str]] = {
         "id": [str(one.delivery_id) for one in shown],
         "route": [one.route.value for one in shown],

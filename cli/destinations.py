@@ -1,4 +1,4 @@
-"""`mini-pacs destinations`: the PACS and the workers: how they are, an echo, a pause and its end."""
+"""`mini-pacs destinations`: list the PACS and the workers; echo, pause and resume them."""
 
 import time
 from dataclasses import asdict
@@ -21,13 +21,13 @@ from gateway.errors import AssociationRejectedError, PeerError
 from gateway.forward.context import STAGE
 from gateway.forward.probe import answer_of
 
-app = typer.Typer(help="The PACS and the workers: list, echo, pause, resume.", no_args_is_help=True)
+app = typer.Typer(help="List the PACS and the workers; echo, pause or resume them.", no_args_is_help=True)
 Title = Annotated[str, typer.Argument(metavar="AE", help="AE title of a destination.", show_default=False)]
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List the destinations with breaker, pause, failures and results owed."""
+    """List the destinations: whether they can be reached, their failures, and the results they owe."""
     with opened("destinations") as database, database.statement() as session:
         states = destinations.states(session)
     if as_json:
@@ -36,7 +36,7 @@ def list_(as_json: Json = False) -> None:
         return
     if not states:
         typer.echo(
-            "No process has started on this database yet: `mini-pacs serve` enters what config.yaml names."
+            "The database has no destination yet: `mini-pacs serve` enters those of config.yaml at its start."
         )
         return
     columns = ("AE title", "route", "state", "since", "failures", "next probe", "owes", "reason")
@@ -58,11 +58,11 @@ def list_(as_json: Json = False) -> None:
 @app.command()
 def echo(
     ae_titles: Annotated[
-        list[str] | None, typer.Argument(metavar="[AE]...", help="AE titles; none: every destination.")
+        list[str] | None, typer.Argument(metavar="[AE]...", help="AE titles; without any, every destination.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """C-ECHO to destinations, as the edge: who answers, how fast. Exit code 3 where one does not."""
+    """Send a C-ECHO to destinations, with the AE title of the edge. Exit code 3 where one does not answer."""
     configuration = configured()
     known = [d.ae_title for d in configuration.destinations]
     for ae_title in ae_titles or ():
@@ -86,7 +86,7 @@ def echo(
 
 @app.command()
 def pause(ae_title: Title, as_json: Json = False) -> None:
-    """Send nothing there until `resume`; what is owed waits, and costs no attempts."""
+    """Send nothing to a destination until `resume`. Its deliveries wait, and lose no attempts."""
     configuration = configured()
     _check(configuration, ae_title)
     with opened("destinations", changes=True) as database, database.transaction() as session:
@@ -94,9 +94,9 @@ def pause(ae_title: Title, as_json: Json = False) -> None:
         changed = destinations.pause(session, ae_title, by=identity())
     if changed:
         _log(configuration, ae_title, "paused")
-    _tell(
+    _print_change(
         ae_title,
-        f"{ae_title} is paused: what is owed to it waits, until `mini-pacs destinations resume {ae_title}`."
+        f"{ae_title} is paused: its deliveries wait until `mini-pacs destinations resume {ae_title}`."
         if changed
         else f"{ae_title} was paused already.",
         changed=changed,
@@ -106,7 +106,7 @@ def pause(ae_title: Title, as_json: Json = False) -> None:
 
 @app.command()
 def resume(ae_title: Title, as_json: Json = False) -> None:
-    """End a pause, and close an open breaker: for who knows that the peer is back."""
+    """End a pause; close an open breaker, if you know that the peer is back."""
     configuration = configured()
     _check(configuration, ae_title)
     with opened("destinations", changes=True) as database:
@@ -118,11 +118,11 @@ def resume(ae_title: Title, as_json: Json = False) -> None:
             wakeup.close()
     if route is not None:
         _log(configuration, ae_title, "resumed")
-    _tell(
+    _print_change(
         ae_title,
-        f"{ae_title} is open for work; `mini-pacs status` shows what follows."
+        f"{ae_title} gets its deliveries again; `mini-pacs status` shows what follows."
         if route is not None
-        else f"{ae_title} was neither paused nor taken for away.",
+        else f"Nothing to do: {ae_title} is neither paused nor away.",
         changed=route is not None,
         as_json=as_json,
     )
@@ -154,7 +154,7 @@ def _check(configuration: Configuration, ae_title: str) -> None:
 
 
 def _unknown(ae_title: str, known: list[str]) -> NoReturn:
-    raise typer.BadParameter(f"{ae_title} is no destination; config.yaml names {', '.join(known)}")
+    raise typer.BadParameter(f"{ae_title} is not a destination; config.yaml names {', '.join(known)}")
 
 
 def _log(configuration: Configuration, ae_title: str, outcome: str) -> None:
@@ -162,7 +162,7 @@ def _log(configuration: Configuration, ae_title: str, outcome: str) -> None:
     log.write(STAGE[route], outcome, level="warning", destination=ae_title, detail=f"by {identity()}")
 
 
-def _tell(ae_title: str, sentence: str, *, changed: bool, as_json: bool) -> None:
+def _print_change(ae_title: str, sentence: str, *, changed: bool, as_json: bool) -> None:
     if as_json:
         print_document(Schema.CHANGED_DESTINATION, {"ae_title": ae_title, "changed": changed})
     else:

@@ -1,7 +1,7 @@
-"""What commands print with `--json`: one document, whose `schema` names what it holds and in which version.
+"""The output with `--json`: one document, whose `schema` is its name and its version.
 
-docs/json.md says what each schema holds. A version grows when a field goes or changes its meaning; a
-new field does not change it.
+docs/json.md describes each schema. Increase the version when a field is removed or changes its meaning,
+not when a field is added.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 
 
 class Schema(StrEnum):
-    """The schemas, each with the version that this program prints."""
+    """The name and version of each document."""
 
     ERROR = "mini-pacs/error/1"
     STATUS = "mini-pacs/status/1"
@@ -45,14 +45,14 @@ class Schema(StrEnum):
 
 
 def print_document(schema: Schema, content: Mapping[str, object]) -> None:
-    """One JSON document on standard output; durations in seconds."""
+    """Print one JSON document on standard output; durations in seconds."""
     document = {"schema": schema.value, **content}
-    option = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS  # routes and states are keys, too
+    option = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS  # routes and states are keys in some documents
     typer.echo(orjson.dumps(document, default=_plain, option=option).decode())
 
 
 def print_page(schema: Schema, items: Sequence[object], after: str | None = None) -> None:
-    """A list as a document. `next` is what `--after` takes to get the next page; null on the last one."""
+    """Print a list as a document. `next` is the `--after` of the next page; null on the last page."""
     print_document(schema, {"items": items, "next": after})
 
 

@@ -1,4 +1,4 @@
-"""What a command's exit code says; the same for every command."""
+"""The exit codes, the same for every command."""
 
 from enum import IntEnum
 
@@ -7,9 +7,9 @@ class ExitCode(IntEnum):
     """0 is the only success."""
 
     OK = 0
-    REFUSED = 1  # it ran, but something it was asked to do was refused, is not there, or is not well
+    REFUSED = 1  # the command ran; something was refused, does not exist, or is a problem
     USAGE = 2  # an option, a path or the configuration is wrong; nothing was done
     UNREACHABLE = 3  # the peer or PostgreSQL cannot be reached, or rejects the association
-    FAILED = 4  # an error that says what it was
+    FAILED = 4  # any other error; its message says which
     INTERRUPTED = 130  # Ctrl-C
-    NOT_READ = 141  # whoever read the output left, as `head` does
+    NOT_READ = 141  # the reader of the output ended, as `head` does

@@ -1,4 +1,4 @@
-"""`mini-pacs inject-fault`, `faults`, `clear-faults`: making things go wrong on purpose, and ending that."""
+"""`mini-pacs inject-fault`, `faults`, `clear-faults`: inject faults, list them, and end them."""
 
 import re
 from dataclasses import asdict
@@ -23,32 +23,34 @@ LONGEST = timedelta(days=7)
 
 
 def inject_fault(
-    name: Annotated[str, typer.Argument(help="Which; `mini-pacs faults` lists them.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(help="The fault; `mini-pacs faults` lists them.", show_default=False)
+    ],
     amount: Annotated[
-        float | None, typer.Argument(metavar="[VALUE]", help="As --value.", show_default=False)
+        float | None, typer.Argument(metavar="[VALUE]", help="The same as --value.", show_default=False)
     ] = None,
     *,
     value: Annotated[
-        float | None, typer.Option(help="How much, for a fault that has a value.", show_default=False)
+        float | None, typer.Option(help="The value, for a fault that takes one.", show_default=False)
     ] = None,
     stage: Annotated[
         Stage | None,
-        typer.Option(help="Only at that stage; else wherever it has an effect.", show_default=False),
+        typer.Option(help="Inject it at this stage only; without it at all its stages.", show_default=False),
     ] = None,
     duration: Annotated[
         str | None,
         typer.Option(
             "--for",
             metavar="TIME",
-            help="How long: 90s, 5m, 1h30m; else until it is cleared.",
+            help="How long: 90s, 5m, 1h30m; without it until it is cleared.",
             show_default=False,
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make something go wrong on purpose.
+    """Inject a fault, to see how the gateway handles it.
 
-    Every process sees it within a second. Once more replaces it.
+    Every process applies it within a second. Injecting a fault again replaces its value and time.
     """
     fault = _fault(name, amount if value is None else value, stage)
     if amount is not None and value is not None:
@@ -68,7 +70,7 @@ def inject_fault(
 
 
 def faults(as_json: Json = False) -> None:
-    """Show the faults that are active, and those there are."""
+    """Show the active faults, and all faults that can be injected."""
     with opened("faults") as database, database.statement() as session:
         active = store.injected(session)
     if as_json:
@@ -76,7 +78,7 @@ def faults(as_json: Json = False) -> None:
         print_document(Schema.FAULTS, {"active": active, "known": effects})
         return
     screen = console()
-    rows = table("fault", "value", "stage", "until", "injected", "by", title=dated("Active"))
+    rows = table("fault", "value", "stage", "until", "injected", "by", title=dated("Active faults"))
     for one in active:
         value = "" if one.value is None else f"{one.value:g}"
         until = clock(one.until) or "cleared"
@@ -86,12 +88,14 @@ def faults(as_json: Json = False) -> None:
 
 
 def clear_faults(
-    name: Annotated[str | None, typer.Argument(help="Which; none: all of them.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="The fault; without it all of them.", show_default=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """End one fault, or all of them.
+    """End one injected fault, or all of them.
 
-    Every process sees it within a second.
+    Every process stops applying it within a second.
     """
     known = None if name is None else _name(name)
     configured()
@@ -102,7 +106,7 @@ def clear_faults(
     if as_json:
         print_document(Schema.CLEARED_FAULTS, {"cleared": cleared})
     else:
-        typer.echo(f"Cleared: {', '.join(cleared)}." if cleared else "There was nothing to clear.")
+        typer.echo(f"Cleared: {', '.join(cleared)}." if cleared else "No fault was active.")
 
 
 def _fault(name: str, value: float | None, stage: Stage | None) -> Active:
@@ -130,13 +134,13 @@ def _name(name: str) -> Name:
 
 def _unknown(name: str) -> NoReturn:
     near = get_close_matches(name, [one.value for one in Name], n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
+    meant = f"; did you mean {near[0]}?" if near else "."
     known = "\n".join(f"  {one.value}: {effect.text}" for one, effect in EFFECTS.items())
-    raise typer.BadParameter(f"there is no fault {name}{meant} Those there are:\n{known}")
+    raise typer.BadParameter(f"there is no fault {name}{meant} The faults are:\n{known}")
 
 
 def _known() -> object:
-    rows = table("fault", "value", "stages", "effect", title="\nFaults there are")
+    rows = table("fault", "value", "stages", "effect", title="\nAll faults")
     for name, effect in EFFECTS.items():
         value = "" if effect.maximum is None else f"{effect.default:g}, at most {effect.maximum:g}"
         rows.add_row(name.value, value, ", ".join(effect.stages), effect.text)
@@ -146,8 +150,10 @@ def _known() -> object:
 def _time(text: str) -> timedelta:
     parts = list(_PART.finditer(text))
     if not parts or "".join(part[0] for part in parts) != text:
-        raise typer.BadParameter(f"{text!r} is no time: 90s, 5m, 1h30m", param_hint="--for")
+        raise typer.BadParameter(f"{text!r} is not a time; write 90s, 5m or 1h30m", param_hint="--for")
     lasting = timedelta(seconds=sum(float(part[1]) * _UNITS[part[2]] for part in parts))
     if not timedelta() < lasting <= LONGEST:
-        raise typer.BadParameter(f"more than 0 s, at most {LONGEST.days} days", param_hint="--for")
+        raise typer.BadParameter(
+            f"the time must be more than 0 s, and at most {LONGEST.days} days", param_hint="--for"
+        )
     return lasting

@@ -1,7 +1,7 @@
-"""What is wrong, in words, and what to do next: read off an overview. Pure.
+"""Say what is wrong and what to do next, from an overview of the database. Pure.
 
-A problem wants somebody to act, now or soon, and makes `mini-pacs status --check` fail; a note is good to
-know. Both end with the command that shows more, or mends it.
+A problem needs an operator to act, and makes `mini-pacs status --check` fail. A note does not. Each finding
+says what happened, what it means for images, and which command shows more or repairs it.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ from gateway.spool.places import DAMAGED
 SWEEP_LATE = timedelta(minutes=3)
 """The sweep runs each minute; must exceed a slow one."""
 NEWER_REASON = timedelta(seconds=1)
-"""A reason that came so much later than the state is told with its own time."""
+"""A reason that is so much newer than the state is shown with its own time."""
 WAITS_LONG = timedelta(minutes=5)
-"""A delivery to an open route that waits longer is worth a note."""
+"""A delivery that waits longer, although its destination can be reached, gets a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,14 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One sentence for the operator."""
+    """A sentence for the operator; `problem` says whether he has to act."""
 
     problem: bool
     text: str
 
 
 def findings(view: Overview, space: Space | None) -> list[Finding]:
-    """What is worth saying, the gravest first; nothing where all is well."""
+    """Return the findings, problems before notes; none where all is well."""
     said = [
         *_processes(view),
         *_space(space),
@@ -61,12 +61,12 @@ def findings(view: Overview, space: Space | None) -> list[Finding]:
 
 
 def figure(count: int, *, exact: bool = True) -> str:
-    """A count as people read it; `more than` where counting stopped."""
+    """Return a count for people, with `more than` where counting stopped early."""
     return f"{count:,}" if exact else f"more than {count:,}"
 
 
 def state_of(destination: DestinationState) -> str:
-    """How a destination is, in a word or three."""
+    """Return the state of a destination in a few words."""
     if destination.paused:
         return "paused"
     if destination.breaker == "closed" and not destination.is_tried:
@@ -75,7 +75,7 @@ def state_of(destination: DestinationState) -> str:
 
 
 def waiting(view: Overview, route: Route) -> str:
-    """How many instances wait on a route, as people read it."""
+    """Return how many instances wait on a route, for people."""
     exact = all(c.exact for c in view.counts if c.route is route)
     return figure(view.waiting(route), exact=exact)
 
@@ -84,7 +84,8 @@ def _processes(view: Overview) -> Iterator[Finding]:
     if not view.receivers:
         yield Finding(
             True,
-            "No Storage SCP is connected to this database: senders cannot reach the edge; `mini-pacs serve`",
+            "No Storage SCP is connected to this database, so no images can be received; start it: "
+            "`mini-pacs serve`",
         )
     served = {name for consumer in view.consumers if consumer.alive for name in consumer.queue_names}
     for queue in (*Route, "sweep"):
@@ -92,20 +93,24 @@ def _processes(view: Overview) -> Iterator[Finding]:
             wait = (
                 f"{waiting(view, Route(queue))} deliveries wait"
                 if queue in set(Route)
-                else "nothing is healed"
+                else "lost messages and files are not repaired"
             )
             yield Finding(
-                True, f"No actor process serves the queue {queue}: {wait}; `dramatiq actors -Q {queue}`"
+                True,
+                f"No actor process serves the queue {queue}: {wait}; start one: `dramatiq actors -Q {queue}`",
             )
     if not view.sweeps:
         yield Finding(
-            True, "The sweep never ran: is the scheduler up? `periodiq actors`; by hand: `mini-pacs sweep`"
+            True,
+            "The sweep never ran, so lost messages and files are not repaired. Start the scheduler: "
+            "`periodiq actors`; run the sweep once: `mini-pacs sweep`",
         )
     elif (last := max(run.ran_at for run in view.sweeps)) < view.now - SWEEP_LATE:
         yield Finding(
             True,
-            f"The sweep ran last {since(last, view.now)} ago, and should each minute: is the scheduler up? "
-            "`periodiq actors`; by hand: `mini-pacs sweep`",
+            f"The sweep ran last {since(last, view.now)} ago, and should run each minute: lost messages and "
+            "files are not repaired. Start the scheduler: `periodiq actors`; run the sweep once: "
+            "`mini-pacs sweep`",
         )
 
 
@@ -114,8 +119,8 @@ def _space(space: Space | None) -> Iterator[Finding]:
         yield Finding(
             True,
             f"The spool's disk is at its reserve ({space.free_bytes >> 20} MiB free, edge.disk_reserve_mb is "
-            f"{space.reserve_bytes >> 20}): senders are rejected for now, nothing is lost; free space, or "
-            "lower sweep.retention_hours and run `mini-pacs sweep purge`",
+            f"{space.reserve_bytes >> 20}): senders are rejected until space is free; no image is lost. Free "
+            "space, or lower sweep.retention_hours and run `mini-pacs sweep purge`",
         )
 
 
@@ -142,10 +147,10 @@ def _destinations(view: Overview) -> Iterator[Finding]:
         if destination.route is Route.PACS:
             effect = f"{waiting(view, Route.PACS)} instances wait; nothing is lost"
         elif open_workers:
-            effect = f"the other {open_workers} of {len(workers)} workers get its share"
+            effect = f"the other {open_workers} of {len(workers)} workers get its images"
         else:
             effect = (
-                f"no worker is open for work: {waiting(view, Route.WORKERS)} instances wait; nothing is lost"
+                f"no worker can be reached: {waiting(view, Route.WORKERS)} instances wait; nothing is lost"
             )
         yield Finding(True, _closed(view, destination, effect))
 
@@ -175,7 +180,7 @@ def _what(destination: DestinationState) -> str:
 
 
 def _reason(view: Overview, destination: DestinationState) -> str:
-    """Why a destination is closed, and since when, where that is not since it closed."""
+    """Return why a destination gets nothing; with the time of the reason where that is newer."""
     reason = destination.reason or "no answer"
     changed = destination.reason_at
     if changed is None or changed <= destination.changed_at + NEWER_REASON:
@@ -203,8 +208,8 @@ def _takes_some(view: Overview, destination: DestinationState) -> Iterator[Findi
     elif destination.suspects:
         yield Finding(
             False,
-            f"{title} broke the association over {destination.suspects:,} instances in the last 10 minutes: "
-            "they and their studies share one association, the others are sent as usual; "
+            f"{title} broke the association during {destination.suspects:,} instances in the last 10 "
+            "minutes: they and their studies share one association, all others are sent as usual; "
             "`mini-pacs deliveries list --state pending`",
         )
 
@@ -223,8 +228,8 @@ def _dead(view: Overview) -> Iterator[Finding]:
         yield Finding(
             True,
             f"{count} deliveries to {route.value} are dead{why}; their files are in failed/; when the "
-            f"cause is mended: `mini-pacs deliveries retry --state dead --route {route.value}`, "
-            "else cancel them",
+            f"cause is repaired: `mini-pacs deliveries retry --state dead --route {route.value}`, "
+            "else `mini-pacs deliveries cancel --state dead`",
         )
     if view.dead_messages:
         reason_text = "" if view.dead_message is None else f", the last: {view.dead_message.reason}"
@@ -242,7 +247,7 @@ def _unserved(view: Overview) -> Iterator[Finding]:
 
 
 def unserved_text(one: Unserved) -> str:
-    """Say that nobody consumes a queue, and what to type."""
+    """Say that no process consumes a queue, and what to type."""
     name = printable(one.queue_name, 100)
     return (
         f"No process consumes the queue {name}: {one.due:,} messages are due, the oldest for "
@@ -270,12 +275,15 @@ def _results(view: Overview) -> Iterator[Finding]:
     if results.given_up:
         yield Finding(
             False,
-            f"{results.given_up:,} instances got no result from any worker; their originals are not "
-            "concerned; to ask again: `mini-pacs deliveries resend --route workers --study UID`",
+            f"{results.given_up:,} instances got no result from any worker; the PACS gets their originals "
+            "all the same; to ask again: `mini-pacs deliveries resend --route workers --study UID`",
         )
-    for count, what in ((results.unmatched, "matched nothing here"), (results.ambiguous, "are ambiguous")):
+    for count, what in (
+        (results.unmatched, "match no instance here"),
+        (results.ambiguous, "match several instances"),
+    ):
         if count:
-            yield Finding(False, f"{count:,} results {what}; they go to the PACS all the same")
+            yield Finding(False, f"{count:,} results {what}; the PACS gets them all the same")
 
 
 def _repeats(view: Overview) -> Iterator[Finding]:

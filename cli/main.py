@@ -1,7 +1,7 @@
-"""`mini-pacs`: parse, run one use case, render. One file per noun beside this one.
+"""The commands of `mini-pacs`, each with the module that it is in and its line of help.
 
-Only the module of the command that was asked for is imported; the others are known by their line of help,
-so that `mini-pacs --help` and `mini-pacs status` need not wait for DICOM libraries and a lab.
+Only the module of the typed command is imported. For the others the line of help suffices, so that
+`mini-pacs --help` and `mini-pacs status` do not wait for the import of the DICOM libraries and the lab.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from cli.help_text import unwrap, unwrapped
 
 @dataclass(frozen=True, slots=True)
 class CliCommand:
-    """A word behind `mini-pacs`, where its Typer application or function is, and its line of help."""
+    """The name of a command, the place of its Typer application or function, and its line of help."""
 
     name: str
     module: str
@@ -35,19 +35,28 @@ COMMANDS = (
         "status", "status", "status", "Show on one screen what waits, what is wrong, and what to do next."
     ),
     CliCommand("studies", "studies", "studies", "List the studies that were received last."),
-    CliCommand("deliveries", "deliveries", "app", "What is owed to whom: list, show, retry, resend, cancel."),
-    CliCommand("destinations", "destinations", "app", "The PACS and the workers: list, echo, pause, resume."),
-    CliCommand("queue", "queue", "app", "The Dramatiq queue: depth, rates, consumers, and dead messages."),
+    CliCommand(
+        "deliveries",
+        "deliveries",
+        "app",
+        "List the deliveries to the PACS and the workers; retry, resend or cancel them.",
+    ),
+    CliCommand(
+        "destinations", "destinations", "app", "List the PACS and the workers; echo, pause or resume them."
+    ),
+    CliCommand("queue", "queue", "app", "Show the Dramatiq queue; list, requeue or discard dead messages."),
     CliCommand(
         "sweep",
         "sweep",
         "sweep",
-        "Run the healer now: rescue, reconcile, expire, purge. Harmless at any time.",
+        "Run the sweep now: rescue, reconcile, expire, purge. It does no harm at any time.",
     ),
     CliCommand("send", "send", "send", "Send DICOM instances, from files or generated, to a Storage SCP."),
-    CliCommand("inject-fault", "faults", "inject_fault", "Make something go wrong on purpose."),
-    CliCommand("faults", "faults", "faults", "Show the faults that are active, and those there are."),
-    CliCommand("clear-faults", "faults", "clear_faults", "End one fault, or all of them."),
+    CliCommand(
+        "inject-fault", "faults", "inject_fault", "Inject a fault, to see how the gateway handles it."
+    ),
+    CliCommand("faults", "faults", "faults", "Show the active faults, and all faults that can be injected."),
+    CliCommand("clear-faults", "faults", "clear_faults", "End one injected fault, or all of them."),
     CliCommand(
         "demo",
         "demo",
@@ -61,16 +70,21 @@ COMMANDS = (
         "Run the gateway with PostgreSQL, a PACS and five workers on this machine until Ctrl-C.",
     ),
     CliCommand(
-        "serve", "serve", "serve", "Receive instances: bind the port and accept associations until SIGTERM."
+        "serve",
+        "serve",
+        "serve",
+        "Run the Storage SCP: listen on the port and receive instances until SIGTERM.",
     ),
-    CliCommand("config", "configuration", "app", "The configuration."),
+    CliCommand("config", "configuration", "app", "Check the configuration."),
     CliCommand("db", "database", "app", "Migrate the schema of the database; grant a role access to it."),
-    CliCommand("reset-db", "reset", "reset_db", "Forget every instance, delivery and message."),
+    CliCommand(
+        "reset-db", "reset", "reset_db", "Delete every instance, delivery and message from the database."
+    ),
 )
 
 
 def build(*words: str) -> typer.Typer:
-    """The application, in which the commands among `words` can be run and the others only be listed."""
+    """Return the application; it can run the commands among `words`, and lists the others."""
     app = typer.Typer(
         name="mini-pacs",
         help="Operate mini_pacs_edge, the durable DICOM edge gateway.",
@@ -98,7 +112,7 @@ def _add(app: typer.Typer, command: CliCommand) -> None:
 
 
 def _listed() -> None:
-    raise AssertionError("a command that is run was imported")
+    raise AssertionError("a command that runs is imported")
 
 
 def _show_version(wanted: bool) -> None:
@@ -124,7 +138,7 @@ def run() -> None:
 
 
 def first_word(arguments: list[str], environment: Mapping[str, str]) -> str:
-    """The command: what was typed, or what the shell wants to complete."""
+    """Return the name of the command that was typed, or that the shell wants to complete."""
     for variable in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS"):
         if "_MINI_PACS_COMPLETE" in environment and variable in environment:
             arguments = environment[variable].split()[1:]

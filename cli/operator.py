@@ -1,4 +1,4 @@
-"""Who gives an order, and the surroundings it is carried out in: configuration, database, log."""
+"""Who runs the command, and with which configuration, database and log."""
 
 import getpass
 import socket
@@ -11,13 +11,13 @@ from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database
 
 READ_SECONDS = 30.0
-"""For one statement that reads; must exceed a bounded look into a busy database."""
+"""For one statement that reads; must exceed the slowest of them on a busy database."""
 CHANGE_SECONDS = 600.0
-"""For one statement that changes; must exceed a million deliveries that are owed again."""
+"""For one statement that changes rows; must exceed a retry of a million deliveries."""
 
 
 def identity() -> str:
-    """The login user and this host, as rows and log lines name who gave an order."""
+    """Return user@host, as rows and log lines name who ran a command."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -27,7 +27,7 @@ def identity() -> str:
 
 @contextmanager
 def opened(noun: str, *, changes: bool = False) -> Iterator[Database]:
-    """The database of the environment, closed afterwards."""
+    """Lend the database that the environment names; close it afterwards."""
     seconds = CHANGE_SECONDS if changes else READ_SECONDS
     database = Database(
         dsn_from_environment(), application_name=f"mini-pacs {noun}", size=1, deadline_seconds=seconds
@@ -39,7 +39,7 @@ def opened(noun: str, *, changes: bool = False) -> Iterator[Database]:
 
 
 def configured() -> Configuration:
-    """The configuration; from here on log lines of this command go where the gateway's go."""
+    """Load the configuration; write the log lines of this command into the log of the gateway."""
     configuration = config.load()
     log.configure(configuration.edge.log_path, "cli")
     return configuration

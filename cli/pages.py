@@ -1,4 +1,4 @@
-"""The `next` of a list that is ordered by time: time and id of a page's last row, as `--after` takes it."""
+"""The token for the next page of a list that is ordered by time: time and id of the last row of a page."""
 
 import re
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import typer
 
 After = Annotated[
     str | None,
-    typer.Option(metavar="NEXT", help="The `next` of the page before: go on there.", show_default=False),
+    typer.Option(metavar="NEXT", help="Go on after the page whose `next` this is.", show_default=False),
 ]
 LARGEST_ID = (1 << 63) - 1
 """A bigint of PostgreSQL."""
@@ -17,12 +17,12 @@ _TOKEN = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00)/([0-9a-f
 
 
 def token(when: datetime, row_id: int | str) -> str:
-    """What stands for that row; PostgreSQL's times are in UTC."""
+    """Return the token of a row; its time is in UTC, as PostgreSQL returns it."""
     return f"{when.isoformat()}/{row_id}"
 
 
 def parted(text: str, id_type: Callable[[str], object]) -> tuple[datetime, str]:
-    """Time and id of a token; a usage error where no page gave it."""
+    """Return time and id of a token; raise a usage error where the text is no token."""
     found = _TOKEN.fullmatch(text)
     try:
         if found is not None:

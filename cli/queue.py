@@ -1,4 +1,4 @@
-"""`mini-pacs queue`: what waits, what runs and where, what is dead; run the dead again, or delete them."""
+"""`mini-pacs queue`: show the Dramatiq queue; list, requeue and discard dead messages."""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -26,7 +26,7 @@ from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route
 from gateway.log import Stage
 
-app = typer.Typer(help="The Dramatiq queue: depth, rates, consumers, and dead messages.")
+app = typer.Typer(help="Show the Dramatiq queue; list, requeue or discard dead messages.")
 
 WINDOW = timedelta(minutes=5)
 OURS = {*Route, "sweep"}
@@ -34,14 +34,14 @@ OURS = {*Route, "sweep"}
 
 @app.callback(invoke_without_command=True)
 def show(context: typer.Context, as_json: Json = False) -> None:
-    """Show depth by queue and state, the oldest, rates over the last minutes, and the consumers."""
+    """Show the messages by queue and state, the rates over the last minutes, and the consumers."""
     if context.invoked_subcommand is not None:
         return
     with _database().statement() as session:
         depths = messages.depths(session)
         flows = messages.flows(session, WINDOW)
         consumers = messages.consumers(session)
-        lonely = unserved(session)
+        without_consumer = unserved(session)
     if as_json:
         print_document(
             Schema.QUEUE,
@@ -49,7 +49,7 @@ def show(context: typer.Context, as_json: Json = False) -> None:
                 "depths": [asdict(depth) for depth in depths],
                 "flows": [asdict(flow) | {"window_seconds": WINDOW.total_seconds()} for flow in flows],
                 "consumers": [asdict(consumer) for consumer in consumers],
-                "unserved": [asdict(one) for one in lonely],
+                "unserved": [asdict(one) for one in without_consumer],
             },
         )
         return
@@ -59,17 +59,19 @@ def show(context: typer.Context, as_json: Json = False) -> None:
     screen.print(_consumer_table(consumers))
     if any(depth.state == "rejected" for depth in depths):
         screen.print(
-            "\nDead messages: `mini-pacs queue dead` says why, `mini-pacs queue requeue` runs them again, "
+            "\nDead messages: `mini-pacs queue dead` lists them, `mini-pacs queue requeue` runs them again, "
             "`mini-pacs queue discard` deletes them."
         )
-    for one in lonely:
+    for one in without_consumer:
         screen.print(unserved_text(one), markup=False, soft_wrap=True)
 
 
 @app.command()
 def dead(
     as_json: Json = False,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many, the youngest first.")] = 100,
+    limit: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How many messages, the newest first.")
+    ] = 100,
     after: After = None,
 ) -> None:
     """List dead messages with their reasons."""
@@ -95,16 +97,18 @@ def dead(
         )
     console().print(shown if rows else "No message is dead.")
     if following is not None:
-        console().print(f"There are more: --after {following}", soft_wrap=True)
+        console().print(f"There are more messages: --after {following}", soft_wrap=True)
 
 
 @app.command()
 def requeue(
-    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Dead messages.")] = None,
+    message_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of dead messages.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every dead message.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Let dead messages run again, with a clean record."""
+    """Run dead messages again; their deaths and failures are counted from 0."""
     if bool(message_ids) == every:
         raise typer.BadParameter("name the messages (see `mini-pacs queue dead`), or give --all")
     database = _database()
@@ -117,7 +121,7 @@ def requeue(
     if as_json:
         print_document(Schema.CHANGED_MESSAGES, {"requeued": len(queues)})
     else:
-        console().print(f"{len(queues)} message(s) wait again.")
+        console().print(f"{len(queues)} message(s) are queued again.")
     if message_ids and len(queues) < len(set(message_ids)):
         typer.echo("Some of these are not dead: `mini-pacs queue dead` lists those that are.", err=True)
         raise typer.Exit(ExitCode.REFUSED)
@@ -125,25 +129,31 @@ def requeue(
 
 @app.command()
 def discard(
-    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Dead messages.")] = None,
+    message_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of dead messages.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all-dead", help="Every dead message.")] = False,
     queue: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Every waiting message of a queue that no process consumes."),
+        typer.Option(
+            metavar="NAME", help="Delete every waiting message of a queue that no process consumes."
+        ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete dead messages, or those of a queue that nobody consumes, for good. Asks unless --yes.
+    """Delete dead messages, or those of a queue without a consumer. Asks unless --yes is given.
 
-    No image is lost by it: a delivery whose message is deleted stays dead until it is retried or cancelled.
+    No image is lost: a delivery whose message is deleted stays dead until it is retried or cancelled.
     """
     if [bool(message_ids), every, queue is not None].count(True) != 1:
         raise typer.BadParameter(
             "name dead messages (see `mini-pacs queue dead`), or give --all-dead or --queue"
         )
     if queue in OURS:
-        raise typer.BadParameter(f"the gateway needs the messages of {queue}", param_hint="--queue")
+        raise typer.BadParameter(
+            f"the gateway itself uses the queue {queue}: its messages are not deleted", param_hint="--queue"
+        )
     doomed = messages.Doomed(None if not message_ids else tuple(_uuids(message_ids)), queue)
     configured()
     with opened("queue", changes=True) as database, database.statement() as session:
@@ -171,8 +181,8 @@ def discard(
             )
     if len(gone) < len(set(message_ids or ["one"])):
         typer.echo(
-            "Nothing, or not all of it, was there to delete: `mini-pacs queue dead` lists dead messages, "
-            "`mini-pacs queue` the queues that no process consumes.",
+            "Some of these messages do not exist, or are not dead: `mini-pacs queue dead` lists dead "
+            "messages, `mini-pacs queue` the queues that no process consumes.",
             err=True,
         )
         raise typer.Exit(ExitCode.REFUSED)

@@ -1,7 +1,7 @@
-"""What would keep the processes from starting with a configuration that is valid in itself.
+"""Find what would keep the processes from starting with a configuration that is valid in itself.
 
-Looks at certificates, folders and the address to listen on, as the user who runs the command. Changes
-nothing: a folder that is not there is judged by the nearest one above it that is.
+Check certificates, folders and the address to listen on, as the user who runs the command. Change nothing:
+for a folder that does not exist, check the nearest folder above it that exists.
 """
 
 import errno
@@ -22,14 +22,14 @@ from gateway.spool.places import ORPHANED
 
 
 def refusals(configuration: Configuration) -> Iterator[str]:
-    """A sentence for each reason, with key and value; none where every process would start."""
+    """Yield a sentence for each reason, with key and value; none where every process would start."""
     yield from _certificates(configuration)
     yield from _folders(configuration.edge)
     yield from _address(configuration.edge)
 
 
 def in_use(edge: Edge) -> bool:
-    """Tell whether somebody listens on the edge's port, which is right while the gateway runs."""
+    """Tell whether a process listens on the edge's port, as the gateway does while it runs."""
     return _bind_error(edge) == errno.EADDRINUSE
 
 
@@ -72,14 +72,14 @@ def _not_appendable(log_path: Path) -> str | None:
 
 
 def _not_writable(folder: Path) -> str | None:
-    """Why `folder` cannot be made or written; None where it can."""
+    """Return why `folder` cannot be created or written; None where it can."""
     nearest = folder
     try:
         while not nearest.exists():
             nearest = nearest.parent
         if not nearest.is_dir():
             return f"{nearest} is a file; a folder is expected"
-        # truly writes: access rights tell nothing of a read-only, full or foreign file system
+        # Create a file: access rights say nothing of a file system that is read-only or full.
         with tempfile.TemporaryFile(dir=nearest):
             next(nearest.iterdir(), None)
     except OSError as error:
@@ -96,12 +96,12 @@ def _address(edge: Edge) -> Iterator[str]:
     if code in {None, errno.EADDRINUSE}:
         return
     key = f"edge.port = {edge.port}" if code == errno.EACCES else f"edge.bind_address = {edge.bind_address}"
-    reason = os.strerror(code) if code is not None and code > 0 else "that name has no address"
+    reason = os.strerror(code) if code is not None and code > 0 else "that host name has no address"
     yield f"{key}: cannot listen on {edge.bind_address}:{edge.port}: {reason}"
 
 
 def _bind_error(edge: Edge) -> int | None:
-    """The errno of binding as the SCP does, -1 for a name that nobody knows; None where it can."""
+    """Bind as the SCP does; return the errno, -1 for an unknown host name, None where it works."""
     family = socket.AF_INET6 if ":" in edge.bind_address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -1,4 +1,4 @@
-"""`mini-pacs reset-db`: forget every instance, delivery and message."""
+"""`mini-pacs reset-db`: delete every instance, delivery and message from the database."""
 
 import time
 from typing import Annotated
@@ -19,28 +19,33 @@ from gateway.sweep.clear import clear
 from gateway.sweep.context import SweepContext
 
 TRIES = 5
-"""Each lost to a transaction that locked in another order; the next finds it over."""
+"""A try fails where another transaction locks the tables in another order; it has ended by the next try."""
 
 
 def reset_db(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     files: Annotated[
-        bool, typer.Option("--files", help="Delete the files, and what is in orphaned/; else they go there.")
+        bool,
+        typer.Option(
+            "--files",
+            help="Delete the files, and those in orphaned/. Without it they are moved to orphaned/.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Forget every instance, delivery and message.
+    """Delete every instance, delivery and message from the database.
 
-    Injected faults too; and studies are numbered from 1 again.
+    Injected faults are deleted too, and generated studies are numbered from 1 again. Paused destinations stay
+    paused. The processes may run meanwhile.
 
-    Asks unless --yes, and says how many deliveries are still owed. Files move to orphaned/, where purge keeps
-    them for sweep.retention_hours; --files deletes them. Pauses of destinations stay. Processes may run.
+    The command says how many deliveries are not done yet, and asks unless --yes is given. The files are moved
+    to orphaned/, where purge keeps them for sweep.retention_hours; --files deletes them.
     """
     configuration = configured()
     with opened("reset-db", changes=True) as database:
         with database.statement() as session:
             instances, owed = reset.kept(session)
-        what = f"{instances} instances, of which {owed} deliveries are still owed or dead"
+        what = f"{instances} instances, of which {owed} deliveries are not done or dead"
         if not yes:
             where = "their files are DELETED" if files else "their files go to orphaned/"
             confirm(f"Forget {what}? {where}.")

@@ -1,4 +1,4 @@
-"""How commands write for people: a console, tables in one style, UIDs that fit."""
+"""The screen for people: a console, tables in one style, shortened UIDs."""
 
 import os
 from typing import NoReturn
@@ -7,19 +7,19 @@ from rich.console import Console
 from rich.table import Table
 
 LOG_COLUMNS = 220
-"""A file or pipe has no width of its own; a line that is not broken is easier to search."""
+"""Width for a file or pipe: wide, because a line that is not broken is easier to search."""
 
 
 class _Screen(Console):
-    """A console whose reader may leave, as `head` does: the boundary of the process decides what follows."""
+    """A console that raises where its reader has ended; cli/boundary.py handles that."""
 
     def on_broken_pipe(self) -> NoReturn:
         raise BrokenPipeError
 
 
 def console(*, stderr: bool = False, markup: bool = False, soft_wrap: bool = False) -> Console:
-    """Standard output (or error), as wide as the terminal, COLUMNS or LOG_COLUMNS."""
-    # markup only for who escapes: a peer's error comment may hold brackets
+    """Return standard output (or error), as wide as the terminal, COLUMNS or LOG_COLUMNS."""
+    # With markup the caller must escape: the error comment of a peer may hold brackets.
     made = _Screen(stderr=stderr, highlight=False, markup=markup, soft_wrap=soft_wrap)
     if not made.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         made.width = LOG_COLUMNS
@@ -27,7 +27,7 @@ def console(*, stderr: bool = False, markup: bool = False, soft_wrap: bool = Fal
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table in the one style that all commands have."""
+    """Return an empty table in the style of all commands."""
     made = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", title_style="bold")
     for column in columns:
         made.add_column(column, overflow="fold")
@@ -35,10 +35,10 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 
 def shortened(uid: str, width: int) -> str:
-    """A UID in so many columns. Its end stays: the instances of a study differ there."""
+    """Return the end of a UID in `width` columns: the UIDs of a study differ at their ends."""
     return uid if len(uid) <= width else f"…{uid[len(uid) - width + 1 :]}"
 
 
 def dimse(status: int | None) -> str:
-    """A DIMSE status as the standard writes it."""
+    """Return a DIMSE status as the standard writes it, as 0xA700."""
     return "" if status is None else f"0x{status:04X}"

@@ -1,4 +1,4 @@
-"""`mini-pacs serve`: the Storage SCP."""
+"""`mini-pacs serve`: run the Storage SCP."""
 
 import os
 import signal
@@ -26,23 +26,24 @@ def serve(
     print_log: Annotated[
         bool,
         typer.Option(
-            "--print-log", help="Print the log of every process, too: for a container, whose output is kept."
+            "--print-log",
+            help="Print the log of all processes as well: for a container, whose output is its log.",
         ),
     ] = False,
 ) -> None:
-    """Receive instances: bind the port and accept associations until SIGTERM.
+    """Run the Storage SCP: listen on the port and receive instances until SIGTERM.
 
-    Waits for PostgreSQL at its start and brings the schema up to date. Reads config.yaml from
-    MINI_PACS_CONFIG, else from the current folder.
+    At its start it waits for PostgreSQL and migrates the schema. It reads the file that MINI_PACS_CONFIG
+    names, else config.yaml in the current folder.
     """
     configuration = config.load()
     if print_log and (served := os.fork()):
-        # The SCP is the child: who reads our output slowly holds up nothing but this process.
+        # The SCP is the child: a slow reader of the output then delays this process only.
         raise typer.Exit(_print_log(configuration, served))
     log.configure(configuration.edge.log_path, "edge")
     dsn = dsn_from_environment()
-    # Until the receivers are there nothing is under way: leave at once. (Without a handler the first
-    # process of a container would ignore the signal.)
+    # Until the receivers run there is nothing to finish: end at once. The handler is needed: without one, the
+    # first process of a container ignores the signal.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
     def prepare() -> None:
@@ -58,19 +59,19 @@ def serve(
 
 
 def _print_log(configuration: Configuration, served: int) -> int:
-    """Print the log until the SCP has ended, which is asked to when we are; its exit code."""
+    """Print the log until the SCP has ended; return its exit code. Pass SIGTERM and SIGINT on to it."""
 
-    def hand_on(number: int, _frame: FrameType | None) -> None:
+    def pass_on(number: int, _frame: FrameType | None) -> None:
         with suppress(ProcessLookupError):  # it has ended by itself
             os.kill(served, number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, hand_on)
+        signal.signal(number, pass_on)
     ended = threading.Event()
     try:
         follower = LogFollower(configuration.edge.log_path, sys.stdout.fileno())
     except OSError:
-        # whoever started us takes us for the SCP: it must not live on without us
+        # Our parent takes this process for the SCP, so the SCP must not outlive it.
         os.kill(served, signal.SIGTERM)
         os.waitpid(served, 0)
         raise
@@ -78,7 +79,7 @@ def _print_log(configuration: Configuration, served: int) -> int:
     def follow() -> None:
         try:
             follower.run(ended)
-        except OSError as error:  # nobody reads our output, or the disk refuses: the SCP matters more
+        except OSError as error:  # The reader has ended, or the disk is full: go on with the SCP.
             log.write_stderr(
                 f"mini-pacs: the log is no longer printed ({error.strerror}); the SCP goes on; "
                 f"the log is in {configuration.edge.log_path}\n"

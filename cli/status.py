@@ -1,4 +1,4 @@
-"""`mini-pacs status`: one screen that says what waits, what is wrong, and what to do next."""
+"""`mini-pacs status`: one screen with what waits, what is wrong, and what to do next."""
 
 from typing import Annotated
 
@@ -22,24 +22,26 @@ from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.spool.spool import Spool
 
 FILE_LIMIT = 20_000
-"""Files of a folder are counted up to here: a tenth of a second."""
+"""Count the files of a folder up to this number, which takes a tenth of a second."""
 
 
 def status(
     study_uid: Annotated[
         str | None,
-        typer.Option("--study", metavar="UID", help="The timeline of each instance of a study instead."),
+        typer.Option("--study", metavar="UID", help="Show the steps of each instance of a study instead."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="With --study: instances shown one by one.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, help="With --study: how many instances to show one by one.")
+    ] = 20,
     check: Annotated[
-        bool, typer.Option("--check", help="Print problems only; exit code 1 where there is one.")
+        bool, typer.Option("--check", help="Print problems only; exit code 1 if there is one.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Show on one screen what waits, what is wrong, and what to do next.
 
-    Exit codes: 0 looked, whatever was seen; 1 with --check: something wants attention; with --study: nothing
-    of it is kept; 3 PostgreSQL cannot be reached.
+    Exit codes: 0 always, except: 1 with --check if there is a problem, with --study if no instance of it is
+    kept; 3 if PostgreSQL cannot be reached.
     """
     if study_uid is not None:
         study.show(study_uid, limit, as_json=as_json)
@@ -64,7 +66,7 @@ def status(
 
 
 def _space(configuration: Configuration) -> Space | None:
-    """None where this host does not have the spool, or may not look."""
+    """Measure the spool; return None where it is not on this host, or not readable."""
     spool = Spool(configuration.edge.data_root)
     try:
         free = spool.free_bytes()
@@ -89,7 +91,7 @@ def _print(screen: Console, view: Overview, space: Space | None) -> None:
     _line(
         screen,
         "\nResults",
-        f"owed {results.owed:,}, late {results.late:,}, asked in vain {results.timed_out:,}, "
+        f"owed {results.owed:,}, late {results.late:,}, timed out {results.timed_out:,}, "
         f"given up {results.given_up:,}, unmatched {results.unmatched:,}, ambiguous {results.ambiguous:,}",
     )
     minutes = WINDOW.total_seconds() / 60
@@ -142,7 +144,7 @@ def _oldest(view: Overview, oldest: OldestWaiting | None) -> str:
     when = ""
     if oldest.next_attempt_at is not None and oldest.next_attempt_at > view.now:
         when = f", next in {span((oldest.next_attempt_at - view.now).total_seconds())}"
-    # What its own last attempt met is old, once its peer is away for another reason.
+    # Where the peer is away for another reason by now, the reason of the last attempt is out of date.
     newer = (d.reason for d in view.destinations if d.ae_title == oldest.destination and d.breaker == "open")
     why = next(newer, None) or oldest.reason
     reason = f": {why}" if why else ""

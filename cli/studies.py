@@ -1,4 +1,4 @@
-"""`mini-pacs studies`: which studies were received last, and how far they are."""
+"""`mini-pacs studies`: the studies that were received last, and how many of their deliveries are done."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -16,20 +16,21 @@ from gateway.domain.delivery import State
 from gateway.domain.routing import Route
 
 MINIMUM, WHOLE = 12, 64
-"""Columns of a UID: enough to tell studies apart, and the longest there is."""
+"""Columns of a UID: enough to tell studies apart, and the longest UID."""
 GAP = 2
 """Columns between two columns."""
 
 
 def studies(
-    last: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    last: Annotated[int, typer.Option(min=1, max=1000, help="How many studies.")] = 20,
     after: After = None,
     as_json: Json = False,
 ) -> None:
     """List the studies that were received last.
 
-    The newest first, by the last instance received. Deliveries of each route are delivered/waiting/dead,
-    and a fourth number where some are cancelled. `mini-pacs status --study UID` shows every step of one.
+    The study with the newest instance comes first. The columns PACS and workers count the deliveries of
+    each route: delivered/waiting/dead, and as a fourth number cancelled ones. `mini-pacs status --study UID`
+    shows every step of one study.
     """
     position = None
     if after is not None:
@@ -42,16 +43,16 @@ def studies(
         print_page(Schema.STUDIES, rows, more)
         return
     if not rows:
-        typer.echo("No study is kept." if after is None else "There are no older ones.")
+        typer.echo("No study is kept." if after is None else "There are no older studies.")
         return
     screen = console()
     screen.print(_table(rows, screen.width))
     if more is not None:
-        screen.print(f"There are more: --last {2 * last}, or --after {more}", soft_wrap=True)
+        screen.print(f"There are more studies: --last {2 * last}, or --after {more}", soft_wrap=True)
 
 
 def _table(rows: Sequence[StudyRow], width: int) -> Table:
-    """One study a line; without the time of its first instance where the screen is too narrow."""
+    """Return a line for each study; without the time of its first instance on a narrow screen."""
     columns: dict[str, list[str]] = {
         "first": [clock(row.first_received_at) for row in rows],
         "last": [clock(row.last_received_at) for row in rows],
@@ -71,7 +72,7 @@ def _table(rows: Sequence[StudyRow], width: int) -> Table:
 
 
 def _counts(row: StudyRow, route: Route) -> str:
-    """`18/2/0`, with a fourth number for what was cancelled; nothing where nothing was owed."""
+    """Return `18/2/0`, with a fourth number for cancelled deliveries; empty where there is no delivery."""
     counts = row.deliveries.get(route, {})
     waiting = counts.get(State.PENDING, 0) + counts.get(State.IN_FLIGHT, 0)
     figures = [counts.get(State.DELIVERED, 0), waiting, counts.get(State.DEAD, 0)]

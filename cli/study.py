@@ -1,4 +1,4 @@
-"""`mini-pacs status --study UID`: the steps of a study, together and instance by instance."""
+"""`mini-pacs status --study UID`: the steps of a study, summed up and for each instance."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from gateway.domain.timeline import InstanceTimeline, StepSummary, summary
 
 
 def show(study_instance_uid: str, limit: int, *, as_json: bool) -> None:
-    """Print the timeline of a study; exit code 1 where nothing of it is kept."""
+    """Print the timeline of a study; refuse a study of which no instance is kept."""
     if not is_uid(study_instance_uid, MAX_DATA_SET_UID_LENGTH):
         raise typer.BadParameter(
             f"a UID has at most {MAX_DATA_SET_UID_LENGTH} characters, digits and dots", param_hint="--study"
@@ -34,11 +34,11 @@ def show(study_instance_uid: str, limit: int, *, as_json: bool) -> None:
 
 
 def not_kept(study_instance_uid: str) -> str:
-    """What to say of a study that no instance is kept of."""
+    """Return the message for a study of which no instance is kept."""
     return (
-        f"nothing of study {study_instance_uid} is kept: it was never accepted, or purged after "
-        "sweep.retention_hours. The log knows: grep the UID in edge.log_path; `mini-pacs studies` lists "
-        "those that are kept"
+        f"no instance of study {study_instance_uid} is kept: none was accepted, or all were purged after "
+        "sweep.retention_hours. Search the UID in the log (edge.log_path); `mini-pacs studies` lists the "
+        "studies that are kept"
     )
 
 
@@ -59,7 +59,7 @@ def _one(timeline: InstanceTimeline) -> object:
             None,
             (
                 f"in {timeline.place.value}/",
-                "a conflict: other bytes were received under this UID before" if timeline.conflict else "",
+                "a conflict: this UID was received before with other bytes" if timeline.conflict else "",
                 f"sent {timeline.repeats} times more" if timeline.repeats else "",
                 f"{timeline.unforwarded} of them not forwarded" if timeline.unforwarded else "",
             ),

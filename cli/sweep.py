@@ -1,4 +1,4 @@
-"""`mini-pacs sweep`: the healer, by hand."""
+"""`mini-pacs sweep`: run the sweep by hand."""
 
 from typing import Annotated
 
@@ -18,18 +18,20 @@ def sweep(
     verbs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[VERB]...", help=f"Of {', '.join(VERBS)}; none: all, in this order.", show_default=False
+            metavar="[VERB]...",
+            help=f"Some of {', '.join(VERBS)}; without any, all in this order.",
+            show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count what would be done, and do nothing.")
+        bool, typer.Option("--dry-run", help="Count what would be done, but change nothing.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run the healer now: rescue, reconcile, expire, purge. Harmless at any time."""
+    """Run the sweep now: rescue, reconcile, expire, purge. It does no harm at any time."""
     for verb in verbs or ():
         if verb not in VERBS:
-            raise typer.BadParameter(f"{verb} is none of {', '.join(VERBS)}")
+            raise typer.BadParameter(f"{verb} is not one of {', '.join(VERBS)}")
     configuration = configured()
     with opened("sweep", changes=True) as database:
         wakeup = Wakeup(database.dsn)

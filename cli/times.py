@@ -1,4 +1,4 @@
-"""How commands show times and durations: local time, its offset from UTC said once a screen.
+"""Times and durations for people: local time; the offset from UTC is printed once a screen.
 
 JSON has the same times in ISO 8601 with their offset, as the log has, and durations in seconds.
 """
@@ -9,24 +9,24 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 
 def clock(when: datetime | None) -> str:
-    """The local time of day, with the date where it is another day's; for a table whose title is `dated`."""
+    """Return the local time, with the date unless it is today; for a table whose title is `dated`."""
     if when is None:
         return ""
     local, now = when.astimezone(), datetime.now(UTC).astimezone()
     text = local.strftime("%H:%M:%S" if local.date() == now.date() else "%Y-%m-%d %H:%M:%S")
-    # on the other side of a change of the clocks
+    # Daylight saving time began or ended in between.
     return text if local.utcoffset() == now.utcoffset() else f"{text}{_offset(local)}"
 
 
 def moment(when: datetime) -> str:
-    """The same with its offset from UTC; for a sentence."""
+    """Return the local time with its offset from UTC; for a sentence."""
     text = clock(when)
     offset = _offset(when.astimezone())
     return text if text.endswith(offset) else f"{text}{offset}"
 
 
 def dated(title: str) -> str:
-    """The title of a table that shows times, with their time zone."""
+    """Return the title of a table of times, with their offset from UTC."""
     return f"{title} (times are UTC{_offset(datetime.now(UTC).astimezone())})"
 
 
@@ -37,7 +37,7 @@ def _offset(local: datetime) -> str:
 
 
 def span(seconds: float) -> str:
-    """A duration in the unit that suits it: 35 ms, 4.2 s, 3 min, 5 h, 2 d."""
+    """Return a duration in a suitable unit: 35 ms, 4.2 s, 3 min, 5 h, 2 d."""
     if seconds < 1:
         return f"{max(seconds, 0) * 1000:.0f} ms"
     for unit, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
@@ -47,5 +47,5 @@ def span(seconds: float) -> str:
 
 
 def since(when: datetime, now: datetime) -> str:
-    """How long ago that was."""
+    """Return how long ago that was."""
     return span((now - when).total_seconds())

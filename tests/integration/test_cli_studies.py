@@ -197,7 +197,7 @@ def test_a_known_study_without_a_match_is_no_error(kept: PreparedInstances) -> N
     kept.receive(1)
     found = run("deliveries", "list", "--study", "1.2.3", "--state", "dead")
     assert found.exit_code == ExitCode.OK
-    assert "No delivery is like that now." in found.stdout
+    assert "No delivery matches." in found.stdout
 
 
 @pytest.mark.parametrize("token", ["", "1", "2026-13-01T00:00:00+00:00/1", "2026-01-01T00:00:00/1", "x/y"])

@@ -42,7 +42,7 @@ def test_the_screen_shows_depth_rates_and_consumers(
     assert dead["actor_name"] == "no_such_actor"
     assert dead["message_id"] in cli.invoke(app, ["dead"]).stdout
     assert cli.invoke(app, ["requeue"]).exit_code == 2
-    assert "1 message(s) wait again" in cli.invoke(app, ["requeue", "--all"]).stdout
+    assert "1 message(s) are queued again" in cli.invoke(app, ["requeue", "--all"]).stdout
     wait_until(lambda: queue.count("state = 'rejected'") == 1, 5, "it to die again")
 
 
