@@ -75,7 +75,8 @@ def _check(wanted: Generation, edits: Edits) -> None:
 def _next_numbers(count: int) -> Sequence[int]:
     """Take numbers from the sequence in the gateway's database."""
     # Imported here: a sender on another machine has no database, and no driver for one.
-    from gateway.database.connection import Database, dsn_from_environment  # noqa: PLC0415  see above
+    from gateway.database.dsn import dsn_from_environment  # noqa: PLC0415  see above
+    from gateway.database.pool import Database  # noqa: PLC0415  see above
     from gateway.database.tables.numbers import next_numbers  # noqa: PLC0415  see above
 
     database = Database(dsn_from_environment(), application_name="mini-pacs send", size=1)
