@@ -1,8 +1,8 @@
-"""`python -m gateway.lab.archive`: a small Storage SCP that keeps what it gets, or misbehaves on request.
+"""`python -m gateway.lab.archive`: a small Storage SCP that stores instances, or misbehaves on request.
 
-It stands in for a PACS where no Orthanc is installed, and plays one that refuses, hangs or aborts in
-tests. An instance is answered Success when its Part 10 file is fsynced under its SOP Instance UID; the
-same UID again replaces the file. If the process dies inside, a `.part` file remains, which nobody reads.
+It is the PACS of a lab where no Orthanc is installed. In tests it also refuses, hangs or aborts. It answers
+Success when the Part 10 file is flushed and has its name, the SOP Instance UID; the same UID replaces the
+file. If the process dies before the rename, a `.part` file remains, which is never read.
 """
 
 import argparse
@@ -40,7 +40,7 @@ _CANNOT_UNDERSTAND = 0xC000
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What it does with each data set; the default is to keep it and answer Success."""
+    """What the archive does with each data set; by default it stores it and answers Success."""
 
     status: int = _SUCCESS
     delay_seconds: float = 0.0
@@ -49,7 +49,7 @@ class Behaviour:
 
 
 class ArchivedDataSet:
-    """One data set on its way into a file."""
+    """One data set that is written into a file."""
 
     def __init__(
         self, folder: Path, behaviour: Behaviour, requestor: Requestor, request: StoreRequest
@@ -58,7 +58,7 @@ class ArchivedDataSet:
         self._path = folder / f"{request.sop_instance_uid}.dcm"
         self._part = folder / f"{request.sop_instance_uid}.{threading.get_ident()}.part"
         self._file: BinaryIO | None = None
-        if is_uid(request.sop_instance_uid):  # else it could name a path elsewhere
+        if is_uid(request.sop_instance_uid):  # any other text could name a path outside of the folder
             self._file = self._part.open("wb")
             self._file.write(
                 preamble_and_file_meta(
@@ -70,14 +70,14 @@ class ArchivedDataSet:
             )
 
     def write(self, fragment: memoryview) -> None:
-        """Append, or abort where that was asked for."""
+        """Append the fragment, or abort where the behaviour demands it."""
         if self._behaviour.abort_mid_data_set:
             raise AbortAssociation
         if self._file is not None:
             self._file.write(fragment)
 
     def finish(self) -> tuple[int, str]:
-        """The answer; a file of that name exists when it is Success."""
+        """Flush the file, give it its name, and return the status and comment to answer."""
         if self._behaviour.delay_seconds:
             time.sleep(self._behaviour.delay_seconds)
         if self._file is None:
@@ -92,17 +92,17 @@ class ArchivedDataSet:
         return _SUCCESS, ""
 
     def answered(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: the file is complete."""
 
-    def abandon(self, reason: str) -> None:  # noqa: ARG002  of the protocol; nobody reads it here
-        """Nothing is kept."""
+    def abandon(self, reason: str) -> None:  # noqa: ARG002  of the protocol
+        """Delete the partial file."""
         if self._file is not None:
             self._file.close()
             self._part.unlink(missing_ok=True)
 
 
 class ArchivePolicy:
-    """The policy: everybody who calls us by our name may store everything."""
+    """Accept every caller that uses our AE title, and every Storage SOP Class."""
 
     def __init__(self, folder: Path, ae_title: str, behaviour: Behaviour) -> None:
         self._folder = folder
@@ -111,21 +111,21 @@ class ArchivePolicy:
         self.accepted_sop_classes = storage_sop_classes()
 
     def admit(self, requestor: Requestor) -> Rejection | None:
-        """Let in whoever calls the right AE title."""
+        """Accept a caller that uses our AE title."""
         if self._behaviour.reject:
             return LOCAL_LIMIT_EXCEEDED
         return None if requestor.called_ae_title == self._ae_title else CALLED_AE_TITLE_NOT_RECOGNIZED
 
     def store(self, requestor: Requestor, request: StoreRequest) -> ArchivedDataSet:
-        """Begin a file."""
+        """Begin the file of an instance."""
         return ArchivedDataSet(self._folder, self._behaviour, requestor, request)
 
     def ended(self, requestor: Requestor, outcome: str, error: str | None) -> None:
-        """Print it, for whoever looks into the lab's logs."""
+        """Print the end of an association, into the output file of the lab."""
         print(f"{requestor.calling_ae_title} {outcome} {error or ''}", flush=True)  # noqa: T201
 
     def ended_unadmitted(self, remote_address: str, outcome: str, error: str) -> None:
-        """Print it, too."""
+        """Print the end of a connection without an association."""
         print(f"{remote_address} {outcome} {error}", flush=True)  # noqa: T201
 
 
@@ -149,7 +149,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, stop)
     while True:
         connection, address = listener.accept()
-        # a daemon: an association that waits must not hold up the end of the process
+        # A daemon thread: an association that waits must not delay the end of the process.
         threading.Thread(target=acceptor.serve, args=(connection, address), daemon=True).start()
 
 

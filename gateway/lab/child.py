@@ -1,8 +1,7 @@
-"""Starting one process of the lab: a session of its own, its output appended to a file.
+"""Start one process of the lab in a session of its own, with its output appended to a file.
 
-A session of its own, because Ctrl-C in a terminal is for whoever supervises, and because signals to the
-group then reach the children that a process forks. The starter's death is not noticed here: see
-`warden` and `leftovers`.
+It has its own session, because Ctrl-C in a terminal is for the supervisor, and because a signal to its group
+then reaches the children that it forks. If the supervisor dies, `watchdog` and `stray_processes` end it.
 """
 
 import os
@@ -20,7 +19,7 @@ def spawn(
     user: str | None = None,
     cwd: Path = Path("/"),
 ) -> subprocess.Popen[bytes]:
-    """The running process; `environment` is added to ours, `user` taken on (only root can)."""
+    """Start and return the process; add `environment` to ours; run as `user`, which only root can."""
     as_user = None if user is None else pwd.getpwnam(user)
     with output.open("ab") as sink:
         return subprocess.Popen(  # noqa: S603  commands of the lab, none from outside

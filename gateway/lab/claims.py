@@ -1,8 +1,8 @@
-"""Claim TCP ports for one lab, so that two labs that start at once do not choose the same.
+"""Claim TCP ports for one lab, so that two labs that start at once choose different ones.
 
 A claim is an abstract Unix socket whose name holds the port. The kernel lets one process of a network
-namespace bind a name, and frees it when that process ends, by kill -9 too. Only labs look at claims:
-whether another program listens on the port is asked beside it.
+namespace bind a name, and frees it when that process ends, by kill -9 too. Other programs
+do not look at claims, so `take` also checks that no program listens on the port.
 """
 
 import os
@@ -18,7 +18,7 @@ class Claims:
         self._sockets: dict[int, int] = {}
 
     def take(self, port: int) -> bool:
-        """Claim `port`; tell whether it is this lab's now, and nobody listens there."""
+        """Claim `port`; tell whether this lab has it and no program listens there."""
         if port not in self._sockets:
             claim = socket.socket(socket.AF_UNIX)
             try:
@@ -30,7 +30,7 @@ class Claims:
         return is_free(port)
 
     def release(self) -> None:
-        """Give every port back; harmless where none is claimed."""
+        """Release every claim; do nothing where there is none."""
         for claim in self._sockets.values():
             os.close(claim)
         self._sockets.clear()

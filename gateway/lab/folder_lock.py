@@ -1,4 +1,4 @@
-"""Take a lock file for one process, waiting a bounded time for its holder.
+"""Lock a file for one process; wait a bounded time for its holder.
 
 The kernel releases the lock when the holder ends, by kill -9 too. The file itself stays.
 """

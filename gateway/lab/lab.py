@@ -1,8 +1,8 @@
-"""The lab: every process of the gateway with its neighbours, on one machine, in one folder.
+"""The lab: every process of the gateway, with PostgreSQL, a PACS and workers, in one folder.
 
-PostgreSQL, then a PACS and five workers, then actors and scheduler, then the SCP; stopped in the reverse
-order, so that whoever receives ends first. What the lab acknowledged survives the death of any of its
-processes and of the lab itself: the next start on the same folder goes on.
+The order of the start: PostgreSQL; a PACS and five workers; actors and scheduler; the SCP. The lab is stopped
+in the reverse order, so that no instance is received any more when the others end. Every acknowledged
+instance survives the death of any process and of the lab itself: the next start in the same folder goes on.
 """
 
 import os
@@ -21,16 +21,16 @@ from gateway.lab.program import Program
 from gateway.lab.supervisor import LOCK, Supervisor, seize_folder
 
 DIFFERENCES = {"forwarder": {"worker_affinity": "study"}}
-"""How a lab differs from the defaults: a study is shown as one series of results, not as five parts."""
+"""Settings other than the defaults: one worker gets a whole study, so its results are one series."""
 
 RESTART_DELAY_MS = 500
-"""Until Dramatiq starts anew after a child of it died (its own default is 3000)."""
+"""How long Dramatiq waits before it starts again after a child of it died (default 3000)."""
 FORK_TIMEOUT = ("--worker-fork-timeout", "2000")
-"""Milliseconds until Dramatiq looks whether its children live that still boot (its own default is 30,000)."""
+"""Milliseconds until Dramatiq notices that a child died while it started (default 30,000)."""
 
 
 class Lab:
-    """The lab in `folder`; of a config.yaml that is there already only ports that are taken are changed."""
+    """The lab in `folder`. In an existing config.yaml it changes only ports that are taken."""
 
     def __init__(
         self,
@@ -48,18 +48,18 @@ class Lab:
         self.postgres = EmbeddedPostgres(self.folder / "postgres")
         self.pacs = pacs.choose(self.folder / "pacs", self.configuration, self._pacs_http)
         self.notices: list[str] = []
-        """What a person should know about this start; nothing as a rule."""
+        """Messages for the user about this start; usually none."""
         self._actors = (str(actor_processes), str(actor_threads))
         self._worker_environment = worker_environment or {}
         self.supervisor: Supervisor | None = None
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a command needs to speak of this lab."""
+        """Return the variables with which a command uses this lab."""
         return {"MINI_PACS_CONFIG": str(self.config_path), "DATABASE_URL": self.postgres.dsn()}
 
     def start(self) -> Supervisor:
-        """Everything is ready; nothing of it runs when this raises.
+        """Start every process and wait until all are ready; where this raises, no process is left.
 
         Raises:
             LabError: something is missing, a lab runs in this folder, or a process does not become ready.
@@ -68,7 +68,7 @@ class Lab:
         lock = seize_folder(self.folder)
         try:
             if is_new and self.postgres.is_elsewhere:
-                self.postgres.remove()  # of a lab in this place that was deleted
+                self.postgres.remove()  # files of a deleted lab in the same folder
             self._replace_taken_ports()
             self._prepare(lock)
         except BaseException:
@@ -92,19 +92,19 @@ class Lab:
                 self._actor_programs(),
                 [self._scp()],
             ],
-            # worker applications keep what they received in TMPDIR, also when they are killed
+            # Worker applications keep received files in TMPDIR, also when they are killed.
             environment={"TMPDIR": str(self.folder / "tmp")},
             lock=lock,
         )
 
     def stop(self) -> None:
-        """Nothing of it runs; harmless when nothing does."""
+        """Stop every process; do nothing where none runs."""
         if self.supervisor is not None:
             self.supervisor.stop()
         self._claims.release()
 
     def remove(self) -> None:
-        """Stopped, and its files are gone.
+        """Stop every process and delete the files.
 
         Raises:
             LabError: another process runs a lab in this folder.
@@ -172,7 +172,7 @@ class Lab:
     # ---- ports ---------------------------------------------------------------------------------------
 
     def _write_configuration(self, *, well_known: bool) -> tuple[Path, int]:
-        """Return the path of config.yaml, which is written where it is missing, and the PACS's HTTP port."""
+        """Write config.yaml where it is missing; return its path and the HTTP port of the PACS."""
         path = self.folder / "config.yaml"
         if path.exists():
             wanted = [layout.WELL_KNOWN_HTTP] if well_known else []
@@ -181,7 +181,7 @@ class Lab:
         return layout.write(self.folder, layout.configuration(ports, DIFFERENCES)), ports.pacs_http
 
     def _replace_taken_ports(self) -> None:
-        """Claim every port; another number for one that is taken, in config.yaml too."""
+        """Claim every port; replace a taken one by a free one, in config.yaml too."""
         replaced: dict[layout.Key, int] = {}
         for key, port in self._configured_ports().items():
             if not self._claims.take(port):
@@ -211,7 +211,7 @@ class Lab:
 
 
 def _script(name: str) -> str:
-    """A command that was installed beside this interpreter."""
+    """Return the path of a command that is installed beside this interpreter."""
     beside = Path(sys.executable).parent / name
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which(name)
     if found is None:

@@ -1,12 +1,12 @@
-"""Where the parts of a lab are: one folder, its ports on 127.0.0.1, and the config.yaml that says so.
+"""The folder of a lab, its ports on 127.0.0.1, and the config.yaml that names them.
 
-    config.yaml           written once, then the user's to edit
+    config.yaml           written once; the user may edit it
     data/                 the spool
     logs/                 edge.log, and NAME.out with the output of each process
-    postgres/  pacs/      what those two keep
+    postgres/  pacs/      the files of these two
 
-A config.yaml that stands there already is never overwritten; only the number of a port that another program
-has taken is replaced. If the process dies inside `write` or `replace_ports`, the file is as it was before.
+An existing config.yaml is never overwritten; only the number of a port that another program uses is
+replaced. If the process dies inside `write` or `replace_ports`, the file is as it was before.
 """
 
 import random
@@ -25,19 +25,19 @@ WELL_KNOWN = (11112, 4242, WELL_KNOWN_HTTP, 11201, 11202, 11203, 11204, 11205)
 """In the order of the fields of Ports."""
 
 Take = Callable[[int], bool]
-"""Tells whether a port may be used, and keeps it from others where it can."""
+"""Tells whether a port may be used; may claim it as well."""
 Key = tuple[str | int, ...]
-"""The way to a value in config.yaml: ("forwarder", "workers", 0, "port")."""
+"""The path to a value in config.yaml: ("forwarder", "workers", 0, "port")."""
 
 _HIGH = range(15_000, 32_000)
-"""Below the ports that Linux gives to outgoing connections, which would take a free one in between."""
+"""Below the ports that Linux gives to outgoing connections: one of those could take a free port."""
 
-_random = random.SystemRandom()  # a test that seeds the shared generator must not get the same ports
+_random = random.SystemRandom()  # not the shared generator, which tests may seed
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """TCP ports on 127.0.0.1; `workers` one for each of WORKERS."""
+    """TCP ports on 127.0.0.1; `workers` has one for each of WORKERS."""
 
     edge: int
     pacs: int
@@ -46,9 +46,9 @@ class Ports:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nobody listens there now, on any address: Orthanc listens on all of them."""
+    """Tell whether no process listens on the port, on any address: Orthanc listens on all of them."""
     with socket.socket() as probe:
-        # as servers do: what a closed connection left in TIME_WAIT does not count as taken
+        # As servers do: a closed connection in TIME_WAIT does not make the port taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))  # never listens
@@ -58,14 +58,14 @@ def is_free(port: int) -> bool:
 
 
 def is_listening(port: int) -> bool:
-    """Tell whether somebody accepts connections there."""
+    """Tell whether a process accepts connections on the port."""
     with socket.socket() as probe:
         probe.settimeout(1.0)  # must exceed a round trip on loopback to a process that is paused
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def free_ports(count: int, wanted: Iterable[int] = (), take: Take = is_free) -> list[int]:
-    """So many different ports that `take` takes; the wanted ones if it does, random ones for the rest."""
+    """Return `count` different ports that `take` allows: the wanted ones if possible, else random ones."""
     found: list[int] = []
     for port in wanted:
         found.append(port if take(port) else _any_free(found, take))
@@ -75,16 +75,16 @@ def free_ports(count: int, wanted: Iterable[int] = (), take: Take = is_free) -> 
 
 
 def choose_ports(*, well_known: bool, take: Take = is_free) -> Ports:
-    """Ports for a lab; the well-known ones as far as they are free, if asked for."""
+    """Return the ports for a lab; with `well_known` the usual ones, as far as they are free."""
     wanted = WELL_KNOWN if well_known else ()
     edge, pacs, pacs_http, *workers = free_ports(3 + len(WORKERS), wanted, take)
     return Ports(edge, pacs, pacs_http, tuple(workers))
 
 
 def configuration(ports: Ports, changes: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """The content of a lab's config.yaml: what differs from the defaults.
+    """Return the content of a lab's config.yaml: the values that differ from the defaults.
 
-    `changes` are laid over it, section by section: `{"forwarder": {"max_retries": 1}}`.
+    `changes` replace values, section by section: `{"forwarder": {"max_retries": 1}}`.
     """
     peers = {"host": LOOPBACK}
     content: dict[str, Any] = {
@@ -108,14 +108,14 @@ def configuration(ports: Ports, changes: Mapping[str, Mapping[str, Any]] | None 
 
 
 def write(folder: Path, content: Mapping[str, Any]) -> Path:
-    """`folder`/config.yaml exists with that content unless it existed before; returns its path."""
+    """Write `folder`/config.yaml with that content unless it exists; return its path."""
     path = folder / "config.yaml"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         part.write_text(
-            "# Written by the lab, read by its processes at their start: edit, then restart the lab.\n"
-            "# What is not here has the default that the config.yaml of the project explains.\n"
+            "# Written by the lab. Its processes read it when they start: after a change, restart the lab.\n"
+            "# Missing keys have their defaults; the config.yaml of the project explains them.\n"
             + yaml.safe_dump(dict(content), sort_keys=False),
             encoding="utf-8",
         )
@@ -124,9 +124,9 @@ def write(folder: Path, content: Mapping[str, Any]) -> Path:
 
 
 def replace_ports(path: Path, ports: Mapping[Key, int]) -> list[Key]:
-    """Write these ports into config.yaml, in place of the numbers there; comments and the rest stay.
+    """Replace these ports in config.yaml; leave comments and all else as they are.
 
-    Returns the keys that the file does not have, whose value is a default: nothing is written for them.
+    Return the keys that the file does not have, because their values are defaults; they are not written.
     """
     text = path.read_text(encoding="utf-8")
     root = yaml.compose(text, Loader=yaml.SafeLoader)

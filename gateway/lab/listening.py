@@ -1,6 +1,7 @@
 """Tell which process listens on a port of this machine, from /proc.
 
-That somebody accepts a connection does not say who: it may be another lab, or a server of the user.
+A successful connection does not say which process accepted it: it may be another lab,
+or a server of the user.
 """
 
 import os
@@ -12,13 +13,13 @@ _LISTEN = "0A"  # TCP_LISTEN in include/net/tcp_states.h of Linux
 
 
 def listens(pids: Iterable[int], port: int) -> bool:
-    """Tell whether one of these processes, which are ours, has a listening TCP socket on `port`."""
+    """Tell whether one of these processes of our user has a listening TCP socket on `port`."""
     wanted = {f"socket:[{inode}]" for inode in _listeners(port)}
     return bool(wanted) and any(_open_files(pid) & wanted for pid in pids)
 
 
 def _listeners(port: int) -> set[str]:
-    """The inodes of the listening sockets on that port, of any address and process."""
+    """Return the inodes of all listening sockets on that port."""
     found = set()
     for table in _TABLES:
         try:
@@ -34,7 +35,7 @@ def _listeners(port: int) -> set[str]:
 
 
 def _open_files(pid: int) -> set[str]:
-    """What its descriptors refer to; nothing where it has ended, or is another user's."""
+    """Return what the descriptors of a process refer to; nothing for one that ended, or of another user."""
     found: set[str] = set()
     try:
         descriptors = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208  names, not paths
@@ -44,5 +45,5 @@ def _open_files(pid: int) -> set[str]:
         try:
             found.add(os.readlink(f"/proc/{pid}/fd/{descriptor}"))  # noqa: PTH115  a text, not a path
         except OSError:
-            continue  # closed meanwhile
+            continue  # closed in between
     return found

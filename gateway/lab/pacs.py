@@ -1,7 +1,7 @@
-"""The PACS of a lab: a real Orthanc where one is installed, else the small archive of ours.
+"""The PACS of a lab: an Orthanc where one is installed, else the archive of the lab.
 
-Both are programs for the supervisor and answer one question, `holds`. What they have stored survives
-their own kill -9 as far as they promise it themselves; the gateway's promises end at their answer.
+Both are programs for the supervisor, and list the instances that they hold. The guarantees of the gateway end
+with the answer of the PACS: what it stored has to survive its own kill -9.
 """
 
 import json
@@ -22,15 +22,15 @@ ANSWER_SECONDS = 20.0
 
 
 class Pacs(Protocol):
-    """What a lab needs of a PACS."""
+    """The PACS as the lab uses it."""
 
     title: str
 
     def program(self) -> Program:
-        """The supervised command; what it reads at its start is written."""
+        """Write the configuration of the PACS and return its supervised command."""
 
     def holds(self) -> set[str]:
-        """The SOP Instance UIDs that it has now; LabError while it does not answer."""
+        """Return the SOP Instance UIDs that it holds; raise LabError while it does not answer."""
 
 
 class Orthanc:
@@ -52,11 +52,11 @@ class Orthanc:
 
     @property
     def url(self) -> str:
-        """Its REST API and web pages."""
+        """Return the address of its REST API and web pages."""
         return self._url
 
     def program(self) -> Program:
-        """Orthanc in the foreground, with a configuration of this lab."""
+        """Write a configuration for this lab and return Orthanc in the foreground."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "orthanc.json"
         path.write_text(json.dumps(self._settings(), indent=2), encoding="utf-8")
@@ -64,7 +64,7 @@ class Orthanc:
         return Program("pacs", (self._executable, str(path)), ports=ports, ready=self._answers)
 
     def holds(self) -> set[str]:
-        """The SOP Instance UIDs by its REST API."""
+        """Return the SOP Instance UIDs that its REST API lists."""
         query = {"Level": "Instance", "Expand": True, "Query": {}}
         found = self._ask("/tools/find", query)
         return {instance["MainDicomTags"]["SOPInstanceUID"] for instance in found}
@@ -80,12 +80,12 @@ class Orthanc:
             "DicomAet": pacs.ae_title,
             "DicomPort": pacs.port,
             "DicomCheckCalledAet": True,
-            "DicomCheckModalityHost": True,  # of the modalities below, who are all on this machine
-            "DicomAlwaysAllowStore": False,  # else an association from anywhere is accepted
+            "DicomCheckModalityHost": True,  # of the modalities below, which are all on this machine
+            "DicomAlwaysAllowStore": False,  # else it accepts associations from any address
             "DicomAlwaysAllowEcho": False,
             "DicomModalities": {"edge": [edge.ae_title, LOOPBACK, edge.port]},
             "UnknownSopClassAccepted": True,
-            "OverwriteInstances": True,  # so that an instance that is sent again is stored again
+            "OverwriteInstances": True,  # an instance that is sent again is stored again
             "StableAge": 2,
             "HttpPort": self._http_port,
             "RemoteAccessAllowed": False,
@@ -115,7 +115,7 @@ class Orthanc:
 
 
 class Archive:
-    """Our own archive, `python -m gateway.lab.archive`; `arguments` make it misbehave for tests."""
+    """The archive of the lab, `python -m gateway.lab.archive`; `arguments` make it misbehave in tests."""
 
     title = "archive of the lab"
 
@@ -126,18 +126,18 @@ class Archive:
         self._arguments = arguments
 
     def program(self) -> Program:
-        """The archive in the foreground."""
+        """Return the archive in the foreground."""
         fixed = ("--folder", str(self._folder), "--ae-title", self._ae_title, "--port", str(self._port))
         command = (sys.executable, "-m", "gateway.lab.archive", *fixed, *self._arguments)
         return Program("pacs", command, ports=(self._port,))
 
     def holds(self) -> set[str]:
-        """The SOP Instance UIDs by its folder."""
+        """Return the SOP Instance UIDs of the files in its folder."""
         return {path.stem for path in self._folder.glob("*.dcm")}
 
 
 def choose(folder: Path, configuration: Configuration, http_port: int) -> Pacs:
-    """An Orthanc where one is installed, else the archive."""
+    """Return an Orthanc where one is installed, else the archive."""
     executable = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
     if executable is not None:
         return Orthanc(executable, folder, configuration, http_port)

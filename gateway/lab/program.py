@@ -1,4 +1,4 @@
-"""One supervised command and what is known about its running process."""
+"""One supervised command, and the state of its process."""
 
 import re
 import signal
@@ -12,16 +12,16 @@ from gateway.lab import stray_processes
 from gateway.lab.listening import listens
 
 SETTLE_SECONDS = 0.2
-"""What cannot start at all has ended by then, as a rule."""
+"""A program that cannot start has usually ended by then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A command that is to run as long as the lab does.
+    """A command that runs as long as the lab.
 
-    It is ready when it has lived for SETTLE_SECONDS, `ready_line` (a regular expression) stands in its
-    output since its last start, it or a descendant listens on each of `ports`, and `ready` says so.
-    `afterwards` runs once, when it is ready for the first time.
+    It is ready when it has run for SETTLE_SECONDS, has printed `ready_line` (a regular expression), listens
+    on each of `ports` itself or by a descendant, and `ready` returns true. `afterwards` runs once, when it is
+    ready for the first time.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Program:
 
 @dataclass(slots=True)
 class Running:
-    """A program's process, or the intention to have one; changed under the supervisor's lock only."""
+    """The process of a program, or the wish to run one; change it only under the lock of the supervisor."""
 
     program: Program
     output: Path
@@ -45,10 +45,10 @@ class Running:
     wanted: bool = False
     started: float = 0.0
     offset: int = 0
-    """Length of the output when the process was started: what follows is this run's."""
+    """Length of the output file when the process was started; the rest is from this process."""
     restarts: int = 0
     was_ready: bool = False
-    """It served once, so what keeps it from serving now may pass."""
+    """It was ready once, so it may become ready again."""
     not_before: float = 0.0
     delay_seconds: float = 0.0
 
@@ -57,7 +57,7 @@ class Running:
         return self.process is not None and self.process.poll() is None
 
     def is_ready(self) -> bool:
-        """Tell whether it serves."""
+        """Tell whether the program is ready."""
         program = self.program
         if not self.is_alive() or time.monotonic() - self.started < SETTLE_SECONDS:
             return False
@@ -75,7 +75,7 @@ class Running:
         return all(listens(family, port) for port in self.program.ports)
 
     def words(self) -> str:
-        """What this run printed so far."""
+        """Return what this process has printed so far."""
         try:
             with self.output.open("rb") as output:
                 output.seek(self.offset)
@@ -84,7 +84,7 @@ class Running:
             return ""
 
     def schedule(self, first: float, longest: float, calm: float) -> None:
-        """Set when it may run again: soon, and later each time it ends within `calm` seconds."""
+        """Set the time of the next start: later each time the process ended within `calm` seconds."""
         now = time.monotonic()
         if now - self.started > calm:
             self.delay_seconds = 0.0

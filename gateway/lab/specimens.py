@@ -1,7 +1,7 @@
-"""What the demo sends: two generated studies and the sendable files that pydicom brings for its tests.
+"""The instances of the demo: two generated studies, and the sendable test files of pydicom.
 
-Many of those files share UIDs, so each gets its own: no two share a study. If the process dies inside,
-files remain in the folder that it was given.
+Many of those files share UIDs, so each gets new ones, and a study of its own. If the process dies, files
+remain in the given folder.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ MR_STUDY = "generated MR study"
 
 
 def specimens(folder: Path) -> Iterator[tuple[str, Outgoing]]:
-    """What each is, and the instance, ready to be sent; those of pydicom first."""
+    """Yield the name of each instance and the instance, ready to be sent; those of pydicom first."""
     when = datetime.now().astimezone()
     files = SendRequest([_files()], Edits(new_uids=True, per_file=True), [])
     for piece in prepare(files, folder):
-        if isinstance(piece, Outgoing):  # the rest is not sendable: no image, or UIDs are missing
+        if isinstance(piece, Outgoing):  # the others cannot be sent: they are no images, or lack UIDs
             yield piece.origin.name, piece
     for name, modality, count in ((MR_STUDY, "MR", MR_INSTANCES), (CT_STUDY, "CT", CT_INSTANCES)):
         for piece in prepare(SendRequest([], Edits(), [Study(count, when, modality)]), folder):

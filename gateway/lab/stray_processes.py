@@ -1,10 +1,9 @@
-"""Finding and ending every process that belongs to one lab, grandchildren included.
+"""Find and end every process of one lab, grandchildren included.
 
-Every process of a lab inherits the variable `MINI_PACS_LAB` with the identity of that lab. What a
-dying supervisor leaves behind is therefore found in /proc by that mark alone: no process id is ever
-recorded, so none can be stale and mean a stranger.
+Every process of a lab inherits the variable `MINI_PACS_LAB` with the identity of the lab, and is found in
+/proc by it. Process ids are not stored, so an old id cannot mean the process of another program.
 
-If the process dies inside `end`, the rest is found again by the next start.
+If the process dies inside `end`, the next start finds the remaining processes again.
 """
 
 import os
@@ -16,22 +15,22 @@ from pathlib import Path
 MARK = "MINI_PACS_LAB"
 
 TERM_SECONDS = 3.0
-"""From SIGTERM to SIGQUIT; an actor process that drains its messages must fit in."""
+"""From SIGTERM to SIGQUIT; must exceed the time in which an actor process finishes its messages."""
 QUIT_SECONDS = 1.0
-"""From SIGQUIT, which is an immediate shutdown to PostgreSQL, to SIGKILL."""
+"""From SIGQUIT, which is an immediate shutdown for PostgreSQL, to SIGKILL."""
 
 _POLL_SECONDS = 0.02
 
 
 def marked(identity: str, mark: str = MARK) -> list[int]:
-    """Every living process whose identity begins like that, this process excluded."""
+    """Return every running process whose identity begins with `identity`, except this process."""
     wanted = f"{mark}={identity}".encode()
     found = []
     for pid in _pids():
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
-            continue  # ended while we looked, or another user's: neither is ours to end
+            continue  # It has ended, or belongs to another user, and so not to this lab.
         if (
             any(variable.startswith(wanted) for variable in environment.split(b"\0"))
             and is_alive(pid)
@@ -42,7 +41,7 @@ def marked(identity: str, mark: str = MARK) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The children of `pid`, their children and so on, parents first."""
+    """Return the children of `pid`, their children and so on, parents first."""
     children: dict[int, list[int]] = {}
     for candidate in _pids():
         fields = _stat(candidate)
@@ -58,24 +57,25 @@ def descendants(pid: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether that process runs; one that waits only to be reaped does not."""
+    """Tell whether that process runs; a zombie does not."""
     fields = _stat(pid)
     return fields is not None and fields[0] not in {"Z", "X"}
 
 
 def send(pids: Iterable[int], number: int) -> None:
-    """Signal each of them that still lives."""
+    """Send a signal to each process that still runs."""
     for pid in pids:
         try:
             os.kill(pid, number)
         except (ProcessLookupError, PermissionError):
-            continue  # gone meanwhile, or its id is already somebody else's
+            continue  # It has ended, or its id belongs to another user's process by now.
 
 
 def end(identity: str, mark: str = MARK) -> int:
-    """No process of that lab lives afterwards; returns how many there were.
+    """End every process of that lab; return how many there were.
 
-    Gentle first, so that PostgreSQL removes its shared memory; a stopped process is woken to hear it.
+    Send SIGTERM first, so that PostgreSQL removes its shared memory, and SIGCONT, so that a stopped process
+    handles it.
     """
     first = marked(identity, mark)
     for number, patience in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGQUIT, QUIT_SECONDS)):
@@ -102,5 +102,5 @@ def _stat(pid: int) -> list[str] | None:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    # the name may hold spaces and parentheses; what follows its last one is state, parent, …
+    # The name may hold spaces and parentheses; the fields after the last one are state, parent, …
     return text.rpartition(")")[2].split()

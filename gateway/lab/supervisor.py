@@ -1,10 +1,10 @@
-"""Starts the processes of a lab, restarts whichever ends unasked, and stops them in order.
+"""Start the processes of a lab, restart those that end unexpectedly, and stop them in order.
 
-Any process may die at any instruction (G6): it is back within a second. So may this one: a warden ends
-the children within a few seconds, and the next start ends what the warden could not.
+Any process may die at any instruction (G6): the supervisor starts it again within a second. If the supervisor
+itself dies, the watchdog ends the other processes within a few seconds; the next start ends any that remain.
 
-Programs come in layers. A layer is started when the one before is ready, and stopped when the one after
-has ended: whoever receives stops first, PostgreSQL last.
+Programs are in layers. A layer is started when the one before is ready, and stopped when the one after has
+ended: the SCP stops first, PostgreSQL last.
 """
 
 import os
@@ -30,22 +30,22 @@ WATCH_SECONDS = 0.05
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 2.0
 CALM_SECONDS = 5.0
-"""A process that lived so long did not end because it was started."""
+"""A process that ran so long did not fail at its start."""
 HOPELESS_RESTARTS = 6
-"""A program that ended so often before it was ready for the first time will not become ready."""
+"""A program that ended so often before it was ready once will not become ready."""
 READY_SECONDS = 60.0
-"""Must exceed a cold start of Python with every module not yet compiled, 13 times on two cores."""
+"""Must exceed 13 starts of Python on two cores, without compiled modules."""
 STOP_SECONDS = 35.0
 """Must exceed edge.stop_grace_seconds (30): the SCP finishes the instances in flight."""
 LOCK = "lab.lock"
 LOCK_SECONDS = 1.0
-"""A supervisor that is being killed holds its lock until its last thread has ended."""
+"""Must exceed the end of a killed supervisor: it holds the lock until its last thread has ended."""
 
 _POLL_SECONDS = 0.02
 
 
 def seize_folder(folder: Path) -> IO[bytes]:
-    """Lock `folder` for one lab, and end what an earlier one left running; closing the result unlocks it.
+    """Lock `folder` for one lab, and end processes of an earlier one; closing the result unlocks it.
 
     Raises:
         LabError: another lab runs in this folder.
@@ -70,7 +70,7 @@ class Supervisor:
         environment: Mapping[str, str] = MappingProxyType({}),
         lock: IO[bytes] | None = None,
     ) -> None:
-        """Supervise `layers`; `lock` is that of `seize_folder`, which `start` takes where it is None."""
+        """Supervise `layers`; `lock` is that of `seize_folder`; where it is None, `start` takes it."""
         self._folder = folder.resolve()
         self._logs = self._folder / "logs"
         self._identity = f"{_family(self._folder)}{secrets.token_hex(8)}"
@@ -80,8 +80,8 @@ class Supervisor:
         self._changes = threading.RLock()
         self._ending = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
-        # a daemon: who ends without `stop` is to end, so that the warden does the rest
-        self._warden: subprocess.Popen[bytes] | None = None
+        # A daemon thread: a process that ends without `stop` must end, so that the watchdog ends the others.
+        self._watchdog: subprocess.Popen[bytes] | None = None
         self._lock = lock
 
     def _running(self, program: Program) -> Running:
@@ -90,7 +90,7 @@ class Supervisor:
     # ---- the whole -----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Every program is ready.
+        """Start every program and wait until all are ready.
 
         Raises:
             LabError: another lab runs in this folder, or a program does not become ready; nothing runs then.
@@ -98,7 +98,7 @@ class Supervisor:
         self._logs.mkdir(parents=True, exist_ok=True)
         if self._lock is None:
             self._lock = seize_folder(self._folder)
-        self._start_warden()
+        self._start_watchdog()
         self._watcher.start()
         try:
             for layer in self._layers:
@@ -113,7 +113,7 @@ class Supervisor:
             raise
 
     def stop(self) -> None:
-        """Nothing of this lab runs; harmless when nothing does."""
+        """Stop every process of this lab; do nothing where none runs."""
         for layer in reversed(self._layers):
             with self._changes:
                 for running in layer:
@@ -126,20 +126,20 @@ class Supervisor:
         if self._watcher.is_alive():
             self._watcher.join()
         stray_processes.end(self._identity)
-        if self._warden is not None:
-            assert self._warden.stdin is not None
-            self._warden.stdin.close()
-            self._warden.wait()
-            self._warden = None
+        if self._watchdog is not None:
+            assert self._watchdog.stdin is not None
+            self._watchdog.stdin.close()
+            self._watchdog.wait()
+            self._watchdog = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def wait_ready(self, timeout: float = READY_SECONDS, names: Iterable[str] | None = None) -> None:
-        """The named programs (default: all that are wanted) are ready.
+        """Wait until the named programs are ready; without `names`, all that should run.
 
         Raises:
-            LabError: they were not within `timeout` seconds, or one of them has no hope.
+            LabError: they were not within `timeout` seconds, or one ended HOPELESS_RESTARTS times.
         """
         chosen = self._table.values() if names is None else [self._table[name] for name in names]
         self._wait_ready([running for running in chosen if running.wanted], timeout)
@@ -148,17 +148,17 @@ class Supervisor:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every program, in the order of starting."""
+        """Return the names of the programs, in the order of their start."""
         return tuple(self._table)
 
     def pid(self, name: str) -> int | None:
-        """The process id of a program's leader; None while there is none."""
+        """Return the process id of the leader of a program; None while it has none."""
         with self._changes:
             running = self._table[name]
             return running.process.pid if running.process is not None and running.is_alive() else None
 
     def pids(self, name: str) -> list[int]:
-        """The leader and everything below it."""
+        """Return the process ids of the leader and of its descendants."""
         leader = self.pid(name)
         return [] if leader is None else [leader, *stray_processes.descendants(leader)]
 
@@ -172,20 +172,20 @@ class Supervisor:
         return self._table[name].restarts
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
-        """Signal the leader alone, as a crash or an operator would; it is restarted when that ends it."""
+        """Send a signal to the leader only; the leader is restarted if the signal ends it."""
         with self._changes:
             self._signal_leader(self._table[name], number)
 
     def pause(self, name: str) -> None:
-        """SIGSTOP to the leader and everything below it: alive, but silent."""
+        """Stop the leader and its descendants by SIGSTOP: they exist, but do not answer."""
         stray_processes.send(self.pids(name), signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
-        """SIGCONT to the leader and everything below it."""
+        """Continue the leader and its descendants by SIGCONT."""
         stray_processes.send(self.pids(name), signal.SIGCONT)
 
     def take_down(self, name: str, number: int | None = None) -> None:
-        """It has ended and stays away until `bring_up`."""
+        """End a program; do not restart it until `bring_up`."""
         running = self._table[name]
         with self._changes:
             running.wanted = False
@@ -194,7 +194,7 @@ class Supervisor:
         self._wait_ended(running, STOP_SECONDS)
 
     def bring_up(self, name: str) -> None:
-        """It is started, and restarted from now on; it need not be ready yet."""
+        """Start a program, and restart it from now on; do not wait until it is ready."""
         with self._changes:
             running = self._table[name]
             running.wanted = True
@@ -203,8 +203,8 @@ class Supervisor:
 
     # ---- inside --------------------------------------------------------------------------------------
 
-    def _start_warden(self) -> None:
-        self._warden = subprocess.Popen(  # noqa: S603  our own module
+    def _start_watchdog(self) -> None:
+        self._watchdog = subprocess.Popen(  # noqa: S603  our own module
             [sys.executable, "-m", "gateway.lab.watchdog", self._identity],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -224,7 +224,7 @@ class Supervisor:
         if running.process is not None:
             self._end_group(
                 running.process.pid
-            )  # a dead leader's forked children hold its port and its claims
+            )  # the forked children of a dead leader hold its port and its claims
             running.process = None
             running.restarts += 1
             running.schedule(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, CALM_SECONDS)
@@ -232,7 +232,7 @@ class Supervisor:
             try:
                 self._spawn(running)
             except LabError:
-                # out of memory or of processes for the moment: another try, like after a crash
+                # Memory or processes are short for the moment: try again, as after a crash.
                 running.started = time.monotonic()
                 running.schedule(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, CALM_SECONDS)
 
@@ -290,5 +290,5 @@ class Supervisor:
 
 
 def _family(folder: Path) -> str:
-    """How the identity of every lab in `folder` begins."""
+    """Return the beginning of the identity of every lab in `folder`."""
     return f"{folder.resolve()}#"
