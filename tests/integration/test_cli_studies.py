@@ -169,13 +169,13 @@ def test_screens_name_the_time_zone_of_their_times(kept: PreparedInstances) -> N
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("status", "--study", "9.9"), "nothing of study 9.9 is kept"),
-        (("deliveries", "list", "--study", "9.9"), "nothing of study 9.9 is kept"),
+        (("status", "--study", "9.9"), "no instance of study 9.9 is kept"),
+        (("deliveries", "list", "--study", "9.9"), "no instance of study 9.9 is kept"),
         (("deliveries", "list", "--delivery", 99), "there is no delivery 99"),
         (("deliveries", "show", 99), "there is no delivery 99"),
         (("deliveries", "retry", "--delivery", 99), "there is no delivery 99"),
-        (("deliveries", "retry", "--study", "9.9"), "nothing of study 9.9 is kept"),
-        (("deliveries", "resend", "--study", "9.9"), "nothing of study 9.9 is kept"),
+        (("deliveries", "retry", "--study", "9.9"), "no instance of study 9.9 is kept"),
+        (("deliveries", "resend", "--study", "9.9"), "no instance of study 9.9 is kept"),
         (("deliveries", "cancel", "--delivery", 99, "--yes"), "there is no delivery 99"),
     ],
 )
