@@ -256,3 +256,20 @@ def test_a_repeat_that_was_not_forwarded_is_no_newer_than_what_came_after_it(
     for delivery in (*ids, *ids, *ids):
         forward_to_pacs(core.context, delivery)
     assert digests(pacs)[-1] == third.digest
+
+
+def test_a_parked_delivery_is_woken_past_one_that_waits_for_its_version(core: Forwarding) -> None:
+    """A version that a repeat put last waits for the other one, and a wake-up of it would be lost."""
+    _, (waiting, _) = versions(core)
+    other = owed(core, Instance())
+    core.edge.run(
+        "UPDATE deliveries SET owed_order = nextval('deliveries_id_seq') WHERE id = %(id)s", id=waiting
+    )
+    core.edge.run(
+        "UPDATE deliveries SET parked_for = 'ORTHANC', next_attempt_at = now() + interval '1 hour'"
+        " WHERE id IN (%(waiting)s, %(other)s)",
+        waiting=waiting,
+        other=other,
+    )
+    assert core.edge.one("SELECT call_parked('ORTHANC', 1)") == 1
+    assert core.edge.one("SELECT next_attempt_at <= now() FROM deliveries WHERE id = %(id)s", id=other)

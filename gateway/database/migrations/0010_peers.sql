@@ -98,7 +98,7 @@ END $$;
 
 -- Wakes what is parked for a peer: all that is no suspect any more, at most `p_most`, and one suspect where none has
 -- the turn; among suspects those first that did not fail themselves. What somebody works on is passed over. Returns
--- how many were woken.
+-- how many were woken. A delivery that waits for another version is left out: its wake-up would be lost.
 CREATE FUNCTION call_parked(p_ae_title text, p_most integer) RETURNS integer LANGUAGE sql AS $$
     WITH parked AS MATERIALIZED (
         SELECT d.id, d.instance_id, is_suspect(p_ae_title, d.instance_id) AS suspect,
@@ -106,6 +106,7 @@ CREATE FUNCTION call_parked(p_ae_title text, p_most integer) RETURNS integer LAN
                     WHERE s.ae_title = p_ae_title AND s.instance_id = d.instance_id) AS failed
         FROM (SELECT w.id, w.instance_id FROM deliveries w
               WHERE w.state = 'pending' AND w.parked_for = p_ae_title AND w.next_attempt_at > now()
+                  AND version_before(w.id) IS NULL
               ORDER BY w.id LIMIT 200) AS d
     ), chosen AS (
         (SELECT id FROM parked WHERE NOT suspect ORDER BY id LIMIT p_most)
