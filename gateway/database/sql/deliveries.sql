@@ -1,7 +1,7 @@
 -- name: claim
--- pending -> in_flight, for exactly one caller; or in_flight again where its consumer is gone or the lease
--- is over. No row: somebody else has it, or it is settled; the caller's message has nothing to do. Or its UID has
--- several versions, which are claimed in their order by claim_version.
+-- pending -> in_flight, for exactly one caller; or in_flight again if its consumer is dead or the lease is over.
+-- Returns no row if another process holds it, if it is settled, or if its UID has several versions: claim_version
+-- claims those in their order.
 UPDATE deliveries d SET state = 'in_flight', claim_id = gen_random_uuid(), claimed_by = %(consumer)s,
     lease_until = now() + %(lease)s, next_attempt_at = NULL, destination = %(destination)s
 FROM instances i
@@ -12,12 +12,12 @@ WHERE d.id = %(delivery_id)s AND i.id = d.instance_id AND NOT i.versioned AND (
 RETURNING {fragment:claimed_delivery}, {fragment:stored_instance};
 
 -- name: claim_version
--- The same for an instance whose UID has several versions; NULL where another one is sent first (see
--- migrations/0008_version_order.sql).
+-- The same for an instance whose UID has several versions. Returns NULL if another version is sent first (see
+-- functions/claim_version.sql).
 SELECT claim_version(%(delivery_id)s, %(consumer)s, %(lease)s, %(destination)s)::text;
 
 -- name: claim_for_worker
--- The same for a worker, chosen here, with the result it will owe (see migrations/0008_version_order.sql).
+-- The same for a worker: chooses it, and inserts the result that is expected of it (see functions/claim_for_worker.sql).
 SELECT verdict, claim_id::text, worker FROM claim_for_worker(
     %(delivery_id)s, %(consumer)s, %(lease)s, %(result_wait)s, %(by_study)s, %(wait)s, %(actor_name)s,
     %(expire_actor_name)s, %(expire_queue)s);
@@ -28,8 +28,8 @@ FROM deliveries d JOIN instances i ON i.id = d.instance_id
 WHERE d.id = %(delivery_id)s AND d.claim_id = %(claim_id)s;
 
 -- name: settle
--- in_flight -> delivered | pending | dead, if the claim is still held (see migrations/0008_version_order.sql). The last
--- column says whether the peer has failures to end, which saves nearly every settle a round trip for note_well.
+-- in_flight -> delivered | pending | dead, if the claim is still held (see functions/settle_delivery.sql). The last
+-- column says whether note_well has anything to reset; nearly always it has not, which saves that round trip.
 SELECT settled, place_before::text, place_after::text, EXISTS (
     SELECT FROM destinations x
     WHERE x.ae_title = %(destination)s AND (x.breaker = 'open' OR x.failures_in_row > 0)) AS peer_had_failed
@@ -38,12 +38,12 @@ FROM settle_delivery(
     %(destination)s, %(outcome)s, %(status)s, %(error)s, %(duration_ms)s, %(actor_name)s, %(result_wait)s);
 
 -- name: renew
--- in_flight stays in_flight: bytes still flow, so whoever holds the claim is at work.
+-- in_flight -> in_flight with a longer lease, while bytes are being sent.
 UPDATE deliveries SET lease_until = now() + %(lease)s
 WHERE id = %(delivery_id)s AND state = 'in_flight' AND claim_id = %(claim_id)s;
 
 -- name: waiting_contexts
--- What the instances that wait on a route would need of an association: a bounded look at the oldest.
+-- Which presentation contexts the instances that wait on a route need; reads only the oldest of them.
 SELECT DISTINCT waiting.sop_class_uid, waiting.transfer_syntax_uid
 FROM (SELECT i.sop_class_uid, i.transfer_syntax_uid
       FROM deliveries d JOIN instances i ON i.id = d.instance_id
@@ -52,7 +52,7 @@ FROM (SELECT i.sop_class_uid, i.transfer_syntax_uid
 LIMIT 127;
 
 -- name: taken_contexts
--- What a peer took of late, and so accepts: a bounded look at the last attempts of anybody.
+-- Which presentation contexts a peer accepted lately; reads only the last attempts of all peers.
 SELECT DISTINCT i.sop_class_uid, i.transfer_syntax_uid
 FROM (SELECT * FROM attempts ORDER BY id DESC LIMIT 2000) AS a
 JOIN deliveries d ON d.id = a.delivery_id JOIN instances i ON i.id = d.instance_id
@@ -60,8 +60,7 @@ WHERE a.destination = %(destination)s AND a.outcome = 'delivered'
 LIMIT 40;
 
 -- name: find
--- What an operator sees, newest first; each filter is off where its parameter is null. `after` is the id of the last
--- delivery of the page before.
+-- The selected deliveries for operators, newest first. `after` is the id of the last delivery of the previous page.
 SELECT d.id AS delivery_id, d.attempts, d.redispatches, d.priority, d.owed_since, d.next_attempt_at, d.settled_at, d.settled_by,
     d.destination, d.last_status, d.last_error, i.id AS instance_id, i.sop_instance_uid, i.study_instance_uid, i.conflict,
     i.file_name, d.route::text, d.state::text, i.kind::text, i.place::text, before.id AS waits_for,
@@ -86,7 +85,7 @@ WHERE i.id = d.instance_id AND d.state IN ({from_states:cancel})
 RETURNING d.id AS delivery_id, i.id AS instance_id;
 
 -- name: requeue
--- The given states -> pending with a message, by an operator; the count of attempts begins anew. Where the last
+-- The given states -> pending with a message, by an operator; attempts are counted from 0 again. Where the last
 -- reception of a UID was a repeat that was not forwarded, it is forwarded as the newest version.
 WITH chosen AS (
     SELECT d.id, i.versioned AND d.state = 'delivered' AND i.unforwarded_at > d.settled_at AND NOT EXISTS (
@@ -95,7 +94,7 @@ WITH chosen AS (
     FROM deliveries d JOIN instances i ON i.id = d.instance_id
     WHERE d.state IN ({from_states:requeue}) AND d.state = ANY (%(from_states)s::delivery_state[])
         AND {fragment:selection}
-    -- the instance too: purge, which holds it, is waited for
+    -- the instance too, so that a purge that holds it ends first
     FOR NO KEY UPDATE OF i, d)
 UPDATE deliveries d SET state = 'pending', attempts = 0, refusals = 0, redispatches = 0, owed_since = now(),
     next_attempt_at = now(), settled_at = NULL, settled_by = NULL,
@@ -105,7 +104,7 @@ FROM chosen WHERE d.id = chosen.id AND d.state IN ({from_states:requeue})
 RETURNING d.id AS delivery_id, d.instance_id;
 
 -- name: retry_now
--- pending stays pending: its wait ends now. The new message is the one that finds it due.
+-- pending -> pending, due now, with a new message.
 UPDATE deliveries d SET next_attempt_at = now(),
     message_id = {fragment:send_message_now}
 FROM instances i
@@ -114,7 +113,7 @@ WHERE i.id = d.instance_id AND d.state = 'pending' AND d.next_attempt_at > now()
 RETURNING d.id AS delivery_id, d.instance_id;
 
 -- name: mend_place
--- The folder that the states of its deliveries call for; the caller moves the file.
+-- Set the folder to that of the states of its deliveries; the caller moves the file.
 UPDATE instances i SET place = place_of(i.id)
 FROM (SELECT id, place AS before FROM instances WHERE id = ANY (%(instance_ids)s::bigint[]) FOR NO KEY UPDATE) AS old
 WHERE i.id = old.id AND old.before <> place_of(i.id)

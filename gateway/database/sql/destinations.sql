@@ -1,5 +1,5 @@
 -- name: configure
--- What config.yaml names now; breaker, pause and turn of a known peer are kept, and that it is tried with one instance.
+-- Insert or update a peer of config.yaml. A known peer keeps breaker, pause, turn, and that it is tried with one instance.
 INSERT INTO destinations AS d (ae_title, route, max_outstanding) VALUES (%(ae_title)s, %(route)s::route, %(max_outstanding)s)
 ON CONFLICT (ae_title) DO UPDATE SET route = EXCLUDED.route, configured = true,
     max_outstanding = CASE WHEN d.failures_in_row > 0 AND d.full_outstanding IS NOT NULL THEN d.max_outstanding ELSE EXCLUDED.max_outstanding END,
@@ -11,8 +11,8 @@ WHERE (d.route, coalesce(d.full_outstanding, d.max_outstanding), d.configured) I
 UPDATE destinations SET configured = false WHERE configured AND NOT ae_title = ANY (%(ae_titles)s::text[]);
 
 -- name: note_well
--- Ends a row of failures, and closes the breaker where it is open. One that C-STOREs opened is closed only by the answer to
--- a C-STORE. No row, and no lock: nothing to end.
+-- Reset the failures, and close the breaker if it is open. If C-STOREs opened it, only the answer to a C-STORE closes it.
+-- Returns no row, and locks none, if there is nothing to reset.
 UPDATE destinations d SET breaker = 'closed', failures_in_row = 0, failed_instance_ids = '{}', reason = NULL, reason_at = NULL,
     next_probe_at = NULL, probe_by_store = false, answers = NULL,
     max_outstanding = coalesce(d.full_outstanding, d.max_outstanding), full_outstanding = NULL,
@@ -24,10 +24,10 @@ WHERE d.ae_title = old.ae_title
 RETURNING old.before::text;
 
 -- name: note_failure
--- One more instance in a row that failed, counted once each; the breaker opens at the threshold, or at once.
--- Opening writes the message of the first probe, in this transaction. Where siblings count as one, those of a study add one
--- failure, as long as the peer took an instance of another study within five minutes. A worker that was tried with one instance and failed
--- again has not been well in between: the time of its change stays.
+-- Count one more failed instance, each instance once; open the breaker at the threshold, or at once. The caller then
+-- writes the message of the first probe in the same transaction. With siblings_are_one, the instances of a study count as
+-- one, as long as the peer took an instance of another study within five minutes. A worker that was tried with one
+-- instance and failed again was never available in between, so changed_at stays.
 WITH old AS (
     SELECT ae_title, breaker, full_outstanding, cardinality(ids) AS n, ids,
         %(at_once)s OR cardinality(ids) >= %(threshold)s AS opens FROM (
@@ -58,24 +58,23 @@ FROM old WHERE d.ae_title = old.ae_title
 RETURNING old.breaker::text AS before, d.breaker::text AS after;
 
 -- name: note_answer
--- What a probe came to. `answers` is null where it failed, and `reason` then says why. Nothing is written where nothing
--- is new: a probe each five seconds for a night leaves no row versions.
+-- Record the result of a probe. `answers` is NULL if it failed; `reason` says why. Writes only what is new, so that a probe
+-- each five seconds for a night leaves no dead row versions.
 UPDATE destinations SET answers = %(answers)s, reason = coalesce(%(reason)s, reason),
     reason_at = CASE WHEN reason IS DISTINCT FROM coalesce(%(reason)s, reason) THEN now() ELSE reason_at END
 WHERE ae_title = %(ae_title)s AND breaker = 'open'
     AND (answers, reason) IS DISTINCT FROM (%(answers)s, coalesce(%(reason)s, reason));
 
 -- name: send_probe
--- The message of the next probe. One chain per peer: only who finds its time come may write the next, and
--- does so before it probes, so that a death in the middle does not end the chain. A pause ends it: nothing is
--- sent to a peer that is paused, and resume closes the breaker.
+-- Write the message of the next probe. Only a process that finds the probe due may do it, so there is one chain per peer.
+-- It does it before it probes: if it dies in between, the chain goes on. A pause ends the chain; resume closes the breaker.
 UPDATE destinations SET next_probe_at = now() + %(wait)s
 WHERE ae_title = %(ae_title)s AND breaker = 'open' AND NOT paused AND (%(first)s OR next_probe_at <= now() + interval '0.5 seconds')
 RETURNING probe_by_store,
     dramatiq.send(%(queue)s, %(actor_name)s, jsonb_build_array(ae_title), %(priority)s, now() + %(wait)s) AS message_id;
 
 -- name: half_open
--- open -> closed, one failure below the threshold, and room for one result: the next instance is the probe.
+-- open -> closed, one failure below the threshold, with capacity for one result: the next instance is the probe.
 UPDATE destinations d SET breaker = 'closed', failures_in_row = greatest(%(threshold)s - 1, 1),
     failed_instance_ids = array_fill(0::bigint, ARRAY[greatest(%(threshold)s - 1, 1)]), next_probe_at = NULL, answers = %(answers)s,
     full_outstanding = coalesce(d.full_outstanding, d.max_outstanding),
@@ -83,9 +82,9 @@ UPDATE destinations d SET breaker = 'closed', failures_in_row = greatest(%(thres
 WHERE ae_title = %(ae_title)s AND breaker = 'open' AND NOT paused RETURNING ae_title;
 
 -- name: choose_probes
--- The deliveries that may try a PACS whose breaker is open, the best first: no suspects, none that just failed, the one
--- that waits longest; none that waits for another version. One at a time; but a suspect that is under way, for as long as the PACS lets it hang, does not
--- keep another one from trying.
+-- The deliveries that may try a PACS whose breaker is open, the best first: no suspect, none that failed just now, the one
+-- that waits longest; none that waits for another version. No row while one is tried. A suspect that is being sent does not
+-- count, because the PACS may let it hang for long.
 SELECT d.id FROM destinations x
 CROSS JOIN LATERAL (
     SELECT w.id, w.instance_id, w.next_attempt_at, is_suspect(x.ae_title, w.instance_id) AS suspect
@@ -98,7 +97,7 @@ WHERE x.ae_title = %(ae_title)s AND x.breaker = 'open' AND NOT x.paused AND NOT 
 ORDER BY d.suspect, d.instance_id = ANY (x.failed_instance_ids), d.next_attempt_at, d.id LIMIT %(limit)s;
 
 -- name: begin_probe
--- pending stays pending, due now, and is the one that tries the PACS.
+-- pending -> pending, due now; it is the one that tries the PACS.
 WITH due AS (
     UPDATE deliveries SET next_attempt_at = now() WHERE id = %(delivery_id)s AND state = 'pending' RETURNING id, instance_id)
 UPDATE destinations x SET probe_of = CASE WHEN is_suspect(x.ae_title, due.instance_id) THEN x.probe_of ELSE due.id END
@@ -109,7 +108,7 @@ UPDATE destinations SET paused = true, paused_by = %(by)s, changed_at = now()
 WHERE ae_title = %(ae_title)s AND configured AND NOT paused RETURNING ae_title;
 
 -- name: resume
--- Ends a pause, and closes an open breaker: the operator knows that the peer is back.
+-- End a pause and close an open breaker, by an operator who knows that the peer is back.
 UPDATE destinations SET paused = false, paused_by = NULL, breaker = 'closed', failures_in_row = 0,
     failed_instance_ids = '{}', reason = NULL, reason_at = NULL, next_probe_at = NULL, probe_by_store = false, answers = NULL,
     max_outstanding = coalesce(full_outstanding, max_outstanding), full_outstanding = NULL, changed_at = now()
@@ -124,6 +123,6 @@ SELECT d.ae_title, d.route::text, d.breaker::text, d.probe_by_store, d.paused, d
 FROM destinations d WHERE d.configured ORDER BY d.route, d.ae_title;
 
 -- name: overdue_probes
--- Breakers whose probe is long past its time: its message was lost with a dead process, or never written.
+-- Open breakers whose probe is overdue: its message was lost, or never written.
 SELECT ae_title, route::text FROM destinations
 WHERE configured AND breaker = 'open' AND NOT paused AND next_probe_at < now() - %(grace)s;

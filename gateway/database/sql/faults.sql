@@ -2,7 +2,7 @@
 SELECT name, value, stage FROM faults WHERE until IS NULL OR until > now();
 
 -- name: inject
--- Again is a change of the same fault.
+-- Insert a fault, or change the one of that name.
 INSERT INTO faults (name, value, stage, until, injected_by)
 VALUES (%(name)s, %(value)s, %(stage)s, now() + %(duration)s, %(by)s)
 ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value, stage = EXCLUDED.stage, until = EXCLUDED.until,

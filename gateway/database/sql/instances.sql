@@ -1,5 +1,5 @@
 -- name: receive
--- A reception, whole: instance, deliveries, messages (see the function in migrations/0009_repeats_and_results.sql).
+-- Insert an instance with its deliveries and their messages (see functions/receive_instance_from.sql).
 SELECT {fragment:registered_instance}
 FROM receive_instance_from(
     %(sop_instance_uid)s, %(study_instance_uid)s, %(series_instance_uid)s, %(sop_class_uid)s,
@@ -8,8 +8,8 @@ FROM receive_instance_from(
     %(priority)s, %(origin)s, %(pacs_actor)s, %(window)s);
 
 -- name: receive_many
--- The same for several, in one transaction and one round trip; the caller sorted them by SOP Instance UID, so
--- that two such batches lock in one order (see the function in migrations/0009_repeats_and_results.sql).
+-- The same for several in one transaction and one round trip. The caller sorts them by SOP Instance UID, so that all
+-- batches lock in one order (see functions/receive_instances_from.sql).
 SELECT {fragment:registered_instance}
 FROM receive_instances_from(
     %(sop_instance_uid)s::text[], %(study_instance_uid)s::text[], %(series_instance_uid)s::text[],
@@ -20,13 +20,13 @@ FROM receive_instances_from(
 ORDER BY "position";
 
 -- name: restore_file
--- The kept file of a repeated instance is gone: the repeat's file takes its place.
+-- Use the file of a repeat for an instance whose own file is missing.
 UPDATE instances SET place = place_of(id), file_name = %(file_name)s WHERE id = %(instance_id)s;
 
 -- name: get
 SELECT {fragment:stored_instance} FROM instances i WHERE i.id = %(instance_id)s;
 
 -- name: has_other_version
--- `conflict` is known to the version that came later only; this asks for either.
+-- The column `conflict` is set for the later version only; this finds the earlier one, too.
 SELECT EXISTS (
     SELECT FROM instances WHERE sop_instance_uid = %(sop_instance_uid)s AND id <> %(instance_id)s);

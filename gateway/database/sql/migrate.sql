@@ -1,5 +1,5 @@
 -- name: lock
--- One process migrates; the others wait here and then find nothing to do.
+-- One process migrates. The others wait here, and then find nothing to do.
 SELECT pg_advisory_lock(hashtextextended('mini_pacs.migrate', 0));
 
 -- name: has_table
@@ -13,11 +13,11 @@ CREATE TABLE IF NOT EXISTS public.schema_migrations (
 );
 
 -- name: say_what_breaks
--- 0.1.0 made the table without it; what it applied was additive.
+-- Version 0.1.0 created the table without this column; its migrations were additive.
 ALTER TABLE public.schema_migrations ADD COLUMN IF NOT EXISTS additive boolean NOT NULL DEFAULT true;
 
 -- name: applied
--- A table that 0.1.0 made, and that is only read, has no column of that name.
+-- Reads `additive` in a way that works, too, where version 0.1.0 created the table without it.
 SELECT version, digest, coalesce((to_jsonb(m) ->> 'additive')::boolean, true) AS additive
 FROM public.schema_migrations AS m ORDER BY version;
 

@@ -1,23 +1,22 @@
--- Every statement here is bounded: it reads an index up to a limit, or a table that stays small. A backlog of a
--- million deliveries must not make `mini-pacs status` slow, least of all then.
+-- Every statement here reads an index up to a limit, or a table that stays small: `mini-pacs status` must stay fast with a
+-- backlog of a million deliveries.
 
 -- name: deliveries_size
--- Bytes of the table, and its rows as the planner last estimated them (negative: never).
+-- Bytes of the table, and its rows as the planner last estimated them (negative: no estimate).
 SELECT pg_relation_size('deliveries') AS bytes, reltuples::bigint AS estimated_rows FROM pg_class WHERE oid = 'deliveries'::regclass;
 
 -- name: count_all
--- For a table small enough to be read whole.
+-- For a small table.
 SELECT route::text, state::text, count(*) FROM deliveries GROUP BY route, state ORDER BY route, state;
 
 -- name: count_unsettled
--- From the index of the unsettled alone, up to a limit. One statement for each, so that the planner knows the state and
--- sees that the index holds it.
+-- Up to a limit, from the index of unsettled deliveries. One statement for each state, so that the planner can use it.
 SELECT count(*) FROM (
     SELECT FROM deliveries WHERE route = %(route)s::route AND state = %(state)s::delivery_state LIMIT %(limit)s) AS x;
 
 -- name: oldest_waiting
--- Per route the delivery that is owed longest, among those that are due longest and those that are due last: what was
--- never tried is at the one end, what was put off most at the other. With few waiting, all of them.
+-- Per route the delivery with the oldest owed_since, among those that are due first (never tried) and those that are due
+-- last (postponed most). If few wait, that is all of them.
 SELECT r.route::text, oldest.id AS delivery_id, oldest.state::text, oldest.owed_since, oldest.next_attempt_at, oldest.attempts,
     oldest.destination, oldest.last_error AS reason, i.sop_instance_uid, i.study_instance_uid
 FROM unnest(enum_range(NULL::route)) AS r (route)
@@ -44,7 +43,7 @@ ORDER BY count(*) DESC, max(d.id) DESC
 LIMIT %(reasons)s;
 
 -- name: results
--- What workers owe, and what did not come as it should; each bounded, over what is still kept.
+-- Results that workers owe, and those that came late, unmatched or ambiguous; each count up to a limit.
 SELECT
     (SELECT count(*) FROM (SELECT FROM expected_results WHERE state = 'owed' LIMIT %(limit)s) AS x) AS owed,
     (SELECT count(*) FROM (SELECT FROM expected_results WHERE state = 'timed_out' LIMIT %(limit)s) AS x) AS timed_out,
@@ -72,7 +71,7 @@ FROM (
 ORDER BY x.unforwarded_at DESC LIMIT 1;
 
 -- name: rates
--- What the actors of each queue did over the last minutes; a process says so each few seconds.
+-- What the actors of each queue did over the last minutes; each process adds to it every few seconds.
 SELECT queue_name, sum(done)::bigint AS done, sum(failed)::bigint AS failed, sum(seconds)::float8 AS seconds
 FROM dramatiq.rates WHERE minute > now() - %(window)s GROUP BY queue_name ORDER BY queue_name;
 
@@ -84,13 +83,13 @@ SELECT count(*) FROM (SELECT FROM instances WHERE received_at > now() - interval
 SELECT count(*) FROM (SELECT FROM dramatiq.queue WHERE state = 'rejected' LIMIT %(limit)s) AS x;
 
 -- name: receivers
--- Receivers of the Storage SCP hold a connection under their name while they live. Beside it the database's clock.
+-- A receiver holds a connection with this application name as long as it lives. With the time of PostgreSQL.
 SELECT count(*) AS receivers, now() FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'mini-pacs receiver';
 
 -- name: unserved_queues
--- Queues with messages that are due for longer than the grace and that no living process consumes. The names are found by
--- hops over the claim's index, one probe each; messages that must run alone stand in an index of their own, always small.
+-- Queues with messages that are due for longer than `grace` and that no living process consumes. The recursion reads one
+-- entry of the claim's index per queue. Messages that must run alone have a small index of their own.
 WITH RECURSIVE names AS (
     (SELECT q.queue_name, 1 AS n FROM dramatiq.queue AS q
      WHERE q.state = 'queued' AND NOT q.alone ORDER BY q.queue_name LIMIT 1)

@@ -1,14 +1,14 @@
 -- name: prepare_claim
--- queued -> consumed, for this consumer alone, at most as many as the queue has room for; priority -1, the probe
--- that may open a closed route, needs no room. Per priority it walks the claim's index from the oldest due message
--- and stops at what is not yet due; what others are claiming is skipped. With nothing to claim it says instead in
--- how many seconds the next message is due. $4 holds, per priority from 0, a due time before which not to look:
--- finished entries there are walked by every claim until vacuum may remove them, which a long transaction of
--- anybody (a backup) forbids. The picked are named as an array, not joined: with statistics that take a full table for
--- an empty one (made before a large commit, or after a night was worked off) a join may begin with the whole table.
--- The first $5 are started at once. The others are claimed ahead, save those that were held so when a process died.
--- mtime is the time of the claim: with id and consumer it names this run of the message, see finish. What the client
--- could not read would fail every claim: a due time before 1970 is shown as 1970, a document of more than 4 MiB as NULL.
+-- queued -> consumed, for one consumer, at most as many as the route has capacity for (the SQL function room). Messages of
+-- priority -1 are probes, which may open a closed route: they need no capacity. If there is nothing to claim, the one row
+-- says in how many seconds the next message is due.
+--   $4  per priority from 0, a due time before which there is nothing to find. Without it every claim would read the index
+--       entries of finished messages, which vacuum cannot remove while a long transaction (a backup) is open.
+--   $5  how many are marked as started. The others are claimed ahead, except those that were so when a process died.
+-- The statement reads the claim's index per priority from the oldest due message; SKIP LOCKED leaves out what others claim.
+-- The picked ids are an array, not a join: with statistics that take a full table for an empty one, a join may read the
+-- whole table. mtime is the time of the claim; with id and consumer it identifies this run, see finish. A value that the
+-- client cannot read would fail every claim, so a due time before 1970 becomes 1970, a document above 4 MiB NULL.
 PREPARE claim (text, integer, bigint, timestamptz[], integer) AS
 WITH room AS MATERIALIZED (
     SELECT dramatiq.room($1, $2) AS size
@@ -64,7 +64,7 @@ ORDER BY priority, due, message_id;
 EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(slots)s);
 
 -- name: claim_exclusive
--- queued -> consumed, one message that may have killed its process twice. The caller runs nothing beside it.
+-- queued -> consumed, one message whose process died twice while it ran. The caller runs no other beside it.
 UPDATE dramatiq.queue AS q
 SET state = 'consumed', consumer = %(consumer)s, started_at = now(), mtime = now()
 WHERE q.message_id = (
@@ -80,7 +80,7 @@ RETURNING q.message_id::text, CASE WHEN pg_column_size(q.message) <= 4194304 THE
     q.deaths, q.failures, q.priority, greatest(q.due, 'epoch') AS due, q.mtime AS claimed_at, NULL::float8 AS next_due_seconds;
 
 -- name: waiting_exclusive
--- The queues in which a message waits that must run alone.
+-- The queues in which a message is due that must run alone.
 SELECT name FROM unnest(%(queue_names)s::text[]) AS name
 WHERE EXISTS (
     SELECT FROM dramatiq.queue AS q
@@ -88,37 +88,36 @@ WHERE EXISTS (
 );
 
 -- name: finish
--- consumed -> gone, only for the run that ended: the row still names the consumer and the time of the claim. A message
--- that was freed and claimed again, or enqueued again under its id while it ran, is not deleted by a late ack. A consumer
--- stands in consumed rows only (CHECK), and the state is not asked for beside it, here and below: the planner could take
--- the index of consumed messages then, where the entries of all that this consumer finished before are walked until
--- vacuum may remove them. One statement for each claim, whose messages have one time: an array of times costs more.
+-- consumed -> deleted, if the row still has the consumer and the time of the claim. So a late ack does not delete a message
+-- that was freed and claimed again, or enqueued again under its id. There is no condition on the state, here and below: only
+-- consumed rows have a consumer (CHECK), and with it the planner could choose the index of consumed messages, which is full
+-- of entries of finished ones until vacuum. One statement for each claim: an array of times costs more.
 DELETE FROM dramatiq.queue
 WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s AND mtime = %(claimed_at)s;
 
 -- name: give_back
--- consumed -> queued, unstarted: neither a failure nor a death.
+-- consumed -> queued, for a message that was not started; counts neither a failure nor a death.
 UPDATE dramatiq.queue
 SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now()
 WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s AND mtime = %(claimed_at)s;
 
 -- name: retry
--- consumed -> queued, due later: its actor raised, or the message itself asks for a later time. Repeated after a lost
--- answer it changes nothing, also where the same consumer has claimed the message again.
+-- consumed -> queued, due later: its actor raised, or the message asks for a later time. Repeating it after a lost answer
+-- changes nothing, even if the same consumer has claimed the message again.
 UPDATE dramatiq.queue
 SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now(),
     failures = least(failures + %(counted)s::integer, 32767), due = now() + %(delay)s, reason = %(reason)s
 WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND mtime = %(claimed_at)s;
 
 -- name: dead_letter
--- consumed -> rejected: dead, with the reason, until an operator decides.
+-- consumed -> rejected, with the reason, until an operator requeues or discards it.
 UPDATE dramatiq.queue
 SET state = 'rejected', consumer = NULL, started_at = NULL, mtime = now(), failures = least(failures + 1, 32767),
     reason = %(reason)s
 WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND mtime = %(claimed_at)s;
 
 -- name: enqueue
--- A message from Python, as Dramatiq's own Broker.enqueue means it: the same id again is the same message.
+-- -> queued: a message from Python. The same id again replaces the message, as with Dramatiq's own brokers.
 INSERT INTO dramatiq.queue (message_id, queue_name, message, due, priority)
 VALUES (%(message_id)s, %(queue_name)s, %(message)s, now() + %(delay)s, %(priority)s)
 ON CONFLICT (message_id) DO UPDATE
@@ -132,13 +131,13 @@ SELECT dramatiq.send(
 );
 
 -- name: notify
--- Wakes the consumers that listen to these channels; it holds up the commits of all who notify, so it stands alone.
+-- Wake the consumers that listen to these channels. It delays the commits of others that notify, so it runs alone.
 SELECT pg_notify(name, '') FROM unnest(%(channels)s::text[]) AS name;
 
 -- name: configure_consumer
--- Claims and acks may be lost in a crash of PostgreSQL: a harmless repeat. The keepalives are the server's side:
--- a client whose network swallows packets loses its lock after 2 + 3 x 1 s. The claim's plan must not be one
--- made for an empty table and kept for a full one, so it may use its index only.
+-- Claims and acks may be lost in a crash of PostgreSQL: the message runs twice, which is harmless. With these keepalives
+-- the server notices after 2 + 3 x 1 s that a client cannot be reached, and drops its lock. The plan of the claim may use
+-- its index only, because a plan made for an empty table would stay for a full one.
 SET synchronous_commit TO off;
 SET tcp_keepalives_idle TO 2;
 SET tcp_keepalives_interval TO 1;
@@ -149,38 +148,38 @@ SET enable_bitmapscan TO off;
 SET plan_cache_mode TO force_generic_plan;
 
 -- name: lock
--- The proof that a consumer lives, held as long as its connection. Not waited for: an id that is taken is not ours.
+-- Take the lock that proves that a consumer is alive; it is held as long as the connection. Do not wait for it.
 SELECT pg_try_advisory_lock(%(consumer)s) AS is_ours, pg_backend_pid() AS server_process;
 
 -- name: backend
--- Which server process answers: another one than before, behind a pooler in transaction mode.
+-- The server process of this connection; behind a pooler in transaction mode it changes.
 SELECT pg_backend_pid();
 
 -- name: register
--- After the lock: a row without a lock is a dead consumer.
+-- To be run after the lock is taken: a row without a lock is a dead consumer.
 INSERT INTO dramatiq.consumers (id, host, pid, queues, threads, stopping_since)
 VALUES (%(consumer)s, %(host)s, %(pid)s, %(queue_names)s, %(threads)s, CASE WHEN %(stopping)s THEN now() END);
 
 -- name: serve
--- What a consumer consumes is shown to operators; nothing is decided by it.
+-- The queues of a consumer, for operators.
 UPDATE dramatiq.consumers SET queues = %(queue_names)s WHERE id = %(consumer)s;
 
 -- name: stop
--- A consumer begins its orderly shutdown: from here on its end counts against none of the messages that it holds.
+-- Mark a consumer that shuts down: no message counts its end as a death.
 UPDATE dramatiq.consumers SET stopping_since = coalesce(stopping_since, now()) WHERE id = %(consumer)s;
 
 -- name: unregister
--- A consumer that holds nothing any more takes its row with it; else the row stays for the reaper.
+-- Delete the row of a consumer that holds no message; otherwise the row stays for the reaper.
 DELETE FROM dramatiq.consumers AS c
 WHERE c.id = %(consumer)s
     AND NOT EXISTS (SELECT FROM dramatiq.queue AS q WHERE q.consumer = c.id AND q.state = 'consumed');
 
 -- name: adopt
--- consumed -> consumed by the same process under its new id: its connection was lost, its threads still run them. Their
--- deliveries stay theirs, too: with the lost id in claimed_by, whoever comes could claim them at once. But no other
--- delivery: one whose claim was committed while its answer was lost is nobody's, and under a living id it would
--- wait for its lease. What else stands under the lost ids was never started here (the answer of its claim was
--- lost) or has ended (its ack is under way): freed, it counts no death.
+-- consumed -> consumed by the same process under its new id: its connection was lost, and its threads still run the
+-- messages. Their deliveries move, too: with a lost id in claimed_by, any process could claim them. No other delivery moves:
+-- if the answer of its claim was lost, no thread works on it, and under a living id it would wait for the end of the lease.
+-- The other messages of the lost ids were never started (the answer of their claim was lost) or have ended (their ack is
+-- still to be written). started_at becomes NULL, so freeing them counts no death.
 WITH runs AS MATERIALIZED (
     SELECT * FROM unnest(%(message_ids)s::uuid[], %(claimed_at)s::timestamptz[]) AS r (message_id, claimed_at)
 ), adopted AS (
@@ -198,21 +197,21 @@ WITH runs AS MATERIALIZED (
 SELECT message_id::text, mtime AS claimed_at FROM adopted WHERE consumer = %(consumer)s;
 
 -- name: undo_deaths
--- rejected | queued | consumed -> one death less: the consumer was taken for dead and was not.
+-- rejected | queued | consumed -> one death less, rejected -> queued: the consumer that was reaped is alive.
 UPDATE dramatiq.queue
 SET deaths = deaths - 1, alone = deaths - 1 >= %(alone_deaths)s, freed_from = NULL,
     state = CASE WHEN state = 'rejected' THEN 'queued' ELSE state END
 WHERE message_id = ANY(%(message_ids)s::uuid[]) AND freed_from = ANY(%(lost)s::bigint[]) AND deaths > 0;
 
 -- name: missing
--- Consumers that stand in the table without a lock.
+-- Consumers whose lock is not held.
 SELECT c.id FROM dramatiq.consumers AS c WHERE c.id NOT IN (SELECT live.id FROM dramatiq.live);
 
 -- name: reap
--- consumed -> queued | rejected, for the messages of consumers that were missed before and have no lock now either.
--- Who reaps deletes the consumer's row in the same transaction; others skip it. What was claimed ahead may not
--- have been started: its death is not counted, but it is not claimed ahead again. Nor is the end of a consumer counted
--- that was stopping: it was killed when its grace was over, whatever it ran.
+-- consumed -> queued | rejected, for the messages of consumers whose lock was missing before and is missing now. The row of
+-- the consumer is deleted in the same transaction; other processes skip a locked row. A message that was claimed ahead was
+-- perhaps not started: no death is counted, but it is not claimed ahead again. No death is counted, either, for a consumer
+-- that was stopping: it was killed at the end of its grace period.
 WITH gone AS MATERIALIZED (
     SELECT c.id, c.host, c.pid, c.stopping_since IS NOT NULL AS stopping
     FROM dramatiq.consumers AS c
@@ -242,25 +241,25 @@ FROM gone LEFT JOIN freed ON freed.id = gone.id
 GROUP BY gone.id, gone.host, gone.pid, gone.stopping;
 
 -- name: count_rates
--- Adds what this process finished since it last said.
+-- Add what this process finished since its last report.
 INSERT INTO dramatiq.rates AS r (minute, queue_name, actor_name, arrived, done, failed, seconds)
 SELECT to_timestamp(minute * 60), queue_name, actor_name, arrived, done, failed, seconds
 FROM unnest(
     %(minutes)s::bigint[], %(queue_names)s::text[], %(actor_names)s::text[],
     %(arrived)s::bigint[], %(done)s::bigint[], %(failed)s::bigint[], %(seconds)s::float8[]
 ) AS new (minute, queue_name, actor_name, arrived, done, failed, seconds)
--- in one order for all processes, which else could wait for each other's rows
+-- all processes lock the rows in one order, so that there is no deadlock
 ORDER BY minute, queue_name, actor_name
 ON CONFLICT (minute, queue_name, actor_name) DO UPDATE
 SET arrived = r.arrived + EXCLUDED.arrived, done = r.done + EXCLUDED.done,
     failed = r.failed + EXCLUDED.failed, seconds = r.seconds + EXCLUDED.seconds;
 
 -- name: forget_rates
--- A day of minutes is what the screen may ask for.
+-- `queue` shows at most a day.
 DELETE FROM dramatiq.rates WHERE minute < now() - interval '1 day';
 
 -- name: depths
--- What waits, runs or is dead, by queue; how old is asked of what is due.
+-- What waits, runs or is dead, by queue; the age counts from the time at which a message was due.
 SELECT q.queue_name, q.state::text, count(*), count(*) FILTER (WHERE q.state = 'queued' AND q.due > now()) AS later,
     extract(epoch FROM now() - min(q.due) FILTER (WHERE q.state <> 'queued' OR q.due <= now()))::float8 AS oldest_seconds
 FROM dramatiq.queue AS q
@@ -268,7 +267,7 @@ GROUP BY q.queue_name, q.state
 ORDER BY q.queue_name, q.state;
 
 -- name: rates
--- Per minute over the last minutes. What came due and still waits is counted where it stands.
+-- Over the last minutes. Messages that came due and still wait are counted in the queue itself.
 WITH finished AS (
     SELECT r.queue_name, sum(r.arrived) AS arrived, sum(r.done) AS done, sum(r.failed) AS failed,
         sum(r.seconds) AS seconds
@@ -287,7 +286,7 @@ FROM finished AS f FULL JOIN waiting AS w USING (queue_name)
 ORDER BY queue_name;
 
 -- name: consumers
--- Every consumer with what it holds; one without its lock is dead, or cut off a moment ago.
+-- Every consumer with what it holds; one without its lock is dead, or lost its connection a moment ago.
 SELECT c.id, c.host, c.pid, c.queues AS queue_names, c.threads, c.started_at, dramatiq.consumer_alive(c.id) AS alive,
     count(q.message_id) AS holds, extract(epoch FROM now() - min(q.started_at))::float8 AS oldest_seconds
 FROM dramatiq.consumers AS c
@@ -296,7 +295,7 @@ GROUP BY c.id
 ORDER BY c.host, c.pid;
 
 -- name: dead
--- The messages that died last, with what an operator needs to decide. The document may be anything, and of any size.
+-- The newest dead messages, for operators. The document may be anything, and of any size.
 SELECT q.message_id::text, q.queue_name, left(coalesce(q.message ->> 'actor_name', ''), 200) AS actor_name,
     CASE WHEN pg_column_size(q.message) <= 65536 AND jsonb_typeof(q.message -> 'args') = 'array'
         THEN (q.message -> 'args')::text END AS args, q.delivery_id, q.mtime AS since, q.deaths, q.failures, q.reason
@@ -307,7 +306,7 @@ ORDER BY q.mtime DESC, q.message_id DESC
 LIMIT %(limit)s;
 
 -- name: requeue_dead
--- rejected -> queued, with a clean record, by an operator.
+-- rejected -> queued, with no deaths and failures, by an operator.
 UPDATE dramatiq.queue
 SET state = 'queued', deaths = 0, failures = 0, alone = false, freed_from = NULL, never_ahead = false, due = now(),
     mtime = now()
@@ -319,29 +318,29 @@ SELECT count(*) FROM dramatiq.queue
 WHERE state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR message_id = ANY(%(message_ids)s::uuid[]));
 
 -- name: discard_dead
--- rejected -> gone, by an operator; says whether a delivery stays dead without it.
+-- rejected -> deleted, by an operator; says whether its delivery stays dead.
 DELETE FROM dramatiq.queue AS q
 WHERE q.state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR q.message_id = ANY(%(message_ids)s::uuid[]))
 RETURNING q.message_id::text,
     EXISTS (SELECT FROM deliveries AS d WHERE d.id = q.delivery_id AND d.state = 'dead') AS leaves_dead;
 
 -- name: count_unserved
--- What waits in a queue that no living process consumes.
+-- How many messages wait in a queue that no living process consumes.
 SELECT count(*) FROM dramatiq.queue AS q
 WHERE q.queue_name = %(queue_name)s AND q.state = 'queued' AND NOT EXISTS (
     SELECT FROM dramatiq.consumers AS c JOIN dramatiq.live ON live.id = c.id WHERE q.queue_name = ANY (c.queues));
 
 -- name: discard_unserved
--- queued -> gone, by an operator, where no living process consumes the queue.
+-- queued -> deleted, by an operator, if no living process consumes the queue.
 DELETE FROM dramatiq.queue AS q
 WHERE q.queue_name = %(queue_name)s AND q.state = 'queued' AND NOT EXISTS (
     SELECT FROM dramatiq.consumers AS c JOIN dramatiq.live ON live.id = c.id WHERE q.queue_name = ANY (c.queues))
 RETURNING q.message_id::text, false AS leaves_dead;
 
 -- name: vacuum
--- Finished entries at the front of the claim's index go; skipped where somebody vacuums already.
+-- Removes the index entries of finished messages; skipped while another VACUUM runs.
 VACUUM (ANALYZE, SKIP_LOCKED) dramatiq.queue;
 
 -- name: relax_durability
--- For a connection that only acks: a lost one is a harmless repeat.
+-- For a connection that only acks: if an ack is lost, the message runs twice, which is harmless.
 SET synchronous_commit TO off;

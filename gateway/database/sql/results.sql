@@ -1,7 +1,7 @@
 -- name: candidates_by_reference
--- Kept originals that a result names, with what its worker owes for each (an owed one before an overdue). Of the
--- versions of one SOP Instance UID it is the one that the worker was sent: the first that it still owes, else the
--- last that it was sent, else the newest.
+-- Kept originals that a result names, with the result that its worker owes for each (first one that is not overdue). Of the
+-- versions of one SOP Instance UID: the first for which the worker still owes a result, else the last that it was sent,
+-- else the newest.
 SELECT DISTINCT ON (i.sop_instance_uid) i.id AS instance_id,
     CASE WHEN e.state IN ('owed', 'timed_out') THEN e.id END AS expectation_id, e.worker
 FROM instances i
@@ -17,7 +17,7 @@ ORDER BY i.sop_instance_uid, e.state = 'owed' DESC NULLS LAST, CASE e.state WHEN
     e.id DESC NULLS LAST, i.id DESC;
 
 -- name: candidates_in_study
--- The same for the originals of some studies, where only what is owed counts.
+-- The same for the originals of some studies, with expectations that are not overdue only.
 SELECT DISTINCT ON (i.sop_instance_uid) i.id AS instance_id,
     CASE e.state WHEN 'owed' THEN e.id END AS expectation_id, e.worker
 FROM instances i
@@ -35,7 +35,7 @@ SELECT %(result_instance_id)s, source, %(worker)s FROM unnest(%(source_instance_
 ON CONFLICT DO NOTHING;
 
 -- name: satisfy
--- owed -> arrived, timed_out -> late. The message of the deadline goes with it.
+-- owed -> arrived, timed_out -> late; deletes the message of the deadline.
 WITH met AS (
     UPDATE expected_results e SET
         state = CASE e.state WHEN 'owed' THEN 'arrived'::expectation_state ELSE 'late' END,
@@ -47,7 +47,7 @@ gone AS (
 SELECT delivery_id, state::text FROM met;
 
 -- name: answered
--- pending -> delivered: the late result makes a redispatch that was not yet sent superfluous.
+-- pending -> delivered: with the late result, the redispatch that was not sent yet is not needed.
 UPDATE deliveries SET state = 'delivered', next_attempt_at = NULL, settled_at = now(), message_id = NULL,
     last_error = NULL
 WHERE id = ANY (%(delivery_ids)s::bigint[]) AND state IN ({from_states:answered})
@@ -62,7 +62,7 @@ SELECT verdict, worker, delivery_id, instance_id FROM expire_expectation(
     %(expectation_id)s, %(max_redispatch)s, %(result_wait)s, %(actor_name)s, %(expire_actor_name)s, %(expire_queue)s);
 
 -- name: overdue
--- Deadlines that no message caught.
+-- Expectations past their deadline, whose message was lost.
 SELECT id FROM expected_results WHERE state = 'owed' AND due_at < now() - %(grace)s ORDER BY due_at LIMIT %(limit)s;
 
 -- name: uids

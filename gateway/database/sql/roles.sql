@@ -1,12 +1,12 @@
 -- name: describe
--- Whether a role could do more than its grants say: by itself, or by being or becoming the owner of the schema.
+-- Whether a role has powers beyond its grants: by itself, or because it is or can become the owner of the schema.
 SELECT r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls AS is_powerful,
     pg_has_role(r.rolname, t.tableowner, 'MEMBER') AS is_owner
 FROM pg_roles r, pg_tables t
 WHERE r.rolname = %(role)s AND t.schemaname = 'public' AND t.tablename = 'schema_migrations';
 
 -- name: granted
--- The roles that were given the schema of the queue, and so the rest, beside its owner.
+-- The roles that have privileges on the schema of the queue, without its owner; they were given all the others, too.
 SELECT DISTINCT r.rolname
 FROM pg_namespace n
 CROSS JOIN LATERAL aclexplode(n.nspacl) AS a
@@ -15,9 +15,9 @@ WHERE n.nspname = 'dramatiq' AND a.grantee <> n.nspowner
 ORDER BY r.rolname;
 
 -- name: privileges
--- Statements that give a role what the processes need, object by object, and take back whatever else it had on them.
--- No DELETE where rows go by a foreign key: that is done as the owner. VACUUM of the queue by the sweep has a
--- privilege of its own since PostgreSQL 17; before, it is skipped with a warning, and autovacuum does it alone.
+-- Statements that give a role the privileges that the processes need, object by object, and take back all others. No DELETE
+-- where a foreign key deletes rows: PostgreSQL does that as the owner. Since PostgreSQL 17 VACUUM of the queue by the sweep
+-- has a privilege of its own; before, it is skipped with a warning, and only autovacuum does it.
 SELECT format('REVOKE ALL ON %%1$s FROM %%2$I; GRANT %%3$s ON %%1$s TO %%2$I', object, %(role)s::text, privileges)
 FROM (VALUES
     ('SCHEMA public', 'USAGE'),
@@ -32,7 +32,7 @@ FROM (VALUES
     ('TABLE public.suspects', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.faults', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.sweeps', 'SELECT, INSERT, UPDATE'),
-    -- a batch of receptions, and a reception, draw from these by hand
+    -- the functions that receive instances call nextval on these
     ('SEQUENCE public.instances_id_seq', 'USAGE'),
     ('SEQUENCE public.deliveries_id_seq', 'USAGE'),
     ('SEQUENCE public.worker_turn', 'USAGE'),

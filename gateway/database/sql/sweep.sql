@@ -1,6 +1,5 @@
 -- name: rescue
--- in_flight -> pending with a message: the lease is over, or the consumer is gone, and no message of it is
--- left that would do the same.
+-- in_flight -> pending with a new message: the lease is over.
 WITH lost AS (
     SELECT d.id FROM deliveries d
     WHERE d.state IN ({from_states:rescue}) AND d.lease_until < now()
@@ -15,9 +14,9 @@ FROM lost WHERE d.id = lost.id AND d.state IN ({from_states:rescue})
 RETURNING d.id;
 
 -- name: send_missing_messages
--- pending stays pending: its time has come and no message says so. One that a process has held for longer than a
--- lease without making the delivery its own does not count: that process is stopped, and its lock lives on. One that
--- waits for an earlier version has no message; it gets one here only where the wake-up by that version was missed.
+-- pending -> pending with a new message: it is due and has none. A message that a process has held for longer than a lease
+-- does not count: that process hangs. A delivery that waits for an earlier version has no message; it gets one only if that
+-- version is settled and did not wake it.
 WITH silent AS (
     SELECT d.id FROM deliveries d
     WHERE d.state = 'pending' AND d.next_attempt_at < now() - %(grace)s
@@ -32,26 +31,26 @@ FROM silent WHERE d.id = silent.id
 RETURNING d.id;
 
 -- name: owners_of
--- For names found on the disk: the instance that owns the name, where a row knows it.
+-- For file names found on the disk: the instances whose rows have these names.
 SELECT {fragment:stored_instance}
 FROM unnest(%(studies)s::text[], %(names)s::text[]) AS f (study, name)
 JOIN instances i ON i.study_instance_uid = f.study AND i.file_name = f.name;
 
 -- name: undelivered_files
--- What must have a file: instances that are still owed, page by page.
+-- Instances that must have a file because they are not delivered everywhere, page by page.
 SELECT DISTINCT i.id AS instance_id, i.study_instance_uid, i.file_name, i.place::text
 FROM deliveries d JOIN instances i ON i.id = d.instance_id
 WHERE d.state IN ('pending', 'in_flight', 'dead') AND i.id > %(after)s
 ORDER BY i.id LIMIT %(limit)s;
 
 -- name: is_owed
--- Whether a destination still lacks an instance, or never got it.
+-- Whether a delivery of an instance is pending, in flight or dead.
 SELECT EXISTS (SELECT FROM deliveries d
                WHERE d.instance_id = %(instance_id)s AND d.state IN ('pending', 'in_flight', 'dead'));
 
 -- name: lock_purgeable
--- Delivered everywhere, or cancelled, and quiet for longer than the retention. Locked, so that a repeat waits
--- until the file is gone with the row. Kept: what a living expectation or result still points to.
+-- Instances that are delivered everywhere or cancelled, and unchanged for longer than `retention`. They are locked, so that
+-- a repeat waits until file and row are deleted. An instance for which a worker still owes a result is kept.
 SELECT i.id AS instance_id, i.study_instance_uid, i.file_name, i.place::text FROM instances i
 WHERE greatest(i.received_at, i.repeated_at) < now() - %(retention)s
     AND NOT EXISTS (SELECT FROM deliveries d WHERE d.instance_id = i.id
@@ -60,7 +59,7 @@ WHERE greatest(i.received_at, i.repeated_at) < now() - %(retention)s
 ORDER BY i.received_at LIMIT %(limit)s FOR UPDATE OF i SKIP LOCKED;
 
 -- name: still_purgeable
--- Asked once the rows are locked: a resend or repeat that was committed just before is seen now.
+-- To be run once the rows are locked: it sees a resend or repeat that was committed just before.
 SELECT i.id FROM instances i WHERE i.id = ANY (%(instance_ids)s::bigint[]) AND NOT EXISTS (
     SELECT FROM deliveries d WHERE d.instance_id = i.id AND d.state NOT IN ('delivered', 'cancelled'));
 
@@ -75,8 +74,8 @@ ON CONFLICT (verb) DO UPDATE SET ran_at = now(), counts = EXCLUDED.counts;
 SELECT verb, ran_at, counts FROM sweeps ORDER BY verb;
 
 -- name: clear_superseded
--- rejected -> gone, for messages whose work has been done by other means: the sweep that has just run to its end does
--- that of a dead sweep and of a dead deadline, and a probe has nothing to do where the breaker is closed.
+-- rejected -> deleted, for messages whose work is done: the sweep that has just ended did that of a dead sweep and of a dead
+-- deadline; a probe is not needed once the breaker is closed.
 DELETE FROM dramatiq.queue AS q
 WHERE q.state = 'rejected' AND q.delivery_id IS NULL AND (
     (q.queue_name = %(sweep_queue)s AND q.message ->> 'actor_name' = ANY (%(sweep_actors)s::text[]))

@@ -1,7 +1,7 @@
--- Suspects: instances at which a peer breaks the association, and their siblings; see migrations/0010_peers.sql.
+-- Suspects: instances at which a peer broke the association, and the other instances of their studies (functions/take_turn.sql).
 
 -- name: is_needed
--- Whether anything is suspect at that peer, or parked for it. Without either nobody needs a turn.
+-- Whether the peer has suspects or parked deliveries; without them no delivery needs a turn.
 SELECT EXISTS (SELECT FROM suspects WHERE ae_title = %(ae_title)s AND failed_at > now() - interval '10 minutes')
     OR EXISTS (SELECT FROM deliveries WHERE state = 'pending' AND parked_for = %(ae_title)s);
 
@@ -16,7 +16,7 @@ FROM park_delivery(%(delivery_id)s, %(claim_id)s, %(ae_title)s, %(reason)s, %(wa
 SELECT call_parked(%(ae_title)s, %(most)s);
 
 -- name: suspect
--- The peer broke the association over that instance.
+-- Record that the peer broke the association at that instance.
 INSERT INTO suspects (ae_title, instance_id, study_instance_uid, calling_ae_title)
 SELECT %(ae_title)s, id, study_instance_uid, calling_ae_title FROM instances WHERE id = %(instance_id)s
 ON CONFLICT (ae_title, instance_id) DO UPDATE SET failed_at = now();
@@ -25,11 +25,11 @@ ON CONFLICT (ae_title, instance_id) DO UPDATE SET failed_at = now();
 DELETE FROM suspects WHERE failed_at < now() - interval '1 hour';
 
 -- name: took
--- The peer took that instance: if it had failed, its study is no suspect on its account.
+-- The peer took that instance: it makes its study suspect no longer.
 DELETE FROM suspects WHERE ae_title = %(ae_title)s AND instance_id = %(instance_id)s;
 
 -- name: clear_sender
--- The peer took it, and it is of another study than those that failed: its sender is not what they have in common.
+-- The peer took an instance of the same sender and of another study: the sender is not the cause.
 UPDATE suspects s SET sender_is_well = true FROM instances i
 WHERE i.id = %(instance_id)s AND s.ae_title = %(ae_title)s AND s.calling_ae_title = i.calling_ae_title
     AND s.study_instance_uid <> i.study_instance_uid AND NOT s.sender_is_well;
