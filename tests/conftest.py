@@ -16,11 +16,12 @@ from support.edge_setup import EdgeSetup
 from support.forwarding import Forwarding, pacs_of, workers_of
 from support.launcher import Processes
 from support.peers import Peer
+from support.prepared_instances import PreparedInstances
 from support.queue_consumer import InProcess
 from support.queue_setup import QueueSetup
 from support.waiting import wait_until
 
-from gateway import config
+from gateway import config, log
 from gateway.database.migrate import migrate
 from gateway.database.tables import destinations
 from gateway.lab import layout, stray_processes
@@ -183,6 +184,15 @@ def consumer(queue: QueueSetup) -> Iterator[InProcess]:
     consumer = InProcess(queue.dsn)
     yield consumer
     consumer.close()
+
+
+@pytest.fixture
+def kept(database_url: str, configuration: config.Configuration) -> Iterator[PreparedInstances]:
+    """Yield a database and a spool without instances; afterwards the log goes to standard error again."""
+    instances = PreparedInstances(database_url, configuration)
+    yield instances
+    instances.database.close()
+    log.configure(None, "tests")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import MakeEdge
 from support.edge_setup import EdgeSetup
-from support.forwarding import QUICK, Forwarding, forwarding, pacs_of
+from support.forwarding import QUICK, Forwarding, forwarding
 from support.peers import ABORT, Peer, peer
 from support.synthetic_instances import Instance, new_uid, study_of
 from support.waiting import wait_until
@@ -60,13 +60,6 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
     """Yield the core, in this process."""
     with forwarding(make_edge({"forwarder": PATIENT})) as core:
         yield core
-
-
-@pytest.fixture
-def pacs(core: Forwarding) -> Iterator[Peer]:
-    """Yield the PACS, listening."""
-    with pacs_of(core) as pacs:
-        yield pacs
 
 
 def bad_study(kind: str) -> list[Instance]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import MakeEdge
-from support.forwarding import QUICK, Forwarding, forwarding, pacs_of, workers_of
+from support.forwarding import QUICK, Forwarding, forwarding, workers_of
 from support.peers import ABORT, Peer, after
 from support.synthetic_instances import Instance
 from support.waiting import wait_until
@@ -28,13 +28,6 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
     """Yield the core, in this process."""
     with forwarding(make_edge({"forwarder": {**QUICK, "max_retries": 1}})) as core:
         yield core
-
-
-@pytest.fixture
-def pacs(core: Forwarding) -> Iterator[Peer]:
-    """Yield the PACS, listening."""
-    with pacs_of(core) as pacs:
-        yield pacs
 
 
 def breaker(core: Forwarding, title: str = "ORTHANC") -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import MakeEdge
-from support.forwarding import QUICK, Forwarding, forwarding, pacs_of
+from support.forwarding import QUICK, Forwarding, forwarding
 from support.peers import Peer
 from support.synthetic_instances import CT, EXPLICIT, MR, SECONDARY_CAPTURE, Instance
 
@@ -34,13 +34,6 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
     """Yield the core, in this process."""
     with forwarding(make_edge({"forwarder": {**QUICK, "mode": "pacs_only"}})) as core:
         yield core
-
-
-@pytest.fixture
-def pacs(core: Forwarding) -> Iterator[Peer]:
-    """Yield the PACS, listening."""
-    with pacs_of(core) as pacs:
-        yield pacs
 
 
 def unless_one_is(*sop_classes: str, answer: bytes = REJECTED) -> Callable[[tuple[Offer, ...]], bytes | None]:

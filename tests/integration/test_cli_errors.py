@@ -23,20 +23,9 @@ from cli.boundary import DEBUG_VARIABLE
 from cli.documents import Schema
 from cli.exit_codes import ExitCode
 from cli.main import build
-from gateway import log
-from gateway.config import Configuration
 
 NOBODY = 65534
 FULL_DISK = Path("/dev/full")
-
-
-@pytest.fixture
-def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedInstances]:
-    """Yield a database and a spool without instances."""
-    instances = PreparedInstances(database_url, configuration)
-    yield instances
-    instances.database.close()
-    log.configure(None, "tests")
 
 
 def ended(*words: str | Path, confined: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:

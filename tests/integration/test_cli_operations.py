@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,10 @@ from typer.testing import CliRunner, Result
 from cli.documents import Schema
 from cli.exit_codes import ExitCode
 from cli.main import build
-from gateway import log
-from gateway.config import Configuration
 from gateway.database.tables import destinations, overview
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-
-
-@pytest.fixture
-def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedInstances]:
-    """Yield a database and a spool without instances; afterwards the log goes to standard error again."""
-    instances = PreparedInstances(database_url, configuration)
-    yield instances
-    instances.database.close()
-    log.configure(None, "tests")
 
 
 def run(*words: str | int, answer: str | None = None) -> Result:

@@ -1,7 +1,6 @@
 """`mini-pacs studies` and lists in pages: newest first, each row once, nothing left out."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,8 +10,6 @@ from typer.testing import CliRunner, Result
 from cli.documents import Schema
 from cli.exit_codes import ExitCode
 from cli.main import build
-from gateway import log
-from gateway.config import Configuration
 from gateway.database.tables import studies
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
@@ -34,15 +31,6 @@ SEQUENTIAL = """
     SELECT relname, seq_scan FROM pg_stat_user_tables
     WHERE relname IN ('instances', 'deliveries') ORDER BY relname"""
 LONG = "1.2.826.0.1.3680043.8.498.123456789012345678901234567"
-
-
-@pytest.fixture
-def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedInstances]:
-    """Yield a database and a spool without instances."""
-    instances = PreparedInstances(database_url, configuration)
-    yield instances
-    instances.database.close()
-    log.configure(None, "tests")
 
 
 def sequential(kept: PreparedInstances) -> list[tuple[Any, ...]]:

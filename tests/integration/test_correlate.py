@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import MakeEdge
-from support.forwarding import Forwarding, forwarding, workers_of
+from support.forwarding import Forwarding, ask, forwarding, workers_of
 from support.peers import Peer
 from support.synthetic_instances import Instance, new_uid, result_of, study_of
 
@@ -28,12 +28,6 @@ def workers(core: Forwarding) -> Iterator[dict[str, Peer]]:
     """Every worker is on."""
     with workers_of(core) as peers:
         yield peers
-
-
-def ask(core: Forwarding, instance: Instance) -> str:
-    """Deliver the instance to a worker, which then owes its result; return the worker."""
-    forward_to_worker(core.context, core.owed(instance, Route.WORKERS))
-    return str(core.edge.delivery(instance, "workers")["destination"])
 
 
 def expectations(core: Forwarding) -> list[str]:

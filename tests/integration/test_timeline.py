@@ -1,12 +1,10 @@
 """The timeline of a study, derived from the rows, at every step of the flow."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 from support.prepared_instances import STUDY, PreparedInstances
 
-from gateway.config import Configuration
 from gateway.database.pool import Database
 from gateway.database.queries import Query
 from gateway.database.session import Row, Session
@@ -15,14 +13,6 @@ from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.domain.timeline import InstanceTimeline, Step, StepName, summary
-
-
-@pytest.fixture
-def kept(database_url: str, configuration: Configuration) -> Iterator[PreparedInstances]:
-    """Yield a database and a spool without instances."""
-    instances = PreparedInstances(database_url, configuration)
-    yield instances
-    instances.database.close()
 
 
 def timelines(kept: PreparedInstances, study: str = STUDY) -> list[InstanceTimeline]:

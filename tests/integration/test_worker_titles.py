@@ -6,15 +6,13 @@ from typing import Any
 import pytest
 from conftest import MakeEdge
 from support.edge_setup import EdgeSetup
-from support.forwarding import Forwarding, forwarding, workers_of
+from support.forwarding import Forwarding, ask, forwarding, workers_of
 from support.synthetic_instances import EXPLICIT, Instance, result_of
 
 from gateway.database.tables.timeline import of_study
 from gateway.dicom.policy import Requestor, StoreRequest
-from gateway.domain.routing import Route
 from gateway.domain.timeline import StepName
 from gateway.faults import Faults
-from gateway.forward.deliver import forward_to_worker
 from gateway.receive.c_store import CStoreHandler
 from gateway.receive.caller_origin import CallerOrigins
 from gateway.receive.commit import Committer
@@ -32,12 +30,6 @@ def workers(edge: EdgeSetup, **of_each: object) -> dict[str, Any]:
         "orthanc": pacs,
         "workers": [{**worker.model_dump(exclude_none=True), **of_each} for worker in first_two],
     }
-
-
-def ask(core: Forwarding, instance: Instance) -> str:
-    """Deliver the instance to a worker, which then owes its result; return the worker."""
-    forward_to_worker(core.context, core.owed(instance, Route.WORKERS))
-    return str(core.edge.delivery(instance, "workers")["destination"])
 
 
 @pytest.fixture

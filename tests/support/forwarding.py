@@ -19,6 +19,7 @@ from gateway.domain.routing import Origin, Route, priority_for, routes_for
 from gateway.faults import Faults
 from gateway.forward.associations import Associations
 from gateway.forward.context import ForwardContext
+from gateway.forward.deliver import forward_to_worker
 from gateway.receive.commit import Committer
 from gateway.spool.spool import Spool
 from gateway.sweep.context import SweepContext
@@ -209,3 +210,9 @@ QUICK = {
 """An edge that retries, probes and gives up quickly."""
 
 LONG = timedelta(seconds=120)
+
+
+def ask(core: Forwarding, instance: Instance) -> str:
+    """Deliver the instance to a worker, whose result is expected then; return the worker."""
+    forward_to_worker(core.context, core.owed(instance, Route.WORKERS))
+    return str(core.edge.delivery(instance, "workers")["destination"])
