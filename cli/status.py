@@ -88,9 +88,10 @@ def _print(screen: Console, view: Overview, space: Space | None) -> None:
     _print_deliveries(screen, view)
     _print_destinations(screen, view)
     results = view.results
+    screen.print()
     _line(
         screen,
-        "\nResults",
+        "Results",
         f"owed {results.owed:,}, late {results.late:,}, timed out {results.timed_out:,}, "
         f"given up {results.given_up:,}, unmatched {results.unmatched:,}, ambiguous {results.ambiguous:,}",
     )

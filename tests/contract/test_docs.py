@@ -24,7 +24,6 @@ PLACEHOLDER = re.compile(r"NNNN|_\*")
 ARCHITECTURE = page("docs/architecture.md")
 
 WITHOUT_THEIR_PAGE = {
-    "cli/configuration.py",
     "gateway/database/migrations/0002_gateway.sql",  # released: its text is compared with what was applied
     "tests/proof/mutants/__main__.py",  # the name of a file that it writes
 }
