@@ -131,7 +131,11 @@ def orthanc(edge: EdgeSetup, folder: Path) -> Target | None:
     # Where Orthanc cannot read a data set it says nothing, and aborts when this timeout is over.
     path = folder / "orthanc.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
-    more = {"DicomScpTimeout": ORTHANC_TIMEOUT_SECONDS, "DicomThreadsCount": ORTHANC_SENDERS}
+    more = {
+        "DicomScpTimeout": ORTHANC_TIMEOUT_SECONDS,
+        "DicomThreadsCount": ORTHANC_SENDERS,
+        "DicomAlwaysAllowStore": True,  # the lab's Orthanc accepts the edge's AE title only
+    }
     path.write_text(json.dumps(settings | more), encoding="utf-8")
     edge.start(*program.command, name="orthanc")
     assert program.ready is not None
