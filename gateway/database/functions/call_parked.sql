@@ -1,6 +1,8 @@
--- Wakes what is parked for a peer: all that is no suspect any more, at most `p_most`, and one suspect where none has
--- the turn; among suspects those first that did not fail themselves. What somebody works on is passed over. Returns
--- how many were woken. A delivery that waits for another version is left out: its wake-up would be lost.
+-- Make parked deliveries of a peer due now; return how many.
+--
+-- At most `p_most` are chosen that are no longer suspects, and one suspect if no suspect has the turn. Among the
+-- suspects, one that did not fail itself comes first. Rows that another transaction has locked are skipped. A delivery
+-- that waits for another version is not chosen: it could not be claimed yet, and its wake-up would be lost.
 CREATE OR REPLACE FUNCTION call_parked(p_ae_title text, p_most integer) RETURNS integer LANGUAGE sql AS $$
     WITH parked AS MATERIALIZED (
         SELECT d.id, d.instance_id, is_suspect(p_ae_title, d.instance_id) AS suspect,

@@ -1,5 +1,6 @@
--- At most `p_most` that wait for a worker are due now, the oldest first, with those that were called before and were
--- not tried yet. What somebody works on is passed over: no lock is waited for here.
+-- Make deliveries that wait for a worker due now, the oldest first. At most `p_most` are due and not yet tried; those
+-- that became due within the last 5 seconds count as not yet tried. Rows that another transaction has locked are
+-- skipped, so this function never waits for a lock.
 CREATE OR REPLACE FUNCTION call_waiting(p_worker text, p_most integer) RETURNS void LANGUAGE sql AS $$
     WITH called AS (
         SELECT d.id, d.message_id FROM deliveries d

@@ -1,11 +1,12 @@
--- pending -> in_flight for a worker: takes the delivery, chooses the worker whose turn it is among those
--- that are up and owe less than they may, notes the result it will owe and the message of that deadline;
--- all before anything is sent.
---   claimed     the delivery is the caller's, `worker` is who gets it
---   answered    the result is here already: nothing to send
---   no_worker   all are away, paused or busy, or the study's own is: still pending, with a wake-up in `p_wait`, or,
---               where another one scouts for that worker, far later
---   nothing     settled, somebody else's, or it waits for another version of its UID
+-- pending -> in_flight for a worker, before anything is sent to it.
+--
+-- Choose the worker that was chosen the longest time ago, among those that are up and have fewer results outstanding
+-- than they may. Record the claim, the expected result, and the message that runs at its deadline.
+--   claimed     the caller sends the delivery to `worker`
+--   answered    the result has arrived already: there is nothing to send
+--   no_worker   no worker is free: still pending, due again after `p_wait`. If the worker of its study is busy, one of
+--               the deliveries that wait for it (the scout) is due after a quarter of that, the others far later
+--   nothing     it is settled, claimed by another process, or waits for another version of its UID
 CREATE OR REPLACE FUNCTION claim_for_worker(
     p_delivery_id bigint, p_consumer bigint, p_lease interval, p_result_wait interval, p_by_study boolean,
     p_wait interval, p_actor_name text, p_expire_actor_name text, p_expire_queue text,
@@ -23,14 +24,14 @@ BEGIN
     IF NOT is_in_turn(p_delivery_id) THEN
         SELECT * INTO d FROM deliveries x WHERE x.id = p_delivery_id FOR UPDATE;
         IF d.waits_for IS NOT NULL THEN
-            -- it may have been the scout of its worker
+            -- It may have been the scout of its worker: wake another one.
             UPDATE deliveries x SET waits_for = NULL WHERE x.id = d.id;
             PERFORM call_waiting(d.waits_for, 1);
         END IF;
         verdict := 'nothing';
         RETURN;
     END IF;
-    -- One turn at a time, over all processes: counts and turns below are exact.
+    -- Choose one worker at a time, over all processes, so that the counts and turns below are exact.
     PERFORM pg_advisory_xact_lock(hashtextextended('mini_pacs.worker_turn', 0));
     SELECT * INTO d FROM deliveries x WHERE x.id = p_delivery_id AND x.route = 'workers' FOR UPDATE;
     IF NOT FOUND OR NOT (
@@ -42,21 +43,22 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id AND e.state IN ('arrived', 'late')
                AND e.asked_at >= d.owed_since) THEN
-        -- the send that broke off, or whose actor died, had arrived after all
+        -- An earlier send failed or its actor died, but the worker had got the instance and has answered.
         UPDATE deliveries x SET state = 'delivered', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
             next_attempt_at = NULL, settled_at = now(), message_id = NULL WHERE x.id = d.id;
         verdict := 'answered';
         RETURN;
     END IF;
     IF d.state = 'in_flight' THEN
-        -- who held it is gone: the same worker again, whose repeat would be the same bytes
+        -- The process that held the claim is gone. Prefer the same worker: if it got the instance before, it gets
+        -- the same bytes again, and no second worker does.
         DELETE FROM expected_results e WHERE e.claim_id = d.claim_id AND e.state = 'owed' RETURNING e.worker
             INTO v_previous;
     END IF;
     SELECT i.study_instance_uid, i.versioned INTO v_study, v_versioned FROM instances i WHERE i.id = d.instance_id;
     IF p_by_study THEN
-        -- The worker that has the rest of the study, while it is up and did not fail on this very instance;
-        -- where it is busy, the study waits for it.
+        -- The worker that got the rest of the study, unless it is not up or timed out on this instance before.
+        -- If it is busy, the study waits for it.
         SELECT e.worker INTO v_bound
             FROM instances i
             JOIN expected_results e ON e.instance_id = i.id AND e.state <> 'timed_out'
@@ -79,7 +81,8 @@ BEGIN
         LIMIT 1;
     IF NOT FOUND THEN
         IF v_bound IS NOT NULL THEN
-            -- A scout whose time is long over is held by a process that is stopped: another one then.
+            -- A scout that is overdue by more than 5 seconds does not count: the process that holds its message may
+            -- be stopped. This delivery is the scout then.
             v_wait := CASE WHEN EXISTS (
                 SELECT FROM deliveries x
                 WHERE x.state = 'pending' AND x.waits_for = v_bound AND x.id <> d.id

@@ -1,5 +1,6 @@
--- pending -> in_flight for a delivery to the PACS whose UID has several versions; the guards are those of the statement
--- `claim`, which takes all others. NULL: it is settled, somebody else's, or waits for another version.
+-- pending -> in_flight for a delivery to the PACS whose UID has several versions. All other deliveries are claimed by
+-- the statement `claim`, which has the same guards. Return NULL if the delivery is settled, claimed by another process,
+-- or waits for another version.
 CREATE OR REPLACE FUNCTION claim_version(p_delivery_id bigint, p_consumer bigint, p_lease interval, p_destination text)
 RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE

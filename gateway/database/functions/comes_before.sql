@@ -1,4 +1,4 @@
--- Whether `other` must be settled before a pending delivery of that place in the order may be sent.
+-- Return whether `other` must be settled before a pending delivery may be sent whose place in the order is `p_order`.
 CREATE OR REPLACE FUNCTION comes_before(other deliveries, p_order bigint) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT other.state = 'in_flight' OR (other.state = 'pending' AND coalesce(other.owed_order, other.id) < p_order)
 $$;

@@ -1,3 +1,4 @@
--- Whether a consumer lives: PostgreSQL holds the advisory lock of its id as long as its connection.
+-- Return whether a consumer is alive. It holds an advisory lock on its id, which PostgreSQL frees when its connection
+-- ends.
 CREATE OR REPLACE FUNCTION dramatiq.consumer_alive(id bigint) RETURNS boolean
 LANGUAGE sql VOLATILE AS 'SELECT EXISTS (SELECT FROM dramatiq.live WHERE live.id = consumer_alive.id)';

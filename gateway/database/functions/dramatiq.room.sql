@@ -1,5 +1,6 @@
--- How many messages of a queue may be claimed now: none while its PACS is away or paused, and for the workers
--- as many as those that are up may still owe. A closed route costs no claims and no churn.
+-- Return how many messages of a queue may be claimed now, at most `wanted`. For the PACS: none while it is paused or
+-- its breaker is open. For the workers: as many results as those that are up may still have outstanding. So a route
+-- that cannot send causes no claims.
 CREATE OR REPLACE FUNCTION dramatiq.room(queue_name text, wanted integer) RETURNS integer
 LANGUAGE sql STABLE AS $$
     SELECT CASE room.queue_name

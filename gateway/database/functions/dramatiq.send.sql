@@ -1,12 +1,11 @@
--- Message ids in the order in which messages are due.
+-- Enqueue a message; return its id. Ids sort by the time when the messages are due.
 --
--- A claim writes a new version of a message's row, and with it a new entry of the primary key. Messages that were
--- written in one order and are due in another (a night's retries) were claimed from the whole width of that
--- key, a page of it for each, dirtied and logged whole. With the due time in front of the id, what is
--- claimed together lies together there, whenever it was written.
+-- A claim writes a new version of a message's row, and with it a new entry in the index of the primary key. Ids that
+-- start with the due time put messages that are claimed together side by side in this index. If ids started with the
+-- time of creation, the claims of a night's retries would each change another page, and log that page whole.
 --
--- An id is UUID version 7 as before (RFC 9562 §5.7, whose time may be altered: §6.1), and nobody reads time from
--- it. Ids written before stay as they are.
+-- An id is a UUID version 7 (RFC 9562 §5.7), whose time may be altered (§6.1). No code reads the time from an id. Ids
+-- from before migration 0003 start with the time of creation.
 CREATE OR REPLACE FUNCTION dramatiq.send(
     queue_name text,
     actor_name text,

@@ -1,10 +1,9 @@
--- A deadline has passed: the instance goes to another worker, `p_max_redispatch` times, then the result is
--- marked timed out for good.
---   nothing      it has arrived, or is not due yet; or, with the worker, a result of another one is here already:
---                this one timed out, and nobody is asked in its place
---   postponed    the send is still under way, or the deadline was moved: there is a message for the new one
---   redispatched pending again, with a message
---   timed_out    no more workers are asked
+-- Act on one expected result at its deadline: send the instance to another worker, at most `p_max_redispatch` times.
+--   nothing       without `worker`: the result has arrived. With `worker`: this worker timed out, but another one has
+--                 answered, so no other is asked
+--   postponed     the send is not settled, or the deadline was moved: a message for the new deadline is enqueued
+--   redispatched  the delivery is pending again, with a message
+--   timed_out     no other worker is asked
 CREATE OR REPLACE FUNCTION expire_expectation(
     p_expectation_id bigint, p_max_redispatch integer, p_result_wait interval, p_actor_name text,
     p_expire_actor_name text, p_expire_queue text,

@@ -1,5 +1,5 @@
--- The second version of a UID flags the first one, in the transaction that receives it. A settle of the first that
--- is under way holds its row, and is waited for.
+-- Mark all versions of a UID when another version of it is received, in the transaction of that reception. A settle of
+-- an earlier version that is under way has locked its row, so this trigger waits for it.
 CREATE OR REPLACE FUNCTION flag_versions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE public.instances i SET versioned = true

@@ -1,5 +1,5 @@
--- A message that is dead takes its delivery along, with the reason; requeued by an operator, it brings it back.
--- Otherwise the delivery would look as if it were still on its way (G2), or be woken for ever.
+-- Change the state of a delivery with that of its message: dead, with the reason, when the message is rejected; pending
+-- when an operator requeues the message. Else the delivery would seem to be under way (G2), or be woken for ever.
 CREATE OR REPLACE FUNCTION follow_message() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_instance_id bigint;

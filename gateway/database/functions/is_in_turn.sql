@@ -1,5 +1,6 @@
--- For a claim, before it locks the delivery: whether its turn has come. False: it waits without a message, and the
--- delivery that it waits for is marked, so that whatever settles that one wakes this one (wake_versions).
+-- Return whether a delivery may be sent now, as far as other versions of its UID are concerned. A claim calls this
+-- before it locks the delivery. If false, the delivery waits without a message. The delivery that it waits for is
+-- marked, so that the trigger `wake_versions` wakes this one when that one is settled.
 CREATE OR REPLACE FUNCTION is_in_turn(p_delivery_id bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_uid text;
@@ -17,7 +18,7 @@ BEGIN
         IF v_other IS NULL THEN
             RETURN true;
         END IF;
-        -- Settled between the look and the lock of its row: it would wake nobody. Look again.
+        -- If that delivery was settled before its row is locked here, it wakes nobody: look again.
         UPDATE deliveries d SET is_waited_for = true
             WHERE d.id = v_other AND comes_before(d, v_order);
         EXIT WHEN FOUND;

@@ -1,5 +1,7 @@
--- Whether an instance is a suspect at a peer: it or another of its study broke an association within ten minutes, or
--- instances of three studies of its sender did, and nothing else of that sender was delivered since.
+-- Return whether an instance is a suspect at a peer. Only the last ten minutes count.
+--   by study    it, or another instance of its study, broke an association
+--   by sender   instances of three studies of its sender broke one each, and the peer took no other study of that
+--               sender since
 CREATE OR REPLACE FUNCTION is_suspect(p_ae_title text, p_instance_id bigint) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (
         SELECT FROM instances i JOIN suspects s ON s.study_instance_uid = i.study_instance_uid

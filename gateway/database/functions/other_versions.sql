@@ -1,4 +1,4 @@
--- The deliveries of the other versions of a delivery's UID on its route.
+-- Return the deliveries of the other versions of a delivery's UID, on the same route.
 CREATE OR REPLACE FUNCTION other_versions(p_delivery_id bigint) RETURNS SETOF deliveries LANGUAGE sql STABLE AS $$
     SELECT y.* FROM deliveries x
     JOIN instances i ON i.id = x.instance_id

@@ -1,5 +1,6 @@
--- For a reception that repeats an instance, under the lock of its UID: where another version was received after it, it
--- is owed again as the last one, whatever the duplicate window. False: no other version was received after it.
+-- Put an instance that was repeated last in the order of its versions, if another version was received after it. It is
+-- pending again, also within the duplicate window. Return false, with nothing changed, if no other version was received
+-- after it. The caller is a reception, which holds the lock of the UID.
 CREATE OR REPLACE FUNCTION owe_last(p_instance_id bigint, p_route route, p_actor_name text, p_priority integer)
 RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -9,7 +10,7 @@ BEGIN
     IF NOT FOUND OR NOT EXISTS (SELECT FROM other_versions(d.id) AS y WHERE version_order(y) > version_order(d)) THEN
         RETURN false;
     END IF;
-    -- One that is in flight may arrive before the newer ones. Their settle finds it delivered and sends it again.
+    -- If it is in flight, it may reach the peer before the newer ones. When those are settled, it is sent again.
     UPDATE deliveries x SET owed_order = nextval('deliveries_id_seq') WHERE x.id = d.id;
     UPDATE deliveries x SET state = 'pending', priority = p_priority, owed_since = now(), attempts = 0, refusals = 0,
             redispatches = 0, next_attempt_at = now(), settled_at = NULL, settled_by = NULL, last_status = NULL,

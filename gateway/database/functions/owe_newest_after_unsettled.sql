@@ -1,4 +1,5 @@
--- A delivery whose process died in the attempt, and that is given up before it was sent again, may have arrived.
+-- Send the newest version again when a delivery is given up whose process died in an attempt: the peer may have got
+-- the older version in that attempt.
 CREATE OR REPLACE FUNCTION owe_newest_after_unsettled() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM public.owe_newest_again(NEW.id);

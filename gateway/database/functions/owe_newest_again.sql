@@ -1,6 +1,6 @@
--- The settle of an attempt that may have brought an older version to the peer, maybe after a newer one: the newest that
--- the peer may hold is sent again. So it is after a resend of an older version, after a worker is asked again for
--- one, and after an attempt that ended when its claim had passed to somebody else.
+-- Send the newest version again after an attempt that may have brought an older one to the peer after it. This happens
+-- after a resend of an older version, after a redispatch of one, and after an attempt that ended when another process
+-- had claimed its delivery.
 CREATE OR REPLACE FUNCTION owe_newest_again(p_delivery_id bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     y deliveries;

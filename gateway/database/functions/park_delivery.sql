@@ -1,5 +1,5 @@
--- in_flight -> pending, for whoever holds the claim and may not send now. No attempt was made, so none is noted.
--- The wait is a long one: `call_parked` ends it.
+-- in_flight -> pending, for the holder of a claim that may not send now. No attempt was made, so none is recorded.
+-- `p_wait` is long; normally `call_parked` ends the wait before.
 CREATE OR REPLACE FUNCTION park_delivery(
     p_delivery_id bigint, p_claim_id uuid, p_ae_title text, p_reason text, p_wait interval, p_actor_name text,
     OUT settled boolean, OUT place_before instance_place, OUT place_after instance_place
@@ -7,7 +7,7 @@ CREATE OR REPLACE FUNCTION park_delivery(
 DECLARE
     v_instance_id bigint;
 BEGIN
-    -- The instance before the delivery, as everywhere.
+    -- Lock the instance before the delivery, as a reception and a settle do: one order of locks.
     SELECT i.id, i.place INTO v_instance_id, place_before FROM instances i
         WHERE i.id = (SELECT d.instance_id FROM deliveries d WHERE d.id = p_delivery_id) FOR NO KEY UPDATE;
     UPDATE deliveries d SET state = 'pending', claim_id = NULL, claimed_by = NULL, lease_until = NULL,

@@ -1,5 +1,8 @@
--- The folder that tells an SRE the same as the rows: failed while one is dead, incoming or queued while
--- something is owed, sent when all is settled and something was delivered, failed when all was cancelled.
+-- Return the folder of an instance's file, which shows the state of its deliveries.
+--   failed     one is dead, or all were cancelled
+--   queued     one is not settled, and had an attempt or an error
+--   incoming   one is not settled, and none of those had an attempt or an error
+--   sent       all are settled, and one was delivered
 CREATE OR REPLACE FUNCTION place_of(p_instance_id bigint) RETURNS instance_place LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN bool_or(state = 'dead') THEN 'failed'

@@ -1,12 +1,13 @@
 -- For processes of version 0.1.0, which run beside newer ones during an upgrade. Replaced by receive_instance_from.
--- The reception of one instance: the row, every delivery it owes, and the message of each, in the
--- caller's transaction (G1). Sent again, it owes nothing new while its delivery is under way or was
--- delivered within the window; later, or where it is dead or cancelled, it is owed again (G4).
+--
+-- Receive one instance: write its row, its deliveries and their messages in the caller's transaction (G1). A repeat is
+-- not sent again while its delivery is under way or was delivered within the window. Later, or if the delivery is dead
+-- or cancelled, it is sent again (G4).
 --   stored      a new row
---   conflict    a new row beside another version of the same SOP Instance UID
---   duplicate   nothing new is owed; the caller's file is superfluous
---   owed_again  the kept file is owed again; the caller's file is superfluous
---   name_taken  nothing was done: that file name means another version; call again with another name
+--   conflict    a new row; another version of the same SOP Instance UID is stored
+--   duplicate   nothing is sent again; the caller's file is superfluous
+--   owed_again  the stored file is sent again; the caller's file is superfluous
+--   name_taken  nothing was done: another version has that file name; call again with another name
 CREATE OR REPLACE FUNCTION receive_instance(
     p_sop_instance_uid text, p_study_instance_uid text, p_series_instance_uid text, p_sop_class_uid text,
     p_transfer_syntax_uid text, p_sha256 bytea, p_data_set_size bigint, p_calling_ae_title text,

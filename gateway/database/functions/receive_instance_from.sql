@@ -1,28 +1,28 @@
--- The reception of one instance: the row, every delivery it owes, and the message of each, in the caller's
--- transaction (G1). A repeat owes nothing new while its delivery is under way or was delivered within the window;
--- later, or where it is dead or cancelled, it is owed again (G4).
+-- Receive one instance: write its row, its deliveries and their messages in the caller's transaction (G1). A repeat is
+-- not sent again while its delivery is under way or was delivered within the window. Later, or if the delivery is dead
+-- or cancelled, it is sent again (G4).
 --
--- `p_origin` is who called, see Origin in gateway/domain/routing.py:
---   pacs          the PACS, by AE title and address: what was delivered to it is never owed to it again
---   perhaps_pacs  maybe the PACS: at least 30 s must have passed since the delivery to it; from the sixth time that
---                 such a repeat is owed again, twice as long each time, at most a day
---   worker        a worker; its repeats need nobody's attention
---   sender        anybody else
+-- `p_origin` is what the caller is; see Origin in gateway/domain/routing.py:
+--   pacs          the PACS, by AE title and address: an instance that was delivered to it is never sent to it again
+--   perhaps_pacs  perhaps the PACS: the window is at least 30 s. After such repeats of an instance were sent again five
+--                 times, the window doubles with each further one, up to a day
+--   worker        a worker: its repeats are never counted as not forwarded
+--   sender        any other caller
 --
--- Bytes that are kept as a result stay a result, whoever sends them. Other bytes under the SOP Instance UID of a
--- result are a result too, unless an original of that UID is kept and the caller cannot be the PACS. A result is owed
--- to the PACS alone, so that it never reaches a worker.
+-- A stored result stays a result, whoever repeats it. A new version of a stored result is a result, too, unless an
+-- original with that UID is stored as well and the caller cannot be the PACS. A result is sent to the PACS only, so it
+-- never reaches a worker.
 --
 -- Verdicts:
 --   stored         a new row
---   conflict       a new row beside another version of the same SOP Instance UID
---   duplicate      a delivery of it is under way, or a worker repeated it; the caller's file is superfluous
---   not_forwarded  it was delivered, and is not owed again; counted; the caller's file is superfluous
---   owed_again     the kept file is owed again; the caller's file is superfluous
---   owed_in_part   as owed_again, but not to the PACS, which the caller may be; counted
---   equals_source  a result with the bytes of a kept original: owed to the PACS only where the original never was;
---                  the caller's file is superfluous
---   name_taken     nothing was done: that file name means another version; call again with another name
+--   conflict       a new row; another version of the same SOP Instance UID is stored
+--   duplicate      its delivery is under way, or a worker repeated it; the caller's file is superfluous
+--   not_forwarded  it was delivered and is not sent again; counted; the caller's file is superfluous
+--   owed_again     the stored file is sent again; the caller's file is superfluous
+--   owed_in_part   like owed_again, but not to the PACS, which may be the caller; counted
+--   equals_source  a result with the bytes of a stored original: sent to the PACS only if the original has no delivery
+--                  to it; the caller's file is superfluous
+--   name_taken     nothing was done: another version has that file name; call again with another name
 CREATE OR REPLACE FUNCTION receive_instance_from(
     p_sop_instance_uid text, p_study_instance_uid text, p_series_instance_uid text, p_sop_class_uid text,
     p_transfer_syntax_uid text, p_sha256 bytea, p_data_set_size bigint, p_calling_ae_title text,
@@ -46,7 +46,7 @@ DECLARE
 BEGIN
     -- Versions of one SOP Instance UID are received one after the other, so that the second sees the first.
     PERFORM pg_advisory_xact_lock(hashtextextended(p_sop_instance_uid, 1));
-    -- NO KEY: who inserts a row that refers to the instance (a claim, holding a delivery) must not wait for us.
+    -- NO KEY: a claim holds its delivery and inserts a row that refers to the instance; it must not wait for this lock.
     SELECT i.id, i.file_name, i.place, i.kind, i.returned
         INTO instance_id, kept_file_name, kept_place, kept_kind, v_returned
         FROM instances i WHERE i.sop_instance_uid = p_sop_instance_uid AND i.sha256 = p_sha256
@@ -73,7 +73,7 @@ BEGIN
                 p_transfer_syntax_uid, p_sha256, p_data_set_size, p_calling_ae_title, p_called_ae_title,
                 p_remote_address, kept_kind, is_conflict, p_file_name)
             RETURNING id, file_name, place INTO instance_id, kept_file_name, kept_place;
-        -- The way of nearly all: the ids are drawn first, so that each row is written once, in one statement.
+        -- Draw the ids first, so that one statement writes each row once.
         INSERT INTO deliveries (id, instance_id, route, priority, message_id) OVERRIDING SYSTEM VALUE
             SELECT owed.id, receive_instance_from.instance_id, owed.route, p_priority, dramatiq.send(
                 owed.route::text, owed.actor_name, jsonb_build_array(owed.id), p_priority, now(), owed.id)
@@ -92,8 +92,8 @@ BEGIN
             THEN least(greatest(p_window, interval '30 seconds') * power(2, least(greatest(v_returned - 4, 0), 16)),
                        greatest(p_window, interval '1 day'))
             ELSE p_window END;
-        -- Another version was received after it: the repeat is the newest reception, and is sent as the last one. Not
-        -- where the PACS may have sent back within the window what it just got.
+        -- If another version was received after this one, the repeat is the newest reception and is sent last.
+        -- Exception: within the window the PACS may have sent back what it just got.
         IF NOT equals_source AND NOT (v_routes[n] = 'pacs' AND (p_origin = 'pacs' OR p_origin = 'perhaps_pacs'
                 AND EXISTS (SELECT FROM deliveries d
                             WHERE d.instance_id = receive_instance_from.instance_id AND d.route = 'pacs'

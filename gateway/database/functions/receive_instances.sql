@@ -1,10 +1,11 @@
 -- For processes of version 0.1.0, which run beside newer ones during an upgrade. Replaced by receive_instances_from.
--- The receptions of a batch: those that are new in one statement. PostgreSQL reads the constraints of a table and
--- the predicates of its indexes anew for every statement, which costs more than a row.
 --
--- Verdicts, guards and order of locks are those of receive_instance (0002_gateway.sql), which still decides where
--- a SOP Instance UID is known already, or stands twice in the batch. The routes of each, and their actors, are
--- separated by commas. The caller sorted by SOP Instance UID, so that two batches lock in one order.
+-- Receive a batch: one statement writes all instances that are new. PostgreSQL reads the constraints of a table and the
+-- predicates of its indexes anew for every statement, which costs more than a row.
+--
+-- If a SOP Instance UID is stored already, or occurs twice in the batch, receive_instance decides as for a single
+-- instance; verdicts, guards and order of locks are the same. The routes of each instance are separated by commas, and
+-- so are their actors. The caller sorts the batch by SOP Instance UID, so that two batches lock in the same order.
 CREATE OR REPLACE FUNCTION receive_instances(
     p_sop_instance_uid text[], p_study_instance_uid text[], p_series_instance_uid text[], p_sop_class_uid text[],
     p_transfer_syntax_uid text[], p_sha256 bytea[], p_data_set_size bigint[], p_calling_ae_title text[],

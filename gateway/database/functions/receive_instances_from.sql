@@ -1,9 +1,9 @@
--- The receptions of a batch: those that are new in one statement, as receive_instances does. PostgreSQL reads the
--- constraints of a table and the predicates of its indexes anew for every statement, which costs more than a row.
+-- Receive a batch: one statement writes all instances that are new. PostgreSQL reads the constraints of a table and the
+-- predicates of its indexes anew for every statement, which costs more than a row.
 --
--- Verdicts, guards and order of locks are those of receive_instance_from, which still decides where a SOP Instance
--- UID is known already, or stands twice in the batch. The routes of each, and their actors, are separated by commas.
--- The caller sorted by SOP Instance UID, so that two batches lock in one order.
+-- If a SOP Instance UID is stored already, or occurs twice in the batch, receive_instance_from decides as for a single
+-- instance; verdicts, guards and order of locks are the same. The routes of each instance are separated by commas, and
+-- so are their actors. The caller sorts the batch by SOP Instance UID, so that two batches lock in the same order.
 CREATE OR REPLACE FUNCTION receive_instances_from(
     p_sop_instance_uid text[], p_study_instance_uid text[], p_series_instance_uid text[], p_sop_class_uid text[],
     p_transfer_syntax_uid text[], p_sha256 bytea[], p_data_set_size bigint[], p_calling_ae_title text[],
@@ -20,12 +20,12 @@ BEGIN
     FOR n IN 1 .. cardinality(p_sop_instance_uid) LOOP
         PERFORM pg_advisory_xact_lock(hashtextextended(p_sop_instance_uid[n], 1));
     END LOOP;
-    -- A statement after the locks: it sees what was committed under them before us.
+    -- A new statement after the locks, so that it sees what was committed by those who held them before.
     v_new := ARRAY(
         SELECT t.n FROM unnest(p_sop_instance_uid) WITH ORDINALITY AS t (uid, n)
         WHERE NOT EXISTS (SELECT FROM instances i WHERE i.sop_instance_uid = t.uid)
             AND cardinality(array_positions(p_sop_instance_uid, t.uid)) = 1);
-    -- The ids are drawn first, so that each row is written once.
+    -- Draw the ids first, so that each row is written once.
     RETURN QUERY
     WITH fresh AS MATERIALIZED (
         SELECT t.n, nextval('instances_id_seq') AS id FROM unnest(v_new) AS t (n)

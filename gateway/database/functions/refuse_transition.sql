@@ -1,4 +1,4 @@
--- The guard of gateway/domain/delivery.py TRANSITIONS: any other change of state is an error.
+-- Raise an error. The trigger calls this for each change of state that TRANSITIONS in gateway/domain/delivery.py lacks.
 CREATE OR REPLACE FUNCTION refuse_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'delivery % cannot go from % to %', OLD.id, OLD.state, NEW.state

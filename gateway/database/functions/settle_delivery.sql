@@ -1,5 +1,5 @@
--- The outcome of one attempt. It counts only for who still holds the claim; a fenced one is only noted.
--- A delivery that stays pending gets its next wake-up here, in the same transaction.
+-- Record the outcome of one attempt. The delivery changes only if the caller still holds the claim; otherwise the
+-- attempt is recorded as fenced. A delivery that stays pending gets its next message in the same transaction.
 CREATE OR REPLACE FUNCTION settle_delivery(
     p_delivery_id bigint, p_claim_id uuid, p_state delivery_state, p_counted boolean, p_refused boolean,
     p_wait interval,
@@ -16,8 +16,8 @@ DECLARE
     v_state delivery_state := p_state;
     v_wait interval := p_wait;
 BEGIN
-    -- The instance before the delivery, as a reception does: one order of locks, and two deliveries of one
-    -- instance that are settled at once see each other.
+    -- Lock the instance before the delivery, as a reception does: one order of locks. If two deliveries of one instance
+    -- are settled at the same time, the second sees the first.
     SELECT i.id, i.place, i.versioned, i.sop_instance_uid INTO v_instance_id, place_before, v_versioned, v_uid
         FROM instances i
         WHERE i.id = (SELECT d.instance_id FROM deliveries d WHERE d.id = p_delivery_id) FOR NO KEY UPDATE;
@@ -46,7 +46,7 @@ BEGIN
                     NOT settled);
     END IF;
     IF v_versioned AND p_outcome IN ('delivered', 'broken') THEN
-        -- also where the claim was lost: these bytes may be the last that the peer got
+        -- Also if the claim was lost: these bytes may be the last that the peer got.
         PERFORM owe_newest_again(p_delivery_id);
     END IF;
     IF NOT settled THEN
@@ -59,7 +59,7 @@ BEGIN
     END IF;
     IF v_route = 'workers' THEN
         IF p_state = 'delivered' THEN
-            -- the deadline counts from when the worker had it
+            -- The deadline counts from the time when the worker had the instance.
             UPDATE expected_results e SET due_at = now() + p_result_wait
                 WHERE e.delivery_id = p_delivery_id AND e.claim_id = p_claim_id AND e.state = 'owed';
         ELSE

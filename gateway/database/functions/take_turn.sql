@@ -1,9 +1,9 @@
--- Whether a delivery that was claimed may be sent now. Over all processes one suspect at a time is: the turn ends
--- when that delivery is not in flight any more, also where its process died.
---   free   no suspect
---   turn   a suspect, and the turn is its own
---   wait   a suspect, and another one has the turn
--- `was_parked` says that it was called, or woke by itself: when it ends, it is its turn to call.
+-- Decide whether a claimed delivery may be sent now. Over all processes, one suspect at a time has the turn. Its turn
+-- ends when it is no longer in flight, or when its lease has expired because its process died.
+--   free   no suspect: send it
+--   turn   a suspect that has the turn: send it
+--   wait   a suspect, while another one has the turn
+-- `was_parked`: the delivery was parked before. After its attempt the caller must wake the next ones (`call_parked`).
 CREATE OR REPLACE FUNCTION take_turn(
     p_delivery_id bigint, p_ae_title text, OUT verdict text, OUT was_parked boolean
 ) LANGUAGE plpgsql AS $$

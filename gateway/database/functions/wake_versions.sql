@@ -1,5 +1,5 @@
--- Whatever ends the wait for a delivery (a settle, a cancel, a dead message, a late result, a rescue) wakes those that
--- waited for it, in its transaction. NOTIFY holds up other commits for a moment; versions are rare enough for it.
+-- Wake the deliveries that waited for this one, in the transaction that ends their wait: a settle, a cancel, a dead
+-- message, a late result or a rescue. NOTIFY makes other commits wait for a moment; UIDs with versions are rare enough.
 CREATE OR REPLACE FUNCTION wake_versions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE public.deliveries d SET waits_for_version = NULL, message_id = dramatiq.send(

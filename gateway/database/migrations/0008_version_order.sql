@@ -1,13 +1,13 @@
--- Versions of one SOP Instance UID are delivered, on each route, in the order in which they were received.
+-- Deliver the versions of one SOP Instance UID, on each route, in the order in which they were received.
 --
--- A later version waits until no earlier one is pending and no other one is in flight. Without that, two
--- associations raced, and the PACS ended with whichever version came last.
+-- A version waits while an earlier one is pending or any other one is in flight. Without this, versions that were sent
+-- at the same time could arrive in either order, and the PACS kept the one that arrived last.
 --
--- A UID with one version pays nothing: `instances.versioned` is false, and every function below is skipped. The
--- order is that of deliveries.id, which is drawn under the lock of the UID. A delivery that is put last later
--- (`owe_last`) has a number of the same sequence in `owed_order`.
+-- A UID with one version has no extra cost: `instances.versioned` is false, and the order is not checked. The order is
+-- that of deliveries.id, which is drawn under the lock of the UID. To put a delivery last, `owe_last` draws another
+-- number of the same sequence for `owed_order`.
 --
--- Order of locks of a UID: instances, then lock_versions(), then the delivery that is waited for, then the waiting one.
+-- Locks of a UID are taken in this order: instances, lock_versions(), the delivery that is waited for, the waiting one.
 ALTER TABLE instances ADD COLUMN versioned boolean NOT NULL DEFAULT false;
 COMMENT ON COLUMN instances.versioned IS 'more than one version of its SOP Instance UID was received';
 ALTER TABLE deliveries
@@ -25,8 +25,8 @@ COMMENT ON COLUMN deliveries.owe_again IS 'an older version may have arrived dur
 UPDATE instances SET versioned = true
 WHERE sop_instance_uid IN (SELECT sop_instance_uid FROM instances WHERE conflict);
 
--- The second version of a UID flags the first one, in the transaction that receives it. A settle of the first that
--- is under way holds its row, and is waited for.
+-- Mark all versions of a UID when another version of it is received, in the transaction of that reception. A settle of
+-- an earlier version that is under way has locked its row, so this trigger waits for it.
 CREATE FUNCTION flag_versions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE public.instances i SET versioned = true
@@ -37,21 +37,21 @@ END $$;
 CREATE TRIGGER instances_versioned BEFORE INSERT ON instances FOR EACH ROW
     WHEN (NEW.conflict) EXECUTE FUNCTION flag_versions();
 
--- The actor that sends on a route; by contract test the one of gateway.domain.contract.
+-- Return the name of the actor that sends on a route. A test compares it with gateway/domain/contract.py.
 CREATE FUNCTION forward_actor(p_route route) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE p_route WHEN 'pacs' THEN 'forward_to_pacs' ELSE 'forward_to_worker' END
 $$;
 
--- The place of a delivery in the order of the versions of its UID.
+-- Return the place of a delivery in the order of the versions of its UID.
 CREATE FUNCTION version_order(d deliveries) RETURNS bigint LANGUAGE sql IMMUTABLE AS
     'SELECT coalesce(d.owed_order, d.id)';
 
--- Whether `other` must be settled before a pending delivery of that place in the order may be sent.
+-- Return whether `other` must be settled before a pending delivery may be sent whose place in the order is `p_order`.
 CREATE FUNCTION comes_before(other deliveries, p_order bigint) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT other.state = 'in_flight' OR (other.state = 'pending' AND coalesce(other.owed_order, other.id) < p_order)
 $$;
 
--- The deliveries of the other versions of a delivery's UID on its route.
+-- Return the deliveries of the other versions of a delivery's UID, on the same route.
 CREATE FUNCTION other_versions(p_delivery_id bigint) RETURNS SETOF deliveries LANGUAGE sql STABLE AS $$
     SELECT y.* FROM deliveries x
     JOIN instances i ON i.id = x.instance_id
@@ -60,26 +60,27 @@ CREATE FUNCTION other_versions(p_delivery_id bigint) RETURNS SETOF deliveries LA
     WHERE x.id = p_delivery_id
 $$;
 
--- The delivery that a pending one waits for: the last of those that come before it. NULL: it waits for none.
+-- Return the delivery that a pending one waits for: the last of those that come before it. NULL if it waits for none.
 CREATE FUNCTION version_before(p_delivery_id bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT y.id FROM deliveries x CROSS JOIN LATERAL other_versions(x.id) AS y
     WHERE x.id = p_delivery_id AND x.state = 'pending' AND comes_before(y, version_order(x))
     ORDER BY version_order(y) DESC LIMIT 1
 $$;
 
--- The number of a version for operators: 1 is the one that was received first.
+-- Return the number of a version as operators see it; 1 is the version that was received first.
 CREATE FUNCTION version_number(p_instance_id bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT count(*) FROM instances i JOIN instances v ON v.sop_instance_uid = i.sop_instance_uid AND v.id <= i.id
     WHERE i.id = p_instance_id
 $$;
 
--- Claims and settles of one UID and route go one after the other. Only for UIDs with several versions.
+-- Serialize the claims and settles of one UID. Only called for UIDs with several versions.
 CREATE FUNCTION lock_versions(p_sop_instance_uid text) RETURNS void LANGUAGE sql AS $$
     SELECT pg_advisory_xact_lock(hashtextextended('version ' || p_sop_instance_uid, 1))
 $$;
 
--- For a claim, before it locks the delivery: whether its turn has come. False: it waits without a message, and the
--- delivery that it waits for is marked, so that whatever settles that one wakes this one (wake_versions).
+-- Return whether a delivery may be sent now, as far as other versions of its UID are concerned. A claim calls this
+-- before it locks the delivery. If false, the delivery waits without a message. The delivery that it waits for is
+-- marked, so that the trigger `wake_versions` wakes this one when that one is settled.
 CREATE FUNCTION is_in_turn(p_delivery_id bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_uid text;
@@ -97,7 +98,7 @@ BEGIN
         IF v_other IS NULL THEN
             RETURN true;
         END IF;
-        -- Settled between the look and the lock of its row: it would wake nobody. Look again.
+        -- If that delivery was settled before its row is locked here, it wakes nobody: look again.
         UPDATE deliveries d SET is_waited_for = true
             WHERE d.id = v_other AND comes_before(d, v_order);
         EXIT WHEN FOUND;
@@ -107,8 +108,9 @@ BEGIN
     RETURN false;
 END $$;
 
--- pending -> in_flight for a delivery to the PACS whose UID has several versions; the guards are those of the statement
--- `claim`, which takes all others. NULL: it is settled, somebody else's, or waits for another version.
+-- pending -> in_flight for a delivery to the PACS whose UID has several versions. All other deliveries are claimed by
+-- the statement `claim`, which has the same guards. Return NULL if the delivery is settled, claimed by another process,
+-- or waits for another version.
 CREATE FUNCTION claim_version(p_delivery_id bigint, p_consumer bigint, p_lease interval, p_destination text)
 RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE
@@ -129,8 +131,8 @@ BEGIN
     RETURN v_claim_id;
 END $$;
 
--- Whatever ends the wait for a delivery (a settle, a cancel, a dead message, a late result, a rescue) wakes those that
--- waited for it, in its transaction. NOTIFY holds up other commits for a moment; versions are rare enough for it.
+-- Wake the deliveries that waited for this one, in the transaction that ends their wait: a settle, a cancel, a dead
+-- message, a late result or a rescue. NOTIFY makes other commits wait for a moment; UIDs with versions are rare enough.
 CREATE FUNCTION wake_versions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE public.deliveries d SET waits_for_version = NULL, message_id = dramatiq.send(
@@ -147,9 +149,9 @@ END $$;
 CREATE TRIGGER deliveries_wake_versions AFTER UPDATE OF state, owed_order ON deliveries FOR EACH ROW
     WHEN (NEW.is_waited_for AND NEW.state <> 'in_flight') EXECUTE FUNCTION wake_versions();
 
--- The settle of an attempt that may have brought an older version to the peer, maybe after a newer one: the newest that
--- the peer may hold is sent again. So it is after a resend of an older version, after a worker is asked again for
--- one, and after an attempt that ended when its claim had passed to somebody else.
+-- Send the newest version again after an attempt that may have brought an older one to the peer after it. This happens
+-- after a resend of an older version, after a redispatch of one, and after an attempt that ended when another process
+-- had claimed its delivery.
 CREATE FUNCTION owe_newest_again(p_delivery_id bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     y deliveries;
@@ -172,7 +174,8 @@ BEGIN
     UPDATE instances i SET place = place_of(i.id) WHERE i.id = y.instance_id AND i.place <> place_of(i.id);
 END $$;
 
--- A delivery whose process died in the attempt, and that is given up before it was sent again, may have arrived.
+-- Send the newest version again when a delivery is given up whose process died in an attempt: the peer may have got
+-- the older version in that attempt.
 CREATE FUNCTION owe_newest_after_unsettled() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM public.owe_newest_again(NEW.id);
@@ -181,8 +184,9 @@ END $$;
 CREATE TRIGGER deliveries_owe_newest AFTER UPDATE OF state ON deliveries FOR EACH ROW
     WHEN (NEW.may_have_arrived AND NEW.state IN ('dead', 'cancelled')) EXECUTE FUNCTION owe_newest_after_unsettled();
 
--- For a reception that repeats an instance, under the lock of its UID: where another version was received after it, it
--- is owed again as the last one, whatever the duplicate window. False: no other version was received after it.
+-- Put an instance that was repeated last in the order of its versions, if another version was received after it. It is
+-- pending again, also within the duplicate window. Return false, with nothing changed, if no other version was received
+-- after it. The caller is a reception, which holds the lock of the UID.
 CREATE FUNCTION owe_last(p_instance_id bigint, p_route route, p_actor_name text, p_priority integer)
 RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -192,7 +196,7 @@ BEGIN
     IF NOT FOUND OR NOT EXISTS (SELECT FROM other_versions(d.id) AS y WHERE version_order(y) > version_order(d)) THEN
         RETURN false;
     END IF;
-    -- One that is in flight may arrive before the newer ones. Their settle finds it delivered and sends it again.
+    -- If it is in flight, it may reach the peer before the newer ones. When those are settled, it is sent again.
     UPDATE deliveries x SET owed_order = nextval('deliveries_id_seq') WHERE x.id = d.id;
     UPDATE deliveries x SET state = 'pending', priority = p_priority, owed_since = now(), attempts = 0, refusals = 0,
             redispatches = 0, next_attempt_at = now(), settled_at = NULL, settled_by = NULL, last_status = NULL,
@@ -202,8 +206,8 @@ BEGIN
     RETURN true;
 END $$;
 
--- The outcome of one attempt. It counts only for who still holds the claim; a fenced one is only noted.
--- A delivery that stays pending gets its next wake-up here, in the same transaction.
+-- Record the outcome of one attempt. The delivery changes only if the caller still holds the claim; otherwise the
+-- attempt is recorded as fenced. A delivery that stays pending gets its next message in the same transaction.
 CREATE OR REPLACE FUNCTION settle_delivery(
     p_delivery_id bigint, p_claim_id uuid, p_state delivery_state, p_counted boolean, p_refused boolean,
     p_wait interval,
@@ -220,8 +224,8 @@ DECLARE
     v_state delivery_state := p_state;
     v_wait interval := p_wait;
 BEGIN
-    -- The instance before the delivery, as a reception does: one order of locks, and two deliveries of one
-    -- instance that are settled at once see each other.
+    -- Lock the instance before the delivery, as a reception does: one order of locks. If two deliveries of one instance
+    -- are settled at the same time, the second sees the first.
     SELECT i.id, i.place, i.versioned, i.sop_instance_uid INTO v_instance_id, place_before, v_versioned, v_uid
         FROM instances i
         WHERE i.id = (SELECT d.instance_id FROM deliveries d WHERE d.id = p_delivery_id) FOR NO KEY UPDATE;
@@ -250,7 +254,7 @@ BEGIN
                     NOT settled);
     END IF;
     IF v_versioned AND p_outcome IN ('delivered', 'broken') THEN
-        -- also where the claim was lost: these bytes may be the last that the peer got
+        -- Also if the claim was lost: these bytes may be the last that the peer got.
         PERFORM owe_newest_again(p_delivery_id);
     END IF;
     IF NOT settled THEN
@@ -263,7 +267,7 @@ BEGIN
     END IF;
     IF v_route = 'workers' THEN
         IF p_state = 'delivered' THEN
-            -- the deadline counts from when the worker had it
+            -- The deadline counts from the time when the worker had the instance.
             UPDATE expected_results e SET due_at = now() + p_result_wait
                 WHERE e.delivery_id = p_delivery_id AND e.claim_id = p_claim_id AND e.state = 'owed';
         ELSE
@@ -277,14 +281,15 @@ BEGIN
     UPDATE instances i SET place = place_after WHERE i.id = v_instance_id AND i.place <> place_after;
 END $$;
 
--- pending -> in_flight for a worker: takes the delivery, chooses the worker whose turn it is among those
--- that are up and owe less than they may, notes the result it will owe and the message of that deadline;
--- all before anything is sent.
---   claimed     the delivery is the caller's, `worker` is who gets it
---   answered    the result is here already: nothing to send
---   no_worker   all are away, paused or busy, or the study's own is: still pending, with a wake-up in `p_wait`, or,
---               where another one scouts for that worker, far later
---   nothing     settled, somebody else's, or it waits for another version of its UID
+-- pending -> in_flight for a worker, before anything is sent to it.
+--
+-- Choose the worker that was chosen the longest time ago, among those that are up and have fewer results outstanding
+-- than they may. Record the claim, the expected result, and the message that runs at its deadline.
+--   claimed     the caller sends the delivery to `worker`
+--   answered    the result has arrived already: there is nothing to send
+--   no_worker   no worker is free: still pending, due again after `p_wait`. If the worker of its study is busy, one of
+--               the deliveries that wait for it (the scout) is due after a quarter of that, the others far later
+--   nothing     it is settled, claimed by another process, or waits for another version of its UID
 CREATE OR REPLACE FUNCTION claim_for_worker(
     p_delivery_id bigint, p_consumer bigint, p_lease interval, p_result_wait interval, p_by_study boolean,
     p_wait interval, p_actor_name text, p_expire_actor_name text, p_expire_queue text,
@@ -302,14 +307,14 @@ BEGIN
     IF NOT is_in_turn(p_delivery_id) THEN
         SELECT * INTO d FROM deliveries x WHERE x.id = p_delivery_id FOR UPDATE;
         IF d.waits_for IS NOT NULL THEN
-            -- it may have been the scout of its worker
+            -- It may have been the scout of its worker: wake another one.
             UPDATE deliveries x SET waits_for = NULL WHERE x.id = d.id;
             PERFORM call_waiting(d.waits_for, 1);
         END IF;
         verdict := 'nothing';
         RETURN;
     END IF;
-    -- One turn at a time, over all processes: counts and turns below are exact.
+    -- Choose one worker at a time, over all processes, so that the counts and turns below are exact.
     PERFORM pg_advisory_xact_lock(hashtextextended('mini_pacs.worker_turn', 0));
     SELECT * INTO d FROM deliveries x WHERE x.id = p_delivery_id AND x.route = 'workers' FOR UPDATE;
     IF NOT FOUND OR NOT (
@@ -321,21 +326,22 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id AND e.state IN ('arrived', 'late')
                AND e.asked_at >= d.owed_since) THEN
-        -- the send that broke off, or whose actor died, had arrived after all
+        -- An earlier send failed or its actor died, but the worker had got the instance and has answered.
         UPDATE deliveries x SET state = 'delivered', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
             next_attempt_at = NULL, settled_at = now(), message_id = NULL WHERE x.id = d.id;
         verdict := 'answered';
         RETURN;
     END IF;
     IF d.state = 'in_flight' THEN
-        -- who held it is gone: the same worker again, whose repeat would be the same bytes
+        -- The process that held the claim is gone. Prefer the same worker: if it got the instance before, it gets
+        -- the same bytes again, and no second worker does.
         DELETE FROM expected_results e WHERE e.claim_id = d.claim_id AND e.state = 'owed' RETURNING e.worker
             INTO v_previous;
     END IF;
     SELECT i.study_instance_uid, i.versioned INTO v_study, v_versioned FROM instances i WHERE i.id = d.instance_id;
     IF p_by_study THEN
-        -- The worker that has the rest of the study, while it is up and did not fail on this very instance;
-        -- where it is busy, the study waits for it.
+        -- The worker that got the rest of the study, unless it is not up or timed out on this instance before.
+        -- If it is busy, the study waits for it.
         SELECT e.worker INTO v_bound
             FROM instances i
             JOIN expected_results e ON e.instance_id = i.id AND e.state <> 'timed_out'
@@ -358,7 +364,8 @@ BEGIN
         LIMIT 1;
     IF NOT FOUND THEN
         IF v_bound IS NOT NULL THEN
-            -- A scout whose time is long over is held by a process that is stopped: another one then.
+            -- A scout that is overdue by more than 5 seconds does not count: the process that holds its message may
+            -- be stopped. This delivery is the scout then.
             v_wait := CASE WHEN EXISTS (
                 SELECT FROM deliveries x
                 WHERE x.state = 'pending' AND x.waits_for = v_bound AND x.id <> d.id

@@ -1,7 +1,8 @@
--- Receptions say who called, so that nothing goes round in a circle, and repeats that are not forwarded are counted.
+-- Tell a reception what its caller is, so that no instance goes round in a loop, and count repeats that are not
+-- forwarded.
 --
--- receive_instance and receive_instances stay as they are for processes of the version before. Those of this version
--- call receive_instance_from and receive_instances_from.
+-- Processes of this version call receive_instance_from and receive_instances_from. Those of the version before call
+-- receive_instance and receive_instances, which stay as they are.
 ALTER TABLE instances ADD COLUMN returned integer NOT NULL DEFAULT 0;
 COMMENT ON COLUMN instances.returned IS 'how often a repeat that may come from the PACS was owed to the PACS again';
 ALTER TABLE instances ADD COLUMN unforwarded integer NOT NULL DEFAULT 0;
@@ -10,37 +11,38 @@ ALTER TABLE instances ADD COLUMN unforwarded_from text;
 COMMENT ON COLUMN instances.unforwarded IS 'repeats that were not forwarded; the last of them at that time, from that AE title';
 CREATE INDEX instances_unforwarded ON instances (unforwarded_at) WHERE unforwarded_at IS NOT NULL;
 
--- A worker that returns the bytes it got was linked to itself, and so vanished from the timeline of its study.
+-- An instance that a worker returned unchanged was linked to itself as its own source, so it was missing from the
+-- timeline of its study. Remove these links.
 DO $$ BEGIN
     DELETE FROM result_sources WHERE result_instance_id = source_instance_id;
     UPDATE instances SET correlation = NULL, late = false WHERE kind = 'original' AND (correlation IS NOT NULL OR late);
 END $$;
 
--- The reception of one instance: the row, every delivery it owes, and the message of each, in the caller's
--- transaction (G1). A repeat owes nothing new while its delivery is under way or was delivered within the window;
--- later, or where it is dead or cancelled, it is owed again (G4).
+-- Receive one instance: write its row, its deliveries and their messages in the caller's transaction (G1). A repeat is
+-- not sent again while its delivery is under way or was delivered within the window. Later, or if the delivery is dead
+-- or cancelled, it is sent again (G4).
 --
--- `p_origin` is who called, see Origin in gateway/domain/routing.py:
---   pacs          the PACS, by AE title and address: what was delivered to it is never owed to it again
---   perhaps_pacs  maybe the PACS: at least 30 s must have passed since the delivery to it; from the sixth time that
---                 such a repeat is owed again, twice as long each time, at most a day
---   worker        a worker; its repeats need nobody's attention
---   sender        anybody else
+-- `p_origin` is what the caller is; see Origin in gateway/domain/routing.py:
+--   pacs          the PACS, by AE title and address: an instance that was delivered to it is never sent to it again
+--   perhaps_pacs  perhaps the PACS: the window is at least 30 s. After such repeats of an instance were sent again five
+--                 times, the window doubles with each further one, up to a day
+--   worker        a worker: its repeats are never counted as not forwarded
+--   sender        any other caller
 --
--- Bytes that are kept as a result stay a result, whoever sends them. Other bytes under the SOP Instance UID of a
--- result are a result too, unless an original of that UID is kept and the caller cannot be the PACS. A result is owed
--- to the PACS alone, so that it never reaches a worker.
+-- A stored result stays a result, whoever repeats it. A new version of a stored result is a result, too, unless an
+-- original with that UID is stored as well and the caller cannot be the PACS. A result is sent to the PACS only, so it
+-- never reaches a worker.
 --
 -- Verdicts:
 --   stored         a new row
---   conflict       a new row beside another version of the same SOP Instance UID
---   duplicate      a delivery of it is under way, or a worker repeated it; the caller's file is superfluous
---   not_forwarded  it was delivered, and is not owed again; counted; the caller's file is superfluous
---   owed_again     the kept file is owed again; the caller's file is superfluous
---   owed_in_part   as owed_again, but not to the PACS, which the caller may be; counted
---   equals_source  a result with the bytes of a kept original: owed to the PACS only where the original never was;
---                  the caller's file is superfluous
---   name_taken     nothing was done: that file name means another version; call again with another name
+--   conflict       a new row; another version of the same SOP Instance UID is stored
+--   duplicate      its delivery is under way, or a worker repeated it; the caller's file is superfluous
+--   not_forwarded  it was delivered and is not sent again; counted; the caller's file is superfluous
+--   owed_again     the stored file is sent again; the caller's file is superfluous
+--   owed_in_part   like owed_again, but not to the PACS, which may be the caller; counted
+--   equals_source  a result with the bytes of a stored original: sent to the PACS only if the original has no delivery
+--                  to it; the caller's file is superfluous
+--   name_taken     nothing was done: another version has that file name; call again with another name
 CREATE FUNCTION receive_instance_from(
     p_sop_instance_uid text, p_study_instance_uid text, p_series_instance_uid text, p_sop_class_uid text,
     p_transfer_syntax_uid text, p_sha256 bytea, p_data_set_size bigint, p_calling_ae_title text,
@@ -64,7 +66,7 @@ DECLARE
 BEGIN
     -- Versions of one SOP Instance UID are received one after the other, so that the second sees the first.
     PERFORM pg_advisory_xact_lock(hashtextextended(p_sop_instance_uid, 1));
-    -- NO KEY: who inserts a row that refers to the instance (a claim, holding a delivery) must not wait for us.
+    -- NO KEY: a claim holds its delivery and inserts a row that refers to the instance; it must not wait for this lock.
     SELECT i.id, i.file_name, i.place, i.kind, i.returned
         INTO instance_id, kept_file_name, kept_place, kept_kind, v_returned
         FROM instances i WHERE i.sop_instance_uid = p_sop_instance_uid AND i.sha256 = p_sha256
@@ -91,7 +93,7 @@ BEGIN
                 p_transfer_syntax_uid, p_sha256, p_data_set_size, p_calling_ae_title, p_called_ae_title,
                 p_remote_address, kept_kind, is_conflict, p_file_name)
             RETURNING id, file_name, place INTO instance_id, kept_file_name, kept_place;
-        -- The way of nearly all: the ids are drawn first, so that each row is written once, in one statement.
+        -- Draw the ids first, so that one statement writes each row once.
         INSERT INTO deliveries (id, instance_id, route, priority, message_id) OVERRIDING SYSTEM VALUE
             SELECT owed.id, receive_instance_from.instance_id, owed.route, p_priority, dramatiq.send(
                 owed.route::text, owed.actor_name, jsonb_build_array(owed.id), p_priority, now(), owed.id)
@@ -110,8 +112,8 @@ BEGIN
             THEN least(greatest(p_window, interval '30 seconds') * power(2, least(greatest(v_returned - 4, 0), 16)),
                        greatest(p_window, interval '1 day'))
             ELSE p_window END;
-        -- Another version was received after it: the repeat is the newest reception, and is sent as the last one. Not
-        -- where the PACS may have sent back within the window what it just got.
+        -- If another version was received after this one, the repeat is the newest reception and is sent last.
+        -- Exception: within the window the PACS may have sent back what it just got.
         IF NOT equals_source AND NOT (v_routes[n] = 'pacs' AND (p_origin = 'pacs' OR p_origin = 'perhaps_pacs'
                 AND EXISTS (SELECT FROM deliveries d
                             WHERE d.instance_id = receive_instance_from.instance_id AND d.route = 'pacs'
@@ -165,12 +167,12 @@ BEGIN
         WHERE i.id = instance_id;
 END $$;
 
--- The receptions of a batch: those that are new in one statement, as receive_instances does. PostgreSQL reads the
--- constraints of a table and the predicates of its indexes anew for every statement, which costs more than a row.
+-- Receive a batch: one statement writes all instances that are new. PostgreSQL reads the constraints of a table and the
+-- predicates of its indexes anew for every statement, which costs more than a row.
 --
--- Verdicts, guards and order of locks are those of receive_instance_from, which still decides where a SOP Instance
--- UID is known already, or stands twice in the batch. The routes of each, and their actors, are separated by commas.
--- The caller sorted by SOP Instance UID, so that two batches lock in one order.
+-- If a SOP Instance UID is stored already, or occurs twice in the batch, receive_instance_from decides as for a single
+-- instance; verdicts, guards and order of locks are the same. The routes of each instance are separated by commas, and
+-- so are their actors. The caller sorts the batch by SOP Instance UID, so that two batches lock in the same order.
 CREATE FUNCTION receive_instances_from(
     p_sop_instance_uid text[], p_study_instance_uid text[], p_series_instance_uid text[], p_sop_class_uid text[],
     p_transfer_syntax_uid text[], p_sha256 bytea[], p_data_set_size bigint[], p_calling_ae_title text[],
@@ -187,12 +189,12 @@ BEGIN
     FOR n IN 1 .. cardinality(p_sop_instance_uid) LOOP
         PERFORM pg_advisory_xact_lock(hashtextextended(p_sop_instance_uid[n], 1));
     END LOOP;
-    -- A statement after the locks: it sees what was committed under them before us.
+    -- A new statement after the locks, so that it sees what was committed by those who held them before.
     v_new := ARRAY(
         SELECT t.n FROM unnest(p_sop_instance_uid) WITH ORDINALITY AS t (uid, n)
         WHERE NOT EXISTS (SELECT FROM instances i WHERE i.sop_instance_uid = t.uid)
             AND cardinality(array_positions(p_sop_instance_uid, t.uid)) = 1);
-    -- The ids are drawn first, so that each row is written once.
+    -- Draw the ids first, so that each row is written once.
     RETURN QUERY
     WITH fresh AS MATERIALIZED (
         SELECT t.n, nextval('instances_id_seq') AS id FROM unnest(v_new) AS t (n)

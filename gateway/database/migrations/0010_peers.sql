@@ -1,8 +1,8 @@
--- What a peer answers while it takes no C-STORE, and instances that break associations.
+-- Record what a peer answers while it stores nothing, and which instances break associations.
 --
--- A breaker that C-STOREs opened is closed by a C-STORE. While it is open the peer is asked by C-ECHO and tried with one
--- instance at a time; `answers` says what it answered, so that `mini-pacs status` can tell. A worker in that state may
--- owe one result more than it owes; `full_outstanding` then keeps its configured bound.
+-- If failed C-STOREs opened a breaker, only a C-STORE closes it. Until then, the peer gets C-ECHOs and one instance at
+-- a time. `answers` is its last answer, for `mini-pacs status`. A worker that gets one instance to try it may have one
+-- result more outstanding than it has now; `full_outstanding` keeps its configured maximum meanwhile.
 ALTER TABLE destinations ADD COLUMN answers text;
 ALTER TABLE destinations ADD COLUMN reason_at timestamptz;
 ALTER TABLE destinations ADD COLUMN full_outstanding integer;
@@ -14,8 +14,8 @@ COMMENT ON COLUMN destinations.full_outstanding IS 'max_outstanding as configure
 COMMENT ON COLUMN destinations.probe_of IS 'the delivery that tries the peer while its breaker is open; runs while it is in flight';
 COMMENT ON COLUMN destinations.turn_of IS 'the suspect delivery that may be sent; runs while it is in flight';
 
--- Instances at which a peer broke an association: an abort or a timeout after the C-STORE-RQ. Without a foreign key:
--- a row means nothing once it is older than the window in which `is_suspect` looks.
+-- The instances over which a peer broke an association: an abort or a timeout after the C-STORE-RQ. There is no foreign
+-- key, because `is_suspect` ignores a row after ten minutes.
 CREATE TABLE suspects (
     ae_title text NOT NULL,
     instance_id bigint NOT NULL,
@@ -31,8 +31,10 @@ ALTER TABLE deliveries ADD COLUMN parked_for text;
 COMMENT ON COLUMN deliveries.parked_for IS 'the peer at which it waits for its turn, behind a sibling; while pending';
 CREATE INDEX deliveries_parked ON deliveries (parked_for, id) WHERE state = 'pending' AND parked_for IS NOT NULL;
 
--- Whether an instance is a suspect at a peer: it or another of its study broke an association within ten minutes, or
--- instances of three studies of its sender did, and nothing else of that sender was delivered since.
+-- Return whether an instance is a suspect at a peer. Only the last ten minutes count.
+--   by study    it, or another instance of its study, broke an association
+--   by sender   instances of three studies of its sender broke one each, and the peer took no other study of that
+--               sender since
 CREATE FUNCTION is_suspect(p_ae_title text, p_instance_id bigint) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (
         SELECT FROM instances i JOIN suspects s ON s.study_instance_uid = i.study_instance_uid
@@ -45,12 +47,12 @@ CREATE FUNCTION is_suspect(p_ae_title text, p_instance_id bigint) RETURNS boolea
     );
 $$;
 
--- Whether a delivery that was claimed may be sent now. Over all processes one suspect at a time is: the turn ends
--- when that delivery is not in flight any more, also where its process died.
---   free   no suspect
---   turn   a suspect, and the turn is its own
---   wait   a suspect, and another one has the turn
--- `was_parked` says that it was called, or woke by itself: when it ends, it is its turn to call.
+-- Decide whether a claimed delivery may be sent now. Over all processes, one suspect at a time has the turn. Its turn
+-- ends when it is no longer in flight, or when its lease has expired because its process died.
+--   free   no suspect: send it
+--   turn   a suspect that has the turn: send it
+--   wait   a suspect, while another one has the turn
+-- `was_parked`: the delivery was parked before. After its attempt the caller must wake the next ones (`call_parked`).
 CREATE FUNCTION take_turn(
     p_delivery_id bigint, p_ae_title text, OUT verdict text, OUT was_parked boolean
 ) LANGUAGE plpgsql AS $$
@@ -72,8 +74,8 @@ BEGIN
     verdict := CASE WHEN FOUND THEN 'turn' ELSE 'wait' END;
 END $$;
 
--- in_flight -> pending, for whoever holds the claim and may not send now. No attempt was made, so none is noted.
--- The wait is a long one: `call_parked` ends it.
+-- in_flight -> pending, for the holder of a claim that may not send now. No attempt was made, so none is recorded.
+-- `p_wait` is long; normally `call_parked` ends the wait before.
 CREATE FUNCTION park_delivery(
     p_delivery_id bigint, p_claim_id uuid, p_ae_title text, p_reason text, p_wait interval, p_actor_name text,
     OUT settled boolean, OUT place_before instance_place, OUT place_after instance_place
@@ -81,7 +83,7 @@ CREATE FUNCTION park_delivery(
 DECLARE
     v_instance_id bigint;
 BEGIN
-    -- The instance before the delivery, as everywhere.
+    -- Lock the instance before the delivery, as a reception and a settle do: one order of locks.
     SELECT i.id, i.place INTO v_instance_id, place_before FROM instances i
         WHERE i.id = (SELECT d.instance_id FROM deliveries d WHERE d.id = p_delivery_id) FOR NO KEY UPDATE;
     UPDATE deliveries d SET state = 'pending', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
@@ -96,9 +98,11 @@ BEGIN
     END IF;
 END $$;
 
--- Wakes what is parked for a peer: all that is no suspect any more, at most `p_most`, and one suspect where none has
--- the turn; among suspects those first that did not fail themselves. What somebody works on is passed over. Returns
--- how many were woken. A delivery that waits for another version is left out: its wake-up would be lost.
+-- Make parked deliveries of a peer due now; return how many.
+--
+-- At most `p_most` are chosen that are no longer suspects, and one suspect if no suspect has the turn. Among the
+-- suspects, one that did not fail itself comes first. Rows that another transaction has locked are skipped. A delivery
+-- that waits for another version is not chosen: it could not be claimed yet, and its wake-up would be lost.
 CREATE FUNCTION call_parked(p_ae_title text, p_most integer) RETURNS integer LANGUAGE sql AS $$
     WITH parked AS MATERIALIZED (
         SELECT d.id, d.instance_id, is_suspect(p_ae_title, d.instance_id) AS suspect,

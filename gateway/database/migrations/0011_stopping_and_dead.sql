@@ -1,12 +1,14 @@
--- A consumer says that it is stopping, and a dead message goes when its delivery is cancelled or owed again.
+-- Mark consumers that are stopping. Delete a dead message when its delivery is cancelled or sent again.
 --
--- What a stopping process still runs when its grace is over is killed with it. That says nothing about the message, so
--- whoever frees it counts no death. A process of the version before writes no mark: its deaths are counted as before.
+-- When the grace of a stopping process is over, the process is killed, with the messages that it still runs. These
+-- messages are not the cause, so no death is counted for them. A process of the version before sets no mark; its deaths
+-- are counted as before.
 ALTER TABLE dramatiq.consumers ADD COLUMN stopping_since timestamptz;
 
--- A dead delivery that is cancelled, retried or resent has no use for its dead message, which would be reported for
--- ever. A requeued message is queued by the time its delivery follows, and stays. Rows that another transaction has
--- locked are skipped, because it may wait for this delivery: what stays dead then can be discarded by hand.
+-- Delete the dead message of a dead delivery that is cancelled, retried or resent; else it would be reported for ever.
+-- If an operator requeues the message itself, it is no longer dead when its delivery changes, so it is kept. Rows that
+-- another transaction has locked are skipped, because that transaction may wait for this delivery. An operator can
+-- discard a message that remains.
 CREATE FUNCTION discard_dead_messages() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM dramatiq.queue q WHERE q.message_id IN (

@@ -1,1 +1,1 @@
-"""The tables: typed functions for each statement, rows read by name."""
+"""Typed functions, one for each statement of gateway/database/sql; columns are read by name."""
