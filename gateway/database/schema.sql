@@ -59,12 +59,12 @@ table deliveries
     settled_at timestamp with time zone
     settled_by text
     waits_for text -- the worker that has the rest of its study and was busy; while pending
-    owed_order bigint -- its place in the order of versions where that is not its id
-    waits_for_version bigint -- the delivery of another version that it waited for when last claimed
-    is_waited_for boolean NOT NULL DEFAULT false -- a delivery of another version waits for it, or did so before
-    may_have_arrived boolean NOT NULL DEFAULT false -- one of several versions, claimed, and the attempt was not settled
-    owe_again boolean NOT NULL DEFAULT false -- an older version may have arrived during this attempt: send again after it
-    parked_for text -- the peer at which it waits for its turn, behind a sibling; while pending
+    owed_order bigint -- its place in the order of versions; NULL: the place is its id
+    waits_for_version bigint -- the delivery of another version that it waited for at its last claim
+    is_waited_for boolean NOT NULL DEFAULT false -- a delivery of another version waits for it, or has waited for it
+    may_have_arrived boolean NOT NULL DEFAULT false -- one of several versions, sent in an attempt that is not settled: the peer may have it
+    owe_again boolean NOT NULL DEFAULT false -- an older version may have arrived during this attempt: send this one again after it
+    parked_for text -- while pending: the peer for which it waits for its turn
     constraint deliveries_in_flight_is_claimed CHECK (((state = 'in_flight'::delivery_state) = ((claim_id IS NOT NULL) AND (lease_until IS NOT NULL))))
     constraint deliveries_instance_id_fkey FOREIGN KEY (instance_id) REFERENCES instances(id) ON DELETE CASCADE
     constraint deliveries_one_per_route UNIQUE (instance_id, route)
@@ -93,11 +93,11 @@ table destinations
     changed_at timestamp with time zone NOT NULL DEFAULT now()
     next_probe_at timestamp with time zone
     last_turn bigint NOT NULL DEFAULT 0
-    answers text -- C-ECHO, or an association where it has no Verification: its answer to the last probe
-    reason_at timestamp with time zone -- when `reason` became what it is
-    full_outstanding integer -- max_outstanding as configured, while a worker is tried with one instance
-    probe_of bigint -- the delivery that tries the peer while its breaker is open; runs while it is in flight
-    turn_of bigint -- the suspect delivery that may be sent; runs while it is in flight
+    answers text -- its answer to the last probe: a C-ECHO, or an association if it has no Verification
+    reason_at timestamp with time zone -- when `reason` last changed
+    full_outstanding integer -- the configured max_outstanding, while a worker is tried with one instance
+    probe_of bigint -- the delivery that tries the peer while its breaker is open; valid while that delivery is in flight
+    turn_of bigint -- the suspect delivery that has the turn; valid while that delivery is in flight
     constraint destinations_pkey PRIMARY KEY (ae_title)
 
 table dramatiq.consumers
@@ -202,8 +202,8 @@ table instances
     repeats integer NOT NULL DEFAULT 0
     repeated_at timestamp with time zone
     versioned boolean NOT NULL DEFAULT false -- more than one version of its SOP Instance UID was received
-    returned integer NOT NULL DEFAULT 0 -- how often a repeat that may come from the PACS was owed to the PACS again
-    unforwarded integer NOT NULL DEFAULT 0 -- repeats that were not forwarded; the last of them at that time, from that AE title
+    returned integer NOT NULL DEFAULT 0 -- how often a repeat that perhaps came from the PACS was sent to the PACS again
+    unforwarded integer NOT NULL DEFAULT 0 -- how many repeats were not forwarded; unforwarded_at and unforwarded_from are those of the last one
     unforwarded_at timestamp with time zone
     unforwarded_from text
     constraint instances_one_per_content UNIQUE (sop_instance_uid, sha256)
@@ -239,7 +239,7 @@ table suspects
     instance_id bigint NOT NULL
     study_instance_uid text NOT NULL
     calling_ae_title text NOT NULL
-    sender_is_well boolean NOT NULL DEFAULT false -- its sender had an instance of another study delivered since
+    sender_is_well boolean NOT NULL DEFAULT false -- an instance of another study of its sender was delivered since
     failed_at timestamp with time zone NOT NULL DEFAULT now()
     constraint suspects_pkey PRIMARY KEY (ae_title, instance_id)
 

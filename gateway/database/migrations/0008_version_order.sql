@@ -16,11 +16,11 @@ ALTER TABLE deliveries
     ADD COLUMN is_waited_for boolean NOT NULL DEFAULT false,
     ADD COLUMN may_have_arrived boolean NOT NULL DEFAULT false,
     ADD COLUMN owe_again boolean NOT NULL DEFAULT false;
-COMMENT ON COLUMN deliveries.owed_order IS 'its place in the order of versions where that is not its id';
-COMMENT ON COLUMN deliveries.waits_for_version IS 'the delivery of another version that it waited for when last claimed';
-COMMENT ON COLUMN deliveries.is_waited_for IS 'a delivery of another version waits for it, or did so before';
-COMMENT ON COLUMN deliveries.may_have_arrived IS 'one of several versions, claimed, and the attempt was not settled';
-COMMENT ON COLUMN deliveries.owe_again IS 'an older version may have arrived during this attempt: send again after it';
+COMMENT ON COLUMN deliveries.owed_order IS 'its place in the order of versions; NULL: the place is its id';
+COMMENT ON COLUMN deliveries.waits_for_version IS 'the delivery of another version that it waited for at its last claim';
+COMMENT ON COLUMN deliveries.is_waited_for IS 'a delivery of another version waits for it, or has waited for it';
+COMMENT ON COLUMN deliveries.may_have_arrived IS 'one of several versions, sent in an attempt that is not settled: the peer may have it';
+COMMENT ON COLUMN deliveries.owe_again IS 'an older version may have arrived during this attempt: send this one again after it';
 
 UPDATE instances SET versioned = true
 WHERE sop_instance_uid IN (SELECT sop_instance_uid FROM instances WHERE conflict);

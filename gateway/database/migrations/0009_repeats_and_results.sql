@@ -1,14 +1,14 @@
--- Tell a reception what its caller is, so that no instance goes round in a loop, and count repeats that are not
+-- Decide on a repeat by what its caller is, so that no instance goes round in a loop. Count repeats that are not
 -- forwarded.
 --
 -- Processes of this version call receive_instance_from and receive_instances_from. Those of the version before call
 -- receive_instance and receive_instances, which stay as they are.
 ALTER TABLE instances ADD COLUMN returned integer NOT NULL DEFAULT 0;
-COMMENT ON COLUMN instances.returned IS 'how often a repeat that may come from the PACS was owed to the PACS again';
+COMMENT ON COLUMN instances.returned IS 'how often a repeat that perhaps came from the PACS was sent to the PACS again';
 ALTER TABLE instances ADD COLUMN unforwarded integer NOT NULL DEFAULT 0;
 ALTER TABLE instances ADD COLUMN unforwarded_at timestamptz;
 ALTER TABLE instances ADD COLUMN unforwarded_from text;
-COMMENT ON COLUMN instances.unforwarded IS 'repeats that were not forwarded; the last of them at that time, from that AE title';
+COMMENT ON COLUMN instances.unforwarded IS 'how many repeats were not forwarded; unforwarded_at and unforwarded_from are those of the last one';
 CREATE INDEX instances_unforwarded ON instances (unforwarded_at) WHERE unforwarded_at IS NOT NULL;
 
 -- An instance that a worker returned unchanged was linked to itself as its own source, so it was missing from the

@@ -8,11 +8,11 @@ ALTER TABLE destinations ADD COLUMN reason_at timestamptz;
 ALTER TABLE destinations ADD COLUMN full_outstanding integer;
 ALTER TABLE destinations ADD COLUMN probe_of bigint;
 ALTER TABLE destinations ADD COLUMN turn_of bigint;
-COMMENT ON COLUMN destinations.answers IS 'C-ECHO, or an association where it has no Verification: its answer to the last probe';
-COMMENT ON COLUMN destinations.reason_at IS 'when `reason` became what it is';
-COMMENT ON COLUMN destinations.full_outstanding IS 'max_outstanding as configured, while a worker is tried with one instance';
-COMMENT ON COLUMN destinations.probe_of IS 'the delivery that tries the peer while its breaker is open; runs while it is in flight';
-COMMENT ON COLUMN destinations.turn_of IS 'the suspect delivery that may be sent; runs while it is in flight';
+COMMENT ON COLUMN destinations.answers IS 'its answer to the last probe: a C-ECHO, or an association if it has no Verification';
+COMMENT ON COLUMN destinations.reason_at IS 'when `reason` last changed';
+COMMENT ON COLUMN destinations.full_outstanding IS 'the configured max_outstanding, while a worker is tried with one instance';
+COMMENT ON COLUMN destinations.probe_of IS 'the delivery that tries the peer while its breaker is open; valid while that delivery is in flight';
+COMMENT ON COLUMN destinations.turn_of IS 'the suspect delivery that has the turn; valid while that delivery is in flight';
 
 -- The instances over which a peer broke an association: an abort or a timeout after the C-STORE-RQ. There is no foreign
 -- key, because `is_suspect` ignores a row after ten minutes.
@@ -25,10 +25,10 @@ CREATE TABLE suspects (
     failed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (ae_title, instance_id)
 );
-COMMENT ON COLUMN suspects.sender_is_well IS 'its sender had an instance of another study delivered since';
+COMMENT ON COLUMN suspects.sender_is_well IS 'an instance of another study of its sender was delivered since';
 
 ALTER TABLE deliveries ADD COLUMN parked_for text;
-COMMENT ON COLUMN deliveries.parked_for IS 'the peer at which it waits for its turn, behind a sibling; while pending';
+COMMENT ON COLUMN deliveries.parked_for IS 'while pending: the peer for which it waits for its turn';
 CREATE INDEX deliveries_parked ON deliveries (parked_for, id) WHERE state = 'pending' AND parked_for IS NOT NULL;
 
 -- Return whether an instance is a suspect at a peer. Only the last ten minutes count.
