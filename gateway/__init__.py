@@ -10,6 +10,8 @@
                 also links it to its source instances; it is then sent to the PACS
     sweep       each minute: repair what a crash left between two steps             gateway/sweep
 
+If an actor process dies, others take over its work within 4 s (actors/queue/reaper.py).
+
 A delivery is one instance that must be sent to one route: `pacs` or `workers`. Its row says whether it is
 done. The message only wakes an actor, so a message that is lost or runs twice does no harm.
 
@@ -30,7 +32,8 @@ Guarantees. Tests refer to them by number; each has at least one test in tests/f
         completed. Other bytes under the same UID are stored beside the first, flagged, and forwarded.
     G5  The PACS path waits for nobody: not for a worker, its queue, the sweep or another destination.
     G6  Any process may die at any instruction; nothing that was acknowledged is lost, and no operator is
-        needed.
+        needed. One exception: a message that was running at three counted deaths of processes is dead until
+        it is retried.
     G7  Strangers and invalid data do no harm. They choose no path and no log line, and cannot use up memory
         or association slots.
     G8  No patient in the logs. Log lines and messages contain UIDs and AE titles only.

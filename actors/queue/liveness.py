@@ -2,10 +2,11 @@
 
 The connection belongs to this process alone and holds a session advisory lock under a random id. Every
 claimed message names that id. If the process dies, PostgreSQL drops the lock with the connection, and another
-consumer frees its messages (`actors.queue.reaper`). No heartbeat, clock or lock per message is needed.
+process frees its messages (`actors.queue.reaper`). No heartbeat, clock or lock per message is needed.
 
-If only the connection is lost, the process comes back under a new id. The new id takes over the messages that
-still run (`actors.queue.adoption`). A message that has not started is dropped here and runs elsewhere.
+If only the connection is lost, the process comes back under a new id. Every message that this process holds
+is adopted (`actors.queue.adoption`). One that would begin while there is no id, or that a reaper freed, is
+dropped (`actors.middleware.stale_claim`).
 
 If the process dies
     while it registers        see `actors.queue.registration`; it holds no message yet
@@ -132,7 +133,7 @@ class Liveness:
         return self._session
 
     def _register(self, connection: Connection) -> None:
-        """Take a new id, and adopt what still runs under earlier ones."""
+        """Take a new id, and adopt the messages that this process holds under earlier ones."""
         session = DedicatedSession(connection)
         consumer = take_id(
             session, self._dsn, is_session_mode=self._is_session_mode, deadline_seconds=DEADLINE_SECONDS
@@ -145,7 +146,7 @@ class Liveness:
             threads=self._threads,
             stopping=self._stopping,
         )
-        # Last: messages that are adopted under an id which is then given up would run twice.
+        # Adopt last. If a later step failed, the new id would be given up, and its messages would run twice.
         if lost := tuple(self._lost):
             # Remember the new id first: if the answer of the adoption is lost, rows may name it.
             self._lost.append(consumer)

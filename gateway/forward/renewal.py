@@ -3,9 +3,12 @@
 The lease of a claim limits how long a process may be silent, not how large an instance may be. So a send that
 makes progress renews its claim before the lease ends.
 
-A process that was stopped for longer than its lease (SIGSTOP, a frozen virtual machine) has lost the delivery
-to another process. It breaks off before it sends more, so that it never completes an old version of an
-instance after a newer one was sent.
+A process that was stopped may have lost the delivery to another process. It breaks off at its next renewal,
+so that it does not complete an old version of an instance after a newer one was sent.
+
+    SIGSTOP                  the lease ends, and the delivery is lost; the process renews before it sends more
+    frozen virtual machine   PostgreSQL drops the lock after 5 s, and the delivery can be claimed. If the
+                             machine's clock stood still, the next renewal may be a third of the lease later
 """
 
 import time
