@@ -4,13 +4,13 @@ from collections.abc import Callable
 from datetime import timedelta
 
 MAX_DOUBLINGS = 30
-"""Bounds the power of two; every configuration reaches its maximum before."""
+"""The largest power of two. Every configuration reaches its longest delay before."""
 
 
 def delay(attempt: int, first: timedelta, maximum: timedelta, random: Callable[[], float]) -> timedelta:
     """Return an exponential delay with jitter: `first`, doubled per attempt, at most `maximum`.
 
-    The jitter takes off up to one half, so that deliveries that failed together are not retried together.
+    The jitter shortens it by up to a half, so that deliveries that failed together are not retried together.
     `attempt` counts from 1; `random` returns a float in [0, 1).
     """
     doublings = min(max(attempt - 1, 0), MAX_DOUBLINGS)

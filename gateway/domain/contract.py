@@ -1,7 +1,7 @@
-"""The contracts between those who enqueue a message and the actor that runs it: actor name and queue.
+"""The contracts: for each kind of message, the name of the actor that runs it and its queue.
 
-The Storage SCP enqueues by contract and does not import the actors; a contract test checks that each contract
-has exactly one actor. A message carries an id or an AE title, never more (G8): the state is in the row, and
+The code that enqueues uses a contract and does not import the actors. A test checks that each contract has
+exactly one actor. A message carries an id or an AE title, never more (G8): the state is in the row, and
 the message only wakes the actor.
 """
 

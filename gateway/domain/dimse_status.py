@@ -46,7 +46,7 @@ _EXACT: dict[int, Meaning] = {
 
 
 def meaning_of(status: int) -> Meaning:
-    """Return the meaning of `status`; an unknown value refuses the instance."""
+    """Return the meaning of `status`; an unknown status means REFUSED."""
     exact = _EXACT.get(status)
     if exact is not None:
         return exact

@@ -1,16 +1,16 @@
 """Check UIDs and AE titles before they are used in a path, a log line or a row.
 
-Every such value from the network is checked here first (G7). Afterwards it has only digits and dots, or
-printable ASCII, and a bounded length.
+Every such value from the network is checked here first (G7). A value that passes has only digits and dots, or
+only printable ASCII, and a limited length.
 """
 
 import re
 
 MAX_UID_LENGTH = 64  # PS3.5 §9.1
 MAX_DATA_SET_UID_LENGTH = 128
-"""The limit for Study and Series Instance UIDs. Some modalities write them too long, and PACSs accept that; a
-folder name may have this length. A SOP Instance UID over 64 is refused, since DCMTK and Orthanc abort the
-association at a command set that has one."""
+"""The limit for Study and Series Instance UIDs; a folder name may have this length. Some modalities write
+more than 64 characters, and PACSs accept that. A longer SOP Instance UID is refused, because it is in the
+command set as well: there, DCMTK and Orthanc abort the association at more than 64 characters."""
 MAX_AE_TITLE_LENGTH = 16  # PS3.5 §6.2, VR AE
 
 _UID = re.compile(r"[0-9][0-9.]*")
@@ -32,7 +32,7 @@ def is_ae_title(text: str) -> bool:
 
 
 def printable(text: str, limit: int = 64) -> str:
-    """Return `text` made safe for a log line or a terminal: printable ASCII, one line, bounded."""
+    """Return `text` made safe for a log line or a terminal: one line of printable ASCII, cut at `limit`."""
     if len(text) <= limit and text.isascii() and text.isprintable():
         return text  # the common case, kept fast: each log line calls this three times
     cut = text if len(text) <= limit else text[:limit] + "…"

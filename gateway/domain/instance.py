@@ -14,7 +14,7 @@ class Kind(StrEnum):
 
 
 class Place(StrEnum):
-    """The folder under `edge.data_root` that holds the file; it shows the state that the database has."""
+    """The folder under `edge.data_root` that holds the file; it shows the state of the deliveries."""
 
     INCOMING = "incoming"
     QUEUED = "queued"

@@ -13,18 +13,18 @@ from gateway.domain.routing import Origin
 class Correlation(StrEnum):
     """How the sources of a result were found; the last two are shown to the operator as flags."""
 
-    REFERENCES = "references"  # it references them or their series, or has the UID of its source
-    STUDY = "study"  # they are in its study or one it references, where exactly one result was expected
-    AMBIGUOUS = "ambiguous"  # they are in such a study, but several results or none were expected
-    UNMATCHED = "unmatched"  # the edge has nothing that it references
+    REFERENCES = "references"  # it references them or their series, or has the UID of one
+    STUDY = "study"  # found by its study or one it references; exactly one result was expected there
+    AMBIGUOUS = "ambiguous"  # found as by STUDY, but several results were expected there, or none
+    UNMATCHED = "unmatched"  # the edge has no source and no other instance of these studies
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An instance that a result may have been derived from, with the expected result it would fulfil.
+    """An instance that a result may have been derived from, and the expected result that it would fulfil.
 
-    `expectation_id` is None if no result is expected from the sender, or none any more. `worker` got the
-    instance; None if the sender of the result did not.
+    `expectation_id` is None if no result of this instance is expected from the sender. `worker` is the
+    sender if it got this instance, else None.
     """
 
     instance_id: int
@@ -36,8 +36,8 @@ class Candidate:
 class Match:
     """The source instances of a result, and the expected results that it fulfils.
 
-    `correlation` is None for a result that equals its source. `workers` got a source instance; one from which
-    the result is still expected comes first.
+    `correlation` is None for a result that equals its source. `workers` are the senders that got a source
+    instance; those from which a result is still expected come first.
     """
 
     correlation: Correlation | None

@@ -1,7 +1,7 @@
 """The outcome of one attempt, and what follows from it for the delivery and for the peer.
 
-`RULES` says for each outcome whether the attempt counts, what limits the retries, and what it shows about the
-peer. `decide` applies the limits of the configuration.
+`RULES` says for each outcome whether the attempt is counted, what limits the retries, and what it shows about
+the peer. `decide` applies the limits of the configuration.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ class Outcome(StrEnum):
     AWAY = "away"
     TAKES_NOTHING = "takes_nothing"  # the peer accepts associations, but no Storage SOP Class
     CROWDED = "crowded"  # all associations to the peer stayed in use
-    OVERTAKEN = "overtaken"  # another process has claimed the delivery; the send was broken off
+    OVERTAKEN = "overtaken"  # another process has claimed the delivery, so the send was stopped
     BROKEN = "broken"  # abort or timeout after the C-STORE-RQ was sent
     LOST_FILE = "lost_file"  # the file is missing, or does not hold the bytes that were received
     NOT_READ = "not_read"  # the file could not be read now (EIO, EMFILE, ENOMEM); it may be intact
@@ -43,7 +43,7 @@ class PeerHealth(StrEnum):
 
     WORKS = "works"  # closes the breaker, and ends a row of failures
     AWAY = "away"  # opens it at once
-    SUSPECT = "suspect"  # opens it after several different instances in a row
+    SUSPECT = "suspect"  # opens it if several different instances in a row show this
     UNKNOWN = "unknown"
 
 
@@ -51,13 +51,13 @@ class PeerHealth(StrEnum):
 class Rule:
     """What follows from an outcome.
 
-    `counted`: the attempt counts. `bound`: what limits the retries. `peer`: what it shows about the peer.
-    `behind`: a retry comes after all other deliveries. `by_store`: the peer was reached but stored nothing,
-    so a C-ECHO cannot close its breaker, only a C-STORE.
+    `counted`: the attempt is counted in the delivery's `attempts`. `bound`: what limits the retries.
+    `peer`: what it shows about the peer. `behind`: a retry comes after all other deliveries. `by_store`:
+    the peer was reached but stored nothing, so only a C-STORE can close its breaker, not a C-ECHO.
     """
 
     counted: bool
-    bound: str  # none | attempts | time | never
+    bound: str  # none: no limit | attempts | time | never: no retry
     peer: PeerHealth
     behind: bool = False
     by_store: bool = False
@@ -81,7 +81,7 @@ RULES: dict[Outcome, Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of the configuration: `max_retries` after the first attempt, `give_up_after` in time."""
+    """The limits of the configuration: how many retries, and for how long."""
 
     max_retries: int
     give_up_after: timedelta
@@ -112,10 +112,11 @@ def decide(
 ) -> Decision:
     """Decide what follows from `outcome`.
 
-    `refusals` counts the earlier attempts that `max_retries` limits; "not now" is not one of them. `owed_for`
-    is the time since the delivery was created or requeued. `conflict`: more than one version of its SOP
-    Instance UID was received. `probing`: the peer's breaker is open, and this instance was sent to test the
-    peer. If the association breaks then, the instance is not the cause, so time limits its retries.
+    `refusals` is the number of earlier attempts that count towards `max_retries`; a "not now" does not
+    count. `owed_for` is the time since the delivery was created or requeued. `conflict`: more than one
+    version of its SOP Instance UID was received. `probing`: the peer's breaker is open, and this instance
+    was sent to test it. If the association breaks then, the instance is not the cause, so `give_up_after`
+    limits its retries.
     """
     rule = RULES[outcome]
     if probing and outcome is Outcome.BROKEN:

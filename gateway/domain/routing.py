@@ -13,11 +13,11 @@ class Route(StrEnum):
 
 
 class Origin(StrEnum):
-    """What a caller is, by AE title and address; prevents that instances go round in a loop."""
+    """What a caller is, by AE title and address. This keeps instances from going round in a loop."""
 
     SENDER = "sender"  # none of the others
     PACS = "pacs"  # the title of the PACS, from the address of the PACS
-    PERHAPS_PACS = "perhaps_pacs"  # its title from another address, or another title from its address
+    PERHAPS_PACS = "perhaps_pacs"  # the PACS's title from another address, or another title from its address
     WORKER = "worker"  # the title of a worker, or an address that only workers have
 
 
@@ -37,7 +37,7 @@ _ROUTES_OF_ORIGINALS: dict[Mode, tuple[Route, ...]] = {
 
 
 class Urgency(StrEnum):
-    """The class of an instance in the order of a queue; see `PRIORITY`."""
+    """How early a queue sends an instance; see `PRIORITY`."""
 
     URGENT = "urgent"
     ORIGINAL = "original"
@@ -45,7 +45,7 @@ class Urgency(StrEnum):
 
 
 PRIORITY: dict[Urgency, int] = {Urgency.URGENT: 0, Urgency.ORIGINAL: 4, Urgency.RESULT: 6}
-"""A smaller number is sent first. Results come after originals on the way to the PACS (G5)."""
+"""A smaller number is sent first. On the route to the PACS, results come after originals (G5)."""
 
 BEHIND = 7
 """The priority of a delivery whose last attempt broke the association. It comes after all others, so that an

@@ -1,6 +1,6 @@
 """The timeline of a study: what happened to each of its instances, when, how long it took, and by whom.
 
-gateway/database/tables/timeline.py derives the steps from the rows; this module only holds and sums them.
+gateway/database/tables/timeline.py derives the steps from the rows; this module holds and summarizes them.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ class Step:
     """One line of a timeline.
 
     `at` is the end of the step; for a step that has not happened yet, the time when it is due (None: not
-    known). `by` is an AE title, for a cancelled delivery its operator. `outcome` is the outcome of an
-    attempt, else a state; `status` is a DIMSE status.
+    known). `by` is an AE title; for a cancelled delivery, the operator. `outcome` is the outcome of an
+    attempt, or the state of a delivery or result. `status` is a DIMSE status.
     """
 
     name: StepName
@@ -44,7 +44,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class InstanceTimeline:
-    """An instance with its steps by time; the steps of its results are among them."""
+    """An instance with its steps and the steps of its results, in order of time."""
 
     instance_id: int
     sop_instance_uid: str
@@ -54,9 +54,9 @@ class InstanceTimeline:
     conflict: bool
     repeats: int
     unforwarded: int
-    """Repeats that were not forwarded, since the instance was delivered before."""
+    """How many repeats were not forwarded because the instance had been delivered."""
     result_sop_instance_uids: tuple[str, ...]
-    """The results that were derived from this instance, by reception."""
+    """The results that were derived from this instance, in order of reception."""
     steps: tuple[Step, ...]
 
     def is_done(self, name: StepName) -> bool:
@@ -64,13 +64,13 @@ class InstanceTimeline:
         return any(step.name is name and step.done for step in self.steps)
 
     def missing(self) -> StepName | None:
-        """Return the first step that was not completed; None where all were."""
+        """Return the first step that was not completed; None if all were."""
         return next((name for name in StepName if not self.is_done(name)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class StepSummary:
-    """One step over several instances; durations in seconds, None where none is known."""
+    """One step of several instances; durations are in seconds, None if not known."""
 
     name: StepName
     done: int
@@ -82,7 +82,7 @@ class StepSummary:
 
 
 def summary(timelines: Sequence[InstanceTimeline]) -> list[StepSummary]:
-    """Sum each step: how many instances have completed it, when first and last, how long it took, by whom."""
+    """Summarize each step: how many instances completed it, when, how long it took, and by whom."""
     return [_summary_of(name, timelines) for name in StepName]
 
 
