@@ -65,7 +65,7 @@ class Admission:
     def admit(self, requestor: Requestor) -> Rejection | None:
         """Accept the association (None), or return the rejection of PS3.8 §9.3.4, Table 9-21.
 
-        It is permanent for a caller that is not allowed, and transient while the disk or a limit is full.
+        It is permanent if the caller is not allowed, and transient if the disk is full or a limit is reached.
         """
         self._unassociated.leave()
         rejection, reason = self._decide(requestor)

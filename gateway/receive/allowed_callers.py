@@ -18,7 +18,7 @@ CACHE_SECONDS = 60.0
 """How long the addresses of a host are used before they are looked up again."""
 
 RETRY_SECONDS = 5.0
-"""How long after a failed lookup the next one is made: a caller may try every second."""
+"""The pause after a failed lookup, since a caller may try every second."""
 
 Lookup = Callable[[str], frozenset[Address]]
 
@@ -27,7 +27,7 @@ def lookup(host: str) -> frozenset[Address]:
     """Return every address of `host`.
 
     Raises:
-        OSError: it has none, or no name server answers.
+        OSError: `host` has no address, or no name server answers.
     """
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return frozenset(address_of(str(address[0])) for *_, address in found)

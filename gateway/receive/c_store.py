@@ -4,13 +4,13 @@ Guarantee: Success is answered only after file and rows are durable (G1). The or
 
     write               each fragment goes to a `.part` file of the spool
     Partial.name        the file gets its final name
-    Partial.flush       survives a power cut: the file, its name, its folder
-    Committer.commit    survives a power cut: instance, deliveries and messages
+    Partial.flush       file, name and folder survive a power cut from here on
+    Committer.commit    instance, deliveries and messages survive a power cut from here on
     Success             the edge is responsible from here on
     answered            wake the actors, remove the `.part` name, write the log
 
-A small file is flushed while PostgreSQL writes the rows; COMMIT waits for the flush. Work that the sender
-need not wait for comes after the answer.
+A small file is flushed while PostgreSQL writes the rows, and COMMIT waits for the flush. Everything that the
+sender need not wait for is done after the answer.
 
 If the process dies
     before the commit   the sender has no answer and still owns the instance; reconcile removes a `.part`
@@ -50,13 +50,13 @@ HIGH = 1  # C-STORE priority, PS3.7 §9.3.1.1, Table 9.3-1
 MAX_COMMENT = 64  # VR LO, PS3.7 §C.4.3
 
 LARGE_BYTES = 4 << 20
-"""A larger data set is flushed before its rows are written. Its flush takes long, and the locks of its rows
-would keep other commits waiting. While it grows, the free space is compared with `edge.disk_reserve_mb`."""
+"""A larger data set is flushed before its rows are written: its flush takes long, and locked rows would make
+other commits wait. While it is received, the free space is compared with `edge.disk_reserve_mb`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Committed:
-    """What one commit left: the row, the correlation of a result, the named file."""
+    """The outcome of one commit: the row, the correlation of a result, and the path of the file."""
 
     registered: RegisteredInstance
     correlated: Correlated | None
@@ -66,8 +66,8 @@ class _Committed:
 class CStoreHandler:
     """The reception of one data set; the `StoreHandler` of the acceptor.
 
-    An error while fragments arrive is stored and answered in `finish`: a sender reads a status only after it
-    has sent the whole data set.
+    An error while fragments arrive is kept and answered in `finish`, because a sender reads the status only
+    after it has sent the whole data set.
     """
 
     def __init__(self, receiver: ReceiverContext, requestor: Requestor, request: StoreRequest) -> None:
@@ -171,8 +171,8 @@ class CStoreHandler:
         names = file_names(self._request.sop_instance_uid, self._digest.hexdigest())
         committed = self._name_and_commit(self._partial, header, names)
         if committed.registered.verdict is ReceptionVerdict.NAME_TAKEN:
-            # A row has this name already: another version, whose file was moved out of incoming/. Nothing
-            # was committed; use the name with the digest.
+            # Another version of the instance has this name in its row; its file was moved out of incoming/.
+            # Nothing was committed. Try again under the name with the digest.
             remove_uncommitted(committed.path)
             committed = self._name_and_commit(self._partial, header, names[1:])
         repeat.remove_or_use_file(
@@ -194,7 +194,7 @@ class CStoreHandler:
         self._log.study_instance_uid = header.study_instance_uid
         check_agreement(self._request, header)
         if self._kind(header) is Kind.RESULT:
-            # References come after the UIDs in a data set; only a result is read that far.
+            # References come after the UIDs in a data set. They are read for a result only.
             header = read_header(partial.descriptor, self._offset, syntax, with_references=True)
             if header.defect:
                 self._log.references_cut_off(header.defect)
@@ -221,8 +221,8 @@ class CStoreHandler:
                 workers=self._caller.workers,
             )
         except OutcomeUnknownError:
-            # The row may have been committed and name this file, so it stays. If there is no row, reconcile
-            # moves the file to orphaned/.
+            # A row that names this file may have been committed, so the file stays. If there is no such row,
+            # reconcile moves the file to orphaned/.
             raise
         except Exception:
             # Every other error means that nothing was committed (see `commit`), so no row names the file.
@@ -262,7 +262,7 @@ class CStoreHandler:
     # ---- after the answer ------------------------------------------------------------------------
 
     def _wake(self, committed: _Committed) -> None:
-        # An original that a worker returned unchanged may have new deliveries, to the PACS only.
+        # If a worker returned an original unchanged, new deliveries can go to the PACS only.
         kind = committed.registered.kind if committed.correlated is None else Kind.RESULT
         for route in routes_for(kind, self._receiver.configuration.forwarder.mode):
             self._receiver.wakeup.wake(route)

@@ -18,7 +18,7 @@ CAME_BACK = "has the SOP Instance UID of a stored result, but other bytes: goes 
 
 
 class CStoreLog:
-    """The log of one C-STORE. `study_instance_uid` is set once the data set's header was read."""
+    """The log of one C-STORE. `study_instance_uid` is None until the header of the data set has been read."""
 
     def __init__(self, requestor: Requestor, sop_instance_uid: str) -> None:
         self._requestor = requestor
@@ -56,7 +56,7 @@ class CStoreLog:
         self._write(Stage.RECEIVE, "success", status=Status.SUCCESS)
 
     def refused(self, status: Status, error: Exception) -> None:
-        """Log the error behind a status; only one of ours is quoted, of any other its class and frames."""
+        """Log the error that led to a status. The message is logged only if it is a `GatewayError`."""
         self._write(
             Stage.RECEIVE,
             "refused",

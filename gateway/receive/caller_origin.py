@@ -3,12 +3,12 @@
 This prevents loops. Whatever a worker sends is a result, under any AE title; what the PACS sends is not sent
 back to it (`gateway.domain.routing.Origin`).
 
-An address identifies a peer only if no other peer uses it. Addresses of this machine are ignored: in a lab,
-sender, PACS and workers share them. So is the address of a worker that is also the address of the PACS.
+An address identifies a peer only if no other peer uses it. An address that a worker shares with the PACS does
+not identify the worker. Addresses of this machine identify nobody: in a lab, all peers use them.
 
-Hosts are looked up on a separate thread, at the start and then at most once a minute while peers call. A
-reception never waits for a name server: a host has no address until its first lookup succeeded, and keeps its
-last addresses while lookups fail.
+Hosts are looked up on a separate thread, at the start and then at most once a minute while peers call, so a
+reception never waits for a name server. Until its first lookup succeeds, a host has no address. While later
+lookups fail, it keeps its last addresses.
 """
 
 import socket
@@ -28,7 +28,7 @@ from gateway.receive.allowed_callers import CACHE_SECONDS, Lookup, lookup
 class Caller:
     """What a caller is; `workers` are the AE titles of the workers that it may be.
 
-    `by_address`: only its address identifies it as a worker, not its AE title.
+    `by_address`: its address identifies it as a worker, its AE title does not.
     """
 
     origin: Origin

@@ -2,13 +2,13 @@
 
 One transaction writes the instance, its deliveries and their messages. The file is durable before COMMIT, and
 Success is answered after it. The rows are written while the file is flushed; only COMMIT waits for the flush.
-The error of a commit decides what becomes of the file:
+The error of a commit decides what happens to the file:
 
     error                                           committed?   the file
     SpoolError (the flush failed)                   no           is removed; it may be torn
     DatabaseRefusedError, DatabaseUnavailableError  no           is removed
     OutcomeUnknownError                             perhaps      stays; reconcile moves it if no row names it
-    any other                                       no           is removed; it came before COMMIT was sent
+    any other                                       no           is removed; raised before COMMIT was sent
 """
 
 from collections.abc import Sequence
@@ -46,9 +46,9 @@ class Committer:
     ) -> tuple[RegisteredInstance, Correlated | None]:
         """Commit `received` with its deliveries; correlate a result in the same transaction.
 
-        `workers` are the workers that a result may come from; if empty, its calling AE title. `flush` makes
-        the file durable and is called before COMMIT; None if the file is durable already. The verdict
-        NAME_TAKEN means that nothing was committed.
+        `workers` are the workers that a result may come from; if empty, its calling AE title is taken.
+        `flush` makes the file durable and is called before COMMIT; None if the file is durable already. The
+        verdict NAME_TAKEN means that nothing was committed.
 
         Raises:
             DatabaseError, SpoolError: see the table above.

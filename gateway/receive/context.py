@@ -1,4 +1,4 @@
-"""What a receiver process hands to each reception: configuration, spool, database and the rest."""
+"""The objects that a receiver process gives to each reception."""
 
 from dataclasses import dataclass
 

@@ -8,7 +8,7 @@ from gateway.dicom.names import named
 MAX_SOP_CLASSES = 8
 """How many SOP Classes one line names; the others are counted."""
 MAX_TRANSFER_SYNTAXES = 4
-"""How many transfer syntaxes it names for each; the others are counted."""
+"""How many transfer syntaxes a line names for each SOP Class; the others are counted."""
 
 _REASONS = {
     ABSTRACT_SYNTAX_NOT_SUPPORTED: "not in edge.accepted_sop_classes or edge.additional_sop_classes",
@@ -17,7 +17,7 @@ _TRANSFER_SYNTAX = "no transfer syntax of edge.accepted_transfer_syntaxes"
 
 
 def describe(declined: Iterable[tuple[Offer, Answer]]) -> str:
-    """Return each SOP Class once, with the transfer syntaxes it was offered in, by name and UID."""
+    """Return each SOP Class once, with its offered transfer syntaxes and the reason, by name and UID."""
     offered: dict[tuple[str, str], list[str]] = {}
     for offer, answer in declined:
         reason = _REASONS.get(answer.result, _TRANSFER_SYNTAX)

@@ -10,8 +10,8 @@ A thread that has an instance to commit either leads or follows:
 So a single instance is not delayed, and under load one flush of PostgreSQL's log serves a whole batch. No row
 is committed before its file is flushed.
 
-A batch is one transaction. If PostgreSQL refuses it, nothing was committed; each instance is then committed
-alone, so that a refused one does not take the others along. If the outcome of the batch is unknown, it is
+A batch is one transaction. If PostgreSQL refuses it, nothing was committed. Each instance is then committed
+alone, so that one refused instance does not stop the others. If the outcome of the batch is unknown, it is
 unknown for each instance.
 """
 
@@ -23,7 +23,7 @@ from gateway.database.tables.instances import ReceivedInstance, RegisteredInstan
 from gateway.errors import DatabaseRefusedError, SpoolError
 
 MAX_BATCH = 64
-"""The most instances of one transaction; bounds the locks that it holds."""
+"""The most instances in one transaction; limits how many locks it holds."""
 
 Flush = Callable[[], None]
 CommitBatch = Callable[[list[ReceivedInstance], Flush | None], list[RegisteredInstance]]
@@ -71,7 +71,7 @@ class GroupCommit:
         return entry.registered
 
     def _enter(self, entry: _Entry, *, waits: bool = False) -> bool:
-        """Tell whether `entry` leads. If not, and `waits` is set, add it to the waiting entries."""
+        """Tell whether `entry` leads. Add it to the waiting entries if it does, or if `waits` is set."""
         with self._lock:
             leads = not self._busy
             if leads or waits:

@@ -152,7 +152,7 @@ class Receiver:
             self._log_not_accepted(error.strerror)
             return
         if len(self._threads) >= self._max_threads:
-            connection.close()  # unread: more threads would exhaust the memory of this process
+            connection.close()  # one more thread could exhaust the memory of this process
             return
         connection.setblocking(True)
         thread = threading.Thread(target=self._serve, args=(connection, address), daemon=True)
@@ -191,8 +191,8 @@ class Receiver:
             self._count_connections(len(self._threads))
 
     def _finish(self) -> None:
-        # Close the listener first. Nothing accepts its backlog any more; and if the parent was killed, its
-        # successor needs the port while a slow sender is still being served here.
+        # Close the listener first: nothing is accepted from here on. If the parent was killed, its successor
+        # needs the port while a slow sender is still being served here.
         self._listener.close()
         self._acceptor.stop()
         limit = time.monotonic() + self._grace

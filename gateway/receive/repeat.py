@@ -41,7 +41,7 @@ def remove_or_use_file(
 ) -> None:
     """Remove `path`, the file of a repeat, unless it must replace the stored file of `registered`.
 
-    Does nothing for an instance that is not a repeat. A file in orphaned/ does not count as the stored
+    Do nothing for an instance that is not a repeat. A file in orphaned/ does not count as the stored
     one, because purge may delete it at any moment.
     """
     if registered.verdict in NEW:

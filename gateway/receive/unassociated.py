@@ -1,7 +1,7 @@
-"""Connections that have not requested an association yet, bounded in number.
+"""Limit the connections that have not requested an association yet.
 
-A connection that never sends an A-ASSOCIATE-RQ holds a thread until ARTIM runs out. When all places are
-taken, the oldest one is closed, so that silent connections keep nobody out (G7).
+A connection that never sends an A-ASSOCIATE-RQ holds a thread until ARTIM runs out. If there are too many,
+the oldest one is closed, so that silent connections keep nobody out (G7).
 """
 
 import socket
@@ -21,7 +21,7 @@ class UnassociatedConnections:
 
     def enter(self, connection: socket.socket) -> None:
         """Add the connection of the calling thread; shut the oldest one down if there are too many."""
-        handle = connection.dup()  # TLS takes over the socket and leaves the first object without it
+        handle = connection.dup()  # TLS moves the socket to a new object, which this class never gets
         with self._lock:
             self._sockets[threading.get_ident()] = handle
             oldest = next(iter(self._sockets)) if len(self._sockets) > MAX_UNASSOCIATED else None
