@@ -124,6 +124,8 @@ def show(
     screen.print(facts)
     rows = table("at", "to", "outcome", "status", "took", "error", title="\nAttempts")
     for one in attempts:
+        # The claim no longer held: another process has it, a crash undid it, or this outcome had been
+        # recorded already.
         outcome = f"{one.outcome}, too late to count" if one.fenced else one.outcome
         took = span(one.duration_ms / 1000)
         rows.add_row(clock(one.ended_at), one.destination, outcome, dimse(one.status), took, one.error or "")

@@ -119,7 +119,10 @@ class AssociationsBusyError(PeerError):
 
 
 class ClaimLostError(GatewayError):
-    """Transient, not the peer's fault: another process claimed the delivery; the attempt was broken off."""
+    """Transient, not the peer's fault: its claim no longer holds; the attempt was broken off.
+
+    Another process has the claim, or PostgreSQL lost it.
+    """
 
 
 class AssociationBrokenError(PeerError):

@@ -24,7 +24,7 @@ class Event(StrEnum):
     RECLAIM = "reclaim"  # the actor that claimed it has died, or its lease has expired
     DELIVER = "deliver"  # the peer has stored it
     RETRY = "retry"  # the attempt failed; try again later
-    RESCUE = "rescue"  # the sweep found it in flight without a living actor
+    RESCUE = "rescue"  # the sweep found it in flight, and its lease is over
     DIE = "die"  # it cannot be delivered, or its retries are used up
     CANCEL = "cancel"  # an operator does not want it sent
     REQUEUE = "requeue"  # an operator wants it sent (again)

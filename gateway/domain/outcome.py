@@ -23,7 +23,7 @@ class Outcome(StrEnum):
     AWAY = "away"
     TAKES_NOTHING = "takes_nothing"  # the peer accepts associations, but no Storage SOP Class
     CROWDED = "crowded"  # all associations to the peer stayed in use
-    OVERTAKEN = "overtaken"  # another process has claimed the delivery, so the send was stopped
+    OVERTAKEN = "overtaken"  # its claim no longer holds (another process has it, or PostgreSQL lost it)
     BROKEN = "broken"  # abort or timeout after the C-STORE-RQ was sent
     LOST_FILE = "lost_file"  # the file is missing, or does not hold the bytes that were received
     NOT_READ = "not_read"  # the file could not be read now (EIO, EMFILE, ENOMEM); it may be intact

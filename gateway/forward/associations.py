@@ -65,6 +65,7 @@ class Associations:
             StorageNotAcceptedError, ContextRefusedError: as `open_association`.
             PeerAwayError: no association can be opened.
             AssociationsBusyError: all associations that may be open stayed in use.
+            DatabaseError: `waiting` or `likely` asked PostgreSQL, and it failed.
         """
         lent = self._take(destination, context, waiting, likely, fresh=fresh)
         try:

@@ -73,7 +73,9 @@ class Attempt:
         """Send the instance and record what came of it.
 
         Raises:
-            DatabaseError: the outcome could not be recorded; the delivery is claimed again later.
+            DatabaseError: PostgreSQL failed when it was asked during the attempt (what waits for the peer,
+                which versions there are), or the outcome could not be recorded. The delivery is claimed
+                again later.
         """
         result = self.send()
         decision = self._decide(result)
@@ -168,7 +170,7 @@ class Attempt:
             return instances.has_other_version(session, instance)
 
     def log(self, settlement: Settlement, settled: Settled) -> None:
-        """Log the attempt: its outcome word is the new state, or `fenced` if the claim had been lost."""
+        """Log the attempt: its outcome word is the new state, or `fenced` if the claim no longer held."""
         level: log.Level = "info"
         if settlement.state is not State.DELIVERED:
             level = "error" if settlement.state is State.DEAD else "warning"

@@ -44,14 +44,15 @@ def forward_to_pacs(context: ForwardContext, delivery_id: int, *, probing: bool 
         if result.settled:
             return outcome
         # The claim was lost before the attempt was settled. If another process has it, the next claim finds
-        # nothing. If a crash of PostgreSQL undid it, the delivery has no other message than this one: it
-        # must be claimed again here.
+        # nothing. If a crash undid it, the delivery is pending, and its only message is the one that ends
+        # when we return: claim it again here.
 
 
 def _claim_for_pacs(
     context: ForwardContext, delivery_id: int, destination: Destination
 ) -> DeliveryClaim | None:
-    # Not durable: if a crash of PostgreSQL undoes the claim, the instance is sent twice, which is harmless.
+    # Not durable. The PACS gets the instance once, unless a crash of PostgreSQL undid the claim, or
+    # PostgreSQL was away for more than half of forwarder.lease_seconds after the answer: then twice (G4).
     with context.database.statement(durable=False) as session:
         return deliveries.claim(
             session,

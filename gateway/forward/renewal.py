@@ -44,7 +44,7 @@ class Renewal:
         """Renew the claim if it is time. To be called before each piece of the data set.
 
         Raises:
-            ClaimLostError: another process has the claim, or a crash of PostgreSQL undid it.
+            ClaimLostError: the claim no longer holds (another process has it, or PostgreSQL lost it).
         """
         self._context.associations.note_progress(self._claim.destination)
         if self._sending is not None:
@@ -57,7 +57,10 @@ class Renewal:
         with suppress(DatabaseError), self._context.database.statement() as session:
             held = deliveries.renew(session, self._claim, lease=self._lease)
         if not held:
-            raise ClaimLostError("its claim passed to another process: the attempt was broken off")
+            raise ClaimLostError(
+                "its claim no longer holds (another process has it, or PostgreSQL lost it): "
+                "the attempt was broken off"
+            )
 
     def note_answer(self) -> None:
         """Note that the peer has answered, to measure its usual time."""

@@ -76,7 +76,8 @@ def settle(
     instance once more.
 
     Raises:
-        DatabaseError: half of the lease has passed, or PostgreSQL refuses the statement.
+        DatabaseError: PostgreSQL refuses the statement, or is still away half a lease after the first try.
+            The message then runs again, and the peer gets the instance twice (G4).
     """
     limit = time.monotonic() + context.configuration.forwarder.lease_seconds / 2
     wait = FIRST_RETRY_SECONDS

@@ -9,6 +9,9 @@ The error of a commit decides what happens to the file:
     DatabaseRefusedError, DatabaseUnavailableError  no           is removed
     OutcomeUnknownError                             perhaps      stays; reconcile moves it if no row names it
     any other                                       no           is removed; raised before COMMIT was sent
+
+An original is committed in a transaction if a `flush` is given. Without `flush` the statement commits by
+itself, so any lost connection is OutcomeUnknownError.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,8 @@ is committed before its file is flushed.
 
 A batch is one transaction. If PostgreSQL refuses it, nothing was committed. Each instance is then committed
 alone, so that one refused instance does not stop the others. If the outcome of the batch is unknown, it is
-unknown for each instance.
+unknown for each instance. Without `flush` (the leader's file is durable already) the statement commits by
+itself, so any lost connection is OutcomeUnknownError.
 """
 
 import threading

@@ -122,7 +122,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class PastAttempt:
-    """One attempt of a delivery; `fenced` if it ended after another process had claimed the delivery."""
+    """One attempt of a delivery.
+
+    `fenced`: the claim no longer held. Another process has it, a crash undid it, or this outcome had been
+    recorded already.
+    """
 
     ended_at: datetime
     duration_ms: float
