@@ -1,8 +1,8 @@
 -- Make parked deliveries of a peer due now; return how many.
 --
--- At most `p_most` are chosen that are no longer suspects, and one suspect if no suspect has the turn. Among the
--- suspects, one that did not fail itself comes first. Rows that another transaction has locked are skipped. A delivery
--- that waits for another version is not chosen: it could not be claimed yet, and its wake-up would be lost.
+-- Choose at most `p_most` that are not suspect, and one suspect if no suspect has the turn. Among the suspects, one
+-- that did not fail itself comes first. Rows that another transaction has locked are skipped. A delivery that waits for
+-- another version is not chosen: it could not be claimed yet, and its wake-up would be lost.
 CREATE OR REPLACE FUNCTION call_parked(p_ae_title text, p_most integer) RETURNS integer LANGUAGE sql AS $$
     WITH parked AS MATERIALIZED (
         SELECT d.id, d.instance_id, is_suspect(p_ae_title, d.instance_id) AS suspect,

@@ -1,7 +1,8 @@
 -- pending -> in_flight for a worker, before anything is sent to it.
 --
--- Choose the worker that was chosen the longest time ago, among those that are up and have fewer results outstanding
--- than they may. Record the claim, the expected result, and the message that runs at its deadline.
+-- Choose among the workers that are up and have fewer results outstanding than they may. Prefer the worker of a claim
+-- whose process died, then a worker that has not got this delivery before, then the one that was chosen longest ago.
+-- Record the claim, the expected result, and the message that runs at its deadline.
 --   claimed     the caller sends the delivery to `worker`
 --   answered    the result has arrived already: there is nothing to send
 --   no_worker   no worker is free: still pending, due again after `p_wait`. If the worker of its study is busy, one of
@@ -57,7 +58,7 @@ BEGIN
     END IF;
     SELECT i.study_instance_uid, i.versioned INTO v_study, v_versioned FROM instances i WHERE i.id = d.instance_id;
     IF p_by_study THEN
-        -- The worker that got the rest of the study, unless it is not up or timed out on this instance before.
+        -- The worker that got an instance of the study last, if it is up and did not time out on this instance.
         -- If it is busy, the study waits for it.
         SELECT e.worker INTO v_bound
             FROM instances i

@@ -2,7 +2,8 @@
 --
 -- A claim writes a new version of a message's row, and with it a new entry in the index of the primary key. Ids that
 -- start with the due time put messages that are claimed together side by side in this index. If ids started with the
--- time of creation, the claims of a night's retries would each change another page, and log that page whole.
+-- time of creation, each claim of a night's retries would change a different page, and PostgreSQL would log that page
+-- whole.
 --
 -- An id is a UUID version 7 (RFC 9562 §5.7), whose time may be altered (§6.1). No code reads the time from an id. Ids
 -- from before migration 0003 start with the time of creation.

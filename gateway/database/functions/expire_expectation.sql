@@ -1,6 +1,6 @@
 -- Act on one expected result at its deadline: send the instance to another worker, at most `p_max_redispatch` times.
---   nothing       without `worker`: the result has arrived. With `worker`: this worker timed out, but another one has
---                 answered, so no other is asked
+--   nothing       without `worker`: the result is no longer expected. With `worker`: this worker timed out, but another
+--                 one has answered, so no other is asked
 --   postponed     the send is not settled, or the deadline was moved: a message for the new deadline is enqueued
 --   redispatched  the delivery is pending again, with a message
 --   timed_out     no other worker is asked

@@ -1,5 +1,5 @@
--- Put an instance that was repeated last in the order of its versions, if another version was received after it. It is
--- pending again, also within the duplicate window. Return false, with nothing changed, if no other version was received
+-- Move a repeated instance to the end of the order of its versions, if another version was received after it. It is
+-- sent again, also within the duplicate window. Return false, with nothing changed, if no other version was received
 -- after it. The caller is a reception, which holds the lock of the UID.
 CREATE OR REPLACE FUNCTION owe_last(p_instance_id bigint, p_route route, p_actor_name text, p_priority integer)
 RETURNS boolean LANGUAGE plpgsql AS $$

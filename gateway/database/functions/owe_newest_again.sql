@@ -1,6 +1,6 @@
--- Send the newest version again after an attempt that may have brought an older one to the peer after it. This happens
--- after a resend of an older version, after a redispatch of one, and after an attempt that ended when another process
--- had claimed its delivery.
+-- Send the newest version again if an attempt with an older one may have reached the peer after the newest. This
+-- happens after a resend of an older version, after a redispatch of one, and after an attempt that ended when another
+-- process had claimed its delivery.
 CREATE OR REPLACE FUNCTION owe_newest_again(p_delivery_id bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     y deliveries;

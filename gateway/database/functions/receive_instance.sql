@@ -1,8 +1,8 @@
 -- For processes of version 0.1.0, which run beside newer ones during an upgrade. Replaced by receive_instance_from.
 --
 -- Receive one instance: write its row, its deliveries and their messages in the caller's transaction (G1). A repeat is
--- not sent again while its delivery is under way or was delivered within the window. Later, or if the delivery is dead
--- or cancelled, it is sent again (G4).
+-- not sent again while its delivery is under way, nor if it was delivered less than `p_window` ago. Later, or if the
+-- delivery is dead or cancelled, it is sent again (G4).
 --   stored      a new row
 --   conflict    a new row; another version of the same SOP Instance UID is stored
 --   duplicate   nothing is sent again; the caller's file is superfluous

@@ -59,7 +59,7 @@ BEGIN
     END IF;
     IF v_route = 'workers' THEN
         IF p_state = 'delivered' THEN
-            -- The deadline counts from the time when the worker had the instance.
+            -- The time until the deadline begins when the worker has the instance.
             UPDATE expected_results e SET due_at = now() + p_result_wait
                 WHERE e.delivery_id = p_delivery_id AND e.claim_id = p_claim_id AND e.state = 'owed';
         ELSE

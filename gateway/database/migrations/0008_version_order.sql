@@ -149,9 +149,9 @@ END $$;
 CREATE TRIGGER deliveries_wake_versions AFTER UPDATE OF state, owed_order ON deliveries FOR EACH ROW
     WHEN (NEW.is_waited_for AND NEW.state <> 'in_flight') EXECUTE FUNCTION wake_versions();
 
--- Send the newest version again after an attempt that may have brought an older one to the peer after it. This happens
--- after a resend of an older version, after a redispatch of one, and after an attempt that ended when another process
--- had claimed its delivery.
+-- Send the newest version again if an attempt with an older one may have reached the peer after the newest. This
+-- happens after a resend of an older version, after a redispatch of one, and after an attempt that ended when another
+-- process had claimed its delivery.
 CREATE FUNCTION owe_newest_again(p_delivery_id bigint) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     y deliveries;
@@ -184,8 +184,8 @@ END $$;
 CREATE TRIGGER deliveries_owe_newest AFTER UPDATE OF state ON deliveries FOR EACH ROW
     WHEN (NEW.may_have_arrived AND NEW.state IN ('dead', 'cancelled')) EXECUTE FUNCTION owe_newest_after_unsettled();
 
--- Put an instance that was repeated last in the order of its versions, if another version was received after it. It is
--- pending again, also within the duplicate window. Return false, with nothing changed, if no other version was received
+-- Move a repeated instance to the end of the order of its versions, if another version was received after it. It is
+-- sent again, also within the duplicate window. Return false, with nothing changed, if no other version was received
 -- after it. The caller is a reception, which holds the lock of the UID.
 CREATE FUNCTION owe_last(p_instance_id bigint, p_route route, p_actor_name text, p_priority integer)
 RETURNS boolean LANGUAGE plpgsql AS $$
@@ -267,7 +267,7 @@ BEGIN
     END IF;
     IF v_route = 'workers' THEN
         IF p_state = 'delivered' THEN
-            -- The deadline counts from the time when the worker had the instance.
+            -- The time until the deadline begins when the worker has the instance.
             UPDATE expected_results e SET due_at = now() + p_result_wait
                 WHERE e.delivery_id = p_delivery_id AND e.claim_id = p_claim_id AND e.state = 'owed';
         ELSE
@@ -283,8 +283,9 @@ END $$;
 
 -- pending -> in_flight for a worker, before anything is sent to it.
 --
--- Choose the worker that was chosen the longest time ago, among those that are up and have fewer results outstanding
--- than they may. Record the claim, the expected result, and the message that runs at its deadline.
+-- Choose among the workers that are up and have fewer results outstanding than they may. Prefer the worker of a claim
+-- whose process died, then a worker that has not got this delivery before, then the one that was chosen longest ago.
+-- Record the claim, the expected result, and the message that runs at its deadline.
 --   claimed     the caller sends the delivery to `worker`
 --   answered    the result has arrived already: there is nothing to send
 --   no_worker   no worker is free: still pending, due again after `p_wait`. If the worker of its study is busy, one of
@@ -340,7 +341,7 @@ BEGIN
     END IF;
     SELECT i.study_instance_uid, i.versioned INTO v_study, v_versioned FROM instances i WHERE i.id = d.instance_id;
     IF p_by_study THEN
-        -- The worker that got the rest of the study, unless it is not up or timed out on this instance before.
+        -- The worker that got an instance of the study last, if it is up and did not time out on this instance.
         -- If it is busy, the study waits for it.
         SELECT e.worker INTO v_bound
             FROM instances i

@@ -19,8 +19,8 @@ DO $$ BEGIN
 END $$;
 
 -- Receive one instance: write its row, its deliveries and their messages in the caller's transaction (G1). A repeat is
--- not sent again while its delivery is under way or was delivered within the window. Later, or if the delivery is dead
--- or cancelled, it is sent again (G4).
+-- not sent again while its delivery is under way, nor if it was delivered less than `p_window` ago. Later, or if the
+-- delivery is dead or cancelled, it is sent again (G4).
 --
 -- `p_origin` is what the caller is; see Origin in gateway/domain/routing.py:
 --   pacs          the PACS, by AE title and address: an instance that was delivered to it is never sent to it again
