@@ -42,7 +42,7 @@ check: $(STAMP) ## format, lint, types, layers and the tests that need no databa
 $(SUITE): requirements-dramatiq-suite.txt $(STAMP)
 	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --require-hashes --dest $(@D) -r $< && touch $@ || echo "Dramatiq's sdist cannot be fetched: its own tests are not run"
 
-test: $(STAMP) $(SUITE) ## every test: embedded PostgreSQL, real sockets, real processes
+test: $(STAMP) $(SUITE) ## every test but those in containers and the benchmarks: real PostgreSQL, sockets, processes
 	$(BIN)/pytest tests
 
 test-compose: $(STAMP) ## the lab in containers: build, validate, restart and kill everything (Docker with Compose)

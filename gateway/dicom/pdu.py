@@ -37,7 +37,10 @@ DATA_PDU_HEADER = struct.Struct(">BxIIBB")
 
 PDV_OVERHEAD = 6
 OUR_MAX_PDU_BYTES = 131_072
-"""The largest P-DATA PDU we send, even if the peer accepts larger ones."""
+"""The largest P-DATA PDU we send, even if the peer accepts larger ones.
+
+As requestor it is also the Maximum Length that we announce to receive (PS3.8 §D.1).
+"""
 
 IS_COMMAND = 0x01  # PS3.8 §E.2, message control header
 IS_LAST = 0x02

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from support.documents import configuration_keys, is_key
 from support.launcher import REPOSITORY
 from typer.testing import CliRunner
 
@@ -97,6 +98,32 @@ def test_config_yaml_holds_every_key_with_its_default() -> None:
         assert f"# {name}:" in text, f"{name} has no default, and no example either"
 
 
+def test_config_yaml_holds_every_key_of_a_destination() -> None:
+    """Each entry has every key of its section; a key whose default is None may be an example instead.
+
+    What stands in an entry is an example, so only the keys are compared. The default of `timeout_s` is named.
+    """
+    path = REPOSITORY / "config.yaml"
+    text = path.read_text(encoding="utf-8")
+    forwarder = yaml.safe_load(text)["forwarder"]
+    pairs = [
+        (config.Destination, forwarder["orthanc"]),
+        *((config.Worker, one) for one in forwarder["workers"]),
+    ]
+    for section, entry in pairs:
+        fields = section.model_fields
+        optional = {
+            name for name, field in fields.items() if not field.is_required() and field.default is None
+        }
+        assert set(fields) - optional <= set(entry) <= set(fields), entry
+        for name in optional - set(entry):
+            assert f"# {name}:" in text, f"{section.__name__}.{name} has no example"
+    required = {name for name, field in config.Destination.model_fields.items() if field.is_required()}
+    [orthanc] = re.findall(r"^  orthanc:.*\n((?:    .*\n)*)", text, re.MULTILINE)
+    assert set(re.findall(r"^ {4}(\w+):.*# required", orthanc, re.MULTILINE)) == required
+    assert f"default {config.Destination.model_fields['timeout_s'].default}" in orthanc
+
+
 def test_every_test_that_security_names_exists() -> None:
     """What is said to be proved is proved somewhere."""
     text = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
@@ -107,9 +134,7 @@ def test_every_test_that_security_names_exists() -> None:
 
 def test_every_key_that_documents_name_exists() -> None:
     """`edge.…`, `forwarder.…` and `sweep.…` in README, SECURITY and the conformance statement are keys."""
-    configuration = config.load(REPOSITORY / "config.yaml")
-    known = configuration.model_dump(exclude={"source"})
     for name in ("README.md", "SECURITY.md", "docs/conformance.md"):
         text = (REPOSITORY / name).read_text(encoding="utf-8")
-        for section, key in re.findall(r"`(edge|forwarder|sweep)\.([a-z_]+)", text):
-            assert key in known[section], f"{name} names {section}.{key}"
+        for key in configuration_keys(text):
+            assert is_key(key), f"{name} names {key}"

@@ -6,11 +6,13 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import typer
+from pydantic import BaseModel
 
 from cli.main import COMMANDS, build
+from gateway.config import Configuration
 from support.launcher import REPOSITORY
 
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -84,3 +86,25 @@ def complaint(command: str) -> str | None:
         word for word in rest if word.startswith("--") and word.partition("=")[0] not in {*options, "--help"}
     ]
     return f"no option {unknown[0]}" if unknown else None
+
+
+def configuration_keys(text: str) -> list[str]:
+    """Return every `edge.…`, `forwarder.…` and `sweep.…` in backticks, also of a section in a section."""
+    return re.findall(r"`((?:edge|forwarder|sweep)\.[a-z_]+(?:(?:\[\])?\.[a-z_]+)*)", text)
+
+
+def is_key(name: str) -> bool:
+    """Tell whether config.yaml may have that key; `[]` marks a key of each entry of a list."""
+    section: type[BaseModel] | None = Configuration
+    for part in name.replace("[]", "").split("."):
+        if section is None or part not in section.model_fields:
+            return False
+        section = _section_in(section.model_fields[part].annotation)
+    return True
+
+
+def _section_in(annotation: object) -> type[BaseModel] | None:
+    """Return the section that a field holds, also one that is optional or in a tuple; else None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for one in get_args(annotation) if (found := _section_in(one))), None)
