@@ -1,8 +1,8 @@
 """Ask before a change that is hard to take back.
 
 Python's own `input` may miss Ctrl-C: a signal that arrives between its last check and its read of the
-terminal is noticed only after the next key. Here the signal writes into a pipe that is waited for beside
-the terminal, so that no order of the two loses it.
+terminal is noticed only after the next key. Here the signal writes into a pipe, and this module waits for the
+pipe and the terminal together. So the signal is noticed whether it comes before or during the wait.
 """
 
 import os

@@ -32,8 +32,8 @@ Guarantees. Tests refer to them by number; each has at least one test in tests/f
         completed. Other bytes under the same UID are stored beside the first, flagged, and forwarded.
     G5  The PACS path waits for nobody: not for a worker, its queue, the sweep or another destination.
     G6  Any process may die at any instruction; nothing that was acknowledged is lost, and no operator is
-        needed. One exception: a message that was running at three counted deaths of processes is dead until
-        it is retried.
+        needed. One exception: after three counted deaths of processes that ran it, a message is dead until
+        an operator retries it.
     G7  Strangers and invalid data do no harm. They choose no path and no log line, and cannot use up memory
         or association slots.
     G8  No patient in the logs. Log lines and messages contain UIDs and AE titles only.

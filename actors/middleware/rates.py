@@ -32,7 +32,7 @@ class _Count:
 
 
 class Rates(Middleware):
-    """Counts arrivals by the minute in which a message was due, endings by the minute of the end."""
+    """Counts arrivals by the minute in which a message was due, endings by the minute in which it ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

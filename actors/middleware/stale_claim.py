@@ -1,7 +1,7 @@
 """Drop a message that was claimed under a lost consumer id and whose actor has not begun.
 
 The lock of that id is gone, so another process may be running the message already. It is given back instead
-of acked. If the reaper has freed it, giving it back does nothing.
+of acked. If a reaper has freed it, giving it back does nothing.
 """
 
 from dramatiq.middleware import Middleware, SkipMessage

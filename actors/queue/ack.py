@@ -4,7 +4,7 @@ Dramatiq sleeps five seconds per thread when an ack raises. So `settle` raises n
 and the thread writes all that wait in as few statements as possible. At most as many endings wait as the
 process has threads, because a process without PostgreSQL claims nothing.
 
-If the process dies with endings unwritten, the reaper frees their messages and they run again. That is
+If the process dies with endings unwritten, a reaper frees their messages, and they run again. That is
 harmless, because the state of the delivery decides. For the same reason this connection commits without
 waiting for the disk.
 """
@@ -46,7 +46,7 @@ class AckWriter:
         self._thread.start()
 
     def settle(self, message: InFlightMessage) -> None:
-        """Queue the ending of a released message. Never blocks, never raises."""
+        """Queue the ending of a message that is no longer in flight. Never blocks, never raises."""
         with self._condition:
             self._waiting.append(message)
             self._condition.notify()

@@ -1,11 +1,15 @@
-"""Give messages that still run the new id of their process, after its connection was lost.
+"""Write the new id of a process into the messages that it holds, after its connection was lost.
 
-A process that loses its connection loses its lock, and its id with it. It comes back under a new id, and its
-actors may still run messages that were claimed under the old one.
+A process that loses its connection loses its lock, and its id with it. It comes back under a new id, and
+still holds messages that were claimed under the old one.
 
-    not reaped                 the message and its delivery get the new id
-    reaped meanwhile           the process is not dead, so the death that was counted is undone
-    in a row, not in flight    the answer of its claim was lost, or it has ended: it is freed without a death
+    still under the old id        the message and its delivery get the new id
+    freed by a reaper meanwhile   the process lives, so the death that was counted is undone. If the message
+                                  runs, its run goes on; its ack changes nothing; its delivery may be sent
+                                  twice at once
+    the row names the old id,     the answer of the claim was lost, or the message has ended and its ack is
+    but this process does not     not written yet. If no ack comes, a reaper frees it; no death is counted
+    hold the message
 
 If the answer of a claim or of an adoption is lost with the connection, the rows may name any earlier id. So
 `actors.queue.liveness` remembers every id until an adoption was answered.
@@ -21,13 +25,13 @@ from gateway.log import Stage
 
 
 def adopt(session: Session, in_flight: InFlightMessages, lost: Collection[int], consumer: int) -> None:
-    """Give `consumer` the messages in flight that are held under one of the `lost` ids."""
+    """Write `consumer` into the messages in flight that are held under one of the `lost` ids."""
 
     def adopt_runs(runs: Collection[messages.Run]) -> frozenset[messages.Run]:
         adopted = consumers.adopt(session, runs, lost=lost, consumer=consumer)
-        # After the adoption, which waits for a reaper at work. Only now is it known what that reaper freed.
-        if reaped := set(runs) - adopted:
-            consumers.undo_deaths(session, {message_id for message_id, _ in reaped}, lost=lost)
+        # After the adoption: it waits for a reaper that has locked the rows. What was not adopted was freed.
+        if freed := set(runs) - adopted:
+            consumers.undo_deaths(session, {message_id for message_id, _ in freed}, lost=lost)
         return adopted
 
     in_flight.rename(adopt_runs, lost, consumer)

@@ -6,7 +6,7 @@ message, or None after at most a second. One claim takes as many messages as the
 messages end quickly, it takes as many as there are threads (`actors.queue.prefetch`). A message is handed out
 when a thread is idle.
 
-If the process dies, the claimed messages name a consumer without a lock; the reaper frees them
+If the process dies, the claimed messages name a consumer id without a lock; a reaper frees them
 (`actors.queue.reaper`).
 """
 
@@ -79,7 +79,7 @@ class EdgeConsumer(Consumer):
 
     def ack(self, message: InFlightMessage) -> None:
         """Write the ending of a message, as its middleware left it. Called by the actor threads."""
-        if self._in_flight.release(message):
+        if self._in_flight.remove(message):
             self._acks.settle(message)
             self._capacity.give_back(message.slots)
             self._prefetch.note(monotonic() - message.handed_out_at)
@@ -95,7 +95,7 @@ class EdgeConsumer(Consumer):
         returned: dict[int, list[Run]] = defaultdict(list)
         slots = 0
         for message in messages:
-            if self._in_flight.release(message):
+            if self._in_flight.remove(message):
                 returned[message.consumer].append(message.run)
                 slots += message.slots
         if returned:
@@ -143,7 +143,7 @@ class EdgeConsumer(Consumer):
         slots = take(self._event)
         if slots == 0 and (exclusive or not self._prefetch.is_quick):
             # The event is set when a message ends. The wait also ends if PostgreSQL closes the connection:
-            # a busy process must connect again before the others reap its messages.
+            # a busy process must connect again before the others free its messages.
             self._liveness.wait(self._event, POLL_SECONDS)
             return
         wanted = self._capacity.threads if self._prefetch.is_quick else slots

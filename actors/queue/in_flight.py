@@ -1,10 +1,10 @@
 """Messages in flight: claimed by this process, and not ended yet.
 
 A message names the consumer id under which this process holds it. When the connection is lost, the id changes
-(`actors.queue.adoption`). It changes only while the message is in flight, and never during `release`. So the
-ending of a released message is written under the id that its row names.
+(`actors.queue.adoption`). It changes only while the message is in flight, and never during `remove`. So the
+ending of a removed message is written under the id that its row names.
 
-If the process dies, the reaper frees the messages of its consumer id.
+If the process dies, a reaper frees the messages of its consumer id.
 """
 
 import threading
@@ -82,8 +82,11 @@ class InFlightMessages:
         with self._lock:
             self._messages[id(message)] = message
 
-    def release(self, message: InFlightMessage) -> bool:
-        """Remove a message that has ended; return False if it was removed before. Its id is final."""
+    def remove(self, message: InFlightMessage) -> bool:
+        """Remove a message that has ended; return False if it was removed before.
+
+        Its consumer id does not change any more.
+        """
         with self._lock:
             return self._messages.pop(id(message), None) is not None
 
@@ -92,8 +95,8 @@ class InFlightMessages:
     ) -> None:
         """Give the id `consumer` to the messages of the `lost` ids whose runs `adopt` returns.
 
-        Releases wait meanwhile. Otherwise a message could be released between the statement of `adopt` and
-        its new id; it would be settled under the old id, match no row, and stay consumed for ever.
+        `remove` waits meanwhile. Otherwise a message could be removed between the statement of `adopt` and
+        the change of its id. It would be settled under the old id, match no row, and stay claimed for ever.
         """
         with self._lock:
             before = [message for message in self._messages.values() if message.consumer in lost]

@@ -36,7 +36,7 @@ from gateway.log import Stage
 
 DEADLINE_SECONDS = 5.0
 """For one statement; must exceed the time of a claim under load. A network that drops packets is noticed
-after this time, and the server gives up our lock in the same time."""
+after this time. PostgreSQL drops our lock in the same time (`configure_consumer` in queue.sql)."""
 
 CONNECT_AGAIN_SECONDS = 0.3
 """Between attempts to connect; must be much shorter than RECONNECT_GRACE_SECONDS of the reaper."""
@@ -161,8 +161,8 @@ class Liveness:
             self._connection.close()
         if self._id is not None:
             self._lost.append(self._id)
-            # Connect at the next upkeep, also if all threads are busy: other consumers may reap our
-            # messages soon.
+            # Connect at the next upkeep, also if all threads are busy: other processes may free our messages
+            # soon.
             self._reaper.check_now()
         self._connection = self._session = self._id = None
 
@@ -187,7 +187,7 @@ class Liveness:
         Those beyond `slots` count as claimed ahead. `exclusive` claims one that must run without others.
 
         Raises:
-            DatabaseUnavailableError: nothing was claimed, or the reaper frees what was.
+            DatabaseUnavailableError: nothing was claimed, or a reaper frees what was.
         """
         with self.session() as session:
             assert self._connection is not None
@@ -206,7 +206,7 @@ class Liveness:
             return claim, self._id
 
     def upkeep(self) -> None:
-        """Look for dead consumers if it is time; one thread of the process does it.
+        """Free the messages of processes that are gone, if it is time; one thread of the process does it.
 
         Raises:
             DatabaseUnavailableError, PoolerError: as `session`.

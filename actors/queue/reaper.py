@@ -1,11 +1,14 @@
-"""Look for dead consumers, and free the messages that they held.
+"""Look for actor processes that are gone, and free their messages: any process can claim them again.
 
-A consumer is dead when two checks, RECONNECT_GRACE_SECONDS apart, find that nobody holds its lock. One check
+A process is gone when two checks, RECONNECT_GRACE_SECONDS apart, find that nobody holds its lock. One check
 is not enough. An operator or a crash of PostgreSQL may have cut the connection of a living process, which
-comes back and keeps the messages that it runs.
+comes back and keeps the messages that it holds (`actors.queue.adoption`).
+
+The reaper frees messages, not deliveries. A delivery stays in flight. Whoever runs its message claims it,
+because the lock of the process that had claimed it is missing.
 
 This process remembers the missing locks itself, and not in the database. If its own connection was lost, all
-others may have been lost with it, so every consumer gets the whole grace again.
+others may have been lost with it, so every process gets the whole grace again.
 
 If the process dies, the reapers of the other processes go on.
 """
@@ -18,11 +21,15 @@ from gateway.database.tables import consumers
 from gateway.log import Stage
 
 CHECK_SECONDS = 2.0
-"""Between checks. Messages of a dead process wait for this time and the grace, at most."""
+"""Between checks. Messages of a process that is gone wait for this time and the grace, at most."""
 
 RECONNECT_GRACE_SECONDS = 1.5
-"""Must exceed the time in which a living process notices that its connection is lost (at once, or after
-0.25 s if it waits for a thread), connects again (at the second attempt) and adopts its messages."""
+"""Must exceed the time that a living process needs to keep its messages:
+
+    notice that its connection is lost   at once, or after 0.25 s while it waits for a thread (STALE_SECONDS)
+    connect again                        0.3 s, if the second attempt succeeds (CONNECT_AGAIN_SECONDS)
+    register and adopt its messages      a few statements
+"""
 
 
 class Reaper:
@@ -42,20 +49,20 @@ class Reaper:
         self._next_check = 0.0
 
     def begin(self, session: Session) -> None:
-        """Start again on a new connection: every consumer whose lock is missing gets the whole grace."""
+        """Start again on a new connection: every process whose lock is missing gets the whole grace."""
         now = monotonic()
-        self._missed_since = dict.fromkeys(consumers.missing(session), now)
+        self._missed_since = dict.fromkeys(consumers.without_lock(session), now)
         self.check_now()
 
     def check(self, session: Session) -> None:
-        """Free the messages of consumers whose locks are missing for longer than the grace."""
+        """Free the messages of processes whose locks are missing for longer than the grace."""
         now = monotonic()
-        since = {one: self._missed_since.get(one, now) for one in consumers.missing(session)}
-        dead = [one for one, at in since.items() if now - at >= RECONNECT_GRACE_SECONDS]
-        self._missed_since = {one: at for one, at in since.items() if one not in dead}
+        since = {one: self._missed_since.get(one, now) for one in consumers.without_lock(session)}
+        gone = [one for one, at in since.items() if now - at >= RECONNECT_GRACE_SECONDS]
+        self._missed_since = {one: at for one, at in since.items() if one not in gone}
         over = min(self._missed_since.values(), default=now) + RECONNECT_GRACE_SECONDS
         self._next_check = min(over, now + CHECK_SECONDS) if self._missed_since else now + CHECK_SECONDS
-        for one in consumers.reap(session, dead) if dead else []:
+        for one in consumers.reap(session, gone) if gone else []:
             if one.stopping:
                 log.write(
                     Stage.QUEUE,

@@ -2,7 +2,7 @@
 
 If the process dies
     after the lock, before the row   nothing remains
-    after the row                    the reaper finds the row without a lock, and removes it
+    after the row                    a reaper finds the row without a lock, and removes it
 """
 
 import os

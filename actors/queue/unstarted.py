@@ -1,6 +1,6 @@
 """End messages that were claimed and that no thread has started.
 
-Everything else that ends a message is written by `actors.queue.ack`. If the process dies first, the reaper
+Everything else that ends a message is written by `actors.queue.ack`. If the process dies first, a reaper
 frees these messages, too.
 """
 
@@ -18,7 +18,7 @@ def dead_letter(liveness: Liveness, run: messages.Run, consumer: int, reason: st
     """Make a message dead.
 
     Raises:
-        DatabaseUnavailableError: the connection was lost; the message will be reaped.
+        DatabaseUnavailableError: the connection was lost; a reaper frees the message.
     """
     with liveness.session() as session:
         messages.dead_letter(session, run, consumer, reason=reason)
@@ -29,14 +29,14 @@ def postpone(liveness: Liveness, run: messages.Run, consumer: int, delay: timede
     """Make a message due later.
 
     Raises:
-        DatabaseUnavailableError: the connection was lost; the message will be reaped.
+        DatabaseUnavailableError: the connection was lost; a reaper frees the message.
     """
     with liveness.session() as session:
         messages.retry(session, run, consumer, delay=delay, counted=False, reason=None)
 
 
 def give_back(liveness: Liveness, by_consumer: Iterable[tuple[int, list[messages.Run]]]) -> None:
-    """Make messages claimable again. If PostgreSQL is away, log it; the reaper frees them then."""
+    """Make messages claimable again. If PostgreSQL is away, log it; a reaper frees them then."""
     try:
         with liveness.session() as session:
             for consumer, runs in by_consumer:

@@ -4,7 +4,7 @@
 means. Settling commits before the file is moved, so the row is right in every case.
 
 If the process dies
-    before or in the C-STORE   the delivery is in flight with a dead consumer: it is claimed again at once
+    before or in the C-STORE   the delivery stays in flight; another process gets its message and claims it
     before it is settled       the same; the peer gets the instance twice, which is harmless (G4)
     before the file is moved   readers look in every folder; reconcile moves the file
     after that                 the message runs again and finds nothing to do

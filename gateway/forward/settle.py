@@ -1,8 +1,8 @@
 """Record the outcome of an attempt in its delivery, and in the circuit breaker of its peer.
 
 If the process dies
-    before the commit   the delivery is in flight with a dead consumer: another process claims it at once, and
-                        the peer gets the instance twice, which is harmless (G4)
+    before the commit   the delivery stays in flight. Another process gets its message within 4 s and claims
+                        it. The peer gets the instance twice, which is harmless (G4)
     after the commit    the message runs again and finds nothing to do
 """
 

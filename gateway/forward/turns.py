@@ -4,11 +4,11 @@ Some instances make a PACS hang: it accepts the data set and never answers. Such
 association for the whole `timeout_s`. A study with many such instances could block all of them, and every
 other study would wait. Three rules limit how many sends one study, or one sender, can block:
 
-    new study     until this process has delivered one of its instances, one at a time is sent
+    new study     until this process has delivered one instance of the study, it sends one of them at a time
     other study   it may use all associations but one
-    suspects      instances at which the association broke, the others of their study, and all of their sender
-                  if three of its studies failed: one at a time, over all processes (`is_suspect`, `take_turn`
-                  in migrations/0010_peers.sql)
+    suspects      instances at which the association broke, the others of their study and, if three studies of
+                  one sender failed, all instances of that sender. All processes together send one at a time
+                  (functions/is_suspect.sql, functions/take_turn.sql)
 
 An instance that may not be sent now waits in its thread while other instances of its study get answers. If
 one of those is silent for longer than usual, the instance is parked: it is pending again, no attempt is

@@ -1,7 +1,7 @@
 """Give deliveries with an expired lease back: from in flight to pending, with a new message.
 
-Other actors notice an actor that died within seconds. This verb is for the rest: an actor that hangs, or the
-death of the last actor.
+Other actors notice an actor that died within seconds. This verb is for the rest: an actor that hangs, or that
+died when no other actor process was left.
 
 If the process dies
     between two batches   the rest stays in flight; the next run rescues it

@@ -237,7 +237,7 @@ def test_undoing_a_wrongly_counted_death_restores_the_delivery(setting: Setting)
     )
     with edge.database.statement() as session:
         consumers.register(session, lost, host="here", pid=1, queue_names=["pacs"], threads=1)
-        assert consumers.missing(session) == [lost]
+        assert consumers.without_lock(session) == [lost]
         [reaped] = consumers.reap(session, [lost])
         assert reaped.dead_lettered == 1
         assert edge.delivery(instance)["state"] == "dead"

@@ -50,7 +50,7 @@ def test_an_ending_leaves_a_later_run_of_the_same_consumer_alone(queue: QueueSet
 
 
 def test_two_runs_of_one_message_end_in_one_batch(queue: QueueSetup) -> None:
-    """Both are named; the one that the row belongs to is found, in either order."""
+    """Both are named; only the run that the row names is ended."""
     message_id = queue.send("noop", 1)
     connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     session = Session(connection)

@@ -26,18 +26,18 @@ def message(number: int, *, consumer: int) -> InFlightMessage:
     return InFlightMessage(claimed, queue_name="q", consumer=consumer)
 
 
-def test_a_message_that_runs_twice_is_released_twice() -> None:
+def test_a_message_that_runs_twice_is_removed_twice() -> None:
     """Once for each thread, so that both slots become free; never more often."""
     held = InFlightMessages()
     first, second = message(1, consumer=1), message(1, consumer=2)
     held.add(first)
     held.add(second)
-    assert [held.release(first), held.release(second)] == [True, True]
-    assert [held.release(first), held.release(second)] == [False, False]
+    assert [held.remove(first), held.remove(second)] == [True, True]
+    assert [held.remove(first), held.remove(second)] == [False, False]
 
 
 def test_a_new_consumer_id_replaces_the_lost_one() -> None:
-    """Not for messages claimed since, nor for released ones."""
+    """Messages claimed later, and removed ones, keep their id."""
     held = InFlightMessages()
     adopted, freed, newer = message(1, consumer=1), message(2, consumer=1), message(3, consumer=2)
     for one in (adopted, freed, newer):

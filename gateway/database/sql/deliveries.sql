@@ -1,5 +1,5 @@
 -- name: claim
--- pending -> in_flight, for exactly one caller; or in_flight again if its consumer is dead or the lease is over.
+-- pending -> in_flight, for exactly one caller; or in_flight again if its process is gone or the lease is over.
 -- Returns no row if another process holds it, if it is settled, or if its UID has several versions: claim_version
 -- claims those in their order.
 UPDATE deliveries d SET state = 'in_flight', claim_id = gen_random_uuid(), claimed_by = %(consumer)s,

@@ -88,8 +88,8 @@ WHERE EXISTS (
 );
 
 -- name: finish
--- consumed -> deleted, if the row still has the consumer and the time of the claim. So a late ack does not delete a message
--- that was freed and claimed again, or enqueued again under its id. There is no condition on the state, here and below: only
+-- consumed -> deleted, if the row still has the consumer and the time of the claim (mtime). So a late ack does not delete a
+-- message that was freed and claimed again, or enqueued again under its id. There is no condition on the state, here and below: only
 -- consumed rows have a consumer (CHECK), and with it the planner could choose the index of consumed messages, which is full
 -- of entries of finished ones until vacuum. One statement for each claim: an array of times costs more.
 DELETE FROM dramatiq.queue
@@ -156,7 +156,7 @@ SELECT pg_try_advisory_lock(%(consumer)s) AS is_ours, pg_backend_pid() AS server
 SELECT pg_backend_pid();
 
 -- name: register
--- To be run after the lock is taken: a row without a lock is a dead consumer.
+-- To be run after the lock is taken: a row without a lock is a process that is gone.
 INSERT INTO dramatiq.consumers (id, host, pid, queues, threads, stopping_since)
 VALUES (%(consumer)s, %(host)s, %(pid)s, %(queue_names)s, %(threads)s, CASE WHEN %(stopping)s THEN now() END);
 
@@ -175,9 +175,10 @@ WHERE c.id = %(consumer)s
     AND NOT EXISTS (SELECT FROM dramatiq.queue AS q WHERE q.consumer = c.id AND q.state = 'consumed');
 
 -- name: adopt
--- consumed -> consumed by the same process under its new id: its connection was lost, and its threads still run the
--- messages. Their deliveries move, too: with a lost id in claimed_by, any process could claim them. No other delivery moves:
--- if the answer of its claim was lost, no thread works on it, and under a living id it would wait for the end of the lease.
+-- consumed -> consumed by the same process under its new id: its connection was lost, and it still holds the
+-- messages. mtime is the time of the claim and identifies the run. The deliveries of these messages move, too: with a lost id
+-- in claimed_by, any process could claim them. No other delivery moves. If the answer of the claim of a delivery was lost,
+-- no thread works on that delivery; under a living id the delivery would wait for the end of its lease.
 -- The other messages of the lost ids were never started (the answer of their claim was lost) or have ended (their ack is
 -- still to be written). started_at becomes NULL, so freeing them counts no death.
 WITH runs AS MATERIALIZED (
@@ -197,13 +198,13 @@ WITH runs AS MATERIALIZED (
 SELECT message_id::text, mtime AS claimed_at FROM adopted WHERE consumer = %(consumer)s;
 
 -- name: undo_deaths
--- rejected | queued | consumed -> one death less, rejected -> queued: the consumer that was reaped is alive.
+-- rejected | queued | consumed -> one death less, rejected -> queued: the process whose messages were freed is alive.
 UPDATE dramatiq.queue
 SET deaths = deaths - 1, alone = deaths - 1 >= %(alone_deaths)s, freed_from = NULL,
     state = CASE WHEN state = 'rejected' THEN 'queued' ELSE state END
 WHERE message_id = ANY(%(message_ids)s::uuid[]) AND freed_from = ANY(%(lost)s::bigint[]) AND deaths > 0;
 
--- name: missing
+-- name: without_lock
 -- Consumers whose lock is not held.
 SELECT c.id FROM dramatiq.consumers AS c WHERE c.id NOT IN (SELECT live.id FROM dramatiq.live);
 

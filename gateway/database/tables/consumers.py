@@ -1,6 +1,6 @@
 """The rows and locks of consumers, and what happens to their messages when a lock is gone.
 
-    consumed -> queued | rejected    reap: the process died; rejected after too many deaths
+    consumed -> queued | rejected    reap: the process is gone; rejected (dead) after too many deaths
     consumed -> consumed             adopt: the process lives and has a new id
     rejected -> queued               undo_deaths: a death was counted though the process lives
 
@@ -20,7 +20,7 @@ _Q = load("queue")
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """A dead consumer, and how many of its messages were freed and dead-lettered.
+    """A process that is gone, how many of its messages were freed, and how many of these are dead.
 
     One that was `stopping` was killed at the end of its grace period: no message counts its death.
     """
@@ -107,19 +107,19 @@ def adopt(session: Session, runs: Collection[Run], *, lost: Iterable[int], consu
 
 
 def undo_deaths(session: Session, message_ids: Iterable[str], *, lost: Iterable[int]) -> int:
-    """Undo deaths that were counted when one of `lost` seemed dead; return for how many messages."""
+    """Undo deaths that were counted when one of `lost` seemed gone; return for how many messages."""
     return session.run(
         _Q["undo_deaths"], message_ids=list(message_ids), lost=list(lost), alone_deaths=EXCLUSIVE_DEATHS
     )
 
 
-def missing(session: Session) -> list[int]:
-    """Return the consumers whose locks are not held: they are dead, or lost their connection a moment ago."""
-    return session.values(_Q["missing"])
+def without_lock(session: Session) -> list[int]:
+    """Return the consumers whose locks are not held: they are gone, or lost their connection a moment ago."""
+    return session.values(_Q["without_lock"])
 
 
 def reap(session: Session, missed: Iterable[int]) -> list[Reaped]:
-    """Free the messages of those of `missed` without a lock; dead-letter them after POISON_DEATHS."""
+    """Free the messages of those of `missed` without a lock; make them dead after POISON_DEATHS."""
     return session.rows(
         Reaped, _Q["reap"], missed=list(missed), alone_deaths=EXCLUSIVE_DEATHS, poison_deaths=POISON_DEATHS
     )

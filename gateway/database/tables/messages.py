@@ -1,16 +1,18 @@
 """The messages, rows of dramatiq.queue: consumers claim and finish them, operators see and change them.
 
     queued   -> consumed            claim, claim_exclusive (due, route has capacity, by priority and age)
-    consumed -> gone                finish
+    consumed -> deleted             finish
     consumed -> queued              retry (its actor raised), give_back (not started)
-    consumed -> rejected            dead_letter (its actor raised too often)
+    consumed -> rejected            dead_letter (its actor raised too often, or it cannot be run)
     rejected -> queued              requeue_dead, by an operator
-    rejected -> gone                discard, by an operator
+    rejected -> deleted             discard, by an operator
 
+A consumed message is claimed: it runs, or waits for a thread of its process. A rejected one is called dead.
 `gateway.database.tables.consumers` has what happens to the messages of a process that died. Each function
 is one statement, so it is done completely or not at all. A run of a message is identified by its id,
-its consumer and the time of the claim. Every function that ends a run compares all three. So it does not
-touch a message that was freed and claimed again, or enqueued again under its id, while the actor ran.
+its consumer and the time of the claim (`mtime`). Every function that ends a run compares all three. So it
+does not touch a message that was freed and claimed again, or enqueued again under its id, while the actor
+ran.
 """
 
 import json
@@ -30,7 +32,7 @@ EXCLUSIVE_DEATHS = 2
 """After so many deaths of processes that ran it, a message runs with no other beside it."""
 
 POISON_DEATHS = 3
-"""After so many it is dead-lettered. It ran alone in the last one, so it is the cause."""
+"""After so many it is dead. It ran alone in the last one, so it is the cause."""
 
 DEFAULT_PRIORITY = 4
 
