@@ -1,7 +1,8 @@
-"""Drop a message that was claimed under a lost consumer id and whose actor has not begun.
+"""Drop a message whose actor has not begun, if it names a consumer id that this process has lost.
 
-The lock of that id is gone, so another process may be running the message already. It is given back instead
-of acked. If a reaper has freed it, giving it back does nothing.
+Either this process has no id now, or it has a new one and could not adopt the message
+(`actors.queue.adoption`). Nobody holds the lock of the lost id, so another process may be running the message
+already. It is given back instead of acked. If a reaper has freed it, giving it back does nothing.
 """
 
 from dramatiq.middleware import Middleware, SkipMessage

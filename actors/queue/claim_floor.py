@@ -17,7 +17,7 @@ from time import monotonic
 from gateway.database.tables.messages import GATED_PRIORITIES, NO_FLOORS, Claimed
 
 LOOK_BACK_SECONDS = 1.0
-"""A message before the floor may run this much later than it could, as after a lost notification."""
+"""Between claims from the front, unless these are slow. A message before the floor may wait so long."""
 
 _LOOK_BACK_SHARE = 10
 """Claims from the front may take a tenth of the time. During a transaction of hours they are slow: they read
