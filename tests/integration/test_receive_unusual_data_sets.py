@@ -12,8 +12,9 @@ from support.edge_setup import EdgeSetup
 from support.forwarding import Forwarding, forwarding, pacs_of
 from support.synthetic_instances import Instance, new_uid, result_of
 
+from gateway.database import session
 from gateway.database.queries import Query
-from gateway.database.tables import instances
+from gateway.database.tables.instances import RegisteredInstance
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.policy import Requestor, StoreRequest
 from gateway.domain.outcome import Outcome
@@ -275,15 +276,15 @@ def test_an_unreadable_answer_of_postgresql_keeps_the_file_of_a_committed_row(
 
     instance = Instance(payload=payload)
     with monkeypatch.context() as patch:
-        patch.setattr(instances, "_kept", fail)
+        patch.setattr(session, "known", lambda into, _: fail if into is RegisteredInstance else None)
         assert reception(core, instance, monkeypatch) != 0
     assert len(core.edge.files(partial=True)) == core.edge.one("SELECT count(*) FROM instances")
 
 
 def test_a_text_that_postgresql_rejects_is_a_refusal(edge: EdgeSetup) -> None:
     """So the batch is committed one by one, and the other instances with it."""
-    with pytest.raises(DatabaseRefusedError), edge.database.transaction() as session:
-        session.one(Query("test", "SELECT %(text)s"), text="A\0B")
-    with pytest.raises(DatabaseRefusedError), edge.database.statement() as session:
-        session.one(Query("test", "SELECT %(text)s"), text="\ud800")
+    with pytest.raises(DatabaseRefusedError), edge.database.transaction() as transaction:
+        transaction.one(Query("test", "SELECT %(text)s"), text="A\0B")
+    with pytest.raises(DatabaseRefusedError), edge.database.statement() as statement:
+        statement.one(Query("test", "SELECT %(text)s"), text="\ud800")
     assert edge.one("SELECT 1") == 1
