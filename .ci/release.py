@@ -25,7 +25,7 @@ _VERSION_LINE = re.compile(r'^version = "([^"]*)"$', re.MULTILINE)
 _UNRELEASED = "## [Unreleased]\n"
 
 
-class RefusedError(Exception):
+class ReleaseRefusedError(Exception):
     """The release cannot be cut; the message says why and what to do."""
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     words = parser.parse_args()
     try:
         release(words.version, builder=words.builder, dry_run=words.dry_run)
-    except RefusedError as error:
+    except ReleaseRefusedError as error:
         sys.exit(f"release refused: {error}")
 
 
@@ -46,14 +46,14 @@ def release(version: str, *, builder: str, dry_run: bool) -> None:
     """Do everything, in the order of the module's docstring.
 
     Raises:
-        RefusedError: a check, a test or the build failed; CHANGELOG.md and pyproject.toml are as they were.
+        ReleaseRefusedError: a check, a test or the build failed; no file of the project is changed.
     """
     project, changelog = PROJECT.read_text("utf-8"), CHANGELOG.read_text("utf-8")
     check_tree()
     new_project = with_version(project, version)
     new_changelog = with_release(changelog, version, date=f"{datetime.now(UTC):%Y-%m-%d}")
     if git("tag", "--list", f"v{version}"):
-        raise RefusedError(f"the tag v{version} exists already; choose a newer version")
+        raise ReleaseRefusedError(f"the tag v{version} exists already; choose a newer version")
     if dry_run:
         print(f"would run `{' '.join(TESTS)}`, then")
         print(f"would write pyproject.toml: version {version}")
@@ -67,7 +67,7 @@ def release(version: str, *, builder: str, dry_run: bool) -> None:
     try:
         run(builder, "-m", "hatchling", "build", "--directory", "dist")
         git("commit", "--quiet", "--message", f"Release {version}", "--", PROJECT.name, CHANGELOG.name)
-    except RefusedError:
+    except ReleaseRefusedError:
         PROJECT.write_text(project, "utf-8")
         CHANGELOG.write_text(changelog, "utf-8")
         raise
@@ -80,30 +80,30 @@ def check_tree() -> None:
     """Refuse a tree with changes: the release is what is committed.
 
     Raises:
-        RefusedError: a file is changed, or is not known to Git.
+        ReleaseRefusedError: a file is changed, or is not known to Git.
     """
     changed = git("status", "--porcelain")
     if changed:
-        raise RefusedError(f"the tree has changes; commit or remove them first:\n{changed}")
+        raise ReleaseRefusedError(f"the tree has changes; commit or remove them first:\n{changed}")
 
 
 def with_version(project: str, version: str) -> str:
     """Return the text of pyproject.toml with that version.
 
     Raises:
-        RefusedError: it is no version, or not newer than the present one.
+        ReleaseRefusedError: it is no version, or not newer than the present one.
     """
     found = _VERSION.fullmatch(version)
     if found is None:
-        raise RefusedError(
+        raise ReleaseRefusedError(
             f"VERSION={version!r} is no version of the form X.Y.Z; type `make release VERSION=0.3.0`"
         )
     line = _VERSION_LINE.search(project)
     if line is None:
-        raise RefusedError('pyproject.toml has no line `version = "X.Y.Z"`')
+        raise ReleaseRefusedError('pyproject.toml has no line `version = "X.Y.Z"`')
     present = _VERSION.fullmatch(line[1])
     if present is not None and tuple(map(int, found.groups())) <= tuple(map(int, present.groups())):
-        raise RefusedError(f"VERSION={version} is not newer than {line[1]}, which pyproject.toml has")
+        raise ReleaseRefusedError(f"VERSION={version} is not newer than {line[1]}, which pyproject.toml has")
     return project[: line.start(1)] + version + project[line.end(1) :]
 
 
@@ -111,13 +111,13 @@ def with_release(changelog: str, version: str, *, date: str) -> str:
     """Return the text of CHANGELOG.md with the entries of Unreleased under that version and date.
 
     Raises:
-        RefusedError: there is no section Unreleased, or it has no entry.
+        ReleaseRefusedError: there is no section Unreleased, or it has no entry.
     """
     before, heading, after = changelog.partition(_UNRELEASED)
     if not heading:
-        raise RefusedError(f"CHANGELOG.md has no line `{_UNRELEASED.strip()}`")
+        raise ReleaseRefusedError(f"CHANGELOG.md has no line `{_UNRELEASED.strip()}`")
     if not re.search(r"^- ", after.partition("\n## ")[0], re.MULTILINE):
-        raise RefusedError(
+        raise ReleaseRefusedError(
             "the section Unreleased of CHANGELOG.md has no entry: say there what operators notice"
         )
     return f"{before}{heading}\n## [{version}] - {date}\n{after}"
@@ -132,11 +132,11 @@ def git(*words: str) -> str:
     """Return what a command of Git prints.
 
     Raises:
-        RefusedError: it failed.
+        ReleaseRefusedError: it failed.
     """
     done = subprocess.run(["git", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RefusedError(f"`git {' '.join(words)}` failed: {done.stderr.strip()}")
+        raise ReleaseRefusedError(f"`git {' '.join(words)}` failed: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
@@ -144,10 +144,10 @@ def run(*words: str) -> None:
     """Run a command, its output on the terminal.
 
     Raises:
-        RefusedError: it failed.
+        ReleaseRefusedError: it failed.
     """
     if subprocess.run(words, cwd=REPOSITORY, check=False).returncode:
-        raise RefusedError(f"`{' '.join(words)}` failed; nothing was changed")
+        raise ReleaseRefusedError(f"`{' '.join(words)}` failed; nothing was changed")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class RefusedMessageError(DramatiqError, ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class OutgoingRow:
     """The columns of a new row."""
 
     queue_name: str
@@ -47,7 +47,7 @@ class Outgoing:
     priority: int
 
 
-def outgoing(message: Message[object], delay: float | None, *, priority: int) -> Outgoing:
+def outgoing(message: Message[object], delay: float | None, *, priority: int) -> OutgoingRow:
     """Return the row of a message that is due after `delay` milliseconds, or at its option `eta`.
 
     Raises:
@@ -63,7 +63,9 @@ def outgoing(message: Message[object], delay: float | None, *, priority: int) ->
             stored, wait = message.copy(), max(eta - time.time() * 1000, wait)
             del stored.options["eta"]
         document = _document(stored)
-        return Outgoing(message.queue_name, message_id, document, _delay(wait), DEFAULT_PRIORITY + priority)
+        return OutgoingRow(
+            message.queue_name, message_id, document, _delay(wait), DEFAULT_PRIORITY + priority
+        )
     except NoMessageError as error:
         raise RefusedMessageError(f"message {message.message_id!r} cannot be enqueued: {error}") from error
     except (ValueError, RecursionError) as error:

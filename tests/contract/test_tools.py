@@ -97,14 +97,14 @@ def test_a_dry_run_changes_nothing(
 def test_a_wrong_version_is_refused(release: ModuleType, clone: Path, version: str, said: str) -> None:
     """The message names it."""
     assert clone
-    with pytest.raises(release.RefusedError, match=re.escape(said)):
+    with pytest.raises(release.ReleaseRefusedError, match=re.escape(said)):
         release.release(version, builder="true", dry_run=False)
 
 
 def test_a_changed_tree_is_refused(release: ModuleType, clone: Path) -> None:
     """A file that Git does not know counts too."""
     (clone / "forgotten.py").touch()
-    with pytest.raises(release.RefusedError, match=r"the tree has changes.*\n.*forgotten\.py"):
+    with pytest.raises(release.ReleaseRefusedError, match=r"the tree has changes.*\n.*forgotten\.py"):
         release.release("0.2.0", builder="true", dry_run=True)
 
 
@@ -112,21 +112,21 @@ def test_a_release_without_entries_is_refused(release: ModuleType, clone: Path) 
     """Headings alone are no entries, and those of the version before do not count."""
     (clone / "CHANGELOG.md").write_text(CHANGELOG.replace("- Something.\n", ""), "utf-8")
     git(clone, "commit", "--quiet", "--all", "--message", "Forget")
-    with pytest.raises(release.RefusedError, match="has no entry"):
+    with pytest.raises(release.ReleaseRefusedError, match="has no entry"):
         release.release("0.2.0", builder="true", dry_run=True)
 
 
 def test_an_existing_tag_is_refused(release: ModuleType, clone: Path) -> None:
     """A release is cut once."""
     git(clone, "tag", "v0.2.0")
-    with pytest.raises(release.RefusedError, match=r"v0\.2\.0 exists"):
+    with pytest.raises(release.ReleaseRefusedError, match=r"v0\.2\.0 exists"):
         release.release("0.2.0", builder="true", dry_run=True)
 
 
 def test_a_build_that_fails_leaves_the_files_as_they_were(release: ModuleType, clone: Path) -> None:
     """No commit, no tag, no change."""
     before = git(clone, "rev-parse", "HEAD")
-    with pytest.raises(release.RefusedError, match="`false -m hatchling"):
+    with pytest.raises(release.ReleaseRefusedError, match="`false -m hatchling"):
         release.release("0.2.0", builder="false", dry_run=False)
     assert git(clone, "status", "--porcelain") == ""
     assert git(clone, "rev-parse", "HEAD") == before
