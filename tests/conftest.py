@@ -27,7 +27,7 @@ from gateway.database.tables import destinations
 from gateway.lab import layout, stray_processes
 from gateway.lab.postgres import EmbeddedPostgres
 
-# Time says nothing about a property: on a busy machine one example may take longer than any deadline.
+# no deadline for an example: on a busy machine one may take long, which is no defect
 settings.register_profile("mini-pacs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mini-pacs")
 
@@ -40,7 +40,7 @@ _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the database: whoever asks for it, directly or through another fixture."""
+    """Mark every test that uses the database, directly or through another fixture."""
     for item in items:
         if isinstance(item, pytest.Function) and {"postgres", "own_postgres"} & set(item.fixturenames):
             item.add_marker(pytest.mark.needs_database)
@@ -60,7 +60,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def postgres() -> Iterator[EmbeddedPostgres]:
     """Yield the PostgreSQL of this session, with a migrated template; never stop it, see `own_postgres`."""
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
-    folder.chmod(0o711)  # as root, the server's user must pass through
+    folder.chmod(0o711)  # as root: PostgreSQL's user must be able to enter the folder
     server = EmbeddedPostgres(folder / "postgres")
     try:
         server.start()
@@ -74,7 +74,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def own_postgres() -> Iterator[EmbeddedPostgres]:
-    """Yield a PostgreSQL of this test alone, not yet started, to be killed, stopped and started at will."""
+    """Yield a PostgreSQL for this test only, not yet started, which the test may kill, stop and start."""
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
     folder.chmod(0o711)
     server = EmbeddedPostgres(folder / "postgres")
@@ -87,7 +87,7 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def database_url(postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Yield a fresh migrated database; DATABASE_URL says so to this process and its children."""
+    """Yield a new migrated database; DATABASE_URL names it for this process and its children."""
     name = f"test_{next(_numbers)}"
     postgres.create_database(name, template=TEMPLATE)
     monkeypatch.setenv("DATABASE_URL", postgres.dsn(name))
@@ -99,7 +99,7 @@ def database_url(postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def edge_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with a config.yaml of free ports on 127.0.0.1; MINI_PACS_CONFIG points to it."""
+    """Return a folder with a config.yaml of free ports on 127.0.0.1; MINI_PACS_CONFIG names that file."""
     folder = tmp_path / "edge"
     path = layout.write(folder, layout.configuration(layout.choose_ports(well_known=False)))
     monkeypatch.setenv(config.PATH_VARIABLE, str(path))
@@ -117,7 +117,7 @@ Reconfigure = Callable[[Mapping[str, Mapping[str, Any]]], config.Configuration]
 
 @pytest.fixture
 def reconfigure(edge_folder: Path, configuration: config.Configuration) -> Reconfigure:
-    """Write config.yaml anew with changes by section, on the same ports, and return what it says."""
+    """Rewrite config.yaml with changes by section, on the same ports; return the new configuration."""
 
     def write(changes: Mapping[str, Mapping[str, Any]]) -> config.Configuration:
         forwarder = configuration.forwarder
@@ -135,7 +135,10 @@ def reconfigure(edge_folder: Path, configuration: config.Configuration) -> Recon
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
-    """Yield a starter of real commands; end them all after the test, and show their output if it failed."""
+    """Yield a function that starts real commands; end them all after the test.
+
+    Show their output if the test failed.
+    """
     folder = tmp_path / "output"
     folder.mkdir()
     launched = Processes(folder)
@@ -146,7 +149,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 
 
 class MakeEdge(Protocol):
-    """Gives an edge whose config.yaml differs from the lab's by `changes`, section by section."""
+    """Makes an edge whose config.yaml differs from the lab's by `changes`, section by section."""
 
     def __call__(self, changes: Mapping[str, Mapping[str, Any]] | None = None) -> EdgeSetup:
         """Return the edge without a started process; call it once."""
@@ -154,7 +157,7 @@ class MakeEdge(Protocol):
 
 @pytest.fixture
 def make_edge(database_url: str, reconfigure: Reconfigure, processes: Processes) -> Iterator[MakeEdge]:
-    """Yield an edge with a database of its own, its peers known to it."""
+    """Yield a function that makes an edge with its own database, whose peers are registered there."""
     made: list[EdgeSetup] = []
 
     def make(changes: Mapping[str, Mapping[str, Any]] | None = None) -> EdgeSetup:
@@ -180,7 +183,7 @@ def queue(database_url: str, processes: Processes) -> Iterator[QueueSetup]:
 
 @pytest.fixture
 def consumer(queue: QueueSetup) -> Iterator[InProcess]:
-    """One consumer on that queue."""
+    """Yield one consumer of that queue."""
     consumer = InProcess(queue.dsn)
     yield consumer
     consumer.close()
@@ -188,7 +191,7 @@ def consumer(queue: QueueSetup) -> Iterator[InProcess]:
 
 @pytest.fixture
 def kept(database_url: str, configuration: config.Configuration) -> Iterator[PreparedInstances]:
-    """Yield a database and a spool without instances; afterwards the log goes to standard error again."""
+    """Yield a database and a spool without instances; direct the log to standard error again at the end."""
     instances = PreparedInstances(database_url, configuration)
     yield instances
     instances.database.close()
@@ -204,23 +207,23 @@ def pacs(core: Forwarding) -> Iterator[Peer]:
 
 @pytest.fixture
 def workers(core: Forwarding) -> Iterator[dict[str, Peer]]:
-    """Five workers of `core` that take everything and return nothing."""
+    """Yield five workers of `core` that accept everything and return no result."""
     with workers_of(core) as workers:
         yield workers
 
 
 @pytest.fixture
 def running() -> Iterator[dicom_peers.Edge]:
-    """Yield an acceptor of associations with patience, without a gateway behind it."""
+    """Yield an acceptor of associations with long timeouts, without a gateway."""
     with dicom_peers.edge() as it:
         yield it
 
 
 @pytest.fixture(autouse=True)
 def _no_leaks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Yield a process or a thread that outlives its test fails it."""
+    """Fail a test if one of its processes or threads still runs after it."""
     before = set(threading.enumerate())
-    identity = f"{os.getpid()}-{next(_numbers)}."  # the dot: 1 must not begin like 10
+    identity = f"{os.getpid()}-{next(_numbers)}."  # the dot: the prefix 1 must not match 10
     monkeypatch.setenv(OWNER, identity)
     yield
     if "unit" in request.path.parts:

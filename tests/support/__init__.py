@@ -1,1 +1,1 @@
-"""What several test folders use: peers, environments, launchers and senders."""
+"""Helpers of several test folders: peers, environments, launchers and senders."""

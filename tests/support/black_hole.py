@@ -19,9 +19,9 @@ DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF: return 0 bytes of every pa
 
 
 class BlackHole(TcpRelay):
-    """A TCP relay that from some moment on hears no packet any more: not even keepalives are acknowledged.
+    """A TCP relay that can start to drop all packets: then not even keepalives are acknowledged.
 
-    Healed, it passes on what new connections say; the old ones stay silent for ever.
+    After `heal` new connections work again; the old ones stay silent.
     """
 
     def __init__(self, target: int) -> None:
@@ -36,7 +36,7 @@ class BlackHole(TcpRelay):
             one.close()
 
     def swallow(self) -> None:
-        """From here on nothing that arrives on either side is seen, and nothing is passed on."""
+        """Drop everything that arrives on either side from now on, and relay nothing."""
         self._swallowing.set()
         self._silent.update(self._sockets)
         code = ctypes.create_string_buffer(DROP_ALL)
@@ -45,7 +45,7 @@ class BlackHole(TcpRelay):
             one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
     def heal(self) -> None:
-        """Who connects from here on is heard."""
+        """Relay the connections that are opened from now on."""
         self._swallowing.clear()
 
     def _connected(self, client: socket.socket, server: socket.socket) -> None:
@@ -61,7 +61,7 @@ class BlackHole(TcpRelay):
                     self._closed.wait(0.1)
                     continue
                 data = b""
-                with suppress(OSError):  # one side hung up: so do we
+                with suppress(OSError):  # one side closed: close the other
                     data = ready.recv(1 << 16)
                     other[ready].sendall(data)
                 if not data:

@@ -1,4 +1,4 @@
-"""Connections that go wrong as a stranger's can: half-open, cut off, mutated, endless."""
+"""Connections of misbehaving clients: half-open, cut off, mutated, endless."""
 
 import contextlib
 import socket
@@ -15,7 +15,7 @@ Break = Callable[[socket.socket], None]
 
 
 def request(calling: str = "ORTHANC", called: str = "MINI_EDGE") -> bytes:
-    """Return an honest A-ASSOCIATE-RQ."""
+    """Return a valid A-ASSOCIATE-RQ."""
     return encode_request(
         called_ae_title=called,
         calling_ae_title=calling,
@@ -76,6 +76,6 @@ def break_off(port: int, harm: Break) -> None:
 def held_open(port: int, harm: Break) -> Iterator[socket.socket]:
     """Yield such a connection, open for the length of the `with`."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
-        with contextlib.suppress(OSError):  # the gateway may hang up first
+        with contextlib.suppress(OSError):  # the gateway may close first
             harm(sock)
         yield sock

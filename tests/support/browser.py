@@ -1,7 +1,7 @@
-"""A person at the viewer: headless Chromium on OHIF's pages, and what its screen shows.
+"""A user of the viewer: headless Chromium on OHIF's pages.
 
-Nothing is asked of the viewer's inside: a study is found, opened and shown by what is on the page, and a
-picture is judged by the pixels of a screenshot. The words in `data-cy` are OHIF's names for its own tests.
+Only the visible page is used: studies are found, opened and shown as a user does it, and an image is
+checked by the pixels of a screenshot. The values of `data-cy` are OHIF's names for its own tests.
 """
 
 import os
@@ -32,7 +32,7 @@ NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium; the test is skipped where there is none, but not in CI."""
+    """Return Debian's Chromium; without it skip the test, except in CI."""
     executable = shutil.which("chromium")
     if executable is None:
         assert "CI" not in os.environ, "Chromium is missing: install chromium"
@@ -46,7 +46,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def visit(browser: Browser, url: str, look: Callable[["Visit"], None]) -> None:
-    """`look` has seen what it wanted; again from the start where the host's network changed meanwhile."""
+    """Open the viewer and run `look`; start again if the host's network changed meanwhile."""
     for last in (*[False] * (TRIES - 1), True):
         with browser.new_page(viewport={"width": 1400, "height": 900}) as page:
             here = Visit(page, url)
@@ -62,7 +62,7 @@ def visit(browser: Browser, url: str, look: Callable[["Visit"], None]) -> None:
 
 
 class Visit:
-    """One tab on the viewer: what a person does and sees there, and what went wrong behind it."""
+    """One tab of the viewer: the actions of a user, and the errors behind the page."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.failures: list[str] = []
@@ -92,7 +92,7 @@ class Visit:
         row.wait_for()
         self._page.wait_for_function(
             "[...document.querySelectorAll('[data-cy^=studyRow-]')].length === 1"
-        )  # the answer to the search, and not the list as it was before
+        )  # the answer to the search, not the list before it
         return row
 
     def open(self, row: Locator, study_instance_uid: str) -> None:
@@ -102,7 +102,7 @@ class Visit:
         self._named("study-browser-thumbnail").first.wait_for()
 
     def show(self, series_description: str) -> Pixels:
-        """Return the viewport of the first such series, without its text, once it shows a picture."""
+        """Return the viewport of the first such series, without its text, once it shows an image."""
         self._named("study-browser-thumbnail").filter(has_text=series_description).first.dblclick()
         self._named("viewport-overlay-top-left").filter(has_text=series_description).wait_for()
         [picture] = wait_until(self._pictures, PAGE_SECONDS, f"a picture of {series_description}")
@@ -119,13 +119,13 @@ class Visit:
 
 
 def is_picture(pixels: Pixels) -> bool:
-    """Tell whether the middle shows more than one colour and a word: many, none of them nearly all."""
+    """Tell whether the middle is an image, not a message: many colours, none on nearly all pixels."""
     _, counts = np.unique(middle(pixels).reshape(-1, 3), axis=0, return_counts=True)
     return len(counts) >= 32 and bool(counts.max() < 0.9 * counts.sum())
 
 
 def coloured(pixels: Pixels) -> int:
-    """How many pixels are neither grey nor pale; of a viewport without border and buttons."""
+    """Return how many pixels are neither grey nor pale, in a viewport without border and buttons."""
     width = pixels.shape[1]
     inner = pixels[8:-8, width // 8 : -width // 8].astype(np.int16)
     return int(np.count_nonzero(inner.max(axis=2) - inner.min(axis=2) > 100))

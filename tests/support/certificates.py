@@ -1,4 +1,4 @@
-"""Certificates for a test, made by openssl: an authority, certificates that it signed, and others."""
+"""Certificates for a test, made by openssl: an authority, certificates that it signed, and invalid ones."""
 
 import subprocess
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Certificates:
-    """`edge` is made out to 127.0.0.1 and localhost.
+    """The certificates of a test.
 
-    `expired` was signed for a day that is over, `foreign` by another authority of the same name;
-    `stranger` signed itself.
+    `edge` is valid for 127.0.0.1 and localhost. `expired` has an end date in the past. `foreign` is signed
+    by another authority of the same name. `stranger` is self-signed.
     """
 
     ca: Path
@@ -30,7 +30,7 @@ class Certificates:
 
 
 def make(folder: Path) -> Certificates:
-    """All of them, in `folder`."""
+    """Make all certificates in `folder`."""
     folder.mkdir(parents=True)
     authority = _self_signed(folder, "authority")
     return Certificates(
@@ -61,7 +61,7 @@ def _self_signed(folder: Path, name: str) -> Pair:
 
 
 def _signed(folder: Path, name: str, authority: Pair, *validity: str) -> Pair:
-    """For two days, or between two moments: `openssl ca` alone can sign for the past."""
+    """Sign for two days, or for a given period: only `openssl ca` can sign for a period in the past."""
     pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
     request, names = folder / f"{name}.csr", folder / f"{name}.ext"
     names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n", encoding="ascii")

@@ -1,8 +1,8 @@
-"""The lab in containers as the tests use it: brought up from a copy of the tree, asked, broken, taken down.
+"""The lab in containers for the tests: start it from a copy of the tree, query, break and remove it.
 
-Its project has the name that users know, so there is one at a time on a machine: where somebody's lab is
-there already, `ComposeLab.up` refuses. What a killed test run left behind is removed first. data/ and logs/
-are those of the copy, never a developer's; ports on the host are free ones.
+The project has the name that users use, so only one lab can run on a machine: `ComposeLab.up` refuses to
+start if another one exists. It first removes what a killed test run left behind. The copy has its own data/
+and logs/, and uses free ports of the host.
 """
 
 import json
@@ -52,7 +52,7 @@ wait_until = partial(wait_often, every=0.5)
 def run(
     *words: str | Path, timeout: float = COMMAND_SECONDS, check: bool = True, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of the host; unless it may fail, fail the test with its output."""
+    """Run a command on the host; fail the test with its output if it fails, unless it may fail."""
     done = subprocess.run(
         [str(word) for word in words],
         stdin=subprocess.DEVNULL,
@@ -68,7 +68,7 @@ def run(
 
 
 def once(options: Sequence[str], entrypoint: str, *words: str, check: bool = True) -> str:
-    """Return what a command prints in a container of its own, as root.
+    """Return the output of a command that runs as root in a new container.
 
     `options` are those of `docker run`.
     """
@@ -99,7 +99,7 @@ class ComposeLab:
     def up(self) -> None:
         """Build a copy of the working tree and start it, as `docker compose up --build` does.
 
-        Its files are for their owner alone, as those of a clone under umask 077.
+        Only the owner can read its files, as in a clone made under umask 077.
         """
         self._refuse_another()
         listed = run("git", "ls-files", "-coz", "--exclude-standard", cwd=REPOSITORY).stdout
@@ -114,10 +114,10 @@ class ComposeLab:
         self.wait_well()
 
     def remove(self) -> None:
-        """Nothing of it is left: no container, network or file."""
+        """Remove its containers, networks and files."""
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "20", check=False)
         if self.folder.exists():
-            # what the containers wrote belongs to their users
+            # the containers' users own the files that they wrote
             once(["-v", f"{self.folder}:/copy"], "rm", "-rf", "/copy/data", "/copy/logs", check=False)
             shutil.rmtree(self.folder)
 
@@ -137,7 +137,7 @@ class ComposeLab:
     def compose(
         self, *words: str | Path, timeout: float = COMMAND_SECONDS, check: bool = True, **environment: str
     ) -> str:
-        """`docker compose …` in the copy; keywords are variables added to its environment."""
+        """Run `docker compose …` in the copy; keywords are added to its environment variables."""
         done = run(
             "docker", "compose", *words, timeout=timeout, check=check, cwd=self.folder,
             env={**self._environment, **environment},
@@ -147,25 +147,28 @@ class ComposeLab:
     # ---- one container -------------------------------------------------------------------------------
 
     def container(self, service: str) -> str:
-        """Return the name by which Docker knows a service, as docs/operate/containers.md has it."""
+        """Return the container's name of a service, as in docs/operate/containers.md."""
         return PROJECT if service == "edge" else f"{PROJECT}-{service}-1"
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """Return what Docker reports of its container."""
+        """Return what `docker inspect` prints for its container."""
         [found] = json.loads(run("docker", "inspect", self.container(service)).stdout)
         return dict(found)
 
     def exec(self, service: str, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Return a command in its container."""
+        """Run a command in its container."""
         return run("docker", "exec", self.container(service), *words, check=check)
 
     def kill(self, service: str) -> None:
-        """SIGKILL to its first process, as a crash would; Docker's own `kill` would count as a wish."""
+        """Send SIGKILL to its first process, as in a crash.
+
+        Docker does not restart it after `docker kill`.
+        """
         process = str(self.inspect(service)["State"]["Pid"])
         once(["--network", "none", "--pid", "host"], "sh", "-c", f"kill -9 {process}")
 
     def wait_running_again(self, service: str, started_before: str) -> None:
-        """Wait until it was started again and runs."""
+        """Wait until it was restarted and runs."""
 
         def look() -> bool:
             state = self.inspect(service)["State"]
@@ -176,7 +179,7 @@ class ComposeLab:
     # ---- the gateway ---------------------------------------------------------------------------------
 
     def cli(self, *words: str) -> str:
-        """`docker exec mini_pacs_edge python /app/cli.py …`, as the lab's users type it."""
+        """Run `docker exec mini_pacs_edge python /app/cli.py …`, as the lab's users type it."""
         return self.exec("edge", "python", "/app/cli.py", *words).stdout
 
     def status(self) -> dict[str, Any]:
@@ -184,7 +187,7 @@ class ComposeLab:
         return dict(json.loads(self.cli("status", "--json")))
 
     def paused(self) -> list[str] | None:
-        """Which destinations are paused; None while there is nobody to ask."""
+        """Return the paused destinations; None if the lab cannot be asked."""
         asked = self.exec("edge", "mini-pacs", "status", "--json", check=False)
         if asked.returncode != 0:
             return None
@@ -192,16 +195,16 @@ class ComposeLab:
         return [one["ae_title"] for one in destinations if one["paused"]]
 
     def well(self) -> bool:
-        """Tell whether `mini-pacs status --check` finds nothing; not while it cannot look."""
+        """Tell whether `mini-pacs status --check` reports no problem; False if it cannot run."""
         return self.exec("edge", "mini-pacs", "status", "--check", check=False).returncode == 0
 
     def wait_well(self) -> None:
-        """Wait until the whole lab serves: all processes run, all destinations are up, the PACS answers."""
+        """Wait until the lab is healthy: all processes run, all destinations are up, the PACS answers."""
         wait_until(self.well, HEALTHY_SECONDS, "a status without problems")
         wait_until(self.pacs_answers, HEALTHY_SECONDS, "Orthanc to answer")
 
     def pacs_answers(self) -> bool:
-        """Tell whether Orthanc's REST API is there."""
+        """Tell whether Orthanc's REST API answers."""
         try:
             self.orthanc("/system")
         except OSError:
@@ -213,11 +216,11 @@ class ComposeLab:
         return dict(json.loads(self.cli("status", "--study", study_instance_uid, "--json")))
 
     def done(self, study_instance_uid: str) -> dict[str, int]:
-        """How many of its instances have done each step."""
+        """Return how many of its instances have completed each step."""
         return {step["name"]: step["done"] for step in self.study(study_instance_uid)["steps"]}
 
     def rows(self, statement: str) -> list[list[str]]:
-        """Return what PostgreSQL answers, as text."""
+        """Return the output of psql as text."""
         words = ("psql", "--username=mini_pacs", "--no-align", "--tuples-only", "--field-separator=\t")
         lines = self.exec("postgres", *words, "--command", statement).stdout.splitlines()
         return [line.split("\t") for line in lines]
@@ -242,11 +245,11 @@ class ComposeLab:
     # ---- sending, and the PACS -----------------------------------------------------------------------
 
     def send(self, count: int, *, calling: str = "ORTHANC", modality: Modality = "MR") -> list[Sent]:
-        """One generated study of `count` instances, sent to the published port; what became of each."""
+        """Send one generated study of `count` instances to the published port; return the outcome of each."""
         return list(self.sending(count, calling=calling, modality=modality))
 
     def sending(self, count: int, *, calling: str = "ORTHANC", modality: Modality = "MR") -> Iterator[Sent]:
-        """Yield the same, each as soon as it is known."""
+        """Do the same, but yield each outcome as soon as it is known."""
         with tempfile.TemporaryDirectory() as folder:
             study = Study(count, datetime.now(UTC), modality)
             outgoing = [write(instance, Path(folder)) for instance in generate(study)]
@@ -255,14 +258,14 @@ class ComposeLab:
             )
 
     def accepted(self, count: int, *, modality: Modality = "MR") -> tuple[str, set[str]]:
-        """Return a study that was accepted whole: its Study Instance UID, and its SOP Instance UIDs."""
+        """Send one study, all of it accepted; return its Study Instance UID and its SOP Instance UIDs."""
         sent = self.send(count, modality=modality)
         assert [one.status for one in sent] == [0] * count
         [study] = {one.instance.study_instance_uid for one in sent}
         return study, {one.instance.sop_instance_uid for one in sent}
 
     def orthanc(self, path: str, body: object = None) -> Any:
-        """Orthanc's REST API: what it answers to GET, or to POST where there is a body."""
+        """Return the answer of Orthanc's REST API to GET, or to POST if there is a body."""
         data = None if body is None else json.dumps(body).encode()
         with urllib.request.urlopen(  # noqa: S310  http on loopback
             urllib.request.Request(self.orthanc_url + path, data),  # noqa: S310
@@ -271,7 +274,7 @@ class ComposeLab:
             return json.load(answer)
 
     def held(self, study_instance_uid: str = "") -> set[str]:
-        """Return the SOP Instance UIDs that the PACS itself says it holds, of one study or of all."""
+        """Return the SOP Instance UIDs in the PACS, of one study or of all, by its own REST API."""
         query = {"StudyInstanceUID": study_instance_uid} if study_instance_uid else {}
         found = self.orthanc("/tools/find", {"Level": "Instance", "Expand": True, "Query": query})
         return {instance["MainDicomTags"]["SOPInstanceUID"] for instance in found}
@@ -285,7 +288,7 @@ class ComposeLab:
         )
 
     def results(self, sop_instance_uids: Sequence[str] | set[str]) -> dict[str, str]:
-        """For each of those originals that has one, the SOP Instance UID of a result."""
+        """Return the SOP Instance UID of one result of each original that has a result."""
         rows = self.rows(
             "SELECT o.sop_instance_uid, min(r.sop_instance_uid) FROM result_sources s"
             " JOIN instances o ON o.id = s.source_instance_id JOIN instances r ON r.id = s.result_instance_id"

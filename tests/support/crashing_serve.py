@@ -1,8 +1,7 @@
 """`python tests/support/crashing_serve.py`: `mini-pacs serve`, killed at the n-th flush, link, row or commit.
 
-CRASH_AT says where: `fsync:4:before`, `link:2:after`, `receive:2:after` (the rows are written, and not yet
-committed), `commit:2:after`. The whole process group dies by
-SIGKILL, and none of this is in the product.
+CRASH_AT names the point: `fsync:4:before`, `link:2:after`, `receive:2:after` (the rows are written, but not
+yet committed), `commit:2:after`. SIGKILL ends the whole process group. The product has no code for this.
 """
 
 import os
@@ -20,14 +19,14 @@ R = TypeVar("R")
 
 
 def crashing(call: Callable[P, R], number: int, when: str) -> Callable[P, R]:
-    """`call`, around whose n-th use in a receiver the process group is killed."""
+    """Return `call` with a crash: the process group is killed around its n-th use in a receiver."""
     count = 0
 
     def reset() -> None:
         nonlocal count
         count = 0
 
-    os.register_at_fork(after_in_child=reset)  # what the parent did does not count
+    os.register_at_fork(after_in_child=reset)  # calls of the parent do not count
 
     def counted(*args: P.args, **kwargs: P.kwargs) -> R:
         nonlocal count
@@ -43,7 +42,7 @@ def crashing(call: Callable[P, R], number: int, when: str) -> Callable[P, R]:
 
 
 def main() -> None:
-    """Patch, then be the program."""
+    """Patch the calls, then run `mini-pacs serve`."""
     what, number, when = os.environ["CRASH_AT"].split(":")
     if what == "commit":
         pool.commit = crashing(pool.commit, int(number), when)

@@ -44,7 +44,7 @@ End = TypeVar("End")
 
 @dataclass
 class Received:
-    """One reception: the request, its bytes, and how it ended."""
+    """One reception: the request, its bytes, and its end."""
 
     policy: "RecordingPolicy"
     request: StoreRequest
@@ -53,29 +53,29 @@ class Received:
     abandoned: str | None = None
 
     def write(self, fragment: memoryview) -> None:
-        """Keep the bytes, and do what the test wants done."""
+        """Keep the bytes, and run the test's own step."""
         self.data += fragment
         self.policy.on_write(self)
 
     def finish(self) -> tuple[int, str]:
-        """Answer as the test wants."""
+        """Return the answer that the test gives."""
         assert not self.finished
         assert self.abandoned is None
         self.finished = True
         return self.policy.answer(self)
 
     def answered(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no step is left."""
 
     def abandon(self, reason: str) -> None:
-        """Keep why."""
+        """Keep the reason."""
         assert not self.finished
         assert self.abandoned is None
         self.abandoned = reason
 
 
 class RecordingPolicy:
-    """Admits everyone, answers Success, and remembers all it is told."""
+    """Admits every association, answers Success, and records each call."""
 
     def __init__(self) -> None:
         self.accepted_sop_classes = storage_sop_classes()
@@ -88,24 +88,24 @@ class RecordingPolicy:
         self.unadmitted: list[tuple[str, str]] = []
 
     def admit(self, requestor: Requestor) -> Rejection | None:
-        """Everyone, unless the test says otherwise."""
+        """Admit every association, unless the test says otherwise."""
         self.requestors.append(requestor)
         return self.rejection
 
     def store(self, requestor: Requestor, request: StoreRequest) -> Received:
-        """Keep what comes."""
+        """Keep the reception."""
         assert requestor in self.requestors
         received = Received(self, request)
         self.received.append(received)
         return received
 
     def ended(self, requestor: Requestor, outcome: str, error: str | None) -> None:
-        """Keep how it ended."""
+        """Keep the end of the association."""
         assert requestor in self.requestors
         self.outcomes.append((outcome, error))
 
     def ended_unadmitted(self, remote_address: str, outcome: str, error: str) -> None:
-        """Keep how it ended."""
+        """Keep the end of the connection."""
         assert remote_address == "127.0.0.1"
         self.unadmitted.append((outcome, error))
 
@@ -134,14 +134,14 @@ class Edge:
                 return  # the listener was shut down
             thread = threading.Thread(target=self._serve, args=(sock, address))
             with self._lock:
-                self._open += 1  # before it starts: who waits for its end must not come too early
+                self._open += 1  # before it starts, so that `wait_ended` cannot return too early
             thread.start()
             self._threads.append(thread)
 
     def _serve(self, sock: socket.socket, address: tuple[str, int]) -> None:
         try:
             self.acceptor.serve(sock, address)
-        except RuntimeError as error:  # what a test's policy raises
+        except RuntimeError as error:  # an error of a test's policy
             self.raised.append(error)
         finally:
             with self._lock:
@@ -153,15 +153,15 @@ class Edge:
             return self._open
 
     def wait_ended(self) -> None:
-        """Return when no association is left."""
+        """Wait until no association is left."""
         wait_until(lambda: not self.alive(), DEADLINE_SECONDS, "every association to end")
 
     def outcome(self) -> tuple[str, str | None]:
-        """How the only admitted association ended."""
+        """Return how the only admitted association ended."""
         return self._only(self.policy.outcomes, none_of=self.policy.unadmitted)
 
     def unadmitted(self) -> tuple[str, str]:
-        """How the only connection ended that never became an association."""
+        """Return how the only connection without an association ended."""
         return self._only(self.policy.unadmitted, none_of=self.policy.outcomes)
 
     def _only(self, ends: list[End], *, none_of: Sized) -> End:
@@ -204,7 +204,7 @@ def edge(
 
 
 class Script:
-    """A raw socket that sends what a test says, right or wrong."""
+    """A raw socket that sends the bytes of a test, valid or not."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -217,7 +217,10 @@ class Script:
 
     @contextlib.contextmanager
     def trickling(self, values: Iterable[int]) -> Iterator[None]:
-        """Send byte after byte meanwhile, each well within SHORT_SECONDS, while the acceptor takes them."""
+        """Send one byte after the other during the `with`, as long as they are accepted.
+
+        The pause between two bytes is well below SHORT_SECONDS.
+        """
         ended = threading.Event()
 
         def trickle() -> None:
@@ -238,7 +241,7 @@ class Script:
             thread.join()
 
     def read(self, count: int) -> bytes:
-        """Exactly so many bytes, fewer only at the end of the stream."""
+        """Read exactly that many bytes; fewer only at the end of the stream."""
         raw = b""
         while len(raw) < count:
             more = self.sock.recv(count - len(raw))
@@ -258,14 +261,14 @@ class Script:
         return header[0], self.read(struct.unpack(">I", header[2:])[0])
 
     def response(self) -> command.CommandSet:
-        """Return the command set of the next P-DATA, which must hold it whole."""
+        """Return the command set of the next P-DATA, which must contain all of it."""
         kind, body = self.pdu()
         assert kind == pdu.P_DATA_TF
         assert body[5] == pdu.IS_COMMAND | pdu.IS_LAST
         return command.CommandSet(body[6:])
 
     def expect_abort(self) -> tuple[int, int]:
-        """Source and reason of the A-ABORT that must come now, and the end of the stream after it."""
+        """Return source and reason of the A-ABORT that must come next; the stream must end after it."""
         kind, body = self.pdu()
         assert kind == pdu.ABORT, pdu.name_of(kind)
         self.expect_end()
@@ -277,7 +280,7 @@ class Script:
 
 
 def associate_request(*offers: Offer, max_pdu_bytes: int = 16_384) -> bytes:
-    """A-ASSOCIATE-RQ for CT (id 1) and Verification (id 3), or for `offers`."""
+    """Return an A-ASSOCIATE-RQ for CT (id 1) and Verification (id 3), or for `offers`."""
     return encode_request(
         called_ae_title="EDGE",
         calling_ae_title="SCRIPT",
@@ -288,7 +291,7 @@ def associate_request(*offers: Offer, max_pdu_bytes: int = 16_384) -> bytes:
 
 @contextlib.contextmanager
 def script(edge: Edge, *, associated: bool = True, max_pdu_bytes: int = 16_384) -> Iterator[Script]:
-    """Yield a scripted requestor, as a rule with an association."""
+    """Yield a scripted requestor, with an association unless the test asks for none."""
     with socket.create_connection(("127.0.0.1", edge.port)) as sock:
         peer = Script(sock)
         if associated:
@@ -309,12 +312,12 @@ def p_data(*values: bytes) -> bytes:
 
 
 def store_command(message_id: int = 1, *, context_id: int = 1, sop_class_uid: str = CT) -> bytes:
-    """Return a C-STORE-RQ whole, as one PDV."""
+    """Return a complete C-STORE-RQ as one PDV."""
     return pdv(context_id, 3, command.c_store_request(message_id, sop_class_uid, "1.2.3", 0))
 
 
 def echo_command(message_id: int = 1, *, context_id: int = 3) -> bytes:
-    """Return a C-ECHO-RQ whole, as one PDV."""
+    """Return a complete C-ECHO-RQ as one PDV."""
     return pdv(context_id, 3, command.c_echo_request(message_id, VERIFICATION))
 
 
@@ -340,7 +343,7 @@ class Sendable:
     offset: int
 
     def data_set(self) -> bytes:
-        """Return the bytes of the data set, as they are."""
+        """Return the bytes of the data set, unchanged."""
         return self.path.read_bytes()[self.offset :]
 
 

@@ -1,4 +1,4 @@
-"""The project's pages as the tests read them: their code, and the paths and commands that they cite."""
+"""The project's documentation as the tests read it: code, and the paths and commands that it names."""
 
 import re
 import shlex
@@ -22,7 +22,7 @@ _COMMENT = re.compile(r"\s#.*$")
 
 @cache
 def tracked(*patterns: str) -> tuple[Path, ...]:
-    """Return the files that Git knows, or would know, and that match one of `patterns`."""
+    """Return the files that Git tracks, or would add, and that match one of `patterns`."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns],
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
@@ -36,7 +36,7 @@ def page(name: str) -> str:
 
 
 def section(text: str, heading: str) -> str:
-    """Return what stands under `## heading`, up to the next heading of that level."""
+    """Return the text under `## heading`, up to the next heading of that level."""
     begin = text.index(f"\n## {heading}\n")
     end = text.find("\n## ", begin + 1)
     return text[begin : None if end < 0 else end]
@@ -60,7 +60,7 @@ def make_targets(text: str) -> set[str]:
 
 
 def commands(text: str) -> set[str]:
-    """Return what stands behind each `mini-pacs`, or its name in a container, in the code of a page."""
+    """Return the words behind each `mini-pacs`, or behind its name in a container, in the code of a page."""
     found: set[str] = set()
     for line in code(text):
         found.update(re.findall(r"(?:mini-pacs|/app/cli\.py) ((?:(?!&&|\||;|│|─)[^\n])+)", line))
@@ -68,13 +68,13 @@ def commands(text: str) -> set[str]:
 
 
 def complaint(command: str) -> str | None:
-    """Say what `mini-pacs COMMAND` has that the program has not; None where it has everything."""
+    """Return what `mini-pacs COMMAND` uses that does not exist; None if all of it exists."""
     noun, *rest = shlex.split(command.split(" …", maxsplit=1)[0])
     if noun.startswith("-"):
         return None if noun in {"--help", "--version", "--install-completion"} else f"no option {noun}"
     if noun not in {known.name for known in COMMANDS}:
         return f"no command {noun}"
-    # Typer brings classes of Click's of its own, without types: what has `commands` is a group.
+    # Typer bundles its own, untyped classes of Click: an object with `commands` is a group
     one: Any = cast("Any", typer.main.get_command(build(noun))).commands[noun]
     if hasattr(one, "commands") and rest and not rest[0].startswith("-"):
         word = rest.pop(0)
@@ -89,7 +89,7 @@ def complaint(command: str) -> str | None:
 
 
 def configuration_keys(text: str) -> list[str]:
-    """Return every `edge.…`, `forwarder.…` and `sweep.…` in backticks, also of a section in a section."""
+    """Return every `edge.…`, `forwarder.…` and `sweep.…` in backticks, nested keys included."""
     return re.findall(r"`((?:edge|forwarder|sweep)\.[a-z_]+(?:(?:\[\])?\.[a-z_]+)*)", text)
 
 
@@ -104,7 +104,7 @@ def is_key(name: str) -> bool:
 
 
 def _section_in(annotation: object) -> type[BaseModel] | None:
-    """Return the section that a field holds, also one that is optional or in a tuple; else None."""
+    """Return the section in the type of a field, also if it is optional or in a tuple; else None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for one in get_args(annotation) if (found := _section_in(one))), None)

@@ -1,4 +1,4 @@
-"""A real edge for a test (SCP, actors), the instances sent to it, and what it keeps."""
+"""A real edge for a test: SCP, actors, the instances sent to it, and its rows and files."""
 
 import json
 import threading
@@ -29,7 +29,7 @@ READY_SECONDS = 30.0
 
 
 class EdgeSetup:
-    """One database, one configuration, and the processes that work on both."""
+    """One database, one configuration, and the processes that use them."""
 
     def __init__(self, configuration: Configuration, dsn: str, processes: Processes) -> None:
         self.configuration = configuration
@@ -43,7 +43,7 @@ class EdgeSetup:
     # ---- processes -----------------------------------------------------------------------------------
 
     def start(self, *words: str | Path, name: str | None = None, **environment: str) -> Process:
-        """Return a command that ends with the test."""
+        """Start a command; it ends with the test."""
         process = self._processes.start(*words, name=name, **environment)
         self._started.append(process)
         return process
@@ -60,14 +60,14 @@ class EdgeSetup:
             receivers: int = self.log(outcome="listening", pid=scp.pid)[0]["count"]
             return len(children(scp.pid)) == receivers
 
-        # Its own word: a connection may still be taken by a predecessor that is just ending.
+        # its own log line: a predecessor that is ending may still accept connections
         wait_until(listens, READY_SECONDS, "the SCP to listen")
         wait_until(receives, READY_SECONDS, "the SCP to have forked its receivers")
         self.scp = scp
         return scp
 
     def actors(self, *queues: str, threads: int = 4) -> list[Process]:
-        """One actor process for each queue, ready."""
+        """Start one actor process for each queue; return when they are ready."""
         started = [
             self.start("dramatiq", "actors", "-p", "1", "-t", str(threads), "-Q", queue) for queue in queues
         ]
@@ -76,12 +76,12 @@ class EdgeSetup:
         return started
 
     def kill(self) -> None:
-        """Nothing runs: the end of a test that does not ask how its processes stop."""
+        """Kill all processes, for tests that do not check how they stop."""
         for process in self._started:
             process.kill()
 
     def close(self) -> None:
-        """No connection of the test remains."""
+        """Close the test's connections."""
         self.database.close()
 
     # ---- sending -------------------------------------------------------------------------------------
@@ -102,12 +102,12 @@ class EdgeSetup:
             yield association
 
     def send(self, *instances: Instance, calling: str = "ORTHANC") -> list[int]:
-        """Return the status of each, sent over one association."""
+        """Send over one association; return the status of each instance."""
         with self.association({i.context: None for i in instances}, calling) as association:
             return [store(association, instance)[0] for instance in instances]
 
     def send_at_once(self, instances: Sequence[Instance], calling: str = "ORTHANC") -> list[int]:
-        """Return the statuses, each sent by a thread of its own over an association of its own."""
+        """Send each in its own thread over its own association; return the statuses."""
         statuses: list[int] = []
         barrier = threading.Barrier(len(instances))
 
@@ -142,7 +142,7 @@ class EdgeSetup:
             return session.run(Query("test", sql), **parameters)
 
     def delivery(self, instance: Instance, route: str = "pacs") -> dict[str, Any]:
-        """Return the delivery of an instance, with the columns that tests ask for; of its first version."""
+        """Return the delivery of an instance (of its first version), with the columns that tests need."""
         columns = ("id", "state", "attempts", "last_error", "last_status", "destination", "redispatches")
         [row, *_] = self.rows(
             "SELECT d.id, d.state::text, d.attempts, d.last_error, d.last_status, d.destination,"
@@ -168,7 +168,7 @@ class EdgeSetup:
         return delivery
 
     def queued(self, queue: str | None = None) -> int:
-        """How many messages there are, waiting or running."""
+        """Return how many messages wait or run."""
         return int(
             self.one(
                 "SELECT count(*) FROM dramatiq.queue WHERE %(queue)s::text IS NULL OR queue_name = %(queue)s",
@@ -189,7 +189,7 @@ class EdgeSetup:
         return wait_until(lambda: self.log(**fields), timeout, f"a log line with {fields}")[0]
 
     def files(self, *, partial: bool = False) -> dict[str, Path]:
-        """Return the kept files, by `<place>/<name>`; with those of living or dead receivers if asked for."""
+        """Return the kept files by `<place>/<name>`; on request also those of live or dead receivers."""
         root = self.configuration.edge.data_root
         return {
             f"{path.relative_to(root).parts[0]}/{path.name}": path
@@ -204,13 +204,13 @@ class EdgeSetup:
         return [path.name for path in (self.configuration.edge.data_root / ORPHANED).rglob("*.dcm")]
 
     def heal(self) -> None:
-        """Run the sweep with all grace periods over."""
+        """Run the sweep as if all grace periods were over."""
         wakeup = Wakeup(self.dsn)
         sweeping = SweepContext(
             self.configuration, self.database, Spool(self.configuration.edge.data_root), wakeup
         )
         try:
-            # a file that just lost its second link is young again: look until nothing is found
+            # losing a second link changes the file's change time: repeat until nothing is found
             wait_until(
                 lambda: not any(reconcile(sweeping).values()) and not any(reconcile(sweeping).values()),
                 10,
@@ -220,7 +220,7 @@ class EdgeSetup:
             wakeup.close()
 
     def check_ledger(self, acknowledged: Iterable[Instance]) -> None:
-        """G1: each has a row, a debt, and its bytes on the disk."""
+        """Check G1: each instance has a row, deliveries, and its bytes on the disk."""
         for instance in acknowledged:
             [(study, name, size, owed)] = self.rows(
                 "SELECT i.study_instance_uid, i.file_name, i.data_set_size,"
@@ -240,12 +240,12 @@ class EdgeSetup:
 
 
 def store(association: Association, instance: Instance, *, priority: int = 0) -> tuple[int, str]:
-    """Status and comment of one C-STORE."""
+    """Return status and comment of one C-STORE."""
     return association.store(
         instance.context, instance.sop_instance_uid, [instance.data_set()], priority=priority
     )
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that this one started and that live."""
+    """Return the live child processes of this one."""
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

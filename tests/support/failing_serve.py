@@ -1,8 +1,8 @@
-"""`python tests/support/failing_serve.py`: `mini-pacs serve`, on a disk that fails when it is told to.
+"""`python tests/support/failing_serve.py`: `mini-pacs serve` on a disk that fails on request.
 
-FAIL_FILE names a file. While it holds `write:2:EIO`, the second write below `edge.data_root` from then on
-fails with that error and the file goes; with `write:*:EROFS` every one fails until somebody removes it.
-None of this is in the product.
+FAIL_FILE names a file. If it contains `write:2:EIO`, the second write below `edge.data_root` fails with
+that error, and the file is removed. With `write:*:EROFS` every write fails until the file is removed. The
+product has no code for this.
 """
 
 import errno
@@ -24,14 +24,14 @@ _counts: dict[str, int] = {}
 
 
 def _fails(name: str) -> int | None:
-    """Return the error that this use of `name` has to fail with."""
+    """Return the error with which this use of `name` must fail."""
     order = Path(os.environ["FAIL_FILE"])
     with _lock:
         try:
             text = order.read_text(encoding="ascii")
         except FileNotFoundError:
             text = ""
-        if not text:  # none, or it is being written: the SCP is at work also after an answer
+        if not text:  # no file, or half written: the SCP may read it at any time
             _counts.clear()
             return None
         words, number, code = text.split(":")
@@ -48,7 +48,7 @@ def _fails(name: str) -> int | None:
 
 
 def failing(name: str, call: Callable[P, R], root: Path) -> Callable[P, R]:
-    """`call`, which fails on what lies below `root` when it is told to."""
+    """Return `call`, which fails on request for paths below `root`."""
 
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         what = args[0]
@@ -66,7 +66,7 @@ def failing(name: str, call: Callable[P, R], root: Path) -> Callable[P, R]:
 
 
 def main() -> None:
-    """Patch, then be the program."""
+    """Patch the calls, then run `mini-pacs serve`."""
     root = config.load().edge.data_root
     for name in ("open", "write", "fsync", "link", "mkdir", "unlink"):
         setattr(os, name, failing(name, getattr(os, name), root))

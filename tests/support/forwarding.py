@@ -1,4 +1,4 @@
-"""The core without its processes: instances in spool and database, attempts in this process."""
+"""The core without its processes: instances in spool and database, delivered by this process."""
 
 import secrets
 import threading
@@ -29,7 +29,7 @@ from support.synthetic_instances import EXPLICIT, Instance
 
 
 class Forwarding:
-    """One process's part of the core, on the database and the spool of `edge`."""
+    """The core in this process, on the database and the spool of `edge`."""
 
     def __init__(self, edge: EdgeSetup) -> None:
         self.edge = edge
@@ -44,7 +44,7 @@ class Forwarding:
         self.context = self.actor()
 
     def actor(self) -> ForwardContext:
-        """Return the context of the actors of one more live process."""
+        """Return the context of the actors of another live process."""
         consumer = secrets.randbits(62)
         connection = psycopg2.connect(self.edge.dsn)
         connection.autocommit = True
@@ -63,7 +63,7 @@ class Forwarding:
         )
 
     def die(self) -> None:
-        """Every actor's lock is gone, as when its process was killed."""
+        """Release every actor's lock, as if its process was killed."""
         for connection in self._locks:
             connection.close()
         self._locks.clear()
@@ -82,7 +82,7 @@ class Forwarding:
     ) -> tuple[RegisteredInstance, Correlated | None]:
         """Store the instance as the SCP does; `worker` is the sender of a result.
 
-        `workers` are those that it may be, if it called by another title.
+        `workers` are the possible senders, if it called with another title.
         """
         kind = Kind.ORIGINAL if worker is None else Kind.RESULT
         meta = preamble_and_file_meta(
@@ -120,16 +120,16 @@ class Forwarding:
             part.discard()
 
     def owed(self, instance: Instance, route: Route = Route.PACS) -> int:
-        """Return the id of a new instance's delivery."""
+        """Return the id of the delivery of a new instance."""
         self.receive(instance)
         return int(self.edge.delivery(instance, route)["id"])
 
     def due(self) -> None:
-        """Every wait is over."""
+        """End every wait: all deliveries are due."""
         self.edge.run("UPDATE deliveries SET next_attempt_at = now() WHERE state = 'pending'")
 
     def overdue(self) -> list[int]:
-        """Every deadline of a result is over; their ids."""
+        """End every deadline of a result; return the ids."""
         return [
             row[0]
             for row in self.edge.rows(
@@ -139,7 +139,7 @@ class Forwarding:
         ]
 
     def close(self) -> None:
-        """No thread, connection or association remains."""
+        """Close all threads, connections and associations."""
         self.context.associations.close()
         self._wakeup.close()
         self.spool.close_receiver()
@@ -160,7 +160,7 @@ def forwarding(edge: EdgeSetup) -> Iterator[Forwarding]:
 
 @contextmanager
 def pacs_of(core: Forwarding) -> Iterator[Peer]:
-    """Yield the PACS, listening; its associations are released before it closes, which saves a wait."""
+    """Yield the PACS, listening; release its associations before it closes, which is faster."""
     with peer(core.edge.configuration.forwarder.orthanc.port) as pacs:
         try:
             yield pacs
@@ -170,7 +170,7 @@ def pacs_of(core: Forwarding) -> Iterator[Peer]:
 
 @contextmanager
 def workers_of(core: Forwarding) -> Iterator[dict[str, Peer]]:
-    """Every worker, on: they take everything and return nothing."""
+    """Return all workers, listening; they accept everything and return no result."""
     with ExitStack() as stack:
         workers = core.edge.configuration.forwarder.workers
         peers = {worker.ae_title: stack.enter_context(peer(worker.port)) for worker in workers}
@@ -181,7 +181,7 @@ def workers_of(core: Forwarding) -> Iterator[dict[str, Peer]]:
 
 
 def at_once(*calls: Callable[[], object]) -> None:
-    """Run callables on threads of their own; the first error of one is raised."""
+    """Run callables in threads of their own; raise the first error."""
     errors: list[BaseException] = []
 
     def run(call: Callable[[], object]) -> None:
@@ -213,6 +213,6 @@ LONG = timedelta(seconds=120)
 
 
 def ask(core: Forwarding, instance: Instance) -> str:
-    """Deliver the instance to a worker, whose result is expected then; return the worker."""
+    """Deliver the instance to a worker, which then has to return a result; return the worker."""
     forward_to_worker(core.context, core.owed(instance, Route.WORKERS))
     return str(core.edge.delivery(instance, "workers")["destination"])

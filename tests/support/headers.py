@@ -1,4 +1,4 @@
-"""Data sets for the tests of the header reader, and the header that it must read."""
+"""Data sets for the tests of the header reader, and the headers that it must return."""
 
 import struct
 import tempfile
@@ -18,7 +18,7 @@ NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUI
 
 
 def read(raw: bytes, transfer_syntax_uid: str = EXPLICIT, *, with_references: bool = False) -> Header:
-    """Return the header of a data set that stands in a file behind some other bytes."""
+    """Return the header of a data set that begins behind some other bytes of a file."""
     with tempfile.TemporaryFile() as file:
         file.write(b"before" + raw)
         file.flush()
@@ -39,7 +39,7 @@ def encode(data_set: Dataset, transfer_syntax_uid: str) -> bytes:
 
 
 def result(*, undefined: bool = False) -> Dataset:
-    """Return a result with references at several depths, and a patient that must not be looked at."""
+    """Return a result with references at several depths, and a patient name that must not be read."""
 
     def items(keyword: str, *members: Dataset) -> None:
         setattr(data_set, keyword, list(members))
@@ -116,7 +116,7 @@ REFERENCE = explicit((8, 0x1155), b"UI", b"1.8.1\0")
 
 
 def instance(*, mid: bytes = b"", early: bytes = b"", late: bytes = b"") -> bytes:
-    """Return a data set with the UIDs: `early` before them, `mid` between them, `late` behind them."""
+    """Return a data set: `early` stands before the UIDs, `mid` between them, `late` behind them."""
     uids = [((8, 0x16), b"1.5\0"), ((8, 0x18), b"1.4\0"), ((0x20, 0xD), b"1.6\0"), ((0x20, 0xE), b"1.7\0")]
     sop_class, sop, study, series = (explicit(tag, b"UI", uid) for tag, uid in uids)
     return early + sop_class + sop + mid + study + series + late

@@ -1,4 +1,4 @@
-"""Real commands as processes of a test: their output in files; they are ended by id afterwards."""
+"""Real commands as processes of a test: their output goes to files, and they are ended by process id."""
 
 import os
 import re
@@ -18,7 +18,7 @@ STOP_SECONDS = 15.0
 
 
 def command(*words: str | Path) -> list[str]:
-    """Return the command line, its program taken from this interpreter's folder where it is there.
+    """Return the command line; use the program in this interpreter's folder if there is one.
 
     `python` means this interpreter: command("python", "-m", "worker_app").
     """
@@ -49,15 +49,15 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id, which is that of the group too."""
+        """Return the process id, which is also the id of the group."""
         return self.popen.pid
 
     def text(self) -> str:
-        """Return what it printed so far."""
+        """Return its output so far."""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
     def wait_for_line(self, pattern: str, timeout: float = 15.0) -> re.Match[str]:
-        """Return the first match of `pattern` in its output; fail at once if it ends without one."""
+        """Return the first match of `pattern` in its output; fail at once if the process ends without one."""
 
         def look() -> re.Match[str] | None:
             ended = self.popen.poll() is not None
@@ -72,7 +72,7 @@ class Process:
         return match
 
     def wait_for_port(self, port: int, timeout: float = 15.0) -> None:
-        """Wait until it listens on 127.0.0.1; fail at once if it ends before."""
+        """Wait until it listens on 127.0.0.1; fail at once if the process ends before."""
 
         def look() -> bool:
             assert self.popen.poll() is None, (
@@ -84,29 +84,29 @@ class Process:
         wait_until(look, timeout, f"{self.name} to listen on {port}")
 
     def wait(self, timeout: float = STOP_SECONDS) -> int:
-        """Its exit code, once it has ended."""
+        """Wait until it has ended; return its exit code."""
         return self.popen.wait(timeout)
 
     def send(self, number: int) -> None:
-        """Signal it and its children, as far as they are in its group."""
-        with suppress(ProcessLookupError):  # all of the group have ended
+        """Send a signal to it and to its children in the same group."""
+        with suppress(ProcessLookupError):  # the whole group has ended
             os.killpg(self.pid, number)
 
     def kill(self) -> None:
-        """Kill -9 of the whole group."""
+        """Send SIGKILL to the whole group."""
         self.send(signal.SIGKILL)
         self.popen.wait(STOP_SECONDS)
 
     def pause(self) -> None:
-        """SIGSTOP: alive, but silent."""
+        """Send SIGSTOP: the process lives, but does not answer."""
         self.send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self.send(signal.SIGCONT)
 
     def stop(self, timeout: float = STOP_SECONDS) -> int:
-        """SIGTERM to the leader, SIGKILL to the group when that is not enough; its exit code."""
+        """Send SIGTERM to the leader, and SIGKILL to the group if it does not end; return the exit code."""
         if self.popen.poll() is None:
             self.popen.terminate()
             self.resume()
@@ -119,24 +119,24 @@ class Process:
 
 
 class Processes:
-    """The processes of one test; all are ended when it is over, the youngest first."""
+    """The processes of one test; they end with it, the youngest first."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._all: list[Process] = []
 
     def start(self, *words: str | Path, name: str | None = None, **environment: str) -> Process:
-        """Start a command; keywords are variables added to its environment."""
+        """Start a command; keywords are added to its environment variables."""
         name = name or f"{Path(words[0]).name}-{len(self._all)}"
         process = Process(name, command(*words), self._folder / f"{name}.out", environment)
         self._all.append(process)
         return process
 
     def stop_all(self) -> None:
-        """None of them runs afterwards."""
+        """End all of them."""
         for process in reversed(self._all):
             process.stop()
 
     def report(self) -> str:
-        """Return the end of what each printed."""
+        """Return the end of the output of each."""
         return "\n".join(f"--- {process.name}\n{process.text()[-4000:]}" for process in self._all)

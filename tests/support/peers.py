@@ -1,4 +1,4 @@
-"""A DICOM peer on a port of the configuration: it takes, refuses, rejects, aborts or hangs."""
+"""A DICOM peer on a port of the configuration: it accepts, refuses, rejects, aborts or hangs."""
 
 import socket
 import threading
@@ -24,7 +24,7 @@ TIMEOUTS = Timeouts(artim_seconds=10, network_seconds=30, idle_seconds=60)
 
 @dataclass(frozen=True)
 class Taken:
-    """One data set that came whole, and what was answered."""
+    """One complete data set, and the answer to it."""
 
     request: StoreRequest
     calling_ae_title: str
@@ -35,7 +35,7 @@ class Taken:
 
     @property
     def sop_instance_uid(self) -> str:
-        """Of the command set."""
+        """Return the UID of the command set."""
         return self.request.sop_instance_uid
 
 
@@ -68,14 +68,14 @@ class _Arriving:
         return status, "as the test asked for" if status else ""
 
     def answered(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no step is left."""
 
     def abandon(self, reason: str) -> None:
-        """Nothing is held."""
+        """Do nothing: no data is kept."""
 
 
 class Peer:
-    """The peer; `answer` gives a status, may wait, and may say ABORT. It is off until `on`."""
+    """The peer; `answer` returns a status or ABORT, and may wait. It does not listen until `on`."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -100,19 +100,19 @@ class Peer:
     # ---- what it answers to the acceptor -------------------------------------------------------------
 
     def admit(self, _requestor: Requestor) -> Rejection | None:
-        """Everybody, unless the test says otherwise."""
+        """Admit every association, unless the test says otherwise."""
         self.associations += 1
         return self.rejection
 
     def store(self, requestor: Requestor, request: StoreRequest) -> _Arriving:
-        """Take the data set."""
+        """Accept the data set."""
         return _Arriving(self, requestor, request)
 
     def ended(self, requestor: Requestor, outcome: str, error: str | None) -> None:
-        """Nobody asks."""
+        """Do nothing: no test needs it."""
 
     def ended_unadmitted(self, remote_address: str, outcome: str, error: str) -> None:
-        """Nobody asks."""
+        """Do nothing: no test needs it."""
 
     # ---- on and off ----------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class Peer:
         self._threads.clear()
 
     def _refuses(self, connection: socket.socket) -> bool:
-        """Answer by `refuse`, and close; the request is only looked at where it is taken."""
+        """Send the bytes that `refuse` returns, and close; return False if it returns None."""
         if self.refuse is None:
             return False
         head = connection.recv(pdu.HEADER.size, socket.MSG_PEEK | socket.MSG_WAITALL)
@@ -166,7 +166,7 @@ class Peer:
         if answer is None:
             return False
         self.associations += 1
-        connection.recv(size, socket.MSG_WAITALL)  # what is not read would turn the answer into a reset
+        connection.recv(size, socket.MSG_WAITALL)  # closing with unread data would send a reset
         connection.sendall(answer)
         connection.close()
         return True
@@ -174,11 +174,11 @@ class Peer:
     # ---- what it saw ---------------------------------------------------------------------------------
 
     def count(self, sop_instance_uid: str) -> int:
-        """How often that instance came whole."""
+        """Return how often that instance arrived complete."""
         return sum(taken.sop_instance_uid == sop_instance_uid for taken in list(self.taken))
 
     def uids(self) -> list[str]:
-        """Return the UIDs that it answered with Success, in that order."""
+        """Return the UIDs answered with Success, in that order."""
         return [taken.sop_instance_uid for taken in list(self.taken) if taken.status == 0]
 
     def wait_for(self, *sop_instance_uids: str, timeout: float = 15) -> None:
@@ -191,7 +191,7 @@ class Peer:
 
 
 def after(event: threading.Event, then: int = 0) -> Callable[[StoreRequest], int]:
-    """Return an answer that hangs until `event`."""
+    """Return an answer that waits for `event`."""
 
     def answer(_: StoreRequest) -> int:
         event.wait(60)

@@ -1,4 +1,4 @@
-"""A TCP relay before PostgreSQL that drops exactly the answer, or the statement, that a test names."""
+"""A TCP relay in front of PostgreSQL that drops the answer, or the statement, that a test names."""
 
 import select
 import socket
@@ -9,7 +9,7 @@ from support.tcp_relay import TcpRelay
 
 
 class Relay(TcpRelay):
-    """Passes on what both sides say, on a port of its own, until it is told to lose something."""
+    """Relays both directions on its own port, and loses one answer or statement on request."""
 
     def __init__(self, target: int) -> None:
         super().__init__(target)
@@ -20,9 +20,9 @@ class Relay(TcpRelay):
         """Something was lost as ordered."""
 
     def lose_answer(self, to: bytes, *, after: bytes = b"") -> None:
-        """PostgreSQL gets the next statement that holds `to`; the connection ends before its answer is heard.
+        """Pass on the next statement that contains `to`, and close the connection before its answer.
 
-        With `after`, only on a connection that has passed a statement with that since the order.
+        With `after`, only on a connection that has passed a statement with that text since the call.
         """
         self._lose(to, after, heard=True)
 
@@ -38,7 +38,7 @@ class Relay(TcpRelay):
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
         passed, orders = b"", 0
-        with client, server, suppress(OSError):  # one side hung up: so do we
+        with client, server, suppress(OSError):  # one side closed: close the other
             while not self._closed.is_set():
                 for ready in select.select([client, server], [], [], 0.1)[0]:
                     data = ready.recv(1 << 16)

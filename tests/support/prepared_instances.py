@@ -1,4 +1,4 @@
-"""Instances with rows and files, brought by the real statements to the state that a test needs."""
+"""Instances with rows and files, brought by the product's statements to the state that a test needs."""
 
 import hashlib
 from datetime import timedelta
@@ -36,7 +36,7 @@ class PreparedInstances:
     def receive(
         self, number: int, *, study: str = STUDY, kind: Kind = Kind.ORIGINAL, sender: str = "ORTHANC"
     ) -> int:
-        """Keep an instance `study`.`number`, with its file; return its id."""
+        """Keep an instance `study`.`number` with its file; return its id."""
         content = f"{study} {number} {kind}".encode()
         name = f"{study}.{number}.dcm"
         path = self.spool.path(Place.INCOMING, study, name)
@@ -69,19 +69,19 @@ class PreparedInstances:
             return instance_id, correlate(session, result)
 
     def delivery(self, instance_id: int, route: Route) -> int:
-        """Return the id of its delivery to that destination."""
+        """Return the id of the instance's delivery to that destination."""
         return int(self.value("SELECT id FROM deliveries WHERE instance_id = %(i)s AND route = %(r)s::route",
                               i=instance_id, r=route.value))  # fmt: skip
 
     def claim(self, delivery_id: int) -> DeliveryClaim:
-        """Put that delivery to the PACS in flight."""
+        """Claim that delivery to the PACS: it is in flight."""
         with self.database.transaction() as session:
             claim = deliveries.claim(session, delivery_id, consumer=1, lease=LEASE, destination="ORTHANC")
         assert claim is not None
         return claim
 
     def claim_for_worker(self, delivery_id: int) -> DeliveryClaim:
-        """Put that delivery in flight to the next worker."""
+        """Claim that delivery for the next worker: it is in flight."""
         with self.database.transaction() as session:
             _, claim = deliveries.claim_for_worker(
                 session,
@@ -106,7 +106,7 @@ class PreparedInstances:
         error: str | None = None,
         wait: timedelta = timedelta(hours=1),
     ) -> None:
-        """Settle the attempt with that outcome, and move the file to where the row says."""
+        """Settle the attempt with that outcome, and move the file to the folder that its row names."""
         settlement = Settlement(
             state,
             counted=True,
@@ -125,7 +125,7 @@ class PreparedInstances:
             self.spool.move(settled.place_after, claim.instance.study_instance_uid, claim.instance.file_name)
 
     def forward(self, instance_id: int, state: State = State.DELIVERED, **settlement: object) -> int:
-        """One attempt at the PACS; the delivery's id."""
+        """Make one attempt at the PACS; return the delivery's id."""
         delivery_id = self.delivery(instance_id, Route.PACS)
         self.settle(self.claim(delivery_id), Route.PACS, state, **settlement)  # type: ignore[arg-type]
         return delivery_id

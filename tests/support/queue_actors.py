@@ -1,6 +1,6 @@
 """Actors for the tests of the queue, on the product's broker; run by `dramatiq queue_actors`.
 
-What ran leaves a row in the table `ran`, which the tests create.
+Each run leaves a row in the table `ran`, which the tests create.
 """
 
 import os
@@ -27,12 +27,12 @@ def _leave(number: int) -> None:
 
 @dramatiq.actor(queue_name="q")
 def noop(_number: int = 0) -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 @dramatiq.actor(queue_name="q")
 def pause(_number: int = 0) -> None:
-    """As long as a fast send takes."""
+    """Wait as long as a fast send takes."""
     time.sleep(0.01)
 
 
@@ -44,35 +44,35 @@ def note(number: int) -> None:
 
 @dramatiq.actor(queue_name="q")
 def hold(number: int, seconds: float) -> None:
-    """Leave a row, then take that long."""
+    """Leave a row, then wait that long."""
     _leave(number)
     time.sleep(seconds)
 
 
 @dramatiq.actor(queue_name="q")
 def die(number: int) -> None:
-    """Leave a row, then take the process along, as a segmentation fault does."""
+    """Leave a row, then kill the process, as a segmentation fault does."""
     _leave(number)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dramatiq.actor(queue_name="q")
 def fail(number: int) -> None:
-    """Leave a row, then raise what nobody expected."""
+    """Leave a row, then raise an unforeseen error."""
     _leave(number)
     raise ValueError("an actor that always fails")
 
 
 @dramatiq.actor(queue_name="q")
 def lose_postgres(number: int) -> None:
-    """Leave a row, then find PostgreSQL away."""
+    """Leave a row, then raise the error of an unreachable PostgreSQL."""
     _leave(number)
     raise DatabaseUnavailableError("PostgreSQL is away just now")
 
 
 @dramatiq.actor(queue_name="q")
 def be_punctual(_number: int, due_epoch: float) -> None:
-    """Leave a row with the milliseconds by which it is late, if they are more than 100, or early."""
+    """Leave a row with the delay in milliseconds if the message runs early, or more than 100 ms late."""
     late = time.time() - due_epoch
     if not 0 <= late <= PUNCTUAL_SECONDS:
         _leave(round(late * 1000))

@@ -1,4 +1,4 @@
-"""A consumer in the test's own process, without Dramatiq around it."""
+"""A consumer in the test's own process, without Dramatiq."""
 
 from actors.queue.ack import AckWriter
 from actors.queue.capacity import Capacity
@@ -10,7 +10,7 @@ from support.waiting import wait_until
 
 
 class InProcess:
-    """A consumer without Dramatiq around it."""
+    """A consumer without Dramatiq."""
 
     def __init__(self, dsn: str, threads: int = 8) -> None:
         self.in_flight = InFlightMessages()
@@ -22,7 +22,7 @@ class InProcess:
         )
 
     def take(self, count: int) -> list[InFlightMessage]:
-        """Take that many messages."""
+        """Claim that many messages."""
         taken: list[InFlightMessage] = []
 
         def enough() -> bool:
@@ -37,12 +37,12 @@ class InProcess:
         return taken
 
     def be_quick(self) -> None:
-        """As if the last messages had ended at once, however slow this machine is just now."""
+        """Act as if the last messages had ended at once, even on a slow machine."""
         for _ in range(100):
             self.consumer._prefetch.note(0.0)
 
     def close(self) -> None:
-        """As at the end of a process."""
+        """Close it, as a process does at its end."""
         self.consumer.close()
         self.acks.close()
         self.liveness.close()
@@ -60,7 +60,7 @@ def cut_off(queue: QueueSetup, consumer: InProcess) -> int:
 
 
 def come_back(consumer: InProcess, lost: int) -> int:
-    """Return the id under which it lives again."""
+    """Reconnect; return the new id."""
     wait_until(
         lambda: next(consumer.consumer) is None and consumer.liveness.consumer not in {None, lost},
         10,

@@ -90,7 +90,7 @@ class QueueSetup:
         spread_seconds: float = 0,
         scattered: bool = False,
     ) -> None:
-        """Enqueue messages numbered from 1 by one statement, due in their order or in random order."""
+        """Enqueue messages numbered from 1 in one statement, due in their order or in random order."""
         self.rows(
             FILL,
             actor=actor,
@@ -102,7 +102,7 @@ class QueueSetup:
         )
 
     def fill_punctual(self, count: int, *, delay_seconds: float, spread_seconds: float) -> None:
-        """Enqueue messages that fail if they run late or early, due at random times."""
+        """Enqueue messages, due at random times, that fail if they run late or early."""
         self.rows(
             FILL_PUNCTUAL,
             count=count,
@@ -111,7 +111,7 @@ class QueueSetup:
         )
 
     def wake(self) -> None:
-        """Announce committed messages."""
+        """Send NOTIFY for committed messages."""
         if self._wakeup is None:
             self._wakeup = Wakeup(self.dsn)
         self._wakeup.wake(QUEUE)
@@ -136,7 +136,7 @@ class QueueSetup:
         return int(self.one(f"SELECT count(*) FROM dramatiq.queue WHERE {condition}"))  # noqa: S608  ours
 
     def ran(self) -> list[int]:
-        """Return the numbers that `note` left, in the order in which they ran."""
+        """Return the numbers that `note` wrote, in the order of the runs."""
         return [int(row[0]) for row in self.rows("SELECT number FROM ran ORDER BY id")]
 
     def close(self) -> None:

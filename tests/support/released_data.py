@@ -1,8 +1,7 @@
-"""The database of a release with something of everything in it, and the files that belong to it.
+"""The database of a release with an example of everything, and its files.
 
-`tests/released/0.1.0.sql` was dumped from a database that the code of 0.1.0 had filled and worked on, as
-its head says, its times made relative to now. The data sets are made again here; each must have the digest
-of its row.
+`tests/released/0.1.0.sql` is a dump of a database that release 0.1.0 filled. Its times are relative to now;
+see the head of the file. The data sets are generated again here, and must have the digests of their rows.
 """
 
 from collections.abc import Iterator
@@ -45,7 +44,7 @@ def original(number: int, *, version: int = 0) -> Instance:
 
 
 def result(number: int, *sources: Instance, study: str | None = None) -> Instance:
-    """Return the n-th result, of these instances or of none."""
+    """Return the n-th result; it references these instances, or none."""
     made = result_of(*sources, study=study or f"{ROOT}.2.99", number=number)
     return replace(made, sop_instance_uid=f"{ROOT}.4.{number}")
 
@@ -60,7 +59,7 @@ RESULTS = (ARRIVED, UNMATCHED)
 
 @contextmanager
 def reading(dsn: str) -> Iterator["psycopg2.extensions.cursor"]:
-    """Yield a cursor on a connection of its own, committed at the end."""
+    """Yield a cursor on a separate connection; commit at the end."""
     connection = psycopg2.connect(dsn)
     try:
         with connection, connection.cursor() as cursor:
@@ -84,7 +83,7 @@ def load(dsn: str, release: str) -> None:
 
 
 def write_files(dsn: str, data_root: Path) -> None:
-    """Each row's file is where the row says."""
+    """Write each row's file to the folder that the row names."""
     by_digest = {instance.digest: instance for instance in (*ORIGINALS, *RESULTS)}
     with reading(dsn) as cursor:
         cursor.execute(

@@ -8,7 +8,7 @@ from gateway.database.session import Session
 
 
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every statement that is sent from here on, in the list that this returns; it is sent all the same."""
+    """Return a list that records every statement sent from now on; the statements are still sent."""
     sent: list[str] = []
     execute = Session._execute
 

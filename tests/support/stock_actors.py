@@ -1,4 +1,4 @@
-"""The same no-op on stock dramatiq-pg, for comparison; run by `dramatiq stock_actors`."""
+"""The same no-op actor on stock dramatiq-pg, for comparison; run by `dramatiq stock_actors`."""
 
 import os
 
@@ -13,4 +13,4 @@ dramatiq.set_broker(broker)
 
 @dramatiq.actor(queue_name="q")
 def noop(_number: int = 0) -> None:
-    """Nothing."""
+    """Do nothing."""

@@ -21,7 +21,7 @@ TABLES = (
 
 
 def state_of(core: Forwarding) -> object:
-    """Every row and every file."""
+    """Return every row and every file."""
     rows = [core.edge.rows(f"SELECT t::text FROM {table} t ORDER BY 1") for table in TABLES]  # noqa: S608
     return rows, sorted(map(str, core.edge.configuration.edge.data_root.rglob("*")))
 
@@ -32,7 +32,7 @@ def found(counts: Counts) -> Counts:
 
 
 def prove(core: Forwarding, verb: Callable[[SweepContext], Counts], expected: Counts) -> None:
-    """Dry it changes nothing and counts the same; then it does it; again it finds nothing."""
+    """Check a verb: a dry run only counts, a run acts with the same counts, a second run finds nothing."""
     before = state_of(core)
     dry = found(verb(core.sweeping(dry=True)))
     assert dry == expected, dry
@@ -45,7 +45,7 @@ def prove(core: Forwarding, verb: Callable[[SweepContext], Counts], expected: Co
 
 
 def claim(core: Forwarding, instance: Instance, *, lease: str) -> None:
-    """In flight, by a consumer of this process."""
+    """Put the delivery in flight, claimed by a consumer of this process."""
     core.edge.run("DELETE FROM dramatiq.queue")
     core.edge.run(
         "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), claimed_by = %(consumer)s,"
@@ -58,5 +58,5 @@ def claim(core: Forwarding, instance: Instance, *, lease: str) -> None:
 
 
 def blocked(core: Forwarding) -> bool:
-    """Tell whether somebody waits for a lock."""
+    """Tell whether a session waits for a lock."""
     return bool(core.edge.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))

@@ -42,12 +42,12 @@ class Instance:
 
     @property
     def context(self) -> ProposedContext:
-        """What has to be proposed for it."""
+        """Return the presentation context that the instance needs."""
         return ProposedContext(self.sop_class_uid, EXPLICIT)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the data set, in hex."""
+        """Return the SHA-256 of the data set in hex."""
         return sha256(self.data_set()).hexdigest()
 
     def data_set(self) -> bytes:
@@ -74,7 +74,7 @@ class Instance:
 
 
 def study_of(count: int, *, payload: bytes = b"\x01\x02" * 512) -> list[Instance]:
-    """So many instances of one new study."""
+    """Return that many instances of one new study."""
     study = new_uid()
     return [Instance(study_instance_uid=study, payload=payload) for _ in range(count)]
 

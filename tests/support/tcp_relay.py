@@ -6,7 +6,7 @@ from typing import Self
 
 
 class TcpRelay:
-    """Listens from `with` on, and runs `_relay` for each client until that returns or the `with` ends."""
+    """Listens inside the `with`, and runs `_relay` for each client until it returns or the `with` ends."""
 
     def __init__(self, target: int) -> None:
         self._target = target
@@ -42,14 +42,14 @@ class TcpRelay:
             try:
                 server = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
-                client.close()  # PostgreSQL is away
+                client.close()  # PostgreSQL does not listen
                 continue
             self._connected(client, server)
             self._spawn(self._relay, client, server)
 
     def _connected(self, client: socket.socket, server: socket.socket) -> None:
-        """Both ends are there, and nothing was passed on yet."""
+        """Prepare a new pair of connections, before any byte is relayed."""
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
-        """Pass on what they say, while `_closed` is not set."""
+        """Relay both directions until `_closed` is set."""
         raise NotImplementedError

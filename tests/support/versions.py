@@ -1,4 +1,4 @@
-"""Versions of one SOP Instance UID, their deliveries, and the commands of an operator."""
+"""Versions of one SOP Instance UID, their deliveries, and an operator's commands."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ WAITING_LONG: dict[str, dict[str, Any]] = {
 def versions(
     core: Forwarding, route: Route = Route.PACS, *, count: int = 2
 ) -> tuple[list[Instance], list[int]]:
-    """Receive versions of a new UID one after the other; return them and the ids of their deliveries."""
+    """Receive versions of a new UID in this order; return them and the ids of their deliveries."""
     first = Instance()
     more = [
         Instance(first.sop_instance_uid, first.study_instance_uid, payload=bytes([n, n]) * 256)
@@ -36,7 +36,7 @@ def versions(
 
 
 def owed(core: Forwarding, instance: Instance, route: Route = Route.PACS) -> int:
-    """Return the id of the delivery of this very version."""
+    """Return the id of the delivery of exactly this version."""
     kept, _ = core.receive(instance)
     return int(
         core.edge.one(
@@ -53,7 +53,7 @@ def state(core: Forwarding, delivery: int) -> str:
 
 
 def messages(core: Forwarding, delivery: int) -> int:
-    """Return the number of messages that wait for it."""
+    """Return the number of messages of that delivery."""
     return int(
         core.edge.one(
             "SELECT count(*) FROM dramatiq.queue WHERE delivery_id = %(id)s AND state = 'queued'", id=delivery
@@ -62,17 +62,17 @@ def messages(core: Forwarding, delivery: int) -> int:
 
 
 def take_messages(core: Forwarding) -> None:
-    """Every message was consumed and acked."""
+    """Consume and ack every message."""
     core.edge.run("DELETE FROM dramatiq.queue")
 
 
 def digests(pacs: Peer) -> list[str]:
-    """Return the digests that the PACS answered with Success, in that order."""
+    """Return the digests of the data sets that the PACS answered with Success, in that order."""
     return [taken.digest for taken in pacs.taken if taken.status == 0]
 
 
 def requeue(core: Forwarding, delivery: int) -> None:
-    """Send it again as an operator."""
+    """Retry or resend the delivery as an operator does."""
     with core.edge.database.transaction() as session:
         done = deliveries.requeue(
             session, Selection(delivery_id=delivery), of=(State.DEAD, State.CANCELLED, State.DELIVERED)
@@ -88,7 +88,7 @@ def operate(*words: str) -> str:
 
 
 def die(core: Forwarding, delivery: int) -> None:
-    """Claim the delivery as a consumer that is dead, and enqueue its message again."""
+    """Claim the delivery as a dead consumer, and enqueue its message again."""
     with core.edge.database.transaction() as session:
         claim = deliveries.claim(
             session,
@@ -105,5 +105,5 @@ def die(core: Forwarding, delivery: int) -> None:
 
 
 def cancel(_: Forwarding, delivery: int) -> None:
-    """Cancel the delivery as an operator."""
+    """Cancel the delivery as an operator does."""
     operate("deliveries", "cancel", "--delivery", str(delivery), "--yes")

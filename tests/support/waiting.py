@@ -11,7 +11,7 @@ _POLL_SECONDS = 0.02
 def wait_until(condition: Callable[[], T], timeout: float, what: str, *, every: float = _POLL_SECONDS) -> T:
     """Return the first true value of `condition`; fail, naming `what`, after `timeout` seconds.
 
-    `every` so many seconds it is asked: more where a question costs a machine that others use, too.
+    The condition is evaluated each `every` seconds: use more if it costs a shared machine much.
     """
     deadline = time.monotonic() + timeout
     while True:

@@ -1,4 +1,4 @@
-"""Comparisons on a machine with other load."""
+"""Comparisons on a machine that has other load."""
 
 import statistics
 from collections.abc import Callable
@@ -9,9 +9,9 @@ ROUNDS = 1 if QUICK else 3
 
 
 def in_turn(*measurements: Callable[[], float]) -> list[float]:
-    """Each measured ROUNDS times, one after the other; the median of each, in their order.
+    """Run each measurement ROUNDS times in turn; return the median of each, in their order.
 
-    What disturbs the machine for a while disturbs all of a round, and the median leaves out the worst.
+    A disturbance of the machine then affects all measurements of a round, and the median drops outliers.
     """
     rounds = [[measure() for measure in measurements] for _ in range(ROUNDS)]
     return [statistics.median(figures) for figures in zip(*rounds, strict=True)]

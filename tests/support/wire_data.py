@@ -1,4 +1,4 @@
-"""What the benchmarks send: Part 10 files on disk, with UIDs of their own, in folders of one study each."""
+"""The benchmarks' data: Part 10 files on disk, with UIDs of their own, one folder for each study."""
 
 import os
 import secrets
@@ -19,13 +19,13 @@ SMALL_BYTES = 4096 - 512
 
 
 def scaled(count: int) -> int:
-    """Return that count, or a tenth of it for a quick look."""
+    """Return that count, or a tenth of it for a quick run."""
     return max(FOLDERS, count // 10) if QUICK else count
 
 
 @dataclass(frozen=True)
 class Load:
-    """Instances of one size; `folders` hold them in equal shares."""
+    """Instances of one size; `folders` hold them in equal parts."""
 
     name: str
     folders: tuple[Path, ...]
@@ -34,18 +34,18 @@ class Load:
 
     @cached_property
     def instances(self) -> list[Instance]:
-        """As many others of the same size, for a sender in this process."""
+        """Return as many new instances of the same size, for a sender in this process."""
         return made(self.count, self.payload)
 
     def share(self, count: int) -> "Load":
-        """Return the same with fewer: whole folders, at least one, about `count` instances."""
+        """Return a smaller load: whole folders, at least one, with about `count` instances."""
         each = self.count // len(self.folders)
         folders = self.folders[: max(1, min(len(self.folders), count // each))]
         return Load(self.name, folders, each * len(folders), self.payload)
 
 
 def made(count: int, payload: bytes) -> list[Instance]:
-    """So many instances of one new study."""
+    """Return that many instances of one new study."""
     root = _root()
     return [
         Instance(sop_instance_uid=f"{root}.{n}", study_instance_uid=f"{root}.0", payload=payload)
@@ -54,7 +54,7 @@ def made(count: int, payload: bytes) -> list[Instance]:
 
 
 def part10(instance: Instance) -> bytes:
-    """Return the instance as a file."""
+    """Return the instance as a Part 10 file."""
     head = preamble_and_file_meta(
         instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, source_ae_title="BENCH"
     )
@@ -62,7 +62,7 @@ def part10(instance: Instance) -> bytes:
 
 
 def write(folder: Path, name: str, count: int, payload_bytes: int) -> Load:
-    """`count` instances of CT with that many bytes of noise as pixels."""
+    """Write `count` CT instances with that many bytes of random pixels."""
     payload = secrets.token_bytes(payload_bytes)
     folders = tuple(folder / f"{name}-{number}" for number in range(FOLDERS))
     for place in folders:

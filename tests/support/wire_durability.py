@@ -1,6 +1,6 @@
-"""What G1 alone costs: the spool and the commit of one instance after the other, without wire and DICOM.
+"""The cost of G1 alone: spool and commit one instance after the other, without network and DICOM.
 
-No sender on one association can be served faster on this machine, whatever the rest of the gateway costs.
+This is the upper limit of a sender with one association on this machine.
 """
 
 import hashlib
@@ -23,7 +23,10 @@ from support.wire_edge import TEMPLATE
 
 
 def kept_per_second(load: Load, postgres: EmbeddedPostgres, folder: Path) -> float:
-    """Instances per second of `load` that were made durable: file, name and rows with both deliveries."""
+    """Return how many instances of `load` per second become durable.
+
+    Durable means file, name, and rows with both deliveries.
+    """
     name = f"bench_promise_{len(list(folder.iterdir()))}"
     place = folder / name
     place.mkdir()
@@ -34,7 +37,7 @@ def kept_per_second(load: Load, postgres: EmbeddedPostgres, folder: Path) -> flo
     spool.open_receiver()
     committer = Committer(database, window=timedelta(seconds=600))
     data_sets = data_set_bytes(load)
-    os.sync()  # as before a sender
+    os.sync()  # the state that a sender finds
     began = time.perf_counter()
     for instance, data_set in zip(load.instances, data_sets, strict=True):
         _keep(spool, committer, instance, data_set)

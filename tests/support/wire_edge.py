@@ -1,4 +1,4 @@
-"""A real edge for one measurement: fresh database, fresh spool, processes as in production, fsync on."""
+"""A real edge for one measurement: new database, new spool, processes as in production, fsync on."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -79,7 +79,7 @@ def receivers(edge: EdgeSetup) -> list[int]:
 
 
 def resident_mb(pid: int) -> float:
-    """Memory that the process has in RAM, in MB; 0 where it is gone."""
+    """Return the process's memory in RAM in MB; 0 if it has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     except (FileNotFoundError, ProcessLookupError, IndexError):
@@ -88,6 +88,6 @@ def resident_mb(pid: int) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time that the process has used."""
+    """Return the user and system time of the process."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""The peers that the benchmarks compare with, each as a process on a port of its own."""
+"""The peers of the benchmarks, each as a process on its own port."""
 
 import json
 import os
@@ -39,11 +39,11 @@ class Sink:
         self.process.wait_for_port(self.port, READY_SECONDS)
 
     def count(self) -> int:
-        """How many instances it has answered."""
+        """Return how many instances it has answered."""
         return self._notes.read_bytes().count(b"\n")
 
     def times(self) -> dict[str, float]:
-        """When each was answered first, in monotonic seconds of this machine."""
+        """Return when it first answered each, in monotonic seconds of this machine."""
         found: dict[str, float] = {}
         for line in self._notes.read_text(encoding="ascii").splitlines():
             uid, _, at = line.partition(" ")
@@ -51,24 +51,24 @@ class Sink:
         return found
 
     def wait_for(self, count: int, timeout: float) -> None:
-        """Wait until it has answered so many."""
+        """Wait until it has answered that many."""
         wait_until(lambda: self.count() >= count, timeout, f"{count} instances at the sink")
 
     def last_of(self, count: int, timeout: float) -> float:
-        """When the last of so many was answered, in monotonic seconds."""
+        """Return when it answered the last of that many, in monotonic seconds."""
         self.wait_for(count, timeout)
         return max(self.times().values())
 
 
 class Archive:
-    """DCMTK's storescp as the PACS: what it has answered is in its folder."""
+    """DCMTK's storescp as the PACS; the instances that it answered are files in its folder."""
 
     def __init__(self, processes: Processes, folder: Path, port: int | None = None) -> None:
         self.port = storescp(processes, folder, port=port)
         self._stored = folder / f"storescp-{self.port}"
 
     def last_of(self, count: int, timeout: float) -> float:
-        """When the last of so many had been written, in monotonic seconds; looks each 20 ms."""
+        """Return when the last of that many was written, in monotonic seconds; check each 20 ms."""
         wait_until(lambda: self._count() >= count, timeout, f"{count} instances at storescp")
         return time.monotonic()
 
@@ -77,7 +77,7 @@ class Archive:
 
 
 def workers(processes: Processes, folder: Path, ports: tuple[int, ...], edge: int, titles: list[str]) -> None:
-    """Workers that answer at once, all in one process, on consecutive ports."""
+    """Start workers that answer at once: all in one process, on consecutive ports."""
     process = processes.start(
         "python",
         "-m",
@@ -95,7 +95,7 @@ def workers(processes: Processes, folder: Path, ports: tuple[int, ...], edge: in
 def storescp(
     processes: Processes, folder: Path, *words: str, port: int | None = None, nodelay: bool = False
 ) -> int:
-    """DCMTK's storescp, one process per association, files written and not flushed; its port."""
+    """Start DCMTK's storescp (a process per association, files written but not flushed); return its port."""
     port = port or free_ports(1)[0]
     stored = folder / f"storescp-{port}"
     stored.mkdir()
@@ -118,7 +118,10 @@ def storescp(
 
 
 def orthanc(processes: Processes, folder: Path, *, route_to: int | None = None, nodelay: bool = False) -> int:
-    """Orthanc with SQLite, its defaults but for the PDU length; an autorouter to port `route_to` if given."""
+    """Start Orthanc with SQLite and defaults except the PDU length.
+
+    With `route_to`, it forwards to that port.
+    """
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         pytest.skip("Orthanc is not installed")
@@ -147,7 +150,7 @@ def orthanc(processes: Processes, folder: Path, *, route_to: int | None = None, 
 
 
 def stock(processes: Processes) -> int:
-    """Stock pynetdicom with every Storage SOP Class in every transfer syntax; its port."""
+    """Start stock pynetdicom with every Storage SOP Class in every transfer syntax; return its port."""
     port = free_ports(1)[0]
     process: Process = processes.start(sys.executable, TESTS / "support" / "wire_pynetdicom.py", str(port))
     process.wait_for_port(port, READY_SECONDS)

@@ -1,4 +1,7 @@
-"""Stock pynetdicom as a Storage SCP that discards: `python wire_pynetdicom.py PORT`, for the benchmarks."""
+"""Stock pynetdicom as a Storage SCP for the benchmarks: `python wire_pynetdicom.py PORT`.
+
+It keeps nothing.
+"""
 
 import sys
 

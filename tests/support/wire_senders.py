@@ -1,4 +1,4 @@
-"""The senders of the benchmarks: DCMTK's dcmsend as processes, and our requestor in this process."""
+"""The senders of the benchmarks: DCMTK's dcmsend as processes, and the edge's requestor in this process."""
 
 import os
 import statistics
@@ -18,14 +18,14 @@ CALLING = "ORTHANC"
 
 
 def dcmsend(load: Load, port: int, called: str, associations: int, *, nagle: bool = False) -> float:
-    """Instances per second, from the start of the first sender to the end of the last.
+    """Return the instances per second, from the start of the first sender to the end of the last.
 
     DCMTK leaves Nagle's algorithm on unless TCP_NODELAY is set.
     """
     shares: list[list[str]] = [[] for _ in range(associations)]
     for number, folder in enumerate(load.folders):
         shares[number % associations].append(str(folder))
-    os.sync()  # else our fsync would have to write what the measurement before left unwritten
+    os.sync()  # else our fsync would also write the data of the measurement before
     began = time.perf_counter()
     running = [
         subprocess.Popen(
@@ -49,7 +49,7 @@ def dcmsend(load: Load, port: int, called: str, associations: int, *, nagle: boo
 
 
 def one_by_one(load: Load, peer: PeerAddress) -> float:
-    """Milliseconds to associate, store one instance and release; the median over all of `load`."""
+    """Return the milliseconds to associate, store one instance and release: the median over all of `load`."""
     times = []
     for instance, data in zip(load.instances, data_set_bytes(load), strict=True):
         began = time.perf_counter()
@@ -61,6 +61,6 @@ def one_by_one(load: Load, peer: PeerAddress) -> float:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which that share of all lies; 1.0 is the largest."""
+    """Return the value that this share of all values does not exceed; 1.0 gives the largest."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,9 +1,9 @@
-"""A Storage SCP that throws away what it gets and notes when: the PACS of the benchmarks, as a program.
+"""A Storage SCP that keeps nothing and records times: the PACS of the benchmarks, as a program.
 
-`python wire_sink.py PORT FILE [EDGE_PORT AE_TITLE…]` appends to FILE, for each instance that it answered, a
-line `<SOP Instance UID> <monotonic seconds>`. With AE titles it is that many workers, on the ports from PORT
-on: each returns a result at once, a small Secondary Capture that references its source, over an association
-that stays open.
+`python wire_sink.py PORT FILE [EDGE_PORT AE_TITLE…]` appends a line `<SOP Instance UID> <monotonic
+seconds>` to FILE for each instance that it answered. With AE titles it acts as that many workers, on the
+ports from PORT on. Each worker returns a result at once over an association that stays open: a small
+Secondary Capture that references its source.
 """
 
 import itertools
@@ -26,7 +26,7 @@ RESULT = ProposedContext(result_of(Instance()).sop_class_uid, Instance().context
 
 
 class Sink:
-    """Notes each instance; hands it to `then` where there is one."""
+    """Records each instance, and passes it to `then` if there is one."""
 
     def __init__(self, notes: int, results: "queue.SimpleQueue[Instance] | None" = None) -> None:
         self.accepted_sop_classes = storage_sop_classes()
@@ -34,18 +34,18 @@ class Sink:
         self.results = results
 
     def admit(self, _requestor: Requestor) -> Rejection | None:
-        """Everybody."""
+        """Admit every association."""
         return None
 
     def store(self, _requestor: Requestor, request: StoreRequest) -> "Arriving":
-        """Throw it away."""
+        """Accept the data set, and keep nothing."""
         return Arriving(self, request)
 
     def ended(self, *_: object) -> None:
-        """Nobody asks."""
+        """Do nothing: no benchmark needs it."""
 
     def ended_unadmitted(self, *_: object) -> None:
-        """Nobody asks."""
+        """Do nothing: no benchmark needs it."""
 
 
 class Arriving:
@@ -57,12 +57,12 @@ class Arriving:
         self._head = b""
 
     def write(self, fragment: memoryview) -> None:
-        """Only the head is of interest."""
+        """Keep the first bytes only."""
         if not self._head and self._sink.results is not None:
             self._head = bytes(fragment[:2048])
 
     def finish(self) -> tuple[int, str]:
-        """Taken."""
+        """Record the instance and answer Success."""
         line = f"{self._request.sop_instance_uid} {time.monotonic():.6f}\n"
         os.write(self._sink.notes, line.encode())
         if self._sink.results is not None:
@@ -76,14 +76,14 @@ class Arriving:
         return Instance(sop_instance_uid=self._request.sop_instance_uid, study_instance_uid=study)
 
     def answered(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no step is left."""
 
     def abandon(self, reason: str) -> None:
-        """Nothing is held."""
+        """Do nothing: no data is kept."""
 
 
 def serve(sink: Sink, port: int) -> None:
-    """Accept for ever."""
+    """Accept connections until the process ends."""
     acceptor = Acceptor(sink, 131_072, Timeouts(30, 60, 600))
     listener = socket.create_server(("127.0.0.1", port), backlog=128)
     while True:
@@ -92,7 +92,7 @@ def serve(sink: Sink, port: int) -> None:
 
 
 def answer(results: "queue.SimpleQueue[Instance]", ae_title: str, edge_port: int) -> None:
-    """Return a result for each source, for ever."""
+    """Return a result for each source until the process ends."""
     peer = PeerAddress("127.0.0.1", edge_port, "MINI_EDGE", timeout_seconds=30, connect_timeout_seconds=10)
     association: Association | None = None
     for number in itertools.count():
@@ -103,7 +103,7 @@ def answer(results: "queue.SimpleQueue[Instance]", ae_title: str, edge_port: int
 
 
 def main() -> None:
-    """See the module."""
+    """Run the program that the module describes."""
     port, path, *rest = sys.argv[1:]
     notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     if not rest:

@@ -1,4 +1,4 @@
-"""The rows of `make bench`: our figure, the peer's, their ratio, the target, met or missed."""
+"""The rows of `make bench`: our figure, the peer's figure, their ratio, the target, met or missed."""
 
 import datetime as dt
 import json
@@ -28,7 +28,7 @@ class Row:
 
 
 class Rows:
-    """What was measured in this run."""
+    """The measurements of this run."""
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
@@ -45,7 +45,7 @@ class Rows:
         at_least: float | None,
         unit: str = "/s",
     ) -> None:
-        """Add a rate that must reach `at_least` times theirs; None only reports it."""
+        """Add a rate that must reach `at_least` times the peer's rate; None only reports it."""
         ratio = ours / theirs
         self._rows.append(
             Row(
@@ -88,6 +88,6 @@ class Rows:
 
 
 def machine() -> str:
-    """Cores, Python, kernel."""
+    """Return cores, Python version and kernel."""
     system = f"{platform.system()} {platform.release()}"
     return f"{os.cpu_count()} cores, Python {platform.python_version()}, {system}"
