@@ -1,6 +1,6 @@
 """`python -m proof.chaos`: one run, from the start of a lab to its ledger.
 
-Exit codes: 0 the ledger closes; 1 it does not, or too little happened to believe it; 2 usage.
+Exit codes: 0 the ledger closes; 1 it does not, or too little happened for a result; 2 usage.
 """
 
 import argparse
@@ -38,13 +38,13 @@ POLL_SECONDS = 2.0
 
 
 def say(line: str) -> None:
-    """Print at once."""
+    """Print without buffering."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def main() -> int:
-    """One run; the exit code."""
+    """Run once; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="proof.chaos", description="kill anything, and count every instance"
     )
@@ -56,7 +56,7 @@ def main() -> int:
     arguments = parser.parse_args()
     enter_namespace()
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-chaos-"))
-    folder.chmod(0o711)  # as root, PostgreSQL's user must pass through
+    folder.chmod(0o711)  # as root: PostgreSQL's user must be able to enter the folder
     outcome = _run(folder, arguments)
     say(report.as_text(outcome))
     if arguments.json:
@@ -86,7 +86,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
         setup.stop_senders()
         settled = _settle(database, watch)
         for name in ("scheduler", "actors-sweep"):
-            setup.supervisor.take_down(name)  # rows and files stand still for the ledger
+            setup.supervisor.take_down(name)  # rows and files must not change while the ledger reads them
         say("drawing the ledger")
         watch.learn()
         hangs = [(fault.began, fault.ended) for fault in fault_runner.done if fault.name == HANG]
@@ -115,7 +115,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
 
 
 def _waits_for_pacs(database: Database) -> int:
-    """How many deliveries the PACS is owed now; many where PostgreSQL does not say."""
+    """Return how many deliveries are open for the PACS; a large number if PostgreSQL does not answer."""
     try:
         return waiting(database)[0]
     except DatabaseError:
@@ -123,7 +123,7 @@ def _waits_for_pacs(database: Database) -> int:
 
 
 def _settle(database: Database, watch: Watch) -> float | None:
-    """Seconds until nothing waits any more; None where it stopped getting less."""
+    """Return the seconds until nothing is open any more; None if the number stops decreasing."""
     began = moved = time.monotonic()
     last: tuple[int, int, int] | None = None
     while True:
@@ -138,7 +138,7 @@ def _settle(database: Database, watch: Watch) -> float | None:
         if time.monotonic() - moved > STUCK_SECONDS or time.monotonic() - began > SETTLE_SECONDS:
             watch.tell("it does not settle")
             return None
-        time.sleep(POLL_SECONDS)  # how often is looked
+        time.sleep(POLL_SECONDS)  # the interval between two looks
 
 
 def _successes(

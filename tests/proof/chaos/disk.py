@@ -1,8 +1,8 @@
-"""The spool's disk: a small file system of its own, so that it can really be full.
+"""The spool's disk: a separate small file system, so that it can really be full.
 
-As root it is an ext4 in memory, mounted in a mount namespace of this run, which ends with it; nothing is left
-mounted whatever dies. Elsewhere the spool is an ordinary folder, and only the product's own fault
-can fill it. Full is a file of ballast that takes every free block.
+As root, it is an ext4 in memory, mounted in a mount namespace of this run. The namespace ends with the run,
+so no mount is left after a crash. Without root, the spool is an ordinary folder that only the product's own
+fault can fill. To fill the disk, a ballast file takes every free block.
 """
 
 import os
@@ -19,7 +19,7 @@ _SLACK_BYTES = 16 << 20
 
 
 def enter_namespace() -> None:
-    """Start this program again in a mount namespace of its own, if it may have one."""
+    """Start this program again in its own mount namespace, if that is allowed."""
     if os.environ.get(MARK) or os.geteuid() != 0 or not _can_mount():
         return
     os.environ[MARK] = "yes"
@@ -47,13 +47,13 @@ def _works(*words: str) -> bool:
 
 
 def _available_bytes() -> int:
-    """Memory that may be taken without anybody being swapped out."""
+    """Return the memory in bytes that can be used without swapping."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
 
 
 def is_to_be_real() -> bool:
-    """Tell whether this machine allows a file system of our own: then a run without one is none."""
+    """Tell whether this machine allows a separate file system; if it does, a run must use one."""
     return os.geteuid() == 0 and Path("/dev/loop-control").exists() and _can_mount()
 
 
@@ -70,7 +70,7 @@ class Disk:
             self._mount()
 
     def _mount(self) -> None:
-        """Mount an ext4 in memory, since the cost of a slow disk here says nothing of the edge."""
+        """Mount an ext4 in memory: the speed of a disk is of no interest here."""
         self._memory.mkdir()
         size = min(_IMAGE_BYTES, int(_available_bytes() * _SHARE_OF_MEMORY))
         image = self._memory / "spool.img"
@@ -79,23 +79,23 @@ class Disk:
             return
         with image.open("wb") as file:
             file.truncate(size)
-        # there may be no loop device, in a container
+        # a container may have no loop device
         self.is_real = _works(*make, str(image)) and _works(
             "mount", "-o", "loop,discard", str(image), str(self.root)
         )
 
     def close(self) -> None:
-        """Nothing is mounted, and the memory is free."""
+        """Unmount it and free the memory."""
         for mounted in (self.root, self._memory):
             if mounted.is_mount():
                 _works("umount", str(mounted))
 
     def fill(self) -> None:
-        """No block is free."""
+        """Fill every free block."""
         descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             free = os.fstatvfs(descriptor)
-            with suppress(OSError):  # others write meanwhile, so less may be left than was seen
+            with suppress(OSError):  # others write meanwhile, so less may be free than was measured
                 os.posix_fallocate(descriptor, 0, free.f_bavail * free.f_frsize)
             size = os.fstat(descriptor).st_size
             for step in (1 << 20, 4096):
@@ -107,5 +107,5 @@ class Disk:
             os.close(descriptor)
 
     def relieve(self) -> None:
-        """There is room again."""
+        """Delete the ballast."""
         self._ballast.unlink(missing_ok=True)

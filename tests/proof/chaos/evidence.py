@@ -1,6 +1,7 @@
-"""The evidence once all is settled: journals of senders, PACS and workers, rows, files.
+"""The evidence after the run: journals of senders, PACS and workers, rows, files.
 
-It only reads. The sweep must not run meanwhile, or files and rows would be seen at different times.
+This module only reads. The sweep must not run meanwhile, or files and rows would be read at different
+times.
 """
 
 import json
@@ -40,10 +41,10 @@ _WAITING = Query(
 
 
 def waiting(database: Database) -> tuple[int, int, int]:
-    """Count what is owed now: to the PACS, to workers, and by workers.
+    """Count what is open now: deliveries to the PACS and to workers, and results of workers.
 
     Raises:
-        DatabaseError: PostgreSQL does not say.
+        DatabaseError: PostgreSQL does not answer.
     """
     with database.statement() as session:
         row = session.one(_WAITING)
@@ -52,7 +53,7 @@ def waiting(database: Database) -> tuple[int, int, int]:
 
 
 def sent(setup: Setup) -> list[Entry]:
-    """Every answer that a sender got, oldest first."""
+    """Return every answer that a sender got, oldest first."""
     return sorted((entry for path in setup.journals() for entry in read(path)), key=lambda entry: entry.at)
 
 
@@ -71,7 +72,10 @@ NO_SEND_MS = 1.0
 def gather(
     setup: Setup, database: Database, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
 ) -> Evidence:
-    """Everything, as it is now; `versions` by the ids of their rows, `hangs` when workers did."""
+    """Return the evidence as it is now.
+
+    `versions` are the versions by row id, `hangs` the times in which workers hung.
+    """
     entries = sent(setup)
     notes = worked(setup)
     taken = [entry for entry in read(setup.pacs.journal) if entry.status in HAS_IT]
@@ -100,7 +104,7 @@ def _versions(entries: Iterable[Entry]) -> frozenset[Version]:
 def _not_sent(
     setup: Setup, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
 ) -> Iterator[Version]:
-    """Yield what the edge counts as delivered to a worker while `worker_hang` answered in its place."""
+    """Yield what the edge counts as delivered to a worker, although `worker_hang` answered instead."""
     for path in (setup.lab.folder / "logs").glob("edge.log*"):
         with path.open(encoding="utf-8") as lines:
             for line in lines:
@@ -136,7 +140,7 @@ def _digest(path: Path) -> str:
 
 
 def _altered(entries: Iterable[Entry], taken: Iterable[Entry]) -> Iterator[Version]:
-    """Yield what PACS or workers got under a sender's UID, although no sender has such bytes."""
+    """Yield what PACS or workers got under a sender's UID with bytes that no sender sent."""
     known = {(entry.sop_instance_uid, entry.digest) for entry in entries}
     ours = {entry.sop_instance_uid.rpartition(".")[0] for entry in entries}
     for entry in taken:
@@ -150,7 +154,7 @@ def _altered(entries: Iterable[Entry], taken: Iterable[Entry]) -> Iterator[Versi
 
 
 def _strays(setup: Setup) -> Iterator[str]:
-    """Files of instances outside of the spool; a worker application keeps its own in TMPDIR."""
+    """Return the files of instances outside the spool; a worker application keeps its own in TMPDIR."""
     for path in setup.folder.rglob("*.dcm*"):
         if setup.disk.root not in path.parents and setup.lab.folder / "tmp" not in path.parents:
             yield str(path.relative_to(setup.folder))

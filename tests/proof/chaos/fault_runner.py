@@ -1,8 +1,8 @@
 """Begin and end faults, in the order that the seed gives, while the senders send.
 
 Several faults overlap; two never use the same target at once. From time to time only workers fail for a
-while, to measure what the PACS notices of that (G5). Afterwards everything is repaired: processes run,
-proxies forward, the disk has space.
+while, to measure the effect on the PACS (G5). At the end everything is repaired: processes run, proxies
+forward, the disk has space.
 """
 
 import subprocess
@@ -57,9 +57,9 @@ READY_SECONDS = 30.0
 
 
 class FaultRunner:
-    """Runs faults against a setup; `backlog` tells how much waits for the PACS.
+    """Runs faults against a setup; `backlog` returns how many deliveries are open for the PACS.
 
-    `done` and `stretches` are what was, in the order of their ends.
+    `done` and `stretches` hold the finished faults and periods, in the order of their ends.
     """
 
     def __init__(self, setup: Setup, seed: int, backlog: Callable[[], int]) -> None:
@@ -81,7 +81,7 @@ class FaultRunner:
         """From when to when nothing but workers failed."""
 
     def run(self, seconds: float) -> None:
-        """Faults for so long; all are over when this returns, and everything is well."""
+        """Run faults for that many seconds; end all of them and repair everything before the return."""
         limit = time.monotonic() + seconds
         next_stretch = time.monotonic() + STRETCH_EVERY_SECONDS / 2
         try:
@@ -96,13 +96,13 @@ class FaultRunner:
             self._mend()
 
     def _stretch(self, limit: float) -> None:
-        """Only workers fail; what else was going on ends first."""
+        """Let only workers fail for a while; end all other faults before."""
         self._join(lambda pick: not only_workers(pick.kind))
         quiet = min(time.monotonic() + QUIET_SECONDS, limit)
         while time.monotonic() < quiet and self._backlog() > SMALL_BACKLOG:
             self._begin_next(self._workers, quiet)
         if self._backlog() > SMALL_BACKLOG:
-            return  # what the PACS gets late now is not the workers' doing: nothing to be learnt
+            return  # the delay of the PACS has another cause than the workers, so nothing can be measured
         began, end = time.time(), min(time.monotonic() + STRETCH_SECONDS, limit)
         while time.monotonic() < end:
             self._begin_next(self._workers, end)
@@ -113,10 +113,10 @@ class FaultRunner:
         thread = threading.Thread(target=self._perform, args=(pick,), name=pick.kind.name)
         self._threads[thread] = pick
         thread.start()
-        time.sleep(max(0.0, min(pick.gap, limit - time.monotonic())))  # the rhythm of the faults
+        time.sleep(max(0.0, min(pick.gap, limit - time.monotonic())))  # the interval between two faults
 
     def _next_free(self, source: Iterator[Pick]) -> Pick:
-        """Return the next fault whose target is free; the postponed ones come as soon as theirs are."""
+        """Return the next fault whose target is free; postponed faults go first."""
         with self._lock:
             held = self._postponed if source is self._mixed else []
             while True:
@@ -139,13 +139,13 @@ class FaultRunner:
                 GatewayError,
                 OSError,
                 subprocess.SubprocessError,
-            ) as error:  # PostgreSQL may be away for who would hang up in it
+            ) as error:  # PostgreSQL may be down already when its sessions are to end
                 self._skip(pick, str(error))
                 return
             if end is None:
                 self._skip(pick, "there was nothing to do it to")
                 return
-            time.sleep(pick.seconds)  # the length of the fault
+            time.sleep(pick.seconds)  # the duration of the fault
             end()
             done = Done(pick.kind.name, pick.kind.ways, began, time.time())
             with self._lock:
@@ -159,7 +159,7 @@ class FaultRunner:
                 self._threads.pop(threading.current_thread(), None)
 
     def _skip(self, pick: Pick, reason: str) -> None:
-        """Postpone the fault, so that no kind is lost because another fault used its target."""
+        """Postpone the fault, so that a busy target does not remove a kind of fault from the run."""
         with self._lock:
             if pick.kind not in self._tried and not only_workers(pick.kind):
                 self._tried.add(pick.kind)
@@ -172,7 +172,7 @@ class FaultRunner:
         return self._setup.supervisor.restarts(name) if name in self._setup.supervisor.names else 0
 
     def _await_sweep(self, name: str, restarts: int) -> None:
-        """Its work comes each minute only, so it has recovered when its process serves."""
+        """Wait until the sweep's process is ready, since its work itself runs only once a minute."""
         limit = time.monotonic() + READY_SECONDS
         while time.monotonic() < limit:
             if self._setup.supervisor.restarts(name) >= restarts and self._setup.supervisor.is_ready(name):

@@ -1,8 +1,8 @@
 """The catalogue of faults, and their seeded order.
 
-No I/O: `process_faults`, `peer_faults` and `injected_faults` do them. The `thing` of a fault is used by
-no other fault at the same time. Its `ways` are the paths of instances that it breaks, by which its recovery
-is measured.
+No I/O: `process_faults`, `peer_faults` and `injected_faults` do it. No other fault uses the `thing` of a
+fault at the same time. The `ways` of a fault are the paths of instances that it breaks; its recovery is
+measured on them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,12 +12,12 @@ from random import Random
 
 
 class Way(StrEnum):
-    """A way of instances."""
+    """A path of instances."""
 
     RECEIVE = "receive"  # senders to the edge
     PACS = "pacs"  # the edge to the PACS
     WORKERS = "workers"  # the edge to the workers
-    SWEEP = "sweep"  # the healer's minute
+    SWEEP = "sweep"  # the sweep, once a minute
 
 
 EVERY = frozenset({Way.RECEIVE, Way.PACS, Way.WORKERS})
@@ -27,7 +27,7 @@ SENDING = PACS | WORKERS
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One entry of the catalogue: what is done, to what, which ways it breaks, and for how long at most."""
+    """One entry of the catalogue: the action, its target, the paths that it breaks, its maximum duration."""
 
     action: str
     target: str
@@ -39,18 +39,18 @@ class Kind:
 
     @property
     def name(self) -> str:
-        """As in the report: the action alone where the target is one of several of its sort."""
+        """Return the name in the report: only the action if the target is one of several of a kind."""
         return f"{self.action} {self.target}"
 
     @property
     def thing(self) -> str:
-        """What no other fault may have meanwhile."""
+        """Return what no other fault may use at the same time."""
         return "fault" if self.action == "inject" else self.target
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """One fault to come: `dice` (0 to 1) chooses among children, `gap` is the pause after its begin."""
+    """One future fault: `dice` (0 to 1) chooses among children, `gap` is the pause after its start."""
 
     kind: Kind
     seconds: float
@@ -60,7 +60,7 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A fault that was: `ended` is when its cause was gone; all are seconds of the epoch."""
+    """One finished fault: `ended` is the end of its cause; all times are seconds of the epoch."""
 
     name: str
     ways: frozenset[Way]
@@ -111,7 +111,7 @@ CATALOGUE: tuple[Kind, ...] = (
     Kind("answers A700", "the PACS", PACS, _LONG, 0.5, weight=_OFTEN),
     Kind("answers C000", "the PACS", PACS, _LONG, 0.3, weight=_OFTEN),
     Kind("answers B000", "the PACS", PACS, _LONG, 0.5, weight=_OFTEN),
-    Kind("answers 0111", "the PACS", PACS, _LONG, weight=_OFTEN),  # to what it has, whichever version
+    Kind("answers 0111", "the PACS", PACS, _LONG, weight=_OFTEN),  # to a UID that it has, in any version
     Kind("aborts mid data set", "the PACS", PACS, _LONG, 0.3, weight=_OFTEN),
     # ---- the disk
     Kind("fill", "the disk", RECEIVE, _BRIEF),
@@ -132,7 +132,7 @@ CATALOGUE: tuple[Kind, ...] = (
 
 
 def only_workers(kind: Kind) -> bool:
-    """Tell whether that fault leaves the way to the PACS alone (G5)."""
+    """Tell whether that fault does not affect the path to the PACS (G5)."""
     return kind.ways <= WORKERS | SWEEP
 
 
@@ -143,15 +143,14 @@ AMONG_OTHERS = tuple(kind for kind in CATALOGUE if not only_workers(kind))
 def picks(
     seed: int, *, gap: float, kinds: Sequence[Kind] = CATALOGUE, first: Sequence[Kind] | None = None
 ) -> Iterator[Pick]:
-    """Faults without end, the same for the same seed.
+    """Yield faults without end, the same for the same seed.
 
-    The first round has each of `first` (all `kinds`, if None) once, the important ones before the others; the
-    rounds that follow have each of `kinds` as often as it weighs, in a random order. `gap` is the mean pause
-    from the begin of one to the begin of the next.
+    The first round has each of `first` (all `kinds`, if None) once, by importance. The next rounds have
+    each of `kinds` as often as its weight, in random order. `gap` is the mean time between two starts.
     """
     dice = Random(f"faults of {seed}")  # noqa: S311  to be repeatable
     once = dice.sample(first or kinds, len(first or kinds))
-    order = sorted(once, key=lambda kind: -kind.weight)  # stable: random among those of one weight
+    order = sorted(once, key=lambda kind: -kind.weight)  # a stable sort: random order within a weight
     while True:
         for kind in order:
             seconds, pause = dice.uniform(*kind.seconds), dice.uniform(0.4, 1.6) * gap

@@ -1,4 +1,4 @@
-"""A spool disk that is really full, and the faults that the product's own CLI injects."""
+"""A spool disk that is really full, and the faults that the product's own commands inject."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ CLI_SECONDS = 30.0
 
 
 def fill(setup: Setup, _pick: Pick) -> End | None:
-    """No block is free on the spool's file system, until the end."""
+    """Fill every free block of the spool's file system until the end."""
     if not setup.disk.is_real:
         return None
     setup.disk.fill()
@@ -23,7 +23,7 @@ def fill(setup: Setup, _pick: Pick) -> End | None:
 
 
 def inject(setup: Setup, pick: Pick) -> End | None:
-    """`mini-pacs inject-fault`; it ends by its own `--for`, and by `clear-faults` for certain."""
+    """Run `mini-pacs inject-fault`; the fault ends by its `--for`, or by `clear-faults` at the latest."""
     words = [pick.kind.target, *([f"{pick.kind.value:g}"] if pick.kind.value else [])]
     if mini_pacs(setup, "inject-fault", *words, "--for", f"{pick.seconds:.1f}s"):
         return None
@@ -31,7 +31,7 @@ def inject(setup: Setup, pick: Pick) -> End | None:
 
 
 def mini_pacs(setup: Setup, *words: str) -> int:
-    """Return the exit code of that command."""
+    """Run that command; return its exit code."""
     with (setup.folder / "cli.out").open("ab") as output:
         return subprocess.run(
             [sys.executable, "-m", "cli", *words],

@@ -1,8 +1,8 @@
 """The journals of senders and PACS: one line for each answer, appended by one write.
 
-A sender writes its line after the answer arrived, the PACS before its answer leaves. A kill in between makes
-the sender's journal claim too little, and the PACS' journal claim what the edge may not know. The ledger
-allows for both.
+A sender writes its line after the answer arrived, the PACS before its answer leaves. After a kill in
+between, the sender's journal lacks an answer, or the PACS's journal has one that the edge never got. The
+ledger allows for both.
 """
 
 import os
@@ -20,7 +20,7 @@ BROKEN = "----"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One answer: when (seconds of the epoch), to which bytes, what, and a word of the writer's."""
+    """One answer: time (seconds of the epoch), bytes, answer, and a word of the writer."""
 
     at: float
     sop_instance_uid: str
@@ -30,19 +30,19 @@ class Entry:
 
 
 class Journal:
-    """A journal to be appended to, by any number of threads; a line survives the writer, not a power cut."""
+    """A journal for any number of threads; a line survives the death of the writer, but not a power cut."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def note(self, sop_instance_uid: str, digest: str, status: str, word: str) -> None:
-        """Append the line; it is written when this returns."""
+        """Append the line; it is written before the return."""
         line = f"{time.time():.6f} {sop_instance_uid} {digest} {status} {word}\n"
         os.write(self._descriptor, line.encode())  # one write: a kill leaves the line whole or not at all
 
 
 def read(path: Path) -> Iterator[Entry]:
-    """Yield the lines so far, oldest first; none where nothing was written yet."""
+    """Yield the lines so far, oldest first; none if there is no file yet."""
     if not path.exists():
         return
     with path.open(encoding="ascii") as lines:

@@ -1,9 +1,9 @@
-"""The ledger: every instance that a sender got Success for, compared with the evidence.
+"""The ledger: every instance for which a sender got Success, compared with the evidence.
 
 No I/O. Each delivery of such an instance is exactly one of delivered, pending, in flight, dead, cancelled,
-given up, taken as sent, or missing; the ledger closes if none is missing. Delivered means that the PACS, or a
-worker, answered for these bytes, by the digest on the wire, whatever the database says. A peer that was given
-two versions of one UID answered for both, and both count.
+given up, taken as sent, or missing; the ledger closes if none is missing. Delivered means that the PACS, or
+a worker, answered for these bytes, by the digest on the wire; the state in the database does not count. A
+peer that got two versions of one UID must have answered for both; both count.
 """
 
 from collections import Counter
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What everybody says once all has settled."""
+    """The evidence of all sources after the run."""
 
     acknowledged: Mapping[Version, bool]
     """By senders' journals: what was answered Success, and whether a worker is owed it too."""
@@ -72,7 +72,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """What is not delivered, and why; or what should not be."""
+    """A delivery that is not delivered, with the reason, or an instance that should not be there."""
 
     what: str
     sop_instance_uid: str
@@ -91,21 +91,21 @@ class Ledger:
     deviations: list[Deviation] = field(default_factory=list)
 
     def count(self, route: str) -> int:
-        """How many deliveries are owed on that route."""
+        """Return how many deliveries that route has."""
         return sum(self.states.get(route, Counter()).values())
 
     def missing(self) -> int:
-        """How many deliveries nobody can account for."""
+        """Return how many deliveries are missing."""
         return sum(states[MISSING] for states in self.states.values())
 
     @property
     def closes(self) -> bool:
-        """Nothing is missing, altered or astray, and no destination ends with an older version."""
+        """Tell whether nothing is missing, altered or astray, and no peer ends with an older version."""
         return not any(d.what in {MISSING, OLDER, "altered", "stray"} for d in self.deviations)
 
 
 def draw(evidence: Evidence) -> Ledger:
-    """Return the ledger of all that was acknowledged, to senders and to workers."""
+    """Return the ledger of everything acknowledged, to senders and to workers."""
     ledger = Ledger(len(evidence.acknowledged), len(evidence.results))
     rows = {row.version: row for row in evidence.rows}
     peers = _Peers(evidence)
@@ -117,7 +117,7 @@ def draw(evidence: Evidence) -> Ledger:
     known = evidence.acknowledged.keys() | evidence.results
     for row in evidence.rows:
         if row.version not in known:
-            # kept, though its sender heard no Success: what it owes must be true all the same
+            # kept, though its sender got no Success: its deliveries must be correct as well
             for route in row.debts:
                 _enter(ledger, row.version, f"{route} (unheard)", row, peers)
     ledger.deviations += _older(evidence, rows)
@@ -127,7 +127,7 @@ def draw(evidence: Evidence) -> Ledger:
 
 
 class _Peers:
-    """What PACS and workers say."""
+    """The answers of PACS and workers."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.have = {PACS: evidence.taken, WORKERS: evidence.worked}
@@ -149,13 +149,13 @@ def _enter(ledger: Ledger, version: Version, route: str, row: Row | None, peers:
 
 
 def _is_over(row: Row | None) -> bool:
-    """Tell whether the database believes that a worker had it: it is purged, or delivered."""
+    """Tell whether the database says that a worker had it: it is purged, or delivered."""
     return row is None or (WORKERS in row.debts and row.debts[WORKERS].state == "delivered")
 
 
 def _state(row: Row | None, route: str, *, has_it: bool) -> tuple[str, str]:
     if row is None:
-        # purged, or never kept: only who was to get it can tell
+        # purged, or never kept: only its destination can show which
         return ("delivered", "") if has_it else (MISSING, "no row, and nobody has it")
     debt = row.debts.get(route)
     if debt is None:
@@ -172,10 +172,10 @@ def _state(row: Row | None, route: str, *, has_it: bool) -> tuple[str, str]:
 
 
 def _older(evidence: Evidence, rows: Mapping[Version, Row]) -> Iterator[Deviation]:
-    """UIDs of which the PACS took an older version last.
+    """Return the UIDs of which the PACS took an older version last.
 
-    A version is newer where it was sent for the first time after the other was sent for the last time. One
-    that still waits, or is dead or cancelled, is shown by its row.
+    One version is newer than another if it was first sent after the other was last sent. A version that
+    still waits, or is dead or cancelled, is found by its row.
     """
     first: dict[Version, int] = {}
     last: dict[Version, int] = {}

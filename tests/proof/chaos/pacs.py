@@ -1,8 +1,8 @@
 """`python -m proof.chaos.pacs`: a PACS that refuses, hangs, warns or aborts on request.
 
-It keeps no pixels. For each complete data set its journal gets the digest of the bytes on the wire, written
-before the answer leaves, so that a kill -9 does not lose it. After a kill in between, it has an instance that
-the edge will send again; it never answered Success for an instance that is not in the journal.
+It keeps no pixels. For each complete data set it writes the digest of the bytes on the wire to its journal
+before the answer leaves, so a kill -9 does not lose it. After a kill in between, the edge sends this
+instance again. The PACS never answers Success for an instance that is not in the journal.
 
 Its behaviour is in a file that the fault runner replaces, so it also survives a restart.
 """
@@ -44,7 +44,7 @@ _TESTS = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What it does with `share` of the data sets; the rest is kept and answered Success."""
+    """The behaviour for `share` of the data sets; the rest is kept and answered Success."""
 
     status: int = 0x0000
     share: float = 1.0
@@ -59,14 +59,14 @@ WELL = Behaviour()
 
 
 def behave(folder: Path, behaviour: Behaviour) -> None:
-    """Set the behaviour of the PACS in `folder` from its next data set on, also after a kill."""
+    """Set the behaviour of the PACS in `folder`, from its next data set on, also after a kill."""
     part = folder / "behaviour.part"
     part.write_text(json.dumps(asdict(behaviour)), encoding="ascii")
     part.replace(folder / "behaviour.json")
 
 
 class ChaosPacs:
-    """The PACS as a program of the lab; `port` is its own, which a proxy may stand in front of."""
+    """The PACS as a program of the lab; it listens on `port`, with or without a proxy in front of it."""
 
     title = "PACS of the chaos run"
 
@@ -94,7 +94,7 @@ class ChaosPacs:
 
 
 class _Room:
-    """The folder: what it took, and how it is to behave."""
+    """The folder of the PACS: its journal and its behaviour."""
 
     def __init__(self, folder: Path) -> None:
         self.journal = Journal(folder / "taken.txt")
@@ -106,7 +106,7 @@ class _Room:
         self._behaviour = WELL
 
     def behaviour(self) -> Behaviour:
-        """As the file says now."""
+        """Return the behaviour in the file."""
         status = self._path.stat()
         seen = (status.st_mtime_ns, status.st_ino)
         if seen != self._seen:
@@ -143,10 +143,10 @@ class _Arriving:
         return status, "as the fault_runner asked for" if status else ""
 
     def answered(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no step is left."""
 
     def abandon(self, reason: str) -> None:
-        """Nothing is held."""
+        """Do nothing: no data is kept."""
 
 
 class _Door:
@@ -164,10 +164,10 @@ class _Door:
         return _Arriving(self._room, requestor, request)
 
     def ended(self, requestor: Requestor, outcome: str, error: str | None) -> None:
-        """Nobody asks."""
+        """Do nothing: the run does not need it."""
 
     def ended_unadmitted(self, remote_address: str, outcome: str, error: str) -> None:
-        """Nobody asks."""
+        """Do nothing: the run does not need it."""
 
 
 def main() -> int:
@@ -181,13 +181,13 @@ def main() -> int:
     listener = socket.create_server((LOOPBACK, arguments.port), backlog=128)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        os._exit(0)  # the journal holds whatever was answered
+        os._exit(0)  # every answer is in the journal already
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     while True:
         connection, address = listener.accept()
-        # a daemon: an association that waits must not hold up the end of the process
+        # a daemon thread: a waiting association must not delay the end of the process
         threading.Thread(target=acceptor.serve, args=(connection, address), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""The digest of the data set in a Part 10 file: what went over the wire, whoever wrote the file."""
+"""The digest of the data set in a Part 10 file, that is of the bytes on the wire."""
 
 import os
 from hashlib import sha256
@@ -11,7 +11,7 @@ _PIECE_BYTES = 1 << 20
 
 
 def data_set_digest(descriptor: int) -> str:
-    """SHA-256 in hex; the position of the open file stays where it was, for whoever reads it too."""
+    """Return the SHA-256 in hex; do not move the position of the open file, which another reader shares."""
     offset = read_file_meta(os.pread(descriptor, _HEAD_BYTES, 0)).data_set_offset
     digest = sha256()
     while piece := os.pread(descriptor, _PIECE_BYTES, offset):

@@ -41,7 +41,7 @@ def _proxy(setup: Setup, pick: Pick) -> TcpProxy:
 
 
 def cut(setup: Setup, pick: Pick) -> End | None:
-    """Every connection is reset once, if there is one."""
+    """Reset every connection once; do nothing if there is none."""
     proxy = _proxy(setup, pick)
     return proxy.mend if proxy.cut() else None
 
@@ -54,7 +54,7 @@ def break_after(setup: Setup, pick: Pick) -> End:
 
 
 def stall(setup: Setup, pick: Pick) -> End:
-    """Nothing passes, until the end."""
+    """Hold all bytes until the end."""
     proxy = _proxy(setup, pick)
     proxy.stall()
     return proxy.mend
@@ -73,7 +73,7 @@ def sender_dies(setup: Setup, pick: Pick) -> End | None:
 
 
 def sender_aborts(setup: Setup, pick: Pick) -> End | None:
-    """Return a sender aborts its association in the middle of its next instance."""
+    """Let a sender abort its association in the middle of its next instance."""
     return _nothing if setup.signal_sender(pick.dice, signal.SIGUSR2) else None
 
 

@@ -19,7 +19,7 @@ _HANG_UP = Query(
 
 
 def kill(setup: Setup, pick: Pick) -> End | None:
-    """Kill -9 of the leader."""
+    """Send SIGKILL to the leader."""
     if setup.supervisor.pid(pick.kind.target) is None:
         return None
     setup.supervisor.kill(pick.kind.target)
@@ -27,24 +27,24 @@ def kill(setup: Setup, pick: Pick) -> End | None:
 
 
 def kill_child(setup: Setup, pick: Pick) -> End | None:
-    """Kill -9 of one process below the leader."""
+    """Send SIGKILL to one process below the leader."""
     chosen = setup.choose(pick.kind.target, pick.dice, below=True)
     stray_processes.send(chosen, signal.SIGKILL)
     return _nothing if chosen else None
 
 
 def stop(setup: Setup, pick: Pick) -> End | None:
-    """SIGSTOP of the leader and all below it; SIGCONT at the end."""
+    """Send SIGSTOP to the leader and all processes below it; SIGCONT at the end."""
     return _stop(setup.choose(pick.kind.target, pick.dice, below=False))
 
 
 def stop_child(setup: Setup, pick: Pick) -> End | None:
-    """SIGSTOP of one process below the leader; SIGCONT at the end."""
+    """Send SIGSTOP to one process below the leader; SIGCONT at the end."""
     return _stop(setup.choose(pick.kind.target, pick.dice, below=True))
 
 
 def hang_up(setup: Setup, _pick: Pick) -> End | None:
-    """PostgreSQL ends every session."""
+    """Let PostgreSQL end every session."""
     database = Database(setup.lab.postgres.dsn(), application_name="chaos", size=1)
     try:
         with database.statement() as session:

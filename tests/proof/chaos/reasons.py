@@ -1,8 +1,8 @@
 """The reasons of dead deliveries, and whether a fault of this run explains each.
 
-No I/O. A run whose faults all end must have a dead delivery only because of a fault: a peer that refused an
-instance on every attempt, or an actor that was killed at each. A reason without such a fault is a defect of
-the edge, even if no file is lost.
+No I/O. All faults of a run end, so a delivery may be dead only because of a fault: a peer refused the
+instance on every attempt, or the actor was killed at each. Any other reason is a defect of the edge, even
+if no file is lost.
 """
 
 import re
@@ -18,7 +18,7 @@ ENDED = frozenset({"dead", "cancelled", GIVEN_UP, NOT_SENT})
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """A sort of end: what it is called, how its reason reads, and which fault does that on that way."""
+    """A cause of dead deliveries: its name, the pattern of the reason, and the fault behind it."""
 
     says: str
     what: str
@@ -79,13 +79,13 @@ CAUSES: tuple[Cause, ...] = (
 
 
 def causes(deviations: Iterable[Deviation], faults: Sequence[Done]) -> Counter[str]:
-    """How many ended for what this run did, by cause."""
+    """Return how many dead deliveries this run's faults explain, by cause."""
     found = (_cause(deviation, faults) for deviation in deviations if deviation.what in ENDED)
     return Counter(f"{cause.what}: {cause.says}" for cause in found if cause is not None)
 
 
 def unexplained(deviations: Iterable[Deviation], faults: Sequence[Done]) -> list[Deviation]:
-    """Those that ended for nothing that this run did."""
+    """Return the dead deliveries that no fault of this run explains."""
     return [one for one in deviations if one.what in ENDED and _cause(one, faults) is None]
 
 

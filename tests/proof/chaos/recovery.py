@@ -1,7 +1,7 @@
-"""How soon after a fault its path worked again, and what workers' faults cost the originals (G5).
+"""The time from a fault's end until its path works again, and what workers' faults cost the originals (G5).
 
-No I/O. A recovery is the time from the end of a fault to the next success on a path that it broke. If another
-fault on this path began before that and ended later, the recovery is counted for the later one.
+No I/O. A recovery is the time from the end of a fault to the next success on a path that it broke. If
+another fault on this path began before that and ended later, the recovery is counted for the later one.
 """
 
 from bisect import bisect_left
@@ -13,7 +13,7 @@ from proof.chaos.faults import Done, Way
 
 HINDERED_BY: Mapping[Way, frozenset[Way]] = {
     Way.RECEIVE: frozenset({Way.RECEIVE}),
-    # what is not received is not forwarded
+    # without receptions nothing can be forwarded
     Way.PACS: frozenset({Way.RECEIVE, Way.PACS}),
     Way.WORKERS: frozenset({Way.RECEIVE, Way.WORKERS}),
     Way.SWEEP: frozenset({Way.SWEEP}),
@@ -22,7 +22,7 @@ HINDERED_BY: Mapping[Way, frozenset[Way]] = {
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """After that fault, that way carried again so many seconds after its end; None: never in this run."""
+    """The seconds from that fault's end to the next success on that path; None if there was none."""
 
     fault: str
     way: Way
@@ -31,7 +31,7 @@ class Recovery:
 
 
 def recoveries(faults: Sequence[Done], successes: Mapping[Way, Sequence[float]]) -> list[Recovery]:
-    """One for each fault and way that could be measured; `successes` are sorted times of each way."""
+    """Return one for each fault and path that could be measured; `successes` are sorted times by path."""
     found = []
     for fault in faults:
         for way in sorted(fault.ways):
@@ -51,16 +51,16 @@ def _hides(other: Done, fault: Done, way: Way, success: float | None) -> bool:
 
 
 def slowest(found: Sequence[Recovery]) -> Recovery | None:
-    """Return the one that took longest; one that never ended is longer than any."""
+    """Return the slowest; a recovery that never came counts as the slowest."""
     return max(found, key=lambda r: float("inf") if r.seconds is None else r.seconds, default=None)
 
 
 def latencies(
     acknowledged: Mapping[str, float], taken: Mapping[str, float], stretches: Sequence[tuple[float, float]]
 ) -> list[float]:
-    """Seconds from a sender's Success to the PACS' answer, of what came in those stretches, sorted.
+    """Return the seconds from a sender's Success to the PACS's answer, sorted.
 
-    `acknowledged` and `taken` are times by digest.
+    Only receptions during `stretches` count. `acknowledged` and `taken` are times by digest.
     """
     return sorted(
         max(0.0, taken[digest] - at)
@@ -70,5 +70,5 @@ def latencies(
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which that share of the sorted values is; 0.0 of none."""
+    """Return the value that this share of the sorted values does not exceed; 0.0 if there is none."""
     return values[max(0, ceil(share * len(values)) - 1)] if values else 0.0

@@ -1,4 +1,4 @@
-"""What a run came to: for a person, and as JSON."""
+"""The results of a run: as text, and as JSON."""
 
 import platform
 from collections import Counter
@@ -23,7 +23,7 @@ SLOWEST = 8
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Everything that was found."""
+    """All results of a run."""
 
     seed: int
     minutes: float
@@ -45,7 +45,7 @@ class Outcome:
         return sorted({kind.name for kind in CATALOGUE} - {fault.name for fault in self.faults})
 
     def gaps(self) -> list[str]:
-        """Return what this run does not prove, whether it passes or not."""
+        """Return what this run does not prove, whether it passes or fails."""
         found = []
         if not self.disk_is_real:
             found.append("the spool's disk was never full: that needs root and a loop device")
@@ -59,7 +59,7 @@ class Outcome:
         return found
 
     def failures(self) -> list[str]:
-        """Why the run does not pass; none where it does."""
+        """Return why the run fails; empty if it passes."""
         found = []
         if not self.ledger.closes:
             older = sum(deviation.what == OLDER for deviation in self.ledger.deviations)
@@ -89,7 +89,7 @@ class Outcome:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """All of it, each deviation included."""
+    """Return all results, with each deviation."""
     worst = slowest(outcome.recoveries)
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -131,7 +131,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def as_text(outcome: Outcome) -> str:
-    """For a person."""
+    """Return the results as text."""
     return "\n".join(
         [
             "",

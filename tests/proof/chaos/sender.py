@@ -1,8 +1,8 @@
-"""`python -m proof.chaos.sender ORDER`: one modality, that sends at its rate until it is told to stop.
+"""`python -m proof.chaos.sender ORDER`: one modality that sends at its rate until SIGTERM.
 
-It keeps to its plan: what was not answered Success is sent again, and lost time is made up for. Each answer
-is journalled after it came, so a sender that is killed claims no more than the wire said; started again, it
-goes on behind the last Success of its journal.
+It follows a plan: it sends again what was not answered Success, and catches up after lost time. It writes
+each answer to its journal after the answer came, so a killed sender records at most what was on the wire.
+After a restart it continues behind the last Success of its journal.
 
     SIGUSR1   die (SIGKILL) in the middle of the next instance
     SIGUSR2   abort the association in the middle of the next instance
@@ -48,7 +48,7 @@ ORIGINAL, RESULT = "original", "result"
 
 @dataclass(frozen=True, slots=True)
 class SenderOptions:
-    """Who this sender is, where it sends, and how fast."""
+    """The sender's name and titles, its destination, and its rate."""
 
     seed: int
     sender: int
@@ -62,12 +62,12 @@ class SenderOptions:
     """Seconds of the epoch at which the first instance was due."""
 
     def text(self) -> str:
-        """As one argument of the command line."""
+        """Return the options as one argument of the command line."""
         return json.dumps(asdict(self))
 
 
 class _Aborted(Exception):  # noqa: N818  an order, not an error
-    """We were told to end the association in the middle of a data set."""
+    """A signal asked for an abort in the middle of a data set."""
 
 
 class Sender:
@@ -85,7 +85,7 @@ class Sender:
         self._stopping = False
 
     def listen(self) -> None:
-        """Heed signals from here on."""
+        """Install the signal handlers."""
         signal.signal(signal.SIGUSR1, lambda *_: setattr(self, "_dies", True))
         signal.signal(signal.SIGUSR2, lambda *_: setattr(self, "_aborts", True))
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "_stopping", True))
@@ -110,7 +110,10 @@ class Sender:
         return Number(order.seed, order.sender if sender is None else sender, count, version)
 
     def _extras(self) -> list[tuple[Number, str]]:
-        """Return what is sent beside the plan: repeats, a neighbour's, and other bytes under a known UID."""
+        """Return what is sent beside the plan.
+
+        These are repeats, a neighbour's instances, and other bytes under a known UID.
+        """
         order, study = self._order, self._next // STUDY_SIZE
         dice = Random(f"{order.seed}:{order.sender}:study {study}")  # noqa: S311  to be repeatable
         counts = range(max(0, self._next - STUDY_SIZE), self._next)[:EXTRA]
@@ -126,7 +129,7 @@ class Sender:
         return extras
 
     def _send(self, wares: list[tuple[Number, str]]) -> bool:
-        """Send them over one association; False at the first new one that was not taken."""
+        """Send them over one association; return False at the first new one that was not accepted."""
         order = self._order
         peer = PeerAddress("127.0.0.1", order.port, order.called_ae_title, TIMEOUT_SECONDS, CONNECT_SECONDS)
         instances = [(instance(number), word) for number, word in wares]
@@ -156,7 +159,7 @@ class Sender:
         half = len(data_set) // 2
         yield data_set[:half]
         if self._dies or self._aborts:
-            yield FILLER  # pushes the half and some of itself out of our buffers, onto the wire
+            yield FILLER  # pushes the first half out of our buffers, onto the wire
             if self._dies:
                 os.kill(os.getpid(), signal.SIGKILL)
             self._aborts = False
@@ -169,7 +172,7 @@ def _is_done(status: str, word: str) -> bool:
 
 
 def main() -> int:
-    """Be the sender of the order in the first argument."""
+    """Run the sender that the first argument describes."""
     sender = Sender(SenderOptions(**json.loads(sys.argv[1])))
     sender.listen()
     sender.run()

@@ -1,7 +1,7 @@
 """The instances of a run by number: every process makes the same bytes of the same number.
 
-So a sender that was killed continues where its journal ends, another one repeats what it sends, and nothing
-must be stored for the comparison.
+So a killed sender can continue where its journal ends, another sender can repeat its instances, and the
+comparison needs no stored files.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ _ROOT = "1.2.826.0.1.3680043"
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """Which instance: of which sender, the how many-th; `version` 1 is other bytes under the same UID."""
+    """The number of an instance: its sender and its count; `version` 1 has other bytes under the same UID."""
 
     seed: int
     sender: int
@@ -31,7 +31,7 @@ class Number:
 
 
 def uid(number: Number) -> str:
-    """Its SOP Instance UID, whatever the version."""
+    """Return its SOP Instance UID, which is the same for all versions."""
     return f"{_ROOT}.{number.seed}.{number.sender}.{number.count}"
 
 
@@ -41,7 +41,7 @@ def count_of(sop_instance_uid: str) -> int:
 
 
 def instance(number: Number) -> Instance:
-    """Return the instance; it is the same for an equal number."""
+    """Return the instance; equal numbers give equal bytes."""
     kind = Random(f"{number.seed}:{number.sender}:{number.count}")  # noqa: S311  to be repeatable
     share = kind.random()
     content = Random(f"{number.seed}:{number.sender}:{number.count}:{number.version}")  # noqa: S311

@@ -49,7 +49,7 @@ WORKER_TIMEOUT_SECONDS = 4
 
 
 class _Lab(Lab):
-    """The lab, whose workers note the digest of what they take and give."""
+    """The lab, whose workers record the digests of what they receive and send."""
 
     def _workers(self) -> "list[Program]":
         plain = super()._workers()
@@ -62,7 +62,7 @@ def journal_of(lab: Path, worker: str) -> Path:
 
 
 class Setup:
-    """The parts, running from `open` to `close`; `rate` is what all senders together send a second."""
+    """The parts, running from `open` to `close`; `rate` is the total of all senders per second."""
 
     def __init__(self, folder: Path, *, seed: int, rate: float) -> None:
         self.folder = folder
@@ -91,7 +91,7 @@ class Setup:
     # ---- life ----------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Everything runs, and senders send."""
+        """Start everything, senders included."""
         self.lab.start()
         self.pacs_proxy.open()
         self.sender_proxy.open()
@@ -100,12 +100,12 @@ class Setup:
 
     @property
     def supervisor(self) -> "Supervisor":
-        """Of the lab, once it is open."""
+        """Return the supervisor; the lab must be open."""
         assert self.lab.supervisor is not None
         return self.lab.supervisor
 
     def stop_senders(self) -> None:
-        """Nobody sends any more; what was begun was finished, unless it cannot be."""
+        """Stop all senders; each finishes what it began, if it can."""
         if self._ending.is_set() or not self._keeper.is_alive():
             return
         self._ending.set()
@@ -123,7 +123,7 @@ class Setup:
                 sender.wait()
 
     def close(self) -> None:
-        """Nothing runs."""
+        """Stop everything."""
         self.stop_senders()
         self.lab.stop()
         for proxy in (self.sender_proxy, self.pacs_proxy):
@@ -141,7 +141,7 @@ class Setup:
         return [journal_of(self.lab.folder, name.lower()) for name in layout.WORKERS]
 
     def signal_sender(self, dice: float, number: int) -> bool:
-        """One of the senders gets that signal; False where it does not run just now."""
+        """Send that signal to one of the senders; return False if it does not run just now."""
         sender = self._senders[int(dice * len(SENDERS))]
         if sender is None or sender.poll() is not None:
             return False
@@ -174,7 +174,7 @@ class Setup:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=TESTS,
-                # the mark of the lab, so that its warden ends us too
+                # the mark of the lab, so that its watchdog ends the senders too
                 env={**os.environ, "PYTHONPATH": str(TESTS), MARK: f"{self.lab.folder.resolve()}#sender"},
                 start_new_session=True,
             )
@@ -182,7 +182,7 @@ class Setup:
     # ---- processes of the lab ------------------------------------------------------------------------
 
     def choose(self, name: str, dice: float, *, below: bool) -> list[int]:
-        """Return the leader and all below it; or one that is below it, if there is one."""
+        """Return the leader and all processes below it; or one of those below it, if there are any."""
         pids = self.supervisor.pids(name)
         if not below or len(pids) < 2:
             return pids

@@ -1,7 +1,7 @@
 """A TCP proxy between two peers: it resets connections, stalls them, or breaks them after some bytes.
 
-It runs in a thread of the fault runner. The senders connect to the edge through one, the edge
-to the PACS through another. Bytes pass unchanged and unread.
+It runs in a thread of the fault runner. The senders connect to the edge through one proxy, the edge to the
+PACS through another. Bytes pass unchanged.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class TcpProxy:
-    """Listens on `port` and carries to `target`, both on 127.0.0.1, from `open` to `close`."""
+    """Listens on `port` and relays to `target`, both on 127.0.0.1, from `open` to `close`."""
 
     def __init__(self, port: int, target: int) -> None:
         self._port = port
@@ -33,7 +33,7 @@ class TcpProxy:
         self._refuses = False
         self._budget: int | None = None
 
-    # ---- for the fault_runner's threads -----------------------------------------------------------------
+    # ---- for the threads of fault_runner -----------------------------------------------------------------
 
     def open(self) -> None:
         """Listen and forward."""
@@ -41,7 +41,7 @@ class TcpProxy:
         asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
 
     def close(self) -> None:
-        """Close it and its connections; harmless if it was never open."""
+        """Close it and its connections; do nothing if it was never open."""
         if not self._thread.is_alive():
             self._loop.close()
             return
@@ -55,7 +55,7 @@ class TcpProxy:
         return asyncio.run_coroutine_threadsafe(self._cut_now(), self._loop).result()
 
     def stall(self) -> None:
-        """Hold all bytes, without telling the ends, until `mend`."""
+        """Hold all bytes until `mend`; both ends stay connected."""
         self._loop.call_soon_threadsafe(self._carries.clear)
 
     def refuse(self) -> None:
@@ -128,7 +128,7 @@ class TcpProxy:
     async def _carry(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *both: asyncio.StreamWriter
     ) -> None:
-        """One direction, to its end; a reset on one side, or a worn-out proxy, resets both sides."""
+        """Relay one direction to its end; a reset on one side, or a proxy that breaks, resets both sides."""
         carried, budget = 0, self._budget
         try:
             while piece := await source.read(_PIECE_BYTES):
@@ -140,7 +140,7 @@ class TcpProxy:
                     raise ConnectionResetError
                 sink.write(piece)
                 await sink.drain()
-            sink.write_eof()  # the other direction may still have something to say
+            sink.write_eof()  # the other direction may still have bytes
         except OSError:
             for writer in both:
                 _reset(writer)
@@ -148,6 +148,6 @@ class TcpProxy:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
-    with suppress(OSError):  # it ended by itself just now
+    with suppress(OSError):  # it has ended by itself meanwhile
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     writer.transport.abort()

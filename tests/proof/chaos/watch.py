@@ -1,4 +1,4 @@
-"""What is seen while it runs: memory of every process, and a line of progress every few seconds."""
+"""Observations during a run: memory of every process, and a line of progress every few seconds."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ _LATE = 500
 
 
 class Watch:
-    """Samples in a thread of its own from `start` to `stop`."""
+    """Samples in its own thread from `start` to `stop`."""
 
     def __init__(self, setup: Setup, database: Database, say: Callable[[str], None]) -> None:
         self._setup = setup
@@ -42,27 +42,27 @@ class Watch:
         self.faults: Callable[[], int] = lambda: 0
 
     def start(self) -> None:
-        """From here on."""
+        """Start sampling."""
         self._begun = time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
-        """Until here; harmless when it is over."""
+        """Stop sampling; do nothing if it has ended."""
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def learn(self) -> None:
-        """Read the rows that are new, well before they are purged."""
+        """Read the new rows, long before they are purged."""
         try:
             with self._database.statement() as session:
                 found = session.all(_VERSIONS, after=max(self.versions, default=0) - _LATE)
         except DatabaseError:
-            return  # it is away: the next look finds them
+            return  # PostgreSQL is away: the next look finds them
         self.versions.update((number, (uid, digest)) for number, uid, digest in found)
 
     def tell(self, what: str) -> None:
-        """One line of progress."""
+        """Print one line of progress."""
         try:
             pacs, workers, results = waiting(self._database)
         except DatabaseError:
@@ -87,7 +87,7 @@ class Watch:
 
 
 def _resident_kib(pid: int) -> int:
-    """Resident memory of a process; 0 where it has ended."""
+    """Return the resident memory of a process; 0 if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:

@@ -1,8 +1,8 @@
-"""`python -m proof.chaos.worker`: the lab's worker, with a journal of what it took and gave by digest.
+"""`python -m proof.chaos.worker`: the lab's worker, with a journal of received and sent digests.
 
-It is the product's own program, unchanged: only what it puts into its queue and what it hands to pynetdicom
-is looked at on the way. An instance is noted before its answer leaves, as the PACS does it; a result after
-the edge's answer came, as senders do it. So one that is killed errs on the side that the ledger can bear.
+It is the product's program, unchanged: this module only records what enters its queue and what it passes to
+pynetdicom. It records an instance before the answer leaves, as the PACS does, and a result after the edge's
+answer came, as senders do. The ledger allows for what a kill in between leaves.
 """
 
 import os
@@ -42,7 +42,7 @@ def watched(program: Program, journal: Path) -> Program:
 
 
 class _Noting(queue.Queue[WaitingInstance]):
-    """In front of the application's queue: what is put into it is noted, unless it is full."""
+    """In front of the application's queue: records what is put into it, unless the queue is full."""
 
     def __init__(self, waiting: queue.Queue[WaitingInstance], journal: Journal) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class _Noting(queue.Queue[WaitingInstance]):
         self._journal = journal
 
     def put_nowait(self, item: WaitingInstance) -> None:
-        """Give it to the application, and write it to the journal."""
+        """Pass it to the application, and write it to the journal."""
         digest = data_set_digest(item.file.fileno())
         self._waiting.put_nowait(item)
         self._journal.note(item.sop_instance_uid, digest, "0000", TOOK)
@@ -85,7 +85,7 @@ def _note_returned(journal: Journal) -> None:
 
 
 def main() -> int:
-    """Return the application, until SIGTERM or SIGINT."""
+    """Run the application until SIGTERM or SIGINT."""
     journal = Journal(Path(os.environ[VARIABLE]))
     _note_received(journal)
     _note_returned(journal)

@@ -2,14 +2,14 @@
 
 The modules, in the order of a run:
 
-    points            what a crash point is, and how a process is made to die at the n-th of a kind
+    points            what a crash point is, and how a process dies at the n-th of a kind
     child_processes   the real programs as forked processes: the SCP, an actor process, the peers
-    environment       one PostgreSQL, one configuration; for each run a copy of a prepared database and spool
+    environment       one PostgreSQL, one configuration; for each run a copy of a database and a spool
     scenario          the flows: what is prepared, and which process dies
     rare_receptions   what the second flow of receiving sends
     ledger            what was acknowledged against rows, queue, files and what the peers got
-    trials            count the points in a run without a crash; then one run for each: crash, restart, settle
-    report            a table for a person, and JSON
+    trials            count the points in a run without a crash; then one run with a crash for each
+    report            a table as text, and JSON
 
-The product has no code for this, and there is no list of points: a new fsync is found by itself.
+The product has no code for this, and there is no list of points: a new fsync is found automatically.
 """

@@ -1,4 +1,4 @@
-"""`python -m proof.crash_points`: walk every crash point, or a seeded sample of them.
+"""`python -m proof.crash_points`: run every crash point, or a seeded sample of them.
 
 Exit codes: 0 every ledger closes; 1 one does not; 2 usage.
 """
@@ -22,13 +22,13 @@ from proof.crash_points.trials import TrialResult, Trials
 
 
 def say(line: str) -> None:
-    """Print at once."""
+    """Print without buffering."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def main() -> int:
-    """One campaign; the exit code."""
+    """Run one campaign; return the exit code."""
     names = [scenario.name for scenario in SCENARIOS]
     parser = argparse.ArgumentParser(
         prog="proof.crash_points", description="die at every crash point, and count"
@@ -43,8 +43,8 @@ def main() -> int:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-campaign-"))
-    folder.chmod(0o711)  # as root, PostgreSQL's user must pass through
-    gc.freeze()  # a forked child's collector need not look at what it inherited
+    folder.chmod(0o711)  # as root: PostgreSQL's user must be able to enter the folder
+    gc.freeze()  # the garbage collector of a forked child need not visit inherited objects
     postgres = EmbeddedPostgres(folder / "postgres")
     results: list[TrialResult] = []
     try:
@@ -79,7 +79,7 @@ def _walk(environment: Environment, arguments: argparse.Namespace) -> Iterator[T
         if left is None:
             yield from trials.all()
             continue
-        share = left // (len(chosen) - index)  # of each flow some, of the last ones what is left
+        share = left // (len(chosen) - index)  # the same number for each flow; the last flows get the rest
         left -= share
         for point in generator.sample(trials.points(), min(share, len(trials.points()))):
             yield trials.at(point)

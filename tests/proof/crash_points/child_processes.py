@@ -1,7 +1,7 @@
 """The real programs as forked processes: modules are imported once, so a crash and a restart take a second.
 
-Each is the leader of a process group, prints into a file of its own, and is ended by a kill. The parent has
-no threads, so it may fork; connections and children of a process end with it.
+Each is the leader of a process group, prints into its own file, and is ended by a kill. The parent has no
+threads, so it may fork; connections and children of a process end with it.
 """
 
 import os
@@ -36,7 +36,7 @@ from gateway.sweep.rescue import rescue
 
 SWEEP_EVERY_SECONDS = 0.05
 
-storage_sop_classes()  # takes half a second and is kept
+storage_sop_classes()  # takes half a second, so it is kept
 
 
 class Child:
@@ -59,7 +59,7 @@ class Child:
         return self.status is not None
 
     def kill(self) -> None:
-        """Neither it nor what it forked runs any more."""
+        """Kill it and every process that it forked."""
         for end in (os.killpg, os.kill):  # it may not lead a group yet
             with suppress(ProcessLookupError):
                 end(self._pid, signal.SIGKILL)
@@ -68,7 +68,7 @@ class Child:
             self.status = os.waitstatus_to_exitcode(status)
 
     def text(self) -> str:
-        """Return what it printed."""
+        """Return its output."""
         return self.output.read_text(encoding="utf-8", errors="replace") if self.output.exists() else ""
 
 
@@ -92,15 +92,15 @@ def _be(work: Callable[[], object], output: Path) -> NoReturn:
 
 
 def scp() -> None:
-    """`mini-pacs serve`."""
+    """Run `mini-pacs serve`."""
     serve(print_log=False)
 
 
 def actors(queues: tuple[str, ...], threads: int) -> Callable[[], None]:
-    """`dramatiq actors -p 1`: what its forked worker process does."""
+    """Run what the forked worker process of `dramatiq actors -p 1` does."""
 
     def work() -> None:
-        # The import builds the broker, for the DATABASE_URL of this run, whatever our parent has imported.
+        # The import builds the broker for this run's DATABASE_URL, also after an import in our parent.
         for name in [name for name in sys.modules if name.partition(".")[0] == "actors"]:
             del sys.modules[name]
         import actors  # noqa: F401, PLC0415
@@ -122,14 +122,14 @@ def sweeper() -> None:
     while True:
         for verb in (rescue, reconcile, expire, purge):
             verb(sweeping)
-        time.sleep(SWEEP_EVERY_SECONDS)  # a pace, not a wait
+        time.sleep(SWEEP_EVERY_SECONDS)  # the interval between two looks
 
 
 # ---- the peers -----------------------------------------------------------------------------------
 
 
 class _Journal(list[Taken]):
-    """What a peer took, written down before it answers."""
+    """The data sets that a peer took, each recorded before the answer."""
 
     def __init__(self, path: Path, port: int) -> None:
         super().__init__()
@@ -137,14 +137,14 @@ class _Journal(list[Taken]):
         self._port = port
 
     def append(self, taken: Taken) -> None:
-        """One line, whole."""
+        """Append one complete line."""
         super().append(taken)
         line = f"{self._port} {taken.sop_instance_uid} {taken.digest} {taken.status}\n"
         os.write(self._descriptor, line.encode())
 
 
 def peers(ports: tuple[int, ...], journal: Path, ready: Path, refused: frozenset[str]) -> Callable[[], None]:
-    """Storage SCPs that take everything; what is `refused` gets "not now" the first time."""
+    """Run Storage SCPs that accept everything, except that they refuse each of `refused` once."""
 
     def work() -> None:
         left = set(refused)

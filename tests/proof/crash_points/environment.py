@@ -48,13 +48,13 @@ Batch = tuple[str, Sequence[Instance]]
 
 @dataclass
 class Senders:
-    """What the senders of a run have to send, and what was acknowledged to them."""
+    """The instances that the senders of a run have to send, and those that were acknowledged."""
 
     batches: list[Batch] = field(default_factory=list)
     acknowledged: list[Instance] = field(default_factory=list)
 
     def copy(self) -> "Senders":
-        """Return a copy that can be changed."""
+        """Return an independent copy."""
         return Senders(list(self.batches), list(self.acknowledged))
 
 
@@ -78,7 +78,7 @@ class Run:
     # ---- processes -----------------------------------------------------------------------------------
 
     def start(self, name: str, work: Callable[[], object], trap: Trap | None = None) -> Child:
-        """Start a program on this run's folder and database; with a trap it dies at its point."""
+        """Start a program on this run's folder and database; with a trap it dies at the trap's point."""
         os.environ["DATABASE_URL"] = self.dsn
         os.environ[config.PATH_VARIABLE] = str(self.folder / "config.yaml")
 
@@ -96,7 +96,7 @@ class Run:
         return Trap(self.trace, at)
 
     def serve(self, trap: Trap | None = None) -> Child:
-        """Start the SCP; return it once it listens or has died."""
+        """Start the SCP; return when it listens or has died."""
         listening = self._listening()
         child = self.start("scp", scp, trap)
         wait_until(lambda: child.ended() or self._listening() > listening, READY_SECONDS, "the SCP to listen")
@@ -106,7 +106,7 @@ class Run:
         return self.logged("listening")
 
     def logged(self, outcome: str) -> int:
-        """How many lines of the gateway's log have that outcome."""
+        """Return how many lines of the gateway's log have that outcome."""
         path = self.configuration.edge.log_path
         return path.read_bytes().count(f'"{outcome}"'.encode()) if path.exists() else 0
 
@@ -145,7 +145,7 @@ class Run:
     # ---- sending and asking --------------------------------------------------------------------------
 
     def send(self) -> bool:
-        """Send what was not acknowledged yet, as senders do; False where one of them was cut off."""
+        """Send everything not acknowledged yet; return False if one of the senders was cut off."""
         while self.senders.batches:
             calling, _ = self.senders.batches[0]
             if left := self.send_batch(self.senders.batches[0]):
@@ -155,7 +155,7 @@ class Run:
         return True
 
     def send_batch(self, batch: Batch) -> list[Instance]:
-        """Send it over one association, from any thread; what of it was not acknowledged."""
+        """Send it over one association, from any thread; return the part that was not acknowledged."""
         calling, instances = batch
         edge = self.configuration.edge
         peer = PeerAddress(
@@ -205,7 +205,7 @@ class Prepared:
 
 
 class Environment:
-    """What all runs share, on a running PostgreSQL; `close` removes it."""
+    """The parts that all runs share, on a running PostgreSQL; `close` removes them."""
 
     def __init__(self, folder: Path, postgres: EmbeddedPostgres) -> None:
         self.folder = folder
@@ -229,7 +229,7 @@ class Environment:
         return Run(folder, self.postgres.dsn(name), prepared.senders.copy())
 
     def keep(self, run: Run) -> Prepared:
-        """End the run, so that others begin where it ended."""
+        """End the run; other runs may begin from its final state."""
         run.close()
         for name in ("scp.out", "actors.out", "workers.ready", "pacs.ready"):
             (run.folder / name).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """After a crash and a restart: every acknowledged instance against rows, queue, files and the peers' journal.
 
-`settled` tells when to look: nothing is in flight, and the sweep has nothing to do. `deviations` returns what
-is wrong then, one sentence each; there must be none.
+`settled` tells when to look: nothing is in flight, and the sweep has nothing to do. `deviations` returns
+what is wrong then, one sentence each; there must be none.
 """
 
 from collections import Counter
@@ -36,7 +36,7 @@ _MOST_TIMES = 3
 
 
 def settled(run: Run) -> bool:
-    """Tell whether nothing is on its way any more, in the rows, in the queue and in the spool."""
+    """Tell whether nothing is in flight any more, in the rows, in the queue and in the spool."""
     return (
         not run.senders.batches
         and not run.one(_UNSETTLED)
@@ -46,7 +46,7 @@ def settled(run: Run) -> bool:
 
 
 def _strays(run: Run) -> list[str]:
-    """Files that are not where a row says, and parts."""
+    """Return the files that are not where a row says, and partial files."""
     known = {f"{place}/{study}/{name}" for _, _, _, place, study, name, *_ in run.rows(_ROWS)}
     found = {str(path.relative_to(run.root)) for path in run.files()}
     found = {name for name in found if not name.startswith((f"{ORPHANED}/", f"{PARTIAL}/"))}
@@ -128,7 +128,7 @@ def _expectations(run: Run) -> list[str]:
 
 
 def _taken(run: Run) -> Taken:
-    """How often each route's peers got each data set whole and said Success."""
+    """Return how often the peers of each route received each complete data set and answered Success."""
     counted: Taken = Counter()
     if run.journal.exists():
         pacs = str(run.configuration.forwarder.orthanc.port)

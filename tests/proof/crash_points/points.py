@@ -1,9 +1,9 @@
 """Crash points: calls of a process with a lasting effect, and how the process is made to die there.
 
-A point is the n-th call of its kind in the process and its children, `before` or `after` it. A statement
-counts if PostgreSQL gave it a transaction id, which means that it wrote. `before` its commit everything else
-was done, so PostgreSQL rolls it back; `after`, it is committed and no process was told. The process group
-gets SIGKILL, like a `kill -9` of everything at once.
+A point is the n-th call of its kind in the process and its children; the process dies `before` or `after`
+it. A statement counts if PostgreSQL gave it a transaction id, which means that it wrote. `before` a commit,
+everything else was done, and PostgreSQL rolls it back. `after` a commit, it is committed, but no process
+has the answer. SIGKILL goes to the whole process group.
 """
 
 import os
@@ -33,7 +33,7 @@ _PASSED_OVER = ("gateway/database/", "gateway/dicom/wire.py", "gateway/dicom/tls
 
 
 class Kind(StrEnum):
-    """What the process does at a point."""
+    """The kind of call at a point."""
 
     FSYNC = "fsync"
     LINK = "link"
@@ -50,7 +50,7 @@ class Kind(StrEnum):
 
 
 class When(StrEnum):
-    """On which side of the call the process dies."""
+    """The process dies before or after the call."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -82,16 +82,16 @@ _NO_TRANSACTION = ("BEGIN", "ROLLBACK", "VACUUM", "SET ", "LISTEN", "UNLISTEN")
 
 
 class Trap:
-    """Counts the points of this process and its forks into the file `trace`; dies `at` one of them."""
+    """Counts the points of this process and its forks in the file `trace`; dies at the point `at`."""
 
     def __init__(self, trace: Path, at: Point | None) -> None:
         self._at = at
-        self._counts = mmap(-1, 8 * len(Kind))  # shared with what is forked
+        self._counts = mmap(-1, 8 * len(Kind))  # shared with forked processes
         self._lock = threading.Lock()
         self._trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def set(self) -> None:
-        """From here on this process passes points."""
+        """Start to count points in this process."""
         os.register_at_fork(after_in_child=self._renew_lock)
         for name, kind in _CALLS.items():
             setattr(os, name, self._around(getattr(os, name), kind))
@@ -99,7 +99,7 @@ class Trap:
         trap = self
 
         class Watched(cursor):
-            """Tells the trap of each commit."""
+            """A cursor that reports each commit to the trap."""
 
             def execute(self, query: Any, parameters: Any = None) -> None:
                 trap.execute(self, super().execute, query, parameters)
@@ -175,7 +175,7 @@ def _site() -> str:
             path.startswith(("gateway/", "actors/"))
             and not path.startswith(_PASSED_OVER)
             and function
-            not in {"flush_directory", "make_folder", "Sweeping.transaction"}  # their caller says
+            not in {"flush_directory", "make_folder", "Sweeping.transaction"}  # their caller names the step
         ):
             return f"{path.removesuffix('.py').replace('/', '.')}.{function}"
         frame = frame.f_back
@@ -183,7 +183,7 @@ def _site() -> str:
 
 
 def read_trace(trace: Path) -> dict[tuple[Kind, int], str]:
-    """Each point that was passed, and its site; empty where nothing was."""
+    """Return each point that was passed with its site; empty if there was none."""
     if not trace.exists():
         return {}
     lines = (line.split(" ", 2) for line in trace.read_text(encoding="utf-8").splitlines())

@@ -1,7 +1,7 @@
 """Rare receptions: concurrent senders, a taken file name, large data, a repeat after an hour.
 
-Each of the four is a way through the code of its own, with crash points of its own: a commit for several
-instances, a second link, a flush before the rows are written, a file that takes the place of a lost one.
+Each of the four runs code that the usual receptions do not, with other crash points: a commit for several
+instances, a second link, a flush before the rows are written, a file that replaces a lost one.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +23,9 @@ _BLOCKED = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT gr
 
 
 def known() -> list[Instance]:
-    """Return what was delivered long ago.
+    """Return instances that were delivered long ago.
 
-    One that stays, one whose file is lost, one that gets a second version.
+    One stays, the file of another is lost, a third gets a second version.
     """
     return [Instance(series_description=word) for word in ("stands", "is lost", "has a rival")]
 
@@ -33,7 +33,7 @@ def known() -> list[Instance]:
 def senders(received: list[Instance]) -> Senders:
     """Return the concurrent senders, then the others.
 
-    `received` is what `known` returned, acknowledged before.
+    `received` is the return value of `known`; these instances are acknowledged already.
     """
     stands, lost, rivalled = received
     at_once = [("ORTHANC", [Instance()]) for _ in range(AT_ONCE)]
@@ -43,7 +43,10 @@ def senders(received: list[Instance]) -> Senders:
 
 
 def forget(run: Run, received: list[Instance]) -> None:
-    """Make it as if delivered an hour ago; the purge of the second one died after its unlink."""
+    """Set all deliveries to an hour ago.
+
+    The file of the second instance is deleted, as by a purge that died after its unlink.
+    """
     run.run("UPDATE deliveries SET settled_at = now() - interval '1 hour'")
     run.run("UPDATE expected_results SET state = 'arrived', arrived_at = now(), message_id = NULL")
     run.run("DELETE FROM dramatiq.queue")
@@ -52,7 +55,7 @@ def forget(run: Run, received: list[Instance]) -> None:
 
 
 def send(run: Run) -> bool:
-    """Return whether everything was acknowledged; False where a sender was cut off."""
+    """Send everything; return whether all of it was acknowledged (False if a sender was cut off)."""
     batches = run.senders.batches
     if len(batches) < AT_ONCE or not _send_at_once(run):
         return False
@@ -66,7 +69,7 @@ def _send_at_once(run: Run) -> bool:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
             sending = []
-            for batch in batches:  # one after the other, so that each run passes its points in one order
+            for batch in batches:  # one after the other, so that each run passes its points in the same order
                 flushed = run.logged("durable")
                 sending.append(pool.submit(run.send_batch, batch))
                 wait_until(

@@ -1,4 +1,4 @@
-"""The report of all runs: a table for a person, JSON for a machine."""
+"""The report of all runs: a table as text, and JSON."""
 
 from collections import Counter, defaultdict
 from typing import Any
@@ -38,7 +38,7 @@ def as_text(results: list[TrialResult], seconds: float) -> str:
 
 
 def as_json(results: list[TrialResult], seconds: float, seed: int | None) -> dict[str, Any]:
-    """Every run, and the sites by scenario."""
+    """Return every run, and the sites by scenario."""
     sites: dict[str, dict[str, int]] = defaultdict(dict)
     for one in results:
         if one.site and one.point:

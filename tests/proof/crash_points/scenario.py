@@ -23,17 +23,17 @@ OLD_SECONDS = 7200.0
 
 
 def nothing(_: Run) -> None:
-    """Nothing is arranged."""
+    """Prepare nothing."""
 
 
 def no_more(_: Run) -> list[str]:
-    """Nothing but the ledger is looked at."""
+    """Check nothing beside the ledger."""
     return []
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One flow. `victim` starts the process that dies, and `over` says that it has done everything."""
+    """One flow. `victim` starts the process that dies, and `over` tells whether it has done everything."""
 
     name: str
     prepare: Callable[[Environment], Prepared]
@@ -49,7 +49,7 @@ class Scenario:
 
 
 def settle(run: Run) -> None:
-    """Everybody works until nothing is on its way."""
+    """Run all processes until nothing is in flight."""
     actors, sweep = run.work("pacs", "workers", "sweep"), run.start("sweep", sweeper)
     try:
         wait_until(
@@ -153,14 +153,14 @@ def _refuse_one(run: Run) -> None:
 
 def _drained(queue: str) -> Callable[[Run], bool]:
     def over(run: Run) -> bool:
-        # the last thing that an actor does is the ack
+        # the ack is an actor's last step
         return not run.one("SELECT count(*) FROM dramatiq.queue WHERE queue_name = %s", queue)
 
     return over
 
 
 def _waits_for_probe(run: Run) -> bool:
-    """Tell whether the PACS is known to be away, was probed once more, and nothing is held."""
+    """Tell whether the PACS counts as away, was probed once more, and no message is claimed."""
     return bool(
         run.one("SELECT count(*) FROM destinations WHERE ae_title = 'ORTHANC' AND breaker = 'open'")
         and run.one(
@@ -226,7 +226,7 @@ def _id(run: Run, word: str) -> int:
 
 
 def _disarrange(run: Run) -> None:
-    """Files as crashes leave them; links are not copied, so this is done for each run."""
+    """Change files as crashes do; copies of a spool do not keep hard links, so each run needs it."""
     for word, place, move in (("misplaced", "queued", shutil.move), ("twice there", "sent", os.link)):
         instance = _instance(run, word)
         source = run.root / "incoming" / instance.study_instance_uid / f"{instance.sop_instance_uid}.dcm"

@@ -1,9 +1,10 @@
-"""All runs of one scenario: a run without a crash counts its points, then each point has a run of its own.
+"""All runs of one scenario: a run without a crash counts its points, then each point has its own run.
 
-A run copies what was prepared, lets the process die at the point, starts it again, sends again what got no
-Success, waits until everything is settled, and draws the ledger. The number of points may differ a little
+A run copies the prepared state, kills the process at the point, restarts it, sends again what got no
+Success, waits until everything is settled, and makes the ledger. The number of points may differ a little
 between runs, since an ack writer batches what is ready. A point that was not reached is a run without a
-crash, whose ledger must close as well. The points of a kind are tried until a run does not reach the next.
+crash, whose ledger must close as well. The points of a kind are tried until a run does not reach the next
+one.
 """
 
 import time
@@ -52,7 +53,7 @@ class Trials:
         """The points of the dry run."""
 
     def dry(self) -> TrialResult:
-        """Run without a crash, to learn the points."""
+        """Run without a crash, and count the points."""
         return self._run(None, self.sites.update)
 
     def points(self) -> list[Point]:
@@ -124,7 +125,7 @@ class Trials:
         return True
 
     def _dies_yet(self, victim: Child, point: Point | None) -> bool:
-        """Wait a moment: the last point comes just after the rows that show the end of a run."""
+        """Wait a moment for the crash: the last point comes just after the rows that end a run."""
         if point is None or (point.kind, point.number) not in self.sites:
             return False
         with suppress(AssertionError):

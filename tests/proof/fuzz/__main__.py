@@ -14,7 +14,7 @@ from proof.fuzz import campaign, report
 
 
 def main() -> int:
-    """One campaign; the exit code."""
+    """Run one campaign; return the exit code."""
     parser = argparse.ArgumentParser(prog="fuzz", description="send garbage to a running SCP")
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--seed", type=int, default=1)
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--at-least", type=int, default=1_000_000, help="malformed PDUs, or it does not pass")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-fuzz-"))
-    folder.chmod(0o711)  # as root, PostgreSQL's user must pass through
+    folder.chmod(0o711)  # as root: PostgreSQL's user must be able to enter the folder
     server = EmbeddedPostgres(folder / "postgres")
     try:
         server.start()

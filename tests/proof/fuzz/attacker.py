@@ -1,6 +1,6 @@
-"""`python -m proof.fuzz.attacker`: one hostile conversation after the other; at its end a line of JSON.
+"""`python -m proof.fuzz.attacker`: one hostile conversation after the other; then print a line of JSON.
 
-It comes from the allowlist as a rule, since strangers get no further than their first PDU.
+It usually has an address and a title of the allowlist, since others are rejected at their first PDU.
 """
 
 import argparse
@@ -28,7 +28,7 @@ _ENDED = 0
 
 
 class Attacker:
-    """Speaks to one port and counts."""
+    """Attacks one port and counts."""
 
     def __init__(self, port: int, seed: int, called: str, calling: list[str]) -> None:
         self._port = port
@@ -38,7 +38,7 @@ class Attacker:
         self.counts: Counter[str] = Counter()
 
     def run(self, seconds: float) -> None:
-        """Conversations until the time is over."""
+        """Run conversations until the time is over."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             title = Title(self._rng.choice(self._calling), self._called)
@@ -61,14 +61,14 @@ class Attacker:
         return sock
 
     def _knock(self, sock: socket.socket, title: Title) -> None:
-        """One wrong PDU instead of an association, and the end."""
+        """Send one wrong PDU instead of an A-ASSOCIATE-RQ, and close."""
         sock.sendall(wrong_request(self._rng, title))
         self.counts["pdus"] += 1
         self.counts["before an association"] += 1
         self._drain(sock)
 
     def _talk(self, sock: socket.socket, title: Title) -> None:
-        """Have an association: PDUs that it survives, then the one that ends it."""
+        """Have an association: send PDUs that it survives, then the one that ends it."""
         sock.sendall(request(title))
         reader = sock.makefile("rb")
         if _next(reader) != pdu.ASSOCIATE_AC:
@@ -91,7 +91,7 @@ class Attacker:
         self._drain(sock)
 
     def _drain(self, sock: socket.socket) -> None:
-        """Nothing more comes from us; wait for the other side's end."""
+        """Send nothing more; wait until the other side closes."""
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
             sock.shutdown(socket.SHUT_WR)
             while sock.recv(65_536):
@@ -99,7 +99,7 @@ class Attacker:
 
 
 def _next(reader: BinaryIO) -> int:
-    """Return the type of the next PDU, its body read over; 0 at the end."""
+    """Return the type of the next PDU and skip its body; 0 at the end of the stream."""
     head = reader.read(pdu.HEADER.size)
     if len(head) < pdu.HEADER.size:
         return _ENDED
@@ -109,7 +109,7 @@ def _next(reader: BinaryIO) -> int:
 
 
 def main() -> None:
-    """Attack, then say what was done."""
+    """Attack, then print what was done."""
     parser = argparse.ArgumentParser(prog="fuzz.attacker")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)

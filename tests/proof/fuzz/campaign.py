@@ -23,7 +23,7 @@ LEDGER_SAMPLE = 40
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was done, what it came to, and what was wrong."""
+    """The counts of a campaign, its measurements, and its violations."""
 
     seconds: float
     seed: int
@@ -36,11 +36,11 @@ class Outcome:
 
     @property
     def malformed(self) -> int:
-        """The malformed PDUs that the SCP has read."""
+        """Return how many malformed PDUs the SCP has read."""
         return self.attacks["pdus"]
 
     def violations(self) -> list[str]:
-        """Why the campaign does not pass; none where it does."""
+        """Return why the campaign fails; empty if it passes."""
         found = list(self.watch.violations)
         for latencies in (self.echo, self.store):
             found += [f"{latencies.name}: {failure}" for failure in latencies.failures]
@@ -60,7 +60,7 @@ class Outcome:
 def run(
     edge: EdgeSetup, *, seconds: float, seed: int, connections: int, attackers: int = 2, at_least: int = 1
 ) -> Outcome:
-    """Attack `edge` for so long; its SCP is listening."""
+    """Attack `edge` for that many seconds; its SCP is listening."""
     section = edge.configuration.edge
     watch, honest = Watch(edge), Honest(edge)
     common = ("--port", str(section.port), "--seconds", str(seconds), "--called", section.ae_title)

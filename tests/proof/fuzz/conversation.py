@@ -1,6 +1,6 @@
-"""What an attacker says: seeded PDUs that an association survives, and the one that ends it.
+"""The PDUs of an attacker: seeded PDUs that an association survives, and the one that ends it.
 
-Each PDU counts once, and only if the SCP must have read it: those behind a PDU that ends the association are
+Each PDU counts once, and only if the SCP must have read it. PDUs behind one that ends the association are
 neither sent nor counted.
 """
 
@@ -30,14 +30,14 @@ _MALFORMED_SHARE = 0.12
 
 @dataclass(frozen=True, slots=True)
 class Title:
-    """Who an attacker says it is."""
+    """The AE titles of an attacker's association."""
 
     calling: str
     called: str
 
 
 def request(title: Title) -> bytes:
-    """Return an honest A-ASSOCIATE-RQ: the attacker is on the allowlist."""
+    """Return a valid A-ASSOCIATE-RQ: the attacker is on the allowlist."""
     return encode_request(
         called_ae_title=title.called,
         calling_ae_title=title.calling,
@@ -47,7 +47,7 @@ def request(title: Title) -> bytes:
 
 
 def wrong_request(rng: random.Random, title: Title) -> bytes:
-    """Return an A-ASSOCIATE-RQ, or what stands in its place, that means harm."""
+    """Return a hostile A-ASSOCIATE-RQ, or another PDU in its place."""
     honest = request(title)
     kind = rng.randrange(6)
     if kind == 0:
@@ -85,30 +85,30 @@ def _noise_element(rng: random.Random) -> bytes:
 
 
 def _unserved(rng: random.Random) -> Said:
-    """Return an operation that is none, with elements that have no place."""
+    """Return a command of an unknown operation, with elements that do not belong there."""
     raw = _command(rng.choice(_OPERATIONS), _noise_element(rng), has_data_set=False)
     return p_data(pdv(_ECHO, rng.choice((3, 0x83, 0xFF)), raw)), 1
 
 
 def _odd_echo(rng: random.Random) -> Said:
-    """Return a C-ECHO of hostile UIDs."""
+    """Return a C-ECHO with hostile UIDs."""
     uids = (_text(2, rng.choice(UIDS)), _text(0x1000, rng.choice(UIDS)))
     raw = _command(command.C_ECHO_RQ, *uids, _noise_element(rng), has_data_set=False)
     return p_data(pdv(_ECHO, 3, raw)), 1
 
 
 def _cancel(rng: random.Random) -> Said:
-    """Return a C-CANCEL of nothing."""
+    """Return a C-CANCEL of a request that does not exist."""
     return p_data(pdv(_ECHO, 3, _command(command.C_CANCEL_RQ, _noise_element(rng), has_data_set=False))), 0
 
 
 def _empty(_: random.Random) -> Said:
-    """Return a P-DATA-TF without anything in it."""
+    """Return an empty P-DATA-TF."""
     return p_data(), 0
 
 
 def _crumbs(rng: random.Random) -> Said:
-    """Return a command in PDVs of no bytes and of one."""
+    """Return a command in PDVs of no bytes and of one byte."""
     raw = _command(rng.choice(_OPERATIONS), has_data_set=False)
     values = [pdv(_ECHO, 1, raw[at : at + 1]) + pdv(_ECHO, 1, b"") for at in range(len(raw))]
     return p_data(*values, pdv(_ECHO, 3, b"")), 1
@@ -121,7 +121,7 @@ def _store_without(rng: random.Random) -> Said:
 
 
 def _store(rng: random.Random) -> Said:
-    """Return a C-STORE whose UID is a path, or whose data set contradicts it or is none."""
+    """Return a C-STORE with a path as UID, or with a data set that contradicts it or is invalid."""
     uid = rng.choice(UIDS) if rng.random() < 0.3 else f"1.2.826.0.1.{rng.getrandbits(60)}".encode()
     uids = (_text(2, CT.encode()), _text(0x1000, uid))
     raw = _command(command.C_STORE_RQ, *uids, has_data_set=True)
@@ -143,7 +143,7 @@ _DEAR: tuple[Callable[[random.Random], Said], ...] = (_store, _store, _store, _s
 
 
 def survived(rng: random.Random) -> Said:
-    """Return a malformed PDU that is answered, or read over."""
+    """Return a malformed PDU that the SCP answers or ignores."""
     return rng.choice(_DEAR if rng.random() < _MALFORMED_SHARE else _CHEAP)(rng)
 
 

@@ -1,8 +1,8 @@
 """`python -m proof.fuzz.guided`: each target under atheris for its share of the seconds, from the seeds on.
 
-One process for each target, since libFuzzer ends its process. A finding is kept as a file in build/fuzz/ and
-makes the exit code 1; where atheris is not installed (it has no wheel for each Python) this says so and ends
-with 0.
+Each target has its own process, since libFuzzer ends the process. A finding is kept as a file in
+build/fuzz/ and makes the exit code 1. atheris has no wheel for each Python; where it is not installed, the
+program prints so and exits with 0.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def _forget_gateway() -> None:
 
 
 def main() -> int:
-    """Every target, or the one that is named; the exit code."""
+    """Fuzz every target, or the named one; return the exit code."""
     parser = argparse.ArgumentParser(prog="proof.fuzz.guided")
     parser.add_argument("--seconds", type=int, default=60, help="for all targets together")
     parser.add_argument("--seed", type=int, default=1)

@@ -1,8 +1,8 @@
-"""`python -m proof.fuzz.holder`: connections that stay, as many as are asked for; at its end a line of JSON.
+"""`python -m proof.fuzz.holder`: hold a number of connections open; at the end print a line of JSON.
 
-Silent ones, half an A-ASSOCIATE-RQ, a byte a second of one, associations that say nothing, a data set of a
-byte a second, fragments without an end, and lengths of 4 GiB whose bytes never come. What the edge closes is
-opened anew.
+The kinds: silent connections, half an A-ASSOCIATE-RQ, one byte a second of it, idle associations, a data
+set at one byte a second, fragments without an end, and lengths of 4 GiB whose bytes never come. A
+connection that the edge closes is opened again.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Holder:
         self.counts: Counter[str] = Counter()
 
     def run(self, seconds: float) -> None:
-        """Open what is missing, drip, and hear who hangs up, until the time is over."""
+        """Open missing connections, send single bytes, and notice closed ones, until the time is over."""
         until = time.monotonic() + seconds
         dripped = opened = 0.0
         while time.monotonic() < until:
@@ -143,7 +143,7 @@ class Holder:
 
 
 def main() -> None:
-    """Hold, then say what was held."""
+    """Hold the connections, then print what was held."""
     parser = argparse.ArgumentParser(prog="fuzz.holder")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--connections", type=int, required=True)

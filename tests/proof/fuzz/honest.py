@@ -1,4 +1,4 @@
-"""Honest senders beside the attack, and how long their requests take."""
+"""Well-behaved senders beside the attack, and the time that their requests take."""
 
 import threading
 import time
@@ -16,20 +16,20 @@ PAUSE_SECONDS = 0.05
 
 @dataclass
 class Latencies:
-    """What each of one kind of service took, in seconds, with the association it came in."""
+    """The seconds of each request of one service, its association included."""
 
     name: str
     seconds: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def percentile(self, share: float) -> float:
-        """Return the value below which that share lies; 0 of nothing."""
+        """Return the value that this share does not exceed; 0 if there is none."""
         found = sorted(self.seconds)
         return found[min(len(found) - 1, int(share * len(found)))] if found else 0.0
 
 
 class Honest:
-    """Two threads, one of C-ECHO and one of C-STORE, each with an association of its own every time."""
+    """Two threads, one for C-ECHO and one for C-STORE; each request has a new association."""
 
     def __init__(self, edge: EdgeSetup) -> None:
         self._edge = edge
@@ -43,12 +43,12 @@ class Honest:
         ]
 
     def start(self) -> None:
-        """Both begin."""
+        """Start both threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Both have ended."""
+        """End both threads."""
         self._ending.set()
         for thread in self._threads:
             thread.join()

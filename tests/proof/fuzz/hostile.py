@@ -28,7 +28,7 @@ UIDS: tuple[bytes, ...] = (
     b"1." + b"2" * 63,
     b"1.2." * 200 + b"3",
     b"1.2.3%n%s%x",
-    "1.\u0662.\uff13".encode(),  # digits, and none of ASCII
+    "1.\u0662.\uff13".encode(),  # Unicode digits that are not ASCII
     b"\xff\xfe1.2.3",
     b"1.2.3';DROP TABLE instances;--",
     b'1.2.3"}\n{"stage":"forged"}',
@@ -64,7 +64,7 @@ def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
 
 
 def bomb() -> bytes:
-    """Return a deflated data set of 100 KB that would be 100 MB, its UIDs never reached."""
+    """Return a deflated data set of 100 KB that inflates to 100 MB before its UIDs."""
     deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     block = element(9, 1, b"LO", bytes(0xFFF0))
     return b"".join(deflate.compress(block) for _ in range(1600)) + deflate.flush()
@@ -100,7 +100,7 @@ def _nested(_: random.Random, __: bytes) -> bytes:
 
 
 def nested_within(_: random.Random, honest: bytes) -> bytes:
-    """Return a data set that is right in all else, its UIDs behind sequences 1,000 deep that each end."""
+    """Return a data set with its UIDs behind sequences nested 1,000 deep, correct in all else."""
     at = honest.index(_PATIENT_NAME)
     return honest[:at] + NESTED + _ENDS + honest[at:]
 
@@ -117,6 +117,6 @@ _LIES = (
 
 
 def data_set(rng: random.Random, sop_instance_uid: str) -> bytes:
-    """Elements that lie about their lengths, their order, their depth or who they are."""
+    """Return elements with wrong lengths, order, depth or UIDs."""
     honest = Instance(sop_instance_uid=sop_instance_uid, study_instance_uid="1.2.4", payload=SECRET)
     return rng.choice(_LIES)(rng, honest.data_set())

@@ -34,7 +34,7 @@ def _overwrite(rng: random.Random, raw: bytearray) -> None:
 
 
 def _length(rng: random.Random, raw: bytearray) -> None:
-    """Write a length of four or two bytes, in either byte order, anywhere."""
+    """Write a length of four or two bytes, in either byte order, at any position."""
     form = rng.choice((">I", "<I", ">H", "<H"))
     value = rng.choice(LENGTHS) & (0xFFFF if form[1] == "H" else 0xFFFF_FFFF)
     at = rng.randrange(len(raw))
@@ -61,7 +61,7 @@ MUTATIONS: tuple[Mutation, ...] = (_flip, _overwrite, _length, _length, _cut, _i
 
 
 def mutated(rng: random.Random, raw: bytes) -> bytes:
-    """`raw` with one to four wrongs in it; never as it was."""
+    """Return `raw` with one to four errors; it always differs from `raw`."""
     while True:
         wrong = bytearray(raw)
         for _ in range(rng.randint(1, 4)):

@@ -1,11 +1,11 @@
-"""The report of a campaign, for a person."""
+"""The report of a campaign as text."""
 
 from proof.fuzz.campaign import Outcome
 from proof.fuzz.watch import MEMORY_BOUND_MB
 
 
 def as_text(outcome: Outcome) -> str:
-    """Return a table, and what was wrong."""
+    """Return a table and the violations."""
     watch, attacks, held = outcome.watch, outcome.attacks, outcome.held
     rows = [
         ("malformed PDUs read", f"{outcome.malformed:,} in {outcome.seconds:g} s, seed {outcome.seed}"),

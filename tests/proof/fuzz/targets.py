@@ -1,7 +1,7 @@
-"""Every parser that reads from the wire: a function of bytes that raises only where a promise is broken.
+"""Every parser of bytes from the wire, as a function that raises only if a guarantee is violated.
 
-Hypothesis calls them in tests/unit, atheris in `guided`. A parser may refuse with its own error, and
-nothing else.
+Hypothesis calls them in tests/unit, atheris in `guided`. A parser may raise its own error, and nothing
+else.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ _CONTEXT = ProposedContext(CT, IMPLICIT)
 
 
 def associate_request(raw: bytes) -> None:
-    """A-ASSOCIATE-RQ: what is read is answered, and the answer can be read."""
+    """Decode an A-ASSOCIATE-RQ: a valid one is answered, and the answer can be decoded."""
     try:
         request = negotiation.decode_request(raw)
     except pdu.PduError:
@@ -51,13 +51,13 @@ def associate_request(raw: bytes) -> None:
 
 
 def associate_accept(raw: bytes) -> None:
-    """A-ASSOCIATE-AC."""
+    """Decode an A-ASSOCIATE-AC."""
     with contextlib.suppress(pdu.PduError):
         negotiation.decode_accept(raw)
 
 
 def command_set(raw: bytes) -> None:
-    """Decode a command set; one with the elements of a request gets a readable response."""
+    """Decode a command set; one with the elements of a request gets a response that can be decoded."""
     try:
         request = command.CommandSet(raw)
         answer = command.response(request, 0xC000, "comment")
@@ -111,12 +111,12 @@ def acceptor(raw: bytes) -> None:
 
 
 def associated_acceptor(raw: bytes) -> None:
-    """Run it behind an honest A-ASSOCIATE-RQ, where more can go wrong."""
+    """Run it behind a valid A-ASSOCIATE-RQ, where more can go wrong."""
     acceptor(ASSOCIATE + raw)
 
 
 def requestor(raw: bytes) -> None:
-    """Answer our A-ASSOCIATE-RQ and C-STORE: they give a status, or an error about the peer."""
+    """Feed the bytes to our requestor as answers: it returns a status, or raises an error about the peer."""
     ours, theirs = socket.socketpair()
     with theirs:
         theirs.send(raw[:MAX_BYTES])
@@ -132,7 +132,7 @@ def requestor(raw: bytes) -> None:
 
 
 def associated_requestor(raw: bytes) -> None:
-    """Do the same behind an honest A-ASSOCIATE-AC."""
+    """Do the same behind a valid A-ASSOCIATE-AC."""
     requestor(ACCEPTED + raw)
 
 
@@ -158,7 +158,7 @@ def identifiers(raw: bytes) -> None:
 
 
 def allowlist(raw: bytes) -> None:
-    """Check that an entry of the allowlist is understood, or refused with a sentence."""
+    """Check that an entry of the allowlist is parsed, or refused with a sentence."""
     for text in (raw.decode("latin-1"), raw.decode("utf-8", "replace")):
         try:
             entry = parse(text)

@@ -22,12 +22,12 @@ POLL_SECONDS = 0.5
 _FIELDS = frozenset(inspect.signature(log.write).parameters) | {"time", "process", "pid"}
 _STAGES = frozenset(stage.value for stage in Stage)
 _KEPT = re.compile(r"[0-9][0-9.]{0,63}(?:\.[0-9a-f]{12})?\.dcm")
-_UID_FOLDER = re.compile(r"[0-9][0-9.]{0,127}")  # as gateway/domain/identifiers.py
+_UID_FOLDER = re.compile(r"[0-9][0-9.]{0,127}")  # the pattern of gateway/domain/identifiers.py
 _MAX_SHOWN = 20
 
 
 class Watch(threading.Thread):
-    """Looks twice a second until `stop`; everything wrong is in `violations`."""
+    """Checks twice a second until `stop`; everything wrong is in `violations`."""
 
     def __init__(self, edge: EdgeSetup) -> None:
         super().__init__(name="watch")
@@ -46,12 +46,12 @@ class Watch(threading.Thread):
         self.peak_threads = 0
 
     def run(self) -> None:
-        """Look, until told to end."""
+        """Check until `stop`."""
         while not self._ending.wait(POLL_SECONDS):
             self._look()
 
     def stop(self) -> None:
-        """Look a last time, at the files too."""
+        """Check a last time, files included."""
         self._ending.set()
         self.join()
         self._look()
@@ -77,7 +77,7 @@ class Watch(threading.Thread):
             self._judge(line)
 
     def _judge(self, line: bytes) -> None:
-        """Check that a line is one JSON object of a known process and stage, and quotes nobody."""
+        """Check that a line is one JSON object of a known process and stage, and quotes no attacker."""
         self.lines += 1
         try:
             parsed: Any = orjson.loads(line)
@@ -107,7 +107,7 @@ class Watch(threading.Thread):
 
 
 def _outside(edge: EdgeSetup) -> set[Path]:
-    """Every file near the spool and not in it, and whatever escaped further."""
+    """Return every file near the spool but outside it, and files that escaped further."""
     section = edge.configuration.edge
     near = {
         path
@@ -133,5 +133,5 @@ def _memory_mb(pid: int, name: str) -> float:
 
 
 def peak_mb(pid: int) -> float:
-    """Return the most that the process ever had in RAM."""
+    """Return the most memory that the process ever had in RAM."""
     return _memory_mb(pid, "VmHWM")

@@ -19,7 +19,7 @@ CHANGES: dict[str, dict[str, Any]] = {"forwarder": {"mode": "pacs_only"}, "edge"
 
 
 def main() -> int:
-    """One run; the exit code."""
+    """Run once; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="mutants", description="send wrong data sets to the edge and its peers"
     )
@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="folder for table.md and table.json")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-mutants-"))
-    folder.chmod(0o711)  # as root, PostgreSQL's user must pass through
+    folder.chmod(0o711)  # as root: PostgreSQL's user must be able to enter the folder
     server = EmbeddedPostgres(folder / "postgres")
     peers = folder / "peers"
     peers.mkdir()

@@ -1,4 +1,4 @@
-"""A small valid data set, element by element, in the four ways of PS3.5 §A to encode one."""
+"""A small valid data set, element by element, in the four encodings of PS3.5 §A."""
 
 import struct
 import zlib
@@ -24,11 +24,11 @@ class Coding:
 
     @property
     def order(self) -> str:
-        """Of `struct`."""
+        """Return the byte order as `struct` writes it."""
         return ">" if self.big else "<"
 
     def element(self, tag: int, vr: bytes, value: bytes, length: int | None = None) -> bytes:
-        """One element; `length` is what it says, where that is not the truth."""
+        """Return one element; `length` replaces its true length."""
         size = len(value) if length is None else length
         group, number = tag >> 16, tag & 0xFFFF
         if not self.explicit:
@@ -48,7 +48,7 @@ class Coding:
         return self.mark(0xE000, UNDEFINED) + content + (self.mark(0xE00D) if ended else b"")
 
     def sequence(self, tag: int, content: bytes, *, open_: bool = False, ended: bool = True) -> bytes:
-        """Return a sequence of encoded items, likewise."""
+        """Return a sequence of encoded items, with a length or a delimiter."""
         if not open_:
             return self.element(tag, b"SQ", content)
         return self.element(tag, b"SQ", content, UNDEFINED) + (self.mark(0xE0DD) if ended else b"")
@@ -63,7 +63,7 @@ CODINGS = {IMPLICIT: Coding(False), EXPLICIT: Coding(True), DEFLATED: Coding(Tru
 
 @dataclass(frozen=True)
 class Plan:
-    """One instance that is to be made: its UIDs, as they stand in the data set, and its transfer syntax."""
+    """The plan of one instance: its UIDs, as they stand in the data set, and its transfer syntax."""
 
     sop_instance_uid: str
     study_instance_uid: bytes
@@ -74,7 +74,7 @@ class Plan:
 
     @property
     def coding(self) -> Coding:
-        """That of its transfer syntax."""
+        """Return the coding of its transfer syntax."""
         return CODINGS[self.transfer_syntax_uid]
 
     def coded(self, transfer_syntax_uid: str) -> "Plan":
@@ -82,7 +82,7 @@ class Plan:
         return replace(self, transfer_syntax_uid=transfer_syntax_uid)
 
     def elements(self) -> dict[int, bytes]:
-        """Each element, encoded, by its tag and in order."""
+        """Return each encoded element by its tag, in order."""
         c = self.coding
         reference = c.element(0x0008_1150, b"UI", text(CT, b"\0")) + c.element(0x0008_1155, b"UI", b"1.2.3\0")
         plain = [
@@ -112,7 +112,7 @@ class Plan:
 
 
 def pad(raw: bytes, by: bytes) -> bytes:
-    """With an even length."""
+    """Pad to an even length."""
     return raw + by if len(raw) % 2 else raw
 
 
@@ -122,6 +122,6 @@ def text(value: str, by: bytes = b" ") -> bytes:
 
 
 def deflated(raw: bytes) -> bytes:
-    """PS3.5 §A.5."""
+    """Deflate (PS3.5 §A.5)."""
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return pad(deflate.compress(raw) + deflate.flush(), b"\0")

@@ -23,7 +23,7 @@ _VRS = (b"AE", b"CS", b"DS", b"LO", b"OB", b"OW", b"SQ", b"UI", b"UL", b"UN", b"
 
 
 def kind(name: str) -> Callable[[Kind], Kind]:
-    """Enter a function under that name."""
+    """Register a function as the kind of that name."""
 
     def enter(function: Kind) -> Kind:
         KINDS[name] = function
@@ -33,7 +33,7 @@ def kind(name: str) -> Callable[[Kind], Kind]:
 
 
 def _inserted(rng: random.Random, plan: Plan, raw: bytes, *, before: int = PIXELS) -> bytes:
-    """`raw` in front of an element up to `before`."""
+    """Return the data set with `raw` inserted before a random element up to `before`."""
     parts = plan.elements()
     places = [tag for tag in parts if tag <= before]
     chosen = rng.choice(places)
@@ -55,7 +55,7 @@ def _valid(_: random.Random, plan: Plan) -> bytes:
 
 def _head(group: int) -> Kind:
     def head(rng: random.Random, plan: Plan) -> bytes:
-        """One to three elements of that group in front, encoded as the data set is, or not."""
+        """Return one to three elements of that group for the begin, encoded as the data set is, or not."""
         choices = {
             2: [(0, b"UL"), (0x10, b"UI"), (0x12, b"UI"), (0x13, b"SH"), (0x16, b"AE"), (0x102, b"OB")]
         }
@@ -284,7 +284,7 @@ DEFLATED_ONLY = frozenset({"deflated stream broken"})
 
 
 def plans(rng: random.Random, count: int, root: str) -> Iterator[tuple[str, Plan, bytes]]:
-    """So many data sets: the name of the kind, the plan, and the bytes to be sent, each kind as often."""
+    """Return that many data sets: name of the kind, plan, and bytes to send; each kind is as frequent."""
     names = list(KINDS)
     syntaxes = (EXPLICIT, IMPLICIT, DEFLATED, BIG, EXPLICIT, IMPLICIT)
     for number in range(count):

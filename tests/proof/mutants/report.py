@@ -1,4 +1,4 @@
-"""Which peer takes what: as Markdown for a person, and as JSON."""
+"""Which peer accepts what: as Markdown, and as JSON."""
 
 import re
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ _NAMES = {uid: name for name, uid in SYNTAXES.items()}
 
 
 def disagreements(outcome: Outcome) -> dict[tuple[str, str, str], list[Mutant]]:
-    """Return what both peers take and the edge refuses, or the reverse, by side, kind and reason."""
+    """Return what both peers accept and the edge refuses, or the reverse, by side, kind and reason."""
     found: dict[tuple[str, str, str], list[Mutant]] = defaultdict(list)
     for mutant in outcome.mutants:
         theirs = {outcome.answers[name][mutant.number] == TAKEN for name in PEERS if name in outcome.answers}
@@ -32,12 +32,12 @@ def _of_peers(outcome: Outcome, mutant: Mutant) -> str:
 
 
 def _skeleton(answer: str) -> str:
-    """Return the answer without what differs from one data set to the next."""
+    """Return the answer without the parts that differ between data sets."""
     return re.sub(r"\([0-9A-F]{4},[0-9A-F]{4}\)", "(tag)", re.sub(r"byte \d+", "byte N", answer))
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """Everything, without the bytes, which the seed gives again."""
+    """Return everything but the bytes, which the seed makes again."""
     return {
         "count": len(outcome.mutants),
         "seed": outcome.seed,
@@ -60,7 +60,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _counts(outcome: Outcome) -> dict[str, dict[str, int]]:
-    """Of each kind: how many there were, and how many each target took."""
+    """Return of each kind how many there were, and how many each target accepted."""
     counts: dict[str, dict[str, int]] = {}
     for mutant in outcome.mutants:
         row = counts.setdefault(mutant.kind, {"sent": 0} | dict.fromkeys(outcome.answers, 0))

@@ -1,4 +1,4 @@
-"""Sends every data set to every target, waits until the edge delivered what it took, and compares."""
+"""Send every data set to every target, wait until the edge has delivered what it accepted, and compare."""
 
 import random
 import secrets
@@ -21,7 +21,7 @@ SETTLE_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What every target answered, by the number of the data set, and what was wrong with the edge."""
+    """The answers of every target by the data set's number, and the violations of the edge."""
 
     seed: int
     mutants: list[Mutant]
@@ -32,7 +32,7 @@ class Outcome:
 
 
 def run(edge: EdgeSetup, folder: Path, *, count: int, seed: int) -> Outcome:
-    """Return a run against `edge`, whose SCP and actors of the PACS's queue are running."""
+    """Run against `edge`, whose SCP and actors of the PACS's queue are running."""
     began = time.monotonic()
     root = f"1.2.826.0.1.{secrets.randbits(40)}"
     mutants = [
@@ -82,7 +82,10 @@ def _is_settled(edge: EdgeSetup) -> bool:
 
 
 def _violations(edge: EdgeSetup, mutants: list[Mutant], answers: dict[int, str], sink: Peer) -> list[str]:
-    """G1, G2, G3: what was acknowledged is at the sink, byte for byte, and nothing else is."""
+    """Return violations of G1, G2, G3.
+
+    The sink must have all acknowledged data sets, byte for byte, and no others.
+    """
     delivered = {(taken.sop_instance_uid, taken.digest) for taken in sink.taken}
     acknowledged = {
         (m.plan.sop_instance_uid, sha256(m.raw).hexdigest()): m for m in mutants if answers[m.number] == TAKEN

@@ -32,7 +32,7 @@ ORTHANC_SENDERS = 64
 
 @dataclass(frozen=True)
 class Mutant:
-    """One data set, and what it is."""
+    """One data set with its kind and plan."""
 
     number: int
     kind: str
@@ -41,7 +41,7 @@ class Mutant:
 
 
 class Target:
-    """One peer; `revive` runs it again where a data set ended it."""
+    """One peer; `revive` starts it again if a data set ended it."""
 
     def __init__(self, name: str, ae_title: str, port: int, *, senders: int) -> None:
         self.name = name
@@ -51,10 +51,10 @@ class Target:
         self._port = port
 
     def revive(self) -> None:
-        """Make it run again; do nothing where it cannot be started from here."""
+        """Start it again; do nothing if that is impossible from here."""
 
     def ask(self, mutants: Iterable[Mutant]) -> dict[int, str]:
-        """Return its answer to each; after an abort, over an association of its own."""
+        """Return its answer to each; use a new association after an abort."""
         answers: dict[int, str] = {}
         association: Script | None = None
         accepted: set[int] = set()
@@ -98,7 +98,7 @@ class Target:
 
 
 def _store(script: Script, context_id: int, mutant: Mutant) -> str:
-    """One C-STORE, its data set as one fragment: DCMTK takes none of an odd length."""
+    """Send one C-STORE with the data set as one fragment: DCMTK accepts no fragment of odd length."""
     request = command.c_store_request(1, CT, mutant.plan.sop_instance_uid, 0)
     try:
         script.send(p_data(pdv(context_id, 3, request)), p_data(pdv(context_id, 2, mutant.raw)))
@@ -119,7 +119,7 @@ def edge(edge: EdgeSetup) -> Target:
 
 
 def orthanc(edge: EdgeSetup, folder: Path) -> Target | None:
-    """Orthanc, in processes of `edge`; None where it is not installed."""
+    """Return Orthanc, in processes of `edge`; None if it is not installed."""
     executable = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
     if executable is None:
         return None
@@ -128,7 +128,7 @@ def orthanc(edge: EdgeSetup, folder: Path) -> Target | None:
     forwarder = edge.configuration.forwarder.model_copy(update={"orthanc": pacs})
     it = Orthanc(executable, folder, edge.configuration.model_copy(update={"forwarder": forwarder}), http)
     program = it.program()
-    # Where Orthanc cannot read a data set it says nothing, and aborts when this timeout is over.
+    # If Orthanc cannot read a data set, it does not answer, and aborts after this timeout.
     path = folder / "orthanc.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     more = {
@@ -159,14 +159,14 @@ class StoreScp(Target):
         return process
 
     def revive(self) -> None:
-        """Start it again where it ended."""
+        """Start it again if it has ended."""
         if self._process.popen.poll() is not None:
             self.crashes += 1
             self._process = self._start()
 
 
 def storescp(edge: EdgeSetup, folder: Path) -> Target | None:
-    """Return storescp as a target; None where it is not installed."""
+    """Return storescp as a target; None if it is not installed."""
     program = shutil.which("storescp")
     [port] = free_ports(1)
     return None if program is None else StoreScp(edge, program, folder, port)
