@@ -1,4 +1,4 @@
-"""What to say of an expected error: its sentence, the exit code, and what to do about it."""
+"""Map an expected error to its sentence, its exit code, and a hint about what to do."""
 
 import errno
 import os
@@ -39,14 +39,14 @@ class CommandError(Exception):
 
 
 class RefusedError(CommandError):
-    """The order names what is not there, or is not allowed in its state; the sentence says what to type."""
+    """A command that names something missing or in the wrong state; the sentence says what to type."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence, ExitCode.REFUSED)
 
 
 class UsageError(CommandError):
-    """An option, or its combination with another, makes no sense; the sentence says what to type."""
+    """An option that is wrong, or that conflicts with another one; the sentence says what to type."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence, ExitCode.USAGE)

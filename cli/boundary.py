@@ -1,11 +1,12 @@
-# ruff: noqa: ANN401  Typer's classes are those of a click of its own, or of the installed one, by its version
+# ruff: noqa: ANN401  depending on its version, Typer uses its own copy of click or the installed click
 """Turn every error of a command into a line on standard error, an exit code, and with `--json` a document.
 
     an expected error    its sentence, and what to do about it; exit code by its kind
     the file system      the file, what failed, and what to do; exit code 4
     usage                the option and what is expected; exit code 2
     Ctrl-C               "interrupted"; exit code 130
-    closed output        the reader has ended, as in `mini-pacs … | head`: no message; exit code 141 (SIGPIPE)
+    closed output        the program that reads the output has ended, as in `mini-pacs … | head`: no message;
+                         exit code 141 (SIGPIPE)
     any other error      a defect of the program: the file with its details; exit code 4
 
 A traceback goes into a file, or to standard error where MINI_PACS_DEBUG is set.
@@ -37,11 +38,11 @@ ClickError: type[Exception] = UsageError.__bases__[0]
 
 
 class _InterruptedError(Exception):
-    """Stands for a KeyboardInterrupt, which Typer would turn into an exit code of its own."""
+    """A replacement for KeyboardInterrupt, which Typer would turn into its own exit code."""
 
 
 class GuardedGroup(TyperGroup):
-    """The group of all commands, with this boundary around it."""
+    """The group of all commands; this module handles its errors."""
 
     def invoke(self, ctx: Any) -> object:
         """Run the command that was typed."""
@@ -53,7 +54,7 @@ class GuardedGroup(TyperGroup):
 
 
 class GuardedCommand(TyperCommand):
-    """A command that is a program of its own, with this boundary around it."""
+    """A command that is a separate program; this module handles its errors."""
 
     def invoke(self, ctx: Any) -> object:
         """Run it."""
@@ -88,7 +89,7 @@ def _exit_code(run: Callable[[], object], words: Sequence[str]) -> int:
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  stays open until the process ends
     try:
         ended = run()
-        sys.stdout.flush()  # reports a full disk here; the interpreter would report it at its end
+        sys.stdout.flush()  # report a full disk here, not when the interpreter exits
         return ended if isinstance(ended, int) else ExitCode.OK
     except BrokenPipeError:
         return _not_read()
@@ -161,7 +162,7 @@ def _aborted(error: typer.Abort, *, as_json: bool) -> int:
 
 
 def _report(sentence: str, code: ExitCode, hint: str = "", *, as_json: bool) -> int:
-    if sys.stderr is not None:  # None where the parent closed it; then the exit code has to suffice
+    if sys.stderr is not None:  # None where the parent closed it; then only the exit code shows the error
         with suppress(OSError):
             sys.stderr.write(f"mini-pacs: {sentence}{f'; {hint}' if hint else ''}\n")
             sys.stderr.flush()
@@ -171,7 +172,7 @@ def _report(sentence: str, code: ExitCode, hint: str = "", *, as_json: bool) -> 
 
 
 def _not_read() -> int:
-    """Redirect standard output to /dev/null: the interpreter flushes it at its end, and would complain."""
+    """Redirect standard output to /dev/null, else the interpreter prints an error when it flushes at exit."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,7 +1,8 @@
-"""Read when the certificates of a PEM file expire, from their DER: Python's ssl shows only those of peers.
+"""Read when the certificates of a PEM file expire.
 
-The place of the two times (RFC 5280 §4.1): Certificate → tbsCertificate → [0] version (optional),
-serialNumber, signature, issuer, validity → notBefore, notAfter.
+The DER encoding is parsed here, because Python's ssl module shows only the certificates of peers. The path to
+the two times (RFC 5280 §4.1): Certificate → tbsCertificate → [0] version (optional), serialNumber, signature,
+issuer, validity → notBefore, notAfter.
 """
 
 import re
@@ -15,7 +16,7 @@ from cli.times import moment
 from gateway.config import Configuration
 
 NOTICE = timedelta(days=14)
-"""Warn so long before a certificate expires."""
+"""How long before the end of a certificate the warnings begin."""
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _VERSION, _UTC_TIME, _LONG_FORM = 0xA0, 0x17, 0x80
@@ -74,7 +75,7 @@ def _of_file(key: str, path: Path | None, now: datetime, effect: str) -> Iterato
 
 
 def _of_authorities(key: str, path: Path | None, now: datetime, effect: str) -> Iterator[str]:
-    """Warn where no authority of the bundle is valid for longer; some of them may have expired."""
+    """Warn if every authority of the bundle ends within NOTICE; one that is valid for longer is enough."""
     found = validities(path) if path is not None else []
     if found and all(validity.ends - now <= NOTICE for validity in found):
         ends = max(validity.ends for validity in found)
@@ -111,7 +112,7 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _time(tag: int, text: str) -> datetime:
-    """Parse a UTCTime or GeneralizedTime; years from 50 are 19YY (RFC 5280 §4.1.2.5.1)."""
+    """Parse a UTCTime or GeneralizedTime; two-digit years from 50 on are 19YY (RFC 5280 §4.1.2.5.1)."""
     if tag == _UTC_TIME:
         text = ("19" if text >= "50" else "20") + text
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)

@@ -138,7 +138,7 @@ def _of_addresses(configuration: Configuration) -> Iterator[str]:
         try:
             address = ip_address(worker.host)
         except ValueError:
-            continue  # a host name, which is resolved only when it calls
+            continue  # a host name: its address is not known here
         if all(entry.network is not None and address not in entry.network for entry in entries):
             yield (
                 f"{worker.ae_title} is reached at {worker.host}, from where edge.allowed_calling_aets does "

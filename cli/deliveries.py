@@ -124,8 +124,8 @@ def show(
     screen.print(facts)
     rows = table("at", "to", "outcome", "status", "took", "error", title="\nAttempts")
     for one in attempts:
-        # The claim no longer held: another process has it, a crash undid it, or this outcome had been
-        # recorded already.
+        # Fenced: the claim was no longer valid. Another process has it, a crash undid it, or this outcome
+        # was recorded already.
         outcome = f"{one.outcome}, too late to count" if one.fenced else one.outcome
         took = span(one.duration_ms / 1000)
         rows.add_row(clock(one.ended_at), one.destination, outcome, dimse(one.status), took, one.error or "")
@@ -223,7 +223,7 @@ def _ask(selection: Selection, verb: str) -> None:
 
 
 def _check_known(session: Session, selection: Selection) -> None:
-    """Refuse a selection that names a delivery or study of which no instance is kept."""
+    """Refuse a selection whose delivery does not exist, or whose study has no instance here."""
     wanted = selection.delivery_id
     if wanted is not None and not deliveries.find(session, Selection(delivery_id=wanted)):
         raise RefusedError(
@@ -260,7 +260,8 @@ def _change(selection: Selection, change: Callable[[Session], Ids], done: str, *
         with database.statement() as session:
             for instance_id in moved:
                 stored = instances.get(session, instance_id)
-                # A file that cannot be moved now is found in its old place; reconcile moves it.
+                # A file that cannot be moved now stays in its old folder, where readers still find it.
+                # Reconcile moves it later.
                 with suppress(GatewayError):
                     if stored is not None:
                         spool.move(stored.place, stored.study_instance_uid, stored.file_name)

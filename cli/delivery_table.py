@@ -9,15 +9,15 @@ from cli.times import clock, dated
 from gateway.database.tables.deliveries import Delivery
 
 GAP = 2
-"""Columns between two columns."""
+"""Characters between two columns of the table."""
 REASON_COLUMNS = 10
-"""The minimum of columns for a reason, where the UIDs have MINIMUM columns."""
+"""Characters that are reserved for a reason."""
 MINIMUM, WHOLE = 8, 64
-"""Columns of a UID: enough to tell the instances of a study apart, and the longest UID."""
+"""Characters of a UID: MINIMUM tells the instances of a study apart; WHOLE is the longest UID."""
 
 
 def delivery_table(shown: Sequence[Delivery], width: int) -> Table:
-    """Return as many columns as fit; a narrow screen has no study column, and only the ends of UIDs."""
+    """Return a table for a screen of `width`; a narrow one has no study column, and only the ends of UIDs."""
     columns: dict[str, list[str]] = {
         "id": [str(one.delivery_id) for one in shown],
         "route": [one.route.value for one in shown],

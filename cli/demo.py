@@ -91,7 +91,7 @@ def _print_next(screen: Console, lab: Lab, *, keep: bool) -> None:
 
 
 def _command() -> str:
-    """Return how to type this command here: `make demo` runs it from a folder that is not on the path."""
+    """Return the command to type; if PATH lacks it, as for `make demo`, return its relative path."""
     beside = Path(sys.executable).parent / "mini-pacs"
     if shutil.which("mini-pacs") is not None or not beside.exists():
         return "mini-pacs"

@@ -13,7 +13,7 @@ SHOWN_MISSING = 20
 
 
 def show(screen: Console, run: DemoRun, *, every: bool) -> None:
-    """Print the totals, then the generated CT and MR study; with `every`, before them each other study."""
+    """Print the totals, then the generated CT and MR study; with `every`, print all other studies first."""
     studies = _by_study(run)
     shown = [study for name in (CT_STUDY, MR_STUDY) for study in studies if run.names[study] == name]
     if every:
@@ -78,7 +78,7 @@ def missing(run: DemoRun) -> Iterator[str]:
 
 
 def _by_study(run: DemoRun) -> dict[str, list[InstanceTimeline]]:
-    """Return the instances of each study; studies and instances by reception."""
+    """Return the instances of each study; studies and instances are in the order of reception."""
     studies: dict[str, list[InstanceTimeline]] = {}
     for one in run.timelines:
         studies.setdefault(one.study_instance_uid, []).append(one)

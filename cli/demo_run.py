@@ -36,7 +36,7 @@ class DemoRun:
     held: set[str] = field(default_factory=set)
     """SOP Instance UIDs that the PACS lists as stored; empty until every delivery is done."""
     seconds: float = 0.0
-    """From the first C-STORE until the last look."""
+    """From the first C-STORE until the last query."""
 
     def is_complete(self) -> bool:
         """Tell whether the PACS holds every original and a result for each."""
@@ -44,7 +44,7 @@ class DemoRun:
         return self._is_delivered() and self.sent.keys() | results <= self.held
 
     def _is_delivered(self) -> bool:
-        """Tell whether every step of every instance is done, as the rows show it."""
+        """Tell whether every step of every instance is done, according to the database."""
         known = {one.sop_instance_uid for one in self.timelines}
         return self.sent.keys() == known and all(one.missing() is None for one in self.timelines)
 
@@ -88,7 +88,7 @@ class DemoRun:
                     with database.transaction() as session:
                         self.timelines = of_studies(session, self.names)
                 except DatabaseUnavailableError:
-                    continue  # The supervisor restarts PostgreSQL; the next look reads the rows.
+                    continue  # The supervisor restarts PostgreSQL; the next query reads the rows.
                 for step in summary(self.timelines):
                     progress.update(tasks[step.name], completed=step.done)
                 if self._is_delivered():
@@ -98,7 +98,7 @@ class DemoRun:
 
 
 def progress_bars(screen: Console) -> Progress:
-    """Return the bars that show how far a run is."""
+    """Return the progress bars of a run."""
     return Progress(
         TextColumn("{task.description:20}"),
         BarColumn(),

@@ -1,8 +1,8 @@
 """The start of `mini-pacs`: end at once on Ctrl-C while the modules are imported.
 
-A KeyboardInterrupt in the middle of an import is not reliable: compiled extensions print and ignore it, and
-then the command runs all the same. So until the command begins, the signal ends the process itself. Nothing
-was done by then.
+A KeyboardInterrupt during an import is not reliable: a compiled extension may print it and ignore it. The
+command would then run although the user pressed Ctrl-C. So until the command begins, the signal handler ends
+the process at once. At that time nothing was changed yet.
 """
 
 import os
@@ -11,11 +11,10 @@ import os
 def run() -> None:
     """Run the command that was typed."""
     try:
-        import signal  # noqa: PLC0415  what is imported before this `try` may end with a traceback
+        import signal  # noqa: PLC0415  Ctrl-C during an import outside this `try` prints a traceback
 
-        if (
-            signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        ):  # else whoever started us ignores it
+        # If the parent process made us ignore the signal, leave it ignored.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _leave)
         from cli.main import run as run_command  # noqa: PLC0415  see above
 
@@ -32,7 +31,7 @@ def _leave(*_: object) -> None:
 
 
 def begin() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt from now on; cli/boundary.py makes a line and an exit code of it."""
+    """Let Ctrl-C raise KeyboardInterrupt from now on; cli/boundary.py reports it."""
     import signal  # noqa: PLC0415  see above
 
     if signal.getsignal(signal.SIGINT) is _leave:

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """0 is the only success."""
+    """The exit code of a command; only 0 means success."""
 
     OK = 0
     REFUSED = 1  # the command ran; something was refused, does not exist, or is a problem

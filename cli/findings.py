@@ -1,7 +1,8 @@
-"""Say what is wrong and what to do next, from an overview of the database. Pure.
+"""Derive what is wrong, and what to do next, from an overview of the database.
 
-A problem needs an operator to act, and makes `mini-pacs status --check` fail. A note does not. Each finding
-says what happened, what it means for images, and which command shows more or repairs it.
+No function here reads a file or the database. A problem needs an operator to act, and it makes the command
+`mini-pacs status --check` fail. A note does neither. Each finding says what happened, what it means for
+images, and which command shows more or repairs it.
 """
 
 from collections.abc import Iterator
@@ -17,9 +18,9 @@ from gateway.domain.routing import Route
 from gateway.spool.places import DAMAGED
 
 SWEEP_LATE = timedelta(minutes=3)
-"""The sweep runs each minute; must exceed a slow one."""
+"""After this time the sweep is late. It runs each minute; this must exceed a slow run."""
 NEWER_REASON = timedelta(seconds=1)
-"""A reason that is so much newer than the state is shown with its own time."""
+"""If a reason is newer than the state by more than this, it is shown with its own time."""
 WAITS_LONG = timedelta(minutes=5)
 """A delivery that waits longer, although its destination can be reached, gets a note."""
 
@@ -37,7 +38,7 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A sentence for the operator; `problem` says whether he has to act."""
+    """A sentence for the operator; `problem` says whether the operator has to act."""
 
     problem: bool
     text: str
@@ -180,7 +181,7 @@ def _what(destination: DestinationState) -> str:
 
 
 def _reason(view: Overview, destination: DestinationState) -> str:
-    """Return why a destination gets nothing; with the time of the reason where that is newer."""
+    """Return why a destination gets nothing; add the time of the reason if it is newer than the state."""
     reason = destination.reason or "no answer"
     changed = destination.reason_at
     if changed is None or changed <= destination.changed_at + NEWER_REASON:
@@ -198,7 +199,7 @@ def _takes_some(view: Overview, destination: DestinationState) -> Iterator[Findi
             f"instance at a time; `mini-pacs destinations echo {title}`",
         )
     elif destination.suspects and destination.failures_in_row and view.waiting(destination.route):
-        # All that it did lately was to fail. One study alone does not open the breaker.
+        # Its last attempts all failed. Failures of one study alone do not open the breaker.
         yield Finding(
             True,
             f"{title} took nothing since it broke the association over {destination.suspects:,} instances: "
@@ -242,7 +243,7 @@ def _dead(view: Overview) -> Iterator[Finding]:
 
 def _unserved(view: Overview) -> Iterator[Finding]:
     for one in view.unserved:
-        if one.queue_name not in {*Route, "sweep"}:  # those are reported with the processes that are missing
+        if one.queue_name not in {*Route, "sweep"}:  # `_processes` reports those
             yield Finding(True, unserved_text(one))
 
 

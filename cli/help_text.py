@@ -7,7 +7,7 @@ import typer
 
 
 def unwrapped(command: Callable[..., object]) -> str:
-    """Return the docstring with one line a paragraph: Typer wraps it anew, and keeps other line breaks."""
+    """Return the docstring with each paragraph on one line; Typer would keep its line breaks."""
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 

@@ -30,7 +30,7 @@ class CliCommand:
 
 
 COMMANDS = (
-    # in the order of an operator's day
+    # everyday commands first
     CliCommand(
         "status", "status", "status", "Show on one screen what waits, what is wrong, and what to do next."
     ),
@@ -84,7 +84,7 @@ COMMANDS = (
 
 
 def build(*words: str) -> typer.Typer:
-    """Return the application; it can run the commands among `words`, and lists the others."""
+    """Return the application; it can run the commands that are in `words`, and only lists the others."""
     app = typer.Typer(
         name="mini-pacs",
         help="Operate mini_pacs_edge, the durable DICOM edge gateway.",

@@ -11,13 +11,13 @@ from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database
 
 READ_SECONDS = 30.0
-"""For one statement that reads; must exceed the slowest of them on a busy database."""
+"""Limit of one statement that reads; must exceed the slowest one on a busy database."""
 CHANGE_SECONDS = 600.0
-"""For one statement that changes rows; must exceed a retry of a million deliveries."""
+"""Limit of one statement that changes rows; must exceed a retry of a million deliveries."""
 
 
 def identity() -> str:
-    """Return user@host, as rows and log lines name who ran a command."""
+    """Return user@host, which rows and log lines store as the caller of a command."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -27,7 +27,7 @@ def identity() -> str:
 
 @contextmanager
 def opened(noun: str, *, changes: bool = False) -> Iterator[Database]:
-    """Lend the database that the environment names; close it afterwards."""
+    """Open the database that the environment names; close it at the end of the `with` block."""
     seconds = CHANGE_SECONDS if changes else READ_SECONDS
     database = Database(
         dsn_from_environment(), application_name=f"mini-pacs {noun}", size=1, deadline_seconds=seconds

@@ -1,4 +1,4 @@
-"""The token for the next page of a list that is ordered by time: time and id of the last row of a page."""
+"""The token for the next page of a list by time. It is the time and id of the last row on a page."""
 
 import re
 from collections.abc import Callable
@@ -12,7 +12,7 @@ After = Annotated[
     typer.Option(metavar="NEXT", help="Go on after the page whose `next` this is.", show_default=False),
 ]
 LARGEST_ID = (1 << 63) - 1
-"""A bigint of PostgreSQL."""
+"""The largest bigint of PostgreSQL."""
 _TOKEN = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00)/([0-9a-f-]{1,36})", re.ASCII)
 
 

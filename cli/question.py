@@ -1,8 +1,8 @@
 """Ask before a change that is hard to take back.
 
-Python's own `input` may miss Ctrl-C: a signal that arrives between its last check and its read of the
-terminal is noticed only after the next key. Here the signal writes into a pipe, and this module waits for the
-pipe and the terminal together. So the signal is noticed whether it comes before or during the wait.
+Python's own `input` may miss Ctrl-C. It checks for signals, and then reads the terminal. A signal between
+these two steps is noticed only after the next key. Here the signal writes into a pipe, and this module waits
+for the pipe and the terminal together. So the signal is noticed whether it comes before or during the wait.
 """
 
 import os
@@ -42,7 +42,7 @@ def _line() -> str:
     """Return the next line of standard input; EOFError where there is none."""
     try:
         descriptor = sys.stdin.fileno()
-    except (AttributeError, OSError, ValueError):  # closed, or a text that a test gives
+    except (AttributeError, OSError, ValueError):  # closed, or replaced in a test by a text
         line = "" if sys.stdin is None else sys.stdin.readline()
     else:
         with _signals() as signals:
@@ -53,10 +53,10 @@ def _line() -> str:
 
 
 def _read_line(descriptor: int, signals: int) -> str:
-    """Read byte by byte, so that nothing behind the line is taken."""
+    """Read byte by byte, so that nothing after the line is consumed."""
     line = b""
     while not line.endswith(b"\n"):
-        # Returns as well for a signal that came before; then Python runs its handler, which raises.
+        # A signal that arrived earlier ends this wait too. Python then runs its handler, which raises.
         ready, _, _ = select.select([descriptor, signals], [], [])
         if signals in ready:
             os.read(signals, 100)
@@ -70,7 +70,7 @@ def _read_line(descriptor: int, signals: int) -> str:
 
 @contextmanager
 def _signals() -> Iterator[int]:
-    """Lend the end of a pipe that becomes readable with each signal."""
+    """Yield the reading end of a pipe that becomes readable with each signal."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)  # as `set_wakeup_fd` demands
     previous = signal.set_wakeup_fd(writing)

@@ -1,4 +1,4 @@
-"""Find what would keep the processes from starting with a configuration that is valid in itself.
+"""Find what would keep the processes from starting, although the configuration is valid.
 
 Check certificates, folders and the address to listen on, as the user who runs the command. Change nothing:
 for a folder that does not exist, check the nearest folder above it that exists.
@@ -48,7 +48,7 @@ def _certificates(configuration: Configuration) -> Iterator[str]:
 
 
 def _folders(edge: Edge) -> Iterator[str]:
-    # a folder of the spool that is not there yet is judged by the root
+    # where a folder of the spool does not exist yet, the nearest existing folder above it is checked
     for folder in (edge.data_root, *(edge.data_root / part for part in (*Place, PARTIAL, ORPHANED))):
         reason = _not_writable(folder)
         if reason is not None:
@@ -79,7 +79,7 @@ def _not_writable(folder: Path) -> str | None:
             nearest = nearest.parent
         if not nearest.is_dir():
             return f"{nearest} is a file; a folder is expected"
-        # Create a file: access rights say nothing of a file system that is read-only or full.
+        # Create a file, because access rights do not show a read-only or full file system.
         with tempfile.TemporaryFile(dir=nearest):
             next(nearest.iterdir(), None)
     except OSError as error:
@@ -109,7 +109,7 @@ def _bind_error(edge: Edge) -> int | None:
             probe.bind((edge.bind_address, edge.port))
     except socket.gaierror:
         return -1
-    except UnicodeError:  # a label of a name that is empty or too long
+    except UnicodeError:  # the host name has an empty or too long label
         return -1
     except OSError as error:
         return error.errno or -1

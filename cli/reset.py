@@ -19,7 +19,7 @@ from gateway.sweep.clear import clear
 from gateway.sweep.context import SweepContext
 
 TRIES = 5
-"""A try fails where another transaction locks the tables in another order; it has ended by the next try."""
+"""A try fails if another transaction locks the tables in another order. Usually that one ends soon."""
 
 
 def reset_db(

@@ -11,15 +11,15 @@ LOG_COLUMNS = 220
 
 
 class _Screen(Console):
-    """A console that raises where its reader has ended; cli/boundary.py handles that."""
+    """A console that raises BrokenPipeError when its reader has ended; cli/boundary.py handles it."""
 
     def on_broken_pipe(self) -> NoReturn:
         raise BrokenPipeError
 
 
 def console(*, stderr: bool = False, markup: bool = False, soft_wrap: bool = False) -> Console:
-    """Return standard output (or error), as wide as the terminal, COLUMNS or LOG_COLUMNS."""
-    # With markup the caller must escape: the error comment of a peer may hold brackets.
+    """Return a console for standard output or error; its width is the terminal's, COLUMNS or LOG_COLUMNS."""
+    # With markup, the caller must escape every text: the error comment of a peer may hold brackets.
     made = _Screen(stderr=stderr, highlight=False, markup=markup, soft_wrap=soft_wrap)
     if not made.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         made.width = LOG_COLUMNS

@@ -25,7 +25,7 @@ from gateway.sender.send import Priority, SendOptions
 from gateway.sender.send import send as send_all
 
 CONNECT_TIMEOUT_SECONDS = 10.0
-"""Must exceed a connection and association to a gateway that is busy with a thousand others."""
+"""Must exceed the time to connect and associate while the gateway serves a thousand others."""
 
 
 def send(
@@ -93,7 +93,7 @@ def _given(**attributes: str | None) -> dict[str, str]:
 
 @contextmanager
 def _explained(peer: PeerAddress, options: SendOptions) -> Iterator[None]:
-    """Say of each error what the options have to do with it; nothing was sent when one is raised."""
+    """Turn errors into a CommandError that names the options to check; when this raises, nothing was sent."""
     try:
         yield
     except ValueError as error:
@@ -114,7 +114,7 @@ def _explained(peer: PeerAddress, options: SendOptions) -> Iterator[None]:
 def _run(
     request: SendRequest, folder: Path, peer: PeerAddress, options: SendOptions, *, quiet: bool
 ) -> Report:
-    """Prepare and send; an interruption ends it early, with a report of what was sent by then."""
+    """Prepare and send; on Ctrl-C stop, and report what was sent until then."""
     numbers = {study.study_instance_uid: study.number for study in request.studies}
     report = Report({study: number for study, number in numbers.items() if study and number})
     try:

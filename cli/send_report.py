@@ -46,7 +46,7 @@ _HINTS = {
 
 @dataclass(slots=True)
 class Report:
-    """The outcome of each instance; `numbers` are those of the generated studies, by their UID."""
+    """The outcome of each instance; `numbers` maps the UID of a generated study to its number."""
 
     numbers: dict[str, str] = field(default_factory=dict)
     outcomes: list[Sent] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Report:
 
     @property
     def unsendable(self) -> list[Skipped]:
-        """Return the files named as a PATH that are not sendable; other files of a folder are no failure."""
+        """Return the unsendable files that were named as a PATH; others in a folder are no failure."""
         return [skipped for skipped in self.skipped if skipped.named]
 
     @property
@@ -78,7 +78,7 @@ class Report:
 
 
 def progress(*, quiet: bool) -> Progress:
-    """Return a progress bar on standard error; it stays empty where that is no terminal."""
+    """Return a progress bar on standard error; it is hidden if that is no terminal."""
     screen = console(stderr=True)
     return Progress(
         SpinnerColumn(),

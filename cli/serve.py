@@ -71,7 +71,7 @@ def _print_log(configuration: Configuration, served: int) -> int:
     try:
         follower = LogFollower(configuration.edge.log_path, sys.stdout.fileno())
     except OSError:
-        # Our parent takes this process for the SCP, so the SCP must not outlive it.
+        # Our parent sees only this process, so the SCP must end with it.
         os.kill(served, signal.SIGTERM)
         os.waitpid(served, 0)
         raise

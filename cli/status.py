@@ -145,7 +145,7 @@ def _oldest(view: Overview, oldest: OldestWaiting | None) -> str:
     when = ""
     if oldest.next_attempt_at is not None and oldest.next_attempt_at > view.now:
         when = f", next in {span((oldest.next_attempt_at - view.now).total_seconds())}"
-    # Where the peer is away for another reason by now, the reason of the last attempt is out of date.
+    # While the breaker is open, the destination has a newer reason than the last attempt.
     newer = (d.reason for d in view.destinations if d.ae_title == oldest.destination and d.breaker == "open")
     why = next(newer, None) or oldest.reason
     reason = f": {why}" if why else ""

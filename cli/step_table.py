@@ -22,6 +22,6 @@ def print_steps(screen: Console, title: str, steps: Sequence[StepSummary], insta
             "" if step.longest_seconds is None else span(step.longest_seconds),
             ", ".join(step.by),
         )
-    # A title of the table would be broken at the table's width, and a UID with it.
+    # Not the title of the table: Rich would wrap it at the width of the table, inside a UID.
     screen.print(dated(title), style="bold", markup=False, soft_wrap=True)
     screen.print(rows)

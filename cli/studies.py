@@ -16,9 +16,9 @@ from gateway.domain.delivery import State
 from gateway.domain.routing import Route
 
 MINIMUM, WHOLE = 12, 64
-"""Columns of a UID: enough to tell studies apart, and the longest UID."""
+"""Characters of a UID: MINIMUM tells studies apart; WHOLE is the longest UID."""
 GAP = 2
-"""Columns between two columns."""
+"""Characters between two columns of the table."""
 
 
 def studies(
@@ -52,7 +52,7 @@ def studies(
 
 
 def _table(rows: Sequence[StudyRow], width: int) -> Table:
-    """Return a line for each study; without the time of its first instance on a narrow screen."""
+    """Return a line for each study; a narrow screen has no column with the time of its first instance."""
     columns: dict[str, list[str]] = {
         "first": [clock(row.first_received_at) for row in rows],
         "last": [clock(row.last_received_at) for row in rows],

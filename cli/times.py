@@ -1,6 +1,6 @@
 """Times and durations for people: local time; the offset from UTC is printed once a screen.
 
-JSON has the same times in ISO 8601 with their offset, as the log has, and durations in seconds.
+JSON and the log have the times in ISO 8601 with their offset. JSON has durations in seconds.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ def clock(when: datetime | None) -> str:
         return ""
     local, now = when.astimezone(), datetime.now(UTC).astimezone()
     text = local.strftime("%H:%M:%S" if local.date() == now.date() else "%Y-%m-%d %H:%M:%S")
-    # Daylight saving time began or ended in between.
+    # The offsets differ where daylight saving time began or ended in between.
     return text if local.utcoffset() == now.utcoffset() else f"{text}{_offset(local)}"
 
 
@@ -47,5 +47,5 @@ def span(seconds: float) -> str:
 
 
 def since(when: datetime, now: datetime) -> str:
-    """Return how long ago that was."""
+    """Return how long before `now` the time `when` was."""
     return span((now - when).total_seconds())

@@ -1,8 +1,8 @@
 """`python -m gateway.lab.archive`: a small Storage SCP that stores instances, or misbehaves on request.
 
 It is the PACS of a lab where no Orthanc is installed. In tests it also refuses, hangs or aborts. It answers
-Success when the Part 10 file is flushed and has its name, the SOP Instance UID; the same UID replaces the
-file. If the process dies before the rename, a `.part` file remains, which is never read.
+Success after the Part 10 file is flushed and renamed to its SOP Instance UID. A later instance with the same
+UID replaces the file. If the process dies before the rename, a `.part` file remains, which is never read.
 """
 
 import argparse
@@ -77,7 +77,7 @@ class ArchivedDataSet:
             self._file.write(fragment)
 
     def finish(self) -> tuple[int, str]:
-        """Flush the file, give it its name, and return the status and comment to answer."""
+        """Flush the file, rename it, and return the status and comment to answer."""
         if self._behaviour.delay_seconds:
             time.sleep(self._behaviour.delay_seconds)
         if self._file is None:
@@ -94,7 +94,7 @@ class ArchivedDataSet:
     def answered(self) -> None:
         """Do nothing: the file is complete."""
 
-    def abandon(self, reason: str) -> None:  # noqa: ARG002  of the protocol
+    def abandon(self, reason: str) -> None:  # noqa: ARG002  the protocol has it
         """Delete the partial file."""
         if self._file is not None:
             self._file.close()

@@ -5,8 +5,8 @@ cannot reach a virtual environment below a closed folder such as /root. Then pro
 copied below /var/tmp, in the same layout, because each program finds its libraries by a relative path.
 
 A copy is named after the digest of its files. It is used only if its files have that digest and its
-programs start as the user; else it is replaced. So a power cut, which may leave empty files, needs no
-flush here. A lock file lets one process at a time verify, make and remove copies.
+programs start as the user; else it is replaced. A power cut may leave empty files, whose digest differs, so
+no flush is needed here. A lock file lets one process at a time verify, make and remove copies.
 
 If the process dies
     while it copies     a folder `….part` remains; the next process removes it
@@ -50,7 +50,7 @@ _held: list[int] = []
 
 @cache
 def programs(version: int, user: pwd.struct_passwd | None) -> Path:
-    """Return a folder with `initdb` and `postgres` that `user` can run; None is the user that we are.
+    """Return a folder with `initdb` and `postgres` that `user` can run; None is our own user.
 
     Raises:
         LabError: the wheel is not installed, or the programs do not start.
@@ -91,7 +91,7 @@ def reachable(folder: Path, user: pwd.struct_passwd | None) -> bool:
 
 
 def _copied(site: Path, version: int, user: pwd.struct_passwd, place: Path) -> Path:
-    """Return the programs' folder in a verified copy below `place`, which this process now holds."""
+    """Return the programs' folder in a verified copy below `place`; lock the copy for this process."""
     parts = (f"{_PACKAGE}/{INSTALLATIONS[version]}", f"{_PACKAGE}.libs")
     digest = _digest(site, parts)
     copy = place / f"mini-pacs-postgres{version}-{digest[:12]}"
@@ -108,7 +108,7 @@ def _copied(site: Path, version: int, user: pwd.struct_passwd, place: Path) -> P
             if complaint is not None:
                 _discard(copy)
                 raise LabError(f"they do not start: {complaint}")
-        # held before the lock is released, so that nobody removes it in between
+        # lock the copy before `lock` is released, so that no process removes it in between
         held = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(held, fcntl.LOCK_SH)
         _held.append(held)
@@ -117,7 +117,7 @@ def _copied(site: Path, version: int, user: pwd.struct_passwd, place: Path) -> P
 
 
 def _is_whole(copy: Path, parts: tuple[str, ...], digest: str, user: pwd.struct_passwd) -> bool:
-    """Tell whether `copy` has the wheel's files, and starts; one from before may be half or wrong."""
+    """Tell whether `copy` has the wheel's files and starts; an earlier one may be incomplete or wrong."""
     if not os.path.lexists(copy):
         return False
     _require_ours(copy)
@@ -125,11 +125,11 @@ def _is_whole(copy: Path, parts: tuple[str, ...], digest: str, user: pwd.struct_
 
 
 def _make(site: Path, parts: tuple[str, ...], copy: Path) -> None:
-    """Copy `parts` of `site` to `copy`, in place of what is there, readable by everybody."""
+    """Copy `parts` of `site` to `copy`, readable by everybody; replace what is there."""
     part = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}.part")
     part.mkdir(mode=0o700)
     for name in parts:
-        if (site / name).is_dir():  # a wheel whose programs need no libraries of its own has no `.libs`
+        if (site / name).is_dir():  # a wheel without libraries of its own has no `.libs`
             shutil.copytree(site / name, part / name, symlinks=True)
     for folder, _, files in os.walk(part):
         Path(folder).chmod(0o755)
@@ -143,7 +143,7 @@ def _make(site: Path, parts: tuple[str, ...], copy: Path) -> None:
 
 
 def _remove_unused(place: Path) -> None:
-    """Remove copies of other wheels and versions that no process uses, and what a killed process left."""
+    """Remove the copies that no process uses, and the folders that a killed process left."""
     for entry in place.glob("mini-pacs-postgres*"):
         is_copy = _COPY.fullmatch(entry.name) is not None
         if entry.is_symlink() or not entry.is_dir() or entry.stat().st_uid != os.geteuid():
@@ -153,7 +153,7 @@ def _remove_unused(place: Path) -> None:
 
 
 def _is_used(copy: Path) -> bool:
-    """Tell whether a process holds `copy`, or a server runs from it whose lab was killed."""
+    """Tell whether a process locks `copy`, or a server still runs from it after its lab was killed."""
     descriptor = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -172,7 +172,7 @@ def _is_used(copy: Path) -> bool:
 
 
 def _discard(copy: Path) -> None:
-    """Remove `copy`; renamed first, so that a half removed one never stands under its name."""
+    """Remove `copy`; rename it first, so that no half removed copy ever has its name."""
     away = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}.old")
     copy.rename(away)
     shutil.rmtree(away)

@@ -1,7 +1,8 @@
 """Start one process of the lab in a session of its own, with its output appended to a file.
 
-It has its own session, because Ctrl-C in a terminal is for the supervisor, and because a signal to its group
-then reaches the children that it forks. If the supervisor dies, `watchdog` and `stray_processes` end it.
+The process has its own session for two reasons. Ctrl-C in a terminal must reach the supervisor only. A signal
+to the group of the process must reach the children that it forks. If the supervisor dies, `watchdog` and
+`stray_processes` end the process.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Claim TCP ports for one lab, so that two labs that start at once choose different ones.
 
 A claim is an abstract Unix socket whose name holds the port. The kernel lets one process of a network
-namespace bind a name, and frees it when that process ends, by kill -9 too. Other programs
-do not look at claims, so `take` also checks that no program listens on the port.
+namespace bind a name, and frees the name when that process ends, also by kill -9. Other programs do not use
+claims, so `take` also checks that no program listens on the port.
 """
 
 import os

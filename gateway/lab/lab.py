@@ -1,8 +1,8 @@
 """The lab: every process of the gateway, with PostgreSQL, a PACS and workers, in one folder.
 
 The order of the start: PostgreSQL; a PACS and five workers; actors and scheduler; the SCP. The lab is stopped
-in the reverse order, so that no instance is received any more when the others end. Every acknowledged
-instance survives the death of any process and of the lab itself: the next start in the same folder goes on.
+in the reverse order, so that no instance is received any more when the others end. No acknowledged instance
+is lost when a process or the lab itself dies: the next start in the same folder continues.
 """
 
 import os
@@ -24,7 +24,7 @@ DIFFERENCES = {"forwarder": {"worker_affinity": "study"}}
 """Settings other than the defaults: one worker gets a whole study, so its results are one series."""
 
 RESTART_DELAY_MS = 500
-"""How long Dramatiq waits before it starts again after a child of it died (default 3000)."""
+"""How long Dramatiq waits before it restarts, after one of its children died (default 3000)."""
 FORK_TIMEOUT = ("--worker-fork-timeout", "2000")
 """Milliseconds until Dramatiq notices that a child died while it started (default 30,000)."""
 
@@ -59,7 +59,7 @@ class Lab:
         return {"MINI_PACS_CONFIG": str(self.config_path), "DATABASE_URL": self.postgres.dsn()}
 
     def start(self) -> Supervisor:
-        """Start every process and wait until all are ready; where this raises, no process is left.
+        """Start every process and wait until all are ready; if this raises, no process is left.
 
         Raises:
             LabError: something is missing, a lab runs in this folder, or a process does not become ready.
@@ -92,7 +92,7 @@ class Lab:
                 self._actor_programs(),
                 [self._scp()],
             ],
-            # Worker applications keep received files in TMPDIR, also when they are killed.
+            # Worker applications write received files to TMPDIR; killed ones leave them there.
             environment={"TMPDIR": str(self.folder / "tmp")},
             lock=lock,
         )

@@ -3,7 +3,7 @@
     config.yaml           written once; the user may edit it
     data/                 the spool
     logs/                 edge.log, and NAME.out with the output of each process
-    postgres/  pacs/      the files of these two
+    postgres/  pacs/      the files of PostgreSQL and of the PACS
 
 An existing config.yaml is never overwritten; only the number of a port that another program uses is
 replaced. If the process dies inside `write` or `replace_ports`, the file is as it was before.
@@ -25,12 +25,12 @@ WELL_KNOWN = (11112, 4242, WELL_KNOWN_HTTP, 11201, 11202, 11203, 11204, 11205)
 """In the order of the fields of Ports."""
 
 Take = Callable[[int], bool]
-"""Tells whether a port may be used; may claim it as well."""
+"""A function that tells whether a port may be used; it may also claim the port."""
 Key = tuple[str | int, ...]
 """The path to a value in config.yaml: ("forwarder", "workers", 0, "port")."""
 
 _HIGH = range(15_000, 32_000)
-"""Below the ports that Linux gives to outgoing connections: one of those could take a free port."""
+"""Below the ports of Linux for outgoing connections, because such a connection could take a free port."""
 
 _random = random.SystemRandom()  # not the shared generator, which tests may seed
 
@@ -46,9 +46,9 @@ class Ports:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether no process listens on the port, on any address: Orthanc listens on all of them."""
+    """Tell whether no process listens on the port; check all addresses, because Orthanc uses all of them."""
     with socket.socket() as probe:
-        # As servers do: a closed connection in TIME_WAIT does not make the port taken.
+        # Servers set this too: a closed connection in TIME_WAIT then does not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))  # never listens

@@ -1,7 +1,7 @@
 """Tell which process listens on a port of this machine, from /proc.
 
-A successful connection does not say which process accepted it: it may be another lab,
-or a server of the user.
+A successful connection does not show which process accepted it. That process may belong to another lab, or be
+a server of the user.
 """
 
 import os
@@ -35,7 +35,7 @@ def _listeners(port: int) -> set[str]:
 
 
 def _open_files(pid: int) -> set[str]:
-    """Return what the descriptors of a process refer to; nothing for one that ended, or of another user."""
+    """Return what the descriptors of a process refer to; empty if it ended or belongs to another user."""
     found: set[str] = set()
     try:
         descriptors = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208  names, not paths

@@ -1,7 +1,7 @@
 """The PACS of a lab: an Orthanc where one is installed, else the archive of the lab.
 
 Both are programs for the supervisor, and list the instances that they hold. The guarantees of the gateway end
-with the answer of the PACS: what it stored has to survive its own kill -9.
+with the answer of the PACS. After it, the PACS must not lose the instance, even if kill -9 ends it.
 """
 
 import json
@@ -36,9 +36,9 @@ class Pacs(Protocol):
 class Orthanc:
     """A real Orthanc that serves this machine only.
 
-    Orthanc has no setting for the address on which it listens: both of its ports are open on every address
-    of the machine. It rejects each association that does not come from 127.0.0.1 with an AE title that it
-    knows, and answers each HTTP request from elsewhere with 401.
+    Orthanc has no setting for the address on which it listens: both of its ports are open on every address of
+    the machine. It accepts an association only from 127.0.0.1 and with an AE title that it knows. It answers
+    each HTTP request from another machine with 401.
     """
 
     title = "Orthanc"

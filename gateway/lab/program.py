@@ -12,7 +12,7 @@ from gateway.lab import stray_processes
 from gateway.lab.listening import listens
 
 SETTLE_SECONDS = 0.2
-"""A program that cannot start has usually ended by then."""
+"""A program that cannot start has usually ended after this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Program:
     """A command that runs as long as the lab.
 
     It is ready when it has run for SETTLE_SECONDS, has printed `ready_line` (a regular expression), listens
-    on each of `ports` itself or by a descendant, and `ready` returns true. `afterwards` runs once, when it is
-    ready for the first time.
+    on each of `ports`, and `ready` returns true. A descendant may listen instead of the program itself.
+    `afterwards` runs once, when the program is ready for the first time.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Program:
 
 @dataclass(slots=True)
 class Running:
-    """The process of a program, or the wish to run one; change it only under the lock of the supervisor."""
+    """A program, its process, and whether it should run; change it only under the lock of the supervisor."""
 
     program: Program
     output: Path
@@ -84,7 +84,7 @@ class Running:
             return ""
 
     def schedule(self, first: float, longest: float, calm: float) -> None:
-        """Set the time of the next start: later each time the process ended within `calm` seconds."""
+        """Set the time of the next start; double the delay if the process ended within `calm` seconds."""
         now = time.monotonic()
         if now - self.started > calm:
             self.delay_seconds = 0.0

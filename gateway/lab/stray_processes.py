@@ -1,7 +1,8 @@
 """Find and end every process of one lab, grandchildren included.
 
-Every process of a lab inherits the variable `MINI_PACS_LAB` with the identity of the lab, and is found in
-/proc by it. Process ids are not stored, so an old id cannot mean the process of another program.
+Every process of a lab inherits the variable `MINI_PACS_LAB` with the identity of the lab. This module finds
+the processes by that variable in /proc. Process ids are not stored, so an old id cannot mean the process of
+another program.
 
 If the process dies inside `end`, the next start finds the remaining processes again.
 """
@@ -102,5 +103,5 @@ def _stat(pid: int) -> list[str] | None:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    # The name may hold spaces and parentheses; the fields after the last one are state, parent, …
+    # The name may hold spaces and parentheses; the fields after the last parenthesis are state, parent, …
     return text.rpartition(")")[2].split()

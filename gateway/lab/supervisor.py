@@ -30,16 +30,16 @@ WATCH_SECONDS = 0.05
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 2.0
 CALM_SECONDS = 5.0
-"""A process that ran so long did not fail at its start."""
+"""A process that ran longer than this did not fail at its start."""
 HOPELESS_RESTARTS = 6
-"""A program that ended so often before it was ready once will not become ready."""
+"""If a program ends this many times before it is ready once, it will not become ready."""
 READY_SECONDS = 60.0
-"""Must exceed 13 starts of Python on two cores, without compiled modules."""
+"""Must exceed 13 starts of Python on two cores, where no module is compiled yet."""
 STOP_SECONDS = 35.0
 """Must exceed edge.stop_grace_seconds (30): the SCP finishes the instances in flight."""
 LOCK = "lab.lock"
 LOCK_SECONDS = 1.0
-"""Must exceed the end of a killed supervisor: it holds the lock until its last thread has ended."""
+"""Must exceed the time in which a killed supervisor ends; its last thread keeps the lock until then."""
 
 _POLL_SECONDS = 0.02
 
@@ -70,7 +70,7 @@ class Supervisor:
         environment: Mapping[str, str] = MappingProxyType({}),
         lock: IO[bytes] | None = None,
     ) -> None:
-        """Supervise `layers`; `lock` is that of `seize_folder`; where it is None, `start` takes it."""
+        """Supervise `layers`; `lock` is the result of `seize_folder`. If it is None, `start` takes it."""
         self._folder = folder.resolve()
         self._logs = self._folder / "logs"
         self._identity = f"{_family(self._folder)}{secrets.token_hex(8)}"
@@ -80,14 +80,14 @@ class Supervisor:
         self._changes = threading.RLock()
         self._ending = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
-        # A daemon thread: a process that ends without `stop` must end, so that the watchdog ends the others.
+        # A daemon thread, so that this process can end without `stop`; the watchdog then ends the others.
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._lock = lock
 
     def _running(self, program: Program) -> Running:
         return Running(program, self._logs / f"{program.name}.out")
 
-    # ---- the whole -----------------------------------------------------------------------------------
+    # ---- all programs --------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start every program and wait until all are ready.
@@ -139,12 +139,12 @@ class Supervisor:
         """Wait until the named programs are ready; without `names`, all that should run.
 
         Raises:
-            LabError: they were not within `timeout` seconds, or one ended HOPELESS_RESTARTS times.
+            LabError: they were not ready within `timeout` seconds, or one ended HOPELESS_RESTARTS times.
         """
         chosen = self._table.values() if names is None else [self._table[name] for name in names]
         self._wait_ready([running for running in chosen if running.wanted], timeout)
 
-    # ---- one of them ---------------------------------------------------------------------------------
+    # ---- one program ---------------------------------------------------------------------------------
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -163,12 +163,12 @@ class Supervisor:
         return [] if leader is None else [leader, *stray_processes.descendants(leader)]
 
     def is_ready(self, name: str) -> bool:
-        """Tell whether that program serves now."""
+        """Tell whether that program is ready now."""
         with self._changes:
             return self._table[name].is_ready()
 
     def restarts(self, name: str) -> int:
-        """How often that program ended unasked and was started again."""
+        """Return how often that program ended unexpectedly and was started again."""
         return self._table[name].restarts
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
@@ -232,7 +232,7 @@ class Supervisor:
             try:
                 self._spawn(running)
             except LabError:
-                # Memory or processes are short for the moment: try again, as after a crash.
+                # The system lacks memory or processes for the moment: try again, as after a crash.
                 running.started = time.monotonic()
                 running.schedule(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, CALM_SECONDS)
 
