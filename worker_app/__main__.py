@@ -67,7 +67,7 @@ def _serve(settings: Settings, stopping: threading.Event) -> int:
 
 
 def _silence_libraries() -> None:
-    """Silence the libraries: their warnings contain values of attributes, which may be a patient's (G8)."""
+    """Silence the libraries: their warnings contain values of attributes, maybe patient data (G8)."""
     warnings.simplefilter("ignore")
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Write one JSON line to standard output per event; the list of fields is closed and has no patient data."""
+"""Write one JSON line to standard output per event; the fields are fixed, none has patient data."""
 
 import json
 import sys

@@ -1,7 +1,7 @@
 """Draw the picture of a result: the first frame of the source with a mark, or a panel of text.
 
 The same frame, attributes and AE title always give the same pixels. No patient data is drawn. Each worker has
-its own colour, so that people can tell its results from those of other workers.
+its own colour, so that people can distinguish its results from those of other workers.
 """
 
 import colorsys
@@ -42,7 +42,10 @@ def draw(source: Source, ae_title: str) -> Pixels:
 
 
 def eight_bit(frame: NDArray[Any], header: Dataset) -> Pixels:
-    """Return `frame` in 8 bits, by its VOI window, or by the range of its values if that shows nothing."""
+    """Return `frame` in 8 bits, scaled by its VOI window.
+
+    If nearly no value is inside the window, it is scaled by the range of its values.
+    """
     # Twice the final resolution is enough to see everything, and limits the memory of the next steps.
     step = max(1, max(frame.shape[:2]) // (2 * LONGEST_SIDE))
     frame = frame[::step, ::step]

@@ -62,7 +62,8 @@ def derive(source: Source, ae_title: str) -> Dataset:
         result.LossyImageCompression = "01"  # must stay 01 in every derived image: PS3.3 §C.7.6.1.1.5
     result.SourceImageSequence = [_reference(source)]
     _set_pixels(result, picture.draw(source, ae_title))
-    # As if it had been read like that: else pydicom decodes what was copied and encodes it anew.
+    # Set the encoding as if the result had been read from a file. Otherwise pydicom decodes the copied
+    # values and encodes them again.
     named = "SpecificCharacterSet" in result
     characters = convert_encodings(result.SpecificCharacterSet) if named else default_encoding
     result.set_original_encoding(is_implicit_vr=False, is_little_endian=True, character_encoding=characters)
@@ -93,7 +94,7 @@ def _copy_patient_and_study(header: Dataset, result: Dataset) -> None:
                 VR=_vr(keyword), value=padded, length=len(padded), is_implicit_VR=False, is_little_endian=True
             )
         else:
-            result[element.tag] = element  # already decoded when it was read: only UIDs are
+            result[element.tag] = element  # only UIDs are decoded already, when they are read
     for keyword in _REQUIRED_EMPTY:
         if keyword not in result:
             setattr(result, keyword, "")

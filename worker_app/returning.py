@@ -37,7 +37,7 @@ _CLASS_MASK = 0xF000
 
 @dataclass(frozen=True, slots=True)
 class WaitingInstance:
-    """An instance that was answered and waits. `file` is open and unlinked; `due` is in monotonic seconds."""
+    """An accepted instance without a result. `file` is open and unlinked; `due` is in monotonic seconds."""
 
     file: BinaryIO
     transfer_syntax_uid: str

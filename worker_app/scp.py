@@ -33,7 +33,7 @@ def start(settings: Settings, waiting: queue.Queue[WaitingInstance]) -> Threaded
     Raises:
         OSError: the port is in use, or the address is not one of this host.
     """
-    # Global options of pynetdicom: every abstract syntax is a Storage SOP Class; data sets are written to
+    # Global options of pynetdicom: accept every abstract syntax as a Storage SOP Class; write data sets to
     # files.
     _config.UNRESTRICTED_STORAGE_SERVICE = True
     _config.STORE_RECV_CHUNKED_DATASET = True

@@ -98,7 +98,7 @@ _UNDECODABLE = (
 
 
 class UnreadableError(Exception):
-    """The instance is not DICOM, or has not all UIDs that a result must reference."""
+    """The instance is not DICOM, or lacks a UID that a result must reference."""
 
 
 class NoPictureError(Exception):

@@ -33,10 +33,10 @@ from gateway.dicom.tls import start_tls
 from gateway.dicom.wire import AbortedByPeerError, ClosedByPeerError, TimedOutError, Wire, WokenError
 
 _LINGER_SECONDS = 2.0
-"""How long a peer may take to close after our last PDU; ARTIM may be shorter. Must exceed a round trip."""
+"""How long a peer may take to close after our last PDU, unless ARTIM is shorter. Must exceed a round trip."""
 
 _PDU_SLACK_BYTES = 4096
-"""How much longer than the announced maximum a P-DATA PDU may be: some peers count their headers wrongly."""
+"""A P-DATA PDU may exceed the announced maximum by this: some peers count their headers wrongly."""
 
 _UNLIMITED = 1 << 32
 
@@ -65,7 +65,7 @@ class Acceptor:
         self._tls = tls
         self._max_pdu_bytes = max_pdu_bytes
         self._timeouts = timeouts
-        # `stop` closes the write end; then every association that waits sees the read end hang up.
+        # `stop` closes the write end. Then the poll of each waiting association reports a hang-up.
         self._waker, write_end = os.pipe()
         weakref.finalize(self, os.close, self._waker)
         self._stop = weakref.finalize(self, os.close, write_end)
@@ -80,8 +80,8 @@ class Acceptor:
     def serve(self, sock: socket.socket, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
         """Run one association from its first byte to its end, and close the socket.
 
-        What the peer does wrong is passed to the policy and not raised. What the policy raises aborts the
-        association and is raised here, except `AbortAssociation`.
+        Errors of the peer are reported to the policy and not raised. An exception of the policy aborts the
+        association, and is raised here if it is not `AbortAssociation`.
         """
         try:
             wire = self._wire(sock)
@@ -110,7 +110,7 @@ class Acceptor:
 
 
 class _Released(Exception):  # noqa: N818  an end, not an error
-    """The peer released the association and is still to be answered."""
+    """The peer sent A-RELEASE-RQ; A-RELEASE-RP is still to be sent."""
 
 
 _OUTCOMES: dict[type[Exception], str] = {
@@ -233,7 +233,7 @@ class _Association:
     # ---- data transfer: Sta6 -------------------------------------------------------------------------
 
     def _transfer(self) -> NoReturn:
-        """Receive PDUs until the association ends, which is always an exception."""
+        """Receive PDUs until the association ends; every end is raised as an exception."""
         wire, messages = self._wire, self._messages
         assert messages is not None
         idle_seconds, network_seconds = self._timeouts.idle_seconds, self._timeouts.network_seconds
@@ -242,7 +242,7 @@ class _Association:
             if not messages.in_message:
                 wire.wait_for_message(idle_seconds)  # raises WokenError after `stop`
             pdu_type, length = wire.header()
-            # For the whole PDU, so that a peer that sends a byte a minute cannot hold a thread for ever.
+            # One limit for the whole PDU: a peer that sends a byte a minute must not block a thread for ever.
             wire.deadline = time.monotonic() + network_seconds
             if pdu_type == pdu.P_DATA_TF:
                 if length > longest:

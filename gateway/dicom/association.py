@@ -36,7 +36,7 @@ class PeerAddress:
     """The address of a Storage SCP, and the limits of an association with it.
 
     `connect_timeout_seconds` limits TCP connection, TLS and association together. `timeout_seconds` limits
-    the wait for one DIMSE response, and any pause in which the peer reads nothing; it must exceed the time
+    the wait for one DIMSE response, and any pause in which the peer reads nothing. It must exceed the time
     that the peer's disk may need. `tls` is None for an association without TLS.
     """
 
@@ -73,13 +73,14 @@ class Association:
 
     @property
     def usable(self) -> bool:
-        """False after an abort, a release, or anything unexpected, for ever."""
+        """True until an abort, a release, or anything unexpected; after that, always False."""
         return self._usable
 
     def is_alive(self) -> bool:
-        """Tell, without waiting, that the peer has sent nothing and has not closed the connection.
+        """Tell, without waiting, whether the peer has sent nothing and has not closed the connection.
 
-        Ask before an idle association is used again: what is sent after the peer has ended it is lost.
+        Call this before an idle association is used again. A request is lost if the peer has already ended
+        the association.
         """
         return self._usable and not self._wire.is_readable()
 
@@ -242,7 +243,7 @@ class Association:
         while True:
             pdu_type, length = self._next_pdu()
             if pdu_type == pdu.P_DATA_TF:
-                self._wire.skip(length)  # AR-6: no request is waiting for it
+                self._wire.skip(length)  # AR-6; ignored, because no request waits for a response
                 continue
             pdu.check_short(pdu_type, length)
             self._wire.skip(length)

@@ -81,7 +81,7 @@ class CommandSet:
         return number
 
     def has_data_set(self) -> bool:
-        """Tell whether a data set follows: for any value but 0x0101 (PS3.7 §E.1, Table E.1-1)."""
+        """Tell whether a data set follows: only 0x0101 means that none does (PS3.7 §E.1, Table E.1-1)."""
         return self.required(COMMAND_DATA_SET_TYPE) != NO_DATA_SET
 
 

@@ -1,6 +1,6 @@
 """Presentation contexts: what a requestor proposes, and the acceptor's decision on each.
 
-Nothing is deep-copied per association: an association that proposes 128 contexts costs 128 look-ups.
+No table is copied for an association: the decision on 128 contexts needs 128 look-ups.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -79,9 +79,9 @@ def accept(
     """Return the acceptor's decision on each offer, in their order.
 
     A context for one of `accepted_sop_classes` is accepted in the first of `transfer_syntaxes` that it
-    offers; if it offers none of them, it is not accepted. Without `transfer_syntaxes` all are accepted: the
-    first of UNCOMPRESSED, or else the first in the sender's order that is a valid UID. Verification is always
-    accepted.
+    offers; if it offers none of them, it is not accepted. If `transfer_syntaxes` is empty, every transfer
+    syntax is acceptable. Then the answer is the first of UNCOMPRESSED that is offered, or else the first
+    offered one that is a valid UID. Verification is accepted without being in `accepted_sop_classes`.
     """
     return tuple(_answer(offer, accepted_sop_classes, transfer_syntaxes) for offer in offers)
 

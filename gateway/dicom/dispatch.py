@@ -59,7 +59,7 @@ class Messages:
         self._command = bytearray()  # the part of a command set that was received
         self._context_id = 0  # of the message that is being received
         self._request: dimse.CommandSet | None = None  # the request whose data set is being received
-        self._handler: StoreHandler | None = None  # and what takes that data set
+        self._handler: StoreHandler | None = None  # the handler of that data set
 
     @property
     def in_data_set(self) -> bool:
@@ -95,12 +95,12 @@ class Messages:
                 count -= len(fragment)
                 began = time.monotonic()
                 handler.write(fragment)
-                wire.deadline += time.monotonic() - began  # the peer is not timed out for our slow disk
+                wire.deadline += time.monotonic() - began  # our own time is not silence of the peer
             if control & pdu.IS_LAST:
                 self._finish()
 
     def abandon(self, reason: str) -> None:
-        """Tell the handler, if a data set is being received, that the rest will not come."""
+        """Abandon the data set that is being received, if there is one."""
         if self._handler is not None:
             self._handler.abandon(reason)
 
@@ -132,7 +132,7 @@ class Messages:
             self._answer(request, handler)
 
     def _handler_for(self, field: int, request: dimse.CommandSet, *, has_data_set: bool) -> StoreHandler:
-        """Return what takes the data set of a request, if it has one, and decides the response."""
+        """Return the handler that receives the data set, if there is one, and decides the response."""
         message_id = request.required(dimse.MESSAGE_ID)
         if field == dimse.C_ECHO_RQ:
             return _FixedResponse(Status.SUCCESS, "")
@@ -142,8 +142,8 @@ class Messages:
             return _FixedResponse(Status.CANNOT_UNDERSTAND, "C-STORE without a data set")
         abstract_syntax_uid, transfer_syntax_uid = self._contexts[self._context_id]
         sop_class_uid = request.text(dimse.AFFECTED_SOP_CLASS_UID)
-        # Some senders use the context of another SOP Class. Their instances are accepted if the SOP Class is,
-        # but not in a context for Verification.
+        # Some senders use the context of another SOP Class. Accept such an instance if its own SOP Class is
+        # accepted, but never in a context for Verification.
         if abstract_syntax_uid == VERIFICATION or (
             sop_class_uid != abstract_syntax_uid and sop_class_uid not in self._policy.accepted_sop_classes
         ):
@@ -164,7 +164,7 @@ class Messages:
         request, handler = self._request, self._handler
         assert request is not None
         assert handler is not None
-        # Before `finish` is called: a handler that has finished must not be abandoned, even if sending fails.
+        # Reset both before `finish`: a finished handler must not be abandoned, even if sending fails.
         self._request = self._handler = None
         self._answer(request, handler)
 

@@ -1,8 +1,7 @@
 """Cut a message into P-DATA PDUs, and group several PDUs into one write.
 
-The data set is read directly into the buffer from which it is sent, between the PDU headers. The command set
-is in the first write, together with the first part of the data set, so that a small instance is one TCP
-segment.
+The data set is read directly into the buffer that is sent, after each PDU header. The first write contains
+the command set and the first part of the data set, so that a small instance is one TCP segment.
 """
 
 import itertools
@@ -34,7 +33,7 @@ class Readable(Protocol):
 
 
 class _Pieces:
-    """Makes an iterable of bytes a `Readable`."""
+    """A `Readable` over an iterable of bytes."""
 
     def __init__(self, pieces: Iterable[bytes | memoryview]) -> None:
         self._pieces = iter(pieces)
@@ -63,7 +62,7 @@ def readable(data_set: Readable | Iterable[bytes | memoryview]) -> Readable:
 def pdu_batches(head: bytes, context_id: int, source: Readable, fragment_bytes: int) -> Iterator[memoryview]:
     """Yield the bytes of each write: `head` (the command's PDUs), then PDVs of `fragment_bytes`.
 
-    A view is valid until the next but one is yielded. An empty data set becomes one empty last PDV.
+    A view is valid until the next one is requested. An empty data set becomes one empty last PDV.
     """
     size = max(_BATCH_BYTES, _HEAD + fragment_bytes) + len(head)
     buffers = itertools.cycle([memoryview(bytearray(size))])
@@ -71,7 +70,7 @@ def pdu_batches(head: bytes, context_id: int, source: Readable, fragment_bytes: 
     current[: len(head)] = head
     end, last, is_whole = _compose(current, len(head), context_id, source, fragment_bytes)
     if not is_whole:
-        # A fragment is known to be the last only after the next read: so two buffers are used in turn.
+        # Only the next read shows whether a fragment is the last one. So two buffers are used in turn.
         buffers = itertools.cycle([memoryview(bytearray(size)), current])
     while not is_whole:
         following = next(buffers)

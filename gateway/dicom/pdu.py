@@ -1,6 +1,7 @@
 """The PDUs of the DICOM Upper Layer: their types and limits, and the encoding of the short ones.
 
-Pure bytes, no socket. A-ASSOCIATE-RQ and -AC are in `negotiation`, the cutting into P-DATA PDUs in `p_data`.
+This module uses no socket. `negotiation` encodes A-ASSOCIATE-RQ and -AC; `p_data` cuts a message into P-DATA
+PDUs.
 """
 
 import struct
@@ -46,7 +47,7 @@ IS_COMMAND = 0x01  # PS3.8 §E.2, message control header
 IS_LAST = 0x02
 
 MAX_ASSOCIATE_BYTES = 1 << 20
-"""128 contexts with dozens of transfer syntaxes each need less than 200 KiB."""
+"""128 contexts need less than 200 KiB, even if each has dozens of transfer syntaxes."""
 
 SHORT_BYTES = 4
 """Length of the body of A-ASSOCIATE-RJ, A-RELEASE-RQ, -RP and A-ABORT: PS3.8 §9.3.4, §9.3.6 to §9.3.8."""
@@ -102,8 +103,8 @@ def unexpected(pdu_type: int) -> PduError:
 def largest_fragment(peer_max_pdu_bytes: int) -> int:
     """Return how many bytes of a message one PDV may carry: an even number, at most OUR_MAX_PDU_BYTES.
 
-    0 means that the peer sets no limit (PS3.8 §D.1). A limit too small for two bytes of data counts as two
-    bytes.
+    0 means that the peer sets no limit (PS3.8 §D.1). If the limit leaves no space for two bytes of data,
+    return 2.
     """
     limit = peer_max_pdu_bytes or OUR_MAX_PDU_BYTES
     return max(2, (min(limit, OUR_MAX_PDU_BYTES) - PDV_OVERHEAD) & ~1)

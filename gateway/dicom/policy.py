@@ -1,7 +1,7 @@
 """The interface between an acceptor and its owner: what the owner decides, and which events it gets.
 
 The acceptor has no allowlist, spool or database. The owners (`gateway.receive`, the PACS of the lab, tests)
-implement these protocols, and have nothing to do with PDUs.
+implement these protocols, and handle no PDUs.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,14 +74,14 @@ class StoreHandler(Protocol):
     def finish(self) -> tuple[int, str]:
         """Return the status and the error comment (at most 64 characters, or `""`) for the complete data set.
 
-        They are sent when this returns. So a Success means that the instance is durable and committed.
+        Both are sent as soon as this returns. So return Success only for a durable and committed instance.
         """
 
     def answered(self) -> None:
-        """Do what the peer need not wait for; called after the response, even if sending it failed."""
+        """Do the work that must not delay the response; called after it, even if sending it failed."""
 
     def abandon(self, reason: str) -> None:
-        """Discard the data: the association ended before the data set did."""
+        """Discard the data: the association ended before the data set was complete."""
 
 
 class Policy(Protocol):
@@ -113,7 +113,11 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a peer may be silent: until its A-ASSOCIATE-RQ is complete, in a message, between messages."""
+    """How long a peer may be silent.
+
+    `artim_seconds` limits the time until its A-ASSOCIATE-RQ is complete, `network_seconds` a pause within a
+    message, `idle_seconds` a pause between two messages.
+    """
 
     artim_seconds: float
     network_seconds: float

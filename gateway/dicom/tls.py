@@ -24,8 +24,8 @@ def acceptor_context(certificate: Path, key: Path, ca: Path | None, *, where: st
     """Return the context for `edge.tls`; with `ca`, a peer must present a certificate that `ca` signed.
 
     Raises:
-        ConfigurationError: a file cannot be read or used; it names the config key (below `where`) and the
-        file.
+        ConfigurationError: a file cannot be read or used; the message names the config key (below `where`)
+        and the file.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -62,7 +62,8 @@ def _load_own(context: ssl.SSLContext, certificate: Path, key: Path, where: str)
     _check_readable(certificate, f"{where}.certificate")
     _check_readable(key, f"{where}.key")
     try:
-        # Without a password OpenSSL would ask at the terminal. With an empty one it refuses the key.
+        # Without this, OpenSSL asks at the terminal for the password of an encrypted key. With an empty
+        # password, it refuses such a key.
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except (ssl.SSLError, OSError, ValueError) as error:
         raise ConfigurationError(
@@ -106,9 +107,10 @@ def start_tls(
     """Do the TLS handshake and return the wire; with `server_hostname`, as the client.
 
     Raises:
-        TimedOutError: it did not end by `deadline` (monotonic seconds; for an acceptor, the end of ARTIM).
+        TimedOutError: no end by `deadline` (monotonic seconds; for an acceptor, the end of ARTIM).
         WokenError: this side is stopping.
-        ClosedByPeerError: the peer closed, or one side refused the certificate of the other; it says which.
+        ClosedByPeerError: the peer closed, or one side refused the certificate of the other; the message
+            says which.
     """
     sock.settimeout(0)
     try:
@@ -126,13 +128,13 @@ def start_tls(
     try:
         wire.handshake(deadline)
     except BaseException:
-        wire.close()  # the caller cannot: wrapping has detached `sock`
+        wire.close()  # the caller cannot close it: `wrap_socket` has detached `sock`
         raise
     return wire
 
 
 class TlsWire(Wire):
-    """A `Wire` over TLS. The socket does not block; `poll` waits, as TLS may need to read or to write."""
+    """A `Wire` over TLS. The socket does not block; `poll` waits until TLS can read, or can write."""
 
     __slots__ = ("_secure",)
     _sock: ssl.SSLSocket
@@ -187,7 +189,7 @@ class TlsWire(Wire):
         except _WANTS:
             return False
         except ClosedByPeerError:
-            pass  # the end of the stream is something to read; the next read raises it again
+            pass  # the end of the stream counts as readable; the next read raises it again
         return True
 
     def _fill_now(self) -> None:
@@ -200,7 +202,7 @@ class TlsWire(Wire):
             raise ClosedByPeerError(_reason(error)) from error
 
     def wait(self, seconds: float) -> None:
-        """As in `Wire`; return at once if OpenSSL has bytes that it has read."""
+        """As in `Wire`; return at once if OpenSSL has read bytes and not handed them out."""
         if self._secure.pending():
             seconds = 0.0
             with contextlib.suppress(TimedOutError):
@@ -227,11 +229,14 @@ class TlsWire(Wire):
                 self._await(want, limit, f"peer took nothing for {self._silence_seconds:.3g} s")
 
     def send_last(self, data: bytes, linger_seconds: float) -> None:
-        """As in `Wire`, after a close_notify, which excludes a truncation attack (RFC 8446 §6.1)."""
+        """Send `data` and close_notify, then wait as in `Wire`.
+
+        The close_notify shows the peer that nothing was cut off (RFC 8446 §6.1).
+        """
         # Nothing is raised, because the association is over anyway. ValueError: there was no handshake.
         with contextlib.suppress(OSError, ValueError):
             if data:
                 self._secure.send(data)
-            # Sends our close_notify; SSLWantReadError only means that the peer's has not come yet.
+            # Sends our close_notify. SSLWantReadError only means that the peer's close_notify is missing.
             self._secure.unwrap()
         super().send_last(b"", linger_seconds)

@@ -4,9 +4,9 @@ One thread uses a wire. A read blocks in the kernel until bytes come or the peer
 wait between two messages also ends when the acceptor stops. Data is returned as views into one buffer, in the
 pieces that the network delivers, so that the length of a PDU does not determine the memory it needs.
 
-Two options of TCP save 44 ms a message each. TCP_NODELAY lets our last segment not wait for the peer's ACK.
-TCP_QUICKACK sends our ACK at once, so that the last segment of a peer with Nagle's algorithm does not wait
-for it; the kernel resets this option, so it is set after each read.
+Two options of TCP save 44 ms a message each. With TCP_NODELAY, our last segment does not wait for the peer's
+ACK. With TCP_QUICKACK, our ACK is sent at once: a peer that uses Nagle's algorithm waits for it before its
+last segment. The kernel resets TCP_QUICKACK, so it is set after each read.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ class Wire:
         self._waker = waker
         self._silence_seconds = silence_seconds
         self.deadline = _NEVER
-        """No read begins after this (monotonic seconds)."""
+        """The time after which no read begins (monotonic seconds)."""
         self._buffer = bytearray(_FIRST_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
@@ -78,7 +78,7 @@ class Wire:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._poll = select.poll()  # not select.select, which ends at 1024 descriptors
+        self._poll = select.poll()  # not select.select, which fails for descriptors from 1024 on
         self._poll.register(sock, select.POLLIN)
         if waker is not None:
             self._poll.register(waker, select.POLLIN)

@@ -1,7 +1,7 @@
 """The sender simulator: send instances to a Storage SCP, and report the outcome of each.
 
     collect    files and folders → instances
-    generate   a request → a study whose images show something
+    generate   a request → a study with images of simple anatomies
     rewrite    instances → the same instances with other UIDs or another patient
     send       instances → one outcome for each
 

@@ -66,7 +66,7 @@ def read(path: Path) -> Outgoing:
     """
     try:
         with warnings.catch_warnings():
-            # Test files may be wrong on purpose; what is needed is checked below.
+            # Test files may be wrong on purpose; the needed values are checked below.
             warnings.simplefilter("ignore")
             header = dcmread(path, stop_before_pixels=True, specific_tags=list(_NEEDED))
             meta = _file_meta(path)

@@ -1,4 +1,4 @@
-"""Generate studies whose images show something.
+"""Generate studies with images of simple anatomies.
 
 The instances of a study share Study, Series and Frame of Reference UID. They differ in InstanceNumber and
 ImagePositionPatient, so that a viewer scrolls through them. Pixels depend only on modality, instance number

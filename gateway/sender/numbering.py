@@ -1,4 +1,4 @@
-"""Give generated studies numbers and patients, so that people can tell the studies apart."""
+"""Give generated studies numbers and patients, so that people can distinguish the studies."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -45,8 +45,8 @@ def with_patients(
 ) -> list[Study]:
     """Return the studies with a patient each, named after `run` and the position of the study in it.
 
-    A given `patient_id` or `patient_name` is used for every study; then StudyID and StudyDescription tell the
-    studies apart.
+    A given `patient_id` or `patient_name` is used for every study. Then the studies still differ in StudyID
+    and StudyDescription.
     """
     return [
         replace(

@@ -68,7 +68,7 @@ class Edits:
 
 
 def rewrite(instances: Sequence[Outgoing], edits: Edits, folder: Path) -> Iterator[Outgoing | Skipped]:
-    """Each instance as a new Part 10 file under `folder`, ready to be sent, in the same order.
+    """Write each instance to a new Part 10 file under `folder`, and yield it, in the same order.
 
     A file that pydicom cannot read whole or write again is skipped, and counts as named by the user.
 
@@ -79,7 +79,7 @@ def rewrite(instances: Sequence[Outgoing], edits: Edits, folder: Path) -> Iterat
     if edits.sop_instance_uid is not None and len(instances) != 1:
         raise ValueError("a SOP Instance UID names one instance, but more are to be sent")
     planned = _planned(instances, edits)
-    # A reference gets the new UID of the first file with the old UID, also if several files had it.
+    # If several files had the old UID, a reference to it gets the new UID of the first of them.
     shared: dict[str, str] = {}
     for own in planned:
         for old, new in own.items():
@@ -147,7 +147,7 @@ def _rewritten(instance: Outgoing, mapping: _Mapping, folder: Path) -> Outgoing:
             content.save_as(encoded)
         except _UNPARSABLE as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # of the file system; pydicom's OSError for a short file has no number
+                raise  # an error of the file system; pydicom's OSError for a short file has no errno
             raise NotSendableError(f"cannot be rewritten: {type(error).__name__}") from error
     path = _free_path(folder / str(content.StudyInstanceUID), str(content.SOPInstanceUID))
     path.write_bytes(encoded.getbuffer())

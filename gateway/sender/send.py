@@ -62,8 +62,7 @@ def send(instances: Sequence[Outgoing], peer: PeerAddress, options: SendOptions)
 
     Raises:
         PeerAwayError: no association could be opened, so nothing was sent. If the peer rejected it, this is
-        an
-            AssociationRejectedError with the reason.
+            an AssociationRejectedError with the reason.
     """
     first = True
     for contexts, batch in batches(instances):
@@ -74,7 +73,7 @@ def send(instances: Sequence[Outgoing], peer: PeerAddress, options: SendOptions)
 def batches(
     instances: Iterable[Outgoing],
 ) -> Iterator[tuple[tuple[ProposedContext, ...], tuple[Outgoing, ...]]]:
-    """Yield the instances in batches, each with its contexts, of which an association can propose 128."""
+    """Yield batches of instances with their contexts: at most 128, as one association can propose."""
     contexts: dict[ProposedContext, None] = {}
     batch: list[Outgoing] = []
     for instance in instances:
@@ -135,7 +134,7 @@ class _Batch:
             yield Sent(instance, None, f"not sent: {away}", 0.0)
 
     def _send_all(self) -> None:
-        """Send until no instance is left; end the outcomes of this thread with None or its error."""
+        """Send until no instance is left; put None, or the error, after the last outcome of this thread."""
         association: Association | None = None
         began = False
         try:

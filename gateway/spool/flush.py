@@ -1,10 +1,10 @@
-"""Make folders, flush them, and describe what the file system refuses.
+"""Make folders, flush directories, and turn errors of the file system into `SpoolError`.
 
-What survives which crash, for a new file with a new name:
+What a new file with a new name survives:
 
     written, nothing flushed       the death of the process; a power cut may take the bytes, the name, or both
-    file flushed                   also a power cut, for the bytes; the name may be gone
-    file and directory flushed     also a power cut, for the bytes under their name
+    file flushed                   the bytes also survive a power cut; the name may be lost
+    file and directory flushed     the bytes and the name survive a power cut
 
 The entry of a new directory belongs to its parent directory: without a flush of the parent, a power cut may
 take the directory with all its files.
@@ -19,7 +19,7 @@ from gateway.errors import SpoolError, SpoolFullError
 
 FOLDER_MODE = 0o750
 FILE_MODE = 0o640
-"""The operator chooses the group, and so who may read the images."""
+"""The group may read the images; the operator chooses the group."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -33,7 +33,7 @@ def failure(operation: str, path: Path, error: OSError) -> SpoolError:
 def make_folder(path: Path) -> None:
     """Create a folder and its missing parents, unless they exist; other users cannot open them (G8).
 
-    The mode is given here because a wide umask would open every data set to all users of the machine.
+    The mode is explicit: with a wide umask, all users of the machine could read every data set.
     """
     try:
         path.mkdir(mode=FOLDER_MODE)
@@ -57,7 +57,7 @@ def flush_directory(path: Path) -> None:
 def remove_uncommitted(path: Path) -> None:
     """Unlink `path`, ignoring errors; reconcile removes what is left.
 
-    For use while another error is handled, which must not be replaced by one of the clean-up.
+    Use it while another error is handled: an error of the clean-up must not replace that one.
     """
     with suppress(OSError):
         path.unlink()

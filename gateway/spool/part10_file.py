@@ -16,7 +16,7 @@ from gateway.spool.flush import failure
 
 CHUNK_BYTES = 256 * 1024
 META_BYTES = 1024
-"""Read to find the group length of the File Meta Information, which ends at byte 144."""
+"""How many bytes are read to find (0002,0000), the group length, whose value ends at byte 144."""
 
 
 class Part10File:

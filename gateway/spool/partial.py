@@ -3,9 +3,9 @@
 A partial file is partial/<receiver>/<number>.part. `Partial.name` adds a second link to it, which is its
 final name. The `.part` link stays until `Partial.discard`, which the receiver calls after the commit.
 
-The receiver holds the lock of its folder while its process lives. So reconcile knows which files without a
-row it may move. If a file has a `.part` link in a locked folder, its receiver may still commit it (G6). The
-receiver of any other file is dead.
+A receiver process holds the lock of its folder as long as it lives. By this lock, reconcile decides which
+files without a row it may move. If a file has a `.part` link in a locked folder, its receiver may still
+commit it (G6). The receiver of any other file is dead.
 """
 
 import errno
@@ -74,7 +74,10 @@ class Partial:
             view = view[written:]
 
     def name(self, study_instance_uid: str, names: Sequence[str]) -> Path:
-        """Link the file under the first of `names` that is free in incoming/<study>, not yet durably."""
+        """Link the file under the first of `names` that is free in incoming/<study>.
+
+        The name is durable only after `flush`.
+        """
         target = self._link(self.path, study_instance_uid, names)
         self._folder = target.parent
         return target
@@ -82,7 +85,7 @@ class Partial:
     def flush(self) -> None:
         """Make the file durable under the name that `name` gave last.
 
-        The name comes before this flush, so that one commit of the file system's journal carries both.
+        Call `name` before: then one commit of the file system's journal writes both the file and its name.
 
         Raises:
             SpoolError: the file may be torn; the caller must remove it.

@@ -6,14 +6,14 @@
 The row of an instance says in which place its file is. Moving the file and updating the row are two steps,
 and a move is not flushed. So a reader looks in the place that the row names, then in the others.
 
-No method replaces a file. A final name is a hard link, because link(2) fails where the name is taken, while
-rename(2) replaces the file there.
+No method replaces a file. A final name is a hard link, because link(2) fails if the name is taken. rename(2)
+would replace the existing file.
 
 If the process dies during a move
     before the link      the file is in its old place
-    before the unlink    the file is in both places; reconcile removes the one where its row is not
+    before the unlink    the file is in both places; reconcile keeps the one in the place of its row
 
-If the power goes during a move, the file is in one of the two places or in both.
+If the power fails during a move, the file is in one of the two places or in both.
 """
 
 import os
@@ -29,16 +29,16 @@ from gateway.spool.flush import failure, flush_directory, make_folder
 
 ORPHANED = "orphaned"
 DAMAGED = "damaged"
-"""Files named like an instance that is still to be delivered, with other bytes than were received. The
-gateway never deletes them."""
+"""Files with the name of an instance that is still to be delivered, whose bytes differ from those received.
+The gateway never deletes them."""
 
 DIRECTORY_TRUST_SECONDS = 600.0
-"""How long a directory that was flushed into its parent is not flushed again. It must be shorter than the age
-at which the sweep removes empty directories (an hour): after that, another process may have made the
-directory anew and not flushed it."""
+"""How long the flush of a directory's entry is trusted and not repeated. It must be shorter than the age at
+which the sweep removes empty directories (an hour). After that age, another process may have created the
+directory again and not flushed it."""
 
 _MAX_TRUSTED = 10_000
-"""Bounds the memory for flushed directories; a directory that is forgotten is only flushed again."""
+"""Limits the memory for flushed directories; one that is dropped is flushed again when it is used."""
 
 
 class Places:
@@ -82,13 +82,13 @@ class Places:
             return
 
     def _ensure_directory(self, folder: Path) -> None:
-        """Create `folder` and flush its entry, even if it exists: its maker may not have flushed it yet."""
+        """Create `folder` and flush its entry, even if it exists: its creator may not have flushed it yet."""
         key = str(folder)
         now = monotonic()
         if self._trusted.get(key, 0.0) > now:
             return
         make_folder(folder)
-        flush_directory(folder.parent)  # survives a power cut: the study's folder, before a file in it counts
+        flush_directory(folder.parent)  # survives a power cut: the study's folder, before a row names a file
         with self._lock:
             if len(self._trusted) > _MAX_TRUSTED:
                 self._trusted.clear()
@@ -128,8 +128,8 @@ class Places:
     ) -> bool:
         """Move the file to `place` from the place where it `was`; return False if no place has it.
 
-        If the file is not there, all other places are tried. There a file with a second link is left alone:
-        it is another version, which is just being received under the same name.
+        If the file is not there, all other places are tried. In those, a file with a second link is not
+        moved: it is another version that is being received under the same name.
         """
         target = self.path(place, study_instance_uid, file_name)
         if target.exists():
@@ -140,7 +140,7 @@ class Places:
             try:
                 if source != expected and source.stat().st_nlink > 1:
                     continue
-                self.put(source, target)  # False: another process has moved it, which is as good
+                self.put(source, target)  # False: another process has moved it already
             except (FileMissingError, FileNotFoundError):
                 continue
             except OSError as error:
@@ -166,7 +166,7 @@ class Places:
         return True
 
     def remove(self, place: Place, study_instance_uid: str, file_name: str) -> None:
-        """Remove the file from `place` only: in another place, the name may already mean a newer file."""
+        """Remove the file from `place` only: a newer file may have the same name in another place."""
         path = self.path(place, study_instance_uid, file_name)
         try:
             path.unlink(missing_ok=True)

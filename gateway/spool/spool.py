@@ -11,7 +11,7 @@ If the process dies
                        instance; reconcile moves the file to orphaned/
     after the commit   the `.part` link of a kept file remains; reconcile removes it
 
-If the power goes
+If the power fails
     before the flush   the file under the final name may be torn. It has no row, because no row is committed
                        before the flush. Reconcile moves it to orphaned/; until then its name is taken
     after the flush    as after the death of the process

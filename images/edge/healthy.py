@@ -35,7 +35,8 @@ def edge() -> str | None:
     # Read as plain YAML, because the SCP has validated the file, and validation needs a third of a second.
     settings = yaml.safe_load(Path(os.environ["MINI_PACS_CONFIG"]).read_text(encoding="utf-8"))["edge"]
     host, port = _reached_at(settings.get("bind_address", "")), settings.get("port", 11112)
-    # An AE title with an address is not accepted from here. Without any other title, a rejection is expected.
+    # The SCP does not accept an AE title with an address (TITLE@ADDRESS) from here. If all titles have one, a
+    # rejection is expected.
     titles = [title for title in settings["allowed_calling_aets"] if "@" not in title]
     try:
         if settings.get("tls"):

@@ -1,6 +1,6 @@
 """Generate /tmp/test.dcm, one CT image, for a first `sender_simulator.py /tmp/test.dcm`.
 
-The complete file is renamed to this name. Its UIDs are new at each start of the container.
+The file gets this name when it is complete. Its UIDs are new at each start of the container.
 """
 
 from datetime import datetime

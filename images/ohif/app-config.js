@@ -20,7 +20,7 @@ window.config = {
   maxNumberOfWebWorkers: 3,
   // One origin, HTTP/1.1: a browser uses six connections, and more requests wait in the browser.
   maxNumRequests: { interaction: 20, thumbnail: 10, prefetch: 6 },
-  // Not a medical device: each browser shows this once a year.
+  // The viewer is not a medical device. Each browser shows a dialog about this once a year.
   investigationalUseDialog: { option: 'configure', days: 365 },
   defaultDataSourceName: 'orthanc',
   dataSources: [

@@ -1,6 +1,7 @@
 -- Restrict the hosts and origins of requests to the REST API, which has no password. A browser on this machine can
--- reach it too. Without this, a page of another site could read from it, if the name of the site resolves to this
--- machine (DNS rebinding), and could send POST requests to it. Other programs send the known host and no origin.
+-- reach the API too. Without this filter, a page of another site could send POST requests to the API. It could also
+-- read from the API if the name of the site resolves to this machine (DNS rebinding). Programs other than browsers
+-- send a known host and no origin.
 
 local hosts = { ["localhost"] = true, ["127.0.0.1"] = true, ["orthanc"] = true }
 for name in (os.getenv("HTTP_HOSTS") or ""):gmatch("%S+") do

@@ -39,8 +39,8 @@ MAX_DEPTH = 64
 levels."""
 
 MAX_ELEMENTS = 250_000
-"""Limits the time for one data set to half a second. A header has some hundred elements; with
-references to ten thousand frames, some hundred thousand."""
+"""Limits the time for one data set to half a second. A header has some hundred elements. With
+references to ten thousand frames, it has some hundred thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,12 @@ class _Frame:
 class Walk:
     """Iterates over the elements in the order of their bytes.
 
-    `enter` tells by the top-level tag whether a sequence is entered. Other sequences are skipped by their
+    `enter` decides by the top-level tag whether a sequence is entered. Other sequences are skipped by their
     length, or read to their end if they have no length. The iteration ends before the first top-level tag
     that is `until` or greater.
 
-    A broken sequence does not hide the top-level elements after it, if it has a length: the iteration
-    continues at its end, and `defect` describes the error.
+    If a broken top-level sequence has a length, the iteration continues after it, and `defect` describes the
+    error.
     """
 
     def __init__(self, reader: Reader, syntax: Syntax, enter: Callable[[int], bool], *, until: int) -> None:
@@ -95,7 +95,7 @@ class Walk:
             raise self._located(error) from error
 
     def __iter__(self) -> Iterator[Element]:
-        """Yield each top-level element that is not entered, and each element in what is entered.
+        """Yield each top-level element that is not entered, and each one inside a sequence that is.
 
         Raises:
             DataSetError: an element is cut off, nested too deep, or has an impossible length.
@@ -187,7 +187,7 @@ class Walk:
             return tag, b"", self._length_without_vr(buffer, at, order), self._position + HEADER_BYTES
         if vr in SHORT_VRS:
             return tag, vr, struct.unpack_from(order + "H", buffer, at + 6)[0], self._position + HEADER_BYTES
-        # Unknown VRs have the long form, as all VRs that are added to the standard: PS3.5 §7.1.2.
+        # An unknown VR has the long form: every VR that is added to the standard has it (PS3.5 §7.1.2).
         found = self._reader.at(self._position, LONG_HEADER_BYTES)
         if found is None:
             raise DataSetError("cut off in an element header")
@@ -213,7 +213,7 @@ class Walk:
         return long if not short and self._reader.reaches(start + long) else short
 
     def _begins_with_long_form(self) -> bool:
-        """Tell whether the first element has a VR that the standard may define in future."""
+        """Tell whether the length of the first element is plausible, if it is read in the long form."""
         found = self._reader.at(self._position, LONG_HEADER_BYTES)
         if found is None:
             return False
@@ -238,7 +238,7 @@ class Walk:
         return vr in VRS or vr in NOT_VRS or (is_delimiter and bool(self._frames))
 
     def _delimiter(self, frame: _Frame | None, tag: int, length: int, start: int) -> None:
-        """Enter an item, or leave what a delimiter ends (PS3.5 §7.5.2, Tables 7.5-1 to 7.5-3)."""
+        """Enter an item, or leave an item or sequence (PS3.5 §7.5.2, Tables 7.5-1 to 7.5-3)."""
         self._position = start
         if frame is None:
             raise DataSetError("delimiter outside of a sequence")
@@ -254,7 +254,7 @@ class Walk:
         elif tag == (ITEM_END if frame.kind == "item" else SEQUENCE_END):
             self._frames.pop()
             if frame.end is not None and self._position < frame.end:
-                self._position = frame.end  # a delimiter in spite of a length: the length counts
+                self._position = frame.end  # both a delimiter and a length: the length counts
         else:
             raise DataSetError("delimiter out of place")
 
@@ -275,7 +275,7 @@ class Walk:
             raise DataSetError("cut off in a value")
 
     def _holds_items(self, start: int, length: int, syntax: Syntax) -> bool:
-        """Tell whether the value begins with an item: implicit VR does not mark a sequence."""
+        """Tell whether the value begins with an item; with implicit VR, only this shows a sequence."""
         found = self._reader.at(start, 4) if length >= HEADER_BYTES else None
         if found is None:
             return False

@@ -22,7 +22,7 @@ LONG_VRS = frozenset(
 )
 VRS = SHORT_VRS | LONG_VRS
 NOT_VRS = frozenset((b"??", b"--", b"  "))
-"""What some programs write in place of a VR that they do not know."""
+"""Written by some programs in place of an unknown VR."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,9 +68,9 @@ _REFERENCING = frozenset(
         0x5200_9230,  # Per-Frame Functional Groups, with Derivation Image
     }
 )
-"""Sequences with the instances from which an instance was derived, or to which it belongs. Not Predecessor
-Documents (0040,A360) and Identical Documents (0040,A525), which name other results; nor requests and
-performed procedure steps."""
+"""Sequences that reference the instances from which an instance was derived, or to which it belongs.
+Predecessor Documents (0040,A360) and Identical Documents (0040,A525) are left out, because they reference
+other results. Requests and performed procedure steps are left out too."""
 
 _MAX_VALUE_BYTES = 256
 """A UID has 64 bytes, Series Description 64 characters of up to 4 bytes."""
@@ -153,7 +153,7 @@ class _HeaderValues:
         self.defect = ""
 
     def read(self, descriptor: int, offset: int, transfer_syntax_uid: str) -> Self:
-        """Collect the values until all are found, or the data set or a limit ends."""
+        """Collect the values until all are found, the data set ends, or a limit is reached."""
         if transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN:
             syntax = IMPLICIT_LITTLE
         elif transfer_syntax_uid == _EXPLICIT_BIG_ENDIAN:
@@ -168,7 +168,7 @@ class _HeaderValues:
             )
             try:
                 enter = _REFERENCING.__contains__ if self._with_references else _enter_none
-                # Some data sets have a UID after Pixel Data; references never stand there.
+                # Some data sets have one of the four UIDs after Pixel Data; no references are there.
                 until = _PIXEL_DATA if self._with_references else ITEM
                 walk = Walk(reader, syntax, enter, until=until)
                 try:
@@ -179,7 +179,8 @@ class _HeaderValues:
                 if not self.is_complete():
                     raise
             finally:
-                # Free the memory before the semaphore: the traceback of an error would keep it longer.
+                # Free the memory before the semaphore is released. Otherwise the traceback of an error would
+                # keep it longer.
                 reader.close()
         return self
 

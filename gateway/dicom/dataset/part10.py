@@ -127,7 +127,7 @@ def read_file_meta(header: bytes | memoryview) -> FileMeta:
 
 
 def _end_by_group_length(header: bytes | memoryview) -> int | None:
-    """Return the end of the File Meta Information by (0002,0000); None if that is not the first element."""
+    """Return where the File Meta Information ends by (0002,0000); None if that is not the first element."""
     start = len(PREAMBLE)
     if bytes(header[start : start + _SHORT.size]) != _SHORT.pack(0x0002, _GROUP_LENGTH, b"UL", 4):
         return None

@@ -1,7 +1,7 @@
 """Read parts of a data set on disk by position.
 
-Values that `elements` skips are not read. The amount that is read is limited, whatever lengths the data set
-has.
+Values that `elements` skips are not read. The amount that is read is limited; wrong lengths in a data set
+cannot exceed it.
 """
 
 import mmap
@@ -61,7 +61,8 @@ class FileReader:
         if position + count > self._size:
             return None
         if self._buffer:
-            # After a skipped value, read little: few elements may follow. In sequence, read more each time.
+            # After a skipped value, read little, because few elements may follow. Without a skip, read more
+            # each time.
             is_jump = start > len(self._buffer)
             self._step = _JUMP_STEP if is_jump else min(self._step * _GROWTH, _LARGEST_STEP)
         step = max(self._step, count)
@@ -89,13 +90,13 @@ class InflatedReader:
     def __init__(self, descriptor: int, offset: int) -> None:
         self._descriptor = descriptor
         self._offset = offset
-        # An anonymous map: its pages are used when written, and all freed on close. The allocator of C would
-        # keep the memory of a deflate bomb, in each of its arenas.
+        # A page of an anonymous map takes memory only after it is written, and `close` frees all pages.
+        # malloc would keep the memory of a deflate bomb in each of its arenas.
         self._inflated = mmap.mmap(-1, MAX_EXAMINED_BYTES + _LARGEST_STEP)
         self._end = 0
         first = os.pread(descriptor, 2, offset)
-        # The standard requires raw deflate; some programs write a zlib header: CM = 8, a multiple of 31
-        # (RFC 1950 §2.2).
+        # The standard requires raw deflate, but some programs write a zlib header. It has CM = 8, and its two
+        # bytes are a multiple of 31 (RFC 1950 §2.2).
         has_header = len(first) == 2 and first[0] & 0x0F == 8 and int.from_bytes(first) % 31 == 0  # noqa: PLR2004
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
 
