@@ -33,7 +33,7 @@ CONTEXTS = [ProposedContext(CT, EXPLICIT)]
 
 
 def answer(edge: EdgeSetup, calling: str, host: str = "127.0.0.1") -> tuple[int, int, int] | None:
-    """How an association of that title is rejected (result, source, reason); None where it is not."""
+    """Return result, source and reason of the rejection of that title; None if it is accepted."""
     configured = edge.configuration.edge
     peer = PeerAddress(host, configured.port, configured.ae_title, 10, 10)
     try:
@@ -45,7 +45,7 @@ def answer(edge: EdgeSetup, calling: str, host: str = "127.0.0.1") -> tuple[int,
 
 
 def test_an_ae_title_is_accepted_from_its_address_only(make_edge: MakeEdge) -> None:
-    """An unknown title and a wrong address both get 1/1/3; the log tells which it was."""
+    """An unknown title and a wrong address both get 1/1/3; the log says which of them it was."""
     allowed = [
         "ORTHANC@127.0.0.0/8",
         "CT1@10.0.0.0/8",
@@ -58,7 +58,7 @@ def test_an_ae_title_is_accepted_from_its_address_only(make_edge: MakeEdge) -> N
     edge.serve()
     for let_in in ("ORTHANC", "MR1", "APP01"):
         assert answer(edge, let_in) is None
-        edge.wait_log(outcome="released", calling_ae_title=let_in)  # the one place is free again
+        edge.wait_log(outcome="released", calling_ae_title=let_in)  # the only place is free again
     for kept_out in ("CT1", "US1", "STRANGER"):
         assert answer(edge, kept_out) == (1, 1, 3)
     stranger = edge.wait_log(outcome="rejected", calling_ae_title="STRANGER")
@@ -72,7 +72,7 @@ def test_an_ae_title_is_accepted_from_its_address_only(make_edge: MakeEdge) -> N
 
 
 def test_a_rejected_caller_uses_no_capacity(make_edge: MakeEdge) -> None:
-    """The limit is one: it is still free after a hundred rejected attempts with a known title."""
+    """The limit is one association: after a hundred rejected attempts with a known title it is still free."""
     allowed = ["ORTHANC@127.0.0.1", "CT1@10.0.0.0/8", *WORKERS]
     edge = make_edge({"edge": {"allowed_calling_aets": allowed, "max_associations": 1}})
     edge.serve()
@@ -131,12 +131,12 @@ def _has_ipv6_loopback() -> bool:
 
 @pytest.fixture(scope="module")
 def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Made once; openssl takes its time."""
+    """Return certificates, made once for the module, since openssl is slow."""
     return certificates.make(tmp_path_factory.mktemp("tls") / "certificates")
 
 
 def secured(make_edge: MakeEdge, certs: Certificates) -> EdgeSetup:
-    """Return an SCP that wants to see a certificate."""
+    """Return an SCP that requires a certificate."""
     tls = {"certificate": str(certs.edge.certificate), "key": str(certs.edge.key), "ca": str(certs.ca)}
     edge = make_edge({"edge": {"tls": tls}})
     edge.serve()
@@ -144,7 +144,7 @@ def secured(make_edge: MakeEdge, certs: Certificates) -> EdgeSetup:
 
 
 def showing(certs: Certificates, pair: Pair | None) -> ssl.SSLContext:
-    """Return a sender that believes the edge and shows that certificate."""
+    """Return the TLS context of a sender that trusts the edge's authority and presents that certificate."""
     own = (None, None) if pair is None else (pair.certificate, pair.key)
     return requestor_context(*own, certs.ca, check_host=True, where="tls")
 
@@ -165,7 +165,7 @@ Choose = Callable[[Certificates], Pair | None]
 def test_a_caller_without_a_trusted_certificate_is_refused(
     make_edge: MakeEdge, certs: Certificates, shown: Choose, reason: str
 ) -> None:
-    """It gets no association, and the log says why; a caller with a trusted one is served meanwhile."""
+    """The caller gets no association, and the log says why; a caller with a trusted certificate is served."""
     edge = secured(make_edge, certs)
     configured = edge.configuration.edge
     peer = PeerAddress(
@@ -187,7 +187,7 @@ def test_a_caller_without_a_trusted_certificate_is_refused(
 
 
 def modes(root: Path) -> dict[str, int]:
-    """Return the permission bits of everything below."""
+    """Return the permission bits of everything below the folder."""
     return {
         str(path.relative_to(root)): stat.S_IMODE(path.lstat().st_mode)
         for path in (root, *root.rglob("*"))

@@ -1,4 +1,4 @@
-"""G7: broken associations hold no memory and no capacity; honest senders are served beside them."""
+"""G7: broken associations hold no memory and no capacity; well-behaved senders are served meanwhile."""
 
 import time
 from contextlib import ExitStack
@@ -22,7 +22,7 @@ def _echo(edge: EdgeSetup) -> float:
 
 
 def test_broken_associations_in_a_row(make_edge: MakeEdge) -> None:
-    """Open 400 broken associations of every kind: each honest C-ECHO is answered, and memory stays flat."""
+    """Open 400 broken associations of every kind: C-ECHOs between them are answered, memory stays flat."""
     edge = make_edge()
     edge.serve()
     _echo(edge)
@@ -32,14 +32,14 @@ def test_broken_associations_in_a_row(make_edge: MakeEdge) -> None:
     before = [resident_mb(pid) for pid in children(edge.scp.pid)]
     for number in range(COUNT):
         break_off(port, BROKEN[number % len(BROKEN)])
-        # Generous, for a machine that does other things; `make bench` says what it is.
+        # a generous limit, since the machine may have other load; `make bench` measures the time
         assert _echo(edge) < 1
     after = [resident_mb(pid) for pid in children(edge.scp.pid)]
     assert max(now - then for now, then in zip(after, before, strict=True)) < GROWTH_MB
 
 
 def test_broken_associations_held_open(make_edge: MakeEdge) -> None:
-    """200 connections that never end keep no sender out; the edge's own timeouts end them."""
+    """200 connections that never end do not block other senders; the edge's own timeouts end them."""
     edge = make_edge({"edge": {"artim_timeout_seconds": 3, "network_timeout_seconds": 3}})
     edge.serve()
     _echo(edge)

@@ -1,6 +1,6 @@
-"""A seeded sample of `make crash-points`: death at a crash point, a restart, and a ledger that closes.
+"""A seeded sample of `make crash-points`: a crash at a point, a restart, and a ledger that closes.
 
-CRASH_POINTS_SEED chooses the points; `make crash-points` walks them all.
+CRASH_POINTS_SEED chooses the points; `make crash-points` runs all of them.
 """
 
 import json

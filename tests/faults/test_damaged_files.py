@@ -26,20 +26,20 @@ pytestmark = [pytest.mark.guarantee("G2"), pytest.mark.guarantee("G6")]
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """Yield the core, in this process, with a sweep that waits for nothing."""
+    """Yield the core, in this process, with a sweep without grace periods."""
     with forwarding(make_edge({"sweep": PROMPT})) as core:
         yield core
 
 
 def old(core: Forwarding, *, dry: bool = False) -> SweepContext:
-    """Return a sweep for which everything is older than the retention."""
+    """Return a sweep that takes everything as older than the retention."""
     sections = core.sweeping(dry=dry)
     sweep = sections.configuration.sweep.model_copy(update={"retention_hours": 1e-9})
     return replace(sections, configuration=sections.configuration.model_copy(update={"sweep": sweep}))
 
 
 def healed(core: Forwarding) -> Counts:
-    """Run reconcile and purge once the file is older than every grace; return their counts."""
+    """Run reconcile and purge when the file is older than every grace period; return their counts."""
     done: Counts = {}
 
     def look() -> bool:
@@ -55,7 +55,7 @@ def healed(core: Forwarding) -> Counts:
 
 
 def die(core: Forwarding, instance: Instance) -> None:
-    """Its delivery to the PACS is dead, and the process ended before the file was moved to failed/."""
+    """Make its delivery to the PACS dead, as if the process ended before it moved the file to failed/."""
     claim(core, instance, lease="1 s")
     core.edge.run(
         "UPDATE deliveries SET state = 'dead', claim_id = NULL, lease_until = NULL, settled_at = now()"
@@ -65,13 +65,13 @@ def die(core: Forwarding, instance: Instance) -> None:
 
 
 def only_file(core: Forwarding) -> Path:
-    """Return the only file that is kept."""
+    """Return the only kept file."""
     [path] = core.edge.files().values()
     return path
 
 
 def broken(path: Path, how: str) -> bytes:
-    """Write other bytes into the file than were received; return them."""
+    """Overwrite the file with other bytes than were received; return them."""
     raw = path.read_bytes()
     changed = {
         "bits": raw[:-1] + bytes([raw[-1] ^ 1]),
@@ -102,7 +102,7 @@ def test_a_damaged_file_with_an_open_delivery_is_never_deleted(core: Forwarding,
 
 @pytest.mark.parametrize("name", ["plain", "renamed"])
 def test_purge_keeps_an_orphan_that_may_be_the_only_copy(core: Forwarding, name: str) -> None:
-    """An earlier version set this file aside."""
+    """The orphan was set aside by an earlier release."""
     instance = Instance()
     core.receive(instance)
     die(core, instance)
@@ -153,7 +153,7 @@ def test_a_repeat_replaces_a_damaged_file(core: Forwarding) -> None:
 
 
 def test_a_damaged_file_whose_digest_is_right_again_is_moved_back(core: Forwarding) -> None:
-    """An operator restored it from a backup, or a later version can read it."""
+    """An operator restored it from a backup, or a later release can read it."""
     instance = Instance()
     core.receive(instance)
     die(core, instance)

@@ -37,7 +37,7 @@ def server(own_postgres: EmbeddedPostgres) -> EmbeddedPostgres:
 
 
 def at(dsn: str, *ports: int) -> str:
-    """Return the DSN of the same database at other ports of this machine, in this order."""
+    """Return the DSN of the same database with these ports of this machine, in this order."""
     parts = urlsplit(dsn)
     hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
     return dsn.replace(f"{parts.hostname}:{parts.port}", hosts)
@@ -45,7 +45,7 @@ def at(dsn: str, *ports: int) -> str:
 
 @pytest.fixture
 def relay(server: EmbeddedPostgres) -> Iterator[Relay]:
-    """Yield the relay between the processes and that server."""
+    """Yield a relay between the processes and that server."""
     with Relay(urlsplit(server.dsn()).port or 0) as relay:
         yield relay
 
@@ -126,7 +126,7 @@ def test_a_reception_whose_commit_is_not_answered_is_refused(edge: EdgeSetup, re
 
 
 def test_a_reception_whose_commit_did_not_arrive_leaves_no_row(edge: EdgeSetup, relay: Relay) -> None:
-    """The edge cannot tell it from the other case.
+    """The edge cannot distinguish this case from a commit without an answer.
 
     The file stays until the repeat uses it or reconcile moves it.
     """
@@ -146,7 +146,7 @@ def test_a_reception_whose_commit_did_not_arrive_leaves_no_row(edge: EdgeSetup, 
 
 
 def delivered_at_last(edge: EdgeSetup, instance: Instance) -> None:
-    """Wait until it is delivered; run the sweep after the lease for a claim that no process knows of."""
+    """Wait until it is delivered; after the lease, run the sweep for a claim that no process holds."""
 
     def look() -> bool:
         return bool(
@@ -217,7 +217,7 @@ def test_a_sweep_that_loses_postgresql_is_run_again(edge: EdgeSetup, relay: Rela
 
 
 def refuse(edge: EdgeSetup, table: str, event: str, code: str, times: int) -> None:
-    """Let the next changes of that table fail with that SQLSTATE, as many as given."""
+    """Let the next `times` changes of that table fail with that SQLSTATE."""
     edge.run("CREATE SEQUENCE IF NOT EXISTS refusals")
     edge.run("SELECT setval('refusals', 1, false)")
     edge.run(
@@ -259,7 +259,7 @@ def test_a_serialization_failure_or_deadlock_is_tried_again(edge: EdgeSetup, pac
 
 
 def test_a_full_disk_of_postgresql_only_delays_deliveries(edge: EdgeSetup, pacs: Peer) -> None:
-    """53100 while a delivery is settled: it is not dead, and is delivered when there is space again."""
+    """SQLSTATE 53100 at a settle makes no delivery dead; it is delivered when there is space again."""
     edge.serve()
     refuse(edge, "attempts", "INSERT", "53100", 2)
     instance = Instance()

@@ -1,4 +1,4 @@
-"""The disk is full, broken or read-only: the sender is told, and no partial instance remains."""
+"""The disk is full, broken or read-only: the sender gets a refusal, and no partial instance remains."""
 
 import itertools
 import os
@@ -27,7 +27,7 @@ MEGABYTE = 1 << 20
 
 
 def check_nothing_half_there(edge: EdgeSetup) -> None:
-    """Every file is some row's, and no part is left."""
+    """Check that every file belongs to a row, and that no partial file is left."""
 
     def look() -> bool:
         known = {row[0] for row in edge.rows("SELECT place::text || '/' || file_name FROM instances")}
@@ -75,7 +75,7 @@ def test_a_failed_disk_operation_refuses_one_instance_only(failing: tuple[EdgeSe
 
 
 def test_a_failed_flush_is_not_repeated(failing: tuple[EdgeSetup, Path]) -> None:
-    """After a collision the rows are written again.
+    """After a collision of the rows, they are written again, but the file is not flushed again.
 
     A second fsync would succeed although the first one lost bytes.
     """
@@ -115,7 +115,7 @@ def test_a_disk_that_turns_read_only_is_used_again_when_it_is_writable(
 
 
 def test_the_first_error_of_a_disk_that_turns_read_only_is_reported(failing: tuple[EdgeSetup, Path]) -> None:
-    """It is not replaced by the error of cleaning up; the sweep removes the name that stays without a row."""
+    """The error of the cleanup does not replace it; the sweep removes the file name that has no row."""
     edge, order = failing
     with edge.association([Instance().context]) as association:
         first, second = study_of(2)
@@ -141,7 +141,7 @@ CAP_SYS_ADMIN = 21
 
 
 def _may_mount() -> bool:
-    """Tell whether the kernel allows this process to mount; root of a container may not, as a rule."""
+    """Tell whether the kernel allows this process to mount; root of a container usually may not."""
     [line] = re.findall(r"^CapEff:\s+(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
     return bool(int(line, 16) >> CAP_SYS_ADMIN & 1)
 
@@ -245,7 +245,7 @@ def test_an_endless_data_set_does_not_fill_the_disk_for_others(
 
 
 def small_disk_is_free(root: Path) -> bool:
-    """More than three quarters of it."""
+    """Tell whether more than three quarters of it are free."""
     status = os.statvfs(root)
     return status.f_bavail > 0.75 * status.f_blocks
 
@@ -274,7 +274,7 @@ def test_deliveries_go_on_while_the_disk_is_read_only(small_disk: Path, make_edg
 
 @pytest.fixture
 def hasty(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """Yield the core without its processes, whose sweep waits for nothing."""
+    """Yield the core without its processes; its sweep has no grace periods."""
     with forwarding(make_edge({"sweep": {"orphan_grace_seconds": 0.001}})) as core:
         yield core
 
@@ -309,7 +309,7 @@ def test_purge_goes_on_after_a_file_that_it_cannot_delete(hasty: Forwarding) -> 
     for path in edge.files().values():
         if path.stem in refused:
             path.unlink()
-            path.mkdir()  # which no unlink takes
+            path.mkdir()  # a folder, which unlink cannot remove
     counts = purge(hasty.sweeping())
     assert counts["purged"] == FILES_PER_TRANSACTION + 9
     assert counts["files_refused"] == len(refused)

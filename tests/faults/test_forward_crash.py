@@ -22,7 +22,7 @@ pytestmark = pytest.mark.guarantee("G6")
 
 @pytest.fixture
 def edge(make_edge: MakeEdge) -> EdgeSetup:
-    """Return an edge without workers' deliveries."""
+    """Return an edge without deliveries to workers."""
     return make_edge(
         {
             "forwarder": {"mode": "pacs_only", "probe_interval_seconds": 0.5},
@@ -83,7 +83,7 @@ def test_actors_killed_again_and_again_deliver_everything(edge: EdgeSetup, pacs:
         wait_until(lambda: edge.queued() == 0, 10, "the queue to be empty")
         actors.stop()
     assert len(pacs.taken) <= len(instances) + 4 * kills  # four threads
-    edge.heal()  # a kill between a settle and its move leaves the file where it was
+    edge.heal()  # a kill between a settle and the move leaves the file in its old place
     assert {name.split("/")[0] for name in edge.files()} == {"sent"}
 
 
@@ -110,13 +110,13 @@ def test_a_delivery_in_flight_is_settled_after_a_crash_of_postgresql(
         core.context.wakeup.wake("pacs")
         try:
             wait_until(lambda: edge.delivery(instance)["state"] == "in_flight", 10, "the claim")
-            edge.run("UPDATE destinations SET reason = NULL")  # flushes the claim, which may be lost else
+            edge.run("UPDATE destinations SET reason = NULL")  # flushes the claim, which could be lost
             own_postgres.kill()
         finally:
             go_on.set()
         edge.wait_log(outcome="settle_waits")
         own_postgres.start()
-        edge.database.close()  # the connections of this process are to the one that is gone
+        edge.database.close()  # the connections of this process are to the killed server
         edge.wait_state(instance, "delivered", timeout=15)
         other = Instance()
         core.receive(other)

@@ -36,11 +36,11 @@ class Setting:
         self.pacs = pacs
 
     def breaker(self) -> str:
-        """Of the PACS."""
+        """Return the state of the PACS's breaker."""
         return str(self.edge.one("SELECT breaker::text FROM destinations WHERE ae_title = 'ORTHANC'"))
 
     def receive(self, *instances: Instance) -> None:
-        """They are owed, and the queue is told."""
+        """Store the instances with their deliveries, and wake the queue."""
         for instance in instances:
             self.core.receive(instance)
         self.core.context.wakeup.wake("pacs")
@@ -48,7 +48,7 @@ class Setting:
 
 @pytest.fixture
 def setting(make_edge: MakeEdge) -> Iterator[Setting]:
-    """Ready."""
+    """Yield the setting, with actors and PACS running."""
     orthanc = {"host": "127.0.0.1", "ae_title": "ORTHANC", "timeout_s": 2}
     edge = make_edge()
     port = edge.configuration.forwarder.orthanc.port
@@ -76,7 +76,7 @@ def test_a_refused_instance_is_dead_after_its_retries_and_blocks_no_other(
 
 
 def test_out_of_resources_is_retried_beyond_max_retries(setting: Setting) -> None:
-    """0xA700 is bounded by hours, not by attempts; the breaker's probe is a C-STORE, and closes it."""
+    """0xA700 is limited by hours, not by attempts; the breaker's probe is a C-STORE and closes it."""
     instances = study_of(6)
     setting.pacs.answer = lambda _: 0xA700
     setting.receive(*instances)
@@ -93,7 +93,7 @@ def test_out_of_resources_is_retried_beyond_max_retries(setting: Setting) -> Non
 
 @pytest.mark.parametrize("how", ["off", "rejects"])
 def test_an_unreachable_pacs_counts_no_attempts(setting: Setting, how: str) -> None:
-    """It is probed at intervals; when it is back, every instance arrives once, after one attempt."""
+    """The breaker probes it at intervals; when it is back, every instance arrives once, after one attempt."""
     if how == "off":
         setting.pacs.off()
     else:
@@ -116,7 +116,7 @@ def test_an_unreachable_pacs_counts_no_attempts(setting: Setting, how: str) -> N
 
 
 def test_an_instance_at_which_the_pacs_aborts_does_not_block_others(setting: Setting) -> None:
-    """It is sent after the others, and is dead at last with the reason."""
+    """It is sent after the others, and is dead in the end, with the reason."""
     bad, *good = study_of(12)
     setting.pacs.abort_in.add(bad.sop_instance_uid)
     setting.receive(bad, *good)

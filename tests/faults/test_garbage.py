@@ -1,4 +1,4 @@
-"""G7: garbage sent to a running SCP: memory stays bounded, honest senders are served, nothing is forged.
+"""G7: garbage sent to a running SCP: memory stays bounded, other senders are served, nothing is forged.
 
 Short and seeded; `make fuzz` is the long version of the same campaign.
 """
@@ -30,9 +30,9 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
 def test_a_running_scp_survives_garbage(make_edge: MakeEdge) -> None:
-    """The same processes serve every honest sender in bounded memory.
+    """The same processes serve every well-behaved sender in bounded memory.
 
-    Log and spool hold nothing of strangers.
+    Log and spool hold no data of the attackers.
     """
     edge = make_edge()
     edge.serve()
@@ -68,7 +68,7 @@ def test_simultaneous_deflated_bombs_are_read_one_at_a_time(make_edge: MakeEdge)
 
 def _sender(stack: ExitStack, port: int) -> Script:
     peer = Script(stack.enter_context(socket.create_connection(("127.0.0.1", port))))
-    peer.sock.settimeout(60)  # must exceed what all the others take before it
+    peer.sock.settimeout(60)  # must exceed the memory that the others take before it
     peer.send(
         encode_request(
             called_ae_title="MINI_EDGE",

@@ -1,6 +1,6 @@
 """Malformed data sets of every known kind: what the edge acknowledges is delivered byte for byte.
 
-Short and seeded; `make mutants` is the long version, with the table of who takes what.
+Short and seeded; `make mutants` is the long version, with the table of which peer accepts what.
 """
 
 from pathlib import Path

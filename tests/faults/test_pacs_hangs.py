@@ -25,14 +25,14 @@ PATIENT = {**QUICK, "mode": "pacs_only", "max_retries": 5, "backoff_base_seconds
 
 
 def patient(make_edge: MakeEdge) -> EdgeSetup:
-    """Return an edge whose PACS may be silent for longer than the tests wait for others."""
+    """Return an edge with a long timeout for the PACS: longer than the tests wait for other instances."""
     port = make_edge().configuration.forwarder.orthanc.port
     orthanc = {"host": "127.0.0.1", "ae_title": "ORTHANC", "timeout_s": 80, "port": port}
     return make_edge({"forwarder": {**PATIENT, "orthanc": orthanc}})
 
 
 class Choking:
-    """Hangs at some instances until it is released, and counts how many at once."""
+    """Hangs at some instances until it is released, and counts how many hang at once."""
 
     def __init__(self, instances: list[Instance], then: int = ABORT) -> None:
         self._bad = {instance.sop_instance_uid for instance in instances}
@@ -43,7 +43,7 @@ class Choking:
         self.most = 0
 
     def __call__(self, request: StoreRequest) -> int:
-        """Answer as the PACS."""
+        """Return the status of the PACS; hang first if the instance is one of `bad`."""
         if request.sop_instance_uid not in self._bad:
             return 0
         with self._lock:
@@ -63,7 +63,7 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 
 def bad_study(kind: str) -> list[Instance]:
-    """24 instances of one study, in one series or in a series each."""
+    """Return 24 instances of one study, in one series or in a series each."""
     if kind == "one series":
         return study_of(24)
     study = new_uid()
@@ -72,7 +72,7 @@ def bad_study(kind: str) -> list[Instance]:
 
 @pytest.mark.parametrize("kind", ["one series", "a series each"])
 def test_instances_do_not_wait_for_those_at_which_the_pacs_hangs(make_edge: MakeEdge, kind: str) -> None:
-    """24 bad instances of a new study come first.
+    """24 instances at which the PACS hangs come first, all of a new study.
 
     The good ones arrive while the PACS hangs at one bad one.
     """
@@ -96,7 +96,7 @@ def test_instances_do_not_wait_for_those_at_which_the_pacs_hangs(make_edge: Make
 
 
 def test_instances_of_a_study_follow_when_a_slow_send_is_answered(make_edge: MakeEdge) -> None:
-    """They were postponed because of it, and do not wait for their own due time."""
+    """They were postponed because of the slow send; its answer wakes them before their own due time."""
     edge = patient(make_edge)
     study = study_of(24)
     slow = Choking(study[:1], then=0)
@@ -146,14 +146,17 @@ def test_a_hanging_study_leaves_an_association_to_other_studies(make_edge: MakeE
 
 
 def sending(call: Callable[[], object]) -> threading.Thread:
-    """Return a thread that makes the call."""
+    """Return a started thread that makes the call."""
     thread = threading.Thread(target=call)
     thread.start()
     return thread
 
 
 def test_suspects_are_sent_one_at_a_time_over_all_processes(core: Forwarding, pacs: Peer) -> None:
-    """Another process postpones its sibling without an attempt meanwhile, and wakes it afterwards."""
+    """While one suspect is sent, another process postpones its sibling, and wakes it afterwards.
+
+    The postponement counts no attempt.
+    """
     bad, first, second = study_of(3)
     pacs.abort_in.add(bad.sop_instance_uid)
     assert forward_to_pacs(core.context, core.owed(bad)) is Outcome.BROKEN
@@ -198,7 +201,7 @@ def test_the_turn_of_a_dead_process_passes_to_who_claims_its_delivery(core: Forw
 
 
 def test_a_study_is_no_suspect_after_its_bad_instance_arrived(core: Forwarding, pacs: Peer) -> None:
-    """The PACS was at fault, not the instance."""
+    """The PACS had the fault, not the instance."""
     [bad] = study_of(1)
     pacs.abort_in.add(bad.sop_instance_uid)
     delivery = core.owed(bad)
@@ -249,7 +252,7 @@ def test_failures_of_one_study_count_once_while_others_arrive(
 
 
 def test_a_pacs_that_takes_nothing_of_the_only_study_is_a_problem(core: Forwarding, pacs: Peer) -> None:
-    """Its breaker stays closed, as another study was taken just before: the check fails all the same."""
+    """Its breaker stays closed, because another study was taken just before; `status --check` still fails."""
 
     def problems() -> list[str]:
         found = json.loads(CliRunner().invoke(build("status"), ["status", "--json"]).stdout)["findings"]

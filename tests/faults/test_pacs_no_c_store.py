@@ -1,4 +1,4 @@
-"""A peer that answers C-ECHO and takes no C-STORE: only a C-STORE closes its breaker, and status says so."""
+"""A peer that answers C-ECHO but no C-STORE: only a C-STORE closes its breaker, and status shows it."""
 
 import threading
 from collections.abc import Iterator
@@ -31,25 +31,25 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 
 def breaker(core: Forwarding, title: str = "ORTHANC") -> str:
-    """Of a destination."""
+    """Return the state of a destination's breaker."""
     return str(core.edge.rows(STATE, title=title)[0][0])
 
 
 def probe_now(core: Forwarding, route: Route = Route.PACS, title: str = "ORTHANC") -> bool:
-    """Probe at once; tell whether that closed the breaker."""
+    """Probe at once; return whether that closed the breaker."""
     core.edge.run("UPDATE destinations SET next_probe_at = now()")
     return probe(core.context, route, title)
 
 
 def shown(core: Forwarding, title: str = "ORTHANC") -> str:
-    """Return what `mini-pacs status` says of a destination; empty where it has nothing to say."""
+    """Return what `mini-pacs status` prints about a destination; empty if it prints nothing."""
     with core.edge.database.statement() as session:
         said = findings(overview(session), None)
     return "".join(finding.text for finding in said if finding.text.startswith(title))
 
 
 def opened_by_aborts(core: Forwarding, pacs: Peer) -> list[Instance]:
-    """Three instances of three studies at which the PACS aborted."""
+    """Return three instances of three studies, at each of which the PACS aborted."""
     pacs.answer = lambda _: ABORT
     instances = [Instance() for _ in range(3)]
     for instance in instances:
@@ -78,7 +78,7 @@ def test_an_answer_to_c_echo_does_not_close_a_breaker_that_c_stores_opened(
 
 
 def test_probes_by_c_store_use_up_no_retries(core: Forwarding, pacs: Peer) -> None:
-    """A PACS that hangs all night makes nothing dead: the instance used as probe is not blamed."""
+    """A PACS that hangs all night makes no delivery dead: a probe does not count against its instance."""
     instances = opened_by_aborts(core, pacs)
     for _ in range(9):
         probe_now(core)

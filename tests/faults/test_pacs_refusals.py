@@ -46,7 +46,7 @@ def unless_one_is(*sop_classes: str, answer: bytes = REJECTED) -> Callable[[tupl
 
 
 def probe_now(core: Forwarding) -> bool:
-    """Probe at once; tell whether that closed the breaker."""
+    """Probe at once; return whether that closed the breaker."""
     core.edge.run("UPDATE destinations SET next_probe_at = now()")
     return probe(core.context, Route.PACS, "ORTHANC")
 
@@ -56,7 +56,10 @@ def probe_now(core: Forwarding) -> bool:
 def test_an_instance_whose_context_alone_is_refused_is_dead(
     core: Forwarding, pacs: Peer, how: str, taken: tuple[str, ...]
 ) -> None:
-    """At once, with SOP Class and transfer syntax; the breaker stays closed, and others are delivered."""
+    """It is dead at once, with SOP Class and transfer syntax.
+
+    The breaker stays closed, and others are delivered.
+    """
     pacs.accepted_sop_classes = frozenset({CT})
     pacs.refuse = unless_one_is(*taken, answer=REFUSALS[how])
     bad, other, good = Instance(sop_class_uid=MR), Instance(sop_class_uid=MR), Instance()
@@ -102,7 +105,7 @@ def test_a_pacs_that_rejects_our_ae_title_counts_as_away(
 
 @pytest.mark.parametrize("how", REFUSALS)
 def test_a_pacs_that_refuses_every_association_counts_as_away(core: Forwarding, pacs: Peer, how: str) -> None:
-    """Nothing is dead, and everything arrives once it takes associations again."""
+    """No delivery is dead, and everything arrives once the PACS accepts associations again."""
     pacs.refuse = lambda _: REFUSALS[how]
     instance = Instance()
     delivery = core.owed(instance)
@@ -119,7 +122,7 @@ def test_a_pacs_that_refuses_every_association_counts_as_away(core: Forwarding, 
 def test_a_pacs_that_accepts_no_storage_context_makes_nothing_dead(
     core: Forwarding, pacs: Peer, *, refuses: bool
 ) -> None:
-    """It may be misconfigured.
+    """The PACS may be misconfigured.
 
     Deliveries wait, its C-ECHO does not close the breaker, and all arrive afterwards.
     """
@@ -174,7 +177,10 @@ def test_a_transient_rejection_makes_nothing_dead(core: Forwarding, pacs: Peer) 
 def test_the_probe_of_a_pacs_without_verification_proposes_waiting_contexts(
     core: Forwarding, pacs: Peer
 ) -> None:
-    """It rejects an association for Verification alone, so the probe proposes what waits."""
+    """It rejects an association for Verification alone.
+
+    The probe therefore proposes the contexts of the waiting deliveries.
+    """
     pacs.rejection = TEMPORARY_CONGESTION
     instance = Instance()
     delivery = core.owed(instance)

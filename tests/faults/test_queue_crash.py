@@ -25,7 +25,7 @@ def test_messages_of_a_killed_process_run_elsewhere_within_5_seconds(queue: Queu
 
 
 def test_a_new_process_runs_the_messages_of_dead_ones_within_5_seconds(queue: QueueSetup) -> None:
-    """Measured from its start; no process that saw them die is left."""
+    """Measured from its start; no process that could see them die is left."""
     processes = [queue.start(threads=2), queue.start(threads=2)]
     for number in range(4):
         queue.send("hold", number, 60)
@@ -55,7 +55,7 @@ STOPPING = "SELECT count(*) FROM dramatiq.consumers WHERE stopping_since IS NOT 
 
 
 def test_a_kill_during_a_graceful_stop_counts_no_death(queue: QueueSetup) -> None:
-    """The grace period of the shutdown ends too early, as often as a message may kill its process."""
+    """The grace period of the shutdown ends too early, as many times as a message may kill its process."""
     queue.send("hold", 1, 300)
     queue.send("hold", 2, 300)
     for round_ in range(1, messages.POISON_DEATHS + 1):
@@ -74,7 +74,7 @@ def test_a_kill_during_a_graceful_stop_counts_no_death(queue: QueueSetup) -> Non
 
 
 def test_a_message_that_kills_its_process_is_dead_after_three_deaths(queue: QueueSetup) -> None:
-    """Messages that ran beside it, and died as often, still run to their end."""
+    """Messages that ran in the same process, and died as often, still run to their end."""
     queue.send("die", 666)
     for number in range(3):
         queue.send("hold", number, 0.5)
@@ -88,7 +88,7 @@ def test_a_message_that_kills_its_process_is_dead_after_three_deaths(queue: Queu
 
 
 def test_a_message_that_kills_its_process_among_quick_ones_is_dead_soon(queue: QueueSetup) -> None:
-    """A death may stay uncounted once, if the message was claimed ahead: it runs four times at most."""
+    """The first death may stay uncounted if the message was claimed ahead: it runs four times at most."""
     queue.fill("noop", 2000, delay_seconds=-60, spread_seconds=60)
     queue.send("die", 666, delay_seconds=-30)
     _run_in_spite_of_deaths(queue)
@@ -125,7 +125,7 @@ def test_a_retry_survives_the_death_of_the_process_that_scheduled_it(queue: Queu
 
 
 def test_a_message_whose_actor_always_raises_is_dead_at_last(queue: QueueSetup) -> None:
-    """With the reason of its last failure; a message for an unknown actor is dead as well."""
+    """It has the reason of its last failure; a message for an unknown actor is dead as well."""
     queue.send("fail", 1)
     queue.send("no_such_actor")
     queue.run("UPDATE dramatiq.queue SET failures = 9 WHERE message ->> 'actor_name' = 'fail'")
@@ -137,7 +137,7 @@ def test_a_message_whose_actor_always_raises_is_dead_at_last(queue: QueueSetup) 
 
 
 def test_a_database_outage_counts_no_failure_of_the_message(queue: QueueSetup) -> None:
-    """However often PostgreSQL is away, the message runs again until it is back."""
+    """However often PostgreSQL is away, the message is retried until PostgreSQL is back."""
     queue.send("lose_postgres", 1)
     queue.run("UPDATE dramatiq.queue SET failures = 8")
     queue.start()
@@ -149,7 +149,7 @@ def test_a_database_outage_counts_no_failure_of_the_message(queue: QueueSetup) -
 
 
 def _run_in_spite_of_deaths(queue: QueueSetup) -> None:
-    """Each process that dies is followed by another, until nothing waits that is not dead."""
+    """Replace each process that dies, until only dead messages are left."""
     process = queue.launch(threads=4)
     for _ in range(8):
         wait_until(

@@ -26,7 +26,10 @@ WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32) | objid
 
 
 def test_terminated_connections_lose_and_repeat_nothing(queue: QueueSetup) -> None:
-    """Also the connection with the lock: running messages are adopted, run once, and count no death."""
+    """Running messages are adopted, run once, and count no death.
+
+    The connection with the lock is terminated as well.
+    """
     queue.start()
     for number in range(4):
         queue.send("hold", number, 4)
@@ -57,7 +60,7 @@ def test_a_busy_process_that_loses_its_connection_keeps_its_messages(queue: Queu
     [busy] = [row[0] for row in queue.rows("SELECT id FROM dramatiq.consumers")]
     queue.start(threads=2)
     for _ in range(3):
-        # in whatever moment between two looks of the neighbour
+        # at a random moment between two checks of the neighbour
         queue.rows(BACKEND_OF, consumer=busy)
         wait_until(
             lambda busy=busy: queue.count(f"state = 'consumed' AND consumer <> {busy}") == 2,  # type: ignore[misc]
@@ -110,10 +113,10 @@ def test_lost_packets_stop_no_message(processes: Processes, own_tcp: EmbeddedPos
         wait_until(lambda: len(queue.ran()) == 4, 10, "both to begin elsewhere")
         hole.heal()
         wait_until(lambda: queue.one("SELECT count(*) FROM dramatiq.live") == 2, 20, "it to come back")
-        # All threads are busy; its own two end first, their acks name the lost id, and it goes on with these.
+        # All threads are busy: the consumer's own two messages end first, and their acks name the lost id.
         queue.fill("note", 10)
         wait_until(lambda: queue.count() == 2, 20, "it to go on")
-        assert queue.count("state = 'consumed' AND deaths = 0") == 2  # by the other; the death was taken back
+        assert queue.count("state = 'consumed' AND deaths = 0") == 2  # by the other; the death was undone
         wait_until(lambda: queue.count() == 0, 20, "the others to end")
         assert sorted(queue.ran()) == [*range(1, 11), 100, 100, 200, 200]
         queue.close()

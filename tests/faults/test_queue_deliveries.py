@@ -41,19 +41,19 @@ class Setting:
         return 0
 
     def receive(self, *instances: Instance) -> None:
-        """They are owed, and the queue is told."""
+        """Store the instances with their deliveries, and wake the queue."""
         for instance in instances:
             self.core.receive(instance)
         self.core.context.wakeup.wake("pacs")
 
     def wait_arrived(self, count: int, timeout: float = 10) -> None:
-        """So many data sets have come whole to the PACS, whether it answered or not."""
+        """Wait until that many complete data sets have come to the PACS, answered or not."""
         wait_until(lambda: len(self.arrived) >= count, timeout, f"{count} instances at the PACS")
 
 
 @pytest.fixture
 def setting(make_edge: MakeEdge) -> Iterator[Setting]:
-    """Ready, without actors."""
+    """Yield the setting without actors."""
     edge = make_edge({"forwarder": {"mode": "pacs_only"}})
     with forwarding(edge) as core, peer(edge.configuration.forwarder.orthanc.port) as pacs:
         setting = Setting(edge, core, pacs)
@@ -64,7 +64,7 @@ def setting(make_edge: MakeEdge) -> Iterator[Setting]:
 
 
 def test_a_message_that_runs_twice_at_once_is_sent_once(setting: Setting) -> None:
-    """The claim of the delivery makes the second run do nothing.
+    """The delivery is claimed by the first run, so the second one does nothing.
 
     The late ack of the first deletes nothing.
     """
@@ -73,7 +73,7 @@ def test_a_message_that_runs_twice_at_once_is_sent_once(setting: Setting) -> Non
     instance = Instance()
     setting.receive(instance)
     setting.wait_arrived(1)
-    # as a reaper does that takes a living consumer for dead
+    # as a reaper does that takes a live consumer for dead
     assert (
         edge.run("UPDATE dramatiq.queue SET state = 'queued', consumer = NULL WHERE state = 'consumed'") == 1
     )
@@ -107,7 +107,7 @@ def test_an_actor_that_resumes_after_its_lease_settles_nothing(make_edge: MakeEd
         try:
             setting.go_on.set()
             [other] = edge.actors("pacs")
-            # the lock of the sleeper is still held: only the lease tells, and the sweep's minute looks at it
+            # the stopped process still holds the lock: the sweep frees the delivery when its lease ends
             edge.actors("sweep")
             edge.start("periodiq", "actors")
             edge.wait_state(instance, "delivered", timeout=75)
@@ -120,7 +120,7 @@ def test_an_actor_that_resumes_after_its_lease_settles_nothing(make_edge: MakeEd
         other.stop()
         again = Instance()
         setting.receive(again)
-        edge.wait_state(again, "delivered")  # by who slept
+        edge.wait_state(again, "delivered")  # by the stopped process
         assert edge.one("SELECT count(*) FROM attempts WHERE fenced") == 1
         sleeper.stop()
 
@@ -131,9 +131,9 @@ def test_the_late_settle_of_a_process_that_was_cut_off_changes_nothing(
     processes: Processes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its packets were lost in mid-send and another sent meanwhile.
+    """Its packets were lost in the middle of a send, and another process sent meanwhile.
 
-    When the network is back, it goes on by itself.
+    When the network is back, it continues by itself.
     """
     [own_postgres._port] = free_ports(1)
     own_postgres.start()
@@ -166,7 +166,7 @@ def test_the_late_settle_of_a_process_that_was_cut_off_changes_nothing(
         other.stop()
         again = Instance()
         setting.receive(again)
-        edge.wait_state(again, "delivered")  # by who was cut off
+        edge.wait_state(again, "delivered")  # by the process that was cut off
         wait_until(lambda: edge.queued() == 0, 10, "the queue to be empty")
         assert setting.arrived == [instance.sop_instance_uid] * 2 + [again.sop_instance_uid]
         edge.kill()
@@ -175,10 +175,10 @@ def test_the_late_settle_of_a_process_that_was_cut_off_changes_nothing(
 
 @pytest.mark.parametrize("others", ["live", "are dead too"])
 def test_deliveries_in_flight_at_a_kill_run_again_within_5_seconds(setting: Setting, others: str) -> None:
-    """Other processes run them, or the next process from its start."""
+    """Other processes run them; without one, the next process runs them within 5 s of its start."""
     edge = setting.edge
     [victim] = edge.actors("pacs")
-    instances = [Instance() for _ in range(4)]  # of four studies, since one study begins with one send
+    instances = [Instance() for _ in range(4)]  # of four studies, since a study begins with a single send
     setting.receive(*instances)
     setting.wait_arrived(4)
     if others == "live":
@@ -225,7 +225,7 @@ def test_a_dead_message_makes_its_delivery_dead_and_requeue_restores_both(settin
 
 
 def test_undoing_a_wrongly_counted_death_restores_the_delivery(setting: Setting) -> None:
-    """A consumer was reaped although it lives: its message waits again, and so does the delivery."""
+    """A consumer was reaped although it lives: both its message and the delivery wait again."""
     edge = setting.edge
     instance = Instance()
     setting.core.receive(instance)

@@ -33,7 +33,7 @@ ignore_startup_parameters = options,extra_float_digits
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Yield a folder that pgbouncer can read, whoever runs it."""
+    """Yield a folder that pgbouncer can read under any user."""
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
     folder.chmod(0o755)
     yield folder
@@ -53,7 +53,7 @@ def direct(own_postgres: EmbeddedPostgres) -> str:
 
 
 def through_pooler(direct: str, mode: str, processes: Processes, folder: Path) -> str:
-    """Return the DSN of a pgbouncer in that mode, before that PostgreSQL."""
+    """Return the DSN of a pgbouncer in that mode, in front of that PostgreSQL."""
     parts = urlsplit(direct)
     [listen] = free_ports(1)
     settings = folder / "pgbouncer.ini"

@@ -35,7 +35,7 @@ def test_compose_restarts_actors_after_a_crash_at_startup(
 def test_the_lab_restarts_actors_after_a_crash_at_startup(
     processes: Processes, edge_folder: Path, tmp_path: Path
 ) -> None:
-    """The supervisor sees its program end; all actor programs are started with the same option."""
+    """The supervisor sees its program end; all actor programs are started with that option."""
     programs = [program for program in Lab(tmp_path / "lab")._actor_programs() if program.name != "scheduler"]
     options = [program.command[program.command.index("--worker-fork-timeout") :] for program in programs]
     assert len(set(options)) == 1
@@ -51,7 +51,7 @@ def test_the_page_of_processes_has_the_option() -> None:
 
 
 def notice(processes: Processes, edge: Path, words: list[str]) -> None:
-    """Kill the child that waits for PostgreSQL at its boot; its parent ends."""
+    """Kill the child that waits for PostgreSQL at its start; its parent must end."""
     parent = processes.start(*words, DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     wait_until(
         lambda: any('"waiting"' in path.read_text(encoding="utf-8") for path in edge.rglob("*.log*")),

@@ -41,7 +41,7 @@ NAMED = STEPS[STEPS.index("link:2:after") : -1]
 
 
 def send_until_it_dies(edge: EdgeSetup, instances: list[Instance]) -> list[Instance]:
-    """Those that were answered Success."""
+    """Send until the SCP dies; return the instances that were answered Success."""
     acknowledged: list[Instance] = []
     with suppress(PeerError), edge.association([instances[0].context]) as association:
         for instance in instances:
@@ -52,7 +52,7 @@ def send_until_it_dies(edge: EdgeSetup, instances: list[Instance]) -> list[Insta
 
 
 def check_no_stray_file(edge: EdgeSetup) -> None:
-    """Every file outside of orphaned/ is some row's, and no part is left."""
+    """Check that every file outside orphaned/ belongs to a row, and that no partial file is left."""
     known = {row[0] for row in edge.rows("SELECT place::text || '/' || file_name FROM instances")}
     found = {name for name in edge.files(partial=True) if not name.startswith("orphaned/")}
     assert found == known
@@ -84,7 +84,7 @@ def test_a_kill_at_any_step_loses_nothing_that_was_acknowledged(make_edge: MakeE
 
 
 def test_a_torn_file_under_a_final_name_is_never_used(make_edge: MakeEdge) -> None:
-    """G1, G3: a power cut before the flush may leave it under both names.
+    """G1, G3: a power cut before the flush may leave a torn file under both names.
 
     The instance is kept under another name.
     """
@@ -107,7 +107,7 @@ def test_a_torn_file_under_a_final_name_is_never_used(make_edge: MakeEdge) -> No
 
 
 def test_a_kill_in_the_middle_of_a_data_set_leaves_a_part_that_the_sweep_removes(make_edge: MakeEdge) -> None:
-    """G6: after its start the SCP listens at once, and accepts the instance."""
+    """G6: after its restart the SCP listens at once, and accepts the instance."""
     edge = make_edge()
     scp = edge.serve()
     instance = Instance(payload=b"\0" * 3_000_000)
@@ -129,7 +129,7 @@ def test_a_kill_in_the_middle_of_a_data_set_leaves_a_part_that_the_sweep_removes
 
 
 def test_after_a_kill_of_the_parent_the_port_is_free_for_its_successor(make_edge: MakeEdge) -> None:
-    """G6: the receivers notice it, finish the instance in flight, and close the port at once."""
+    """G6: the receivers notice the kill, finish the instance in flight, and close the port at once."""
     edge = make_edge()
     scp = edge.serve()
     instance = Instance(payload=b"\0" * 3_000_000)
@@ -167,7 +167,7 @@ def _started(edge: EdgeSetup) -> bool:
     try:
         edge.serve()
     except AssertionError:
-        return False  # the port is still taken: it refuses to start, and its supervisor starts it again
+        return False  # the port is still in use: the SCP refuses to start, and its supervisor starts it again
     return True
 
 

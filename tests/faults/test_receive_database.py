@@ -1,4 +1,4 @@
-"""PostgreSQL fails during receptions: the sender is told in time to repeat, and nothing is left half done."""
+"""PostgreSQL fails during receptions: senders get the refusal in time to repeat, and no half is left."""
 
 import signal
 import time
@@ -43,7 +43,7 @@ def edge(
 
 
 def accepts(edge: EdgeSetup, instance: Instance) -> bool:
-    """Tell whether it is answered Success."""
+    """Tell whether the instance is answered Success."""
     return edge.send(instance) == [0]
 
 
@@ -104,7 +104,7 @@ def test_a_full_disk_of_postgresql_is_out_of_resources(edge: EdgeSetup) -> None:
 
 
 def test_an_unforeseen_error_gives_0x0110_and_is_logged_with_its_location(edge: EdgeSetup) -> None:
-    """The log says where it was raised, and holds no value of the data set."""
+    """The log names the code that raised it, and holds no value of the data set."""
     edge.run("ALTER TABLE instances ADD COLUMN needed text NOT NULL")
     assert edge.send(Instance()) == [0x0110]
     assert "_keep_and_commit" in edge.wait_log(outcome="refused", status="0x0110")["detail"]
@@ -114,7 +114,7 @@ def test_an_unforeseen_error_gives_0x0110_and_is_logged_with_its_location(edge: 
 def test_the_scp_waits_for_postgresql_at_its_start(
     edge: EdgeSetup, own_postgres: EmbeddedPostgres, processes: Processes
 ) -> None:
-    """The log says so; it listens when PostgreSQL answers."""
+    """The log says that it waits; it listens when PostgreSQL answers."""
     edge.scp.stop()
     own_postgres.kill()
     waiting = processes.start("mini-pacs", "serve")

@@ -30,7 +30,7 @@ _numbers = itertools.count(1)
 
 
 class Database:
-    """A database of its owner, who is no superuser, and a role that was granted what the processes need."""
+    """A database whose owner is no superuser, and a role with the privileges that the processes need."""
 
     def __init__(self, server: EmbeddedPostgres) -> None:
         number = next(_numbers)
@@ -43,11 +43,11 @@ class Database:
         self.administer(f"GRANT CONNECT ON DATABASE {self._name} TO {self.runtime}")
 
     def dsn(self, role: str) -> str:
-        """Return the database, as that role."""
+        """Return the DSN of the database for that role."""
         return self._server.dsn(self._name).replace("mini_pacs@", f"{role}@")
 
     def administer(self, statement: str) -> None:
-        """As the superuser."""
+        """Run a statement as the superuser."""
         run(self._server.dsn("postgres"), statement)
 
     def drop(self) -> None:
@@ -70,7 +70,7 @@ def run(dsn: str, statement: str) -> None:
 
 @pytest.fixture
 def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
-    """Its schema not there yet."""
+    """Yield a database without its schema."""
     made = Database(postgres)
     yield made
     made.drop()
@@ -78,7 +78,7 @@ def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
 
 @pytest.fixture
 def granted(database: Database) -> Database:
-    """Migrated and granted by its owner, who needs no superuser for it."""
+    """Return the database, migrated and granted by its owner, who is no superuser."""
     migrate(database.dsn(database.owner))
     roles.grant(database.dsn(database.owner), database.runtime)
     return database
@@ -255,7 +255,7 @@ def test_every_object_of_the_schema_is_granted_or_left_out_on_purpose(granted: D
 
 
 def test_a_role_that_grants_cannot_restrict_is_refused(granted: Database) -> None:
-    """A superuser, the owner, a member of the owner, and an unknown role."""
+    """Refused are a superuser, the owner, a member of the owner, and an unknown role."""
     owner = granted.dsn(granted.owner)
     with pytest.raises(SchemaError, match="no role nobody_here"):
         roles.grant(owner, "nobody_here")
@@ -273,7 +273,7 @@ def test_a_role_that_grants_cannot_restrict_is_refused(granted: Database) -> Non
 def test_only_the_owner_migrates_and_the_grants_are_renewed(
     granted: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The role is told who may migrate; after the owner's migration it has the privileges that it needs."""
+    """The role gets an error that says who may migrate; after the owner's migration it has its privileges."""
     word = f"m{secrets.token_hex(4)}"
     later = Migration("9000_later", f"ALTER TABLE sweeps ADD COLUMN {word} text")
     monkeypatch.setattr(migrating, "migrations", lambda: (*migrations(), later))
@@ -288,7 +288,7 @@ def test_only_the_owner_migrates_and_the_grants_are_renewed(
 def test_only_the_owner_may_reset(
     granted: Database, reconfigure: Reconfigure, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever takes over a process cannot delete everything; the command says who may."""
+    """A process's role must not be able to delete everything; the command says who may."""
     monkeypatch.setenv("DATABASE_URL", granted.dsn(granted.runtime))
     reconfigure({})
     reset = processes.start("mini-pacs", "reset-db", "--yes")

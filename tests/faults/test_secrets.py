@@ -29,16 +29,16 @@ PROCESSES = (
 
 
 class Secrets:
-    """What must be seen nowhere, and where that is looked for."""
+    """The secrets, and the files and outputs that must not contain them."""
 
     def __init__(self, *values: str) -> None:
         self.values = values
 
     def check(self, *files: Path) -> None:
-        """None of them is in a file, nor on a command line of this machine."""
+        """Check that no secret is in a file, or on a command line of this machine."""
         texts = {str(path): path.read_bytes() for path in files}
         for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # the process has ended
                 texts[str(path)] = path.read_bytes()
         for name, text in texts.items():
             for value in self.values:
@@ -47,7 +47,7 @@ class Secrets:
 
 @pytest.fixture
 def server(own_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> EmbeddedPostgres:
-    """Return a PostgreSQL that asks for a password, by TCP; POSTGRES_HOST and its kin point to it."""
+    """Return a PostgreSQL on TCP that requires a password; the variables POSTGRES_* point to it."""
     [port] = free_ports(1)
     own_postgres._port = port
     own_postgres.start()
@@ -61,7 +61,7 @@ def server(own_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> E
 
 @pytest.fixture
 def edge(server: EmbeddedPostgres, reconfigure: Reconfigure, processes: Processes) -> Iterator[EdgeSetup]:
-    """Yield an edge on that server, none of its processes started."""
+    """Yield an edge on that server; none of its processes is started."""
     edge = EdgeSetup(reconfigure({}), server.dsn(), processes)
     yield edge
     edge.kill()
@@ -74,7 +74,7 @@ def password_of(server: EmbeddedPostgres) -> str:
 
 
 def outputs(edge: EdgeSetup, folder: Path) -> list[Path]:
-    """Return the log, and what every process of the test printed."""
+    """Return the log, and the output of every process of the test."""
     return [*edge.configuration.edge.log_path.parent.glob("*"), *(folder / "output").glob("*.out")]
 
 
@@ -115,7 +115,7 @@ def test_a_wrong_password_is_not_printed(
     monkeypatch: pytest.MonkeyPatch,
     by_url: bool,  # noqa: FBT001  a column
 ) -> None:
-    """PostgreSQL refuses it: the log says so and names the user only."""
+    """PostgreSQL refuses it: the log says so and names only the user."""
     wrong = f"wrong-{secrets.token_hex(8)}"
     if by_url:
         monkeypatch.setenv("DATABASE_URL", server.dsn().replace(password_of(server), wrong))
@@ -127,7 +127,7 @@ def test_a_wrong_password_is_not_printed(
     status = edge.start("mini-pacs", "status")
     assert status.wait(30) == 3
     Secrets(wrong, password_of(server)).check(*outputs(edge, tmp_path))
-    # the scheduler ends, for whoever supervises it to start it again; the others wait for a better answer
+    # the scheduler ends, so that its supervisor starts it again; the others wait until they are accepted
     assert all(process.popen.poll() is None for process in started[:-1])
 
 
@@ -149,9 +149,9 @@ def test_an_invalid_database_url_is_not_printed(
 def test_an_encrypted_key_is_refused_without_a_prompt(
     reconfigure: Reconfigure, processes: Processes, tmp_path: Path, database_url: str
 ) -> None:
-    """There is no passphrase to keep secret.
+    """Encrypted keys are not supported, so there is no passphrase to keep secret.
 
-    A key has none, and its file is closed to other users instead.
+    The file of a key is closed to other users instead.
     """
     pair = certificates.make(tmp_path / "certificates").edge
     locked = tmp_path / "locked.key"

@@ -39,13 +39,13 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 
 def only_file(core: Forwarding) -> Path:
-    """Return the only file that is kept."""
+    """Return the only kept file."""
     [path] = core.edge.files().values()
     return path
 
 
 def rot(path: Path) -> None:
-    """One bit of its last byte changes, as a disk does it: no size, no name."""
+    """Change one bit of the last byte, as a failing disk does; size and name stay."""
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw)
@@ -58,7 +58,7 @@ def rot(path: Path) -> None:
 def test_a_file_whose_bits_changed_is_never_delivered(core: Forwarding, pacs: Peer, payload: bytes) -> None:
     """G3: the peer never gets its last bytes.
 
-    The delivery is shown with the reason, and no peer is blamed.
+    The delivery is shown with the reason, and the peer's breaker is not affected.
     """
     instance = Instance(payload=payload)
     delivery = core.owed(instance)
@@ -85,7 +85,7 @@ def test_an_instance_after_an_aborted_one_uses_a_new_association(core: Forwardin
 
 
 def test_the_file_with_the_digest_of_its_row_is_sent(core: Forwarding, pacs: Peer) -> None:
-    """The second version of a UID, equally long, lies where the row of the first version points."""
+    """Another version of the UID, of equal length, is at the path that the first version's row names."""
     first = Instance()
     second = Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x03\x04" * 512)
     delivery = core.owed(first)
@@ -113,14 +113,14 @@ def late_commit(core: Forwarding, instance: Instance) -> Path:
 
 
 def old(core: Forwarding) -> SweepContext:
-    """Return a sweep for which everything is older than the retention."""
+    """Return a sweep that takes everything as older than the retention."""
     sections = core.sweeping()
     sweep = sections.configuration.sweep.model_copy(update={"retention_hours": 1e-9})
     return replace(sections, configuration=sections.configuration.model_copy(update={"sweep": sweep}))
 
 
 def test_purge_moves_an_orphan_with_an_open_delivery_back(core: Forwarding) -> None:
-    """G2: it is never deleted while a delivery is open, however old; it is moved to where its row says."""
+    """G2: while a delivery is open, the orphan is never deleted; it is moved to where its row says."""
     instance = Instance()
     late_commit(core, instance)
     assert purge(replace(old(core), dry=True))["orphans_returned"] == 1
@@ -132,7 +132,7 @@ def test_purge_moves_an_orphan_with_an_open_delivery_back(core: Forwarding) -> N
 
 
 def test_reconcile_moves_a_file_with_an_open_delivery_back(core: Forwarding) -> None:
-    """At its next run, long before the retention ends; also when its name in orphaned/ was taken."""
+    """At its next run, long before the retention ends; also if its name in orphaned/ was taken."""
     plain, renamed = Instance(), Instance()
     late_commit(core, plain)
     assert reconcile(core.sweeping())["brought_back"] == 1
@@ -162,7 +162,7 @@ def test_an_orphan_with_the_digest_of_its_row_replaces_a_wrong_file(core: Forwar
 
 
 def test_an_orphan_with_a_known_name_only_is_purged_after_the_retention(core: Forwarding) -> None:
-    """The row's own file is in its place: the orphan is a second copy, or torn."""
+    """The row's own file is in its place, so the orphan is a second copy, or torn."""
     instance = Instance()
     core.receive(instance)
     path = only_file(core)
@@ -199,7 +199,7 @@ def test_reconcile_chooses_the_file_by_its_digest(core: Forwarding) -> None:
 
 
 def lose(core: Forwarding, instance: Instance) -> Path:
-    """Its file was lost after it was delivered; where it stood."""
+    """Remove its file after it was delivered; return its path."""
     core.edge.run(
         "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()"
     )
@@ -236,7 +236,7 @@ def test_a_repeat_is_not_discarded_because_a_file_has_its_name(
 
 
 def test_a_repeat_of_a_lost_second_version_does_not_take_the_name_of_the_first(core: Forwarding) -> None:
-    """The first version was moved on, so its name is free in incoming/, but still reserved for it."""
+    """The first version was moved, so its name is free in incoming/, but still reserved for it."""
     core.edge.serve()
     first = Instance()
     second = Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x03\x04" * 512)
