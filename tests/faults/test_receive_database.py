@@ -107,7 +107,7 @@ def test_an_unforeseen_error_gives_0x0110_and_is_logged_with_its_location(edge: 
     """The log names the code that raised it, and holds no value of the data set."""
     edge.run("ALTER TABLE instances ADD COLUMN needed text NOT NULL")
     assert edge.send(Instance()) == [0x0110]
-    assert "_keep_and_commit" in edge.wait_log(outcome="refused", status="0x0110")["detail"]
+    assert "_store" in edge.wait_log(outcome="refused", status="0x0110")["detail"]
     wait_until(lambda: edge.files(partial=True) == {}, 5, "the file to go")
 
 
