@@ -1,10 +1,11 @@
 """The queue under a backlog, against stock dramatiq-pg in the same run (issue: a million messages).
 
-QUEUE_BACKLOG sets the size of the backlog, for a quicker look.
+QUEUE_BACKLOG sets the size of the backlog, for a quicker run.
 
-Each rate begins after a vacuum and a checkpoint. A million messages that one statement wrote are vacuumed at
-some moment after it, and on two cores that moment decides the figure; a backlog that grew over a night was
-vacuumed on the way. The checkpoint is the expensive side: the first change of a page then logs it whole.
+Each rate begins after a vacuum and a checkpoint. PostgreSQL vacuums a million messages of one statement at
+some moment afterwards, and on two cores that moment would decide the figure. A backlog that grew over a
+night has been vacuumed before. The checkpoint makes the measurement slower, not faster: after it the first
+change of a page logs the whole page.
 """
 # ruff: noqa: T201  what is printed is the result
 
@@ -44,13 +45,13 @@ RETURNING 1
 
 @pytest.fixture
 def queue(queue: QueueSetup) -> QueueSetup:
-    """Return a queue without consumers, with patience for a million messages."""
+    """Return a queue without consumers, with timeouts for a million messages."""
     queue.database.deadline_seconds = 600
     return queue
 
 
 def test_the_rate_does_not_depend_on_the_backlog(queue: QueueSetup, processes: Processes) -> None:
-    """Claim, run and ack: a million waiting against a thousand, and against the stock consumer."""
+    """Claim, run and ack: a million waiting messages against a thousand, and against the stock consumer."""
     stock = _stock_rate(queue, processes)
     small = _small_rate(queue)
     print(f"\nstock dramatiq-pg, {STOCK_SAMPLE:,} waiting   {stock:8.0f} /s")
@@ -101,7 +102,7 @@ def test_a_second_million_reuses_the_space_of_the_first(queue: QueueSetup) -> No
 
 
 def test_delays_are_kept_to_the_second(queue: QueueSetup) -> None:
-    """A tenth of the backlog due at random over a minute; the process holds none before its time."""
+    """A tenth of the backlog is due at random over a minute; the process holds none before its time."""
     count = BACKLOG // 10
     process = queue.start()
     family = [process.pid, *stray_processes.descendants(process.pid)]
@@ -120,7 +121,7 @@ def test_delays_are_kept_to_the_second(queue: QueueSetup) -> None:
 
 
 def test_what_a_transactional_enqueue_costs(queue: QueueSetup) -> None:
-    """Printed beside an empty statement; that it is one round trip is proved by the tests of the queue."""
+    """Print it beside an empty statement; the tests of the queue check that it is one round trip."""
 
     def median(sql: str) -> float:
         times = []
@@ -135,7 +136,7 @@ def test_what_a_transactional_enqueue_costs(queue: QueueSetup) -> None:
 
 
 def _small_rate(queue: QueueSetup) -> float:
-    """With about SMALL waiting all the time."""
+    """Return the rate with about SMALL messages waiting all the time."""
     _settle(queue)
     process = queue.start()
     sent = 0
@@ -158,7 +159,7 @@ def _settle(queue: QueueSetup) -> None:
 
 
 def _pages_of_a_claim(queue: QueueSetup) -> int:
-    """By EXPLAIN, with the consumer's plan; the messages stay where they are."""
+    """Return the pages of a claim by EXPLAIN, with the consumer's plan; the messages stay unclaimed."""
     connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     messages.prepare_consumer(Session(connection))
     with connection.cursor() as cursor:
@@ -171,7 +172,7 @@ def _pages_of_a_claim(queue: QueueSetup) -> int:
 
 
 def _drain_rate(queue: QueueSetup, count: int, locks: set[int]) -> float:
-    """Over the next `count` messages by age; `locks` are the counts of advisory locks meanwhile."""
+    """Return the rate over the next `count` messages by age; `locks` collects counts of advisory locks."""
     oldest = "SELECT due FROM dramatiq.queue WHERE queue_name = 'q' AND priority = 4 AND state = 'queued' "
     oldest += "AND NOT alone ORDER BY due LIMIT 1"
     target = queue.one(f"{oldest} OFFSET {count}")
@@ -189,11 +190,11 @@ def _drain_by_sql(queue: QueueSetup) -> None:
     with queue.database.statement() as session:
         messages.prepare_consumer(session)
         while True:
-            claim = messages.claim(session, QUEUE, 32, 1)  # as a process with many threads does
+            claim = messages.claim(session, QUEUE, 32, 1)  # the batch size of a process with many threads
             if not claim.messages:
                 break
             messages.finish(session, [message.run for message in claim.messages], 1)
-    queue.database.close()  # its settings are a consumer's
+    queue.database.close()  # its connection has a consumer's settings
 
 
 def _stock_rate(queue: QueueSetup, processes: Processes) -> float:

@@ -1,6 +1,6 @@
-"""Accept durably, beside DCMTK's storescp, Orthanc and stock pynetdicom; nothing is forwarded meanwhile.
+"""Durable reception, compared with DCMTK's storescp, Orthanc and stock pynetdicom; nothing is forwarded.
 
-Whatever is compared is measured in turn, and the median of the rounds counts (`in_turn`).
+All compared measurements run in turn, and the median of the rounds counts (`in_turn`).
 """
 
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_accept(  # noqa: PLR0917  fixtures
     processes: Processes,
     tmp_path: Path,
 ) -> None:
-    """Instances per second until the sender has its last response."""
+    """Measure instances per second until the sender has its last response."""
     load = loads[kind]
     ours, theirs, unflushed = in_turn(
         lambda: _edge(load, associations, postgres, tmp_path),
@@ -78,7 +78,7 @@ def test_the_cost_of_durability(  # noqa: PLR0917  fixtures
     processes: Processes,
     tmp_path: Path,
 ) -> None:
-    """Written, flushed and committed one by one, without DICOM: what bounds one association."""
+    """Measure writing, flushing and committing one by one, without DICOM: the limit of one association."""
     load = loads[kind]
     ours, theirs = in_turn(
         lambda: kept_per_second(load, postgres, tmp_path), lambda: _orthanc(load, 1, processes, tmp_path)
@@ -91,7 +91,7 @@ def test_the_cost_of_durability(  # noqa: PLR0917  fixtures
 def test_a_sender_with_nagle(
     kind: str, loads: dict[str, Load], rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
-    """The same sender with Nagle's algorithm on, and off."""
+    """Measure the same sender with Nagle's algorithm on, and off."""
     load = loads[kind]
     with_nagle, without = in_turn(
         lambda: _edge(load, 1, postgres, tmp_path, nagle=True), lambda: _edge(load, 1, postgres, tmp_path)
@@ -103,7 +103,7 @@ def test_a_sender_with_nagle(
 def test_one_association_per_instance(
     loads: dict[str, Load], rows: Rows, postgres: EmbeddedPostgres, processes: Processes, tmp_path: Path
 ) -> None:
-    """Associate, store, release; stock pynetdicom keeps nothing."""
+    """Measure associate, store and release; stock pynetdicom keeps nothing."""
     with wire_edge.edge(postgres, tmp_path) as edge:
         ours = one_by_one(loads["small"].share(scaled(500)), edge.peer())
     port = wire_peers.stock(processes)

@@ -1,4 +1,4 @@
-"""Receive and forward, beside Orthanc as autorouter; latency; the full flow through workers."""
+"""Receive and forward, compared with Orthanc as autorouter; latency; the full flow through workers."""
 
 import os
 import statistics
@@ -38,7 +38,7 @@ def test_receive_and_forward(  # noqa: PLR0917  fixtures
     processes: Processes,
     tmp_path: Path,
 ) -> None:
-    """From the start of the sender to the last instance's response at the PACS."""
+    """Measure from the start of the sender to the last instance's response at the PACS."""
     share = loads[kind].share(scaled(AUTOROUTER_SHARE[kind]))
     ours, theirs = in_turn(
         lambda: _edge_rate(loads[kind], postgres, processes, tmp_path),
@@ -60,7 +60,7 @@ def test_receive_and_forward_to_our_sink(  # noqa: PLR0917  fixtures
     processes: Processes,
     tmp_path: Path,
 ) -> None:
-    """The same to a PACS that acknowledges at once, which is what neither router can be blamed for."""
+    """Measure the same with a PACS that answers at once, so that the PACS does not limit either router."""
     share = loads[kind].share(scaled(AUTOROUTER_SHARE[kind]))
     ours, theirs = in_turn(
         lambda: _edge_rate(share, postgres, processes, tmp_path, wire_peers.Sink),
@@ -107,7 +107,7 @@ def _orthanc_rate(
 
 
 def test_latency(rows: Rows, postgres: EmbeddedPostgres, processes: Processes, tmp_path: Path) -> None:
-    """From our C-STORE-RSP to the PACS's, one instance each 50 ms."""
+    """Measure from our C-STORE-RSP to the PACS's, with one instance each 50 ms."""
     ports = _ports()
     sink = wire_peers.Sink(processes, tmp_path, ports.pacs)
     instances = made(scaled(400), bytes(100_000))

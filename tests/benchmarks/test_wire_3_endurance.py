@@ -31,7 +31,7 @@ CHUNK = bytes(1 << 20)
 
 @pytest.mark.parametrize("kind", ["our sink", "storescp"])
 def test_many_sends_to_a_fast_peer(kind: str, rows: Rows, processes: Processes, tmp_path: Path) -> None:
-    """Over one association; a response that is missed would raise, a stall shows as the longest."""
+    """Send over one association; a missed response would raise, and a stall is visible as the longest."""
     if kind == "storescp":
         port = wire_peers.storescp(processes, tmp_path, "--ignore")
     else:
@@ -55,7 +55,7 @@ def test_many_sends_to_a_fast_peer(kind: str, rows: Rows, processes: Processes, 
 
 
 def test_two_gib(rows: Rows, postgres: EmbeddedPostgres, processes: Processes, tmp_path: Path) -> None:
-    """Received and forwarded; the most memory that any process of the edge had."""
+    """Receive and forward it; print the highest memory of any process of the edge."""
     ports = layout.choose_ports(well_known=False)
     sink = wire_peers.Sink(processes, tmp_path, ports.pacs)
     size = scaled(2048) * len(CHUNK)
@@ -81,7 +81,7 @@ def test_two_gib(rows: Rows, postgres: EmbeddedPostgres, processes: Processes, t
 
 
 class _Watching:
-    """Samples the memory of every process of an edge, SCP and actors."""
+    """Samples the memory of every process of an edge: SCP and actors."""
 
     def __init__(self, edge: EdgeSetup) -> None:
         self._roots = wire_edge.roots(edge)
@@ -105,7 +105,7 @@ class _Watching:
 
 
 def test_idle_associations(rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
-    """500 open and silent, for ten seconds; then each stores."""
+    """500 associations are open and silent for ten seconds; then each stores an instance."""
     instances = made(500, bytes(1000))
     with wire_edge.edge(postgres, tmp_path) as edge, ExitStack() as stack:
         open_ones = [
@@ -124,7 +124,7 @@ def test_idle_associations(rows: Rows, postgres: EmbeddedPostgres, tmp_path: Pat
 
 
 def test_broken_associations(rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
-    """400 in a row, honest C-ECHOs between them; the longest, and what memory grew."""
+    """400 in a row with C-ECHOs between them; print the longest C-ECHO, and the growth of memory."""
     count = scaled(400)
     with wire_edge.edge(postgres, tmp_path) as edge:
         pids = wire_edge.receivers(edge)

@@ -1,4 +1,4 @@
-"""The container engine and the lab that all tests of this folder share, and the output of a failure."""
+"""The container engine and the lab that all tests of this folder share, and the output of a failed test."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ ENGINE_SECONDS = 900
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is here: deselected as a rule, run by `make test-compose`; a build takes its time."""
+    """Mark the tests of this folder: only `make test-compose` runs them, and a build needs a long timeout."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.compose)
@@ -36,9 +36,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session")
 def engine() -> None:
-    """Start a Docker engine with Compose in CI, or skip the tests where none answers.
+    """Start a Docker engine with Compose in CI, or skip the tests if no engine answers.
 
-    ENGINE installs packages, so outside of CI it is the developer who runs it.
+    ENGINE installs packages, so outside CI only the developer runs it.
     """
     if _answers() and _has_bases():
         return
@@ -61,7 +61,7 @@ def _has_bases() -> bool:
 
 @pytest.fixture(scope="session")
 def lab(engine: None) -> Iterator[ComposeLab]:
-    """Yield the lab in containers, up and well. Whoever breaks it mends it."""
+    """Yield the lab in containers, healthy. A test that breaks it must repair it."""
     del engine
     lab = ComposeLab()
     try:
@@ -73,13 +73,13 @@ def lab(engine: None) -> Iterator[ComposeLab]:
 
 @pytest.fixture(autouse=True)
 def _well(lab: ComposeLab) -> None:
-    """Each test begins with a lab that is well: no fault, no debt that needs somebody, everybody there."""
+    """Begin each test with a healthy lab: no fault, no problem in status, all processes running."""
     lab.wait_well()
 
 
 @pytest.fixture(scope="session")
 def artefacts() -> Path:
-    """Where what a person may want to look at afterwards is kept."""
+    """Return the folder of files to look at after the tests."""
     folder = Path(os.environ.get("COMPOSE_ARTEFACTS") or REPOSITORY / "build" / "compose")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""What a page in a browser on this machine may do at the two ports without a password."""
+"""What a web page in a browser on this machine can do at the two ports without a password."""
 
 import json
 import urllib.error
@@ -23,7 +23,7 @@ def status(url: str, method: str = "GET", body: object = None, **headers: str) -
 
 
 def test_a_request_with_another_host_name_is_refused(lab: ComposeLab) -> None:
-    """A page whose own name was made to lead here (DNS rebinding) sees neither viewer nor Orthanc."""
+    """A page whose own name resolves to this machine (DNS rebinding) reaches neither viewer nor Orthanc."""
     for path in ("/", "/dicom-web/studies"):
         assert status(lab.ohif_url + path) == 200
         assert status(lab.ohif_url + path, Host="localhost") == 200
@@ -33,7 +33,10 @@ def test_a_request_with_another_host_name_is_refused(lab: ComposeLab) -> None:
 
 
 def test_a_page_of_another_origin_changes_nothing(lab: ComposeLab) -> None:
-    """It could post to Orthanc unread; Orthanc hears its own pages, and what is no browser."""
+    """It could post to Orthanc without reading the answer.
+
+    Orthanc accepts only its own pages, and clients that are no browsers.
+    """
     find = f"{lab.orthanc_url}/tools/find"
     assert status(find, "POST", FIND) == 200
     assert status(find, "POST", FIND, Origin=lab.orthanc_url) == 200
@@ -43,5 +46,5 @@ def test_a_page_of_another_origin_changes_nothing(lab: ComposeLab) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_the_viewer_only_reads(lab: ComposeLab, method: str) -> None:
-    """Images enter by the edge: what would change something does not reach Orthanc by the viewer."""
+    """Images enter through the edge only: the viewer passes no changing request to Orthanc."""
     assert status(f"{lab.ohif_url}/dicom-web/studies", method, {}) == 403

@@ -13,7 +13,7 @@ SEES = {"edge", "actors-pacs", "actors-workers"}
 
 
 def wait_told(lab: ComposeLab, name: str, outcome: str, since: int) -> None:
-    """Each of these processes has said so about that fault, after the first `since` such lines."""
+    """Wait until each of these processes has logged the fault, after the first `since` such lines."""
 
     def look() -> bool:
         lines = [line for line in lab.log(f'"outcome":"{outcome}"') if line.get("fault") == name]
@@ -23,12 +23,12 @@ def wait_told(lab: ComposeLab, name: str, outcome: str, since: int) -> None:
 
 
 def wait_order(lab: ComposeLab, name: str, outcome: str, since: int) -> None:
-    """Wait until the edge's log, which shows lines of other processes later, has the operator's order."""
+    """Wait until the operator's command is in the edge's log, which has lines of other processes later."""
     wait_until(lambda: told_before(lab, name, outcome) > since, SEEN_SECONDS, f"{name} to be {outcome}")
 
 
 def told_before(lab: ComposeLab, name: str, outcome: str) -> int:
-    """How many such lines there are already."""
+    """Return how many such lines there are already."""
     return sum(line.get("fault") == name for line in lab.log(f'"outcome":"{outcome}"'))
 
 
@@ -69,7 +69,7 @@ def test_a_reception_that_fails_is_refused_and_leaves_nothing(lab: ComposeLab, n
 
 
 def test_slow_writes_and_sends_show_in_the_durations(lab: ComposeLab) -> None:
-    """io_delay_ms: accepted all the same, later; the line of the reception says how long it took."""
+    """io_delay_ms: instances are accepted, but later; the line of the reception says how long it took."""
     inject(lab, "io_delay_ms")
     try:
         study, [uid] = lab.accepted(1)
@@ -115,13 +115,13 @@ def test_a_peer_that_is_down_only_delays_deliveries(lab: ComposeLab, name: str, 
 
 
 def away(lab: ComposeLab, route: str) -> bool:
-    """Tell whether a breaker of that route is open: no work goes where it is."""
+    """Tell whether a breaker of that route is open."""
     found = [one for one in lab.status()["overview"]["destinations"] if one["route"] == route]
     return any(one["breaker"] == "open" for one in found)
 
 
 def test_the_result_of_a_hanging_worker_is_expected_until_another_is_asked(lab: ComposeLab) -> None:
-    """worker_hang: asked, no result comes; after the end of the fault another worker's does."""
+    """worker_hang: a worker is asked and returns nothing; after the end of the fault another worker does."""
     inject(lab, "worker_hang")
     try:
         study, originals = lab.accepted(1)
@@ -134,7 +134,7 @@ def test_the_result_of_a_hanging_worker_is_expected_until_another_is_asked(lab: 
 
 
 def test_associations_are_aborted_in_the_middle(lab: ComposeLab) -> None:
-    """drop_association: the sender has no answer, the log an abort; nothing is kept."""
+    """drop_association: the sender gets no answer, the log has an abort; nothing is kept."""
     inject(lab, "drop_association", "--stage", "receive")
     try:
         [sent] = lab.send(1)

@@ -1,4 +1,4 @@
-"""Workers are programs of others: they reach the edge and nothing else."""
+"""Workers are programs of other vendors: they reach the edge and nothing else."""
 
 import json
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ print(json.dumps(sorted(set(re.findall(r"-- ([0-9.]+)\\n +/32 host LOCAL", text)
 
 
 def words(targets: Sequence[Target], routes: Sequence[tuple[str, str]] = ()) -> list[str]:
-    """Return the attempt as a command."""
+    """Return the attempt as a command line."""
     return ["python", "-c", TRIES, json.dumps([list(targets), list(routes)])]
 
 
@@ -62,13 +62,13 @@ def address(lab: ComposeLab, service: str, network: str) -> str:
 
 
 def gateways() -> set[str]:
-    """Every address of the engine's host that a container could send packets to."""
+    """Return every address of the engine's host to which a container could send packets."""
     found = once(["--network", "host"], "python", "-c", LOCAL_ADDRESSES)
     return {one for one in json.loads(found) if not one.startswith("127.")}
 
 
 def inside(lab: ComposeLab) -> list[Target]:
-    """Orthanc's and PostgreSQL's ports by name and by address, and OHIF's."""
+    """Return the ports of Orthanc and PostgreSQL by name and by address, and those of OHIF."""
     ports = {"orthanc": (4242, 8042), "postgres": (5432,), "ohif": (3000,)}
     return [
         (host, port)
@@ -80,7 +80,7 @@ def inside(lab: ComposeLab) -> list[Target]:
 
 @pytest.mark.guarantee("G7")
 def test_workers_reach_the_edge_and_nothing_else(lab: ComposeLab) -> None:
-    """Not by name, not by address, and not the published ports at any address of the host."""
+    """Other services are unreachable by name, by address, and by the ports published on the host."""
     published = (lab.orthanc_port, lab.ohif_port, 8042, 3000, 4242, 5432)
     around = [(gateway, port) for gateway in gateways() for port in published]
     assert len(around) >= 2 * len(published)  # at least the gateways of our two networks
@@ -93,7 +93,7 @@ def test_workers_reach_the_edge_and_nothing_else(lab: ComposeLab) -> None:
 
 
 def test_members_of_the_pacs_network_reach_what_workers_do_not(lab: ComposeLab) -> None:
-    """The same attempt succeeds where it should, so that its failure elsewhere means something."""
+    """The same attempt succeeds from the PACS network, so its failure elsewhere is meaningful."""
     targets = inside(lab)
     told = answers(targets, lab.exec("actors-pacs", *words(targets)).stdout)
     assert set(told.values()) == {OPEN}, told
@@ -102,7 +102,7 @@ def test_members_of_the_pacs_network_reach_what_workers_do_not(lab: ComposeLab) 
 @pytest.mark.guarantee("G7")
 @pytest.mark.parametrize("through", ["edge", "actors-workers", "gateway"])
 def test_no_container_routes_between_the_networks(lab: ComposeLab, through: str) -> None:
-    """A worker that were root, with every right over its routes, finds no way through a member of both."""
+    """As root with all rights over its routes, a worker finds no way through a member of both."""
     network = f"{PROJECT}_workers_net"
     [found] = json.loads(run("docker", "network", "inspect", network).stdout)
     via = (
@@ -120,12 +120,12 @@ def test_no_container_routes_between_the_networks(lab: ComposeLab, through: str)
 @pytest.mark.guarantee("G7")
 @pytest.mark.parametrize("service", ["edge", "actors-workers"])
 def test_a_member_of_both_networks_is_no_router(lab: ComposeLab, service: str) -> None:
-    """The kernel of its network namespace forwards nothing, whatever answers would find back."""
+    """The kernel forwards nothing in its network namespace, even if answers would find a way back."""
     assert lab.exec(service, "cat", "/proc/sys/net/ipv4/ip_forward").stdout.strip() == "0"
 
 
 def test_the_networks_have_the_expected_containers(lab: ComposeLab) -> None:
-    """workers_net: edge, actors-workers, workers, and it is internal; the rest is on pacs_net."""
+    """workers_net is internal and has edge, actors-workers and workers; the others are on pacs_net."""
     members = {}
     for name in ("pacs_net", "workers_net"):
         [found] = json.loads(run("docker", "network", "inspect", f"{PROJECT}_{name}").stdout)

@@ -1,4 +1,4 @@
-"""Orthanc as the sender: what its users push to the edge comes back with results, and only once."""
+"""Orthanc as the sender: a study that its users push to the edge comes back with results, once."""
 
 import json
 import urllib.request
@@ -18,7 +18,7 @@ STABLE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Stored:
-    """A study in Orthanc: its name there, and its UIDs."""
+    """A study in Orthanc: its Orthanc identifier and its UIDs."""
 
     name: str
     study_instance_uid: str
@@ -44,7 +44,7 @@ def push(lab: ComposeLab, study: Stored) -> None:
 
 
 def received(lab: ComposeLab, study: Stored) -> Counter[str]:
-    """How often the edge answered Success to each instance of the study, duplicates included, by its log."""
+    """Return how often the edge answered Success to each instance, duplicates included, by its log."""
     lines = lab.log(study.study_instance_uid)
     return Counter(
         line["sop_instance_uid"]
@@ -62,12 +62,12 @@ def instances(lab: ComposeLab, study: Stored) -> Counter[str]:
 
 
 def deliveries(lab: ComposeLab, study: Stored) -> Counter[tuple[str, str]]:
-    """How many deliveries of the study stand at each route and state."""
+    """Return how many deliveries of the study are in each state, by route."""
     return Counter((route, state) for route, state, _ in delivery_rows(lab, study))
 
 
 def delivery_rows(lab: ComposeLab, study: Stored) -> list[list[str]]:
-    """Route, state and number of attempts of each delivery of the study."""
+    """Return route, state and number of attempts of each delivery of the study."""
     return lab.rows(
         "SELECT d.route, d.state, d.attempts FROM deliveries d JOIN instances i ON i.id = d.instance_id"  # noqa: S608
         f" WHERE i.study_instance_uid = '{study.study_instance_uid}' ORDER BY d.id"
@@ -104,7 +104,7 @@ def test_a_study_from_orthanc_comes_back_with_results_once(lab: ComposeLab, tmp_
 def test_a_study_that_orthanc_sends_again_with_its_results_is_not_forwarded(
     lab: ComposeLab, tmp_path: Path
 ) -> None:
-    """The second push carries the results too: received, known as repeats, and neither kept nor forwarded."""
+    """The second push contains the results too: they are received as repeats, neither kept nor forwarded."""
     study = store(lab, 2, tmp_path)
     push(lab, study)
     results = lab.wait_results(study.sop_instance_uids)

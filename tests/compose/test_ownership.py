@@ -1,4 +1,4 @@
-"""The service init: what it does with folders and a configuration of another owner."""
+"""The service init: how it treats folders and a configuration of another owner."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ EDGE, ORTHANC, OTHER = 10001, 10042, 12345
 
 
 def init(folder: Path, *, mode: str = "rw", **environment: int) -> tuple[int, str]:
-    """Return the exit code of `own`, with the rights that the service has, and what it says."""
+    """Run the service's program with its rights; return exit code and output."""
     mounts = [f"{folder / name}:/app/{name}" for name in ("data", "logs")]
     mounts.append(f"{folder / 'config.yaml'}:/app/config.yaml:{mode}")
     capabilities = [f"--cap-add={name}" for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER")]
@@ -25,7 +25,7 @@ def init(folder: Path, *, mode: str = "rw", **environment: int) -> tuple[int, st
 
 @pytest.fixture
 def folder(lab: ComposeLab, tmp_path: Path) -> Path:
-    """Return the folder of a clone as a lab of another user left it; the image exists once the lab does."""
+    """Return the folder of a clone as a lab of another user left it; the lab has built the image."""
     del lab
     (tmp_path / "data" / "sent" / "1.2").mkdir(parents=True)
     (tmp_path / "logs").mkdir()
@@ -35,14 +35,14 @@ def folder(lab: ComposeLab, tmp_path: Path) -> Path:
 
 
 def owners(folder: Path, *names: str) -> set[tuple[int, int]]:
-    """Who these belong to."""
+    """Return the owners of these paths."""
     found = [(folder / name).stat() for name in names]
     return {(one.st_uid, one.st_gid) for one in found}
 
 
 @pytest.mark.parametrize("user", [EDGE, OTHER])
 def test_existing_files_are_given_to_the_user_of_the_edge(folder: Path, user: int) -> None:
-    """Spool and log, to their last file, also to EDGE_UID and EDGE_GID; Orthanc's folder to Orthanc."""
+    """Spool and log, to their last file, also for EDGE_UID and EDGE_GID; Orthanc's folder goes to Orthanc."""
     code, said = init(folder) if user == EDGE else init(folder, EDGE_UID=user, EDGE_GID=user)
     assert (code, said) == (0, f"config.yaml had mode 600: made readable for the edge's user {user}:{user}\n")
     mine = ("data/sent", "data/sent/1.2", "data/sent/1.2/3.dcm", "logs", "logs/edge.log")
@@ -53,7 +53,7 @@ def test_existing_files_are_given_to_the_user_of_the_edge(folder: Path, user: in
 
 @pytest.mark.parametrize(("mode", "group"), [(0o644, 0), (0o640, EDGE)])
 def test_a_readable_configuration_keeps_its_owner(folder: Path, mode: int, group: int) -> None:
-    """By everybody, or by the edge's group."""
+    """It is readable by everybody, or by the edge's group."""
     path = folder / "config.yaml"
     path.chmod(mode)
     run("chgrp", str(group), path)
@@ -62,7 +62,7 @@ def test_a_readable_configuration_keeps_its_owner(folder: Path, mode: int, group
 
 
 def test_an_unreadable_configuration_names_the_remedy(folder: Path) -> None:
-    """Once, by init, before a dozen services fail of it."""
+    """Only init prints the error; otherwise a dozen services would fail of it."""
     code, said = init(folder, mode="ro")
     assert code == 1
     assert "cannot be read by the edge's user 10001:10001: chmod a+r config.yaml" in said

@@ -1,4 +1,4 @@
-"""Services end under load, by order or by crash: acknowledged instances arrive without an operator."""
+"""Services end under load, by command or by crash: acknowledged instances arrive without an operator."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ AGAIN_SECONDS = 60.0
 
 @dataclass
 class Ledger:
-    """What the edge acknowledged, as the sender wrote it down."""
+    """What the edge acknowledged, as recorded by the sender."""
 
     acknowledged: set[str] = field(default_factory=set)
     failures: int = 0
@@ -26,7 +26,7 @@ class Ledger:
 
 @contextmanager
 def load(lab: ComposeLab) -> Iterator[Ledger]:
-    """Yield a sender that goes on, study by study, whatever it is told."""
+    """Yield a ledger while a sender sends study after study, whatever the answers."""
     ledger = Ledger()
     stop = threading.Event()
 
@@ -58,7 +58,7 @@ def wait_acknowledged(ledger: Ledger, more: int = 2) -> None:
 
 
 def wait_paid(lab: ComposeLab, ledger: Ledger) -> None:
-    """Each acknowledged instance is in the PACS, and so is a result of it; nothing is owed or dead."""
+    """Wait until each acknowledged instance and a result of it are in the PACS, and no delivery is open."""
     lab.wait_held(ledger.acknowledged, ARRIVE_SECONDS)
     unpaid = "SELECT count(*) FROM deliveries WHERE state <> 'delivered'"
     wait_until(lambda: lab.rows(unpaid) == [["0"]], ARRIVE_SECONDS, "every delivery to be paid")
@@ -66,7 +66,7 @@ def wait_paid(lab: ComposeLab, ledger: Ledger) -> None:
 
 
 def end_each_in_turn(lab: ComposeLab, end: Callable[[str], object]) -> None:
-    """Each service ends under load, and runs again before the next one does; then everything is paid."""
+    """End each service under load, and wait until it runs again; then check that everything arrives."""
     with load(lab) as ledger:
         for service in SERVICES:
             wait_acknowledged(ledger)
@@ -86,13 +86,13 @@ def test_a_restart_of_each_service_in_turn_loses_nothing(lab: ComposeLab) -> Non
 
 @pytest.mark.guarantee("G6")
 def test_a_crash_of_each_service_in_turn_loses_nothing(lab: ComposeLab) -> None:
-    """Kill -9 of all thirteen, while instances come in: each is back by itself."""
+    """Kill -9 of all thirteen, while instances come in: Docker restarts each."""
     end_each_in_turn(lab, lab.kill)
 
 
 @pytest.mark.guarantee("G6")
 def test_a_killed_service_is_back_after_up(lab: ComposeLab) -> None:
-    """`docker compose kill` is a wish, so Docker starts nothing again; `docker compose up -d` does."""
+    """Docker does not restart a service after `docker compose kill`; `docker compose up -d` starts it."""
     with load(lab) as ledger:
         for service in ("edge", "postgres", "actors-workers"):
             wait_acknowledged(ledger)
@@ -106,13 +106,13 @@ def test_a_killed_service_is_back_after_up(lab: ComposeLab) -> None:
 
 @pytest.mark.guarantee("G1")
 def test_a_stop_under_load_drains_every_service(lab: ComposeLab) -> None:
-    """`docker compose stop` of each part of the gateway: it ends by itself, before Docker's patience does."""
+    """`docker compose stop` of each part of the gateway: it ends by itself before Docker kills it."""
     with load(lab) as ledger:
         for service in GATEWAY:
             wait_acknowledged(ledger)
             lab.compose("stop", service)
             ended = lab.inspect(service)["State"]["ExitCode"]
-            # periodiq holds nothing, and lets SIGTERM end it: 128 + 15; Docker's SIGKILL would be 137
+            # periodiq holds nothing, and SIGTERM ends it: 128 + 15; after Docker's SIGKILL it would be 137
             assert ended == (143 if service == "scheduler" else 0), service
             lab.compose("start", service)
         wait_acknowledged(ledger)
@@ -123,7 +123,7 @@ def test_a_stop_under_load_drains_every_service(lab: ComposeLab) -> None:
 @pytest.mark.guarantee("G2")
 @pytest.mark.guarantee("G6")
 def test_queue_and_states_survive_the_containers(lab: ComposeLab) -> None:
-    """`docker compose down` and `up`: what waited waits, what was done is done, a pause is one still."""
+    """`docker compose down` and `up`: waiting, finished and paused work is as before."""
     done, originals = lab.accepted(2)
     lab.wait_results(originals)
     lab.exec("edge", "mini-pacs", "destinations", "pause", "ORTHANC")
@@ -150,7 +150,7 @@ def test_queue_and_states_survive_the_containers(lab: ComposeLab) -> None:
 
 
 def states(lab: ComposeLab) -> list[list[str]]:
-    """Every delivery with its state and attempts, and every message of the queue that belongs to one."""
+    """Return every delivery with its state and attempts, and every message of a delivery."""
     deliveries = lab.rows("SELECT id, route, state, attempts FROM deliveries ORDER BY id")
     messages = lab.rows(
         "SELECT message_id, queue_name, delivery_id FROM dramatiq.queue"

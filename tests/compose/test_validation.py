@@ -1,4 +1,4 @@
-"""The quick validation of README: the flow of an image, strangers, bad workers, and the users' commands."""
+"""The quick validation of README: an image's flow, unknown senders, bad workers, and the users' commands."""
 
 import re
 import shlex
@@ -17,7 +17,7 @@ STAGES = {"forward_pacs", "forward_worker", "ai_result"}
 
 @pytest.mark.guarantee("G1")
 def test_an_allowed_sender_reaches_worker_and_pacs_with_original_and_result(lab: ComposeLab) -> None:
-    """The main job; each step of it stands in `docker compose logs edge`, once, whoever took it."""
+    """The main flow; each step is in `docker compose logs edge` once, whichever process did it."""
     study, originals = lab.accepted(4, modality="CT")
     lab.wait_held(originals, study_instance_uid=study)
     results = lab.wait_results(originals)
@@ -60,7 +60,7 @@ def test_a_stopped_worker_delays_no_original_and_others_replace_it(lab: ComposeL
 
 @pytest.mark.guarantee("G5")
 def test_a_slow_worker_delays_no_original_and_its_result_follows(lab: ComposeLab) -> None:
-    """WORKER_DELAY_SECONDS=12: the original is at the PACS while the result is not, which then comes."""
+    """WORKER_DELAY_SECONDS=12: the original is at the PACS before its result, which follows."""
     lab.compose("up", "--detach", "--no-deps", *WORKERS, WORKER_DELAY_SECONDS="12")
     try:
         wait_until(lambda: all(is_healthy(lab, name) for name in WORKERS), 60, "the slow workers to listen")
@@ -69,7 +69,7 @@ def test_a_slow_worker_delays_no_original_and_its_result_follows(lab: ComposeLab
         assert lab.held(study) == originals
         lab.wait_results(originals)
         wait_until(lambda: moving(lab, study) == 0, 60, "the workers' part to be over")
-        # the first one was late, so a second was asked; a third never, since there was a result by then
+        # the first worker was late, so a second was asked; no third, since there was a result by then
         assert max(asked(lab, study).values()) <= 2
         assert set(asked(lab, study)) == originals
     finally:
@@ -78,7 +78,7 @@ def test_a_slow_worker_delays_no_original_and_its_result_follows(lab: ComposeLab
 
 
 def moving(lab: ComposeLab, study_instance_uid: str) -> int:
-    """How many deliveries of the study, and results of its instances, are still to come."""
+    """Return how many deliveries of the study, and results of its instances, are still open."""
     [[count]] = lab.rows(
         "SELECT count(*) FILTER (WHERE d.state <> 'delivered' OR e.state = 'owed') FROM instances i"  # noqa: S608
         " JOIN deliveries d ON d.instance_id = i.id LEFT JOIN expected_results e ON e.delivery_id = d.id"
@@ -88,7 +88,7 @@ def moving(lab: ComposeLab, study_instance_uid: str) -> int:
 
 
 def asked(lab: ComposeLab, study_instance_uid: str) -> dict[str, int]:
-    """How many workers were asked for a result of each original of the study."""
+    """Return how many workers were asked for a result of each original of the study."""
     rows = lab.rows(
         "SELECT i.sop_instance_uid, count(*) FROM expected_results e JOIN instances i ON i.id = e.instance_id"  # noqa: S608
         f" WHERE i.study_instance_uid = '{study_instance_uid}' GROUP BY 1"
@@ -97,18 +97,18 @@ def asked(lab: ComposeLab, study_instance_uid: str) -> dict[str, int]:
 
 
 def is_healthy(lab: ComposeLab, service: str) -> bool:
-    """Tell what Docker thinks of it."""
+    """Tell whether Docker counts the service as healthy."""
     return bool(lab.inspect(service)["State"]["Health"]["Status"] == "healthy")
 
 
 def test_every_service_is_healthy_by_its_own_check(lab: ComposeLab) -> None:
-    """Each has a check, and its answer is yes."""
+    """Each service has a check, and it succeeds."""
     wait_until(lambda: all(is_healthy(lab, service) for service in SERVICES), 200, "all to be healthy")
 
 
 @pytest.mark.parametrize("question", [("edge",), ("actors", "workers")])
 def test_a_health_check_can_fail(lab: ComposeLab, question: tuple[str, ...]) -> None:
-    """Where nobody answers C-ECHO, or serves that queue, the answer is no and says why."""
+    """If nobody answers C-ECHO, or consumes the queue, the check fails and says why."""
     answer = lab.exec("actors-pacs", "python", "/app/healthy.py", *question, check=False)
     assert answer.returncode == 1
     assert answer.stderr.startswith("not healthy: ")
@@ -118,7 +118,7 @@ def test_nothing_runs_as_root_or_writes_to_its_image(lab: ComposeLab) -> None:
     """Read-only root file system, no capability, no new privileges, and a user of its own."""
     for service in SERVICES:
         if service == "postgres":
-            continue  # the public image's entry point is root's until it starts the server
+            continue  # the public image's entry point runs as root until it starts the server
         host = lab.inspect(service)["HostConfig"]
         assert host["ReadonlyRootfs"], service
         assert host["CapDrop"] == ["ALL"], service
@@ -129,7 +129,10 @@ def test_nothing_runs_as_root_or_writes_to_its_image(lab: ComposeLab) -> None:
 
 
 def test_every_service_has_restart_limits_and_a_grace_period(lab: ComposeLab) -> None:
-    """Restart policy, log limits, and a grace that covers edge.stop_grace_seconds where something drains."""
+    """Restart policy, log limits and a grace period.
+
+    The grace period covers edge.stop_grace_seconds if a service drains.
+    """
     for service in SERVICES:
         found = lab.inspect(service)
         assert found["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped", service
@@ -144,7 +147,7 @@ def test_every_service_has_restart_limits_and_a_grace_period(lab: ComposeLab) ->
 
 
 def test_a_clone_with_umask_077_starts(lab: ComposeLab) -> None:
-    """This lab is one: the images opened what they copied, and init the configuration."""
+    """The lab is such a clone: the images opened the files that they copied, and init the configuration."""
     assert (lab.folder / "worker_app" / "scp.py").stat().st_mode & 0o077 == 0
     assert lab.exec("edge", "cat", "/app/config.yaml").stdout == (lab.folder / "config.yaml").read_text(
         "utf-8"
@@ -159,7 +162,7 @@ def test_an_external_database_is_used(lab: ComposeLab) -> None:
 
 
 def test_the_sender_simulator_sends_its_file(lab: ComposeLab) -> None:
-    """Word for word; /tmp/test.dcm is there by itself."""
+    """The command as in README; /tmp/test.dcm exists without a further step."""
     words = "/tmp/test.dcm --host edge --port 11112 --calling-aet ORTHANC --called-aet MINI_EDGE"  # noqa: S108
     [study] = simulate(lab, words)
     assert study in lab.cli("status", "--study", study)
@@ -167,7 +170,7 @@ def test_the_sender_simulator_sends_its_file(lab: ComposeLab) -> None:
 
 
 def test_the_sender_simulator_generates_instances(lab: ComposeLab) -> None:
-    """Word for word; each study has a number of the database's, which its patient bears."""
+    """The command as in README; each study has a number from the database, and so has its patient."""
     words = (
         "--generate 3 --seq-from-db --patient-id EDGE --patient-name TEST^EDGE"
         " --series-description SYNTHETIC --calling-aet ORTHANC"
@@ -194,13 +197,13 @@ def pair_is_held(lab: ComposeLab, study: str) -> bool:
 
 
 def simulate(lab: ComposeLab, options: str) -> list[str]:
-    """Run the simulator as users type it; the studies that were accepted."""
+    """Run the simulator as users type it; return the accepted studies."""
     sent = lab.exec("edge", "python", "/app/sender_simulator.py", *options.split()).stdout
     return re.findall(r"^study (\S+):", sent, re.MULTILINE)
 
 
 def test_reset_db_deletes_all_rows_and_the_lab_goes_on(lab: ComposeLab) -> None:
-    """`reset-db` is answered, and the next study is carried as the first was."""
+    """The answer to `reset-db` is yes; the next study is received and forwarded as the first was."""
     study, originals = lab.accepted(1)
     lab.wait_results(originals)
     assert "Forgotten" in typed("docker exec -it mini_pacs_edge python /app/cli.py reset-db", "y")
@@ -210,7 +213,7 @@ def test_reset_db_deletes_all_rows_and_the_lab_goes_on(lab: ComposeLab) -> None:
 
 
 def test_reset_db_asks_first(lab: ComposeLab) -> None:
-    """Whoever says no loses nothing."""
+    """After another answer than yes nothing is deleted."""
     study, originals = lab.accepted(1)
     lab.wait_results(originals)
     assert "Forgotten" not in typed("docker exec -it mini_pacs_edge python /app/cli.py reset-db", "n")
@@ -218,13 +221,13 @@ def test_reset_db_asks_first(lab: ComposeLab) -> None:
 
 
 def typed(line: str, answer: str) -> str:
-    """Return what a command prints at a terminal, with that answer to its question."""
+    """Return the output of a command at a terminal, with that answer to its question."""
     with_terminal = shlex.join(["script", "--quiet", "--return", "--command", line, "/dev/null"])
     return run("sh", "-c", f"echo {answer} | {with_terminal}", check=False).stdout
 
 
 def test_actors_scale(lab: ComposeLab) -> None:
-    """`--scale actors-pacs=2 --scale actors-workers=2`: both of each consume, and the work is done."""
+    """`--scale actors-pacs=2 --scale actors-workers=2`: two of each consume, and deliveries are completed."""
     lab.compose("up", "--detach", "--no-recreate", "--scale", "actors-pacs=2", "--scale", "actors-workers=2")
     try:
         wait_until(
@@ -240,7 +243,7 @@ def test_actors_scale(lab: ComposeLab) -> None:
 
 
 def consuming(lab: ComposeLab) -> dict[str, int]:
-    """How many live actor processes serve each queue."""
+    """Return how many live actor processes serve each queue."""
     alive = [one for one in lab.status()["overview"]["consumers"] if one["alive"]]
     queues = [queue for one in alive for queue in one["queue_names"]]
     return {queue: queues.count(queue) for queue in queues}

@@ -13,8 +13,8 @@ from gateway.sender.send import SendOptions, send
 
 
 def sent(lab: ComposeLab, given_name: str, folder: Path) -> tuple[str, set[str]]:
-    """Return a CT study of that patient that the edge accepted: its UID, and its instances'."""
-    # no ^ in the ID: the viewer asks for the studies of that ID, and Orthanc does not decode a query
+    """Return a CT study of that patient that the edge accepted: its UID, and the UIDs of its instances."""
+    # no ^ in the ID: the viewer queries the studies of that ID, and Orthanc does not decode the query
     study = Study(3, datetime.now(UTC), "CT", patient_id=given_name, patient_name=f"Viewer^{given_name}")
     outgoing = [write(instance, folder) for instance in generate(study)]
     done = list(
@@ -28,7 +28,7 @@ def sent(lab: ComposeLab, given_name: str, folder: Path) -> tuple[str, set[str]]
 def test_the_viewer_lists_the_study_and_shows_original_and_result(
     lab: ComposeLab, artefacts: Path, tmp_path: Path
 ) -> None:
-    """Found by the patient's name; the original is a grey picture, the result has the worker's colour."""
+    """The study is found by the patient's name; the original is grey, the result has the worker's colour."""
     given = secrets.token_hex(4)
     study, originals = sent(lab, given, tmp_path)
     lab.wait_results(originals)

@@ -38,13 +38,13 @@ class Running:
         self.process = self.start()
 
     def start(self) -> Process:
-        """Start it in the folder that it had before; return it once it listens."""
+        """Start it in the same folder as before; return it when it listens."""
         self.process = self._processes.start(*self._program.command, PYTHONPATH=TESTS)
         self.process.wait_for_port(self.port)
         return self.process
 
     def send(self, *instances: Instance) -> list[int]:
-        """Return the status of each."""
+        """Send each instance; return the statuses."""
         address = PeerAddress(
             "127.0.0.1", self.port, "ORTHANC", timeout_seconds=10, connect_timeout_seconds=5
         )
@@ -62,14 +62,14 @@ def pacs(processes: Processes, tmp_path: Path) -> Running:
 
 
 def test_the_journal_of_the_pacs_survives_its_kill(pacs: Running) -> None:
-    """Each success with the digest on the wire, each refusal as a refusal."""
+    """Each success and each refusal is there, with the digest of the bytes on the wire."""
     instances = study_of(3)
     assert pacs.send(instances[0]) == [0x0000]
     behave(pacs.room.folder, Behaviour(status=0xA700))
     assert pacs.send(instances[1]) == [0xA700]
     pacs.process.kill()
     pacs.start()
-    assert pacs.send(instances[1]) == [0xA700]  # its behaviour survives, too
+    assert pacs.send(instances[1]) == [0xA700]  # its behaviour is kept, too
     behave(pacs.room.folder, Behaviour(status=0xB000))
     assert pacs.send(instances[2]) == [0xB000]
     entries = [(e.sop_instance_uid, e.digest, e.status) for e in read(pacs.room.journal)]
@@ -94,7 +94,7 @@ def test_the_pacs_journals_only_what_it_answered(pacs: Running) -> None:
 
 
 def test_a_pacs_answers_0x0111_to_a_uid_that_it_has(pacs: Running) -> None:
-    """To either version of the UID, also after a restart.
+    """It does so for every version of the UID, also after a restart.
 
     That answer does not mean that it has this version.
     """
@@ -144,7 +144,7 @@ def test_the_journal_of_a_killed_sender_has_every_answer(processes: Processes, t
 def test_a_worker_journals_the_digest_of_what_it_receives_and_sends(
     processes: Processes, tmp_path: Path
 ) -> None:
-    """The bytes on the wire, both ways; a second version of a UID is a line of its own."""
+    """The digests are those of the bytes on the wire; a second version of a UID has its own line."""
     port, edge_port = layout.free_ports(2)
     journal = tmp_path / "worked.txt"
     first = Instance()
@@ -182,7 +182,7 @@ def _has(accepted: Callable[[], list[str]], enough: int) -> bool:
 
 @contextmanager
 def proxied() -> Iterator[tuple[TcpProxy, socket.socket, socket.socket]]:
-    """Yield a proxy with a connection through it: its near end and its far end."""
+    """Yield a proxy with a connection through it: both ends of the connection."""
     [port] = layout.free_ports(1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         proxy = TcpProxy(port, listener.getsockname()[1])
@@ -198,7 +198,7 @@ def proxied() -> Iterator[tuple[TcpProxy, socket.socket, socket.socket]]:
 
 
 def test_a_proxy_carries_both_directions_and_closes_with_its_ends() -> None:
-    """The bytes are unchanged; the end of one direction leaves the other open."""
+    """The bytes are unchanged; one direction stays open when the other one ends."""
     with proxied() as (_, near, far):
         near.sendall(b"there")
         assert far.recv(10) == b"there"
@@ -209,7 +209,7 @@ def test_a_proxy_carries_both_directions_and_closes_with_its_ends() -> None:
 
 
 def test_cut_resets_both_ends() -> None:
-    """As when a machine between them disappears."""
+    """The same happens when a machine between them fails."""
     with proxied() as (proxy, near, far):
         near.sendall(b"it carries")
         assert far.recv(10) == b"it carries"
@@ -220,7 +220,7 @@ def test_cut_resets_both_ends() -> None:
 
 
 def test_stall_holds_the_bytes_until_mend() -> None:
-    """Neither end is told, and no byte is lost."""
+    """Both ends stay connected, and no byte is lost."""
     with proxied() as (proxy, near, far):
         proxy.stall()
         near.sendall(b"late")

@@ -29,7 +29,7 @@ FULL_DISK = Path("/dev/full")
 
 
 def ended(*words: str | Path, confined: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Return a command as a process; `confined`, it has no access to what is not its user's, also as root."""
+    """Run a command to its end; with `confined`, it has only a normal user's access, even as root."""
     prefix: list[str] = []
     if confined and os.geteuid() == 0:
         capabilities = "-dac_override,-dac_read_search"
@@ -48,7 +48,7 @@ def ended(*words: str | Path, confined: bool = False, **environment: str) -> sub
 
 
 def close(path: Path) -> None:
-    """Nobody that a test runs as can look into that folder, or write there."""
+    """Close the folder to every user of the tests, for reading and writing."""
     if os.geteuid() == 0:
         os.chown(path, NOBODY, NOBODY)
     path.chmod(0)
@@ -120,7 +120,7 @@ def test_a_spool_that_cannot_be_created_stops_serve_with_its_path(kept: Prepared
 
 
 def test_serve_that_cannot_print_the_log_leaves_no_scp_behind(kept: PreparedInstances) -> None:
-    """Its supervisor would take it for the SCP, and start another one."""
+    """Otherwise its supervisor would take the parent for a running SCP."""
     logs = kept.configuration.edge.log_path.parent
     logs.mkdir(exist_ok=True)
     close(logs)
@@ -196,11 +196,11 @@ def test_ctrl_c_at_a_question_prints_one_word_and_exits_with_130(kept: PreparedI
             shown += os.read(primary, 1000)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=120) == ExitCode.INTERRUPTED
-        with suppress(OSError):  # the end of a terminal that nobody holds open any more
+        with suppress(OSError):  # the end of a terminal that no process holds open
             while select.select([primary], [], [], 0)[0]:
                 shown += os.read(primary, 1000)
     finally:
-        process.kill()  # does nothing to one that has ended
+        process.kill()  # a kill of an ended process does nothing
         process.wait()
         os.close(primary)
     assert b"mini-pacs: interrupted: nothing was done" in shown
@@ -229,7 +229,7 @@ run()
 
 @pytest.mark.parametrize("module", ["cli.main", "cli.faults"])
 def test_ctrl_c_is_not_lost_while_modules_are_imported(module: str) -> None:
-    """An import that ignores the interruption does not let the command run all the same."""
+    """The command does not run if an import ignores the interruption."""
     done = subprocess.run(
         [sys.executable, "-c", SWALLOWED, "faults", "--help", module],
         capture_output=True,
@@ -250,7 +250,7 @@ def test_a_question_without_a_terminal_names_yes(kept: PreparedInstances) -> Non
 
 @pytest.fixture
 def defect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: PreparedInstances) -> Path:
-    """`mini-pacs status` raises what nobody foresaw; the folder of temporary files."""
+    """Let `mini-pacs status` raise an unforeseen error; return the folder of temporary files."""
     del kept
 
     def broken(*_: object, **__: object) -> None:
@@ -348,7 +348,7 @@ def test_the_simulator_ends_like_every_command(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_shell_completes_commands_and_options(shell: str, typed: str, expected: str) -> None:
-    """Run what the installed completion runs at TAB."""
+    """Run what the installed completion runs when the user presses TAB."""
     words = typed.split()
     done = ended(
         "mini-pacs",
@@ -362,5 +362,5 @@ def test_the_shell_completes_commands_and_options(shell: str, typed: str, expect
 
 
 def test_errors_of_typer_are_usage_errors() -> None:
-    """They are classes of the click that Typer may bundle."""
+    """Typer may bundle its own copy of click; errors of those classes count as well."""
     assert issubclass(typer.BadParameter, boundary.ClickError)

@@ -22,12 +22,12 @@ from gateway.domain.routing import Route
 
 
 def run(*words: str | int, answer: str | None = None) -> Result:
-    """One command, in this process."""
+    """Run one command in this process."""
     return CliRunner().invoke(build(str(words[0])), [str(word) for word in words], input=answer)
 
 
 def json_of(*words: str | int) -> Any:
-    """Return what a successful command prints with --json; of a page its items."""
+    """Return the output of a successful command with --json; of a page, its items."""
     result = run(*words, "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
@@ -36,7 +36,7 @@ def json_of(*words: str | int) -> Any:
 
 
 def files(kept: PreparedInstances) -> dict[str, int]:
-    """How many files each folder of the spool holds."""
+    """Return how many files each folder of the spool holds."""
     found: dict[str, int] = {}
     for path in kept.spool.root.glob("*/*/*.dcm"):
         place = path.parent.parent.name
@@ -65,7 +65,7 @@ def test_status_names_dead_deliveries_and_the_command_for_them(kept: PreparedIns
 
 
 def test_status_explains_an_open_breaker_of_the_pacs(kept: PreparedInstances) -> None:
-    """Since when, why, how many wait, when the next probe is, and that nothing is lost."""
+    """It prints since when, why, how many wait, the time of the next probe, and that nothing is lost."""
     kept.receive(1)
     with kept.database.transaction() as session:
         destinations.note_failure(
@@ -86,7 +86,7 @@ def test_status_explains_an_open_breaker_of_the_pacs(kept: PreparedInstances) ->
 
 
 def test_status_check_fails_while_there_is_a_problem(kept: PreparedInstances) -> None:
-    """For monitoring: problems only, and exit code 1. Without processes there always is a problem."""
+    """It exits with 1 and prints problems only. A lab without processes always has a problem."""
     checked = run("status", "--check")
     assert checked.exit_code == ExitCode.REFUSED
     assert "No Storage SCP is connected" in checked.stdout
@@ -184,7 +184,7 @@ def test_retry_makes_a_waiting_delivery_due_now(kept: PreparedInstances) -> None
 
 
 def test_resend_asks_and_sends_a_delivered_instance_again(kept: PreparedInstances) -> None:
-    """Answering no changes nothing; --yes sends again."""
+    """The answer no changes nothing; --yes sends again."""
     delivery_id = kept.forward(kept.receive(1))
     refused = run("deliveries", "resend", "--route", "pacs", answer="n\n")
     assert refused.exit_code != 0
@@ -266,13 +266,13 @@ def test_faults_are_injected_listed_and_cleared(kept: PreparedInstances) -> None
     ],
 )
 def test_an_invalid_fault_is_refused(kept: PreparedInstances, words: tuple[str | int, ...]) -> None:
-    """Unknown name, unexpected or invalid value, a stage without a seam, no duration."""
+    """Unknown name, unexpected or invalid value, a stage without faults, no duration."""
     assert run("inject-fault", *words).exit_code == ExitCode.USAGE
     assert kept.value("SELECT count(*) FROM faults") == 0
 
 
 def test_an_unknown_fault_lists_the_known_ones(kept: PreparedInstances) -> None:
-    """With their effects."""
+    """The list has the effect of each."""
     assert "connections to the PACS are refused" in run("inject-fault", "nope").output
     del kept
 
@@ -299,7 +299,7 @@ def test_config_check_prints_every_value(kept: PreparedInstances) -> None:
 
 
 def test_reset_deletes_rows_and_messages_and_keeps_files_and_pauses(kept: PreparedInstances) -> None:
-    """Instances, deliveries, messages and the study number are gone; files are orphans, pauses stay."""
+    """Instances, deliveries, messages and the study number are gone; files become orphans, pauses stay."""
     kept.receive(1)
     dead(kept, 2)
     json_of("destinations", "pause", "ORTHANC")

@@ -1,4 +1,4 @@
-"""`mini-pacs studies` and lists in pages: newest first, each row once, nothing left out."""
+"""`mini-pacs studies` and lists in pages: newest first, each row once, none left out."""
 
 import json
 from typing import Any
@@ -34,19 +34,19 @@ LONG = "1.2.826.0.1.3680043.8.498.123456789012345678901234567"
 
 
 def sequential(kept: PreparedInstances) -> list[tuple[Any, ...]]:
-    """How often each table was read from its begin to its end, this connection included."""
+    """Return how often each table was scanned sequentially, this connection included."""
     kept.run("SELECT pg_stat_force_next_flush()")
     return kept.rows(SEQUENTIAL)
 
 
 def run(*words: str | int, columns: int = 200) -> Result:
-    """One command, in this process, on a screen of so many columns."""
+    """Run one command in this process, on a screen of that many columns."""
     runner = CliRunner(env={"COLUMNS": str(columns)})
     return runner.invoke(build(str(words[0])), [str(word) for word in words])
 
 
 def page(*words: str | int) -> dict[str, Any]:
-    """Return a list as a document."""
+    """Return a list as JSON."""
     result = run(*words, "--json")
     assert result.exit_code == ExitCode.OK, result.output
     document: dict[str, Any] = json.loads(result.stdout)
@@ -170,7 +170,7 @@ def test_screens_name_the_time_zone_of_their_times(kept: PreparedInstances) -> N
 def test_an_unknown_study_or_delivery_is_exit_code_1(
     kept: PreparedInstances, words: tuple[str | int, ...], sentence: str
 ) -> None:
-    """With the sentence, and without a question; the same as JSON."""
+    """The error is one sentence, and no question is asked; with --json, too."""
     kept.receive(1)
     told = run(*words)
     assert told.exit_code == ExitCode.REFUSED
@@ -181,7 +181,7 @@ def test_an_unknown_study_or_delivery_is_exit_code_1(
 
 
 def test_a_known_study_without_a_match_is_no_error(kept: PreparedInstances) -> None:
-    """An empty answer: none of its deliveries is dead."""
+    """The list is empty: none of its deliveries is dead."""
     kept.receive(1)
     found = run("deliveries", "list", "--study", "1.2.3", "--state", "dead")
     assert found.exit_code == ExitCode.OK
@@ -208,7 +208,7 @@ def test_the_cost_of_a_page_does_not_grow_with_the_number_of_rows(
     kept: PreparedInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No statement scans a whole table."""
-    monkeypatch.setattr(studies, "STEP", 100)  # as small beside the table as a step of 2000 beside a real one
+    monkeypatch.setattr(studies, "STEP", 100)  # so small that a page reads a small part of the table
     kept.run(MANY)
     before = sequential(kept)
     with kept.database.statement() as session:

@@ -1,4 +1,4 @@
-"""The health check of the edge's container, for each way in which an edge may be configured."""
+"""The health check of the edge's container, for each possible configuration of an edge."""
 
 import sys
 from collections.abc import Callable
@@ -23,28 +23,28 @@ def verdict(edge: EdgeSetup) -> int:
 
 
 def anybody(_: Path) -> dict[str, Any]:
-    """Titles are let in from everywhere."""
+    """Titles are accepted from every address."""
     return {}
 
 
 def addressed(_: Path) -> dict[str, Any]:
-    """No title is let in from this container, and the names are longer than a title."""
+    """No title is accepted from this container; the entries of the allowlist are longer than a title."""
     titles = ["CT1@10.1.0.0/16", *(f"APP0{number}@192.168.100.0/24" for number in range(1, 6))]
     return {"allowed_calling_aets": titles}
 
 
 def on_one_address(_: Path) -> dict[str, Any]:
-    """Nobody listens on 127.0.0.1."""
+    """The edge does not listen on 127.0.0.1."""
     return {"bind_address": "127.0.0.2"}
 
 
 def without_room(_: Path) -> dict[str, Any]:
-    """More than the disk has is to be kept free: whoever asks is rejected for now, 2/3/1."""
+    """The reserve is larger than the disk: every association is rejected temporarily (2/3/1)."""
     return {"disk_reserve_mb": 1 << 30}
 
 
 def secure(folder: Path) -> dict[str, Any]:
-    """Only who speaks TLS is heard."""
+    """Only TLS connections are accepted."""
     made = certificates.make(folder)
     return {"tls": {"certificate": str(made.edge.certificate), "key": str(made.edge.key), "ca": str(made.ca)}}
 
@@ -53,7 +53,7 @@ def secure(folder: Path) -> dict[str, Any]:
 def test_an_edge_is_healthy_while_it_serves(
     make_edge: MakeEdge, tmp_path: Path, how: Callable[[Path], dict[str, Any]]
 ) -> None:
-    """Docker sees it as healthy, and as unhealthy after its end."""
+    """Docker sees the edge as healthy, and as unhealthy after its end."""
     edge = make_edge({"edge": how(tmp_path / "certificates")})
     edge.serve()
     assert verdict(edge) == 0

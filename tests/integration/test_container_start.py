@@ -1,4 +1,4 @@
-"""The start of the edge's container: it makes a test DICOM file, unless it is told not to."""
+"""The start of the edge's container: it makes a test DICOM file unless it is configured not to."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ SERVE = ("mini-pacs", "serve", "--print-log")
 
 
 def says(folder: Path, *command: str, **environment: str) -> set[str]:
-    """Which programs the entry point ran, each of them one that says how it was called."""
+    """Return which programs the entry point ran; each is a script that prints its command line."""
     for name in ("python", "mini-pacs"):
         program = folder / name
         program.write_text(f'#!/bin/sh\necho {name} "$@"\n', encoding="utf-8")
         program.chmod(0o755)
-    # the output ends when the last of them has, those in the background included
+    # the output ends when the last program has ended, those in the background included
     done = run(
         "sh", REPOSITORY / "images" / "edge" / "entrypoint", *command,
         env={"PATH": f"{folder}:/usr/bin:/bin", **environment},

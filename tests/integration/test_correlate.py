@@ -25,18 +25,18 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 @pytest.fixture(autouse=True)
 def workers(core: Forwarding) -> Iterator[dict[str, Peer]]:
-    """Every worker is on."""
+    """Start every worker."""
     with workers_of(core) as peers:
         yield peers
 
 
 def expectations(core: Forwarding) -> list[str]:
-    """Return the states of what was expected, in that order."""
+    """Return the states of the expected results, in that order."""
     return [row[0] for row in core.edge.rows("SELECT state::text FROM expected_results ORDER BY id")]
 
 
 def expire(core: Forwarding) -> None:
-    """Every deadline is over and was acted upon."""
+    """Let every deadline pass, and run its message."""
     for expectation in core.overdue():
         expire_one(core.edge.configuration, core.edge.database, core.context.wakeup, expectation)
 
@@ -109,7 +109,7 @@ def test_a_result_without_references_is_matched_by_its_study(
 
 
 def test_a_result_in_another_study_may_reference_a_series(core: Forwarding) -> None:
-    """Referenced Series without instances: every instance of it that its worker was sent is answered."""
+    """Referenced Series without instances: every instance of the series that its worker got is answered."""
     core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
     series = new_uid()
     instances = [replace(instance, series_instance_uid=series) for instance in study_of(2)]
@@ -128,7 +128,7 @@ def test_a_result_in_another_study_may_reference_a_series(core: Forwarding) -> N
 def test_a_result_in_another_study_may_reference_a_study(
     core: Forwarding, owed: int, found: Correlation
 ) -> None:
-    """Referenced Study alone is matched like the study of a result."""
+    """A reference to the study alone is matched by the study, as for a result of the same study."""
     core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
     instances = study_of(2)
     for instance in instances[:owed]:
@@ -188,7 +188,7 @@ def test_a_result_without_a_match_is_flagged_and_delivered(core: Forwarding, *, 
 
 
 def test_a_late_result_is_flagged_and_cancels_the_unsent_redispatch(core: Forwarding) -> None:
-    """It is forwarded; the other worker is not asked."""
+    """It is forwarded; no other worker is asked."""
     instance = Instance()
     worker = ask(core, instance)
     expire(core)
@@ -214,7 +214,7 @@ def test_a_late_result_does_not_cancel_a_sent_redispatch(core: Forwarding) -> No
 
 
 def test_no_third_worker_is_asked_after_a_late_result(core: Forwarding) -> None:
-    """The first worker's result came late; if the second is late as well, nothing more is sent."""
+    """The first worker's result came late; if the second result is late as well, nothing more is sent."""
     instance = Instance()
     worker = ask(core, instance)
     expire(core)
@@ -233,7 +233,10 @@ def test_no_third_worker_is_asked_after_a_late_result(core: Forwarding) -> None:
 
 
 def test_an_earlier_result_does_not_answer_a_resent_delivery(core: Forwarding) -> None:
-    """`deliveries resend`: a worker that does not answer is replaced, whatever arrived the time before."""
+    """After `deliveries resend` a worker that does not answer is replaced.
+
+    An answer to the first request does not count.
+    """
     instance = Instance()
     core.receive(result_of(instance), worker=ask(core, instance))
     core.edge.run(
@@ -249,7 +252,7 @@ def test_an_earlier_result_does_not_answer_a_resent_delivery(core: Forwarding) -
 def test_the_same_result_again_answers_a_second_request(core: Forwarding) -> None:
     """G4: a worker that was asked twice sends the same bytes twice.
 
-    Both expectations end, one delivery is made.
+    Both expectations end, and one delivery is made.
     """
     instance = Instance()
     core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")

@@ -1,4 +1,4 @@
-"""The crash points program itself: the trap kills at the given point, and the ledger sees a loss."""
+"""The crash points program itself: a process dies at the given point, and the ledger finds a loss."""
 
 import shutil
 import tempfile
@@ -26,7 +26,7 @@ def environment(postgres: EmbeddedPostgres) -> Iterator[Environment]:
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-tests-"))
     with pytest.MonkeyPatch.context() as variables:
         for name in ("DATABASE_URL", config.PATH_VARIABLE):
-            variables.setenv(name, "")  # each run sets them: undone afterwards
+            variables.setenv(name, "")  # each run sets them; they are restored afterwards
         environment = Environment(folder, postgres)
         yield environment
         environment.close()
@@ -45,7 +45,7 @@ def closed(environment: Environment) -> Prepared:
 
 
 def test_a_victim_dies_at_its_point_and_nowhere_else(environment: Environment) -> None:
-    """Killed before a commit it leaves no row, killed after it all rows; the trace ends there."""
+    """Killed before a commit it leaves no row, killed after it all rows; the trace ends at the point."""
     prepared = RECEIVE.prepare(environment)
     trials = Trials(environment, RECEIVE, prepared)
     assert not trials.dry().deviations
@@ -68,9 +68,9 @@ def test_a_victim_dies_at_its_point_and_nowhere_else(environment: Environment) -
 
 
 def test_flush_comes_before_commit_and_commit_before_success(environment: Environment) -> None:
-    """G1, which no SIGKILL can show.
+    """G1, which a SIGKILL cannot show.
 
-    File and folder are flushed, then the rows committed, then Success sent.
+    File and folder are flushed, then the rows are committed, then Success is sent.
     """
     trials = Trials(environment, RECEIVE)
     assert not trials.dry().deviations
@@ -92,7 +92,7 @@ def test_flush_comes_before_commit_and_commit_before_success(environment: Enviro
 def test_the_second_receive_flow_covers_what_the_first_does_not(
     environment: Environment,
 ) -> None:
-    """A batch, a second link, a flush before the rows, a repeat's file in the place of a lost one."""
+    """A batch, a second link, a flush before the rows, a repeat that replaces a lost file."""
     run = environment.begin(RECEIVE_MORE.prepare(environment))
     before = {outcome: run.logged(outcome) for outcome in ("stored", "conflict", "owed_again")}
     known = len(run.rows("SELECT FROM instances"))
@@ -165,7 +165,7 @@ def _forget_a_deadline(run: Run) -> None:
 def test_the_ledger_names_each_kind_of_loss(
     environment: Environment, closed: Prepared, harm: Callable[[Run], None], says: str
 ) -> None:
-    """It has no deviation before the loss, and names it afterwards."""
+    """It has no deviation before the loss, and names the loss afterwards."""
     run = environment.begin(closed)
     try:
         assert settled(run)

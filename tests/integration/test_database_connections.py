@@ -16,8 +16,8 @@ def ask(dsn: str, statement: str) -> object:
 
 
 def test_no_statement_is_jit_compiled(database_url: str) -> None:
-    """The planner overestimates the cost of a claim, so each one would be compiled."""
-    # as in a PostgreSQL that can compile, which the embedded one cannot
+    """The planner overestimates the cost of a claim, so PostgreSQL would compile each claim."""
+    # as in a PostgreSQL with JIT, which the embedded one does not have
     ask(
         database_url,
         "DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET jit TO on', current_database()); END$$; SELECT 1",

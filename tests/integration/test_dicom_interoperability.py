@@ -1,4 +1,4 @@
-"""Real peers in both directions: DCMTK and pynetdicom, byte for byte where they are able to (G3)."""
+"""Real peers in both directions: DCMTK and pynetdicom, byte for byte where the peer allows it (G3)."""
 
 import contextlib
 import subprocess
@@ -44,7 +44,7 @@ def run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def ct_data_set() -> bytes:
-    """Return the data set of CT_small.dcm, as it is."""
+    """Return the data set of CT_small.dcm, unchanged."""
     raw = Path(CT_FILE).read_bytes()
     return raw[read_file_meta(raw).data_set_offset :]
 
@@ -180,7 +180,7 @@ def test_dcmsend_sends_a_folder(running: Edge, tmp_path: Path) -> None:
 
 @pytest.fixture
 def storescp(processes: Processes, tmp_path: Path) -> tuple[PeerAddress, Path]:
-    """DCMTK's storescp, which keeps what it gets bit by bit."""
+    """Yield DCMTK's storescp, which keeps what it gets bit by bit."""
     port = choose_ports(well_known=False).edge
     folder = tmp_path / "stored"
     folder.mkdir()
@@ -292,7 +292,7 @@ def test_pynetdicom_as_acceptor() -> None:
 
 @pytest.mark.parametrize("max_pdu_bytes", [0, 300, 16_384, 131_072])
 def test_every_sendable_file_arrives_byte_for_byte(max_pdu_bytes: int) -> None:
-    """G3: all of pydicom's test files, in their own transfer syntax, whatever the acceptor's maximum."""
+    """G3: all of pydicom's test files, in their own transfer syntax, for every maximum length."""
     files = sendable_files()
     with edge(max_pdu_bytes=max_pdu_bytes) as it:
         contexts = list({item.context for item in files})

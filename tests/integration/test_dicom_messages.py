@@ -54,7 +54,7 @@ def test_commands_that_are_not_served_are_answered(running: Edge) -> None:
 
 
 def test_invalid_c_store_requests_are_refused(running: Edge) -> None:
-    """On the Verification context, of a class that is not storage, and without a data set."""
+    """A C-STORE on the Verification context, of a class that is no storage class, and without a data set."""
     without = bytearray(store_command(3))
     at = without.index(b"\0\0\0\x08\2\0\0\0") + 8
     without[at : at + 2] = b"\1\1"
@@ -69,7 +69,7 @@ def test_invalid_c_store_requests_are_refused(running: Edge) -> None:
 
 
 def test_a_store_on_the_context_of_another_class_is_accepted(running: Edge) -> None:
-    """The image matters more than the sender's mistake of context."""
+    """The image is worth more than a correct choice of context."""
     with script(running) as peer:
         peer.send(p_data(store_command(sop_class_uid="1.2.840.10008.5.1.4.1.1.4"), pdv(1, 2, b"data")))
         assert peer.response().number(command.STATUS) == 0
@@ -88,7 +88,7 @@ def test_cancel_is_ignored_and_echo_answered_anywhere(running: Edge) -> None:
 
 
 def test_two_messages_in_one_pdu_and_one_in_many(running: Edge) -> None:
-    """The limits of PDUs and PDVs have no meaning: single-byte fragments, empty ones, all in one."""
+    """Message boundaries do not depend on PDUs and PDVs: single-byte fragments, empty ones, all in one."""
     message = store_command()[6:]
     with script(running) as peer:
         peer.send(
@@ -160,7 +160,7 @@ def test_silence_in_a_message_ends_after_the_network_timeout() -> None:
 
 
 def test_a_pdu_that_trickles_ends_after_the_network_timeout() -> None:
-    """Single bytes now and then do not hold a thread for ever."""
+    """A peer that sends single bytes now and then cannot hold a thread for ever."""
     with edge(network=SHORT_SECONDS, idle=60) as it:
         with script(it) as peer:
             peer.send(p_data(store_command()), pdu.data_pdu_header(1, 0, 10_000))

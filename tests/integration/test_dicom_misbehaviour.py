@@ -37,7 +37,7 @@ def impatient() -> Iterator[Edge]:
 
 
 def descriptors_open() -> int:
-    """How many descriptors this process has open."""
+    """Return the number of open descriptors of this process."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
@@ -61,7 +61,7 @@ def test_artim_bounds_the_whole_request(impatient: Edge) -> None:
 
 
 def test_a_request_in_single_bytes_is_accepted(running: Edge) -> None:
-    """How the network splits a PDU does not matter."""
+    """The network may split a PDU anywhere."""
     with script(running, associated=False) as peer:
         for byte in associate_request():
             peer.send(bytes([byte]))
@@ -95,7 +95,7 @@ def test_garbage_before_the_association_is_aborted(running: Edge, garbage: bytes
 
 
 def test_close_and_abort_before_the_association(running: Edge) -> None:
-    """Both only end the connection."""
+    """Both end the connection, and nothing else."""
     with script(running, associated=False):
         pass
     wait_until(lambda: running.policy.unadmitted, DEADLINE_SECONDS, "the first to end")
@@ -208,7 +208,7 @@ def test_stop_ends_idle_associations_at_once(running: Edge) -> None:
 
 
 def test_broken_associations_leak_nothing_and_block_no_sender(running: Edge) -> None:
-    """G7: among 200 of them each honest C-ECHO is answered, and no thread or descriptor is left."""
+    """G7: among 200 of them each C-ECHO is answered, and no thread or descriptor is left."""
     breakages = [
         b"",
         b"garbage" * 10,

@@ -1,4 +1,4 @@
-"""Each misbehaviour of an acceptor is raised to the forwarder as its own error, in time."""
+"""Each misbehaviour of an acceptor gives the forwarder a specific error, in time."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ Behaviour = Callable[[Script], None]
 
 @contextlib.contextmanager
 def acceptor(behave: Behaviour) -> Iterator[PeerAddress]:
-    """Yield a scripted acceptor of one connection; an assertion that fails in it fails the test."""
+    """Yield a scripted acceptor of one connection; a failed assertion in it fails the test."""
     failures: list[BaseException] = []
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -49,7 +49,7 @@ def acceptor(behave: Behaviour) -> Iterator[PeerAddress]:
 
 
 def accept(peer: Script, max_pdu_bytes: int = 16_384) -> None:
-    """Read the A-ASSOCIATE-RQ and accept all of it."""
+    """Read the A-ASSOCIATE-RQ and accept all contexts."""
     kind, body = peer.pdu()
     assert kind == pdu.ASSOCIATE_RQ
     request = decode_request(body)
@@ -114,7 +114,7 @@ def test_a_host_name_that_does_not_resolve_is_a_peer_that_is_away() -> None:
     ids=["close", "abort", "release", "http", "4-gib", "short"],
 )
 def test_anything_but_an_acceptance_is_away(answer: bytes) -> None:
-    """It counts no attempt, and is not taken for a rejection."""
+    """The error is not a rejection, and counts no attempt."""
 
     def behave(peer: Script) -> None:
         assert peer.pdu()[0] == pdu.ASSOCIATE_RQ
@@ -126,11 +126,11 @@ def test_anything_but_an_acceptance_is_away(answer: bytes) -> None:
 
 
 def test_an_acceptor_that_does_not_answer_is_away_after_the_connect_timeout() -> None:
-    """Not later."""
+    """The wait ends with that timeout."""
 
     def behave(peer: Script) -> None:
         assert peer.pdu()[0] == pdu.ASSOCIATE_RQ
-        peer.pdu()  # until the other side gives up
+        peer.pdu()  # until the other side closes
 
     began = time.monotonic()
     with acceptor(behave) as peer, pytest.raises(PeerAwayError, match="silent"):
@@ -175,7 +175,7 @@ def test_pdus_fit_the_peer(max_pdu_bytes: int) -> None:
 
 
 def broken(behave: Behaviour) -> str:
-    """Return the message of the error by which a store ends, after which the association is not usable."""
+    """Return the message of the error that ends a store; check that the association is closed."""
     with acceptor(behave) as peer:
         association = connect(peer)
         with pytest.raises(AssociationBrokenError) as error:
@@ -211,7 +211,7 @@ def test_a_close_instead_of_a_response() -> None:
 
 
 def test_an_abort_in_the_middle_of_the_data_set() -> None:
-    """Whichever is seen first, abort or reset, the association is broken."""
+    """An abort or a reset may be seen first; in both cases the association is broken."""
 
     def behave(peer: Script) -> None:
         accept(peer)
@@ -287,7 +287,7 @@ def test_a_response_to_another_request_is_never_accepted() -> None:
 
 
 def test_an_error_of_the_data_set_aborts_and_is_raised() -> None:
-    """An unreadable data set is not sent in part: the peer gets an abort, the caller its own error."""
+    """An unreadable data set is not sent in part: the peer gets an abort, the caller the original error."""
 
     def pieces() -> Iterator[bytes]:
         yield bytes(1_000_000)
@@ -328,7 +328,7 @@ def test_an_idle_association_that_ended_is_noticed(last: bytes) -> None:
 
 
 def test_release_collision_is_answered() -> None:
-    """Both sides request a release: we answer, and wait for our response (PS3.8 §9.2, AR-8, AR-9, Sta11)."""
+    """Both sides request a release: we answer, then wait for the response (PS3.8 §9.2, AR-8, AR-9, Sta11)."""
 
     def behave(peer: Script) -> None:
         accept(peer)

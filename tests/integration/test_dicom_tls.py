@@ -31,25 +31,25 @@ CT_FILE = Path(str(get_testdata_file("CT_small.dcm")))
 
 @pytest.fixture(scope="module")
 def certs(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Made once; openssl takes its time."""
+    """Return certificates, made once for the module, since openssl is slow."""
     return certificates.make(tmp_path_factory.mktemp("tls") / "certificates")
 
 
 def acceptor_tls(certs: Certificates, *, mutual: bool = True) -> ssl.SSLContext:
-    """Return the context that `edge.tls` makes of them."""
+    """Return the TLS context that `edge.tls` makes of them."""
     ca = certs.ca if mutual else None
     return acceptor_context(certs.edge.certificate, certs.edge.key, ca, where="edge.tls")
 
 
 def requestor_tls(certs: Certificates, *, shows: bool = True) -> ssl.SSLContext:
-    """Return the context that a destination's `tls` makes of them."""
+    """Return the TLS context that a destination's `tls` makes of them."""
     own = (certs.sender.certificate, certs.sender.key) if shows else (None, None)
     return requestor_context(*own, certs.ca, check_host=True, where="tls")
 
 
 @pytest.fixture
 def secured(certs: Certificates) -> Iterator[Edge]:
-    """Yield an acceptor that wants to see a certificate."""
+    """Yield an acceptor that requires a certificate."""
     with edge(tls=acceptor_tls(certs), artim=2) as running:
         yield running
 
@@ -74,7 +74,7 @@ def test_our_requestor_stores_to_our_acceptor(secured: Edge, certs: Certificates
 
 
 def test_an_idle_requestor_sees_the_acceptor_stop(secured: Edge, certs: Certificates) -> None:
-    """A graceful stop wakes a TLS read; the bytes that then arrive do not count as a live association."""
+    """A graceful stop wakes a TLS read; the bytes of that moment do not count as a live association."""
     it = associate(peer(secured, requestor_tls(certs)), calling_ae_title="US", contexts=[ECHO])
     assert it.echo() == 0
     secured.acceptor.stop()
@@ -97,7 +97,7 @@ def test_a_stop_ends_a_handshake(secured: Edge) -> None:
 
 
 def test_a_silent_handshake_ends_with_artim(secured: Edge) -> None:
-    """A connection alone cannot hold a thread."""
+    """A connection without a handshake cannot hold a thread."""
     with script(secured, associated=False) as it:
         it.expect_end()
     secured.wait_ended()
@@ -115,7 +115,7 @@ def test_plain_dicom_gets_no_association(secured: Edge) -> None:
 
 
 def test_a_caller_without_a_certificate_gets_no_association(secured: Edge, certs: Certificates) -> None:
-    """Mutual TLS: nor does one with a certificate that no trusted authority signed."""
+    """With mutual TLS a certificate is required, and a trusted authority must have signed it."""
     stranger = requestor_context(
         certs.stranger.certificate, certs.stranger.key, certs.ca, check_host=True, where="tls"
     )
@@ -246,13 +246,13 @@ def test_tls_paths_are_relative_to_the_configuration_file(tmp_path: Path) -> Non
 def test_an_incomplete_tls_section_is_refused(
     tmp_path: Path, edge_tls: object, pacs_tls: object, words: str
 ) -> None:
-    """With the key and what to do."""
+    """The error names the key and what to do."""
     with pytest.raises(ConfigurationError, match=words):
         configured(tmp_path, edge_tls=edge_tls, pacs_tls=pacs_tls)
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path, certs: Certificates) -> None:
-    """Key and file, for each role; also a key that belongs to another certificate."""
+    """The error names key and file, for each role; also for a key that belongs to another certificate."""
     missing = tmp_path / "missing.key"
     with pytest.raises(ConfigurationError, match=rf"edge\.tls\.key = {missing}: No such file"):
         acceptor_context(certs.edge.certificate, missing, None, where="edge.tls")

@@ -1,7 +1,7 @@
 """Dramatiq's own tests, of the locked version, run against the gateway's broker.
 
-`make test` fetches the sdist by its hash. It holds the tests without their fixtures; those are in
-tests/dramatiq_suite, where RedisBroker and RabbitmqBroker are the gateway's broker as well.
+`make test` fetches the sdist by its hash. The sdist has the tests without their fixtures. Those are in
+tests/dramatiq_suite, where RedisBroker and RabbitmqBroker are the gateway's broker.
 """
 
 import os
@@ -33,7 +33,7 @@ def test_the_sdist_is_the_locked_dramatiq() -> None:
 
 
 def test_the_document_lists_the_tests_that_are_not_run() -> None:
-    """A row for each reason, with the number of tests."""
+    """The document has a row for each reason, with the number of tests."""
     section = DOCUMENT.partition("## Dramatiq's own tests")[2].partition("\n## ")[0]
     rows = dict(re.findall(r"^\| (.+?) \| (\d+) \|$", section, re.MULTILINE))
     assert {reason: int(count) for reason, count in rows.items()} == dict(Counter(NOT_RUN.values()))
@@ -42,9 +42,9 @@ def test_the_document_lists_the_tests_that_are_not_run() -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("database_url")
 def test_dramatiqs_suite_passes_on_this_broker(tmp_path: Path) -> None:
-    """All tests but NOT_RUN.
+    """All tests but NOT_RUN pass.
 
-    A failed test runs once more by itself, since many of them depend on the clock.
+    A failed test is run once more alone, since many of them depend on the clock.
     """
     unpack(tmp_path)
     outcomes = run(tmp_path, ["tests"])
@@ -78,7 +78,7 @@ def unpack(folder: Path) -> None:
 
 
 def run(folder: Path, chosen: list[str]) -> dict[str, str]:
-    """Run these tests; the outcome of each by its name."""
+    """Run these tests; return the outcome of each by its name."""
     report = folder / "report.xml"
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
     deselected = [word for name in NOT_RUN for word in ("--deselect", f"tests/{name}")]

@@ -35,7 +35,7 @@ finally:
 
 @dataclass
 class Site:
-    """A closed folder with the wheel in it, and an open one for copies."""
+    """A closed folder that contains the wheel, and an open one for copies."""
 
     closed: Path
     place: Path
@@ -57,13 +57,13 @@ class Site:
         return process
 
     def end(self, process: subprocess.Popen[str]) -> str:
-        """Return what else it printed, once it has ended well."""
+        """Wait for the process; return the rest of its output, after exit code 0."""
         output, _ = process.communicate()
         assert process.returncode == 0
         return output
 
     def program(self, *words: str) -> Path:
-        """Return the program that one process uses; it has ended."""
+        """Return the program that one process uses; the process has ended."""
         process = self.begin(*words)
         assert process.stdout is not None
         program = Path(process.stdout.readline().strip())
@@ -72,7 +72,7 @@ class Site:
         return program
 
     def copies(self) -> set[str]:
-        """Return the names of the copies, finished or not."""
+        """Return the names of the copies, complete or not."""
         return {path.name for path in self.place.glob("mini-pacs-postgres*") if path.is_dir()}
 
 
@@ -119,7 +119,7 @@ def test_a_closed_umask_at_the_installation_does_not_close_the_copy(site: Site) 
     "damage", ["no libraries", "a cut program", "other bytes", "a missing file", "empty"]
 )
 def test_an_incomplete_or_wrong_copy_is_replaced(site: Site, damage: str) -> None:
-    """Whatever is missing or different in the copy, the next process starts from a complete one."""
+    """If anything is missing or different in the copy, the next process makes a complete one and uses it."""
     program = site.program()
     copy = site.place / program.relative_to(site.place).parts[0]
     match damage:

@@ -1,4 +1,4 @@
-"""The file is flushed while PostgreSQL writes the rows: an error of either is noticed."""
+"""The file is flushed while PostgreSQL writes the rows; an error of either is noticed."""
 
 import pytest
 from conftest import MakeEdge
@@ -19,14 +19,14 @@ def edge(make_edge: MakeEdge) -> EdgeSetup:
 
 
 def fail() -> None:
-    """Fail as a flush to a broken disk does."""
+    """Raise the error of a flush to a broken disk."""
     raise SpoolError("fsync: Input/output error")
 
 
 def test_a_failed_flush_is_noticed_when_the_rows_collided(edge: EdgeSetup) -> None:
-    """The rows are written again, and a second fsync may succeed although the first lost bytes.
+    """The rows are written again, and a second fsync may succeed although the first one lost bytes.
 
-    The connection goes back to the pool without the failed flush: its next use is not affected.
+    The connection returns to the pool without the failed flush, so its next use is not affected.
     """
     with pytest.raises(SpoolError), edge.database.transaction(meanwhile=fail) as session:
         session.run(COLLIDE)

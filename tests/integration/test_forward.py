@@ -46,7 +46,7 @@ def test_a_delivery_is_sent_once_and_its_file_moves(core: Forwarding, pacs: Peer
 def test_the_folder_of_a_file_agrees_with_its_rows(
     core: Forwarding, pacs: Peer, workers: dict[str, Peer]
 ) -> None:
-    """Queued while a retry waits, failed when one delivery is dead, sent when all are delivered."""
+    """It is queued/ while a retry waits, failed/ if a delivery is dead, sent/ if all are delivered."""
     instance = Instance()
     to_pacs, to_worker = core.owed(instance), core.edge.delivery(instance, "workers")["id"]
     name = f"{instance.sop_instance_uid}.dcm"
@@ -103,7 +103,7 @@ def test_a_claim_is_valid_while_its_consumer_lives_and_its_lease_runs(core: Forw
 
 
 def test_a_late_settle_only_adds_an_attempt(core: Forwarding, pacs: Peer) -> None:
-    """An actor that lost its claim while it sent changes nothing else."""
+    """An actor that lost its claim during the send adds an attempt, and changes nothing else."""
     instance = Instance()
     delivery = core.owed(instance)
 
@@ -184,13 +184,13 @@ def test_an_instance_whose_context_is_not_accepted_is_dead_at_once(core: Forward
 
 
 def two_versions() -> list[Instance]:
-    """Two that differ under one SOP Instance UID."""
+    """Return two versions that differ under one SOP Instance UID."""
     first = Instance()
     return [first, Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x05\x05")]
 
 
 def owed_version(core: Forwarding, instance: Instance) -> int:
-    """Return the id of the delivery of this very version."""
+    """Return the id of the delivery of exactly this version."""
     kept, _ = core.receive(instance)
     return int(
         core.edge.one(
@@ -200,7 +200,7 @@ def owed_version(core: Forwarding, instance: Instance) -> int:
 
 
 def check_dead_of_a_conflict(core: Forwarding, delivery: int) -> None:
-    """Check that it is dead, with the reason."""
+    """Check that the delivery is dead, with the reason."""
     [(state, error)] = core.edge.rows(
         "SELECT state::text, last_error FROM deliveries WHERE id = %(id)s", id=delivery
     )
@@ -209,7 +209,7 @@ def check_dead_of_a_conflict(core: Forwarding, delivery: int) -> None:
 
 
 def test_a_version_refused_with_0x0111_is_dead(core: Forwarding, pacs: Peer) -> None:
-    """The later version, and the first one when sent again: the peer does not have these bytes."""
+    """It is the later version, or the first one when sent again: the peer does not have these bytes."""
     first, second = [owed_version(core, version) for version in two_versions()]
     assert forward_to_pacs(core.context, first) is Outcome.DELIVERED
     pacs.answer = lambda _: 0x0111
@@ -255,7 +255,7 @@ def test_a_delivery_whose_file_is_lost_is_dead_and_blames_no_peer(core: Forwardi
 
 @contextmanager
 def no_descriptor_left(_: EdgeSetup) -> Iterator[None]:
-    """EMFILE for whatever this process opens."""
+    """Let every open of this process fail with EMFILE."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
@@ -268,14 +268,14 @@ def no_descriptor_left(_: EdgeSetup) -> Iterator[None]:
 
 @contextmanager
 def no_byte_read(edge: EdgeSetup) -> Iterator[None]:
-    """EIO for whoever reads the only file: its name leads to a page that is nobody's."""
+    """Let every read of the only file fail with EIO: its name is a link to an unmapped page."""
     [path] = edge.files().values()
     aside = path.rename(path.with_suffix(".aside"))
     path.symlink_to("/proc/self/mem")
     try:
         yield
     finally:
-        [path] = edge.files().values()  # moved since
+        [path] = edge.files().values()  # the file has been moved
         aside.replace(path)
 
 
@@ -285,9 +285,9 @@ def no_byte_read(edge: EdgeSetup) -> Iterator[None]:
 def test_a_read_error_of_our_disk_makes_nothing_dead(
     core: Forwarding, pacs: Peer, need: Callable[[EdgeSetup], AbstractContextManager[None]], says: str
 ) -> None:
-    """G2: more attempts than `max_retries`, then delivered.
+    """G2: after more attempts than `max_retries` it is delivered.
 
-    The error is neither the instance's nor the peer's.
+    The error belongs neither to the instance nor to the peer.
     """
     instance = Instance()
     delivery = core.owed(instance)

@@ -1,4 +1,4 @@
-"""A peer that allows few associations is slow, not away."""
+"""A peer that allows few associations counts as slow, not as away."""
 
 import threading
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ AWAY = "SELECT count(*) FROM attempts WHERE outcome = 'away'"
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """Yield the core, in this process; an association that gets no answer is given up after two seconds."""
+    """Yield the core, in this process; an association without an answer is given up after two seconds."""
     with forwarding(make_edge({"forwarder": {"connect_timeout_seconds": 2}})) as core:
         yield core
 
@@ -34,7 +34,7 @@ def pacs(core: Forwarding) -> Iterator[Peer]:
 
 
 def test_a_peer_that_serves_one_association_at_a_time_gets_everything(core: Forwarding, pacs: Peer) -> None:
-    """An idle association of one thread does not delay the requests of the others until they time out."""
+    """An idle association of one thread must not delay the requests of others until they time out."""
     pacs.one_at_a_time = True
     sent = study_of(12)
     deliveries = [core.owed(instance) for instance in sent]
@@ -83,7 +83,7 @@ def test_a_peer_with_no_second_association_is_not_away(
 
 
 def test_a_hanging_peer_is_away_at_once(core: Forwarding, pacs: Peer) -> None:
-    """One association makes no progress: another thread does not wait for its timeout."""
+    """No association makes progress: another thread does not wait for its own timeout."""
     pacs.one_at_a_time = True
     first, second = study_of(2)
     delivery = core.owed(second)

@@ -26,7 +26,7 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 @pytest.mark.parametrize("how", ["off", "rejects"])
 def test_an_unreachable_peer_counts_no_attempt(core: Forwarding, pacs: Peer, how: str) -> None:
-    """G2: pending with the reason; the breaker is open, and the queue runs only the probe."""
+    """G2: it is pending with the reason; the breaker is open, and only the probe runs."""
     if how == "off":
         pacs.off()
     else:
@@ -45,7 +45,7 @@ def test_an_unreachable_peer_counts_no_attempt(core: Forwarding, pacs: Peer, how
 
 
 def probe_now(core: Forwarding) -> bool:
-    """Return the probe that is due, at once."""
+    """Run the probe that is due; return its result."""
     core.edge.run("UPDATE destinations SET next_probe_at = now()")
     return probe(core.context, Route.PACS, "ORTHANC")
 
@@ -66,7 +66,7 @@ def test_a_probe_closes_the_breaker_when_the_peer_is_back(core: Forwarding, pacs
 
 
 def test_three_instances_in_a_row_open_the_breaker_and_one_does_not(core: Forwarding, pacs: Peer) -> None:
-    """One instance that breaks the association each time is to blame itself; three mean the peer."""
+    """One instance that breaks the association each time is at fault itself; three mean that the peer is."""
     pacs.answer = lambda _: ABORT
     deliveries = [core.owed(instance) for instance in study_of(3)]
     for _ in range(2):
@@ -81,7 +81,7 @@ def test_three_instances_in_a_row_open_the_breaker_and_one_does_not(core: Forwar
 
 
 def test_a_peer_out_of_resources_is_probed_with_a_c_store(core: Forwarding, pacs: Peer) -> None:
-    """It answers C-ECHO all the time; only a C-STORE shows that it has space again."""
+    """It answers C-ECHO all the time, but only a C-STORE shows that it has space again."""
     pacs.answer = lambda _: 0xA700
     instances = study_of(3)
     for instance in instances:
@@ -108,7 +108,7 @@ def test_an_association_is_kept_and_renewed_for_another_context(core: Forwarding
 
 
 def test_an_idle_association_that_the_peer_ended_counts_no_attempt(core: Forwarding, pacs: Peer) -> None:
-    """A new one is opened, and the instance is not blamed."""
+    """A new association is opened, and the instance is not blamed."""
     assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.DELIVERED
     pacs.off()
     pacs.on()
@@ -118,7 +118,7 @@ def test_an_idle_association_that_the_peer_ended_counts_no_attempt(core: Forward
 
 
 def test_a_timeout_is_not_tried_again_within_the_attempt(make_edge: MakeEdge) -> None:
-    """The lease covers one send: a peer that hangs on a reused association gets it once per attempt."""
+    """A lease covers one send, so a peer that hangs on a reused association gets it once per attempt."""
     edge = make_edge({"forwarder": QUICK})
     hanging = edge.configuration.forwarder.orthanc.model_copy(update={"timeout_s": 1.0})
     forwarder = edge.configuration.forwarder.model_copy(update={"orthanc": hanging})

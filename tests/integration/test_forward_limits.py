@@ -1,4 +1,4 @@
-"""Leases, refusals, pauses and error comments: what limits a delivery and what does not."""
+"""Leases, refusals, pauses and error comments: which of them limit a delivery."""
 
 import threading
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def test_a_claim_stays_valid_beyond_its_lease_while_bytes_flow(make_edge: MakeEd
         pacs.pause_seconds = 0.02
         instance = Instance(
             payload=b"\x01\x02" * (24 << 20)
-        )  # what waits in socket buffers at the end is less than the lease
+        )  # sending the rest in the socket buffers takes less time than the lease
         delivery = core.owed(instance)
         sending = threading.Thread(target=forward_to_pacs, args=(core.context, delivery))
         sending.start()
@@ -61,9 +61,9 @@ def test_a_claim_stays_valid_beyond_its_lease_while_bytes_flow(make_edge: MakeEd
 
 
 def test_out_of_resources_uses_up_no_retries(core: Forwarding, pacs: Peer) -> None:
-    """A PACS that was full all night and then refuses once makes nothing dead.
+    """A PACS that was full all night and then refuses once makes no delivery dead.
 
-    `max_retries` counts refusals.
+    `max_retries` counts refusals only.
     """
     instance = Instance()
     delivery = core.owed(instance)
@@ -91,7 +91,7 @@ def test_a_peers_error_comment_is_neither_stored_nor_logged(core: Forwarding, pa
 
 
 def test_nothing_is_sent_to_a_peer_that_is_paused(core: Forwarding, pacs: Peer) -> None:
-    """Nor by the probe of its open breaker."""
+    """The probe of its open breaker sends nothing, either."""
     pacs.answer = lambda _: 0xA700
     for _ in range(3):
         forward_to_pacs(core.context, core.owed(Instance()))
@@ -110,7 +110,7 @@ def test_nothing_is_sent_to_a_peer_that_is_paused(core: Forwarding, pacs: Peer) 
 def test_many_large_instances_do_not_open_the_breaker(make_edge: MakeEdge) -> None:
     """All associations are in use: no attempt is counted, and the breaker stays closed."""
     edge = make_edge({"forwarder": QUICK})
-    # the wait for an association is what the lease leaves beside one send: half a second here
+    # the wait for an association is the lease without the time of one send: half a second here
     longest = edge.configuration.forwarder.orthanc.timeout_s + QUICK["connect_timeout_seconds"]
     forwarder = edge.configuration.forwarder.model_copy(
         update={"lease_seconds": longest + 1, "max_associations_per_peer": 1}

@@ -1,6 +1,6 @@
 """A delivery to a worker.
 
-Which worker is next, how many results each may owe, and who is asked afterwards.
+The next worker, the limit of expected results for each, and who is asked after a timeout.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def core(edge: EdgeSetup) -> Iterator[Forwarding]:
 
 
 def chosen(core: Forwarding, instances: list[Instance]) -> list[str]:
-    """Return the worker of each, in this order."""
+    """Return the worker that each delivery was sent to, in this order."""
     workers = []
     for instance in instances:
         forward_to_worker(core.context, core.owed(instance, Route.WORKERS))
@@ -54,7 +54,7 @@ def test_workers_take_turns_exactly(core: Forwarding, workers: dict[str, Peer]) 
 
 
 def test_a_worker_has_at_most_its_limit_of_expected_results(make_edge: MakeEdge) -> None:
-    """Two each; the eleventh instance waits, with a reason, and is woken by a result."""
+    """The limit is two; the eleventh instance waits, with a reason, and a result wakes it."""
     edge = make_edge({"forwarder": {**QUICK, "worker_max_outstanding": 2}})
     with forwarding(edge) as core, workers_of(core):
         chosen(core, study_of(10))
@@ -82,7 +82,7 @@ def test_affinity_keeps_a_study_on_one_worker(make_edge: MakeEdge) -> None:
 def test_an_overdue_result_is_asked_of_another_worker_then_given_up(
     core: Forwarding, workers: dict[str, Peer]
 ) -> None:
-    """`max_redispatch` (2) times, three different workers, then timed out; the delivery says why."""
+    """`max_redispatch` (2) times, so three workers; then it is timed out, and the delivery says why."""
     instance = Instance()
     delivery = core.owed(instance, Route.WORKERS)
     asked = []
@@ -99,7 +99,7 @@ def test_an_overdue_result_is_asked_of_another_worker_then_given_up(
 
 
 def test_an_unreachable_worker_is_skipped(core: Forwarding, workers: dict[str, Peer]) -> None:
-    """G5: its breaker opens, and the instance goes to another without counting an attempt."""
+    """G5: its breaker opens, and the instance goes to another worker without counting an attempt."""
     workers["APP01"].off()
     instance = Instance()
     delivery = core.owed(instance, Route.WORKERS)
@@ -125,7 +125,7 @@ def test_a_delivery_waits_while_no_worker_is_up(core: Forwarding) -> None:
 def test_a_delivery_of_a_dead_process_goes_to_the_same_worker(
     core: Forwarding, workers: dict[str, Peer]
 ) -> None:
-    """G6: so the worker's result has the same bytes; if its result came meanwhile, nothing is sent."""
+    """G6: so the worker's result has the same bytes; if its result has come meanwhile, nothing is sent."""
     first, second = study_of(2)
     deliveries = [core.owed(instance, Route.WORKERS) for instance in (first, second)]
     dying = core.actor()

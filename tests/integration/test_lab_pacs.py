@@ -1,4 +1,4 @@
-"""The PACS of the lab, Orthanc or our archive, keeps what real senders send."""
+"""The PACS of the lab, Orthanc or our archive, stores the instances of real senders."""
 
 import shutil
 import socket
@@ -26,7 +26,7 @@ ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Outgoing:
-    """One generated CT instance."""
+    """Return one generated CT instance."""
     [data_set] = generate(Study(1, datetime.now(UTC), "CT"))
     return write(data_set, tmp_path / "instances")
 
@@ -35,7 +35,7 @@ def instance(tmp_path: Path) -> Outgoing:
 def pacs(
     request: pytest.FixtureRequest, tmp_path: Path, configuration: Configuration
 ) -> Iterator[tuple[Pacs, Supervisor]]:
-    """Each kind of PACS, running."""
+    """Yield a running PACS of each kind."""
     port = configuration.forwarder.orthanc.port
     the_pacs: Pacs
     if request.param == "archive":
@@ -53,7 +53,7 @@ def pacs(
 
 
 def storescu(path: Path, port: int, called: str = "ORTHANC") -> subprocess.CompletedProcess[str]:
-    """DCMTK's storescu sends one file."""
+    """Send one file with DCMTK's storescu."""
     words = ["storescu", "-aec", called, "-aet", "MINI_EDGE", "127.0.0.1", str(port), str(path)]
     environment = {"PATH": "/usr/bin:/bin:/usr/local/bin"}  # pynetdicom installs commands of the same names
     return subprocess.run(words, capture_output=True, text=True, check=False, env=environment)

@@ -1,4 +1,4 @@
-"""A lab uses ports of its own, and is up only when its own processes listen there."""
+"""A lab uses its own ports, and counts as up only if its own processes listen there."""
 
 import socket
 import sys
@@ -56,7 +56,7 @@ def test_a_port_belongs_to_one_lab_until_it_is_released(claims: Claims) -> None:
 
 
 def test_a_port_of_another_program_is_not_taken(claims: Claims, taken: int) -> None:
-    """A claim between labs does not cover a port on which another program listens."""
+    """The ports that labs reserve do not include those of other programs."""
     assert not claims.take(taken)
 
 
@@ -114,7 +114,7 @@ def test_ports_that_are_taken_at_a_later_start_are_replaced_in_the_configuration
 
 
 def test_a_default_port_that_is_taken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where config.yaml has no port to replace, the user is asked to set one."""
+    """If config.yaml has no port to replace, the user is asked to set one."""
     content = layout.configuration(layout.choose_ports(well_known=False))
     del content["edge"]["port"]
     layout.write(tmp_path, content)

@@ -17,7 +17,7 @@ LANGUAGE sql STABLE AS 'SELECT {}'
 def test_a_message_due_before_the_claim_floor_runs_within_a_second(
     queue: QueueSetup, consumer: InProcess
 ) -> None:
-    """A retry, or a late commit, while the consumer works through a backlog behind it."""
+    """It is a retry, or a late commit, while the consumer works through a backlog of later messages."""
     queue.fill("noop", 1_000)
     for message in consumer.take(8):
         consumer.consumer.ack(message)
@@ -58,7 +58,7 @@ def test_no_more_is_claimed_than_there_are_threads(queue: QueueSetup, consumer: 
 
 
 def test_messages_are_claimed_ahead_while_they_end_quickly(queue: QueueSetup, consumer: InProcess) -> None:
-    """At most as many as there are threads, in order, and each starts only when a thread is idle."""
+    """At most as many as there are threads, in order; each starts only when a thread is idle."""
     queue.fill("noop", 40, delay_seconds=-60, spread_seconds=40)
     taken = consumer.take(8)
     for message in taken:
@@ -67,7 +67,7 @@ def test_messages_are_claimed_ahead_while_they_end_quickly(queue: QueueSetup, co
     consumer.consumer.ack(running[0])
     consumer.be_quick()
     running.append(*consumer.take(1))
-    wait_until(lambda: queue.count("state = 'consumed'") == 15, 5, "the acks")  # 8 run, 7 stand ready
+    wait_until(lambda: queue.count("state = 'consumed'") == 15, 5, "the acks")  # 8 run, 7 are claimed ahead
     numbers = [message.args[0] for message in [*taken, *running]]
     assert numbers == list(range(1, 18))
 
@@ -85,7 +85,7 @@ def test_messages_claimed_ahead_are_released_while_all_threads_hang(
     consumer.take(1)
     assert next(consumer.consumer) is None
     wait_until(lambda: queue.count("state = 'consumed'") == 8, 5, "the others to be given back")
-    assert next(consumer.consumer) is None  # and are not claimed ahead again
+    assert next(consumer.consumer) is None  # and none is claimed ahead again
     assert queue.count("state = 'consumed'") == 8
     assert queue.count("state = 'queued' AND deaths = 0 AND failures = 0") == 23
 
@@ -114,7 +114,7 @@ def test_a_suspect_runs_alone(queue: QueueSetup, consumer: InProcess) -> None:
 
 
 def test_a_suspect_that_another_process_took_blocks_nobody(queue: QueueSetup, consumer: InProcess) -> None:
-    """A process that stopped claiming because of it claims again."""
+    """A process that stopped claiming because of the suspect claims again."""
     queue.fill("noop", 1)
     consumer.take(1)
     queue.send("note", 1)
@@ -141,7 +141,7 @@ def test_an_invalid_message_is_dead_and_others_run(queue: QueueSetup, consumer: 
 def test_a_message_that_names_another_id_and_queue_is_settled_by_its_row(
     queue: QueueSetup, consumer: InProcess
 ) -> None:
-    """Foreign SQL may write it. Otherwise it would stay claimed, or end Dramatiq's thread."""
+    """SQL of other programs may write it. Otherwise it would stay claimed, or end Dramatiq's thread."""
     message_id = queue.send("noop", 1)
     foreign = {"message_id": str(UUID(int=1)), "queue_name": "no_such_queue"}
     queue.rows(
@@ -157,7 +157,7 @@ def test_a_message_that_names_another_id_and_queue_is_settled_by_its_row(
 def test_a_closed_route_costs_nothing_and_flows_when_it_opens(queue: QueueSetup, consumer: InProcess) -> None:
     """10,000 messages wait without capacity.
 
-    No row is touched, the probe runs, and opening wakes the consumer.
+    No row is touched, and the probe runs; opening the route wakes the consumer.
     """
     queue.run(ROOM.format(0))
     queue.fill("noop", 10_000)

@@ -1,4 +1,4 @@
-"""The cost of claims and acks in pages: none grows with the backlog."""
+"""The cost of claims and acks in pages; it does not grow with the backlog."""
 
 import json
 import os
@@ -21,7 +21,7 @@ EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE claim ('q', 8, {}, NU
 
 
 def test_a_claim_from_100000_costs_what_one_from_1000_costs(queue: QueueSetup) -> None:
-    """In pages and in its plan, also with a plan made while the table was empty."""
+    """Compare pages and plans, also with a plan made while the table was empty."""
     connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     cursor = connection.cursor()
     messages.prepare_consumer(Session(connection))
@@ -43,7 +43,7 @@ def test_a_claim_from_100000_costs_what_one_from_1000_costs(queue: QueueSetup) -
 
 
 def test_a_process_is_small_and_holds_one_lock_before_100000(queue: QueueSetup) -> None:
-    """From its first message on, over 3,000 messages."""
+    """The limit holds from its first message on, over 3,000 messages."""
     queue.fill("noop", 100_000)
     process = queue.start()
     wait_until(lambda: queue.count() < 100_000, 30, "the first to be gone")
@@ -65,7 +65,10 @@ def test_a_process_is_small_and_holds_one_lock_before_100000(queue: QueueSetup) 
 
 
 def test_a_claim_costs_the_same_whatever_the_statistics_say(queue: QueueSetup) -> None:
-    """The statistics say that the table is empty: made before the commit, or after the last backlog."""
+    """The statistics say that the table is empty.
+
+    They are from before the commit, or after the last backlog.
+    """
     filling = connect(queue.dsn, application_name="test", deadline_seconds=60)
     filling.autocommit = False
     filling.cursor().execute("SELECT count(dramatiq.send('q', 'noop', '[]')) FROM generate_series(1, 50000)")
@@ -84,7 +87,7 @@ def test_a_claim_costs_the_same_whatever_the_statistics_say(queue: QueueSetup) -
 
 
 def test_messages_lie_in_the_primary_key_in_the_order_of_their_due_times(queue: QueueSetup) -> None:
-    """Whenever they were written, so a claim touches few pages; also for infinite due times."""
+    """This holds for any order of writes, so a claim touches few pages; also for infinite due times."""
     for due in (
         "now() + interval '1 hour'",
         "now()",
@@ -115,7 +118,7 @@ def test_future_messages_are_not_scanned(queue: QueueSetup) -> None:
 
 
 def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(queue: QueueSetup) -> None:
-    """It keeps finished entries from being removed; a claim starts behind the last one and meets none."""
+    """It keeps dead index entries; a claim starts behind the last one of them, so it reads none."""
     queue.fill("noop", 20_000, delay_seconds=-3600, spread_seconds=1800)
     backup = connect(queue.dsn, application_name="test", deadline_seconds=60)
     backup.cursor().execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM dramatiq.queue")
@@ -140,7 +143,7 @@ def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(queue: Que
 
 
 def test_an_ack_does_not_scan_acked_messages(queue: QueueSetup) -> None:
-    """Nor under a long transaction, with a plan made for many consumed messages."""
+    """Not even under a long transaction, with a plan made for many consumed messages."""
     queue.fill("noop", 5_000, delay_seconds=-3600, spread_seconds=1800, scattered=True)
     backup = connect(queue.dsn, application_name="test", deadline_seconds=60)
     backup.cursor().execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM dramatiq.queue")

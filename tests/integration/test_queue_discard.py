@@ -20,30 +20,33 @@ from gateway.database.tables import overview
 
 @pytest.fixture(autouse=True)
 def _log() -> Iterator[None]:
-    """Commands send the log to their configuration's file; it is standard error's again afterwards."""
+    """Direct the log to standard error again after the test.
+
+    A command logs to the file of its configuration.
+    """
     yield
     log.configure(None, "tests")
 
 
 def command(*words: str, answer: str | None = None) -> Result:
-    """One command, in this process."""
+    """Run one command in this process."""
     return CliRunner().invoke(build(words[0]), words, input=answer)
 
 
 def said(session: Session) -> list[str]:
-    """Return what `mini-pacs status` prints about messages and deliveries."""
+    """Return the lines of `mini-pacs status` about messages and deliveries."""
     texts = [finding.text for finding in findings(overview.overview(session), None)]
     return [text for text in texts if "dead" in text or "consumes the queue" in text]
 
 
 def kill(queue: QueueSetup) -> None:
-    """Every message that waits is dead."""
+    """Make every waiting message dead."""
     queue.run("UPDATE dramatiq.queue SET state = 'rejected', reason = 'no such actor' WHERE state = 'queued'")
 
 
 @pytest.mark.usefixtures("edge_folder")
 def test_a_dead_message_without_an_actor_is_discarded(queue: QueueSetup) -> None:
-    """By its id, after a question with the number; other messages stay."""
+    """It is selected by its id, and the question names the number; other messages stay."""
     first, second = queue.send("no_such_actor"), queue.send("no_such_actor")
     kill(queue)
     waiting = queue.send("noop")
@@ -146,7 +149,7 @@ def test_requeue_of_a_message_also_revives_its_delivery(queue: QueueSetup, kept:
 
 
 def test_discarding_says_which_deliveries_stay_dead(queue: QueueSetup, kept: PreparedInstances) -> None:
-    """Discarding a message gives up no image: the command says how to settle its delivery."""
+    """Discarding a message does not settle its delivery: the command says how to do that."""
     kept.receive(1)
     kill(queue)
     output = command("queue", "discard", "--all-dead", "--yes").output

@@ -60,7 +60,7 @@ def test_an_instance_with_its_two_deliveries_is_one_round_trip(
     edge = Database(queue.dsn, application_name="test")
     committer = Committer(edge, window=timedelta(minutes=10))
     with edge.statement() as session:
-        session.script("SELECT 1")  # it is connected
+        session.script("SELECT 1")  # opens the connection
     sent = statements.noted(monkeypatch)
     committer.commit(RECEIVED, HEADER)
     monkeypatch.undo()
@@ -83,7 +83,7 @@ def test_enqueue_without_postgresql_raises_connection_error(queue: QueueSetup) -
 
 
 def cyclic() -> list[object]:
-    """Return a list that holds itself."""
+    """Return a list that contains itself."""
     held: list[object] = []
     held.append(held)
     return held
@@ -112,7 +112,7 @@ REFUSED: dict[str, Message[object]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_invalid_message_raises_value_error(queue: QueueSetup, name: str) -> None:
-    """After Dramatiq's ConnectionError its caller would try again for ever."""
+    """After Dramatiq's ConnectionError the caller would retry for ever."""
     broker = EdgeBroker(queue.dsn, middleware=[])
     with pytest.raises(ValueError, match="cannot be") as raised:
         broker.enqueue(REFUSED[name])
@@ -155,7 +155,7 @@ def test_an_eta_is_the_due_time(queue: QueueSetup) -> None:
 
 
 def test_the_priority_of_an_actor_is_that_of_its_messages(queue: QueueSetup) -> None:
-    """Smaller numbers first, as in Dramatiq, over the whole queue and not only in memory."""
+    """The smallest number runs first, as in Dramatiq, but over the whole queue and not only in memory."""
     broker = EdgeBroker(queue.dsn, middleware=[])
     for name, priority in (("last", 3), ("middle", 0), ("first", -4)):
         dramatiq.actor(actor_name=name, queue_name="q", priority=priority, broker=broker)(lambda: None).send()
@@ -188,7 +188,7 @@ def test_a_queue_with_a_long_name_is_woken(queue: QueueSetup, name: str) -> None
 
 @pytest.mark.parametrize("name", ["", "a\0b", "\ud800", None])
 def test_a_queue_with_an_invalid_name_is_not_declared(queue: QueueSetup, name: str) -> None:
-    """ValueError at once, and not at its first message."""
+    """The error is a ValueError at the declaration, not at the first message."""
     broker = EdgeBroker(queue.dsn, middleware=[])
     with pytest.raises(ValueError, match="no name of a queue"):
         broker.declare_queue(name)

@@ -122,7 +122,7 @@ def test_a_row_that_the_client_cannot_read_is_dead_or_runs(queue: QueueSetup) ->
 
 
 def test_an_eta_in_a_row_is_a_due_time(queue: QueueSetup) -> None:
-    """Another writer may leave it: a future one postpones the message without a thread, a past one runs."""
+    """Other programs may write it: a future eta postpones the message without a thread, a past one runs."""
     queue.rows(INSERT, document=changed(args=[1], options={"eta": 1_700_000_000_000}), count=1)
     queue.rows(INSERT, document=changed(args=[2], options={"eta": 32_503_680_000_000}), count=8)
     queue.start(threads=2)
@@ -150,7 +150,7 @@ OPTIONS = st.dictionaries(st.sampled_from(["eta", "time_limit", "max_age", "thro
     removed=st.sets(st.sampled_from(sorted(GOOD))),
 )
 def test_decoding_gives_a_reason_or_a_usable_message(changes: dict[str, Any], removed: set[str]) -> None:
-    """Whatever a document holds: a reason, or a message that Dramatiq's worker can run."""
+    """For every possible document: the result is a reason, or a message that Dramatiq's worker can run."""
     document = {name: value for name, value in (GOOD | changes).items() if name not in removed}
     now = datetime.now(UTC)
     claimed = Claimed(GOOD["message_id"], json.dumps(document), 0, 0, 4, now, now)

@@ -8,7 +8,7 @@ from support.waiting import wait_until
 
 
 def test_the_oldest_runs_first_and_the_urgent_before_it(queue: QueueSetup) -> None:
-    """Within a priority by age; over all priorities the smallest number first."""
+    """Within a priority, messages run by age; over all priorities, the smallest number runs first."""
     for number in range(1, 6):
         queue.send("note", number)
     for number in range(11, 14):
@@ -50,7 +50,7 @@ def test_delayed_messages_run_within_a_second_of_their_time(queue: QueueSetup) -
 
 @pytest.mark.parametrize(("count", "rest_seconds"), [(40, 0.0), (10, 2.5)], ids=["at work", "after a rest"])
 def test_a_committed_message_starts_within_50_ms(queue: QueueSetup, count: int, rest_seconds: float) -> None:
-    """NOTIFY wakes an idle process; 19 of 20 start within that time, also after a pause."""
+    """NOTIFY wakes an idle process; 19 of 20 start within 50 ms, also after a pause."""
     queue.start()
     queue.send("note", 0)
     wait_until(queue.ran, 10, "the first to run")

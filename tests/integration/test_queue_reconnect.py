@@ -1,4 +1,4 @@
-"""A consumer that lost its connection keeps the messages that it runs."""
+"""A consumer that lost its connection keeps its running messages."""
 
 from types import ModuleType
 from typing import Any
@@ -13,7 +13,7 @@ from gateway.errors import DatabaseUnavailableError
 
 
 def lose_the_answer(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> None:
-    """Commit the next call of that statement, and lose its connection before the answer."""
+    """Commit the next call of that statement, then lose the connection before the answer."""
     real = getattr(module, name)
 
     def run(*args: Any, **keywords: Any) -> Any:
@@ -25,7 +25,7 @@ def lose_the_answer(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: s
 
 
 def test_a_running_message_is_adopted_with_its_delivery(queue: QueueSetup, consumer: InProcess) -> None:
-    """Both rows get the new id: a second message of the delivery finds it claimed by a live consumer."""
+    """Both rows get the new id, so a second message of the delivery finds it claimed by a live consumer."""
     queue.send("noop", 1)
     consumer.take(1)
     lost = consumer.liveness.consumer
@@ -40,7 +40,7 @@ def test_a_running_message_is_adopted_with_its_delivery(queue: QueueSetup, consu
 
 
 def test_a_delivery_that_nobody_runs_is_not_adopted(queue: QueueSetup, consumer: InProcess) -> None:
-    """Its claim was committed and the answer lost: the old id is gone, so its retry may claim it."""
+    """Its claim was committed, but the answer was lost: the old id is gone, so a retry may claim it."""
     queue.send("noop", 1)
     consumer.take(1)
     lost = cut_off(queue, consumer)
@@ -55,7 +55,7 @@ def test_an_adoption_whose_answer_was_lost_is_made_again(
 ) -> None:
     """The rows have an id that never got its lock.
 
-    The consumer remembers it, and no message counts as dead.
+    The consumer remembers that id, and no message counts as dead.
     """
     queue.send("noop", 1)
     [message] = consumer.take(1)
@@ -70,7 +70,7 @@ def test_an_adoption_whose_answer_was_lost_is_made_again(
 def test_a_claim_whose_answer_was_lost_counts_no_death(
     queue: QueueSetup, consumer: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The consumer never got the message, so it was not started; the reaper releases it and it runs."""
+    """The consumer never got the message, so it did not start; the reaper releases it, and it runs."""
     queue.send("noop", 1)
     lose_the_answer(monkeypatch, messages, "claim")
     assert next(consumer.consumer) is None
@@ -82,7 +82,7 @@ def test_a_claim_whose_answer_was_lost_counts_no_death(
 def test_a_death_counted_during_the_reconnect_is_undone(
     queue: QueueSetup, consumer: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reaper commits just before the adoption; the adoption sees that death."""
+    """A reaper commits just before the adoption, which undoes that death."""
     queue.send("noop", 1)
     consumer.take(1)
     queue.run("UPDATE dramatiq.queue SET deaths = 2")

@@ -64,7 +64,7 @@ def test_a_paused_destination_costs_nothing_and_resumes_at_once(make_edge: MakeE
         resumed = time.monotonic()
         assert _operate("destinations", "resume", "ORTHANC") == 0
         pacs.wait_for(instance.sop_instance_uid, timeout=5)
-        assert time.monotonic() - resumed < 1.5  # the command itself and its connection included
+        assert time.monotonic() - resumed < 1.5  # includes the command itself and its connection
         assert _delay_after_change(edge, instance) < 1
         actors.kill()
 
@@ -142,7 +142,7 @@ def test_a_study_waits_for_its_worker_without_churn(make_edge: MakeEdge) -> None
                     core.receive(result_of(instance), worker=worker)
             core.context.wakeup.wake("workers")
             wait_until(lambda before=before: edge.one(DELIVERED) == before + 3, 2, "the next three")  # type: ignore[misc]
-        # it goes away: the study is bound to another one, which takes what it may, and the rest wait for that
+        # it goes away: the study gets another worker, which takes its limit, and the rest wait for that one
         edge.run("UPDATE destinations SET paused = true WHERE ae_title = %(title)s", title=worker)
         wait_until(lambda: edge.one(DELIVERED) == 15, 5, "three at another worker")
         wait_until(lambda: edge.one(WAIT_FOR, title=worker) == 0, 10, "all to wait for that one")
@@ -206,7 +206,7 @@ def test_idle_actors_cost_little(make_edge: MakeEdge) -> None:
         core.context.wakeup.wake("pacs")
         pacs.wait_for(instance.sop_instance_uid)
         family = [actors.pid, *stray_processes.descendants(actors.pid)]
-        # the association is released, and idle backends have reported what they did before (each 10 s)
+        # the association is released, and idle backends have reported their earlier activity (each 10 s)
         _let_pass(11)
         before, cpu = edge.one(TRANSACTIONS), _cpu_seconds(family)
         _let_pass(6)
@@ -218,12 +218,12 @@ def test_idle_actors_cost_little(make_edge: MakeEdge) -> None:
 
 
 def _fill(edge: EdgeSetup, queue: str, actor: str) -> None:
-    """Messages for deliveries that are not there: to run one is to find nothing to do."""
+    """Enqueue messages of deliveries that do not exist, so that a run does nothing."""
     edge.rows(FILL, queue=queue, actor=actor, count=BACKLOG)
 
 
 def _churn(edge: EdgeSetup) -> int:
-    """Rows touched over QUIET_SECONDS, after what was running had time to end."""
+    """Return the rows touched over QUIET_SECONDS; first wait until running work has ended."""
     _let_pass(1.5)
     since = edge.one(NOW)
     _let_pass(QUIET_SECONDS)
@@ -231,7 +231,7 @@ def _churn(edge: EdgeSetup) -> int:
 
 
 def _delay_after_change(edge: EdgeSetup, instance: Instance) -> float:
-    """Seconds from the opening of the route to the end of the delivery, by the database's clock."""
+    """Return the seconds from the opening of the route to the delivery's end, by the database clock."""
     edge.wait_state(instance, "delivered")
     return float(
         edge.one(
@@ -247,7 +247,7 @@ def _operate(*words: str) -> int:
 
 
 def _let_pass(seconds: float) -> None:
-    """Let time pass over which something is counted."""
+    """Wait, so that something can be counted over that time."""
     until = time.monotonic() + seconds
     wait_until(lambda: time.monotonic() >= until, seconds + 5, "the time to pass")
 

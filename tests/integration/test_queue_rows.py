@@ -1,4 +1,4 @@
-"""The statements on a message's row: which deaths and failures it counts."""
+"""The statements on a message's row: which deaths and failures are counted."""
 
 from datetime import timedelta
 
@@ -11,11 +11,11 @@ from gateway.database.tables import consumers, messages
 
 
 def test_a_death_is_counted_for_started_messages_only(queue: QueueSetup) -> None:
-    """A message claimed ahead is not charged; afterwards it is claimed for an idle thread only."""
+    """A message claimed ahead gets no death; afterwards only an idle thread can claim it."""
     queue.fill("noop", 12, delay_seconds=-60, spread_seconds=30)
 
     def die(*, wanted: int, slots: int) -> int:
-        """Return a consumer claims so much, and its process dies; how much that was."""
+        """Claim `wanted` messages as a consumer whose process then dies; return how many were claimed."""
         connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
         session = Session(connection)
         messages.prepare_consumer(session)
@@ -39,7 +39,7 @@ def test_a_death_is_counted_for_started_messages_only(queue: QueueSetup) -> None
 
 
 def test_a_retry_is_counted_once(queue: QueueSetup) -> None:
-    """Repeated because its answer was lost, it changes nothing, also after we claimed the message again."""
+    """The call is repeated because its answer was lost: it changes nothing, even after a new claim."""
     queue.fill("noop", 1)
     connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     session = Session(connection)

@@ -1,4 +1,4 @@
-"""The end of a run changes its own claim of the message and no other."""
+"""The end of a run changes the claim of this run only."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,7 +17,7 @@ from gateway.database.tables import messages
 
 
 def enqueue_again(queue: QueueSetup, message_id: str, number: int = 1) -> None:
-    """Enqueue the same message again, as a sender repeats it."""
+    """Enqueue the same message again, as a sender does when it repeats."""
     broker = EdgeBroker(queue.dsn, middleware=[])
     broker.enqueue(Message(QUEUE, "noop", (number,), {}, {}, message_id=message_id))
     broker.close()
@@ -50,7 +50,7 @@ def test_an_ending_leaves_a_later_run_of_the_same_consumer_alone(queue: QueueSet
 
 
 def test_two_runs_of_one_message_end_in_one_batch(queue: QueueSetup) -> None:
-    """Both are named; only the run that the row names is ended."""
+    """Both runs are in the batch; only the run that the row names is ended."""
     message_id = queue.send("noop", 1)
     connection = connect(queue.dsn, application_name="test", deadline_seconds=60)
     session = Session(connection)
@@ -69,7 +69,7 @@ def test_two_runs_of_one_message_end_in_one_batch(queue: QueueSetup) -> None:
 def test_a_message_that_is_enqueued_again_while_it_runs_runs_again(
     queue: QueueSetup, consumer: InProcess, ending: Ending | None
 ) -> None:
-    """However the first run ends."""
+    """It runs again, whatever the first run's end."""
     message_id = queue.send("noop", 1)
     [first] = consumer.take(1)
     enqueue_again(queue, message_id, 2)

@@ -35,12 +35,12 @@ def edge(make_edge: MakeEdge) -> EdgeSetup:
 
 
 def counts(edge: EdgeSetup) -> list[int]:
-    """Rows of instances, deliveries and messages."""
+    """Return the numbers of rows of instances, deliveries and messages."""
     return [edge.one(f"SELECT count(*) FROM {table}") for table in ALL]  # noqa: S608  ours
 
 
 def deliver(edge: EdgeSetup, *, ago: str = "0 s") -> None:
-    """Every delivery was delivered that long ago, as far as the rows say."""
+    """Set all deliveries to delivered that long ago; only the rows change."""
     edge.run("UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()")
     edge.run(
         "UPDATE deliveries SET state = 'delivered', claim_id = NULL, lease_until = NULL,"
@@ -121,7 +121,7 @@ def test_eight_versions_of_one_uid_at_once_are_all_kept(edge: EdgeSetup) -> None
 
 
 def test_a_version_whose_name_was_moved_away_keeps_its_name(edge: EdgeSetup) -> None:
-    """A name means one file in every place: the second version gets the name with its digest."""
+    """A name belongs to one file in all folders: the second version gets a name with its digest."""
     first = Instance()
     second = replace(first, payload=b"\x09\x09")
     assert edge.send(first) == [0]
@@ -222,7 +222,7 @@ def test_a_full_disk_is_out_of_resources_and_leaves_nothing(edge: EdgeSetup) -> 
 
 
 def test_an_association_dropped_by_a_fault_leaves_nothing(edge: EdgeSetup) -> None:
-    """The sender gets an abort in the middle of the data set, so it must send the instance again."""
+    """The sender gets an abort in the middle of the data set, so it will send the instance again."""
     inject(edge, Active(Name.DROP_ASSOCIATION))
     with pytest.raises(AssociationBrokenError):
         edge.send(Instance(payload=b"\0" * 400_000))
@@ -252,7 +252,7 @@ def test_strangers_are_rejected_at_association(edge: EdgeSetup) -> None:
 def test_limits_reject_temporarily_and_strangers_use_no_capacity(make_edge: MakeEdge) -> None:
     """G7: one peer's limit leaves capacity for others.
 
-    An unknown caller is rejected as such when all is full.
+    An unknown caller gets the usual rejection even when all capacity is used.
     """
     edge = make_edge({"edge": {"max_associations": 3, "max_associations_per_peer": 2}})
     edge.serve()
@@ -268,7 +268,7 @@ def test_limits_reject_temporarily_and_strangers_use_no_capacity(make_edge: Make
 
 
 def test_a_disk_at_its_reserve_rejects_before_it_is_full(make_edge: MakeEdge) -> None:
-    """Temporary congestion (2/3/1): no instance begins that could not be kept."""
+    """The rejection is temporary congestion (2/3/1): no reception begins without space for its end."""
     edge = make_edge({"edge": {"disk_reserve_mb": 1 << 30}})
     edge.serve()
     assert reject_of(edge) == (2, 3, 1)
@@ -321,7 +321,7 @@ def _refuses(edge: EdgeSetup) -> bool:
 
 
 def test_no_log_line_message_or_row_holds_a_patient_attribute(edge: EdgeSetup) -> None:
-    """G8: nor does the refusal of a data set that quotes one."""
+    """G8: this includes the refusal of a data set, whose error quotes an attribute."""
     assert edge.send(*study_of(3)) == [0, 0, 0]
     wrong = Instance(sop_class_uid=MR)
     with edge.association([ProposedContext(CT, EXPLICIT)]) as association:
@@ -345,7 +345,7 @@ def test_c_store_priority_high_overtakes_a_backlog(edge: EdgeSetup) -> None:
 
 
 def test_a_receiver_that_dies_is_replaced_and_frees_its_places(make_edge: MakeEdge) -> None:
-    """G6: within a second or so; its associations do not count any more."""
+    """G6: a new receiver starts within about a second; the old one's associations do not count any more."""
     edge = make_edge({"edge": {"receivers": 1, "max_associations": 1, "max_associations_per_peer": 1}})
     scp = edge.serve()
     with edge.association([ProposedContext(CT, EXPLICIT)]) as association:
@@ -365,7 +365,7 @@ def test_without_a_free_thread_one_connection_is_closed(make_edge: MakeEdge) -> 
     instance = Instance()
     with edge.association([instance.context]) as association:
         before = resource.prlimit(receiver, resource.RLIMIT_AS)
-        # less than a stack is left
+        # less than one thread's stack is left
         resource.prlimit(receiver, resource.RLIMIT_AS, (virtual_bytes(receiver) + (64 << 10), before[1]))
         with socket.create_connection(("127.0.0.1", edge.configuration.edge.port)) as refused:
             refused.settimeout(10)

@@ -1,4 +1,4 @@
-"""Presentation contexts at a real SCP: which are accepted, how, and what is logged of the others."""
+"""Presentation contexts at a real SCP: which are accepted, how, and what the log says of the others."""
 
 import pynetdicom
 from conftest import MakeEdge
@@ -10,7 +10,7 @@ PRIVATE = "1.2.276.0.7230010.3.1.99"
 
 
 def accepted(edge: EdgeSetup, *contexts: tuple[str, list[str]]) -> list[tuple[str, str]]:
-    """(SOP Class, transfer syntax) of the contexts that the edge accepts."""
+    """Return SOP Class and transfer syntax of the contexts that the edge accepts."""
     entity = pynetdicom.AE("ORTHANC")
     for sop_class, syntaxes in contexts:
         entity.add_requested_context(sop_class, syntaxes)
@@ -23,7 +23,7 @@ def accepted(edge: EdgeSetup, *contexts: tuple[str, list[str]]) -> list[tuple[st
 
 
 def test_an_uncompressed_transfer_syntax_is_preferred(make_edge: MakeEdge) -> None:
-    """Where a context offers several; compressed ones alone are accepted too, and nothing is logged."""
+    """If a context offers several, an uncompressed one is chosen; compressed ones alone are accepted, too."""
     edge = make_edge()
     edge.serve()
     assert accepted(edge, (CT, [JPEG, IMPLICIT, EXPLICIT]), (MR, [JPEG_2000, JPEG])) == [

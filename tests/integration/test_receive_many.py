@@ -51,7 +51,7 @@ def received(
     routes: tuple[Route, ...] = BOTH,
     kind: Kind = Kind.ORIGINAL,
 ) -> ReceivedInstance:
-    """Return an instance of the study `root`.0, of its own priority."""
+    """Return an instance of the study `root`.0 with its own priority."""
     uid = f"{root}.{number}"
     return ReceivedInstance(
         uid,
@@ -72,14 +72,14 @@ def received(
 
 
 def known(root: str) -> list[ReceivedInstance]:
-    """Return what was received before."""
+    """Return the instances that were received before."""
     return [received(root, number, 1) for number in (0, 3, 4, 5, 9)]
 
 
 def batch(root: str) -> list[ReceivedInstance]:
     """Return new instances and one of every other verdict, in the order of their UIDs."""
     return [
-        received(root, 0, 1),  # a repeat of what was delivered
+        received(root, 0, 1),  # a repeat of a delivered instance
         received(root, 1, 1),
         received(root, 2, 1, routes=(Route.PACS,)),
         received(root, 3, 1),  # a repeat
@@ -100,19 +100,19 @@ def comparable(kept: Sequence[RegisteredInstance], root: str) -> list[tuple[str,
 
 
 def left(database: Database, root: str) -> list[Row]:
-    """Every row that the receptions of `root` left, in the terms of the domain."""
+    """Return every row that the receptions of `root` left, without ids."""
     with database.statement() as session:
         return session.all(LEFT, study=f"{root}.0")
 
 
 @pytest.fixture
 def database(database_url: str) -> Database:
-    """Return a migrated one."""
+    """Return a migrated database."""
     return Database(database_url, application_name="test")
 
 
 def test_a_batch_equals_its_instances_one_by_one(database: Database) -> None:
-    """G1, G4: verdicts, names, rows, deliveries and messages."""
+    """G1, G4: verdicts, names, rows, deliveries and messages are equal."""
     one_by_one, together = "1.2.1", "1.2.2"
     verdicts = {}
     for root in (one_by_one, together):

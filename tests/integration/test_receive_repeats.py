@@ -23,7 +23,7 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 
 def deliver(core: Forwarding, *, ago: float = 0) -> None:
-    """Every delivery was delivered so many seconds ago, as far as the rows say."""
+    """Set all deliveries to delivered that many seconds ago; only the rows change."""
     core.edge.run(
         "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()"
         " WHERE state <> 'delivered'"
@@ -36,17 +36,17 @@ def deliver(core: Forwarding, *, ago: float = 0) -> None:
 
 
 def run(*words: str) -> Result:
-    """One command, in this process."""
+    """Run one command in this process."""
     return CliRunner().invoke(build(words[0]), list(words))
 
 
 def state(core: Forwarding, instance: Instance, route: str = "pacs") -> str:
-    """Of the delivery."""
+    """Return the state of the delivery."""
     return str(core.edge.delivery(instance, route)["state"])
 
 
 def test_a_repeat_from_the_pacs_is_never_forwarded_back_to_it(core: Forwarding) -> None:
-    """Whatever the window; the workers' route has its own window."""
+    """This holds for any window; the workers' route has its own window."""
     instance = Instance()
     core.receive(instance)
     deliver(core, ago=3600)
@@ -62,9 +62,9 @@ def test_a_new_instance_from_the_pacs_is_forwarded_as_usual(core: Forwarding) ->
 
 
 def test_a_possible_pacs_waits_longer_after_each_repeat(core: Forwarding) -> None:
-    """Half a minute, and longer after five times: an operator who emptied the PACS gets his images.
+    """The wait is half a minute, and grows after five repeats.
 
-    A loop ends.
+    An operator who emptied the PACS gets the images, and a loop ends.
     """
     instance = Instance()
     core.receive(instance)
@@ -78,7 +78,7 @@ def test_a_possible_pacs_waits_longer_after_each_repeat(core: Forwarding) -> Non
 
 
 def test_no_wait_is_longer_than_a_day(core: Forwarding) -> None:
-    """However often it was forwarded again."""
+    """This holds after any number of forwards."""
     instance = Instance()
     core.receive(instance)
     core.edge.run("UPDATE instances SET returned = 1000000")
@@ -88,7 +88,7 @@ def test_no_wait_is_longer_than_a_day(core: Forwarding) -> None:
 
 
 def test_the_window_of_a_sender_does_not_grow(core: Forwarding) -> None:
-    """However often it sends again."""
+    """This holds after any number of repeats."""
     instance = Instance()
     core.receive(instance)
     for _ in range(3):
@@ -97,7 +97,7 @@ def test_the_window_of_a_sender_does_not_grow(core: Forwarding) -> None:
 
 
 def test_a_result_that_comes_back_from_the_pacs_is_not_forwarded(core: Forwarding) -> None:
-    """Nor to a worker, though its calling AE title is not a worker's."""
+    """It is not sent to a worker, either, though its calling AE title is not a worker's."""
     source = Instance()
     result = result_of(source)
     core.receive(result, worker="APP01")
@@ -108,13 +108,13 @@ def test_a_result_that_comes_back_from_the_pacs_is_not_forwarded(core: Forwardin
 
 @pytest.fixture
 def usual(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """Yield the core with the window that is the default."""
+    """Yield the core with the default window."""
     with forwarding(make_edge()) as core:
         yield core
 
 
 def test_a_repeat_that_is_not_forwarded_is_shown_until_it_is_resent(usual: Forwarding) -> None:
-    """In `status`, as a note, and in the study's timeline: who, when, and the command."""
+    """`status` has a note, and the study's timeline an entry: sender, time, and the command."""
     instance = Instance()
     study = instance.study_instance_uid
     command = f"`mini-pacs deliveries resend --study {study}`"

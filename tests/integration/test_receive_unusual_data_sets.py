@@ -49,24 +49,24 @@ def core(edge: EdgeSetup) -> Iterator[Forwarding]:
 
 
 def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
-    """Explicit VR Little Endian, with a length of two bytes."""
+    """Return an element in Explicit VR Little Endian, with a length of two bytes."""
     return struct.pack("<HH2sH", group, number, vr, len(value)) + value
 
 
 def sequence(group: int, number: int, content: bytes) -> bytes:
-    """One item, both with lengths."""
+    """Return a sequence with one item; both have a length."""
     item = struct.pack("<HHI", 0xFFFE, 0xE000, len(content)) + content
     return struct.pack("<HH2sHI", group, number, b"SQ", 0, len(item)) + item
 
 
 def send(edge: EdgeSetup, instance: Instance, raw: bytes, calling: str = "ORTHANC") -> tuple[int, str]:
-    """Status and comment for `raw`, sent as that instance."""
+    """Send `raw` as that instance; return status and comment."""
     with edge.association([instance.context], calling) as association:
         return association.store(instance.context, instance.sop_instance_uid, [raw])
 
 
 def behind_series(instance: Instance, late: bytes) -> bytes:
-    """Return the data set with `late` behind (0020,000E)."""
+    """Return the data set with `late` after (0020,000E)."""
     raw = instance.data_set()
     at = raw.index(struct.pack("<HH", 0x7FE0, 0x10))
     return raw[:at] + late + raw[at:]
@@ -108,7 +108,7 @@ DEFECTS = {
 
 
 def test_a_result_is_read_no_more_strictly_than_an_original(edge: EdgeSetup) -> None:
-    """A defect behind the UIDs loses at most the references behind it."""
+    """A defect after the UIDs loses at most the references that follow it."""
     for name, defect in DEFECTS.items():
         source, original = Instance(), Instance()
         assert edge.send(source) == [0]
@@ -166,7 +166,7 @@ def test_a_transfer_syntax_that_is_no_uid_is_not_accepted(edge: EdgeSetup) -> No
 
 
 def test_an_ae_title_ends_at_its_nul(edge: EdgeSetup) -> None:
-    """As DCMTK and Orthanc read it; the text behind it is in no log line and no row."""
+    """DCMTK and Orthanc read it the same way; the text after the NUL is in no log line and no row."""
     instance = Instance()
     with edge.association([instance.context], "ORTHANC\0X") as association:
         assert association.store(instance.context, instance.sop_instance_uid, [instance.data_set()])[0] == 0
@@ -202,7 +202,7 @@ def test_invalid_uids_are_refused_by_name(edge: EdgeSetup) -> None:
 
 
 def test_a_data_set_that_cannot_be_parsed_names_tag_and_offset(edge: EdgeSetup) -> None:
-    """In the Error Comment, and in the log."""
+    """The Error Comment and the log have both."""
     instance = Instance()
     raw = (
         element(8, 5, b"CS", b"ISO_IR 100") + struct.pack("<HH2sH", 8, 8, b"CS", 60_000) + instance.data_set()
@@ -217,7 +217,7 @@ def test_a_data_set_that_cannot_be_parsed_names_tag_and_offset(edge: EdgeSetup) 
 def reception(
     core: Forwarding, instance: Instance, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None
 ) -> int:
-    """Return the status of a C-STORE, whose commit raises that error."""
+    """Return the status of a C-STORE whose commit raises that error."""
 
     def fail(*_: object, **__: object) -> object:
         assert error is not None
@@ -257,7 +257,7 @@ def test_an_unforeseen_error_removes_its_file(core: Forwarding, monkeypatch: pyt
 def test_a_commit_whose_outcome_is_unknown_keeps_its_file(
     core: Forwarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row may be committed, and then this is its file."""
+    """If the row was committed, this is its file."""
     assert reception(core, Instance(), monkeypatch, OutcomeUnknownError("lost")) == 0xA700
     assert len(core.edge.files(partial=True)) == 1
     assert reception(core, Instance(), monkeypatch, DatabaseUnavailableError("lost")) == 0xA700
@@ -269,7 +269,7 @@ def test_a_commit_whose_outcome_is_unknown_keeps_its_file(
 def test_an_unreadable_answer_of_postgresql_keeps_the_file_of_a_committed_row(
     core: Forwarding, monkeypatch: pytest.MonkeyPatch, payload: bytes
 ) -> None:
-    """Before COMMIT no row is written, and the file is removed; after COMMIT the row has its file."""
+    """Before COMMIT no row is written, so the file is removed; after COMMIT it is the row's file."""
 
     def fail(*_: object, **__: object) -> object:
         raise ValueError("a verdict of a later version")
@@ -282,7 +282,7 @@ def test_an_unreadable_answer_of_postgresql_keeps_the_file_of_a_committed_row(
 
 
 def test_a_text_that_postgresql_rejects_is_a_refusal(edge: EdgeSetup) -> None:
-    """So the batch is committed one by one, and the other instances with it."""
+    """The batch is then committed one by one, so the other instances are kept."""
     with pytest.raises(DatabaseRefusedError), edge.database.transaction() as transaction:
         transaction.one(Query("test", "SELECT %(text)s"), text="A\0B")
     with pytest.raises(DatabaseRefusedError), edge.database.statement() as statement:

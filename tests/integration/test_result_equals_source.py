@@ -20,14 +20,14 @@ from gateway.sweep.expire import expire_one
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """Yield the core, in this process, with every worker on and APP01 alone to be asked."""
+    """Yield the core, in this process; all workers are on, and only APP01 is asked."""
     with forwarding(make_edge()) as core, workers_of(core):
         core.edge.run("UPDATE destinations SET paused = true WHERE ae_title <> 'APP01'")
         yield core
 
 
 def ask(core: Forwarding, instance: Instance, version: int = 0) -> None:
-    """APP01 has that version of the instance and owes its result."""
+    """Send that version of the instance to APP01, whose result is expected then."""
     core.receive(instance)
     [(delivery_id,)] = core.edge.rows(
         "SELECT d.id FROM deliveries d JOIN instances i ON i.id = d.instance_id WHERE d.route = 'workers'"
@@ -39,12 +39,12 @@ def ask(core: Forwarding, instance: Instance, version: int = 0) -> None:
 
 
 def expectations(core: Forwarding) -> list[str]:
-    """Return the states of what was expected, in that order."""
+    """Return the states of the expected results, in that order."""
     return [row[0] for row in core.edge.rows("SELECT state::text FROM expected_results ORDER BY id")]
 
 
 def routes(core: Forwarding) -> list[tuple[str, str, int]]:
-    """Kind of each instance with the routes that it is owed to."""
+    """Return the kind of each instance with the routes of its deliveries."""
     return core.edge.rows(
         "SELECT i.kind::text, d.route::text, count(*)::integer FROM deliveries d"
         " JOIN instances i ON i.id = d.instance_id GROUP BY 1, 2 ORDER BY 1, 2"
@@ -58,12 +58,12 @@ def timelines(core: Forwarding, study: str) -> list[InstanceTimeline]:
 
 
 def results(timeline: InstanceTimeline) -> list[Step]:
-    """Return the results among the steps."""
+    """Return the steps that are results."""
     return [step for step in timeline.steps if step.name is StepName.RESULT]
 
 
 def deliver(core: Forwarding, *, ago: str = "0 s") -> None:
-    """Every delivery was delivered that long ago, as far as the rows say."""
+    """Set all deliveries to delivered that long ago; only the rows change."""
     core.edge.run(
         "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()"
         " WHERE state <> 'delivered'"
@@ -100,7 +100,7 @@ def test_returning_the_bytes_of_the_source_counts_as_the_result(core: Forwarding
 
 @pytest.mark.parametrize("ago", ["0 s", "1 day"])
 def test_an_unchanged_instance_from_a_worker_is_not_forwarded(core: Forwarding, ago: str) -> None:
-    """Neither to the PACS nor to a worker, whatever the window; a cancelled delivery stays cancelled."""
+    """It goes neither to the PACS nor to a worker, for any window; a cancelled delivery stays cancelled."""
     instance = Instance()
     ask(core, instance)
     deliver(core, ago=ago)
@@ -128,7 +128,7 @@ def test_a_late_result_that_equals_its_source_cancels_the_unsent_redispatch(core
 
 
 def test_a_source_that_is_sent_again_after_its_result_equalled_it(core: Forwarding) -> None:
-    """It is still the original: forwarded to PACS and workers after the window."""
+    """It is still the original, so it is forwarded to PACS and workers after the window."""
     instance = Instance()
     ask(core, instance)
     core.receive(instance, worker="APP01")
@@ -188,7 +188,7 @@ def test_a_version_that_the_worker_was_not_sent_has_no_result(core: Forwarding) 
     ask(core, first)
     core.receive(second)
     core.receive(result_of(first), worker="APP01")
-    core.receive(result_of(first, number=1), worker="APP01")  # a second one of the same source
+    core.receive(result_of(first, number=1), worker="APP01")  # a second result of the same source
     shown = timelines(core, first.study_instance_uid)
     assert [len(results(one)) for one in shown] == [2, 0]
 

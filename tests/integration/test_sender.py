@@ -1,4 +1,4 @@
-"""The sender with real peers: DCMTK's storescp, an acceptor that refuses or aborts, and none at all."""
+"""The sender with real peers: DCMTK's storescp, an acceptor that refuses or aborts, and no peer at all."""
 
 import json
 import socket
@@ -39,7 +39,7 @@ def receiver() -> Iterator[Edge]:
 
 @pytest.fixture
 def study(tmp_path: Path) -> list[Outgoing]:
-    """Six small instances."""
+    """Return six small instances."""
     study = Study(instances=6, when=WHEN, modality="NM")
     return [write(instance, tmp_path / "study") for instance in generate(study)]
 
@@ -116,7 +116,7 @@ def test_a_broken_association_fails_one_instance(receiver: Edge, study: list[Out
 
 
 def test_a_declined_context_fails_its_instances_only(receiver: Edge, study: list[Outgoing]) -> None:
-    """They are reported."""
+    """Those instances are reported."""
     receiver.policy.accepted_sop_classes = frozenset({study[0].sop_class_uid})
     foreign = [i for i in collect([TEST_FILES]).instances if i.sop_class_uid != study[0].sop_class_uid][:2]
     outcomes = {sent.instance: sent for sent in send([*foreign, *study], receiver.peer, MANNER)}
@@ -142,7 +142,7 @@ def test_every_instance_is_reported_when_the_peer_goes_away(study: list[Outgoing
 
 
 def test_a_missing_file_fails_alone(receiver: Edge, study: list[Outgoing]) -> None:
-    """A file that was deleted meanwhile is reported."""
+    """A file that was deleted in the meantime is reported."""
     study[0].path.unlink()
     first, *rest = send(study, receiver.peer, MANNER)
     assert not first.accepted
@@ -151,7 +151,7 @@ def test_a_missing_file_fails_alone(receiver: Edge, study: list[Outgoing]) -> No
 
 
 def test_an_unreachable_peer_and_a_rejection_are_raised(receiver: Edge, study: list[Outgoing]) -> None:
-    """Nothing was sent, so no instance is reported: there is one cause."""
+    """Nothing was sent, so no instance is reported; the error is raised once."""
     with pytest.raises(PeerAwayError, match="refused"):
         list(send(study, _peer(_free_port()), SendOptions("MODALITY", associations=3)))
     receiver.policy.rejection = STRANGER
@@ -189,7 +189,7 @@ def test_dcmtk_accepts_generated_studies(processes: Processes, tmp_path: Path) -
 
 
 def _run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python sender_simulator.py`, the same as `mini-pacs send`."""
+    """Run `python sender_simulator.py`, which is the same as `mini-pacs send`."""
     return subprocess.run(
         [sys.executable, REPOSITORY / "sender_simulator.py", *words],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The supervisor restarts programs that end, and leaves no process behind, however it ends itself."""
+"""The supervisor restarts programs that end; however it ends itself, no process is left."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def family(name: str) -> Program:
 
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
-    """Two layers with a family each; not started."""
+    """Yield two layers with a family each; not started."""
     supervisor = Supervisor(tmp_path / "lab", [[family("below")], [family("above")]])
     try:
         yield supervisor
@@ -67,7 +67,7 @@ def test_stop_leaves_no_process(supervisor: Supervisor) -> None:
 
 
 def test_a_program_that_was_taken_down_stays_down(supervisor: Supervisor) -> None:
-    """`take_down` is no crash: nothing starts before `bring_up`."""
+    """`take_down` is not a crash: nothing starts before `bring_up`."""
     supervisor.start()
     supervisor.take_down("above")
     supervisor.kill("below")

@@ -22,7 +22,7 @@ from gateway.sweep.rescue import rescue
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """Yield the core, in this process, with a sweep that waits for nothing."""
+    """Yield the core, in this process, with a sweep without grace periods."""
     with forwarding(make_edge({"sweep": PROMPT})) as core:
         yield core
 
@@ -57,7 +57,7 @@ def test_reconcile_enqueues_a_missing_message(core: Forwarding) -> None:
 
 
 def test_reconcile_counts_a_claimed_message_for_one_lease_only(core: Forwarding) -> None:
-    """G2: a stopped process keeps its lock, and the messages that it claimed and did not start."""
+    """G2: a stopped process keeps its lock, and the messages that it claimed but did not start."""
     core.receive(Instance())
     hold = "UPDATE dramatiq.queue SET state = 'consumed', consumer = 7, mtime = now() - %(age)s::interval"
     core.edge.rows(f"{hold} RETURNING 1", age="0 s")
@@ -69,7 +69,7 @@ def test_reconcile_counts_a_claimed_message_for_one_lease_only(core: Forwarding)
 
 
 def test_reconcile_enqueues_a_missing_probe(core: Forwarding) -> None:
-    """G6: the process that should have done it died with its message."""
+    """G6: the process that should have done it died together with its message."""
     core.edge.run(
         "UPDATE destinations SET breaker = 'open', next_probe_at = now() - interval '1 minute'"
         " WHERE ae_title = 'ORTHANC'"
@@ -169,7 +169,10 @@ def test_a_repeat_and_a_claim_of_one_instance_do_not_deadlock(core: Forwarding) 
 
 
 def test_a_complete_sweep_clears_dead_sweep_messages(core: Forwarding) -> None:
-    """It did their work; so it does for dead deadlines, and for probes where the breaker is closed."""
+    """The sweep did their work.
+
+    It also clears dead deadlines, and dead probes if the breaker is closed.
+    """
     ae_title = core.edge.configuration.forwarder.orthanc.ae_title
     for contract, args in ((SWEEP, "[]"), (EXPIRE_RESULT, "[1]"), (PROBE_PACS, f'["{ae_title}"]')):
         core.edge.rows(f"SELECT dramatiq.send('{contract.queue_name}', '{contract.actor_name}', '{args}')")

@@ -1,6 +1,6 @@
 """The sweep and the spool.
 
-Files in another place than their row says, without a row, or not needed any more.
+Files that are not where their row says, have no row, or are not needed any more.
 """
 
 import fcntl
@@ -31,13 +31,13 @@ OLD = time.time() - 30 * 3600
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """Yield the core, in this process, with a sweep that waits for nothing."""
+    """Yield the core, in this process, with a sweep without grace periods."""
     with forwarding(make_edge({"sweep": PROMPT})) as core:
         yield core
 
 
 def age(*paths: Path) -> None:
-    """As if written long ago (the change time cannot be set: the graces of these tests are short)."""
+    """Make the file old; its change time cannot be set, so these tests use short grace periods."""
     for path in paths:
         os.utime(path, (OLD, OLD))
     wait_until(lambda: all(time.time() - path.stat().st_ctime > 0.02 for path in paths), 5, "age")
@@ -56,7 +56,7 @@ def test_reconcile_orphans_a_file_without_a_row_only_when_its_receiver_is_gone(c
     assert spool._receiver_lock is not None
     os.close(spool._receiver_lock)  # as its death does
     assert found(reconcile(core.sweeping(dry=True))) == {"parts_removed": 1}
-    core.edge.heal()  # once its receiver's name is gone, the file is as young as that
+    core.edge.heal()  # when the receiver's name is removed, the file's change time becomes that moment
     assert core.edge.orphans() == [f"{instance.sop_instance_uid}.dcm"]
     part.discard()
 
@@ -118,7 +118,7 @@ def test_reconcile_reports_a_row_without_a_file(core: Forwarding) -> None:
 
 
 def test_a_move_never_takes_what_is_being_received_under_that_name(core: Forwarding) -> None:
-    """G3: a second version of the UID is in incoming/ for a moment while the first is moved on."""
+    """G3: a second version of the UID is briefly in incoming/ while the first one is moved."""
     first = Instance()
     second = Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x03\x03" * 512)
     core.receive(first)
@@ -148,14 +148,14 @@ def delivered(core: Forwarding, instance: Instance) -> None:
 
 
 def grow_old(core: Forwarding) -> None:
-    """Everything happened thirty hours ago."""
+    """Move all times thirty hours back."""
     core.edge.run("UPDATE instances SET received_at = received_at - interval '30 hours'")
     core.edge.run("UPDATE deliveries SET settled_at = settled_at - interval '30 hours'")
     core.edge.run("DELETE FROM dramatiq.queue")
 
 
 def test_purge_removes_only_old_delivered_instances(core: Forwarding) -> None:
-    """Never an instance with an open or dead delivery, however old; and no recent one."""
+    """It never removes an instance with an open or dead delivery, however old, or a recent one."""
     old, owed, dead, recent = study_of(4)
     with pacs_of(core), workers_of(core):
         delivered(core, old)
@@ -179,7 +179,7 @@ def test_purge_removes_only_old_delivered_instances(core: Forwarding) -> None:
 
 
 def test_purge_empties_orphaned_after_the_retention(core: Forwarding) -> None:
-    """Counted from the move, which is the file's change time."""
+    """The retention begins at the move, which sets the file's change time."""
     folder = core.edge.configuration.edge.data_root / ORPHANED / "1.2.3"
     folder.mkdir()
     (folder / "1.2.3.4.dcm").write_bytes(b"x")

@@ -36,7 +36,7 @@ def test_an_unknown_study_has_no_timeline(kept: PreparedInstances) -> None:
 def test_a_result_that_is_committed_while_the_rows_are_read_is_left_for_the_next_reading(
     kept: PreparedInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The instances are read first; a result of theirs that is newer does not break what follows."""
+    """The instances are read first; a newer result of theirs does not break the following reads."""
     kept.receive(1)
     read = Session.all
     committed: list[str] = []
@@ -61,7 +61,7 @@ def test_a_result_that_is_committed_while_the_rows_are_read_is_left_for_the_next
 
 
 def test_several_studies_are_read_at_once(kept: PreparedInstances) -> None:
-    """Each instance once, by reception, with the steps that it has in its own study."""
+    """Each instance is shown once, by reception, with its steps in its own study."""
     for number, study in enumerate(("1.1", "1.2", "1.1", "1.3")):
         kept.receive(number, study=study)
     with kept.database.transaction() as session:
@@ -83,7 +83,7 @@ def test_a_new_instance_is_pending_at_both_destinations(kept: PreparedInstances)
 
 
 def test_the_timeline_has_every_step_in_order(kept: PreparedInstances) -> None:
-    """Received, PACS, worker asked, worker, result, result at PACS: by whom, how long, one line each."""
+    """Received, PACS, worker asked, worker, result, result at PACS: one line each, with peer and duration."""
     original = kept.receive(1)
     kept.forward(original)
     claim = kept.claim_for_worker(kept.delivery(original, Route.WORKERS))

@@ -46,9 +46,9 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 
 def test_the_later_version_waits_for_the_earlier_one(core: Forwarding, pacs: Peer) -> None:
-    """Its message ends without work.
+    """The message of the later version ends without work.
 
-    The settle of the earlier version enqueues it, in the same transaction.
+    The settle of the earlier version enqueues it in the same transaction.
     """
     (first, second), (one, two) = versions(core)
     take_messages(core)
@@ -64,7 +64,7 @@ def test_an_operator_sees_what_a_version_waits_for(core: Forwarding) -> None:
     """In `deliveries show`, in `deliveries list`, and in the timeline of the study."""
     (first, _), (one, two) = versions(core)
     reason = f"waits for version 1 (delivery {one})"
-    for waits in (two, two):  # before it was tried, and after
+    for waits in (two, two):  # before the attempt, and after it
         shown = " ".join(operate("deliveries", "show", str(waits)).split())
         assert f"waits for version 1 (delivery {one})" in shown
         assert f'"waits_for": {one}' in operate("deliveries", "list", "--delivery", str(two), "--json")
@@ -74,7 +74,7 @@ def test_an_operator_sees_what_a_version_waits_for(core: Forwarding) -> None:
 
 
 def test_three_versions_are_sent_one_after_the_other(core: Forwarding, pacs: Peer) -> None:
-    """Whichever message runs first; each settle wakes the next version only."""
+    """Any message may run first; each settle wakes the next version only."""
     instances, ids = versions(core, count=3)
     take_messages(core)
     for delivery in reversed(ids[1:]):
@@ -85,7 +85,7 @@ def test_three_versions_are_sent_one_after_the_other(core: Forwarding, pacs: Pee
 
 
 def test_a_version_in_backoff_is_waited_for(core: Forwarding, pacs: Peer) -> None:
-    """For its minutes too; then both are sent, in order."""
+    """The later version waits for minutes if necessary; then both are sent, in order."""
     (first, second), (one, two) = versions(core)
     pacs.answer = lambda _: 0xA700
     assert forward_to_pacs(core.context, one) is Outcome.NOT_NOW
@@ -118,7 +118,7 @@ def _refuse(core: Forwarding, delivery: int) -> None:
 def test_the_later_version_is_sent_however_the_earlier_ended(
     core: Forwarding, pacs: Peer, end: Callable[[Forwarding, int], None], ends: str
 ) -> None:
-    """Each end of the earlier enqueues the later one."""
+    """Whatever the end of the earlier version, it enqueues the later one."""
     (_, second), (one, two) = versions(core)
     take_messages(core)
     assert forward_to_pacs(core.context, two) is None
@@ -131,7 +131,7 @@ def test_the_later_version_is_sent_however_the_earlier_ended(
 
 
 def test_a_version_whose_process_died_is_sent_again_first(core: Forwarding, pacs: Peer) -> None:
-    """By its own message, or by the sweep once its lease is over."""
+    """Its own message sends it, or the sweep when its lease is over."""
     (first, second), (one, two) = versions(core)
     die(core, one)
     assert forward_to_pacs(core.context, two) is None
@@ -201,7 +201,7 @@ def test_reconcile_leaves_a_waiting_version_alone_and_finds_a_missed_one(core: F
 
 @pytest.mark.usefixtures("pacs")
 def test_a_probe_by_c_store_takes_a_version_that_may_be_sent(core: Forwarding) -> None:
-    """Never a version that waits, however long."""
+    """It never takes a waiting version, however old."""
     _, (one, two) = versions(core)
     core.edge.run(
         "UPDATE deliveries SET next_attempt_at = now() - interval '1 hour' WHERE id = %(id)s", id=two
@@ -218,7 +218,7 @@ def test_a_probe_by_c_store_takes_a_version_that_may_be_sent(core: Forwarding) -
 
 @pytest.mark.usefixtures("pacs")
 def test_an_instance_with_one_version_calls_no_version_function(core: Forwarding) -> None:
-    """From its reception to its settle."""
+    """This holds from its reception to its settle."""
     core.edge.run(f"ALTER DATABASE {_database(core)} SET track_functions = 'all'")
     core.edge.database.close()
     for instance in study_of(5):
@@ -241,6 +241,6 @@ def _database(core: Forwarding) -> str:
 
 
 def test_the_database_wakes_the_actors_of_the_contract(core: Forwarding) -> None:
-    """One function holds their names."""
+    """One SQL function contains their names."""
     found = core.edge.rows("SELECT r::text, forward_actor(r) FROM unnest(enum_range(NULL::route)) AS r")
     assert dict(found) == {route.value: FORWARD[route].actor_name for route in Route}

@@ -1,7 +1,7 @@
-"""Versions of one SOP Instance UID, by any order of receptions, claims, deaths, settles and operators.
+"""Versions of one SOP Instance UID under any order of receptions, claims, deaths, settles and commands.
 
-The state machine works on a real PostgreSQL. Messages are taken from the queue as consumers take them.
-A delivery whose wake-up was missed is found at the end, because nothing heals here.
+The state machine works on a real PostgreSQL. It takes messages from the queue as consumers do. Reconcile
+does not run here, so the end of a test finds a delivery whose wake-up was missed.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ _TAKE = Query(
 )
 _OWE_LAST = Query(
     "owe_last", "SELECT owe_last(%(instance_id)s, %(route)s::route, %(actor)s, 4)"
-)  # what a repeat calls
+)  # the function that a repeat calls
 _DUE = Query(
     "due",
     "UPDATE deliveries d SET next_attempt_at = now() FROM instances i"
@@ -83,7 +83,7 @@ _FOUND = Query(
 
 @dataclass
 class Held:
-    """An attempt that a process makes; `lost` where its claim may be somebody else's by now."""
+    """A running attempt; `lost` if another process may have its claim by now."""
 
     claim: DeliveryClaim
     lost: bool = False
@@ -91,13 +91,13 @@ class Held:
 
 
 class Versions(RuleBasedStateMachine):
-    """One UID; `edge` is set by the test."""
+    """The versions of one UID; `edge` is set by the test."""
 
     edge: EdgeSetup
 
     @initialize(route=st.sampled_from(Route))
     def two_versions(self, route: Route) -> None:
-        """Begin with two versions that are owed on a route."""
+        """Begin with two versions that have a delivery on one route."""
         self.route = route
         self.uid, self.study = new_uid(), new_uid()
         self.numbers = itertools.count(1)
@@ -123,7 +123,7 @@ class Versions(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 3))
     def repeat(self, number: int) -> None:
-        """Receive a version again; where a newer one was received since, it is the newest from now on."""
+        """Receive a version again; if it was not the newest, it is the newest from now on."""
         number %= len(self.contents)
         instance_id, _ = self._receive(number)
         if self.ranks[instance_id] != max(self.ranks.values()):
@@ -162,7 +162,7 @@ class Versions(RuleBasedStateMachine):
 
     @rule(skip=st.integers(0, 3))
     def consume(self, skip: int) -> None:
-        """Take a message and claim its delivery; without a claim the message is gone all the same."""
+        """Take a message and claim its delivery; the message is gone even if the claim fails."""
         with self.edge.database.statement() as session:
             row = session.one(_TAKE, uid=self.uid, skip=skip) or session.one(_TAKE, uid=self.uid, skip=0)
             session.run(_DUE, uid=self.uid)
@@ -171,7 +171,7 @@ class Versions(RuleBasedStateMachine):
 
     @rule()
     def deliver(self) -> None:
-        """Take a message and deliver, as nearly every message ends."""
+        """Take a message and deliver, the most frequent case."""
         self.consume(0)
         if self.held and not self.held[-1].lost:
             self._settle(self.held.pop(), State.DELIVERED, Outcome.DELIVERED, arrived=True)
@@ -215,7 +215,7 @@ class Versions(RuleBasedStateMachine):
         ),
     )
     def settle(self, which: int, ending: tuple[State, Outcome, bool]) -> None:
-        """End an attempt; the bytes arrived or not."""
+        """End an attempt; the bytes may have arrived or not."""
         if self.held:
             self._settle(self.held.pop(which % len(self.held)), *ending)
 
@@ -244,7 +244,7 @@ class Versions(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 9), arrived=st.booleans())
     def crash(self, which: int, arrived: bool) -> None:  # noqa: FBT001
-        """Kill the process of an attempt, before or after the bytes arrived; its message is freed."""
+        """Kill the process of an attempt, before or after the bytes arrived; its message is released."""
         if not self.held:
             return
         held = self.held.pop(which % len(self.held))
@@ -256,7 +256,7 @@ class Versions(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 9))
     def freeze(self, which: int) -> None:
-        """Stop a process for longer than its lease; it goes on whenever `settle` picks it."""
+        """Stop a process for longer than its lease; it continues when `settle` selects it."""
         living = [held for held in self.held if not held.lost]
         if not living:
             return
@@ -267,7 +267,7 @@ class Versions(RuleBasedStateMachine):
 
     @rule()
     def rescue(self) -> None:
-        """Run the sweep's rescue of claims that are over."""
+        """Run the sweep's rescue for expired claims."""
         with self.edge.database.transaction() as session:
             sweeps.rescue(session, limit=100)
 
@@ -276,7 +276,7 @@ class Versions(RuleBasedStateMachine):
     @precondition(lambda self: self.route is Route.PACS)
     @rule(which=st.integers(0, 9), broken=st.booleans())
     def take_turn(self, which: int, broken: bool) -> None:  # noqa: FBT001
-        """Ask for the turn of an attempt, which may be a suspect by now, and park it where it is to wait."""
+        """Ask for the turn of an attempt, which may be a suspect by now; park it if it has to wait."""
         if not self.held:
             return
         held = self.held[which % len(self.held)]
@@ -291,7 +291,7 @@ class Versions(RuleBasedStateMachine):
     @precondition(lambda self: self.route is Route.PACS)
     @rule(which=st.integers(0, 9))
     def park(self, which: int) -> None:
-        """Give an attempt back unsent, as where a sibling gets no answer."""
+        """Return an attempt unsent, as if a sibling got no answer."""
         waiting = [held for held in self.held if not held.arrived]
         if waiting:
             held = waiting[which % len(waiting)]
@@ -305,7 +305,7 @@ class Versions(RuleBasedStateMachine):
     @precondition(lambda self: self.route is Route.PACS)
     @rule(taken=st.booleans())
     def call(self, taken: bool) -> None:  # noqa: FBT001
-        """Wake what is parked; nothing is suspect any more where the PACS took it."""
+        """Wake parked deliveries; if the PACS took an instance, no study is suspect any more."""
         with self.edge.database.transaction() as session:
             if taken:
                 session.run(_TOOK, study=self.study)
@@ -314,7 +314,7 @@ class Versions(RuleBasedStateMachine):
     @precondition(lambda self: self.route is Route.PACS)
     @rule()
     def probe(self) -> None:
-        """Try the PACS, whose breaker is open, with the first delivery that may be claimed."""
+        """Open the breaker of the PACS, and probe with the first delivery that can be claimed."""
         with self.edge.database.statement() as session:
             session.run(_OPEN)
             chosen = destinations.choose_probes(session, "ORTHANC")
@@ -368,7 +368,7 @@ class Versions(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 3))
     def bury(self, number: int) -> None:
-        """Kill the messages of a version; its deliveries die with them."""
+        """Make the messages of a version dead, and its deliveries with them."""
         with self.edge.database.statement() as session:
             session.run(_BURY, uid=self.uid, instance=self.contents[number % len(self.contents)])
 
@@ -390,7 +390,7 @@ class Versions(RuleBasedStateMachine):
         assert sum(row[2] == State.IN_FLIGHT for row in self._found()) <= 1
 
     def teardown(self) -> None:
-        """Let every process go on and the queue run empty: no peer ends with an older version."""
+        """Let every process end and the queue run empty; check that no peer ends with an older version."""
         if not hasattr(self, "contents"):
             return
         for held in list(self.held):
@@ -419,7 +419,7 @@ class Versions(RuleBasedStateMachine):
 
 @pytest.fixture
 def edge(make_edge: MakeEdge) -> Iterator[EdgeSetup]:
-    """Yield a migrated database in which one consumer lives, and workers have room."""
+    """Yield a migrated database with one live consumer, whose workers have free capacity."""
     edge = make_edge({"forwarder": {"worker_max_outstanding": 10_000}})
     with edge.database.transaction() as session:
         destinations.configure(session, edge.configuration)
@@ -430,7 +430,7 @@ def edge(make_edge: MakeEdge) -> Iterator[EdgeSetup]:
 
 @pytest.mark.guarantee("G4")
 def test_no_peer_ends_with_an_older_version(edge: EdgeSetup) -> None:
-    """Whatever processes, peers and operators do, in any order."""
+    """This holds for any order of actions by processes, peers and operators."""
 
     class Bound(Versions):
         pass

@@ -1,4 +1,4 @@
-"""An older version that is sent last: the newest version is sent again after it."""
+"""When an older version is sent last, the newest version is sent again after it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -43,7 +43,7 @@ def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
 
 
 def test_an_older_version_that_is_sent_again_is_followed_by_the_newest(core: Forwarding, pacs: Peer) -> None:
-    """After an operator's retry or resend of one delivery; with a message, and shown with its reason."""
+    """It follows an operator's retry or resend of one delivery, with a message, and shows the reason."""
     (first, second, third), ids = versions(core, count=3)
     for delivery in ids:
         forward_to_pacs(core.context, delivery)
@@ -59,7 +59,7 @@ def test_an_older_version_that_is_sent_again_is_followed_by_the_newest(core: For
 
 
 def test_the_versions_of_a_resent_study_are_sent_in_order(core: Forwarding, pacs: Peer) -> None:
-    """Each version once."""
+    """Each version is sent once."""
     (first, second), ids = versions(core)
     for delivery in ids:
         forward_to_pacs(core.context, delivery)
@@ -71,7 +71,10 @@ def test_the_versions_of_a_resent_study_are_sent_in_order(core: Forwarding, pacs
 
 
 def test_a_late_end_of_an_older_version_sends_the_newest_again(core: Forwarding, pacs: Peer) -> None:
-    """Its process was stopped with all bytes sent; another sent it meanwhile, and then the newer one."""
+    """The process of the older version was stopped after its last byte.
+
+    Another process sent it again meanwhile, and then the newer version.
+    """
     (first, second), (one, two) = versions(core)
     late = core.actor()
 
@@ -92,7 +95,7 @@ def test_a_late_end_of_an_older_version_sends_the_newest_again(core: Forwarding,
 
 
 def test_a_late_end_while_the_newest_is_on_its_way_sends_it_once_more(core: Forwarding, pacs: Peer) -> None:
-    """Nobody knows then which of both the PACS stored last."""
+    """It cannot be known which of the two the PACS stored last."""
     (_, second), (one, two) = versions(core)
     late = core.actor()
 
@@ -135,7 +138,7 @@ def test_a_late_end_while_the_newest_is_on_its_way_sends_it_once_more(core: Forw
 
 
 def test_an_attempt_without_an_end_that_is_cancelled_may_have_arrived(core: Forwarding) -> None:
-    """The newest is sent again: the older one's process died after its claim, before its settle."""
+    """The process of the older version died between claim and settle, so the newest is sent again."""
     _, (one, two) = versions(core)
     core.edge.run(
         "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()"
@@ -165,7 +168,7 @@ def test_a_cancelled_retry_that_was_never_claimed_sends_nothing(core: Forwarding
 
 @pytest.mark.parametrize("when", ["pending", "in flight", "delivered", "cancelled"])
 def test_a_repeat_of_an_older_version_becomes_the_newest(core: Forwarding, pacs: Peer, when: str) -> None:
-    """A, B, A: the PACS ends with A, whatever the state of the first A."""
+    """A, B, A: the PACS ends with A, whatever the state of the first delivery of A."""
     (first, _), (one, two) = versions(core)
     last = f"SELECT owe_last(instance_id, 'pacs', 'forward_to_pacs', 4) FROM deliveries WHERE id = {one}"  # noqa: S608
     match when:
@@ -225,7 +228,10 @@ def test_a_process_that_was_stopped_for_longer_than_its_lease_breaks_off(
 def test_a_repeat_of_an_older_version_that_may_be_from_the_pacs_is_shown_and_can_be_forwarded(
     core: Forwarding, pacs: Peer
 ) -> None:
-    """A, B, A under the AE title of the PACS: it may be the PACS, so an operator is told, and decides."""
+    """A, B, A under the AE title of the PACS may come from the PACS itself.
+
+    So `status` shows it, and an operator decides.
+    """
     (first, second), ids = versions(core)
     for delivery in ids:
         forward_to_pacs(core.context, delivery)
@@ -244,7 +250,7 @@ def test_a_repeat_of_an_older_version_that_may_be_from_the_pacs_is_shown_and_can
 def test_a_repeat_that_was_not_forwarded_is_no_newer_than_what_came_after_it(
     core: Forwarding, pacs: Peer
 ) -> None:
-    """A, B, A, C: whoever sends all again ends with C."""
+    """A, B, A, C: after all are sent again, the peer ends with C."""
     (first, second), ids = versions(core)
     for delivery in ids:
         forward_to_pacs(core.context, delivery)
@@ -259,7 +265,7 @@ def test_a_repeat_that_was_not_forwarded_is_no_newer_than_what_came_after_it(
 
 
 def test_a_parked_delivery_is_woken_past_one_that_waits_for_its_version(core: Forwarding) -> None:
-    """A version that a repeat put last waits for the other one, and a wake-up of it would be lost."""
+    """A repeat made one version the newest, so it waits for the other; a wake-up of it would be lost."""
     _, (waiting, _) = versions(core)
     other = owed(core, Instance())
     core.edge.run(

@@ -34,7 +34,7 @@ PATIENT = "Secret^Name"
 
 @pytest.fixture
 def gateway() -> Iterator[Edge]:
-    """Where results come back to."""
+    """Yield the acceptor that gets the results."""
     with edge() as running:
         yield running
 
@@ -47,7 +47,7 @@ def instance(tmp_path: Path) -> Outgoing:
 
 
 class Worker:
-    """A running worker application and the way to it."""
+    """A running worker application and its address."""
 
     def __init__(self, processes: Processes, gateway: Edge, **environment: str) -> None:
         with socket.socket() as probe:
@@ -74,7 +74,7 @@ class Worker:
             yield association
 
     def store(self, instance: Outgoing) -> int:
-        """Its answer to one instance."""
+        """Send one instance; return the answer."""
         with self.association(instance.context) as association:
             status, _ = association.store(instance.context, instance.sop_instance_uid, instance.data_set())
             return status
@@ -161,7 +161,7 @@ def test_every_kind_of_instance_gets_a_result(start: Start, gateway: Edge) -> No
 
 
 def test_a_result_is_sent_until_it_is_accepted(start: Start, gateway: Edge, instance: Outgoing) -> None:
-    """The edge rejects, refuses, aborts, and then gets it once."""
+    """The edge rejects, refuses and aborts; then it accepts the result once."""
     answers = iter([(0xA700, "no space"), None])
 
     def answer(_: object) -> tuple[int, str]:

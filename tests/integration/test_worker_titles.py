@@ -1,4 +1,4 @@
-"""A worker that calls with another AE title than its own: its results never loop."""
+"""A worker that calls with another AE title than its own; its results never loop."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +23,7 @@ AWAY = "192.0.2.11"
 
 
 def workers(edge: EdgeSetup, **of_each: object) -> dict[str, Any]:
-    """Return the section `forwarder` with these values for APP01 and APP02, and no others."""
+    """Return the section `forwarder` with these values for APP01 and APP02, and no other workers."""
     pacs = edge.configuration.forwarder.orthanc.model_dump(exclude_none=True)
     first_two = edge.configuration.forwarder.workers[:2]
     return {
@@ -34,7 +34,7 @@ def workers(edge: EdgeSetup, **of_each: object) -> dict[str, Any]:
 
 @pytest.fixture
 def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
-    """APP01 and APP02 are replicas that both call as AISCU; the SCP runs."""
+    """Yield the core: APP01 and APP02 are replicas that both call as AISCU, and the SCP runs."""
     titles = ["ORTHANC", "APP01", "APP02", "AISCU", "CT1"]
     forwarder = workers(make_edge(), calling_ae_titles=["AISCU"])
     edge = make_edge({"edge": {"allowed_calling_aets": titles}, "forwarder": forwarder})
@@ -74,14 +74,14 @@ def test_a_result_under_another_title_belongs_to_its_worker(core: Forwarding) ->
 
 
 def test_a_sender_beside_the_workers_reaches_them(core: Forwarding) -> None:
-    """All are on 127.0.0.1: an address of this machine does not identify a worker."""
+    """All are on 127.0.0.1, so an address of this machine cannot identify a worker."""
     instance = Instance()
     assert core.edge.send(instance, calling="CT1") == [0]
     assert core.edge.delivery(instance, "workers")["state"] == "pending"
 
 
 def test_an_instance_from_the_host_of_a_worker_goes_to_no_worker(make_edge: MakeEdge) -> None:
-    """Whatever its title; it is that worker's result, and the log says how to name the title."""
+    """Under any title it counts as that worker's result; the log says how to configure the title."""
     edge = make_edge({"forwarder": workers(make_edge(), host=AWAY)})
     with forwarding(edge) as core:
         source = Instance()
