@@ -1,4 +1,4 @@
-"""Make what the actors of one process need, when its worker boots, after the fork of Dramatiq."""
+"""Create what the actors of one process need, when its worker has booted after Dramatiq's fork."""
 
 import os
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from gateway.log import Stage
 from gateway.spool.spool import Spool
 
 DATABASE_CONNECTIONS = 4
-"""In addition to five of the queue at most. Threads mostly wait for the network, so four suffice."""
+"""The queue opens at most five more. Threads mostly wait for the network, so four suffice."""
 
 STATEMENT_SECONDS = 10.0
 

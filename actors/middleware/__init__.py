@@ -25,7 +25,8 @@ _CHECK = timedelta(seconds=10)
 _MILLISECOND = timedelta(milliseconds=1)
 
 SKIP_DELAY = timedelta(hours=1)
-"""A scheduled sweep that waited longer is dropped. The default of 30 s would drop the one after an outage."""
+"""A scheduled sweep that waited longer is dropped. The default of 30 s would drop the first one after an
+outage."""
 
 
 def middleware_list(faults: Callable[[], Faults] | None = None) -> list[Middleware]:
@@ -34,7 +35,7 @@ def middleware_list(faults: Callable[[], Faults] | None = None) -> list[Middlewa
     return [
         StaleClaim(),  # first: nothing else sees a message that does not run
         Rates(),
-        FailureLog(),  # before Retries, so that it logs afterwards what Retries decided
+        FailureLog(),  # before Retries: its signal `after` runs when Retries has decided
         Retries(),
         PeriodiqMiddleware(skip_delay=int(SKIP_DELAY.total_seconds())),
         time_limit,

@@ -75,7 +75,8 @@ class Rates(Middleware):
             count.seconds += seconds
             if exception is None:
                 count.done += 1
-                # Not when it fails: a message that is retried stays in the queue and is counted there.
+                # Count no arrival when it fails: a message that is retried stays in the queue and is counted
+                # there.
                 self._counts[due, message.queue, message.actor].arrived += 1
             else:
                 count.failed += 1

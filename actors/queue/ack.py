@@ -1,7 +1,7 @@
 """Write the endings of messages in batches, from one thread, so that no actor thread waits for PostgreSQL.
 
-Dramatiq sleeps five seconds per thread when an ack raises. So `settle` raises nothing: it queues the ending,
-and the thread writes all that wait in as few statements as possible. At most as many endings wait as the
+If an ack raises, Dramatiq lets the thread sleep for five seconds. So `settle` raises nothing: it queues the
+ending, and the thread writes all that wait in as few statements as possible. No more endings wait than the
 process has threads, because a process without PostgreSQL claims nothing.
 
 If the process dies with endings unwritten, a reaper frees their messages, and they run again. That is
@@ -62,7 +62,8 @@ class AckWriter:
         try:
             self._write_batches()
         except Exception as error:  # noqa: BLE001  the boundary of this thread
-            # Without acks this process would hold every message for ever. Let the supervisor start a new one.
+            # Without acks this process would hold every message for ever. Let the supervisor start a new
+            # process.
             log.write(Stage.QUEUE, "ack_failed", level="error", error=f"{type(error).__name__}: {error}")
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -29,7 +29,8 @@ def adopt(session: Session, in_flight: InFlightMessages, lost: Collection[int], 
 
     def adopt_runs(runs: Collection[messages.Run]) -> frozenset[messages.Run]:
         adopted = consumers.adopt(session, runs, lost=lost, consumer=consumer)
-        # After the adoption: it waits for a reaper that has locked the rows. What was not adopted was freed.
+        # Undo deaths after the adoption, which waits for a reaper that has locked the rows. A reaper freed
+        # the runs that were not adopted.
         if freed := set(runs) - adopted:
             consumers.undo_deaths(session, {message_id for message_id, _ in freed}, lost=lost)
         return adopted

@@ -74,7 +74,7 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
         super().declare_actor(actor)
 
     def declare_queue(self, queue_name: str) -> None:
-        """Declare a queue, so that it is consumed. There is no delay queue beside it: a delay is a due time.
+        """Declare a queue, so that it is consumed. It has no delay queue: delayed messages are due later.
 
         Raises:
             ValueError: PostgreSQL cannot store that name.
@@ -156,7 +156,7 @@ def _not_enqueued(message: dramatiq.Message[object], error: DatabaseError) -> Br
 
 
 class _ConsumingProcess:
-    """What a process has only while it consumes."""
+    """The objects that a process has only while it consumes."""
 
     def __init__(self, dsn: str, threads: int) -> None:
         self.pid = os.getpid()

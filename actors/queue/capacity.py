@@ -16,7 +16,8 @@ from actors.queue.event import PollableEvent
 class Capacity:
     """The slots of one process, shared by the consumers of all its queues.
 
-    Each consumer is named by its event. The event is set when a consumer that got no slot should ask again.
+    Each consumer is identified by its event. The event is set when a consumer that got no slot should ask
+    again.
     """
 
     def __init__(self, threads: int) -> None:
@@ -44,7 +45,7 @@ class Capacity:
     def take_exclusively(self, event: PollableEvent) -> int:
         """Take all slots of the process, or none; return how many.
 
-        After a 0 nobody gets a slot until the caller has got all of them.
+        After a 0 no other consumer gets a slot until the caller has got all of them.
         """
         with self._lock:
             if self._closed or self._exclusive not in {None, event} or self._free < self.threads:

@@ -71,8 +71,8 @@ class EdgeConsumer(Consumer):
                 self._log_away(error)
                 self._event.wait(CONNECT_AGAIN_SECONDS)
             except PoolerError as error:
-                # The pooler was away when this process started. The supervisor starts it again, and the start
-                # is refused.
+                # The pooler could not be reached when this process started. The supervisor starts the process
+                # again, and the start is refused.
                 log.write(Stage.QUEUE, "refused_at_start", level="error", error=str(error))
                 os.kill(os.getpid(), signal.SIGTERM)
         return self._hand_out()
@@ -117,7 +117,7 @@ class EdgeConsumer(Consumer):
         if message.slots == 0:
             message.slots = self._take_slot()
             if message.slots == 0:
-                # No thread became idle: another process may have one.
+                # No thread became idle here; another process may have an idle one.
                 self._prefetch.stall()
                 self.requeue(list(self._ready))
                 self._ready.clear()
@@ -173,11 +173,11 @@ class EdgeConsumer(Consumer):
         try:
             message = InFlightMessage(claimed, queue_name=self._queue_name, consumer=consumer, slots=slots)
         except NoMessageError as error:
-            # Handed to Dramatiq, it would restart the consumer or end a thread, at each claim.
+            # If Dramatiq got it, it would restart the consumer or end a thread, at each claim.
             dead_letter(self._liveness, claimed.run, consumer, str(error))
             return None
         if message.not_before is not None and (wait := message.not_before - time()) > 0:
-            # Handed to Dramatiq, it would wait in memory and keep its slot until then.
+            # If Dramatiq got it, it would wait in memory and keep its slot until then.
             postpone(self._liveness, claimed.run, consumer, timedelta(seconds=wait))
             return None
         self._in_flight.add(message)

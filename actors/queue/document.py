@@ -36,8 +36,8 @@ class NoMessageError(Exception):
 def decode(claimed: Claimed, queue_name: str) -> tuple[Message[object], float | None]:
     """Return the message, and the time (seconds since 1970) before which it must not run, or None.
 
-    If the document names another id or queue than its row, the values of the row are used: the message was
-    claimed by them and is settled by them. `eta` is removed from the options, because Dramatiq would hold a
+    If the document names another id or queue than its row, the values of the row are used, because the
+    message is claimed and settled by those. `eta` is removed from the options, because Dramatiq would hold a
     message with `eta` in memory.
 
     Raises:

@@ -11,7 +11,8 @@ dropped (`actors.middleware.stale_claim`).
 If the process dies
     while it registers        see `actors.queue.registration`; it holds no message yet
     while it holds messages   its row and the messages remain; the reaper frees them
-    in the middle of a claim  PostgreSQL rolls the claim back, or it is committed and the reaper frees it
+    in the middle of a claim  PostgreSQL rolls the claim back; or it is committed, and the reaper frees the
+                              messages
 """
 
 import threading
@@ -187,7 +188,7 @@ class Liveness:
         Those beyond `slots` count as claimed ahead. `exclusive` claims one that must run without others.
 
         Raises:
-            DatabaseUnavailableError: nothing was claimed, or a reaper frees what was.
+            DatabaseUnavailableError: nothing was claimed, or a reaper frees what was claimed.
         """
         with self.session() as session:
             assert self._connection is not None
@@ -201,7 +202,7 @@ class Liveness:
             )
             self._notifications.pass_on(self._connection.take_notifies())
             if exclusive:
-                # Other messages are claimed until the next upkeep.
+                # Until the next upkeep, claim the other messages of the queue.
                 self._exclusive -= {queue_name}
             return claim, self._id
 
@@ -224,7 +225,7 @@ class Liveness:
         return queue_name in self._exclusive
 
     def wait(self, event: PollableEvent, seconds: float) -> None:
-        """Return when `event` is set, PostgreSQL notifies or hangs up, upkeep is due, or after `seconds`."""
+        """Wait for `seconds`, or until `event` is set, PostgreSQL sends or disconnects, or upkeep is due."""
         seconds = max(min(seconds, self._reaper.seconds_to_check), 0.0)
         if poll(event, self._connection, seconds):
             self._read_notifications()

@@ -4,10 +4,10 @@ A process is gone when two checks, RECONNECT_GRACE_SECONDS apart, find that nobo
 is not enough. An operator or a crash of PostgreSQL may have cut the connection of a living process, which
 comes back and keeps the messages that it holds (`actors.queue.adoption`).
 
-The reaper frees messages, not deliveries. A delivery stays in flight. Whoever runs its message claims it,
-because the lock of the process that had claimed it is missing.
+The reaper frees messages, not deliveries. A delivery stays in flight. The process that runs its message next
+can claim it, because the lock of the process that had claimed it is missing.
 
-This process remembers the missing locks itself, and not in the database. If its own connection was lost, all
+Each process keeps the missing locks in memory, and not in the database. If its own connection was lost, all
 others may have been lost with it, so every process gets the whole grace again.
 
 If the process dies, the reapers of the other processes go on.

@@ -1,7 +1,7 @@
 """End messages that were claimed and that no thread has started.
 
-Everything else that ends a message is written by `actors.queue.ack`. If the process dies first, a reaper
-frees these messages, too.
+All other endings are written by `actors.queue.ack`. If the process dies first, a reaper frees these messages,
+too.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
-"""Open a connection to PostgreSQL that never waits for an answer without a limit.
+"""Open connections to PostgreSQL on which each wait for an answer has a deadline.
 
 A PostgreSQL that hangs (SIGSTOP, a disk that does not answer) keeps its sockets open, and TCP reports
-nothing. So each wait for an answer ends at a deadline of ours, and the connection is closed then.
+nothing. So each wait for an answer ends at a deadline, and the connection is closed then.
 """
 
 import select
@@ -33,10 +33,11 @@ class Connection(pg.connection):
     meanwhile: Callable[[], None] | None = None
     """Called while PostgreSQL works on the next statement."""
     failure: BaseException | None = None
-    """What `meanwhile` raised. Raised inside the wait, it would cost the connection."""
+    """What `meanwhile` raised. The session raises it after the wait; inside, it would close the
+    connection."""
 
     def descriptor(self) -> int | None:
-        """Return the file descriptor to poll; None where the connection is closed, also by another thread."""
+        """Return the file descriptor to poll; None if the connection is closed, perhaps by another thread."""
         try:
             return self.fileno()
         except psycopg2.Error:
@@ -55,7 +56,7 @@ class Connection(pg.connection):
         return self.take_notifies()
 
     def take_notifies(self) -> set[str]:
-        """Return the channels that were notified, as far as statements have read them, and forget them."""
+        """Return, and forget, the notified channels that earlier statements have read from the socket."""
         channels = {notify.channel for notify in self.notifies}
         self.notifies.clear()
         return channels

@@ -1,7 +1,7 @@
-"""Describe the schema of a database as text: what gateway/database/schema.sql shows.
+"""Describe the schema of a database as the text of gateway/database/schema.sql.
 
-Only reads. `make schema` writes the file from a database that the migrations made; a contract test compares
-both. The definitions of the functions stand in gateway/database/functions, one file each.
+The database is only read. `make schema` writes the file from a database that the migrations made; a contract
+test compares both. The definitions of the functions stand in gateway/database/functions, one file each.
 """
 
 from importlib.resources import files

@@ -4,7 +4,7 @@
     OutcomeUnknownError       a commit was sent and its answer did not come: it may have happened
     DatabaseRefusedError      PostgreSQL answered with an error: nothing was committed
 
-No other package imports psycopg2, except gateway/lab/postgres.py, which is an administrator of the server.
+No other package imports psycopg2, except gateway/lab/postgres.py, which administers the server.
 """
 
 import re
@@ -39,5 +39,5 @@ def sentence_of(error: psycopg2.Error) -> str:
     """Return the primary message only: DETAIL and CONTEXT may quote values of a row."""
     primary = error.diag.message_primary if error.pgcode else None
     text = primary or " ".join(str(error).split()) or type(error).__name__
-    # the caller names host and port already; several addresses of one name are worth naming
+    # the caller names host and port already; keep the text only if it names several addresses
     return _AT_SERVER.sub("", text) if len(_AT_SERVER.findall(text)) == 1 else text

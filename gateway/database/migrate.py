@@ -1,13 +1,13 @@
 """Bring the schema of a database to the one that this version works with.
 
-Migrations are files `NNNN_name.sql`, applied in order, each in a transaction of its own together with its
-row in `schema_migrations`. If the process dies inside, that migration has not happened. A session advisory
+Migrations are files `NNNN_name.sql`, applied in order, each in a transaction of its own together with its row
+in `schema_migrations`. If the process dies during a migration, PostgreSQL rolls it back. A session advisory
 lock lets one process migrate while the others wait. A migration whose file was changed after it was applied
 is refused, because the schema is then not what the files say.
 
-A migration only adds, so that processes of the previous version run and start beside it. One that must take
-something away begins with a line `-- breaking: ` and what has to be stopped first; older versions then refuse
-to start on its schema.
+A migration only adds, so that processes of the previous version still run and start on the new schema. A
+migration that must remove something begins with a line `-- breaking: `, which says what has to be stopped
+first. Older versions then refuse to start on its schema.
 
 To change a SQL function:
 
@@ -49,7 +49,7 @@ class Migration:
 
     @property
     def additive(self) -> bool:
-        """Whether the previous version works with the schema that it leaves."""
+        """Whether the previous version works with the schema after this migration."""
         return not self.statements.startswith("-- breaking: ")
 
 
@@ -72,12 +72,12 @@ def migrations() -> tuple[Migration, ...]:
 def migrate(dsn: str) -> list[str]:
     """Apply the missing migrations, and return their versions.
 
-    Roles that have the privileges of the processes (`gateway.database.roles`) get those of the new schema.
-    Where nothing is missing the database is only read, so that such a role may call this, too.
+    Roles that have the privileges of the processes (`gateway.database.roles`) get those of the new schema. If
+    no migration is missing, the database is only read, so such a role may call this, too.
 
     Raises:
-        SchemaError: the database holds a migration that this version does not know and that breaks it, or
-            another text of one that it knows.
+        SchemaError: the database has a breaking migration that is unknown to this version, or a known one
+            with another text.
         DatabaseError: PostgreSQL cannot be reached or refuses.
     """
     database = Database(dsn, application_name="mini-pacs migrate", size=1, deadline_seconds=MIGRATION_SECONDS)

@@ -1,4 +1,4 @@
-"""Lend sessions from a bounded pool of connections, each as one transaction or statement by statement."""
+"""Lend sessions from a bounded pool of connections: for one transaction, or to commit each statement."""
 
 import os
 import select
@@ -42,8 +42,8 @@ class Database:
     def transaction(self, *, meanwhile: Callable[[], None] | None = None) -> Iterator[Session]:
         """Lend a session; commit when the block ends, roll back when it raises.
 
-        `meanwhile` is called while PostgreSQL works on the first statement; that statement raises what it
-        raises. After any Exception but OutcomeUnknownError nothing was committed.
+        `meanwhile` is called while PostgreSQL works on the first statement. What `meanwhile` raises, that
+        statement raises. If this raises any Exception but OutcomeUnknownError, nothing was committed.
         """
         with self._borrowed() as connection:
             sent = False
@@ -62,7 +62,7 @@ class Database:
                 if sent:
                     raise OutcomeUnknownError(f"while committing: {type(error).__name__}") from error
                 raise
-            except BaseException:  # the thread is told to end
+            except BaseException:  # for example Dramatiq's TimeLimitExceeded
                 _rollback(connection)
                 raise
             finally:

@@ -1,6 +1,6 @@
 """Read the statements of gateway/database/sql/*.sql.
 
-A file holds statements that begin with `-- name: claim`, then a sentence on what changes and under which
+Each statement begins with a line such as `-- name: claim`, and a comment on what it changes and under which
 condition. `load("deliveries")` returns those of one file by name. In a statement
 
     {from_states:claim}   becomes the states in which gateway/domain/delivery.py allows that event

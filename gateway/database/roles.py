@@ -2,8 +2,8 @@
 
 There are two roles: the owner migrates (`mini-pacs db migrate`) and resets, the other runs everything else.
 An attacker who controls a process then cannot change the schema, delete attempts, or read other databases of
-the server. The privileges are given in one transaction: if the process dies inside, the role keeps those that
-it had.
+the server. The privileges are given in one transaction: if the process dies during it, the role keeps those
+that it had.
 """
 
 from typing import NamedTuple
@@ -49,7 +49,7 @@ def grant(dsn: str, role: str) -> None:
 
 
 def grant_again(session: Session) -> None:
-    """Give each role that has the privileges those of the changed schema; call it after migrations."""
+    """Extend the privileges of each role that has them to the changed schema; call it after migrations."""
     for role in session.values(_Q["granted"]):
         _give(session, role)
 

@@ -1,8 +1,9 @@
 """Build dataclasses and named tuples from rows, by the names of the columns.
 
-A field takes the column of its name. Its type converts the value: an enum, or a tuple for an array. A field
-whose type is a dataclass is built from the same row; its columns are named `<field>.<name>` or, where there
-are none of those, as the fields of that dataclass. A field with a default may have no column.
+A field gets the value of the column with its name. If the type of the field is an enum or a tuple, the value
+is converted to it. A field whose type is a dataclass is built from the same row. Its columns are named
+`<field>.<name>`; if there are none of those, they are named like the fields of that dataclass. A field with a
+default may have no column.
 
 The function that builds the rows of a statement is made once and kept.
 """
@@ -22,7 +23,7 @@ _makers: dict[tuple[type, str], Maker[Any]] = {}
 
 
 def known(into: type[T], query: Query) -> Maker[T] | None:
-    """Return what `learn` found out before."""
+    """Return the function that `learn` made before, or None."""
     return _makers.get((into, query.sql))
 
 
@@ -30,7 +31,7 @@ def learn(into: type[T], query: Query, columns: Sequence[str]) -> Maker[T]:
     """Return a function that makes an `into` of a row with these columns, and keep it.
 
     Raises:
-        TypeError: the columns are not those of the fields; names the statement and each of them.
+        TypeError: the columns do not match the fields; the text names the statement, and the columns.
     """
     if len(set(columns)) != len(columns):
         raise TypeError(f"statement {query.name}: two columns have one name: {', '.join(columns)}")
@@ -50,7 +51,7 @@ def learn(into: type[T], query: Query, columns: Sequence[str]) -> Maker[T]:
 
 
 class _Plan:
-    """Writes the expression that builds a class from `row`, and notes which columns it takes."""
+    """The expression that builds a class from `row`, and the columns that it uses."""
 
     def __init__(self, place: dict[str, int]) -> None:
         self._place = place

@@ -1,6 +1,6 @@
 """Run named statements on one connection and return their rows by name.
 
-Every error of psycopg2 ends here: a session raises the errors of gateway/errors.py only.
+A session translates each error of psycopg2, and raises only the errors of gateway/errors.py.
 """
 
 from collections.abc import Mapping
@@ -49,8 +49,9 @@ class Session:
         except psycopg2.Error as error:
             raise self._translated(error) from error
         finally:
-            # Raised instead of an error of PostgreSQL: a collision would be tried again, and a second fsync
-            # may succeed though the first lost the bytes. Cleared: another session gets the connection.
+            # Raise the failure of `meanwhile` (an fsync) even if PostgreSQL failed, too. After an error of
+            # PostgreSQL the caller may try again, and a second fsync may succeed though the first lost the
+            # bytes. Clear the failure, because another session gets the connection.
             failure, self._connection.failure = self._connection.failure, None
             if failure is not None:
                 raise failure
@@ -123,9 +124,10 @@ class Session:
 
 
 class DedicatedSession(Session):
-    """A session on a connection outside of the pool, which any error of PostgreSQL closes.
+    """A session on a connection outside of the pool.
 
-    Its owner connects again and repeats what it did. So it raises one error for all:
+    Any error of PostgreSQL closes the connection. Its owner connects again and repeats its statements, so one
+    exception stands for all errors:
 
     Raises:
         DatabaseUnavailableError: the connection was lost, or PostgreSQL refused the statement.

@@ -14,8 +14,8 @@ from gateway.database.tables import messages
 from gateway.errors import DatabaseUnavailableError
 
 GAP_SECONDS = 0.02
-"""Least time between two NOTIFYs: the first is sent at once, those that follow within it are sent as one. A
-shorter gap costs the receiving threads time, for consumers that are awake already."""
+"""Least time between two NOTIFYs. The first is sent at once; those asked for within the gap are sent as one.
+A shorter gap would slow down the receiving threads, to wake consumers that are awake already."""
 
 DEADLINE_SECONDS = 5.0
 """For one NOTIFY. It must exceed what a busy PostgreSQL takes; only this thread waits."""
@@ -40,7 +40,7 @@ class Wakeup:
         self._thread: threading.Thread | None = None
 
     def wake(self, queue: str) -> None:
-        """Let the consumers of `queue` look, within milliseconds as a rule. Neither block nor raise."""
+        """Make the consumers of `queue` look for messages, usually in milliseconds. Never block or raise."""
         if self._process != os.getpid():
             self._reset()
         if queue in self._queues:
@@ -85,7 +85,7 @@ class Wakeup:
                 connection = connect(
                     self._dsn, application_name="mini-pacs wakeup", deadline_seconds=DEADLINE_SECONDS
                 )
-                # a NOTIFY leaves nothing behind that a crash could lose
+                # a NOTIFY writes nothing that a crash could lose
                 messages.relax_durability(DedicatedSession(connection))
             messages.notify(DedicatedSession(connection), sorted(queues))
         except DatabaseUnavailableError:

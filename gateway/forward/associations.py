@@ -1,8 +1,8 @@
 """Keep associations to the peers open, and lend them to the threads of this process.
 
 An association costs several round trips, so it is used for many instances. It proposes the contexts that the
-waiting instances need (one transfer syntax per context, at most 128). If an instance needs another context,
-an idle association is released and a new one opened.
+waiting instances need (at most 128 contexts, with one transfer syntax each). If an instance needs another
+context, an idle association is released and a new one opened.
 
     lend      to one thread at a time; at most `forwarder.max_associations_per_peer` are open per peer
     return    an association is kept only if it is usable
@@ -11,8 +11,8 @@ an idle association is released and a new one opened.
 Some peers serve one association at a time, and leave the request for a second one unanswered until the first
 has ended. Two rules follow:
 
-    While a request is unanswered, associations that come back to us are released.
-    If the peer served another association of ours meanwhile, the silence does not mean that it is away.
+    While a request is unanswered, each association that a thread returns is released.
+    If the peer served another association of ours meanwhile, a missing answer does not mean it is away.
 
 If the process dies, TCP resets its associations, and the peers abort them. Nothing has to be repaired.
 """
@@ -65,7 +65,7 @@ class Associations:
             StorageNotAcceptedError, ContextRefusedError: as `open_association`.
             PeerAwayError: no association can be opened.
             AssociationsBusyError: all associations that may be open stayed in use.
-            DatabaseError: `waiting` or `likely` asked PostgreSQL, and it failed.
+            DatabaseError: a query that `waiting` or `likely` makes failed.
         """
         lent = self._take(destination, context, waiting, likely, fresh=fresh)
         try:
@@ -110,7 +110,8 @@ class Associations:
                     if found is not None:
                         return found
                     if peer.idle:
-                        # No idle association fits. Release one, because a peer may allow only one.
+                        # No idle association fits. Release one, because the peer may allow only one
+                        # association.
                         dropped.append(peer.idle.pop(0))
                         peer.open -= 1
                     if peer.open < self._forwarder.max_associations_per_peer:

@@ -73,16 +73,16 @@ class Attempt:
         """Send the instance and record what came of it.
 
         Raises:
-            DatabaseError: PostgreSQL failed when it was asked during the attempt (what waits for the peer,
-                which versions there are), or the outcome could not be recorded. The delivery is claimed
-                again later.
+            DatabaseError: a query during the attempt failed (for waiting contexts, or for other versions), or
+                the outcome could not be recorded. The delivery is claimed again later.
         """
         result = self.send()
         decision = self._decide(result)
         settlement = settlement_of(self._context.configuration.forwarder, self._claim, result, decision)
         # If the process dies before this commit, the instance is sent again (G4).
         settled, breaker_closed = settle(self._context, self._claim, self._route, settlement, decision)
-        # After the commit, which names the new folder. If the process dies here, reconcile moves the file.
+        # The commit has written the new folder into the row. If the process dies here, reconcile moves the
+        # file.
         move(self._context, self._claim, settled)
         self.log(settlement, settled)
         if breaker_closed or (settlement.state is State.PENDING and not settlement.wait):
@@ -100,7 +100,7 @@ class Attempt:
         return SendResult.of_status(status, self._destination.ae_title, _milliseconds_since(began))
 
     def _store(self) -> int:
-        """Return the status of the C-STORE, which the peer answered."""
+        """Send the data set by C-STORE; return the status that the peer answered."""
         context, instance = self._context, self._claim.instance
         if context.faults.peer_is_down(self._route):
             fault = Name.PACS_DOWN if self._route is Route.PACS else Name.WORKER_DOWN
@@ -123,9 +123,10 @@ class Attempt:
     def _store_on(self, source: DataSetSource, *, fresh: bool) -> int | None:
         """Send on one association; return None if the peer had ended it while it was idle.
 
-        A peer may end an idle association just as the next C-STORE begins. One repetition on a fresh
-        association is not counted as a second attempt. If the peer ends a fresh one, that says something
-        about the instance. A timeout is never repeated, because the lease does not cover two of them.
+        A peer may end an idle association just as the next C-STORE begins. The instance is then sent once
+        more, on a fresh association; both together count as one attempt. If the peer ends the fresh
+        association, the instance may be the cause, so the error is raised. After a timeout nothing is sent
+        again, because the lease does not cover two timeouts.
         """
         instance = self._claim.instance
         proposed = ProposedContext(instance.sop_class_uid, instance.transfer_syntax_uid)
@@ -160,8 +161,8 @@ class Attempt:
     def _has_conflict(self, outcome: Outcome) -> bool:
         """Tell whether the peer may hold another version of this instance than ours.
 
-        Only the answer 0x0111 needs the query, so no other attempt pays for it. It is made after the answer,
-        because another version may have been received and sent while this one was on its way.
+        Query the database only after the answer 0x0111; no other answer needs it. Do not query earlier:
+        another version may be received and sent during the C-STORE.
         """
         instance = self._claim.instance
         if outcome is not Outcome.ALREADY_THERE or instance.conflict:
@@ -199,8 +200,7 @@ def move(context: ForwardContext, claim: DeliveryClaim, settled: Settled) -> Non
     """Move the file of an instance to the folder that its row names now."""
     if settled.place_after is None or settled.place_after is settled.place_before:
         return
-    # Safe to ignore: the row names the folder. A file that cannot be moved now is found where it is, and
-    # reconcile moves it.
+    # Safe to ignore: readers look in every folder, and reconcile moves the file later.
     with suppress(GatewayError):
         context.spool.move(
             settled.place_after,

@@ -1,7 +1,7 @@
 """Deliver an instance to the PACS or to a worker: claim its delivery, and make one attempt.
 
-These are the entry points of the actors. The row of the delivery decides, and the message only starts the
-work: if the delivery is settled, or claimed by another process, there is nothing to do.
+These are the entry points of the actors. A message only starts the work; the row of the delivery says what is
+to be done. If the delivery is settled, or claimed by another process, nothing is done.
 
 If the process dies
     before the claim   another process runs the message
@@ -23,7 +23,7 @@ from gateway.forward.turns import Sending
 from gateway.log import Stage
 
 NO_WORKER_SECONDS = 1.0
-"""How long a delivery waits that found every worker busy. The queue rarely claims a message then."""
+"""How long a delivery waits if all workers are busy. This is rare: the queue claims no messages then."""
 
 
 def forward_to_pacs(context: ForwardContext, delivery_id: int, *, probing: bool = False) -> Outcome | None:
@@ -44,15 +44,15 @@ def forward_to_pacs(context: ForwardContext, delivery_id: int, *, probing: bool 
         if result.settled:
             return outcome
         # The claim was lost before the attempt was settled. If another process has it, the next claim finds
-        # nothing. If a crash undid it, the delivery is pending, and its only message is the one that ends
-        # when we return: claim it again here.
+        # nothing. If a crash of PostgreSQL undid it, the delivery is pending, and this message is its only
+        # one. It ends when this function returns, so claim the delivery again here.
 
 
 def _claim_for_pacs(
     context: ForwardContext, delivery_id: int, destination: Destination
 ) -> DeliveryClaim | None:
-    # Not durable. The PACS gets the instance once, unless a crash of PostgreSQL undid the claim, or
-    # PostgreSQL was away for more than half of forwarder.lease_seconds after the answer: then twice (G4).
+    # Not durable: a crash of PostgreSQL may undo the claim, and the PACS then gets the instance twice (G4).
+    # The same happens if PostgreSQL is away for more than half of forwarder.lease_seconds after the answer.
     with context.database.statement(durable=False) as session:
         return deliveries.claim(
             session,
@@ -66,15 +66,15 @@ def _claim_for_pacs(
 def _attempt_in_turn(
     context: ForwardContext, claim: DeliveryClaim, destination: Destination, *, began: float, probing: bool
 ) -> AttemptResult:
-    """Make the attempt if it is the turn of this instance; else it is parked (`gateway.forward.turns`)."""
+    """Make the attempt if it is the turn of this instance, else park it (`gateway.forward.turns`)."""
     most = context.configuration.forwarder.max_associations_per_peer
     with context.turns.take(context.database, claim, most=most) as turn:
         if isinstance(turn, Sending):
             result = Attempt(
                 context, claim, Route.PACS, destination, began=began, sending=turn, probing=probing
             ).run()
-    # Wake parked instances only now. In the database the turn ended when the delivery was settled or parked,
-    # in this process it ended with the block above.
+    # Wake parked instances only after the turn has ended. In the database it ended when the delivery was
+    # settled or parked; in this process it ended with the block above.
     if isinstance(turn, Sending):
         woken = context.turns.note_outcome(context.database, claim, turn, result.outcome)
     else:

@@ -2,15 +2,17 @@
 
 A peer that accepts none of the proposed presentation contexts should answer A-ASSOCIATE-AC, with a result for
 each context (PS3.8 §9.3.3.2). Some peers reject or abort the association instead, DCMTK's dcmrecv among them.
-A peer that does not recognize our AE title does the same. So a refusal alone must not make an instance dead.
+A peer that does not recognize our AE title rejects or aborts it, too. So a refusal alone must not make an
+instance dead.
 
-If the contexts may be the cause, the context is proposed again beside others that peers usually accept:
+If the contexts may be the cause, the needed context is proposed again, together with contexts that peers
+usually accept:
 
     the peer accepts some of them            its answer to each context counts
-    it accepts, but no Storage SOP Class     StorageNotAcceptedError: no instance is to blame
+    it accepts, but no Storage SOP Class     StorageNotAcceptedError: the instance is not the cause
     it refuses again                         propose the context alone, because another one may be the cause
-    it refuses that as well                  propose the others without it; if they are accepted, and the
-                                             context alone is refused once more: ContextRefusedError
+    it refuses that as well                  propose the others without it. If they are accepted, propose the
+                                             context alone again; if it is refused: ContextRefusedError
     it refuses the others, too               PeerAwayError, with the first reason
 """
 
@@ -75,8 +77,8 @@ def open_association(
 ) -> Association:
     """Open an association that proposes `context`, and as many of `others` as fit.
 
-    `likely` returns contexts that the peer accepted before; it is called only after a refusal. A transient
-    rejection while `has_others_open` means that the peer serves no more associations: nothing else is tried.
+    `likely` returns contexts that the peer accepted before; it is called only after a refusal. If the peer
+    rejects it for now while `has_others_open`, the peer serves no more associations: nothing else is tried.
 
     Raises:
         StorageNotAcceptedError: the peer accepts associations, but no Storage SOP Class.

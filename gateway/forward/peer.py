@@ -9,7 +9,7 @@ def address_of(destination: Destination, forwarder: Forwarder) -> PeerAddress:
     """Return the address of a destination, with its timeouts and its TLS context.
 
     Raises:
-        ConfigurationError: a file of its `tls` cannot be used.
+        ConfigurationError: a certificate, key or CA file of its `tls` cannot be used.
     """
     tls = destination.tls
     return PeerAddress(

@@ -24,13 +24,13 @@ class LentAssociation:
 
 @dataclass(slots=True)
 class PeerAssociations:
-    """The idle associations to one peer, and the number of all."""
+    """The associations to one peer: those that are idle, and the number of all."""
 
     idle: list[LentAssociation] = field(default_factory=list)
     open: int = 0
     """Associations that are idle, lent, or being opened."""
     requested: list[float] = field(default_factory=list)
-    """Times at which the requests began that the peer has not answered yet."""
+    """When each request for an association was sent that the peer has not answered yet."""
     last_progress: float = 0.0
     """When the peer last accepted bytes from us, or answered."""
 
@@ -41,7 +41,7 @@ class PeerAssociations:
     def take_idle(self, context: ProposedContext, dropped: list[LentAssociation]) -> LentAssociation | None:
         """Take an idle association that proposed `context`, the newest first; None if there is none.
 
-        Those that the peer has ended are added to `dropped`.
+        Add those that the peer has ended to `dropped`.
         """
         for lent in reversed(self.idle):
             if context not in lent.association.proposed:
@@ -55,7 +55,7 @@ class PeerAssociations:
         return None
 
     def take_expired(self, oldest: float) -> list[LentAssociation]:
-        """Take those that are idle since before `oldest`; take all while a request is unanswered."""
+        """Take those that became idle before `oldest`; take all idle ones while a request is unanswered."""
         expired = [lent for lent in self.idle if lent.since < oldest or self.leaves_a_request_unanswered()]
         self.idle = [lent for lent in self.idle if lent not in expired]
         self.open -= len(expired)

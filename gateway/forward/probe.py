@@ -1,15 +1,15 @@
 """Ask a peer whose circuit breaker is open whether it is back.
 
-While a breaker is open, no message of its route is claimed, so no delivery notices that the peer is back. A
-chain of probe messages does: each probe enqueues the next one and then asks the peer. A probe that
+While a breaker is open, no message of its route is claimed, so no delivery can show that the peer is back. A
+chain of probe messages asks the peer instead: each probe enqueues the next one, and then asks. A probe that
 finds the breaker closed enqueues none.
 
     breaker opened because        it is closed by
     the peer was away             an answer to C-ECHO. If the peer refuses an association for Verification
                                   alone: an accepted association for the contexts that waiting instances need
-    C-STOREs failed               an answer to a C-STORE. C-ECHO is sent only for `mini-pacs status`. The PACS
-                                  gets one instance at a time; a worker gets one instance more than it has
-                                  results to return
+    C-STOREs failed               an answer to a C-STORE. The answer to C-ECHO is only shown by `mini-pacs
+                                  status`. The PACS gets one instance at a time. A worker gets one instance,
+                                  in addition to those whose results it has not returned yet
 
 If the process dies
     before the next probe is enqueued   this message runs again
@@ -37,7 +37,7 @@ from gateway.forward.proposed_contexts import taken_contexts, waiting_contexts
 
 C_ECHO = "C-ECHO"
 AN_ASSOCIATION = "an association"
-"""How a peer showed that it is back, in words for operators. A peer without Verification gives the second."""
+"""What a peer answered, in words for operators: the second if it accepts no Verification."""
 
 
 def probe(context: ForwardContext, route: Route, ae_title: str) -> bool:
@@ -48,7 +48,7 @@ def probe(context: ForwardContext, route: Route, ae_title: str) -> bool:
         return False  # the destination was removed from the configuration
     wait = timedelta(seconds=context.configuration.forwarder.probe_interval_seconds)
     with context.database.statement() as session:
-        # First of all: if this process dies while it asks, the chain of probes goes on.
+        # Enqueue the next probe first: if this process dies while it asks, the chain of probes goes on.
         kind = destinations.send_probe(session, ae_title, route, wait=wait)
     if kind is None:
         return False
@@ -82,7 +82,7 @@ def _try_one(context: ForwardContext, ae_title: str) -> None:
     for delivery_id in chosen:
         with context.database.statement() as session:
             begun = destinations.begin_probe(session, ae_title, delivery_id)
-        # An instance that cannot be claimed now is no test: try the next one.
+        # If the instance cannot be claimed now, nothing was sent: try the next one.
         if begun and forward_to_pacs(context, delivery_id, probing=True) is not None:
             return
 

@@ -6,7 +6,8 @@ makes progress renews its claim before the lease ends.
 A process that was stopped may have lost the delivery to another process. It breaks off at its next renewal,
 so that it does not complete an old version of an instance after a newer one was sent.
 
-    SIGSTOP                  the lease ends, and the delivery is lost; the process renews before it sends more
+    SIGSTOP                  the lease ends, and another process may claim the delivery. When the process
+                             continues, it renews its claim before it sends more
     frozen virtual machine   PostgreSQL drops the lock after 5 s, and the delivery can be claimed. If the
                              machine's clock stood still, the next renewal may be a third of the lease later
 """
@@ -28,7 +29,7 @@ RENEWALS_PER_LEASE = 3
 class Renewal:
     """The claim of one attempt. `began` is a monotonic time before the claim was made.
 
-    `sending` is the turn that the attempt holds at the PACS; it is told about progress as well.
+    `sending` is the turn that the attempt holds at the PACS; progress is noted in it as well.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Renewal:
         self._due = began + self._lease.total_seconds() / RENEWALS_PER_LEASE
 
     def note_progress(self) -> None:
-        """Renew the claim if it is time. To be called before each piece of the data set.
+        """Renew the claim if it is time. Call this before each piece of the data set.
 
         Raises:
             ClaimLostError: the claim no longer holds (another process has it, or PostgreSQL lost it).
@@ -63,6 +64,6 @@ class Renewal:
             )
 
     def note_answer(self) -> None:
-        """Note that the peer has answered, to measure its usual time."""
+        """Note that the peer has answered, to measure how long its answers usually take."""
         if self._sending is not None:
             self._sending.note_answer()

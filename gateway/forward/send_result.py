@@ -1,6 +1,6 @@
 """The result of one C-STORE, or the reason why it was not completed.
 
-Translates DIMSE statuses and exceptions to an `Outcome`, and to the text that an operator reads.
+This module translates DIMSE statuses and exceptions to an `Outcome`, and to a text for operators.
 `gateway.domain.outcome` decides what follows from it.
 """
 
@@ -62,7 +62,7 @@ class SendResult:
         outcome = OUTCOME_OF[meaning_of(status)]
         if outcome is Outcome.DELIVERED:
             return cls(outcome, status, "", duration_ms)
-        # Without the peer's Error Comment, which may contain patient data (G8).
+        # Leave out the peer's Error Comment: it may contain patient data (G8).
         return cls(
             outcome, status, f"{ae_title} answered 0x{status:04X}: {_STATUS_TEXT[outcome]}", duration_ms
         )

@@ -62,18 +62,18 @@ def _wait(forwarder: Forwarder, claim: DeliveryClaim, result: SendResult, decisi
             timedelta(seconds=forwarder.backoff_max_seconds),
             random.random,
         )
-    # An attempt at a peer that is away is not counted, and the message is due at once. Its breaker is open
-    # now, and the queue holds the message back until the breaker closes.
+    # An attempt at a peer that is away is not counted, and the message is due at once. The peer's breaker is
+    # open now, and the queue holds the message back until it closes.
     return timedelta()
 
 
 def settle(
     context: ForwardContext, claim: DeliveryClaim, route: Route, settlement: Settlement, decision: Decision
 ) -> tuple[Settled, bool]:
-    """Settle a delivery; return what the row says, and whether the breaker of the peer was closed by it.
+    """Settle a delivery; return the result, and whether it closed the breaker of the peer.
 
-    Try again while the claim holds. The peer has answered already, so a lost settlement would send the
-    instance once more.
+    Try again for half a lease while PostgreSQL is away. The peer has answered already; without the settlement
+    it would get the instance once more.
 
     Raises:
         DatabaseError: PostgreSQL refuses the statement, or is still away half a lease after the first try.
@@ -121,7 +121,7 @@ def _settle_with_failure(
 ) -> Settled:
     """Settle, and count a failure of the peer, which may open its breaker."""
     forwarder = context.configuration.forwarder
-    # In one transaction: a breaker never opens without the message of its first probe.
+    # Use one transaction, so that no breaker opens without the message of its first probe.
     with context.database.transaction() as session:
         settled = deliveries.settle(session, claim, route, settlement)
         opened = destinations.note_failure(

@@ -1,8 +1,8 @@
 """Read the data set of an instance, exactly as it was received (G3). It is never decoded.
 
 The bytes are hashed while they are sent. The last piece is sent only if the digest is that of the received
-data set. A peer discards a data set whose end it never gets. So a file that was damaged on the disk, or that
-holds another version, is never delivered as this instance, and the file is read only once.
+data set. A peer discards a data set whose end it never gets. So a file that is damaged, or that holds another
+version, is never delivered as this instance. The file is read only once.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ class DataSetSource:
                 raise AssociationBrokenError("fault drop_association")
             digest.update(chunk)
             rest -= len(chunk)
-            # Before the last piece: a peer that gets all of them keeps the instance.
+            # Check before the last piece is sent: a peer that gets all pieces keeps the instance.
             if rest <= 0 and digest.hexdigest() != self._sha256:
                 break
             self._progress()
@@ -86,7 +86,7 @@ class DataSetSource:
 
 
 def _open(spool: Spool, instance: StoredInstance) -> Part10File:
-    """Open the file whose size is right.
+    """Open the file of the instance: its data set must have the size that was received.
 
     If several folders hold a file of that name, one may be another version: compare the digest as well.
     """

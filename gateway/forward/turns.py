@@ -11,13 +11,14 @@ other study would wait. Three rules limit how many sends one study, or one sende
                   (functions/is_suspect.sql, functions/take_turn.sql)
 
 An instance that may not be sent now waits in its thread while other instances of its study get answers. If
-one of those is silent for longer than usual, the instance is parked: it is pending again, no attempt is
-counted, and the end of the slow send wakes it.
+the answer to one of those takes longer than usual, the waiting instance is parked: it is pending again, no
+attempt is counted, and the end of the slow send wakes it.
 
 If the process dies
     after it parked an instance   the process that repeats the slow send wakes the instance; if none does,
                                   it is due after PARKED_SECONDS
-    while it sends a suspect      the next one is sent when that delivery is claimed again, or its lease ends
+    while it sends a suspect      the next suspect is sent when that delivery is claimed again, or its lease
+                                  ends
 """
 
 import random
@@ -38,7 +39,8 @@ from gateway.errors import DatabaseError
 
 SILENT_SECONDS = 1.0
 USUAL_TIMES = 3.0
-"""A send is slow if its answer takes longer than SILENT_SECONDS, and USUAL_TIMES as long as usual."""
+"""A send is slow if its answer takes longer than SILENT_SECONDS, and longer than USUAL_TIMES the usual
+time."""
 
 PARKED_SECONDS = 60.0
 """How long a parked instance waits if nothing wakes it, on average: 30 to 90 seconds."""
@@ -64,16 +66,17 @@ class Sending:
     last_progress: float | None = None
     """When the peer last accepted bytes; None before the first and after the answer."""
     took_seconds: float | None = None
-    """From the last bytes to the answer; None until it has come."""
+    """Time from the last bytes to the answer; None before the answer."""
     wakes_parked: bool = False
-    """Its end wakes parked instances: one was parked behind it, it was parked itself, or it is a suspect."""
+    """Its end wakes parked instances: another was parked because of it, it was parked before, or is a
+    suspect."""
 
     def note_progress(self) -> None:
         """Note that the peer accepts bytes of this send."""
         self.last_progress = monotonic()
 
     def note_answer(self) -> None:
-        """Note that the peer has answered; the rest of the attempt is ours."""
+        """Note that the peer has answered; the rest of the attempt does not wait for the peer."""
         if self.last_progress is not None:
             self.took_seconds = monotonic() - self.last_progress
             self.last_progress = None
@@ -85,9 +88,9 @@ class _PeerTurns:
     delivered: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """Studies of which this process has delivered an instance, the latest last."""
     usual_seconds: float = 0.0
-    """From the last bytes of an instance to the answer: the moving mean."""
+    """Moving mean of the time from the last bytes of an instance to the answer."""
     has_suspects: bool = False
-    """The database has suspects of this peer, or parked instances, as far as this process has seen."""
+    """Whether the last query or send of this process found suspects or parked instances of this peer."""
     checked_at: float = float("-inf")
 
     def slow_after(self) -> float:
@@ -96,7 +99,7 @@ class _PeerTurns:
 
 
 class Turns:
-    """The sends of one process to each peer; harmless to lose."""
+    """The sends of one process to each peer. Nothing has to be restored after a crash."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -104,7 +107,7 @@ class Turns:
 
     @contextmanager
     def take(self, database: Database, claim: DeliveryClaim, *, most: int) -> Iterator["Sending | Settled"]:
-        """Wait for the turn of a claimed delivery; yield its Sending, or how it was parked.
+        """Wait for the turn of a claimed delivery; yield its Sending, or the Settled if it was parked.
 
         The turn ends with the `with`. `most` is how many associations to the peer may be open.
         """
@@ -127,10 +130,10 @@ class Turns:
     def note_outcome(
         self, database: Database, claim: DeliveryClaim, sending: Sending, outcome: Outcome
     ) -> bool:
-        """Learn from a settled send, and wake parked instances; tell whether any was woken.
+        """Note the outcome of a settled send, and wake parked instances; tell whether any was woken.
 
-        To be called after the turn has ended. If the process dies before, the parked instances are due after
-        PARKED_SECONDS.
+        Call this after the turn has ended. If the process dies before this call, the parked instances are due
+        after PARKED_SECONDS.
         """
         with self._changed:
             peer = self._peers[claim.destination]
@@ -154,7 +157,7 @@ class Turns:
     def note_parked(self, database: Database, claim: DeliveryClaim) -> bool:
         """Wake parked instances after one was parked; tell whether any was woken.
 
-        The send behind which it was parked may have ended just before, without waking it.
+        The send because of which it was parked may have ended just before that, and did not wake it.
         """
         with self._changed:
             study = claim.instance.study_instance_uid
@@ -179,7 +182,7 @@ class Turns:
                 peer.usual_seconds += (sending.took_seconds - peer.usual_seconds) / 4
 
     def _begin(self, peer: _PeerTurns, study: str, most: int) -> Sending | None:
-        """Wait until the study may send one more; return None if one of its sends is slow."""
+        """Wait until one more of the study may be sent; return None if a send of the study is slow."""
         while True:
             siblings = [one for one in peer.sending if one.study_instance_uid == study]
             silent_since = [one.last_progress for one in siblings if one.last_progress is not None]
@@ -214,8 +217,8 @@ class Turns:
 
 
 def _park(database: Database, claim: DeliveryClaim, reason: str) -> Settled:
-    """Give the claim back unsent."""
+    """Park a claimed delivery: give its claim back without sending it."""
     wait = timedelta(seconds=PARKED_SECONDS * (0.5 + _random.random()))
-    # In one transaction: the row is pending, and the message that ends the wait is enqueued.
+    # Use one transaction: it makes the row pending, and enqueues the message that ends the wait.
     with database.transaction() as session:
         return turns.park(session, claim, claim.destination, reason=reason, wait=wait)

@@ -1,4 +1,4 @@
-"""The sweep: repair and tidy up each minute. Each verb may run alone, again, and as a dry run.
+"""The sweep: repair and tidy up each minute. Each verb can run alone, repeatedly, and as a dry run.
 
 rescue      give a delivery that no living actor works on back to pending
 reconcile   make rows, messages and files agree: a pending delivery without a message, a file without a row, a

@@ -1,6 +1,6 @@
 """Move or remove the files of deleted rows: the part of `mini-pacs reset-db` on the disk.
 
-Receivers may run meanwhile. A file that has a row, or that a receiver is still writing, stays where it is, so
+Receivers may run meanwhile. A file that has a row, or that a receiver is still writing, stays where it is. So
 an instance that is acknowledged after the rows were deleted keeps its file.
 """
 
@@ -13,7 +13,7 @@ from gateway.sweep.orphans import owners
 from gateway.sweep.reconcile import reconcile
 
 NO_GRACE = 0.0
-"""`sweep.orphan_grace_seconds` of this run; the configured one would leave the files where they are."""
+"""Used as `sweep.orphan_grace_seconds` in this run; with the configured value, new files would stay."""
 
 
 def clear(context: SweepContext, *, remove: bool) -> Counts:

@@ -22,7 +22,7 @@ BATCH = 1000
 """Rows per transaction. Locks are held for milliseconds only, and a crash undoes little."""
 
 EXAMPLES = 10
-"""How many files a verb logs one by one, since a lost disk would cause a line for each. All are counted."""
+"""How many files a verb logs one by one: a lost disk would cause a line for every file. All are counted."""
 
 Counts = dict[str, int]
 

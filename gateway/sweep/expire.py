@@ -1,7 +1,7 @@
 """Act on overdue results: ask another worker, or mark the result as timed out.
 
 Each expected result has a message that is due at its deadline and calls `expire_one`. The verb `expire` is
-for those whose message was lost or is dead.
+for results whose message was lost or is dead.
 """
 
 from datetime import timedelta
@@ -16,7 +16,7 @@ from gateway.log import Stage
 from gateway.sweep.context import BATCH, Counts, SweepContext
 
 GRACE = timedelta(seconds=5)
-"""How long the message of a deadline has precedence. Must exceed the second within which it runs."""
+"""How long after a deadline the verb waits for its message, which usually runs within a second."""
 
 
 def expire(context: SweepContext) -> Counts:

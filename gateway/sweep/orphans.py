@@ -3,9 +3,9 @@
 orphaned/   files without a row, kept for the retention. A row may still be committed after its file was moved
             here, if COMMIT took longer than the grace (a slow standby, a frozen machine). So readers also
             look here, reconcile moves such a file back, and purge does not delete it.
-damaged/    files with the name of an undelivered instance, but other bytes than were received, while the
-            right bytes are nowhere. They may be all that is left of it, so no verb removes them; `status`
-            shows them. If one has the right bytes after all, reconcile moves it back.
+damaged/    files with the name of an undelivered instance, but other bytes than were received. No other file
+            has the right bytes, and the file may be all that is left of the instance. So no verb removes it;
+            `status` shows it. If a file here has the right bytes after all, reconcile moves it back.
 
 If the process dies
     between link and unlink of a move   the file has both names; the next run completes the move, and purge
@@ -51,7 +51,7 @@ def set_aside(
         os.link(path, target)  # unlike rename, never replaces a file
     if damaged:
         for directory in (folder, folder.parent, folder.parent.parent):
-            flush_directory(directory)  # survives a power cut: the new name, before the old one is removed
+            flush_directory(directory)  # the new name survives a power cut before the old one is removed
     path.unlink()
     log.write(
         Stage.SWEEP,
@@ -136,7 +136,7 @@ def put_in_place(context: SweepContext, path: Path, owner: StoredInstance) -> bo
 
 
 def purge_old(context: SweepContext, disk_errors: DiskErrors) -> Counts:
-    """Delete files that are in orphaned/ for longer than the retention; return those that a row needs."""
+    """Delete files that are in orphaned/ for longer than the retention; move back those that a row needs."""
     counts = {"orphans_purged": 0, "orphans_returned": 0, "damaged": 0}
     old = _older_than_retention(context, disk_errors)
     while batch := list(islice(old, BATCH)):

@@ -5,8 +5,8 @@ waits, finds neither row nor file, and is received as new. A file that cannot be
 counted, and the next run tries again.
 
 If the process dies
-    between unlink and commit   a delivered row without a file remains; the next run deletes it, and a repeat
-                                before that uses its own file
+    between unlink and commit   a delivered row without a file remains, and the next run deletes it. If the
+                                instance is sent again before that, the row gets the new file
 """
 
 import os
@@ -21,14 +21,14 @@ from gateway.sweep.context import Counts, DiskErrors, SweepContext
 
 FILES_PER_TRANSACTION = 100
 MAX_NOT_REMOVED = 1000
-"""After this many files that could not be removed, a run ends: the disk refuses all of them."""
+"""A run ends after this many files that could not be removed: the whole disk seems to have failed."""
 
 EMPTY_DIRECTORY_SECONDS = 3600.0
 """Age at which an empty study folder is removed; must exceed places.DIRECTORY_TRUST_SECONDS."""
 
 
 def purge(context: SweepContext) -> Counts:
-    """Delete what was delivered before the retention; count what was deleted, returned and refused."""
+    """Delete what was delivered before the retention; count what was deleted, moved back and not removed."""
     disk_errors = DiskErrors()
     purged = _instances(context, disk_errors)
     if not context.dry:

@@ -99,7 +99,8 @@ def _remove_if_dead(context: SweepContext, folder: Path) -> int:
     try:
         parts = _count_parts(folder)
         if not context.dry:
-            # Remove it while locked: a receiver that wants to lock it now notices, and makes another folder.
+            # Remove it before the lock is released. A receiver that opens it now finds it removed, and makes
+            # another.
             shutil.rmtree(folder)
     finally:
         os.close(lock)
@@ -132,8 +133,8 @@ def _repair(context: SweepContext, path: Path, owner: StoredInstance | None, cou
     """Repair and count a file without a row, or one that is not where its row says."""
     own = None if owner is None else context.spool.path(owner.place, path.parent.name, path.name)
     if own is not None and _is_same(path, own):
-        # Both are links to one file: a move crashed between link and unlink. Nobody continues it, since the
-        # link is older than the grace, and no other move replaces an existing name.
+        # Both are links to one file: a move crashed between link and unlink. No process continues that move:
+        # the link is older than the grace, and no other move replaces an existing name.
         counts["moved"] += 1
         if not context.dry:
             path.unlink(missing_ok=True)

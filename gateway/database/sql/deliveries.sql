@@ -1,7 +1,7 @@
 -- name: claim
--- pending -> in_flight, for exactly one caller; or in_flight again if its process is gone or the lease is over.
--- Returns no row if another process holds it, if it is settled, or if its UID has several versions: claim_version
--- claims those in their order.
+-- pending -> in_flight, for exactly one caller. Also in_flight -> in_flight, if the process that had claimed it is gone
+-- or the lease is over. Returns no row if another process holds it, if it is settled, or if its UID has several
+-- versions: claim_version claims those in their order.
 UPDATE deliveries d SET state = 'in_flight', claim_id = gen_random_uuid(), claimed_by = %(consumer)s,
     lease_until = now() + %(lease)s, next_attempt_at = NULL, destination = %(destination)s
 FROM instances i
@@ -12,12 +12,13 @@ WHERE d.id = %(delivery_id)s AND i.id = d.instance_id AND NOT i.versioned AND (
 RETURNING {fragment:claimed_delivery}, {fragment:stored_instance};
 
 -- name: claim_version
--- The same for an instance whose UID has several versions. Returns NULL if another version is sent first (see
+-- Claim an instance whose UID has several versions. Returns NULL if another version is sent first (see
 -- functions/claim_version.sql).
 SELECT claim_version(%(delivery_id)s, %(consumer)s, %(lease)s, %(destination)s)::text;
 
 -- name: claim_for_worker
--- The same for a worker: chooses it, and inserts the result that is expected of it (see functions/claim_for_worker.sql).
+-- Claim a delivery for a worker: choose the worker, and insert the result that is expected of it (see
+-- functions/claim_for_worker.sql).
 SELECT verdict, claim_id::text, worker FROM claim_for_worker(
     %(delivery_id)s, %(consumer)s, %(lease)s, %(result_wait)s, %(by_study)s, %(wait)s, %(actor_name)s,
     %(expire_actor_name)s, %(expire_queue)s);
@@ -29,7 +30,7 @@ WHERE d.id = %(delivery_id)s AND d.claim_id = %(claim_id)s;
 
 -- name: settle
 -- in_flight -> delivered | pending | dead, if the claim is still held (see functions/settle_delivery.sql). The last
--- column says whether note_well has anything to reset; nearly always it has not, which saves that round trip.
+-- column says whether the peer has failures to reset. It rarely has any, so the call of note_well is rarely needed.
 SELECT settled, place_before::text, place_after::text, EXISTS (
     SELECT FROM destinations x
     WHERE x.ae_title = %(destination)s AND (x.breaker = 'open' OR x.failures_in_row > 0)) AS peer_had_failed
@@ -94,7 +95,7 @@ WITH chosen AS (
     FROM deliveries d JOIN instances i ON i.id = d.instance_id
     WHERE d.state IN ({from_states:requeue}) AND d.state = ANY (%(from_states)s::delivery_state[])
         AND {fragment:selection}
-    -- the instance too, so that a purge that holds it ends first
+    -- lock the instance, too: so this waits for a purge that has locked it
     FOR NO KEY UPDATE OF i, d)
 UPDATE deliveries d SET state = 'pending', attempts = 0, refusals = 0, redispatches = 0, owed_since = now(),
     next_attempt_at = now(), settled_at = NULL, settled_by = NULL,

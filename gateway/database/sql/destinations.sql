@@ -1,5 +1,6 @@
 -- name: configure
--- Insert or update a peer of config.yaml. A known peer keeps breaker, pause, turn, and that it is tried with one instance.
+-- Insert or update a peer of config.yaml. A known peer keeps its breaker, its pause, its turn, and its test with one
+-- instance.
 INSERT INTO destinations AS d (ae_title, route, max_outstanding) VALUES (%(ae_title)s, %(route)s::route, %(max_outstanding)s)
 ON CONFLICT (ae_title) DO UPDATE SET route = EXCLUDED.route, configured = true,
     max_outstanding = CASE WHEN d.failures_in_row > 0 AND d.full_outstanding IS NOT NULL THEN d.max_outstanding ELSE EXCLUDED.max_outstanding END,
@@ -58,16 +59,17 @@ FROM old WHERE d.ae_title = old.ae_title
 RETURNING old.breaker::text AS before, d.breaker::text AS after;
 
 -- name: note_answer
--- Record the result of a probe. `answers` is NULL if it failed; `reason` says why. Writes only what is new, so that a probe
--- each five seconds for a night leaves no dead row versions.
+-- Record the result of a probe. `answers` is NULL if it failed; `reason` says why. Writes only changed values:
+-- otherwise each probe, every five seconds, would leave a dead row version.
 UPDATE destinations SET answers = %(answers)s, reason = coalesce(%(reason)s, reason),
     reason_at = CASE WHEN reason IS DISTINCT FROM coalesce(%(reason)s, reason) THEN now() ELSE reason_at END
 WHERE ae_title = %(ae_title)s AND breaker = 'open'
     AND (answers, reason) IS DISTINCT FROM (%(answers)s, coalesce(%(reason)s, reason));
 
 -- name: send_probe
--- Write the message of the next probe. Only a process that finds the probe due may do it, so there is one chain per peer.
--- It does it before it probes: if it dies in between, the chain goes on. A pause ends the chain; resume closes the breaker.
+-- Write the message of the next probe. Only a process that finds the probe due may do it, so there is one chain per
+-- peer. It writes the message before it probes: if it dies in between, the chain goes on. A pause ends the chain;
+-- resume closes the breaker.
 UPDATE destinations SET next_probe_at = now() + %(wait)s
 WHERE ae_title = %(ae_title)s AND breaker = 'open' AND NOT paused AND (%(first)s OR next_probe_at <= now() + interval '0.5 seconds')
 RETURNING probe_by_store,
@@ -82,9 +84,10 @@ UPDATE destinations d SET breaker = 'closed', failures_in_row = greatest(%(thres
 WHERE ae_title = %(ae_title)s AND breaker = 'open' AND NOT paused RETURNING ae_title;
 
 -- name: choose_probes
--- The deliveries that may try a PACS whose breaker is open, the best first: no suspect, none that failed just now, the one
--- that waits longest; none that waits for another version. No row while one is tried. A suspect that is being sent does not
--- count, because the PACS may let it hang for long.
+-- Deliveries that can test a PACS whose breaker is open, the best first: those that are not suspect, then those that
+-- did not fail just now, then those that wait longest. A delivery that waits for another version is left out. No row is
+-- returned while such a test runs. A suspect that is being sent holds back other suspects only, because the PACS may
+-- not answer it for long.
 SELECT d.id FROM destinations x
 CROSS JOIN LATERAL (
     SELECT w.id, w.instance_id, w.next_attempt_at, is_suspect(x.ae_title, w.instance_id) AS suspect
@@ -97,7 +100,7 @@ WHERE x.ae_title = %(ae_title)s AND x.breaker = 'open' AND NOT x.paused AND NOT 
 ORDER BY d.suspect, d.instance_id = ANY (x.failed_instance_ids), d.next_attempt_at, d.id LIMIT %(limit)s;
 
 -- name: begin_probe
--- pending -> pending, due now; it is the one that tries the PACS.
+-- pending -> pending, due now: this delivery tests the PACS.
 WITH due AS (
     UPDATE deliveries SET next_attempt_at = now() WHERE id = %(delivery_id)s AND state = 'pending' RETURNING id, instance_id)
 UPDATE destinations x SET probe_of = CASE WHEN is_suspect(x.ae_title, due.instance_id) THEN x.probe_of ELSE due.id END

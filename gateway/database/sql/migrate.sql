@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS public.schema_migrations (
 ALTER TABLE public.schema_migrations ADD COLUMN IF NOT EXISTS additive boolean NOT NULL DEFAULT true;
 
 -- name: applied
--- Reads `additive` in a way that works, too, where version 0.1.0 created the table without it.
+-- Reads `additive` also from a table that version 0.1.0 created without that column.
 SELECT version, digest, coalesce((to_jsonb(m) ->> 'additive')::boolean, true) AS additive
 FROM public.schema_migrations AS m ORDER BY version;
 

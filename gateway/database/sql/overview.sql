@@ -10,7 +10,8 @@ SELECT pg_relation_size('deliveries') AS bytes, reltuples::bigint AS estimated_r
 SELECT route::text, state::text, count(*) FROM deliveries GROUP BY route, state ORDER BY route, state;
 
 -- name: count_unsettled
--- Up to a limit, from the index of unsettled deliveries. One statement for each state, so that the planner can use it.
+-- Up to a limit, from the index of unsettled deliveries. One statement for each state, so that the planner can use that
+-- index.
 SELECT count(*) FROM (
     SELECT FROM deliveries WHERE route = %(route)s::route AND state = %(state)s::delivery_state LIMIT %(limit)s) AS x;
 
@@ -43,7 +44,7 @@ ORDER BY count(*) DESC, max(d.id) DESC
 LIMIT %(reasons)s;
 
 -- name: results
--- Results that workers owe, and those that came late, unmatched or ambiguous; each count up to a limit.
+-- Results that are expected of workers, and those that came late, unmatched or ambiguous; each count up to a limit.
 SELECT
     (SELECT count(*) FROM (SELECT FROM expected_results WHERE state = 'owed' LIMIT %(limit)s) AS x) AS owed,
     (SELECT count(*) FROM (SELECT FROM expected_results WHERE state = 'timed_out' LIMIT %(limit)s) AS x) AS timed_out,
@@ -61,7 +62,7 @@ SELECT
         AND (late OR correlation IN ('ambiguous', 'unmatched')) LIMIT %(limit)s) AS x) AS ambiguous;
 
 -- name: unforwarded
--- Instances that were sent again and not forwarded lately, and were not owed again since; with the last of them.
+-- Instances whose repeat was not forwarded lately, and that were not requeued since; with the last of these repeats.
 SELECT count(*) OVER () AS count, x.study_instance_uid, x.unforwarded_from AS calling_ae_title, x.unforwarded_at AS at
 FROM (
     SELECT i.study_instance_uid, i.unforwarded_from, i.unforwarded_at FROM instances i

@@ -4,11 +4,13 @@
 -- says in how many seconds the next message is due.
 --   $4  per priority from 0, a due time before which there is nothing to find. Without it every claim would read the index
 --       entries of finished messages, which vacuum cannot remove while a long transaction (a backup) is open.
---   $5  how many are marked as started. The others are claimed ahead, except those that were so when a process died.
--- The statement reads the claim's index per priority from the oldest due message; SKIP LOCKED leaves out what others claim.
--- The picked ids are an array, not a join: with statistics that take a full table for an empty one, a join may read the
--- whole table. mtime is the time of the claim; with id and consumer it identifies this run, see finish. A value that the
--- client cannot read would fail every claim, so a due time before 1970 becomes 1970, a document above 4 MiB NULL.
+--   $5  how many are marked as started. The others are claimed ahead, but never one that was claimed ahead when a
+--       process died.
+-- The statement reads the claim's index per priority from the oldest due message; SKIP LOCKED leaves out what others
+-- claim. The picked ids are an array, not a join: with statistics from a time when the table was empty, a join may read
+-- the whole table. mtime is the time of the claim; with id and consumer it identifies this run, see finish. A value
+-- that the client cannot read would fail every claim, so a due time before 1970 becomes 1970, a document above 4 MiB
+-- NULL.
 PREPARE claim (text, integer, bigint, timestamptz[], integer) AS
 WITH room AS MATERIALIZED (
     SELECT dramatiq.room($1, $2) AS size
@@ -88,10 +90,11 @@ WHERE EXISTS (
 );
 
 -- name: finish
--- consumed -> deleted, if the row still has the consumer and the time of the claim (mtime). So a late ack does not delete a
--- message that was freed and claimed again, or enqueued again under its id. There is no condition on the state, here and below: only
--- consumed rows have a consumer (CHECK), and with it the planner could choose the index of consumed messages, which is full
--- of entries of finished ones until vacuum. One statement for each claim: an array of times costs more.
+-- consumed -> deleted, if the row still has the consumer and the time of the claim (mtime). So a late ack does not
+-- delete a message that was freed and claimed again, or enqueued again under its id. There is no condition on the
+-- state, here and below: only consumed rows have a consumer (CHECK). With such a condition the planner could choose the
+-- index of consumed messages, which has the entries of finished ones until vacuum. One statement for each claim: an
+-- array of times costs more.
 DELETE FROM dramatiq.queue
 WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s AND mtime = %(claimed_at)s;
 
@@ -135,9 +138,9 @@ SELECT dramatiq.send(
 SELECT pg_notify(name, '') FROM unnest(%(channels)s::text[]) AS name;
 
 -- name: configure_consumer
--- Claims and acks may be lost in a crash of PostgreSQL: the message runs twice, which is harmless. With these keepalives
--- the server notices after 2 + 3 x 1 s that a client cannot be reached, and drops its lock. The plan of the claim may use
--- its index only, because a plan made for an empty table would stay for a full one.
+-- Claims and acks may be lost in a crash of PostgreSQL: the message runs twice, which is harmless. With these
+-- keepalives the server notices after 2 + 3 x 1 s that a client cannot be reached, and drops its lock. The claim is
+-- planned once, perhaps when the table is empty; the last three settings make the plan use the index.
 SET synchronous_commit TO off;
 SET tcp_keepalives_idle TO 2;
 SET tcp_keepalives_interval TO 1;
@@ -156,7 +159,7 @@ SELECT pg_try_advisory_lock(%(consumer)s) AS is_ours, pg_backend_pid() AS server
 SELECT pg_backend_pid();
 
 -- name: register
--- To be run after the lock is taken: a row without a lock is a process that is gone.
+-- Run it after the lock is taken: a row whose lock is not held means that the process is gone.
 INSERT INTO dramatiq.consumers (id, host, pid, queues, threads, stopping_since)
 VALUES (%(consumer)s, %(host)s, %(pid)s, %(queue_names)s, %(threads)s, CASE WHEN %(stopping)s THEN now() END);
 

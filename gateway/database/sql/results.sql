@@ -1,7 +1,7 @@
 -- name: candidates_by_reference
--- Kept originals that a result names, with the result that its worker owes for each (first one that is not overdue). Of the
--- versions of one SOP Instance UID: the first for which the worker still owes a result, else the last that it was sent,
--- else the newest.
+-- Kept originals that a result names, each with the result that is expected for it (one that is not overdue is
+-- preferred). Of the versions of one SOP Instance UID this returns the first for which a result is expected, else the
+-- last that a worker was asked for, else the newest.
 SELECT DISTINCT ON (i.sop_instance_uid) i.id AS instance_id,
     CASE WHEN e.state IN ('owed', 'timed_out') THEN e.id END AS expectation_id, e.worker
 FROM instances i
@@ -47,7 +47,7 @@ gone AS (
 SELECT delivery_id, state::text FROM met;
 
 -- name: answered
--- pending -> delivered: with the late result, the redispatch that was not sent yet is not needed.
+-- pending -> delivered: the result came late, so the redispatch, which was not sent yet, is not needed.
 UPDATE deliveries SET state = 'delivered', next_attempt_at = NULL, settled_at = now(), message_id = NULL,
     last_error = NULL
 WHERE id = ANY (%(delivery_ids)s::bigint[]) AND state IN ({from_states:answered})

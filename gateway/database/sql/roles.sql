@@ -6,7 +6,8 @@ FROM pg_roles r, pg_tables t
 WHERE r.rolname = %(role)s AND t.schemaname = 'public' AND t.tablename = 'schema_migrations';
 
 -- name: granted
--- The roles that have privileges on the schema of the queue, without its owner; they were given all the others, too.
+-- The roles, without the owner, that have privileges on the schema of the queue. `privileges` gave them all the others,
+-- too.
 SELECT DISTINCT r.rolname
 FROM pg_namespace n
 CROSS JOIN LATERAL aclexplode(n.nspacl) AS a

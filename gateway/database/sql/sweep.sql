@@ -59,7 +59,7 @@ WHERE greatest(i.received_at, i.repeated_at) < now() - %(retention)s
 ORDER BY i.received_at LIMIT %(limit)s FOR UPDATE OF i SKIP LOCKED;
 
 -- name: still_purgeable
--- To be run once the rows are locked: it sees a resend or repeat that was committed just before.
+-- Run it once the rows are locked: it sees a resend or repeat that was committed just before.
 SELECT i.id FROM instances i WHERE i.id = ANY (%(instance_ids)s::bigint[]) AND NOT EXISTS (
     SELECT FROM deliveries d WHERE d.instance_id = i.id AND d.state NOT IN ('delivered', 'cancelled'));
 
@@ -74,8 +74,8 @@ ON CONFLICT (verb) DO UPDATE SET ran_at = now(), counts = EXCLUDED.counts;
 SELECT verb, ran_at, counts FROM sweeps ORDER BY verb;
 
 -- name: clear_superseded
--- rejected -> deleted, for messages whose work is done: the sweep that has just ended did that of a dead sweep and of a dead
--- deadline; a probe is not needed once the breaker is closed.
+-- rejected -> deleted, for messages whose work is done: the sweep that has just ended did the work of dead sweep and
+-- deadline messages. A probe is not needed once the breaker is closed.
 DELETE FROM dramatiq.queue AS q
 WHERE q.state = 'rejected' AND q.delivery_id IS NULL AND (
     (q.queue_name = %(sweep_queue)s AND q.message ->> 'actor_name' = ANY (%(sweep_actors)s::text[]))

@@ -25,7 +25,7 @@ ON CONFLICT (ae_title, instance_id) DO UPDATE SET failed_at = now();
 DELETE FROM suspects WHERE failed_at < now() - interval '1 hour';
 
 -- name: took
--- The peer took that instance: it makes its study suspect no longer.
+-- The peer accepted that instance, so it no longer makes its study suspect.
 DELETE FROM suspects WHERE ae_title = %(ae_title)s AND instance_id = %(instance_id)s;
 
 -- name: clear_sender

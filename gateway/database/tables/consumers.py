@@ -22,7 +22,7 @@ _Q = load("queue")
 class Reaped:
     """A process that is gone, how many of its messages were freed, and how many of these are dead.
 
-    One that was `stopping` was killed at the end of its grace period: no message counts its death.
+    A `stopping` process was killed at the end of its grace period: no message counts its death.
     """
 
     host: str
@@ -49,7 +49,7 @@ def server_process(session: Session) -> int:
 
 
 def begin_on_server_process(session: Session) -> int:
-    """Do the same in a transaction that stays open, so that a pooler cannot give the process to others."""
+    """Open a transaction and return its server process; a pooler cannot lend it to others meanwhile."""
     session.script("BEGIN")
     return server_process(session)
 
@@ -92,7 +92,7 @@ def unregister(session: Session, consumer: int) -> None:
 
 
 def adopt(session: Session, runs: Collection[Run], *, lost: Iterable[int], consumer: int) -> frozenset[Run]:
-    """Move those of `runs` that the ids `lost` still hold to `consumer`, the same process; return them.
+    """Move those of `runs` that are held under an id in `lost` to `consumer`, the new id; return them.
 
     Their deliveries move with them. Other messages of the lost ids are freed later without counting a death.
     """

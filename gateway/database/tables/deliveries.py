@@ -19,7 +19,7 @@ _Q = load("deliveries")
 
 @dataclass(frozen=True, slots=True)
 class DeliveryClaim:
-    """A delivery that the caller holds until its lease is over; `claim_id` refuses a late settle."""
+    """A delivery that the caller holds until its lease ends; a late settle does not match the `claim_id`."""
 
     delivery_id: int
     claim_id: str
@@ -46,7 +46,7 @@ class _ClaimForWorker(NamedTuple):
 
 
 class ContextUids(NamedTuple):
-    """What an instance needs of a presentation context."""
+    """The UIDs of the presentation context that an instance needs."""
 
     sop_class_uid: str
     transfer_syntax_uid: str
@@ -78,7 +78,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Whether the claim was still held, the folders, and whether the peer has failures to reset."""
+    """Whether the claim was held, the old and new folder, and whether the peer has failures to reset."""
 
     settled: bool
     place_before: Place | None
@@ -124,8 +124,8 @@ class Delivery:
 class PastAttempt:
     """One attempt of a delivery.
 
-    `fenced`: the claim no longer held. Another process has it, a crash undid it, or this outcome had been
-    recorded already.
+    `fenced`: the claim was lost before the attempt ended. Another process had claimed the delivery, a crash
+    had undone the claim, or this outcome had been recorded already.
     """
 
     ended_at: datetime
@@ -157,7 +157,7 @@ class Selection:
 
 
 def waits_for_version(number: int | None, delivery_id: int | None) -> str | None:
-    """Return, for operators, that a delivery waits for that version; None where it waits for none."""
+    """Return a text for operators that a delivery waits for that version; None if it waits for none."""
     return None if delivery_id is None else f"waits for version {number} (delivery {delivery_id})"
 
 
@@ -216,7 +216,7 @@ def claim_for_worker(
 
 
 def settle(session: Session, claim: DeliveryClaim, route: Route, settlement: Settlement) -> Settled:
-    """Record the outcome of an attempt. Where the claim was lost, only append it to the attempts."""
+    """Record the outcome of an attempt. If the claim was lost, only append the outcome to the attempts."""
     return session.only(
         Settled,
         _Q["settle"],

@@ -14,7 +14,7 @@ from gateway.domain.routing import Route
 _Q = load("destinations")
 
 PROBE_CHOICE = 5
-"""More than one, because some of those that wait longest wait for another version and cannot be claimed."""
+"""How many deliveries are chosen for one probe: the first ones may be taken, or not claimable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class _SentProbe(NamedTuple):
 
 
 def configure(session: Session, configuration: Configuration) -> None:
-    """Make the rows those of the configuration; keep the state of peers that were there."""
+    """Write the configured peers into the table; keep the state of known peers."""
     forwarder = configuration.forwarder
     for destination in configuration.destinations:
         route = Route.PACS if destination is forwarder.orthanc else Route.WORKERS
@@ -130,7 +130,7 @@ class Probe(StrEnum):
     """How to ask a peer whether it is back."""
 
     ECHO = "echo"
-    STORE = "store"  # it answers, but refused instances: only an instance can tell
+    STORE = "store"  # it answers C-ECHO, but C-STOREs failed: send an instance
 
 
 def send_probe(
@@ -138,7 +138,7 @@ def send_probe(
 ) -> Probe | None:
     """Send the message of the next probe; return how to probe now, or None where it is not time.
 
-    `first` begins the chain of probes. The messages of probes are claimed though the route is closed.
+    `first` begins the chain of probes. Consumers claim the messages of probes although the route is closed.
     """
     sent = session.row(
         _SentProbe,
@@ -156,37 +156,37 @@ def send_probe(
 
 
 def half_open(session: Session, ae_title: str, *, threshold: int, answers: str | None) -> bool:
-    """Close the breaker for one instance, which opens it again if it fails; False where it was not open."""
+    """Close the breaker for one instance, which opens it if it fails; return False if it was not open."""
     row = session.one(_Q["half_open"], ae_title=ae_title, threshold=threshold, answers=answers)
     return row is not None
 
 
 def choose_probes(session: Session, ae_title: str) -> list[int]:
-    """Return deliveries that may try a PACS whose breaker is open, the best first; none while one does."""
+    """Return deliveries that can test a PACS whose breaker is open, the best first; none during a test."""
     return [row[0] for row in session.all(_Q["choose_probes"], ae_title=ae_title, limit=PROBE_CHOICE)]
 
 
 def begin_probe(session: Session, ae_title: str, delivery_id: int) -> bool:
-    """Make that delivery due, as the one that tries the PACS; False where that is over, or it was taken."""
+    """Make that delivery due to test the PACS; return False if it is not pending, or no test is needed."""
     return session.one(_Q["begin_probe"], ae_title=ae_title, delivery_id=delivery_id) is not None
 
 
 def pause(session: Session, ae_title: str, *, by: str) -> bool:
-    """Nothing is claimed for that peer until `resume`; False where it was paused or is not configured."""
+    """Claim nothing for that peer until `resume`; return False if it was paused, or is not configured."""
     return session.one(_Q["pause"], ae_title=ae_title, by=by) is not None
 
 
 def resume(session: Session, ae_title: str) -> Route | None:
-    """Pause and breaker are lifted; the route to wake, or None where neither stood."""
+    """End the pause and close the breaker; return the route to wake, or None if there was neither."""
     row = session.one(_Q["resume"], ae_title=ae_title)
     return None if row is None else Route(row[0])
 
 
 def states(session: Session) -> list[DestinationState]:
-    """Every configured peer, the PACS first."""
+    """Return every configured peer, the PACS first."""
     return session.rows(DestinationState, _Q["all"])
 
 
 def overdue_probes(session: Session, *, grace: timedelta) -> list[OverdueProbe]:
-    """Open breakers that nobody probes any more."""
+    """Return the peers with an open breaker whose probe is overdue."""
     return session.rows(OverdueProbe, _Q["overdue_probes"], grace=grace)

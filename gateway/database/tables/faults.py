@@ -44,7 +44,7 @@ def active(session: Session) -> tuple[Active, ...]:
     return tuple(
         Active(Name(row.name), row.value, row.stage)
         for row in session.rows(_ActiveFault, _Q["active"])
-        if row.name in _KNOWN  # a newer version's CLI may know more of them
+        if row.name in _KNOWN  # the CLI of a newer version may inject others
     )
 
 

@@ -29,7 +29,7 @@ class ReceptionVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReceivedInstance:
-    """A received instance whose file is durable, with what its header and association say."""
+    """A received instance whose file is durable, with the values of its header and its association."""
 
     sop_instance_uid: str
     study_instance_uid: str
@@ -52,7 +52,7 @@ class ReceivedInstance:
 class RegisteredInstance:
     """What the database holds for a received instance; for a repeat, what it held before.
 
-    With NAME_TAKEN only the verdict counts: the others are 0, empty, or the first of their kind.
+    With NAME_TAKEN only the verdict counts; the other fields have arbitrary values.
     """
 
     instance_id: int
@@ -97,7 +97,7 @@ def receive(session: Session, received: ReceivedInstance, *, window: timedelta) 
 def receive_many(
     session: Session, batch: Sequence[ReceivedInstance], *, window: timedelta
 ) -> list[RegisteredInstance]:
-    """Do the same for several in one statement; they must be sorted by SOP Instance UID."""
+    """Write the rows of several instances in one statement; they must be sorted by SOP Instance UID."""
     columns = [_columns(received) for received in batch]
     return session.rows(
         RegisteredInstance,
@@ -130,7 +130,7 @@ def _columns(received: ReceivedInstance) -> dict[str, object]:
 
 
 def restore_file(session: Session, instance_id: int, file_name: str) -> None:
-    """Give an instance whose file is gone the file `file_name`; the sweep moves it to its folder."""
+    """Record `file_name` for an instance whose own file is gone; the sweep moves it to its folder."""
     session.run(_Q["restore_file"], instance_id=instance_id, file_name=file_name)
 
 

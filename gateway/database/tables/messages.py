@@ -8,8 +8,8 @@
     rejected -> deleted             discard, by an operator
 
 A consumed message is claimed: it runs, or waits for a thread of its process. A rejected one is called dead.
-`gateway.database.tables.consumers` has what happens to the messages of a process that died. Each function
-is one statement, so it is done completely or not at all. A run of a message is identified by its id,
+`gateway.database.tables.consumers` describes what happens to the messages of a process that died. Each
+function is one statement, so it is done completely or not at all. A run of a message is identified by its id,
 its consumer and the time of the claim (`mtime`). Every function that ends a run compares all three. So it
 does not touch a message that was freed and claimed again, or enqueued again under its id, while the actor
 ran.
@@ -29,15 +29,15 @@ from gateway.database.queries import Query, load
 from gateway.database.session import Session
 
 EXCLUSIVE_DEATHS = 2
-"""After so many deaths of processes that ran it, a message runs with no other beside it."""
+"""After so many deaths of processes that ran it, a message must run alone in its process."""
 
 POISON_DEATHS = 3
-"""After so many it is dead. It ran alone in the last one, so it is the cause."""
+"""After so many deaths a message is dead. It ran alone in the last process, so it is the cause."""
 
 DEFAULT_PRIORITY = 4
 
 GATED_PRIORITIES = range(8)
-"""Those that wait for capacity on their route; see `queue_priority` in the schema."""
+"""Priorities of messages that wait for capacity on their route; see `queue_priority` in the schema."""
 
 NO_FLOORS: tuple[datetime | None, ...] = (None,) * len(GATED_PRIORITIES)
 
@@ -72,7 +72,7 @@ class Claimed:
 
 
 class _ClaimRow(NamedTuple):
-    """A row of a claim. With nothing to claim there is one, whose `claimed` holds NULLs only."""
+    """A row of a claim. If there is nothing to claim, there is one row, whose `claimed` has only NULLs."""
 
     claimed: Claimed
     next_due_seconds: float | None
@@ -182,7 +182,7 @@ def prepare_consumer(session: Session) -> None:
 
 
 def relax_durability(session: Session) -> None:
-    """Let commits not wait for the disk; for acks: a lost one means that a message runs twice, harmlessly."""
+    """Commit without waiting for the disk: if a crash loses an ack, its message runs twice, harmlessly."""
     session.run(_Q["relax_durability"])
 
 
@@ -216,7 +216,7 @@ def claim(
 
 
 def claim_exclusive(session: Session, queue_name: str, consumer: int) -> MessageClaim:
-    """Claim one message that must run with no other beside it, if one is due."""
+    """Claim one message that must run alone, if one is due."""
     return _claim(session.rows(_ClaimRow, _Q["claim_exclusive"], queue_name=queue_name, consumer=consumer))
 
 
@@ -226,12 +226,12 @@ def _claim(found: list[_ClaimRow]) -> MessageClaim:
 
 
 def waiting_exclusive(session: Session, queue_names: Iterable[str]) -> frozenset[str]:
-    """Return the queues in which a message is due that must run with no other beside it."""
+    """Return the queues in which a message is due that must run alone."""
     return frozenset(session.values(_Q["waiting_exclusive"], queue_names=list(queue_names)))
 
 
 def finish(session: Session, runs: Iterable[Run], consumer: int) -> int:
-    """Delete the messages of ended runs; return how many. A message that is in another run now stays."""
+    """Delete the messages of ended runs; return how many. A message that was claimed again stays."""
     return sum(session.run(_Q["finish"], consumer=consumer, **named) for named in _named(runs))
 
 
@@ -241,7 +241,7 @@ def give_back(session: Session, runs: Iterable[Run], consumer: int) -> int:
 
 
 def _named(runs: Iterable[Run]) -> list[dict[str, object]]:
-    """Return the parameters of one statement for each claim, whose messages all have its time."""
+    """Return the parameters of one statement per claim; the messages of a claim have one time."""
     by_claim: dict[datetime, list[str]] = {}
     for message_id, claimed_at in runs:
         by_claim.setdefault(claimed_at, []).append(message_id)
@@ -376,7 +376,7 @@ def dead(session: Session, limit: int = 100, after: tuple[datetime, str] | None 
 
 
 def _arguments(text: str | None) -> tuple[object, ...]:
-    """Parse the arguments; return none where they cannot be written as JSON again, being too deep, say."""
+    """Parse the arguments; return none if they cannot be written as JSON again (nested too deeply, say)."""
     if text is None:
         return ()
     try:

@@ -19,7 +19,7 @@ from gateway.domain.delivery import State
 from gateway.domain.routing import Route
 
 COUNT_LIMIT = 500_000
-"""Counts of unsettled deliveries stop here; each takes an eighth of a second then."""
+"""Counts of unsettled deliveries stop here; each count then takes about 125 ms."""
 SMALL_TABLE_BYTES = 32 << 20
 """Up to this size all deliveries are counted, in some 50 ms."""
 LOOK_LIMIT = 500
@@ -76,7 +76,7 @@ class DeadReason:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What workers owe: `timed_out` counts requests, `given_up` instances that no worker answered."""
+    """Counts of results: `timed_out` counts requests, `given_up` counts instances that no worker answered."""
 
     owed: int
     timed_out: int
@@ -117,7 +117,7 @@ class Unserved:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One screen; `now` is the database's."""
+    """What one screen shows; `now` is the time of the database."""
 
     now: datetime
     counts: tuple[Count, ...]
@@ -137,7 +137,7 @@ class Overview:
     unserved: tuple[Unserved, ...]
 
     def waiting(self, route: Route) -> int:
-        """Return how many deliveries of a route are pending or in flight; at least, where it is not exact."""
+        """Return how many deliveries of a route are pending or in flight; if not exact, there may be more."""
         return sum(
             c.count for c in self.counts if c.route is route and c.state in {State.PENDING, State.IN_FLIGHT}
         )
@@ -207,7 +207,7 @@ def _counts(session: Session) -> tuple[Count, ...]:
         for state in (State.PENDING, State.IN_FLIGHT, State.DEAD)
         if (count := _count(session, route, state)).count
     )
-    # The settled stand in no index: what is left of the planner's estimate, where there is one.
+    # No index has the settled deliveries: subtract the unsettled ones from the planner's estimate.
     rest = size.estimated_rows - sum(c.count for c in unsettled)
     return (*unsettled, Count(None, None, max(rest, 0), exact=False))
 

@@ -1,4 +1,4 @@
-"""The results that workers owe, those that came, and the instances that they were derived from."""
+"""Results that are expected, results that arrived, and the instances that they were derived from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,14 +82,14 @@ def link_sources(session: Session, result_id: int, source_ids: Sequence[int], *,
 
 
 def satisfy(session: Session, expectation_ids: Sequence[int], *, result_id: int) -> bool:
-    """Mark expectations as met; tell whether one was late. Its redispatch, if not sent yet, is cancelled."""
+    """Mark expectations as met; tell whether one was late. Settle its redispatch if it was not sent yet."""
     met = session.rows(
         _Met, _Q["satisfy"], expectation_ids=list(expectation_ids), result_instance_id=result_id
     )
     late = [one.delivery_id for one in met if one.state == "late"]
     if late:
         answered = session.values(_Q["answered"], delivery_ids=late)
-        mend_places(session, answered)  # reconcile moves the file after its row
+        mend_places(session, answered)  # reconcile moves the files to the folders in the rows
     return bool(late)
 
 
@@ -99,7 +99,7 @@ def flag(session: Session, instance_id: int, correlation: Correlation, *, late: 
 
 
 def expire(session: Session, expectation_id: int, *, max_redispatch: int, result_wait: timedelta) -> Expired:
-    """Check one deadline, and redispatch or give up where it has passed."""
+    """Check one deadline; if it has passed, redispatch the instance or give the result up."""
     return session.only(
         Expired,
         _Q["expire"],

@@ -41,7 +41,7 @@ def rescue(session: Session, *, limit: int) -> list[int]:
 
 
 def send_missing_messages(session: Session, *, grace: timedelta, lease: timedelta, limit: int) -> list[int]:
-    """Send a message for due deliveries that have none, or one held for `lease`; return their ids."""
+    """Send messages for due deliveries that have none, or one that is held for `lease`; return their ids."""
     return session.values(_Q["send_missing_messages"], grace=grace, lease=lease, limit=limit, **_ACTORS)
 
 

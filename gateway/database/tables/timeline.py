@@ -1,7 +1,7 @@
 """Derive the timelines of studies from the rows of instances, deliveries, attempts and results.
 
-Only reads. There is no second record of what happened. The last step of an instance whose way is not at
-its end says what the instance waits for, and until when.
+Only reads. There is no second record of what happened. If an instance has not reached all its destinations,
+its last step says what it waits for, and until when.
 """
 
 from collections import defaultdict
@@ -243,7 +243,8 @@ def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Rout
         shown = f"{one.outcome}, {FENCED}" if one.fenced else one.outcome
         seconds = one.duration_ms / 1000
         yield Step(name, one.ended_at, seconds, one.destination, shown, one.status, one.error, done=done)
-    # A settle has the time at which its transaction began, just before the end of its attempt; list it after.
+    # The time of a settle is the begin of its transaction, just before the end of its attempt: list it after
+    # that.
     next_at = _not_before(delivery.next_attempt_at, last_end)
     settled_at = _not_before(delivery.settled_at, last_end)
     state, peer = delivery.state.value, delivery.destination
@@ -259,7 +260,7 @@ def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Rout
         case State.CANCELLED:
             yield Step(name, settled_at, None, delivery.settled_by, state, status, error)
         case State.DELIVERED if not has_delivered:
-            # The arrival of its result settled it, after the attempt was lost or cancelled.
+            # The attempt was lost or cancelled; later the arrival of the result settled the delivery.
             yield Step(name, settled_at, None, peer, ANSWERED, done=True)
 
 

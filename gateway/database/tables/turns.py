@@ -1,4 +1,4 @@
-"""Suspects: instances at which a peer broke the association. One at a time is sent: it has the turn."""
+"""Suspects: instances at which a peer broke the association. Only the suspect that has the turn is sent."""
 
 from datetime import timedelta
 from enum import StrEnum
@@ -28,7 +28,7 @@ class TakenTurn(NamedTuple):
 
 
 def is_needed(session: Session, ae_title: str) -> bool:
-    """Tell whether anything is suspect at that peer, or parked for it."""
+    """Tell whether there are suspects or parked deliveries for that peer."""
     return bool(session.value(_Q["is_needed"], ae_title=ae_title))
 
 
@@ -38,7 +38,7 @@ def take(session: Session, claim: DeliveryClaim, ae_title: str) -> TakenTurn:
 
 
 def park(session: Session, claim: DeliveryClaim, ae_title: str, *, reason: str, wait: timedelta) -> Settled:
-    """Give a claim back without sending; the delivery is due when it is called, or after `wait`."""
+    """Give a claim back without sending; the delivery is due when `call` chooses it, or after `wait`."""
     return session.only(
         Settled,
         _Q["park"],
