@@ -33,7 +33,7 @@ settings.load_profile("mini-pacs")
 
 TEMPLATE = "mini_pacs_template"
 OWNER = "MINI_PACS_TEST"
-"""The variable by which a process that a test left behind is known."""
+"""The environment variable that marks the processes of a test."""
 LEAK_SECONDS = 10.0
 
 _numbers = itertools.count(1)

@@ -31,7 +31,7 @@ BACKLOG = int(os.environ.get("QUEUE_BACKLOG", "1000000"))
 SMALL = 1_000
 SAMPLE = 100_000
 STOCK_SAMPLE = 5_000
-"""Stock dramatiq-pg jams at about 15,000."""
+"""Stock dramatiq-pg hangs at about 15,000."""
 
 STOCK_FILL = """
 INSERT INTO stock.queue (message_id, queue_name, state, message)

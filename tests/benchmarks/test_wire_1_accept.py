@@ -20,7 +20,7 @@ from gateway.lab.postgres import EmbeddedPostgres
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 
 TARGETS = {("CT", 1): 2.0, ("CT", 8): 1.5, ("small", 1): 1.5, ("small", 8): 2.5}
-"""Times Orthanc, by kind and associations."""
+"""The required multiple of Orthanc's rate, by kind and associations."""
 
 
 def _edge(

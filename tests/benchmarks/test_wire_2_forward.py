@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 PACS_ONLY = {"forwarder": {"mode": "pacs_only"}}
 TARGETS = {"CT": 5.0, "small": 15.0}
 AUTOROUTER_SHARE = {"CT": 300, "small": 250}
-"""Orthanc's rate is steady; its whole small load would take minutes."""
+"""Orthanc's rate is constant, so a part is enough: its whole small load would take minutes."""
 
 
 def _ports() -> layout.Ports:

@@ -4,12 +4,12 @@ import pytest
 from support.compose_lab import ComposeLab, wait_until
 
 SEEN_SECONDS = 10.0
-"""For a fault to be seen by every process: one second is promised, the rest is for two cores under load."""
+"""The time until every process sees a fault: one second is guaranteed, the rest is for two busy cores."""
 OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3, Table B.2-1
 
 
 SEES = {"edge", "actors-pacs", "actors-workers"}
-"""The processes that have a seam for faults."""
+"""The processes in which faults can be injected."""
 
 
 def wait_told(lab: ComposeLab, name: str, outcome: str, since: int) -> None:

@@ -37,7 +37,7 @@ for host, gateway in routes:
 with ThreadPoolExecutor(64) as pool:
     print(json.dumps(list(pool.map(reach, map(tuple, targets)))))
 """
-"""What a container tries: to connect to each target, over host routes that it first makes."""
+"""The attempt of a container: add host routes, then connect to each target."""
 
 LOCAL_ADDRESSES = """
 import json, re
@@ -125,7 +125,7 @@ def test_a_member_of_both_networks_is_no_router(lab: ComposeLab, service: str) -
 
 
 def test_the_networks_have_the_expected_containers(lab: ComposeLab) -> None:
-    """workers_net is internal and has edge, actors-workers and workers; the others are on pacs_net."""
+    """workers_net has edge, actors-workers and workers, and is internal; pacs_net has all but the workers."""
     members = {}
     for name in ("pacs_net", "workers_net"):
         [found] = json.loads(run("docker", "network", "inspect", f"{PROJECT}_{name}").stdout)

@@ -11,9 +11,9 @@ from support.compose_lab import GATEWAY, SERVICES, ComposeLab, wait_until
 from gateway.errors import PeerAwayError
 
 ARRIVE_SECONDS = 120.0
-"""Must exceed worker_timeout_seconds (10) three times: a worker that died asks for another, twice at most."""
+"""Must exceed worker_timeout_seconds (10) three times: up to two other workers are asked after a dead one."""
 AGAIN_SECONDS = 60.0
-"""Within which an instance is acknowledged again; must exceed a start of PostgreSQL, recovery included."""
+"""The time until an instance is acknowledged again; must exceed PostgreSQL's start with recovery."""
 
 
 @dataclass

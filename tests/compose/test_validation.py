@@ -10,8 +10,10 @@ from support.compose_lab import GATEWAY, PROJECT, SERVICES, WORKERS, ComposeLab,
 from gateway.errors import AssociationRejectedError
 
 AT_ONCE_SECONDS = 8.0
-"""For an original's way to the PACS on two cores that sixteen containers share; must be less than what a slow
-worker takes."""
+"""The time of an original to the PACS on two cores that sixteen containers share.
+
+It must be less than what a slow worker takes.
+"""
 STAGES = {"forward_pacs", "forward_worker", "ai_result"}
 
 

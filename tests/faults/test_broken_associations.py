@@ -11,7 +11,7 @@ from support.wire_edge import resident_mb
 
 COUNT = 400
 GROWTH_MB = 20
-"""Threads come and go, and the allocator keeps some of what they used."""
+"""Growth of memory that is allowed: threads come and go, and the allocator keeps some of their memory."""
 
 
 def _echo(edge: EdgeSetup) -> float:

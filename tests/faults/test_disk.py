@@ -50,7 +50,7 @@ def failing(make_edge: MakeEdge, tmp_path: Path) -> tuple[EdgeSetup, Path]:
 
 
 STEPS = ("open:1", "write:1", "write:2", "fsync:1", "mkdir:1", "fsync:2", "link:1", "fsync:3")
-"""In the order of an instance of a new study: part, bytes, flush, folder, its flush, name, its flush."""
+"""In the order of a new study's instance: part, bytes, flush, folder, its flush, name, its flush."""
 
 
 def test_a_failed_disk_operation_refuses_one_instance_only(failing: tuple[EdgeSetup, Path]) -> None:

@@ -24,7 +24,7 @@ SECONDS = 10
 SEED = 1
 CONNECTIONS = 1500
 AT_LEAST = 2000
-"""A machine that does other things sends fewer than the fifty thousand of a quiet one."""
+"""Less than the fifty thousand of an idle machine, since this one may have other load."""
 BOMBS = 80
 DEFLATED = "1.2.840.10008.1.2.1.99"
 

@@ -14,7 +14,7 @@ from gateway.lab import stray_processes
 from gateway.lab.lab import Lab
 
 SECONDS = 10.0
-"""What docs/operate/when-something-is-wrong.md promises until a process that died is replaced."""
+"""The time until a dead process is replaced, as in docs/operate/when-something-is-wrong.md."""
 
 COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
 COMMANDS = {

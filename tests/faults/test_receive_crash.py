@@ -37,7 +37,7 @@ STEPS = [
     "commit:2:after",
 ]
 NAMED = STEPS[STEPS.index("link:2:after") : -1]
-"""Where the file has its final name, and no row."""
+"""Points at which the file has its final name, but no row."""
 
 
 def send_until_it_dies(edge: EdgeSetup, instances: list[Instance]) -> list[Instance]:

@@ -164,7 +164,7 @@ _DURATIONS = {
     "delay",
 }
 _NUMBERS = {"threshold": 3}
-"""What the planner computes with already: NULL would be an error before any privilege is asked for."""
+"""Values for the planner: with NULL it would fail before the privileges are checked."""
 
 
 @pytest.mark.parametrize("file", [name for name in FILES if name not in OF_THE_OWNER])

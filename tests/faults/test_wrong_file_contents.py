@@ -22,7 +22,7 @@ from gateway.sweep.reconcile import reconcile
 pytestmark = [pytest.mark.guarantee("G3"), pytest.mark.guarantee("G2")]
 
 LARGE = b"\x01\x02" * 600_000
-"""More than is read, or sent, at once."""
+"""More than is read or sent at once."""
 
 
 @pytest.fixture

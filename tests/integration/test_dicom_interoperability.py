@@ -94,7 +94,7 @@ PROPOSALS = {
     "--propose-implicit": IMPLICIT,
     "--propose-deflated": "1.2.840.10008.1.2.1.99",
 }
-"""What DCMTK can make of an uncompressed file, and the transfer syntax that it then sends."""
+"""DCMTK's option for an uncompressed file, and the transfer syntax that it then sends."""
 
 
 @pytest.mark.parametrize("option", PROPOSALS)
@@ -125,7 +125,7 @@ COMPRESSED = {
     "--propose-hevc10": "1.2.840.10008.1.2.4.108",
     "--propose-rle": "1.2.840.10008.1.2.5",
 }
-"""What DCMTK sends only as it stands in the file: PS3.6 §A, Table A-1."""
+"""Transfer syntaxes that DCMTK sends only as they are in the file: PS3.6 §A, Table A-1."""
 
 
 @pytest.mark.parametrize("option", COMPRESSED)

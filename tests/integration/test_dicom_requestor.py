@@ -19,7 +19,7 @@ from gateway.dicom.requestor import associate
 from gateway.errors import AssociationBrokenError, AssociationRejectedError, PeerAwayError
 
 TIMEOUT = 0.5
-"""Seconds of a DIMSE or connection timeout that is meant to be seen."""
+"""Seconds of a DIMSE or connection timeout that the test waits for."""
 
 Behaviour = Callable[[Script], None]
 

@@ -30,7 +30,10 @@ SELECT count(*) FROM (
     UNION ALL SELECT xmin, xmax FROM attempts UNION ALL SELECT xmin, xmax FROM expected_results
 ) AS row WHERE greatest(xmin::text::bigint, xmax::text::bigint) >= %(since)s::bigint
 """
-"""Rows written or locked `since`, and standing. The statistics tell it late: each backend when it likes."""
+"""Rows written or locked `since`, and rows in the table.
+
+The statistics come late, at any time a backend sends.
+"""
 HAVE_TRIED = (
     "SELECT count(*) FROM deliveries WHERE route = 'workers' AND (last_error <> '' OR settled_at <= now())"
 )
@@ -45,7 +48,7 @@ SELECT percentile_disc(0.9) WITHIN GROUP (
     ORDER BY a.ended_at - a.duration_ms * interval '1 ms' - i.received_at)
 FROM attempts a JOIN deliveries d ON d.id = a.delivery_id JOIN instances i ON i.id = d.instance_id
 """
-"""From the reception to the begin of its attempt."""
+"""From the reception to the start of its attempt."""
 TRANSACTIONS = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
 QUIET_SECONDS = 2.0
 

@@ -27,7 +27,7 @@ else:
         open(sys.argv[1], "a").write(f"{os.getpid()} {child}\\n")
 time.sleep(600)
 """
-"""A leader and a child of its own that does not listen to SIGTERM, as a forking server may be."""
+"""A leader and a child that ignores SIGTERM, as a forking server may have one."""
 
 
 def family(name: str) -> Program:

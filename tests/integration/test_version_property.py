@@ -42,7 +42,7 @@ from gateway.domain.routing import Route
 
 LEASE = timedelta(minutes=5)
 ALIVE, DEAD = 4_711, 4_712
-"""Consumers: the lock of the first is held."""
+"""Consumers; only the lock of the first is held."""
 WINDOW = timedelta(hours=1)
 
 _TAKE = Query(
@@ -105,7 +105,7 @@ class Versions(RuleBasedStateMachine):
         self.contents: list[int] = []
         self.held: list[Held] = []
         self.arrivals: list[int] = []
-        """Which version came to the peers of the route, in this order."""
+        """The versions that came to the peers of the route, in this order."""
         self.receive_version()
         self.receive_version()
 

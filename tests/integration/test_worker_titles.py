@@ -19,7 +19,7 @@ from gateway.receive.commit import Committer
 from gateway.receive.context import ReceiverContext
 
 AWAY = "192.0.2.11"
-"""An address of no machine here."""
+"""An address that no machine of the test has."""
 
 
 def workers(edge: EdgeSetup, **of_each: object) -> dict[str, Any]:

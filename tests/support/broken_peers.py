@@ -63,7 +63,7 @@ BROKEN: tuple[Break, ...] = (
     lambda sock: _associated(sock, pdu.abort_pdu(pdu.SERVICE_USER, 0)),
     _reset,
 )
-"""Each does its harm; the connection stays open until whoever called closes it."""
+"""Each misbehaves in its own way; the connection stays open until the caller closes it."""
 
 
 def break_off(port: int, harm: Break) -> None:

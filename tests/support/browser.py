@@ -27,7 +27,7 @@ PAGE_SECONDS = 60.0
 """For a page to appear: 20 MB of scripts, and WebGL drawn by two cores that sixteen containers share."""
 TRIES = 4
 NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
-"""What Chromium drops its requests with when an interface of the host comes or goes; containers have some."""
+"""The error of Chromium's requests when a network interface of the host comes or goes, as with containers."""
 
 
 @contextmanager

@@ -26,14 +26,14 @@ from support.waiting import wait_until as wait_often
 
 PROJECT = "mini_pacs_edge"
 MARK = "mini-pacs-compose-tests-"
-"""How the folder of a copy begins, and so how a lab of a test run is known."""
+"""The prefix of a copy's folder, by which a lab of a test run is recognised."""
 IMAGE = "mini-pacs-edge"
 BASES = ("debian:trixie-slim", "python:3.13-slim-trixie", "node:20-slim", "postgres:17")
-"""All that an image of ours may begin with."""
+"""The only base images of our images."""
 NOT_OURS = ("COMPOSE_", "EDGE_", "WORKER_", "POSTGRES_", "HTTP_HOSTS", "GENERATE_TEST_DICOM")
-"""Begins of variables that would choose another project or another lab than that of the pages."""
+"""Prefixes of variables that would choose another project or lab than the documentation's."""
 CLEAR_LINE = "\x1b[2K"
-"""What some versions of Compose put before each line of a log, whatever they are told about colours."""
+"""What some versions of Compose print before each line of a log, with any colour setting."""
 BUILD_SECONDS = 900
 COMMAND_SECONDS = 180
 HEALTHY_SECONDS = 120
@@ -46,7 +46,7 @@ SERVICES = ("postgres", "orthanc", "ohif", *GATEWAY, *WORKERS)
 Modality = Literal["CT", "MR"]
 
 wait_until = partial(wait_often, every=0.5)
-"""As everywhere, with a pause that leaves the machine to the containers: a question is a process in one."""
+"""As everywhere, but with a pause, since each query starts a process in a container."""
 
 
 def run(

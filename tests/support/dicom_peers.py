@@ -34,7 +34,7 @@ CT_IMPLICIT = ProposedContext(CT, IMPLICIT)
 ECHO = ProposedContext(VERIFICATION, IMPLICIT)
 DEADLINE_SECONDS = 10.0
 SHORT_SECONDS = 0.3
-"""A timeout of the acceptor that is meant to be seen."""
+"""A timeout of the acceptor that the test waits for."""
 
 End = TypeVar("End")
 

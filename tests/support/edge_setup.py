@@ -38,7 +38,7 @@ class EdgeSetup:
         self._processes = processes
         self._started: list[Process] = []
         self.scp: Process
-        """The SCP; there after `serve`."""
+        """The SCP; set by `serve`."""
 
     # ---- processes -----------------------------------------------------------------------------------
 

@@ -85,11 +85,11 @@ class Peer:
         self.abort_in: set[str] = set()
         """SOP Instance UIDs at whose first fragment the association is aborted."""
         self.pause_seconds = 0.0
-        """How long it takes over each fragment."""
+        """The pause at each fragment."""
         self.refuse: Callable[[tuple[Offer, ...]], bytes | None] | None = None
-        """What it answers to an A-ASSOCIATE-RQ with these offers before it hangs up; None: it goes on."""
+        """The answer to an A-ASSOCIATE-RQ with these offers before it closes; None: it continues."""
         self.one_at_a_time = False
-        """A further association gets no answer before the one that is open has ended."""
+        """Do not answer a further association before the open one has ended."""
         self.taken: list[Taken] = []
         self.aborted: list[str] = []
         self.associations = 0

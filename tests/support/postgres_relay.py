@@ -17,7 +17,7 @@ class Relay(TcpRelay):
         self._order: tuple[bytes, bytes, bool] | None = None
         self._orders = 0
         self.lost = threading.Event()
-        """Something was lost as ordered."""
+        """Set when an answer or a statement was lost."""
 
     def lose_answer(self, to: bytes, *, after: bytes = b"") -> None:
         """Pass on the next statement that contains `to`, and close the connection before its answer.

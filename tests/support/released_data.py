@@ -22,13 +22,13 @@ DIGESTS = {
         "0002_gateway": "5b9f3c8147c3f13fdd2dc2807b9f887abafca84966225706606dfa7746e18342",
     },
 }
-"""The migrations of each release and the SHA-256 of their text: what was applied somewhere stays as it is."""
+"""The migrations of each release and the SHA-256 of their text: a released migration never changes."""
 
 TABLE = """
 CREATE TABLE public.schema_migrations (
     version text PRIMARY KEY, digest text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
 """
-"""As 0.1.0 made it."""
+"""The table as release 0.1.0 created it."""
 
 ROOT = "1.2.826.0.1.20261123"
 

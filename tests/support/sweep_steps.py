@@ -7,7 +7,7 @@ from support.forwarding import Forwarding
 from support.synthetic_instances import Instance
 
 PROMPT = {"orphan_grace_seconds": 0.01, "reconcile_grace_seconds": 0.01}
-"""A sweep that waits for nothing."""
+"""A sweep without grace periods."""
 
 TABLES = (
     "instances",

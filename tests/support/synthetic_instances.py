@@ -14,7 +14,7 @@ MR = "1.2.840.10008.5.1.4.1.1.4"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 EXPLICIT = "1.2.840.10008.1.2.1"
 PATIENT = "Secret^Patient"
-"""Stands in each of them, and must stand in no log line, message or row."""
+"""In each of them; it must be in no log line, message or row."""
 
 _ROOT = f"1.2.826.0.1.{os.getpid()}"
 _numbers = itertools.count(1)

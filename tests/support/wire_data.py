@@ -11,7 +11,7 @@ from gateway.dicom.dataset.part10 import preamble_and_file_meta
 from support.synthetic_instances import CT, EXPLICIT, Instance
 
 QUICK = bool(os.environ.get("BENCH_QUICK"))
-"""A tenth of the counts: for a look, not for a figure to keep."""
+"""A tenth of the counts: for a quick run, not for a published figure."""
 
 FOLDERS = 8
 CT_BYTES = 512 * 512 * 2

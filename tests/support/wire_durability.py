@@ -73,4 +73,4 @@ def _keep(spool: Spool, committer: Committer, instance: Instance, data_set: byte
 
 
 _NO_HEADER = Header("", "", "", "", "", "", (), ())
-"""Of no account for an original."""
+"""Not used for an original."""

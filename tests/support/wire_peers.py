@@ -16,8 +16,11 @@ from support.waiting import wait_until
 READY_SECONDS = 30.0
 TESTS = Path(__file__).resolve().parents[1]
 AT_ITS_BEST = {"TCP_NODELAY": "1"}
-"""Read by DCMTK, in storescp and Orthanc, which leave Nagle on without it: up to 44 ms for a message of two
-segments, where the other side delays its ACK. Nobody sets it who installs them."""
+"""DCMTK reads it, in storescp and Orthanc, which use Nagle's algorithm without it.
+
+It costs up to 44 ms for a message of two segments if the other side delays its ACK. Usual installations do
+not set it.
+"""
 
 AUTOROUTER = """
 function OnStoredInstance(instanceId, tags, metadata)

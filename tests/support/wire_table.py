@@ -33,7 +33,7 @@ class Rows:
     def __init__(self) -> None:
         self._rows: list[Row] = []
         self.figures: dict[str, float] = {}
-        """Figures that later rows refer to, by name."""
+        """Figures to which later rows refer by name."""
 
     def faster(
         self,

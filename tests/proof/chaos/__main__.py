@@ -28,12 +28,12 @@ from proof.chaos.setup import Setup
 from proof.chaos.watch import Watch
 
 RATE = 42.0
-"""Instances a second, of all senders together; what an outage held up is made up for."""
+"""Instances a second, of all senders together; senders catch up after an outage."""
 TAIL_SECONDS = 4.0
-"""The senders go on for so long after the last fault, so that its recovery is seen."""
+"""The senders go on for this long after the last fault, so that its recovery can be measured."""
 SETTLE_SECONDS = 300.0
 STUCK_SECONDS = 100.0
-"""Must exceed the minute of the sweep and what it then takes up."""
+"""Must exceed the minute of the sweep, and the work that the sweep then starts."""
 POLL_SECONDS = 2.0
 
 

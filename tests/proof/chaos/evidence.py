@@ -66,7 +66,7 @@ def worked(setup: Setup) -> list[Entry]:
 HANG_ENDS_SECONDS = 2.0
 """A process sees the end of a fault within a second."""
 NO_SEND_MS = 1.0
-"""No C-STORE to a worker comes back so soon."""
+"""No real C-STORE to a worker is as fast as this."""
 
 
 def gather(

@@ -47,13 +47,13 @@ STRETCH_EVERY_SECONDS = 55.0
 STRETCH_SECONDS = 12.0
 STRETCH_GAP_SECONDS = 1.3
 LAST_SECONDS = 2.0
-"""What comes so shortly before the end of a stretch may meet what follows it."""
+"""Receptions this shortly before the end of a period do not count: the next faults may affect them."""
 QUIET_SECONDS = 20.0
-"""At most, after the last fault of another sort: what that had held up is not the workers' doing."""
+"""The longest wait, after the last other fault, until its backlog is gone."""
 SMALL_BACKLOG = 25
-"""Deliveries to the PACS under way at once when all is well: a study or two."""
+"""Deliveries to the PACS in flight in normal operation: one or two studies."""
 READY_SECONDS = 30.0
-"""A program of the sweep that is not back by then is reported as such."""
+"""A program of the sweep that is not back by then is reported."""
 
 
 class FaultRunner:
@@ -76,9 +76,9 @@ class FaultRunner:
         self.done: list[Done] = []
         self.skipped: list[str] = []
         self.swept: list[float] = []
-        """When a process of the sweep served again after a fault of its own."""
+        """When a process of the sweep was ready again after a fault of its own."""
         self.stretches: list[tuple[float, float]] = []
-        """From when to when nothing but workers failed."""
+        """Start and end of each period in which only workers failed."""
 
     def run(self, seconds: float) -> None:
         """Run faults for that many seconds; end all of them and repair everything before the return."""

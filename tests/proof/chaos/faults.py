@@ -35,7 +35,7 @@ class Kind:
     seconds: tuple[float, float] = (0.0, 0.0)
     value: float = 0.0
     weight: int = 1
-    """How often in a round; what has more than one comes first in a run, which may be too short for all."""
+    """How often in a round; kinds with more than one come first, since a run may be too short for all."""
 
     @property
     def name(self) -> str:
@@ -137,7 +137,7 @@ def only_workers(kind: Kind) -> bool:
 
 
 AMONG_OTHERS = tuple(kind for kind in CATALOGUE if not only_workers(kind))
-"""What the first round is of where workers' faults have stretches of their own: those come there anyway."""
+"""The kinds of the first round if workers' faults have periods of their own: the others."""
 
 
 def picks(

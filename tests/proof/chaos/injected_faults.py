@@ -11,7 +11,7 @@ from proof.chaos.setup import Setup
 End = Callable[[], None]
 
 CLI_SECONDS = 30.0
-"""Must exceed the start of a command while everything else is starting too, and its waits for PostgreSQL."""
+"""Must exceed the start of a command on a busy machine, with its waits for PostgreSQL."""
 
 
 def fill(setup: Setup, _pick: Pick) -> End | None:

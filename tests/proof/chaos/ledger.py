@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 PACS, WORKERS = "pacs", "workers"
 MISSING = "missing"
 OLDER = "older version"
-"""The peer ends with a version although a newer one was acknowledged later and is not on its way."""
+"""The peer ends with an older version, although a newer one was acknowledged later and is not in flight."""
 GIVEN_UP = "given up"
-"""To a worker: as many were asked as configured, the last was silent too, and the database says so."""
+"""To a worker: all allowed workers were asked, the last did not answer either, and the database says so."""
 NOT_SENT = "taken as sent"
-"""To a worker: the product's own fault took it as answered without sending it, and the result of another
-version of that UID, which a worker has, answered for both: a result names its source by the UID alone."""
+"""To a worker: the product's own fault answered without a send.
+
+The worker has another version of that UID. Its result counted for both versions, since a result names its
+source by the UID alone.
+"""
 WAITING = frozenset({"pending", "in_flight"})
 KEPT = WAITING | {"dead", "cancelled"}
 """States in which the spool must still hold the file."""
@@ -50,22 +53,22 @@ class Evidence:
     """The evidence of all sources after the run."""
 
     acknowledged: Mapping[Version, bool]
-    """By senders' journals: what was answered Success, and whether a worker is owed it too."""
+    """By senders' journals: what was answered Success, and whether it has a delivery to a worker."""
     results: frozenset[Version]
-    """By workers' journals: the results that the edge answered Success to."""
+    """By workers' journals: the results that the edge answered with Success."""
     rows: tuple[Row, ...]
     taken: frozenset[Version]
-    """By the PACS' journal: what it answered for."""
+    """By the PACS's journal: what it answered for."""
     worked: frozenset[Version]
     """By workers' journals: what one of them accepted."""
     not_sent: frozenset[Version] = frozenset()
-    """By the edge's log: taken as answered by a worker while `worker_hang` said so without sending."""
+    """By the edge's log: counted as sent to a worker, although `worker_hang` answered without a send."""
     sent: tuple[Version, ...] = ()
     """What senders sent, whatever the answer, oldest first."""
     came: tuple[Version, ...] = ()
     """What the PACS answered for, oldest first."""
     altered: tuple[Version, ...] = ()
-    """What came to the PACS or to a worker although nobody sent these bytes under that UID."""
+    """What came to the PACS or to a worker, although no sender sent these bytes under that UID."""
     strays: tuple[str, ...] = ()
     """Files outside of the spool."""
 

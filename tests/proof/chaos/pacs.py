@@ -52,7 +52,7 @@ class Behaviour:
     aborts: bool = False
     rejects: bool = False
     remembers: bool = False
-    """Answers 0x0111 to a SOP Instance UID that it has, whichever version comes (PS3.7 §C.5.8)."""
+    """Answer 0x0111 to a SOP Instance UID that it has, for any version (PS3.7 §C.5.8)."""
 
 
 WELL = Behaviour()

@@ -22,7 +22,7 @@ _BEHAVIOURS = {
     "aborts mid data set": Behaviour(aborts=True),
 }
 _WAITS = {"hangs", "is slow"}
-"""Those whose value is a time before the answer, the others' a share of the data sets."""
+"""The value of these is a time before the answer; that of the others is a share of the data sets."""
 
 
 def misbehave(setup: Setup, pick: Pick) -> End:

@@ -13,11 +13,11 @@ from proof.chaos.reasons import causes, unexplained
 from proof.chaos.recovery import Recovery, percentile, slowest
 
 SHOWN = 20
-"""Deviations of each sort that are printed; the JSON has all."""
+"""Printed deviations of each kind; the JSON has all."""
 FAULTS_PER_MINUTE = 20
 INSTANCES_PER_MINUTE = 2000
 WHOLE_MINUTES = 10
-"""From so long a run on, each kind of the catalogue must have had its turn."""
+"""A run of at least this length must have had each kind of the catalogue."""
 SLOWEST = 8
 
 
@@ -38,7 +38,7 @@ class Outcome:
     peaks: Counter[str]
     disk_is_real: bool
     disk_is_asked_for: bool
-    """This is CI on a machine that can: without a disk that was really full the run does not count."""
+    """True in CI on a machine that allows it: a run without a disk that was really full does not count."""
 
     def never_done(self) -> list[str]:
         """Return the kinds of the catalogue that did not happen."""

@@ -30,20 +30,20 @@ from proof.chaos.sent_instances import STUDY_SIZE, Number, count_of, instance
 DUPLICATES = 0.06
 """Share of studies of which a part is sent again."""
 RIVALS = 0.06
-"""Share of studies of which the neighbour's counterpart is sent as well, at about the same time."""
+"""Share of studies of which a neighbour's instances are sent as well, at about the same time."""
 CONFLICTS = 0.06
 """Share of studies of which one instance is sent again with other bytes."""
 EXTRA = 3
 PAUSE_SECONDS = 0.25
-"""Before what failed is tried again."""
+"""The pause before a failed instance is sent again."""
 TIMEOUT_SECONDS = 10.0
-"""Must exceed edge.commit_timeout_seconds, so that a slow answer is heard."""
+"""Must exceed edge.commit_timeout_seconds, so that a slow answer is received."""
 CONNECT_SECONDS = 3.0
 FILLER = bytes(1 << 20)
-"""Must exceed what an association of ours buffers before it writes."""
+"""Must exceed the buffer of our association."""
 NEW = "new"
 ORIGINAL, RESULT = "original", "result"
-"""Behind the colon of a line's word: what it owes follows from it."""
+"""Follows the colon in the word of a line; the expected deliveries depend on it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,11 @@ from support.synthetic_instances import CT, MR, SECONDARY_CAPTURE, Instance
 
 STUDY_SIZE = 16
 RESULT_SHARE = 0.75
-"""Owed to the PACS only. The rest is owed to a worker too, who derives a result of 0.8 MB from it: some 60 ms
-of CPU each, which a machine with two cores does not have for every instance."""
+"""The share of instances that go to the PACS only.
+
+The others also go to a worker, which derives a result of 0.8 MB. That takes some 60 ms of CPU, too much for
+every instance on a machine with two cores.
+"""
 CT_SHARE = 0.03
 CT_BYTES = 262_144
 SMALL_BYTES = (512, 6000)

@@ -22,7 +22,7 @@ _VERSIONS = Query(
     "versions", "SELECT id, sop_instance_uid, encode(sha256, 'hex') FROM instances WHERE id > %(after)s"
 )
 _LATE = 500
-"""So many ids back are asked for again: ids are drawn before their commit."""
+"""This many earlier ids are read again, since ids are drawn before their commit."""
 
 
 class Watch:
@@ -36,9 +36,9 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="watch")
         self._begun = time.monotonic()
         self.peaks: Counter[str] = Counter()
-        """By program, the most memory (KiB resident) of one process of it."""
+        """By program, the highest memory of one process of it (KiB resident)."""
         self.versions: dict[int, Version] = {}
-        """What each row's id meant, which the edge's log names; purged ones included."""
+        """UID and digest of each row id, which the edge's log names; purged rows included."""
         self.faults: Callable[[], int] = lambda: 0
 
     def start(self) -> None:

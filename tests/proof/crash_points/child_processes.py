@@ -45,7 +45,7 @@ class Child:
     def __init__(self, work: Callable[[], object], output: Path) -> None:
         self.output = output
         self.status: int | None = None
-        """How it ended, as `os.waitstatus_to_exitcode` says it; None while it runs."""
+        """The exit code as by `os.waitstatus_to_exitcode`; None while it runs."""
         self._pid = os.fork()
         if not self._pid:
             _be(work, output)

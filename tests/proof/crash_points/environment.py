@@ -43,7 +43,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 Batch = tuple[str, Sequence[Instance]]
-"""A calling AE title and what it sends over one association."""
+"""A calling AE title and the instances that it sends over one association."""
 
 
 @dataclass

@@ -30,9 +30,9 @@ FROM instances i
 _Key = tuple[str, str]
 """SOP Instance UID and digest of the data set."""
 Taken = Counter[tuple[str, str, str]]
-"""How often a route's peers took a data set: route, SOP Instance UID, digest."""
+"""How often a route's peers accepted a data set: route, SOP Instance UID, digest."""
 _MOST_TIMES = 3
-"""How often a peer may get one instance: a refusal, a crash before its settle, and the last."""
+"""How often a peer may get one instance: after a refusal, after a crash before the settle, and once more."""
 
 
 def settled(run: Run) -> bool:

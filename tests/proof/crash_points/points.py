@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 _PASSED_OVER = ("gateway/database/", "gateway/dicom/wire.py", "gateway/dicom/tls.py")
-"""Too deep to say which step of the flow it was."""
+"""Modules too general to name the step of the flow."""
 
 
 class Kind(StrEnum):
@@ -46,7 +46,7 @@ class Kind(StrEnum):
     """A commit of the queue's consumer: its registration, its claims, the reaper."""
     ACK = "ack"
     SEND = "send"
-    """PDUs handed to the kernel."""
+    """PDUs passed to the kernel."""
 
 
 class When(StrEnum):

@@ -14,7 +14,7 @@ from gateway.receive.c_store import LARGE_BYTES
 from proof.crash_points.environment import Run, Senders
 
 AT_ONCE = 3
-"""The first commits; meanwhile the others come together to a batch."""
+"""The first sender commits; meanwhile the others gather to a batch."""
 MEET_SECONDS = 20.0
 
 _LOCK = "SELECT pg_advisory_lock(hashtextextended(%s, 1))"

@@ -41,9 +41,9 @@ class Scenario:
     """`scp`, or the queue of its actors."""
     over: Callable[[Run], bool]
     arrange: Callable[[Run], None] = nothing
-    """What each run needs beside its copy."""
+    """What each run needs in addition to its copy."""
     pacs_is_away: bool = False
-    """Until the restart."""
+    """The PACS is away until the restart."""
     purged: Callable[[Run], frozenset[str]] = lambda _: frozenset()
     check: Callable[[Run], list[str]] = no_more
 

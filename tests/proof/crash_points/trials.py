@@ -24,7 +24,7 @@ from proof.crash_points.scenario import Scenario, settle
 OVER_SECONDS = 40.0
 LAST_SECONDS = 0.5
 MORE = 3
-"""So many points beyond those of the dry run are tried before a kind is over."""
+"""This many points beyond those of the dry run are tried before a kind is finished."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TrialResult:
 
     scenario: str
     point: Point | None
-    """None: nothing was to die."""
+    """None in a run without a crash."""
     site: str
     seconds: float
     deviations: list[str] = field(default_factory=list)

@@ -19,7 +19,7 @@ from proof.fuzz.hostile import NESTED
 
 ROUNDS = 12
 ROUND = 150
-"""PDUs before the responses are read: both must fit what the kernel holds."""
+"""PDUs before the responses are read: both must fit the buffers of the kernel."""
 PATIENCE_SECONDS = 20.0
 STRANGERS = 0.5
 """The share of connections that get no association."""

@@ -15,9 +15,9 @@ TESTS = Path(__file__).resolve().parents[2]
 PEERS = ("ORTHANC", "APP01", "APP02")
 HOLDER = "APP03"
 STOP_SECONDS = 60.0
-"""How long a process may take to end its last conversation."""
+"""The time of a process to end its last conversation."""
 HONEST_BOUND_SECONDS = 10.0
-"""What an honest sender may have to wait, on a machine whose cores the attackers share."""
+"""The longest wait of a well-behaved sender, on a machine whose cores the attackers share."""
 LEDGER_SAMPLE = 40
 
 

@@ -23,11 +23,11 @@ from proof.fuzz.conversation import Title, request
 
 ADDRESSES = tuple(f"127.0.1.{number}" for number in range(1, 251))
 ASSOCIATED = 100
-"""How many of them get an association: fewer than the edge lets in, so that others find room."""
+"""How many of them get an association: fewer than the edge admits, so that others find capacity."""
 OPENED_PER_SECOND = 1000
-"""Until as many were opened as are asked for."""
+"""The rate until the requested number of connections was opened."""
 REOPENED_PER_SECOND = 50
-"""After that: what the edge closed comes back."""
+"""The rate after that, for connections that the edge closed."""
 TICK_SECONDS = 0.1
 _WELCOME = (0, errno.EINPROGRESS)
 

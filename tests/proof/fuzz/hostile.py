@@ -7,9 +7,9 @@ import zlib
 from support.synthetic_instances import CT, Instance
 
 ESCAPE = "mini-pacs-escaped"
-"""Stands in every path that a UID tries to be; a file of that name anywhere is an escape."""
+"""In every UID that is a path; a file of that name anywhere is an escape."""
 SECRET = b"GARBAGE-SECRET"
-"""Stands where no UID and no AE title does; a log line that holds it quotes a stranger."""
+"""In every invalid UID and AE title; a log line that contains it quotes an attacker."""
 
 UIDS: tuple[bytes, ...] = (
     f"../../../../../../../../tmp/{ESCAPE}".encode(),

@@ -30,7 +30,7 @@ BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 SYNTAXES = (EXPLICIT, IMPLICIT, BIG, DEFLATED)
 MAX_BYTES = 64 * 1024
-"""Both sides of a conversation stand in the kernel's buffers: nobody reads while the other writes."""
+"""Both sides' bytes must fit the kernel's buffers, since neither side reads while the other writes."""
 
 _TIMEOUTS = Timeouts(artim_seconds=2, network_seconds=2, idle_seconds=2)
 _PEER = PeerAddress("127.0.0.1", 104, "PEER", timeout_seconds=2, connect_timeout_seconds=2)

@@ -16,7 +16,7 @@ from gateway.log import Stage
 from proof.fuzz.hostile import ESCAPE, SECRET
 
 MEMORY_BOUND_MB = 300
-"""What one process of the SCP may have in RAM at any time of the campaign (its VmHWM)."""
+"""The most memory in RAM for one process of the SCP during the campaign (its VmHWM)."""
 POLL_SECONDS = 0.5
 
 _FIELDS = frozenset(inspect.signature(log.write).parameters) | {"time", "process", "pid"}

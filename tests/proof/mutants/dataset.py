@@ -70,7 +70,7 @@ class Plan:
     series_instance_uid: bytes
     transfer_syntax_uid: str
     open_: bool = False
-    """Whether its sequences have no length."""
+    """Whether its sequences have undefined length."""
 
     @property
     def coding(self) -> Coding:
