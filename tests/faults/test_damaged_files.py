@@ -135,7 +135,7 @@ def test_two_damaged_files_of_one_name_are_both_kept(core: Forwarding) -> None:
 
 
 def test_a_repeat_replaces_a_damaged_file(core: Forwarding) -> None:
-    """The received bytes are delivered; the damaged file stays until somebody removes it."""
+    """The received bytes are delivered; the damaged file stays until an operator removes it."""
     instance = Instance()
     core.receive(instance)
     die(core, instance)

@@ -102,7 +102,7 @@ def test_a_failed_flush_is_not_repeated(failing: tuple[EdgeSetup, Path]) -> None
 def test_a_disk_that_turns_read_only_is_used_again_when_it_is_writable(
     failing: tuple[EdgeSetup, Path],
 ) -> None:
-    """The kernel makes it read-only after an error: every write fails until somebody repairs it."""
+    """The kernel makes it read-only after an error: every write fails until an operator repairs it."""
     edge, order = failing
     first, later = Instance(), study_of(3)
     assert edge.send(first) == [0]

@@ -137,7 +137,7 @@ def test_a_message_whose_actor_always_raises_is_dead_at_last(queue: QueueSetup) 
 
 
 def test_a_database_outage_counts_no_failure_of_the_message(queue: QueueSetup) -> None:
-    """However often PostgreSQL is away, the message is retried until PostgreSQL is back."""
+    """The message is retried at every outage, until PostgreSQL is back."""
     queue.send("lose_postgres", 1)
     queue.run("UPDATE dramatiq.queue SET failures = 8")
     queue.start()

@@ -22,8 +22,8 @@ from gateway.spool.partial import PARTIAL
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G6")]
 
 STEPS = [
-    # each instance is of a study of its own: folder's name in its parent; then, beside the rows, the file and
-    # its name in the folder
+    # Each instance has a new study. Its folder's name in the parent is flushed first. Then, while the rows
+    # are written, the file and its name in the folder are flushed.
     "fsync:4:before",
     "fsync:4:after",
     "link:2:before",

@@ -132,7 +132,7 @@ def test_purge_moves_an_orphan_with_an_open_delivery_back(core: Forwarding) -> N
 
 
 def test_reconcile_moves_a_file_with_an_open_delivery_back(core: Forwarding) -> None:
-    """At its next run, long before the retention ends; also if its name in orphaned/ was taken."""
+    """Its next run does it, long before the retention ends, and also for a file with a changed name."""
     plain, renamed = Instance(), Instance()
     late_commit(core, plain)
     assert reconcile(core.sweeping())["brought_back"] == 1

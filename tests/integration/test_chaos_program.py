@@ -82,7 +82,7 @@ def test_the_journal_of_the_pacs_survives_its_kill(pacs: Running) -> None:
 
 
 def test_the_pacs_journals_only_what_it_answered(pacs: Running) -> None:
-    """Not an instance that was aborted in the data set, or rejected before it."""
+    """An instance that was aborted in the data set, or rejected before it, is not in the journal."""
     behave(pacs.room.folder, Behaviour(aborts=True))
     with pytest.raises(AssociationBrokenError):
         pacs.send(Instance())
@@ -244,7 +244,7 @@ def test_break_after_resets_in_the_middle() -> None:
 
 
 def test_a_journal_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """Also after another process appended to it."""
+    """This includes lines that another process appended."""
     path = tmp_path / "journal.txt"
     assert list(read(path)) == []
     for status in (SUCCESS, BROKEN):

@@ -287,7 +287,7 @@ def test_sweep_runs_the_named_verbs_only_and_dry_changes_nothing(kept: PreparedI
 
 
 def test_config_check_prints_every_value(kept: PreparedInstances) -> None:
-    """Every key with its value, and no password."""
+    """It prints every key with its value, but no password."""
     document = json_of("config", "check")
     assert document["values"]["edge.ae_title"] == "MINI_EDGE"
     assert document["values"]["forwarder.workers[4].ae_title"] == "APP05"

@@ -91,7 +91,7 @@ def test_a_study_is_shown_with_its_counts(kept: PreparedInstances) -> None:
 def test_every_study_is_on_one_page_newest_first(
     kept: PreparedInstances, monkeypatch: pytest.MonkeyPatch, limit: int, step: int
 ) -> None:
-    """Also when instances of several studies arrived alternately, at the same moment, or late."""
+    """This includes studies whose instances arrived alternately, at the same moment, or late."""
     monkeypatch.setattr(studies, "STEP", step)
     for number, study in enumerate([1, 2, 1, 3, 4, 2, 5, 6, 5, 7, 1], 1):
         kept.receive(number, study=f"1.2.{study}")
@@ -102,7 +102,7 @@ def test_every_study_is_on_one_page_newest_first(
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
 def test_every_delivery_is_on_one_page_newest_first(kept: PreparedInstances, limit: int) -> None:
-    """Also with a selection; a delivery that is added meanwhile is not on a later page."""
+    """It also holds with a selection; a delivery added between two pages is not on a later page."""
     for number in range(1, 6):
         kept.receive(number)
     found = [delivery["delivery_id"] for delivery in pages("deliveries", "list", limit=limit)]

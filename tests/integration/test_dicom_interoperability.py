@@ -70,7 +70,7 @@ def test_echoscu_may_abort(running: Edge) -> None:
 
 @pytest.mark.parametrize("max_pdu", ["4096", "16384", "131072"])
 def test_storescu_stores(running: Edge, max_pdu: str) -> None:
-    """With small and large PDUs, several times; every element arrives."""
+    """Small and large PDUs are used, several times; every element arrives."""
     done = run(
         "storescu", "--max-pdu", max_pdu, "--max-send-pdu", max_pdu, "--propose-little", "--repeat", "3",
         "127.0.0.1", str(running.port), CT_FILE,

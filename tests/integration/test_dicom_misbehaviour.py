@@ -1,4 +1,4 @@
-"""Whatever a requestor does wrong ends its own association only, as PS3.8 §9.2 defines."""
+"""A requestor's errors end its own association only, as PS3.8 §9.2 defines."""
 
 import socket
 import time

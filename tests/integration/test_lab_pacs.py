@@ -172,6 +172,6 @@ def test_the_archive_ends_on_sigterm_with_a_connection_open(tmp_path: Path) -> N
 
 
 def test_a_real_orthanc_is_preferred(tmp_path: Path, configuration: Configuration) -> None:
-    """Where Orthanc is installed the lab uses it."""
+    """The lab uses Orthanc if it is installed."""
     chosen = choose(tmp_path, configuration, 1)
     assert isinstance(chosen, Archive if ORTHANC is None else Orthanc)

@@ -28,7 +28,7 @@ def test_the_log_of_all_processes_is_printed_to_the_last_line(make_edge: MakeEdg
 
 
 def test_the_printing_process_ends_when_the_scp_dies(make_edge: MakeEdge) -> None:
-    """So the supervisor of the container's first process notices it."""
+    """The supervisor watches the printing process, and so notices that the SCP died."""
     edge = make_edge()
     scp = edge.start("mini-pacs", "serve", "--print-log")
     scp.wait_for_line('"outcome":"listening"', 30)

@@ -143,7 +143,7 @@ def test_a_long_transaction_of_somebody_else_does_not_slow_the_claims(queue: Que
 
 
 def test_an_ack_does_not_scan_acked_messages(queue: QueueSetup) -> None:
-    """Not even under a long transaction, with a plan made for many consumed messages."""
+    """It does not even under a long transaction, with a plan made for many consumed messages."""
     queue.fill("noop", 5_000, delay_seconds=-3600, spread_seconds=1800, scattered=True)
     backup = connect(queue.dsn, application_name="test", deadline_seconds=60)
     backup.cursor().execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM dramatiq.queue")

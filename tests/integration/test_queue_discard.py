@@ -1,4 +1,4 @@
-"""Every alarm about messages can be ended: by discarding them, or by settling their delivery."""
+"""An operator can end every alarm about messages: by discarding them, or by settling their delivery."""
 
 import json
 from collections.abc import Iterator
@@ -104,7 +104,7 @@ def test_due_messages_that_nobody_consumes_are_shown_and_can_be_discarded(queue:
 
 @pytest.mark.usefixtures("edge_folder")
 def test_messages_of_a_consumed_queue_are_not_discarded(queue: QueueSetup) -> None:
-    """However long they wait."""
+    """This holds however long they wait."""
     queue.start(threads=2)
     queue.send("hold", 1, 60)
     queue.send("hold", 2, 60)

@@ -182,7 +182,7 @@ def test_urgent_instances_overtake_a_backlog_up_to_the_pacs(make_edge: MakeEdge)
 
 
 def test_forwarding_starts_within_50_ms_of_the_commit(make_edge: MakeEdge) -> None:
-    """With idle actors, by the SCP's own commit and NOTIFY; 9 of 10, every third after a pause."""
+    """Actors are idle, and the SCP commits and sends NOTIFY; 9 of 10 count, every third after a pause."""
     edge = make_edge({"forwarder": {"mode": "pacs_only"}})
     edge.serve()
     with peer(edge.configuration.forwarder.orthanc.port):

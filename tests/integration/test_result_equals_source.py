@@ -230,7 +230,7 @@ def test_a_result_that_comes_back_goes_to_no_worker(
 def test_a_corrected_source_is_an_original_though_a_result_has_its_uid(
     core: Forwarding, origin: Origin, kind: Kind
 ) -> None:
-    """From a modality; from the PACS it cannot be distinguished from the result coming back."""
+    """It comes from a modality. From the PACS it could not be distinguished from a returning result."""
     source = Instance()
     ask(core, source)
     core.receive(replace(result_of(source), sop_instance_uid=source.sop_instance_uid), worker="APP01")

@@ -118,7 +118,7 @@ def _refuse(core: Forwarding, delivery: int) -> None:
 def test_the_later_version_is_sent_however_the_earlier_ended(
     core: Forwarding, pacs: Peer, end: Callable[[Forwarding, int], None], ends: str
 ) -> None:
-    """Whatever the end of the earlier version, it enqueues the later one."""
+    """The end of the earlier version enqueues the later one in each case."""
     (_, second), (one, two) = versions(core)
     take_messages(core)
     assert forward_to_pacs(core.context, two) is None

@@ -111,7 +111,7 @@ class RecordingPolicy:
 
 
 class Edge:
-    """An acceptor on a port of its own, one thread per connection."""
+    """An acceptor on its own port, with one thread per connection."""
 
     def __init__(self, timeouts: Timeouts, max_pdu_bytes: int, tls: ssl.SSLContext | None) -> None:
         self.policy = RecordingPolicy()
@@ -148,7 +148,7 @@ class Edge:
                 self._open -= 1
 
     def alive(self) -> int:
-        """How many connections are being served."""
+        """Return how many connections are being served."""
         with self._lock:
             return self._open
 

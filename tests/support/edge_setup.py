@@ -49,7 +49,7 @@ class EdgeSetup:
         return process
 
     def serve(self, *command: str | Path, **environment: str) -> Process:
-        """Start the SCP; return it once it listens. `command` replaces `mini-pacs serve`."""
+        """Start the SCP; return it when it listens. `command` replaces `mini-pacs serve`."""
         scp = self.start(*(command or ("mini-pacs", "serve")), **environment)
 
         def listens() -> bool:
@@ -157,7 +157,7 @@ class EdgeSetup:
     def wait_state(
         self, instance: Instance, state: str, *, route: str = "pacs", timeout: float = 15
     ) -> dict[str, Any]:
-        """Return the delivery of an instance, once it is in that state."""
+        """Wait until the delivery of an instance has that state; return the delivery."""
 
         def look() -> dict[str, Any] | None:
             delivery = self.delivery(instance, route)

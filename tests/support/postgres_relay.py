@@ -56,7 +56,7 @@ class Relay(TcpRelay):
                         continue
                     if heard:
                         server.sendall(data)
-                        server.recv(1 << 16)  # it was done, and we alone know
+                        server.recv(1 << 16)  # PostgreSQL has run it; the client gets no answer
                     self.lost.set()
                     return
 

@@ -17,7 +17,7 @@ RESULT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. `met` is None where there is no target."""
+    """One measurement. `met` is None if there is no target."""
 
     what: str
     ours: str

@@ -76,7 +76,7 @@ class FaultRunner:
         self.done: list[Done] = []
         self.skipped: list[str] = []
         self.swept: list[float] = []
-        """When a process of the sweep was ready again after a fault of its own."""
+        """Times at which a process of the sweep was ready again after its own fault."""
         self.stretches: list[tuple[float, float]] = []
         """Start and end of each period in which only workers failed."""
 

@@ -1,4 +1,4 @@
-"""The campaign against a running SCP: attackers, held connections, honest senders and a watcher at once."""
+"""The campaign against a running SCP: attackers, held connections, well-behaved senders, and a watcher."""
 
 import json
 from collections import Counter
