@@ -102,7 +102,7 @@ def test_members_of_the_pacs_network_reach_what_workers_do_not(lab: ComposeLab) 
 @pytest.mark.guarantee("G7")
 @pytest.mark.parametrize("through", ["edge", "actors-workers", "gateway"])
 def test_no_container_routes_between_the_networks(lab: ComposeLab, through: str) -> None:
-    """As root with all rights over its routes, a worker finds no way through a member of both."""
+    """A worker with NET_ADMIN finds no way through a member of both networks, or the gateway."""
     network = f"{PROJECT}_workers_net"
     [found] = json.loads(run("docker", "network", "inspect", network).stdout)
     via = (

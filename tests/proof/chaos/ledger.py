@@ -175,7 +175,7 @@ def _state(row: Row | None, route: str, *, has_it: bool) -> tuple[str, str]:
 
 
 def _older(evidence: Evidence, rows: Mapping[Version, Row]) -> Iterator[Deviation]:
-    """Return the UIDs of which the PACS took an older version last.
+    """Yield the UIDs of which the PACS took an older version last.
 
     One version is newer than another if it was first sent after the other was last sent. A version that
     still waits, or is dead or cancelled, is found by its row.

@@ -48,7 +48,7 @@ ORIGINAL, RESULT = "original", "result"
 
 @dataclass(frozen=True, slots=True)
 class SenderOptions:
-    """The sender's name and titles, its destination, and its rate."""
+    """The sender's number and titles, its destination, and its rate."""
 
     seed: int
     sender: int

@@ -79,7 +79,7 @@ def _walk(environment: Environment, arguments: argparse.Namespace) -> Iterator[T
         if left is None:
             yield from trials.all()
             continue
-        share = left // (len(chosen) - index)  # the same number for each flow; the last flows get the rest
+        share = left // (len(chosen) - index)  # an equal share of the rest for each flow
         left -= share
         for point in generator.sample(trials.points(), min(share, len(trials.points()))):
             yield trials.at(point)

@@ -55,7 +55,7 @@ def _valid(_: random.Random, plan: Plan) -> bytes:
 
 def _head(group: int) -> Kind:
     def head(rng: random.Random, plan: Plan) -> bytes:
-        """Return one to three elements of that group for the begin, encoded as the data set is, or not."""
+        """Return one to three elements of that group for the start of a data set, in its encoding or not."""
         choices = {
             2: [(0, b"UL"), (0x10, b"UI"), (0x12, b"UI"), (0x13, b"SH"), (0x16, b"AE"), (0x102, b"OB")]
         }
@@ -284,7 +284,7 @@ DEFLATED_ONLY = frozenset({"deflated stream broken"})
 
 
 def plans(rng: random.Random, count: int, root: str) -> Iterator[tuple[str, Plan, bytes]]:
-    """Return that many data sets: name of the kind, plan, and bytes to send; each kind is as frequent."""
+    """Yield that many data sets: name of the kind, plan, and bytes to send; all kinds equally often."""
     names = list(KINDS)
     syntaxes = (EXPLICIT, IMPLICIT, DEFLATED, BIG, EXPLICIT, IMPLICIT)
     for number in range(count):
