@@ -52,7 +52,6 @@ def _claim_for_pacs(
     context: ForwardContext, delivery_id: int, destination: Destination
 ) -> DeliveryClaim | None:
     # Not durable: a crash of PostgreSQL may undo the claim, and the PACS then gets the instance twice (G4).
-    # The same happens if PostgreSQL is away for more than half of forwarder.lease_seconds after the answer.
     with context.database.statement(durable=False) as session:
         return deliveries.claim(
             session,
