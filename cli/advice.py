@@ -16,7 +16,7 @@ _INSUFFICIENT_PRIVILEGE = "42501"
 _NOT_OUR_SCHEMA = {"3F000", "42P01", "42703", "42883"}
 """Undefined schema, table, column, function (PostgreSQL, Appendix A)."""
 
-_ACCESS = "run the command as the gateway's user, or give this user access (`ls -ld` shows whose it is)"
+_ACCESS = "run the command as the user of the edge, or give this user access (`ls -ld` shows whose it is)"
 _SPACE = "free space there (`df -h`), and run the command again"
 _OF_SYSTEM = {
     errno.EACCES: _ACCESS,

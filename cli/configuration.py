@@ -40,8 +40,8 @@ def _noun() -> None:
 def check(as_json: Json = False) -> None:
     """Print the effective configuration, where it looks for the database, and warnings.
 
-    Run it as the user of the gateway, because it also tries certificates, keys and folders. Exit code 2 where
-    a process would refuse to start, with a line for each wrong key.
+    Run it as the user that runs the edge, because it also tries certificates, keys and folders. Exit code 2
+    where a process would refuse to start, with a line for each wrong key.
     """
     configuration = config.load()
     dsn_from_environment()
@@ -125,7 +125,7 @@ def _of_senders(configuration: Configuration) -> Iterator[str]:
 def _of_addresses(configuration: Configuration) -> Iterator[str]:
     edge = configuration.edge
     if in_use(edge):
-        yield f"edge.port {edge.port} is in use; unless the gateway uses it, `mini-pacs serve` cannot start"
+        yield f"edge.port {edge.port} is in use; if not by the edge itself, `mini-pacs serve` cannot start"
     shown = edge.tls is not None and edge.tls.client_certificate == "required"
     anywhere = [entry.ae_title for entry in edge.allowed_callers if entry.origin is None]
     if anywhere and not shown and not _is_loopback(edge.bind_address):

@@ -126,7 +126,7 @@ def show(
     for one in attempts:
         # Fenced: the claim was no longer valid. Another process has it, a crash undid it, or this outcome
         # was recorded already.
-        outcome = f"{one.outcome}, too late to count" if one.fenced else one.outcome
+        outcome = f"{one.outcome}, not counted: claim lost" if one.fenced else one.outcome
         took = span(one.duration_ms / 1000)
         rows.add_row(clock(one.ended_at), one.destination, outcome, dimse(one.status), took, one.error or "")
     screen.print(rows if attempts else "\nThere was no attempt yet.")

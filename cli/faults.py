@@ -48,7 +48,7 @@ def inject_fault(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Inject a fault, to see how the gateway handles it.
+    """Inject a fault, to see how the edge handles it.
 
     Every process applies it within a second. Injecting a fault again replaces its value and time.
     """

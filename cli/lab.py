@@ -1,4 +1,4 @@
-"""`mini-pacs lab`: run the whole gateway on this machine, in the foreground."""
+"""`mini-pacs lab`: run the whole edge on this machine, in the foreground."""
 
 import signal
 import threading
@@ -25,7 +25,7 @@ def lab(
         int, typer.Option(min=1, max=64, help="Dramatiq processes for each of the queues pacs and workers.")
     ] = 1,
 ) -> None:
-    """Run the gateway with PostgreSQL, a PACS and five workers on this machine until Ctrl-C.
+    """Run the edge with PostgreSQL, a PACS and five workers on this machine until Ctrl-C.
 
     A process that ends is restarted, so you can kill any of them. The usual ports are used where they are
     free. All ports are on 127.0.0.1 only; Orthanc listens on every address, and rejects other machines.

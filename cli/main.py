@@ -52,9 +52,7 @@ COMMANDS = (
         "Run the sweep now: rescue, reconcile, expire, purge. It does no harm at any time.",
     ),
     CliCommand("send", "send", "send", "Send DICOM instances, from files or generated, to a Storage SCP."),
-    CliCommand(
-        "inject-fault", "faults", "inject_fault", "Inject a fault, to see how the gateway handles it."
-    ),
+    CliCommand("inject-fault", "faults", "inject_fault", "Inject a fault, to see how the edge handles it."),
     CliCommand("faults", "faults", "faults", "Show the active faults, and all faults that can be injected."),
     CliCommand("clear-faults", "faults", "clear_faults", "End one injected fault, or all of them."),
     CliCommand(
@@ -67,7 +65,7 @@ COMMANDS = (
         "lab",
         "lab",
         "lab",
-        "Run the gateway with PostgreSQL, a PACS and five workers on this machine until Ctrl-C.",
+        "Run the edge with PostgreSQL, a PACS and five workers on this machine until Ctrl-C.",
     ),
     CliCommand(
         "serve",

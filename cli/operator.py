@@ -39,7 +39,7 @@ def opened(noun: str, *, changes: bool = False) -> Iterator[Database]:
 
 
 def configured() -> Configuration:
-    """Load the configuration; write the log lines of this command into the log of the gateway."""
+    """Load the configuration; write the log lines of this command into the log of the edge."""
     configuration = config.load()
     log.configure(configuration.edge.log_path, "cli")
     return configuration

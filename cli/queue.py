@@ -152,7 +152,7 @@ def discard(
         )
     if queue in OURS:
         raise typer.BadParameter(
-            f"the gateway itself uses the queue {queue}: its messages are not deleted", param_hint="--queue"
+            f"the edge itself uses the queue {queue}: its messages are not deleted", param_hint="--queue"
         )
     doomed = messages.Doomed(None if not message_ids else tuple(_uuids(message_ids)), queue)
     configured()

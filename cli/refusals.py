@@ -29,7 +29,7 @@ def refusals(configuration: Configuration) -> Iterator[str]:
 
 
 def in_use(edge: Edge) -> bool:
-    """Tell whether a process listens on the edge's port, as the gateway does while it runs."""
+    """Tell whether a process listens on the edge's port, as the edge does while it runs."""
     return _bind_error(edge) == errno.EADDRINUSE
 
 

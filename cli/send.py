@@ -25,7 +25,7 @@ from gateway.sender.send import Priority, SendOptions
 from gateway.sender.send import send as send_all
 
 CONNECT_TIMEOUT_SECONDS = 10.0
-"""Must exceed the time to connect and associate while the gateway serves a thousand others."""
+"""Must exceed the time to connect and associate while the edge serves a thousand others."""
 
 
 def send(

@@ -102,7 +102,7 @@ SeqFromDb = Annotated[
     bool,
     typer.Option(
         "--seq-from-db",
-        help="Number the generated studies from a sequence of the gateway's database: EDGE000001.",
+        help="Number the generated studies from a sequence of the edge's database: EDGE000001.",
     ),
 ]
 SeqWidth = Annotated[int, typer.Option(min=1, max=MAX_WIDTH, help="Digits of that number.")]

@@ -73,7 +73,7 @@ def _check(wanted: Generation, edits: Edits) -> None:
 
 
 def _next_numbers(count: int) -> Sequence[int]:
-    """Take numbers from the sequence in the gateway's database."""
+    """Take numbers from the sequence in the edge's database."""
     # Imported here: a sender on another machine has no database, and no driver for one.
     from gateway.database.dsn import dsn_from_environment  # noqa: PLC0415  see above
     from gateway.database.pool import Database  # noqa: PLC0415  see above

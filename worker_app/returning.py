@@ -1,8 +1,8 @@
-"""Derive results of received instances and send them to the gateway, in several threads.
+"""Derive results of received instances and send them to the edge, in several threads.
 
-Each thread keeps its association while there is work. A result is sent until the gateway accepts it, at most
+Each thread keeps its association while there is work. A result is sent until the edge accepts it, at most
 TRIES times; a result that is sent twice is the same instance (see `result`). If the process dies, waiting
-results are lost, and the gateway sends their instances to another worker.
+results are lost, and the edge sends their instances to another worker.
 """
 
 import queue
@@ -25,7 +25,7 @@ IDLE_SECONDS = 1.0
 """How long an association without work is kept; an idle one costs CPU, because pynetdicom polls."""
 CONNECT_TIMEOUT_SECONDS = 5.0
 FIRST_ANSWER_TIMEOUT_SECONDS = 4.0
-"""Must exceed the usual response time of the gateway. It is short because pynetdicom may miss a response, and
+"""Must exceed the usual response time of the edge. It is short because pynetdicom may miss a response, and
 a repeat is harmless. It doubles with each try, up to LAST_ANSWER_TIMEOUT_SECONDS."""
 LAST_ANSWER_TIMEOUT_SECONDS = 30.0
 FIRST_PAUSE_SECONDS = 0.5
@@ -108,7 +108,7 @@ class Returner:
             pause = min(pause * 2, LAST_PAUSE_SECONDS)
 
     def _store(self, derived: Dataset, attempt: int) -> tuple[int | None, str | None]:
-        """Return the gateway's status, or None and the reason; in that case abort the association."""
+        """Return the edge's status, or None and the reason; in that case abort the association."""
         association = self._associated()
         if association is None:
             return None, "no association"

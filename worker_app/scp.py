@@ -2,7 +2,7 @@
 
 Every Storage SOP Class is accepted, in the transfer syntax that is proposed first. The data set is written to
 a temporary file while it arrives; the open and unlinked file waits in a bounded queue. If the queue is full,
-the status is 0xA700, and the gateway tries again later.
+the status is 0xA700, and the edge tries again later.
 """
 
 import os
@@ -22,7 +22,7 @@ MAX_WAITING = 256
 MAX_ASSOCIATIONS = 64
 MAX_PDU_BYTES = 131_072
 NETWORK_TIMEOUT_SECONDS = 120.0
-"""Must exceed the pause between two instances on an association that the gateway keeps open."""
+"""Must exceed the pause between two instances on an association that the edge keeps open."""
 
 OUT_OF_RESOURCES = 0xA700  # PS3.4 §B.2.3, Table B.2-1
 

@@ -47,4 +47,4 @@ def check_agreement(request: StoreRequest, header: Header) -> None:
 
 
 def _not_a_uid(tag: str) -> DataSetError:
-    return DataSetError(f"{tag} is no UID: other than digits and dots, or too long")
+    return DataSetError(f"{tag} is not a UID: too long, or not only digits and dots")

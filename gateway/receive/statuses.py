@@ -25,8 +25,8 @@ STATUS_OF: tuple[tuple[type[Exception], Status, str], ...] = (
     # PS3.4 §B.2.3, Table B.2-1. The first class that matches decides, so subclasses come first.
     (InjectedRefusalError, Status.OUT_OF_RESOURCES, ""),
     (SpoolFullError, Status.OUT_OF_RESOURCES, "the disk is full"),
-    (SpoolError, Status.OUT_OF_RESOURCES, "the disk does not take it"),
-    (DatabaseUnavailableError, Status.OUT_OF_RESOURCES, "the database is away"),
+    (SpoolError, Status.OUT_OF_RESOURCES, "the edge cannot write to its disk"),
+    (DatabaseUnavailableError, Status.OUT_OF_RESOURCES, "the database of the edge does not answer"),
     (ContradictionError, Status.DATA_SET_DOES_NOT_MATCH, ""),
     (DataSetError, Status.CANNOT_UNDERSTAND, ""),
 )

@@ -65,7 +65,7 @@ def test_a_failed_disk_operation_refuses_one_instance_only(failing: tuple[EdgeSe
             status, comment = store(association, refused)
             assert (status, order.exists()) == (0xA700, False), f"{step} {code}"
             full = code in {"ENOSPC", "EDQUOT"}
-            assert comment == ("the disk is full" if full else "the disk does not take it")
+            assert comment == ("the disk is full" if full else "the edge cannot write to its disk")
             uid = refused.sop_instance_uid
             assert not edge.rows("SELECT 1 FROM instances WHERE sop_instance_uid = %(uid)s", uid=uid)
             assert store(association, refused)[0] == 0, f"the repeat after {step} {code}"
@@ -121,7 +121,7 @@ def test_the_first_error_of_a_disk_that_turns_read_only_is_reported(failing: tup
         first, second = study_of(2)
         assert store(association, first)[0] == 0
         order.write_text("fsync,unlink:*:EROFS", encoding="ascii")
-        assert store(association, second) == (0xA700, "the disk does not take it")
+        assert store(association, second) == (0xA700, "the edge cannot write to its disk")
         order.unlink()
         assert store(association, second)[0] == 0
     edge.scp.stop()
