@@ -12,9 +12,11 @@ from gateway.sweep.expire import expire_one
 
 @dramatiq.actor(actor_name=SWEEP.actor_name, queue_name=SWEEP.queue_name, periodic=cron("* * * * *"))
 def sweep() -> None:
-    """Run every verb of the sweep. A second sweep in the same minute finds nothing to do."""
+    """Run every verb of the sweep, each for a slice of time. A second run at the same time does no harm."""
     context = process.context()
-    run.sweep(SweepContext(context.configuration, context.database, context.spool, context.wakeup))
+    run.each_minute(
+        SweepContext(context.configuration, context.database, context.spool, context.wakeup, sliced=True)
+    )
 
 
 @dramatiq.actor(actor_name=EXPIRE_RESULT.actor_name, queue_name=EXPIRE_RESULT.queue_name)

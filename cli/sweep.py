@@ -1,8 +1,11 @@
-"""`mini-pacs sweep`: run the sweep by hand."""
+"""`mini-pacs sweep`: run the sweep by hand, over everything at once."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from cli.documents import Json, Schema, print_document
 from cli.operator import configured, opened
@@ -12,6 +15,7 @@ from gateway.spool.spool import Spool
 from gateway.sweep.context import SweepContext
 from gateway.sweep.run import VERBS
 from gateway.sweep.run import sweep as run
+from gateway.sweep.slices import Part
 
 
 def sweep(
@@ -28,16 +32,19 @@ def sweep(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run the sweep now: rescue, reconcile, expire, purge. It does no harm at any time."""
+    """Run the sweep now: rescue, reconcile, expire, purge. It does no harm at any time.
+
+    It looks at every file and row, however long that takes. The run of each minute looks at a part of them,
+    and the next one continues.
+    """
     for verb in verbs or ():
         if verb not in VERBS:
             raise typer.BadParameter(f"{verb} is not one of {', '.join(VERBS)}")
     configuration = configured()
-    with opened("sweep", changes=True) as database:
+    with opened("sweep", changes=True) as database, _progress() as progress:
         wakeup = Wakeup(database.dsn)
-        context = SweepContext(
-            configuration, database, Spool(configuration.edge.data_root), wakeup, dry=dry_run
-        )
+        spool = Spool(configuration.edge.data_root)
+        context = SweepContext(configuration, database, spool, wakeup, dry=dry_run, progress=progress)
         counted = run(context, tuple(verbs) if verbs else tuple(VERBS))
         wakeup.close()
     if as_json:
@@ -48,3 +55,20 @@ def sweep(
         for what, count in counts.items():
             rows.add_row(verb, what.replace("_", " "), str(count))
     console().print(rows)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int], None] | None]:
+    """Show on a terminal what was looked at so far: files, rows or folders of each part."""
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), TextColumn("{task.completed:,.0f}"), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True) as shown:
+        tasks = {part: shown.add_task(part.replace("_", " "), total=None, visible=False) for part in Part}
+
+        def looked_at(part: str, count: int) -> None:
+            shown.update(tasks[Part(part)], advance=count, visible=True)
+
+        yield looked_at

@@ -243,6 +243,12 @@ table suspects
     failed_at timestamp with time zone NOT NULL DEFAULT now()
     constraint suspects_pkey PRIMARY KEY (ae_title, instance_id)
 
+table sweep_cursors
+    part text NOT NULL
+    "position" text NOT NULL -- everything up to here was looked at in this pass; empty: the next pass begins
+    began_at timestamp with time zone NOT NULL DEFAULT now() -- when this pass began
+    constraint sweep_cursors_pkey PRIMARY KEY (part)
+
 table sweeps
     verb text NOT NULL
     ran_at timestamp with time zone NOT NULL DEFAULT now()

@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,13 +29,21 @@ Counts = dict[str, int]
 
 @dataclass(frozen=True, slots=True)
 class SweepContext:
-    """The context of a run. With `dry` a verb counts what it would do, and changes nothing."""
+    """The context of a run. With `dry` a verb counts what it would do, and changes nothing.
+
+    With `sliced` each part of a verb gets a slice of time (gateway/sweep/slices.py); `unfinished` are the
+    parts that the next run continues. `progress` is told what was looked at: the part and the count.
+    """
 
     configuration: Configuration
     database: Database
     spool: Spool
     wakeup: Wakeup
     dry: bool = False
+    sliced: bool = False
+    clock: Callable[[], float] = time.monotonic
+    progress: Callable[[str, int], None] | None = None
+    unfinished: set[str] = field(default_factory=set)
 
     @property
     def retention(self) -> timedelta:
@@ -87,23 +95,29 @@ class DiskErrors:
 
     def folders(self, folder: Path) -> list[Path]:
         """Return the folders in `folder`; none if it is missing or cannot be read."""
-        found: list[Path] = []
+        return [folder / name for name in self.names(folder, of_folders=True)]
+
+    def names(self, folder: Path, *, of_folders: bool) -> list[str]:
+        """Return the names of the folders, or of the files, in `folder`; none if it cannot be read."""
+        found: list[str] = []
         with self.caught(folder), os.scandir(folder) as entries:
-            found += [Path(entry) for entry in entries if entry.is_dir()]
+            found += [entry.name for entry in entries if entry.is_dir() == of_folders]
+        for name in [name for name in found if not _is_text(name)]:
+            found.remove(name)
+            with self.caught(folder):
+                raise SpoolError(f"{folder} has {name!r}, whose name is not UTF-8: remove it")
         return found
 
-    def files(self, folder: Path) -> list[Path]:
-        """Return the files in `folder`; none if it is missing or cannot be read."""
-        found: list[Path] = []
-        with self.caught(folder), os.scandir(folder) as entries:
-            found += [Path(entry) for entry in entries if not entry.is_dir()]
-        return found
+
+def _is_text(name: str) -> bool:
+    """Tell whether a row could have that name; the edge writes no other."""
+    return name.isascii() or name == name.encode(errors="replace").decode()
 
 
-def age_seconds(path: Path) -> float:
+def age_seconds(path: Path | str) -> float:
     """Return the seconds since the file was written, linked or moved; 0 if it cannot be examined."""
     with suppress(OSError):
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116  called for every file: a Path costs as much as the call
         return time.time() - max(status.st_mtime, status.st_ctime)
     return 0.0
 

@@ -15,7 +15,6 @@ If the process dies
 import os
 import time
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 from gateway import log
@@ -26,7 +25,9 @@ from gateway.log import Stage
 from gateway.spool.flush import flush_directory, make_folder
 from gateway.spool.part10_file import holds
 from gateway.spool.places import DAMAGED, ORPHANED
-from gateway.sweep.context import BATCH, Counts, DiskErrors, SweepContext, age_seconds
+from gateway.sweep.context import Counts, DiskErrors, SweepContext
+from gateway.sweep.slices import Part, sliced
+from gateway.sweep.walk import FileAndOwner, old_files_of_slice
 
 NUMBER_MARK = "~"
 """Precedes the number that makes a taken file name unique. No UID contains it."""
@@ -138,9 +139,11 @@ def put_in_place(context: SweepContext, path: Path, owner: StoredInstance) -> bo
 def purge_old(context: SweepContext, disk_errors: DiskErrors) -> Counts:
     """Delete files that are in orphaned/ for longer than the retention; move back those that a row needs."""
     counts = {"orphans_purged": 0, "orphans_returned": 0, "damaged": 0}
-    old = _older_than_retention(context, disk_errors)
-    while batch := list(islice(old, BATCH)):
-        for path, owner in owners(context, batch):
+    with sliced(context, Part.ORPHANED_FILES) as piece:
+        retention = context.retention.total_seconds()
+        for path, owner in old_files_of_slice(
+            context, piece, (ORPHANED,), grace_seconds=retention, disk_errors=disk_errors, find=owners
+        ):
             with disk_errors.caught(path):
                 # Check the owner again: its row may have been committed after the move.
                 if owner is not None and is_needed(context, path, owner):
@@ -154,7 +157,7 @@ def purge_old(context: SweepContext, disk_errors: DiskErrors) -> Counts:
     return counts
 
 
-def owners(context: SweepContext, paths: Iterable[Path]) -> list[tuple[Path, StoredInstance | None]]:
+def owners(context: SweepContext, paths: Iterable[Path]) -> list[FileAndOwner]:
     """Return each file with the instance whose row has its name; None if there is no such row."""
     named = [
         (path, (path.parent.name, f"{path.stem.partition(NUMBER_MARK)[0]}{path.suffix}")) for path in paths
@@ -162,9 +165,3 @@ def owners(context: SweepContext, paths: Iterable[Path]) -> list[tuple[Path, Sto
     with context.database.statement() as session:
         known = sweeps.owners_of(session, [name for _, name in named])
     return [(path, known.get(name)) for path, name in named]
-
-
-def _older_than_retention(context: SweepContext, disk_errors: DiskErrors) -> Iterator[Path]:
-    retention = context.retention.total_seconds()
-    for study in disk_errors.folders(context.spool.root / ORPHANED):
-        yield from (path for path in disk_errors.files(study) if age_seconds(path) > retention)

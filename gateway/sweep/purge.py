@@ -14,12 +14,20 @@ import time
 from contextlib import suppress
 
 from gateway.database.tables import messages, sweeps
+from gateway.database.tables.sweeps import FileRow
 from gateway.domain.instance import Place
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep import orphans
 from gateway.sweep.context import Counts, DiskErrors, SweepContext
+from gateway.sweep.slices import START, Part, sliced
+from gateway.sweep.walk import studies
 
-FILES_PER_TRANSACTION = 100
+FILES_PER_TRANSACTION = 500
+"""How many instances are locked, deleted or passed over in one transaction."""
+
+LOOKING_SECONDS = 0.2
+"""A slice that finds nothing to delete ends after this time: many old instances may be undelivered."""
+
 MAX_NOT_REMOVED = 1000
 """A run ends after this many files that could not be removed: the whole disk seems to have failed."""
 
@@ -43,34 +51,52 @@ def purge(context: SweepContext) -> Counts:
 
 
 def _instances(context: SweepContext, disk_errors: DiskErrors) -> int:
-    purged = 0
-    not_removed: set[int] = set()
-    while True:
-        limit = FILES_PER_TRANSACTION + len(not_removed)
-        with context.transaction() as session:
-            rows = sweeps.lock_purgeable(session, retention=context.retention, limit=limit)
-            removed = []
-            for row in (row for row in rows if row.instance_id not in not_removed):
-                file = (row.place, row.study_instance_uid, row.file_name)
-                with disk_errors.caught(context.spool.path(*file)):
-                    if not context.dry:
-                        context.spool.remove(*file)
-                    removed.append(row.instance_id)
-            sweeps.delete_instances(session, removed)
-        purged += len(removed)
-        not_removed = {row.instance_id for row in rows}.difference(removed)
-        if len(rows) < limit or context.dry or len(not_removed) >= MAX_NOT_REMOVED:
-            return purged
+    purged = not_removed = 0
+    with sliced(context, Part.OLD_INSTANCES) as piece:
+        while not_removed < MAX_NOT_REMOVED:
+            with context.transaction() as session:
+                old, after = sweeps.lock_purgeable(
+                    session, retention=context.retention, after=piece.position, limit=FILES_PER_TRANSACTION
+                )
+                removed = _remove_files(context, old, disk_errors)
+                sweeps.delete_instances(session, removed)
+            purged += len(removed)
+            not_removed += len(old) - len(removed)
+            piece.position = after
+            piece.looked_at(FILES_PER_TRANSACTION)
+            if after == START or piece.is_over or (not purged and piece.lasted(LOOKING_SECONDS)):
+                break
+    return purged
+
+
+def _remove_files(context: SweepContext, rows: list[FileRow], disk_errors: DiskErrors) -> list[int]:
+    """Remove the files of these rows; return the ids of the instances that have none any more."""
+    removed = []
+    for row in rows:
+        file = (row.place, row.study_instance_uid, row.file_name)
+        with disk_errors.caught(context.spool.path(*file)):
+            if not context.dry:
+                context.spool.remove(*file)
+            removed.append(row.instance_id)
+    return removed
 
 
 def _empty_folders(context: SweepContext, disk_errors: DiskErrors) -> int:
+    root = context.spool.root
     before = time.time() - EMPTY_DIRECTORY_SECONDS
+    places = (*Place, ORPHANED, DAMAGED)
     count = 0
-    for place in (*Place, ORPHANED, DAMAGED):
-        for folder in disk_errors.folders(context.spool.root / place):
+    with sliced(context, Part.FOLDERS) as piece:
+        for place, study in studies(root, places, after=piece.position, disk_errors=disk_errors):
+            folder = root / place / study
             with suppress(OSError):  # not empty, or already removed
                 if folder.stat().st_mtime < before and not any(folder.iterdir()):
                     if not context.dry:
                         os.rmdir(folder)  # noqa: PTH106  must fail if a file arrived meanwhile
                     count += 1
+            piece.looked_at(1)
+            if piece.is_over:
+                piece.position = f"{place}/{study}"
+                return count
+        piece.position = START
     return count

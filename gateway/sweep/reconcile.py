@@ -21,7 +21,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 
 from gateway import log
@@ -35,8 +34,16 @@ from gateway.spool.partial import LOCK, PARTIAL, SUFFIX, lock_folder
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep import orphans
 from gateway.sweep.context import BATCH, EXAMPLES, Counts, DiskErrors, SweepContext, age_seconds
+from gateway.sweep.slices import START, Part, Slice, sliced
+from gateway.sweep.walk import FileAndOwner, old_files_of_slice
 
 PROBE_GRACE = timedelta(seconds=30)
+
+PLACES = {
+    Part.OWED_FILES: (Place.INCOMING, Place.QUEUED),
+    Part.STORED_FILES: (Place.SENT, Place.FAILED),
+}
+"""What is owed has a slice of its own, so that many stored files do not delay its repair."""
 
 
 def reconcile(context: SweepContext) -> Counts:
@@ -113,20 +120,22 @@ def _count_parts(folder: Path) -> int:
 
 def _files(context: SweepContext, disk_errors: DiskErrors) -> Counts:
     counts = {"orphaned": 0, "moved": 0, "damaged": 0}
-    candidates = _old_files(context, disk_errors)
-    while batch := list(islice(candidates, BATCH)):
-        for path, owner in orphans.owners(context, batch):
-            if owner is None or path.parent.parent.name != owner.place:
+    grace = context.configuration.sweep.orphan_grace_seconds
+    for part, places in PLACES.items():
+        with sliced(context, part) as piece:
+            for path, owner in old_files_of_slice(
+                context, piece, places, grace_seconds=grace, disk_errors=disk_errors, find=_misplaced
+            ):
                 with disk_errors.caught(path):
                     _repair(context, path, owner, counts)
     return counts
 
 
-def _old_files(context: SweepContext, disk_errors: DiskErrors) -> Iterator[Path]:
-    grace = context.configuration.sweep.orphan_grace_seconds
-    for place in Place:
-        for study in disk_errors.folders(context.spool.root / place):
-            yield from (path for path in disk_errors.files(study) if age_seconds(path) > grace)
+def _misplaced(context: SweepContext, paths: list[Path]) -> list[FileAndOwner]:
+    """Return the files that no row names in the place where they are, each with its owner."""
+    with context.database.statement() as session:
+        found = sweeps.misplaced(session, [path.parts[-3:] for path in paths]) if paths else []
+    return orphans.owners(context, [paths[number] for number in found]) if found else []
 
 
 def _repair(context: SweepContext, path: Path, owner: StoredInstance | None, counts: Counts) -> None:
@@ -157,17 +166,29 @@ def _is_same(path: Path, other: Path) -> bool:
 
 def _missing(context: SweepContext, disk_errors: DiskErrors) -> Counts:
     counts = {"brought_back": 0, "files_missing": 0}
-    after = 0
-    while True:
-        with context.database.statement() as session:
-            rows = sweeps.undelivered_files(session, after=after, limit=BATCH)
-        for row in rows:
-            after = row.instance_id
+    with sliced(context, Part.MISSING_FILES) as piece:
+        for row in _undelivered(context, piece):
             with disk_errors.caught(context.spool.path(row.place, row.study_instance_uid, row.file_name)):
                 if not _is_in_a_place(context, row):
                     counts[_look_for(context, row, counts["files_missing"])] += 1
+    return counts
+
+
+def _undelivered(context: SweepContext, piece: Slice) -> Iterator[FileRow]:
+    """Yield the files of undelivered instances until the slice is over; its position is an instance's id."""
+    while True:
+        after = int(piece.position or 0)
+        with context.database.statement() as session:
+            rows = sweeps.undelivered_files(session, after=after, limit=BATCH)
+        for row in rows:
+            yield row
+            piece.position = str(row.instance_id)
+            if piece.is_over:
+                return
+        piece.looked_at(len(rows))
         if len(rows) < BATCH:
-            return counts
+            piece.position = START
+            return
 
 
 def _is_in_a_place(context: SweepContext, row: FileRow) -> bool:

@@ -1,4 +1,8 @@
-"""Run the verbs in their order and record what each counted; then vacuum the queue and rotate the log."""
+"""Run the verbs in their order and record what each counted; then vacuum the queue and rotate the log.
+
+The run of each minute is bounded (gateway/sweep/slices.py). While there is more to purge, it repeats all
+verbs for most of the minute, so that purging keeps up and the other verbs run between its slices.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +17,7 @@ from gateway.sweep.expire import expire
 from gateway.sweep.purge import purge
 from gateway.sweep.reconcile import reconcile
 from gateway.sweep.rescue import rescue
+from gateway.sweep.slices import Part
 
 VERBS: Mapping[str, Callable[[SweepContext], Counts]] = {
     "rescue": rescue,
@@ -23,6 +28,18 @@ VERBS: Mapping[str, Callable[[SweepContext], Counts]] = {
 
 WARN_ABOUT = ("files_missing", "files_refused", "damaged")
 """Counts that turn the verb's log line into a warning."""
+
+
+PURGING_SECONDS = 40.0
+"""No further round begins after this time; with the last round, a run must end within its minute."""
+
+
+def each_minute(context: SweepContext) -> None:
+    """Run every verb for its slice of time; repeat that while purge deletes and has more to delete."""
+    began = context.clock()
+    while sweep(context)["purge"]["purged"] and Part.OLD_INSTANCES in context.unfinished:
+        if context.clock() - began >= PURGING_SECONDS:
+            break
 
 
 def sweep(context: SweepContext, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str, Counts]:

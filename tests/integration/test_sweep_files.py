@@ -201,7 +201,7 @@ def test_a_repeat_while_its_instance_is_purged_is_received_as_new(core: Forwardi
     def purge_slowly() -> None:
         sweeping_ = core.sweeping()
         with core.edge.database.transaction() as session:
-            rows = sweeps.lock_purgeable(session, retention=sweeping_.retention, limit=10)
+            rows, _ = sweeps.lock_purgeable(session, retention=sweeping_.retention, after="", limit=10)
             assert len(rows) == 2
             sender = threading.Thread(target=send_again)
             sender.start()

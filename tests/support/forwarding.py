@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from typing import Any
 
 import psycopg2
 
@@ -68,9 +69,11 @@ class Forwarding:
             connection.close()
         self._locks.clear()
 
-    def sweeping(self, *, dry: bool = False) -> SweepContext:
+    def sweeping(self, *, dry: bool = False, **more: Any) -> SweepContext:
         """Return the context of the sweep."""
-        return SweepContext(self.edge.configuration, self.edge.database, self.spool, self._wakeup, dry)
+        return SweepContext(
+            self.edge.configuration, self.edge.database, self.spool, self._wakeup, dry=dry, **more
+        )
 
     def receive(
         self,

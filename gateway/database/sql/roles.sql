@@ -33,6 +33,7 @@ FROM (VALUES
     ('TABLE public.suspects', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.faults', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.sweeps', 'SELECT, INSERT, UPDATE'),
+    ('TABLE public.sweep_cursors', 'SELECT, INSERT, UPDATE'),
     -- the functions that receive instances call nextval on these
     ('SEQUENCE public.instances_id_seq', 'USAGE'),
     ('SEQUENCE public.deliveries_id_seq', 'USAGE'),

@@ -48,15 +48,22 @@ ORDER BY i.id LIMIT %(limit)s;
 SELECT EXISTS (SELECT FROM deliveries d
                WHERE d.instance_id = %(instance_id)s AND d.state IN ('pending', 'in_flight', 'dead'));
 
+-- name: old_instances
+-- The next instances by time of reception that are older than `retention`, after a position. They are only candidates.
+SELECT received_at, id AS instance_id FROM instances
+WHERE received_at < now() - %(retention)s
+    AND received_at >= %(received_at)s::timestamptz AND (received_at, id) > (%(received_at)s::timestamptz, %(id)s)
+ORDER BY received_at, id LIMIT %(limit)s;
+
 -- name: lock_purgeable
--- Instances that are delivered everywhere or cancelled, and unchanged for longer than `retention`. They are locked, so that
--- a repeat waits until file and row are deleted. An instance for which a worker still owes a result is kept.
+-- Of these instances, those that are delivered everywhere or cancelled, and unchanged for longer than `retention`. They are
+-- locked, so that a repeat waits until file and row are deleted. An instance for which a worker still owes a result is kept.
 SELECT i.id AS instance_id, i.study_instance_uid, i.file_name, i.place::text FROM instances i
-WHERE greatest(i.received_at, i.repeated_at) < now() - %(retention)s
+WHERE i.id = ANY (%(instance_ids)s::bigint[]) AND greatest(i.received_at, i.repeated_at) < now() - %(retention)s
     AND NOT EXISTS (SELECT FROM deliveries d WHERE d.instance_id = i.id
                     AND (d.state NOT IN ('delivered', 'cancelled') OR d.settled_at > now() - %(retention)s))
     AND NOT EXISTS (SELECT FROM expected_results e WHERE e.instance_id = i.id AND e.state = 'owed')
-ORDER BY i.received_at LIMIT %(limit)s FOR UPDATE OF i SKIP LOCKED;
+ORDER BY i.id FOR UPDATE OF i SKIP LOCKED;
 
 -- name: still_purgeable
 -- Run it once the rows are locked: it sees a resend or repeat that was committed just before.
@@ -72,6 +79,25 @@ ON CONFLICT (verb) DO UPDATE SET ran_at = now(), counts = EXCLUDED.counts;
 
 -- name: last
 SELECT verb, ran_at, counts FROM sweeps ORDER BY verb;
+
+-- name: position
+-- How far a part of the sweep came in its present pass.
+SELECT position FROM sweep_cursors WHERE part = %(part)s;
+
+-- name: store_position
+-- Also return the seconds since the pass began, which is when its first position was stored.
+WITH before AS (SELECT began_at FROM sweep_cursors WHERE part = %(part)s AND position <> '')
+INSERT INTO sweep_cursors AS c (part, position) VALUES (%(part)s, %(position)s)
+ON CONFLICT (part) DO UPDATE SET position = EXCLUDED.position,
+    began_at = CASE WHEN c.position = '' THEN now() ELSE c.began_at END
+RETURNING coalesce(extract(epoch FROM now() - (SELECT began_at FROM before)), 0)::float8;
+
+-- name: misplaced
+-- For file names found on the disk: the numbers of those that no row names in that place.
+SELECT f.number FROM unnest(%(places)s::text[], %(studies)s::text[], %(names)s::text[])
+    WITH ORDINALITY AS f (place, study, name, number)
+LEFT JOIN instances i ON i.study_instance_uid = f.study AND i.file_name = f.name
+WHERE i.place::text IS DISTINCT FROM f.place ORDER BY f.number;
 
 -- name: clear_superseded
 -- rejected -> deleted, for messages whose work is done: the sweep that has just ended did the work of dead sweep and

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import orjson
 
@@ -24,6 +25,11 @@ class FileRow:
     study_instance_uid: str
     file_name: str
     place: Place
+
+
+class _Old(NamedTuple):
+    received_at: datetime
+    instance_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,23 @@ def owners_of(session: Session, files: Sequence[tuple[str, str]]) -> dict[tuple[
     return {(owner.study_instance_uid, owner.file_name): owner for owner in owners}
 
 
+def misplaced(session: Session, files: Sequence[Sequence[str]]) -> list[int]:
+    """Return the positions in `files` (place, study, file name) of those that no row names in that place."""
+    places, studies, names = (list(column) for column in zip(*files, strict=True))
+    numbers = session.values(_Q["misplaced"], places=places, studies=studies, names=names)
+    return [number - 1 for number in numbers]
+
+
+def position(session: Session, part: str) -> str:
+    """Return how far a part of the sweep came in its present pass; empty at the begin of a pass."""
+    return session.value(_Q["position"], part=part) or ""
+
+
+def store_position(session: Session, part: str, reached: str) -> float:
+    """Store how far a part came (empty: the pass has ended); return the seconds since the pass began."""
+    return float(session.value(_Q["store_position"], part=part, position=reached))
+
+
 def undelivered_files(session: Session, *, after: int, limit: int) -> list[FileRow]:
     """Return the files of instances that are not delivered everywhere, by id, those after `after`."""
     return session.rows(FileRow, _Q["undelivered_files"], after=after, limit=limit)
@@ -66,11 +89,27 @@ def is_owed(session: Session, instance_id: int) -> bool:
     return bool(session.value(_Q["is_owed"], instance_id=instance_id))
 
 
-def lock_purgeable(session: Session, *, retention: timedelta, limit: int) -> list[FileRow]:
-    """Lock and return the instances that are settled and older than `retention`."""
-    locked = session.rows(FileRow, _Q["lock_purgeable"], retention=retention, limit=limit)
+def lock_purgeable(
+    session: Session, *, retention: timedelta, after: str, limit: int
+) -> tuple[list[FileRow], str]:
+    """Lock those of the next `limit` old instances that are settled and older than `retention`.
+
+    Return them, and the position for the next call; it is empty after the last old instance.
+    """
+    received_at, _, instance_id = after.partition(" ")
+    old = session.rows(
+        _Old,
+        _Q["old_instances"],
+        retention=retention,
+        received_at=received_at or "-infinity",
+        id=int(instance_id or 0),
+        limit=limit,
+    )
+    ids = [one.instance_id for one in old]
+    locked = session.rows(FileRow, _Q["lock_purgeable"], retention=retention, instance_ids=ids)
     still = set(session.values(_Q["still_purgeable"], instance_ids=[row.instance_id for row in locked]))
-    return [row for row in locked if row.instance_id in still]
+    reached = f"{old[-1].received_at.isoformat()} {old[-1].instance_id}" if len(old) == limit else ""
+    return [row for row in locked if row.instance_id in still], reached
 
 
 def clear_superseded(session: Session) -> int:

@@ -1,0 +1,125 @@
+"""What a million kept instances cost: the sweep of each minute, a purge, and the commands that look.
+
+The rows are written by SQL and the files are empty (tests/support/kept_instances.py): none of these reads a
+data set. No grace keeps a file from being examined.
+"""
+
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import MakeEdge
+from support import kept_instances
+from support.edge_setup import EdgeSetup
+from support.forwarding import Forwarding, forwarding
+from support.launcher import command
+from support.wire_data import scaled
+from support.wire_table import Rows
+
+from gateway.database.session import Session
+from gateway.database.tables import overview, studies, timeline
+from gateway.sweep import run
+from gateway.sweep.context import Counts, SweepContext
+from gateway.sweep.slices import Part
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
+
+KEPT = scaled(1_000_000)
+PURGED = scaled(200_000)
+STUDIES = scaled(kept_instances.STUDIES)
+REPEATS = 5
+
+
+@pytest.fixture
+def core(make_edge: MakeEdge) -> Iterator[Forwarding]:
+    """Yield an edge that keeps a million delivered instances."""
+    with forwarding(make_edge({"sweep": {"orphan_grace_seconds": 0.001}})) as core:
+        kept_instances.fill(core.edge, KEPT, STUDIES)
+        yield core
+
+
+def test_a_million_kept_instances(core: Forwarding, rows: Rows) -> None:
+    """The sweep and the commands, then a purge."""
+    _sweeps(core, rows)
+    _commands(core.edge, rows)
+    _purge(core, rows)
+
+
+def _sweeps(core: Forwarding, rows: Rows) -> None:
+    took, runs = [], 0
+    began = time.monotonic()
+    while True:
+        seconds, context = _a_run(core)
+        took.append(seconds)
+        runs += 1
+        if Part.STORED_FILES not in context.unfinished:
+            break
+    rows.within(f"sweep, a run with {KEPT:,} kept, nothing changed, the longest", max(took), "s", at_most=2)
+    rows.within("runs until every file was looked at", runs, "runs", at_most=None,
+                peer=f"{KEPT / (time.monotonic() - began):.0f} files/s")  # fmt: skip
+
+
+def _a_run(core: Forwarding) -> tuple[float, SweepContext]:
+    context = core.sweeping(sliced=True)
+    began = time.monotonic()
+    run.each_minute(context)
+    return time.monotonic() - began, context
+
+
+def _commands(edge: EdgeSetup, rows: Rows) -> None:
+    study = kept_instances.study(STUDIES // 2)
+    looks: dict[str, Callable[[Session], object]] = {
+        "status": overview.overview,
+        "studies": lambda session: studies.page(session, last=20, after=None),
+        f"status --study {study}": lambda session: timeline.of_study(session, study),
+    }
+    for words, look in looks.items():
+        line = command("mini-pacs", *words.split())
+        whole = _median(partial(subprocess.run, line, check=True, capture_output=True))
+        name = f"mini-pacs {words.replace(study, 'UID')}, {KEPT:,} kept"
+        rows.within(f"{name}, the whole command", whole, "s", at_most=0.5)
+        rows.within(f"{name}, its SQL", _median(partial(_read, edge, look)) * 1000, "ms", at_most=None)
+
+
+def _read(edge: EdgeSetup, look: Callable[[Session], object]) -> None:
+    with edge.database.transaction() as session:
+        look(session)
+
+
+def _median(do: Callable[[], object]) -> float:
+    times = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        do()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def _purge(core: Forwarding, rows: Rows) -> None:
+    kept_instances.grow_old(core.edge, PURGED)
+    slices: list[float] = []
+
+    def timed(context: SweepContext) -> Counts:
+        began = time.monotonic()
+        counts = purge(context)
+        slices.append(time.monotonic() - began)
+        return counts
+
+    purge = run.VERBS["purge"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "VERBS", {**run.VERBS, "purge": timed})
+        minutes = []
+        while core.edge.one("SELECT count(*) FROM instances") > KEPT - PURGED:
+            minutes.append(_a_run(core)[0])
+    assert _files(core.edge) == KEPT - PURGED
+    rows.within(f"purge of {PURGED:,}, the longest slice", max(slices), "s", at_most=5)
+    how = f"{PURGED / sum(slices):.0f}/s, {len(slices)} slices in {len(minutes)} runs"
+    rows.within(f"purge of {PURGED:,}, in all", sum(slices), "s", at_most=None, peer=how)
+
+
+def _files(edge: EdgeSetup) -> int:
+    return sum(1 for _ in Path(edge.configuration.edge.data_root).glob("*/*/*.dcm"))
