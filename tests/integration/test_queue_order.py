@@ -1,6 +1,7 @@
-"""In which order, how soon and how often messages run."""
+"""In which order and how often messages run, and what wakes an idle process.
 
-import time
+`make bench` measures how soon they run.
+"""
 
 import pytest
 from support.queue_setup import QueueSetup
@@ -26,7 +27,7 @@ def test_an_urgent_message_overtakes_a_backlog(queue: QueueSetup) -> None:
     queue.start(threads=2)
     wait_until(lambda: queue.count() < 1990, 15, "the backlog to flow")
     queue.send("note", 1, priority=0)
-    wait_until(queue.ran, 2, "the urgent one to run")
+    wait_until(queue.ran, 15, "the urgent one to run")
     assert queue.count() > 1000
 
 
@@ -38,44 +39,39 @@ def test_finished_messages_are_deleted(queue: QueueSetup) -> None:
     assert sorted(queue.ran()) == list(range(1, 501))
 
 
-def test_delayed_messages_run_within_a_second_of_their_time(queue: QueueSetup) -> None:
-    """10,000 are due at random over 8 s; none runs early, and no process holds one meanwhile."""
-    queue.start()
+def test_delayed_messages_run_at_their_time(queue: QueueSetup) -> None:
+    """10,000 are due at random over 8 s: none runs or is claimed early; only its time wakes the process."""
+    queue.start(polls=False)
     queue.fill_punctual(10_000, delay_seconds=3, spread_seconds=8)
-    assert queue.count() == 10_000
-    assert queue.count("state = 'consumed'") == 0
-    wait_until(lambda: queue.count() == 0, 30, "all to run")
-    assert all(0 <= late_ms <= 1000 for late_ms in queue.ran())
+    queue.wake()  # so that it reads when the first one is due
+    early: set[int] = set()
+
+    def done() -> bool:
+        early.add(queue.count("state = 'consumed' AND due > clock_timestamp()"))
+        return queue.count() == 0
+
+    wait_until(done, 90, "all to run")
+    assert early == {0}
+    assert all(late_ms >= 0 for late_ms in queue.ran())
 
 
-@pytest.mark.parametrize(("count", "rest_seconds"), [(40, 0.0), (10, 2.5)], ids=["at work", "after a rest"])
-def test_a_committed_message_starts_within_50_ms(queue: QueueSetup, count: int, rest_seconds: float) -> None:
-    """NOTIFY wakes an idle process; 19 of 20 start within 50 ms, also after a pause."""
-    queue.start()
-    queue.send("note", 0)
-    wait_until(queue.ran, 10, "the first to run")
-    for number in range(1, count + 1):
-        rested = time.monotonic() + rest_seconds
-        wait_until(lambda rested=rested: time.monotonic() >= rested, 5, "a rest")  # type: ignore[misc]
-        sent = queue.one("SELECT clock_timestamp()")
+@pytest.mark.parametrize("enqueue", ["alone", "in a row"])
+def test_notify_wakes_an_idle_process(queue: QueueSetup, enqueue: str) -> None:
+    """Each message is found by its own notification: the process does not poll."""
+    queue.start(polls=False)
+    for number in range(1, 101):
         queue.send("note", number)
-        wait_until(lambda number=number: number in queue.ran(), 5, "it to run")  # type: ignore[misc]
-        queue.rows(
-            "UPDATE ran SET due = %(sent)s WHERE number = %(number)s RETURNING 1", sent=sent, number=number
-        )
-    latest = queue.one(
-        "SELECT percentile_disc(0.9) WITHIN GROUP (ORDER BY at - due) FROM ran WHERE number > 0"
-        if rest_seconds
-        else "SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY at - due) FROM ran WHERE number > 0"
-    )
-    assert latest.total_seconds() < 0.05
+        if enqueue == "alone":
+            wait_until(lambda number=number: number in queue.ran(), 15, "it to run")  # type: ignore[misc]
+    wait_until(lambda: len(queue.ran()) == 100, 15, "all to run")
+    assert sorted(queue.ran()) == list(range(1, 101))
 
 
 def test_without_notify_a_poll_finds_the_message(queue: QueueSetup) -> None:
-    """A lost NOTIFY delays a message by a second."""
+    """A lost NOTIFY only delays a message."""
     queue.start()
     queue.send("note", 1, wake=False)
-    wait_until(queue.ran, 3, "it to run")
+    wait_until(queue.ran, 15, "it to run")
 
 
 def test_two_processes_share_a_backlog_and_run_each_message_once(queue: QueueSetup) -> None:

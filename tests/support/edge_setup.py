@@ -20,7 +20,7 @@ from gateway.spool.places import ORPHANED
 from gateway.spool.spool import Spool
 from gateway.sweep.context import SweepContext
 from gateway.sweep.reconcile import reconcile
-from support.launcher import Process, Processes
+from support.launcher import REPOSITORY, Process, Processes
 from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
@@ -66,10 +66,16 @@ class EdgeSetup:
         self.scp = scp
         return scp
 
-    def actors(self, *queues: str, threads: int = 4) -> list[Process]:
-        """Start one actor process for each queue; return when they are ready."""
+    def actors(self, *queues: str, threads: int = 4, polls: bool = True) -> list[Process]:
+        """Start one actor process for each queue; return when they are ready.
+
+        Without `polls` they run only what wakes them (`support.no_poll`).
+        """
+        module = "actors" if polls else "support.no_poll"
+        environment = {} if polls else {"PYTHONPATH": f"{REPOSITORY}:{TESTS}"}
         started = [
-            self.start("dramatiq", "actors", "-p", "1", "-t", str(threads), "-Q", queue) for queue in queues
+            self.start("dramatiq", module, "-p", "1", "-t", str(threads), "-Q", queue, **environment)
+            for queue in queues
         ]
         for process in started:
             process.wait_for_line("ready for action", READY_SECONDS)

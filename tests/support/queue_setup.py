@@ -50,16 +50,17 @@ class QueueSetup:
         self._wakeup: Wakeup | None = None
         self.run(RAN)
 
-    def start(self, *, threads: int = 8, dsn: str | None = None) -> Process:
-        """Start an actor process; return it when it is ready."""
-        process = self.launch(threads=threads, dsn=dsn)
+    def start(self, *, threads: int = 8, dsn: str | None = None, polls: bool = True) -> Process:
+        """Start an actor process; return it when it is ready. Without `polls` see `support.no_poll`."""
+        process = self.launch(threads=threads, dsn=dsn, polls=polls)
         process.wait_for_line("ready for action", 30)
         return process
 
-    def launch(self, *, threads: int = 8, dsn: str | None = None) -> Process:
+    def launch(self, *, threads: int = 8, dsn: str | None = None, polls: bool = True) -> Process:
         """Start an actor process without waiting for it."""
+        environment = {**self.environment(dsn), "NO_POLL": "" if polls else "1"}
         process = self._processes.start(
-            "dramatiq", "support.queue_actors", "-p", "1", "-t", str(threads), **self.environment(dsn)
+            "dramatiq", "support.queue_actors", "-p", "1", "-t", str(threads), **environment
         )
         self._started.append(process)
         return process
