@@ -16,7 +16,7 @@ MINUTES ?= 10
 COUNT ?= 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench docs pictures chaos audit campaign crash-points fuzz mutants lock schema format release clean
+.PHONY: help venv check test test-compose demo lab bench docs pictures chaos audit campaign crash-points fuzz mutants lock schema format release release-data clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,9 @@ $(DOCS_STAMP): requirements-docs.lock
 # All checks come first; nothing is pushed. DRY=1 changes nothing and says what would be done.
 release: $(STAMP) $(BUILD_STAMP) ## check, test, commit, tag and build a version into dist/: VERSION=0.3.0 DRY=1
 	$(BIN)/python .ci/release.py --builder $(BUILD_VENV)/bin/python $(if $(DRY),--dry-run) "$(VERSION)"
+
+release-data: $(STAMP) ## make the data of a release for the upgrade tests of later ones: VERSION=0.3.0 COMMIT=v0.3.0
+	PYTHONPATH=tests $(BIN)/python -m released "$(VERSION)" $(COMMIT)
 
 $(BUILD_STAMP): images/edge/build.lock
 	$(PYTHON) -m venv $(BUILD_VENV)

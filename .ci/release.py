@@ -74,6 +74,7 @@ def release(version: str, *, builder: str, dry_run: bool) -> None:
     git("tag", "--annotate", f"v{version}", "--message", f"Release {version}")
     print(f"released {version}: commit {git('rev-parse', '--short', 'HEAD')}, tag v{version}, files in dist/")
     print(f"to publish it: git push origin HEAD v{version}")
+    print(f"for the upgrade tests of the next version: make release-data VERSION={version} COMMIT=v{version}")
 
 
 def check_tree() -> None:

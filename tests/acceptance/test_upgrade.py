@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +23,7 @@ from support.released_data import (
     RETRIED,
     UNMATCHED,
 )
+from support.released_tree import NotInThisCloneError, extract, start
 from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
@@ -170,22 +170,12 @@ def _has_history() -> bool:
 @pytest.fixture
 def released_tree(release: str, tmp_path: Path) -> Path:
     """Return the code of that release."""
-    folder = tmp_path / f"mini-pacs-{release}"
-    folder.mkdir()
-    archive = subprocess.run(
-        ["git", "-C", REPOSITORY, "archive", RELEASES[release]], capture_output=True, check=False, timeout=60
-    )
-    if archive.returncode != 0:
-        reason = f"the code of {release} ({RELEASES[release]}) is not in this clone: {archive.stderr!r}"
+    try:
+        return extract(RELEASES[release], tmp_path / f"mini-pacs-{release}")
+    except NotInThisCloneError as error:
+        reason = f"the code of {release} ({RELEASES[release]}) is not in this clone: {error}"
         assert "CI" not in os.environ or not _has_history(), reason
         pytest.skip(f"{reason}; `git fetch --unshallow` gets what a shallow clone left out")
-    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True, timeout=60)
-    return folder
-
-
-def start_released(edge: EdgeSetup, tree: Path, *words: str) -> Process:
-    """Return a command of that release; `python -m` and the folder make it import its own code."""
-    return edge.start("env", "-C", tree, f"PYTHONPATH={tree}", sys.executable, "-m", *words)
 
 
 def test_processes_of_the_release_beside_new_ones_lose_and_repeat_nothing(
@@ -200,9 +190,9 @@ def test_processes_of_the_release_beside_new_ones_lose_and_repeat_nothing(
     edge.run("DELETE FROM instances")
     edge.run("DELETE FROM dramatiq.queue")
     edge.run("UPDATE destinations SET paused = false, breaker = 'closed', failures_in_row = 0")
-    old = start_released(edge, released_tree, "cli", "serve")
+    old = start(edge, released_tree, "cli", "serve")
     old.wait_for_port(configuration.edge.port, 60)
-    actors = start_released(edge, released_tree, "dramatiq", "actors", "-p", "1", "-t", "4", "-Q", "pacs")
+    actors = start(edge, released_tree, "dramatiq", "actors", "-p", "1", "-t", "4", "-Q", "pacs")
     actors.wait_for_line("ready for action", 60)
     sent: list[Instance] = []
 
@@ -217,7 +207,7 @@ def test_processes_of_the_release_beside_new_ones_lose_and_repeat_nothing(
     with edge.database.transaction() as session:
         session.script(LATER)
     send(20)
-    refused = start_released(edge, released_tree, "cli", "serve")
+    refused = start(edge, released_tree, "cli", "serve")
     assert refused.wait(60) != 0, "a release that knows no additive migrations does not start on them"
     assert "which this version does not know" in refused.text()
     every_actor(edge)

@@ -2,8 +2,11 @@
 
 `tests/released/0.1.0.sql` is a dump of a database that release 0.1.0 filled. Its times are relative to now;
 see the head of the file. The data sets are generated again here, and must have the digests of their rows.
+Later releases also have their spool, `tests/released/0.2.0.tar.gz`; `make release-data` makes both
+(tests/released/__main__.py).
 """
 
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +24,20 @@ DIGESTS = {
         "0001_queue": "011da3cd25f7f24617fcf3e1d6eb3240976ee4332170d138fb385ebad72b8d03",
         "0002_gateway": "5b9f3c8147c3f13fdd2dc2807b9f887abafca84966225706606dfa7746e18342",
     },
+    "0.2.0": {
+        "0001_queue": "011da3cd25f7f24617fcf3e1d6eb3240976ee4332170d138fb385ebad72b8d03",
+        "0002_gateway": "5b9f3c8147c3f13fdd2dc2807b9f887abafca84966225706606dfa7746e18342",
+        "0003_message_order": "7e3ad1ee7fa816541d088ff9fa9088ee68d93896dcb1f57e4401fd3161ebad02",
+        "0004_receive_many": "7e282230db8dfaa9b2e6cf504502c33e9de852de043cf6836c10cefe52f53ebd",
+        "0005_claimed_ahead": "e5c4ba42f4af09000c2bc8a071bca429f358293304e694a091fea4268fff9215",
+        "0006_result_is_here": "3f7ac9eb014f29f654a0d1f5bcaef6e42df1411d18ee9f0ba5f8def0818f4408",
+        "0007_bound_studies": "935169e04988c6c610c8c2b79e365166e03e7275dbc5276de3f1b6e86a451120",
+        "0008_version_order": "6eb0397e33036ecf8ffda8c843939a23e3e53dfde5a2bb873daf02a31e00689c",
+        "0009_repeats_and_results": "74bf324237987745bb0b3dc69b65f51eb9deea51eaefc7a8193fe8cdfb802d68",
+        "0010_peers": "62fe02994db8297cd3e99614c83772fb525d7be3aedcac1672f07e0d81711879",
+        "0011_stopping_and_dead": "46b4232114246528d3163ccb605a0d69867c3a1b33025a0844a17a5b47ef6e86",
+        "0012_long_study_uids": "a3bc8579454e7a76ae6dd8ffdfc14eccaa36893565d88a141000d385cda9881c",
+    },
 }
 """The migrations of each release and the SHA-256 of their text: a released migration never changes."""
 
@@ -28,7 +45,10 @@ TABLE = """
 CREATE TABLE public.schema_migrations (
     version text PRIMARY KEY, digest text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
 """
-"""The table as release 0.1.0 created it."""
+"""The table as release 0.1.0 created it; later ones add `additive` themselves."""
+
+WITH_FILES = ("0.2.0",)
+"""The releases whose spool is kept beside the database."""
 
 ROOT = "1.2.826.0.1.20261123"
 
@@ -80,6 +100,12 @@ def load(dsn: str, release: str) -> None:
                     (migration.version, migration.digest),
                 )
         cursor.execute((FOLDER / f"{release}.sql").read_text(encoding="utf-8"))
+
+
+def extract_files(release: str, data_root: Path) -> None:
+    """Write the spool of that release to `data_root`, hard links included."""
+    with tarfile.open(FOLDER / f"{release}.tar.gz") as archive:
+        archive.extractall(data_root, filter="data")
 
 
 def write_files(dsn: str, data_root: Path) -> None:
