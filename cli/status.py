@@ -21,8 +21,8 @@ from gateway.errors import SpoolError
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.spool.spool import Spool
 
-FILE_LIMIT = 20_000
-"""Count the files of a folder up to this number, which takes a tenth of a second."""
+FILE_LIMIT = 10_000
+"""Count the files of a folder up to this number. It takes a tenth of a second if each study has one file."""
 
 
 def status(

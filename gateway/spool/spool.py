@@ -20,6 +20,8 @@ If the power fails
 import itertools
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from uuid import uuid4
@@ -116,4 +118,12 @@ class Spool(Places):
 
     def count(self, name: str, limit: int) -> int:
         """Count the instance files in a folder of the spool, at most up to `limit`."""
-        return sum(1 for _ in itertools.islice((self.root / name).glob("*/*.dcm"), limit))
+        return sum(1 for _ in itertools.islice(_instance_files(self.root / name), limit))
+
+
+def _instance_files(folder: Path) -> Iterator[str]:
+    """Yield the name of each file of an instance, as the disk lists them; what cannot be listed has none."""
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as studies:
+        for study in studies:
+            with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(study) as files:
+                yield from (file.name for file in files if file.name.endswith(".dcm"))

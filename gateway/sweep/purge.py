@@ -19,14 +19,11 @@ from gateway.domain.instance import Place
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep import orphans
 from gateway.sweep.context import Counts, DiskErrors, SweepContext
-from gateway.sweep.slices import START, Part, sliced
+from gateway.sweep.slices import LOOKING_SECONDS, START, Part, sliced
 from gateway.sweep.walk import studies
 
 FILES_PER_TRANSACTION = 500
 """How many instances are locked, deleted or passed over in one transaction."""
-
-LOOKING_SECONDS = 0.2
-"""A slice that finds nothing to delete ends after this time: many old instances may be undelivered."""
 
 MAX_NOT_REMOVED = 1000
 """A run ends after this many files that could not be removed: the whole disk seems to have failed."""

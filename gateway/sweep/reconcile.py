@@ -34,10 +34,13 @@ from gateway.spool.partial import LOCK, PARTIAL, SUFFIX, lock_folder
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep import orphans
 from gateway.sweep.context import BATCH, EXAMPLES, Counts, DiskErrors, SweepContext, age_seconds
-from gateway.sweep.slices import START, Part, Slice, sliced
+from gateway.sweep.slices import LOOKING_SECONDS, START, Part, Slice, sliced
 from gateway.sweep.walk import FileAndOwner, old_files_of_slice
 
 PROBE_GRACE = timedelta(seconds=30)
+
+DELIVERIES = 5000
+"""How many due deliveries are looked at in one transaction."""
 
 PLACES = {
     Part.OWED_FILES: (Place.INCOMING, Place.QUEUED),
@@ -61,12 +64,17 @@ def _messages(context: SweepContext) -> int:
     grace = timedelta(seconds=context.configuration.sweep.reconcile_grace_seconds)
     lease = timedelta(seconds=context.configuration.forwarder.lease_seconds)
     total = 0
-    while True:
-        with context.transaction() as session:
-            found = len(sweeps.send_missing_messages(session, grace=grace, lease=lease, limit=BATCH))
-        total += found
-        if found < BATCH or context.dry:
-            break
+    with sliced(context, Part.MESSAGES) as piece:
+        while True:
+            with context.transaction() as session:
+                sent, last = sweeps.send_missing_messages(
+                    session, grace=grace, lease=lease, after=int(piece.position or 0), limit=DELIVERIES
+                )
+            total += sent
+            piece.looked_at(DELIVERIES)
+            piece.position = START if last is None else str(last)
+            if last is None or piece.is_over or (not total and piece.lasted(LOOKING_SECONDS)):
+                break
     if total:
         context.wake_all()
     return total

@@ -29,6 +29,7 @@ START = ""
 class Part(StrEnum):
     """What is walked over in slices; the name is a key in the table of positions, and a word in the log."""
 
+    MESSAGES = "messages"
     OWED_FILES = "owed_files"
     STORED_FILES = "stored_files"
     MISSING_FILES = "missing_files"
@@ -38,15 +39,19 @@ class Part(StrEnum):
 
 
 SECONDS = {
+    Part.MESSAGES: 10.0,
     Part.OWED_FILES: 0.3,
-    Part.STORED_FILES: 0.3,
+    Part.STORED_FILES: 0.5,
     Part.MISSING_FILES: 0.2,
     Part.OLD_INSTANCES: 4.0,
-    Part.ORPHANED_FILES: 0.2,
+    Part.ORPHANED_FILES: 0.1,
     Part.FOLDERS: 0.1,
 }
 """How long a part may take in a run. A slice ends after the step in which its time is over, so it takes a
-little longer. All but purging together must stay well below two seconds."""
+little longer. A run that finds nothing to do must end in less than two seconds."""
+
+LOOKING_SECONDS = 0.2
+"""Where a slice is longer, because it may have much to do: its end while it has found nothing to do."""
 
 
 class Slice:

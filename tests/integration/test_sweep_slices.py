@@ -251,10 +251,24 @@ def test_a_name_that_no_row_can_have_is_refused(core: Forwarding) -> None:
 
 def test_a_slice_ends_by_its_clock(core: Forwarding) -> None:
     """And not before."""
-    times = iter((0.0, 0.0, 0.29, 0.3))
+    times = iter((0.0, 0.0, 0.49, 0.5))
     context = core.sweeping(sliced=True, clock=partial(next, times))
     with sliced(context, Part.STORED_FILES) as piece:
         assert [piece.is_over for _ in range(3)] == [False, False, True]
         piece.position = "sent/1.2"
     assert context.unfinished == {Part.STORED_FILES}
     assert positions(core) == {Part.STORED_FILES: "sent/1.2"}
+
+
+def test_due_deliveries_are_looked_at_in_slices(core: Forwarding, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice goes on while it finds lost messages, and ends early while it finds none."""
+    monkeypatch.setattr("gateway.sweep.reconcile.DELIVERIES", 2)
+    for instance in study_of(3):
+        core.receive(instance)
+    core.edge.run("UPDATE deliveries SET next_attempt_at = now() - interval '1 hour'")
+    first = "SELECT min(id) FROM deliveries"
+    core.edge.run(f"DELETE FROM dramatiq.queue WHERE delivery_id >= ({first}) + 4")  # noqa: S608
+    now = core.sweeping(sliced=True, clock=partial(next, count(step=1)))
+    assert [reconcile(now)["messages_sent"] for _ in range(3)] == [0, 0, 2]
+    core.edge.run("DELETE FROM dramatiq.queue")
+    assert [reconcile(now)["messages_sent"] for _ in range(2)] == [6, 0]

@@ -13,18 +13,24 @@ UPDATE deliveries d SET state = 'pending', claim_id = NULL, claimed_by = NULL, l
 FROM lost WHERE d.id = lost.id AND d.state IN ({from_states:rescue})
 RETURNING d.id;
 
+-- name: due_deliveries
+-- The next deliveries by id that are due for longer than `grace`.
+SELECT d.id FROM deliveries d
+WHERE d.state = 'pending' AND d.next_attempt_at < now() - %(grace)s AND d.id > %(after)s
+ORDER BY d.id LIMIT %(limit)s;
+
 -- name: send_missing_messages
--- pending -> pending with a new message: it is due and has none. A message that a process has held for longer than a lease
+-- pending -> pending with a new message, among these: it is due and has none. A message that a process has held for longer than a lease
 -- does not count: that process hangs. A delivery that waits for an earlier version has no message; it gets one only if that
 -- version is settled and did not wake it.
 WITH silent AS (
     SELECT d.id FROM deliveries d
-    WHERE d.state = 'pending' AND d.next_attempt_at < now() - %(grace)s
+    WHERE d.id = ANY (%(delivery_ids)s::bigint[]) AND d.state = 'pending' AND d.next_attempt_at < now() - %(grace)s
         AND (d.waits_for_version IS NULL OR version_before(d.id) IS NULL)
         AND NOT EXISTS (SELECT FROM dramatiq.queue q
                         WHERE q.delivery_id = d.id
                             AND (q.state = 'queued' OR (q.state = 'consumed' AND q.mtime > now() - %(lease)s)))
-    ORDER BY d.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    ORDER BY d.id FOR UPDATE SKIP LOCKED)
 UPDATE deliveries d SET
     message_id = {fragment:send_message_now}
 FROM silent WHERE d.id = silent.id

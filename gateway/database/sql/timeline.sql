@@ -1,13 +1,15 @@
 -- name: instances
--- The instances of these studies, and the results that were derived from them, whatever study those are of.
+-- The instances of these studies, and the results that were derived from them, whatever study those are of. UNION, not OR:
+-- for an OR of two subqueries the planner reads all instances.
 WITH of_studies AS (
     SELECT i.id FROM instances i WHERE i.study_instance_uid = ANY (%(studies)s::text[]))
 SELECT i.id AS instance_id, i.sop_instance_uid, i.study_instance_uid, i.kind::text, i.calling_ae_title, i.received_at,
     i.conflict, i.correlation::text, i.late, i.place::text, i.repeats,
     i.unforwarded, i.unforwarded_at, i.unforwarded_from
 FROM instances i
-WHERE i.id IN (SELECT id FROM of_studies)
-    OR i.id IN (SELECT s.result_instance_id FROM result_sources s JOIN of_studies o ON o.id = s.source_instance_id)
+WHERE i.id IN (
+    SELECT id FROM of_studies
+    UNION SELECT s.result_instance_id FROM result_sources s JOIN of_studies o ON o.id = s.source_instance_id)
 ORDER BY i.received_at, i.id;
 
 -- name: deliveries

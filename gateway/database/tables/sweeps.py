@@ -46,9 +46,17 @@ def rescue(session: Session, *, limit: int) -> list[int]:
     return session.values(_Q["rescue"], limit=limit, **_ACTORS)
 
 
-def send_missing_messages(session: Session, *, grace: timedelta, lease: timedelta, limit: int) -> list[int]:
-    """Send messages for due deliveries that have none, or one that is held for `lease`; return their ids."""
-    return session.values(_Q["send_missing_messages"], grace=grace, lease=lease, limit=limit, **_ACTORS)
+def send_missing_messages(
+    session: Session, *, grace: timedelta, lease: timedelta, after: int, limit: int
+) -> tuple[int, int | None]:
+    """Send messages for due deliveries that have none, or one that is held for `lease`.
+
+    Look at the next `limit` due deliveries after an id. Return how many messages were sent, and the last id
+    (None: there are no more).
+    """
+    due = session.values(_Q["due_deliveries"], grace=grace, after=after, limit=limit)
+    sent = session.values(_Q["send_missing_messages"], grace=grace, lease=lease, delivery_ids=due, **_ACTORS)
+    return len(sent), due[-1] if len(due) == limit else None
 
 
 def owners_of(session: Session, files: Sequence[tuple[str, str]]) -> dict[tuple[str, str], StoredInstance]:
