@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cli.times import moment, since, span
+from cli.unanswered import unanswered
 from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.overview import Overview, Unserved
 from gateway.domain.delivery import State
@@ -51,6 +52,7 @@ def findings(view: Overview, space: Space | None) -> list[Finding]:
         *_space(space),
         *_damaged(space),
         *_destinations(view),
+        *_unanswered(view),
         *_dead(view),
         *_unserved(view),
         *_waiting(view),
@@ -213,6 +215,20 @@ def _takes_some(view: Overview, destination: DestinationState) -> Iterator[Findi
             "minutes: they and their studies share one association, all others are sent as usual; "
             "`mini-pacs deliveries list --state pending`",
         )
+
+
+def _unanswered(view: Overview) -> Iterator[Finding]:
+    sent_to = {d.ae_title for d in view.destinations if d.is_open_for_work and not d.is_tried}
+    for one in unanswered(view):
+        if one.ae_title in sent_to:  # `_destinations` says what is wrong with the others
+            what = "1 instance" if one.count == 1 else f"{one.count:,} instances"
+            others = "it takes others" if one.takes_others else "it took nothing since"
+            yield Finding(
+                not one.takes_others,
+                f"{one.ae_title} has not answered {what}, the oldest for {span(one.oldest.total_seconds())}; "
+                f"{others}; nothing is lost: after timeout_s they are tried again; "
+                f"`mini-pacs destinations echo {one.ae_title}`",
+            )
 
 
 def _dead(view: Overview) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """`mini-pacs status`: one screen with what waits, what is wrong, and what to do next."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -49,7 +50,7 @@ def status(
     configuration = configured()
     space = _space(configuration)
     with opened("status") as database, database.statement() as session:
-        view = overview(session)
+        view = overview(session, lease=timedelta(seconds=configuration.forwarder.lease_seconds))
     said = findings(view, space)
     if check:
         said = [finding for finding in said if finding.problem]

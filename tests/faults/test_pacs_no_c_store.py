@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from conftest import MakeEdge
@@ -43,8 +44,9 @@ def probe_now(core: Forwarding, route: Route = Route.PACS, title: str = "ORTHANC
 
 def shown(core: Forwarding, title: str = "ORTHANC") -> str:
     """Return what `mini-pacs status` prints about a destination; empty if it prints nothing."""
+    lease = timedelta(seconds=core.edge.configuration.forwarder.lease_seconds)
     with core.edge.database.statement() as session:
-        said = findings(overview(session), None)
+        said = findings(overview(session, lease=lease), None)
     return "".join(finding.text for finding in said if finding.text.startswith(title))
 
 
@@ -201,3 +203,60 @@ def test_a_restart_keeps_a_worker_limited_to_one_instance(core: Forwarding) -> N
         destinations.note_well(session, "APP01", by_store=True)
     bound = core.edge.configuration.forwarder.worker_max_outstanding
     assert core.edge.rows(STATE, title="APP01") == [("closed", bound)]
+
+
+def test_status_names_a_pacs_that_hangs_before_its_timeout(core: Forwarding, pacs: Peer) -> None:
+    """Its breaker is closed; the age of the sends counts, and whether it takes others."""
+    assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.DELIVERED
+    go_on = threading.Event()
+    hanging = [Instance() for _ in range(3)]
+    uids = {instance.sop_instance_uid for instance in hanging}
+    hang = after(go_on)
+    pacs.answer = lambda request: hang(request) if request.sop_instance_uid in uids else 0
+    threads = [
+        threading.Thread(target=forward_to_pacs, args=(core.context, core.owed(instance)))
+        for instance in hanging
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        in_flight = "SELECT count(*) FROM deliveries WHERE route = 'pacs' AND state = 'in_flight'"
+        wait_until(lambda: core.edge.one(in_flight) == 3, 10, "the instances to be on their way")
+        assert not shown(core)
+        age(core, 100)
+        text = shown(core)
+        assert text.startswith("ORTHANC has not answered 3 instances, the oldest for 10")
+        assert "it took nothing since" in text
+        assert breaker(core) == "closed"
+        assert forward_to_pacs(core.context, core.owed(Instance())) is Outcome.DELIVERED
+        assert "it takes others" in shown(core)
+    finally:
+        go_on.set()
+        for thread in threads:
+            thread.join(60)
+    assert not shown(core)
+
+
+def test_status_does_not_count_the_sends_of_a_process_that_is_gone(core: Forwarding, pacs: Peer) -> None:
+    """They are claimed again; the PACS is not the cause."""
+    go_on = threading.Event()
+    pacs.answer = after(go_on)
+    thread = threading.Thread(target=forward_to_pacs, args=(core.context, core.owed(Instance())))
+    thread.start()
+    try:
+        in_flight = "SELECT count(*) FROM deliveries WHERE route = 'pacs' AND state = 'in_flight'"
+        wait_until(lambda: core.edge.one(in_flight) == 1, 10, "the instance to be on its way")
+        age(core, 100)
+        assert shown(core)
+        core.die()
+        wait_until(lambda: not shown(core), 10, "the lock to be released")
+    finally:
+        go_on.set()
+        thread.join(60)
+
+
+def age(core: Forwarding, seconds: float) -> None:
+    """Make every send older by that time, and what was sent before."""
+    by = timedelta(seconds=seconds)
+    core.edge.run("UPDATE deliveries SET lease_until = lease_until - %(by)s WHERE state = 'in_flight'", by=by)
+    core.edge.run("UPDATE attempts SET ended_at = ended_at - %(by)s", by=by)

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
-from gateway.database.tables import destinations, faults, messages, sweeps
+from gateway.database.tables import destinations, faults, messages, sends, sweeps
 from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.faults import Injected
 from gateway.database.tables.messages import ConsumerRow, Dead
+from gateway.database.tables.sends import Answers, Send
 from gateway.database.tables.sweeps import LastRun
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route
@@ -135,6 +136,8 @@ class Overview:
     dead_message: Dead | None
     unforwarded: Unforwarded | None
     unserved: tuple[Unserved, ...]
+    sends: tuple[Send, ...] = ()
+    answers: tuple[Answers, ...] = ()
 
     def waiting(self, route: Route) -> int:
         """Return how many deliveries of a route are pending or in flight; if not exact, there may be more."""
@@ -160,8 +163,8 @@ class _RouteCount:
     count: int
 
 
-def overview(session: Session) -> Overview:
-    """Read the whole screen."""
+def overview(session: Session, *, lease: timedelta | None = None) -> Overview:
+    """Read the whole screen. `lease` is that of the claims; without it, `sends` stays empty."""
     receivers = session.only(_Receivers, _Q["receivers"])
     dead_messages: int = session.value(_Q["dead_messages"], limit=FLAG_LIMIT)
     dead = messages.dead(session, limit=1) if dead_messages else []
@@ -182,6 +185,8 @@ def overview(session: Session) -> Overview:
         dead_message=dead[0] if dead else None,
         unforwarded=session.row(Unforwarded, _Q["unforwarded"], window=UNFORWARDED_WINDOW, limit=FLAG_LIMIT),
         unserved=unserved(session),
+        sends=() if lease is None else sends.under_way(session, lease=lease),
+        answers=sends.answers(session),
     )
 
 
