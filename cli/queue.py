@@ -19,7 +19,7 @@ from cli.times import clock, dated, span
 from gateway import log
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database
-from gateway.database.tables import messages
+from gateway.database.tables import dead_messages, queues
 from gateway.database.tables.overview import unserved
 from gateway.database.wakeup import Wakeup
 from gateway.domain.identifiers import printable
@@ -38,9 +38,9 @@ def show(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
     with _database().statement() as session:
-        depths = messages.depths(session)
-        flows = messages.flows(session, WINDOW)
-        consumers = messages.consumers(session)
+        depths = queues.depths(session)
+        flows = queues.flows(session, WINDOW)
+        consumers = queues.consumers(session)
         without_consumer = unserved(session)
     if as_json:
         print_document(
@@ -76,7 +76,7 @@ def dead(
 ) -> None:
     """List dead messages with their reasons."""
     with _database().statement() as session:
-        found = messages.dead(session, limit + 1, None if after is None else parted(after, UUID))
+        found = dead_messages.dead(session, limit + 1, None if after is None else parted(after, UUID))
     rows = found[:limit]
     following = token(rows[-1].since, rows[-1].message_id) if len(found) > limit else None
     if as_json:
@@ -113,16 +113,16 @@ def requeue(
         raise typer.BadParameter("name the messages (see `mini-pacs queue dead`), or give --all")
     database = _database()
     with database.statement() as session:
-        queues = messages.requeue_dead(session, None if every else _uuids(message_ids))
+        requeued = dead_messages.requeue_dead(session, None if every else _uuids(message_ids))
     wakeup = Wakeup(database.dsn)
-    for queue_name in sorted(set(queues)):
+    for queue_name in sorted(set(requeued)):
         wakeup.wake(queue_name)
     wakeup.close()
     if as_json:
-        print_document(Schema.CHANGED_MESSAGES, {"requeued": len(queues)})
+        print_document(Schema.CHANGED_MESSAGES, {"requeued": len(requeued)})
     else:
-        console().print(f"{len(queues)} message(s) are queued again.")
-    if message_ids and len(queues) < len(set(message_ids)):
+        console().print(f"{len(requeued)} message(s) are queued again.")
+    if message_ids and len(requeued) < len(set(message_ids)):
         typer.echo("Some of these are not dead: `mini-pacs queue dead` lists those that are.", err=True)
         raise typer.Exit(ExitCode.REFUSED)
 
@@ -154,14 +154,14 @@ def discard(
         raise typer.BadParameter(
             f"the edge itself uses the queue {queue}: its messages are not deleted", param_hint="--queue"
         )
-    doomed = messages.Doomed(None if not message_ids else tuple(_uuids(message_ids)), queue)
+    doomed = dead_messages.Doomed(None if not message_ids else tuple(_uuids(message_ids)), queue)
     configured()
     with opened("queue", changes=True) as database, database.statement() as session:
         if not yes:
-            count = messages.count_doomed(session, doomed)
+            count = dead_messages.count_doomed(session, doomed)
             what = "dead messages" if queue is None else f"messages of the queue {printable(queue, 100)}"
             confirm(f"Delete {count} {what} for good?")
-        gone = messages.discard(session, doomed)
+        gone = dead_messages.discard(session, doomed)
     if gone:
         log.write(
             Stage.QUEUE, "messages_discarded", level="warning", count=len(gone), detail=f"by {identity()}"
@@ -199,7 +199,7 @@ def _database() -> Database:
     return Database(dsn_from_environment(), application_name="mini-pacs queue", size=1)
 
 
-def _depth_table(depths: list[messages.Depth]) -> Table:
+def _depth_table(depths: list[queues.Depth]) -> Table:
     rows = table("queue", "state", "messages", "not yet due", "oldest", title="Depth")
     for depth in depths:
         rows.add_row(
@@ -212,7 +212,7 @@ def _depth_table(depths: list[messages.Depth]) -> Table:
     return rows
 
 
-def _flow_table(flows: list[messages.Flow]) -> Table:
+def _flow_table(flows: list[queues.Flow]) -> Table:
     minutes = WINDOW.total_seconds() / 60
     columns = ("queue", "in/min", "out/min", "failed", "mean duration")
     rows = table(*columns, title=f"\nRates over the last {minutes:g} minutes")
@@ -228,7 +228,7 @@ def _flow_table(flows: list[messages.Flow]) -> Table:
     return rows
 
 
-def _consumer_table(consumers: list[messages.ConsumerRow]) -> Table:
+def _consumer_table(consumers: list[queues.ConsumerRow]) -> Table:
     columns = ("host", "process", "queues", "threads", "running", "longest", "since")
     rows = table(*columns, title=dated("\nConsumers"))
     for consumer in consumers:

@@ -15,7 +15,7 @@ from dramatiq.middleware import Middleware
 from actors.queue.broker import EdgeBroker
 from actors.queue.in_flight import InFlightMessage
 from gateway.database.pool import Database
-from gateway.database.tables import messages
+from gateway.database.tables import queues
 from gateway.errors import DatabaseError
 
 FLUSH_SECONDS = 5.0
@@ -91,15 +91,15 @@ class Rates(Middleware):
         if not counts:
             return
         rates = [
-            messages.ActorRate(*key, count.arrived, count.done, count.failed, count.seconds)
+            queues.ActorRate(*key, count.arrived, count.done, count.failed, count.seconds)
             for key, count in counts.items()
         ]
         try:
             with database.statement() as session:
-                messages.count_rates(session, rates)
+                queues.count_rates(session, rates)
                 if time.monotonic() > self._next_forget:
                     self._next_forget = time.monotonic() + FORGET_SECONDS
-                    messages.forget_rates(session)
+                    queues.forget_rates(session)
         except DatabaseError:
             # Safe: the counts are only shown. The consumer logs that PostgreSQL is away.
             return

@@ -13,7 +13,7 @@ import os
 import time
 from contextlib import suppress
 
-from gateway.database.tables import messages, sweeps
+from gateway.database.tables import queues, sweeps
 from gateway.database.tables.sweeps import FileRow
 from gateway.domain.instance import Place
 from gateway.spool.places import DAMAGED, ORPHANED
@@ -38,7 +38,7 @@ def purge(context: SweepContext) -> Counts:
     purged = _instances(context, disk_errors)
     if not context.dry:
         with context.database.statement() as session:
-            messages.forget_rates(session)
+            queues.forget_rates(session)
     return {
         "purged": purged,
         **orphans.purge_old(context, disk_errors),

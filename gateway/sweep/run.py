@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from gateway import log
-from gateway.database.tables import messages, sweeps
+from gateway.database.tables import queues, sweeps
 from gateway.errors import DatabaseError
 from gateway.log import Stage
 from gateway.sweep.context import Counts, SweepContext
@@ -69,7 +69,7 @@ def sweep(context: SweepContext, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[
     if not context.dry:
         # Remove the dead tuples of short-lived messages before they slow down the claims.
         with suppress(DatabaseError):  # too slow for the deadline of a statement; autovacuum continues
-            messages.vacuum(context.database)
+            queues.vacuum(context.database)
         edge = context.configuration.edge
         log.rotate(edge.log_path, max_bytes=edge.log_max_mb << 20, backups=edge.log_backups)
     return counted

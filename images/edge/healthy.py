@@ -57,10 +57,10 @@ def _reached_at(bind_address: str) -> str:
 
 def actors(queue: str) -> str | None:
     """Return None if a process of this container serves the queue and holds its lock in PostgreSQL."""
-    from gateway.database.tables import messages
+    from gateway.database.tables import queues
 
     with _database() as database, database.statement() as session:
-        found = messages.consumers(session)
+        found = queues.consumers(session)
     host = socket.gethostname()
     if any(one.alive and one.host == host and queue in one.queue_names for one in found):
         return None

@@ -22,7 +22,7 @@ from support.waiting import wait_until
 
 from gateway.database.connection import connect
 from gateway.database.session import Session
-from gateway.database.tables import messages
+from gateway.database.tables import messages, queues
 from gateway.lab import stray_processes
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
@@ -96,7 +96,7 @@ def test_a_second_million_reuses_the_space_of_the_first(queue: QueueSetup) -> No
         queue.fill("noop", BACKLOG)
         sizes.append(queue.one("SELECT pg_total_relation_size('dramatiq.queue')"))
         _drain_by_sql(queue)
-        messages.vacuum(queue.database)
+        queues.vacuum(queue.database)
     print(f"\n{BACKLOG:,} messages: {sizes[0] / 1e6:.0f} MB, then {sizes[1] / 1e6:.0f} MB")
     assert sizes[1] < 1.2 * sizes[0]
 
@@ -177,7 +177,7 @@ def _small_rate(queue: QueueSetup) -> float:
 
 def _settle(queue: QueueSetup) -> None:
     """Vacuum and write a checkpoint, so that earlier writes do not disturb the measurement."""
-    messages.vacuum(queue.database)
+    queues.vacuum(queue.database)
     queue.run("CHECKPOINT")
 
 

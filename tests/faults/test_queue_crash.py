@@ -3,7 +3,7 @@
 from support.queue_setup import QueueSetup
 from support.waiting import wait_until
 
-from gateway.database.tables import messages
+from gateway.database.tables import dead_messages, messages
 
 
 def test_messages_of_a_killed_process_run_elsewhere(queue: QueueSetup) -> None:
@@ -97,7 +97,7 @@ def test_an_operator_can_requeue_a_dead_message(queue: QueueSetup) -> None:
     message_id = queue.send("note", 1)
     queue.run("UPDATE dramatiq.queue SET state = 'rejected', deaths = 3, failures = 5, alone = true")
     with queue.database.statement() as session:
-        assert messages.requeue_dead(session, [message_id]) == ["q"]
+        assert dead_messages.requeue_dead(session, [message_id]) == ["q"]
     assert queue.count("state = 'queued' AND deaths = 0 AND failures = 0 AND NOT alone") == 1
     queue.start()
     wait_until(queue.ran, 5, "it to run")
@@ -158,6 +158,6 @@ def _run_in_spite_of_deaths(queue: QueueSetup) -> None:
         process = queue.launch(threads=4)
 
 
-def _dead(queue: QueueSetup) -> list[messages.Dead]:
+def _dead(queue: QueueSetup) -> list[dead_messages.Dead]:
     with queue.database.statement() as session:
-        return messages.dead(session)
+        return dead_messages.dead(session)

@@ -1,14 +1,13 @@
-"""The messages, rows of dramatiq.queue: consumers claim and finish them, operators see and change them.
+"""The messages, rows of dramatiq.queue: they are enqueued, claimed by consumers, run and finished.
 
     queued   -> consumed            claim, claim_exclusive (due, route has capacity, by priority and age)
     consumed -> deleted             finish
     consumed -> queued              retry (its actor raised), give_back (not started)
     consumed -> rejected            dead_letter (its actor raised too often, or it cannot be run)
-    rejected -> queued              requeue_dead, by an operator
-    rejected -> deleted             discard, by an operator
 
-A consumed message is claimed: it runs, or waits for a thread of its process. A rejected one is called dead.
-`gateway.database.tables.consumers` describes what happens to the messages of a process that died. Each
+A consumed message is claimed: it runs, or waits for a thread of its process. A rejected one is called dead:
+see `gateway.database.tables.dead_messages`. `gateway.database.tables.consumers` describes what happens to the
+messages of a process that died. `gateway.database.tables.queues` counts what waits and runs. Each
 function is one statement, so it is done completely or not at all. A run of a message is identified by its id,
 its consumer and the time of the claim (`mtime`). Every function that ends a run compares all three. So it
 does not touch a message that was freed and claimed again, or enqueued again under its id, while the actor
@@ -22,10 +21,7 @@ from datetime import datetime, timedelta
 from hashlib import md5
 from typing import NamedTuple
 
-import orjson
-
-from gateway.database.pool import Database
-from gateway.database.queries import Query, load
+from gateway.database.queries import load
 from gateway.database.session import Session
 
 EXCLUSIVE_DEATHS = 2
@@ -84,85 +80,6 @@ class MessageClaim:
 
     messages: tuple[Claimed, ...]
     next_due_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ActorRate:
-    """What an actor did in one process in one minute (minutes since 1970)."""
-
-    minute: int
-    queue_name: str
-    actor_name: str
-    arrived: int
-    done: int
-    failed: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """How many messages of a queue are in a state; `later` of them are not yet due."""
-
-    queue_name: str
-    state: str
-    count: int
-    later: int
-    oldest_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """What came due and what was finished in a queue over some minutes; `seconds` spent in its actors."""
-
-    queue_name: str
-    arrived: int
-    done: int
-    failed: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerRow:
-    """One consumer process and what it holds."""
-
-    id: int
-    host: str
-    pid: int
-    queue_names: tuple[str, ...]
-    threads: int
-    started_at: datetime
-    alive: bool
-    holds: int
-    oldest_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Dead:
-    """A dead message, which no consumer takes, with the reason."""
-
-    message_id: str
-    queue_name: str
-    actor_name: str
-    args: tuple[object, ...]
-    delivery_id: int | None
-    since: datetime
-    deaths: int
-    failures: int
-    reason: str | None
-
-
-class _DeadRow(NamedTuple):
-    """A dead message; `args` is still JSON."""
-
-    message_id: str
-    queue_name: str
-    actor_name: str
-    args: str | None
-    delivery_id: int | None
-    since: datetime
-    deaths: int
-    failures: int
-    reason: str | None
 
 
 # ---- the connection of a consumer ----------------------------------------------------------------
@@ -329,106 +246,3 @@ def channel(queue_name: str) -> str:
 def notify(session: Session, queue_names: Iterable[str]) -> None:
     """Send NOTIFY to the consumers of these queues. Do not call it in a transaction that holds locks."""
     session.run(_Q["notify"], channels=sorted(map(channel, queue_names)))
-
-
-# ---- for operators --------------------------------------------------------------------------------
-
-
-def count_rates(session: Session, rates: Sequence[ActorRate]) -> None:
-    """Add what a process finished to the table that `flows` reads."""
-    session.run(
-        _Q["count_rates"],
-        minutes=[r.minute for r in rates],
-        queue_names=[r.queue_name for r in rates],
-        actor_names=[r.actor_name for r in rates],
-        arrived=[r.arrived for r in rates],
-        done=[r.done for r in rates],
-        failed=[r.failed for r in rates],
-        seconds=[r.seconds for r in rates],
-    )
-
-
-def forget_rates(session: Session) -> int:
-    """Delete rates older than a day; return how many rows."""
-    return session.run(_Q["forget_rates"])
-
-
-def depths(session: Session) -> list[Depth]:
-    """Count the messages that wait, run or are dead, by queue."""
-    return session.rows(Depth, _Q["depths"])
-
-
-def flows(session: Session, window: timedelta) -> list[Flow]:
-    """Return what came due and was finished in each queue over `window`, by whole minutes."""
-    return session.rows(Flow, _Q["rates"], window=window)
-
-
-def consumers(session: Session) -> list[ConsumerRow]:
-    """Return every consumer that is alive or not yet reaped, and what it holds."""
-    return session.rows(ConsumerRow, _Q["consumers"])
-
-
-def dead(session: Session, limit: int = 100, after: tuple[datetime, str] | None = None) -> list[Dead]:
-    """Return the newest dead messages; those before `after`, the time and id of one, if given."""
-    since, message_id = after or (None, None)
-    rows = session.rows(_DeadRow, _Q["dead"], limit=limit, since=since, message_id=message_id)
-    return [Dead(**{**row._asdict(), "args": _arguments(row.args)}) for row in rows]
-
-
-def _arguments(text: str | None) -> tuple[object, ...]:
-    """Parse the arguments; return none if they cannot be written as JSON again (nested too deeply, say)."""
-    if text is None:
-        return ()
-    try:
-        arguments = orjson.loads(text)
-        orjson.dumps(arguments)
-    except (orjson.JSONDecodeError, TypeError):  # TypeError stands for orjson.JSONEncodeError, too
-        return ()
-    return tuple(arguments)
-
-
-def requeue_dead(session: Session, message_ids: Sequence[str] | None) -> list[str]:
-    """Queue dead messages (None: all) again, with no deaths or failures; return the queue of each."""
-    ids = None if message_ids is None else list(message_ids)
-    return session.values(_Q["requeue_dead"], message_ids=ids)
-
-
-@dataclass(frozen=True, slots=True)
-class Doomed:
-    """What an operator discards: dead messages (None: all), or those of a queue that has no consumer."""
-
-    message_ids: tuple[str, ...] | None = None
-    queue_name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Discarded:
-    """A message that was deleted; with `leaves_dead` its delivery stays dead."""
-
-    message_id: str
-    leaves_dead: bool
-
-
-def count_doomed(session: Session, doomed: Doomed) -> int:
-    """Count the messages that `discard` would delete now."""
-    query, parameters = _doomed("count", doomed)
-    return int(session.value(query, **parameters))
-
-
-def discard(session: Session, doomed: Doomed) -> list[Discarded]:
-    """Delete these messages, for an operator."""
-    query, parameters = _doomed("discard", doomed)
-    return session.rows(Discarded, query, **parameters)
-
-
-def _doomed(verb: str, doomed: Doomed) -> tuple[Query, dict[str, object]]:
-    if doomed.queue_name is not None:
-        return _Q[f"{verb}_unserved"], {"queue_name": doomed.queue_name}
-    ids = None if doomed.message_ids is None else list(doomed.message_ids)
-    return _Q[f"{verb}_dead"], {"message_ids": ids}
-
-
-def vacuum(database: Database) -> None:
-    """Vacuum the queue; skip it where it is being vacuumed already."""
-    with database.statement() as session:
-        session.run(_Q["vacuum"])

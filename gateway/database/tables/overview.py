@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
-from gateway.database.tables import destinations, faults, messages, sends, sweeps
+from gateway.database.tables import dead_messages, destinations, faults, queues, sends, sweeps
+from gateway.database.tables.dead_messages import Dead
 from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.faults import Injected
-from gateway.database.tables.messages import ConsumerRow, Dead
+from gateway.database.tables.queues import ConsumerRow
 from gateway.database.tables.sends import Answers, Send
 from gateway.database.tables.sweeps import LastRun
 from gateway.domain.delivery import State
@@ -166,8 +167,8 @@ class _RouteCount:
 def overview(session: Session, *, lease: timedelta | None = None) -> Overview:
     """Read the whole screen. `lease` is that of the claims; without it, `sends` stays empty."""
     receivers = session.only(_Receivers, _Q["receivers"])
-    dead_messages: int = session.value(_Q["dead_messages"], limit=FLAG_LIMIT)
-    dead = messages.dead(session, limit=1) if dead_messages else []
+    dead_count: int = session.value(_Q["dead_messages"], limit=FLAG_LIMIT)
+    dead = dead_messages.dead(session, limit=1) if dead_count else []
     return Overview(
         now=receivers.now,
         counts=_counts(session),
@@ -176,12 +177,12 @@ def overview(session: Session, *, lease: timedelta | None = None) -> Overview:
         results=session.only(Results, _Q["results"], limit=FLAG_LIMIT),
         destinations=tuple(destinations.states(session)),
         receivers=receivers.receivers,
-        consumers=tuple(messages.consumers(session)),
+        consumers=tuple(queues.consumers(session)),
         received_last_minute=session.value(_Q["received"], limit=RECEIVED_LIMIT),
         rates=tuple(session.rows(QueueRate, _Q["rates"], window=WINDOW)),
         sweeps=tuple(sweeps.last_runs(session)),
         faults=tuple(faults.injected(session)),
-        dead_messages=dead_messages,
+        dead_messages=dead_count,
         dead_message=dead[0] if dead else None,
         unforwarded=session.row(Unforwarded, _Q["unforwarded"], window=UNFORWARDED_WINDOW, limit=FLAG_LIMIT),
         unserved=unserved(session),

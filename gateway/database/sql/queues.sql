@@ -1,0 +1,59 @@
+-- What waits and runs in each queue, how much flows through it, and which processes consume it.
+
+-- name: count_rates
+-- Add what this process finished since its last report.
+INSERT INTO dramatiq.rates AS r (minute, queue_name, actor_name, arrived, done, failed, seconds)
+SELECT to_timestamp(minute * 60), queue_name, actor_name, arrived, done, failed, seconds
+FROM unnest(
+    %(minutes)s::bigint[], %(queue_names)s::text[], %(actor_names)s::text[],
+    %(arrived)s::bigint[], %(done)s::bigint[], %(failed)s::bigint[], %(seconds)s::float8[]
+) AS new (minute, queue_name, actor_name, arrived, done, failed, seconds)
+-- all processes lock the rows in one order, so that there is no deadlock
+ORDER BY minute, queue_name, actor_name
+ON CONFLICT (minute, queue_name, actor_name) DO UPDATE
+SET arrived = r.arrived + EXCLUDED.arrived, done = r.done + EXCLUDED.done,
+    failed = r.failed + EXCLUDED.failed, seconds = r.seconds + EXCLUDED.seconds;
+
+-- name: forget_rates
+-- `queue` shows at most a day.
+DELETE FROM dramatiq.rates WHERE minute < now() - interval '1 day';
+
+-- name: depths
+-- What waits, runs or is dead, by queue; the age counts from the time at which a message was due.
+SELECT q.queue_name, q.state::text, count(*), count(*) FILTER (WHERE q.state = 'queued' AND q.due > now()) AS later,
+    extract(epoch FROM now() - min(q.due) FILTER (WHERE q.state <> 'queued' OR q.due <= now()))::float8 AS oldest_seconds
+FROM dramatiq.queue AS q
+GROUP BY q.queue_name, q.state
+ORDER BY q.queue_name, q.state;
+
+-- name: rates
+-- Over the last minutes. Messages that came due and still wait are counted in the queue itself.
+WITH finished AS (
+    SELECT r.queue_name, sum(r.arrived) AS arrived, sum(r.done) AS done, sum(r.failed) AS failed,
+        sum(r.seconds) AS seconds
+    FROM dramatiq.rates AS r
+    WHERE r.minute > now() - %(window)s
+    GROUP BY r.queue_name
+), waiting AS (
+    SELECT q.queue_name, count(*) AS arrived
+    FROM dramatiq.queue AS q
+    WHERE q.due > now() - %(window)s AND q.due <= now()
+    GROUP BY q.queue_name
+)
+SELECT queue_name, coalesce(f.arrived, 0)::bigint + coalesce(w.arrived, 0)::bigint AS arrived,
+    coalesce(f.done, 0)::bigint AS done, coalesce(f.failed, 0)::bigint AS failed, coalesce(f.seconds, 0)::float8 AS seconds
+FROM finished AS f FULL JOIN waiting AS w USING (queue_name)
+ORDER BY queue_name;
+
+-- name: consumers
+-- Every consumer with what it holds; one without its lock is dead, or lost its connection a moment ago.
+SELECT c.id, c.host, c.pid, c.queues AS queue_names, c.threads, c.started_at, dramatiq.consumer_alive(c.id) AS alive,
+    count(q.message_id) AS holds, extract(epoch FROM now() - min(q.started_at))::float8 AS oldest_seconds
+FROM dramatiq.consumers AS c
+LEFT JOIN dramatiq.queue AS q ON q.consumer = c.id AND q.state = 'consumed'
+GROUP BY c.id
+ORDER BY c.host, c.pid;
+
+-- name: vacuum
+-- Removes the index entries of finished messages; skipped while another VACUUM runs.
+VACUUM (ANALYZE, SKIP_LOCKED) dramatiq.queue;
