@@ -69,6 +69,6 @@ def _progress() -> Iterator[Callable[[str, int], None] | None]:
         tasks = {part: shown.add_task(part.replace("_", " "), total=None, visible=False) for part in Part}
 
         def looked_at(part: str, count: int) -> None:
-            shown.update(tasks[Part(part)], advance=count, visible=True)
+            shown.update(tasks[Part(part)], advance=count, visible=count > 0 or None)
 
         yield looked_at

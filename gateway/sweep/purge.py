@@ -60,7 +60,7 @@ def _instances(context: SweepContext, disk_errors: DiskErrors) -> int:
             purged += len(removed)
             not_removed += len(old) - len(removed)
             piece.position = after
-            piece.looked_at(FILES_PER_TRANSACTION)
+            piece.looked_at(len(removed))
             if after == START or piece.is_over or (not purged and piece.lasted(LOOKING_SECONDS)):
                 break
     return purged

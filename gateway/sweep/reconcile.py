@@ -67,13 +67,13 @@ def _messages(context: SweepContext) -> int:
     with sliced(context, Part.MESSAGES) as piece:
         while True:
             with context.transaction() as session:
-                sent, last = sweeps.send_missing_messages(
+                page = sweeps.send_missing_messages(
                     session, grace=grace, lease=lease, after=int(piece.position or 0), limit=DELIVERIES
                 )
-            total += sent
-            piece.looked_at(DELIVERIES)
-            piece.position = START if last is None else str(last)
-            if last is None or piece.is_over or (not total and piece.lasted(LOOKING_SECONDS)):
+            total += page.sent
+            piece.looked_at(page.looked_at)
+            piece.position = START if page.last is None else str(page.last)
+            if page.last is None or piece.is_over or (not total and piece.lasted(LOOKING_SECONDS)):
                 break
     if total:
         context.wake_all()

@@ -92,7 +92,7 @@ def test_a_file_that_comes_behind_the_position_is_found_in_the_next_pass(core: F
 def test_a_run_with_time_does_everything(core: Forwarding) -> None:
     """A small spool is looked at whole in each run, and no position is stored."""
     strays(core, Place.SENT)
-    assert reconcile(core.sweeping(sliced=True))["orphaned"] == COUNT
+    assert reconcile(core.sweeping(sliced=True, clock=lambda: 0.0))["orphaned"] == COUNT
     assert positions(core) == {}
 
 

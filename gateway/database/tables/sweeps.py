@@ -27,6 +27,14 @@ class FileRow:
     place: Place
 
 
+class SentMessages(NamedTuple):
+    """How many due deliveries were looked at, how many messages were sent; the last id, None at the end."""
+
+    looked_at: int
+    sent: int
+    last: int | None
+
+
 class _Old(NamedTuple):
     received_at: datetime
     instance_id: int
@@ -48,15 +56,14 @@ def rescue(session: Session, *, limit: int) -> list[int]:
 
 def send_missing_messages(
     session: Session, *, grace: timedelta, lease: timedelta, after: int, limit: int
-) -> tuple[int, int | None]:
+) -> SentMessages:
     """Send messages for due deliveries that have none, or one that is held for `lease`.
 
-    Look at the next `limit` due deliveries after an id. Return how many messages were sent, and the last id
-    (None: there are no more).
+    Look at the next `limit` due deliveries after an id.
     """
     due = session.values(_Q["due_deliveries"], grace=grace, after=after, limit=limit)
     sent = session.values(_Q["send_missing_messages"], grace=grace, lease=lease, delivery_ids=due, **_ACTORS)
-    return len(sent), due[-1] if len(due) == limit else None
+    return SentMessages(len(due), len(sent), due[-1] if len(due) == limit else None)
 
 
 def owners_of(session: Session, files: Sequence[tuple[str, str]]) -> dict[tuple[str, str], StoredInstance]:
