@@ -19,7 +19,7 @@ from gateway.domain.instance import Place
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep import orphans
 from gateway.sweep.context import Counts, DiskErrors, SweepContext
-from gateway.sweep.slices import LOOKING_SECONDS, START, Part, sliced
+from gateway.sweep.slices import START, Part, sliced
 from gateway.sweep.walk import studies
 
 FILES_PER_TRANSACTION = 500
@@ -61,7 +61,9 @@ def _instances(context: SweepContext, disk_errors: DiskErrors) -> int:
             not_removed += len(old) - len(removed)
             piece.position = after
             piece.looked_at(len(removed))
-            if after == START or piece.is_over or (not purged and piece.lasted(LOOKING_SECONDS)):
+            if removed:
+                piece.has_work()
+            if after == START or piece.is_over:
                 break
     return purged
 
@@ -91,6 +93,7 @@ def _empty_folders(context: SweepContext, disk_errors: DiskErrors) -> int:
                     if not context.dry:
                         os.rmdir(folder)  # noqa: PTH106  must fail if a file arrived meanwhile
                     count += 1
+                    piece.has_work()
             piece.looked_at(1)
             if piece.is_over:
                 piece.position = f"{place}/{study}"

@@ -34,7 +34,7 @@ from gateway.spool.partial import LOCK, PARTIAL, SUFFIX, lock_folder
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep import orphans
 from gateway.sweep.context import BATCH, EXAMPLES, Counts, DiskErrors, SweepContext, age_seconds
-from gateway.sweep.slices import LOOKING_SECONDS, START, Part, Slice, sliced
+from gateway.sweep.slices import START, Part, Slice, sliced
 from gateway.sweep.walk import FileAndOwner, old_files_of_slice
 
 PROBE_GRACE = timedelta(seconds=30)
@@ -71,9 +71,11 @@ def _messages(context: SweepContext) -> int:
                     session, grace=grace, lease=lease, after=int(piece.position or 0), limit=DELIVERIES
                 )
             total += page.sent
+            if page.sent:
+                piece.has_work()
             piece.looked_at(page.looked_at)
             piece.position = START if page.last is None else str(page.last)
-            if page.last is None or piece.is_over or (not total and piece.lasted(LOOKING_SECONDS)):
+            if page.last is None or piece.is_over:
                 break
     if total:
         context.wake_all()
@@ -178,6 +180,7 @@ def _missing(context: SweepContext, disk_errors: DiskErrors) -> Counts:
         for row in _undelivered(context, piece):
             with disk_errors.caught(context.spool.path(row.place, row.study_instance_uid, row.file_name)):
                 if not _is_in_a_place(context, row):
+                    piece.has_work()
                     counts[_look_for(context, row, counts["files_missing"])] += 1
     return counts
 

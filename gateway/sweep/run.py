@@ -1,7 +1,7 @@
 """Run the verbs in their order and record what each counted; then vacuum the queue and rotate the log.
 
 The run of each minute is bounded (gateway/sweep/slices.py). While there is more to purge, it repeats all
-verbs for most of the minute, so that purging keeps up and the other verbs run between its slices.
+verbs for up to half a minute, so that purging keeps up and the other verbs run between its slices.
 """
 
 import time
@@ -30,7 +30,7 @@ WARN_ABOUT = ("files_missing", "files_refused", "damaged")
 """Counts that turn the verb's log line into a warning."""
 
 
-PURGING_SECONDS = 40.0
+PURGING_SECONDS = 25.0
 """No further round begins after this time; with the last round, a run must end within its minute."""
 
 

@@ -16,6 +16,7 @@ If the process dies
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from typing import NamedTuple
 
 from gateway import log
 from gateway.database.tables import sweeps
@@ -38,20 +39,24 @@ class Part(StrEnum):
     FOLDERS = "folders"
 
 
-SECONDS = {
-    Part.MESSAGES: 10.0,
-    Part.OWED_FILES: 0.3,
-    Part.STORED_FILES: 0.5,
-    Part.MISSING_FILES: 0.2,
-    Part.OLD_INSTANCES: 4.0,
-    Part.ORPHANED_FILES: 0.1,
-    Part.FOLDERS: 0.1,
-}
-"""How long a part may take in a run. A slice ends after the step in which its time is over, so it takes a
-little longer. A run that finds nothing to do must end in less than two seconds."""
+class Limit(NamedTuple):
+    """How many seconds a slice may take: while it finds nothing to do, and once it has found something."""
 
-LOOKING_SECONDS = 0.2
-"""Where a slice is longer, because it may have much to do: its end while it has found nothing to do."""
+    looking: float
+    working: float
+
+
+LIMITS = {
+    Part.MESSAGES: Limit(0.2, 10),
+    Part.OWED_FILES: Limit(0.3, 10),
+    Part.STORED_FILES: Limit(0.5, 5),
+    Part.MISSING_FILES: Limit(0.2, 2),
+    Part.OLD_INSTANCES: Limit(0.2, 4),
+    Part.ORPHANED_FILES: Limit(0.1, 2),
+    Part.FOLDERS: Limit(0.1, 1),
+}
+"""A slice ends after the step in which its time is over, so it takes a little longer. A run that finds no
+work must end in less than two seconds, and one that finds much work in each part within its minute."""
 
 
 class Slice:
@@ -65,15 +70,16 @@ class Slice:
         self._context = context
         self._part = part
         self._began = context.clock()
+        self._seconds = LIMITS[part].looking
+
+    def has_work(self) -> None:
+        """Note that there is something to do: the slice may take longer."""
+        self._seconds = LIMITS[self._part].working
 
     @property
     def is_over(self) -> bool:
         """Tell whether the time of the slice is over; at least one step is done before it is asked."""
-        return self.lasted(SECONDS[self._part])
-
-    def lasted(self, seconds: float) -> bool:
-        """Tell whether the slice lasts for that time; never in a run without a limit."""
-        return self._context.sliced and self._context.clock() - self._began >= seconds
+        return self._context.sliced and self._context.clock() - self._began >= self._seconds
 
     def looked_at(self, count: int) -> None:
         """Report progress to an operator who waits for the run."""

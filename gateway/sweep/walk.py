@@ -98,6 +98,7 @@ def old_files_of_slice(
     for step in steps:
         piece.looked_at(step.looked_at)
         for path, owner in find(context, step.old):
+            piece.has_work()
             yield path, owner
             if piece.is_over:
                 piece.position = path.relative_to(context.spool.root).as_posix()

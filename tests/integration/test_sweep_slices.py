@@ -21,7 +21,7 @@ from gateway.sweep.context import Counts, DiskErrors, SweepContext
 from gateway.sweep.purge import purge
 from gateway.sweep.reconcile import reconcile
 from gateway.sweep.run import VERBS
-from gateway.sweep.slices import START, Part, sliced
+from gateway.sweep.slices import LIMITS, START, Part, sliced
 
 COUNT = 7
 
@@ -249,11 +249,15 @@ def test_a_name_that_no_row_can_have_is_refused(core: Forwarding) -> None:
     assert found(reconcile(core.sweeping())) == {"orphaned": 1, "files_refused": 1}
 
 
-def test_a_slice_ends_by_its_clock(core: Forwarding) -> None:
-    """And not before."""
-    times = iter((0.0, 0.0, 0.49, 0.5))
+@pytest.mark.parametrize("works", [False, True])
+def test_a_slice_ends_by_its_clock(core: Forwarding, *, works: bool) -> None:
+    """And not before; it may last longer when there is something to do."""
+    limit = LIMITS[Part.STORED_FILES].working if works else LIMITS[Part.STORED_FILES].looking
+    times = iter((0.0, 0.0, limit - 0.01, limit))
     context = core.sweeping(sliced=True, clock=partial(next, times))
     with sliced(context, Part.STORED_FILES) as piece:
+        if works:
+            piece.has_work()
         assert [piece.is_over for _ in range(3)] == [False, False, True]
         piece.position = "sent/1.2"
     assert context.unfinished == {Part.STORED_FILES}

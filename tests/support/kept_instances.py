@@ -53,6 +53,7 @@ def study(number: int) -> str:
 
 def fill(edge: EdgeSetup, count: int, studies: int = STUDIES) -> None:
     """Write rows and files of that many delivered instances, received over the last 20 hours."""
+    edge.database.close()  # a connection keeps the deadline that it was opened with
     edge.database.deadline_seconds = 1800
     with edge.database.statement() as session:
         session.script(_FILL.format(root=ROOT, count=count, each=count // studies))
