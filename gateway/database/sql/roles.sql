@@ -29,6 +29,8 @@ FROM (VALUES
     ('TABLE public.attempts', 'SELECT, INSERT'),
     ('TABLE public.expected_results', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.result_sources', 'SELECT, INSERT'),
+    ('TABLE public.repeats', 'SELECT, INSERT, DELETE'),
+    ('TABLE public.unmatched_references', 'SELECT, INSERT, DELETE'),
     ('TABLE public.destinations', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.suspects', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.faults', 'SELECT, INSERT, UPDATE, DELETE'),

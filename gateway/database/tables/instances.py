@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -15,8 +16,9 @@ _Q = load("instances")
 
 
 class ReceptionVerdict(StrEnum):
-    """The result of a reception; see functions/receive_instance_from.sql."""
+    """The result of a registration; see functions/register_reception.sql."""
 
+    REGISTERED = "registered"
     STORED = "stored"
     CONFLICT = "conflict"
     DUPLICATE = "duplicate"
@@ -29,8 +31,10 @@ class ReceptionVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReceivedInstance:
-    """A received instance whose file is durable, with the values of its header and its association."""
+    """A reception whose file is durable, with the values of its envelope. `received_at` is its time."""
 
+    reception_id: UUID
+    received_at: datetime
     sop_instance_uid: str
     study_instance_uid: str
     series_instance_uid: str
@@ -78,14 +82,15 @@ class StoredInstance:
     place: Place
 
 
-def receive(session: Session, received: ReceivedInstance, *, window: timedelta) -> RegisteredInstance:
+def register(session: Session, received: ReceivedInstance, *, window: timedelta) -> RegisteredInstance:
     """Write the row of an instance, its deliveries, and the message of each delivery.
 
+    Calling it again for the same reception changes nothing, and gives REGISTERED.
     With NAME_TAKEN nothing was written: link the file under another name and call again.
     """
     return session.only(
         RegisteredInstance,
-        _Q["receive"],
+        _Q["register"],
         **_columns(received),
         routes=[route.value for route in received.routes],
         actor_names=[FORWARD[route].actor_name for route in received.routes],
@@ -94,14 +99,17 @@ def receive(session: Session, received: ReceivedInstance, *, window: timedelta) 
     )
 
 
-def receive_many(
+def register_many(
     session: Session, batch: Sequence[ReceivedInstance], *, window: timedelta
 ) -> list[RegisteredInstance]:
-    """Write the rows of several instances in one statement; they must be sorted by SOP Instance UID."""
+    """Write the rows of several instances in one statement.
+
+    They must be sorted by SOP Instance UID, and within one UID by time of reception.
+    """
     columns = [_columns(received) for received in batch]
     return session.rows(
         RegisteredInstance,
-        _Q["receive_many"],
+        _Q["register_many"],
         **{name: [row[name] for row in columns] for name in columns[0]},
         routes=[",".join(received.routes) for received in batch],
         actor_names=[",".join(FORWARD[route].actor_name for route in received.routes) for received in batch],
@@ -112,6 +120,8 @@ def receive_many(
 
 def _columns(received: ReceivedInstance) -> dict[str, object]:
     return {
+        "reception_id": str(received.reception_id),
+        "received_at": received.received_at,
         "sop_instance_uid": received.sop_instance_uid,
         "study_instance_uid": received.study_instance_uid,
         "series_instance_uid": received.series_instance_uid,

@@ -28,6 +28,12 @@ _TRANSFER_SYNTAX_UID = 0x0010
 _IMPLEMENTATION_CLASS_UID = 0x0012
 _IMPLEMENTATION_VERSION_NAME = 0x0013
 _SOURCE_AE_TITLE = 0x0016
+_RECEIVING_AE_TITLE = 0x0018
+_PRIVATE_INFORMATION_CREATOR_UID = 0x0100
+_PRIVATE_INFORMATION = 0x0102
+
+PRIVATE_INFORMATION_CREATOR_UID = f"{IMPLEMENTATION_CLASS_UID}.1"
+"""Says that (0002,0102) holds an envelope of the gateway."""
 
 _SHORT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<HH2sHI")
@@ -63,9 +69,19 @@ _VERSION_1 = _LONG.pack(0x0002, _VERSION, b"OB", 0, 2) + b"\0\1"
 
 
 def preamble_and_file_meta(
-    sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, *, source_ae_title: str
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    transfer_syntax_uid: str,
+    *,
+    source_ae_title: str,
+    receiving_ae_title: str = "",
+    private_bytes: int = 0,
 ) -> bytes:
-    """Return what precedes the data set in a Part 10 file: preamble, DICM and File Meta Information."""
+    """Return what precedes the data set in a Part 10 file: preamble, DICM and File Meta Information.
+
+    With `private_bytes` (even) it ends with (0002,0102), which has that many zero bytes. They are the last
+    bytes of the returned value, so that the caller can write them later.
+    """
     elements = b"".join(
         (
             _VERSION_1,
@@ -74,9 +90,37 @@ def preamble_and_file_meta(
             _uid(_TRANSFER_SYNTAX_UID, transfer_syntax_uid),
             _OURS,
             _short(_SOURCE_AE_TITLE, b"AE", ae_title_field(source_ae_title)),
+            _short(_RECEIVING_AE_TITLE, b"AE", ae_title_field(receiving_ae_title)) if receiving_ae_title else b"",
+            _private_information(private_bytes) if private_bytes else b"",
         )
     )
     return b"".join((PREAMBLE, _short(_GROUP_LENGTH, b"UL", len(elements).to_bytes(4, "little")), elements))
+
+
+def _private_information(length: int) -> bytes:
+    head = _LONG.pack(0x0002, _PRIVATE_INFORMATION, b"OB", 0, length)
+    return _uid(_PRIVATE_INFORMATION_CREATOR_UID, PRIVATE_INFORMATION_CREATOR_UID) + head + bytes(length)
+
+
+def own_private_information(header: bytes | memoryview) -> bytes | None:
+    """Return (0002,0102) of a file that the gateway wrote; None if the file has none of the gateway's.
+
+    Only elements within the group length count. A received data set may itself begin with elements of group
+    0002, which belong to the data set.
+
+    Raises:
+        DataSetError: it is no Part 10 file, or `header` is too short.
+    """
+    end = own_data_set_offset(header)
+    if end > len(header):
+        raise DataSetError("File Meta Information cut off")
+    is_ours = False
+    for element, start, stop in _elements(header[:end], len(PREAMBLE)):
+        if element == _PRIVATE_INFORMATION_CREATOR_UID:
+            is_ours = text_of(bytes(header[start:stop])) == PRIVATE_INFORMATION_CREATOR_UID
+        elif element == _PRIVATE_INFORMATION and is_ours:
+            return bytes(header[start:stop])
+    return None
 
 
 def own_data_set_offset(header: bytes | memoryview) -> int:

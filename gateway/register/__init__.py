@@ -1,0 +1,11 @@
+"""Write the rows of what was acknowledged: registration, behind the answer to the sender.
+
+registrar        the thread of a receiver process that registers what the process receives
+registration     one batch: transactions, names of files, repeats, results, log lines
+unregistered     the receptions that are not registered yet, as links in partial/
+recovery         find the receptions that a dead or frozen process left, and those without a link
+repeat           the file of a repeat: removed, or used in place of a lost one
+
+A reception is acknowledged when its file, with its envelope, is flushed under its final name. From then on it
+is registered by whichever process comes first. Its link in partial/ goes only after a known outcome.
+"""

@@ -1,0 +1,161 @@
+"""What the edge must know of a reception beside its data set, kept in the file of the instance.
+
+The envelope is the value of (0002,0102) in the File Meta Information (PS3.10 §7.1, Table 7.1-1). So file and
+envelope are flushed together, and PostgreSQL is not needed before Success. Whoever registers the instance
+needs no other source.
+
+A file is begun with zeros in this place. The envelope is written when the data set is complete, and before
+the flush. It has a checksum of its own: an envelope that is missing or torn counts as unfinished, and a file
+with an unfinished envelope was never acknowledged.
+"""
+
+import os
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+from zlib import crc32
+
+from gateway.dicom.dataset.part10 import own_data_set_offset, own_private_information
+from gateway.domain.instance import Kind
+from gateway.domain.routing import Origin, Route
+from gateway.errors import DataSetError, FileMissingError
+from gateway.spool.flush import failure
+
+ENVELOPE_BYTES = 768
+"""The length of (0002,0102). The longest envelope fits: see tests/unit/test_envelope.py."""
+
+HEADER_BYTES = 4096
+"""How many bytes at the beginning of a file hold its File Meta Information, whatever the UIDs are."""
+
+_MAGIC = b"MPE1"
+_FIXED = struct.Struct(">4s16sQQI32sBBBB")
+_CHECKSUM = struct.Struct(">I")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_KINDS = tuple(Kind)
+_ORIGINS = tuple(Origin)
+_ROUTES = tuple(Route)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One reception. `sha256` and `data_set_size` are those of the data set, in bytes.
+
+    `epoch` is that of the spool when the instance was received: see gateway/spool/identity.py. `urgent` means
+    that its priority is the first.
+    """
+
+    reception_id: UUID
+    received_at: datetime
+    epoch: int
+    calling_ae_title: str
+    called_ae_title: str
+    remote_address: str
+    priority: int
+    kind: Kind
+    origin: Origin
+    routes: tuple[Route, ...]
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    data_set_size: int
+    sha256: bytes
+
+    def pack(self) -> bytes:
+        """Return the envelope as ENVELOPE_BYTES bytes."""
+        fixed = _FIXED.pack(
+            _MAGIC,
+            self.reception_id.bytes,
+            (self.received_at - _EPOCH) // timedelta(microseconds=1),
+            self.data_set_size,
+            self.epoch,
+            self.sha256,
+            self.priority,
+            _KINDS.index(self.kind),
+            _ORIGINS.index(self.origin),
+            sum(1 << _ROUTES.index(route) for route in self.routes),
+        )
+        texts = (
+            self.calling_ae_title,
+            self.called_ae_title,
+            self.remote_address,
+            self.sop_class_uid,
+            self.sop_instance_uid,
+            self.study_instance_uid,
+            self.series_instance_uid,
+            self.transfer_syntax_uid,
+        )
+        encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+        body = fixed + b"".join(bytes((len(text),)) + text for text in encoded)
+        padded = body.ljust(ENVELOPE_BYTES - _CHECKSUM.size, b"\0")
+        if len(padded) > ENVELOPE_BYTES - _CHECKSUM.size:
+            raise DataSetError("its UIDs and AE titles are too long")
+        return padded + _CHECKSUM.pack(crc32(padded))
+
+
+def unpack(block: bytes) -> Envelope | None:
+    """Return the envelope in `block`; None if it is unfinished: zeros, torn, or of an unknown form."""
+    body, checksum = block[: -_CHECKSUM.size], block[-_CHECKSUM.size :]
+    if len(block) != ENVELOPE_BYTES or not body.startswith(_MAGIC) or _CHECKSUM.pack(crc32(body)) != checksum:
+        return None
+    _, reception_id, microseconds, size, epoch, sha256, priority, kind, origin, routes = _FIXED.unpack_from(body)
+    texts = []
+    at = _FIXED.size
+    for _ in range(8):
+        end = at + 1 + body[at]
+        texts.append(body[at + 1 : end].decode("utf-8", "surrogateescape"))
+        at = end
+    calling, called, address, sop_class, instance, study, series, syntax = texts
+    return Envelope(
+        reception_id=UUID(bytes=reception_id),
+        received_at=_EPOCH + timedelta(microseconds=microseconds),
+        epoch=epoch,
+        calling_ae_title=calling,
+        called_ae_title=called,
+        remote_address=address,
+        priority=priority,
+        kind=_KINDS[kind],
+        origin=_ORIGINS[origin],
+        routes=tuple(route for n, route in enumerate(_ROUTES) if routes & 1 << n),
+        sop_class_uid=sop_class,
+        sop_instance_uid=instance,
+        study_instance_uid=study,
+        series_instance_uid=series,
+        transfer_syntax_uid=syntax,
+        data_set_size=size,
+        sha256=sha256,
+    )
+
+
+def read_envelope(path: Path) -> Envelope | None:
+    """Return the finished envelope of a file; None if it has none, or is no Part 10 file.
+
+    Raises:
+        FileMissingError: there is no file.
+        SpoolError: the file cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise FileMissingError(f"{path} is not there") from error
+    except OSError as error:
+        raise failure("open", path, error) from error
+    try:
+        header = os.pread(descriptor, HEADER_BYTES, 0)
+        block = own_private_information(header)
+        if block is None:
+            return None
+        envelope = unpack(block)
+        if envelope is None:
+            return None
+        whole = own_data_set_offset(header) + envelope.data_set_size
+        return envelope if os.fstat(descriptor).st_size == whole else None
+    except DataSetError:
+        return None
+    except OSError as error:
+        raise failure("read", path, error) from error
+    finally:
+        os.close(descriptor)
