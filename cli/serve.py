@@ -13,11 +13,6 @@ import typer
 from gateway import config, log
 from gateway.config import Configuration
 from gateway.database.dsn import dsn_from_environment
-from gateway.database.migrate import migrate
-from gateway.database.pool import Database
-from gateway.database.tables import destinations
-from gateway.database.wait import wait_for_database
-from gateway.log import Stage
 from gateway.log_tail import LogFollower
 from gateway.receive import server
 
@@ -33,8 +28,8 @@ def serve(
 ) -> None:
     """Run the Storage SCP: listen on the port and receive instances until SIGTERM.
 
-    At its start it waits for PostgreSQL and migrates the schema. It reads the file that MINI_PACS_CONFIG
-    names, else config.yaml in the current folder.
+    It listens at once, and receives also while PostgreSQL is away. It migrates the schema when it reaches
+    PostgreSQL. It reads the file that MINI_PACS_CONFIG names, else config.yaml in the current folder.
     """
     configuration = config.load()
     if print_log and (served := os.fork()):
@@ -46,15 +41,6 @@ def serve(
     # first process of a container ignores the signal.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
-    def prepare() -> None:
-        for version in migrate(dsn):
-            log.write(Stage.DB, "migrated", detail=version)
-        database = Database(dsn, application_name="mini-pacs serve", size=1)
-        with database.transaction() as session:
-            destinations.configure(session, configuration)
-        database.close()
-
-    wait_for_database(prepare)
     raise typer.Exit(server.serve(configuration, dsn))
 
 

@@ -135,6 +135,7 @@ class Edge(Section):
     commit_timeout_seconds: Seconds = 10
     duplicate_window_seconds: Annotated[float, Field(ge=0, le=30 * 24 * 3600)] = 30
     disk_reserve_mb: Annotated[int, Field(ge=0)] = 512
+    max_unregistered_hours: Annotated[float, Field(gt=0, le=24 * 30)] = 24
     result_series_description: Annotated[str, Field(min_length=1, max_length=64)] = "AI_RESULT"
     urgent: Urgent = Urgent()
     log_max_mb: Annotated[int, Field(ge=1)] = 50

@@ -27,6 +27,10 @@ class DatabaseUnavailableError(DatabaseError):
     """Transient: there is no connection, or it was lost before the commit."""
 
 
+class DatabaseLoginError(DatabaseUnavailableError):
+    """Permanent: PostgreSQL answered and refused the login: role, password, database or pg_hba.conf."""
+
+
 class OutcomeUnknownError(DatabaseUnavailableError):
     """Transient: the connection was lost or the deadline passed during a commit, which may have succeeded."""
 
@@ -57,6 +61,10 @@ class SpoolError(GatewayError):
 
 class SpoolFullError(SpoolError):
     """Transient: the disk is full, or its free space is down to the reserve."""
+
+
+class NotRegistrableError(GatewayError):
+    """Transient: what would be received now cannot be registered, and PostgreSQL is not only away."""
 
 
 class FileMissingError(SpoolError):

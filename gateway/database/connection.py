@@ -13,8 +13,8 @@ import psycopg2
 import psycopg2.extensions as pg
 
 from gateway.database import dsn as dsn_text
-from gateway.database.failure import sentence_of, translated
-from gateway.errors import DatabaseUnavailableError
+from gateway.database.failure import refuses_login, sentence_of, translated
+from gateway.errors import DatabaseLoginError, DatabaseUnavailableError
 
 CONNECT_SECONDS = 5.0
 
@@ -92,7 +92,8 @@ def connect(dsn: str, *, application_name: str, deadline_seconds: float) -> Conn
     """Open a connection outside of any pool, in autocommit.
 
     Raises:
-        DatabaseUnavailableError: PostgreSQL cannot be reached, or refuses the connection.
+        DatabaseLoginError: PostgreSQL refuses the login.
+        DatabaseUnavailableError: PostgreSQL cannot be reached, starts, stops, or has no connection left.
     """
     connection = _connect_to_any(dsn_text.each_address(dsn), application_name)
     connection.where = dsn_text.where(dsn)
@@ -110,9 +111,8 @@ def _connect_to_any(addresses: list[str], application_name: str) -> Connection:
         return _connect_to(last, application_name)
     except psycopg2.Error as error:
         hosts = ", ".join(map(dsn_text.where, addresses))
-        raise DatabaseUnavailableError(
-            f"cannot connect to PostgreSQL at {hosts}: {sentence_of(error)}"
-        ) from error
+        kind = DatabaseLoginError if refuses_login(error) else DatabaseUnavailableError
+        raise kind(f"cannot connect to PostgreSQL at {hosts}: {sentence_of(error)}") from error
 
 
 def _connect_to(address: str, application_name: str) -> Connection:

@@ -15,6 +15,15 @@ from gateway.errors import DatabaseError, DatabaseRefusedError, DatabaseUnavaila
 
 _AT_SERVER = re.compile(r"connection to server (?:at|on) .*? failed: ")
 
+_LOGIN_REFUSALS = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "no password supplied",
+    '" does not exist',
+)
+"""Parts of the messages of SQLSTATE classes 28 and 3D. A server with `lc_messages` of another language says
+them in that language, and then counts as away."""
+
 _MAY_FOLLOW_A_COMMIT = ("57P", "08", "XX")
 """Classes of errors after which a commit may have happened: shutdown, connection, internal error."""
 
@@ -33,6 +42,11 @@ def translated(error: psycopg2.Error, where: str, *, commit_sent: bool) -> Datab
     if code.startswith(_OUT_OF_RESOURCES):
         return DatabaseUnavailableError(f"PostgreSQL at {where} is out of resources ({code}): {sentence}")
     return DatabaseRefusedError(f"PostgreSQL at {where} refused ({code}): {sentence}", code)
+
+
+def refuses_login(error: psycopg2.Error) -> bool:
+    """Tell whether PostgreSQL refuses the login for good. While connecting there is no SQLSTATE."""
+    return any(text in str(error) for text in _LOGIN_REFUSALS)
 
 
 def sentence_of(error: psycopg2.Error) -> str:

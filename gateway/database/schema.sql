@@ -206,6 +206,7 @@ table instances
     unforwarded integer NOT NULL DEFAULT 0 -- how many repeats were not forwarded; unforwarded_at and unforwarded_from are those of the last one
     unforwarded_at timestamp with time zone
     unforwarded_from text
+    reception_id uuid -- the reception that brought the file; NULL: received by a version before 0.3.0
     constraint instances_one_per_content UNIQUE (sop_instance_uid, sha256)
     constraint instances_one_per_file UNIQUE (study_instance_uid, file_name)
     constraint instances_pkey PRIMARY KEY (id)
@@ -217,6 +218,15 @@ table instances
     CREATE INDEX instances_flagged ON public.instances USING btree (correlation) WHERE (late OR (correlation = ANY (ARRAY['ambiguous'::correlation, 'unmatched'::correlation])))
     CREATE INDEX instances_unforwarded ON public.instances USING btree (unforwarded_at) WHERE (unforwarded_at IS NOT NULL)
     CREATE TRIGGER instances_versioned BEFORE INSERT ON public.instances FOR EACH ROW WHEN (new.conflict) EXECUTE FUNCTION flag_versions()
+
+table repeats
+    reception_id uuid NOT NULL
+    instance_id bigint NOT NULL
+    registered_at timestamp with time zone NOT NULL DEFAULT now()
+    constraint repeats_instance_id_fkey FOREIGN KEY (instance_id) REFERENCES instances(id) ON DELETE CASCADE
+    constraint repeats_pkey PRIMARY KEY (reception_id)
+    CREATE INDEX repeats_by_instance ON public.repeats USING btree (instance_id)
+    CREATE INDEX repeats_by_time ON public.repeats USING btree (registered_at)
 
 table result_sources
     result_instance_id bigint NOT NULL
@@ -255,6 +265,13 @@ table sweeps
     counts jsonb NOT NULL
     constraint sweeps_pkey PRIMARY KEY (verb)
 
+table unmatched_references
+    result_id bigint NOT NULL
+    uid text NOT NULL
+    constraint unmatched_references_pkey PRIMARY KEY (uid, result_id)
+    constraint unmatched_references_result_id_fkey FOREIGN KEY (result_id) REFERENCES instances(id) ON DELETE CASCADE
+    CREATE INDEX unmatched_references_by_result ON public.unmatched_references USING btree (result_id)
+
 function call_parked(text,integer) -> integer
 function call_waiting(text,integer) -> void
 function claim_for_worker(bigint,bigint,interval,interval,boolean,interval,text,text,text) -> record
@@ -273,15 +290,19 @@ function is_suspect(text,bigint) -> boolean
 function lock_versions(text) -> void
 function other_versions(bigint) -> SETOF deliveries
 function owe_last(bigint,route,text,integer) -> boolean
+function owe_last_received(bigint,route,text,integer,timestamp with time zone) -> boolean
 function owe_newest_after_unsettled() -> trigger
 function owe_newest_again(bigint) -> void
 function park_delivery(bigint,uuid,text,text,interval,text) -> record
 function place_of(bigint) -> instance_place
+function put_before_later_versions(bigint) -> void
 function receive_instance(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],integer,interval) -> record
 function receive_instance_from(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],integer,text,text,interval) -> record
 function receive_instances(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],interval) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place)
 function receive_instances_from(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],text[],text,interval) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place, kept_kind instance_kind)
 function refuse_transition() -> trigger
+function register_reception(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],integer,text,text,interval,uuid,timestamp with time zone) -> record
+function register_receptions(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],text[],text,interval,uuid[],timestamp with time zone[]) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place, kept_kind instance_kind)
 function settle_delivery(bigint,uuid,delivery_state,boolean,boolean,interval,integer,text,text,integer,text,double precision,text,interval) -> record
 function take_turn(bigint,text) -> record
 function version_before(bigint) -> bigint

@@ -85,15 +85,23 @@ class Admission:
         )
         if wrong_address is not None:
             return CALLING_ADDRESS_NOT_ALLOWED, wrong_address
-        try:
-            self._receiver.spool.check_reserve()
-        except SpoolError as error:
-            return TEMPORARY_CONGESTION, str(error)
+        reason = self._why_nothing_can_be_kept()
+        if reason:
+            return TEMPORARY_CONGESTION, reason
         slot = self._limits.acquire(f"{requestor.calling_ae_title}@{requestor.remote_address}")
         if slot is None:
             return LOCAL_LIMIT_EXCEEDED, "edge.max_associations or max_associations_per_peer is reached"
         self._open[requestor] = _OpenAssociation(slot)
         return None, None
+
+    def _why_nothing_can_be_kept(self) -> str:
+        """Return why no instance could be received now; empty if it could."""
+        registrar = self._receiver.registrar
+        try:
+            self._receiver.spool.check_reserve(registrar.unregistered_bytes())
+        except SpoolError as error:
+            return str(error)
+        return registrar.why_refused()
 
     def declined(self, requestor: Requestor, contexts: Sequence[tuple[Offer, Answer]]) -> None:
         """Log the presentation contexts of an admitted requestor that were not accepted."""

@@ -6,31 +6,16 @@ valid; a name that was never resolved admits nobody. The title is compared first
 no lookup.
 """
 
-import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from time import monotonic
 
 from gateway.domain.allowlist import Address, Entry, address_of
-
-CACHE_SECONDS = 60.0
-"""How long the addresses of a host are used before they are looked up again."""
+from gateway.register.host_lookup import CACHE_SECONDS, Lookup, lookup
 
 RETRY_SECONDS = 5.0
 """The pause after a failed lookup, since a caller may try every second."""
-
-Lookup = Callable[[str], frozenset[Address]]
-
-
-def lookup(host: str) -> frozenset[Address]:
-    """Return every address of `host`.
-
-    Raises:
-        OSError: `host` has no address, or no name server answers.
-    """
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return frozenset(address_of(str(address[0])) for *_, address in found)
 
 
 @dataclass(slots=True)

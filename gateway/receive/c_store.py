@@ -1,32 +1,28 @@
-"""Receive one C-STORE: stream the data set to the spool, read its header, name the file, commit, answer.
+"""Receive one C-STORE: stream the data set to the spool, read its header, write its envelope, flush, answer.
 
-Guarantee: Success is answered only after file and rows are durable (G1). The order is
+Guarantee: Success is answered only after the file, with all that its registration needs, is durable (G1). The
+order is
 
     write               each fragment goes to a `.part` file of the spool
+    Partial.seal        the envelope is written into the file
     Partial.name        the file gets its final name
-    Partial.flush       file, name and folder survive a power cut from here on
-    Committer.commit    instance, deliveries and messages survive a power cut from here on
+    Partial.flush       file, envelope, name and folder survive a power cut from here on
+    Registrar.submit    the rows are written from here on, by another thread
     Success             the edge is responsible from here on
-    answered            wake the actors, remove the `.part` name, write the log
 
-A small file is flushed while PostgreSQL writes the rows, and COMMIT waits for the flush. Everything that the
-sender need not wait for is done after the answer.
+Nothing of PostgreSQL comes before the answer. What registration needs is validated before.
 
 If the process dies
-    before the commit   the sender has no answer and still owns the instance; reconcile removes a `.part`
-                        file and moves a file without a row to orphaned/
-    after the commit    the edge is responsible; the sender has no answer, sends again, and gets Success for
-                        a repeat (G4)
+    before the flush    the sender has no answer and still owns the instance
+    after the flush     the `.part` link remains: the next process registers the instance. A sender without an
+                        answer sends again, and gets Success for a repeat (G4)
 """
 
 import hashlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime
+from uuid import uuid4
 
-from gateway.correlate import Correlated
-from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
 from gateway.dicom.dataset.header import Header, read_header
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
 from gateway.dicom.policy import AbortAssociation, Requestor, StoreRequest
@@ -35,13 +31,14 @@ from gateway.domain.identifiers import printable
 from gateway.domain.instance import Kind, file_names
 from gateway.domain.matching import is_result
 from gateway.domain.routing import priority_for, routes_for
-from gateway.errors import OutcomeUnknownError, SpoolError, SpoolFullError
+from gateway.errors import NotRegistrableError, SpoolError, SpoolFullError
 from gateway.log import Stage
-from gateway.receive import repeat
 from gateway.receive.c_store_log import CStoreLog
 from gateway.receive.checks import check_agreement, check_command, check_data_set_uids
 from gateway.receive.context import ReceiverContext
 from gateway.receive.statuses import InjectedRefusalError, status_of
+from gateway.register.unregistered import Unregistered
+from gateway.spool.envelope import ENVELOPE_BYTES, Envelope
 from gateway.spool.flush import remove_uncommitted
 from gateway.spool.partial import Partial
 
@@ -50,17 +47,7 @@ HIGH = 1  # C-STORE priority, PS3.7 §9.3.1.1, Table 9.3-1
 MAX_COMMENT = 64  # VR LO, PS3.7 §C.4.3
 
 LARGE_BYTES = 4 << 20
-"""A larger data set is flushed before its rows are written: its flush takes long, and locked rows would make
-other commits wait. While it is received, the free space is compared with `edge.disk_reserve_mb`."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Committed:
-    """The outcome of one commit: the row, the correlation of a result, and the path of the file."""
-
-    registered: RegisteredInstance
-    correlated: Correlated | None
-    path: Path
+"""While a larger data set is received, the free space is compared with `edge.disk_reserve_mb`."""
 
 
 class CStoreHandler:
@@ -81,7 +68,7 @@ class CStoreHandler:
         self._offset = 0
         self._partial: Partial | None = None
         self._failure: Exception | None = None
-        self._committed: _Committed | None = None
+        self._is_stored = False
         try:
             self._begin()
         except Exception as error:  # noqa: BLE001  the boundary: becomes a status in `finish`
@@ -114,18 +101,23 @@ class CStoreHandler:
         return Status.SUCCESS, ""
 
     def answered(self) -> None:
-        """Wake the actors, remove the `.part` name and write the log, after the sender got its answer."""
-        committed = self._committed
-        if committed is not None:
-            self._wake(committed)
-        if self._partial is not None:
+        """Close the file and write the log, after the sender got its answer."""
+        if self._partial is None:
+            return
+        if self._is_stored:
+            self._partial.close()
+            self._log.success()
+        else:
             self._partial.discard()
-        if committed is not None:
-            self._log.success(self._caller, committed.registered, committed.correlated)
 
     def abandon(self, reason: str) -> None:
-        """Delete what was received: the association ended before the data set was complete."""
-        if self._partial is not None:
+        """End the reception without an answer: the association ended.
+
+        What was received is deleted, unless it is complete: then it is registered all the same.
+        """
+        if self._partial is not None and self._is_stored:
+            self._partial.close()
+        elif self._partial is not None:
             self._partial.discard()
         self._log.abandoned(reason)
 
@@ -141,12 +133,16 @@ class CStoreHandler:
             raise InjectedRefusalError("fault random_fail_rate")
         if faults.disk_full():
             raise SpoolFullError("write: No space left on device (fault disk_full)")
-        self._partial = self._receiver.spool.begin()
+        if reason := self._receiver.registrar.why_refused():
+            raise NotRegistrableError(reason)
+        self._partial = self._receiver.spool.begin(self._receiver.registrar.unregistered_bytes())
         header = preamble_and_file_meta(
             request.sop_class_uid,
             request.sop_instance_uid,
             request.transfer_syntax_uid,
             source_ae_title=self._requestor.calling_ae_title,
+            receiving_ae_title=self._requestor.called_ae_title,
+            private_bytes=ENVELOPE_BYTES,
         )
         self._offset = len(header)
         self._partial.write(header)
@@ -158,7 +154,7 @@ class CStoreHandler:
             self._partial.discard()
             self._partial = None
 
-    # ---- header, name, commit --------------------------------------------------------------------
+    # ---- header, envelope, name ------------------------------------------------------------------
 
     def _store(self) -> None:
         if self._failure is not None:
@@ -167,25 +163,20 @@ class CStoreHandler:
         delay = self._receiver.faults.io_delay(Stage.STORE)
         if delay:
             time.sleep(delay)
-        header = self._read_header(self._partial)
-        names = file_names(self._request.sop_instance_uid, self._digest.hexdigest())
-        committed = self._name_and_commit(self._partial, header, names)
-        if committed.registered.verdict is ReceptionVerdict.NAME_TAKEN:
-            # Another version of the instance has this name in its row; its file was moved out of incoming/.
-            # Nothing was committed. Try again under the name with the digest.
-            remove_uncommitted(committed.path)
-            committed = self._name_and_commit(self._partial, header, names[1:])
-        repeat.remove_or_use_file(
-            self._receiver.spool,
-            self._receiver.database,
-            self._partial,
-            committed.path,
-            committed.registered,
-            sop_instance_uid=self._request.sop_instance_uid,
-            data_set_size=self._size,
-            sha256=self._digest.hexdigest(),
-        )
-        self._committed = committed
+        envelope = self._envelope(self._read_header(self._partial))
+        self._partial.seal(envelope.pack(), self._offset - ENVELOPE_BYTES)
+        names = file_names(envelope.sop_instance_uid, self._digest.hexdigest())
+        path = self._partial.name(envelope.study_instance_uid, names)
+        try:
+            self._partial.flush()
+        except BaseException:
+            # It may be torn. Its name goes before its `.part` link, so that nobody takes it for finished.
+            remove_uncommitted(path)
+            raise
+        self._is_stored = True
+        self._log.durable(self._size)
+        self._receiver.registrar.submit(Unregistered(envelope, path, self._partial.path))
+        self._receiver.registrar.wait_if_behind()
 
     def _read_header(self, partial: Partial) -> Header:
         syntax = self._request.transfer_syntax_uid
@@ -193,62 +184,31 @@ class CStoreHandler:
         check_data_set_uids(header)
         self._log.study_instance_uid = header.study_instance_uid
         check_agreement(self._request, header)
-        if self._kind(header) is Kind.RESULT:
-            # References come after the UIDs in a data set. They are read for a result only.
-            header = read_header(partial.descriptor, self._offset, syntax, with_references=True)
-            if header.defect:
-                self._log.references_cut_off(header.defect)
         return header
 
-    def _kind(self, header: Header) -> Kind:
-        description = self._receiver.configuration.edge.result_series_description
-        result = is_result(self._caller.origin, header.series_description, result_description=description)
-        return Kind.RESULT if result else Kind.ORIGINAL
-
-    def _name_and_commit(self, partial: Partial, header: Header, names: Sequence[str]) -> _Committed:
-        def flush() -> None:
-            partial.flush()
-            self._log.durable(self._size)
-
-        path = partial.name(header.study_instance_uid, names)
-        try:
-            if self._size > LARGE_BYTES:
-                flush()
-            registered, correlated = self._receiver.committer.commit(
-                self._received(header, path.name),
-                header,
-                None if self._size > LARGE_BYTES else flush,
-                workers=self._caller.workers,
-            )
-        except OutcomeUnknownError:
-            # A row that names this file may have been committed, so the file stays. If there is no such row,
-            # reconcile moves the file to orphaned/.
-            raise
-        except Exception:
-            # Every other error means that nothing was committed (see `commit`), so no row names the file.
-            remove_uncommitted(path)
-            raise
-        return _Committed(registered, correlated, path)
-
-    def _received(self, header: Header, file_name: str) -> ReceivedInstance:
+    def _envelope(self, header: Header) -> Envelope:
         configuration = self._receiver.configuration
-        kind = self._kind(header)
-        return ReceivedInstance(
-            sop_instance_uid=header.sop_instance_uid,
-            study_instance_uid=header.study_instance_uid,
-            series_instance_uid=header.series_instance_uid,
-            sop_class_uid=header.sop_class_uid,
-            transfer_syntax_uid=self._request.transfer_syntax_uid,
-            sha256=self._digest.digest(),
-            data_set_size=self._size,
+        description = configuration.edge.result_series_description
+        result = is_result(self._caller.origin, header.series_description, result_description=description)
+        kind = Kind.RESULT if result else Kind.ORIGINAL
+        return Envelope(
+            reception_id=uuid4(),
+            received_at=datetime.now(UTC),
+            epoch=self._receiver.epoch(),
             calling_ae_title=self._requestor.calling_ae_title,
             called_ae_title=self._requestor.called_ae_title,
             remote_address=self._requestor.remote_address,
-            kind=kind,
-            file_name=file_name,
-            routes=routes_for(kind, configuration.forwarder.mode),
             priority=priority_for(kind, urgent=self._is_urgent(header)),
+            kind=kind,
             origin=self._caller.origin,
+            routes=routes_for(kind, configuration.forwarder.mode),
+            sop_class_uid=header.sop_class_uid,
+            sop_instance_uid=header.sop_instance_uid,
+            study_instance_uid=header.study_instance_uid,
+            series_instance_uid=header.series_instance_uid,
+            transfer_syntax_uid=self._request.transfer_syntax_uid,
+            data_set_size=self._size,
+            sha256=self._digest.digest(),
         )
 
     def _is_urgent(self, header: Header) -> bool:
@@ -258,14 +218,3 @@ class CStoreHandler:
             or self._requestor.calling_ae_title in urgent.calling_aets
             or header.modality in urgent.modalities
         )
-
-    # ---- after the answer ------------------------------------------------------------------------
-
-    def _wake(self, committed: _Committed) -> None:
-        # If a worker returned an original unchanged, new deliveries can go to the PACS only.
-        kind = committed.registered.kind if committed.correlated is None else Kind.RESULT
-        for route in routes_for(kind, self._receiver.configuration.forwarder.mode):
-            self._receiver.wakeup.wake(route)
-        if committed.correlated is not None:
-            # This worker has one result less outstanding, so it may get its next instance.
-            self._receiver.wakeup.wake("workers")

@@ -3,18 +3,11 @@
 import time
 
 from gateway import log
-from gateway.correlate import Correlated
-from gateway.database.tables.instances import ReceptionVerdict, RegisteredInstance
 from gateway.dicom.policy import Requestor
 from gateway.domain.dimse_status import Status
 from gateway.domain.identifiers import printable
-from gateway.domain.instance import Kind
 from gateway.errors import GatewayError
 from gateway.log import Stage
-from gateway.receive.caller_origin import Caller
-
-NOT_FORWARDED = frozenset({ReceptionVerdict.NOT_FORWARDED, ReceptionVerdict.OWED_IN_PART})
-CAME_BACK = "has the SOP Instance UID of a stored result, but other bytes: goes to the PACS and to no worker"
 
 
 class CStoreLog:
@@ -30,29 +23,8 @@ class CStoreLog:
         """Log that the file is flushed, under its final name."""
         self._write(Stage.STORE, "durable", size=size)
 
-    def references_cut_off(self, defect: str) -> None:
-        """Log that the references of a result could be read in part only."""
-        self._write(Stage.AI_RESULT, "references_cut_off", level="warning", error=defect)
-
-    def success(self, caller: Caller, registered: RegisteredInstance, correlated: Correlated | None) -> None:
-        """Log the correlation of a result, what the database did with the instance, and Success."""
-        if correlated is not None:
-            self._write(
-                Stage.AI_RESULT,
-                correlated.outcome,
-                instance_id=registered.instance_id,
-                count=len(correlated.match.source_instance_ids),
-                level="warning" if caller.by_address else "info",
-                detail=_why_a_result(caller) if caller.by_address else None,
-            )
-        elif registered.kind is Kind.RESULT and registered.verdict is ReceptionVerdict.CONFLICT:
-            self._write(Stage.AI_RESULT, "came_back", instance_id=registered.instance_id, detail=CAME_BACK)
-        self._write(
-            Stage.QUEUE,
-            registered.verdict.value,
-            instance_id=registered.instance_id,
-            detail=self._how_to_forward() if registered.verdict in NOT_FORWARDED else None,
-        )
+    def success(self) -> None:
+        """Log that Success was answered."""
         self._write(Stage.RECEIVE, "success", status=Status.SUCCESS)
 
     def refused(self, status: Status, error: Exception) -> None:
@@ -70,12 +42,6 @@ class CStoreLog:
         """Log that the association ended before the data set was complete."""
         self._write(Stage.RECEIVE, "abandoned", level="warning", error=reason)
 
-    def _how_to_forward(self) -> str:
-        return (
-            "delivered before, so it is not sent again; where the PACS lacks it: "
-            f"mini-pacs deliveries resend --route pacs --study {self.study_instance_uid}"
-        )
-
     def _write(
         self,
         stage: Stage,
@@ -86,8 +52,6 @@ class CStoreLog:
         detail: str | None = None,
         status: int | None = None,
         size: int | None = None,
-        count: int | None = None,
-        instance_id: int | None = None,
     ) -> None:
         log.write(
             stage,
@@ -103,13 +67,4 @@ class CStoreLog:
             detail=detail,
             status=status,
             size=size,
-            count=count,
-            instance_id=instance_id,
         )
-
-
-def _why_a_result(caller: Caller) -> str:
-    return (
-        f"came from the address of {', '.join(caller.workers)} under another AE title: received as a "
-        "result, so that it goes to no worker; name the title in calling_ae_titles of that worker"
-    )

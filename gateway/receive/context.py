@@ -1,13 +1,12 @@
 """The objects that a receiver process gives to each reception."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.config import Configuration
-from gateway.database.pool import Database
-from gateway.database.wakeup import Wakeup
 from gateway.faults import Faults
-from gateway.receive.caller_origin import CallerOrigins
-from gateway.receive.commit import Committer
+from gateway.register.caller_origin import CallerOrigins
+from gateway.register.registrar import Registrar
 from gateway.spool.spool import Spool
 
 
@@ -17,8 +16,7 @@ class ReceiverContext:
 
     configuration: Configuration
     spool: Spool
-    database: Database
-    committer: Committer
-    wakeup: Wakeup
+    registrar: Registrar
     faults: Faults
     origins: CallerOrigins
+    epoch: Callable[[], int]

@@ -4,8 +4,8 @@ A receiver exits when it gets SIGTERM or when its parent is gone. It then accept
 instances in flight within `edge.stop_grace_seconds`, and closes its folder in the spool.
 
 If the process dies
-    at any line   its associations break, and the senders send again what was not answered; reconcile removes
-                  its `.part` files, because the lock of its folder is free
+    at any line   its associations break, and the senders send again what was not answered. The next receiver
+                  registers what it left, because the lock of its folder is free
 """
 
 import os
@@ -18,7 +18,9 @@ import time
 
 from gateway import log
 from gateway.config import Configuration, Edge
+from gateway.database.migrate import migrate, require_current
 from gateway.database.pool import Database
+from gateway.database.tables import destinations
 from gateway.database.tables.faults import FaultWatch
 from gateway.database.wakeup import Wakeup
 from gateway.dicom.acceptor import Acceptor
@@ -27,11 +29,13 @@ from gateway.dicom.tls import acceptor_context
 from gateway.faults import Faults
 from gateway.log import Stage
 from gateway.receive.admission import Admission
-from gateway.receive.caller_origin import CallerOrigins
-from gateway.receive.commit import Committer
 from gateway.receive.context import ReceiverContext
 from gateway.receive.limits import AssociationLimits, ConnectionCounts
 from gateway.receive.unassociated import MAX_UNASSOCIATED, UnassociatedConnections
+from gateway.register.caller_origin import CallerOrigins
+from gateway.register.recovery import Recovery
+from gateway.register.registrar import Registrar
+from gateway.register.registration import Registration
 from gateway.spool.spool import Spool
 
 YIELD_SECONDS = 0.001
@@ -40,7 +44,10 @@ the connection. Must exceed the time in which an idle process wakes up. If the o
 connection is accepted this much later."""
 ACCEPT_PAUSE_SECONDS = 0.05
 """The pause after a connection that could not be accepted, so that the loop does not spin."""
-DATABASE_CONNECTIONS = 4
+DATABASE_CONNECTIONS = 2
+"""One for the registrar, one for the faults."""
+MIN_REGISTER_SECONDS = 2.0
+"""How long a receiver that stops may register at least, also if its senders used up the grace."""
 THREAD_STACK_BYTES = 512 * 1024
 
 
@@ -76,6 +83,7 @@ class Receiver:
         index: int,
     ) -> None:
         edge = configuration.edge
+        self._configuration = configuration
         self._listener = listener
         self._counts = counts
         self._index = index
@@ -92,10 +100,16 @@ class Receiver:
         faults = Faults()
         self._fault_watch = FaultWatch(self._database, faults)
         self._unassociated = UnassociatedConnections()
-        committer = Committer(self._database, window=edge.duplicate_window)
         origins = CallerOrigins(configuration.forwarder)
+        self._registrar = Registrar(
+            Registration(configuration, self._database, self._spool, self._wakeup, origins),
+            Recovery(self._spool, grace_seconds=configuration.sweep.reconcile_grace_seconds),
+            self._spool,
+            prepare=self._prepare,
+            max_hours=edge.max_unregistered_hours,
+        )
         receiver = ReceiverContext(
-            configuration, self._spool, self._database, committer, self._wakeup, faults, origins
+            configuration, self._spool, self._registrar, faults, origins, epoch=lambda: 1
         )
         policy = Admission(configuration, receiver, limits, self._unassociated)
         self._acceptor = Acceptor(
@@ -121,9 +135,20 @@ class Receiver:
         threading.stack_size(THREAD_STACK_BYTES)
         self._spool.open_receiver()
         self._fault_watch.start()
+        self._registrar.start()
         self._accept_until_stopped()
         self._finish()
         return 0
+
+    def _prepare(self) -> None:
+        """Bring the schema up to date and write the destinations; the first receiver does it for all."""
+        if self._index == 0:
+            for version in migrate(self._database.dsn):
+                log.write(Stage.DB, "migrated", detail=version)
+            with self._database.transaction() as session:
+                destinations.configure(session, self._configuration)
+        else:
+            require_current(self._database)
 
     def _on_stop(self, _number: int, _frame: object) -> None:
         self._stopping = True
@@ -199,6 +224,8 @@ class Receiver:
         for thread in list(self._threads):
             thread.join(max(0.0, limit - time.monotonic()))
         self._fault_watch.stop()
+        # What is not registered by then is left to the next process.
+        self._registrar.stop(max(MIN_REGISTER_SECONDS, limit - time.monotonic()))
         self._wakeup.close()
         self._spool.close_receiver()
         self._database.close()

@@ -7,9 +7,9 @@ This table is the only place where an error becomes a status. The comment goes i
 from gateway.domain.dimse_status import Status
 from gateway.errors import (
     ContradictionError,
-    DatabaseUnavailableError,
     DataSetError,
     GatewayError,
+    NotRegistrableError,
     SpoolError,
     SpoolFullError,
 )
@@ -26,7 +26,7 @@ STATUS_OF: tuple[tuple[type[Exception], Status, str], ...] = (
     (InjectedRefusalError, Status.OUT_OF_RESOURCES, ""),
     (SpoolFullError, Status.OUT_OF_RESOURCES, "the disk is full"),
     (SpoolError, Status.OUT_OF_RESOURCES, "the edge cannot write to its disk"),
-    (DatabaseUnavailableError, Status.OUT_OF_RESOURCES, "the database of the edge does not answer"),
+    (NotRegistrableError, Status.OUT_OF_RESOURCES, "the database cannot be used, see the edge's log"),
     (ContradictionError, Status.DATA_SET_DOES_NOT_MATCH, ""),
     (DataSetError, Status.CANNOT_UNDERSTAND, ""),
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 from uuid import UUID
 from zlib import crc32
 
-from gateway.dicom.dataset.part10 import own_data_set_offset, own_private_information
+from gateway.dicom.dataset.part10 import own_private_information
 from gateway.domain.instance import Kind
 from gateway.domain.routing import Origin, Route
 from gateway.errors import DataSetError, FileMissingError
@@ -31,8 +31,10 @@ HEADER_BYTES = 4096
 
 _MAGIC = b"MPE1"
 _FIXED = struct.Struct(">4s16sQQI32sBBBB")
+_TEXTS = 8
 _CHECKSUM = struct.Struct(">I")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# An envelope holds the position of a member in these: add members at the end only.
 _KINDS = tuple(Kind)
 _ORIGINS = tuple(Origin)
 _ROUTES = tuple(Route)
@@ -42,8 +44,7 @@ _ROUTES = tuple(Route)
 class Envelope:
     """One reception. `sha256` and `data_set_size` are those of the data set, in bytes.
 
-    `epoch` is that of the spool when the instance was received: see gateway/spool/identity.py. `urgent` means
-    that its priority is the first.
+    `epoch` is that of the spool when the instance was received: see gateway/spool/identity.py.
     """
 
     reception_id: UUID
@@ -101,10 +102,12 @@ def unpack(block: bytes) -> Envelope | None:
     body, checksum = block[: -_CHECKSUM.size], block[-_CHECKSUM.size :]
     if len(block) != ENVELOPE_BYTES or not body.startswith(_MAGIC) or _CHECKSUM.pack(crc32(body)) != checksum:
         return None
-    _, reception_id, microseconds, size, epoch, sha256, priority, kind, origin, routes = _FIXED.unpack_from(body)
+    _, reception_id, microseconds, size, epoch, sha256, priority, kind, origin, routes = _FIXED.unpack_from(
+        body
+    )
     texts = []
     at = _FIXED.size
-    for _ in range(8):
+    for _ in range(_TEXTS):
         end = at + 1 + body[at]
         texts.append(body[at + 1 : end].decode("utf-8", "surrogateescape"))
         at = end
@@ -133,6 +136,8 @@ def unpack(block: bytes) -> Envelope | None:
 def read_envelope(path: Path) -> Envelope | None:
     """Return the finished envelope of a file; None if it has none, or is no Part 10 file.
 
+    The bytes behind it are not verified: use `part10_file.holds`.
+
     Raises:
         FileMissingError: there is no file.
         SpoolError: the file cannot be read.
@@ -148,11 +153,7 @@ def read_envelope(path: Path) -> Envelope | None:
         block = own_private_information(header)
         if block is None:
             return None
-        envelope = unpack(block)
-        if envelope is None:
-            return None
-        whole = own_data_set_offset(header) + envelope.data_set_size
-        return envelope if os.fstat(descriptor).st_size == whole else None
+        return unpack(block)
     except DataSetError:
         return None
     except OSError as error:

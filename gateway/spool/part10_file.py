@@ -8,8 +8,9 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
+from gateway.dicom.dataset.header import Header, read_header
 from gateway.dicom.dataset.part10 import own_data_set_offset
 from gateway.errors import DataSetError, FileMissingError
 from gateway.spool.flush import failure
@@ -73,6 +74,14 @@ class Part10File:
             digest.update(chunk)
         return digest.hexdigest() == sha256
 
+    def header(self, transfer_syntax_uid: str) -> Header:
+        """Return the values of its data set, with its references.
+
+        Raises:
+            DataSetError: it cannot be parsed as far as needed.
+        """
+        return read_header(self._descriptor, self._offset, transfer_syntax_uid, with_references=True)
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
@@ -82,6 +91,32 @@ class Part10File:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class References(NamedTuple):
+    """The UIDs that a result names; `defect` is the reason if some may be missing."""
+
+    sop_instance_uids: tuple[str, ...] = ()
+    series_instance_uids: tuple[str, ...] = ()
+    study_instance_uids: tuple[str, ...] = ()
+    defect: str = ""
+
+
+def read_references(path: Path, transfer_syntax_uid: str) -> References:
+    """Return the references of a result to its sources.
+
+    Raises:
+        SpoolError: the file cannot be read.
+        DataSetError: its data set cannot be parsed.
+    """
+    with Part10File(path) as file:
+        header = file.header(transfer_syntax_uid)
+    return References(
+        header.referenced_sop_instance_uids,
+        header.referenced_series_instance_uids,
+        header.referenced_study_instance_uids,
+        header.defect,
+    )
 
 
 def holds(path: Path, data_set_size: int, sha256: str) -> bool:

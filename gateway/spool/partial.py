@@ -1,11 +1,11 @@
-"""Files that are being written, in a locked folder for each receiver process.
+"""Files that are being written or not registered yet, in a locked folder for each receiver process.
 
 A partial file is partial/<receiver>/<number>.part. `Partial.name` adds a second link to it, which is its
-final name. The `.part` link stays until `Partial.discard`, which the receiver calls after the commit.
+final name. The `.part` link stays until the reception is registered: the links are the list of what is to be
+registered. While PostgreSQL is away, a link may stay for hours.
 
-A receiver process holds the lock of its folder as long as it lives. By this lock, reconcile decides which
-files without a row it may move. If a file has a `.part` link in a locked folder, its receiver may still
-commit it (G6). The receiver of any other file is dead.
+A receiver process holds the lock of its folder as long as it lives. If the lock is free, the receiver is
+dead, and gateway/register/recovery.py registers what it left.
 """
 
 import errno
@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import SpoolError
-from gateway.spool.flush import FILE_MODE, failure, flush_directory, remove_uncommitted
+from gateway.spool.flush import FILE_MODE, failure, flush_directory
 
 PARTIAL = "partial"
 LOCK = "lock"
@@ -47,7 +47,7 @@ def lock_folder(folder: Path) -> int | None:
 
 
 class Partial:
-    """A file that is being written; `discard` closes it and removes its `.part` link, not its final name."""
+    """A file that is being written. It ends with `close` if it was acknowledged, else with `discard`."""
 
     def __init__(self, path: Path, link: Callable[[Path, str, Sequence[str]], Path]) -> None:
         self._link = link
@@ -73,6 +73,21 @@ class Partial:
                 raise failure("write", self.path, error) from error
             view = view[written:]
 
+    def seal(self, envelope: bytes, offset: int) -> None:
+        """Write the envelope into the place that was kept free for it, at `offset`.
+
+        The file counts as finished only after this. Call `name` and `flush` next.
+
+        Raises:
+            SpoolError: the file system refused.
+        """
+        try:
+            written = os.pwrite(self.descriptor, envelope, offset)
+        except OSError as error:
+            raise failure("write", self.path, error) from error
+        if written != len(envelope):
+            raise SpoolError(f"write {self.path}: {written} bytes of the envelope were written")
+
     def name(self, study_instance_uid: str, names: Sequence[str]) -> Path:
         """Link the file under the first of `names` that is free in incoming/<study>.
 
@@ -92,27 +107,23 @@ class Partial:
         """
         assert self._folder is not None, "name comes first"
         try:
-            os.fsync(self.descriptor)  # survives a power cut: the bytes, before any row names them
+            os.fsync(self.descriptor)  # survives a power cut: the bytes with their envelope, before Success
             flush_directory(self._folder)  # survives a power cut: the name
         except OSError as error:
             raise failure("fsync", self.path, error) from error
 
-    def keep(self, study_instance_uid: str, names: Sequence[str]) -> Path:
-        """Make the file durable under the first free name of `names` in incoming/<study>; return its path."""
-        target = self.name(study_instance_uid, names)
-        try:
-            self.flush()
-        except SpoolError:
-            remove_uncommitted(target)
-            raise
-        return target
-
-    def discard(self) -> None:
-        """Close the file and remove its `.part` link, ignoring errors; reconcile removes what is left."""
+    def close(self) -> None:
+        """Close the file; its links stay."""
         if self.descriptor < 0:
             return
         with suppress(OSError):
             os.close(self.descriptor)
         self.descriptor = -1  # the number soon belongs to another file
+
+    def discard(self) -> None:
+        """Close the file and remove its `.part` link, ignoring errors; recovery removes what is left."""
+        if self.descriptor < 0:
+            return
+        self.close()
         with suppress(OSError):
             self.path.unlink()

@@ -1,20 +1,20 @@
 """Write received instances durably to the spool.
 
-Second stage in the life of an instance. `Spool.begin` opens a partial file (`partial`), which then gets a
-final name (`places`) and is flushed. When `Partial.flush` returns, the file survives a power cut: its bytes,
-its name, and the folder of its study are on the disk. The row is committed after that, then Success is
-answered.
+Second stage in the life of an instance. `Spool.begin` opens a partial file (`partial`), which then gets its
+envelope (`envelope`) and a final name (`places`), and is flushed. When `Partial.flush` returns, the file
+survives a power cut: its bytes, its envelope, its name, and the folder of its study are on the disk. Success
+is answered after that, and the row is committed behind the answer.
 
 If the process dies
-    before the link    a `.part` file remains; reconcile removes it with its receiver's folder
-    after the link     a file without a row remains; the peer got no Success and still owns the
-                       instance; reconcile moves the file to orphaned/
-    after the commit   the `.part` link of a kept file remains; reconcile removes it
+    before the envelope   a `.part` file remains; it was never acknowledged, and recovery removes it
+    after the envelope    it may have been acknowledged: recovery flushes it and registers it
+    after registration    the `.part` link remains; recovery finds it registered, and removes the link
 
 If the power fails
-    before the flush   the file under the final name may be torn. It has no row, because no row is committed
-                       before the flush. Reconcile moves it to orphaned/; until then its name is taken
-    after the flush    as after the death of the process
+    before the flush      envelope or bytes may be torn. It was never acknowledged. Recovery verifies the
+                          checksum of the envelope and the digest of the bytes
+    after the flush       as after the death of the process. The `.part` link may be lost; the sweep finds the
+                          file by its final name
 """
 
 import itertools
@@ -77,36 +77,49 @@ class Spool(Places):
             self._receiver = folder
 
     def close_receiver(self) -> None:
-        """Unlock this process's folder; remove it if no partial file is left, else reconcile does."""
+        """Unlock this process's folder; remove it if it has no `.part` link. Recovery registers the rest."""
         if self._receiver is not None and self._receiver_lock is not None:
             os.close(self._receiver_lock)
             if not any(self._receiver.glob(f"*{SUFFIX}")):
                 shutil.rmtree(self._receiver, ignore_errors=True)
             self._receiver = self._receiver_lock = None
 
-    def begin(self) -> Partial:
-        """Open a new partial file.
+    @property
+    def receiver(self) -> Path:
+        """The folder of this receiver process in partial/."""
+        assert self._receiver is not None, "open_receiver comes first"
+        return self._receiver
+
+    def begin(self, unregistered_bytes: int = 0) -> Partial:
+        """Open a new partial file. `unregistered_bytes` are added to the reserve.
 
         Raises:
             SpoolFullError: free space is at or below the reserve.
         """
-        assert self._receiver is not None, "open_receiver comes first"
-        self.check_reserve()
-        return Partial(self._receiver / f"{next(self._numbers):08x}{SUFFIX}", self.link)
+        self.check_reserve(unregistered_bytes)
+        return Partial(self.receiver / f"{next(self._numbers):08x}{SUFFIX}", self.link)
 
     # ---- space -----------------------------------------------------------------------------------
 
-    def check_reserve(self) -> None:
-        """Raise SpoolFullError if free space is at or below the reserve, so that the disk never is full."""
+    def check_reserve(self, unregistered_bytes: int = 0) -> None:
+        """Raise SpoolFullError if free space is at or below the reserve, so that the disk never is full.
+
+        PostgreSQL may use the same disk: `unregistered_bytes`, what it needs for receptions that are not
+        registered yet, are added to the reserve.
+        """
         if not self._reserve_bytes:
             return
         now = monotonic()
         if now - self._measured_at > FREE_SPACE_TRUST_SECONDS:
             self._free_bytes = self.free_bytes()
             self._measured_at = now
-        if self._free_bytes <= self._reserve_bytes:
+        if self._free_bytes <= self._reserve_bytes + unregistered_bytes:
             reserve = self._reserve_bytes >> 20
-            raise SpoolFullError(f"less than edge.disk_reserve_mb ({reserve}) is free on {self.root}")
+            waiting = f" and {-(-unregistered_bytes >> 20)} MiB for what PostgreSQL has not registered"
+            raise SpoolFullError(
+                f"less than edge.disk_reserve_mb ({reserve}){waiting if unregistered_bytes else ''} "
+                f"is free on {self.root}"
+            )
 
     def free_bytes(self) -> int:
         """Return the free bytes of the spool's file system for an unprivileged user."""

@@ -5,8 +5,9 @@ open breaker without a probe           gets a probe
 file in another folder than its row's  moves to the folder of the row, which follows from the deliveries
 file in orphaned/, undelivered row     moves back: its commit became visible only after the grace
 file with other bytes than its row     moves to damaged/ if undelivered and the right bytes are nowhere
-file without a row                     moves to orphaned/, after a grace and only if its receiver is dead
-`.part` files of a dead receiver       are removed: their senders got no Success
+link of a dead or frozen receiver      its reception is registered (gateway/register/recovery.py)
+file in incoming/ with an envelope     the same: a power cut took its link
+other file without a row               moves to orphaned/, after a grace and only if its receiver is dead
 row without a file                     is counted and logged; its next attempt makes the delivery dead
 
 Do not trust file names; verify size and SHA-256. A disk error at one file is counted and logged, and the
@@ -16,8 +17,6 @@ If the process dies
     at any line   each repair is one move, one removal or one transaction; the next run continues
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -30,10 +29,9 @@ from gateway.database.tables.sweeps import FileRow
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
 from gateway.log import Stage
-from gateway.spool.partial import LOCK, PARTIAL, SUFFIX, lock_folder
 from gateway.spool.places import DAMAGED, ORPHANED
-from gateway.sweep import orphans
-from gateway.sweep.context import BATCH, EXAMPLES, Counts, DiskErrors, SweepContext, age_seconds
+from gateway.sweep import orphans, unregistered
+from gateway.sweep.context import BATCH, EXAMPLES, Counts, DiskErrors, SweepContext
 from gateway.sweep.slices import START, Part, Slice, sliced
 from gateway.sweep.walk import FileAndOwner, old_files_of_slice
 
@@ -53,8 +51,8 @@ def reconcile(context: SweepContext) -> Counts:
     """Repair what does not agree; count what was found."""
     counts = {"messages_sent": _messages(context), "probes_sent": _probes(context)}
     disk_errors = DiskErrors()
-    counts["parts_removed"] = _parts(context, disk_errors)
-    counts |= _files(context, disk_errors)
+    counts |= unregistered.register_left(context, disk_errors)
+    _files(context, disk_errors, counts)
     counts |= _missing(context, disk_errors)
     counts["files_refused"] = disk_errors.count
     return counts
@@ -93,43 +91,8 @@ def _probes(context: SweepContext) -> int:
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def _parts(context: SweepContext, disk_errors: DiskErrors) -> int:
-    """Remove the folders of dead receivers. A living receiver holds the lock of its folder."""
-    removed = 0
-    for folder in disk_errors.folders(context.spool.root / PARTIAL):
-        with disk_errors.caught(folder):
-            has_lock = (folder / LOCK).exists()
-            if not has_lock and age_seconds(folder) < context.configuration.sweep.reconcile_grace_seconds:
-                continue  # a receiver is creating it now
-            if context.dry and not has_lock:
-                removed += _count_parts(folder)
-            else:
-                removed += _remove_if_dead(context, folder)
-    return removed
-
-
-def _remove_if_dead(context: SweepContext, folder: Path) -> int:
-    """Remove the folder unless its lock is held; return how many `.part` files it has."""
-    lock = lock_folder(folder)
-    if lock is None:
-        return 0
-    try:
-        parts = _count_parts(folder)
-        if not context.dry:
-            # Remove it before the lock is released. A receiver that opens it now finds it removed, and makes
-            # another.
-            shutil.rmtree(folder)
-    finally:
-        os.close(lock)
-    return parts
-
-
-def _count_parts(folder: Path) -> int:
-    return sum(1 for _ in folder.glob(f"*{SUFFIX}"))
-
-
-def _files(context: SweepContext, disk_errors: DiskErrors) -> Counts:
-    counts = {"orphaned": 0, "moved": 0, "damaged": 0}
+def _files(context: SweepContext, disk_errors: DiskErrors, counts: Counts) -> None:
+    counts |= {"orphaned": 0, "moved": 0, "damaged": 0}
     grace = context.configuration.sweep.orphan_grace_seconds
     for part, places in PLACES.items():
         with sliced(context, part) as piece:
@@ -138,7 +101,6 @@ def _files(context: SweepContext, disk_errors: DiskErrors) -> Counts:
             ):
                 with disk_errors.caught(path):
                     _repair(context, path, owner, counts)
-    return counts
 
 
 def _misplaced(context: SweepContext, paths: list[Path]) -> list[FileAndOwner]:
@@ -159,6 +121,8 @@ def _repair(context: SweepContext, path: Path, owner: StoredInstance | None, cou
             path.unlink(missing_ok=True)
     elif owner is not None and orphans.is_needed(context, path, owner):
         counts["moved"] += orphans.put_in_place(context, path, owner)
+    elif unregistered.register_file(context, path):
+        counts["registered"] += 1
     elif owner is not None and orphans.is_last_trace(context, path, owner):
         # It may be all that is left of an instance that must still be delivered.
         counts["damaged"] += orphans.set_aside(context, path, owner, damaged=True)

@@ -81,7 +81,7 @@ def test_the_cost_of_durability(  # noqa: PLR0917  fixtures
     """Measure writing, flushing and committing one by one, without DICOM: the limit of one association."""
     load = loads[kind]
     ours, theirs = in_turn(
-        lambda: kept_per_second(load, postgres, tmp_path), lambda: _orthanc(load, 1, processes, tmp_path)
+        lambda: kept_per_second(load, tmp_path), lambda: _orthanc(load, 1, processes, tmp_path)
     )
     what = f"G1 alone, {kind}: written, flushed, committed"
     rows.faster(what, ours, than="Orthanc, 1 assoc.", theirs=theirs, at_least=None)

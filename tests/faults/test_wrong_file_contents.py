@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from support.forwarding import Forwarding, forwarding
+from support.forwarding import Forwarding, forwarding, keep
 from support.peers import Peer
 from support.synthetic_instances import Instance
 from support.waiting import wait_until
@@ -94,7 +94,7 @@ def test_the_file_with_the_digest_of_its_row_is_sent(core: Forwarding, pacs: Pee
     part = core.spool.begin()
     raw = core.edge.files()[f"queued/{name}"].read_bytes()
     part.write(raw.replace(first.data_set(), second.data_set()))
-    part.keep(second.study_instance_uid, [name])
+    keep(part, second.study_instance_uid, [name])
     assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
     assert [taken.digest for taken in pacs.taken] == [first.digest]
     part.discard()

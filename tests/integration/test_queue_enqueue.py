@@ -1,7 +1,8 @@
 """Enqueuing: the due time is in the row, and one round trip writes messages with their cause."""
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import dramatiq
 import pytest
@@ -15,14 +16,14 @@ from actors.queue.broker import EdgeBroker
 from gateway.database.connection import connect
 from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import messages
+from gateway.database.tables import instances, messages
 from gateway.database.tables.instances import ReceivedInstance
-from gateway.dicom.dataset.header import Header
 from gateway.domain.instance import Kind
 from gateway.domain.routing import Route
-from gateway.receive.commit import Committer
 
 RECEIVED = ReceivedInstance(
+    reception_id=UUID(int=1),
+    received_at=datetime(2026, 1, 1, tzinfo=UTC),
     sop_instance_uid="1.2.3.1",
     study_instance_uid="1.2.3.2",
     series_instance_uid="1.2.3.3",
@@ -38,7 +39,6 @@ RECEIVED = ReceivedInstance(
     routes=(Route.PACS, Route.WORKERS),
     priority=4,
 )
-HEADER = Header("1.2.840.10008.5.1.4.1.1.7", "1.2.3.1", "1.2.3.2", "1.2.3.3", "OT", "", (), ())
 
 
 def test_enqueue_with_a_delay_writes_a_due_time(queue: QueueSetup) -> None:
@@ -58,11 +58,11 @@ def test_an_instance_with_its_two_deliveries_is_one_round_trip(
 ) -> None:
     """Its file is durable already: one statement writes the five rows and commits."""
     edge = Database(queue.dsn, application_name="test")
-    committer = Committer(edge, window=timedelta(minutes=10))
     with edge.statement() as session:
         session.script("SELECT 1")  # opens the connection
     sent = statements.noted(monkeypatch)
-    committer.commit(RECEIVED, HEADER)
+    with edge.statement() as session:
+        instances.register(session, RECEIVED, window=timedelta(minutes=10))
     monkeypatch.undo()
     assert len(sent) == 1
     assert "BEGIN" not in sent[0]  # committed by itself: the rows are seen by another connection

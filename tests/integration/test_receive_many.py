@@ -1,7 +1,8 @@
 """A batch of receptions has the same effects as its instances one by one."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from support import statements
@@ -54,6 +55,8 @@ def received(
     """Return an instance of the study `root`.0 with its own priority."""
     uid = f"{root}.{number}"
     return ReceivedInstance(
+        uuid4(),
+        datetime.now(UTC),
         uid,
         f"{root}.0",
         f"{root}.0.1",
@@ -118,18 +121,19 @@ def test_a_batch_equals_its_instances_one_by_one(database: Database) -> None:
     for root in (one_by_one, together):
         with database.transaction() as session:
             for before in known(root):
-                instances.receive(session, before, window=WINDOW)
+                instances.register(session, before, window=WINDOW)
             session.run(CLAIMED, uid=f"{root}.0")
             session.run(DELIVERED, uid=f"{root}.0")
     with database.transaction() as session:
-        verdicts[one_by_one] = [instances.receive(session, r, window=WINDOW) for r in batch(one_by_one)]
+        verdicts[one_by_one] = [instances.register(session, r, window=WINDOW) for r in batch(one_by_one)]
     with database.transaction() as session:
-        verdicts[together] = instances.receive_many(session, batch(together), window=WINDOW)
+        verdicts[together] = instances.register_many(session, batch(together), window=WINDOW)
     try:
         assert comparable(verdicts[together], together) == comparable(verdicts[one_by_one], one_by_one)
         assert {kept.verdict for kept in verdicts[together]} == set(ReceptionVerdict) - {
             ReceptionVerdict.OWED_AGAIN,
             ReceptionVerdict.OWED_IN_PART,
+            ReceptionVerdict.REGISTERED,
         }
         assert left(database, together) == left(database, one_by_one)
     finally:
@@ -142,7 +146,7 @@ def test_a_reception_with_its_deliveries_and_messages_is_one_round_trip(
     """Instance, two deliveries and two messages are one statement; the other statement is COMMIT."""
     sent = statements.noted(monkeypatch)
     with database.transaction() as session:
-        instances.receive_many(session, [received("1.2.3", 1, 1)], window=WINDOW)
+        instances.register_many(session, [received("1.2.3", 1, 1)], window=WINDOW)
     monkeypatch.undo()
     try:
         assert len(sent) == 2

@@ -26,9 +26,7 @@ from gateway.errors import (
 )
 from gateway.forward.deliver import forward_to_pacs
 from gateway.receive.c_store import LARGE_BYTES, CStoreHandler
-from gateway.receive.caller_origin import CallerOrigins
-from gateway.receive.commit import Committer
-from gateway.receive.context import ReceiverContext
+from gateway.spool.partial import Partial
 
 WORKER = "APP01"
 
@@ -217,25 +215,15 @@ def test_a_data_set_that_cannot_be_parsed_names_tag_and_offset(edge: EdgeSetup) 
 def reception(
     core: Forwarding, instance: Instance, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None
 ) -> int:
-    """Return the status of a C-STORE whose commit raises that error."""
+    """Return the status of a C-STORE whose flush raises that error."""
 
     def fail(*_: object, **__: object) -> object:
         assert error is not None
         raise error
 
     if error is not None:
-        monkeypatch.setattr(Committer, "commit", fail)
-    configuration = core.edge.configuration
-    committer = Committer(core.edge.database, window=configuration.edge.duplicate_window)
-    receiver = ReceiverContext(
-        configuration,
-        core.spool,
-        core.edge.database,
-        committer,
-        core.context.wakeup,
-        core.faults,
-        CallerOrigins(configuration.forwarder),
-    )
+        monkeypatch.setattr(Partial, "flush", fail)
+    receiver = core.receiver_context()
     request = StoreRequest(1, instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, 0)
     requestor = Requestor("ORTHANC", "MINI_EDGE", "127.0.0.1", 104)
     stored = CStoreHandler(receiver, requestor, request)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from support.forwarding import Forwarding, forwarding, pacs_of, workers_of
+from support.forwarding import Forwarding, forwarding, keep, pacs_of, workers_of
 from support.sweep_steps import PROMPT, blocked, claim, found, prove
 from support.synthetic_instances import Instance, result_of, study_of
 from support.waiting import wait_until
@@ -50,7 +50,7 @@ def test_reconcile_orphans_a_file_without_a_row_only_when_its_receiver_is_gone(c
     spool.open_receiver()
     part = spool.begin()
     part.write(instance.data_set())
-    path = part.keep(instance.study_instance_uid, [f"{instance.sop_instance_uid}.dcm"])
+    path = keep(part, instance.study_instance_uid, [f"{instance.sop_instance_uid}.dcm"])
     age(path)
     assert found(reconcile(core.sweeping())) == {}
     assert spool._receiver_lock is not None
@@ -126,7 +126,7 @@ def test_a_move_never_takes_what_is_being_received_under_that_name(core: Forward
     assert core.spool.move(Place.QUEUED, first.study_instance_uid, name, was=Place.INCOMING)
     part = core.spool.begin()
     part.write(second.data_set())
-    arriving = part.keep(second.study_instance_uid, [name])
+    arriving = keep(part, second.study_instance_uid, [name])
     assert core.spool.move(Place.SENT, first.study_instance_uid, name, was=Place.QUEUED)
     assert core.edge.files()[f"sent/{name}"].read_bytes().endswith(first.data_set())
     assert arriving.read_bytes() == second.data_set()

@@ -9,8 +9,9 @@ import itertools
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg2
 import pytest
@@ -132,6 +133,8 @@ class Versions(RuleBasedStateMachine):
     def _receive(self, number: int) -> tuple[int, ReceptionVerdict]:
         content = f"{self.uid} {number}".encode()
         received = ReceivedInstance(
+            reception_id=uuid4(),
+            received_at=datetime.now(UTC),
             sop_instance_uid=self.uid,
             study_instance_uid=self.study,
             series_instance_uid="1.2.3",
@@ -155,7 +158,7 @@ class Versions(RuleBasedStateMachine):
                     route=self.route.value,
                     actor=FORWARD[self.route].actor_name,
                 )
-            kept = instances.receive(session, received, window=WINDOW)
+            kept = instances.register(session, received, window=WINDOW)
         return kept.instance_id, kept.verdict
 
     # ---- consumers -------------------------------------------------------------------------------

@@ -12,11 +12,7 @@ from support.synthetic_instances import EXPLICIT, Instance, result_of
 from gateway.database.tables.timeline import of_study
 from gateway.dicom.policy import Requestor, StoreRequest
 from gateway.domain.timeline import StepName
-from gateway.faults import Faults
 from gateway.receive.c_store import CStoreHandler
-from gateway.receive.caller_origin import CallerOrigins
-from gateway.receive.commit import Committer
-from gateway.receive.context import ReceiverContext
 
 AWAY = "192.0.2.11"
 """An address that no machine of the test has."""
@@ -91,15 +87,7 @@ def test_an_instance_from_the_host_of_a_worker_goes_to_no_worker(make_edge: Make
             series_description="CHEST FINDINGS",
             sources=((source.sop_class_uid, source.sop_instance_uid),),
         )
-        receiver = ReceiverContext(
-            edge.configuration,
-            core.spool,
-            edge.database,
-            Committer(edge.database, window=edge.configuration.edge.duplicate_window),
-            core.context.wakeup,
-            Faults(),
-            CallerOrigins(edge.configuration.forwarder),
-        )
+        receiver = core.receiver_context()
         request = StoreRequest(1, received.sop_class_uid, received.sop_instance_uid, EXPLICIT, 0)
         reception = CStoreHandler(receiver, Requestor("OTHER", "MINI_EDGE", AWAY, 50_000), request)
         reception.write(memoryview(received.data_set()))

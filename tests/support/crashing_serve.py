@@ -47,7 +47,8 @@ def main() -> None:
     if what == "commit":
         pool.commit = crashing(pool.commit, int(number), when)
     elif what == "receive":
-        instances.receive = crashing(instances.receive, int(number), when)
+        instances.register = crashing(instances.register, int(number), when)
+        instances.register_many = crashing(instances.register_many, int(number), when)
     else:
         setattr(os, what, crashing(getattr(os, what), int(number), when))
     sys.argv = ["mini-pacs", "serve"]

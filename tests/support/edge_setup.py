@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from gateway.database.wakeup import Wakeup
 from gateway.dicom.association import Association, PeerAddress
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.requestor import associate
+from gateway.register.unregistered import backlog
 from gateway.spool.partial import PARTIAL
 from gateway.spool.places import ORPHANED
 from gateway.spool.spool import Spool
@@ -26,6 +28,7 @@ from support.waiting import wait_until
 
 TESTS = Path(__file__).resolve().parents[1]
 READY_SECONDS = 30.0
+REGISTERED_SECONDS = 3.0
 
 
 class EdgeSetup:
@@ -34,6 +37,7 @@ class EdgeSetup:
     def __init__(self, configuration: Configuration, dsn: str, processes: Processes) -> None:
         self.configuration = configuration
         self.dsn = dsn
+        self.spool = Spool(configuration.edge.data_root)
         self.database = Database(dsn, application_name="test", deadline_seconds=60)
         self._processes = processes
         self._started: list[Process] = []
@@ -132,8 +136,18 @@ class EdgeSetup:
 
     # ---- looking -------------------------------------------------------------------------------------
 
+    def settle(self) -> None:
+        """Wait until what the running SCP has acknowledged is registered, as far as PostgreSQL answers."""
+        deadline = time.monotonic() + REGISTERED_SECONDS
+        while self._serves() and backlog(self.spool, 1).count and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def _serves(self) -> bool:
+        return hasattr(self, "scp") and self.scp.popen.poll() is None
+
     def rows(self, sql: str, **parameters: object) -> list[Row]:
-        """Return the rows of a query."""
+        """Return the rows of a query, once what was acknowledged is registered."""
+        self.settle()
         with self.database.statement() as session:
             return session.all(Query("test", sql), **parameters)
 
@@ -144,6 +158,7 @@ class EdgeSetup:
 
     def run(self, sql: str, **parameters: object) -> int:
         """Run a statement; return the number of rows that it changed."""
+        self.settle()
         with self.database.statement() as session:
             return session.run(Query("test", sql), **parameters)
 
@@ -184,6 +199,7 @@ class EdgeSetup:
 
     def log(self, **fields: object) -> list[dict[str, Any]]:
         """Return the log lines that have these fields."""
+        self.settle()
         path = self.configuration.edge.log_path
         if not path.exists():
             return []
@@ -196,6 +212,7 @@ class EdgeSetup:
 
     def files(self, *, partial: bool = False) -> dict[str, Path]:
         """Return the kept files by `<place>/<name>`; on request also those of live or dead receivers."""
+        self.settle()
         root = self.configuration.edge.data_root
         return {
             f"{path.relative_to(root).parts[0]}/{path.name}": path

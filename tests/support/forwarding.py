@@ -4,16 +4,17 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
 
 import psycopg2
 
 from gateway import log
 from gateway.correlate import Correlated
-from gateway.database.tables.instances import ReceivedInstance, RegisteredInstance
+from gateway.database.tables.instances import RegisteredInstance
 from gateway.database.wakeup import Wakeup
-from gateway.dicom.dataset.header import read_header
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
 from gateway.domain.instance import Kind, file_names
 from gateway.domain.routing import Origin, Route, priority_for, routes_for
@@ -21,12 +22,50 @@ from gateway.faults import Faults
 from gateway.forward.associations import Associations
 from gateway.forward.context import ForwardContext
 from gateway.forward.deliver import forward_to_worker
-from gateway.receive.commit import Committer
+from gateway.receive.context import ReceiverContext
+from gateway.register.caller_origin import Caller, CallerOrigins
+from gateway.register.registration import Registration
+from gateway.register.unregistered import Unregistered
+from gateway.spool.envelope import ENVELOPE_BYTES, Envelope
+from gateway.spool.partial import Partial
 from gateway.spool.spool import Spool
 from gateway.sweep.context import SweepContext
 from support.edge_setup import EdgeSetup
 from support.peers import Peer, peer
 from support.synthetic_instances import EXPLICIT, Instance
+
+
+class _AlwaysWorkers:
+    """Stands for CallerOrigins; every caller is one of `workers`."""
+
+    def __init__(self, workers: tuple[str, ...]) -> None:
+        self._workers = workers
+
+    def identify(self, _calling_ae_title: str, _remote_address: str) -> Caller:
+        """Return the caller."""
+        return Caller(Origin.WORKER, self._workers)
+
+
+class RegisterAtOnce:
+    """Stands for the registrar: registers in `submit`, on the thread of the caller."""
+
+    def __init__(self, registration: Registration) -> None:
+        self._registration = registration
+
+    def submit(self, one: Unregistered) -> None:
+        """Register."""
+        self._registration.register_one(one)
+
+    def wait_if_behind(self) -> None:
+        """Return: it never is."""
+
+    def why_refused(self) -> str:
+        """Refuse nothing."""
+        return ""
+
+    def unregistered_bytes(self) -> int:
+        """Return 0: all is registered."""
+        return 0
 
 
 class Forwarding:
@@ -38,7 +77,6 @@ class Forwarding:
         self.spool = Spool(configuration.edge.data_root)
         self.spool.prepare()
         self.spool.open_receiver()
-        self._committer = Committer(edge.database, window=configuration.edge.duplicate_window)
         self._wakeup = Wakeup(edge.dsn)
         self._locks: list[psycopg2.extensions.connection] = []
         self.faults = Faults()
@@ -87,40 +125,67 @@ class Forwarding:
 
         `workers` are the possible senders, if it called with another title.
         """
+        one = self.received(instance, worker=worker, origin=origin)
+        return self.registration(tuple(workers) or None).register_one(one)
+
+    def received(
+        self, instance: Instance, *, worker: str | None = None, origin: Origin = Origin.SENDER
+    ) -> Unregistered:
+        """Keep the file of an instance as the SCP does, without registering it."""
         kind = Kind.ORIGINAL if worker is None else Kind.RESULT
         meta = preamble_and_file_meta(
-            instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, source_ae_title="ORTHANC"
+            instance.sop_class_uid,
+            instance.sop_instance_uid,
+            EXPLICIT,
+            source_ae_title="ORTHANC",
+            private_bytes=ENVELOPE_BYTES,
+        )
+        envelope = Envelope(
+            reception_id=uuid4(),
+            received_at=datetime.now(UTC),
+            epoch=1,
+            calling_ae_title=worker or "ORTHANC",
+            called_ae_title="MINI_EDGE",
+            remote_address="127.0.0.1",
+            priority=priority_for(kind, urgent=False),
+            kind=kind,
+            origin=origin if worker is None else Origin.WORKER,
+            routes=routes_for(kind, self.edge.configuration.forwarder.mode),
+            sop_class_uid=instance.sop_class_uid,
+            sop_instance_uid=instance.sop_instance_uid,
+            study_instance_uid=instance.study_instance_uid,
+            series_instance_uid=instance.series_instance_uid,
+            transfer_syntax_uid=EXPLICIT,
+            data_set_size=len(instance.data_set()),
+            sha256=bytes.fromhex(instance.digest),
         )
         part = self.spool.begin()
-        try:
-            part.write(meta)
-            part.write(instance.data_set())
-            header = read_header(part.descriptor, len(meta), EXPLICIT, with_references=True)
-            names = file_names(instance.sop_instance_uid, instance.digest)
-            path = part.keep(instance.study_instance_uid, names)
-            return self._committer.commit(
-                ReceivedInstance(
-                    sop_instance_uid=instance.sop_instance_uid,
-                    study_instance_uid=instance.study_instance_uid,
-                    series_instance_uid=instance.series_instance_uid,
-                    sop_class_uid=instance.sop_class_uid,
-                    transfer_syntax_uid=EXPLICIT,
-                    sha256=bytes.fromhex(instance.digest),
-                    data_set_size=len(instance.data_set()),
-                    calling_ae_title=worker or "ORTHANC",
-                    called_ae_title="MINI_EDGE",
-                    remote_address="127.0.0.1",
-                    kind=kind,
-                    file_name=path.name,
-                    routes=routes_for(kind, self.edge.configuration.forwarder.mode),
-                    priority=priority_for(kind, urgent=False),
-                    origin=origin if worker is None else Origin.WORKER,
-                ),
-                header,
-                workers=workers,
-            )
-        finally:
-            part.discard()
+        part.write(meta)
+        part.write(instance.data_set())
+        part.seal(envelope.pack(), len(meta) - ENVELOPE_BYTES)
+        path = part.name(instance.study_instance_uid, file_names(instance.sop_instance_uid, instance.digest))
+        part.flush()
+        part.close()
+        return Unregistered(envelope, path, part.path)
+
+    def receiver_context(self, registrar: object | None = None) -> ReceiverContext:
+        """Return what the C-STORE handler of a receiver uses; it registers before the answer."""
+        origins = CallerOrigins(self.edge.configuration.forwarder)
+        return ReceiverContext(
+            self.edge.configuration,
+            self.spool,
+            cast("Any", registrar or RegisterAtOnce(self.registration())),
+            self.faults,
+            origins,
+            epoch=lambda: 1,
+        )
+
+    def registration(self, workers: tuple[str, ...] | None = None) -> Registration:
+        """Return what registers; with `workers`, every caller is one of these workers."""
+        origins: CallerOrigins = CallerOrigins(self.edge.configuration.forwarder)
+        if workers is not None:
+            origins = cast("CallerOrigins", _AlwaysWorkers(workers))
+        return Registration(self.edge.configuration, self.edge.database, self.spool, self._wakeup, origins)
 
     def owed(self, instance: Instance, route: Route = Route.PACS) -> int:
         """Return the id of the delivery of a new instance."""
@@ -219,3 +284,10 @@ def ask(core: Forwarding, instance: Instance) -> str:
     """Deliver the instance to a worker, which then has to return a result; return the worker."""
     forward_to_worker(core.context, core.owed(instance, Route.WORKERS))
     return str(core.edge.delivery(instance, "workers")["destination"])
+
+
+def keep(part: Partial, study_instance_uid: str, names: Sequence[str]) -> Path:
+    """Give a partial file its final name and flush it; return the name. It has no envelope."""
+    path = part.name(study_instance_uid, names)
+    part.flush()
+    return path

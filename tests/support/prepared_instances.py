@@ -1,8 +1,9 @@
 """Instances with rows and files, brought by the product's statements to the state that a test needs."""
 
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from gateway.config import Configuration
 from gateway.correlate import Correlated, Result, correlate
@@ -43,6 +44,8 @@ class PreparedInstances:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
         received = ReceivedInstance(
+            reception_id=uuid4(),
+            received_at=datetime.now(UTC),
             sop_instance_uid=f"{study}.{number}",
             study_instance_uid=study,
             series_instance_uid=f"{study}.0",
@@ -59,7 +62,7 @@ class PreparedInstances:
             priority=4,
         )
         with self.database.transaction() as session:
-            return instances.receive(session, received, window=timedelta(minutes=10)).instance_id
+            return instances.register(session, received, window=timedelta(minutes=10)).instance_id
 
     def result(self, number: int, source: int, *, worker: str) -> tuple[int, Correlated]:
         """Keep a result of `worker` that references STUDY.`source`; return its id and its match."""

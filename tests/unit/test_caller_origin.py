@@ -9,7 +9,7 @@ from support.waiting import wait_until
 from gateway.config import Forwarder
 from gateway.domain.allowlist import Address, address_of
 from gateway.domain.routing import Origin
-from gateway.receive.caller_origin import Caller, CallerOrigins
+from gateway.register.caller_origin import Caller, CallerOrigins
 
 PACS, PACS_ADDRESS = "ORTHANC", "192.0.2.1"
 FIRST, SECOND, OUTSIDE = "192.0.2.11", "192.0.2.12", "192.0.2.99"
@@ -112,7 +112,7 @@ def test_names_are_looked_up_without_a_wait() -> None:
 
 def test_the_last_answer_counts_while_none_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """An outage of the name server starts no loop."""
-    monkeypatch.setattr("gateway.receive.caller_origin.CACHE_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.register.caller_origin.CACHE_SECONDS", 0.0)
     asked: list[str] = []
 
     def look_up(host: str) -> frozenset[Address]:

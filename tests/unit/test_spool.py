@@ -6,7 +6,7 @@ import pytest
 
 from gateway.domain.instance import Place, file_names
 from gateway.errors import FileMissingError, SpoolError, SpoolFullError
-from gateway.spool.partial import PARTIAL
+from gateway.spool.partial import PARTIAL, Partial
 from gateway.spool.spool import Spool
 
 STUDY = "1.2.3"
@@ -22,11 +22,17 @@ def spool(tmp_path: Path) -> Spool:
     return spool
 
 
+def _kept(part: Partial) -> Path:
+    path = part.name(STUDY, NAMES)
+    part.flush()
+    return path
+
+
 def keep(spool: Spool, data: bytes) -> Path:
     """Return a kept file; its receiver has discarded its own name."""
     part = spool.begin()
     part.write(data)
-    path = part.keep(STUDY, NAMES)
+    path = _kept(part)
     part.discard()
     return path
 
@@ -51,7 +57,7 @@ def test_until_it_is_discarded_a_kept_file_has_two_names(spool: Spool) -> None:
     """Reconcile thereby tells a working receiver from a dead one."""
     part = spool.begin()
     part.write(b"x")
-    path = part.keep(STUDY, NAMES)
+    path = _kept(part)
     assert path.stat().st_nlink == 2
     part.discard()
     assert path.stat().st_nlink == 1

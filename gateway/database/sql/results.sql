@@ -67,3 +67,21 @@ SELECT id FROM expected_results WHERE state = 'owed' AND due_at < now() - %(grac
 
 -- name: uids
 SELECT study_instance_uid, sop_instance_uid FROM instances WHERE id = %(instance_id)s;
+
+-- name: remember_unmatched
+INSERT INTO unmatched_references (result_id, uid)
+SELECT %(result_id)s, uid FROM unnest(%(uids)s::text[]) AS uid
+ON CONFLICT DO NOTHING;
+
+-- name: forget_unmatched
+DELETE FROM unmatched_references WHERE result_id = %(result_id)s;
+
+-- name: unmatched_that_name
+-- The results that matched nothing and name one of these UIDs. The lock keeps two registrations from correlating one
+-- result at the same time.
+SELECT i.id AS instance_id, i.sop_instance_uid, i.study_instance_uid, i.transfer_syntax_uid, i.file_name, i.place::text,
+    i.calling_ae_title, i.remote_address
+FROM instances i
+WHERE i.id IN (SELECT u.result_id FROM unmatched_references u WHERE u.uid = ANY (%(uids)s::text[]))
+ORDER BY i.id
+FOR NO KEY UPDATE OF i;

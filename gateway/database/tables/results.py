@@ -41,6 +41,19 @@ class Uids(NamedTuple):
     sop_instance_uid: str
 
 
+class UnmatchedResult(NamedTuple):
+    """A result that matched nothing, with what is needed to correlate it again."""
+
+    instance_id: int
+    sop_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    file_name: str
+    place: str
+    calling_ae_title: str
+    remote_address: str
+
+
 class _Met(NamedTuple):
     """An expectation that a result met; `state` is `arrived` or `late`."""
 
@@ -120,3 +133,18 @@ def overdue(session: Session, *, grace: timedelta, limit: int = 1000) -> list[in
 def uids_of(session: Session, instance_id: int) -> Uids | None:
     """Return the UIDs of an instance, for a log line."""
     return session.row(Uids, _Q["uids"], instance_id=instance_id)
+
+
+def remember_unmatched(session: Session, result_id: int, uids: Sequence[str]) -> None:
+    """Remember what a result names that matched nothing."""
+    session.run(_Q["remember_unmatched"], result_id=result_id, uids=list(uids))
+
+
+def forget_unmatched(session: Session, result_id: int) -> None:
+    """Forget it, because the result has matched."""
+    session.run(_Q["forget_unmatched"], result_id=result_id)
+
+
+def unmatched_that_name(session: Session, uids: Sequence[str]) -> list[UnmatchedResult]:
+    """Return the results that matched nothing and name one of `uids`; they are locked."""
+    return session.rows(UnmatchedResult, _Q["unmatched_that_name"], uids=list(uids))

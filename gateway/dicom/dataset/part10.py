@@ -90,7 +90,9 @@ def preamble_and_file_meta(
             _uid(_TRANSFER_SYNTAX_UID, transfer_syntax_uid),
             _OURS,
             _short(_SOURCE_AE_TITLE, b"AE", ae_title_field(source_ae_title)),
-            _short(_RECEIVING_AE_TITLE, b"AE", ae_title_field(receiving_ae_title)) if receiving_ae_title else b"",
+            _short(_RECEIVING_AE_TITLE, b"AE", ae_title_field(receiving_ae_title))
+            if receiving_ae_title
+            else b"",
             _private_information(private_bytes) if private_bytes else b"",
         )
     )

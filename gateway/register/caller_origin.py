@@ -21,7 +21,7 @@ from time import monotonic
 from gateway.config import Forwarder
 from gateway.domain.allowlist import Address, address_of
 from gateway.domain.routing import Origin
-from gateway.receive.allowed_callers import CACHE_SECONDS, Lookup, lookup
+from gateway.register.host_lookup import CACHE_SECONDS, Lookup, lookup
 
 
 @dataclass(frozen=True, slots=True)

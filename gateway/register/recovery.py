@@ -1,0 +1,202 @@
+"""Find the receptions that a dead or frozen process left unregistered.
+
+    links of a dead receiver            its folder in partial/ is not locked
+    old links of a living receiver      older than OLD_LINK_SECONDS: it is frozen, or behind
+    links that PostgreSQL refused       in partial/refused/
+    files in incoming/ without a row    a power cut took the link: the sweep finds them (reconcile)
+
+A file is registered only if its envelope is finished and its bytes have the digest of the envelope. It is
+flushed before, because a file in the page cache may not be on the disk.
+
+    finished envelope, right digest     registered; if it has no final name, it gets one
+    finished envelope, wrong digest     torn by a power cut, or damaged: goes to damaged/ for good
+    no finished envelope                never acknowledged: its link is removed; reconcile moves a final name
+                                        without a row to orphaned/
+
+If the process dies
+    at any line   the link remains, and the next process comes here again
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from gateway import log
+from gateway.domain.instance import file_names
+from gateway.errors import FileMissingError
+from gateway.log import Stage
+from gateway.register.unregistered import Unregistered, final_name
+from gateway.spool.envelope import Envelope, read_envelope
+from gateway.spool.flush import failure, flush_directory, make_folder
+from gateway.spool.part10_file import holds
+from gateway.spool.partial import LOCK, PARTIAL, SUFFIX, lock_folder
+from gateway.spool.places import DAMAGED
+from gateway.spool.spool import Spool
+
+OLD_LINK_SECONDS = 10.0
+REFUSED = "refused"
+"""The folder in partial/ with the links of receptions that PostgreSQL refused."""
+
+
+class Recovery:
+    """Yields what is to be registered for others. `epoch` is that of the spool; other epochs are left."""
+
+    def __init__(self, spool: Spool, *, grace_seconds: float) -> None:
+        self._spool = spool
+        self._grace_seconds = grace_seconds
+        self.parts_removed = 0
+
+    def of_the_dead(self) -> Iterator[Unregistered]:
+        """Yield the receptions of dead receivers, and remove their folders when all are registered.
+
+        The caller registers each before it asks for the next one.
+        """
+        for folder in _folders(self._spool.root / PARTIAL):
+            if folder.name == REFUSED or not self._may_be_dead(folder):
+                continue
+            try:
+                lock = lock_folder(folder)
+            except FileNotFoundError:
+                continue  # another process has just removed it
+            except OSError as error:
+                raise failure("lock", folder, error) from error
+            if lock is None:
+                continue
+            try:
+                yield from self._of_folder(folder, dead=True)
+                if not any(folder.glob(f"*{SUFFIX}")):
+                    # Remove it before the lock is released. A receiver that opens it now finds it removed,
+                    # and makes another.
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+    def of_the_frozen(self) -> Iterator[Unregistered]:
+        """Yield the old links of living receivers. Its receiver may register them at the same time."""
+        for folder in _folders(self._spool.root / PARTIAL):
+            if folder.name != REFUSED:
+                yield from self._of_folder(folder, dead=False)
+
+    def of_the_refused(self) -> Iterator[Unregistered]:
+        """Yield the receptions that PostgreSQL refused before."""
+        yield from self._of_folder(self._spool.root / PARTIAL / REFUSED, dead=True)
+
+    def _may_be_dead(self, folder: Path) -> bool:
+        """Tell whether a folder without a lock is old enough: a receiver may be creating it now."""
+        if (folder / LOCK).exists():
+            return True
+        with suppress(OSError):
+            return time.time() - folder.stat().st_ctime > self._grace_seconds
+        return False
+
+    def _of_folder(self, folder: Path, *, dead: bool) -> Iterator[Unregistered]:
+        for link in sorted(folder.glob(f"*{SUFFIX}")):
+            with suppress(FileMissingError, FileNotFoundError):
+                if not dead and time.time() - link.stat().st_ctime < OLD_LINK_SECONDS:
+                    continue
+                one = self.examine(link, may_be_written=not dead)
+                if one is not None:
+                    yield one
+
+    def examine(self, link: Path, *, may_be_written: bool = False) -> Unregistered | None:
+        """Return the reception of a link if it is to be registered, and make its file durable.
+
+        `may_be_written`: its receiver lives, so a file without a finished envelope or a final name stays.
+
+        Raises:
+            SpoolError: the file cannot be read or flushed.
+        """
+        envelope = read_envelope(link)
+        if envelope is None:
+            if not may_be_written:
+                link.unlink(missing_ok=True)
+                self.parts_removed += 1
+            return None
+        path = final_name(self._spool, link, envelope)
+        if path is None and may_be_written:
+            return None
+        if not holds(link, envelope.data_set_size, envelope.sha256.hex()):
+            if not may_be_written:
+                set_damaged_aside(self._spool, link, path, envelope)
+            return None
+        if path is None:
+            path = self._spool.link(
+                link,
+                envelope.study_instance_uid,
+                file_names(envelope.sop_instance_uid, envelope.sha256.hex()),
+            )
+        flush_file(path)
+        return Unregistered(envelope, path, link)
+
+
+def flush_file(path: Path) -> None:
+    """Flush a file and its folders: what was acknowledged before may be in the page cache only.
+
+    Raises:
+        SpoolError: it cannot be flushed.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)  # survives a power cut: the bytes
+        finally:
+            os.close(descriptor)
+        for directory in (path.parent, path.parent.parent):
+            flush_directory(directory)  # survives a power cut: the name, and the folder of the study
+    except OSError as error:
+        raise failure("fsync", path, error) from error
+
+
+def set_damaged_aside(spool: Spool, link: Path | None, path: Path | None, envelope: Envelope) -> None:
+    """Move a file whose bytes are not those of its envelope to damaged/, which nothing empties."""
+    folder = spool.root / DAMAGED / envelope.study_instance_uid
+    name = f"{envelope.sop_instance_uid}~{envelope.reception_id.hex}.dcm"
+    source = link if path is None else path
+    assert source is not None, "a file has a link or a final name"
+    try:
+        make_folder(folder)
+        with suppress(FileExistsError):
+            os.link(source, folder / name)
+        for directory in (folder, folder.parent, folder.parent.parent):
+            flush_directory(directory)  # survives a power cut: the new name, before the old ones are removed
+        for old in (path, link):
+            if old is not None:
+                old.unlink(missing_ok=True)
+    except OSError as error:
+        raise failure("set aside", source, error) from error
+    log.write(
+        Stage.SWEEP,
+        "damaged",
+        level="error",
+        sop_instance_uid=envelope.sop_instance_uid,
+        study_instance_uid=envelope.study_instance_uid,
+        calling_ae_title=envelope.calling_ae_title,
+        error=f"{source} does not hold the bytes of its envelope; kept as {folder / name}",
+    )
+
+
+def _folders(partial: Path) -> list[Path]:
+    with suppress(FileNotFoundError), os.scandir(partial) as entries:
+        return sorted(Path(entry) for entry in entries if entry.is_dir())
+    return []
+
+
+def of_file(spool: Spool, path: Path) -> Unregistered | None:
+    """Return the reception of a file in incoming/ that has neither a link nor a row.
+
+    Return None if it was never acknowledged: its envelope is missing or unfinished.
+
+    Raises:
+        SpoolError: the file cannot be read or flushed.
+    """
+    envelope = read_envelope(path)
+    if envelope is None:
+        return None
+    if not holds(path, envelope.data_set_size, envelope.sha256.hex()):
+        set_damaged_aside(spool, None, path, envelope)
+        return None
+    flush_file(path)
+    return Unregistered(envelope, path, None)

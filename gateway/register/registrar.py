@@ -1,0 +1,312 @@
+"""The thread of a receiver process that registers what the process has received.
+
+A reception is handed over when its file is durable, just before Success is answered. The thread registers all
+that wait in one batch, and does not wait for more. The order is: urgent, then new, then the backlog with a
+bounded share of each batch. Originals come before results.
+
+At most MAX_IN_MEMORY receptions are in memory. Of the others only the number of the `.part` link is kept, and
+the rest is read again from the file.
+
+PostgreSQL is *away* if it cannot be connected to, or does not answer. Reception goes on, and the links wait.
+While it answers and the oldest reception waits longer than BEHIND_SECONDS, a sender waits up to
+MAX_WAIT_SECONDS for its Success, so that the backlog cannot grow without end. If PostgreSQL refuses the login
+or has another schema, it is not away: associations are refused until an operator has mended it.
+
+If the thread ends, the process ends, so that the parent starts another one.
+"""
+
+import os
+import threading
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+
+from gateway import log
+from gateway.domain.routing import PRIORITY, Urgency
+from gateway.errors import (
+    DatabaseError,
+    DatabaseLoginError,
+    DatabaseUnavailableError,
+    GatewayError,
+    SchemaError,
+    SpoolError,
+)
+from gateway.log import Stage
+from gateway.register.recovery import Recovery
+from gateway.register.registration import MAX_BATCH, Registration
+from gateway.register.siblings import waits_for_other_version
+from gateway.register.unregistered import Unregistered, backlog
+from gateway.spool.partial import SUFFIX
+from gateway.spool.spool import Spool
+
+MAX_IN_MEMORY = 1000
+BACKLOG_SHARE = 16
+"""How many receptions of the backlog are added to a batch that also has new ones."""
+BEHIND_SECONDS = 1.0
+MAX_WAIT_SECONDS = 1.0
+FIRST_RETRY_SECONDS = 0.1
+LONGEST_RETRY_SECONDS = 2.0
+DEFERRED_SECONDS = 0.05
+"""The pause before a reception is tried again that waits for another version, or was refused."""
+ROW_BYTES = 8192
+"""What the rows of one reception and their log cost PostgreSQL on the disk, measured with 100,000."""
+
+URGENT = PRIORITY[Urgency.URGENT]
+
+
+class Registrar:
+    """Registers behind the answer. All methods but `run` are called by the threads of associations."""
+
+    def __init__(
+        self,
+        registration: Registration,
+        recovery: Recovery,
+        spool: Spool,
+        *,
+        prepare: Callable[[], None],
+        max_hours: float,
+    ) -> None:
+        self._registration = registration
+        self._recovery = recovery
+        self._spool = spool
+        self._prepare = prepare
+        self._max_hours = max_hours
+        self._away_since: float | None = None
+        self._changed = threading.Condition()
+        self._urgent: deque[Unregistered] = deque()
+        self._new: deque[Unregistered] = deque()
+        self._numbers = array("Q")
+        self._deferred: deque[Unregistered] = deque()
+        self._recovered: Iterator[Unregistered] | None = None
+        self._batch_since: float | None = None
+        self._oldest: float | None = None
+        self._away = "PostgreSQL was not reached yet"
+        self._blocked = ""
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="registrar", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """Register what waits, for at most `seconds`; leave the rest to the next process."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(seconds)
+
+    # ---- for associations ------------------------------------------------------------------------
+
+    def why_refused(self) -> str:
+        """Return why nothing may be received now; empty if it may."""
+        if self._blocked:
+            return self._blocked
+        since = self._away_since
+        if since is not None and time.time() - since > self._max_hours * 3600:
+            return (
+                f"nothing was registered for edge.max_unregistered_hours ({self._max_hours:g}): {self._away}"
+            )
+        return ""
+
+    def submit(self, one: Unregistered) -> None:
+        """Take over a reception whose file is durable."""
+        with self._changed:
+            waiting = len(self._urgent) + len(self._new) + len(self._deferred)
+            if waiting >= MAX_IN_MEMORY:
+                assert one.link is not None, "a new reception has its link"
+                self._numbers.append(int(one.link.stem, 16))
+            elif one.envelope.priority == URGENT:
+                self._urgent.append(one)
+            else:
+                self._new.append(one)
+            if self._oldest is None:
+                self._oldest = one.arrived
+            self._changed.notify_all()
+
+    def wait_if_behind(self) -> None:
+        """Wait while PostgreSQL answers and registration is behind; at most MAX_WAIT_SECONDS."""
+        limit = monotonic() + MAX_WAIT_SECONDS
+        with self._changed:
+            while self._is_behind() and (left := limit - monotonic()) > 0:
+                self._changed.wait(min(left, 0.1))
+
+    def unregistered_bytes(self) -> int:
+        """Return what PostgreSQL will need on the disk for what this process has not registered yet."""
+        waiting = len(self._urgent) + len(self._new) + len(self._numbers) + len(self._deferred)
+        return waiting * ROW_BYTES
+
+    def _is_behind(self) -> bool:
+        if self._away or self._stopping or self._oldest is None:
+            return False
+        now = monotonic()
+        if self._batch_since is not None and now - self._batch_since > BEHIND_SECONDS:
+            return False  # PostgreSQL does not answer
+        return now - self._oldest > BEHIND_SECONDS
+
+    # ---- the thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._connect()
+            self._recovered = self._left_by_others()
+            while batch := self._next_batch():
+                self._register(batch)
+        except BaseException as error:  # noqa: BLE001  the boundary of the thread
+            log.write(
+                Stage.QUEUE,
+                "registrar_failed",
+                level="error",
+                error=f"unforeseen {type(error).__name__}",
+                detail=log.frames(error),
+            )
+            os._exit(1)  # the parent starts another receiver, which registers what is left
+
+    def _connect(self) -> None:
+        """Call `prepare` until it succeeds, with growing pauses; or until the process stops."""
+        wait = FIRST_RETRY_SECONDS
+        while not self._stopping:
+            try:
+                self._prepare()
+            except GatewayError as error:
+                self._note_failure(error, wait)
+                self._pause(wait)
+                wait = min(wait * 2, LONGEST_RETRY_SECONDS)
+            else:
+                self._note_success()
+                return
+
+    def _left_by_others(self) -> Iterator[Unregistered]:
+        yield from self._recovery.of_the_refused()
+        yield from self._recovery.of_the_dead()
+
+    def _next_batch(self) -> list[Unregistered]:
+        """Wait for receptions and return the next batch; an empty one ends the thread."""
+        while True:
+            with self._changed:
+                while not (self._urgent or self._new or self._numbers or self._deferred or self._recovered):
+                    self._oldest = None
+                    if self._stopping:
+                        return []
+                    self._changed.wait()
+                if self._stopping and self._away:
+                    return []
+                batch = self._take()
+            batch += self._from_backlog(BACKLOG_SHARE if batch else MAX_BATCH)
+            ready = []
+            for one in batch:
+                if waits_for_other_version(self._spool, one):
+                    self._deferred.append(one)
+                else:
+                    ready.append(one)
+            if ready:
+                return ready
+            if self._stopping and not self._recovered:
+                return []
+            self._pause(DEFERRED_SECONDS)
+
+    def _take(self) -> list[Unregistered]:
+        batch: list[Unregistered] = []
+        for waiting in (self._urgent, self._new, self._deferred):
+            while waiting and len(batch) < MAX_BATCH:
+                batch.append(waiting.popleft())
+        if batch:
+            self._oldest = min(one.arrived for one in batch)
+        return batch
+
+    def _from_backlog(self, most: int) -> list[Unregistered]:
+        found: list[Unregistered] = []
+        if len(self._numbers):
+            with self._changed:
+                numbers, self._numbers = self._numbers[:most], self._numbers[most:]
+            for number in numbers:
+                link = self._spool.receiver / f"{number:08x}{SUFFIX}"
+                found += self._examined(link)
+        while self._recovered is not None and len(found) < most:
+            try:
+                one = next(self._recovered, None)
+            except SpoolError as error:
+                log.write(Stage.QUEUE, "not_recovered", level="error", error=str(error))
+                one = None
+            if one is None:
+                self._recovered = None
+            else:
+                found.append(one)
+        return found
+
+    def _examined(self, link: Path) -> list[Unregistered]:
+        try:
+            one = self._recovery.examine(link)
+        except SpoolError as error:
+            log.write(Stage.QUEUE, "not_recovered", level="error", error=str(error))
+            return []
+        return [] if one is None else [one]
+
+    def _register(self, batch: list[Unregistered]) -> None:
+        """Register a batch; repeat it until PostgreSQL has answered, or the process stops."""
+        wait = FIRST_RETRY_SECONDS
+        left = batch
+        while left:
+            try:
+                self._batch_since = monotonic()
+                refused = self._registration.register(left)
+            except DatabaseUnavailableError as error:
+                self._batch_since = None
+                self._note_failure(error, wait)
+                if self._stopping:
+                    return
+                self._pause(wait)
+                wait = min(wait * 2, LONGEST_RETRY_SECONDS)
+                left = [one for one in left if not one.is_done]
+                continue
+            except DatabaseError as error:
+                self._batch_since = None
+                self._note_failure(error, LONGEST_RETRY_SECONDS)
+                if self._stopping:
+                    return
+                self._pause(LONGEST_RETRY_SECONDS)
+                left = [one for one in left if not one.is_done]
+                continue
+            self._batch_since = None
+            self._note_success()
+            left = []
+            if refused:
+                self._deferred.extend(refused)
+                self._pause(DEFERRED_SECONDS)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            if not self._stopping:
+                self._changed.wait_for(lambda: self._stopping, seconds)
+
+    def _note_failure(self, error: GatewayError, wait: float) -> None:
+        """Note that PostgreSQL is away, or refuses: log it at the first failure and then each few seconds."""
+        with self._changed:
+            is_away = isinstance(error, DatabaseUnavailableError) and not isinstance(
+                error, DatabaseLoginError
+            )
+            self._away = str(error)
+            if self._away_since is None:
+                oldest = backlog(self._spool, MAX_IN_MEMORY).oldest
+                self._away_since = time.time() if oldest is None else oldest.timestamp()
+            self._blocked = "" if is_away else str(error)
+            self._changed.notify_all()
+        log.write(
+            Stage.DB,
+            "refused" if isinstance(error, SchemaError) else "waiting",
+            level="warning" if is_away else "error",
+            error=str(error),
+            next_in_seconds=wait,
+        )
+
+    def _note_success(self) -> None:
+        if self._away or self._blocked:
+            with self._changed:
+                self._away = self._blocked = ""
+                self._away_since = None
+                self._changed.notify_all()

@@ -1,0 +1,263 @@
+"""Register receptions: the transactions that write instances, deliveries and messages.
+
+The file and its envelope are durable before, and Success may be answered already. One transaction registers
+a batch of originals; each result has its own, together with its correlation. A reception is registered once,
+whatever happens between the lines: the rows hold its id, and a second registration changes nothing.
+
+    error of a transaction      committed?   what follows
+    DatabaseUnavailableError    no           the whole batch is registered again later
+    OutcomeUnknownError         perhaps      the same; what was committed is found registered
+    DatabaseRefusedError        no           each reception of the batch is registered alone. What is refused
+                                             alone MAX_REFUSALS times goes to failed/, see `_give_up`
+
+If the process dies
+    before a commit             the `.part` links remain: the next process registers the batch
+    after it, before a link     the next process finds it registered, finishes the file of a repeat, and
+    is removed                  removes the link
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from gateway.config import Configuration
+from gateway.correlate import Correlated
+from gateway.database.pool import Database
+from gateway.database.session import Session
+from gateway.database.tables import instances
+from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
+from gateway.database.wakeup import Wakeup
+from gateway.domain.instance import Kind, Place, file_names
+from gateway.domain.routing import Route, routes_for
+from gateway.errors import DatabaseRefusedError, GatewayError, OutcomeUnknownError, SchemaError, SpoolError
+from gateway.register import repeat, results
+from gateway.register.caller_origin import CallerOrigins
+from gateway.register.recovery import REFUSED
+from gateway.register.registration_log import log_registered, log_unforeseen
+from gateway.register.unregistered import Unregistered
+from gateway.spool.flush import failure, flush_directory
+from gateway.spool.partial import PARTIAL, SUFFIX
+from gateway.spool.spool import Spool
+
+MAX_BATCH = 128
+"""The most receptions in one transaction; limits how many locks it holds."""
+
+MAX_REFUSALS = 3
+COLLISIONS = 3
+"""PostgreSQL cancels one of two transactions in a deadlock; the cancelled one is tried again."""
+
+_ABOUT_VALUES = ("22", "23", "54", "P0")
+"""Classes of SQLSTATE that are about the values of a statement."""
+
+Guard = Callable[[Session], None]
+"""Raises UnknownSpoolError if the database is not that of the spool."""
+
+
+class Registration:
+    """Registers batches for one process, which is a receiver, the sweep or a rebuild."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        database: Database,
+        spool: Spool,
+        wakeup: Wakeup,
+        origins: CallerOrigins,
+        *,
+        guard: Guard | None = None,
+    ) -> None:
+        self._mode = configuration.forwarder.mode
+        self._window = configuration.edge.duplicate_window
+        self._database = database
+        self._spool = spool
+        self._wakeup = wakeup
+        self._origins = origins
+        self._guard = guard
+
+    def register(self, batch: Sequence[Unregistered]) -> list[Unregistered]:
+        """Register `batch`, originals first; return those that were refused and are to be tried again.
+
+        Raises:
+            DatabaseUnavailableError: those that are not `is_done` are to be registered again.
+        """
+        originals = sorted((one for one in batch if one.is_original and not one.is_done), key=_order)
+        refused = self._together(originals) if originals else []
+        for one in sorted((one for one in batch if not one.is_original and not one.is_done), key=_order):
+            refused += self._alone(one)
+        return refused
+
+    # ---- transactions ----------------------------------------------------------------------------
+
+    def _together(self, batch: list[Unregistered]) -> list[Unregistered]:
+        if len(batch) == 1:
+            return self._alone(batch[0])
+        try:
+            with self._database.transaction() as session:
+                self._check(session)
+                received = [self._received(one) for one in batch]
+                found = instances.register_many(session, received, window=self._window)
+                again = results.correlate_again(session, batch, self._spool, self._origins)
+        except DatabaseRefusedError as error:
+            _check_schema(error)
+            return [one for reception in batch for one in self._alone(reception)]
+        for one, registered in zip(batch, found, strict=True):
+            if registered.verdict is ReceptionVerdict.NAME_TAKEN:
+                self._alone(one)
+            else:
+                self._finish(one, registered, None)
+        self._wake(batch, any_result=bool(again))
+        return []
+
+    def _alone(self, one: Unregistered) -> list[Unregistered]:
+        """Register one reception; return it in a list if it was refused and is to be tried again."""
+        try:
+            self.register_one(one)
+        except OutcomeUnknownError:
+            raise
+        except DatabaseRefusedError as error:
+            _check_schema(error)
+            return self._refuse(one, error)
+        except SpoolError as error:
+            return self._refuse(one, error)
+        return []
+
+    def register_one(self, one: Unregistered) -> tuple[RegisteredInstance, Correlated | None]:
+        """Register one reception; return what the database holds, and the correlation of a result.
+
+        Raises:
+            DatabaseError, SpoolError: it is not registered, or its file is not finished.
+        """
+        registered, correlated = self._commit(one)
+        if registered.verdict is ReceptionVerdict.NAME_TAKEN:
+            self._rename(one)
+            registered, correlated = self._commit(one)
+        self._finish(one, registered, correlated)
+        self._wake([one], any_result=correlated is not None)
+        return registered, correlated
+
+    def _commit(self, one: Unregistered) -> tuple[RegisteredInstance, Correlated | None]:
+        for left in range(COLLISIONS - 1, -1, -1):
+            try:
+                with self._database.transaction() as session:
+                    self._check(session)
+                    registered = instances.register(session, self._received(one), window=self._window)
+                    if one.is_original:
+                        results.correlate_again(session, [one], self._spool, self._origins)
+                        return registered, None
+                    if registered.verdict in {ReceptionVerdict.NAME_TAKEN, ReceptionVerdict.REGISTERED}:
+                        return registered, None
+                    return registered, results.correlate_one(session, one, registered, self._origins)
+            except DatabaseRefusedError as error:
+                if not error.is_collision or not left:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _check(self, session: Session) -> None:
+        if self._guard is not None:
+            self._guard(session)
+
+    @staticmethod
+    def _received(one: Unregistered) -> ReceivedInstance:
+        envelope = one.envelope
+        return ReceivedInstance(
+            reception_id=envelope.reception_id,
+            received_at=envelope.received_at,
+            sop_instance_uid=envelope.sop_instance_uid,
+            study_instance_uid=envelope.study_instance_uid,
+            series_instance_uid=envelope.series_instance_uid,
+            sop_class_uid=envelope.sop_class_uid,
+            transfer_syntax_uid=envelope.transfer_syntax_uid,
+            sha256=envelope.sha256,
+            data_set_size=envelope.data_set_size,
+            calling_ae_title=envelope.calling_ae_title,
+            called_ae_title=envelope.called_ae_title,
+            remote_address=envelope.remote_address,
+            kind=envelope.kind,
+            file_name=one.path.name,
+            routes=envelope.routes,
+            priority=envelope.priority,
+            origin=envelope.origin,
+        )
+
+    # ---- files -----------------------------------------------------------------------------------
+
+    def _rename(self, one: Unregistered) -> None:
+        """Give the file its name with the digest: another version has the plain name in its row."""
+        plain = one.path
+        names = file_names(one.envelope.sop_instance_uid, one.sha256)
+        one.path = self._spool.link(plain, one.envelope.study_instance_uid, names[1:])
+        try:
+            flush_directory(
+                one.path.parent
+            )  # survives a power cut: the new name, before the old one is removed
+            plain.unlink(missing_ok=True)
+        except OSError as error:
+            raise failure("rename", plain, error) from error
+
+    def _finish(
+        self, one: Unregistered, registered: RegisteredInstance, correlated: Correlated | None
+    ) -> None:
+        """Finish the file of a repeat, remove the link, write the log."""
+        repeat.remove_or_use_file(self._spool, self._database, one, registered, self._rename)
+        if one.link is not None:
+            with suppress(OSError):
+                one.link.unlink()
+        one.is_done = True
+        log_registered(one, registered, correlated, self._origins)
+
+    # ---- what is refused -------------------------------------------------------------------------
+
+    def _refuse(self, one: Unregistered, error: GatewayError) -> list[Unregistered]:
+        if isinstance(error, DatabaseRefusedError):
+            one.refusals += 1
+        if one.refusals < MAX_REFUSALS:
+            return [one]  # also if the disk refuses: the rows are committed, and its file is finished later
+        self._give_up(one, error)
+        return []
+
+    def _give_up(self, one: Unregistered, error: GatewayError) -> None:
+        """Move the file to failed/, and its link to partial/refused/: it is tried again at each start.
+
+        `status` shows what is in partial/refused/. No verb of the sweep removes it. If the process dies
+        between the two moves, the next one refuses it again.
+        """
+        log_unforeseen(one, error)
+        study = one.envelope.study_instance_uid
+        folder = self._spool.root / PARTIAL / REFUSED
+        with suppress(OSError, SpoolError):
+            folder.mkdir(mode=0o750, exist_ok=True)
+            target = folder / f"{one.envelope.reception_id.hex}{SUFFIX}"
+            if one.link is None:
+                target.hardlink_to(one.path)
+            elif one.link != target:
+                one.link.rename(target)
+            one.link = target
+            flush_directory(folder)  # survives a power cut: the link, before the file leaves incoming/
+            failed = self._spool.path(Place.FAILED, study, one.path.name)
+            if one.path != failed and self._spool.put(one.path, failed):
+                one.path = failed
+        one.is_done = True
+
+    def _wake(self, batch: Sequence[Unregistered], *, any_result: bool) -> None:
+        routes: set[Route] = set()
+        for one in batch:
+            routes.update(one.envelope.routes)
+        if any_result:
+            # A result has arrived, so its worker may get its next instance. A source that a worker returned
+            # unchanged goes to the PACS only.
+            routes.update(routes_for(Kind.RESULT, self._mode), {Route.WORKERS})
+        for route in routes:
+            self._wakeup.wake(route)
+
+
+def _check_schema(error: DatabaseRefusedError) -> None:
+    """Raise SchemaError unless PostgreSQL refused the values of a reception, or the transaction collided.
+
+    Then it is not the reception that is wrong, but the database: a missing table, function or privilege.
+    """
+    if error.sqlstate and not error.sqlstate.startswith(_ABOUT_VALUES) and not error.is_collision:
+        raise SchemaError(f"{error}; `mini-pacs db migrate` brings the schema up to date") from error
+
+
+def _order(one: Unregistered) -> tuple[object, ...]:
+    """Return the order in which all processes lock rows, so that two batches cannot deadlock."""
+    return one.envelope.sop_instance_uid, one.envelope.received_at

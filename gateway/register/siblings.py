@@ -1,0 +1,30 @@
+"""Keep the versions of one SOP Instance UID in the order of their reception, over all receivers.
+
+Each receiver registers what it received itself. A version that was received while another one was in
+incoming/ has a name with its digest. It waits while an unregistered file of the UID is there that was
+received before. A file with a second link is unregistered. If a version is registered late all the same,
+PostgreSQL puts it in its place (functions/put_before_later_versions.sql).
+"""
+
+from contextlib import suppress
+
+from gateway.errors import SpoolError
+from gateway.register.unregistered import Unregistered
+from gateway.spool.envelope import read_envelope
+from gateway.spool.spool import Spool
+
+
+def waits_for_other_version(spool: Spool, one: Unregistered) -> bool:
+    """Tell whether another version that was received before is not registered yet."""
+    if one.has_plain_name:
+        return False
+    folder = spool.root / "incoming" / one.envelope.study_instance_uid
+    for path in folder.glob(f"{one.envelope.sop_instance_uid}.*dcm"):
+        if path == one.path:
+            continue
+        with suppress(SpoolError, FileNotFoundError):
+            if path.stat().st_nlink > 1:
+                other = read_envelope(path)
+                if other is not None and other.received_at < one.envelope.received_at:
+                    return True
+    return False
