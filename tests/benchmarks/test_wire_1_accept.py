@@ -51,7 +51,6 @@ def test_accept(  # noqa: PLR0917  fixtures
     associations: int,
     loads: dict[str, Load],
     rows: Rows,
-    postgres: EmbeddedPostgres,
     processes: Processes,
     tmp_path: Path,
 ) -> None:
@@ -74,7 +73,6 @@ def test_the_cost_of_durability(  # noqa: PLR0917  fixtures
     kind: str,
     loads: dict[str, Load],
     rows: Rows,
-    postgres: EmbeddedPostgres,
     processes: Processes,
     tmp_path: Path,
 ) -> None:

@@ -150,7 +150,7 @@ def test_a_reception_with_its_deliveries_and_messages_is_one_round_trip(
     monkeypatch.undo()
     try:
         assert len(sent) == 2
-        assert "receive_instance" in sent[0]
+        assert "register_reception" in sent[0]
         assert sent[1].strip().rstrip(";") == "COMMIT"
         rows = left(database, "1.2.3")
         assert sorted(str(row[5]) for row in rows) == ["pacs", "workers"]
