@@ -7,7 +7,7 @@ from actors import process
 from gateway.domain.contract import EXPIRE_RESULT, SWEEP
 from gateway.sweep import run
 from gateway.sweep.context import SweepContext
-from gateway.sweep.expire import expire_one
+from gateway.sweep.expire import expire_one, is_held_back
 
 
 @dramatiq.actor(actor_name=SWEEP.actor_name, queue_name=SWEEP.queue_name, periodic=cron("* * * * *"))
@@ -21,6 +21,11 @@ def sweep() -> None:
 
 @dramatiq.actor(actor_name=EXPIRE_RESULT.actor_name, queue_name=EXPIRE_RESULT.queue_name)
 def expire_result(expectation_id: int) -> None:
-    """Act on the deadline of a result: ask another worker, or mark it timed out; do nothing if it came."""
+    """Act on the deadline of a result: ask another worker, or mark it timed out; do nothing if it came.
+
+    While old receptions are unregistered, the deadline is left to the verb `expire` of the sweep.
+    """
     context = process.context()
+    if is_held_back(context.spool):
+        return
     expire_one(context.configuration, context.database, context.wakeup, expectation_id)

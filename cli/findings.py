@@ -7,7 +7,7 @@ images, and which command shows more or repairs it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from cli.times import moment, since, span
 from cli.unanswered import unanswered
@@ -22,19 +22,28 @@ SWEEP_LATE = timedelta(minutes=3)
 """After this time the sweep is late. It runs each minute; this must exceed a slow run."""
 NEWER_REASON = timedelta(seconds=1)
 """If a reason is newer than the state by more than this, it is shown with its own time."""
+UNREGISTERED_LONG = timedelta(seconds=60)
+"""Receptions are registered within milliseconds; after this time something is wrong."""
 WAITS_LONG = timedelta(minutes=5)
 """A delivery that waits longer, although its destination can be reached, gets a note."""
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """The spool in `root`: free bytes, its reserve, and how many files each folder holds, up to `limit`."""
+    """The spool in `root`: free bytes, its reserve, and how many files each folder holds, up to `limit`.
+
+    `unregistered` receptions are acknowledged and have no rows yet, the oldest since `unregistered_since`;
+    PostgreSQL refused the values of `refused` others.
+    """
 
     free_bytes: int
     reserve_bytes: int
     files: dict[str, int]
     limit: int
     root: str = "the spool"
+    unregistered: int = 0
+    unregistered_since: datetime | None = None
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ def findings(view: Overview, space: Space | None) -> list[Finding]:
     said = [
         *_processes(view),
         *_space(space),
+        *unregistered_findings(space, view.now),
         *_damaged(space),
         *_destinations(view),
         *_unanswered(view),
@@ -124,6 +134,28 @@ def _space(space: Space | None) -> Iterator[Finding]:
             f"The spool's disk is at its reserve ({space.free_bytes >> 20} MiB free, edge.disk_reserve_mb is "
             f"{space.reserve_bytes >> 20}): senders are rejected until space is free; no image is lost. Free "
             "space, or lower sweep.retention_hours and run `mini-pacs sweep purge`",
+        )
+
+
+def unregistered_findings(space: Space | None, now: datetime) -> Iterator[Finding]:
+    """Yield what is wrong with the receptions that are not registered; this needs no database."""
+    if space is None:
+        return
+    since_then = space.unregistered_since
+    if since_then is not None and now - since_then > UNREGISTERED_LONG:
+        count = figure(space.unregistered, exact=space.unregistered < space.limit)
+        yield Finding(
+            True,
+            f"{count} receptions are acknowledged and not registered, the oldest for "
+            f"{since(since_then, now)}: they are safe in the spool, and are delivered once PostgreSQL has their "
+            "rows. The log has the reason (stage db). Start PostgreSQL, or `mini-pacs serve`",
+        )
+    if space.refused:
+        yield Finding(
+            True,
+            f"{space.refused} receptions are acknowledged, and PostgreSQL refuses to register them; their "
+            "files are in failed/ and are never purged. The log has the reason (outcome not_registrable). They "
+            "are tried again when `mini-pacs serve` starts",
         )
 
 

@@ -18,7 +18,8 @@ from gateway.database.tables.overview import WINDOW, OldestWaiting, Overview, ov
 from gateway.domain.delivery import State
 from gateway.domain.instance import Place
 from gateway.domain.routing import Route
-from gateway.errors import SpoolError
+from gateway.errors import DatabaseUnavailableError, SpoolError
+from gateway.register.unregistered import backlog, refused_count
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.spool.spool import Spool
 
@@ -49,8 +50,15 @@ def status(
         return
     configuration = configured()
     space = _space(configuration)
-    with opened("status") as database, database.statement() as session:
-        view = overview(session, lease=timedelta(seconds=configuration.forwarder.lease_seconds))
+    try:
+        with opened("status") as database, database.statement() as session:
+            view = overview(session, lease=timedelta(seconds=configuration.forwarder.lease_seconds))
+    except DatabaseUnavailableError:
+        if space is not None and not as_json:
+            typer.echo(
+                f"PostgreSQL cannot be reached. Receptions not registered: {space.unregistered:,}", err=True
+            )
+        raise
     said = findings(view, space)
     if check:
         said = [finding for finding in said if finding.problem]
@@ -72,9 +80,20 @@ def _space(configuration: Configuration) -> Space | None:
     try:
         free = spool.free_bytes()
         files = {str(name): spool.count(name, FILE_LIMIT) for name in (*Place, ORPHANED, DAMAGED)}
+        waiting = backlog(spool, FILE_LIMIT)
+        refused = refused_count(spool)
     except (SpoolError, OSError):
         return None
-    return Space(free, configuration.edge.disk_reserve_mb << 20, files, FILE_LIMIT, str(spool.root))
+    return Space(
+        free,
+        configuration.edge.disk_reserve_mb << 20,
+        files,
+        FILE_LIMIT,
+        str(spool.root),
+        waiting.count,
+        waiting.oldest,
+        refused,
+    )
 
 
 def _say(screen: Console, said: list[Finding]) -> None:
@@ -121,7 +140,8 @@ def _files(space: Space | None) -> str:
         f"{name} {figure(count, exact=count < space.limit)}" for name, count in space.files.items()
     )
     free, reserve = space.free_bytes >> 20, space.reserve_bytes >> 20
-    return f"{free:,} MiB free, reserve {reserve:,} MiB; files: {files}"
+    unregistered = figure(space.unregistered, exact=space.unregistered < space.limit)
+    return f"{free:,} MiB free, reserve {reserve:,} MiB; unregistered {unregistered}; files: {files}"
 
 
 def _print_deliveries(screen: Console, view: Overview) -> None:

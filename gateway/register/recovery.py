@@ -28,7 +28,7 @@ from gateway import log
 from gateway.domain.instance import file_names
 from gateway.errors import FileMissingError
 from gateway.log import Stage
-from gateway.register.unregistered import Unregistered, final_name
+from gateway.register.unregistered import REFUSED, Unregistered, final_name
 from gateway.spool.envelope import Envelope, read_envelope
 from gateway.spool.flush import failure, flush_directory, make_folder
 from gateway.spool.part10_file import holds
@@ -37,8 +37,6 @@ from gateway.spool.places import DAMAGED
 from gateway.spool.spool import Spool
 
 OLD_LINK_SECONDS = 10.0
-REFUSED = "refused"
-"""The folder in partial/ with the links of receptions that PostgreSQL refused."""
 
 
 class Recovery:

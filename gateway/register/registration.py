@@ -31,9 +31,8 @@ from gateway.domain.routing import Route, routes_for
 from gateway.errors import DatabaseRefusedError, GatewayError, OutcomeUnknownError, SchemaError, SpoolError
 from gateway.register import repeat, results
 from gateway.register.caller_origin import CallerOrigins
-from gateway.register.recovery import REFUSED
 from gateway.register.registration_log import log_registered, log_unforeseen
-from gateway.register.unregistered import Unregistered
+from gateway.register.unregistered import REFUSED, Unregistered
 from gateway.spool.flush import failure, flush_directory
 from gateway.spool.partial import PARTIAL, SUFFIX
 from gateway.spool.spool import Spool

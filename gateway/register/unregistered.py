@@ -13,6 +13,9 @@ from gateway.spool.envelope import Envelope
 from gateway.spool.partial import PARTIAL, SUFFIX
 from gateway.spool.spool import Spool
 
+REFUSED = "refused"
+"""The folder in partial/ with the links of receptions that PostgreSQL refused."""
+
 
 @dataclass(slots=True, eq=False)
 class Unregistered:
@@ -67,10 +70,17 @@ def backlog(spool: Spool, limit: int) -> Backlog:
     return Backlog(count, None if oldest is None else datetime.fromtimestamp(oldest, UTC))
 
 
+def refused_count(spool: Spool) -> int:
+    """Count the receptions that PostgreSQL refused to register."""
+    return sum(1 for _ in (spool.root / PARTIAL / REFUSED).glob(f"*{SUFFIX}"))
+
+
 def finished_links(partial: Path) -> Iterator[os.DirEntry[str]]:
     """Yield the `.part` links of all receivers whose file has a final name."""
     with suppress(FileNotFoundError), os.scandir(partial) as folders:
         for folder in folders:
+            if folder.name == REFUSED:
+                continue
             with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
                 for entry in entries:
                     with suppress(FileNotFoundError):

@@ -4,7 +4,7 @@ Each expected result has a message that is due at its deadline and calls `expire
 for results whose message was lost or is dead.
 """
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from gateway import log
 from gateway.config import Configuration
@@ -13,7 +13,15 @@ from gateway.database.tables import results
 from gateway.database.tables.results import Expired, Expiry
 from gateway.database.wakeup import Wakeup
 from gateway.log import Stage
+from gateway.register.unregistered import backlog
+from gateway.spool.spool import Spool
 from gateway.sweep.context import BATCH, Counts, SweepContext
+
+LOOKED_AT = 1000
+"""How many unregistered receptions are looked at to find an old one."""
+
+HELD_BACK_AFTER = timedelta(seconds=1)
+"""Receptions younger than this are being registered; a deadline does not wait for them."""
 
 GRACE = timedelta(seconds=5)
 """How long after a deadline the verb waits for its message, which usually runs within a second."""
@@ -22,6 +30,8 @@ GRACE = timedelta(seconds=5)
 def expire(context: SweepContext) -> Counts:
     """Act on every expected result past its deadline; count `redispatched` and `timed_out`."""
     counts = {"redispatched": 0, "timed_out": 0}
+    if is_held_back(context.spool):
+        return counts
     with context.database.statement() as session:
         overdue = results.overdue(session, grace=GRACE, limit=BATCH)
     for expectation_id in overdue:
@@ -39,6 +49,12 @@ def expire(context: SweepContext) -> Counts:
         if expired.verdict in counts:
             counts[expired.verdict] += 1
     return counts
+
+
+def is_held_back(spool: Spool) -> bool:
+    """Tell whether no deadline may expire now: a result that was received before it may be unregistered."""
+    oldest = backlog(spool, LOOKED_AT).oldest
+    return oldest is not None and datetime.now(UTC) - oldest > HELD_BACK_AFTER
 
 
 def expire_one(
