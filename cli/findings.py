@@ -147,15 +147,15 @@ def unregistered_findings(space: Space | None, now: datetime) -> Iterator[Findin
         yield Finding(
             True,
             f"{count} receptions are acknowledged and not registered, the oldest for "
-            f"{since(since_then, now)}: they are safe in the spool, and are delivered once PostgreSQL has their "
-            "rows. The log has the reason (stage db). Start PostgreSQL, or `mini-pacs serve`",
+            f"{since(since_then, now)}: they are safe in the spool, and are delivered once PostgreSQL has "
+            "their rows. The log has the reason (stage db). Start PostgreSQL, or `mini-pacs serve`",
         )
     if space.refused:
         yield Finding(
             True,
             f"{space.refused} receptions are acknowledged, and PostgreSQL refuses to register them; their "
-            "files are in failed/ and are never purged. The log has the reason (outcome not_registrable). They "
-            "are tried again when `mini-pacs serve` starts",
+            "files are in failed/ and are never purged. The log has the reason (outcome not_registrable). "
+            "They are tried again when `mini-pacs serve` starts",
         )
 
 

@@ -70,7 +70,7 @@ def test_accept(  # noqa: PLR0917  fixtures
 
 
 @pytest.mark.parametrize("kind", ["CT", "small"])
-def test_the_cost_of_durability(  # noqa: PLR0917  fixtures
+def test_the_cost_of_durability(
     kind: str,
     loads: dict[str, Load],
     rows: Rows,
