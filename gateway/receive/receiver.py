@@ -18,7 +18,7 @@ import time
 
 from gateway import log
 from gateway.config import Configuration, Edge
-from gateway.database.migrate import migrate, require_current
+from gateway.database.migrate import migrate
 from gateway.database.pool import Database
 from gateway.database.tables import destinations
 from gateway.database.tables.faults import FaultWatch
@@ -141,14 +141,11 @@ class Receiver:
         return 0
 
     def _prepare(self) -> None:
-        """Bring the schema up to date and write the destinations; the first receiver does it for all."""
-        if self._index == 0:
-            for version in migrate(self._database.dsn):
-                log.write(Stage.DB, "migrated", detail=version)
-            with self._database.transaction() as session:
-                destinations.configure(session, self._configuration)
-        else:
-            require_current(self._database)
+        """Bring the schema up to date, and write the destinations. The other receivers wait meanwhile."""
+        for version in migrate(self._database.dsn):
+            log.write(Stage.DB, "migrated", detail=version)
+        with self._database.transaction() as session:
+            destinations.configure(session, self._configuration)
 
     def _on_stop(self, _number: int, _frame: object) -> None:
         self._stopping = True

@@ -22,6 +22,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from gateway import log
@@ -37,6 +38,8 @@ from gateway.spool.places import DAMAGED
 from gateway.spool.spool import Spool
 
 OLD_LINK_SECONDS = 10.0
+MAX_OF_A_LIVING_ONE = 2000
+"""How many links of a living receiver are taken at once: it may be registering them itself."""
 
 
 class Recovery:
@@ -76,7 +79,7 @@ class Recovery:
         """Yield the old links of living receivers. Its receiver may register them at the same time."""
         for folder in _folders(self._spool.root / PARTIAL):
             if folder.name != REFUSED:
-                yield from self._of_folder(folder, dead=False)
+                yield from islice(self._of_folder(folder, dead=False), MAX_OF_A_LIVING_ONE)
 
     def of_the_refused(self) -> Iterator[Unregistered]:
         """Yield the receptions that PostgreSQL refused before."""
@@ -99,10 +102,13 @@ class Recovery:
                 if one is not None:
                     yield one
 
-    def examine(self, link: Path, *, may_be_written: bool = False) -> Unregistered | None:
+    def examine(
+        self, link: Path, *, may_be_written: bool = False, is_durable: bool = False
+    ) -> Unregistered | None:
         """Return the reception of a link if it is to be registered, and make its file durable.
 
         `may_be_written`: its receiver lives, so a file without a finished envelope or a final name stays.
+        `is_durable`: this process has flushed it, so it is neither verified nor flushed again.
 
         Raises:
             SpoolError: the file cannot be read or flushed.
@@ -116,6 +122,8 @@ class Recovery:
         path = final_name(self._spool, link, envelope)
         if path is None and may_be_written:
             return None
+        if is_durable and path is not None:
+            return Unregistered(envelope, path, link)
         if not holds(link, envelope.data_set_size, envelope.sha256.hex()):
             if not may_be_written:
                 set_damaged_aside(self._spool, link, path, envelope)

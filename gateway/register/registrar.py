@@ -239,7 +239,7 @@ class Registrar:
 
     def _examined(self, link: Path) -> list[Unregistered]:
         try:
-            one = self._recovery.examine(link)
+            one = self._recovery.examine(link, is_durable=True)
         except SpoolError as error:
             log.write(Stage.QUEUE, "not_recovered", level="error", error=str(error))
             return []

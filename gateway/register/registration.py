@@ -31,7 +31,7 @@ from gateway.domain.routing import Route, routes_for
 from gateway.errors import DatabaseRefusedError, GatewayError, OutcomeUnknownError, SchemaError, SpoolError
 from gateway.register import repeat, results
 from gateway.register.caller_origin import CallerOrigins
-from gateway.register.registration_log import log_registered, log_unforeseen
+from gateway.register.registration_log import log_not_finished, log_registered, log_unforeseen
 from gateway.register.unregistered import REFUSED, Unregistered
 from gateway.spool.flush import failure, flush_directory
 from gateway.spool.partial import PARTIAL, SUFFIX
@@ -98,13 +98,17 @@ class Registration:
         except DatabaseRefusedError as error:
             _check_schema(error)
             return [one for reception in batch for one in self._alone(reception)]
+        self._wake(batch, any_result=bool(again))
+        left: list[Unregistered] = []
         for one, registered in zip(batch, found, strict=True):
             if registered.verdict is ReceptionVerdict.NAME_TAKEN:
-                self._alone(one)
-            else:
+                left += self._alone(one)
+                continue
+            try:
                 self._finish(one, registered, None)
-        self._wake(batch, any_result=bool(again))
-        return []
+            except SpoolError as error:
+                left += self._refuse(one, error)
+        return left
 
     def _alone(self, one: Unregistered) -> list[Unregistered]:
         """Register one reception; return it in a list if it was refused and is to be tried again."""
@@ -129,8 +133,8 @@ class Registration:
         if registered.verdict is ReceptionVerdict.NAME_TAKEN:
             self._rename(one)
             registered, correlated = self._commit(one)
-        self._finish(one, registered, correlated)
         self._wake([one], any_result=correlated is not None)
+        self._finish(one, registered, correlated)
         return registered, correlated
 
     def _commit(self, one: Unregistered) -> tuple[RegisteredInstance, Correlated | None]:
@@ -206,10 +210,15 @@ class Registration:
     # ---- what is refused -------------------------------------------------------------------------
 
     def _refuse(self, one: Unregistered, error: GatewayError) -> list[Unregistered]:
-        if isinstance(error, DatabaseRefusedError):
-            one.refusals += 1
+        if not isinstance(error, DatabaseRefusedError):
+            # The disk refuses. The rows may be committed; the file is finished later.
+            if not one.is_logged:
+                log_not_finished(one, error)
+                one.is_logged = True
+            return [one]
+        one.refusals += 1
         if one.refusals < MAX_REFUSALS:
-            return [one]  # also if the disk refuses: the rows are committed, and its file is finished later
+            return [one]
         self._give_up(one, error)
         return []
 

@@ -46,6 +46,11 @@ def log_references_cut_off(one: Unregistered, defect: str) -> None:
     _write(one, Stage.AI_RESULT, "references_cut_off", level="warning", error=defect)
 
 
+def log_not_finished(one: Unregistered, error: GatewayError) -> None:
+    """Log once that the disk refuses to finish the file of a reception; it is tried again."""
+    _write(one, Stage.QUEUE, "not_finished", level="error", error=str(error))
+
+
 def log_unforeseen(one: Unregistered, error: GatewayError) -> None:
     """Log that PostgreSQL refuses a reception, which is set aside in failed/."""
     _write(

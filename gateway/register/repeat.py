@@ -47,6 +47,8 @@ def remove_or_use_file(
     ]
     if registered.verdict is ReceptionVerdict.REGISTERED and path.name == registered.file_name and not others:
         return  # a new instance that was registered before; this is its own file
+    if not reception.has_its_file():
+        return  # another process has registered it, and finished its file
     size, sha256 = reception.envelope.data_set_size, reception.sha256
     if any(_is_intact(other, path, size, sha256) for other in others):
         if not any(_is_same(other, path) for other in others):

@@ -15,7 +15,7 @@ from gateway.database.tables.instances import ReceptionVerdict, RegisteredInstan
 from gateway.database.tables.results import UnmatchedResult
 from gateway.domain.instance import Place
 from gateway.domain.matching import Correlation, Match
-from gateway.errors import DatabaseRefusedError, DataSetError, SpoolError
+from gateway.errors import DatabaseRefusedError, DataSetError, FileMissingError, SpoolError
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.registration_log import log_references_cut_off
 from gateway.register.unregistered import Unregistered
@@ -91,7 +91,7 @@ def _again(waiting: UnmatchedResult, spool: Spool, origins: CallerOrigins) -> Re
 def _references(path: Path, transfer_syntax_uid: str) -> References:
     try:
         return read_references(path, transfer_syntax_uid)
-    except DataSetError as error:
+    except (DataSetError, FileMissingError) as error:
         return References(defect=str(error))
 
 

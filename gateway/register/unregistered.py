@@ -9,7 +9,8 @@ from pathlib import Path
 from time import monotonic
 
 from gateway.domain.instance import Kind, Place, file_names
-from gateway.spool.envelope import Envelope
+from gateway.errors import FileMissingError
+from gateway.spool.envelope import Envelope, read_envelope
 from gateway.spool.partial import PARTIAL, SUFFIX
 from gateway.spool.spool import Spool
 
@@ -22,7 +23,8 @@ class Unregistered:
     """One reception that waits for its rows.
 
     `path` is the final name of its file, and `link` its `.part` link; None if a power cut took the link.
-    `refusals` counts how often PostgreSQL refused it when it was registered alone.
+    `refusals` counts how often PostgreSQL refused it when it was registered alone. `is_logged`: the log has
+    the reason why its file could not be finished.
     """
 
     envelope: Envelope
@@ -31,6 +33,7 @@ class Unregistered:
     refusals: int = 0
     arrived: float = field(default_factory=monotonic)
     is_done: bool = False
+    is_logged: bool = False
 
     @property
     def is_original(self) -> bool:
@@ -41,6 +44,20 @@ class Unregistered:
     def has_plain_name(self) -> bool:
         """Whether no other version of its UID was in incoming/ when it was received."""
         return self.path.name == f"{self.envelope.sop_instance_uid}.dcm"
+
+    def has_its_file(self) -> bool:
+        """Tell whether `path` is still the file of this reception.
+
+        Another process may have registered this one, and moved its file. Then another version may have its
+        name.
+
+        Raises:
+            SpoolError: the file cannot be read.
+        """
+        with suppress(FileMissingError):
+            envelope = read_envelope(self.path)
+            return envelope is not None and envelope.reception_id == self.envelope.reception_id
+        return False
 
     @property
     def sha256(self) -> str:
