@@ -106,6 +106,7 @@ class CStoreHandler:
             return
         if self._is_stored:
             self._partial.close()
+            self._log.durable(self._size)
             self._log.success()
         else:
             self._partial.discard()
@@ -174,7 +175,6 @@ class CStoreHandler:
             remove_uncommitted(path)
             raise
         self._is_stored = True
-        self._log.durable(self._size)
         self._receiver.registrar.submit(Unregistered(envelope, path, self._partial.path))
         self._receiver.registrar.wait_if_behind()
 
