@@ -9,7 +9,8 @@ SET LOCAL lock_timeout TO '10s';
 
 -- name: forget
 -- Delete everything in one statement. Ids are not restarted: an id that an actor still holds must not mean a new delivery.
-TRUNCATE instances, deliveries, attempts, expected_results, result_sources, suspects, faults, dramatiq.queue, dramatiq.rates;
+TRUNCATE instances, repeats, unmatched_references, deliveries, attempts, expected_results, result_sources, suspects, faults,
+    dramatiq.queue, dramatiq.rates;
 
 -- name: restart_numbers
 ALTER SEQUENCE study_numbers RESTART;
