@@ -27,17 +27,19 @@ from pathlib import Path
 
 from gateway import log
 from gateway.domain.instance import file_names
-from gateway.errors import FileMissingError
+from gateway.errors import FileMissingError, SpoolError
 from gateway.log import Stage
 from gateway.register.unregistered import REFUSED, Unregistered, final_name
 from gateway.spool.envelope import Envelope, read_envelope
 from gateway.spool.flush import failure, flush_directory, make_folder
-from gateway.spool.part10_file import holds
+from gateway.spool.part10_file import Part10File
 from gateway.spool.partial import LOCK, PARTIAL, SUFFIX, lock_folder
 from gateway.spool.places import DAMAGED
 from gateway.spool.spool import Spool
 
 OLD_LINK_SECONDS = 10.0
+LOGGED = 10
+"""How many files that the disk refuses are logged one by one."""
 MAX_OF_A_LIVING_ONE = 2000
 """How many links of a living receiver are taken at once: it may be registering them itself."""
 
@@ -49,6 +51,8 @@ class Recovery:
         self._spool = spool
         self._grace_seconds = grace_seconds
         self.parts_removed = 0
+        self.refused = 0
+        """How many files and folders the disk refused."""
 
     def of_the_dead(self) -> Iterator[Unregistered]:
         """Yield the receptions of dead receivers, and remove their folders when all are registered.
@@ -63,7 +67,8 @@ class Recovery:
             except FileNotFoundError:
                 continue  # another process has just removed it
             except OSError as error:
-                raise failure("lock", folder, error) from error
+                self._log_left(failure("lock", folder, error))
+                continue
             if lock is None:
                 continue
             try:
@@ -94,13 +99,27 @@ class Recovery:
         return False
 
     def _of_folder(self, folder: Path, *, dead: bool) -> Iterator[Unregistered]:
+        """Yield the receptions of a folder. A file that the disk refuses is logged, and stays."""
         for link in sorted(folder.glob(f"*{SUFFIX}")):
-            with suppress(FileMissingError, FileNotFoundError):
+            try:
                 if not dead and time.time() - link.stat().st_ctime < OLD_LINK_SECONDS:
                     continue
                 one = self.examine(link, may_be_written=not dead)
-                if one is not None:
-                    yield one
+            except (FileMissingError, FileNotFoundError):
+                continue  # another process has registered it
+            except SpoolError as error:
+                self._log_left(error)
+                continue
+            except OSError as error:
+                self._log_left(failure("examine", link, error))
+                continue
+            if one is not None:
+                yield one
+
+    def _log_left(self, error: SpoolError) -> None:
+        self.refused += 1
+        if self.refused <= LOGGED:
+            log.write(Stage.QUEUE, "not_recovered", level="error", error=str(error))
 
     def examine(
         self, link: Path, *, may_be_written: bool = False, is_durable: bool = False
@@ -111,7 +130,9 @@ class Recovery:
         `is_durable`: this process has flushed it, so it is neither verified nor flushed again.
 
         Raises:
+            FileMissingError: the link is gone, because another process has registered it.
             SpoolError: the file cannot be read or flushed.
+            OSError: the same.
         """
         envelope = read_envelope(link)
         if envelope is None:
@@ -124,7 +145,9 @@ class Recovery:
             return None
         if is_durable and path is not None:
             return Unregistered(envelope, path, link)
-        if not holds(link, envelope.data_set_size, envelope.sha256.hex()):
+        with Part10File(link) as file:  # raises if the link is gone: then its file is not damaged
+            is_intact = file.holds(envelope.data_set_size, envelope.sha256.hex())
+        if not is_intact:
             if not may_be_written:
                 set_damaged_aside(self._spool, link, path, envelope)
             return None
@@ -201,7 +224,9 @@ def of_file(spool: Spool, path: Path) -> Unregistered | None:
     envelope = read_envelope(path)
     if envelope is None:
         return None
-    if not holds(path, envelope.data_set_size, envelope.sha256.hex()):
+    with Part10File(path) as file:
+        is_intact = file.holds(envelope.data_set_size, envelope.sha256.hex())
+    if not is_intact:
         set_damaged_aside(spool, None, path, envelope)
         return None
     flush_file(path)

@@ -30,6 +30,7 @@ from gateway.errors import (
     DatabaseError,
     DatabaseLoginError,
     DatabaseUnavailableError,
+    FileMissingError,
     GatewayError,
     SchemaError,
     SpoolError,
@@ -226,11 +227,7 @@ class Registrar:
                 link = self._spool.receiver / f"{number:08x}{SUFFIX}"
                 found += self._examined(link)
         while self._recovered is not None and len(found) < most:
-            try:
-                one = next(self._recovered, None)
-            except SpoolError as error:
-                log.write(Stage.QUEUE, "not_recovered", level="error", error=str(error))
-                one = None
+            one = next(self._recovered, None)
             if one is None:
                 self._recovered = None
             else:
@@ -240,7 +237,10 @@ class Registrar:
     def _examined(self, link: Path) -> list[Unregistered]:
         try:
             one = self._recovery.examine(link, is_durable=True)
-        except SpoolError as error:
+        except (FileMissingError, FileNotFoundError):
+            return []  # the sweep has registered it
+        except (SpoolError, OSError) as error:
+            # Its link stays: the sweep tries it again.
             log.write(Stage.QUEUE, "not_recovered", level="error", error=str(error))
             return []
         return [] if one is None else [one]

@@ -30,6 +30,7 @@ def register_left(context: SweepContext, disk_errors: DiskErrors) -> Counts:
         while batch := list(islice(left, MAX_BATCH)):
             registration.register(batch)
             registered += sum(one.is_done for one in batch)
+    disk_errors.count += recovery.refused
     return {"registered": registered, "parts_removed": recovery.parts_removed}
 
 
