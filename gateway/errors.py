@@ -47,6 +47,11 @@ class DatabaseRefusedError(DatabaseError):
         """Tell whether the same transaction may succeed when repeated: deadlock or serialization failure."""
         return self.sqlstate in {"40001", "40P01"}
 
+    @property
+    def is_about_server(self) -> bool:
+        """Tell whether the state of the server is the reason: read-only, a lock, a cancelled statement."""
+        return self.sqlstate.startswith(("25", "55", "57", "58"))
+
 
 class SchemaError(DatabaseError):
     """Permanent: the schema is not that of this version. Names the command to type."""

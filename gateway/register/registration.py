@@ -7,8 +7,10 @@ whatever happens between the lines: the rows hold its id, and a second registrat
     error of a transaction      committed?   what follows
     DatabaseUnavailableError    no           the whole batch is registered again later
     OutcomeUnknownError         perhaps      the same; what was committed is found registered
-    DatabaseRefusedError        no           each reception of the batch is registered alone. What is refused
-                                             alone MAX_REFUSALS times goes to failed/, see `_give_up`
+    DatabaseRefusedError        no           the same if it is about the server (read-only, a cancelled
+                                             statement); SchemaError if it is about the schema. Else each
+                                             reception of the batch is registered alone. What is refused alone
+                                             MAX_REFUSALS times goes to failed/, see `_give_up`
 
 If the process dies
     before a commit             the `.part` links remain: the next process registers the batch
@@ -27,14 +29,17 @@ from gateway.database.tables import instances
 from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
 from gateway.database.wakeup import Wakeup
 from gateway.domain.instance import Kind, Place, file_names
+from gateway.domain.matching import Correlation
 from gateway.domain.routing import Route, routes_for
-from gateway.errors import DatabaseRefusedError, GatewayError, OutcomeUnknownError, SchemaError, SpoolError
+from gateway.errors import DatabaseRefusedError, GatewayError, SchemaError, SpoolError
 from gateway.register import repeat, results
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.registration_log import log_not_finished, log_registered, log_unforeseen
+from gateway.register.siblings import waits_for_other_version
 from gateway.register.unregistered import REFUSED, Unregistered
 from gateway.spool.flush import failure, flush_directory
 from gateway.spool.partial import PARTIAL, SUFFIX
+from gateway.spool.places import is_same_file
 from gateway.spool.spool import Spool
 
 MAX_BATCH = 128
@@ -44,8 +49,8 @@ MAX_REFUSALS = 3
 COLLISIONS = 3
 """PostgreSQL cancels one of two transactions in a deadlock; the cancelled one is tried again."""
 
-_ABOUT_VALUES = ("22", "23", "54", "P0")
-"""Classes of SQLSTATE that are about the values of a statement."""
+_ABOUT_SCHEMA = ("0A", "26", "28", "3D", "3F", "42")
+"""Classes of SQLSTATE that are about the schema: a table, function or privilege is missing."""
 
 Guard = Callable[[Session], None]
 """Raises UnknownSpoolError if the database is not that of the spool."""
@@ -94,11 +99,14 @@ class Registration:
                 self._check(session)
                 received = [self._received(one) for one in batch]
                 found = instances.register_many(session, received, window=self._window)
-                again = results.correlate_again(session, batch, self._spool, self._origins)
         except DatabaseRefusedError as error:
-            _check_schema(error)
+            _raise_unless_about_values(error)
             return [one for reception in batch for one in self._alone(reception)]
-        self._wake(batch, any_result=bool(again))
+        try:
+            self._wake(batch, any_result=self._correlate_again(batch))
+        except DatabaseRefusedError as error:
+            _raise_unless_about_values(error)
+            return batch  # it collided with another transaction; the batch is found registered
         left: list[Unregistered] = []
         for one, registered in zip(batch, found, strict=True):
             if registered.verdict is ReceptionVerdict.NAME_TAKEN:
@@ -111,17 +119,15 @@ class Registration:
         return left
 
     def _alone(self, one: Unregistered) -> list[Unregistered]:
-        """Register one reception; return it in a list if it was refused and is to be tried again."""
+        """Register one reception; return it in a list if it is to be tried again."""
         try:
-            self.register_one(one)
-        except OutcomeUnknownError:
-            raise
+            registered = self._register_one(one, in_order=True)
         except DatabaseRefusedError as error:
-            _check_schema(error)
+            _raise_unless_about_values(error)
             return self._refuse(one, error)
         except SpoolError as error:
             return self._refuse(one, error)
-        return []
+        return [one] if registered is None else []
 
     def register_one(self, one: Unregistered) -> tuple[RegisteredInstance, Correlated | None]:
         """Register one reception; return what the database holds, and the correlation of a result.
@@ -129,11 +135,21 @@ class Registration:
         Raises:
             DatabaseError, SpoolError: it is not registered, or its file is not finished.
         """
+        registered = self._register_one(one, in_order=False)
+        assert registered is not None, "only with in_order"
+        return registered
+
+    def _register_one(
+        self, one: Unregistered, *, in_order: bool
+    ) -> tuple[RegisteredInstance, Correlated | None] | None:
+        """With `in_order` return None if another version must be registered before."""
         registered, correlated = self._commit(one)
         if registered.verdict is ReceptionVerdict.NAME_TAKEN:
             self._rename(one)
+            if in_order and waits_for_other_version(self._spool, one):
+                return None
             registered, correlated = self._commit(one)
-        self._wake([one], any_result=correlated is not None)
+        self._wake([one], any_result=self._looks_again(one, registered, correlated) or correlated is not None)
         self._finish(one, registered, correlated)
         return registered, correlated
 
@@ -143,16 +159,30 @@ class Registration:
                 with self._database.transaction() as session:
                     self._check(session)
                     registered = instances.register(session, self._received(one), window=self._window)
-                    if one.is_original:
-                        results.correlate_again(session, [one], self._spool, self._origins)
-                        return registered, None
-                    if registered.verdict in {ReceptionVerdict.NAME_TAKEN, ReceptionVerdict.REGISTERED}:
+                    if one.is_original or registered.verdict in {
+                        ReceptionVerdict.NAME_TAKEN,
+                        ReceptionVerdict.REGISTERED,
+                    }:
                         return registered, None
                     return registered, results.correlate_one(session, one, registered, self._origins)
             except DatabaseRefusedError as error:
                 if not error.is_collision or not left:
                     raise
         raise AssertionError("unreachable")
+
+    def _looks_again(
+        self, one: Unregistered, registered: RegisteredInstance, correlated: Correlated | None
+    ) -> bool:
+        """Correlate again what an original may match, and a result that matched nothing."""
+        may_match = one.is_original or (
+            registered.verdict is ReceptionVerdict.REGISTERED
+            if correlated is None
+            else correlated.match.correlation is Correlation.UNMATCHED
+        )
+        return may_match and self._correlate_again([one])
+
+    def _correlate_again(self, batch: Sequence[Unregistered]) -> bool:
+        return results.correlate_again(self._database, batch, self._spool, self._origins)
 
     def _check(self, session: Session) -> None:
         if self._guard is not None:
@@ -186,21 +216,28 @@ class Registration:
     def _rename(self, one: Unregistered) -> None:
         """Give the file its name with the digest: another version has the plain name in its row."""
         plain = one.path
+        study = one.envelope.study_instance_uid
+        source = plain if one.link is None else one.link  # `plain` may be another version's by now
         names = file_names(one.envelope.sop_instance_uid, one.sha256)
-        one.path = self._spool.link(plain, one.envelope.study_instance_uid, names[1:])
         try:
-            flush_directory(
-                one.path.parent
-            )  # survives a power cut: the new name, before the old one is removed
-            plain.unlink(missing_ok=True)
+            named = self._spool.path(Place.INCOMING, study, names[1])
+            if not is_same_file(named, source):  # else a process died before it removed the plain name
+                named = self._spool.link(source, study, names[1:])
+            flush_directory(named.parent)  # survives a power cut: the new name, before the old one is removed
+            if is_same_file(plain, named):
+                plain.unlink(missing_ok=True)
         except OSError as error:
             raise failure("rename", plain, error) from error
+        one.path = named
 
     def _finish(
         self, one: Unregistered, registered: RegisteredInstance, correlated: Correlated | None
     ) -> None:
         """Finish the file of a repeat, remove the link, write the log."""
-        repeat.remove_or_use_file(self._spool, self._database, one, registered, self._rename)
+        try:
+            repeat.remove_or_use_file(self._spool, self._database, one, registered, self._rename)
+        except OSError as error:
+            raise failure("finish", one.path, error) from error
         if one.link is not None:
             with suppress(OSError):
                 one.link.unlink()
@@ -210,13 +247,15 @@ class Registration:
     # ---- what is refused -------------------------------------------------------------------------
 
     def _refuse(self, one: Unregistered, error: GatewayError) -> list[Unregistered]:
-        if not isinstance(error, DatabaseRefusedError):
-            # The disk refuses. The rows may be committed; the file is finished later.
-            if not one.is_logged:
-                log_not_finished(one, error)
-                one.is_logged = True
+        if isinstance(error, DatabaseRefusedError) and error.is_collision:
             return [one]
         one.refusals += 1
+        if not isinstance(error, DatabaseRefusedError):
+            # The disk refuses. The rows may be committed. Its link stays, and the sweep finishes it later.
+            if one.refusals < MAX_REFUSALS:
+                return [one]
+            log_not_finished(one, error)
+            return []
         if one.refusals < MAX_REFUSALS:
             return [one]
         self._give_up(one, error)
@@ -257,12 +296,16 @@ class Registration:
             self._wakeup.wake(route)
 
 
-def _check_schema(error: DatabaseRefusedError) -> None:
-    """Raise SchemaError unless PostgreSQL refused the values of a reception, or the transaction collided.
+def _raise_unless_about_values(error: DatabaseRefusedError) -> None:
+    """Return if PostgreSQL refused the values of a reception, or the transaction collided; else raise.
 
-    Then it is not the reception that is wrong, but the database: a missing table, function or privilege.
+    Raises:
+        SchemaError: a table, function or privilege is missing.
+        DatabaseRefusedError: the server takes no transaction that writes, or cancelled it.
     """
-    if error.sqlstate and not error.sqlstate.startswith(_ABOUT_VALUES) and not error.is_collision:
+    if error.is_about_server:
+        raise error
+    if error.sqlstate.startswith(_ABOUT_SCHEMA):
         raise SchemaError(f"{error}; `mini-pacs db migrate` brings the schema up to date") from error
 
 

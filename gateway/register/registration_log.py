@@ -47,7 +47,7 @@ def log_references_cut_off(one: Unregistered, defect: str) -> None:
 
 
 def log_not_finished(one: Unregistered, error: GatewayError) -> None:
-    """Log once that the disk refuses to finish the file of a reception; it is tried again."""
+    """Log that the disk refuses to finish the file of a reception; the sweep tries it again."""
     _write(one, Stage.QUEUE, "not_finished", level="error", error=str(error))
 
 

@@ -19,7 +19,7 @@ from gateway.errors import SpoolError
 from gateway.register.unregistered import Unregistered
 from gateway.spool.flush import remove_uncommitted
 from gateway.spool.part10_file import holds
-from gateway.spool.places import ORPHANED
+from gateway.spool.places import ORPHANED, is_same_file
 from gateway.spool.spool import Spool
 
 NEW = frozenset({ReceptionVerdict.STORED, ReceptionVerdict.CONFLICT})
@@ -51,7 +51,8 @@ def remove_or_use_file(
         return  # another process has registered it, and finished its file
     size, sha256 = reception.envelope.data_set_size, reception.sha256
     if any(_is_intact(other, path, size, sha256) for other in others):
-        if not any(_is_same(other, path) for other in others):
+        # A process that died while it gave the file its name with the digest left a second name: remove it.
+        if path.name != registered.file_name or not any(is_same_file(other, path) for other in others):
             remove_uncommitted(path)
         return
     if reception.has_plain_name and registered.file_name != path.name:
@@ -67,11 +68,5 @@ def _is_intact(other: Path, path: Path, data_set_size: int, sha256: str) -> bool
         if other.parent.parent.name == ORPHANED:
             return False
         # The file of a registered instance may be in two places for a moment, while it is moved.
-        return _is_same(other, path) or holds(other, data_set_size, sha256)
-    return False
-
-
-def _is_same(other: Path, path: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return other.samefile(path)
+        return is_same_file(other, path) or holds(other, data_set_size, sha256)
     return False

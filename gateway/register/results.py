@@ -1,4 +1,4 @@
-"""Correlate results in the transaction that registers them, or that registers their sources later.
+"""Correlate results in the transaction that registers them, or after their sources are registered later.
 
 A result whose correlation PostgreSQL refuses is registered all the same, as unmatched: it goes to the PACS.
 What a result names that matched nothing is remembered. If one of these instances, series or studies is
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.correlate import Correlated, Result, correlate, correlate_equal
+from gateway.database.pool import Database
 from gateway.database.session import Session
 from gateway.database.tables import results as table
 from gateway.database.tables.instances import ReceptionVerdict, RegisteredInstance
@@ -44,7 +45,7 @@ def correlate_one(
     try:
         found = correlate(session, result)
     except DatabaseRefusedError as error:
-        if error.is_collision:
+        if error.is_collision or error.is_about_server:
             raise
         session.script("ROLLBACK TO SAVEPOINT correlation")
         table.flag(session, registered.instance_id, Correlation.UNMATCHED, late=False)
@@ -55,25 +56,47 @@ def correlate_one(
 
 
 def correlate_again(
-    session: Session, originals: Sequence[Unregistered], spool: Spool, origins: CallerOrigins
-) -> list[int]:
-    """Correlate the results that matched nothing and name one of `originals`; return those that match now."""
-    uids = {
-        uid
-        for one in originals
-        for uid in (
-            one.envelope.sop_instance_uid,
-            one.envelope.series_instance_uid,
-            one.envelope.study_instance_uid,
-        )
-    }
-    matched = []
-    for waiting in table.unmatched_that_name(session, sorted(uids)):
+    database: Database, batch: Sequence[Unregistered], spool: Spool, origins: CallerOrigins
+) -> bool:
+    """Correlate the results that matched nothing and name something in `batch`; tell whether one matches now.
+
+    Call it after the commit of `batch`. A result and its source may be registered at the same time, and
+    neither transaction sees the other one. Each looks after its commit, so the later one finds both.
+
+    Raises:
+        DatabaseUnavailableError: call it again.
+    """
+    uids = sorted({uid for one in batch for uid in _uids(one)})
+    with database.statement() as session:
+        if not table.unmatched_that_name(session, uids):
+            return False
+    with database.transaction() as session:
+        waiting = table.unmatched_that_name(session, uids)
+        matched = [_matches_now(session, one, spool, origins) for one in waiting]
+    return any(matched)
+
+
+def _uids(one: Unregistered) -> Sequence[str]:
+    envelope = one.envelope
+    if not one.is_original:
+        return (envelope.sop_instance_uid,)  # what a result names includes its own UID
+    return (envelope.sop_instance_uid, envelope.series_instance_uid, envelope.study_instance_uid)
+
+
+def _matches_now(session: Session, waiting: UnmatchedResult, spool: Spool, origins: CallerOrigins) -> bool:
+    session.script("SAVEPOINT correlation")
+    try:
         found = correlate(session, _again(waiting, spool, origins))
-        if found.match.correlation is not Correlation.UNMATCHED:
-            table.forget_unmatched(session, waiting.instance_id)
-            matched.append(waiting.instance_id)
-    return matched
+    except DatabaseRefusedError as error:
+        if error.is_collision or error.is_about_server:
+            raise
+        session.script("ROLLBACK TO SAVEPOINT correlation")  # it stays unmatched
+        table.forget_unmatched(session, waiting.instance_id)
+        return False
+    if found.match.correlation is Correlation.UNMATCHED:
+        return False
+    table.forget_unmatched(session, waiting.instance_id)
+    return True
 
 
 def _again(waiting: UnmatchedResult, spool: Spool, origins: CallerOrigins) -> Result:

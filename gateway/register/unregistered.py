@@ -23,8 +23,7 @@ class Unregistered:
     """One reception that waits for its rows.
 
     `path` is the final name of its file, and `link` its `.part` link; None if a power cut took the link.
-    `refusals` counts how often PostgreSQL refused it when it was registered alone. `is_logged`: the log has
-    the reason why its file could not be finished.
+    `refusals` counts how often PostgreSQL refused it when it was registered alone, or the disk its file.
     """
 
     envelope: Envelope
@@ -33,7 +32,6 @@ class Unregistered:
     refusals: int = 0
     arrived: float = field(default_factory=monotonic)
     is_done: bool = False
-    is_logged: bool = False
 
     @property
     def is_original(self) -> bool:

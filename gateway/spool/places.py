@@ -18,6 +18,7 @@ If the power fails during a move, the file is in one of the two places or in bot
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from time import monotonic
@@ -172,6 +173,13 @@ class Places:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise failure("remove", path, error) from error
+
+
+def is_same_file(path: Path, other: Path) -> bool:
+    """Tell whether both paths are links to one file."""
+    with suppress(FileNotFoundError):
+        return path.samefile(other)
+    return False
 
 
 def _unique(name: str) -> str:

@@ -18,7 +18,6 @@ If the process dies
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from gateway.database.tables.sweeps import FileRow
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
 from gateway.log import Stage
-from gateway.spool.places import DAMAGED, ORPHANED
+from gateway.spool.places import DAMAGED, ORPHANED, is_same_file
 from gateway.sweep import orphans, unregistered
 from gateway.sweep.context import BATCH, EXAMPLES, Counts, DiskErrors, SweepContext
 from gateway.sweep.slices import START, Part, Slice, sliced
@@ -113,7 +112,7 @@ def _misplaced(context: SweepContext, paths: list[Path]) -> list[FileAndOwner]:
 def _repair(context: SweepContext, path: Path, owner: StoredInstance | None, counts: Counts) -> None:
     """Repair and count a file without a row, or one that is not where its row says."""
     own = None if owner is None else context.spool.path(owner.place, path.parent.name, path.name)
-    if own is not None and _is_same(path, own):
+    if own is not None and is_same_file(path, own):
         # Both are links to one file: a move crashed between link and unlink. No process continues that move:
         # the link is older than the grace, and no other move replaces an existing name.
         counts["moved"] += 1
@@ -129,13 +128,6 @@ def _repair(context: SweepContext, path: Path, owner: StoredInstance | None, cou
     else:
         # No row, or a second file of that name: the row's own file is elsewhere, or no longer needed.
         counts["orphaned"] += orphans.set_aside(context, path, owner)
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    """Tell whether both paths are links to one file."""
-    with suppress(FileNotFoundError):
-        return path.samefile(other)
-    return False
 
 
 def _missing(context: SweepContext, disk_errors: DiskErrors) -> Counts:
