@@ -21,6 +21,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -29,6 +30,7 @@ from gateway.domain.routing import PRIORITY, Urgency
 from gateway.errors import (
     DatabaseError,
     DatabaseLoginError,
+    DatabaseRefusedError,
     DatabaseUnavailableError,
     FileMissingError,
     GatewayError,
@@ -79,6 +81,7 @@ class Registrar:
         self._changed = threading.Condition()
         self._urgent: deque[Unregistered] = deque()
         self._new: deque[Unregistered] = deque()
+        self._urgent_numbers = array("Q")
         self._numbers = array("Q")
         self._deferred: deque[Unregistered] = deque()
         self._recovered: Iterator[Unregistered] | None = None
@@ -116,14 +119,13 @@ class Registrar:
     def submit(self, one: Unregistered) -> None:
         """Take over a reception whose file is durable."""
         with self._changed:
-            waiting = len(self._urgent) + len(self._new) + len(self._deferred)
-            if waiting >= MAX_IN_MEMORY:
-                assert one.link is not None, "a new reception has its link"
-                self._numbers.append(int(one.link.stem, 16))
-            elif one.envelope.priority == URGENT:
-                self._urgent.append(one)
+            is_urgent = one.envelope.priority == URGENT
+            if len(self._urgent) + len(self._new) + len(self._deferred) < MAX_IN_MEMORY:
+                (self._urgent if is_urgent else self._new).append(one)
             else:
-                self._new.append(one)
+                assert one.link is not None, "a new reception has its link"
+                numbers = self._urgent_numbers if is_urgent else self._numbers
+                numbers.append(int(one.link.stem, 16))
             if self._oldest is None:
                 self._oldest = one.arrived
             self._changed.notify_all()
@@ -137,8 +139,8 @@ class Registrar:
 
     def unregistered_bytes(self) -> int:
         """Return what PostgreSQL will need on the disk for what this process has not registered yet."""
-        waiting = len(self._urgent) + len(self._new) + len(self._numbers) + len(self._deferred)
-        return waiting * ROW_BYTES
+        in_memory = len(self._urgent) + len(self._new) + len(self._deferred)
+        return (in_memory + len(self._urgent_numbers) + len(self._numbers)) * ROW_BYTES
 
     def _is_behind(self) -> bool:
         if self._away or self._stopping or self._oldest is None:
@@ -157,14 +159,16 @@ class Registrar:
             while batch := self._next_batch():
                 self._register(batch)
         except BaseException as error:  # noqa: BLE001  the boundary of the thread
-            log.write(
-                Stage.QUEUE,
-                "registrar_failed",
-                level="error",
-                error=f"unforeseen {type(error).__name__}",
-                detail=log.frames(error),
-            )
-            os._exit(1)  # the parent starts another receiver, which registers what is left
+            try:
+                log.write(
+                    Stage.QUEUE,
+                    "registrar_failed",
+                    level="error",
+                    error=f"unforeseen {type(error).__name__}",
+                    detail=log.frames(error),
+                )
+            finally:
+                os._exit(1)  # the parent starts another receiver, which registers what is left
 
     def _connect(self) -> None:
         """Call `prepare` until it succeeds, with growing pauses; or until the process stops."""
@@ -188,13 +192,15 @@ class Registrar:
         """Wait for receptions and return the next batch; an empty one ends the thread."""
         while True:
             with self._changed:
-                while not (self._urgent or self._new or self._numbers or self._deferred or self._recovered):
+                while not self._has_work():
                     self._oldest = None
                     if self._stopping:
                         return []
                     self._changed.wait()
-                if self._stopping and self._away:
-                    return []
+                if self._stopping:
+                    if self._away:
+                        return []
+                    self._recovered = None  # the backlog of others is left to the next process
                 batch = self._take()
             batch += self._from_backlog(BACKLOG_SHARE if batch else MAX_BATCH)
             ready = []
@@ -205,27 +211,35 @@ class Registrar:
                     ready.append(one)
             if ready:
                 return ready
-            if self._stopping and not self._recovered:
+            if self._stopping and not (self._urgent_numbers or self._numbers):
                 return []
             self._pause(DEFERRED_SECONDS)
 
+    def _has_work(self) -> bool:
+        waiting = (self._urgent, self._new, self._urgent_numbers, self._numbers, self._deferred)
+        return any(waiting) or self._recovered is not None
+
     def _take(self) -> list[Unregistered]:
+        """Take the next batch from memory, the deferred ones last; no sender waits for those."""
         batch: list[Unregistered] = []
-        for waiting in (self._urgent, self._new, self._deferred):
+        for waiting in (self._urgent, self._new):
             while waiting and len(batch) < MAX_BATCH:
                 batch.append(waiting.popleft())
-        if batch:
-            self._oldest = min(one.arrived for one in batch)
+        self._oldest = min((one.arrived for one in batch), default=None)
+        again = min(len(self._deferred), BACKLOG_SHARE if batch else MAX_BATCH)
+        batch += [self._deferred.popleft() for _ in range(again)]
         return batch
 
     def _from_backlog(self, most: int) -> list[Unregistered]:
         found: list[Unregistered] = []
-        if len(self._numbers):
-            with self._changed:
-                numbers, self._numbers = self._numbers[:most], self._numbers[most:]
-            for number in numbers:
-                link = self._spool.receiver / f"{number:08x}{SUFFIX}"
-                found += self._examined(link)
+        with self._changed:
+            numbers = self._urgent_numbers[:MAX_BATCH]
+            del self._urgent_numbers[:MAX_BATCH]
+            room = max(0, most - len(numbers))
+            numbers += self._numbers[:room]
+            del self._numbers[:room]
+        for number in numbers:
+            found += self._examined(self._spool.receiver / f"{number:08x}{SUFFIX}")
         while self._recovered is not None and len(found) < most:
             one = next(self._recovered, None)
             if one is None:
@@ -273,9 +287,10 @@ class Registrar:
             self._batch_since = None
             self._note_success()
             left = []
-            if refused:
+            if refused and not self._stopping:  # else they are left to the next process
                 self._deferred.extend(refused)
-                self._pause(DEFERRED_SECONDS)
+                if any(one.refusals for one in refused):
+                    self._pause(DEFERRED_SECONDS)
         with self._changed:
             self._changed.notify_all()
 
@@ -287,13 +302,10 @@ class Registrar:
     def _note_failure(self, error: GatewayError, wait: float) -> None:
         """Note that PostgreSQL is away, or refuses: log it at the first failure and then each few seconds."""
         with self._changed:
-            is_away = isinstance(error, DatabaseUnavailableError) and not isinstance(
-                error, DatabaseLoginError
-            )
+            is_away = _is_away(error)
             self._away = str(error)
             if self._away_since is None:
-                oldest = backlog(self._spool, MAX_IN_MEMORY).oldest
-                self._away_since = time.time() if oldest is None else oldest.timestamp()
+                self._away_since = self._unregistered_since()
             self._blocked = "" if is_away else str(error)
             self._changed.notify_all()
         log.write(
@@ -304,9 +316,23 @@ class Registrar:
             next_in_seconds=wait,
         )
 
+    def _unregistered_since(self) -> float:
+        with suppress(OSError):
+            oldest = backlog(self._spool, MAX_IN_MEMORY).oldest
+            if oldest is not None:
+                return oldest.timestamp()
+        return time.time()
+
     def _note_success(self) -> None:
         if self._away or self._blocked:
             with self._changed:
                 self._away = self._blocked = ""
                 self._away_since = None
                 self._changed.notify_all()
+
+
+def _is_away(error: GatewayError) -> bool:
+    """Tell whether to receive and wait, because the reason passes without an operator."""
+    if isinstance(error, DatabaseRefusedError):
+        return error.is_about_server or error.is_collision
+    return isinstance(error, DatabaseUnavailableError) and not isinstance(error, DatabaseLoginError)

@@ -10,8 +10,9 @@ from pathlib import Path
 from gateway.domain.instance import Place
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.recovery import Recovery, of_file
-from gateway.register.registration import MAX_BATCH, Registration
-from gateway.register.unregistered import backlog
+from gateway.register.registration import MAX_BATCH, MAX_REFUSALS, Registration
+from gateway.register.unregistered import Unregistered, backlog
+from gateway.spool.envelope import read_envelope
 from gateway.sweep.context import Counts, DiskErrors, SweepContext
 
 COUNT_LIMIT = 100_000
@@ -28,7 +29,7 @@ def register_left(context: SweepContext, disk_errors: DiskErrors) -> Counts:
     with disk_errors.caught(context.spool.root):
         left = chain(recovery.of_the_dead(), recovery.of_the_frozen())
         while batch := list(islice(left, MAX_BATCH)):
-            registration.register(batch)
+            _register(registration, batch)
             registered += sum(one.is_done for one in batch)
     disk_errors.count += recovery.refused
     return {"registered": registered, "parts_removed": recovery.parts_removed}
@@ -38,10 +39,20 @@ def register_file(context: SweepContext, path: Path) -> bool:
     """Register a file in incoming/ that has no link any more; tell whether it was acknowledged before."""
     if path.parent.parent.name != Place.INCOMING or path.stat().st_nlink > 1:
         return False
+    if context.dry:
+        return read_envelope(path) is not None
     one = of_file(context.spool, path)
-    if one is not None and not context.dry:
-        registration_of(context).register([one])
+    if one is not None:
+        _register(registration_of(context), [one])
     return one is not None
+
+
+def _register(registration: Registration, batch: list[Unregistered]) -> None:
+    """Register; try again what is refused, until it is given up. The next run tries what is left."""
+    left = batch
+    for _ in range(MAX_REFUSALS):
+        if left:
+            left = registration.register(left)
 
 
 def registration_of(context: SweepContext) -> Registration:
