@@ -20,7 +20,7 @@ from zlib import crc32
 from gateway.dicom.dataset.part10 import own_private_information
 from gateway.domain.instance import Kind
 from gateway.domain.routing import Origin, Route
-from gateway.errors import DataSetError, FileMissingError
+from gateway.errors import DataSetError, FileMissingError, SpoolError
 from gateway.spool.flush import failure
 
 ENVELOPE_BYTES = 768
@@ -98,10 +98,23 @@ class Envelope:
 
 
 def unpack(block: bytes) -> Envelope | None:
-    """Return the envelope in `block`; None if it is unfinished: zeros, torn, or of an unknown form."""
+    """Return the envelope in `block`; None if it is unfinished: zeros, or torn.
+
+    Raises:
+        SpoolError: it is finished, but of a form that this version does not know.
+    """
     body, checksum = block[: -_CHECKSUM.size], block[-_CHECKSUM.size :]
-    if len(block) != ENVELOPE_BYTES or not body.startswith(_MAGIC) or _CHECKSUM.pack(crc32(body)) != checksum:
+    if len(block) != ENVELOPE_BYTES or _CHECKSUM.pack(crc32(body)) != checksum:
         return None
+    try:
+        return _decode(body)
+    except (LookupError, ValueError, OverflowError) as error:
+        raise SpoolError("its envelope is of a form that this version does not know") from error
+
+
+def _decode(body: bytes) -> Envelope:
+    if not body.startswith(_MAGIC):
+        raise ValueError(body[: len(_MAGIC)])
     _, reception_id, microseconds, size, epoch, sha256, priority, kind, origin, routes = _FIXED.unpack_from(
         body
     )
@@ -151,11 +164,11 @@ def read_envelope(path: Path) -> Envelope | None:
     try:
         header = os.pread(descriptor, HEADER_BYTES, 0)
         block = own_private_information(header)
-        if block is None:
-            return None
-        return unpack(block)
+        return None if block is None else unpack(block)
     except DataSetError:
         return None
+    except SpoolError as error:
+        raise SpoolError(f"{path}: {error}") from error
     except OSError as error:
         raise failure("read", path, error) from error
     finally:
