@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from proof.crash_points import left_receptions, rare_receptions
 from proof.crash_points.environment import Environment, Prepared, Run
 from proof.crash_points.ledger import deviations, settled
 from proof.crash_points.points import Kind, Point, When, read_trace
@@ -15,9 +16,9 @@ from support.waiting import wait_until
 
 from gateway import config
 from gateway.lab.postgres import EmbeddedPostgres
-from gateway.receive.c_store import LARGE_BYTES
 
-RECEIVE, RECEIVE_MORE = SCENARIOS[:2]
+RECEIVE, RECEIVE_MORE, GIVE_UP, RECOVER = SCENARIOS[:4]
+REGISTERS = "gateway.register.registration.Registration."
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +46,17 @@ def closed(environment: Environment) -> Prepared:
 
 
 def test_a_victim_dies_at_its_point_and_nowhere_else(environment: Environment) -> None:
-    """Killed before a commit it leaves no row, killed after it all rows; the trace ends at the point."""
+    """Killed before the commit of a registration it leaves no row, killed after it the row.
+
+    The sender has its Success in both cases; the trace ends at the point.
+    """
     prepared = RECEIVE.prepare(environment)
     trials = Trials(environment, RECEIVE, prepared)
     assert not trials.dry().deviations
     number = next(
         number
         for (kind, number), site in sorted(trials.sites.items())
-        if kind is Kind.COMMIT and "commit_originals" in site
+        if kind is Kind.COMMIT and site.startswith(REGISTERS)
     )
     for when, rows in ((When.BEFORE, 0), (When.AFTER, 1)):
         run = environment.begin(prepared)
@@ -60,39 +64,65 @@ def test_a_victim_dies_at_its_point_and_nowhere_else(environment: Environment) -
             victim = run.serve(run.trap(Point(Kind.COMMIT, number, when)))
             assert not run.send()
             wait_until(victim.ended, 10, "it to die")
-            assert not run.senders.acknowledged
+            assert len(run.senders.acknowledged) == len(run.unregistered()) == 1
             assert run.one("SELECT count(*) FROM instances") == rows
-            assert list(read_trace(run.trace))[-1] == (Kind.COMMIT, number)
+            assert (Kind.COMMIT, number) in read_trace(run.trace)
         finally:
             environment.drop(run)
 
 
-def test_flush_comes_before_commit_and_commit_before_success(environment: Environment) -> None:
+def test_flush_comes_before_success_and_the_link_goes_after_the_commit(environment: Environment) -> None:
     """G1, which a SIGKILL cannot show.
 
-    File and folder are flushed, then the rows are committed, then Success is sent.
+    The envelope is written, file and folder are flushed, then Success is sent. The `.part` link is removed
+    after the commit of its registration.
     """
     trials = Trials(environment, RECEIVE)
     assert not trials.dry().deviations
-    flushed = committed = answered = 0
+    sealed = flushed = answered = committed = removed = 0
     for (kind, _), site in trials.sites.items():
-        if kind is Kind.FSYNC and site.startswith(
-            ("gateway.spool.partial.Partial.", "gateway.spool.places.Places._")
-        ):
+        if kind is Kind.ENVELOPE:
+            sealed += 1
+        elif kind is Kind.FSYNC and site.endswith("Partial.flush"):
+            assert sealed > answered
             flushed += 1
-        elif kind is Kind.COMMIT and "Committer" in site:
-            committed += 1
-            assert flushed >= 2 * committed
         elif kind is Kind.SEND and site.endswith("Messages._answer"):
             answered += 1
-            assert committed >= answered
-    assert answered == 5
+            assert flushed == 2 * answered
+        elif kind is Kind.COMMIT and site.startswith(REGISTERS):
+            committed += 1
+        elif kind is Kind.UNLINK and site.endswith("Registration._finish"):
+            removed += 1
+            assert committed == removed
+    assert sealed == answered == removed == 5
+
+
+def test_no_point_of_postgresql_comes_before_success(environment: Environment) -> None:
+    """G1: with PostgreSQL away everything is received, and registered by the next receiver."""
+    run = environment.begin(RECEIVE.prepare(environment))
+    try:
+        scp = run.serve(run.trap(None), away=True)
+        assert run.send(steadily=False)
+        scp.kill()
+        kinds = {kind for kind, _ in read_trace(run.trace)}
+        assert Kind.SEND in kinds
+        assert not kinds & {Kind.COMMIT, Kind.STATEMENT}
+        assert len(run.unregistered()) == 5
+        run.peers()
+        run.serve()
+        run.await_registered()
+        assert not run.died()
+        run.kill()
+        settle(run)
+        assert deviations(run) == []
+    finally:
+        environment.drop(run)
 
 
 def test_the_second_receive_flow_covers_what_the_first_does_not(
     environment: Environment,
 ) -> None:
-    """A batch, a second link, a flush before the rows, a repeat that replaces a lost file."""
+    """A batch, several writes, a second link, a repeat that replaces a lost file."""
     run = environment.begin(RECEIVE_MORE.prepare(environment))
     before = {outcome: run.logged(outcome) for outcome in ("stored", "conflict", "owed_again")}
     known = len(run.rows("SELECT FROM instances"))
@@ -102,15 +132,50 @@ def test_the_second_receive_flow_covers_what_the_first_does_not(
         scp.kill()
         verdicts = {outcome: run.logged(outcome) - count for outcome, count in before.items()}
         assert verdicts == {"stored": 4, "conflict": 1, "owed_again": 2}
-        assert run.one("SELECT max(data_set_size) FROM instances") > LARGE_BYTES
+        assert run.one("SELECT max(data_set_size) FROM instances") > rare_receptions.LARGE_BYTES
         assert run.one("SELECT count(*) FROM instances") == known + 5
         passed = [(kind, site) for (kind, _), site in read_trace(run.trace).items()]
         commits = [site for kind, site in passed if kind is Kind.COMMIT]
-        received = sum(site.startswith("gateway.receive.commit.") for site in commits)
-        assert received == sum(verdicts.values()) - 1, "two of the three at once share a commit"
-        assert sum(site.startswith("gateway.receive.repeat.") for site in commits) == 1, "of a lost file"
+        assert sum(site.endswith("Registration._together") for site in commits) == 1, "two share a commit"
+        assert sum(site.endswith("Registration._commit") for site in commits) == sum(verdicts.values()) - 2
+        assert sum(site.startswith("gateway.register.repeat.") for site in commits) == 1, "of a lost file"
         links = sum(kind is Kind.LINK for kind, _ in passed)
         assert links == sum(verdicts.values()) + 1, "the name of the conflict was taken"
+    finally:
+        environment.drop(run)
+
+
+def test_the_flow_of_a_refused_reception_gives_it_up(environment: Environment) -> None:
+    """Its link is in partial/refused/, and its file in failed/; the others of its batch are registered."""
+    run = environment.begin(GIVE_UP.prepare(environment))
+    try:
+        scp = run.serve(run.trap(None))
+        assert GIVE_UP.over(run), scp.text()
+        wait_until(lambda: list((run.root / "failed").rglob("*.dcm")), 10, "its file to be moved")
+        scp.kill()
+        assert len(left_receptions.refused(run)) == 1
+        assert run.one("SELECT count(*) FROM instances") == len(run.senders.acknowledged) - 1
+    finally:
+        environment.drop(run)
+
+
+def test_the_flow_of_recovery_finds_each_kind_of_left_file(environment: Environment) -> None:
+    """New ones, repeats, conflicts, a result; one without its name, one torn, one never finished."""
+    run = environment.begin(RECOVER.prepare(environment))
+    try:
+        scp = run.serve(run.trap(None))
+        assert RECOVER.over(run), scp.text()
+        scp.kill()
+        sites = set(read_trace(run.trace).values())
+        assert {
+            "gateway.register.recovery.flush_file",
+            "gateway.register.recovery.set_damaged_aside",
+            "gateway.register.recovery.Recovery.examine",
+            "gateway.register.registration.Registration._rename",
+            "gateway.register.repeat.remove_or_use_file",
+            "gateway.register.results.correlate_one",
+            "gateway.spool.places.Places._link",
+        } <= sites
     finally:
         environment.drop(run)
 

@@ -1,7 +1,8 @@
 """`python tests/support/crashing_serve.py`: `mini-pacs serve`, killed at the n-th flush, link, row or commit.
 
-CRASH_AT names the point: `fsync:4:before`, `link:2:after`, `receive:2:after` (the rows are written, but not
-yet committed), `commit:2:after`. SIGKILL ends the whole process group. The product has no code for this.
+CRASH_AT names the point: `pwrite:2:after` (the envelope is written), `fsync:4:before`, `link:2:after`,
+`unlink:1:before`, `receive:2:after` (the rows are written, but not yet committed), `commit:2:after`. SIGKILL
+ends the whole process group. The product has no code for this.
 """
 
 import os

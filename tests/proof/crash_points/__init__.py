@@ -7,6 +7,7 @@ The modules, in the order of a run:
     environment       one PostgreSQL, one configuration; for each run a copy of a database and a spool
     scenario          the flows: what is prepared, and which process dies
     rare_receptions   what the second flow of receiving sends
+    left_receptions   what a dead receiver leaves unregistered, and what PostgreSQL refuses
     ledger            what was acknowledged against rows, queue, files and what the peers got
     trials            count the points in a run without a crash; then one run with a crash for each
     report            a table as text, and JSON

@@ -7,6 +7,7 @@ crash changes nothing else. All runs use the same ports, since only one is activ
 import itertools
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+from psycopg2.extensions import make_dsn
 from support.edge_setup import store
 from support.synthetic_instances import Instance
 from support.waiting import wait_until
@@ -25,11 +27,16 @@ from gateway.dicom.requestor import associate
 from gateway.errors import PeerError
 from gateway.lab import layout
 from gateway.lab.postgres import EmbeddedPostgres
+from gateway.register.unregistered import REFUSED
+from gateway.spool.partial import SUFFIX
 from proof.crash_points.child_processes import Child, actors, peers, scp
 from proof.crash_points.points import Point, Trap
 
 EMPTY = "prepared_empty"
 READY_SECONDS = 30.0
+REGISTER_SECONDS = 30.0
+NOBODY_LISTENS = 1
+"""A port on which no PostgreSQL listens."""
 WORKERS = 2
 CHANGES: dict[str, dict[str, Any]] = {
     "edge": {"receivers": 1, "disk_reserve_mb": 0},
@@ -72,14 +79,17 @@ class Run:
         self.refused: frozenset[str] = frozenset()
         """SOP Instance UIDs that each peer refuses once."""
         self._children: list[Child] = []
+        self._scp: Child | None = None
         self._connection = psycopg2.connect(dsn)
         self._connection.autocommit = True
 
     # ---- processes -----------------------------------------------------------------------------------
 
-    def start(self, name: str, work: Callable[[], object], trap: Trap | None = None) -> Child:
+    def start(
+        self, name: str, work: Callable[[], object], trap: Trap | None = None, *, dsn: str | None = None
+    ) -> Child:
         """Start a program on this run's folder and database; with a trap it dies at the trap's point."""
-        os.environ["DATABASE_URL"] = self.dsn
+        os.environ["DATABASE_URL"] = dsn or self.dsn
         os.environ[config.PATH_VARIABLE] = str(self.folder / "config.yaml")
 
         def trapped() -> None:
@@ -95,12 +105,35 @@ class Run:
         """Return a trap that counts points into this run's trace."""
         return Trap(self.trace, at)
 
-    def serve(self, trap: Trap | None = None) -> Child:
-        """Start the SCP; return when it listens or has died."""
+    def serve(self, trap: Trap | None = None, *, away: bool = False) -> Child:
+        """Start the SCP; return when it listens or has died. With `away` it cannot reach PostgreSQL."""
         listening = self._listening()
-        child = self.start("scp", scp, trap)
+        dsn = make_dsn(self.dsn, port=NOBODY_LISTENS) if away else None
+        child = self._scp = self.start("scp", scp, trap, dsn=dsn)
         wait_until(lambda: child.ended() or self._listening() > listening, READY_SECONDS, "the SCP to listen")
         return child
+
+    def died(self) -> bool:
+        """Tell whether the SCP has died."""
+        return self._scp is not None and self._scp.ended()
+
+    def kill(self) -> None:
+        """Kill the SCP."""
+        assert self._scp is not None, "serve comes first"
+        self._scp.kill()
+
+    def unregistered(self) -> list[Path]:
+        """Return the `.part` links, without those of receptions that PostgreSQL refused."""
+        return [path for path in self.files(SUFFIX) if path.parent.name != REFUSED]
+
+    def await_registered(self) -> None:
+        """Wait until all that was received is registered, or until the SCP has died."""
+        wait_until(
+            lambda: self.died() or not self.unregistered(),
+            REGISTER_SECONDS,
+            "all to be registered",
+            every=0.01,
+        )
 
     def _listening(self) -> int:
         return self.logged("listening")
@@ -144,17 +177,21 @@ class Run:
 
     # ---- sending and asking --------------------------------------------------------------------------
 
-    def send(self) -> bool:
-        """Send everything not acknowledged yet; return False if one of the senders was cut off."""
+    def send(self, *, steadily: bool = True) -> bool:
+        """Send everything not acknowledged yet; return False if one of the senders was cut off.
+
+        `steadily`: send the next instance when the one before is registered, so that each run passes its
+        points in the same order.
+        """
         while self.senders.batches:
             calling, _ = self.senders.batches[0]
-            if left := self.send_batch(self.senders.batches[0]):
+            if left := self.send_batch(self.senders.batches[0], steadily=steadily):
                 self.senders.batches[0] = (calling, left)
                 return False
             self.senders.batches.pop(0)
         return True
 
-    def send_batch(self, batch: Batch) -> list[Instance]:
+    def send_batch(self, batch: Batch, *, steadily: bool = False) -> list[Instance]:
         """Send it over one association, from any thread; return the part that was not acknowledged."""
         calling, instances = batch
         edge = self.configuration.edge
@@ -171,6 +208,8 @@ class Run:
                 status, comment = store(open_one, left[0])
                 assert status == 0, f"0x{status:04X} {comment}"
                 self.senders.acknowledged.append(left.pop(0))
+                if steadily:
+                    self.await_registered()
         return left
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -223,7 +262,7 @@ class Environment:
         """Begin a new run on a copy of what was prepared."""
         name = f"{name or 'run'}_{next(self._numbers)}"
         folder = self.folder / name
-        shutil.copytree(prepared.folder, folder)
+        _copy(prepared.folder, folder)
         self._databases.add(name)
         self.postgres.create_database(name, template=prepared.database)
         return Run(folder, self.postgres.dsn(name), prepared.senders.copy())
@@ -247,3 +286,8 @@ class Environment:
         for name in self._databases:
             self.postgres.drop_database(name)
         shutil.rmtree(self.folder)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder with its hard links: a `.part` link and the final name are one file."""
+    subprocess.run(["cp", "--archive", str(source), str(target)], check=True)

@@ -12,7 +12,7 @@ from support.synthetic_instances import Instance
 
 from gateway.domain.contract import EXPIRE_RESULT
 from gateway.spool.partial import PARTIAL
-from gateway.spool.places import ORPHANED
+from gateway.spool.places import DAMAGED, ORPHANED
 from proof.crash_points.environment import Run
 
 _UNSETTLED = "SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight')"
@@ -49,7 +49,7 @@ def _strays(run: Run) -> list[str]:
     """Return the files that are not where a row says, and partial files."""
     known = {f"{place}/{study}/{name}" for _, _, _, place, study, name, *_ in run.rows(_ROWS)}
     found = {str(path.relative_to(run.root)) for path in run.files()}
-    found = {name for name in found if not name.startswith((f"{ORPHANED}/", f"{PARTIAL}/"))}
+    found = {name for name in found if not name.startswith((f"{ORPHANED}/", f"{DAMAGED}/", f"{PARTIAL}/"))}
     parts = {str(path.relative_to(run.root)) for path in run.files(".part")}
     return sorted((found ^ known) | parts)
 

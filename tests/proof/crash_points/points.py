@@ -1,9 +1,10 @@
 """Crash points: calls of a process with a lasting effect, and how the process is made to die there.
 
 A point is the n-th call of its kind in the process and its children; the process dies `before` or `after`
-it. A statement counts if PostgreSQL gave it a transaction id, which means that it wrote. `before` a commit,
+it. A commit counts if PostgreSQL gave its transaction an id, which means that it wrote. `before` a commit,
 everything else was done, and PostgreSQL rolls it back. `after` a commit, it is committed, but no process
-has the answer. SIGKILL goes to the whole process group.
+has the answer. In a transaction that registers receptions, each statement counts as well. Writes count in
+the spool only, so lines of the log do not. SIGKILL goes to the whole process group.
 """
 
 import os
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[3]
+_SPOOL = "gateway.spool."
+_REGISTERS = ("gateway.register.", "gateway.correlate.")
+"""Modules whose statements are points, also before the commit."""
 _PASSED_OVER = ("gateway/database/", "gateway/dicom/wire.py", "gateway/dicom/tls.py")
 """Modules too general to name the step of the flow."""
 
@@ -35,12 +39,20 @@ _PASSED_OVER = ("gateway/database/", "gateway/dicom/wire.py", "gateway/dicom/tls
 class Kind(StrEnum):
     """The kind of call at a point."""
 
+    CREATE = "create"
+    """A new file of the spool."""
+    WRITE = "write"
+    """Bytes of a data set."""
+    ENVELOPE = "envelope"
+    """The envelope, into its place in the file."""
     FSYNC = "fsync"
     LINK = "link"
     RENAME = "rename"
     UNLINK = "unlink"
     FOLDER = "folder"
     """mkdir or rmdir."""
+    STATEMENT = "statement"
+    """A statement in a transaction that registers, before its commit."""
     COMMIT = "commit"
     CLAIM = "claim"
     """A commit of the queue's consumer: its registration, its claims, the reaper."""
@@ -78,6 +90,8 @@ _CALLS = {
     "mkdir": Kind.FOLDER,
     "rmdir": Kind.FOLDER,
 }
+_IN_SPOOL = {"write": Kind.WRITE, "pwrite": Kind.ENVELOPE}
+_write = os.write
 _NO_TRANSACTION = ("BEGIN", "ROLLBACK", "VACUUM", "SET ", "LISTEN", "UNLISTEN")
 
 
@@ -95,6 +109,9 @@ class Trap:
         os.register_at_fork(after_in_child=self._renew_lock)
         for name, kind in _CALLS.items():
             setattr(os, name, self._around(getattr(os, name), kind))
+        for name, kind in _IN_SPOOL.items():
+            setattr(os, name, self._around(getattr(os, name), kind, where=_SPOOL))
+        setattr(os, "open", self._around(os.open, Kind.CREATE, where=_SPOOL, counts=_creates))  # noqa: B010
         setattr(Wire, "send", self._around(Wire.send, Kind.SEND))  # noqa: B010  mypy forbids the plain form
         trap = self
 
@@ -114,9 +131,21 @@ class Trap:
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()
 
-    def _around(self, call: Callable[..., Any], kind: Kind) -> Callable[..., Any]:
+    def _around(
+        self,
+        call: Callable[..., Any],
+        kind: Kind,
+        *,
+        where: str = "",
+        counts: Callable[..., bool] = lambda *_: True,
+    ) -> Callable[..., Any]:
+        """Return `call` as a point, if the step of the flow is in `where` and `counts` its arguments."""
+
         def passing(*words: Any, **more: Any) -> Any:
-            number = self._pass(kind)
+            site = _site()
+            if not site.startswith(where) or not counts(*words):
+                return call(*words, **more)
+            number = self._pass(kind, site)
             try:
                 return call(*words, **more)
             finally:
@@ -126,11 +155,15 @@ class Trap:
 
     def execute(self, on: cursor, run: Callable[..., Any], query: Any, parameters: Any) -> None:
         """Run a statement; if it is a transaction of its own, or a COMMIT, its commit is a point."""
-        text = (query if isinstance(query, str) else str(query)).lstrip()
-        ends = text.upper() == "COMMIT"
+        text = (query if isinstance(query, str) else str(query)).lstrip().upper()
+        ends = text == "COMMIT"
+        site = _site()
         alone = on.connection.info.transaction_status == TRANSACTION_STATUS_IDLE
-        if not ends and (not alone or text.upper().startswith(_NO_TRANSACTION)):
+        if not ends and (not alone or text.startswith(_NO_TRANSACTION)):
+            step = site.startswith(_REGISTERS) and (not alone or text.startswith("BEGIN"))
+            number = self._pass(Kind.STATEMENT, site) if step else 0
             run(query, parameters)
+            self._die_if(Kind.STATEMENT, number, When.AFTER)
             return
         plain = cursor(on.connection)
         if not ends:
@@ -146,23 +179,27 @@ class Trap:
             plain.execute("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")
             [(wrote,)] = plain.fetchall()
         kind = _KIND_OF_CONNECTION.get(on.connection.info.dsn_parameters["application_name"], Kind.COMMIT)
-        number = self._pass(kind) if wrote else 0
+        number = self._pass(kind, site) if wrote else 0
         (run if ends else plain.execute)("COMMIT")
         if wrote:
             self._die_if(kind, number, When.AFTER)
 
-    def _pass(self, kind: Kind) -> int:
+    def _pass(self, kind: Kind, site: str) -> int:
         place = 8 * list(Kind).index(kind)
         with self._lock:
             number = int.from_bytes(self._counts[place : place + 8], "little") + 1
             self._counts[place : place + 8] = number.to_bytes(8, "little")
-            os.write(self._trace, f"{kind} {number} {_site()}\n".encode())
+            _write(self._trace, f"{kind} {number} {site}\n".encode())
         self._die_if(kind, number, When.BEFORE)
         return number
 
     def _die_if(self, kind: Kind, number: int, when: When) -> None:
         if self._at == Point(kind, number, when):
             os.killpg(0, signal.SIGKILL)
+
+
+def _creates(_path: object, flags: int, *_: object) -> bool:
+    return bool(flags & os.O_CREAT)
 
 
 def _site() -> str:

@@ -1,20 +1,20 @@
 """Rare receptions: concurrent senders, a taken file name, large data, a repeat after an hour.
 
 Each of the four runs code that the usual receptions do not, with other crash points: a commit for several
-instances, a second link, a flush before the rows are written, a file that replaces a lost one.
+instances, a second link, several writes, a file that replaces a lost one.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
-from gateway.receive.c_store import LARGE_BYTES
 from proof.crash_points.environment import Run, Senders
 
 AT_ONCE = 3
-"""The first sender commits; meanwhile the others gather to a batch."""
+"""The first is being registered; meanwhile the others gather to a batch."""
+LARGE_BYTES = 300_000
+"""More than one PDU holds."""
 MEET_SECONDS = 20.0
 
 _LOCK = "SELECT pg_advisory_lock(hashtextextended(%s, 1))"
@@ -38,7 +38,7 @@ def senders(received: list[Instance]) -> Senders:
     stands, lost, rivalled = received
     at_once = [("ORTHANC", [Instance()]) for _ in range(AT_ONCE)]
     rival = replace(rivalled, payload=b"\x07\x08" * 512)
-    large = Instance(payload=bytes(LARGE_BYTES + 2))
+    large = Instance(payload=bytes(LARGE_BYTES))
     return Senders([*at_once, ("ORTHANC", [rival, large]), ("ORTHANC", [stands, lost])], list(received))
 
 
@@ -57,30 +57,26 @@ def forget(run: Run, received: list[Instance]) -> None:
 def send(run: Run) -> bool:
     """Send everything; return whether all of it was acknowledged (False if a sender was cut off)."""
     batches = run.senders.batches
-    if len(batches) < AT_ONCE or not _send_at_once(run):
+    if len(batches) < AT_ONCE or not send_at_once(run):
         return False
     return run.send()
 
 
-def _send_at_once(run: Run) -> bool:
-    """Let the first sender hold the commit by a lock until the files of the others are flushed."""
+def send_at_once(run: Run) -> bool:
+    """Let the registration of the first instance wait for a lock until the others are received.
+
+    Return False if a sender was cut off. All are registered when this returns True: the first one alone, the
+    others in one batch.
+    """
     batches, first = run.senders.batches[:AT_ONCE], run.senders.batches[0][1][0].sop_instance_uid
+    left = []
     run.rows(_LOCK, first)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        try:
-            sending = []
-            for batch in batches:  # one after the other, so that each run passes its points in the same order
-                flushed = run.logged("durable")
-                sending.append(pool.submit(run.send_batch, batch))
-                wait_until(
-                    lambda: (
-                        sending[-1].done() or (run.logged("durable") > flushed and run.one(_BLOCKED))  # noqa: B023  called here
-                    ),
-                    MEET_SECONDS,
-                    "a sender to wait for the commit of the first",
-                )
-        finally:
-            run.rows(_UNLOCK, first)
-        left = [(batch[0], future.result()) for batch, future in zip(batches, sending, strict=True)]
+    try:
+        for batch in batches:  # one after the other, so that each run passes its points in the same order
+            left.append((batch[0], run.send_batch(batch)))
+            wait_until(lambda: run.died() or run.one(_BLOCKED), MEET_SECONDS, "the registration of the first")
+    finally:
+        run.rows(_UNLOCK, first)
     run.senders.batches[:AT_ONCE] = [batch for batch in left if batch[1]]
+    run.await_registered()
     return not any(instances for _, instances in left)

@@ -12,7 +12,7 @@ from support.waiting import wait_until
 from gateway.domain.contract import SWEEP
 from gateway.spool.partial import LOCK, PARTIAL
 from gateway.spool.places import ORPHANED
-from proof.crash_points import rare_receptions
+from proof.crash_points import left_receptions, rare_receptions
 from proof.crash_points.child_processes import sweeper
 from proof.crash_points.environment import Environment, Prepared, Run, Senders
 from proof.crash_points.ledger import settled
@@ -46,6 +46,8 @@ class Scenario:
     """The PACS is away until the restart."""
     purged: Callable[[Run], frozenset[str]] = lambda _: frozenset()
     check: Callable[[Run], list[str]] = no_more
+    repair: Callable[[Run], object] | None = None
+    """What an operator does after the crash, before the SCP is started again."""
 
 
 def settle(run: Run) -> None:
@@ -102,6 +104,49 @@ def _to_receive_more(environment: Environment) -> Prepared:
     return environment.keep(run)
 
 
+def _to_give_up(environment: Environment) -> Prepared:
+    run = environment.begin(
+        Prepared(
+            environment.empty.folder,
+            environment.empty.database,
+            Senders([("ORTHANC", [Instance()]) for _ in range(rare_receptions.AT_ONCE)]),
+        ),
+        "to_give_up",
+    )
+    left_receptions.refuse_second(run)
+    return environment.keep(run)
+
+
+def _gave_up(run: Run) -> bool:
+    if not rare_receptions.send(run):
+        return False
+    assert len(left_receptions.refused(run)) == 1
+    return True
+
+
+# ---- registering what was left -------------------------------------------------------------------
+
+
+def _to_recover(environment: Environment) -> Prepared:
+    received = rare_receptions.known()
+    run = _received(environment, "to_recover", Senders([("ORTHANC", received)]))
+    run.peers()
+    settle(run)
+    rare_receptions.forget(run, received)
+    worker = run.configuration.forwarder.workers[0].ae_title
+    run.senders = left_receptions.senders(received, worker)
+    left_receptions.leave(run)
+    run.rows("SELECT dramatiq.send('sweep', %s, '[]'::jsonb)", SWEEP.actor_name)
+    return environment.keep(run)
+
+
+def _grow_old(run: Run) -> None:
+    """Wait until the files of the copy are older than the graces of the sweep."""
+    newest = max(path.stat().st_ctime for path in run.files())
+    grace = run.configuration.sweep.orphan_grace_seconds
+    wait_until(lambda: time.time() - newest > grace, 5, "the files to be old enough")
+
+
 # ---- correlating ---------------------------------------------------------------------------------
 
 
@@ -126,13 +171,15 @@ def _to_correlate(environment: Environment) -> Prepared:
         (worker[late.sop_instance_uid], [result_of(late)]),
         (worker[lone.sop_instance_uid], [result_of(study=lone.study_instance_uid)]),
     ]
-    run.senders.batches = [*results, results[0]]
+    early = Instance()
+    before_source = [(worker[one.sop_instance_uid], [result_of(early)]), ("ORTHANC", [early])]
+    run.senders.batches = [*results, results[0], *before_source]
     return environment.keep(run)
 
 
 def _correlated(run: Run) -> list[str]:
     states = sorted(row[0] for row in run.rows("SELECT state::text FROM expected_results"))
-    wanted = ["arrived", "arrived", "late"]
+    wanted = ["arrived", "arrived", "late", "owed"]
     found = [] if states == wanted else [f"results are {states}, not {wanted}"]
     linked = run.one("SELECT count(*) FROM result_sources")
     return found if linked == len(wanted) else [*found, f"{linked} results are linked to their sources"]
@@ -278,9 +325,18 @@ def _healed(run: Run) -> list[str]:
 SCENARIOS = (
     Scenario("receive", _to_receive, "scp", _sent),
     Scenario("receive_more", _to_receive_more, "scp", rare_receptions.send),
+    Scenario("give_up", _to_give_up, "scp", _gave_up, repair=left_receptions.refuses_no_more),
+    Scenario(
+        "recover",
+        _to_recover,
+        "scp",
+        left_receptions.all_registered,
+        check=left_receptions.set_aside,
+    ),
     Scenario("correlate", _to_correlate, "scp", _sent, check=_correlated),
     Scenario("forward_pacs", _to_forward, "pacs", _drained("pacs"), _refuse_one),
     Scenario("forward_workers", _to_forward, "workers", _drained("workers"), _refuse_one),
     Scenario("outage", _to_forward, "pacs", _waits_for_probe, pacs_is_away=True),
+    Scenario("recover_by_sweep", _to_recover, "sweep", _swept, _grow_old, check=left_receptions.set_aside),
     Scenario("sweep", _to_sweep, "sweep", _swept, _disarrange, purged=_old, check=_healed),
 )

@@ -15,6 +15,7 @@ from signal import SIGKILL
 
 from support.waiting import wait_until
 
+from proof.crash_points import left_receptions
 from proof.crash_points.child_processes import Child
 from proof.crash_points.environment import Environment, Prepared, Run
 from proof.crash_points.ledger import deviations
@@ -87,7 +88,7 @@ class Trials:
         try:
             reached = self._crash(run, point)
             learn(read_trace(run.trace))
-            self._restart(run)
+            self._restart(run, point)
             found = deviations(run, purged=self.scenario.purged(run)) + self.scenario.check(run)
         except AssertionError as error:
             found = [f"it does not settle: {error}"]
@@ -132,11 +133,20 @@ class Trials:
             wait_until(victim.ended, LAST_SECONDS, "its last point")
         return victim.ended()
 
-    def _restart(self, run: Run) -> None:
-        if self.scenario.pacs_is_away:
+    def _restart(self, run: Run, point: Point | None) -> None:
+        """Restart everything; what a receiver left is registered by the next one, or by the sweep."""
+        scenario = self.scenario
+        if scenario.pacs_is_away:
             run.pacs()
-        if run.senders.batches:
+        if scenario.repair is not None:
+            scenario.repair(run)
+        first_the_scp = scenario.victim == "scp" and (point is None or point.number % 2 == 1)
+        if run.senders.batches or scenario.repair is not None or first_the_scp:
             scp = run.serve()
             assert run.send(), f"the SCP does not take it after its restart: {scp.text()}"
+            run.await_registered()
+            wait_until(
+                lambda: not left_receptions.refused(run), OVER_SECONDS, "what was refused to be registered"
+            )
             scp.kill()
         settle(run)
