@@ -121,6 +121,25 @@ class Recovery:
         if self.refused <= LOGGED:
             log.write(Stage.QUEUE, "not_recovered", level="error", error=str(error))
 
+    def count_left(self) -> tuple[int, int]:
+        """Return how many receptions dead receivers left, and how many files that were never acknowledged."""
+        receptions = files = 0
+        for folder in _folders(self._spool.root / PARTIAL):
+            if folder.name == REFUSED or not self._may_be_dead(folder):
+                continue
+            with suppress(OSError):
+                lock = lock_folder(folder)
+                if lock is None:
+                    continue
+                for link in folder.glob(f"*{SUFFIX}"):
+                    with suppress(SpoolError):
+                        if read_envelope(link) is None:
+                            files += 1
+                        else:
+                            receptions += 1
+                os.close(lock)
+        return receptions, files
+
     def examine(
         self, link: Path, *, may_be_written: bool = False, is_durable: bool = False
     ) -> Unregistered | None:
@@ -213,10 +232,11 @@ def _folders(partial: Path) -> list[Path]:
     return []
 
 
-def of_file(spool: Spool, path: Path) -> Unregistered | None:
+def of_file(spool: Spool, path: Path, *, has_row: bool) -> Unregistered | None:
     """Return the reception of a file in incoming/ that has neither a link nor a row.
 
-    Return None if it was never acknowledged: its envelope is missing or unfinished.
+    Return None if it was never acknowledged: its envelope is missing or unfinished. `has_row`: a row has its
+    name, so a file with other bytes than its envelope says is left to the rules of reconcile.
 
     Raises:
         SpoolError: the file cannot be read or flushed.
@@ -227,7 +247,8 @@ def of_file(spool: Spool, path: Path) -> Unregistered | None:
     with Part10File(path) as file:
         is_intact = file.holds(envelope.data_set_size, envelope.sha256.hex())
     if not is_intact:
-        set_damaged_aside(spool, None, path, envelope)
+        if not has_row:
+            set_damaged_aside(spool, None, path, envelope)
         return None
     flush_file(path)
     return Unregistered(envelope, path, None)

@@ -238,11 +238,11 @@ class Registration:
             repeat.remove_or_use_file(self._spool, self._database, one, registered, self._rename)
         except OSError as error:
             raise failure("finish", one.path, error) from error
+        log_registered(one, registered, correlated, self._origins)
         if one.link is not None:
             with suppress(OSError):
                 one.link.unlink()
         one.is_done = True
-        log_registered(one, registered, correlated, self._origins)
 
     # ---- what is refused -------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ def _repair(context: SweepContext, path: Path, owner: StoredInstance | None, cou
             path.unlink(missing_ok=True)
     elif owner is not None and orphans.is_needed(context, path, owner):
         counts["moved"] += orphans.put_in_place(context, path, owner)
-    elif unregistered.register_file(context, path):
+    elif unregistered.register_file(context, path, has_row=owner is not None):
         counts["registered"] += 1
     elif owner is not None and orphans.is_last_trace(context, path, owner):
         # It may be all that is left of an instance that must still be delivered.

@@ -11,19 +11,17 @@ from gateway.domain.instance import Place
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.recovery import Recovery, of_file
 from gateway.register.registration import MAX_BATCH, MAX_REFUSALS, Registration
-from gateway.register.unregistered import Unregistered, backlog
+from gateway.register.unregistered import Unregistered
 from gateway.spool.envelope import read_envelope
 from gateway.sweep.context import Counts, DiskErrors, SweepContext
-
-COUNT_LIMIT = 100_000
-"""How many links a dry run counts."""
 
 
 def register_left(context: SweepContext, disk_errors: DiskErrors) -> Counts:
     """Register what is left; count it, and the `.part` files that were never acknowledged."""
-    if context.dry:
-        return {"registered": backlog(context.spool, COUNT_LIMIT).count, "parts_removed": 0}
     recovery = Recovery(context.spool, grace_seconds=context.configuration.sweep.reconcile_grace_seconds)
+    if context.dry:
+        receptions, files = recovery.count_left()
+        return {"registered": receptions, "parts_removed": files}
     registration = registration_of(context)
     registered = 0
     with disk_errors.caught(context.spool.root):
@@ -35,13 +33,13 @@ def register_left(context: SweepContext, disk_errors: DiskErrors) -> Counts:
     return {"registered": registered, "parts_removed": recovery.parts_removed}
 
 
-def register_file(context: SweepContext, path: Path) -> bool:
+def register_file(context: SweepContext, path: Path, *, has_row: bool) -> bool:
     """Register a file in incoming/ that has no link any more; tell whether it was acknowledged before."""
     if path.parent.parent.name != Place.INCOMING or path.stat().st_nlink > 1:
         return False
     if context.dry:
         return read_envelope(path) is not None
-    one = of_file(context.spool, path)
+    one = of_file(context.spool, path, has_row=has_row)
     if one is not None:
         _register(registration_of(context), [one])
     return one is not None

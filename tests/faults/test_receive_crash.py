@@ -22,22 +22,22 @@ from gateway.spool.partial import PARTIAL
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G6")]
 
 STEPS = [
-    # Each instance has a new study. Its folder's name in the parent is flushed first. Then, while the rows
-    # are written, the file and its name in the folder are flushed.
+    # Each instance has a new study. The name of its folder is flushed first. Then the envelope is written,
+    # the file gets its final name, and file and name are flushed. The rows are written behind the answer.
+    "pwrite:2:before",
+    "pwrite:2:after",
     "fsync:4:before",
     "fsync:4:after",
     "link:2:before",
     "link:2:after",
-    "receive:2:before",
     "fsync:5:before",
     "fsync:5:after",
     "fsync:6:after",
+    "receive:2:before",
     "receive:2:after",
     "commit:2:before",
     "commit:2:after",
 ]
-NAMED = STEPS[STEPS.index("link:2:after") : -1]
-"""Points at which the file has its final name, but no row."""
 
 
 def send_until_it_dies(edge: EdgeSetup, instances: list[Instance]) -> list[Instance]:
@@ -60,19 +60,15 @@ def check_no_stray_file(edge: EdgeSetup) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_at_any_step_loses_nothing_that_was_acknowledged(make_edge: MakeEdge, step: str) -> None:
-    """G1, G6: check rows and files before and after the restart.
-
-    A repeat completes it, the sweep cleans up.
-    """
+    """G1, G6: the next SCP registers what was acknowledged, without a repeat; the sweep cleans up."""
     edge = make_edge({"edge": {"receivers": 1}, "sweep": {"orphan_grace_seconds": 0.001}})
     instances = [Instance() for _ in range(4)]
     path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}"}
     crashing = edge.serve("python", TESTS / "support" / "crashing_serve.py", CRASH_AT=step, **path)
     acknowledged = send_until_it_dies(edge, instances)
     assert crashing.wait() == -signal.SIGKILL
-    assert acknowledged == instances[:1]
-    edge.check_ledger(acknowledged)
     edge.serve()
+    edge.check_ledger(acknowledged)
     assert edge.send(*instances) == [0] * 4
     edge.check_ledger(instances)
     assert edge.one("SELECT count(*) FROM deliveries") == 8
@@ -80,7 +76,6 @@ def test_a_kill_at_any_step_loses_nothing_that_was_acknowledged(make_edge: MakeE
     edge.heal()
     check_no_stray_file(edge)
     edge.check_ledger(instances)
-    assert len(edge.orphans()) == (step in NAMED)
 
 
 def test_a_torn_file_under_a_final_name_is_never_used(make_edge: MakeEdge) -> None:

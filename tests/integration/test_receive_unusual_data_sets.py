@@ -12,20 +12,16 @@ from support.edge_setup import EdgeSetup
 from support.forwarding import Forwarding, forwarding, pacs_of
 from support.synthetic_instances import Instance, new_uid, result_of
 
-from gateway.database import session
 from gateway.database.queries import Query
-from gateway.database.tables.instances import RegisteredInstance
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.policy import Requestor, StoreRequest
 from gateway.domain.outcome import Outcome
 from gateway.errors import (
     DatabaseRefusedError,
-    DatabaseUnavailableError,
-    OutcomeUnknownError,
     SpoolFullError,
 )
 from gateway.forward.deliver import forward_to_pacs
-from gateway.receive.c_store import LARGE_BYTES, CStoreHandler
+from gateway.receive.c_store import CStoreHandler
 from gateway.spool.partial import Partial
 
 WORKER = "APP01"
@@ -239,34 +235,6 @@ def test_an_unforeseen_error_removes_its_file(core: Forwarding, monkeypatch: pyt
     for error in (ValueError("a NUL"), RuntimeError(), DatabaseRefusedError("no"), SpoolFullError("full")):
         assert reception(core, Instance(), monkeypatch, error) != 0
         assert not core.edge.files(partial=True)
-
-
-@pytest.mark.guarantee("G1")
-def test_a_commit_whose_outcome_is_unknown_keeps_its_file(
-    core: Forwarding, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If the row was committed, this is its file."""
-    assert reception(core, Instance(), monkeypatch, OutcomeUnknownError("lost")) == 0xA700
-    assert len(core.edge.files(partial=True)) == 1
-    assert reception(core, Instance(), monkeypatch, DatabaseUnavailableError("lost")) == 0xA700
-    assert len(core.edge.files(partial=True)) == 1
-
-
-@pytest.mark.guarantee("G1")
-@pytest.mark.parametrize("payload", [b"\1\2", bytes(LARGE_BYTES + 2)], ids=["small", "large"])
-def test_an_unreadable_answer_of_postgresql_keeps_the_file_of_a_committed_row(
-    core: Forwarding, monkeypatch: pytest.MonkeyPatch, payload: bytes
-) -> None:
-    """Before COMMIT no row is written, so the file is removed; after COMMIT it is the row's file."""
-
-    def fail(*_: object, **__: object) -> object:
-        raise ValueError("a verdict of a later version")
-
-    instance = Instance(payload=payload)
-    with monkeypatch.context() as patch:
-        patch.setattr(session, "known", lambda into, _: fail if into is RegisteredInstance else None)
-        assert reception(core, instance, monkeypatch) != 0
-    assert len(core.edge.files(partial=True)) == core.edge.one("SELECT count(*) FROM instances")
 
 
 def test_a_text_that_postgresql_rejects_is_a_refusal(edge: EdgeSetup) -> None:

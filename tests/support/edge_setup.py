@@ -138,8 +138,12 @@ class EdgeSetup:
 
     def settle(self) -> None:
         """Wait until what the running SCP has acknowledged is registered, as far as PostgreSQL answers."""
-        deadline = time.monotonic() + REGISTERED_SECONDS
-        while self._serves() and backlog(self.spool, 1).count and time.monotonic() < deadline:
+        last, changed = -1, time.monotonic()
+        while self._serves() and (count := backlog(self.spool, 10_000).count):
+            if count != last:
+                last, changed = count, time.monotonic()
+            elif time.monotonic() - changed > REGISTERED_SECONDS:
+                return  # PostgreSQL does not answer, or another version has to come first
             time.sleep(0.005)
 
     def _serves(self) -> bool:
