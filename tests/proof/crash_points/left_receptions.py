@@ -5,6 +5,7 @@ receptions there are a `.part` file without a finished envelope, a file with oth
 says, a complete one without its final name, and one whose `.part` link is lost.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +38,11 @@ def senders(received: list[Instance], worker: str) -> Senders:
     result = result_of(study[0])
     words = [Instance(series_description=word) for word in (_NO_NAME, _NO_LINK, _TORN)]
     rival = replace(rivalled, payload=b"\x07\x08" * 512)
-    batches = [(worker, [result]), ("ORTHANC", [*study, second, *words]), ("ORTHANC", [stands, lost, rival])]
+    batches: list[tuple[str, Sequence[Instance]]] = [
+        (worker, [result]),
+        ("ORTHANC", [*study, second, *words]),
+        ("ORTHANC", [stands, lost, rival]),
+    ]
     return Senders(batches, list(received))
 
 
