@@ -33,8 +33,8 @@ STEPS = [
     "fsync:5:before",
     "fsync:5:after",
     "fsync:6:after",
-    "receive:2:before",
-    "receive:2:after",
+    "receive:1:before",
+    "receive:1:after",
     "commit:2:before",
     "commit:2:after",
 ]

@@ -16,7 +16,7 @@ from gateway.database.wakeup import Wakeup
 from gateway.dicom.association import Association, PeerAddress
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.requestor import associate
-from gateway.register.unregistered import backlog
+from gateway.register.unregistered import finished_links
 from gateway.spool.partial import PARTIAL
 from gateway.spool.places import ORPHANED
 from gateway.spool.spool import Spool
@@ -138,10 +138,14 @@ class EdgeSetup:
 
     def settle(self) -> None:
         """Wait until what the running SCP has acknowledged is registered, as far as PostgreSQL answers."""
-        last, changed = -1, time.monotonic()
-        while self._serves() and (count := backlog(self.spool, 10_000).count):
-            if count != last:
-                last, changed = count, time.monotonic()
+        if not self._serves():
+            return
+        waiting = {entry.path for entry in finished_links(self.spool.root / PARTIAL)}
+        changed = time.monotonic()
+        while waiting and self._serves():
+            left = {path for path in waiting if Path(path).exists()}
+            if left != waiting:
+                waiting, changed = left, time.monotonic()
             elif time.monotonic() - changed > REGISTERED_SECONDS:
                 return  # PostgreSQL does not answer, or another version has to come first
             time.sleep(0.005)

@@ -5,7 +5,6 @@ receptions there are a `.part` file without a finished envelope, a file with oth
 says, a complete one without its final name, and one whose `.part` link is lost.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from support.synthetic_instances import Instance, result_of, study_of
 from gateway.register.unregistered import REFUSED
 from gateway.spool.partial import PARTIAL, SUFFIX
 from gateway.spool.places import DAMAGED
-from proof.crash_points.environment import Run, Senders
+from proof.crash_points.environment import Batch, Run, Senders
 
 _NO_NAME, _NO_LINK, _TORN = "without its name", "without its link", "with other bytes"
 
@@ -38,7 +37,7 @@ def senders(received: list[Instance], worker: str) -> Senders:
     result = result_of(study[0])
     words = [Instance(series_description=word) for word in (_NO_NAME, _NO_LINK, _TORN)]
     rival = replace(rivalled, payload=b"\x07\x08" * 512)
-    batches: list[tuple[str, Sequence[Instance]]] = [
+    batches: list[Batch] = [
         (worker, [result]),
         ("ORTHANC", [*study, second, *words]),
         ("ORTHANC", [stands, lost, rival]),
