@@ -188,7 +188,8 @@ def test_a_damaged_file_without_an_open_delivery_is_an_orphan(core: Forwarding) 
     core.edge.run("UPDATE deliveries SET state = 'cancelled', settled_at = now()")
     core.edge.run("UPDATE instances SET place = 'failed'")
     broken(only_file(core), "bits")
-    healed(core)
+    wait_until(lambda: reconcile(core.sweeping())["orphaned"], 5, "the grace to be over")
+    wait_until(lambda: purge(old(core))["orphans_purged"], 5, "the retention to be over")
     assert not core.edge.files()
 
 
