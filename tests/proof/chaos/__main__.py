@@ -16,11 +16,12 @@ from gateway.database.pool import Database
 from gateway.errors import DatabaseError
 from proof.chaos import evidence, report
 from proof.chaos.disk import enter_namespace, is_to_be_real
-from proof.chaos.evidence import waiting
+from proof.chaos.evidence import unregistered, waiting
 from proof.chaos.fault_runner import FaultRunner
 from proof.chaos.faults import Way
 from proof.chaos.journal import HAS_IT, SUCCESS, Entry, read
 from proof.chaos.ledger import draw
+from proof.chaos.outages import judge
 from proof.chaos.reasons import HANG
 from proof.chaos.recovery import latencies, recoveries
 from proof.chaos.sender import NEW
@@ -84,7 +85,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
         fault_runner.run(minutes * 60)
         time.sleep(TAIL_SECONDS)
         setup.stop_senders()
-        settled = _settle(database, watch)
+        settled = _settle(setup, database, watch)
         for name in ("scheduler", "actors-sweep"):
             setup.supervisor.take_down(name)  # rows and files must not change while the ledger reads them
         say("drawing the ledger")
@@ -109,6 +110,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
         latencies=_latencies(fault_runner, entries, taken),
         stretch_seconds=sum(ended - began for began, ended in fault_runner.stretches),
         peaks=watch.peaks,
+        outages=judge(fault_runner.done, entries),
         disk_is_real=setup.disk.is_real,
         disk_is_asked_for="CI" in os.environ and is_to_be_real(),
     )
@@ -122,16 +124,16 @@ def _waits_for_pacs(database: Database) -> int:
         return sys.maxsize
 
 
-def _settle(database: Database, watch: Watch) -> float | None:
+def _settle(setup: Setup, database: Database, watch: Watch) -> float | None:
     """Return the seconds until nothing is open any more; None if the number stops decreasing."""
     began = moved = time.monotonic()
-    last: tuple[int, int, int] | None = None
+    last: tuple[int, ...] | None = None
     while True:
         try:
-            now = waiting(database)
+            now = (*waiting(database), unregistered(setup))
         except DatabaseError:
             now = None
-        if now == (0, 0, 0):
+        if now is not None and not any(now):
             return time.monotonic() - began
         if now != last:
             last, moved = now, time.monotonic()

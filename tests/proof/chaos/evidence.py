@@ -14,6 +14,8 @@ from gateway.database.pool import Database
 from gateway.database.queries import Query
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
+from gateway.register.unregistered import backlog, refused_count
+from gateway.spool.places import DAMAGED
 from gateway.spool.spool import Spool
 from proof.chaos.journal import HAS_IT, SUCCESS, Entry, read
 from proof.chaos.ledger import Debt, Evidence, Row, Version
@@ -52,6 +54,11 @@ def waiting(database: Database) -> tuple[int, int, int]:
     return row[0], row[1], row[2]
 
 
+def unregistered(setup: Setup) -> int:
+    """Count the receptions that are acknowledged and have no rows yet, up to a limit."""
+    return backlog(Spool(setup.disk.root), COUNT_LIMIT).count
+
+
 def sent(setup: Setup) -> list[Entry]:
     """Return every answer that a sender got, oldest first."""
     return sorted((entry for path in setup.journals() for entry in read(path)), key=lambda entry: entry.at)
@@ -63,6 +70,7 @@ def worked(setup: Setup) -> list[Entry]:
     return [entry for entry in entries if entry.status in HAS_IT]
 
 
+COUNT_LIMIT = 1_000_000
 HANG_ENDS_SECONDS = 2.0
 """A process sees the end of a fault within a second."""
 NO_SEND_MS = 1.0
@@ -154,7 +162,17 @@ def _altered(entries: Iterable[Entry], taken: Iterable[Entry]) -> Iterator[Versi
 
 
 def _strays(setup: Setup) -> Iterator[str]:
-    """Return the files of instances outside the spool; a worker application keeps its own in TMPDIR."""
+    """Return the files of instances outside the spool; a worker application keeps its own in TMPDIR.
+
+    Return files of the spool, too, that no run may leave: damaged ones, and receptions without rows.
+    """
+    yield from (str(path) for path in (setup.disk.root / DAMAGED).rglob("*.dcm"))
+    for what, count in (
+        ("unregistered", unregistered(setup)),
+        ("refused by PostgreSQL", refused_count(Spool(setup.disk.root))),
+    ):
+        if count:
+            yield f"{count} receptions {what}"
     for path in setup.folder.rglob("*.dcm*"):
         if setup.disk.root not in path.parents and setup.lab.folder / "tmp" not in path.parents:
             yield str(path.relative_to(setup.folder))

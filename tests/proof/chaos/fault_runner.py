@@ -1,7 +1,8 @@
 """Begin and end faults, in the order that the seed gives, while the senders send.
 
 Several faults overlap; two never use the same target at once. From time to time only workers fail for a
-while, to measure the effect on the PACS (G5). At the end everything is repaired: processes run, proxies
+while, to measure the effect on the PACS (G5). From time to time PostgreSQL is away and nothing else affects
+reception, to judge what senders notice of it (G1). At the end everything is repaired: processes run, proxies
 forward, the disk has space.
 """
 
@@ -12,7 +13,19 @@ from collections.abc import Callable, Iterator
 
 from gateway.errors import GatewayError
 from proof.chaos import injected_faults, peer_faults, process_faults
-from proof.chaos.faults import AMONG_OTHERS, CATALOGUE, SWEEP, Done, Kind, Pick, only_workers, picks
+from proof.chaos.faults import (
+    AMONG_OTHERS,
+    CATALOGUE,
+    OUTAGES,
+    SWEEP,
+    WITHOUT_POSTGRES,
+    Done,
+    Kind,
+    Pick,
+    only_workers,
+    picks,
+    spares_reception,
+)
 from proof.chaos.setup import Setup
 
 End = Callable[[], None]
@@ -22,6 +35,11 @@ ACTIONS: dict[str, Callable[[Setup, Pick], End | None]] = {
     "kill child of": process_faults.kill_child,
     "stop": process_faults.stop,
     "stop child of": process_faults.stop_child,
+    "take away": process_faults.take_away,
+    "restart": process_faults.restart,
+    "without PostgreSQL: kill": process_faults.kill,
+    "without PostgreSQL: kill child of": process_faults.kill_child,
+    "without PostgreSQL: restart": process_faults.restart,
     "hang up on all of": process_faults.hang_up,
     "rejects": peer_faults.misbehave,
     "hangs": peer_faults.misbehave,
@@ -45,6 +63,9 @@ GAP_SECONDS = 2.5
 """Mean time from one fault to the next."""
 STRETCH_EVERY_SECONDS = 55.0
 STRETCH_SECONDS = 12.0
+OUTAGE_EVERY_SECONDS = 45.0
+BEFORE_RECEIVERS_SECONDS = 4.0
+"""How long PostgreSQL is away before something happens to the receivers as well."""
 STRETCH_GAP_SECONDS = 1.3
 LAST_SECONDS = 2.0
 """Receptions this shortly before the end of a period do not count: the next faults may affect them."""
@@ -68,6 +89,11 @@ class FaultRunner:
         self._mixed = picks(seed, gap=GAP_SECONDS, first=AMONG_OTHERS)
         workers = [kind for kind in CATALOGUE if only_workers(kind)]
         self._workers = picks(seed, gap=STRETCH_GAP_SECONDS, kinds=workers)
+        self._beside = picks(
+            seed, gap=GAP_SECONDS, kinds=[kind for kind in CATALOGUE if spares_reception(kind)]
+        )
+        self._outages = picks(seed, gap=0.0, kinds=OUTAGES)
+        self._without = picks(seed, gap=0.0, kinds=WITHOUT_POSTGRES)
         self._lock = threading.Lock()
         self._taken: set[str] = set()
         self._threads: dict[threading.Thread, Pick] = {}
@@ -84,11 +110,15 @@ class FaultRunner:
         """Run faults for that many seconds; end all of them and repair everything before the return."""
         limit = time.monotonic() + seconds
         next_stretch = time.monotonic() + STRETCH_EVERY_SECONDS / 2
+        next_outage = time.monotonic() + OUTAGE_EVERY_SECONDS / 4
         try:
             while time.monotonic() < limit:
                 if time.monotonic() > next_stretch:
                     self._stretch(limit)
                     next_stretch = time.monotonic() + STRETCH_EVERY_SECONDS
+                elif time.monotonic() > next_outage:
+                    self._outage()
+                    next_outage = time.monotonic() + OUTAGE_EVERY_SECONDS
                 else:
                     self._begin_next(self._mixed, limit)
         finally:
@@ -108,12 +138,29 @@ class FaultRunner:
             self._begin_next(self._workers, end)
         self.stretches.append((began, time.time() - LAST_SECONDS))
 
+    def _outage(self) -> None:
+        """Let PostgreSQL be away, and do something to the receivers meanwhile; spare reception otherwise."""
+        self._join(lambda pick: not spares_reception(pick.kind))
+        outage = self._next_free(self._outages)
+        end = time.monotonic() + outage.seconds
+        self._begin(outage)
+        self._fill(min(time.monotonic() + BEFORE_RECEIVERS_SECONDS, end))
+        self._begin(self._next_free(self._without))
+        self._fill(end)
+
+    def _fill(self, limit: float) -> None:
+        while time.monotonic() < limit:
+            self._begin_next(self._beside, limit)
+
     def _begin_next(self, source: Iterator[Pick], limit: float) -> None:
         pick = self._next_free(source)
+        self._begin(pick)
+        time.sleep(max(0.0, min(pick.gap, limit - time.monotonic())))  # the interval between two faults
+
+    def _begin(self, pick: Pick) -> None:
         thread = threading.Thread(target=self._perform, args=(pick,), name=pick.kind.name)
         self._threads[thread] = pick
         thread.start()
-        time.sleep(max(0.0, min(pick.gap, limit - time.monotonic())))  # the interval between two faults
 
     def _next_free(self, source: Iterator[Pick]) -> Pick:
         """Return the next fault whose target is free; postponed faults go first."""

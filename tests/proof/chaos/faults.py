@@ -20,6 +20,7 @@ class Way(StrEnum):
     SWEEP = "sweep"  # the sweep, once a minute
 
 
+POSTGRES = "postgres"
 EVERY = frozenset({Way.RECEIVE, Way.PACS, Way.WORKERS})
 RECEIVE, PACS, WORKERS, SWEEP = (frozenset({way}) for way in Way)
 SENDING = PACS | WORKERS
@@ -70,6 +71,7 @@ class Done:
 
 _BRIEF, _LONG = (0.4, 2.0), (2.0, 6.0)
 _OFTEN = 2
+_OUTAGE = (5.0, 20.0)
 _ACTORS = (("actors-pacs", PACS), ("actors-workers", WORKERS), ("actors-sweep", SWEEP))
 
 CATALOGUE: tuple[Kind, ...] = (
@@ -90,12 +92,15 @@ CATALOGUE: tuple[Kind, ...] = (
     Kind("stop", "app04", WORKERS, _LONG),
     Kind("kill", "pacs", PACS, weight=_OFTEN),
     Kind("stop", "pacs", PACS, _LONG, weight=_OFTEN),
-    Kind("kill", "postgres", EVERY, weight=_OFTEN),
-    Kind("kill child of", "postgres", EVERY),
-    Kind("stop", "postgres", EVERY, _BRIEF),
+    # ---- PostgreSQL: reception goes on without it
+    Kind("kill", POSTGRES, SENDING, weight=_OFTEN),
+    Kind("kill child of", POSTGRES, SENDING),
+    Kind("stop", POSTGRES, SENDING, _BRIEF),
     # longer than edge.commit_timeout_seconds of the run
-    Kind("stop", "postgres", EVERY, (3.5, 5.0), weight=_OFTEN),
-    Kind("hang up on all of", "postgres", EVERY),
+    Kind("stop", POSTGRES, SENDING, _OUTAGE),
+    Kind("take away", POSTGRES, SENDING, _OUTAGE),
+    Kind("restart", POSTGRES, SENDING),
+    Kind("hang up on all of", POSTGRES, SENDING),
     # ---- connections
     Kind("cut", "connections of the senders", RECEIVE),
     Kind("break", "connections of the senders", RECEIVE, _BRIEF, 40_000),
@@ -129,6 +134,28 @@ CATALOGUE: tuple[Kind, ...] = (
     Kind("dies mid instance", "a sender", RECEIVE, weight=_OFTEN),
     Kind("aborts mid instance", "a sender", RECEIVE),
 )
+
+
+OUTAGES: tuple[Kind, ...] = (
+    Kind("take away", POSTGRES, SENDING, (10.0, 20.0)),
+    Kind("stop", POSTGRES, SENDING, (10.0, 20.0)),
+)
+"""The faults of a period in which nothing but the absence of PostgreSQL can affect reception."""
+
+WITHOUT_POSTGRES: tuple[Kind, ...] = (
+    Kind("without PostgreSQL: restart", "edge", RECEIVE),
+    Kind("without PostgreSQL: kill", "edge", RECEIVE),
+    Kind("without PostgreSQL: kill child of", "edge", RECEIVE),
+)
+"""What happens to the receivers in the middle of such a period; each in turn."""
+
+KINDS: tuple[Kind, ...] = (*CATALOGUE, *WITHOUT_POSTGRES)
+"""All kinds of a run."""
+
+
+def spares_reception(kind: Kind) -> bool:
+    """Tell whether that fault needs no PostgreSQL, and does not affect reception."""
+    return Way.RECEIVE not in kind.ways and kind.target != POSTGRES and kind.action != "inject"
 
 
 def only_workers(kind: Kind) -> bool:

@@ -15,7 +15,9 @@ HAS_IT = frozenset({"0000", "B000"})
 """The answers by which a PACS says that it has the instance (PS3.4 §B.2.3, Table B.2-1)."""
 SUCCESS = "0000"
 BROKEN = "----"
-"""There was no answer: rejected, aborted, or lost."""
+"""There was no answer: aborted, or lost."""
+NOT_OPENED = "none"
+"""The association was not opened: it was rejected, or nobody accepted the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Entry:
     digest: str
     status: str
     word: str
+    seconds: float = 0.0
+    """How long the answer took, where the writer measured it."""
 
 
 class Journal:
@@ -35,9 +39,9 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
-    def note(self, sop_instance_uid: str, digest: str, status: str, word: str) -> None:
+    def note(self, sop_instance_uid: str, digest: str, status: str, word: str, seconds: float = 0.0) -> None:
         """Append the line; it is written before the return."""
-        line = f"{time.time():.6f} {sop_instance_uid} {digest} {status} {word}\n"
+        line = f"{time.time():.6f} {sop_instance_uid} {digest} {status} {word} {seconds:.3f}\n"
         os.write(self._descriptor, line.encode())  # one write: a kill leaves the line whole or not at all
 
 
@@ -47,5 +51,5 @@ def read(path: Path) -> Iterator[Entry]:
         return
     with path.open(encoding="ascii") as lines:
         for line in lines:
-            at, sop_instance_uid, digest, status, word = line.split()
-            yield Entry(float(at), sop_instance_uid, digest, status, word)
+            at, sop_instance_uid, digest, status, word, seconds = line.split()
+            yield Entry(float(at), sop_instance_uid, digest, status, word, float(seconds))

@@ -1,4 +1,4 @@
-"""kill -9, SIGSTOP and SIGCONT of the lab's processes, and PostgreSQL ending all connections."""
+"""kill -9, SIGSTOP and SIGCONT and restarts of the lab's processes, and PostgreSQL ending all connections."""
 
 import signal
 from collections.abc import Callable
@@ -41,6 +41,19 @@ def stop(setup: Setup, pick: Pick) -> End | None:
 def stop_child(setup: Setup, pick: Pick) -> End | None:
     """Send SIGSTOP to one process below the leader; SIGCONT at the end."""
     return _stop(setup.choose(pick.kind.target, pick.dice, below=True))
+
+
+def take_away(setup: Setup, pick: Pick) -> End | None:
+    """End the program in order; start it again at the end."""
+    setup.supervisor.take_down(pick.kind.target)
+    return lambda: setup.supervisor.bring_up(pick.kind.target)
+
+
+def restart(setup: Setup, pick: Pick) -> End | None:
+    """End the program in order, and start it again at once."""
+    setup.supervisor.take_down(pick.kind.target)
+    setup.supervisor.bring_up(pick.kind.target)
+    return _nothing
 
 
 def hang_up(setup: Setup, _pick: Pick) -> End | None:

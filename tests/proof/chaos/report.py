@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from proof.chaos.faults import CATALOGUE, Done
-from proof.chaos.journal import BROKEN, SUCCESS, Entry
+from proof.chaos.faults import KINDS, Done
+from proof.chaos.journal import BROKEN, NOT_OPENED, SUCCESS, Entry
 from proof.chaos.ledger import OLDER, Ledger
+from proof.chaos.outages import MAX_SECONDS, OutageVerdict
 from proof.chaos.reasons import causes, unexplained
 from proof.chaos.recovery import Recovery, percentile, slowest
 
@@ -36,13 +37,14 @@ class Outcome:
     latencies: list[float]
     stretch_seconds: float
     peaks: Counter[str]
+    outages: OutageVerdict
     disk_is_real: bool
     disk_is_asked_for: bool
     """True in CI on a machine that allows it: a run without a disk that was really full does not count."""
 
     def never_done(self) -> list[str]:
         """Return the kinds of the catalogue that did not happen."""
-        return sorted({kind.name for kind in CATALOGUE} - {fault.name for fault in self.faults})
+        return sorted({kind.name for kind in KINDS} - {fault.name for fault in self.faults})
 
     def gaps(self) -> list[str]:
         """Return what this run does not prove, whether it passes or fails."""
@@ -53,6 +55,8 @@ class Outcome:
         for name, reason in sorted(dict(line.split(": ", 1) for line in self.skipped).items()):
             if name not in done:
                 found.append(f"{name}: skipped each time, {reason}")
+        if not self.outages.judged:
+            found.append("no C-STORE was sent while PostgreSQL was away and nothing else was wrong")
         never = self.never_done()
         if never and self.minutes >= WHOLE_MINUTES:
             found.append(f"never done in so long a run: {', '.join(never)}")
@@ -75,6 +79,12 @@ class Outcome:
             )
         if self.disk_is_asked_for and not self.disk_is_real:
             found.append("no file system could be mounted for the spool, although this machine allows it")
+        if felt := self.outages.felt:
+            first = felt[0]
+            found.append(
+                f"{len(felt)} times a sender noticed that PostgreSQL was away, the first:"
+                f" {first.sop_instance_uid} answered {first.status} after {first.seconds:.1f} s"
+            )
         if self.settled_seconds is None:
             found.append("it did not settle: something waits although all is well")
         if any(recovery.seconds is None for recovery in self.recoveries):
@@ -103,7 +113,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "all_faults": [
             {"fault": fault.name, "began": fault.began, "ended": fault.ended} for fault in outcome.faults
         ],
-        "kinds": f"{len({fault.name for fault in outcome.faults})} of {len({k.name for k in CATALOGUE})}",
+        "kinds": f"{len({fault.name for fault in outcome.faults})} of {len({k.name for k in KINDS})}",
         "never_done": outcome.never_done(),
         "skipped": outcome.skipped,
         "gaps": outcome.gaps(),
@@ -125,6 +135,12 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             "seconds": outcome.stretch_seconds,
             "instances": len(outcome.latencies),
             **{f"p{share * 100:g}": percentile(outcome.latencies, share) for share in (0.5, 0.95, 0.99, 1)},
+        },
+        "postgres_away": {
+            "seconds": outcome.outages.seconds,
+            "c_stores": outcome.outages.judged,
+            "slowest": outcome.outages.slowest,
+            "felt": [asdict(entry) for entry in outcome.outages.felt],
         },
         "memory_peaks_kib": dict(outcome.peaks),
     }
@@ -169,6 +185,7 @@ def _faults(outcome: Outcome) -> list[str]:
 
 def _instances(outcome: Outcome) -> list[str]:
     answers = Counter(entry.status for entry in outcome.entries)
+    not_opened = answers.pop(NOT_OPENED, 0)
     refused = sum(answers.values()) - answers[SUCCESS] - answers[BROKEN]
     words = Counter(entry.word.partition(":")[0] for entry in outcome.entries if entry.status == SUCCESS)
     ledger = outcome.ledger
@@ -176,7 +193,8 @@ def _instances(outcome: Outcome) -> list[str]:
         f"{ledger.instances} instances acknowledged to senders, {ledger.results} results to workers",
         f"  {answers[SUCCESS]} answers Success, of them "
         + ", ".join(f"{count} {word}" for word, count in sorted(words.items()) if word != "new")
-        + f"; {refused} refused, {answers[BROKEN]} without an answer",
+        + f"; {refused} refused, {answers[BROKEN]} without an answer, {not_opened} associations not opened",
+        _away(outcome.outages),
         "",
         "deliveries owed = delivered + pending + in flight + dead + cancelled",
         "                + given up + taken as sent + missing",
@@ -185,6 +203,14 @@ def _instances(outcome: Outcome) -> list[str]:
         counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         lines.append(f"  {route:16} {ledger.count(route):6d} = {counts}")
     return lines
+
+
+def _away(outages: OutageVerdict) -> str:
+    return (
+        f"  while PostgreSQL was away ({outages.seconds:.0f} s), and nothing else was wrong:"
+        f" {outages.judged} C-STOREs, the slowest {outages.slowest:.2f} s;"
+        f" {len(outages.felt)} refused, aborted or slower than {MAX_SECONDS:g} s"
+    )
 
 
 def _deviations(outcome: Outcome) -> list[str]:

@@ -24,7 +24,7 @@ from support.synthetic_instances import Instance
 from gateway.dicom.association import Association, PeerAddress
 from gateway.dicom.requestor import associate
 from gateway.errors import PeerError
-from proof.chaos.journal import BROKEN, SUCCESS, Journal, read
+from proof.chaos.journal import BROKEN, NOT_OPENED, SUCCESS, Journal, read
 from proof.chaos.sent_instances import STUDY_SIZE, Number, count_of, instance
 
 DUPLICATES = 0.06
@@ -134,21 +134,27 @@ class Sender:
         peer = PeerAddress("127.0.0.1", order.port, order.called_ae_title, TIMEOUT_SECONDS, CONNECT_SECONDS)
         instances = [(instance(number), word) for number, word in wares]
         contexts = list(dict.fromkeys(one.context for one, _ in instances))
+        began, is_open = time.monotonic(), False
         try:
             with associate(peer, calling_ae_title=order.calling_ae_title, contexts=contexts) as association:
+                is_open = True
                 return all(self._send_one(association, one, word) for one, word in instances)
         except (PeerError, _Aborted):
+            if not is_open:
+                self._journal.note("-", "-", NOT_OPENED, "association", time.monotonic() - began)
             return False
 
     def _send_one(self, association: Association, one: Instance, word: str) -> bool:
         data_set = one.data_set()
         status = BROKEN
+        began = time.monotonic()
         try:
             number, _ = association.store(one.context, one.sop_instance_uid, self._pieces(data_set))
             status = f"{number:04X}"
         finally:
             kind = RESULT if one.sources else ORIGINAL
-            self._journal.note(one.sop_instance_uid, one.digest, status, f"{word}:{kind}")
+            seconds = time.monotonic() - began
+            self._journal.note(one.sop_instance_uid, one.digest, status, f"{word}:{kind}", seconds)
         if word != NEW:
             return True
         if status == SUCCESS:

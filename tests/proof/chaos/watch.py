@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.database.pool import Database
 from gateway.database.queries import Query
 from gateway.errors import DatabaseError
-from proof.chaos.evidence import waiting
+from proof.chaos.evidence import unregistered, waiting
 from proof.chaos.setup import Setup
 
 if TYPE_CHECKING:
@@ -66,9 +66,12 @@ class Watch:
         try:
             pacs, workers, results = waiting(self._database)
         except DatabaseError:
-            owed = "PostgreSQL is away"
+            owed = f"PostgreSQL is away; unregistered: {unregistered(self._setup)}"
         else:
-            owed = f"waiting: {pacs} for the PACS, {workers} for workers, {results} results"
+            owed = (
+                f"unregistered: {unregistered(self._setup)}; waiting: {pacs} for the PACS,"
+                f" {workers} for workers, {results} results"
+            )
         self._say(f"{time.monotonic() - self._begun:5.0f} s  {what}; {owed}")
 
     def _run(self) -> None:
