@@ -8,7 +8,7 @@ import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,9 +229,12 @@ class Run:
             cursor.execute(sql, parameters)
             return cursor.rowcount
 
-    def files(self, suffix: str = ".dcm") -> Iterable[Path]:
-        """Return the files of the spool."""
-        return (path for path in self.root.rglob(f"*{suffix}") if path.is_file())
+    def files(self, suffix: str = ".dcm") -> Iterator[Path]:
+        """Return the files of the spool; folders may vanish meanwhile."""
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if name.endswith(suffix):
+                    yield Path(folder, name)
 
 
 @dataclass(frozen=True)
