@@ -8,14 +8,18 @@ from proof.chaos.faults import (
     AMONG_OTHERS,
     CATALOGUE,
     EVERY,
+    KINDS,
+    OUTAGES,
     PACS,
     RECEIVE,
+    WITHOUT_POSTGRES,
     WORKERS,
     Done,
     Kind,
     Way,
     only_workers,
     picks,
+    spares_reception,
 )
 from proof.chaos.recovery import latencies, percentile, recoveries, slowest
 from proof.chaos.sent_instances import Number, count_of, instance, uid
@@ -72,7 +76,6 @@ def test_two_minutes_reach_every_important_fault() -> None:
         "kill edge",
         "stop edge",
         "kill postgres",
-        "stop postgres",
         "stop pacs",
         "answers A700 the PACS",
         "answers 0111 the PACS",
@@ -97,7 +100,16 @@ def test_the_worker_periods_of_two_minutes_reach_every_fault_of_workers() -> Non
 
 def test_every_action_of_the_catalogue_is_implemented() -> None:
     """No entry lacks an action, and no action lacks an entry."""
-    assert {kind.action for kind in CATALOGUE} == set(ACTIONS)
+    assert {kind.action for kind in KINDS} == set(ACTIONS)
+
+
+def test_postgresql_does_not_affect_reception() -> None:
+    """G1: its absence is no excuse for what a sender notices; only the fault of a receiver is."""
+    away = [kind for kind in KINDS if kind.target == "postgres"]
+    assert {kind.action for kind in away} >= {"kill", "stop", "take away", "restart"}
+    assert not any(kind.ways & RECEIVE for kind in (*away, *OUTAGES))
+    assert all(kind.ways == RECEIVE and kind.target == "edge" for kind in WITHOUT_POSTGRES)
+    assert not any(spares_reception(kind) for kind in away)
 
 
 def test_faults_of_workers_do_not_affect_the_pacs() -> None:

@@ -89,9 +89,6 @@ class FaultRunner:
         self._mixed = picks(seed, gap=GAP_SECONDS, first=AMONG_OTHERS)
         workers = [kind for kind in CATALOGUE if only_workers(kind)]
         self._workers = picks(seed, gap=STRETCH_GAP_SECONDS, kinds=workers)
-        self._beside = picks(
-            seed, gap=GAP_SECONDS, kinds=[kind for kind in CATALOGUE if spares_reception(kind)]
-        )
         self._outages = picks(seed, gap=0.0, kinds=OUTAGES)
         self._without = picks(seed, gap=0.0, kinds=WITHOUT_POSTGRES)
         self._lock = threading.Lock()
@@ -150,10 +147,12 @@ class FaultRunner:
 
     def _fill(self, limit: float) -> None:
         while time.monotonic() < limit:
-            self._begin_next(self._beside, limit)
+            self._begin_next(self._mixed, limit, allowed=spares_reception)
 
-    def _begin_next(self, source: Iterator[Pick], limit: float) -> None:
-        pick = self._next_free(source)
+    def _begin_next(
+        self, source: Iterator[Pick], limit: float, *, allowed: Callable[[Kind], bool] = lambda _: True
+    ) -> None:
+        pick = self._next_free(source, allowed)
         self._begin(pick)
         time.sleep(max(0.0, min(pick.gap, limit - time.monotonic())))  # the interval between two faults
 
@@ -162,20 +161,23 @@ class FaultRunner:
         self._threads[thread] = pick
         thread.start()
 
-    def _next_free(self, source: Iterator[Pick]) -> Pick:
-        """Return the next fault whose target is free; postponed faults go first."""
+    def _next_free(self, source: Iterator[Pick], allowed: Callable[[Kind], bool] = lambda _: True) -> Pick:
+        """Return the next allowed fault whose target is free; postponed faults go first."""
         with self._lock:
             held = self._postponed if source is self._mixed else []
             while True:
-                free = next((pick for pick in held if pick.kind.thing not in self._taken), None)
+                free = next((pick for pick in held if self._is_free(pick) and allowed(pick.kind)), None)
                 if free is not None:
                     held.remove(free)
                 else:
                     free = next(source)
-                if free.kind.thing not in self._taken:
+                if self._is_free(free) and allowed(free.kind):
                     self._taken.add(free.kind.thing)
                     return free
                 held.append(free)
+
+    def _is_free(self, pick: Pick) -> bool:
+        return pick.kind.thing not in self._taken
 
     def _perform(self, pick: Pick) -> None:
         try:
