@@ -1,14 +1,20 @@
 """mini_pacs_edge: the architecture on one page, in the order in which an instance lives.
 
     receive     accept the association; stream the C-STORE into a `.part` file      gateway/receive, dicom
-    spool       give the file its final name; flush the file and its folder         gateway/spool
-    commit      write the instance, its deliveries and a queue message for each     gateway/receive/commit.py
-                in one transaction; only then answer Success                        gateway/database
+    spool       write the envelope into the file, give it its final name, flush     gateway/spool
+                file and folder; then answer Success
+    register    behind the answer: write the instance, its deliveries and a queue   gateway/register
+                message for each in one transaction                                 gateway/database
+    correlate   the transaction that registers a worker's result also links it to   gateway/correlate.py
+                its source instances; the result is then sent to the PACS
     forward     an actor claims a delivery, sends the instance to the PACS or to    actors, gateway/forward
                 a worker, and records the outcome
-    correlate   a worker's result is received in the same way; its transaction      gateway/correlate.py
-                also links it to its source instances; it is then sent to the PACS
-    sweep       each minute: repair what a crash left between two steps             gateway/sweep
+    sweep       each minute: register what a dead receiver left, and repair what a  gateway/sweep
+                crash left between two steps
+
+The envelope is what the gateway must know of a reception beside its data set: PostgreSQL is not needed for
+Success. While PostgreSQL is away, the edge receives, and what it has received is unregistered. When
+PostgreSQL is back, the receivers register it, and it is forwarded.
 
 If an actor process dies, others take over its work within 4 s (actors/queue/reaper.py).
 
@@ -16,24 +22,27 @@ A delivery is one instance that must be sent to one route: `pacs` or `workers`. 
 done. The message only wakes an actor, so a message that is lost or runs twice does no harm.
 
 Each step is durable before the next one begins. A crash between two steps leaves the instance in the earlier
-one, and the next attempt or the sweep continues from there. Most modules have a table "If the process dies"
-that says what a crash leaves and who repairs it.
+one, and the next process, attempt or sweep continues from there. Most modules have a table "If the process
+dies" that says what a crash leaves and who repairs it.
 
 Guarantees. Tests refer to them by number; each has at least one test in tests/faults or tests/acceptance.
 
-    G1  Durable before Success. A C-STORE is answered 0x0000 only after its file is flushed under its final
-        name, its folders are flushed, and one transaction has committed the instance, its deliveries and
-        their messages.
-    G2  Every delivery is completed or shown. A committed delivery ends delivered; until then the command
-        line shows it as pending (reason and next attempt), dead (reason) or cancelled (by whom).
+    G1  Durable before Success. C-STORE is answered 0x0000 only after the file with its envelope is flushed
+        under its final name, and its directories are flushed. From then on it is registered and delivered
+        without an operator, whichever process dies; a lost database takes one command.
+    G2  Every delivery is completed or shown. What was answered Success is shown as unregistered until its
+        deliveries are committed. A committed delivery ends delivered; until then the command line shows it
+        as pending (reason and next attempt), dead (reason) or cancelled (by whom).
     G3  Bytes are preserved. The data set that is sent equals the one that was received, in the same transfer
         syntax.
     G4  Repeats are harmless. The same bytes again create no new delivery while one is under way or was just
         completed. Other bytes under the same UID are stored beside the first, flagged, and forwarded.
     G5  The PACS path waits for nobody: not for a worker, its queue, the sweep or another destination.
     G6  Any process may die at any instruction; nothing that was acknowledged is lost, and no operator is
-        needed. One exception: after three counted deaths of processes that ran it, a message is dead until
-        an operator retries it.
+        needed. PostgreSQL is one of these processes: while it is away, the edge receives. Two exceptions:
+        after three counted deaths of processes that ran it, a message is dead until an operator retries it;
+        a reception that PostgreSQL refuses three times is kept in failed/, shown, and tried again at each
+        start.
     G7  Strangers and invalid data do no harm. They choose no path and no log line, and cannot use up memory
         or association slots.
     G8  No patient in the logs. Log lines and messages contain UIDs and AE titles only.
@@ -43,9 +52,10 @@ Layers. A module imports from the lines below its own only; import-linter verifi
     cli | actors         commands; Dramatiq actors and the queue's broker
     lab                  a whole edge with its neighbours on one machine, for tests and demos
     sender               the program that sends test instances
-    receive              the Storage SCP
+    receive | sweep      the Storage SCP; repairing
+    register             the rows of what was acknowledged
     correlate            results and their source instances
-    forward | sweep      sending; repairing
+    forward              sending
     spool                durable files, one per instance
     dicom                PDUs, messages, associations, data sets
     database             all SQL of the edge, through psycopg2
@@ -57,5 +67,5 @@ Layers. A module imports from the lines below its own only; import-linter verifi
     domain               pure rules: no I/O, no clock, no library
 
 `cli` and `actors` are packages beside `gateway`. Only `dicom` and `sender` use pynetdicom and pydicom.
-`receive` does not import the actors: it writes messages with the names in `gateway.domain.contract`.
+`register` does not import the actors: it writes messages with the names in `gateway.domain.contract`.
 """
