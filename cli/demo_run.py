@@ -19,7 +19,7 @@ from gateway.sender.send import SendOptions, Sent, send
 TIMEOUT_SECONDS = 240.0
 """Must exceed the two minutes that the whole demo takes on two slow cores."""
 SEND_TIMEOUT_SECONDS = 30.0
-"""Must exceed edge.commit_timeout_seconds."""
+"""Must exceed the slowest flush of the edge's disk, and its wait for a registration that is behind."""
 
 _POLL_SECONDS = 0.3
 

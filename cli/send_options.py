@@ -66,7 +66,7 @@ DelayMs = Annotated[
 PriorityOption = Annotated[PriorityName, typer.Option(help="Priority of the C-STORE requests.")]
 Timeout = Annotated[
     float,
-    typer.Option(min=0.1, help="Seconds to wait for an answer; must exceed the SCP's slowest commit."),
+    typer.Option(min=0.1, help="Seconds to wait for an answer; must exceed the SCP's slowest flush."),
 ]
 
 # ---- what to change ------------------------------------------------------------------------------

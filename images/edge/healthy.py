@@ -5,7 +5,7 @@
     healthy.py scheduler      the sweep ran in the last minutes, or no process serves its queue
 
 docker-compose.yml runs the checks every 20 to 30 s, so each imports only what it needs. With PostgreSQL away
-`edge` is healthy, although every C-STORE fails; the others are not.
+`edge` is healthy, because it receives; the others are not.
 """
 
 import os
@@ -28,7 +28,7 @@ ANSWER_SECONDS = 4.0
 
 
 def edge() -> str | None:
-    """Return None if the SCP answers; a rejection for lack of disk or associations is an answer too."""
+    """Return None if the SCP answers; a transient rejection (disk, database, associations) is an answer too."""
     import yaml
     from c_echo import NotHealthyError, RejectedError, c_echo, connect
 

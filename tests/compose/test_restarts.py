@@ -13,7 +13,7 @@ from gateway.errors import PeerAwayError
 ARRIVE_SECONDS = 120.0
 """Must exceed worker_timeout_seconds (10) three times: up to two other workers are asked after a dead one."""
 AGAIN_SECONDS = 60.0
-"""The time until an instance is acknowledged again; must exceed PostgreSQL's start with recovery."""
+"""The time until an instance is acknowledged again; must exceed the start of the edge's container."""
 
 
 @dataclass
@@ -101,6 +101,21 @@ def test_a_killed_service_is_back_after_up(lab: ComposeLab) -> None:
             lab.compose("up", "--detach")
         wait_acknowledged(ledger)
     lab.wait_well()
+    wait_paid(lab, ledger)
+
+
+@pytest.mark.guarantee("G1")
+def test_the_edge_receives_while_postgresql_is_stopped(lab: ComposeLab) -> None:
+    """`docker compose stop postgres`: the edge answers Success, also after its own restart."""
+    lab.compose("stop", "postgres")
+    study, originals = lab.accepted(2)
+    with load(lab) as ledger:
+        lab.compose("restart", "edge")
+        wait_acknowledged(ledger)
+    assert not lab.held(study)
+    lab.compose("start", "postgres")
+    lab.wait_well()
+    ledger.acknowledged |= originals
     wait_paid(lab, ledger)
 
 

@@ -87,6 +87,13 @@ def waited_for(name: str) -> set[str]:
     return {name}.union(*(waited_for(one) for one in service(name).get("depends_on", {})))
 
 
+def test_the_edge_does_not_wait_for_postgresql() -> None:
+    """It receives while PostgreSQL is away, also at its start; what works on rows waits for the schema."""
+    assert waited_for("edge") == {"edge", "init"}
+    for name in set(GATEWAY) - {"edge"}:
+        assert {"migrate", "postgres"} <= waited_for(name), name
+
+
 def test_no_package_index_and_no_proxy_is_named() -> None:
     """They are build arguments from the environment, each in the spellings that programs use."""
     for path in (*IMAGES.rglob("*"), REPOSITORY / "docker-compose.yml", REPOSITORY / ".dockerignore"):

@@ -49,7 +49,7 @@ def literals(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
             continue
-        if ast.unparse(node.func) in {"log.write", "self._write", "self._log", "_log"}:
+        if ast.unparse(node.func) in {"log.write", "self._write", "_write", "self._log", "_log"}:
             for argument in node.args[1:]:
                 yield from strings(argument)
 

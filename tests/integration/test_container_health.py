@@ -61,6 +61,13 @@ def test_an_edge_is_healthy_while_it_serves(
     assert verdict(edge) == 1
 
 
+def test_an_edge_is_healthy_while_postgresql_is_away(make_edge: MakeEdge) -> None:
+    """It receives, also if PostgreSQL was away at its start."""
+    edge = make_edge({"edge": {}})
+    edge.serve(DATABASE_URL="postgresql://mini_pacs@127.0.0.1:1/mini_pacs")
+    assert verdict(edge) == 0
+
+
 def test_an_edge_that_rejects_the_changed_check_is_unhealthy(make_edge: MakeEdge) -> None:
     """config.yaml was changed and the edge not restarted, so it serves the old values."""
     edge = make_edge({"edge": {}})
