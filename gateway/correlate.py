@@ -1,4 +1,4 @@
-"""Find the instances that a result was derived from, in the transaction that receives the result.
+"""Find the instances that a result was derived from, in the transaction that registers the result.
 
 After the commit the result is linked to its source instances, the expected results that it fulfils are marked
 as arrived or late, and the result has a flag that says how its sources were found: `references`, `study`,
@@ -9,7 +9,7 @@ returns exactly the bytes of an original fulfils the expected result too (`corre
 result is also correlated, because it may be the answer to a second request to the same worker.
 
 If the process dies
-    before the commit   nothing is stored; the worker has no answer and sends again
+    before the commit   nothing is stored; the result is unregistered, and the next process registers it
     after the commit    everything is stored; a repeat changes nothing
 """
 

@@ -1,4 +1,8 @@
-"""Wait until PostgreSQL can be reached, and log each attempt (stage db)."""
+"""Wait until PostgreSQL can be reached, and log each attempt (stage db).
+
+Actor processes wait like this at their start. `mini-pacs serve` does not: it receives meanwhile, and its
+registrars try to connect (gateway/register/registrar.py).
+"""
 
 import time
 from collections.abc import Callable

@@ -74,7 +74,7 @@ class StoreHandler(Protocol):
     def finish(self) -> tuple[int, str]:
         """Return the status and the error comment (at most 64 characters, or `""`) for the complete data set.
 
-        Both are sent as soon as this returns. So return Success only for a durable and committed instance.
+        Both are sent as soon as this returns. So return Success only for a durable instance.
         """
 
     def answered(self) -> None:

@@ -5,11 +5,11 @@ and the table of open associations. The parent has no thread and no database con
 
 If the process dies
     a receiver   the parent starts another within a second and frees its association slots (G6); its senders
-                 have no answer and send again
+                 have no answer and send again. The new one registers what the dead one acknowledged
     the parent   the receivers finish the instances in flight and exit; a supervisor starts it again
 
-SIGTERM: accept no new associations, finish and answer the instances in flight, exit. Whatever takes longer
-than `edge.stop_grace_seconds` is aborted; its sender has no answer and sends again.
+SIGTERM: accept no new associations, finish and answer the instances in flight, register them, exit. Whatever
+takes longer than `edge.stop_grace_seconds` is aborted; its sender has no answer and sends again.
 """
 
 import gc

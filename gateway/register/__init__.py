@@ -2,9 +2,14 @@
 
 registrar        the thread of a receiver process that registers what the process receives
 registration     one batch: transactions, names of files, repeats, results, log lines
+registration_log its log lines
 unregistered     the receptions that are not registered yet, as links in partial/
 recovery         find the receptions that a dead or frozen process left, and those without a link
 repeat           the file of a repeat: removed, or used in place of a lost one
+results          the correlation of results, also of one that came before its source
+siblings         versions of one SOP Instance UID, in the order of their reception
+caller_origin    whether a caller is a worker, the PACS or a sender
+host_lookup      the addresses of a host name
 
 A reception is acknowledged when its file, with its envelope, is flushed under its final name. From then on it
 is registered by whichever process comes first. Its link in partial/ goes only after a known outcome.

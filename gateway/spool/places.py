@@ -1,7 +1,7 @@
 """Name, find, move and remove the files of instances.
 
-    <data_root>/incoming|queued|sent|failed/<study>/<file name>    files with a row
-    <data_root>/orphaned|damaged/<study>/<file name>               files that reconcile set aside
+    <data_root>/incoming|queued|sent|failed/<study>/<file name>    files with a row, or unregistered
+    <data_root>/orphaned|damaged/<study>/<file name>               files that reconcile or recovery set aside
 
 The row of an instance says in which place its file is. Moving the file and updating the row are two steps,
 and a move is not flushed. So a reader looks in the place that the row names, then in the others.
@@ -30,7 +30,7 @@ from gateway.spool.flush import failure, flush_directory, make_folder
 
 ORPHANED = "orphaned"
 DAMAGED = "damaged"
-"""Files with the name of an instance that is still to be delivered, whose bytes differ from those received.
+"""Files of an instance that is unregistered or still to be delivered, whose bytes differ from those received.
 The gateway never deletes them."""
 
 DIRECTORY_TRUST_SECONDS = 600.0
@@ -89,7 +89,7 @@ class Places:
         if self._trusted.get(key, 0.0) > now:
             return
         make_folder(folder)
-        flush_directory(folder.parent)  # survives a power cut: the study's folder, before a row names a file
+        flush_directory(folder.parent)  # survives a power cut: the study's folder, before Success
         with self._lock:
             if len(self._trusted) > _MAX_TRUSTED:
                 self._trusted.clear()

@@ -1,8 +1,9 @@
 """Move files to orphaned/ and damaged/, and back to their place if a row needs them.
 
-orphaned/   files without a row, kept for the retention. A row may still be committed after its file was moved
-            here, if COMMIT took longer than the grace (a slow standby, a frozen machine). So readers also
-            look here, reconcile moves such a file back, and purge does not delete it.
+orphaned/   files without a row that were never acknowledged, kept for the retention. A row may still be
+            committed after its file was moved here, if COMMIT took longer than the grace (a slow standby, a
+            frozen machine). So readers also look here, reconcile moves such a file back, and purge does not
+            delete it.
 damaged/    files with the name of an undelivered instance, but other bytes than were received. No other file
             has the right bytes, and the file may be all that is left of the instance. So no verb removes it;
             `status` shows it. If a file here has the right bytes after all, reconcile moves it back.

@@ -28,7 +28,7 @@ ANSWER_SECONDS = 4.0
 
 
 def edge() -> str | None:
-    """Return None if the SCP answers; a transient rejection (disk, database, associations) is an answer too."""
+    """Return None if the SCP answers; a rejection for lack of disk, database or associations is an answer."""
     import yaml
     from c_echo import NotHealthyError, RejectedError, c_echo, connect
 

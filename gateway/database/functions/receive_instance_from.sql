@@ -1,3 +1,5 @@
+-- For processes of version 0.2.0, which run beside newer ones during an upgrade. Replaced by register_reception.
+--
 -- Receive one instance: write its row, its deliveries and their messages in the caller's transaction (G1). A repeat is
 -- not sent again while its delivery is under way, nor if it was delivered less than `p_window` ago. Later, or if the
 -- delivery is dead or cancelled, it is sent again (G4).

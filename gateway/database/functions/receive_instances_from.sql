@@ -1,3 +1,5 @@
+-- For processes of version 0.2.0, which run beside newer ones during an upgrade. Replaced by register_receptions.
+--
 -- Receive a batch: one statement writes all instances that are new. PostgreSQL reads the constraints of a table and the
 -- predicates of its indexes anew for every statement, which costs more than a row.
 --

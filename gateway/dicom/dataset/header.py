@@ -1,6 +1,6 @@
 """Read the UIDs of a data set, and for a result the instances from which it was derived.
 
-The receiver reads them from the spooled file after the last byte and before the commit. Only the listed
+The receiver reads them from the spooled file after the last byte and before the flush. Only the listed
 values are decoded; patient attributes are skipped by their length.
 """
 
