@@ -43,7 +43,7 @@ def status(
     """Show on one screen what waits, what is wrong, and what to do next.
 
     Exit codes: 0 always, except: 1 with --check if there is a problem, with --study if no instance of it is
-    kept; 3 if PostgreSQL cannot be reached.
+    kept; 3 if PostgreSQL cannot be reached. Then it prints how many receptions are unregistered.
     """
     if study_uid is not None:
         study.show(study_uid, limit, as_json=as_json)
