@@ -11,6 +11,7 @@ The modules, in the order of a run:
     ledger           compares every acknowledged instance with that evidence
     recovery         how long after a fault's end its path worked again, and the latency for G5
     outages          what senders noticed while PostgreSQL was away
+    outage           a run of its own: PostgreSQL away for long, under full load (outage_sender)
     report           a table for a person, and JSON
 
 The product records nothing for this: senders and PACS keep journals of their own, line by line.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gateway.database.pool import Database
 from gateway.errors import DatabaseError
-from proof.chaos import evidence, report
+from proof.chaos import evidence, outage, report
 from proof.chaos.disk import enter_namespace, is_to_be_real
 from proof.chaos.evidence import unregistered, waiting
 from proof.chaos.fault_runner import FaultRunner
@@ -51,18 +51,30 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=RATE, help="instances a second")
+    parser.add_argument("--rate", type=float, help=f"instances a second ({RATE:g}; in an outage: all it can)")
     parser.add_argument("--json", type=Path, help="where the report goes, as JSON")
+    parser.add_argument(
+        "--outage-minutes", type=float, help="instead: PostgreSQL away for so long, under full load"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder of the run")
     arguments = parser.parse_args()
-    enter_namespace()
+    if arguments.outage_minutes is None:
+        enter_namespace()  # a long outage needs a disk that is larger than the memory
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-chaos-"))
     folder.chmod(0o711)  # as root: PostgreSQL's user must be able to enter the folder
-    outcome = _run(folder, arguments)
-    say(report.as_text(outcome))
+    outcome: report.Outcome | outage.OutageReport
+    if arguments.outage_minutes is None:
+        outcome = _run(folder, arguments)
+        text, content = report.as_text(outcome), report.as_json(outcome)
+    else:
+        outcome = outage.run(
+            folder, arguments.outage_minutes, arguments.seed, say, rate=arguments.rate or 0.0
+        )
+        text, content = outcome.as_text(), outcome.as_json()
+    say(text)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(report.as_json(outcome), indent=1) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         say(f"report: {arguments.json}")
     if arguments.keep or outcome.failures():
         say(f"kept, without the spool: {folder}")
@@ -73,7 +85,7 @@ def main() -> int:
 
 def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
     seed, minutes = arguments.seed, arguments.minutes
-    setup = Setup(folder, seed=seed, rate=arguments.rate)
+    setup = Setup(folder, seed=seed, rate=arguments.rate or RATE)
     database = Database(setup.lab.postgres.dsn(), application_name="chaos", size=2)
     watch = Watch(setup, database, say)
     fault_runner = FaultRunner(setup, seed, lambda: _waits_for_pacs(database))

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gateway.lab import layout
 from gateway.lab.lab import Lab
@@ -64,13 +64,15 @@ def journal_of(lab: Path, worker: str) -> Path:
 class Setup:
     """The parts, running from `open` to `close`; `rate` is the total of all senders per second."""
 
+    forwarder: ClassVar[dict[str, Any]] = FORWARDER
+
     def __init__(self, folder: Path, *, seed: int, rate: float) -> None:
         self.folder = folder
         self._seed = seed
         self._rate = rate
         ports = layout.choose_ports(well_known=False)
         behind_senders, behind_pacs = layout.free_ports(2)
-        content = layout.configuration(ports, {"edge": EDGE, "forwarder": FORWARDER, "sweep": SWEEP})
+        content = layout.configuration(ports, {"edge": EDGE, "forwarder": self.forwarder, "sweep": SWEEP})
         content["forwarder"]["orthanc"]["timeout_s"] = PACS_TIMEOUT_SECONDS
         for worker in content["forwarder"]["workers"]:
             worker["timeout_s"] = WORKER_TIMEOUT_SECONDS
@@ -164,12 +166,12 @@ class Setup:
             called_ae_title=edge.ae_title,
             port=self._sender_port,
             journal=str(self.journals()[number]),
-            rate=self._rate / len(SENDERS),
+            rate=self._rate_of(number),
             begun=self._begun,
         )
         with (self.folder / f"sender-{number}.out").open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "proof.chaos.sender", order.text()],
+                self._program(order),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -178,6 +180,12 @@ class Setup:
                 env={**os.environ, "PYTHONPATH": str(TESTS), MARK: f"{self.lab.folder.resolve()}#sender"},
                 start_new_session=True,
             )
+
+    def _program(self, order: SenderOptions) -> tuple[str, ...]:
+        return (sys.executable, "-m", "proof.chaos.sender", order.text())
+
+    def _rate_of(self, _number: int) -> float:
+        return self._rate / len(SENDERS)
 
     # ---- processes of the lab ------------------------------------------------------------------------
 

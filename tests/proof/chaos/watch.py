@@ -86,10 +86,10 @@ class Watch:
     def _sample(self) -> None:
         for name in self._setup.supervisor.names:
             for pid in self._setup.supervisor.pids(name):
-                self.peaks[name] = max(self.peaks[name], _resident_kib(pid))
+                self.peaks[name] = max(self.peaks[name], resident_kib(pid))
 
 
-def _resident_kib(pid: int) -> int:
+def resident_kib(pid: int) -> int:
     """Return the resident memory of a process; 0 if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
