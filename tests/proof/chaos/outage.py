@@ -1,8 +1,8 @@
 """`python -m proof.chaos --outage-minutes N`: PostgreSQL is away for long, under full load.
 
 Four senders send small instances as fast as they are answered (or at `--rate`, together), two send CT at 50 a
-second together. Nothing else is broken. Afterwards every reception must be registered and delivered without an operator, and no
-C-STORE may have been refused, aborted or slower than MAX_SECONDS.
+second together. Nothing else is broken. Afterwards every reception must be registered and delivered without
+an operator, and no C-STORE may have been refused, aborted or slower than MAX_SECONDS.
 """
 
 import subprocess
