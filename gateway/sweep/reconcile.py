@@ -112,6 +112,8 @@ def _misplaced(context: SweepContext, paths: list[Path]) -> list[FileAndOwner]:
 def _repair(context: SweepContext, path: Path, owner: StoredInstance | None, counts: Counts) -> None:
     """Repair and count a file without a row, or one that is not where its row says."""
     own = None if owner is None else context.spool.path(owner.place, path.parent.name, path.name)
+    if path == own:
+        return  # it was registered, or its row was changed, after `_misplaced` had looked: nothing is wrong
     if own is not None and is_same_file(path, own):
         # Both are links to one file: a move crashed between link and unlink. No process continues that move:
         # the link is older than the grace, and no other move replaces an existing name.

@@ -7,7 +7,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from support.sweep_steps import PROMPT, blocked, claim, found, prove
 from support.synthetic_instances import Instance, result_of, study_of
 from support.waiting import wait_until
 
+from gateway.database.session import Session
 from gateway.database.tables import sweeps
 from gateway.database.tables.instances import ReceptionVerdict
 from gateway.domain.instance import Place
@@ -104,6 +105,35 @@ def test_reconcile_ends_an_interrupted_move(core: Forwarding) -> None:
     age(path)
     prove(core, reconcile, {"moved": 1})
     assert list(core.edge.files()) == [f"sent/{path.name}"]
+    core.edge.check_ledger([instance])
+
+
+def test_reconcile_leaves_a_file_that_is_registered_meanwhile(
+    core: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G1: the file had no row when reconcile looked for misplaced files, and has one when it acts.
+
+    An outage leaves files without a row for hours. They are registered while reconcile looks at them.
+    """
+    instance = Instance()
+    one = core.received(instance)
+    age(one.path)
+    look = sweeps.misplaced
+    looks = 0
+
+    def look_before_the_commit(session: Session, files: Sequence[tuple[str, ...]]) -> list[int]:
+        nonlocal looks
+        misplaced = look(session, files)
+        if one.path.parts[-3:] in files:
+            looks += 1
+            assert misplaced == [0]
+            core.registration().register_one(one)
+        return misplaced
+
+    monkeypatch.setattr(sweeps, "misplaced", look_before_the_commit)
+    assert found(reconcile(core.sweeping())) == {}
+    assert looks == 1
+    assert core.edge.files() == {f"incoming/{one.path.name}": one.path}
     core.edge.check_ledger([instance])
 
 
