@@ -15,21 +15,27 @@ SELECT DISTINCT study_instance_uid FROM instances
 WHERE study_instance_uid = ANY (%(studies)s) AND (received_at, id) >= (%(received_at)s, %(id)s);
 
 -- name: instances
--- Per study: first and last reception, calling AE titles, count of originals, results and conflicts.
-SELECT study_instance_uid, min(received_at) AS first_received_at, max(received_at) AS last_received_at,
+-- Per study: first and last reception, calling AE titles, count of originals, results and conflicts. First by AE title, kind
+-- and conflict: few rows are left to sort for the AE titles.
+SELECT study_instance_uid, min(first) AS first_received_at, max(last) AS last_received_at,
     coalesce(array_agg(DISTINCT calling_ae_title) FILTER (WHERE kind = 'original'), '{}') AS calling_ae_titles,
-    count(*) FILTER (WHERE kind = 'original') AS instances, count(*) FILTER (WHERE kind = 'result') AS results,
-    count(*) FILTER (WHERE conflict) AS conflicts
-FROM instances WHERE study_instance_uid = ANY (%(studies)s) GROUP BY study_instance_uid;
+    coalesce(sum(count) FILTER (WHERE kind = 'original'), 0)::bigint AS instances,
+    coalesce(sum(count) FILTER (WHERE kind = 'result'), 0)::bigint AS results,
+    coalesce(sum(count) FILTER (WHERE conflict), 0)::bigint AS conflicts
+FROM (
+    SELECT study_instance_uid, calling_ae_title, kind, conflict, count(*) AS count,
+        min(received_at) AS first, max(received_at) AS last
+    FROM instances WHERE study_instance_uid = ANY (%(studies)s)
+    GROUP BY study_instance_uid, calling_ae_title, kind, conflict) AS counted
+GROUP BY study_instance_uid;
 
 -- name: deliveries
--- Study by study (LATERAL), so that the planner uses indexes and never reads the whole table.
-SELECT s.study AS study_instance_uid, counted.route::text, counted.state::text, counted.count
+-- Instance by instance: OFFSET 0 keeps the planner from joining the whole table, which it prefers for large studies.
+SELECT i.study_instance_uid, d.route::text, d.state::text, count(*)
 FROM unnest(%(studies)s::text[]) AS s (study)
-CROSS JOIN LATERAL (
-    SELECT d.route, d.state, count(*) AS count
-    FROM instances i JOIN deliveries d ON d.instance_id = i.id
-    WHERE i.study_instance_uid = s.study GROUP BY d.route, d.state) AS counted;
+CROSS JOIN LATERAL (SELECT id, study_instance_uid FROM instances WHERE study_instance_uid = s.study OFFSET 0) AS i
+CROSS JOIN LATERAL (SELECT route, state FROM deliveries WHERE instance_id = i.id OFFSET 0) AS d
+GROUP BY i.study_instance_uid, d.route, d.state;
 
 -- name: is_kept
 SELECT EXISTS (SELECT FROM instances WHERE study_instance_uid = %(study)s);
