@@ -198,7 +198,9 @@ def test_every_statement_that_the_code_names_exists_and_is_used() -> None:
         text = module.read_text(encoding="utf-8")
         for file in re.findall(r'^_Q = load\("(\w+)"\)', text, re.MULTILINE):
             used[file] |= set(re.findall(r'_Q\["(\w+)"\]', text))
-    used["queue"] |= {f"{verb}_{what}" for verb in ("count", "discard") for what in ("dead", "unserved")}
+    used["dead_messages"] |= {
+        f"{verb}_{what}" for verb in ("count", "discard") for what in ("dead", "unserved")
+    }
     statements = {file: set(load(file)) for file in FILES if file != "fragments"}
     assert statements == used
 
