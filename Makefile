@@ -14,9 +14,10 @@ SECONDS ?= 240
 GUIDED_SECONDS ?= 330
 MINUTES ?= 10
 COUNT ?= 20000
+CUTS ?= 40
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench docs pictures chaos audit campaign crash-points fuzz mutants lock schema format release release-data clean
+.PHONY: help venv check test test-compose demo lab bench docs pictures chaos audit campaign crash-points power-cuts fuzz mutants lock schema format release release-data clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -90,6 +91,9 @@ campaign: crash-points fuzz ## all crash points, then the long fuzzing
 
 crash-points: $(STAMP) ## kill a process at every crash point, restart it, and check every instance after each
 	PYTHONPATH=tests $(BIN)/python -m proof.crash_points --json build/campaign/crash-points.json
+
+power-cuts: $(STAMP) ## cut the power on three kinds of disk, as root, and check every instance after each: CUTS=40 SEED=1
+	PYTHONPATH=tests $(BIN)/python -m proof.power_cuts --cuts $(CUTS) --seed $(SEED) --json build/power-cuts/seed-$(SEED)-$(CUTS)cuts.json
 
 fuzz: $(STAMP) ## malformed data to every parser, and a million malformed PDUs to a running SCP: SECONDS=240 GUIDED_SECONDS=330 SEED=1
 	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: -r requirements-fuzz.txt || echo "no atheris for this Python: its part is skipped"
