@@ -137,9 +137,19 @@ class PoweredEdge:
         while not self.is_quiet(acknowledged):
             if time.monotonic() > deadline:
                 missing = len(acknowledged - set(self.rows()))
-                return f"after {seconds:.0f} s {missing} lack a row, not in place: {ledger._strays(self.run)}"
+                return (
+                    f"after {seconds:.0f} s {missing} lack a row, not in place: {ledger._strays(self.run)},"
+                    f" not delivered: {self.undelivered()}"
+                )
             time.sleep(LOOK_SECONDS)  # the interval between two looks
         return None
+
+    def undelivered(self) -> list[tuple[Any, ...]]:
+        """Return UID, route, state and last error of each delivery that is not delivered."""
+        return self.run.rows(
+            "SELECT i.sop_instance_uid, d.route::text, d.state::text, d.last_error FROM deliveries d"
+            " JOIN instances i ON i.id = d.instance_id WHERE d.state <> 'delivered' ORDER BY d.id"
+        )
 
     def rows(self) -> dict[Key, tuple[Any, ...]]:
         """Return of each instance its size, place, study, file name, kind and deliveries."""

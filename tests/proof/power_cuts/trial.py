@@ -40,6 +40,7 @@ def recover_and_judge(
         trial.violations.append(f"it does not come back: {error}")
     trial.violations += violations(edge, acknowledged, load.sent, before + edge.taken())
     if trial.violations:
+        trial.violations += [f"not delivered: {delivery}" for delivery in edge.undelivered()]
         trial.output = edge.run.output()
 
 
