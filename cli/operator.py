@@ -1,14 +1,21 @@
-"""Who runs the command, and with which configuration, database and log."""
+"""Who runs the command, and with which configuration, database and log.
+
+The model of the configuration is imported only where a command needs it: that takes as long as the rest of a
+command that only reads rows.
+"""
 
 import getpass
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from gateway import config, log
-from gateway.config import Configuration
+from gateway import log
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database
+
+if TYPE_CHECKING:
+    from gateway.config import Configuration
 
 READ_SECONDS = 30.0
 """Limit of one statement that reads; must exceed the slowest one on a busy database."""
@@ -38,8 +45,10 @@ def opened(noun: str, *, changes: bool = False) -> Iterator[Database]:
         database.close()
 
 
-def configured() -> Configuration:
+def configured() -> "Configuration":
     """Load the configuration; write the log lines of this command into the log of the edge."""
+    from gateway import config  # noqa: PLC0415  see above
+
     configuration = config.load()
     log.configure(configuration.edge.log_path, "cli")
     return configuration

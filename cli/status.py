@@ -1,7 +1,7 @@
 """`mini-pacs status`: one screen with what waits, what is wrong, and what to do next."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,7 +13,6 @@ from cli.findings import Finding, Space, figure, findings, state_of
 from cli.operator import configured, opened
 from cli.screen import console, table
 from cli.times import clock, dated, since, span
-from gateway.config import Configuration
 from gateway.database.tables.overview import WINDOW, OldestWaiting, Overview, overview
 from gateway.domain.delivery import State
 from gateway.domain.instance import Place
@@ -22,6 +21,9 @@ from gateway.errors import DatabaseUnavailableError, SpoolError
 from gateway.register.unregistered import backlog, refused_count
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.spool.spool import Spool
+
+if TYPE_CHECKING:
+    from gateway.config import Configuration  # slow to import
 
 FILE_LIMIT = 10_000
 """Count the files of a folder up to this number. It takes a tenth of a second if each study has one file."""
@@ -74,7 +76,7 @@ def status(
         raise typer.Exit(ExitCode.REFUSED)
 
 
-def _space(configuration: Configuration) -> Space | None:
+def _space(configuration: "Configuration") -> Space | None:
     """Measure the spool; return None where it is not on this host, or not readable."""
     spool = Spool(configuration.edge.data_root)
     try:

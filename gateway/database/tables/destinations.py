@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.config import Configuration
 from gateway.database.queries import load
 from gateway.database.session import Session
 from gateway.domain.contract import PROBE, UNGATED_PRIORITY
 from gateway.domain.routing import Route
+
+if TYPE_CHECKING:
+    from gateway.config import Configuration  # slow to import
 
 _Q = load("destinations")
 
@@ -64,7 +66,7 @@ class _SentProbe(NamedTuple):
     message_id: str
 
 
-def configure(session: Session, configuration: Configuration) -> None:
+def configure(session: Session, configuration: "Configuration") -> None:
     """Write the configured peers into the table; keep the state of known peers."""
     forwarder = configuration.forwarder
     for destination in configuration.destinations:
