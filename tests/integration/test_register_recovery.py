@@ -3,16 +3,17 @@
 import errno
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
 from support.edge_setup import children
-from support.forwarding import Forwarding, forwarding
+from support.forwarding import Forwarding, ask, forwarding, workers_of
 from support.receptions import envelope_of, meta_of
 from support.sweep_steps import PROMPT
-from support.synthetic_instances import Instance, study_of
+from support.synthetic_instances import Instance, result_of, study_of
 from support.versions import operate
 from support.waiting import wait_until
 
@@ -23,7 +24,7 @@ from gateway.register.recovery import Recovery
 from gateway.register.unregistered import Unregistered, backlog, refused_count
 from gateway.spool.envelope import ENVELOPE_BYTES
 from gateway.spool.spool import Spool
-from gateway.sweep.expire import is_held_back
+from gateway.sweep.expire import expire, is_held_back
 from gateway.sweep.purge import purge
 from gateway.sweep.reconcile import reconcile
 
@@ -231,6 +232,23 @@ def test_the_sweep_registers_for_a_receiver_that_is_stopped(
     edge.check_ledger([*instances, *more])
     assert edge.one("SELECT count(*) FROM deliveries") == 16
     assert edge.one("SELECT count(*) FROM repeats") == 0
+
+
+def test_no_deadline_expires_while_an_old_reception_is_unregistered(core: Forwarding) -> None:
+    """The result came in time, and its receiver is frozen: nobody else is asked."""
+    with workers_of(core):
+        source = Instance()
+        worker = ask(core, source)
+        result = core.received(result_of(source), worker=worker)
+        minute_ago = time.time() - 60
+        os.utime(result.path, (minute_ago, minute_ago))
+        core.overdue()
+        assert is_held_back(core.spool)
+        assert expire(core.sweeping()) == {"redispatched": 0, "timed_out": 0}
+        assert core.registration().register([result]) == []
+        assert not is_held_back(core.spool)
+        assert expire(core.sweeping()) == {"redispatched": 0, "timed_out": 0}
+        assert core.edge.rows("SELECT state::text FROM expected_results") == [("arrived",)]
 
 
 # ---- a power cut ---------------------------------------------------------------------------------
