@@ -5,10 +5,10 @@ because Dramatiq and other programs may fork afterwards.
 """
 
 from actors.middleware import middleware_list
-from actors.process import ContextBoot, faults
+from actors.process import ContextBoot, faults, spool_guard
 from actors.queue.broker import build
 
-build([ContextBoot(), *middleware_list(faults)])
+build([ContextBoot(), *middleware_list(faults)]).guard = spool_guard
 
 # After `build`: an actor is declared on the broker that exists when its module is imported.
 from actors import forward_to_pacs, forward_to_worker, sweep  # noqa: E402

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import cache
 
 import dramatiq
 from dramatiq.broker import Broker
@@ -12,6 +13,7 @@ from gateway import config, log
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.migrate import require_current
 from gateway.database.pool import Database
+from gateway.database.session import Session
 from gateway.database.tables import destinations
 from gateway.database.tables.faults import FaultWatch
 from gateway.database.wait import wait_for_database
@@ -20,6 +22,7 @@ from gateway.faults import Faults
 from gateway.forward.associations import Associations
 from gateway.forward.context import ForwardContext
 from gateway.log import Stage
+from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 
 DATABASE_CONNECTIONS = 4
@@ -49,6 +52,17 @@ def context() -> ForwardContext:
     assert _process is not None, "an actor ran before the worker has booted"
     assert _process.pid == os.getpid(), "the worker booted in another process, before a fork"
     return _process.context
+
+
+@cache
+def _identity() -> SpoolIdentity:
+    """Return the identity of the spool; it is made at the first use, because importing reads no file."""
+    return SpoolIdentity(config.load().edge.data_root)
+
+
+def spool_guard(session: Session) -> None:
+    """Return if this database belongs to the spool; while it does not, this process claims nothing."""
+    _identity().check(session)
 
 
 class ContextBoot(Middleware):
@@ -81,8 +95,9 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
         application_name=f"mini-pacs actors-{queues}",
         size=DATABASE_CONNECTIONS,
         deadline_seconds=STATEMENT_SECONDS,
+        guard=spool_guard,
     )
-    wait_for_database(lambda: _prepare(database, configuration))
+    wait_for_database(lambda: _prepare(configuration))
     watch = FaultWatch(database, _faults)
     watch.start()
     process = _ActorProcess(
@@ -95,6 +110,7 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
             wakeup=queue.current().wakeup,
             faults=_faults,
             consumer=_consumer,
+            identity=_identity(),
         ),
         watch,
     )
@@ -111,11 +127,21 @@ def _consumer() -> int:
     return consumer
 
 
-def _prepare(database: Database, configuration: config.Configuration) -> None:
+def _prepare(configuration: config.Configuration) -> None:
+    # Without the guard, which refuses a new pair.
+    database = Database(dsn_from_environment(), application_name="mini-pacs actors start", size=1)
     try:
-        require_current(database)
-    except SchemaError as error:
-        # Transient: the SCP migrates the schema when it starts, perhaps just now.
-        raise DatabaseError(str(error)) from error
-    with database.transaction() as session:
-        destinations.configure(session, configuration)
+        with database.statement() as session:
+            _identity().require_possible(
+                session
+            )  # the sentence about a lost database before that about its schema
+        try:
+            require_current(database)
+        except SchemaError as error:
+            # Transient: the SCP migrates the schema when it starts, perhaps just now.
+            raise DatabaseError(str(error)) from error
+        _identity().recognize(database)
+        with database.transaction() as session:
+            destinations.configure(session, configuration)
+    finally:
+        database.close()

@@ -15,7 +15,14 @@ def sweep() -> None:
     """Run every verb of the sweep, each for a slice of time. A second run at the same time does no harm."""
     context = process.context()
     run.each_minute(
-        SweepContext(context.configuration, context.database, context.spool, context.wakeup, sliced=True)
+        SweepContext(
+            context.configuration,
+            context.database,
+            context.spool,
+            context.wakeup,
+            sliced=True,
+            identity=context.identity,
+        )
     )
 
 

@@ -10,6 +10,7 @@ from gateway.errors import (
     DatabaseUnavailableError,
     GatewayError,
     OutcomeUnknownError,
+    UnknownSpoolError,
 )
 
 _INSUFFICIENT_PRIVILEGE = "42501"
@@ -68,6 +69,8 @@ def _exit_code(error: Exception) -> ExitCode | None:
     match error:
         case ConfigurationError():
             return ExitCode.USAGE
+        case UnknownSpoolError():
+            return ExitCode.REFUSED
         case DatabaseUnavailableError():
             return ExitCode.UNREACHABLE
         case GatewayError():
@@ -77,6 +80,8 @@ def _exit_code(error: Exception) -> ExitCode | None:
 
 def _hint(error: Exception) -> str:
     match error:
+        case UnknownSpoolError():
+            return ""  # the sentence says what to type
         case OutcomeUnknownError():
             return "the change may have been made: look, e.g. with `mini-pacs status`, before you repeat it"
         case DatabaseUnavailableError():

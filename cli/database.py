@@ -1,16 +1,21 @@
-"""`mini-pacs db`: migrate the schema, and grant a role what the processes need."""
+"""`mini-pacs db`: migrate the schema, grant a role what the processes need, rebuild a lost database."""
 
 from typing import Annotated
 
 import typer
 
 from cli.documents import Json, Schema, print_document
+from cli.rebuild import rebuild
 from cli.screen import console
 from gateway.database import roles
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.migrate import migrate as apply_migrations
 
-app = typer.Typer(help="Migrate the schema of the database; grant a role access to it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Migrate the schema; grant a role access; rebuild a lost database.",
+    no_args_is_help=True,
+)
+app.command()(rebuild)
 
 
 @app.command()

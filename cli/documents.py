@@ -36,6 +36,7 @@ class Schema(StrEnum):
     SEND = "mini-pacs/send/1"
     DEMO = "mini-pacs/demo/1"
     MIGRATED = "mini-pacs/migrated/1"
+    REBUILT = "mini-pacs/rebuilt/1"
     GRANTED = "mini-pacs/granted/1"
     FAULT = "mini-pacs/fault/1"
     FAULTS = "mini-pacs/faults/1"

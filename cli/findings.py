@@ -54,9 +54,13 @@ class Finding:
     text: str
 
 
-def findings(view: Overview, space: Space | None) -> list[Finding]:
-    """Return the findings, problems before notes; none where all is well."""
+def findings(view: Overview, space: Space | None, unknown: str = "") -> list[Finding]:
+    """Return the findings, problems before notes; none where all is well.
+
+    `unknown` says why spool and database do not belong together; empty if they do.
+    """
     said = [
+        *([Finding(True, unknown)] if unknown else []),
         *_processes(view),
         *_space(space),
         *unregistered_findings(space, view.now),

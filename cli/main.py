@@ -74,7 +74,7 @@ COMMANDS = (
         "Run the Storage SCP: listen on the port and receive instances until SIGTERM.",
     ),
     CliCommand("config", "configuration", "app", "Check the configuration."),
-    CliCommand("db", "database", "app", "Migrate the schema of the database; grant a role access to it."),
+    CliCommand("db", "database", "app", "Migrate the schema; grant a role access; rebuild a lost database."),
     CliCommand(
         "reset-db", "reset", "reset_db", "Delete every instance, delivery and message from the database."
     ),

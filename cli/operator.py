@@ -16,6 +16,7 @@ from gateway.database.pool import Database
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
+    from gateway.spool.identity import SpoolIdentity
 
 READ_SECONDS = 30.0
 """Limit of one statement that reads; must exceed the slowest one on a busy database."""
@@ -33,11 +34,20 @@ def identity() -> str:
 
 
 @contextmanager
-def opened(noun: str, *, changes: bool = False) -> Iterator[Database]:
-    """Open the database that the environment names; close it at the end of the `with` block."""
+def opened(
+    noun: str, *, changes: bool = False, identity: "SpoolIdentity | None" = None
+) -> Iterator[Database]:
+    """Open the database that the environment names; close it at the end of the `with` block.
+
+    With `identity` it must belong to that spool; see gateway/database/pool.py.
+    """
     seconds = CHANGE_SECONDS if changes else READ_SECONDS
     database = Database(
-        dsn_from_environment(), application_name=f"mini-pacs {noun}", size=1, deadline_seconds=seconds
+        dsn_from_environment(),
+        application_name=f"mini-pacs {noun}",
+        size=1,
+        deadline_seconds=seconds,
+        guard=None if identity is None else identity.check,
     )
     try:
         yield database

@@ -11,9 +11,12 @@ from cli.question import confirm
 from gateway import log
 from gateway.database import reset
 from gateway.database.pool import Database
+from gateway.database.tables import spools
 from gateway.database.wakeup import Wakeup
-from gateway.errors import DatabaseRefusedError
+from gateway.errors import DatabaseRefusedError, OutcomeUnknownError
 from gateway.log import Stage
+from gateway.spool.identity import SpoolIdentity
+from gateway.spool.marks import Identity
 from gateway.spool.spool import Spool
 from gateway.sweep.clear import clear
 from gateway.sweep.context import SweepContext
@@ -42,18 +45,20 @@ def reset_db(
     to orphaned/, where purge keeps them for sweep.retention_hours; --files deletes them.
     """
     configuration = configured()
+    pair = SpoolIdentity(configuration.edge.data_root)
     with opened("reset-db", changes=True) as database:
+        pair.require_resettable(database)
         with database.statement() as session:
             instances, owed = reset.kept(session)
         what = f"{instances} instances, of which {owed} deliveries are not done or dead"
         if not yes:
             where = "their files are DELETED" if files else "their files go to orphaned/"
             confirm(f"Forget {what}? {where}.")
-        _forget(database)
+        _forget(database, pair)
         log.write(Stage.DB, "reset", level="warning", count=instances, detail=f"by {identity()}: {what}")
         wakeup = Wakeup(database.dsn)
         spool = Spool(configuration.edge.data_root)
-        counts = clear(SweepContext(configuration, database, spool, wakeup), remove=files)
+        counts = clear(SweepContext(configuration, database, spool, wakeup, identity=pair), remove=files)
         wakeup.close()
     if as_json:
         print_document(Schema.RESET, {"instances": instances, "owed": owed, **counts})
@@ -64,10 +69,23 @@ def reset_db(
         typer.echo(f"Forgotten: {what}; {moved}. Study numbers begin at 1.")
 
 
-def _forget(database: Database) -> None:
+def _forget(database: Database, pair: SpoolIdentity) -> None:
+    # The spool first. If the process dies before the commit, the pair is unknown until this runs again.
+    identity = pair.begin_epoch()
+    try:
+        _forget_rows(database, identity)
+    except OutcomeUnknownError:
+        raise
+    except Exception:
+        pair.end_epoch(identity)  # nothing was committed: the processes go on
+        raise
+
+
+def _forget_rows(database: Database, identity: Identity) -> None:
     for left in reversed(range(TRIES)):
         try:
             with database.transaction() as session:
+                spools.begin_epoch(session, identity.name, identity.epoch)
                 reset.forget(session)
         except DatabaseRefusedError as error:
             if not left or not (error.is_collision or error.sqlstate == "55P03"):

@@ -7,18 +7,22 @@ import typer
 from rich.console import Console
 
 from cli import study
+from cli.advice import RefusedError
 from cli.documents import Json, Schema, print_document
 from cli.exit_codes import ExitCode
 from cli.findings import Finding, Space, figure, findings, state_of
 from cli.operator import configured, opened
 from cli.screen import console, table
 from cli.times import clock, dated, since, span
+from gateway.database.session import Session
+from gateway.database.tables import spools
 from gateway.database.tables.overview import WINDOW, OldestWaiting, Overview, overview
 from gateway.domain.delivery import State
 from gateway.domain.instance import Place
 from gateway.domain.routing import Route
-from gateway.errors import DatabaseUnavailableError, SpoolError
+from gateway.errors import DatabaseUnavailableError, SpoolError, UnknownSpoolError
 from gateway.register.unregistered import backlog, refused_count
+from gateway.spool.identity import SpoolIdentity
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.spool.spool import Spool
 
@@ -54,6 +58,7 @@ def status(
     space = _space(configuration)
     try:
         with opened("status") as database, database.statement() as session:
+            unknown = _why_unknown(configuration, session)
             view = overview(session, lease=timedelta(seconds=configuration.forwarder.lease_seconds))
     except DatabaseUnavailableError:
         if space is not None and not as_json:
@@ -61,7 +66,7 @@ def status(
                 f"PostgreSQL cannot be reached. Receptions not registered: {space.unregistered:,}", err=True
             )
         raise
-    said = findings(view, space)
+    said = findings(view, space, unknown)
     if check:
         said = [finding for finding in said if finding.problem]
     if as_json:
@@ -74,6 +79,24 @@ def status(
         _say(screen, said)
     if check and said:
         raise typer.Exit(ExitCode.REFUSED)
+
+
+def _why_unknown(configuration: "Configuration", session: Session) -> str:
+    """Return why spool and database do not belong together; empty if they do, or are not paired yet.
+
+    Raises:
+        RefusedError: the database has no schema to show, for example because it was lost.
+    """
+    pair = SpoolIdentity(configuration.edge.data_root)
+    if not pair.root.exists():
+        return ""  # not on this host
+    try:
+        pair.require_possible(session)
+    except UnknownSpoolError as error:
+        if not spools.has_schema(session):
+            raise RefusedError(str(error)) from error
+        return str(error)
+    return ""
 
 
 def _space(configuration: "Configuration") -> Space | None:

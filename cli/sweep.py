@@ -11,6 +11,7 @@ from cli.documents import Json, Schema, print_document
 from cli.operator import configured, opened
 from cli.screen import console, table
 from gateway.database.wakeup import Wakeup
+from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 from gateway.sweep.context import SweepContext
 from gateway.sweep.run import VERBS
@@ -41,10 +42,15 @@ def sweep(
         if verb not in VERBS:
             raise typer.BadParameter(f"{verb} is not one of {', '.join(VERBS)}")
     configuration = configured()
-    with opened("sweep", changes=True) as database, _progress() as progress:
+    root = configuration.edge.data_root
+    pair = SpoolIdentity(root)
+    with opened("sweep", changes=True) as unguarded:
+        pair.recognize(unguarded)  # before any verb: it may be the first command on a new pair
+    with opened("sweep", changes=True, identity=pair) as database, _progress() as progress:
         wakeup = Wakeup(database.dsn)
-        spool = Spool(configuration.edge.data_root)
-        context = SweepContext(configuration, database, spool, wakeup, dry=dry_run, progress=progress)
+        context = SweepContext(
+            configuration, database, Spool(root), wakeup, dry=dry_run, progress=progress, identity=pair
+        )
         counted = run(context, tuple(verbs) if verbs else tuple(VERBS))
         wakeup.close()
     if as_json:

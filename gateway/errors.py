@@ -57,6 +57,14 @@ class SchemaError(DatabaseError):
     """Permanent: the schema is not that of this version. Names the command to type."""
 
 
+class UnknownSpoolError(DatabaseUnavailableError):
+    """Transient: spool and database do not belong together, or it cannot be told. The text says what to do.
+
+    It counts as a database that is away: whoever waits for PostgreSQL also waits until the right disk or the
+    right database is back.
+    """
+
+
 # ---- the spool -----------------------------------------------------------------------------------
 
 

@@ -163,6 +163,8 @@ def make_edge(database_url: str, reconfigure: Reconfigure, processes: Processes)
     def make(changes: Mapping[str, Mapping[str, Any]] | None = None) -> EdgeSetup:
         edge = EdgeSetup(reconfigure(changes or {}), database_url, processes)
         made.append(edge)
+        edge.identity.recognize(edge.database)
+        edge.identity.mark(edge.database)  # so that the SCP receives at once
         with edge.database.transaction() as session:
             destinations.configure(session, edge.configuration)
         return edge

@@ -35,7 +35,7 @@ from actors.queue.outgoing import (
 )
 from actors.queue.pooler import PoolerError
 from gateway.database.dsn import dsn_from_environment
-from gateway.database.pool import Database
+from gateway.database.pool import Database, Guard
 from gateway.database.tables import messages
 from gateway.database.wakeup import Wakeup
 from gateway.errors import DatabaseError, DatabaseRefusedError
@@ -53,6 +53,8 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
         self.database = Database(dsn, application_name="mini-pacs queue", size=_ENQUEUE_CONNECTIONS)
         self.wakeup = Wakeup(dsn)
         self.backend = None
+        self.guard: Guard | None = None
+        """Called before this process consumes from a database; see gateway/database/pool.py."""
         self._process: _ConsumingProcess | None = None
 
     def consumer_id(self) -> int | None:
@@ -158,11 +160,11 @@ def _not_enqueued(message: dramatiq.Message[object], error: DatabaseError) -> Br
 class _ConsumingProcess:
     """The objects that a process has only while it consumes."""
 
-    def __init__(self, dsn: str, threads: int) -> None:
+    def __init__(self, dsn: str, threads: int, guard: Guard | None) -> None:
         self.pid = os.getpid()
         self.in_flight = InFlightMessages()
         self.capacity = Capacity(threads)
-        self.liveness = Liveness(dsn, in_flight=self.in_flight, threads=threads)
+        self.liveness = Liveness(dsn, in_flight=self.in_flight, threads=threads, guard=guard)
         self.acks = AckWriter(dsn)
 
 
@@ -174,7 +176,7 @@ class _Boot(Middleware):
     """Starts and stops consuming with Dramatiq's worker."""
 
     def before_worker_boot(self, broker: EdgeBroker, worker: dramatiq.Worker) -> None:
-        process = _ConsumingProcess(broker.dsn, worker.worker_threads)
+        process = _ConsumingProcess(broker.dsn, worker.worker_threads, broker.guard)
         broker._process = process  # noqa: SLF001  the middleware is part of the broker
         try:
             process.liveness.begin()

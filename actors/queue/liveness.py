@@ -30,9 +30,10 @@ from actors.queue.reaper import Reaper
 from actors.queue.registration import register, take_id
 from gateway import log
 from gateway.database.connection import Connection, connect
+from gateway.database.pool import Guard, ask
 from gateway.database.session import DedicatedSession, Session
 from gateway.database.tables import consumers, messages
-from gateway.errors import DatabaseUnavailableError
+from gateway.errors import DatabaseUnavailableError, UnknownSpoolError
 from gateway.log import Stage
 
 DEADLINE_SECONDS = 5.0
@@ -44,10 +45,16 @@ CONNECT_AGAIN_SECONDS = 0.3
 
 
 class Liveness:
-    """The connection of one process, with its id and its lock; safe across the consumer threads."""
+    """The connection of one process, with its id and its lock; safe across the consumer threads.
 
-    def __init__(self, dsn: str, *, in_flight: InFlightMessages, threads: int) -> None:
+    While the `guard` raises, this process has no id and claims nothing; see gateway/database/pool.py.
+    """
+
+    def __init__(
+        self, dsn: str, *, in_flight: InFlightMessages, threads: int, guard: Guard | None = None
+    ) -> None:
         self._dsn = dsn
+        self._guard = guard
         self._in_flight = in_flight
         self._threads = threads
         self._mutex = threading.RLock()
@@ -111,6 +118,11 @@ class Liveness:
 
     def _connected(self) -> Session:
         if self._session is not None and self._connection is not None and not self._connection.closed:
+            try:
+                ask(self._guard, self._connection)
+            except DatabaseUnavailableError:
+                self._disconnect()
+                raise
             return self._session
         self._disconnect()
         if self._closed:
@@ -122,10 +134,14 @@ class Liveness:
             self._dsn, application_name="mini-pacs consumer", deadline_seconds=DEADLINE_SECONDS
         )
         try:
+            ask(self._guard, connection)  # before anything is written
             self._register(connection)
         except PoolerError:
             connection.close()
             self._closed = True  # another attempt would fail as well
+            raise
+        except UnknownSpoolError:
+            connection.close()
             raise
         except DatabaseUnavailableError as error:
             connection.close()

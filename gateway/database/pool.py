@@ -16,20 +16,36 @@ from gateway.database.session import Session
 from gateway.errors import DatabaseError, DatabaseUnavailableError, OutcomeUnknownError
 
 IDLE_BEFORE_CHECK_SECONDS = 0.5
+GUARD_SECONDS = 2.0
+"""How long the answer of the guard counts on one connection."""
+
+Guard = Callable[[Session], None]
+"""Raises a DatabaseError if this database must not be used, because it belongs to another spool."""
 
 
 class Database:
-    """A bounded pool of connections to one database. Safe across threads, and across a fork."""
+    """A bounded pool of connections to one database. Safe across threads, and across a fork.
+
+    `guard` is called with each new connection, and again after GUARD_SECONDS; what it raises, the caller of
+    `transaction` or `statement` gets. So a database that is replaced while a process runs is noticed.
+    """
 
     default_deadline_seconds: ClassVar[float] = 10.0
 
     def __init__(
-        self, dsn: str, *, application_name: str, size: int = 4, deadline_seconds: float | None = None
+        self,
+        dsn: str,
+        *,
+        application_name: str,
+        size: int = 4,
+        deadline_seconds: float | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.dsn = dsn
         self.application_name = application_name
         self.deadline_seconds = deadline_seconds or self.default_deadline_seconds
         self._size = size
+        self._guard = guard
         self._reset()
 
     def _reset(self) -> None:
@@ -98,6 +114,7 @@ class Database:
         try:
             connection = self._take()
             try:
+                ask(self._guard, connection)
                 yield connection
             finally:
                 self._give_back(connection)
@@ -123,6 +140,13 @@ class Database:
         connection.last_used = monotonic()
         with self._lock:
             self._idle.append(connection)
+
+
+def ask(guard: Guard | None, connection: Connection) -> None:
+    """Call the guard if the connection is new, or the last answer is older than GUARD_SECONDS."""
+    if guard is not None and connection.guarded_until < monotonic():
+        guard(Session(connection))
+        connection.guarded_until = monotonic() + GUARD_SECONDS
 
 
 def commit(session: Session) -> None:

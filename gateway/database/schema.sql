@@ -244,6 +244,14 @@ table schema_migrations
     additive boolean NOT NULL DEFAULT true
     constraint schema_migrations_pkey PRIMARY KEY (version)
 
+table spool
+    is_only boolean NOT NULL DEFAULT true
+    name uuid NOT NULL -- that of spool.id in the spool
+    epoch integer NOT NULL -- that of spool.id; reset-db begins a new one
+    seen_at timestamp with time zone NOT NULL DEFAULT clock_timestamp() -- the last time mark; the spool gets it afterwards, so an older one here is that of a backup
+    constraint spool_one_row CHECK (is_only)
+    constraint spool_pkey PRIMARY KEY (is_only)
+
 table suspects
     ae_title text NOT NULL
     instance_id bigint NOT NULL

@@ -25,7 +25,7 @@ from gateway.domain.delivery import State
 from gateway.domain.dimse_status import Status
 from gateway.domain.outcome import Decision, Limits, Outcome, decide
 from gateway.domain.routing import Route
-from gateway.errors import GatewayError, PeerAwayError
+from gateway.errors import GatewayError, PeerAwayError, SpoolError
 from gateway.faults import Name
 from gateway.forward.context import STAGE, ForwardContext
 from gateway.forward.proposed_contexts import taken_contexts, waiting_contexts
@@ -91,11 +91,19 @@ class Attempt:
         return AttemptResult(result.outcome, settled.settled)
 
     def send(self) -> SendResult:
-        """Send the instance to its destination; return the status that it answered, or the error."""
+        """Send the instance to its destination; return the status that it answered, or the error.
+
+        Raises:
+            UnknownSpoolError: the file cannot be read, because the folder is not the spool of the database.
+                The delivery is claimed again later.
+        """
         began = time.monotonic()
         try:
             status = self._store()
         except SEND_ERRORS as error:
+            if isinstance(error, SpoolError | OSError):
+                # If the disk is not mounted, the file is not lost: the delivery must not die of this.
+                self._context.require_spool()
             return SendResult.of_error(error, _milliseconds_since(began))
         return SendResult.of_status(status, self._destination.ae_title, _milliseconds_since(began))
 

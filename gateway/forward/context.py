@@ -11,6 +11,7 @@ from gateway.faults import Faults
 from gateway.forward.associations import Associations
 from gateway.forward.turns import Turns
 from gateway.log import Stage
+from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 
 STAGE = {Route.PACS: Stage.FORWARD_PACS, Route.WORKERS: Stage.FORWARD_WORKER}
@@ -20,7 +21,8 @@ STAGE = {Route.PACS: Stage.FORWARD_PACS, Route.WORKERS: Stage.FORWARD_WORKER}
 class ForwardContext:
     """What one process needs to forward instances.
 
-    `consumer` returns the id under which this process claims deliveries.
+    `consumer` returns the id under which this process claims deliveries. `identity` tells a lost file from a
+    disk that is not mounted.
     """
 
     configuration: Configuration
@@ -31,3 +33,13 @@ class ForwardContext:
     faults: Faults
     consumer: Callable[[], int]
     turns: Turns = field(default_factory=Turns)
+    identity: SpoolIdentity | None = None
+
+    def require_spool(self) -> None:
+        """Return if the folder of the spool is there.
+
+        Raises:
+            UnknownSpoolError: its disk is not mounted, or it is another spool.
+        """
+        if self.identity is not None:
+            self.identity.require_folder()

@@ -51,6 +51,7 @@ def forward_to_pacs(context: ForwardContext, delivery_id: int, *, probing: bool 
 def _claim_for_pacs(
     context: ForwardContext, delivery_id: int, destination: Destination
 ) -> DeliveryClaim | None:
+    context.require_spool()  # if the disk is not mounted, nothing is claimed, and the message comes again
     # Not durable: a crash of PostgreSQL may undo the claim, and the PACS then gets the instance twice (G4).
     with context.database.statement(durable=False) as session:
         return deliveries.claim(
@@ -92,6 +93,7 @@ def forward_to_worker(context: ForwardContext, delivery_id: int) -> Outcome | No
     """
     forwarder = context.configuration.forwarder
     by_study = forwarder.worker_affinity == "study"
+    context.require_spool()
     began = time.monotonic()
     with context.database.transaction() as session:
         verdict, claim = deliveries.claim_for_worker(

@@ -8,17 +8,20 @@ is lost when a process or the lab itself dies: the next start in the same folder
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from gateway import config
 from gateway.database.migrate import migrate
-from gateway.errors import LabError
+from gateway.database.pool import Database
+from gateway.errors import LabError, UnknownSpoolError
 from gateway.lab import layout, pacs
 from gateway.lab.claims import Claims
 from gateway.lab.postgres import DATABASE, EmbeddedPostgres
 from gateway.lab.program import Program
 from gateway.lab.supervisor import LOCK, Supervisor, seize_folder
+from gateway.spool.identity import SpoolIdentity
 
 DIFFERENCES = {"forwarder": {"worker_affinity": "study"}}
 """Settings other than the defaults: one worker gets a whole study, so its results are one series."""
@@ -129,6 +132,13 @@ class Lab:
     def _make_schema(self) -> None:
         self.postgres.create_database(DATABASE)
         migrate(self.postgres.dsn())
+        # So that the SCP receives as soon as it listens. It says itself what is wrong with an unknown pair.
+        database = Database(self.postgres.dsn(), application_name="mini-pacs lab", size=1)
+        identity = SpoolIdentity(self.configuration.edge.data_root)
+        with suppress(UnknownSpoolError):
+            identity.recognize(database)
+            identity.mark(database)
+        database.close()
 
     def _workers(self) -> list[Program]:
         edge = self.configuration.edge

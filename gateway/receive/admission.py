@@ -101,7 +101,7 @@ class Admission:
             self._receiver.spool.check_reserve(registrar.unregistered_bytes())
         except SpoolError as error:
             return str(error)
-        return registrar.why_refused()
+        return self._receiver.identity.why_refused() or registrar.why_refused()
 
     def declined(self, requestor: Requestor, contexts: Sequence[tuple[Offer, Answer]]) -> None:
         """Log the presentation contexts of an admitted requestor that were not accepted."""

@@ -134,7 +134,7 @@ class CStoreHandler:
             raise InjectedRefusalError("fault random_fail_rate")
         if faults.disk_full():
             raise SpoolFullError("write: No space left on device (fault disk_full)")
-        if reason := self._receiver.registrar.why_refused():
+        if reason := self._receiver.identity.why_refused() or self._receiver.registrar.why_refused():
             raise NotRegistrableError(reason)
         self._partial = self._receiver.spool.begin(self._receiver.registrar.unregistered_bytes())
         header = preamble_and_file_meta(
@@ -170,6 +170,8 @@ class CStoreHandler:
         path = self._partial.name(envelope.study_instance_uid, names)
         try:
             self._partial.flush()
+            # A reset-db meanwhile: what has the older epoch is never registered, so it is not acknowledged.
+            self._receiver.identity.require_epoch(envelope.epoch)
         except BaseException:
             # It may be torn. Its name goes before its `.part` link, so that nobody takes it for finished.
             remove_uncommitted(path)
@@ -194,7 +196,7 @@ class CStoreHandler:
         return Envelope(
             reception_id=uuid4(),
             received_at=datetime.now(UTC),
-            epoch=self._receiver.epoch(),
+            epoch=self._receiver.identity.epoch,
             calling_ae_title=self._requestor.calling_ae_title,
             called_ae_title=self._requestor.called_ae_title,
             remote_address=self._requestor.remote_address,

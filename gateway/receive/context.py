@@ -1,12 +1,12 @@
 """The objects that a receiver process gives to each reception."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.config import Configuration
 from gateway.faults import Faults
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.registrar import Registrar
+from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 
 
@@ -19,4 +19,4 @@ class ReceiverContext:
     registrar: Registrar
     faults: Faults
     origins: CallerOrigins
-    epoch: Callable[[], int]
+    identity: SpoolIdentity

@@ -30,12 +30,14 @@ from gateway.faults import Faults
 from gateway.log import Stage
 from gateway.receive.admission import Admission
 from gateway.receive.context import ReceiverContext
+from gateway.receive.identity_watch import IdentityWatch
 from gateway.receive.limits import AssociationLimits, ConnectionCounts
 from gateway.receive.unassociated import MAX_UNASSOCIATED, UnassociatedConnections
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.recovery import Recovery
 from gateway.register.registrar import Registrar
 from gateway.register.registration import Registration
+from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 
 YIELD_SECONDS = 0.001
@@ -45,7 +47,7 @@ connection is accepted this much later."""
 ACCEPT_PAUSE_SECONDS = 0.05
 """The pause after a connection that could not be accepted, so that the loop does not spin."""
 DATABASE_CONNECTIONS = 2
-"""One for the registrar, one for the faults."""
+"""One for the registrar, one for the faults and the identity."""
 MIN_REGISTER_SECONDS = 2.0
 """How long a receiver that stops may register at least, also if its senders used up the grace."""
 THREAD_STACK_BYTES = 512 * 1024
@@ -89,11 +91,13 @@ class Receiver:
         self._index = index
         self._count_connections(0)
         self._grace = edge.stop_grace_seconds
+        self._identity = SpoolIdentity(edge.data_root)
         self._database = Database(
             dsn,
             application_name="mini-pacs receiver",
             size=DATABASE_CONNECTIONS,
             deadline_seconds=edge.commit_timeout_seconds,
+            guard=self._identity.check,
         )
         self._spool = spool_of(configuration)
         self._wakeup = Wakeup(dsn)
@@ -102,15 +106,18 @@ class Receiver:
         self._unassociated = UnassociatedConnections()
         origins = CallerOrigins(configuration.forwarder)
         self._registrar = Registrar(
-            Registration(configuration, self._database, self._spool, self._wakeup, origins),
+            Registration(
+                configuration, self._database, self._spool, self._wakeup, origins, identity=self._identity
+            ),
             Recovery(self._spool, grace_seconds=configuration.sweep.reconcile_grace_seconds),
             self._spool,
             prepare=self._prepare,
             max_hours=edge.max_unregistered_hours,
         )
         receiver = ReceiverContext(
-            configuration, self._spool, self._registrar, faults, origins, epoch=lambda: 1
+            configuration, self._spool, self._registrar, faults, origins, self._identity
         )
+        self._identity_watch = IdentityWatch(self._identity, self._spool, self._database)
         policy = Admission(configuration, receiver, limits, self._unassociated)
         self._acceptor = Acceptor(
             policy,
@@ -135,17 +142,30 @@ class Receiver:
         threading.stack_size(THREAD_STACK_BYTES)
         self._spool.open_receiver()
         self._fault_watch.start()
+        self._identity_watch.start()
         self._registrar.start()
         self._accept_until_stopped()
         self._finish()
         return 0
 
     def _prepare(self) -> None:
-        """Bring the schema up to date, and write the destinations. The other receivers wait meanwhile."""
-        for version in migrate(self._database.dsn):
-            log.write(Stage.DB, "migrated", detail=version)
-        with self._database.transaction() as session:
-            destinations.configure(session, self._configuration)
+        """Bring the schema up to date, and write the destinations. The other receivers wait meanwhile.
+
+        Pair spool and database if both are new. The database of another spool is not migrated.
+        """
+        database = Database(self._database.dsn, application_name="mini-pacs receiver start", size=1)
+        try:
+            with database.statement() as session:
+                self._identity.require_possible(session)
+            for version in migrate(database.dsn):
+                log.write(Stage.DB, "migrated", detail=version)
+            self._identity.recognize(database)
+            # The first time mark says that this spool was paired: from now on it receives without PostgreSQL.
+            self._identity.mark(database)
+            with database.transaction() as session:
+                destinations.configure(session, self._configuration)
+        finally:
+            database.close()
 
     def _on_stop(self, _number: int, _frame: object) -> None:
         self._stopping = True
@@ -221,6 +241,7 @@ class Receiver:
         for thread in list(self._threads):
             thread.join(max(0.0, limit - time.monotonic()))
         self._fault_watch.stop()
+        self._identity_watch.stop()
         # What is not registered by then is left to the next process.
         self._registrar.stop(max(MIN_REGISTER_SECONDS, limit - time.monotonic()))
         self._wakeup.close()

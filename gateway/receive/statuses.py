@@ -12,6 +12,7 @@ from gateway.errors import (
     NotRegistrableError,
     SpoolError,
     SpoolFullError,
+    UnknownSpoolError,
 )
 
 UNFORESEEN = "unforeseen error, see the edge's log"
@@ -27,6 +28,7 @@ STATUS_OF: tuple[tuple[type[Exception], Status, str], ...] = (
     (SpoolFullError, Status.OUT_OF_RESOURCES, "the disk is full"),
     (SpoolError, Status.OUT_OF_RESOURCES, "the edge cannot write to its disk"),
     (NotRegistrableError, Status.OUT_OF_RESOURCES, "the database cannot be used, see the edge's log"),
+    (UnknownSpoolError, Status.OUT_OF_RESOURCES, "the spool cannot be used, see the edge's log"),
     (ContradictionError, Status.DATA_SET_DOES_NOT_MATCH, ""),
     (DataSetError, Status.CANNOT_UNDERSTAND, ""),
 )

@@ -18,7 +18,7 @@ If the process dies
     is removed                  removes the link
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from gateway.config import Configuration
@@ -34,10 +34,16 @@ from gateway.domain.routing import Route, routes_for
 from gateway.errors import DatabaseRefusedError, GatewayError, SchemaError, SpoolError
 from gateway.register import repeat, results
 from gateway.register.caller_origin import CallerOrigins
-from gateway.register.registration_log import log_not_finished, log_registered, log_unforeseen
+from gateway.register.registration_log import (
+    log_not_finished,
+    log_of_older_epoch,
+    log_registered,
+    log_unforeseen,
+)
 from gateway.register.siblings import waits_for_other_version
 from gateway.register.unregistered import REFUSED, Unregistered
 from gateway.spool.flush import failure, flush_directory
+from gateway.spool.identity import SpoolIdentity
 from gateway.spool.partial import PARTIAL, SUFFIX
 from gateway.spool.places import is_same_file
 from gateway.spool.spool import Spool
@@ -52,9 +58,6 @@ COLLISIONS = 3
 _ABOUT_SCHEMA = ("0A", "26", "28", "3D", "3F", "42")
 """Classes of SQLSTATE that are about the schema: a table, function or privilege is missing."""
 
-Guard = Callable[[Session], None]
-"""Raises UnknownSpoolError if the database is not that of the spool."""
-
 
 class Registration:
     """Registers batches for one process, which is a receiver, the sweep or a rebuild."""
@@ -67,7 +70,7 @@ class Registration:
         wakeup: Wakeup,
         origins: CallerOrigins,
         *,
-        guard: Guard | None = None,
+        identity: SpoolIdentity | None = None,
     ) -> None:
         self._mode = configuration.forwarder.mode
         self._window = configuration.edge.duplicate_window
@@ -75,7 +78,7 @@ class Registration:
         self._spool = spool
         self._wakeup = wakeup
         self._origins = origins
-        self._guard = guard
+        self._identity = identity
 
     def register(self, batch: Sequence[Unregistered]) -> list[Unregistered]:
         """Register `batch`, originals first; return those that were refused and are to be tried again.
@@ -83,6 +86,7 @@ class Registration:
         Raises:
             DatabaseUnavailableError: those that are not `is_done` are to be registered again.
         """
+        self._leave_older_epochs(batch)
         originals = sorted((one for one in batch if one.is_original and not one.is_done), key=_order)
         refused = self._together(originals) if originals else []
         for one in sorted((one for one in batch if not one.is_original and not one.is_done), key=_order):
@@ -96,8 +100,8 @@ class Registration:
             return self._alone(batch[0])
         try:
             with self._database.transaction() as session:
-                self._check(session)
-                received = [self._received(one) for one in batch]
+                self._check(session, batch)
+                received = [received_of(one) for one in batch]
                 found = instances.register_many(session, received, window=self._window)
         except DatabaseRefusedError as error:
             _raise_unless_about_values(error)
@@ -157,8 +161,8 @@ class Registration:
         for left in range(COLLISIONS - 1, -1, -1):
             try:
                 with self._database.transaction() as session:
-                    self._check(session)
-                    registered = instances.register(session, self._received(one), window=self._window)
+                    self._check(session, [one])
+                    registered = instances.register(session, received_of(one), window=self._window)
                     if one.is_original or registered.verdict in {
                         ReceptionVerdict.NAME_TAKEN,
                         ReceptionVerdict.REGISTERED,
@@ -184,32 +188,27 @@ class Registration:
     def _correlate_again(self, batch: Sequence[Unregistered]) -> bool:
         return results.correlate_again(self._database, batch, self._spool, self._origins)
 
-    def _check(self, session: Session) -> None:
-        if self._guard is not None:
-            self._guard(session)
+    def _check(self, session: Session, batch: Sequence[Unregistered]) -> None:
+        """Return if this database belongs to the spool, and no epoch began meanwhile.
 
-    @staticmethod
-    def _received(one: Unregistered) -> ReceivedInstance:
-        envelope = one.envelope
-        return ReceivedInstance(
-            reception_id=envelope.reception_id,
-            received_at=envelope.received_at,
-            sop_instance_uid=envelope.sop_instance_uid,
-            study_instance_uid=envelope.study_instance_uid,
-            series_instance_uid=envelope.series_instance_uid,
-            sop_class_uid=envelope.sop_class_uid,
-            transfer_syntax_uid=envelope.transfer_syntax_uid,
-            sha256=envelope.sha256,
-            data_set_size=envelope.data_set_size,
-            calling_ae_title=envelope.calling_ae_title,
-            called_ae_title=envelope.called_ae_title,
-            remote_address=envelope.remote_address,
-            kind=envelope.kind,
-            file_name=one.path.name,
-            routes=envelope.routes,
-            priority=envelope.priority,
-            origin=envelope.origin,
-        )
+        No new epoch begins before the transaction ends.
+        """
+        if self._identity is not None:
+            self._identity.check(session, registers=True)
+            self._identity.require_epoch(min(one.envelope.epoch for one in batch))
+
+    def _leave_older_epochs(self, batch: Sequence[Unregistered]) -> None:
+        """Leave what was received before a reset-db: its link goes; the sweep moves its file to orphaned/."""
+        if self._identity is None:
+            return
+        epoch = self._identity.epoch
+        for one in batch:
+            if not one.is_done and one.envelope.epoch < epoch:
+                if one.link is not None:
+                    with suppress(OSError):
+                        one.link.unlink()
+                one.is_done = True
+                log_of_older_epoch(one, epoch)
 
     # ---- files -----------------------------------------------------------------------------------
 
@@ -312,3 +311,27 @@ def _raise_unless_about_values(error: DatabaseRefusedError) -> None:
 def _order(one: Unregistered) -> tuple[object, ...]:
     """Return the order in which all processes lock rows, so that two batches cannot deadlock."""
     return one.envelope.sop_instance_uid, one.envelope.received_at
+
+
+def received_of(one: Unregistered) -> ReceivedInstance:
+    """Return a reception as the columns of its row."""
+    envelope = one.envelope
+    return ReceivedInstance(
+        reception_id=envelope.reception_id,
+        received_at=envelope.received_at,
+        sop_instance_uid=envelope.sop_instance_uid,
+        study_instance_uid=envelope.study_instance_uid,
+        series_instance_uid=envelope.series_instance_uid,
+        sop_class_uid=envelope.sop_class_uid,
+        transfer_syntax_uid=envelope.transfer_syntax_uid,
+        sha256=envelope.sha256,
+        data_set_size=envelope.data_set_size,
+        calling_ae_title=envelope.calling_ae_title,
+        called_ae_title=envelope.called_ae_title,
+        remote_address=envelope.remote_address,
+        kind=envelope.kind,
+        file_name=one.path.name,
+        routes=envelope.routes,
+        priority=envelope.priority,
+        origin=envelope.origin,
+    )

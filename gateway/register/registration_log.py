@@ -51,6 +51,17 @@ def log_not_finished(one: Unregistered, error: GatewayError) -> None:
     _write(one, Stage.QUEUE, "not_finished", level="error", error=str(error))
 
 
+def log_of_older_epoch(one: Unregistered, epoch: int) -> None:
+    """Log that a reception from before a reset-db is not registered."""
+    _write(
+        one,
+        Stage.QUEUE,
+        "of_older_epoch",
+        level="warning",
+        detail=f"received in epoch {one.envelope.epoch}; reset-db began epoch {epoch} and forgot it",
+    )
+
+
 def log_unforeseen(one: Unregistered, error: GatewayError) -> None:
     """Log that PostgreSQL refuses a reception, which is set aside in failed/."""
     _write(

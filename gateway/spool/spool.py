@@ -29,7 +29,7 @@ from uuid import uuid4
 from gateway.domain.instance import Place
 from gateway.errors import SpoolFullError
 from gateway.spool.flush import failure, flush_directory, make_folder
-from gateway.spool.partial import PARTIAL, SUFFIX, Partial, lock_folder
+from gateway.spool.partial import LOCK, PARTIAL, SUFFIX, Partial, lock_folder
 from gateway.spool.places import ORPHANED, Places
 
 FREE_SPACE_TRUST_SECONDS = 0.1
@@ -89,6 +89,14 @@ class Spool(Places):
         """The folder of this receiver process in partial/."""
         assert self._receiver is not None, "open_receiver comes first"
         return self._receiver
+
+    def has_receiver(self) -> bool:
+        """Tell whether the folder that `open_receiver` locked is still there, under its name."""
+        try:
+            there = (self.receiver / LOCK).stat()
+        except OSError:
+            return False
+        return self._receiver_lock is not None and os.path.samestat(os.fstat(self._receiver_lock), there)
 
     def begin(self, unregistered_bytes: int = 0) -> Partial:
         """Open a new partial file. `unregistered_bytes` are added to the reserve.

@@ -21,7 +21,11 @@ def clear(context: SweepContext, *, remove: bool) -> Counts:
     sections = context.configuration
     without_grace = sections.sweep.model_copy(update={"orphan_grace_seconds": NO_GRACE})
     configuration = sections.model_copy(update={"sweep": without_grace})
-    counts = reconcile(SweepContext(configuration, context.database, context.spool, context.wakeup))
+    counts = reconcile(
+        SweepContext(
+            configuration, context.database, context.spool, context.wakeup, identity=context.identity
+        )
+    )
     return {"orphaned": counts["orphaned"], "removed": _remove(context) if remove else 0}
 
 

@@ -16,6 +16,7 @@ from gateway.database.wakeup import Wakeup
 from gateway.errors import FileMissingError, SpoolError
 from gateway.log import Stage
 from gateway.spool.flush import failure
+from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 
 BATCH = 1000
@@ -33,6 +34,7 @@ class SweepContext:
 
     With `sliced` each part of a verb gets a slice of time (gateway/sweep/slices.py); `unfinished` are the
     parts that the next run continues. `progress` is told what was looked at: the part and the count.
+    No verb runs unless spool and database are a known pair by `identity`; None checks nothing.
     """
 
     configuration: Configuration
@@ -44,6 +46,7 @@ class SweepContext:
     clock: Callable[[], float] = time.monotonic
     progress: Callable[[str, int], None] | None = None
     unfinished: set[str] = field(default_factory=set)
+    identity: SpoolIdentity | None = None
 
     @property
     def retention(self) -> timedelta:
@@ -55,10 +58,20 @@ class SweepContext:
         """Open a transaction, which is rolled back in a dry run."""
         try:
             with self.database.transaction() as session:
+                self.require_known(session)
                 yield session
                 self._undo_if_dry()
         except _DryRunError:
             pass  # the transaction is rolled back; its counts remain
+
+    def require_known(self, session: Session) -> None:
+        """Return if spool and database are a known pair.
+
+        Raises:
+            UnknownSpoolError: they are not, for example because the disk is not mounted.
+        """
+        if self.identity is not None:
+            self.identity.check(session)
 
     def _undo_if_dry(self) -> None:
         if self.dry:

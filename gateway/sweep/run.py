@@ -43,10 +43,16 @@ def each_minute(context: SweepContext) -> None:
 
 
 def sweep(context: SweepContext, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[str, Counts]:
-    """Run `verbs` and return what each counted. A dry run changes and records nothing."""
+    """Run `verbs` and return what each counted. A dry run changes and records nothing.
+
+    Raises:
+        UnknownSpoolError: spool and database are no known pair; nothing is repaired or deleted.
+    """
     counted = {}
     for verb in verbs:
         began = time.monotonic()
+        with context.database.statement() as session:
+            context.require_known(session)
         counts = VERBS[verb](context)
         counted[verb] = counts
         if context.dry:

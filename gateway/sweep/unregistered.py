@@ -40,6 +40,8 @@ def register_file(context: SweepContext, path: Path, *, has_row: bool) -> bool:
     if context.dry:
         return read_envelope(path) is not None
     one = of_file(context.spool, path, has_row=has_row)
+    if one is not None and context.identity is not None and one.envelope.epoch < context.identity.epoch:
+        return False  # from before a reset-db
     if one is not None:
         _register(registration_of(context), [one])
     return one is not None
@@ -56,4 +58,11 @@ def _register(registration: Registration, batch: list[Unregistered]) -> None:
 def registration_of(context: SweepContext) -> Registration:
     """Return what registers for the sweep."""
     origins = CallerOrigins(context.configuration.forwarder)
-    return Registration(context.configuration, context.database, context.spool, context.wakeup, origins)
+    return Registration(
+        context.configuration,
+        context.database,
+        context.spool,
+        context.wakeup,
+        origins,
+        identity=context.identity,
+    )

@@ -22,6 +22,7 @@ from gateway.domain.routing import Route
 from gateway.errors import DatabaseRefusedError, DatabaseUnavailableError, OutcomeUnknownError, SchemaError
 from gateway.forward.deliver import forward_to_pacs
 from gateway.register.recovery import Recovery
+from gateway.register.registration import received_of
 from gateway.register.unregistered import Unregistered, final_name
 from gateway.sweep.reconcile import reconcile
 
@@ -414,7 +415,7 @@ def test_a_crash_before_the_second_look_is_made_up_for(core: Forwarding) -> None
     register(core, one)
     source_reception = core.received(source)
     with core.edge.database.transaction() as session:  # a process that died right behind its commit
-        received = core.registration()._received(source_reception)
+        received = received_of(source_reception)
         instances.register(session, received, window=timedelta(minutes=10))
     assert correlation_of(core, result) == "unmatched"
     register(core, late)

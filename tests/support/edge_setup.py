@@ -17,6 +17,8 @@ from gateway.dicom.association import Association, PeerAddress
 from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.requestor import associate
 from gateway.register.unregistered import finished_links
+from gateway.spool.identity import SpoolIdentity
+from gateway.spool.marks import SEEN
 from gateway.spool.partial import PARTIAL
 from gateway.spool.places import ORPHANED
 from gateway.spool.spool import Spool
@@ -39,6 +41,7 @@ class EdgeSetup:
         self.dsn = dsn
         self.spool = Spool(configuration.edge.data_root)
         self.database = Database(dsn, application_name="test", deadline_seconds=60)
+        self.identity = SpoolIdentity(configuration.edge.data_root)
         self._processes = processes
         self._started: list[Process] = []
         self.scp: Process
@@ -64,9 +67,13 @@ class EdgeSetup:
             receivers: int = self.log(outcome="listening", pid=scp.pid)[0]["count"]
             return len(children(scp.pid)) == receivers
 
+        def is_paired() -> bool:
+            return (self.spool.root / SEEN).exists()
+
         # its own log line: a predecessor that is ending may still accept connections
         wait_until(listens, READY_SECONDS, "the SCP to listen")
         wait_until(receives, READY_SECONDS, "the SCP to have forked its receivers")
+        wait_until(is_paired, READY_SECONDS, "spool and database to be paired")
         self.scp = scp
         return scp
 

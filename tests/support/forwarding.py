@@ -99,6 +99,7 @@ class Forwarding:
             wakeup=self._wakeup,
             faults=self.faults,
             consumer=lambda: consumer,
+            identity=self.edge.identity,
         )
 
     def die(self) -> None:
@@ -109,8 +110,15 @@ class Forwarding:
 
     def sweeping(self, *, dry: bool = False, **more: Any) -> SweepContext:
         """Return the context of the sweep."""
+        edge = self.edge
         return SweepContext(
-            self.edge.configuration, self.edge.database, self.spool, self._wakeup, dry=dry, **more
+            edge.configuration,
+            edge.database,
+            self.spool,
+            self._wakeup,
+            dry=dry,
+            identity=edge.identity,
+            **more,
         )
 
     def receive(
@@ -177,7 +185,7 @@ class Forwarding:
             cast("Any", registrar or RegisterAtOnce(self.registration())),
             self.faults,
             origins,
-            epoch=lambda: 1,
+            self.edge.identity,
         )
 
     def registration(self, workers: tuple[str, ...] | None = None) -> Registration:

@@ -17,6 +17,7 @@ from gateway.domain.delivery import State
 from gateway.domain.instance import Kind, Place
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route, routes_for
+from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 
 STUDY = "1.2.3"
@@ -31,6 +32,8 @@ class PreparedInstances:
         self.database = Database(dsn, application_name="test", size=1)
         self.spool = Spool(configuration.edge.data_root)
         self.spool.prepare()
+        self.identity = SpoolIdentity(configuration.edge.data_root)
+        self.identity.recognize(self.database)
         with self.database.transaction() as session:
             destinations.configure(session, configuration)
 

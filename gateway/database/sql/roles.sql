@@ -31,6 +31,7 @@ FROM (VALUES
     ('TABLE public.result_sources', 'SELECT, INSERT'),
     ('TABLE public.repeats', 'SELECT, INSERT, DELETE'),
     ('TABLE public.unmatched_references', 'SELECT, INSERT, DELETE'),
+    ('TABLE public.spool', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.destinations', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.suspects', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.faults', 'SELECT, INSERT, UPDATE, DELETE'),

@@ -28,6 +28,14 @@ _TRANSFER_SYNTAX_UID = 0x0010
 _IMPLEMENTATION_CLASS_UID = 0x0012
 _IMPLEMENTATION_VERSION_NAME = 0x0013
 _SOURCE_AE_TITLE = 0x0016
+_OF_FILE_META = frozenset(
+    {
+        _MEDIA_STORAGE_SOP_CLASS_UID,
+        _MEDIA_STORAGE_SOP_INSTANCE_UID,
+        _TRANSFER_SYNTAX_UID,
+        _SOURCE_AE_TITLE,
+    }
+)
 _RECEIVING_AE_TITLE = 0x0018
 _PRIVATE_INFORMATION_CREATOR_UID = 0x0100
 _PRIVATE_INFORMATION = 0x0102
@@ -51,6 +59,7 @@ class FileMeta:
     sop_instance_uid: str
     transfer_syntax_uid: str
     data_set_offset: int
+    source_ae_title: str = ""
 
 
 def _short(element: int, vr: bytes, value: bytes) -> bytes:
@@ -160,7 +169,7 @@ def read_file_meta(header: bytes | memoryview) -> FileMeta:
         header = header[:own_end]
     for element, start, stop in _elements(header, end):
         end = stop
-        if element in {_MEDIA_STORAGE_SOP_CLASS_UID, _MEDIA_STORAGE_SOP_INSTANCE_UID, _TRANSFER_SYNTAX_UID}:
+        if element in _OF_FILE_META:
             values[element] = text_of(bytes(header[start:end]))
     if not values.get(_TRANSFER_SYNTAX_UID):
         raise DataSetError("File Meta Information without a Transfer Syntax UID")
@@ -169,6 +178,7 @@ def read_file_meta(header: bytes | memoryview) -> FileMeta:
         sop_instance_uid=values.get(_MEDIA_STORAGE_SOP_INSTANCE_UID, ""),
         transfer_syntax_uid=values[_TRANSFER_SYNTAX_UID],
         data_set_offset=end,
+        source_ae_title=values.get(_SOURCE_AE_TITLE, ""),
     )
 
 

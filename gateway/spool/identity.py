@@ -1,0 +1,293 @@
+"""Know whether this spool and this database belong together; pair them if both are new.
+
+A folder whose disk is not mounted looks like a spool whose files are lost. An empty database, or one from a
+backup, looks like one that knows of no debt. So each process that works with files and rows checks the pair:
+on each new connection, and every few seconds. `gateway.domain.pairing` decides.
+
+A pair that is new is written spool first, flushed, then database.
+
+If the process dies
+    before `spool.id` is written    nothing has changed
+    before the database has a row   there is no time mark yet: the next process pairs them by the name in
+                                    `spool.id`
+    after that                      the pair is known; the next time mark goes to both
+
+`reset-db` writes the new epoch in the same order.
+
+If the process dies
+    after the spool has the new epoch     the pair is unknown until `reset-db` runs again
+    after the commit                      the files are still to be moved; the next sweep does it
+
+A time mark is committed in the database first, and then written to the spool. A database whose mark is older
+than that of the spool lacks commits, so it was restored from a backup. A database that lost less than
+MARK_SECONDS may not be noticed. What was received in that time still has its file in incoming/, and the sweep
+registers it.
+"""
+
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from uuid import uuid4
+
+from gateway.database.pool import Database
+from gateway.database.session import Session
+from gateway.database.tables import spools
+from gateway.domain.pairing import (
+    FIRST_EPOCH,
+    DatabaseMarks,
+    Holdings,
+    Pair,
+    SpoolMarks,
+    pair_of,
+    pair_of_named,
+    sentence,
+)
+from gateway.errors import DatabaseRefusedError, UnknownSpoolError
+from gateway.spool.marks import (
+    ID,
+    Identity,
+    holds_files,
+    holds_most_of,
+    read_identity,
+    read_marks,
+    write_identity,
+    write_seen,
+)
+
+MARK_SECONDS = 10.0
+"""The time between two time marks. A database that lost less than that may not be noticed."""
+
+SAMPLE = 50
+"""How many files of undelivered instances, and how many of all, are looked for at an upgrade."""
+
+_NO_TABLE = "42P01"  # undefined_table
+
+
+class SpoolIdentity:
+    """The identity of the spool in `root`; one object per process, safe across threads and a fork."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._known: SpoolMarks | None = None
+        self._problem: str | None = None
+        self._marked_at = -MARK_SECONDS
+        self._read: tuple[tuple[int, int, int], Identity | None] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in `spool.id`, as it is on the disk now; FIRST_EPOCH before the first pairing.
+
+        Raises:
+            UnknownSpoolError: `spool.id` cannot be read.
+        """
+        identity = self._identity()
+        return FIRST_EPOCH if identity is None else identity.epoch
+
+    def _identity(self) -> Identity | None:
+        """Return the content of `spool.id`; read the file only if it was replaced since the last time."""
+        try:
+            status = (self.root / ID).stat()
+        except OSError:
+            return read_identity(self.root)  # None where there is no such file
+        stamp = (status.st_dev, status.st_ino, status.st_mtime_ns)
+        read = self._read
+        if read is None or read[0] != stamp:
+            # If it is replaced between stat and read, the stamp is older than the content: it is read again.
+            read = self._read = (stamp, read_identity(self.root))
+        return read[1]
+
+    def require_epoch(self, epoch: int) -> None:
+        """Return if the spool still has that epoch.
+
+        Raises:
+            UnknownSpoolError: a reset-db began a new one, or `spool.id` cannot be read.
+        """
+        now = self.epoch
+        if epoch < now:
+            raise UnknownSpoolError(f"a reset-db began epoch {now} of {self.root}; this is of epoch {epoch}")
+
+    # ---- checks ----------------------------------------------------------------------------------
+
+    def check(self, session: Session, *, registers: bool = False) -> None:
+        """Return if spool and database are a known pair.
+
+        Set `registers` in a transaction that registers receptions: no new epoch begins before it ends.
+        Compare the epochs of envelopes with `epoch` after this call.
+
+        Raises:
+            UnknownSpoolError: they are not; the text says what is wrong and what to type.
+            DatabaseError: PostgreSQL failed.
+        """
+        try:
+            marks = read_marks(self.root)  # before the database: see `read_marks`
+            try:
+                database = spools.marks(session, registers=registers)
+            except DatabaseRefusedError as error:
+                if error.sqlstate != _NO_TABLE:
+                    raise
+                raise UnknownSpoolError(self._without_schema(marks)) from error
+            pair = pair_of_named(marks, database)
+            if pair is None:
+                pair = pair_of(marks, database, self._holdings(session))
+            self._require_known(pair, marks, database)
+        except UnknownSpoolError as error:
+            self._problem = str(error)
+            raise
+        self._known, self._problem = marks, None
+
+    def require_folder(self) -> None:
+        """Return if the folder is the spool that the last check found; it does not need the database.
+
+        Raises:
+            UnknownSpoolError: it is not.
+        """
+        problem = self.why_refused()
+        if problem is not None:
+            raise UnknownSpoolError(problem)
+
+    def why_refused(self) -> str | None:
+        """Return why nothing may be received now, or None.
+
+        While PostgreSQL is away, a spool that was paired before receives.
+        """
+        try:
+            identity = self._identity()
+            was_paired = self._known is not None or read_marks(self.root).seen_at is not None
+        except UnknownSpoolError as error:
+            return str(error)
+        if self._problem is not None:
+            return self._problem
+        if identity is None or not was_paired:
+            return (
+                f"{self.root} was not paired with a database yet, or its disk is not mounted. Nothing is "
+                "received until PostgreSQL can be reached and knows this spool"
+            )
+        if self._known is not None and identity.name != self._known.name:
+            return f"{self.root} is another spool than before ({identity.name}, not {self._known.name})"
+        return None
+
+    def pair(self, session: Session) -> tuple[Pair, SpoolMarks, DatabaseMarks]:
+        """Return what both are to each other; the database may be of any version, or empty.
+
+        Raises:
+            UnknownSpoolError: a mark of the spool cannot be read.
+        """
+        marks = read_marks(self.root)
+        database = spools.marks_of_any(session)
+        pair = pair_of_named(marks, database)
+        if pair is None:
+            pair = pair_of(marks, database, self._holdings(session))
+        return pair, marks, database
+
+    def require_possible(self, session: Session) -> None:
+        """Return if the pair is known or new. Call it before the schema is migrated.
+
+        Raises:
+            UnknownSpoolError: it is neither.
+        """
+        pair, marks, database = self.pair(session)
+        if pair is not Pair.NEW:
+            self._require_known(pair, marks, database)
+
+    def require_resettable(self, database: Database) -> None:
+        """Return if reset-db may run: the pair is known, an earlier reset did not end, or the pair is new.
+
+        Raises:
+            UnknownSpoolError: it may not.
+        """
+        with database.statement() as session:
+            pair, _, _ = self.pair(session)
+        if pair is not Pair.RESET:
+            self.recognize(database)
+
+    # ---- changes ---------------------------------------------------------------------------------
+
+    def recognize(self, database: Database) -> None:
+        """Return if the pair is known; pair both if they are new.
+
+        Raises:
+            UnknownSpoolError: they are an unknown pair.
+            SpoolError: the file system refuses.
+            DatabaseError: PostgreSQL failed.
+        """
+        with database.statement() as session:
+            pair, marks, _ = self.pair(session)
+            if pair is Pair.NEW:
+                if marks.name is None:
+                    write_identity(self.root, Identity(uuid4(), FIRST_EPOCH), replace=False)
+                # If this process dies here, the next one finds `spool.id` without a time mark, and goes on.
+                identity = read_identity(self.root)  # perhaps that of another process, which was first
+                if identity is not None:
+                    spools.pair(session, identity.name, identity.epoch)
+            self.check(session)
+
+    def mark(self, database: Database) -> None:
+        """Write the next time mark to both, if it is due.
+
+        Raises:
+            SpoolError: the file system refuses.
+            DatabaseError: PostgreSQL failed.
+        """
+        known = self._known
+        if known is None or known.name is None or monotonic() - self._marked_at < MARK_SECONDS:
+            return
+        with database.statement() as session:
+            marked = spools.mark(session, known.name, known.epoch)
+        if marked is not None:
+            write_seen(self.root, marked)  # after the commit, so that it is never ahead of the database
+            self._marked_at = monotonic()
+
+    def begin_epoch(self) -> Identity:
+        """Write the next epoch to the spool, durably; the caller then writes it to the database.
+
+        Raises:
+            UnknownSpoolError: the spool has no name.
+            SpoolError: the file system refuses.
+        """
+        identity = read_identity(self.root)
+        if identity is None:
+            raise UnknownSpoolError(f"{self.root} has no spool.id")
+        new = Identity(identity.name, identity.epoch + 1)
+        write_identity(self.root, new, replace=True)
+        return new
+
+    def end_epoch(self, identity: Identity) -> None:
+        """Write the epoch before that of `identity` again: the database refused the new one.
+
+        What was received meanwhile has the new epoch. It is registered all the same, because it is not older.
+
+        Raises:
+            SpoolError: the file system refuses.
+        """
+        write_identity(self.root, Identity(identity.name, identity.epoch - 1), replace=True)
+
+    def adopt(self, session: Session, identity: Identity, seen_at: datetime | None) -> None:
+        """Pair both under that identity, whatever they were before: spool first, then the database.
+
+        `seen_at` is the last time mark of the spool.
+
+        Raises:
+            SpoolError: the file system refuses.
+            DatabaseError: PostgreSQL failed.
+        """
+        write_identity(self.root, identity, replace=True)
+        spools.adopt(session, identity.name, identity.epoch, seen_at)
+
+    # ---- helpers ---------------------------------------------------------------------------------
+
+    def _holdings(self, session: Session) -> Holdings:
+        has_instances = spools.has_instances(session)
+        files = [
+            (row.study_instance_uid, row.file_name)
+            for row in (spools.sample(session, limit=SAMPLE) if has_instances else ())
+        ]
+        return Holdings(holds_files(self.root), has_instances, holds_most_of(self.root, files))
+
+    def _require_known(self, pair: Pair, marks: SpoolMarks, database: DatabaseMarks) -> None:
+        if pair is not Pair.KNOWN:
+            raise UnknownSpoolError(sentence(pair, str(self.root), marks, database))
+
+    def _without_schema(self, marks: SpoolMarks) -> str:
+        if marks.seen_at is None and not holds_files(self.root):
+            return f"the database has no schema of this version yet, and {self.root} is not paired with it"
+        return sentence(Pair.EMPTY_DATABASE, str(self.root), marks, DatabaseMarks(None))

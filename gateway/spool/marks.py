@@ -1,0 +1,181 @@
+"""Read and write the marks of the spool: name and epoch in `spool.id`, the last time mark in `spool.seen`.
+
+Both files lie in `edge.data_root`. A new text is written beside the file and takes its name when it is on the
+disk, so a reader finds the old text or the new one, whole, also after a power cut.
+
+The files belong to the owner of the folder, whoever writes them. Otherwise a command of root would lock the
+processes out.
+
+If the process dies
+    before the name is taken   a file `.new` remains beside it, which nobody reads
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from gateway.domain.instance import Place
+from gateway.domain.pairing import SpoolMarks
+from gateway.errors import UnknownSpoolError
+from gateway.spool.flush import FILE_MODE, failure, flush_directory, make_folder, remove_uncommitted
+
+ID = "spool.id"
+SEEN = "spool.seen"
+MAX_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The content of `spool.id`."""
+
+    name: UUID
+    epoch: int
+
+
+def read_marks(root: Path) -> SpoolMarks:
+    """Return the marks of the spool in `root`; without a name if there is no `spool.id`.
+
+    Raises:
+        UnknownSpoolError: a file cannot be read, or does not hold a mark.
+    """
+    # `spool.seen` first: whoever compares it with the database reads the database afterwards.
+    seen = _read(root / SEEN)
+    identity = read_identity(root)
+    if identity is None:
+        return SpoolMarks(None)
+    return SpoolMarks(identity.name, identity.epoch, None if seen is None else _moment(root / SEEN, seen))
+
+
+def read_identity(root: Path) -> Identity | None:
+    """Return the content of `spool.id`; None if there is no such file.
+
+    Raises:
+        UnknownSpoolError: it cannot be read, or does not hold a name.
+    """
+    text = _read(root / ID)
+    if text is None:
+        return None
+    try:
+        content = json.loads(text)
+        return Identity(UUID(content["name"]), int(content["epoch"]))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UnknownSpoolError(
+            f"{root / ID} holds no name of a spool, so nothing is received, sent or deleted. Restore the "
+            "file; if it is lost, remove it and run `mini-pacs db rebuild`"
+        ) from error
+
+
+def write_identity(root: Path, identity: Identity, *, replace: bool) -> bool:
+    """Write `spool.id` durably; return False, with nothing written, if it exists and is not to be replaced.
+
+    Raises:
+        SpoolError: the file system refuses.
+    """
+    return _write(
+        root / ID, json.dumps({"name": str(identity.name), "epoch": identity.epoch}), replace=replace
+    )
+
+
+def write_seen(root: Path, seen_at: datetime) -> None:
+    """Write `spool.seen` durably, unless it holds a later time.
+
+    Raises:
+        SpoolError: the file system refuses.
+        UnknownSpoolError: the file that is there cannot be read.
+    """
+    text = _read(root / SEEN)
+    if text is None or _moment(root / SEEN, text) < seen_at:
+        _write(root / SEEN, seen_at.isoformat(), replace=True)
+
+
+def holds_files(root: Path) -> bool:
+    """Tell whether a place of the spool holds a file.
+
+    Files in orphaned/ and damaged/ do not count, because no debt is for them. Neither do those in partial/:
+    nothing is received before the spool has a name.
+
+    Raises:
+        SpoolError: a folder cannot be read.
+    """
+    return any(any(_files(root / place)) for place in Place)
+
+
+def holds_most_of(root: Path, files: list[tuple[str, str]]) -> bool:
+    """Tell whether at least half of these files (study, file name) are in a place of the spool."""
+    found = sum(any((root / place / study / name).exists() for place in Place) for study, name in files)
+    return bool(files) and found * 2 >= len(files)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    try:
+        yield from islice(folder.glob("*/*"), 1)
+    except OSError as error:
+        raise failure("list", folder, error) from error
+
+
+def _read(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES).decode("ascii", "replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        hint = "; give it to the user of the processes (`chown`)" if error.errno == errno.EACCES else ""
+        raise UnknownSpoolError(
+            f"{failure('read', path, error)}, so it is not known whether this is the spool of the database. "
+            f"Nothing is received, sent or deleted{hint}"
+        ) from error
+
+
+def _moment(path: Path, text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise UnknownSpoolError(
+            f"{path} holds no time, so nothing is received, sent or deleted. If it cannot be restored, "
+            "remove it and run `mini-pacs db rebuild`"
+        ) from error
+    if moment.tzinfo is None:
+        raise UnknownSpoolError(
+            f"{path} holds a time without a zone; remove it and run `mini-pacs db rebuild`"
+        )
+    return moment
+
+
+def _write(path: Path, text: str, *, replace: bool) -> bool:
+    new = path.with_name(f"{path.name}.{uuid4().hex[:8]}.new")
+    try:
+        make_folder(path.parent)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            _give_to_owner(descriptor, path.parent)
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(descriptor)  # survives a power cut: the text, before it gets its name
+        if replace:
+            new.replace(path)
+        else:
+            os.link(new, path)
+        flush_directory(path.parent)  # survives a power cut: the name
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise failure("write", path, error) from error
+    else:
+        return True
+    finally:
+        remove_uncommitted(new)
+
+
+def _give_to_owner(descriptor: int, folder: Path) -> None:
+    owner = folder.stat()
+    if owner.st_uid != os.geteuid():
+        with suppress(PermissionError):  # only root may give files away
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
