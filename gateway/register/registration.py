@@ -32,6 +32,7 @@ from gateway.domain.instance import Kind, Place, file_names
 from gateway.domain.matching import Correlation
 from gateway.domain.routing import Route, routes_for
 from gateway.errors import DatabaseRefusedError, GatewayError, SchemaError, SpoolError
+from gateway.log import frames
 from gateway.register import repeat, results
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.registration_log import (
@@ -106,8 +107,14 @@ class Registration:
         except DatabaseRefusedError as error:
             _raise_unless_about_values(error)
             return [one for reception in batch for one in self._alone(reception)]
+        except GatewayError:
+            raise
+        except Exception:  # noqa: BLE001  one reception may cause it: each is registered alone
+            return [one for reception in batch for one in self._alone(reception)]
+        self._wake(batch, any_result=False)
         try:
-            self._wake(batch, any_result=self._correlate_again(batch))
+            if self._correlate_again(batch):
+                self._wake([], any_result=True)
         except DatabaseRefusedError as error:
             _raise_unless_about_values(error)
             return batch  # it collided with another transaction; the batch is found registered
@@ -131,6 +138,12 @@ class Registration:
             return self._refuse(one, error)
         except SpoolError as error:
             return self._refuse(one, error)
+        except GatewayError:
+            raise
+        except Exception as error:  # noqa: BLE001  else each process that registers it would end
+            return self._refuse(
+                one, DatabaseRefusedError(f"unforeseen {type(error).__name__}: {frames(error)}")
+            )
         return [one] if registered is None else []
 
     def register_one(self, one: Unregistered) -> tuple[RegisteredInstance, Correlated | None]:
@@ -153,7 +166,9 @@ class Registration:
             if in_order and waits_for_other_version(self._spool, one):
                 return None
             registered, correlated = self._commit(one)
-        self._wake([one], any_result=self._looks_again(one, registered, correlated) or correlated is not None)
+        self._wake([one], any_result=correlated is not None)
+        if self._looks_again(one, registered, correlated):
+            self._wake([], any_result=True)
         self._finish(one, registered, correlated)
         return registered, correlated
 

@@ -21,9 +21,10 @@ from gateway.domain.instance import Kind, Place, file_names
 from gateway.domain.routing import Route
 from gateway.errors import DatabaseRefusedError, DatabaseUnavailableError, OutcomeUnknownError, SchemaError
 from gateway.forward.deliver import forward_to_pacs
+from gateway.register import registration
 from gateway.register.recovery import Recovery
 from gateway.register.registration import received_of
-from gateway.register.unregistered import Unregistered, final_name
+from gateway.register.unregistered import Unregistered, final_name, refused_count
 from gateway.sweep.reconcile import reconcile
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G4")]
@@ -533,3 +534,27 @@ def test_each_delivery_has_one_message(core: Forwarding) -> None:
     for route in Route:
         assert core.edge.queued(route.value) == 6
     wait_until(lambda: core.edge.queued() == 12, 5, "the messages")
+
+
+def test_an_unforeseen_error_of_one_reception_ends_no_process(
+    core: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of its batch are registered; it is set aside like one that PostgreSQL refuses."""
+    batch = [core.received(Instance()) for _ in range(3)]
+    bad = batch[1].envelope.reception_id
+    known = registration.received_of
+
+    def received_of(one: Unregistered) -> ReceivedInstance:
+        if one.envelope.reception_id == bad:
+            raise ValueError("unforeseen")
+        return known(one)
+
+    monkeypatch.setattr(registration, "received_of", received_of)
+    registering = core.registration()
+    left = registering.register(batch)
+    while left:
+        left = registering.register(left)
+    assert [one.is_done for one in batch] == [True, True, True]
+    assert core.edge.one("SELECT count(*) FROM instances") == 2
+    assert refused_count(core.spool) == 1
+    assert "unforeseen ValueError" in core.edge.log(outcome="not_registrable")[0]["error"]
