@@ -206,6 +206,8 @@ def test_patient_files_are_closed_to_other_users(make_edge: MakeEdge, umask: int
         assert edge.send(kept, lost) == [0, 0]
         edge.run("DELETE FROM instances WHERE sop_instance_uid = %(uid)s", uid=lost.sop_instance_uid)
         edge.run("UPDATE instances SET place = 'queued'")
+        # Without its envelope it was never acknowledged: the sweep moves it to orphaned/.
+        edge.files()[f"incoming/{lost.sop_instance_uid}.dcm"].write_bytes(bytes(512))
         edge.scp.stop()
         edge.start("mini-pacs", "sweep").wait(60)
     finally:
