@@ -25,6 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from time import monotonic
 from uuid import uuid4
 
 from gateway import log
@@ -54,6 +55,9 @@ OWED_AGAIN = "owed again: the database was lost"
 COLLISIONS = 3
 FIRST_ANALYZE = 500
 """After so many files PostgreSQL counts its rows, and again after four times as many."""
+HELD_SECONDS = 0.5
+"""How long the links of receivers are not listed again. A file that one of them finishes meanwhile is
+registered by both, which changes nothing."""
 EXAMPLES = 10
 """How many files are logged one by one; all are counted."""
 
@@ -104,6 +108,8 @@ class Rebuild:
         self._progress = progress
         self._origins = CallerOrigins(configuration.forwarder)
         self._results: list[tuple[Path, Place]] = []
+        self._held: set[tuple[int, int]] = set()
+        self._held_until = 0.0
         self.counts = RebuildCounts()
 
     def run(self) -> RebuildCounts:
@@ -188,8 +194,13 @@ class Rebuild:
         """Tell whether a living receiver, or partial/refused/, has a link to the file."""
         with suppress(FileNotFoundError):
             status = path.stat()
-            if status.st_nlink > 1:
-                return (status.st_dev, status.st_ino) in held_inodes(self._spool)
+            if status.st_nlink == 1:
+                return False
+            inode = (status.st_dev, status.st_ino)
+            if inode not in self._held and self._held_until < monotonic():
+                self._held = held_inodes(self._spool)
+                self._held_until = monotonic() + HELD_SECONDS
+            return inode in self._held
         return False
 
     # ---- transactions ----------------------------------------------------------------------------

@@ -231,11 +231,11 @@ class SpoolIdentity:
         known = self._known
         if known is None or known.name is None or monotonic() - self._marked_at < MARK_SECONDS:
             return
+        self._marked_at = monotonic()  # also if it fails: a full disk is tried again at the next mark
         with database.statement() as session:
             marked = spools.mark(session, known.name, known.epoch)
         if marked is not None:
             write_seen(self.root, marked)  # after the commit, so that it is never ahead of the database
-            self._marked_at = monotonic()
 
     def begin_epoch(self) -> Identity:
         """Write the next epoch to the spool, durably; the caller then writes it to the database.
