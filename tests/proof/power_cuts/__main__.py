@@ -7,6 +7,7 @@ import argparse
 import gc
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -61,6 +62,7 @@ def main() -> int:
         say("\n".join(f"SKIPPED: {kind}: {reason}" for kind, reason in skipped.items()))
         return 3
     enter_namespace()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that PostgreSQL ends with this program
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="mini-pacs-power-"))
     folder.chmod(0o711)  # PostgreSQL's user must be able to enter the folder

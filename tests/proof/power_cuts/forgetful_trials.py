@@ -50,8 +50,10 @@ class ForgetfulTrials:
 
     def close(self) -> None:
         """End the file system and PostgreSQL."""
-        self._files.close()
-        self._postgres.remove()
+        try:
+            self._files.close()
+        finally:
+            self._postgres.remove()
 
     def steps(self) -> tuple[int, Trial]:
         """Run once with a cut at the very end; return how many steps it took, and the result."""

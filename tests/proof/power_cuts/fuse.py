@@ -80,7 +80,8 @@ class Mount:
         self._point = os.fsencode(point)
         self._buffer = bytearray(MAX_WRITE + 4096 * 2)
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self.descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        # a request may be gone before it is read, with the process that was killed: then a read must not wait
+        self.descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         options = (
             f"fd={self.descriptor},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
         ).encode()

@@ -164,5 +164,8 @@ class FuseProcess:
         # an order, since forked children keep the other end of the pipe open
         self._process.stdin.write(b'{"do": "end"}\n')
         self._process.stdin.close()
-        self._process.wait(ANSWER_SECONDS)
-        self._process.stdout.close()
+        try:
+            self._process.wait(ANSWER_SECONDS)
+        finally:
+            self._process.kill()
+            self._process.stdout.close()
