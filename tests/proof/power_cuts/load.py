@@ -5,6 +5,7 @@ the position behind an answer. A cut at this position or a later one must not ta
 """
 
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from support.edge_setup import store
 from support.synthetic_instances import Instance, new_uid, result_of
 
 from gateway.config import Configuration
-from gateway.dicom.association import PeerAddress
+from gateway.dicom.association import Association, PeerAddress
 from gateway.dicom.requestor import associate
-from gateway.errors import PeerError
+from gateway.errors import AssociationRejectedError, PeerError
 from gateway.receive.c_store import LARGE_BYTES
 from proof.power_cuts.server import Position
 
@@ -24,6 +25,7 @@ MODALITY, WORKER = "ORTHANC", "APP01"
 _SMALL_BYTES = 10_000
 """More than two blocks, so that a small file can be torn as well."""
 _TIMEOUT_SECONDS = 30.0
+_RETRY_SECONDS = 0.1
 
 Sending = tuple[str, Sequence[Instance]]
 """A calling AE title and what it sends over one association."""
@@ -123,8 +125,19 @@ class Load:
     def _send_all(self, script: Sequence[Sending]) -> None:
         with suppress(PeerError):
             for calling, instances in script:
-                contexts = list({instance.context: None for instance in instances})
-                with associate(self._peer, calling_ae_title=calling, contexts=contexts) as association:
+                with self._associate(calling, instances) as association:
                     for instance in instances:
                         status, _ = store(association, instance)
                         self.answers.append(Answer(key_of(instance), status, self._position.get()))
+
+    def _associate(self, calling: str, instances: Sequence[Instance]) -> Association:
+        """Open an association; repeat while it is rejected, as the edge does until it knows its database."""
+        contexts = list({instance.context: None for instance in instances})
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while True:
+            try:
+                return associate(self._peer, calling_ae_title=calling, contexts=contexts)
+            except AssociationRejectedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)  # the interval between two attempts
