@@ -101,6 +101,8 @@ def test_no_point_of_postgresql_comes_before_success(environment: Environment) -
     """G1: with PostgreSQL away everything is received, and registered by the next receiver."""
     run = environment.begin(RECEIVE.prepare(environment))
     try:
+        run.serve()  # a spool that was never paired with a database receives nothing without it
+        run.kill()
         scp = run.serve(run.trap(None), away=True)
         assert run.send(steadily=False)
         scp.kill()

@@ -28,6 +28,7 @@ from gateway.errors import PeerError
 from gateway.lab import layout
 from gateway.lab.postgres import EmbeddedPostgres
 from gateway.register.unregistered import REFUSED
+from gateway.spool.marks import SEEN
 from gateway.spool.partial import SUFFIX
 from proof.crash_points.child_processes import Child, actors, peers, scp
 from proof.crash_points.points import Point, Trap
@@ -111,6 +112,11 @@ class Run:
         dsn = make_dsn(self.dsn, port=NOBODY_LISTENS) if away else None
         child = self._scp = self.start("scp", scp, trap, dsn=dsn)
         wait_until(lambda: child.ended() or self._listening() > listening, READY_SECONDS, "the SCP to listen")
+        wait_until(
+            lambda: child.ended() or (self.root / SEEN).exists(),
+            READY_SECONDS,
+            "spool and database to be paired",
+        )
         return child
 
     def died(self) -> bool:
