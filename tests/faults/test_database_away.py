@@ -109,6 +109,8 @@ def edge(
         "sweep": {"orphan_grace_seconds": 0.001},
     }
     edge = EdgeSetup(reconfigure(changes), own_postgres.dsn(), processes)
+    edge.identity.recognize(edge.database)
+    edge.identity.mark(edge.database)  # a spool that is not known receives nothing
     yield edge
     edge.kill()
     edge.close()
@@ -373,10 +375,16 @@ def test_a_database_that_does_not_exist_refuses_associations(
     edge: EdgeSetup, own_postgres: EmbeddedPostgres
 ) -> None:
     """The same; it receives as soon as the database is there."""
-    edge.serve(DATABASE_URL=own_postgres.dsn("not_there"))
-    wait_until(lambda: rejected(edge), SECONDS, "associations to be rejected")
-    assert 'database "not_there" does not exist' in edge.wait_log(outcome="rejected")["detail"]
-    own_postgres.create_database("not_there")
+    edge.database.close()
+    connection = psycopg2.connect(own_postgres.dsn("postgres"))
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {DATABASE} RENAME TO away")
+        edge.serve()
+        wait_until(lambda: rejected(edge), SECONDS, "associations to be rejected")
+        assert f'database "{DATABASE}" does not exist' in edge.wait_log(outcome="rejected")["detail"]
+        cursor.execute(f"ALTER DATABASE away RENAME TO {DATABASE}")
+    connection.close()
     wait_until(lambda: is_received(edge), SECONDS, "it to receive", every=0.2)
     registered(edge)
 
