@@ -118,7 +118,7 @@ def _to_give_up(environment: Environment) -> Prepared:
 
 
 def _gave_up(run: Run) -> bool:
-    if not rare_receptions.send(run):
+    if not rare_receptions.send(run) or run.died():
         return False
     assert len(left_receptions.refused(run)) == 1
     return True
