@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 from proof.power_cuts.__main__ import KINDS
-from proof.power_cuts.machine import MAKE, missing
+from proof.power_cuts.machine import missing
 from support.edge_setup import TESTS
 from support.launcher import REPOSITORY, Processes
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G2"), pytest.mark.guarantee("G6")]
 
 SEED = os.environ.get("POWER_CUTS_SEED", "1")
-CUTS = {"forgetful": 6, "ext4": 2, "xfs": 2}
-LYING_CUTS = 3
+CUTS = {"forgetful": 6, "ext4": 3, "xfs": 3}
+LYING_CUTS = {"forgetful": 2, "ext4": 3}
 SECONDS = 150.0
 """Each takes about 15 on a quiet machine."""
 
@@ -48,17 +48,18 @@ def test_nothing_acknowledged_is_lost_in_a_power_cut(processes: Processes, tmp_p
     code, report, output = run(processes, tmp_path, kind, "--cuts", str(CUTS[kind]))
     assert code == 0, output
     assert sum(len(one["cuts"]) for one in report["runs"]) >= CUTS[kind]
-    assert sum(one["acknowledged"] for one in report["runs"]) > 0
+    if kind == "forgetful":  # the few cuts of a record may all come before the first answer
+        assert sum(one["acknowledged"] for one in report["runs"]) > 0
     assert not report["skipped"]
 
 
-@pytest.mark.parametrize("kind", ["forgetful", *list(MAKE)[:1]])
+@pytest.mark.parametrize("kind", list(LYING_CUTS))
 def test_a_disk_that_lies_about_flushes_loses_instances(
     processes: Processes, tmp_path: Path, kind: str
 ) -> None:
     """The check can fail."""
     skip_without(kind)
-    words = ("--cuts", str(LYING_CUTS), "--lying-disk", "--patience", "5")
+    words = ("--cuts", str(LYING_CUTS[kind]), "--lying-disk", "--patience", "5")
     code, report, output = run(processes, tmp_path, kind, *words)
     assert code == 1, output
     assert report["violations"] > 0

@@ -25,6 +25,7 @@ MODALITY, WORKER = "ORTHANC", "APP01"
 _SMALL_BYTES = 10_000
 """More than two blocks, so that a small file can be torn as well."""
 _TIMEOUT_SECONDS = 30.0
+_REJECTED_SECONDS = 15.0
 _RETRY_SECONDS = 0.1
 
 Sending = tuple[str, Sequence[Instance]]
@@ -133,7 +134,7 @@ class Load:
     def _associate(self, calling: str, instances: Sequence[Instance]) -> Association:
         """Open an association; repeat while it is rejected, as the edge does until it knows its database."""
         contexts = list({instance.context: None for instance in instances})
-        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        deadline = time.monotonic() + _REJECTED_SECONDS
         while True:
             try:
                 return associate(self._peer, calling_ae_title=calling, contexts=contexts)
