@@ -22,12 +22,14 @@ from support.waiting import wait_until
 
 from gateway import config
 from gateway.database.migrate import migrate
+from gateway.database.pool import Database
 from gateway.dicom.association import PeerAddress
 from gateway.dicom.requestor import associate
 from gateway.errors import PeerError
 from gateway.lab import layout
 from gateway.lab.postgres import EmbeddedPostgres
 from gateway.register.unregistered import REFUSED
+from gateway.spool.identity import SpoolIdentity
 from gateway.spool.marks import SEEN
 from gateway.spool.partial import SUFFIX
 from proof.crash_points.child_processes import Child, actors, peers, scp
@@ -264,7 +266,8 @@ class Environment:
         migrate(postgres.dsn(EMPTY))
         content = layout.configuration(layout.choose_ports(well_known=False), CHANGES)
         content["forwarder"]["workers"] = content["forwarder"]["workers"][:WORKERS]
-        layout.write(folder / "empty", content)
+        path = layout.write(folder / "empty", content)
+        pair(config.load(path).edge.data_root, postgres.dsn(EMPTY))
         self.empty = Prepared(folder / "empty", EMPTY, Senders())
 
     def begin(self, prepared: Prepared, name: str | None = None) -> Run:
@@ -295,6 +298,15 @@ class Environment:
         for name in self._databases:
             self.postgres.drop_database(name)
         shutil.rmtree(self.folder)
+
+
+def pair(root: Path, dsn: str) -> None:
+    """Pair spool and database, so that the SCP receives as soon as it listens; copies stay paired."""
+    identity = SpoolIdentity(root)
+    database = Database(dsn, application_name="crash points", size=1)
+    identity.recognize(database)
+    identity.mark(database)
+    database.close()
 
 
 def _copy(source: Path, target: Path) -> None:
