@@ -28,6 +28,7 @@ from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
 from gateway.database.migrate import migrate, migrations
+from gateway.errors import AssociationRejectedError
 from gateway.lab.postgres import EmbeddedPostgres
 
 pytestmark = [pytest.mark.guarantee("G2"), pytest.mark.guarantee("G6")]
@@ -212,8 +213,11 @@ def test_processes_of_the_release_beside_new_ones_lose_and_repeat_nothing(
     assert "which this version does not know" in refused.text()
     every_actor(edge)
     send(40)
-    versions = {row[0] for row in edge.rows("SELECT pid FROM dramatiq.consumers")}
-    assert len(versions) == 4, "old and new stood side by side"
+    wait_until(
+        lambda: edge.one("SELECT count(DISTINCT pid) FROM dramatiq.consumers") == 4,
+        20,
+        "old and new to stand side by side",
+    )
     old.stop()
     edge.serve()
     send(20)
@@ -225,16 +229,25 @@ def test_processes_of_the_release_beside_new_ones_lose_and_repeat_nothing(
 
 
 def test_this_version_starts_on_a_schema_with_later_additions(edge: EdgeSetup) -> None:
-    """It refuses a schema that a later version broke, and says so."""
+    """On a schema that a later version broke it refuses associations, and says why."""
     migrate(edge.dsn)
     with edge.database.transaction() as session:
         session.script(LATER)
     edge.serve().stop()
     edge.actors("pacs")
     edge.run("UPDATE schema_migrations SET additive = false WHERE version = '9000_later'")
-    refused = edge.start("mini-pacs", "serve")
-    assert refused.wait(60) == 4
-    assert "the schema holds 9000_later, which this version does not know" in refused.text()
+    edge.serve()
+    refused = edge.wait_log(30, stage="db", outcome="refused")["error"]
+    assert "the schema holds 9000_later, which this version does not know" in refused
+
+    def is_rejected() -> bool:
+        try:
+            edge.send(Instance())
+        except AssociationRejectedError:
+            return True
+        return False
+
+    wait_until(is_rejected, 20, "every receiver to refuse associations")
 
 
 def test_released_migrations_are_unchanged() -> None:

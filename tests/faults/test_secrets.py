@@ -95,15 +95,13 @@ def test_a_password_appears_nowhere_while_postgresql_stops_and_starts(
     assert edge.send(Instance()) == [0]
     hidden.check(*outputs(edge, tmp_path))
     server.kill()
-    assert edge.send(Instance()) == [0xA700]
+    assert edge.send(Instance()) == [0]
     status = edge.start("mini-pacs", "status")
     assert status.wait(30) == 3
-    late = edge.start("mini-pacs", "serve")
-    edge.wait_log(stage="db", outcome="waiting", pid=late.pid)
+    edge.wait_log(stage="db", outcome="waiting")
     hidden.check(*outputs(edge, tmp_path))
-    late.stop()
     server.start()
-    wait_until(lambda: edge.send(Instance()) == [0], 20, "PostgreSQL to be used again")
+    wait_until(lambda: edge.one("SELECT count(*) FROM instances") == 2, 20, "PostgreSQL to be used again")
     hidden.check(*outputs(edge, tmp_path))
 
 

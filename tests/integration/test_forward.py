@@ -291,6 +291,8 @@ def test_a_read_error_of_our_disk_makes_nothing_dead(
     """
     instance = Instance()
     delivery = core.owed(instance)
+    assert core.context.identity is not None
+    core.context.identity.require_folder()  # it has read spool.id, and reads it again only if it was replaced
     for attempts in range(1, 5):
         with need(core.edge):
             assert forward_to_pacs(core.context, delivery) is Outcome.NOT_READ

@@ -25,7 +25,7 @@ def test_what_is_written_is_read_by_pydicom_and_by_us(uid: str) -> None:
     assert meta.SourceApplicationEntityTitle == "MODALITY"
     assert meta.FileMetaInformationVersion == b"\0\1"
     assert meta.FileMetaInformationGroupLength == len(head) - 144
-    assert read_file_meta(head + b"\x08\0\x16\0") == FileMeta(CT, uid, EXPLICIT, len(head))
+    assert read_file_meta(head + b"\x08\0\x16\0") == FileMeta(CT, uid, EXPLICIT, len(head), "MODALITY")
 
 
 def test_bundled_files_are_read_as_pydicom_reads_them() -> None:
