@@ -1,8 +1,8 @@
 """The thread of a receiver process that registers what the process has received.
 
 A reception is handed over when its file is durable, just before Success is answered. The thread registers all
-that wait in one batch, and does not wait for more. The order is: urgent, then new, then the backlog with a
-bounded share of each batch. Originals come before results.
+that wait in one batch. It pauses after a batch, but never before one. The order is: urgent, then new, then
+the backlog with a bounded share of each batch. Originals come before results.
 
 At most MAX_IN_MEMORY receptions are in memory. Of the others only the number of the `.part` link is kept, and
 the rest is read again from the file.
@@ -52,6 +52,8 @@ BEHIND_SECONDS = 1.0
 MAX_WAIT_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 2.0
+GATHER_SECONDS = 0.015
+"""The pause after each batch."""
 DEFERRED_SECONDS = 0.05
 """The pause before a reception is tried again that waits for another version, or was refused."""
 ROW_BYTES = 8192
@@ -158,6 +160,9 @@ class Registrar:
             self._recovered = self._left_by_others()
             while batch := self._next_batch():
                 self._register(batch)
+                # Under load the next batch is larger, and costs less for each reception. A single reception
+                # is not delayed: it comes after this pause.
+                time.sleep(GATHER_SECONDS)
         except BaseException as error:  # noqa: BLE001  the boundary of the thread
             try:
                 log.write(
