@@ -45,6 +45,7 @@ from gateway.domain.pairing import (
 from gateway.errors import DatabaseRefusedError, UnknownSpoolError
 from gateway.spool.marks import (
     ID,
+    SEEN,
     Identity,
     holds_files,
     holds_most_of,
@@ -70,6 +71,7 @@ class SpoolIdentity:
         self.root = root
         self._known: SpoolMarks | None = None
         self._problem: str | None = None
+        self._problem_is_of_pairing = False
         self._marked_at = -MARK_SECONDS
         self._read: tuple[tuple[int, int, int], Identity | None] | None = None
 
@@ -118,6 +120,7 @@ class SpoolIdentity:
             UnknownSpoolError: they are not; the text says what is wrong and what to type.
             DatabaseError: PostgreSQL failed.
         """
+        is_pairing = not (self.root / SEEN).exists()
         try:
             marks = read_marks(self.root)  # before the database: see `read_marks`
             try:
@@ -131,7 +134,7 @@ class SpoolIdentity:
                 pair = pair_of(marks, database, self._holdings(session))
             self._require_known(pair, marks, database)
         except UnknownSpoolError as error:
-            self._problem = str(error)
+            self._problem, self._problem_is_of_pairing = str(error), is_pairing
             raise
         self._known, self._problem = marks, None
 
@@ -155,7 +158,7 @@ class SpoolIdentity:
             was_paired = self._known is not None or read_marks(self.root).seen_at is not None
         except UnknownSpoolError as error:
             return str(error)
-        if self._problem is not None:
+        if self._problem is not None and not self._was_paired_since():
             return self._problem
         if identity is None or not was_paired:
             return (
@@ -165,6 +168,10 @@ class SpoolIdentity:
         if self._known is not None and identity.name != self._known.name:
             return f"{self.root} is another spool than before ({identity.name}, not {self._known.name})"
         return None
+
+    def _was_paired_since(self) -> bool:
+        """Tell whether another process has paired spool and database since the problem was found."""
+        return self._problem_is_of_pairing and (self.root / SEEN).exists()
 
     def pair(self, session: Session) -> tuple[Pair, SpoolMarks, DatabaseMarks]:
         """Return what both are to each other; the database may be of any version, or empty.
