@@ -5,7 +5,6 @@ nothing. So each wait for an answer ends at a deadline, and the connection is cl
 """
 
 import select
-from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 
@@ -32,11 +31,6 @@ class Connection(pg.connection):
     """Until when the guard of the pool need not be asked again; see gateway/database/pool.py."""
     where: str = "an unknown address"
     """Host and port of the server, for messages."""
-    meanwhile: Callable[[], None] | None = None
-    """Called while PostgreSQL works on the next statement."""
-    failure: BaseException | None = None
-    """What `meanwhile` raised. The session raises it after the wait; inside, it would close the
-    connection."""
 
     def descriptor(self) -> int | None:
         """Return the file descriptor to poll; None if the connection is closed, perhaps by another thread."""
@@ -71,14 +65,6 @@ def _wait(connection: pg.connection) -> None:
         state = connection.poll()
         if state == pg.POLL_OK:
             return
-        if state == pg.POLL_READ and isinstance(connection, Connection) and connection.meanwhile is not None:
-            work, connection.meanwhile = connection.meanwhile, None
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001  the session raises it once the answer is read
-                connection.failure = error
-            limit = monotonic() + seconds
-            continue
         # poll(2), because select(2) breaks above 1024 descriptors and a receiver may hold more
         poller = select.poll()
         poller.register(connection.fileno(), select.POLLIN if state == pg.POLL_READ else select.POLLOUT)

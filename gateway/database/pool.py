@@ -55,16 +55,14 @@ class Database:
         self._idle: list[Connection] = []
 
     @contextmanager
-    def transaction(self, *, meanwhile: Callable[[], None] | None = None) -> Iterator[Session]:
+    def transaction(self) -> Iterator[Session]:
         """Lend a session; commit when the block ends, roll back when it raises.
 
-        `meanwhile` is called while PostgreSQL works on the first statement. What `meanwhile` raises, that
-        statement raises. If this raises any Exception but OutcomeUnknownError, nothing was committed.
+        If this raises any Exception but OutcomeUnknownError, nothing was committed.
         """
         with self._borrowed() as connection:
             sent = False
             try:
-                connection.meanwhile, connection.failure = meanwhile, None
                 yield Session(connection, "BEGIN;", in_transaction=True)
                 if connection.info.transaction_status == pg.TRANSACTION_STATUS_IDLE:
                     return  # no statement was run
@@ -81,8 +79,6 @@ class Database:
             except BaseException:  # for example Dramatiq's TimeLimitExceeded
                 _rollback(connection)
                 raise
-            finally:
-                connection.meanwhile = None  # still set where the block ran no statement
 
     @contextmanager
     def statement(self, *, durable: bool = True) -> Iterator[Session]:

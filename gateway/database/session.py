@@ -48,13 +48,6 @@ class Session:
             raise DatabaseRefusedError(f"PostgreSQL takes no such text: {error}") from error
         except psycopg2.Error as error:
             raise self._translated(error) from error
-        finally:
-            # Raise the failure of `meanwhile` (an fsync) even if PostgreSQL failed, too. After an error of
-            # PostgreSQL the caller may try again, and a second fsync may succeed though the first lost the
-            # bytes. Clear the failure, because another session gets the connection.
-            failure, self._connection.failure = self._connection.failure, None
-            if failure is not None:
-                raise failure
 
     # ---- rows by name ----------------------------------------------------------------------------
 
