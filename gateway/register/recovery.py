@@ -45,7 +45,7 @@ MAX_OF_A_LIVING_ONE = 2000
 
 
 class Recovery:
-    """Yields what is to be registered for others. `epoch` is that of the spool; other epochs are left."""
+    """Yields what is to be registered for other processes."""
 
     def __init__(self, spool: Spool, *, grace_seconds: float) -> None:
         self._spool = spool
@@ -55,10 +55,19 @@ class Recovery:
         """How many files and folders the disk refused."""
 
     def of_the_dead(self) -> Iterator[Unregistered]:
-        """Yield the receptions of dead receivers, and remove their folders when all are registered.
+        """Yield the receptions of dead receivers, and remove the folders that have no link any more.
 
-        The caller registers each before it asks for the next one.
+        A folder whose last receptions are still being registered stays for the next pass.
         """
+        for folder in self._locked_folders():
+            yield from self._of_folder(folder, dead=True)
+            if not any(folder.glob(f"*{SUFFIX}")):
+                # Remove it before the lock is released. A receiver that opens it now finds it removed, and
+                # makes another.
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _locked_folders(self) -> Iterator[Path]:
+        """Yield the folders of dead receivers; each is locked until the next one is asked for."""
         for folder in _folders(self._spool.root / PARTIAL):
             if folder.name == REFUSED or not self._may_be_dead(folder):
                 continue
@@ -72,11 +81,7 @@ class Recovery:
             if lock is None:
                 continue
             try:
-                yield from self._of_folder(folder, dead=True)
-                if not any(folder.glob(f"*{SUFFIX}")):
-                    # Remove it before the lock is released. A receiver that opens it now finds it removed,
-                    # and makes another.
-                    shutil.rmtree(folder, ignore_errors=True)
+                yield folder
             finally:
                 os.close(lock)
 
@@ -124,20 +129,13 @@ class Recovery:
     def count_left(self) -> tuple[int, int]:
         """Return how many receptions dead receivers left, and how many files that were never acknowledged."""
         receptions = files = 0
-        for folder in _folders(self._spool.root / PARTIAL):
-            if folder.name == REFUSED or not self._may_be_dead(folder):
-                continue
-            with suppress(OSError):
-                lock = lock_folder(folder)
-                if lock is None:
-                    continue
-                for link in folder.glob(f"*{SUFFIX}"):
-                    with suppress(SpoolError):
-                        if read_envelope(link) is None:
-                            files += 1
-                        else:
-                            receptions += 1
-                os.close(lock)
+        for folder in self._locked_folders():
+            for link in folder.glob(f"*{SUFFIX}"):
+                with suppress(SpoolError):
+                    if read_envelope(link) is None:
+                        files += 1
+                    else:
+                        receptions += 1
         return receptions, files
 
     def examine(

@@ -63,7 +63,7 @@ URGENT = PRIORITY[Urgency.URGENT]
 
 
 class Registrar:
-    """Registers behind the answer. All methods but `run` are called by the threads of associations."""
+    """Registers behind the answer. Its public methods are called by other threads than its own."""
 
     def __init__(
         self,
@@ -272,21 +272,15 @@ class Registrar:
             try:
                 self._batch_since = monotonic()
                 refused = self._registration.register(left)
-            except DatabaseUnavailableError as error:
-                self._batch_since = None
-                self._note_failure(error, wait)
-                if self._stopping:
-                    return
-                self._pause(wait)
-                wait = min(wait * 2, LONGEST_RETRY_SECONDS)
-                left = [one for one in left if not one.is_done]
-                continue
             except DatabaseError as error:
                 self._batch_since = None
-                self._note_failure(error, LONGEST_RETRY_SECONDS)
+                pause = LONGEST_RETRY_SECONDS  # an operator has to mend it
+                if isinstance(error, DatabaseUnavailableError):
+                    pause, wait = wait, min(wait * 2, LONGEST_RETRY_SECONDS)
+                self._note_failure(error, pause)
                 if self._stopping:
                     return
-                self._pause(LONGEST_RETRY_SECONDS)
+                self._pause(pause)
                 left = [one for one in left if not one.is_done]
                 continue
             self._batch_since = None
@@ -305,7 +299,7 @@ class Registrar:
                 self._changed.wait_for(lambda: self._stopping, seconds)
 
     def _note_failure(self, error: GatewayError, wait: float) -> None:
-        """Note that PostgreSQL is away, or refuses: log it at the first failure and then each few seconds."""
+        """Note that PostgreSQL is away, or refuses, and log it."""
         with self._changed:
             is_away = _is_away(error)
             self._away = str(error)

@@ -120,9 +120,10 @@ class SpoolIdentity:
             UnknownSpoolError: they are not; the text says what is wrong and what to type.
             DatabaseError: PostgreSQL failed.
         """
-        is_pairing = not (self.root / SEEN).exists()
+        is_pairing = False
         try:
             marks = read_marks(self.root)  # before the database: see `read_marks`
+            is_pairing = marks.seen_at is None
             try:
                 database = spools.marks(session, registers=registers)
             except DatabaseRefusedError as error:
