@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from uuid import uuid4
 
 from gateway import log
 from gateway.config import Configuration
@@ -301,12 +300,10 @@ class Rebuild:
 
     def _renamed(self, one: StoredFile) -> StoredFile:
         """Give a file its name with the digest: the row of another version has the plain name."""
-        _, name = file_names(one.envelope.sop_instance_uid, one.envelope.sha256.hex())
-        target = one.path.with_name(name)
-        if target.exists():
-            target = target.with_name(f"{name.removesuffix('.dcm')}.{uuid4().hex[:8]}.dcm")
+        study = one.envelope.study_instance_uid
+        names = file_names(one.envelope.sop_instance_uid, one.envelope.sha256.hex())
+        target = self._spool.link(one.path, study, names[1:], place=one.place)
         try:
-            os.link(one.path, target)
             flush_directory(target.parent)  # survives a power cut: the new name, before the old one goes
             one.path.unlink()
         except OSError as error:

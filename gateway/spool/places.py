@@ -52,12 +52,14 @@ class Places:
 
     # ---- names -----------------------------------------------------------------------------------
 
-    def link(self, part: Path, study_instance_uid: str, names: Sequence[str]) -> Path:
-        """Link `part` under the first of `names` that is free in incoming/<study>; return the new path.
+    def link(
+        self, part: Path, study_instance_uid: str, names: Sequence[str], *, place: Place = Place.INCOMING
+    ) -> Path:
+        """Link `part` under the first of `names` that is free in the study's folder; return the new path.
 
         If all are taken, the last one with a random part is used.
         """
-        folder = self.root / Place.INCOMING / study_instance_uid
+        folder = self.root / place / study_instance_uid
         for name in (*names, None):
             target = folder / (name or _unique(names[-1]))
             try:
