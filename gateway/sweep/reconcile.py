@@ -28,6 +28,7 @@ from gateway.database.tables.sweeps import FileRow
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
 from gateway.log import Stage
+from gateway.register.registration import Registration
 from gateway.spool.places import DAMAGED, ORPHANED, is_same_file
 from gateway.sweep import orphans, unregistered
 from gateway.sweep.context import BATCH, EXAMPLES, Counts, DiskErrors, SweepContext
@@ -50,8 +51,9 @@ def reconcile(context: SweepContext) -> Counts:
     """Repair what does not agree; count what was found."""
     counts = {"messages_sent": _messages(context), "probes_sent": _probes(context)}
     disk_errors = DiskErrors()
-    counts |= unregistered.register_left(context, disk_errors)
-    _files(context, disk_errors, counts)
+    registration = unregistered.registration_of(context)
+    counts |= unregistered.register_left(context, registration, disk_errors)
+    _files(context, registration, disk_errors, counts)
     counts |= _missing(context, disk_errors)
     counts["files_refused"] = disk_errors.count
     return counts
@@ -90,7 +92,9 @@ def _probes(context: SweepContext) -> int:
 # ---- files ---------------------------------------------------------------------------------------
 
 
-def _files(context: SweepContext, disk_errors: DiskErrors, counts: Counts) -> None:
+def _files(
+    context: SweepContext, registration: Registration, disk_errors: DiskErrors, counts: Counts
+) -> None:
     counts |= {"orphaned": 0, "moved": 0, "damaged": 0}
     grace = context.configuration.sweep.orphan_grace_seconds
     for part, places in PLACES.items():
@@ -99,7 +103,7 @@ def _files(context: SweepContext, disk_errors: DiskErrors, counts: Counts) -> No
                 context, piece, places, grace_seconds=grace, disk_errors=disk_errors, find=_misplaced
             ):
                 with disk_errors.caught(path):
-                    _repair(context, path, owner, counts)
+                    _repair(context, registration, path, owner, counts)
 
 
 def _misplaced(context: SweepContext, paths: list[Path]) -> list[FileAndOwner]:
@@ -109,7 +113,13 @@ def _misplaced(context: SweepContext, paths: list[Path]) -> list[FileAndOwner]:
     return orphans.owners(context, [paths[number] for number in found]) if found else []
 
 
-def _repair(context: SweepContext, path: Path, owner: StoredInstance | None, counts: Counts) -> None:
+def _repair(
+    context: SweepContext,
+    registration: Registration,
+    path: Path,
+    owner: StoredInstance | None,
+    counts: Counts,
+) -> None:
     """Repair and count a file without a row, or one that is not where its row says."""
     own = None if owner is None else context.spool.path(owner.place, path.parent.name, path.name)
     if path == own:
@@ -122,7 +132,7 @@ def _repair(context: SweepContext, path: Path, owner: StoredInstance | None, cou
             path.unlink(missing_ok=True)
     elif owner is not None and orphans.is_needed(context, path, owner):
         counts["moved"] += orphans.put_in_place(context, path, owner)
-    elif unregistered.register_file(context, path, has_row=owner is not None):
+    elif unregistered.register_file(context, registration, path, has_row=owner is not None):
         counts["registered"] += 1
     elif owner is not None and orphans.is_last_trace(context, path, owner):
         # It may be all that is left of an instance that must still be delivered.

@@ -16,13 +16,12 @@ from gateway.spool.envelope import read_envelope
 from gateway.sweep.context import Counts, DiskErrors, SweepContext
 
 
-def register_left(context: SweepContext, disk_errors: DiskErrors) -> Counts:
+def register_left(context: SweepContext, registration: Registration, disk_errors: DiskErrors) -> Counts:
     """Register what is left; count it, and the `.part` files that were never acknowledged."""
     recovery = Recovery(context.spool, grace_seconds=context.configuration.sweep.reconcile_grace_seconds)
     if context.dry:
         receptions, files = recovery.count_left()
         return {"registered": receptions, "parts_removed": files}
-    registration = registration_of(context)
     registered = 0
     with disk_errors.caught(context.spool.root):
         left = chain(recovery.of_the_dead(), recovery.of_the_frozen())
@@ -33,7 +32,7 @@ def register_left(context: SweepContext, disk_errors: DiskErrors) -> Counts:
     return {"registered": registered, "parts_removed": recovery.parts_removed}
 
 
-def register_file(context: SweepContext, path: Path, *, has_row: bool) -> bool:
+def register_file(context: SweepContext, registration: Registration, path: Path, *, has_row: bool) -> bool:
     """Register a file in incoming/ that has no link any more; tell whether it was acknowledged before."""
     if path.parent.parent.name != Place.INCOMING or path.stat().st_nlink > 1:
         return False
@@ -43,7 +42,7 @@ def register_file(context: SweepContext, path: Path, *, has_row: bool) -> bool:
     if one is not None and context.identity is not None and one.envelope.epoch < context.identity.epoch:
         return False  # from before a reset-db
     if one is not None:
-        _register(registration_of(context), [one])
+        _register(registration, [one])
     return one is not None
 
 
@@ -56,7 +55,7 @@ def _register(registration: Registration, batch: list[Unregistered]) -> None:
 
 
 def registration_of(context: SweepContext) -> Registration:
-    """Return what registers for the sweep."""
+    """Return what registers for one run of the sweep; it looks up the hosts of the peers."""
     origins = CallerOrigins(context.configuration.forwarder)
     return Registration(
         context.configuration,
