@@ -15,7 +15,7 @@ from uuid import UUID, uuid5
 
 from gateway.config import Configuration
 from gateway.dicom.dataset.header import read_header
-from gateway.dicom.dataset.part10 import own_private_information, read_file_meta
+from gateway.dicom.dataset.part10 import FileMeta, own_private_information, read_file_meta
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.instance import Kind, Place
 from gateway.domain.matching import is_result
@@ -84,7 +84,7 @@ def _examine(
     size, sha256 = _digest(descriptor, meta.data_set_offset)
     if block is None:
         envelope = _of_old_version(
-            descriptor, header, size=size, sha256=sha256, configuration=configuration, origins=origins
+            descriptor, meta, size=size, sha256=sha256, configuration=configuration, origins=origins
         )
     else:
         finished = unpack(block)
@@ -109,7 +109,7 @@ def _digest(descriptor: int, offset: int) -> tuple[int, bytes]:
 
 def _of_old_version(
     descriptor: int,
-    header: bytes,
+    meta: FileMeta,
     *,
     size: int,
     sha256: bytes,
@@ -117,7 +117,6 @@ def _of_old_version(
     origins: CallerOrigins,
 ) -> Envelope:
     """Return what can be known of a reception without envelope. Its time is that of the file."""
-    meta = read_file_meta(header)
     values = read_header(descriptor, meta.data_set_offset, meta.transfer_syntax_uid, with_references=False)
     if not is_uid(values.sop_instance_uid) or not all(
         is_uid(uid, MAX_DATA_SET_UID_LENGTH)

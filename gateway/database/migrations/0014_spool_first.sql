@@ -1,5 +1,7 @@
--- breaking: stop the sweep and the actors of the version before; to go back, wait until `mini-pacs status` shows no unregistered reception
--- Answer Success before PostgreSQL has the rows: the file holds all that is needed, and is registered behind the answer.
+-- breaking: stop the sweep and the actors of the version before
+-- To go back, wait until `mini-pacs status` shows no unregistered reception.
+--
+-- Success is answered before PostgreSQL has the rows. The file holds all that its registration needs.
 --
 -- A process of the version before would move a file without a row to orphaned/. Here such a file is a reception that is
 -- not registered yet.
