@@ -165,7 +165,9 @@ def test_urgent_instances_overtake_a_backlog_up_to_the_pacs(make_edge: MakeEdge)
     high, by_title, by_modality = Instance(), Instance(), Instance(modality="XA")
     with edge.association([high.context]) as association:
         assert store(association, high, priority=HIGH)[0] == 0
+    edge.settle()  # two receivers register what they have received independently of each other
     assert edge.send(by_title, calling="ER_CT") == [0]
+    edge.settle()
     assert edge.send(by_modality) == [0]
     with peer(edge.configuration.forwarder.orthanc.port) as pacs:
         [actors] = edge.actors("pacs", threads=1)
