@@ -4,7 +4,8 @@
 -- If a SOP Instance UID is stored already, or occurs twice in the batch, register_reception decides as for a single
 -- instance; verdicts, guards and order of locks are the same. The routes of each instance are separated by commas, and
 -- so are their actors. The caller sorts the batch by SOP Instance UID, so that two batches lock in the same order,
--- and within one UID by time of reception.
+-- and within one UID by time of reception. The messages of a batch are due in the order of reception, so instances
+-- are sent in that order.
 CREATE OR REPLACE FUNCTION register_receptions(
     p_sop_instance_uid text[], p_study_instance_uid text[], p_series_instance_uid text[], p_sop_class_uid text[],
     p_transfer_syntax_uid text[], p_sha256 bytea[], p_data_set_size bigint[], p_calling_ae_title text[],
@@ -29,7 +30,9 @@ BEGIN
     -- Draw the ids first, so that each row is written once.
     RETURN QUERY
     WITH fresh AS MATERIALIZED (
-        SELECT t.n, nextval('instances_id_seq') AS id FROM unnest(v_new) AS t (n)
+        SELECT t.n, nextval('instances_id_seq') AS id,
+            now() + row_number() OVER (ORDER BY p_received_at[t.n]) * interval '1 microsecond' AS due
+        FROM unnest(v_new) AS t (n)
     ), kept AS (
         INSERT INTO instances (id, sop_instance_uid, study_instance_uid, series_instance_uid, sop_class_uid,
                 transfer_syntax_uid, sha256, data_set_size, calling_ae_title, called_ae_title, remote_address,
@@ -41,13 +44,13 @@ BEGIN
             FROM fresh f
     ), owed AS MATERIALIZED (
         SELECT nextval('deliveries_id_seq') AS id, f.id AS instance_id, r.route, r.actor_name,
-            p_priority[f.n] AS priority
+            p_priority[f.n] AS priority, f.due
         FROM fresh f CROSS JOIN LATERAL unnest(
             string_to_array(p_routes[f.n], ','), string_to_array(p_actor_names[f.n], ',')) AS r (route, actor_name)
     ), debts AS (
         INSERT INTO deliveries (id, instance_id, route, priority, message_id) OVERRIDING SYSTEM VALUE
             SELECT o.id, o.instance_id, o.route::route, o.priority, dramatiq.send(
-                o.route, o.actor_name, jsonb_build_array(o.id), o.priority, now(), o.id)
+                o.route, o.actor_name, jsonb_build_array(o.id), o.priority, o.due, o.id)
             FROM owed o
     )
     SELECT f.n, f.id, 'stored', p_file_name[f.n], 'incoming'::instance_place, p_kind[f.n] FROM fresh f;
