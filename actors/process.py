@@ -16,12 +16,14 @@ from gateway.database.pool import Database
 from gateway.database.session import Session
 from gateway.database.tables import destinations
 from gateway.database.tables.faults import FaultWatch
+from gateway.database.tables.processes import ProcessKind
 from gateway.database.wait import wait_for_database
 from gateway.errors import DatabaseError, DatabaseUnavailableError, GatewayError, SchemaError
 from gateway.faults import Faults
 from gateway.forward.associations import Associations
 from gateway.forward.context import ForwardContext
 from gateway.log import Stage
+from gateway.processes.heartbeat import Heartbeat, OwnProcess
 from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 
@@ -36,6 +38,7 @@ class _ActorProcess:
     pid: int
     context: ForwardContext
     watch: FaultWatch
+    heartbeat: Heartbeat
 
 
 _faults = Faults()
@@ -82,6 +85,7 @@ class ContextBoot(Middleware):
         del broker, worker
         if _process is not None:
             _process.watch.stop()
+            _process.heartbeat.stop()
             _process.context.associations.close()
             _process.context.database.close()
 
@@ -113,7 +117,18 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
             identity=_identity(),
         ),
         watch,
+        Heartbeat(
+            database,
+            OwnProcess(
+                ProcessKind.ACTORS,
+                queues,
+                configuration.edge.data_root,
+                configuration_digest=configuration.digest,
+                consumer=queue.current().consumer_id,
+            ),
+        ),
     )
+    process.heartbeat.start()
     log.write(Stage.QUEUE, "actors_ready", detail=queues, count=worker.worker_threads)
     return process
 

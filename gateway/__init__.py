@@ -56,6 +56,7 @@ Layers. A module imports from the lines below its own only; import-linter verifi
     register             the rows of what was acknowledged
     correlate            results and their source instances
     forward              sending
+    processes            the rows of the running processes
     spool                durable files, one per instance
     dicom                PDUs, messages, associations, data sets
     database             all SQL of the edge, through psycopg2

@@ -5,12 +5,23 @@ ConfigurationError with one line for each: file, key, value and what is expected
 is relative to the folder of the file, so that every process finds the same files from any directory.
 """
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from gateway import config_text
 from gateway.domain import allowlist
@@ -235,6 +246,17 @@ class Configuration(Section):
     edge: Edge
     forwarder: Forwarder
     sweep: Sweep = Sweep()
+    _content: Mapping[str, object] = PrivateAttr(default_factory=dict)
+
+    @property
+    def content(self) -> Mapping[str, object]:
+        """The keys and values of the file, as they are written there; empty if it was made without a file."""
+        return self._content
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of keys and values of the file: comments, layout and order of keys do not count."""
+        return hashlib.sha256(json.dumps(self._content, sort_keys=True, default=str).encode()).hexdigest()
 
     @model_validator(mode="after")
     def _peers_agree(self) -> Self:
@@ -299,7 +321,15 @@ def load(source: Path | None = None) -> Configuration:
         raise ConfigurationError(
             f"cannot read {source}: the current folder: {error.strerror}; {hint}"
         ) from error
-    content = config_text.read(source, hint=hint)
+    return of_content(config_text.read(source, hint=hint), source)
+
+
+def of_content(content: Mapping[str, object], source: Path) -> Configuration:
+    """Return the configuration with these keys and values, as if they stood in the file `source`.
+
+    Raises:
+        ConfigurationError: it has invalid keys or values.
+    """
     if "source" in content:  # a field of the model, not a key of the file
         raise ConfigurationError(f"{source}: unknown key source")
     try:
@@ -307,6 +337,7 @@ def load(source: Path | None = None) -> Configuration:
     except ValidationError as error:
         raise ConfigurationError(config_text.sentences(source, Configuration, error)) from error
     configuration = _with_paths_from(source.parent, configuration)
+    configuration._content = dict(content)  # noqa: SLF001  no field: it is no key of the file
     _check_log(source, configuration.edge)
     return configuration
 

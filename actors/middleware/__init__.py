@@ -14,6 +14,7 @@ from actors.middleware.failure_log import FailureLog
 from actors.middleware.injection import Injection
 from actors.middleware.rates import Rates
 from actors.middleware.retries import Retries
+from actors.middleware.scheduler import SchedulerHeartbeat
 from actors.middleware.stale_claim import StaleClaim
 from gateway.faults import Faults
 
@@ -38,6 +39,7 @@ def middleware_list(faults: Callable[[], Faults] | None = None) -> list[Middlewa
         FailureLog(),  # before Retries: its signal `after` runs when Retries has decided
         Retries(),
         PeriodiqMiddleware(skip_delay=int(SKIP_DELAY.total_seconds())),
+        SchedulerHeartbeat(),
         time_limit,
         *([Injection(faults)] if faults is not None else []),
     ]

@@ -81,13 +81,13 @@ class Database:
                 raise
 
     @contextmanager
-    def statement(self, *, durable: bool = True) -> Iterator[Session]:
+    def statement(self, *, durable: bool = True, guarded: bool = True) -> Iterator[Session]:
         """Lend a session in which each statement is a transaction, committed in its own round trip.
 
         `durable=False` commits the first statement without waiting for the disk (synchronous_commit off):
-        only for what a crash may undo without harm, such as a claim.
+        only for what a crash may undo without harm, such as a claim. `guarded=False` does not ask the guard.
         """
-        with self._borrowed() as connection:
+        with self._borrowed(guarded=guarded) as connection:
             # statements sent together are one transaction, and SET LOCAL ends with it
             yield Session(connection, "" if durable else "SET LOCAL synchronous_commit TO off;")
 
@@ -99,7 +99,7 @@ class Database:
             connection.close()
 
     @contextmanager
-    def _borrowed(self) -> Iterator[Connection]:
+    def _borrowed(self, *, guarded: bool = True) -> Iterator[Connection]:
         if self._process != os.getpid():
             # Dramatiq and the SCP fork: parent and child must not share a connection.
             self._reset()
@@ -110,7 +110,7 @@ class Database:
         try:
             connection = self._take()
             try:
-                ask(self._guard, connection)
+                ask(self._guard if guarded else None, connection)
                 yield connection
             finally:
                 self._give_back(connection)

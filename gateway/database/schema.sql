@@ -10,6 +10,7 @@ enum instance_place: incoming, queued, sent, failed
 enum route: pacs, workers
 
 sequence attempts_id_seq
+sequence configurations_version_seq
 sequence deliveries_id_seq
 sequence expected_results_id_seq
 sequence instances_id_seq
@@ -37,6 +38,21 @@ table attempts
     constraint attempts_delivery_id_fkey FOREIGN KEY (delivery_id) REFERENCES deliveries(id) ON DELETE CASCADE
     constraint attempts_pkey PRIMARY KEY (id)
     CREATE INDEX attempts_by_delivery ON public.attempts USING btree (delivery_id)
+
+table configurations
+    version bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    state text NOT NULL
+    digest text NOT NULL -- SHA-256 of the keys and values of the file, without comments and layout
+    document text NOT NULL -- keys and values of the file, as YAML; secrets are left out
+    difference text[] NOT NULL -- what it changed, one sentence each
+    proposed_by text NOT NULL
+    proposed_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()
+    decided_at timestamp with time zone
+    reason text
+    constraint configurations_pkey PRIMARY KEY (version)
+    constraint configurations_state CHECK ((state = ANY (ARRAY['proposed'::text, 'taken'::text, 'refused'::text])))
+    CREATE UNIQUE INDEX configurations_one_proposed ON public.configurations USING btree (state) WHERE (state = 'proposed'::text)
+    CREATE INDEX configurations_taken ON public.configurations USING btree (version) WHERE (state = 'taken'::text)
 
 table deliveries
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
@@ -218,6 +234,29 @@ table instances
     CREATE INDEX instances_flagged ON public.instances USING btree (correlation) WHERE (late OR (correlation = ANY (ARRAY['ambiguous'::correlation, 'unmatched'::correlation])))
     CREATE INDEX instances_unforwarded ON public.instances USING btree (unforwarded_at) WHERE (unforwarded_at IS NOT NULL)
     CREATE TRIGGER instances_versioned BEFORE INSERT ON public.instances FOR EACH ROW WHEN (new.conflict) EXECUTE FUNCTION flag_versions()
+
+table processes
+    id uuid NOT NULL
+    kind text NOT NULL
+    serves text NOT NULL -- for people: AE title and port, or the queue
+    host text NOT NULL
+    pid integer NOT NULL
+    os_user text NOT NULL
+    version text NOT NULL
+    started_at timestamp with time zone NOT NULL
+    beat_at timestamp with time zone NOT NULL -- its last heartbeat, by the clock of PostgreSQL
+    server_process integer NOT NULL -- the server process of the connection that wrote the row
+    consumer_id bigint -- of an actor process: the id whose lock it holds, in dramatiq.consumers
+    configuration_digest text -- of the config.yaml that it uses; NULL if it uses none
+    restart_for text[] NOT NULL DEFAULT '{}'::text[] -- keys of that config.yaml that it takes only at its next start
+    answered bigint -- the proposed version of the configuration that it answered last
+    answer text -- why it cannot take that version; NULL if it can
+    spool_name uuid -- name and epoch that it reads in spool.id; NULL if it cannot read them
+    spool_epoch integer
+    spool_problem text -- why its own user cannot write the spool; NULL if it can
+    clock_offset_ms double precision -- its clock minus that of PostgreSQL
+    constraint processes_kind CHECK ((kind = ANY (ARRAY['serve'::text, 'receiver'::text, 'actors'::text, 'scheduler'::text])))
+    constraint processes_pkey PRIMARY KEY (id)
 
 table repeats
     reception_id uuid NOT NULL

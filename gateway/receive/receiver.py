@@ -15,6 +15,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 
 from gateway import log
 from gateway.config import Configuration, Edge
@@ -22,12 +23,14 @@ from gateway.database.migrate import migrate
 from gateway.database.pool import Database
 from gateway.database.tables import destinations
 from gateway.database.tables.faults import FaultWatch
+from gateway.database.tables.processes import Beat, ProcessKind
 from gateway.database.wakeup import Wakeup
 from gateway.dicom.acceptor import Acceptor
 from gateway.dicom.policy import Timeouts
 from gateway.dicom.tls import acceptor_context
 from gateway.faults import Faults
 from gateway.log import Stage
+from gateway.processes.heartbeat import Heartbeat, OwnProcess
 from gateway.receive.admission import Admission
 from gateway.receive.context import ReceiverContext
 from gateway.receive.identity_watch import IdentityWatch
@@ -47,7 +50,7 @@ connection is accepted this much later."""
 ACCEPT_PAUSE_SECONDS = 0.05
 """The pause after a connection that could not be accepted, so that the loop does not spin."""
 DATABASE_CONNECTIONS = 2
-"""One for the registrar, one for the faults and the identity."""
+"""One for the registrar, one for the faults, the identity and the heartbeat."""
 MIN_REGISTER_SECONDS = 2.0
 """How long a receiver that stops may register at least, also if its senders used up the grace."""
 THREAD_STACK_BYTES = 512 * 1024
@@ -63,6 +66,11 @@ def tls_of(edge: Edge) -> ssl.SSLContext | None:
     if tls is None:
         return None
     return acceptor_context(tls.certificate, tls.key, tls.ca, where="edge.tls")
+
+
+def address_of_scp(edge: Edge) -> str:
+    """Return AE title and port, for the table of processes."""
+    return f"{edge.ae_title}:{edge.port}"
 
 
 def spool_of(configuration: Configuration) -> Spool:
@@ -83,6 +91,7 @@ class Receiver:
         *,
         counts: ConnectionCounts,
         index: int,
+        parent: Callable[[], Beat],
     ) -> None:
         edge = configuration.edge
         self._configuration = configuration
@@ -118,6 +127,16 @@ class Receiver:
             configuration, self._spool, self._registrar, faults, origins, self._identity
         )
         self._identity_watch = IdentityWatch(self._identity, self._spool, self._database)
+        self._heartbeat = Heartbeat(
+            self._database,
+            OwnProcess(
+                ProcessKind.RECEIVER,
+                address_of_scp(edge),
+                edge.data_root,
+                configuration_digest=configuration.digest,
+                parent=parent,
+            ),
+        )
         policy = Admission(configuration, receiver, limits, self._unassociated)
         self._acceptor = Acceptor(
             policy,
@@ -144,6 +163,7 @@ class Receiver:
         self._fault_watch.start()
         self._identity_watch.start()
         self._registrar.start()
+        self._heartbeat.start()
         self._accept_until_stopped()
         self._finish()
         return 0
@@ -244,6 +264,7 @@ class Receiver:
         self._identity_watch.stop()
         # What is not registered by then is left to the next process.
         self._registrar.stop(max(MIN_REGISTER_SECONDS, limit - time.monotonic()))
+        self._heartbeat.stop()
         self._wakeup.close()
         self._spool.close_receiver()
         self._database.close()

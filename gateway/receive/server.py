@@ -19,14 +19,19 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 
 from gateway import log
 from gateway.config import Configuration
+from gateway.database.tables.processes import Beat, ProcessKind
 from gateway.dicom.contexts import storage_sop_classes
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.log import Stage
+from gateway.processes.heartbeat import OwnProcess
+from gateway.processes.parent_pulse import ParentPulse
 from gateway.receive.limits import AssociationLimits, ConnectionCounts
-from gateway.receive.receiver import Receiver, spool_of, tls_of
+from gateway.receive.receiver import Receiver, address_of_scp, spool_of, tls_of
 
 BACKLOG = 512
 RESTART_SECONDS = 0.5
@@ -90,11 +95,18 @@ class _Parent:
         self._receivers: dict[int, int] = {}  # process -> its index in `_counts`
         self._stopping = False
         self.count = configuration.edge.receivers or os.cpu_count() or 1
+        self._pulse = ParentPulse()
+        self._process = OwnProcess(
+            ProcessKind.SERVE,
+            address_of_scp(configuration.edge),
+            configuration_digest=configuration.digest,
+        )
         self._counts = ConnectionCounts(self.count)
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
+        self._pulse.start()
         for index in range(self.count):
             self._fork(index)  # does nothing after SIGTERM
         while self._receivers and not self._stopping:
@@ -124,6 +136,7 @@ class _Parent:
                     self._limits,
                     counts=self._counts,
                     index=index,
+                    parent=self._beat,
                 )
                 code = receiver.run()
             except GatewayError as error:
@@ -140,6 +153,10 @@ class _Parent:
                 os._exit(code)  # skip the parent's cleanup handlers, which the fork copied
         self._receivers[process] = index
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+
+    def _beat(self) -> Beat:
+        """Return the row of this process; the receivers write it."""
+        return replace(self._process.beat(), beat_age=timedelta(seconds=self._pulse.age_seconds))
 
     def _reap_one(self) -> None:
         process, status = os.wait()

@@ -35,12 +35,15 @@ FROM (VALUES
     ('TABLE public.destinations', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.suspects', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.faults', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('TABLE public.processes', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('TABLE public.configurations', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.sweeps', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.sweep_cursors', 'SELECT, INSERT, UPDATE'),
     -- the functions that receive instances call nextval on these
     ('SEQUENCE public.instances_id_seq', 'USAGE'),
     ('SEQUENCE public.deliveries_id_seq', 'USAGE'),
     ('SEQUENCE public.worker_turn', 'USAGE'),
+    ('SEQUENCE public.configurations_version_seq', 'USAGE'),
     ('SEQUENCE public.study_numbers', 'USAGE'),
     ('TABLE dramatiq.queue', 'SELECT, INSERT, UPDATE, DELETE'
         || CASE WHEN current_setting('server_version_num')::integer >= 170000 THEN ', MAINTAIN' ELSE '' END),

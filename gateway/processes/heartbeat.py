@@ -1,0 +1,143 @@
+"""Write the row of this process into PostgreSQL every BEAT_SECONDS, on a thread of its own.
+
+The row says that the process runs, and which configuration and spool it uses. A process that is stopped by
+SIGSTOP, or that hangs, stops to beat. While PostgreSQL is away the thread says nothing; whoever needs the
+database logs its loss.
+
+The row is written also while spool and database do not belong together, so that an operator sees which
+process uses the wrong pair.
+
+If the process dies
+    at any line   its row remains; after a minute the heartbeat of another process deletes it
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+from uuid import uuid4
+
+from gateway.database.pool import Database
+from gateway.database.session import Session
+from gateway.database.tables import processes
+from gateway.database.tables.processes import Beat, ProcessKind
+from gateway.errors import DatabaseError
+from gateway.processes.own_spool import identity_of, os_user, problem_of
+
+BEAT_SECONDS = 5.0
+FORGET_SECONDS = 30.0
+"""Between two deletions of the rows of processes that are gone."""
+
+
+def _nobody() -> int | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnProcess:
+    """What a process says about itself. `parent_of` is the row of the parent, if this process writes it."""
+
+    kind: ProcessKind
+    serves: str
+    data_root: Path | None = None
+    configuration_digest: str | None = None
+    consumer: Callable[[], int | None] = _nobody
+    parent: Callable[[], Beat] | None = None
+    id: str = field(default_factory=lambda: str(uuid4()))
+    pid: int = field(default_factory=os.getpid)
+    started: float = field(default_factory=monotonic)
+
+    def beat(self) -> Beat:
+        """Return the row of this process, without what only the heartbeat knows."""
+        return Beat(
+            id=self.id,
+            kind=self.kind,
+            serves=self.serves,
+            host=socket.gethostname(),
+            pid=self.pid,
+            os_user=os_user(),
+            version=version("mini-pacs-edge"),
+            age=timedelta(seconds=monotonic() - self.started),
+            consumer_id=self.consumer(),
+            configuration_digest=self.configuration_digest,
+        )
+
+
+class Heartbeat:
+    """The thread of one process."""
+
+    def __init__(self, database: Database, process: OwnProcess) -> None:
+        self._database = database
+        self._process = process
+        self._clock_offset_ms: float | None = None
+        self._is_written = False
+        self._next_forget = monotonic() + FORGET_SECONDS
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Start to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread, wait for its end, and delete the row of this process."""
+        self._stopped.set()
+        self._thread.join()
+        if not self._is_written:
+            return  # PostgreSQL is away: do not wait for it
+        ids = [self._process.id]
+        if self._process.parent is not None:
+            ids.append(self._process.parent().id)
+        try:
+            with self._database.statement(durable=False, guarded=False) as session:
+                processes.remove(session, ids)
+        except DatabaseError:
+            pass  # safe: the row is deleted a minute later
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._beat()
+                self._is_written = True
+            except DatabaseError:
+                self._is_written = False
+            self._stopped.wait(BEAT_SECONDS)
+
+    def _beat(self) -> None:
+        row = self._own_row()
+        with self._database.statement(durable=False, guarded=False) as session:
+            self._write(session, row)
+            if row.clock_offset_ms is None:  # the first beat has just measured it
+                self._write(session, replace(row, clock_offset_ms=self._clock_offset_ms))
+            if self._process.parent is not None:
+                processes.beat(session, self._process.parent())
+            if monotonic() > self._next_forget:
+                self._next_forget = monotonic() + FORGET_SECONDS
+                processes.forget_dead(session)
+
+    def _write(self, session: Session, row: Beat) -> None:
+        """Write the row, and note how far our clock is ahead of that of PostgreSQL for the next one.
+
+        The error is half of the statement's time at most.
+        """
+        before = time.time()
+        theirs = processes.beat(session, row).timestamp()
+        self._clock_offset_ms = round(((before + time.time()) / 2 - theirs) * 1000, 1)
+
+    def _own_row(self) -> Beat:
+        row = replace(self._process.beat(), clock_offset_ms=self._clock_offset_ms)
+        if self._process.data_root is None:
+            return row
+        identity = identity_of(self._process.data_root)
+        return replace(
+            row,
+            spool_name=None if identity is None else str(identity.name),
+            spool_epoch=None if identity is None else identity.epoch,
+            spool_problem=problem_of(self._process.data_root),
+        )
