@@ -64,6 +64,7 @@ Layers. A module imports from the lines below its own only; import-linter verifi
     log                  JSON lines, no patient attributes
     config               config.yaml as a validated model
     config_text          reading its text, and messages about its errors
+    rules                conditions on an instance; imports pydicom's dictionary
     errors               all exceptions of the edge
     domain               pure rules: no I/O, no clock, no library
 

@@ -1,0 +1,234 @@
+"""A rule: conditions under `all`, `any` and `not`.
+
+Each node says its outcome, the words for an operator, its canonical form (what YAML would contain), and the
+attributes that it asks for.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from gateway.rules.comparisons import Comparison
+from gateway.rules.dictionary import Attribute
+from gateway.rules.facts import Facts, Outcome, Value
+
+_HOLDS = Outcome.HOLDS
+_DOES_NOT_HOLD = Outcome.DOES_NOT_HOLD
+_UNDECIDED = Outcome.UNDECIDED
+
+_NEGATED = {
+    Outcome.HOLDS: Outcome.DOES_NOT_HOLD,
+    Outcome.DOES_NOT_HOLD: Outcome.HOLDS,
+    Outcome.UNDECIDED: Outcome.UNDECIDED,
+}
+
+
+class Rule(Protocol):
+    """A node of a rule. Equal rules are equal objects."""
+
+    def decide(self, facts: Facts) -> Outcome:
+        """Return the outcome for an instance."""
+
+    def nodes(self, depth: int = 0) -> "Iterator[tuple[int, Rule]]":
+        """Yield this node and the nodes below it, each with its depth, in the order of the file."""
+
+    @property
+    def words(self) -> str:
+        """Say what the node asks, without the nodes below it."""
+
+    @property
+    def canonical(self) -> dict[str, object]:
+        """The rule as a value of YAML or JSON: equal rules have equal values."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeCondition:
+    """A condition on the values of an attribute."""
+
+    attribute: Attribute
+    comparison: Comparison
+
+    def decide(self, facts: Facts) -> Outcome:
+        """See `Rule`."""
+        values = facts.attributes.get(self.attribute.tag)
+        if values is None:
+            if facts.defect:
+                return _UNDECIDED
+            values = ()
+        return self.comparison.decide(values)
+
+    def met(self, facts: Facts) -> tuple[Value, ...] | None:
+        """Return the values that the condition meets; None if the attribute is missing."""
+        return facts.attributes.get(self.attribute.tag)
+
+    def nodes(self, depth: int = 0) -> Iterator[tuple[int, Rule]]:
+        """See `Rule`."""
+        yield depth, self
+
+    @property
+    def words(self) -> str:
+        """See `Rule`."""
+        return f"{self.attribute} {self.comparison.words}"
+
+    @property
+    def canonical(self) -> dict[str, object]:
+        """See `Rule`."""
+        return {"attribute": self.attribute.keyword, self.comparison.key: self.comparison.operand}
+
+
+class Part(StrEnum):
+    """A part of the association or of the command; the text is the key in the file."""
+
+    CALLING_AE = "calling_ae"
+    CALLED_AE = "called_ae"
+    SOP_CLASS = "sop_class"
+    TRANSFER_SYNTAX = "transfer_syntax"
+
+
+_NAMES = {
+    Part.CALLING_AE: "the calling AE title",
+    Part.CALLED_AE: "the called AE title",
+    Part.SOP_CLASS: "the SOP Class",
+    Part.TRANSFER_SYNTAX: "the transfer syntax",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationCondition:
+    """A condition on an AE title, the SOP Class or the transfer syntax."""
+
+    part: Part
+    comparison: Comparison
+
+    def decide(self, facts: Facts) -> Outcome:
+        """See `Rule`."""
+        return self.comparison.decide(self.met(facts))
+
+    def met(self, facts: Facts) -> tuple[Value, ...]:
+        """Return the value that the condition meets."""
+        match self.part:
+            case Part.CALLING_AE:
+                return (facts.calling_ae,)
+            case Part.CALLED_AE:
+                return (facts.called_ae,)
+            case Part.SOP_CLASS:
+                return (facts.sop_class,)
+            case Part.TRANSFER_SYNTAX:
+                return (facts.transfer_syntax,)
+
+    def nodes(self, depth: int = 0) -> Iterator[tuple[int, Rule]]:
+        """See `Rule`."""
+        yield depth, self
+
+    @property
+    def words(self) -> str:
+        """See `Rule`."""
+        return f"{_NAMES[self.part]} {self.comparison.words}"
+
+    @property
+    def canonical(self) -> dict[str, object]:
+        """See `Rule`."""
+        if self.comparison.key == "matches":
+            return {self.part.value: {"matches": self.comparison.operand}}
+        return {self.part.value: self.comparison.operand}
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Each rule holds."""
+
+    rules: tuple[Rule, ...]
+
+    def decide(self, facts: Facts) -> Outcome:
+        """See `Rule`."""
+        outcome = _HOLDS
+        for rule in self.rules:
+            found = rule.decide(facts)
+            if found is _DOES_NOT_HOLD:
+                return found
+            if found is _UNDECIDED:
+                outcome = found
+        return outcome
+
+    def nodes(self, depth: int = 0) -> Iterator[tuple[int, Rule]]:
+        """See `Rule`."""
+        yield depth, self
+        for rule in self.rules:
+            yield from rule.nodes(depth + 1)
+
+    @property
+    def words(self) -> str:
+        """See `Rule`."""
+        return "all of these hold:"
+
+    @property
+    def canonical(self) -> dict[str, object]:
+        """See `Rule`."""
+        return {"all": [rule.canonical for rule in self.rules]}
+
+
+@dataclass(frozen=True, slots=True)
+class Any:
+    """At least one rule holds."""
+
+    rules: tuple[Rule, ...]
+
+    def decide(self, facts: Facts) -> Outcome:
+        """See `Rule`."""
+        outcome = _DOES_NOT_HOLD
+        for rule in self.rules:
+            found = rule.decide(facts)
+            if found is _HOLDS:
+                return found
+            if found is _UNDECIDED:
+                outcome = found
+        return outcome
+
+    def nodes(self, depth: int = 0) -> Iterator[tuple[int, Rule]]:
+        """See `Rule`."""
+        yield depth, self
+        for rule in self.rules:
+            yield from rule.nodes(depth + 1)
+
+    @property
+    def words(self) -> str:
+        """See `Rule`."""
+        return "at least one of these holds:"
+
+    @property
+    def canonical(self) -> dict[str, object]:
+        """See `Rule`."""
+        return {"any": [rule.canonical for rule in self.rules]}
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The rule does not hold."""
+
+    rule: Rule
+
+    def decide(self, facts: Facts) -> Outcome:
+        """See `Rule`."""
+        return _NEGATED[self.rule.decide(facts)]
+
+    def nodes(self, depth: int = 0) -> Iterator[tuple[int, Rule]]:
+        """See `Rule`."""
+        yield depth, self
+        yield from self.rule.nodes(depth + 1)
+
+    @property
+    def words(self) -> str:
+        """See `Rule`."""
+        return "this does not hold:"
+
+    @property
+    def canonical(self) -> dict[str, object]:
+        """See `Rule`."""
+        return {"not": self.rule.canonical}
+
+
+def attributes_of(rule: Rule) -> tuple[Attribute, ...]:
+    """Return the attributes that the rule asks for, each once."""
+    found = (node.attribute for _, node in rule.nodes() if isinstance(node, AttributeCondition))
+    return tuple(dict.fromkeys(found))
