@@ -13,7 +13,7 @@ import re2
 
 from gateway.rules.dictionary import ComparedAs
 from gateway.rules.errors import RuleError
-from gateway.rules.facts import Outcome, Undecodable, Value
+from gateway.rules.facts import Truth, Undecodable, Value
 
 MAX_PATTERN = 500
 _PATTERN_MEMORY = 1 << 20
@@ -23,9 +23,9 @@ _DATE = re.compile(r"[0-9]{8}")
 _AGE = re.compile(r"([0-9]{3})([DWMY])")
 _PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 
-_HOLDS = Outcome.HOLDS
-_DOES_NOT_HOLD = Outcome.DOES_NOT_HOLD
-_UNDECIDED = Outcome.UNDECIDED
+_HOLDS = Truth.HOLDS
+_DOES_NOT_HOLD = Truth.DOES_NOT_HOLD
+_UNDECIDED = Truth.UNDECIDED
 
 
 class Comparison(Protocol):
@@ -43,7 +43,7 @@ class Comparison(Protocol):
     def operand(self) -> object:
         """The value of the key, in its canonical form."""
 
-    def decide(self, values: tuple[Value, ...]) -> Outcome:
+    def decide(self, values: tuple[Value, ...]) -> Truth:
         """Return the outcome for the non-empty values of something that is there."""
 
 
@@ -69,7 +69,7 @@ class OneOf:
         """See `Comparison`."""
         return self.allowed[0] if self.key == "equals" else list(self.allowed)
 
-    def decide(self, values: tuple[Value, ...]) -> Outcome:
+    def decide(self, values: tuple[Value, ...]) -> Truth:
         """See `Comparison`."""
         outcome = _DOES_NOT_HOLD
         for value in values:
@@ -105,7 +105,7 @@ class Matches:
         """See `Comparison`."""
         return self.pattern
 
-    def decide(self, values: tuple[Value, ...]) -> Outcome:
+    def decide(self, values: tuple[Value, ...]) -> Truth:
         """See `Comparison`."""
         outcome = _DOES_NOT_HOLD
         for value in values:
@@ -164,7 +164,7 @@ class Range:
         both = {"min": self.least, "max": self.most}
         return {key: value for key, value in both.items() if value is not None}
 
-    def decide(self, values: tuple[Value, ...]) -> Outcome:
+    def decide(self, values: tuple[Value, ...]) -> Truth:
         """See `Comparison`."""
         outcome = _DOES_NOT_HOLD
         for value in values:
@@ -231,6 +231,6 @@ class Exists:
         """See `Comparison`."""
         return self.expected
 
-    def decide(self, values: tuple[Value, ...]) -> Outcome:
+    def decide(self, values: tuple[Value, ...]) -> Truth:
         """See `Comparison`."""
         return _HOLDS if bool(values) is self.expected else _DOES_NOT_HOLD

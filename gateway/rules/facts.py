@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 
-class Outcome(StrEnum):
+class Truth(StrEnum):
     """What a rule or a condition says of an instance."""
 
     HOLDS = "holds"

@@ -15,7 +15,15 @@ from gateway.domain.identifiers import is_ae_title
 from gateway.rules.comparisons import Comparison, Exists, Matches, OneOf, Range, age_in_years, is_date
 from gateway.rules.dictionary import Attribute, ComparedAs, UidKind, attribute, name_of_uid, uid
 from gateway.rules.errors import RuleError
-from gateway.rules.tree import All, Any, AssociationCondition, AttributeCondition, Not, Part, Rule
+from gateway.rules.tree import (
+    AcceptRule,
+    All,
+    Any,
+    AssociationCondition,
+    AssociationPart,
+    AttributeCondition,
+    Not,
+)
 
 MAX_DEPTH = 10
 MAX_CONDITIONS = 100
@@ -26,7 +34,7 @@ _COMPARISONS = ("equals", "in", "matches", "range", "exists")
 _FORMS = "all, any, not, attribute, calling_ae, called_ae, sop_class or transfer_syntax"
 
 
-def parse(given: object) -> Rule:
+def parse(given: object) -> AcceptRule:
     """Return the rule that a value of YAML describes.
 
     Raises:
@@ -35,7 +43,7 @@ def parse(given: object) -> Rule:
     return _Parser().rule(given, "", 1)
 
 
-def _validated(given: object) -> Rule:
+def _validated(given: object) -> AcceptRule:
     return (
         given
         if isinstance(given, All | Any | Not | AttributeCondition | AssociationCondition)
@@ -44,7 +52,7 @@ def _validated(given: object) -> Rule:
 
 
 Accepts: TypeAlias = Annotated[
-    Rule, PlainValidator(_validated), PlainSerializer(lambda rule: rule.canonical, return_type=dict)
+    AcceptRule, PlainValidator(_validated), PlainSerializer(lambda rule: rule.canonical, return_type=dict)
 ]
 """The type of a key `accepts` in a model of the configuration."""
 
@@ -55,7 +63,7 @@ class _Parser:
     def __init__(self) -> None:
         self._conditions = 0
 
-    def rule(self, given: object, where: str, depth: int) -> Rule:
+    def rule(self, given: object, where: str, depth: int) -> AcceptRule:
         """Return the node that `given` describes; `where` is its place in the rule."""
         if not isinstance(given, Mapping):
             raise RuleError(f"{where}a rule is a mapping with one of the keys {_FORMS}, not {_shown(given)}")
@@ -79,7 +87,7 @@ class _Parser:
                 return Not(self.rule(value, f"{where}not: ", depth + 1))
             case "calling_ae" | "called_ae" | "sop_class" | "transfer_syntax":
                 self._count(where)
-                return _association_condition(Part(key), value, f"{where}{key}: ")
+                return _association_condition(AssociationPart(key), value, f"{where}{key}: ")
         if key in _COMPARISONS:
             raise RuleError(f"{where}{key} needs an attribute beside it: {{attribute: Modality, {key}: …}}")
         raise RuleError(f"{where}unknown key {_shown(key)}: one of {_FORMS} is expected")
@@ -91,12 +99,12 @@ class _Parser:
                 f"{where}a rule has at most {MAX_CONDITIONS} conditions: use in: […] for many values"
             )
 
-    def _several(self, given: object, where: str, depth: int) -> tuple[Rule, ...]:
+    def _several(self, given: object, where: str, depth: int) -> tuple[AcceptRule, ...]:
         if not isinstance(given, list | tuple) or not given:
             raise RuleError(f"{where}: a list with at least one rule is expected, not {_shown(given)}")
         return tuple(self.rule(one, f"{where}[{n}]: ", depth + 1) for n, one in enumerate(given))
 
-    def _attribute_condition(self, given: Mapping[object, object], where: str) -> Rule:
+    def _attribute_condition(self, given: Mapping[object, object], where: str) -> AcceptRule:
         name = given["attribute"]
         if not isinstance(name, str):
             raise RuleError(
@@ -231,7 +239,7 @@ def _limit(asked: Attribute, value: object, where: str) -> str | int | float | N
             return _number(value, where, f"{asked} is a number")
 
 
-def _association_condition(part: Part, value: object, where: str) -> AssociationCondition:
+def _association_condition(part: AssociationPart, value: object, where: str) -> AssociationCondition:
     if isinstance(value, Mapping):
         if set(value) != {"matches"}:
             raise RuleError(f"{where}a text, a list, or {{matches: …}} is expected, not {_shown(value)}")
@@ -242,15 +250,15 @@ def _association_condition(part: Part, value: object, where: str) -> Association
             f"{where}a text, or a list of 1 to {MAX_VALUES} texts, is expected, not {_shown(value)}"
         )
     found = tuple(dict.fromkeys(_of_association(part, one, where) for one in values))
-    is_uid = part in {Part.SOP_CLASS, Part.TRANSFER_SYNTAX}
+    is_uid = part in {AssociationPart.SOP_CLASS, AssociationPart.TRANSFER_SYNTAX}
     names = tuple(map(name_of_uid, found)) if is_uid else found
     return AssociationCondition(part, OneOf(found, names, "equals" if len(found) == 1 else "in"))
 
 
-def _of_association(part: Part, value: object, where: str) -> str:
+def _of_association(part: AssociationPart, value: object, where: str) -> str:
     text = _text(value, where)
-    if part in {Part.SOP_CLASS, Part.TRANSFER_SYNTAX}:
-        kind = UidKind.SOP_CLASS if part is Part.SOP_CLASS else UidKind.TRANSFER_SYNTAX
+    if part in {AssociationPart.SOP_CLASS, AssociationPart.TRANSFER_SYNTAX}:
+        kind = UidKind.SOP_CLASS if part is AssociationPart.SOP_CLASS else UidKind.TRANSFER_SYNTAX
         try:
             return uid(text, kind)
         except RuleError as error:

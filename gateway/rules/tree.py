@@ -11,26 +11,26 @@ from typing import Protocol
 
 from gateway.rules.comparisons import Comparison
 from gateway.rules.dictionary import Attribute
-from gateway.rules.facts import Facts, Outcome, Value
+from gateway.rules.facts import Facts, Truth, Value
 
-_HOLDS = Outcome.HOLDS
-_DOES_NOT_HOLD = Outcome.DOES_NOT_HOLD
-_UNDECIDED = Outcome.UNDECIDED
+_HOLDS = Truth.HOLDS
+_DOES_NOT_HOLD = Truth.DOES_NOT_HOLD
+_UNDECIDED = Truth.UNDECIDED
 
 _NEGATED = {
-    Outcome.HOLDS: Outcome.DOES_NOT_HOLD,
-    Outcome.DOES_NOT_HOLD: Outcome.HOLDS,
-    Outcome.UNDECIDED: Outcome.UNDECIDED,
+    Truth.HOLDS: Truth.DOES_NOT_HOLD,
+    Truth.DOES_NOT_HOLD: Truth.HOLDS,
+    Truth.UNDECIDED: Truth.UNDECIDED,
 }
 
 
-class Rule(Protocol):
+class AcceptRule(Protocol):
     """A node of a rule. Equal rules are equal objects."""
 
-    def decide(self, facts: Facts) -> Outcome:
+    def decide(self, facts: Facts) -> Truth:
         """Return the outcome for an instance."""
 
-    def nodes(self, depth: int = 0) -> "Iterator[tuple[int, Rule]]":
+    def nodes(self, depth: int = 0) -> "Iterator[tuple[int, AcceptRule]]":
         """Yield this node and the nodes below it, each with its depth, in the order of the file."""
 
     @property
@@ -49,8 +49,8 @@ class AttributeCondition:
     attribute: Attribute
     comparison: Comparison
 
-    def decide(self, facts: Facts) -> Outcome:
-        """See `Rule`."""
+    def decide(self, facts: Facts) -> Truth:
+        """See `AcceptRule`."""
         values = facts.attributes.get(self.attribute.tag)
         if values is None:
             if facts.defect:
@@ -62,22 +62,22 @@ class AttributeCondition:
         """Return the values that the condition meets; None if the attribute is missing."""
         return facts.attributes.get(self.attribute.tag)
 
-    def nodes(self, depth: int = 0) -> Iterator[tuple[int, Rule]]:
-        """See `Rule`."""
+    def nodes(self, depth: int = 0) -> Iterator[tuple[int, AcceptRule]]:
+        """See `AcceptRule`."""
         yield depth, self
 
     @property
     def words(self) -> str:
-        """See `Rule`."""
+        """See `AcceptRule`."""
         return f"{self.attribute} {self.comparison.words}"
 
     @property
     def canonical(self) -> dict[str, object]:
-        """See `Rule`."""
+        """See `AcceptRule`."""
         return {"attribute": self.attribute.keyword, self.comparison.key: self.comparison.operand}
 
 
-class Part(StrEnum):
+class AssociationPart(StrEnum):
     """A part of the association or of the command; the text is the key in the file."""
 
     CALLING_AE = "calling_ae"
@@ -87,10 +87,10 @@ class Part(StrEnum):
 
 
 _NAMES = {
-    Part.CALLING_AE: "the calling AE title",
-    Part.CALLED_AE: "the called AE title",
-    Part.SOP_CLASS: "the SOP Class",
-    Part.TRANSFER_SYNTAX: "the transfer syntax",
+    AssociationPart.CALLING_AE: "the calling AE title",
+    AssociationPart.CALLED_AE: "the called AE title",
+    AssociationPart.SOP_CLASS: "the SOP Class",
+    AssociationPart.TRANSFER_SYNTAX: "the transfer syntax",
 }
 
 
@@ -98,37 +98,37 @@ _NAMES = {
 class AssociationCondition:
     """A condition on an AE title, the SOP Class or the transfer syntax."""
 
-    part: Part
+    part: AssociationPart
     comparison: Comparison
 
-    def decide(self, facts: Facts) -> Outcome:
-        """See `Rule`."""
+    def decide(self, facts: Facts) -> Truth:
+        """See `AcceptRule`."""
         return self.comparison.decide(self.met(facts))
 
     def met(self, facts: Facts) -> tuple[Value, ...]:
         """Return the value that the condition meets."""
         match self.part:
-            case Part.CALLING_AE:
+            case AssociationPart.CALLING_AE:
                 return (facts.calling_ae,)
-            case Part.CALLED_AE:
+            case AssociationPart.CALLED_AE:
                 return (facts.called_ae,)
-            case Part.SOP_CLASS:
+            case AssociationPart.SOP_CLASS:
                 return (facts.sop_class,)
-            case Part.TRANSFER_SYNTAX:
+            case AssociationPart.TRANSFER_SYNTAX:
                 return (facts.transfer_syntax,)
 
-    def nodes(self, depth: int = 0) -> Iterator[tuple[int, Rule]]:
-        """See `Rule`."""
+    def nodes(self, depth: int = 0) -> Iterator[tuple[int, AcceptRule]]:
+        """See `AcceptRule`."""
         yield depth, self
 
     @property
     def words(self) -> str:
-        """See `Rule`."""
+        """See `AcceptRule`."""
         return f"{_NAMES[self.part]} {self.comparison.words}"
 
     @property
     def canonical(self) -> dict[str, object]:
-        """See `Rule`."""
+        """See `AcceptRule`."""
         if self.comparison.key == "matches":
             return {self.part.value: {"matches": self.comparison.operand}}
         return {self.part.value: self.comparison.operand}
@@ -138,10 +138,10 @@ class AssociationCondition:
 class All:
     """Each rule holds."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[AcceptRule, ...]
 
-    def decide(self, facts: Facts) -> Outcome:
-        """See `Rule`."""
+    def decide(self, facts: Facts) -> Truth:
+        """See `AcceptRule`."""
         outcome = _HOLDS
         for rule in self.rules:
             found = rule.decide(facts)
@@ -151,20 +151,20 @@ class All:
                 outcome = found
         return outcome
 
-    def nodes(self, depth: int = 0) -> Iterator[tuple[int, Rule]]:
-        """See `Rule`."""
+    def nodes(self, depth: int = 0) -> Iterator[tuple[int, AcceptRule]]:
+        """See `AcceptRule`."""
         yield depth, self
         for rule in self.rules:
             yield from rule.nodes(depth + 1)
 
     @property
     def words(self) -> str:
-        """See `Rule`."""
+        """See `AcceptRule`."""
         return "all of these hold:"
 
     @property
     def canonical(self) -> dict[str, object]:
-        """See `Rule`."""
+        """See `AcceptRule`."""
         return {"all": [rule.canonical for rule in self.rules]}
 
 
@@ -172,10 +172,10 @@ class All:
 class Any:
     """At least one rule holds."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[AcceptRule, ...]
 
-    def decide(self, facts: Facts) -> Outcome:
-        """See `Rule`."""
+    def decide(self, facts: Facts) -> Truth:
+        """See `AcceptRule`."""
         outcome = _DOES_NOT_HOLD
         for rule in self.rules:
             found = rule.decide(facts)
@@ -185,20 +185,20 @@ class Any:
                 outcome = found
         return outcome
 
-    def nodes(self, depth: int = 0) -> Iterator[tuple[int, Rule]]:
-        """See `Rule`."""
+    def nodes(self, depth: int = 0) -> Iterator[tuple[int, AcceptRule]]:
+        """See `AcceptRule`."""
         yield depth, self
         for rule in self.rules:
             yield from rule.nodes(depth + 1)
 
     @property
     def words(self) -> str:
-        """See `Rule`."""
+        """See `AcceptRule`."""
         return "at least one of these holds:"
 
     @property
     def canonical(self) -> dict[str, object]:
-        """See `Rule`."""
+        """See `AcceptRule`."""
         return {"any": [rule.canonical for rule in self.rules]}
 
 
@@ -206,29 +206,29 @@ class Any:
 class Not:
     """The rule does not hold."""
 
-    rule: Rule
+    rule: AcceptRule
 
-    def decide(self, facts: Facts) -> Outcome:
-        """See `Rule`."""
+    def decide(self, facts: Facts) -> Truth:
+        """See `AcceptRule`."""
         return _NEGATED[self.rule.decide(facts)]
 
-    def nodes(self, depth: int = 0) -> Iterator[tuple[int, Rule]]:
-        """See `Rule`."""
+    def nodes(self, depth: int = 0) -> Iterator[tuple[int, AcceptRule]]:
+        """See `AcceptRule`."""
         yield depth, self
         yield from self.rule.nodes(depth + 1)
 
     @property
     def words(self) -> str:
-        """See `Rule`."""
+        """See `AcceptRule`."""
         return "this does not hold:"
 
     @property
     def canonical(self) -> dict[str, object]:
-        """See `Rule`."""
+        """See `AcceptRule`."""
         return {"not": self.rule.canonical}
 
 
-def attributes_of(rule: Rule) -> tuple[Attribute, ...]:
+def attributes_of(rule: AcceptRule) -> tuple[Attribute, ...]:
     """Return the attributes that the rule asks for, each once."""
     found = (node.attribute for _, node in rule.nodes() if isinstance(node, AttributeCondition))
     return tuple(dict.fromkeys(found))

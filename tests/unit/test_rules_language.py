@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from gateway.rules.errors import RuleError
-from gateway.rules.facts import Facts, Outcome, Undecodable, Value
+from gateway.rules.facts import Facts, Truth, Undecodable, Value
 from gateway.rules.language import MAX_CONDITIONS, MAX_DEPTH, parse
 from gateway.rules.tree import attributes_of
 
@@ -77,7 +77,7 @@ HOLDS, NOT, UNDECIDED = "holds", "does not hold", "cannot be decided"
 def test_a_condition_has_a_defined_outcome(
     text: str, values: tuple[Value, ...] | None, expected: str
 ) -> None:
-    """Several, empty, missing and undecodable values: the table of docs/operate/rules.md."""
+    """Several, empty, missing and undecodable values."""
     assert outcome(text, values) == expected
 
 
@@ -106,8 +106,8 @@ def test_a_defect_of_the_data_set_leaves_missing_attributes_undecided() -> None:
     """What was read before the defect counts; what was not found may be behind it."""
     rule = parse({"attribute": "Modality", "exists": False})
     broken = facts({ROWS: (512,)}, defect="(0018,0010) at byte 700: cut off")
-    assert rule.decide(broken) is Outcome.UNDECIDED
-    assert parse({"attribute": "Rows", "equals": 512}).decide(broken) is Outcome.HOLDS
+    assert rule.decide(broken) is Truth.UNDECIDED
+    assert parse({"attribute": "Rows", "equals": 512}).decide(broken) is Truth.HOLDS
 
 
 def test_what_the_rest_decides_is_decided() -> None:
@@ -209,7 +209,7 @@ def test_a_regular_expression_cannot_run_long() -> None:
     value = "a" * 4095 + "b"
     for pattern in ("(a+)+", "(a|aa)+", "(.*a){20}", "(a?){100}a{100}"):
         rule = parse({"attribute": "StudyDescription", "matches": pattern})
-        assert rule.decide(facts({0x00081030: (value,)})) is Outcome.DOES_NOT_HOLD
+        assert rule.decide(facts({0x00081030: (value,)})) is Truth.DOES_NOT_HOLD
 
 
 def test_words_say_the_rule_line_by_line() -> None:
