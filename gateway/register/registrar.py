@@ -38,6 +38,7 @@ from gateway.errors import (
     SpoolError,
 )
 from gateway.log import Stage
+from gateway.register.other_receivers import OtherReceivers
 from gateway.register.recovery import Recovery
 from gateway.register.registration import MAX_BATCH, Registration
 from gateway.register.siblings import waits_for_other_version
@@ -79,6 +80,7 @@ class Registrar:
         self._spool = spool
         self._prepare = prepare
         self._max_hours = max_hours
+        self._others = OtherReceivers(spool)
         self._away_since: float | None = None
         self._changed = threading.Condition()
         self._urgent: deque[Unregistered] = deque()
@@ -140,9 +142,12 @@ class Registrar:
                 self._changed.wait(min(left, 0.1))
 
     def unregistered_bytes(self) -> int:
-        """Return what PostgreSQL will need on the disk for what this process has not registered yet."""
+        """Return what PostgreSQL will need on the disk for what is not registered yet, by any receiver."""
         in_memory = len(self._urgent) + len(self._new) + len(self._deferred)
-        return (in_memory + len(self._urgent_numbers) + len(self._numbers)) * ROW_BYTES
+        count = in_memory + len(self._urgent_numbers) + len(self._numbers)
+        if self._away:
+            count += self._others.unregistered()
+        return count * ROW_BYTES
 
     def _is_behind(self) -> bool:
         if self._away or self._stopping or self._oldest is None:
