@@ -38,7 +38,7 @@ class Attribute:
     tag: int
     keyword: str
     vr: str
-    kind: ComparedAs
+    compared_as: ComparedAs
 
     def __str__(self) -> str:
         return f"{self.keyword} ({self.tag >> 16:04X},{self.tag & 0xFFFF:04X})"
@@ -73,18 +73,18 @@ def attribute(name: str) -> Attribute:
             "also outside, for example StudyDescription"
         )
     if vr in _NUMBERS:
-        kind = ComparedAs.NUMBER
+        compared_as = ComparedAs.NUMBER
     elif vr == "DA":
-        kind = ComparedAs.DATE
+        compared_as = ComparedAs.DATE
     elif vr == "AS":
-        kind = ComparedAs.AGE
+        compared_as = ComparedAs.AGE
     elif vr in _TEXTS:
-        kind = ComparedAs.TEXT
+        compared_as = ComparedAs.TEXT
     else:
         raise RuleError(
             f"{shown} has the VR {vr}: rules compare text and numbers only; ask another attribute"
         )
-    return Attribute(tag, keyword, vr, kind)
+    return Attribute(tag, keyword, vr, compared_as)
 
 
 def _tag_of(name: str) -> int:

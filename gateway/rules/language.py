@@ -145,7 +145,7 @@ def _comparison(asked: Attribute, key: str, value: object, where: str) -> Compar
             many = tuple(dict.fromkeys(_operand(asked, one, where) for one in value))
             return OneOf(many, tuple(map(_named, many)), "in")
         case "matches":
-            if asked.kind is ComparedAs.NUMBER:
+            if asked.compared_as is ComparedAs.NUMBER:
                 raise RuleError(f"{where}{asked} is a number: use equals, in or range")
             return _matches(value, where)
         case _:
@@ -167,7 +167,7 @@ def _matches(value: object, where: str) -> Matches:
 
 def _operand(asked: Attribute, value: object, where: str) -> str | int | float:
     """Return a value with which values of the attribute are compared."""
-    if asked.kind is ComparedAs.NUMBER:
+    if asked.compared_as is ComparedAs.NUMBER:
         return _number(value, where, f"{asked} is a number")
     text = _text(value, where)
     if "\\" in text and not asked.is_whole:
@@ -203,7 +203,7 @@ def _number(value: object, where: str, what: str) -> int | float:
 
 
 def _range(asked: Attribute, value: object, where: str) -> Range:
-    if asked.kind is ComparedAs.TEXT:
+    if asked.compared_as is ComparedAs.TEXT:
         raise RuleError(
             f"{where}{asked} is text: range compares numbers, dates (VR DA) and ages (VR AS); use in or "
             "matches"
@@ -215,7 +215,7 @@ def _range(asked: Attribute, value: object, where: str) -> Range:
         raise RuleError(f"{where}min or max must have a value")
     if _exceeds(least, most):
         raise RuleError(f"{where}min ({least}) is greater than max ({most}): nothing would be in the range")
-    return Range(least, most, asked.kind)
+    return Range(least, most, asked.compared_as)
 
 
 def _exceeds(least: str | float | None, most: str | float | None) -> bool:
@@ -227,7 +227,7 @@ def _exceeds(least: str | float | None, most: str | float | None) -> bool:
 def _limit(asked: Attribute, value: object, where: str) -> str | int | float | None:
     if value is None:
         return None
-    match asked.kind:
+    match asked.compared_as:
         case ComparedAs.DATE:
             if not isinstance(value, str) or not is_date(value):
                 raise RuleError(f"{where}a date with eight digits in quotes is expected, as in '20250131'")

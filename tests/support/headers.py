@@ -3,6 +3,7 @@
 import struct
 import tempfile
 import zlib
+from collections.abc import Collection
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -10,6 +11,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from gateway.dicom.dataset.header import Header, read_header
+from gateway.rules.dictionary import attribute
 from support.dicom_peers import EXPLICIT, IMPLICIT
 
 BIG = "1.2.840.10008.1.2.2"
@@ -17,12 +19,27 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
-def read(raw: bytes, transfer_syntax_uid: str = EXPLICIT, *, with_references: bool = False) -> Header:
-    """Return the header of a data set that begins behind some other bytes of a file."""
+def read(
+    raw: bytes,
+    transfer_syntax_uid: str = EXPLICIT,
+    *,
+    with_references: bool = False,
+    asked: Collection[str] = (),
+) -> Header:
+    """Return the header of a data set that begins behind some other bytes of a file.
+
+    `asked` are the keywords of attributes for the rules.
+    """
     with tempfile.TemporaryFile() as file:
         file.write(b"before" + raw)
         file.flush()
-        return read_header(file.fileno(), 6, transfer_syntax_uid, with_references=with_references)
+        return read_header(
+            file.fileno(),
+            6,
+            transfer_syntax_uid,
+            with_references=with_references,
+            asked={one.tag: one for one in map(attribute, asked)},
+        )
 
 
 def encode(data_set: Dataset, transfer_syntax_uid: str) -> bytes:

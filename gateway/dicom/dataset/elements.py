@@ -48,7 +48,7 @@ class Element:
     """One element with a value, which has `length` bytes from `start`.
 
     `root` is the tag of the top-level element that contains it; for a top-level element, its own. `depth` is
-    the number of sequences and items around it: 0 for a top-level element.
+    the number of sequences and items around it: 0 for a top-level element. `vr` is empty with implicit VR.
     """
 
     tag: int
@@ -56,6 +56,7 @@ class Element:
     depth: int
     start: int
     length: int
+    vr: bytes = b""
 
 
 @dataclass(slots=True)
@@ -93,6 +94,15 @@ class Walk:
             self._syntax = self._as_written(syntax)
         except DataSetError as error:
             raise self._located(error) from error
+
+    @property
+    def big_endian(self) -> bool:
+        """Whether the numbers of top-level elements are big endian."""
+        return self._syntax.big_endian
+
+    def end_before(self, tag: int) -> None:
+        """End the iteration before the first top-level tag that is `tag` or greater."""
+        self._until = tag
 
     def __iter__(self) -> Iterator[Element]:
         """Yield each top-level element that is not entered, and each one inside a sequence that is.
@@ -167,7 +177,7 @@ class Walk:
             self._position = start
             return None
         self._position = start + length
-        return Element(tag, self._root, depth, start, length)
+        return Element(tag, self._root, depth, start, length, vr)
 
     def _header(self, syntax: Syntax) -> tuple[int, bytes, int, int]:
         """Return tag, VR (empty if implicit), length, and the position of the value."""

@@ -1,20 +1,25 @@
 """Read the UIDs of a data set, and for a result the instances from which it was derived.
 
 The receiver reads them from the spooled file after the last byte and before the flush. Only the listed
-values are decoded; patient attributes are skipped by their length.
+values, and those that rules ask for, are decoded; other attributes are skipped by their length.
 """
 
 import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Self
 
 from gateway.dicom.dataset.elements import Element, Walk
 from gateway.dicom.dataset.encoding import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, ITEM
 from gateway.dicom.dataset.reader import FileReader, InflatedReader, Reader, ReadLimitError
+from gateway.dicom.dataset.values import MAX_BYTES, SPECIFIC_CHARACTER_SET, TOO_LONG, decode
 from gateway.dicom.negotiation import text_of
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.errors import DataSetError
+from gateway.rules.dictionary import Attribute
+from gateway.rules.facts import Value
 
 MAX_REFERENCES = 10_000
 
@@ -95,6 +100,9 @@ class Header:
 
     `referenced_…` are UIDs in their order, without repeats, at most `MAX_REFERENCES`; empty unless requested.
     If some may be missing, `defect` is the reason.
+
+    `attributes` are the values of the attributes that were asked for and are there. If the data set is broken
+    before the last of them, `attributes_defect` is the reason.
     """
 
     sop_class_uid: str
@@ -107,22 +115,36 @@ class Header:
     referenced_series_instance_uids: tuple[str, ...]
     referenced_study_instance_uids: tuple[str, ...] = ()
     defect: str = ""
+    attributes: Mapping[int, tuple[Value, ...]] = field(default_factory=lambda: NOTHING)
+    attributes_defect: str = ""
 
 
-def read_header(descriptor: int, offset: int, transfer_syntax_uid: str, *, with_references: bool) -> Header:
+NOTHING: Mapping[int, tuple[Value, ...]] = MappingProxyType({})
+
+
+def read_header(
+    descriptor: int,
+    offset: int,
+    transfer_syntax_uid: str,
+    *,
+    with_references: bool,
+    asked: Mapping[int, Attribute] = MappingProxyType({}),
+) -> Header:
     """Read the header of the data set that begins at `offset` of a file; do not move the file position.
 
-    The data set is read up to (0020,000E). With `with_references` it is read again, up to Pixel Data.
+    The data set is read up to (0020,000E), or up to the last of the attributes that are `asked` for, by their
+    tags. With `with_references` it is read again, up to Pixel Data.
     References after a defect, or beyond the limits of the reader and `MAX_REFERENCES`, are left out: a defect
     after the UIDs is no error.
 
     Raises:
         DataSetError: it cannot be parsed as far as needed, or one of the four UIDs is missing.
     """
-    header = _HeaderValues(with_references=False).read(descriptor, offset, transfer_syntax_uid).header()
+    values = _HeaderValues(with_references=False, asked=asked)
+    header = values.read(descriptor, offset, transfer_syntax_uid).header()
     if not with_references:
         return header
-    values = _HeaderValues(with_references=True)
+    values = _HeaderValues(with_references=True, asked={})
     defect = ""
     try:
         values.read(descriptor, offset, transfer_syntax_uid)
@@ -144,8 +166,15 @@ def _enter_none(_: int) -> bool:
 class _HeaderValues:
     """Collects the values of a header."""
 
-    def __init__(self, *, with_references: bool) -> None:
+    def __init__(self, *, with_references: bool, asked: Mapping[int, Attribute]) -> None:
         self._with_references = with_references
+        self._asked = asked
+        self._last = max((*asked, _SERIES_INSTANCE_UID))
+        self._character_set = ""
+        self._attributes: dict[int, tuple[Value, ...]] = {}
+        self._attributes_defect = ""
+        self._has_uids = False
+        """Whether all was read that is read if no attribute is asked for."""
         self._values: dict[int, str] = {}
         self.instances: dict[str, None] = {}
         self.series: dict[str, None] = {}
@@ -175,9 +204,15 @@ class _HeaderValues:
                     self._take(walk, reader)
                 finally:
                     self.defect = walk.defect
-            except ReadLimitError:
+            except ReadLimitError as error:
                 if not self.is_complete():
                     raise
+                self._attributes_defect = str(error)
+            except DataSetError as error:
+                # Nothing but what rules ask for is read after the UIDs. A defect there refuses no instance.
+                if self._with_references or not self._has_uids:
+                    raise
+                self._attributes_defect = str(error)
             finally:
                 # Free the memory before the semaphore is released. Otherwise the traceback of an error would
                 # keep it longer.
@@ -189,11 +224,35 @@ class _HeaderValues:
             if element.depth:
                 if self._with_references and element.root in _REFERENCING:
                     self._refer(element, reader)
-            elif element.tag in _WANTED:
+                continue
+            if element.tag in _WANTED and not self._has_uids:
                 self._values[element.tag] = _text(element, reader)
+            if element.tag in self._asked:
+                self._attributes[element.tag] = self._decoded(element, reader, walk)
+            elif element.tag == SPECIFIC_CHARACTER_SET and self._asked:
+                self._character_set = _text(element, reader)
             # Series Instance UID is the last one, unless the elements are out of order.
-            if not self._with_references and element.tag >= _SERIES_INSTANCE_UID and self.is_complete():
+            if not self._has_uids and element.tag >= _SERIES_INSTANCE_UID and self.is_complete():
+                self._has_uids = True
+                if not self._with_references:
+                    walk.end_before(_PIXEL_DATA)
+            if self._has_uids and not self._with_references and element.tag >= self._last:
                 return
+
+    def _decoded(self, element: Element, reader: Reader, walk: Walk) -> tuple[Value, ...]:
+        if element.length > MAX_BYTES:
+            return (TOO_LONG,)
+        found = reader.at(element.start, element.length)
+        if found is None:
+            raise DataSetError("cut off in a value")
+        buffer, at = found
+        return decode(
+            bytes(buffer[at : at + element.length]),
+            self._asked[element.tag],
+            vr=element.vr,
+            big_endian=walk.big_endian,
+            character_set=self._character_set,
+        )
 
     def is_complete(self) -> bool:
         """Tell whether the four UIDs were found."""
@@ -217,6 +276,8 @@ class _HeaderValues:
             series_description=self._values.get(_SERIES_DESCRIPTION, ""),
             referenced_sop_instance_uids=(),
             referenced_series_instance_uids=(),
+            attributes=self._attributes,
+            attributes_defect=self._attributes_defect,
         )
 
     def _refer(self, element: Element, reader: Reader) -> None:
