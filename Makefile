@@ -107,7 +107,7 @@ audit: ## ask whether a locked dependency has a known vulnerability (skipped, wi
 	.ci/audit $(PYTHON)
 
 lock: ## renew requirements.lock, and the lock files of the docs and the images (needs uv)
-	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra lab --extra dev --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra lab --extra highdicom --extra dev --output-file requirements.lock pyproject.toml
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group docs --output-file requirements-docs.lock
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/requirements.lock pyproject.toml
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/build.lock images/edge/build.in

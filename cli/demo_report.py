@@ -29,6 +29,10 @@ def show(screen: Console, run: DemoRun, *, every: bool) -> None:
 def _print_study(screen: Console, run: DemoRun, study: str, timelines: list[InstanceTimeline]) -> None:
     title = f"\n{run.names[study]}: study {study}"
     print_steps(screen, title, summary(timelines), len(timelines))
+    series = run.result_series.get(study, [])
+    if series:
+        sizes = ", ".join(str(results) for results in series)
+        screen.print(f"AI series: {len(series)}, with {sizes} instances", markup=False)
 
 
 def show_missing(screen: Console, run: DemoRun, *, every: bool) -> None:
@@ -54,6 +58,7 @@ def document(run: DemoRun) -> dict[str, object]:
                 "what": run.names[study],
                 "instances": len(timelines),
                 "steps": summary(timelines),
+                "result_series": run.result_series.get(study, []),
             }
             for study, timelines in _by_study(run).items()
         ],

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway.database.pool import Database
+from gateway.database.tables.studies import result_series
 from gateway.database.tables.timeline import of_studies
 from gateway.dicom.association import PeerAddress
 from gateway.domain.timeline import InstanceTimeline, StepName, summary
@@ -35,6 +36,8 @@ class DemoRun:
     timelines: list[InstanceTimeline] = field(default_factory=list)
     held: set[str] = field(default_factory=set)
     """SOP Instance UIDs that the PACS lists as stored; empty until every delivery is done."""
+    result_series: dict[str, list[int]] = field(default_factory=dict)
+    """Study Instance UID → how many results each of its series of results has."""
     seconds: float = 0.0
     """From the first C-STORE until the last query."""
 
@@ -87,6 +90,7 @@ class DemoRun:
                 try:
                     with database.transaction() as session:
                         self.timelines = of_studies(session, self.names)
+                        self.result_series = result_series(session, self.names)
                 except DatabaseUnavailableError:
                     continue  # The supervisor restarts PostgreSQL; the next query reads the rows.
                 for step in summary(self.timelines):

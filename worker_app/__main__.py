@@ -12,13 +12,18 @@ import tempfile
 import threading
 import warnings
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import pydicom.config
 from PIL import Image
 
 from worker_app import log, scp
-from worker_app.returning import THREADS, Returner, WaitingInstance
-from worker_app.settings import Settings, SettingsError, read
+from worker_app.collecting import Collector
+from worker_app.returning import THREADS, Returner
+from worker_app.settings import Settings, SettingsError, Unit, read
+
+if TYPE_CHECKING:
+    from worker_app.waiting import Work
 
 MAX_PICTURE_PIXELS = 64 << 20
 """Limits the size of a decoded frame, whatever its attributes are."""
@@ -45,15 +50,19 @@ def main() -> int:
 
 
 def _serve(settings: Settings, stopping: threading.Event) -> int:
-    waiting: queue.Queue[WaitingInstance] = queue.Queue(scp.MAX_WAITING)
+    # A series must not be refused when it is complete: the collector has a limit of its own.
+    waiting: queue.Queue[Work] = queue.Queue(0 if settings.unit is Unit.SERIES else scp.MAX_WAITING)
+    collector = Collector(settings, waiting.put, stopping)
     try:
-        server = scp.start(settings, waiting)
+        server = scp.start(settings, scp.Inbox(waiting, collector))
     except OSError as error:
         sys.stderr.write(
             f"worker_app: cannot listen on {settings.bind_address}:{settings.port}: {error.strerror}; "
             "set WORKER_PORT or WORKER_BIND_ADDRESS\n"
         )
         return 1
+    if settings.unit is Unit.SERIES:
+        threading.Thread(target=collector.run, name="collector", daemon=True).start()
     for number in range(THREADS):
         # Daemon threads: a send that waits for a response must not delay the end of the process.
         threading.Thread(

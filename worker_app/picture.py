@@ -82,10 +82,26 @@ def _number(header: Dataset, keyword: str, default: float) -> float:
     return number if np.isfinite(number) and abs(number) < 1e9 else default  # noqa: PLR2004  larger than any real window
 
 
+def scale_and_margin(columns: int, rows: int) -> tuple[float, int]:
+    """Return how much larger `draw` shows a frame of that size, and how many pixels are left of it."""
+    longest = max(columns, rows)
+    wanted = _wanted(longest)
+    return wanted / longest, _margin(round(columns * wanted / longest))
+
+
+def _wanted(longest: int) -> int:
+    """Return the longest side of the shown frame."""
+    return min(max(longest, SHORTEST_LONGEST_SIDE), LONGEST_SIDE)
+
+
+def _margin(width: int) -> int:
+    return (max(width, NARROWEST) - width) // 2
+
+
 def _fitted(pixels: Pixels) -> Image.Image:
     picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
     longest = max(picture.size)
-    wanted = min(max(longest, SHORTEST_LONGEST_SIDE), LONGEST_SIDE)
+    wanted = _wanted(longest)
     if longest == wanted:
         return picture
     size = [max(1, round(side * wanted / longest)) for side in picture.size]
@@ -96,7 +112,7 @@ def _marked(picture: Image.Image, source: Source, ae_title: str) -> Image.Image:
     colour = _colour(ae_title)
     width = max(picture.width, NARROWEST)
     canvas = Image.new("RGB", (width, picture.height + CAPTION_HEIGHT), _BACKGROUND)
-    left = (width - picture.width) // 2
+    left = _margin(picture.width)
     canvas.paste(picture, (left, 0))
     pen = ImageDraw.Draw(canvas)
     _corners(pen, (left + 6, 6, left + picture.width - 7, picture.height - 7), colour)

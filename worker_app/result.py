@@ -6,6 +6,7 @@ every machine with the same software derives the same UIDs and the same bytes (G
 
 import uuid
 import zlib
+from dataclasses import dataclass
 from io import BytesIO
 
 from pydicom import Dataset
@@ -16,7 +17,7 @@ from pydicom.filebase import DicomIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from worker_app import picture
+from worker_app import geometry, picture
 from worker_app.source import COPIED, Source
 
 SERIES_DESCRIPTION = "AI_RESULT"
@@ -41,17 +42,37 @@ def derived_uid(kind: str, source_uid: str, ae_title: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, f'{kind} {source_uid} {ae_title}').int}"
 
 
-def derive(source: Source, ae_title: str) -> Dataset:
-    """Return the result of `source` by the worker `ae_title`, to be sent in Explicit VR Little Endian."""
+@dataclass(frozen=True, slots=True)
+class SlicePlace:
+    """The place of a result in its series: InstanceNumber, and whether the source has this number."""
+
+    number: int
+    is_of_source: bool
+
+
+def derive(source: Source, ae_title: str, place: SlicePlace | None = None) -> Dataset:
+    """Return the result of `source` by the worker `ae_title`, to be sent in Explicit VR Little Endian.
+
+    With `place` it is one slice of the series that is derived from the source's series.
+    """
     result = Dataset()
     _copy_patient_and_study(source.header, result)
     result.SOPClassUID = SecondaryCaptureImageStorage
-    result.SOPInstanceUID = UID(derived_uid("instance", source.sop_instance_uid, ae_title))
-    result.SeriesInstanceUID = UID(derived_uid("series", source.study_instance_uid, ae_title))
     result.SeriesDescription = SERIES_DESCRIPTION
-    result.SeriesNumber = str(SERIES_NUMBER + _series_offset(ae_title))
+    result.SeriesNumber = str(series_number(ae_title))
     result.Modality = "OT"
-    result.InstanceNumber = _instance_number(source.header)
+    if place is None:
+        result.SOPInstanceUID = UID(derived_uid("instance", source.sop_instance_uid, ae_title))
+        result.SeriesInstanceUID = UID(derived_uid("series", source.study_instance_uid, ae_title))
+        result.InstanceNumber = _instance_number(source.header)
+    else:
+        # Other instances in the series may give the same source another number, and so other bytes. The UID
+        # then differs too.
+        kind = "slice" if place.is_of_source else f"slice {place.number}"
+        result.SOPInstanceUID = UID(derived_uid(kind, source.sop_instance_uid, ae_title))
+        result.SeriesInstanceUID = UID(derived_uid("series of", source.series_instance_uid, ae_title))
+        result.InstanceNumber = str(place.number)
+        geometry.copy(source.header, result)
     result.ImageType = ["DERIVED", "SECONDARY"]
     result.ConversionType = "WSD"  # Workstation, PS3.3 §C.8.6.1
     result.Manufacturer = "mini_pacs_edge worker_app"
@@ -130,10 +151,10 @@ def _set_pixels(result: Dataset, pixels: picture.Pixels) -> None:
     result["PixelData"].VR = "OB"
 
 
-def _series_offset(ae_title: str) -> int:
-    """Return the number in the AE title (1 for APP01), or one computed from its letters."""
+def series_number(ae_title: str) -> int:
+    """Return 9000 plus the number in the AE title (1 for APP01), or plus one computed from its letters."""
     digits = "".join(c for c in ae_title if c.isdecimal())
-    return int(digits[-3:]) if digits else zlib.crc32(ae_title.encode()) % 1000
+    return SERIES_NUMBER + (int(digits[-3:]) if digits else zlib.crc32(ae_title.encode()) % 1000)
 
 
 def _instance_number(header: Dataset) -> str:

@@ -1,4 +1,4 @@
-"""Derive results of received instances and send them to the edge, in several threads.
+"""Derive results of received instances or series and send them to the edge, in several threads.
 
 Each thread keeps its association while there is work. A result is sent until the edge accepts it, at most
 TRIES times; a result that is sent twice is the same instance (see `result`). If the process dies, waiting
@@ -7,17 +7,21 @@ results are lost, and the edge sends their instances to another worker.
 
 import queue
 import threading
-from dataclasses import dataclass
 from time import monotonic
-from typing import BinaryIO
 
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    ExplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from worker_app import log, result, source
-from worker_app.settings import Settings
+from worker_app import log, result, series, source
+from worker_app.settings import Output, Settings, Unit
+from worker_app.waiting import WaitingInstance, Work
 
 THREADS = 2
 TRIES = 10
@@ -35,22 +39,17 @@ _WARNING = 0xB000
 _CLASS_MASK = 0xF000
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingInstance:
-    """An accepted instance without a result. `file` is open and unlinked; `due` is in monotonic seconds."""
-
-    file: BinaryIO
-    transfer_syntax_uid: str
-    sop_instance_uid: str
-    due: float
+_SOP_CLASSES = {
+    Output.IMAGES: (SecondaryCaptureImageStorage,),
+    Output.SEG: (SecondaryCaptureImageStorage, SegmentationStorage),
+    Output.SR: (SecondaryCaptureImageStorage, ComprehensiveSRStorage),
+}
 
 
 class Returner:
-    """Takes instances from `waiting` and sends their results, until `stopping` is set."""
+    """Takes work from `waiting` and sends its results, until `stopping` is set."""
 
-    def __init__(
-        self, settings: Settings, waiting: queue.Queue[WaitingInstance], stopping: threading.Event
-    ) -> None:
+    def __init__(self, settings: Settings, waiting: queue.Queue[Work], stopping: threading.Event) -> None:
         self._settings = settings
         self._waiting = waiting
         self._stopping = stopping
@@ -60,31 +59,51 @@ class Returner:
         """Send results until the process stops; log an instance that fails, and continue."""
         while not self._stopping.is_set():
             try:
-                received = self._waiting.get(timeout=IDLE_SECONDS)
+                work = self._waiting.get(timeout=IDLE_SECONDS)
             except queue.Empty:
                 self._release()
                 continue
-            # All instances have the same delay, so no other instance is due before this one.
-            if self._stopping.wait(max(0.0, received.due - monotonic())):
+            # All instances have the same delay, so no other work is due before this one.
+            if self._stopping.wait(max(0.0, work.due - monotonic())):
                 return
-            with received.file:
-                self._return(received)
+            try:
+                if self._settings.unit is Unit.SERIES:
+                    self._return_series(work)
+                else:
+                    self._return(work.instances[0])
+            finally:
+                for instance in work.instances:
+                    instance.discard()
 
     def _return(self, received: WaitingInstance) -> None:
         begun = monotonic()
-        try:
-            instance = source.read(received.file, received.transfer_syntax_uid)
-            derived = result.derive(instance, self._settings.ae_title)
-        except Exception as error:  # noqa: BLE001  the boundary of this thread: an invalid instance must not end it
-            log.write(
-                "derive",
-                worker=self._settings.ae_title,
-                outcome="failed",
-                sop_instance_uid=received.sop_instance_uid,
-                error=type(error).__name__ if not isinstance(error, source.UnreadableError) else str(error),
-            )
-            return
+        with received.opened() as file:
+            try:
+                instance = source.read(file, received.transfer_syntax_uid)
+                derived = result.derive(instance, self._settings.ae_title)
+            except Exception as error:  # noqa: BLE001  the boundary of this thread: an invalid instance must not end it
+                self._log_failure(received, error)
+                return
         self._send(instance, derived, begun)
+
+    def _return_series(self, work: Work) -> None:
+        begun = monotonic()
+        settings = self._settings
+        for instance, derived in series.results(
+            work.instances, settings.ae_title, settings.output, self._log_failure
+        ):
+            self._send(instance, derived, begun)
+            if self._stopping.is_set():
+                return
+
+    def _log_failure(self, received: WaitingInstance, error: Exception) -> None:
+        log.write(
+            "derive",
+            worker=self._settings.ae_title,
+            outcome="failed",
+            sop_instance_uid=received.sop_instance_uid,
+            error=type(error).__name__ if not isinstance(error, source.UnreadableError) else str(error),
+        )
 
     def _send(self, instance: source.Source, derived: Dataset, begun: float) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -118,7 +137,7 @@ class Returner:
         try:
             answer = association.send_c_store(derived)
         except (RuntimeError, ValueError) as error:
-            # The association has ended, or Secondary Capture was not accepted: the next try opens a new one.
+            # The association has ended, or the SOP Class was not accepted: the next try opens a new one.
             self._abort()
             return None, str(error)
         if "Status" not in answer:  # what pynetdicom returns for a timeout, an abort or an invalid response
@@ -132,7 +151,8 @@ class Returner:
         entity = AE(self._settings.ae_title)
         entity.connection_timeout = CONNECT_TIMEOUT_SECONDS
         entity.acse_timeout = CONNECT_TIMEOUT_SECONDS
-        entity.add_requested_context(SecondaryCaptureImageStorage, ExplicitVRLittleEndian)
+        for sop_class_uid in _SOP_CLASSES[self._settings.output]:
+            entity.add_requested_context(sop_class_uid, ExplicitVRLittleEndian)
         association = entity.associate(
             self._settings.gateway_host,
             self._settings.gateway_port,

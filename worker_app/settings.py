@@ -1,14 +1,42 @@
 """The settings of one worker application; they are read from its environment once, at the start."""
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
 
 _AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
 _STATUS = re.compile(r"(?:0[xX])?([0-9a-fA-F]{1,4})")
 
 MAX_PORT = 65535
 MAX_DELAY_SECONDS = 24 * 3600.0
+
+
+class Unit(StrEnum):
+    """What one result is derived from."""
+
+    INSTANCE = "instance"
+    SERIES = "series"
+
+
+class Complete(StrEnum):
+    """When a series is complete."""
+
+    QUIET = "quiet"  # when no further instance arrived for WORKER_QUIET_SECONDS
+    ASSOCIATION = "association"  # when every association that brought an instance of it has ended
+
+
+class Output(StrEnum):
+    """What is returned for a series."""
+
+    IMAGES = "images"  # as many slices as the series has
+    SEG = "seg"  # one segmentation, by highdicom
+    SR = "sr"  # one structured report, by highdicom
+
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class SettingsError(Exception):
@@ -28,6 +56,10 @@ class Settings:
     delay_seconds: float
     status: int
     returns_results: bool
+    unit: Unit = Unit.INSTANCE
+    complete: Complete = Complete.QUIET
+    quiet_seconds: float = 2.0
+    output: Output = Output.IMAGES
 
 
 def read(environment: Mapping[str, str]) -> Settings:
@@ -46,7 +78,32 @@ def read(environment: Mapping[str, str]) -> Settings:
         delay_seconds=_delay(environment, "WORKER_DELAY_SECONDS"),
         status=_status(environment, "WORKER_STATUS"),
         returns_results=_switch(environment, "WORKER_RESULTS"),
+        unit=_choice(environment, "WORKER_UNIT", Unit.INSTANCE),
+        complete=_choice(environment, "WORKER_COMPLETE", Complete.QUIET),
+        quiet_seconds=_delay(environment, "WORKER_QUIET_SECONDS", 2.0),
+        output=_output(environment),
     )
+
+
+def _output(environment: Mapping[str, str]) -> Output:
+    output = _choice(environment, "WORKER_OUTPUT", Output.IMAGES)
+    if output is Output.IMAGES:
+        return output
+    if _choice(environment, "WORKER_UNIT", Unit.INSTANCE) is not Unit.SERIES:
+        raise SettingsError(f"WORKER_OUTPUT={output.value!r} is made of a series: set WORKER_UNIT=series")
+    if importlib.util.find_spec("highdicom") is None:
+        raise SettingsError(
+            f"WORKER_OUTPUT={output.value!r} needs highdicom: pip install 'mini-pacs-edge[highdicom]'"
+        )
+    return output
+
+
+def _choice(environment: Mapping[str, str], name: str, default: _Choice) -> _Choice:
+    value = environment.get(name) or default.value
+    try:
+        return type(default)(value)
+    except ValueError:
+        raise SettingsError(f"{name}={value!r}: choose {' or '.join(type(default))}") from None
 
 
 def _ae_title(environment: Mapping[str, str], name: str, default: str | None) -> str:
@@ -65,8 +122,8 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     return int(value)
 
 
-def _delay(environment: Mapping[str, str], name: str) -> float:
-    value = environment.get(name) or "0"
+def _delay(environment: Mapping[str, str], name: str, default: float = 0.0) -> float:
+    value = environment.get(name) or str(default)
     try:
         seconds = float(value)
     except ValueError:

@@ -69,6 +69,11 @@ _OWN = (
     "BitsAllocated",
     "BitsStored",
     "PixelRepresentation",
+    "FrameOfReferenceUID",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "PixelSpacing",
+    "SliceThickness",
 )
 _PALETTE = (
     "RedPaletteColorLookupTableDescriptor",
@@ -127,6 +132,11 @@ class Source:
     def study_instance_uid(self) -> str:
         """The Study Instance UID."""
         return str(self.header.StudyInstanceUID)
+
+    @property
+    def series_instance_uid(self) -> str:
+        """The Series Instance UID; the Study Instance UID where there is none."""
+        return str(self.header.get("SeriesInstanceUID") or self.header.StudyInstanceUID)
 
     def first_frame(self) -> NDArray[Any]:
         """Return the first frame: stored values, rows by columns (by 3 samples), with the palette applied.

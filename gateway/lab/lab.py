@@ -23,8 +23,12 @@ from gateway.lab.program import Program
 from gateway.lab.supervisor import LOCK, Supervisor, seize_folder
 from gateway.spool.identity import SpoolIdentity
 
-DIFFERENCES = {"forwarder": {"worker_affinity": "study"}}
-"""Settings other than the defaults: one worker gets a whole study, so its results are one series."""
+DIFFERENCES = {"forwarder": {"worker_affinity": "study", "worker_max_outstanding": 32}}
+"""Settings other than the defaults: one worker gets a whole study, so each series has one result series. It
+returns nothing before a series is complete, so it may have a whole series outstanding."""
+
+WORKER = {"WORKER_UNIT": "series", "WORKER_QUIET_SECONDS": "1"}
+"""How the workers of a lab differ from those in containers: each returns one result series for a series."""
 
 RESTART_DELAY_MS = 500
 """How long Dramatiq waits before it restarts, after one of its children died (default 3000)."""
@@ -153,6 +157,7 @@ class Lab:
                     "GATEWAY_HOST": layout.LOOPBACK,
                     "GATEWAY_PORT": str(edge.port),
                     "GATEWAY_AE_TITLE": edge.ae_title,
+                    **WORKER,
                     **self._worker_environment,
                 },
                 ports=(worker.port,),

@@ -43,6 +43,9 @@ def test_demo_carries_every_original_and_a_result_to_the_pacs(scratch: Path, pro
     assert sizes["generated CT study"] == CT_INSTANCES
     assert sizes["generated MR study"] == MR_INSTANCES
     assert len(sizes) > 50  # the files of pydicom
+    series = {study["what"]: study["result_series"] for study in told["studies"]}
+    assert series["generated CT study"] == [CT_INSTANCES]
+    assert series["generated MR study"] == [MR_INSTANCES]
     for study in told["studies"]:
         steps = {step["name"]: step["done"] for step in study["steps"]}
         assert list(steps) == list(StepName)

@@ -160,6 +160,38 @@ def test_every_kind_of_instance_gets_a_result(start: Start, gateway: Edge) -> No
     assert all(r.Rows >= 100 and len(r.PixelData) >= r.Rows * r.Columns * 3 for r in received)
 
 
+@pytest.mark.parametrize("complete", ["quiet", "association"])
+def test_a_series_gets_one_result_series(start: Start, gateway: Edge, tmp_path: Path, complete: str) -> None:
+    """20 instances over one association: 20 slices in order, each with its reference."""
+    files = [write(one, tmp_path / "study") for one in generate(Study(20, WHEN, "NM", patient_name=PATIENT))]
+    worker = start(WORKER_UNIT="series", WORKER_COMPLETE=complete, WORKER_QUIET_SECONDS="2")
+    with worker.association(files[0].context) as association:
+        for file in files[::-1]:
+            assert association.store(file.context, file.sop_instance_uid, file.data_set())[0] == 0
+        assert not gateway.policy.received
+    slices = [_decoded(data) for data in _results(gateway, 20)]
+    assert [one.InstanceNumber for one in slices] == list(range(1, 21))
+    assert len({one.SeriesInstanceUID for one in slices}) == 1
+    assert [one.SourceImageSequence[0].ReferencedSOPInstanceUID for one in slices] == [
+        file.sop_instance_uid for file in files
+    ]
+    assert "SECRET" not in worker.process.text().upper()
+
+
+@pytest.mark.parametrize("output", ["seg", "sr"])
+def test_a_series_gets_a_segmentation_or_a_report(
+    start: Start, gateway: Edge, tmp_path: Path, output: str
+) -> None:
+    """One instance, by highdicom."""
+    files = [write(one, tmp_path / "study") for one in generate(Study(3, WHEN, "MR"))]
+    worker = start(WORKER_UNIT="series", WORKER_COMPLETE="association", WORKER_OUTPUT=output)
+    with worker.association(files[0].context) as association:
+        for file in files:
+            assert association.store(file.context, file.sop_instance_uid, file.data_set())[0] == 0
+    (data,) = _results(gateway, 1)
+    assert _decoded(data).Modality == output.upper()
+
+
 def test_a_result_is_sent_until_it_is_accepted(start: Start, gateway: Edge, instance: Outgoing) -> None:
     """The edge rejects, refuses and aborts; then it accepts the result once."""
     answers = iter([(0xA700, "no space"), None])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker_app.settings import SettingsError, read
+from worker_app.settings import Complete, Output, SettingsError, Unit, read
 
 
 def test_only_the_ae_title_is_required() -> None:
@@ -14,6 +14,7 @@ def test_only_the_ae_title_is_required() -> None:
     assert settings.delay_seconds == 0
     assert settings.status == 0
     assert settings.returns_results
+    assert (settings.unit, settings.output) == (Unit.INSTANCE, Output.IMAGES)
 
 
 def test_every_setting_is_read() -> None:
@@ -29,6 +30,10 @@ def test_every_setting_is_read() -> None:
             "WORKER_DELAY_SECONDS": "12.5",
             "WORKER_STATUS": "0xA700",
             "WORKER_RESULTS": "off",
+            "WORKER_UNIT": "series",
+            "WORKER_COMPLETE": "association",
+            "WORKER_QUIET_SECONDS": "0.5",
+            "WORKER_OUTPUT": "seg",
         }
     )
     assert (settings.ae_title, settings.bind_address, settings.port) == ("APP 5", "127.0.0.1", 11205)
@@ -36,6 +41,12 @@ def test_every_setting_is_read() -> None:
     assert settings.delay_seconds == 12.5
     assert settings.status == 0xA700
     assert not settings.returns_results
+    assert (settings.unit, settings.complete, settings.quiet_seconds, settings.output) == (
+        Unit.SERIES,
+        Complete.ASSOCIATION,
+        0.5,
+        Output.SEG,
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,6 +67,11 @@ def test_every_setting_is_read() -> None:
         ("WORKER_STATUS", "A7000"),
         ("WORKER_STATUS", "xyz"),
         ("WORKER_RESULTS", "no"),
+        ("WORKER_UNIT", "study"),
+        ("WORKER_COMPLETE", "count"),
+        ("WORKER_QUIET_SECONDS", "-1"),
+        ("WORKER_OUTPUT", "pdf"),
+        ("WORKER_OUTPUT", "sr"),  # without WORKER_UNIT=series
     ],
 )
 def test_a_refused_value_names_its_variable(name: str, value: str) -> None:

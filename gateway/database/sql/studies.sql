@@ -37,5 +37,11 @@ CROSS JOIN LATERAL (SELECT id, study_instance_uid FROM instances WHERE study_ins
 CROSS JOIN LATERAL (SELECT route, state FROM deliveries WHERE instance_id = i.id OFFSET 0) AS d
 GROUP BY i.study_instance_uid, d.route, d.state;
 
+-- name: result_series
+-- Of each study, how many results each series of results has.
+SELECT study_instance_uid, count(*) AS results FROM instances
+WHERE study_instance_uid = ANY (%(studies)s) AND kind = 'result'
+GROUP BY study_instance_uid, series_instance_uid ORDER BY study_instance_uid, results DESC;
+
 -- name: is_kept
 SELECT EXISTS (SELECT FROM instances WHERE study_instance_uid = %(study)s);

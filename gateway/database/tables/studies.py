@@ -1,5 +1,6 @@
 """The studies that are kept, newest first, a page at a time. Only reads."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -53,6 +54,19 @@ class _DeliveryCount:
 def is_kept(session: Session, study_instance_uid: str) -> bool:
     """Tell whether any instance of that study is kept."""
     return bool(session.value(_Q["is_kept"], study=study_instance_uid))
+
+
+class _ResultSeries(NamedTuple):
+    study_instance_uid: str
+    results: int
+
+
+def result_series(session: Session, studies: Iterable[str]) -> dict[str, list[int]]:
+    """Return how many results each series of results has, per study, the longest first."""
+    found: dict[str, list[int]] = {}
+    for row in session.rows(_ResultSeries, _Q["result_series"], studies=list(studies)):
+        found.setdefault(row.study_instance_uid, []).append(row.results)
+    return found
 
 
 def page(session: Session, *, last: int, after: Position | None) -> tuple[list[StudyRow], Position | None]:

@@ -79,7 +79,8 @@ class Setup:
         folder.mkdir(parents=True, exist_ok=True)
         layout.write(folder / "lab", content)
         self.disk = Disk(folder / "lab" / "data", folder / "memory")
-        self.lab = _Lab(folder / "lab")
+        # A series in an unfinished collection would be no instance that the ledger can account for.
+        self.lab = _Lab(folder / "lab", worker_environment={"WORKER_UNIT": "instance"})
         self.pacs = ChaosPacs(folder / "pacs", self.lab.configuration.forwarder.orthanc.ae_title, behind_pacs)
         self.lab.pacs = self.pacs
         self.sender_proxy = TcpProxy(behind_senders, ports.edge)

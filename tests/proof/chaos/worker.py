@@ -23,8 +23,8 @@ from proof.chaos.journal import Journal
 from proof.chaos.part10 import data_set_digest
 from worker_app import __main__ as application
 from worker_app import scp
-from worker_app.returning import WaitingInstance
 from worker_app.settings import Settings
+from worker_app.waiting import Work
 
 VARIABLE = "CHAOS_JOURNAL"
 TOOK, GAVE = "took", "gave"
@@ -41,26 +41,28 @@ def watched(program: Program, journal: Path) -> Program:
     )
 
 
-class _Noting(queue.Queue[WaitingInstance]):
+class _Noting(queue.Queue[Work]):
     """In front of the application's queue: records what is put into it, unless the queue is full."""
 
-    def __init__(self, waiting: queue.Queue[WaitingInstance], journal: Journal) -> None:
+    def __init__(self, waiting: queue.Queue[Work], journal: Journal) -> None:
         super().__init__()
         self._waiting = waiting
         self._journal = journal
 
-    def put_nowait(self, item: WaitingInstance) -> None:
+    def put_nowait(self, item: Work) -> None:
         """Pass it to the application, and write it to the journal."""
-        digest = data_set_digest(item.file.fileno())
+        (instance,) = item.instances
+        assert instance.file is not None
+        digest = data_set_digest(instance.file.fileno())
         self._waiting.put_nowait(item)
-        self._journal.note(item.sop_instance_uid, digest, "0000", TOOK)
+        self._journal.note(instance.sop_instance_uid, digest, "0000", TOOK)
 
 
 def _note_received(journal: Journal) -> None:
     plain = scp.start
 
-    def start(settings: Settings, waiting: queue.Queue[WaitingInstance]) -> Any:
-        return plain(settings, _Noting(waiting, journal))
+    def start(settings: Settings, inbox: scp.Inbox) -> Any:
+        return plain(settings, replace(inbox, waiting=_Noting(inbox.waiting, journal)))
 
     setattr(scp, "start", start)  # noqa: B010  mypy forbids the plain form
 
