@@ -8,6 +8,7 @@ import dramatiq
 from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware
 
+from actors import target_queues
 from actors.queue import broker as queue
 from gateway import config, log
 from gateway.database.dsn import dsn_from_environment
@@ -104,6 +105,7 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
     wait_for_database(lambda: _prepare(configuration))
     watch = FaultWatch(database, _faults)
     watch.start()
+    target_queues.consume(queue.current(), worker, configuration)
     process = _ActorProcess(
         os.getpid(),
         ForwardContext(

@@ -24,7 +24,7 @@ from gateway.database.tables.deliveries import Delivery, Selection
 from gateway.database.wakeup import Wakeup
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, Target
 from gateway.errors import GatewayError
 from gateway.log import Stage
 from gateway.spool.spool import Spool
@@ -45,7 +45,19 @@ Study = Annotated[
 InState = Annotated[State | None, typer.Option(help="Select the deliveries in a state.", show_default=False)]
 OnRoute = Annotated[
     Route | None,
-    typer.Option(help="Select the deliveries to the PACS, or to the workers.", show_default=False),
+    typer.Option(
+        help="Select the deliveries to the PACS, to the other archives, or to the workers.",
+        show_default=False,
+    ),
+]
+ToTarget = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="NAME",
+        help="Select the deliveries to one archive, by its AE title, or to one application, by its name.",
+        show_default=False,
+    ),
 ]
 Every = Annotated[bool, typer.Option("--all", help="Select every delivery.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
@@ -58,6 +70,7 @@ def list_(
     study: Study = None,
     state: InState = None,
     route: OnRoute = None,
+    target: ToTarget = None,
     limit: Annotated[
         int, typer.Option(min=1, max=100_000, help="How many deliveries, the newest first.")
     ] = 50,
@@ -78,7 +91,7 @@ def list_(
     Several options select the deliveries that match all of them. UIDs and reasons are shortened; `deliveries
     show` and --json print them whole.
     """
-    selection = _selection(delivery, study, state, route)
+    selection = _selection(delivery, study, state, route, target)
     with opened("deliveries") as database, database.statement() as session:
         found = deliveries.find(session, selection, limit=limit + 1, after=after)
         if not found:
@@ -95,7 +108,8 @@ def list_(
     screen.print(delivery_table(shown, screen.width))
     if following is not None:
         screen.print(
-            f"There are more deliveries: --after {following}, or select by --study, --state, --route.",
+            f"There are more deliveries: --after {following}, or select by --study, --state, --route or "
+            "--target.",
             soft_wrap=True,
         )
 
@@ -143,11 +157,12 @@ def retry(
     study: Study = None,
     state: InState = None,
     route: OnRoute = None,
+    target: ToTarget = None,
     every: Every = False,
     as_json: Json = False,
 ) -> None:
     """Retry now: dead and cancelled deliveries become pending; pending ones do not wait any longer."""
-    selection = _chosen(delivery, study, state, route, every=every)
+    selection = _chosen(delivery, study, state, route, target, every=every)
     _again(selection, (State.DEAD, State.CANCELLED), "retried", as_json=as_json)
 
 
@@ -158,12 +173,13 @@ def resend(
     study: Study = None,
     state: InState = None,
     route: OnRoute = None,
+    target: ToTarget = None,
     every: Every = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Send again, delivered instances too: for a peer that has lost them. Asks unless --yes is given."""
-    selection = _chosen(delivery, study, state, route, every=every)
+    selection = _chosen(delivery, study, state, route, target, every=every)
     if not yes:
         _ask(selection, "Send again")
     _again(selection, (State.DEAD, State.CANCELLED, State.DELIVERED), "resent", as_json=as_json)
@@ -176,12 +192,13 @@ def cancel(
     study: Study = None,
     state: InState = None,
     route: OnRoute = None,
+    target: ToTarget = None,
     every: Every = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Cancel pending and dead deliveries; `retry` undoes it. Asks unless --yes is given."""
-    selection = _chosen(delivery, study, state, route, every=every)
+    selection = _chosen(delivery, study, state, route, target, every=every)
     if not yes:
         _ask(selection, "Cancel")
     by = identity()
@@ -194,21 +211,29 @@ def cancel(
 
 
 def _selection(
-    delivery: int | None, study: str | None, state: State | None, route: Route | None
+    delivery: int | None, study: str | None, state: State | None, route: Route | None, target: str | None
 ) -> Selection:
     if study is not None and not is_uid(study, MAX_DATA_SET_UID_LENGTH):
         raise typer.BadParameter(
             f"a UID has at most {MAX_DATA_SET_UID_LENGTH} characters, digits and dots", param_hint="--study"
         )
-    return Selection(delivery, study, state, route)
+    return Selection(delivery, study, state, route, target)
 
 
 def _chosen(
-    delivery: int | None, study: str | None, state: State | None, route: Route | None, *, every: bool
+    delivery: int | None,
+    study: str | None,
+    state: State | None,
+    route: Route | None,
+    target: str | None,
+    *,
+    every: bool,
 ) -> Selection:
-    selection = _selection(delivery, study, state, route)
+    selection = _selection(delivery, study, state, route, target)
     if (selection == Selection()) != every:
-        raise typer.BadParameter("select by --delivery, --study, --state or --route; or give --all, alone")
+        raise typer.BadParameter(
+            "select by --delivery, --study, --state, --route or --target; or give --all, alone"
+        )
     return selection
 
 
@@ -288,7 +313,7 @@ def _change(selection: Selection, change: Callable[[Session], Ids], done: str, *
 def _facts(one: Delivery) -> list[tuple[str, str]]:
     conflict = "yes: this SOP Instance UID was received with other bytes, too" if one.conflict else ""
     facts = [
-        ("delivery", f"{one.delivery_id} to {one.route.value}"),
+        ("delivery", f"{one.delivery_id} to {Target(one.route, one.target).queue}"),
         ("state", one.state.value),
         ("to", one.destination or ""),
         ("owed since", clock(one.owed_since)),

@@ -7,6 +7,7 @@ from rich.table import Table
 from cli.screen import shortened, table
 from cli.times import clock, dated
 from gateway.database.tables.deliveries import Delivery
+from gateway.domain.routing import Target
 
 GAP = 2
 """Characters between two columns of the table."""
@@ -20,7 +21,7 @@ def delivery_table(shown: Sequence[Delivery], width: int) -> Table:
     """Return a table for a screen of `width`; a narrow one has no study column, and only the ends of UIDs."""
     columns: dict[str, list[str]] = {
         "id": [str(one.delivery_id) for one in shown],
-        "route": [one.route.value for one in shown],
+        "target": [Target(one.route, one.target).queue for one in shown],
         "state": [one.state.value for one in shown],
         "to": [one.destination or "" for one in shown],
         "tries": [str(one.attempts) for one in shown],

@@ -158,7 +158,7 @@ def _unknown(ae_title: str, known: list[str]) -> NoReturn:
 
 
 def _log(configuration: Configuration, ae_title: str, outcome: str) -> None:
-    route = Route.PACS if ae_title == configuration.forwarder.orthanc.ae_title else Route.WORKERS
+    route = configuration.forwarder.route_of(ae_title)
     log.write(STAGE[route], outcome, level="warning", destination=ae_title, detail=f"by {identity()}")
 
 

@@ -18,8 +18,9 @@ PostgreSQL is back, the receivers register it, and it is forwarded.
 
 If an actor process dies, others take over its work within 4 s (actors/queue/reaper.py).
 
-A delivery is one instance that must be sent to one route: `pacs` or `workers`. Its row says whether it is
-done. The message only wakes an actor, so a message that is lost or runs twice does no harm.
+A delivery is one instance that must be sent to one target: an archive, such as the PACS, or an application,
+which is one kind of AI with its workers (gateway/domain/routing.py). Its row says whether it is done.
+The message only wakes an actor, so a message that is lost or runs twice does no harm.
 
 Each step is durable before the next one begins. A crash between two steps leaves the instance in the earlier
 one, and the next process, attempt or sweep continues from there. Most modules have a table "If the process

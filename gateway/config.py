@@ -8,6 +8,7 @@ is relative to the folder of the file, so that every process finds the same file
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -26,11 +27,16 @@ from pydantic import (
 from gateway import config_text
 from gateway.domain import allowlist
 from gateway.domain.identifiers import is_ae_title, is_uid
-from gateway.domain.routing import Mode
+from gateway.domain.routing import DEFAULT_APPLICATION, Mode, Route, Targets
 from gateway.errors import ConfigurationError
 
 PATH_VARIABLE = "MINI_PACS_CONFIG"
 DEFAULT_PATH = "config.yaml"
+MAX_ARCHIVES = 16
+MAX_APPLICATIONS = 16
+"""The envelope of an instance names each of its targets, and has a fixed length."""
+
+_APPLICATION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
 def _ae_title(text: str) -> str:
@@ -50,6 +56,15 @@ def _uid(text: str) -> str:
     return text
 
 
+def _application_name(text: str) -> str:
+    if not _APPLICATION_NAME.fullmatch(text):
+        raise ValueError(
+            "the name of an application has 1 to 32 lower-case letters, digits, - and _, and begins with a "
+            "letter or digit"
+        )
+    return text
+
+
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if values.count(value) > 1:
@@ -63,6 +78,10 @@ Caller = Annotated[str, AfterValidator(_caller)]
 Uid = Annotated[str, AfterValidator(_uid)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
+Outstanding = Annotated[int, Field(ge=1, le=10_000)]
+Redispatches = Annotated[int, Field(ge=0, le=100)]
+Affinity = Literal["instance", "study"]
+ApplicationName = Annotated[str, AfterValidator(_application_name)]
 
 
 class Section(BaseModel):
@@ -76,8 +95,9 @@ class Section(BaseModel):
         """Refuse true and false: YAML reads `yes` as true, which pydantic would take for the number 1."""
         if isinstance(values, dict):
             for key, value in values.items():
-                if isinstance(value, bool):
-                    raise ValueError(f"{key} = {str(value).lower()}: a number or a text is expected")  # noqa: TRY004
+                field = cls.model_fields.get(key) if isinstance(key, str) else None
+                if isinstance(value, bool) and (field is None or field.annotation is not bool):
+                    raise ValueError(f"{key} = {str(value).lower()}: a number or a text is expected")
         return values
 
 
@@ -194,6 +214,56 @@ class Worker(Destination):
         return self.calling_ae_titles or (self.ae_title,)
 
 
+class ArchiveDestination(Destination):
+    """An archive beside the PACS. With `results: false` it gets originals only."""
+
+    results: bool = True
+
+
+class Application(Section):
+    """One kind of AI: its workers are replicas of each other, and one of them gets an instance.
+
+    What is left out has the value of the section forwarder: see `Forwarder.applications_in_force`.
+    """
+
+    unit: Literal["instance", "series", "study"] = "instance"
+    result_timeout_seconds: Seconds | None = None
+    max_outstanding: Outstanding | None = None
+    affinity: Affinity | None = None
+    max_redispatch: Redispatches | None = None
+    workers: Annotated[tuple[Worker, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _unit_is_instance(self) -> Self:
+        if self.unit != "instance":
+            raise ValueError(
+                f"unit: {self.unit} is not possible in this version, which sends instances one by one: "
+                "leave out unit"
+            )
+        titles = [worker.ae_title for worker in self.workers]
+        if len(set(titles)) < len(titles):
+            twice = next(title for title in titles if titles.count(title) > 1)
+            raise ValueError(f"worker {twice} is listed twice: list each worker of an application once")
+        return self
+
+
+class ApplicationInForce(Section):
+    """An application with all of its values."""
+
+    name: str
+    unit: Literal["instance", "series", "study"]
+    result_timeout_seconds: float
+    max_outstanding: int
+    affinity: Affinity
+    max_redispatch: int
+    workers: tuple[Worker, ...]
+
+    @property
+    def result_timeout(self) -> timedelta:
+        """How long a worker may take for its result."""
+        return timedelta(seconds=self.result_timeout_seconds)
+
+
 class Forwarder(Section):
     """Where instances are sent, and how failed attempts are repeated."""
 
@@ -209,15 +279,35 @@ class Forwarder(Section):
     max_associations_per_peer: Annotated[int, Field(ge=1, le=64)] = 4
     association_idle_seconds: Seconds = 5
     worker_timeout_seconds: Seconds = 10
-    worker_max_outstanding: Annotated[int, Field(ge=1, le=10_000)] = 8
-    worker_affinity: Literal["instance", "study"] = "instance"
-    max_redispatch: Annotated[int, Field(ge=0, le=100)] = 2
+    worker_max_outstanding: Outstanding = 8
+    worker_affinity: Affinity = "instance"
+    max_redispatch: Redispatches = 2
     orthanc: Destination
+    archives: Annotated[tuple[ArchiveDestination, ...], Field(max_length=MAX_ARCHIVES)] = ()
     workers: tuple[Worker, ...] = ()
+    applications: Annotated[dict[ApplicationName, Application], Field(max_length=MAX_APPLICATIONS)] = {}
+
+    @model_validator(mode="after")
+    def _workers_are_listed_once(self) -> Self:
+        if self.workers and self.applications:
+            raise ValueError(
+                "workers and applications are both given: move the list workers into an application, for "
+                f"example applications: {{{DEFAULT_APPLICATION}: {{workers: […]}}}}"
+            )
+        known: dict[str, tuple[str, Worker]] = {}
+        for name, application in self.applications.items():
+            for worker in application.workers:
+                first, same = known.setdefault(worker.ae_title, (name, worker))
+                if same != worker:
+                    raise ValueError(
+                        f"worker {worker.ae_title} has other keys in application {name} than in {first}: one "
+                        "worker may serve several applications, with the same keys in each"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _lease_exceeds_timeouts(self) -> Self:
-        longest = max(d.timeout_s for d in (self.orthanc, *self.workers)) + self.connect_timeout_seconds
+        longest = max(d.timeout_s for d in self.destinations) + self.connect_timeout_seconds
         if self.lease_seconds <= longest:
             raise ValueError(
                 f"lease_seconds ({self.lease_seconds:g}) must exceed the longest timeout_s plus "
@@ -226,9 +316,61 @@ class Forwarder(Section):
         return self
 
     @property
+    def applications_in_force(self) -> dict[str, ApplicationInForce]:
+        """The applications by name; the list `workers` is the application `default`."""
+        given = self.applications
+        if self.workers:
+            given = {DEFAULT_APPLICATION: Application(workers=self.workers)}
+        return {name: self._in_force(name, application) for name, application in given.items()}
+
+    def _in_force(self, name: str, application: Application) -> ApplicationInForce:
+        redispatch = application.max_redispatch
+        return ApplicationInForce(
+            name=name,
+            unit=application.unit,
+            result_timeout_seconds=application.result_timeout_seconds or self.worker_timeout_seconds,
+            max_outstanding=application.max_outstanding or self.worker_max_outstanding,
+            affinity=application.affinity or self.worker_affinity,
+            max_redispatch=self.max_redispatch if redispatch is None else redispatch,
+            workers=application.workers,
+        )
+
+    @property
+    def all_workers(self) -> tuple[Worker, ...]:
+        """Every worker once, in the order of the file."""
+        of_applications = (w for application in self.applications.values() for w in application.workers)
+        return tuple({worker.ae_title: worker for worker in (*self.workers, *of_applications)}.values())
+
+    @property
     def worker_ae_titles(self) -> tuple[str, ...]:
-        """The AE titles of the workers, in the order of the file."""
-        return tuple(worker.ae_title for worker in self.workers)
+        """The AE titles of the workers, each once, in the order of the file."""
+        return tuple(worker.ae_title for worker in self.all_workers)
+
+    @property
+    def all_archives(self) -> tuple[Destination, ...]:
+        """The PACS, then the other archives."""
+        return (self.orthanc, *self.archives)
+
+    @property
+    def destinations(self) -> tuple[Destination, ...]:
+        """Every peer that the edge sends to: the PACS first, the other archives, the workers."""
+        return (*self.all_archives, *self.all_workers)
+
+    @property
+    def targets(self) -> Targets:
+        """What instances are owed to."""
+        return Targets(
+            pacs=self.orthanc.ae_title,
+            archives=tuple(archive.ae_title for archive in self.archives),
+            archives_without_results=frozenset(a.ae_title for a in self.archives if not a.results),
+            applications=tuple(self.applications_in_force),
+        )
+
+    def route_of(self, ae_title: str) -> Route:
+        """Return the route on which a destination gets instances."""
+        if ae_title == self.orthanc.ae_title:
+            return Route.PACS
+        return Route.WORKERS if ae_title in self.worker_ae_titles else Route.ARCHIVES
 
 
 class Sweep(Section):
@@ -260,30 +402,38 @@ class Configuration(Section):
 
     @model_validator(mode="after")
     def _peers_agree(self) -> Self:
-        workers = self.forwarder.worker_ae_titles
-        titles = [self.edge.ae_title, self.forwarder.orthanc.ae_title, *workers]
+        forwarder = self.forwarder
+        workers = forwarder.worker_ae_titles
+        titles = [self.edge.ae_title, *(archive.ae_title for archive in forwarder.all_archives), *workers]
+        listed = [worker.ae_title for worker in forwarder.workers]
         twice = sorted({title for title in titles if titles.count(title) > 1})
+        twice += sorted({title for title in listed if listed.count(title) > 1})
         if twice:
             raise ValueError(
-                f"AE title {twice[0]} is used twice among edge.ae_title, forwarder.orthanc "
-                "and forwarder.workers"
+                f"AE title {twice[0]} is used twice among edge.ae_title, forwarder.orthanc, "
+                "forwarder.archives and the workers: give each peer an AE title of its own"
             )
         self._workers_may_call()
-        if self.forwarder.mode is not Mode.PACS_ONLY and not workers:
-            raise ValueError(f"forwarder.mode is {self.forwarder.mode} but forwarder.workers is empty")
+        if forwarder.mode is not Mode.PACS_ONLY and not workers:
+            raise ValueError(
+                f"forwarder.mode is {forwarder.mode} but forwarder.workers is empty, and there are no "
+                "forwarder.applications: list workers, or set mode: pacs_only"
+            )
         problem = allowlist.find_problem(self.edge.allowed_callers)
         if problem is not None:
             raise ValueError(f"edge.allowed_calling_aets: {problem}")
         return self
 
     def _workers_may_call(self) -> None:
-        for worker in self.forwarder.workers:
+        others = {self.edge.ae_title: "the edge", self.forwarder.orthanc.ae_title: "the PACS"}
+        others |= {archive.ae_title: "an archive" for archive in self.forwarder.archives}
+        for worker in self.forwarder.all_workers:
             for title in worker.calling_titles:
                 name = f"worker {worker.ae_title}" + (
                     "" if title == worker.ae_title else f" calls as {title}, which"
                 )
-                if title in {self.edge.ae_title, self.forwarder.orthanc.ae_title}:
-                    raise ValueError(f"{name} is also the AE title of the edge or of the PACS")
+                if title in others:
+                    raise ValueError(f"{name} is also the AE title of {others[title]}")
                 if title not in self.edge.calling_ae_titles:
                     raise ValueError(
                         f"{name} is not in edge.allowed_calling_aets: its results would be rejected"
@@ -291,8 +441,8 @@ class Configuration(Section):
 
     @property
     def destinations(self) -> tuple[Destination, ...]:
-        """Every peer that the edge sends to: the PACS first, then the workers."""
-        return (self.forwarder.orthanc, *self.forwarder.workers)
+        """Every peer that the edge sends to: the PACS first, the other archives, the workers."""
+        return self.forwarder.destinations
 
     def destination(self, ae_title: str) -> Destination:
         """Return the peer with that AE title; KeyError if the configuration has none (any more)."""
@@ -374,4 +524,6 @@ def _path_from(folder: Path, value: object) -> object:
         return _with_paths_from(folder, value)
     if isinstance(value, tuple):
         return tuple(_path_from(folder, one) for one in value)
+    if isinstance(value, dict):
+        return {key: _path_from(folder, one) for key, one in value.items()}
     return value

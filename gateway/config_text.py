@@ -8,7 +8,7 @@ import re
 from collections.abc import Hashable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -130,13 +130,16 @@ def _asked(meant: Sequence[str]) -> str:
 
 
 def _section(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
+    is_name = False
     for part in location:
-        if isinstance(part, int):
+        if isinstance(part, int) or is_name:
+            is_name = False
             continue
         field = model.model_fields.get(part)
         found = None if field is None else next(_models(field.annotation), None)
-        if found is None:
+        if field is None or found is None:
             return None
+        is_name = get_origin(field.annotation) is dict  # the next part is a name that the file chose
         model = found
     return model
 

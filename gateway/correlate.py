@@ -72,7 +72,7 @@ def correlate_equal(session: Session, original_id: int, workers: Sequence[str]) 
     There is no row of a result to link or flag; the expected result refers to the original itself.
     """
     asked = results.candidates_by_reference(session, workers=workers, instance_ids=[original_id])
-    expected = tuple(one.expectation_id for one in asked if one.expectation_id is not None)
+    expected = tuple(expectation for one in asked for expectation in one.expectation_ids)
     late = bool(expected) and results.satisfy(session, expected, result_id=original_id)
     return Correlated(Match(None, (original_id,), expected), late)
 

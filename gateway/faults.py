@@ -29,6 +29,7 @@ class Name(StrEnum):
     IO_DELAY_MS = "io_delay_ms"
     RANDOM_FAIL_RATE = "random_fail_rate"
     PACS_DOWN = "pacs_down"
+    ARCHIVE_DOWN = "archive_down"
     WORKER_DOWN = "worker_down"
     WORKER_HANG = "worker_hang"
     DROP_ASSOCIATION = "drop_association"
@@ -44,7 +45,7 @@ class Effect:
     maximum: float | None = None
 
 
-_SENDS = (Stage.FORWARD_PACS, Stage.FORWARD_WORKER)
+_SENDS = (Stage.FORWARD_PACS, Stage.FORWARD_ARCHIVE, Stage.FORWARD_WORKER)
 
 EFFECTS: Mapping[Name, Effect] = MappingProxyType(
     {
@@ -57,6 +58,9 @@ EFFECTS: Mapping[Name, Effect] = MappingProxyType(
             "that share of receptions and forwards fails", (Stage.RECEIVE, *_SENDS), 0.3, 1
         ),
         Name.PACS_DOWN: Effect("connections to the PACS are refused", (Stage.FORWARD_PACS,)),
+        Name.ARCHIVE_DOWN: Effect(
+            "connections to every archive beside the PACS are refused", (Stage.FORWARD_ARCHIVE,)
+        ),
         Name.WORKER_DOWN: Effect("connections to every worker are refused", (Stage.FORWARD_WORKER,)),
         Name.WORKER_HANG: Effect(
             "a send to a worker is taken as answered without being made: no result comes",
@@ -113,6 +117,8 @@ class Faults:
         """Tell whether to refuse connections on that route."""
         if route is Route.PACS:
             return self._find(Name.PACS_DOWN, Stage.FORWARD_PACS) is not None
+        if route is Route.ARCHIVES:
+            return self._find(Name.ARCHIVE_DOWN, Stage.FORWARD_ARCHIVE) is not None
         return self._find(Name.WORKER_DOWN, Stage.FORWARD_WORKER) is not None
 
     def worker_hangs(self) -> bool:

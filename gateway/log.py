@@ -36,6 +36,7 @@ class Stage(StrEnum):
     STORE = "store"
     QUEUE = "queue"
     FORWARD_PACS = "forward_pacs"
+    FORWARD_ARCHIVE = "forward_archive"
     FORWARD_WORKER = "forward_worker"
     AI_RESULT = "ai_result"
     DB = "db"

@@ -7,11 +7,9 @@ from dramatiq.middleware import Middleware, MiddlewareError
 from actors.queue.broker import EdgeBroker
 from actors.queue.in_flight import InFlightMessage
 from gateway import log
-from gateway.domain.routing import Route
+from gateway.domain.routing import route_of_queue
 from gateway.faults import Faults, Name
-from gateway.log import Stage
-
-_STAGES = {Route.PACS.value: Stage.FORWARD_PACS, Route.WORKERS.value: Stage.FORWARD_WORKER}
+from gateway.forward.context import STAGE
 
 
 class InjectedFailureError(MiddlewareError):
@@ -26,7 +24,8 @@ class Injection(Middleware):
 
     def before_process_message(self, _broker: EdgeBroker, message: InFlightMessage) -> None:
         """Raise InjectedFailureError for the share of messages that is to fail."""
-        stage = _STAGES.get(message.queue)
+        route = route_of_queue(message.queue)
+        stage = None if route is None else STAGE[route]
         if stage is not None and self._faults().fails_at_random(stage):
             log.write(stage, "fault_injected", fault=Name.RANDOM_FAIL_RATE, detail=f"message {message.id}")
             raise InjectedFailureError("fault random_fail_rate")

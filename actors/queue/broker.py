@@ -38,6 +38,7 @@ from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database, Guard
 from gateway.database.tables import messages
 from gateway.database.wakeup import Wakeup
+from gateway.domain.routing import Route, route_of_queue
 from gateway.errors import DatabaseError, DatabaseRefusedError
 
 _ENQUEUE_CONNECTIONS = 2
@@ -139,6 +140,7 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
             capacity=process.capacity,
             in_flight=process.in_flight,
             acks=process.acks,
+            has_share=_has_share(queue_name),
         )
 
     def close(self) -> None:
@@ -150,6 +152,11 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
             process.liveness.close()
         self.wakeup.close()
         self.database.close()
+
+
+def _has_share(queue_name: str) -> bool:
+    """Tell whether the queue is that of one target among several; `archives` itself has no messages."""
+    return route_of_queue(queue_name) in {Route.ARCHIVES, Route.WORKERS} and queue_name != Route.ARCHIVES
 
 
 def _not_enqueued(message: dramatiq.Message[object], error: DatabaseError) -> BrokerConnectionError:

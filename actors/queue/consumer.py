@@ -39,7 +39,10 @@ POLL_SECONDS = 1.0
 
 
 class EdgeConsumer(Consumer):
-    """The consumer of one queue in one process. One thread calls it; the actor threads call `ack`, `nack`."""
+    """The consumer of one queue in one process. One thread calls it; the actor threads call `ack`, `nack`.
+
+    `has_share`: its queue is that of one target among several, which share the threads of the process.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class EdgeConsumer(Consumer):
         capacity: Capacity,
         in_flight: InFlightMessages,
         acks: AckWriter,
+        has_share: bool = False,
     ) -> None:
         self._queue_name = queue_name
         self._liveness = liveness
@@ -60,6 +64,8 @@ class EdgeConsumer(Consumer):
         self._floor = ClaimFloor()
         self._prefetch = Prefetch()
         self._away = False
+        if has_share:
+            capacity.share(self._event)
         liveness.serve(queue_name, self._event)
 
     def __next__(self) -> InFlightMessage | None:
@@ -81,7 +87,7 @@ class EdgeConsumer(Consumer):
         """Write the ending of a message, as its middleware left it. Called by the actor threads."""
         if self._in_flight.remove(message):
             self._acks.settle(message)
-            self._capacity.give_back(message.slots)
+            self._capacity.give_back(self._event, message.slots)
             self._prefetch.note(monotonic() - message.handed_out_at)
 
     def nack(self, message: InFlightMessage) -> None:
@@ -100,7 +106,7 @@ class EdgeConsumer(Consumer):
                 slots += message.slots
         if returned:
             give_back(self._liveness, returned.items())
-        self._capacity.give_back(slots)
+        self._capacity.give_back(self._event, slots)
 
     def close(self) -> None:
         """Give back what was claimed and not handed out; stop consuming the queue."""
@@ -160,7 +166,7 @@ class EdgeConsumer(Consumer):
                 self._ready.append(message)
                 used += message.slots
         finally:
-            self._capacity.give_back(slots - used)
+            self._capacity.give_back(self._event, slots - used)
         if self._away:
             self._away = False
             log.write(Stage.QUEUE, "database_back", detail=f"queue {self._queue_name} is consumed again")

@@ -7,7 +7,7 @@ enum dramatiq.state: queued, consumed, rejected, done
 enum expectation_state: owed, arrived, late, timed_out
 enum instance_kind: original, result
 enum instance_place: incoming, queued, sent, failed
-enum route: pacs, workers
+enum route: pacs, workers, archives
 
 sequence attempts_id_seq
 sequence configurations_version_seq
@@ -23,6 +23,12 @@ view dramatiq.live
   WHERE locktype = 'advisory'::text AND objsubid = 1 AND granted AND database = (( SELECT pg_database.oid
            FROM pg_database
           WHERE pg_database.datname = current_database()));
+
+table application_workers
+    application text NOT NULL
+    ae_title text NOT NULL
+    max_outstanding integer NOT NULL
+    constraint application_workers_pkey PRIMARY KEY (application, ae_title)
 
 table attempts
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
@@ -81,15 +87,17 @@ table deliveries
     may_have_arrived boolean NOT NULL DEFAULT false -- one of several versions, sent in an attempt that is not settled: the peer may have it
     owe_again boolean NOT NULL DEFAULT false -- an older version may have arrived during this attempt: send this one again after it
     parked_for text -- while pending: the peer for which it waits for its turn
+    target text NOT NULL -- the AE title of an archive, or the name of an application
     constraint deliveries_in_flight_is_claimed CHECK (((state = 'in_flight'::delivery_state) = ((claim_id IS NOT NULL) AND (lease_until IS NOT NULL))))
     constraint deliveries_instance_id_fkey FOREIGN KEY (instance_id) REFERENCES instances(id) ON DELETE CASCADE
-    constraint deliveries_one_per_route UNIQUE (instance_id, route)
+    constraint deliveries_one_per_route UNIQUE (instance_id, route, target)
     constraint deliveries_pending_has_a_time CHECK (((state <> 'pending'::delivery_state) OR (next_attempt_at IS NOT NULL)))
     constraint deliveries_pkey PRIMARY KEY (id)
     CREATE INDEX deliveries_parked ON public.deliveries USING btree (parked_for, id) WHERE ((state = 'pending'::delivery_state) AND (parked_for IS NOT NULL))
-    CREATE INDEX deliveries_unsettled ON public.deliveries USING btree (route, state, next_attempt_at) WHERE (state = ANY (ARRAY['pending'::delivery_state, 'in_flight'::delivery_state, 'dead'::delivery_state]))
+    CREATE INDEX deliveries_unsettled ON public.deliveries USING btree (route, target, state, next_attempt_at) WHERE (state = ANY (ARRAY['pending'::delivery_state, 'in_flight'::delivery_state, 'dead'::delivery_state]))
     CREATE INDEX deliveries_waiting_for_a_worker ON public.deliveries USING btree (waits_for, next_attempt_at) WHERE ((state = 'pending'::delivery_state) AND (waits_for IS NOT NULL))
     CREATE TRIGGER deliveries_discard_dead_messages AFTER UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((old.state <> new.state) AND ((old.state = 'dead'::delivery_state) OR (new.state = 'cancelled'::delivery_state)))) EXECUTE FUNCTION discard_dead_messages()
+    CREATE TRIGGER deliveries_name_target BEFORE INSERT ON public.deliveries FOR EACH ROW WHEN ((new.target IS NULL)) EXECUTE FUNCTION name_target()
     CREATE TRIGGER deliveries_owe_newest AFTER UPDATE OF state ON public.deliveries FOR EACH ROW WHEN ((new.may_have_arrived AND (new.state = ANY (ARRAY['dead'::delivery_state, 'cancelled'::delivery_state])))) EXECUTE FUNCTION owe_newest_after_unsettled()
     CREATE TRIGGER deliveries_transition BEFORE UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((old.state <> new.state) AND ((((((((((((old.state <> 'pending'::delivery_state) OR (new.state <> 'in_flight'::delivery_state)) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'delivered'::delivery_state))) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'dead'::delivery_state))) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'cancelled'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'delivered'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'dead'::delivery_state))) AND ((old.state <> 'dead'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'dead'::delivery_state) OR (new.state <> 'cancelled'::delivery_state))) AND ((old.state <> 'cancelled'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'delivered'::delivery_state) OR (new.state <> 'pending'::delivery_state))))) EXECUTE FUNCTION refuse_transition()
     CREATE TRIGGER deliveries_wake_versions AFTER UPDATE OF state, owed_order ON public.deliveries FOR EACH ROW WHEN ((new.is_waited_for AND (new.state <> 'in_flight'::delivery_state))) EXECUTE FUNCTION wake_versions()
@@ -335,21 +343,23 @@ function forward_actor(route) -> text
 function is_in_turn(bigint) -> boolean
 function is_suspect(text,bigint) -> boolean
 function lock_versions(text) -> void
+function name_target() -> trigger
 function other_versions(bigint) -> SETOF deliveries
+function owe_delivery_last(bigint,text,integer,timestamp with time zone) -> boolean
 function owe_last(bigint,route,text,integer) -> boolean
-function owe_last_received(bigint,route,text,integer,timestamp with time zone) -> boolean
 function owe_newest_after_unsettled() -> trigger
 function owe_newest_again(bigint) -> void
 function park_delivery(bigint,uuid,text,text,interval,text) -> record
 function place_of(bigint) -> instance_place
 function put_before_later_versions(bigint) -> void
+function queue_of(route,text) -> text
 function receive_instance(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],integer,interval) -> record
 function receive_instance_from(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],integer,text,text,interval) -> record
 function receive_instances(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],interval) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place)
 function receive_instances_from(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],text[],text,interval) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place, kept_kind instance_kind)
 function refuse_transition() -> trigger
-function register_reception(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],integer,text,text,interval,uuid,timestamp with time zone) -> record
-function register_receptions(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],text[],text,interval,uuid[],timestamp with time zone[]) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place, kept_kind instance_kind)
+function register_reception(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],text[],integer,text,route[],text[],text[],interval,uuid,timestamp with time zone) -> record
+function register_receptions(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],text[],integer[],text[],route[],text[],text[],interval,uuid[],timestamp with time zone[]) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place, kept_kind instance_kind)
 function settle_delivery(bigint,uuid,delivery_state,boolean,boolean,interval,integer,text,text,integer,text,double precision,text,interval) -> record
 function take_turn(bigint,text) -> record
 function version_before(bigint) -> bigint

@@ -12,7 +12,7 @@ from gateway.domain.routing import Route
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The name of an actor and of the queue that holds its messages."""
+    """The name of an actor, and of its queue; a target may have a queue of its own (`Target.queue`)."""
 
     actor_name: str
     queue_name: str
@@ -20,14 +20,24 @@ class Contract:
 
 FORWARD_TO_PACS = Contract("forward_to_pacs", Route.PACS)  # (delivery_id)
 FORWARD_TO_WORKER = Contract("forward_to_worker", Route.WORKERS)  # (delivery_id)
+FORWARD_TO_ARCHIVE = Contract("forward_to_archive", Route.ARCHIVES)  # (delivery_id)
 PROBE_PACS = Contract("probe_pacs", Route.PACS)  # (ae_title)
 PROBE_WORKER = Contract("probe_worker", Route.WORKERS)  # (ae_title)
+PROBE_ARCHIVE = Contract("probe_archive", Route.ARCHIVES)  # (ae_title)
 EXPIRE_RESULT = Contract("expire_result", "sweep")  # (expectation_id)
 SWEEP = Contract("sweep", "sweep")  # ()
 
-FORWARD: dict[Route, Contract] = {Route.PACS: FORWARD_TO_PACS, Route.WORKERS: FORWARD_TO_WORKER}
-PROBE: dict[Route, Contract] = {Route.PACS: PROBE_PACS, Route.WORKERS: PROBE_WORKER}
-ALL = (FORWARD_TO_PACS, FORWARD_TO_WORKER, PROBE_PACS, PROBE_WORKER, EXPIRE_RESULT, SWEEP)
+FORWARD: dict[Route, Contract] = {
+    Route.PACS: FORWARD_TO_PACS,
+    Route.WORKERS: FORWARD_TO_WORKER,
+    Route.ARCHIVES: FORWARD_TO_ARCHIVE,
+}
+PROBE: dict[Route, Contract] = {
+    Route.PACS: PROBE_PACS,
+    Route.WORKERS: PROBE_WORKER,
+    Route.ARCHIVES: PROBE_ARCHIVE,
+}
+ALL = (*FORWARD.values(), *PROBE.values(), EXPIRE_RESULT, SWEEP)
 
 UNGATED_PRIORITY = -1
 """The priority of messages that run while an open breaker stops a route, such as the probe that closes it."""

@@ -21,14 +21,14 @@ class Correlation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An instance that a result may have been derived from, and the expected result that it would fulfil.
+    """An instance that a result may have been derived from, and the expected results that it would fulfil.
 
-    `expectation_id` is None if no result of this instance is expected from the sender. `worker` is the
-    sender if it got this instance, else None.
+    There are several if the sender serves several applications that got this instance, none if no result is
+    expected from it. `worker` is the sender if it got this instance, else None.
     """
 
     instance_id: int
-    expectation_id: int | None
+    expectation_ids: tuple[int, ...] = ()
     worker: str | None = None
 
 
@@ -59,14 +59,15 @@ def match(named: Sequence[Candidate], in_study: Sequence[Candidate]) -> Match:
     """
     found = named or in_study
     sources = tuple(dict.fromkeys(c.instance_id for c in found))
-    expected = tuple(dict.fromkeys(c.expectation_id for c in found if c.expectation_id is not None))
+    expected = tuple(dict.fromkeys(one for c in found for one in c.expectation_ids))
+    expecting = len({c.expectation_ids for c in found if c.expectation_ids})
     # Workers from which this result is expected come before the others.
-    by_expected = sorted((c for c in found if c.worker is not None), key=lambda c: c.expectation_id is None)
+    by_expected = sorted((c for c in found if c.worker is not None), key=lambda c: not c.expectation_ids)
     workers = tuple(dict.fromkeys(c.worker for c in by_expected if c.worker is not None))
     if named:
         return Match(Correlation.REFERENCES, sources, expected, workers)
     if not in_study:
         return Match(Correlation.UNMATCHED, (), ())
-    if len(expected) == 1:
+    if expecting == 1:
         return Match(Correlation.STUDY, sources, expected, workers)
     return Match(Correlation.AMBIGUOUS, sources, (), workers)

@@ -39,7 +39,7 @@ class Associations:
     def __init__(self, calling_ae_title: str, forwarder: Forwarder) -> None:
         self._calling_ae_title = calling_ae_title
         self._forwarder = forwarder
-        for destination in (forwarder.orthanc, *forwarder.workers):
+        for destination in forwarder.destinations:
             address_of(destination, forwarder)  # refuse a wrong certificate at the start of the process
         self._changed = threading.Condition()
         self._peers: dict[str, PeerAssociations] = {}

@@ -24,7 +24,7 @@ from gateway.dicom.wire import AbortedByPeerError, ClosedByPeerError
 from gateway.domain.delivery import State
 from gateway.domain.dimse_status import Status
 from gateway.domain.outcome import Decision, Limits, Outcome, decide
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, Target
 from gateway.errors import GatewayError, PeerAwayError, SpoolError
 from gateway.faults import Name
 from gateway.forward.context import STAGE, ForwardContext
@@ -34,6 +34,12 @@ from gateway.forward.send_result import SEND_ERRORS, SendResult
 from gateway.forward.settle import settle, settlement_of
 from gateway.forward.source import DataSetSource
 from gateway.forward.turns import Sending
+
+_DOWN = {
+    Route.PACS: Name.PACS_DOWN,
+    Route.ARCHIVES: Name.ARCHIVE_DOWN,
+    Route.WORKERS: Name.WORKER_DOWN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Attempt:
     """One attempt of one claimed delivery.
 
     `began` is a monotonic time before the claim was made. `sending` is the turn that the instance holds at
-    the PACS. `probing` means that the breaker of the peer is open, and that this instance tests the peer.
+    an archive. `probing` means that the breaker of the peer is open, and that this instance tests the peer.
     """
 
     def __init__(
@@ -111,7 +117,7 @@ class Attempt:
         """Send the data set by C-STORE; return the status that the peer answered."""
         context, instance = self._context, self._claim.instance
         if context.faults.peer_is_down(self._route):
-            fault = Name.PACS_DOWN if self._route is Route.PACS else Name.WORKER_DOWN
+            fault = _DOWN[self._route]
             raise PeerAwayError(f"{self._destination.ae_title} is away (fault {fault})")
         if self._route is Route.WORKERS and context.faults.worker_hangs():
             return Status.SUCCESS
@@ -141,7 +147,7 @@ class Attempt:
         with self._context.associations.lend(
             self._destination,
             proposed,
-            lambda: waiting_contexts(self._context, self._route),
+            lambda: waiting_contexts(self._context, Target(self._route, self._claim.target)),
             likely=lambda: taken_contexts(self._context, self._destination),
             fresh=fresh,
         ) as lent:

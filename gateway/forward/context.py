@@ -14,7 +14,11 @@ from gateway.log import Stage
 from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 
-STAGE = {Route.PACS: Stage.FORWARD_PACS, Route.WORKERS: Stage.FORWARD_WORKER}
+STAGE = {
+    Route.PACS: Stage.FORWARD_PACS,
+    Route.ARCHIVES: Stage.FORWARD_ARCHIVE,
+    Route.WORKERS: Stage.FORWARD_WORKER,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Deliver an instance to the PACS or to a worker: claim its delivery, and make one attempt.
+"""Deliver an instance to an archive or to a worker: claim its delivery, and make one attempt.
 
 These are the entry points of the actors. A message only starts the work; the row of the delivery says what is
 to be done. If the delivery is settled, or claimed by another process, nothing is done.
@@ -12,7 +12,7 @@ import time
 from datetime import timedelta
 
 from gateway import log
-from gateway.config import Destination
+from gateway.config import ApplicationInForce, Destination
 from gateway.database.tables import deliveries
 from gateway.database.tables.deliveries import DeliveryClaim, WorkerVerdict
 from gateway.domain.outcome import Outcome
@@ -26,20 +26,54 @@ NO_WORKER_SECONDS = 1.0
 """How long a delivery waits if all workers are busy. This is rare: the queue claims no messages then."""
 
 
+NO_APPLICATION = ApplicationInForce(
+    name="",
+    unit="instance",
+    result_timeout_seconds=1,
+    max_outstanding=1,
+    affinity="instance",
+    max_redispatch=0,
+    workers=(),
+)
+"""For a delivery whose application is not configured any more: it has no worker, so it stays pending."""
+
+
 def forward_to_pacs(context: ForwardContext, delivery_id: int, *, probing: bool = False) -> Outcome | None:
-    """Make one attempt at the PACS; return its outcome.
+    """Make one attempt at the PACS; see `_forward`."""
+    return _forward(
+        context, delivery_id, Route.PACS, context.configuration.forwarder.orthanc, probing=probing
+    )
+
+
+def forward_to_archive(context: ForwardContext, delivery_id: int, *, probing: bool = False) -> Outcome | None:
+    """Make one attempt at the archive to which the delivery is owed; see `_forward`.
+
+    If that archive is not configured any more, the delivery stays pending, and the queue claims no other
+    message of it.
+    """
+    with context.database.statement() as session:
+        title = deliveries.target_of(session, delivery_id)
+    for archive in context.configuration.forwarder.archives:
+        if archive.ae_title == title:
+            return _forward(context, delivery_id, Route.ARCHIVES, archive, probing=probing)
+    return None
+
+
+def _forward(
+    context: ForwardContext, delivery_id: int, route: Route, destination: Destination, *, probing: bool
+) -> Outcome | None:
+    """Make one attempt at an archive; return its outcome.
 
     Return None if there is nothing to do, and CROWDED if it was parked, because others are sent first.
-    `probing` means that the breaker of the PACS is open, and this instance tests whether it is back.
+    `probing` means that the breaker of the archive is open, and this instance tests whether it is back.
     """
-    destination = context.configuration.forwarder.orthanc
     outcome = None
     while True:
         began = time.monotonic()
-        claim = _claim_for_pacs(context, delivery_id, destination)
+        claim = _claim(context, delivery_id, destination)
         if claim is None:
             return outcome
-        result = _attempt_in_turn(context, claim, destination, began=began, probing=probing)
+        result = _attempt_in_turn(context, claim, route, destination, began=began, probing=probing)
         outcome = result.outcome
         if result.settled:
             return outcome
@@ -48,11 +82,9 @@ def forward_to_pacs(context: ForwardContext, delivery_id: int, *, probing: bool 
         # one. It ends when this function returns, so claim the delivery again here.
 
 
-def _claim_for_pacs(
-    context: ForwardContext, delivery_id: int, destination: Destination
-) -> DeliveryClaim | None:
+def _claim(context: ForwardContext, delivery_id: int, destination: Destination) -> DeliveryClaim | None:
     context.require_spool()  # if the disk is not mounted, nothing is claimed, and the message comes again
-    # Not durable: a crash of PostgreSQL may undo the claim, and the PACS then gets the instance twice (G4).
+    # Not durable: a crash of PostgreSQL may undo the claim, and the archive then gets it twice (G4).
     with context.database.statement(durable=False) as session:
         return deliveries.claim(
             session,
@@ -64,14 +96,20 @@ def _claim_for_pacs(
 
 
 def _attempt_in_turn(
-    context: ForwardContext, claim: DeliveryClaim, destination: Destination, *, began: float, probing: bool
+    context: ForwardContext,
+    claim: DeliveryClaim,
+    route: Route,
+    destination: Destination,
+    *,
+    began: float,
+    probing: bool,
 ) -> AttemptResult:
     """Make the attempt if it is the turn of this instance, else park it (`gateway.forward.turns`)."""
     most = context.configuration.forwarder.max_associations_per_peer
     with context.turns.take(context.database, claim, most=most) as turn:
         if isinstance(turn, Sending):
             result = Attempt(
-                context, claim, Route.PACS, destination, began=began, sending=turn, probing=probing
+                context, claim, route, destination, began=began, sending=turn, probing=probing
             ).run()
     # Wake parked instances only after the turn has ended. In the database it ended when the delivery was
     # settled or parked; in this process it ended with the block above.
@@ -82,7 +120,7 @@ def _attempt_in_turn(
         move(context, claim, turn)
         woken = context.turns.note_parked(context.database, claim)
     if woken:
-        context.wakeup.wake(Route.PACS)
+        context.wakeup.wake(route)
     return result
 
 
@@ -92,7 +130,8 @@ def forward_to_worker(context: ForwardContext, delivery_id: int) -> Outcome | No
     Return None if there is nothing to do, or no worker is free.
     """
     forwarder = context.configuration.forwarder
-    by_study = forwarder.worker_affinity == "study"
+    application = _application(context, delivery_id)
+    by_study = application.affinity == "study"
     context.require_spool()
     began = time.monotonic()
     with context.database.transaction() as session:
@@ -101,7 +140,7 @@ def forward_to_worker(context: ForwardContext, delivery_id: int) -> Outcome | No
             delivery_id,
             consumer=context.consumer(),
             lease=timedelta(seconds=forwarder.lease_seconds),
-            result_wait=timedelta(seconds=forwarder.worker_timeout_seconds),
+            result_wait=application.result_timeout,
             by_study=by_study,
             wait=timedelta(seconds=NO_WORKER_SECONDS),
         )
@@ -114,3 +153,16 @@ def forward_to_worker(context: ForwardContext, delivery_id: int) -> Outcome | No
         return None
     destination = context.configuration.destination(claim.destination)
     return Attempt(context, claim, Route.WORKERS, destination, began=began).run().outcome
+
+
+def _application(context: ForwardContext, delivery_id: int) -> ApplicationInForce:
+    """Return the application to which the delivery is owed.
+
+    If there is only one, it need not be looked up: a delivery of another one finds no worker in any case.
+    """
+    applications = context.configuration.forwarder.applications_in_force
+    name = next(iter(applications), None)
+    if len(applications) > 1:
+        with context.database.statement() as session:
+            name = deliveries.target_of(session, delivery_id)
+    return applications.get(name or "") or NO_APPLICATION

@@ -8,7 +8,7 @@ finds the breaker closed enqueues none.
     the peer was away             an answer to C-ECHO. If the peer refuses an association for Verification
                                   alone: an accepted association for the contexts that waiting instances need
     C-STOREs failed               an answer to a C-STORE. The answer to C-ECHO is only shown by `mini-pacs
-                                  status`. The PACS gets one instance at a time. A worker gets one instance,
+                                  status`. An archive gets one instance at a time. A worker gets one instance,
                                   in addition to those whose results it has not returned yet
 
 If the process dies
@@ -27,10 +27,10 @@ from gateway.dicom.association import Association
 from gateway.dicom.contexts import MAX_CONTEXTS, VERIFICATION, ProposedContext
 from gateway.dicom.requestor import associate
 from gateway.domain.dimse_status import Status
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, Target
 from gateway.errors import PeerAwayError, PeerError
 from gateway.forward.context import STAGE, ForwardContext
-from gateway.forward.deliver import forward_to_pacs
+from gateway.forward.deliver import forward_to_archive, forward_to_pacs
 from gateway.forward.opening import COMMON, VERIFICATIONS, Contexts, may_be_due_to_contexts
 from gateway.forward.peer import address_of
 from gateway.forward.proposed_contexts import taken_contexts, waiting_contexts
@@ -59,8 +59,8 @@ def probe(context: ForwardContext, route: Route, ae_title: str) -> bool:
     if answers is None:
         log.write(STAGE[route], "probe_failed", destination=ae_title, error=reason)
         return False
-    if kind is Probe.STORE and route is Route.PACS:
-        _try_one(context, ae_title)
+    if kind is Probe.STORE and route.is_archive:
+        _try_one(context, route, ae_title)
         return False
     with context.database.statement() as session:
         if kind is Probe.STORE:
@@ -75,15 +75,16 @@ def probe(context: ForwardContext, route: Route, ae_title: str) -> bool:
     return closed
 
 
-def _try_one(context: ForwardContext, ae_title: str) -> None:
-    """Send one instance to the PACS; its outcome closes the breaker, or leaves it to the next probe."""
+def _try_one(context: ForwardContext, route: Route, ae_title: str) -> None:
+    """Send one instance to an archive; its outcome closes the breaker, or leaves it to the next probe."""
     with context.database.statement() as session:
         chosen = destinations.choose_probes(session, ae_title)
     for delivery_id in chosen:
         with context.database.statement() as session:
             begun = destinations.begin_probe(session, ae_title, delivery_id)
         # If the instance cannot be claimed now, nothing was sent: try the next one.
-        if begun and forward_to_pacs(context, delivery_id, probing=True) is not None:
+        forward = forward_to_pacs if route is Route.PACS else forward_to_archive
+        if begun and forward(context, delivery_id, probing=True) is not None:
             return
 
 
@@ -93,7 +94,10 @@ def _ask(context: ForwardContext, route: Route, destination: Destination) -> tup
         return None, f"{destination.ae_title} is away (fault)"
 
     def likely() -> Sequence[ProposedContext]:
-        return [*waiting_contexts(context, route), *taken_contexts(context, destination)]
+        return [
+            *waiting_contexts(context, *_targets_of(context, route, destination)),
+            *taken_contexts(context, destination),
+        ]
 
     configuration = context.configuration
     try:
@@ -101,6 +105,14 @@ def _ask(context: ForwardContext, route: Route, destination: Destination) -> tup
     except PeerError as error:
         return None, str(error)
     return answers, None if answers else f"{destination.ae_title} answered C-ECHO with a failure"
+
+
+def _targets_of(context: ForwardContext, route: Route, destination: Destination) -> list[Target]:
+    """Return the targets whose deliveries the peer gets: itself, or the applications that it serves."""
+    if route.is_archive:
+        return [Target(route, destination.ae_title)]
+    applications = context.configuration.forwarder.applications_in_force.values()
+    return [Target(route, one.name) for one in applications if destination in one.workers]
 
 
 def answer_of(

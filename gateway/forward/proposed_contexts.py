@@ -7,14 +7,18 @@ that refuses an association is asked again with contexts that it accepted before
 from gateway.config import Destination
 from gateway.database.tables import deliveries
 from gateway.dicom.contexts import ProposedContext
-from gateway.domain.routing import Route
+from gateway.domain.routing import Target
 from gateway.forward.context import ForwardContext
 
 
-def waiting_contexts(context: ForwardContext, route: Route) -> list[ProposedContext]:
-    """Return the contexts that the oldest waiting instances of a route need."""
+def waiting_contexts(context: ForwardContext, *targets: Target) -> list[ProposedContext]:
+    """Return the contexts that the oldest instances need that wait for these targets."""
     with context.database.statement() as session:
-        return [ProposedContext(*pair) for pair in deliveries.waiting_contexts(session, route)]
+        return [
+            ProposedContext(*pair)
+            for target in targets
+            for pair in deliveries.waiting_contexts(session, target)
+        ]
 
 
 def taken_contexts(context: ForwardContext, destination: Destination) -> list[ProposedContext]:

@@ -48,8 +48,14 @@ def settlement_of(
         duration_ms=result.duration_ms,
         wait=_wait(forwarder, claim, result, decision),
         priority=BEHIND if decision.behind else None,
-        result_wait=timedelta(seconds=forwarder.worker_timeout_seconds),
+        result_wait=_result_wait(forwarder, claim),
     )
+
+
+def _result_wait(forwarder: Forwarder, claim: DeliveryClaim) -> timedelta:
+    """Return how long a worker may take for its result; only the route to the workers uses it."""
+    application = forwarder.applications_in_force.get(claim.target)
+    return timedelta() if application is None else application.result_timeout
 
 
 def _wait(forwarder: Forwarder, claim: DeliveryClaim, result: SendResult, decision: Decision) -> timedelta:
@@ -134,7 +140,7 @@ def _settle_with_failure(
             probe_by_store=decision.by_store,
             threshold=forwarder.breaker_failures,
             probe_wait=timedelta(seconds=forwarder.probe_interval_seconds),
-            siblings_are_one=route is Route.PACS and settlement.outcome is Outcome.BROKEN,
+            siblings_are_one=route.is_archive and settlement.outcome is Outcome.BROKEN,
         )
     if opened:
         log.write(

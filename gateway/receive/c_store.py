@@ -30,7 +30,7 @@ from gateway.domain.dimse_status import Status
 from gateway.domain.identifiers import printable
 from gateway.domain.instance import Kind, file_names
 from gateway.domain.matching import is_result
-from gateway.domain.routing import priority_for, routes_for
+from gateway.domain.routing import priority_for
 from gateway.errors import NotRegistrableError, SpoolError, SpoolFullError
 from gateway.log import Stage
 from gateway.receive.c_store_log import CStoreLog
@@ -203,7 +203,9 @@ class CStoreHandler:
             priority=priority_for(kind, urgent=self._is_urgent(header)),
             kind=kind,
             origin=self._caller.origin,
-            routes=routes_for(kind, configuration.forwarder.mode),
+            targets=self._receiver.targets.of(
+                kind, configuration.forwarder.mode, sent_by=self._caller.archive
+            ),
             sop_class_uid=header.sop_class_uid,
             sop_instance_uid=header.sop_instance_uid,
             study_instance_uid=header.study_instance_uid,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.config import Configuration
+from gateway.domain.routing import Targets
 from gateway.faults import Faults
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.registrar import Registrar
@@ -15,6 +16,7 @@ class ReceiverContext:
     """The objects of one receiver process that every C-STORE uses."""
 
     configuration: Configuration
+    targets: Targets
     spool: Spool
     registrar: Registrar
     faults: Faults

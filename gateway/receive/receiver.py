@@ -124,7 +124,13 @@ class Receiver:
             max_hours=edge.max_unregistered_hours,
         )
         receiver = ReceiverContext(
-            configuration, self._spool, self._registrar, faults, origins, self._identity
+            configuration,
+            configuration.forwarder.targets,
+            self._spool,
+            self._registrar,
+            faults,
+            origins,
+            self._identity,
         )
         self._identity_watch = IdentityWatch(self._identity, self._spool, self._database)
         self._heartbeat = Heartbeat(

@@ -1,10 +1,10 @@
-"""Classify a caller by AE title and address: a worker, the PACS, perhaps the PACS, or a sender.
+"""Classify a caller by AE title and address: a worker, an archive, perhaps an archive, or a sender.
 
-This prevents loops. Whatever a worker sends is a result, under any AE title; what the PACS sends is not sent
-back to it (`gateway.domain.routing.Origin`).
+This prevents loops. Whatever a worker sends is a result, under any AE title; what an archive sends is not
+sent back to it (`gateway.domain.routing.Origin`). The PACS is an archive like the others.
 
-An address identifies a peer only if no other peer uses it. An address that a worker shares with the PACS does
-not identify the worker. Addresses of this machine identify nobody: in a lab, all peers use them.
+An address identifies a peer only if no other peer uses it. An address that a worker shares with an archive
+does not identify the worker. Addresses of this machine identify nobody: in a lab, all peers use them.
 
 Hosts are looked up on a separate thread, at the start and then at most once a minute while peers call, so a
 reception never waits for a name server. Until its first lookup succeeds, a host has no address. While later
@@ -28,25 +28,27 @@ from gateway.register.host_lookup import CACHE_SECONDS, Lookup, lookup
 class Caller:
     """What a caller is; `workers` are the AE titles of the workers that it may be.
 
-    `by_address`: its address identifies it as a worker, its AE title does not.
+    `by_address`: its address identifies it as a worker, its AE title does not. `archive` is the AE title of
+    the archive that it is for certain.
     """
 
     origin: Origin
     workers: tuple[str, ...] = ()
     by_address: bool = False
+    archive: str | None = None
 
 
 class CallerOrigins:
     """The known peers of one receiver, by AE title and address. Safe across threads."""
 
     def __init__(self, forwarder: Forwarder, *, look_up: Lookup = lookup) -> None:
-        self._pacs = forwarder.orthanc
+        self._archives = {archive.ae_title: archive.host for archive in forwarder.all_archives}
         self._by_title: dict[str, list[str]] = {}
-        for worker in forwarder.workers:
+        for worker in forwarder.all_workers:
             for title in {worker.ae_title, *worker.calling_titles}:
                 self._by_title.setdefault(title, []).append(worker.ae_title)
-        self._hosts = {worker.ae_title: worker.host for worker in forwarder.workers}
-        self._addresses = _HostAddresses({self._pacs.host, *self._hosts.values()}, look_up)
+        self._hosts = {worker.ae_title: worker.host for worker in forwarder.all_workers}
+        self._addresses = _HostAddresses({*self._archives.values(), *self._hosts.values()}, look_up)
 
     def identify(self, calling_ae_title: str, remote_address: str) -> Caller:
         """Return what the caller is; never waits for a lookup."""
@@ -55,12 +57,12 @@ class CallerOrigins:
             return Caller(Origin.WORKER, tuple(named))
         address = address_of(remote_address)
         known = self._addresses.current()
-        at_pacs = address in known.get(self._pacs.host, ())
+        archives = [title for title, host in self._archives.items() if address in known.get(host, ())]
         workers = tuple(title for title, host in self._hosts.items() if address in known.get(host, ()))
-        if calling_ae_title == self._pacs.ae_title:
-            return Caller(Origin.PACS if at_pacs and not workers else Origin.PERHAPS_PACS)
-        if at_pacs:
-            return Caller(Origin.PERHAPS_PACS)
+        if calling_ae_title in archives and not workers:
+            return Caller(Origin.ARCHIVE, archive=calling_ae_title)
+        if archives or calling_ae_title in self._archives:
+            return Caller(Origin.PERHAPS_ARCHIVE)
         if workers:
             return Caller(Origin.WORKER, workers, by_address=True)
         return Caller(Origin.SENDER)

@@ -276,14 +276,17 @@ class Rebuild:
 
     def _rows(self, session: Session, new: list[StoredFile]) -> list[RegisteredInstance]:
         window = self._configuration.edge.duplicate_window
+        targets = self._configuration.forwarder.targets
         receptions = [Unregistered(one.envelope, one.path, None) for one in new]
         if not receptions:
             return []
         if receptions[0].is_original:
-            return instances.register_many(session, [received_of(one) for one in receptions], window=window)
+            return instances.register_many(
+                session, [received_of(one, targets) for one in receptions], window=window
+            )
         found = []
         for one in receptions:
-            registered = instances.register(session, received_of(one), window=window)
+            registered = instances.register(session, received_of(one, targets), window=window)
             found.append(registered)
             if registered.verdict not in {ReceptionVerdict.NAME_TAKEN, ReceptionVerdict.REGISTERED}:
                 results.correlate_one(session, one, registered, self._origins)

@@ -28,9 +28,9 @@ from gateway.database.session import Session
 from gateway.database.tables import instances
 from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
 from gateway.database.wakeup import Wakeup
-from gateway.domain.instance import Kind, Place, file_names
+from gateway.domain.instance import Place, file_names
 from gateway.domain.matching import Correlation
-from gateway.domain.routing import Route, routes_for
+from gateway.domain.routing import Route, Target, Targets
 from gateway.errors import DatabaseRefusedError, GatewayError, SchemaError, SpoolError
 from gateway.log import frames
 from gateway.register import repeat, results
@@ -73,7 +73,7 @@ class Registration:
         *,
         identity: SpoolIdentity | None = None,
     ) -> None:
-        self._mode = configuration.forwarder.mode
+        self._targets = configuration.forwarder.targets
         self._window = configuration.edge.duplicate_window
         self._database = database
         self._spool = spool
@@ -102,7 +102,7 @@ class Registration:
         try:
             with self._database.transaction() as session:
                 self._check(session, batch)
-                received = [received_of(one) for one in batch]
+                received = [received_of(one, self._targets) for one in batch]
                 found = instances.register_many(session, received, window=self._window)
         except DatabaseRefusedError as error:
             _raise_unless_about_values(error)
@@ -177,7 +177,9 @@ class Registration:
             try:
                 with self._database.transaction() as session:
                     self._check(session, [one])
-                    registered = instances.register(session, received_of(one), window=self._window)
+                    registered = instances.register(
+                        session, received_of(one, self._targets), window=self._window
+                    )
                     if one.is_original or registered.verdict in {
                         ReceptionVerdict.NAME_TAKEN,
                         ReceptionVerdict.REGISTERED,
@@ -301,11 +303,11 @@ class Registration:
     def _wake(self, batch: Sequence[Unregistered], *, any_result: bool) -> None:
         routes: set[Route] = set()
         for one in batch:
-            routes.update(one.envelope.routes)
+            routes.update(target.route for target in one.envelope.targets)
         if any_result:
             # A result has arrived, so its worker may get its next instance. A source that a worker returned
-            # unchanged goes to the PACS only.
-            routes.update(routes_for(Kind.RESULT, self._mode), {Route.WORKERS})
+            # unchanged goes to archives only.
+            routes.update({Route.WORKERS}, (target.route for target in self._targets.of_results))
         for route in routes:
             self._wakeup.wake(route)
 
@@ -328,8 +330,11 @@ def _order(one: Unregistered) -> tuple[object, ...]:
     return one.envelope.sop_instance_uid, one.envelope.received_at
 
 
-def received_of(one: Unregistered) -> ReceivedInstance:
-    """Return a reception as the columns of its row."""
+def received_of(one: Unregistered, targets: Targets) -> ReceivedInstance:
+    """Return a reception as the columns of its row.
+
+    The PACS may have got another AE title since the reception: what is owed to it goes to the present one.
+    """
     envelope = one.envelope
     return ReceivedInstance(
         reception_id=envelope.reception_id,
@@ -346,7 +351,11 @@ def received_of(one: Unregistered) -> ReceivedInstance:
         remote_address=envelope.remote_address,
         kind=envelope.kind,
         file_name=one.path.name,
-        routes=envelope.routes,
+        targets=tuple(
+            Target(Route.PACS, targets.pacs) if target.route is Route.PACS else target
+            for target in envelope.targets
+        ),
+        result_targets=targets.of_results,
         priority=envelope.priority,
         origin=envelope.origin,
     )

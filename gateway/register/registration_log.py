@@ -76,7 +76,7 @@ def log_unforeseen(one: Unregistered, error: GatewayError) -> None:
 
 def _how_to_forward(one: Unregistered) -> str:
     return (
-        "delivered before, so it is not sent again; where the PACS lacks it: "
+        "delivered before, so it is not sent again; where an archive lacks it: "
         f"mini-pacs deliveries resend --route pacs --study {one.envelope.study_instance_uid}"
     )
 

@@ -19,7 +19,7 @@ from gateway.dicom.dataset.part10 import FileMeta, own_private_information, read
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.instance import Kind, Place
 from gateway.domain.matching import is_result
-from gateway.domain.routing import priority_for, routes_for
+from gateway.domain.routing import priority_for
 from gateway.errors import DataSetError
 from gateway.register.caller_origin import CallerOrigins
 from gateway.spool.envelope import HEADER_BYTES, Envelope, unpack
@@ -138,7 +138,9 @@ def _of_old_version(
         priority=priority_for(kind, urgent=False),
         kind=kind,
         origin=caller.origin,
-        routes=routes_for(kind, configuration.forwarder.mode),
+        targets=configuration.forwarder.targets.of(
+            kind, configuration.forwarder.mode, sent_by=caller.archive
+        ),
         sop_class_uid=values.sop_class_uid,
         sop_instance_uid=values.sop_instance_uid,
         study_instance_uid=values.study_instance_uid,

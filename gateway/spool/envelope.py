@@ -19,17 +19,17 @@ from zlib import crc32
 
 from gateway.dicom.dataset.part10 import own_private_information
 from gateway.domain.instance import Kind
-from gateway.domain.routing import Origin, Route
+from gateway.domain.routing import Origin, Route, Target
 from gateway.errors import DataSetError, FileMissingError, SpoolError
 from gateway.spool.flush import failure
 
-ENVELOPE_BYTES = 768
+ENVELOPE_BYTES = 2048
 """The length of (0002,0102). The longest envelope fits: see tests/unit/test_envelope.py."""
 
 HEADER_BYTES = 4096
 """How many bytes at the beginning of a file hold its File Meta Information, whatever the UIDs are."""
 
-_MAGIC = b"MPE1"
+_MAGIC = b"MPE2"
 _FIXED = struct.Struct(">4s16sQQI32sBBBB")
 _TEXTS = 8
 _CHECKSUM = struct.Struct(">I")
@@ -56,7 +56,7 @@ class Envelope:
     priority: int
     kind: Kind
     origin: Origin
-    routes: tuple[Route, ...]
+    targets: tuple[Target, ...]
     sop_class_uid: str
     sop_instance_uid: str
     study_instance_uid: str
@@ -77,7 +77,7 @@ class Envelope:
             self.priority,
             _KINDS.index(self.kind),
             _ORIGINS.index(self.origin),
-            sum(1 << _ROUTES.index(route) for route in self.routes),
+            len(self.targets),
         )
         texts = (
             self.calling_ae_title,
@@ -89,12 +89,17 @@ class Envelope:
             self.series_instance_uid,
             self.transfer_syntax_uid,
         )
-        encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
-        body = fixed + b"".join(bytes((len(text),)) + text for text in encoded)
+        body = fixed + b"".join(map(_packed, texts))
+        body += b"".join(bytes((_ROUTES.index(one.route),)) + _packed(one.name) for one in self.targets)
         padded = body.ljust(ENVELOPE_BYTES - _CHECKSUM.size, b"\0")
         if len(padded) > ENVELOPE_BYTES - _CHECKSUM.size:
-            raise DataSetError("its UIDs and AE titles are too long")
+            raise DataSetError("its UIDs, AE titles and targets are too long")
         return padded + _CHECKSUM.pack(crc32(padded))
+
+
+def _packed(text: str) -> bytes:
+    encoded = text.encode("utf-8", "surrogateescape")
+    return bytes((len(encoded),)) + encoded
 
 
 def unpack(block: bytes) -> Envelope | None:
@@ -115,15 +120,19 @@ def unpack(block: bytes) -> Envelope | None:
 def _decode(body: bytes) -> Envelope:
     if not body.startswith(_MAGIC):
         raise ValueError(body[: len(_MAGIC)])
-    _, reception_id, microseconds, size, epoch, sha256, priority, kind, origin, routes = _FIXED.unpack_from(
+    _, reception_id, microseconds, size, epoch, sha256, priority, kind, origin, count = _FIXED.unpack_from(
         body
     )
     texts = []
     at = _FIXED.size
     for _ in range(_TEXTS):
-        end = at + 1 + body[at]
-        texts.append(body[at + 1 : end].decode("utf-8", "surrogateescape"))
-        at = end
+        text, at = _text_at(body, at)
+        texts.append(text)
+    targets = []
+    for _ in range(count):
+        route = _ROUTES[body[at]]
+        name, at = _text_at(body, at + 1)
+        targets.append(Target(route, name))
     calling, called, address, sop_class, instance, study, series, syntax = texts
     return Envelope(
         reception_id=UUID(bytes=reception_id),
@@ -135,7 +144,7 @@ def _decode(body: bytes) -> Envelope:
         priority=priority,
         kind=_KINDS[kind],
         origin=_ORIGINS[origin],
-        routes=tuple(route for n, route in enumerate(_ROUTES) if routes & 1 << n),
+        targets=tuple(targets),
         sop_class_uid=sop_class,
         sop_instance_uid=instance,
         study_instance_uid=study,
@@ -144,6 +153,12 @@ def _decode(body: bytes) -> Envelope:
         data_set_size=size,
         sha256=sha256,
     )
+
+
+def _text_at(body: bytes, at: int) -> tuple[str, int]:
+    """Return the text that begins at an offset, and the offset behind it."""
+    end = at + 1 + body[at]
+    return body[at + 1 : end].decode("utf-8", "surrogateescape"), end
 
 
 def read_envelope(path: Path) -> Envelope | None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from gateway import log
 from gateway.config import Configuration
 from gateway.database.pool import Database
+from gateway.database.session import Session
 from gateway.database.tables import results
 from gateway.database.tables.results import Expired, Expiry
 from gateway.database.wakeup import Wakeup
@@ -37,13 +38,7 @@ def expire(context: SweepContext) -> Counts:
     for expectation_id in overdue:
         if context.dry:
             with context.transaction() as session:
-                forwarder = context.configuration.forwarder
-                expired = results.expire(
-                    session,
-                    expectation_id,
-                    max_redispatch=forwarder.max_redispatch,
-                    result_wait=timedelta(seconds=forwarder.worker_timeout_seconds),
-                )
+                expired, _ = _expire(context.configuration, session, expectation_id)
         else:
             expired = expire_one(context.configuration, context.database, context.wakeup, expectation_id)
         if expired.verdict in counts:
@@ -61,21 +56,15 @@ def expire_one(
     configuration: Configuration, database: Database, wakeup: Wakeup, expectation_id: int
 ) -> Expired:
     """Check one deadline. If it has passed, send the instance to another worker or give the result up."""
-    forwarder = configuration.forwarder
     with database.transaction() as session:
-        expired = results.expire(
-            session,
-            expectation_id,
-            max_redispatch=forwarder.max_redispatch,
-            result_wait=timedelta(seconds=forwarder.worker_timeout_seconds),
-        )
+        expired, timeout = _expire(configuration, session, expectation_id)
         uids = None if expired.instance_id is None else results.uids_of(session, expired.instance_id)
     if expired.verdict in {Expiry.REDISPATCHED, Expiry.TIMED_OUT}:
         log.write(
             Stage.AI_RESULT,
             expired.verdict.value,
             level="warning" if expired.verdict is Expiry.REDISPATCHED else "error",
-            error=f"{expired.worker} did not return its result within {forwarder.worker_timeout_seconds:g} s",
+            error=f"{expired.worker} did not return its result within {timeout.total_seconds():g} s",
             destination=expired.worker,
             study_instance_uid=None if uids is None else uids[0],
             sop_instance_uid=None if uids is None else uids[1],
@@ -86,3 +75,25 @@ def expire_one(
         # The worker that timed out has one result less outstanding, so it may get another instance.
         wakeup.wake("workers")
     return expired
+
+
+def _expire(configuration: Configuration, session: Session, expectation_id: int) -> tuple[Expired, timedelta]:
+    """Check a deadline by the limits of its application; return the outcome, and the time that was allowed.
+
+    An application that is no longer configured asks no other worker.
+    """
+    forwarder = configuration.forwarder
+    name = results.application_of(session, expectation_id)
+    application = forwarder.applications_in_force.get(name or "")
+    timeout = (
+        timedelta(seconds=forwarder.worker_timeout_seconds)
+        if application is None
+        else application.result_timeout
+    )
+    expired = results.expire(
+        session,
+        expectation_id,
+        max_redispatch=0 if application is None else application.max_redispatch,
+        result_wait=timeout,
+    )
+    return expired, timeout

@@ -21,6 +21,8 @@ print(json.dumps({
 ARGUMENTS = {
     contract.FORWARD_TO_PACS: ["int"],
     contract.FORWARD_TO_WORKER: ["int"],
+    contract.FORWARD_TO_ARCHIVE: ["int"],
+    contract.PROBE_ARCHIVE: ["str"],
     contract.PROBE_PACS: ["str"],
     contract.PROBE_WORKER: ["str"],
     contract.EXPIRE_RESULT: ["int"],

@@ -19,7 +19,7 @@ from gateway.database.session import Session
 from gateway.database.tables import instances, messages
 from gateway.database.tables.instances import ReceivedInstance
 from gateway.domain.instance import Kind
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, Target
 
 RECEIVED = ReceivedInstance(
     reception_id=UUID(int=1),
@@ -36,7 +36,7 @@ RECEIVED = ReceivedInstance(
     remote_address="127.0.0.1",
     kind=Kind.ORIGINAL,
     file_name="1.2.3.1.dcm",
-    routes=(Route.PACS, Route.WORKERS),
+    targets=(Target(Route.PACS, "ORTHANC"), Target(Route.WORKERS, "default")),
     priority=4,
 )
 

@@ -13,10 +13,16 @@ from gateway.database.session import Row
 from gateway.database.tables import instances
 from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
 from gateway.domain.instance import Kind
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, Target
 
 WINDOW = timedelta(minutes=10)
-BOTH = (Route.PACS, Route.WORKERS)
+BOTH = (Route.PACS, Route.ARCHIVES, Route.WORKERS)
+TARGETS = (
+    Target(Route.PACS, "ORTHANC"),
+    Target(Route.ARCHIVES, "V,NA"),
+    Target(Route.WORKERS, "default"),
+    Target(Route.WORKERS, "any-mr"),
+)
 LEFT = Query(
     "left",
     """
@@ -69,8 +75,9 @@ def received(
         "127.0.0.1",
         kind,
         name or f"{uid}.dcm",
-        routes,
+        tuple(target for target in TARGETS if target.route in routes),
         number % 4,
+        result_targets=TARGETS[:2],
     )
 
 
@@ -143,7 +150,7 @@ def test_a_batch_equals_its_instances_one_by_one(database: Database) -> None:
 def test_a_reception_with_its_deliveries_and_messages_is_one_round_trip(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Instance, two deliveries and two messages are one statement; the other statement is COMMIT."""
+    """Instance, deliveries and messages are one statement; the other statement is COMMIT."""
     sent = statements.noted(monkeypatch)
     with database.transaction() as session:
         instances.register_many(session, [received("1.2.3", 1, 1)], window=WINDOW)
@@ -153,7 +160,7 @@ def test_a_reception_with_its_deliveries_and_messages_is_one_round_trip(
         assert "register_reception" in sent[0]
         assert sent[1].strip().rstrip(";") == "COMMIT"
         rows = left(database, "1.2.3")
-        assert sorted(str(row[5]) for row in rows) == ["pacs", "workers"]
+        assert sorted(str(row[5]) for row in rows) == ["archives", "pacs", "workers", "workers"]
         assert all(row[12] for row in rows), "each delivery names its message"
     finally:
         database.close()

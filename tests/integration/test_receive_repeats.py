@@ -50,14 +50,14 @@ def test_a_repeat_from_the_pacs_is_never_forwarded_back_to_it(core: Forwarding) 
     instance = Instance()
     core.receive(instance)
     deliver(core, ago=3600)
-    core.receive(instance, origin=Origin.PACS)
+    core.receive(instance, origin=Origin.ARCHIVE)
     assert (state(core, instance), state(core, instance, "workers")) == ("delivered", "pending")
 
 
 def test_a_new_instance_from_the_pacs_is_forwarded_as_usual(core: Forwarding) -> None:
     """A study that its users push to the edge gets results."""
     instance = Instance()
-    assert core.receive(instance, origin=Origin.PACS)[0].verdict is ReceptionVerdict.STORED
+    assert core.receive(instance, origin=Origin.ARCHIVE)[0].verdict is ReceptionVerdict.STORED
     assert (state(core, instance), state(core, instance, "workers")) == ("pending", "pending")
 
 
@@ -70,10 +70,10 @@ def test_a_possible_pacs_waits_longer_after_each_repeat(core: Forwarding) -> Non
     core.receive(instance)
     for wait in (30, 30, 30, 30, 30, 60, 120, 240):
         deliver(core, ago=wait - 1)
-        core.receive(instance, origin=Origin.PERHAPS_PACS)
+        core.receive(instance, origin=Origin.PERHAPS_ARCHIVE)
         assert state(core, instance) == "delivered"
         deliver(core, ago=wait + 1)
-        core.receive(instance, origin=Origin.PERHAPS_PACS)
+        core.receive(instance, origin=Origin.PERHAPS_ARCHIVE)
         assert state(core, instance) == "pending"
 
 
@@ -83,7 +83,7 @@ def test_no_wait_is_longer_than_a_day(core: Forwarding) -> None:
     core.receive(instance)
     core.edge.run("UPDATE instances SET returned = 1000000")
     deliver(core, ago=24 * 3600 + 1)
-    core.receive(instance, origin=Origin.PERHAPS_PACS)
+    core.receive(instance, origin=Origin.PERHAPS_ARCHIVE)
     assert state(core, instance) == "pending"
 
 
@@ -102,7 +102,7 @@ def test_a_result_that_comes_back_from_the_pacs_is_not_forwarded(core: Forwardin
     result = result_of(source)
     core.receive(result, worker="APP01")
     deliver(core, ago=3600)
-    assert core.receive(result, origin=Origin.PACS)[0].verdict is ReceptionVerdict.NOT_FORWARDED
+    assert core.receive(result, origin=Origin.ARCHIVE)[0].verdict is ReceptionVerdict.NOT_FORWARDED
     assert core.edge.one("SELECT count(*) FROM deliveries") == 1
 
 

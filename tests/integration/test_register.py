@@ -18,7 +18,7 @@ from gateway.database.session import Session
 from gateway.database.tables import instances
 from gateway.database.tables.instances import ReceivedInstance, RegisteredInstance
 from gateway.domain.instance import Kind, Place, file_names
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, Targets
 from gateway.errors import DatabaseRefusedError, DatabaseUnavailableError, OutcomeUnknownError, SchemaError
 from gateway.forward.deliver import forward_to_pacs
 from gateway.register import registration
@@ -416,7 +416,7 @@ def test_a_crash_before_the_second_look_is_made_up_for(core: Forwarding) -> None
     register(core, one)
     source_reception = core.received(source)
     with core.edge.database.transaction() as session:  # a process that died right behind its commit
-        received = received_of(source_reception)
+        received = received_of(source_reception, core.edge.configuration.forwarder.targets)
         instances.register(session, received, window=timedelta(minutes=10))
     assert correlation_of(core, result) == "unmatched"
     register(core, late)
@@ -531,7 +531,7 @@ def test_each_delivery_has_one_message(core: Forwarding) -> None:
     register(core, *receptions)
     register(core, *copies)
     assert core.edge.one("SELECT count(*) FROM deliveries") == 2 * 6
-    for route in Route:
+    for route in (Route.PACS, Route.WORKERS):
         assert core.edge.queued(route.value) == 6
     wait_until(lambda: core.edge.queued() == 12, 5, "the messages")
 
@@ -544,10 +544,10 @@ def test_an_unforeseen_error_of_one_reception_ends_no_process(
     bad = batch[1].envelope.reception_id
     known = registration.received_of
 
-    def received_of(one: Unregistered) -> ReceivedInstance:
+    def received_of(one: Unregistered, targets: Targets) -> ReceivedInstance:
         if one.envelope.reception_id == bad:
             raise ValueError("unforeseen")
-        return known(one)
+        return known(one, targets)
 
     monkeypatch.setattr(registration, "received_of", received_of)
     registering = core.registration()

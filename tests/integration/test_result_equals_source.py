@@ -205,7 +205,7 @@ def test_results_of_two_versions_are_matched_in_their_order(core: Forwarding) ->
     assert expectations(core) == ["arrived", "arrived"]
 
 
-@pytest.mark.parametrize("origin", [Origin.SENDER, Origin.PACS, Origin.PERHAPS_PACS])
+@pytest.mark.parametrize("origin", [Origin.SENDER, Origin.ARCHIVE, Origin.PERHAPS_ARCHIVE])
 @pytest.mark.parametrize("changed", [False, True], ids=["same bytes", "other bytes"])
 def test_a_result_that_comes_back_goes_to_no_worker(
     core: Forwarding,
@@ -225,7 +225,7 @@ def test_a_result_that_comes_back_goes_to_no_worker(
 
 
 @pytest.mark.parametrize(
-    ("origin", "kind"), [(Origin.SENDER, Kind.ORIGINAL), (Origin.PERHAPS_PACS, Kind.RESULT)]
+    ("origin", "kind"), [(Origin.SENDER, Kind.ORIGINAL), (Origin.PERHAPS_ARCHIVE, Kind.RESULT)]
 )
 def test_a_corrected_source_is_an_original_though_a_result_has_its_uid(
     core: Forwarding, origin: Origin, kind: Kind

@@ -235,7 +235,7 @@ def test_a_repeat_of_an_older_version_that_may_be_from_the_pacs_is_shown_and_can
     (first, second), ids = versions(core)
     for delivery in ids:
         forward_to_pacs(core.context, delivery)
-    kept, _ = core.receive(first, origin=Origin.PERHAPS_PACS)
+    kept, _ = core.receive(first, origin=Origin.PERHAPS_ARCHIVE)
     assert kept.verdict is ReceptionVerdict.OWED_IN_PART
     study = first.study_instance_uid
     assert f"`mini-pacs deliveries resend --route pacs --study {study}`" in operate("status")
@@ -254,7 +254,7 @@ def test_a_repeat_that_was_not_forwarded_is_no_newer_than_what_came_after_it(
     (first, second), ids = versions(core)
     for delivery in ids:
         forward_to_pacs(core.context, delivery)
-    core.receive(first, origin=Origin.PERHAPS_PACS)
+    core.receive(first, origin=Origin.PERHAPS_ARCHIVE)
     third = replace(second, payload=b"\x07\x08" * 256)
     ids.append(owed(core, third))
     forward_to_pacs(core.context, ids[2])

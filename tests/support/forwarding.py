@@ -17,7 +17,7 @@ from gateway.database.tables.instances import RegisteredInstance
 from gateway.database.wakeup import Wakeup
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
 from gateway.domain.instance import Kind, file_names
-from gateway.domain.routing import Origin, Route, priority_for, routes_for
+from gateway.domain.routing import Origin, Route, priority_for
 from gateway.faults import Faults
 from gateway.forward.associations import Associations
 from gateway.forward.context import ForwardContext
@@ -141,6 +141,7 @@ class Forwarding:
     ) -> Unregistered:
         """Keep the file of an instance as the SCP does, without registering it."""
         kind = Kind.ORIGINAL if worker is None else Kind.RESULT
+        forwarder = self.edge.configuration.forwarder
         meta = preamble_and_file_meta(
             instance.sop_class_uid,
             instance.sop_instance_uid,
@@ -158,7 +159,7 @@ class Forwarding:
             priority=priority_for(kind, urgent=False),
             kind=kind,
             origin=origin if worker is None else Origin.WORKER,
-            routes=routes_for(kind, self.edge.configuration.forwarder.mode),
+            targets=forwarder.targets.of(kind, forwarder.mode),
             sop_class_uid=instance.sop_class_uid,
             sop_instance_uid=instance.sop_instance_uid,
             study_instance_uid=instance.study_instance_uid,
@@ -181,6 +182,7 @@ class Forwarding:
         origins = CallerOrigins(self.edge.configuration.forwarder)
         return ReceiverContext(
             self.edge.configuration,
+            self.edge.configuration.forwarder.targets,
             self.spool,
             cast("Any", registrar or RegisterAtOnce(self.registration())),
             self.faults,

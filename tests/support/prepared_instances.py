@@ -16,7 +16,7 @@ from gateway.database.tables.instances import ReceivedInstance
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind, Place
 from gateway.domain.outcome import Outcome
-from gateway.domain.routing import Route, routes_for
+from gateway.domain.routing import Route
 from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 
@@ -46,6 +46,7 @@ class PreparedInstances:
         path = self.spool.path(Place.INCOMING, study, name)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
+        forwarder = self.configuration.forwarder
         received = ReceivedInstance(
             reception_id=uuid4(),
             received_at=datetime.now(UTC),
@@ -61,7 +62,7 @@ class PreparedInstances:
             remote_address="127.0.0.1",
             kind=kind,
             file_name=name,
-            routes=routes_for(kind, self.configuration.forwarder.mode),
+            targets=forwarder.targets.of(kind, forwarder.mode),
             priority=4,
         )
         with self.database.transaction() as session:

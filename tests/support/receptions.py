@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
 from gateway.domain.instance import Kind, file_names
-from gateway.domain.routing import PRIORITY, Origin, Route, Urgency
+from gateway.domain.routing import PRIORITY, Origin, Route, Target, Urgency
 from gateway.register.unregistered import Unregistered
 from gateway.spool.envelope import ENVELOPE_BYTES, Envelope
 from gateway.spool.spool import Spool
@@ -28,7 +28,7 @@ def envelope_of(data_set: bytes = b"", **changes: Any) -> Envelope:
         priority=PRIORITY[Urgency.ORIGINAL],
         kind=Kind.ORIGINAL,
         origin=Origin.SENDER,
-        routes=(Route.PACS, Route.WORKERS),
+        targets=(Target(Route.PACS, "ORTHANC"), Target(Route.WORKERS, "default")),
         sop_class_uid=CT,
         sop_instance_uid=new_uid(),
         study_instance_uid="1.2.3",

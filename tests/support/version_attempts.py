@@ -41,7 +41,9 @@ TAKE = Query(
     " RETURNING d.id",
 )
 _OWE_LAST = Query(
-    "owe_last", "SELECT owe_last(%(instance_id)s, %(route)s::route, %(actor)s, 4)"
+    "owe_last",
+    "SELECT owe_delivery_last(d.id, %(actor)s, 4, now() + interval '1 hour') FROM deliveries d"
+    " WHERE d.instance_id = %(instance_id)s AND d.route = %(route)s::route",
 )  # the function that a repeat calls
 DUE = Query(
     "due",
@@ -102,6 +104,7 @@ class VersionAttempts(RuleBasedStateMachine):
 
     def _receive(self, number: int) -> tuple[int, ReceptionVerdict]:
         content = f"{self.uid} {number}".encode()
+        target = next(t for t in self.edge.configuration.forwarder.targets.all if t.route is self.route)
         received = ReceivedInstance(
             reception_id=uuid4(),
             received_at=datetime.now(UTC),
@@ -117,7 +120,7 @@ class VersionAttempts(RuleBasedStateMachine):
             remote_address="127.0.0.1",
             kind=Kind.ORIGINAL,
             file_name=f"{self.uid}.{number}.dcm",
-            routes=(self.route,),
+            targets=(target,),
             priority=4,
         )
         with self.edge.database.transaction() as session:

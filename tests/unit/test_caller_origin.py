@@ -38,11 +38,11 @@ def forwarder(
         ("OTHER", FIRST, Caller(Origin.WORKER, ("APP01",), by_address=True)),
         ("OTHER", f"::ffff:{SECOND}", Caller(Origin.WORKER, ("APP02",), by_address=True)),
         ("OTHER", OUTSIDE, Caller(Origin.SENDER)),
-        ("OTHER", PACS_ADDRESS, Caller(Origin.PERHAPS_PACS)),
-        (PACS, PACS_ADDRESS, Caller(Origin.PACS)),
-        (PACS, OUTSIDE, Caller(Origin.PERHAPS_PACS)),
-        (PACS, FIRST, Caller(Origin.PERHAPS_PACS)),
-        (PACS, "127.0.0.1", Caller(Origin.PERHAPS_PACS)),
+        ("OTHER", PACS_ADDRESS, Caller(Origin.PERHAPS_ARCHIVE)),
+        (PACS, PACS_ADDRESS, Caller(Origin.ARCHIVE, archive=PACS)),
+        (PACS, OUTSIDE, Caller(Origin.PERHAPS_ARCHIVE)),
+        (PACS, FIRST, Caller(Origin.PERHAPS_ARCHIVE)),
+        (PACS, "127.0.0.1", Caller(Origin.PERHAPS_ARCHIVE)),
     ],
 )
 def test_an_ae_title_or_an_address_identifies_a_caller(title: str, address: str, expected: Caller) -> None:
@@ -82,15 +82,15 @@ def test_an_address_of_this_machine_identifies_nobody(address: str) -> None:
     """In a lab sender, PACS and workers share it, and originals must reach the workers."""
     origins = CallerOrigins(forwarder(pacs_host=address, hosts=(address,)))
     assert origins.identify("CT1", address) == Caller(Origin.SENDER)
-    assert origins.identify(PACS, address) == Caller(Origin.PERHAPS_PACS)
+    assert origins.identify(PACS, address) == Caller(Origin.PERHAPS_ARCHIVE)
     assert CallerOrigins(forwarder(hosts=(address,))).identify("CT1", address) == Caller(Origin.SENDER)
 
 
 def test_a_host_shared_by_pacs_and_worker_identifies_neither() -> None:
     """The address alone is not enough."""
     origins = CallerOrigins(forwarder(pacs_host=FIRST, hosts=(FIRST,)))
-    assert origins.identify("OTHER", FIRST) == Caller(Origin.PERHAPS_PACS)
-    assert origins.identify(PACS, FIRST) == Caller(Origin.PERHAPS_PACS)
+    assert origins.identify("OTHER", FIRST) == Caller(Origin.PERHAPS_ARCHIVE)
+    assert origins.identify(PACS, FIRST) == Caller(Origin.PERHAPS_ARCHIVE)
 
 
 def test_names_are_looked_up_without_a_wait() -> None:
@@ -104,10 +104,12 @@ def test_names_are_looked_up_without_a_wait() -> None:
 
     origins = CallerOrigins(forwarder("pacs.example", ("ai.example",)), look_up=look_up)
     assert origins.identify("OTHER", FIRST).origin is Origin.SENDER
-    assert origins.identify(PACS, PACS_ADDRESS).origin is Origin.PERHAPS_PACS
+    assert origins.identify(PACS, PACS_ADDRESS).origin is Origin.PERHAPS_ARCHIVE
     speaks.set()
     wait_until(lambda: origins.identify("OTHER", FIRST).origin is Origin.WORKER, 10, "the worker's address")
-    wait_until(lambda: origins.identify(PACS, PACS_ADDRESS).origin is Origin.PACS, 10, "the PACS's address")
+    wait_until(
+        lambda: origins.identify(PACS, PACS_ADDRESS).origin is Origin.ARCHIVE, 10, "the PACS's address"
+    )
 
 
 def test_the_last_answer_counts_while_none_comes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,17 @@ from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_ae_title, is_
 from gateway.domain.instance import Kind, file_names
 from gateway.domain.matching import Candidate, Correlation, is_result, match
 from gateway.domain.outcome import OUTCOME_OF, RULES, Limits, Outcome, PeerHealth, decide
-from gateway.domain.routing import BEHIND, PRIORITY, Mode, Origin, Route, priority_for, routes_for
+from gateway.domain.routing import (
+    BEHIND,
+    PRIORITY,
+    Mode,
+    Origin,
+    Route,
+    Target,
+    Targets,
+    priority_for,
+    route_of_queue,
+)
 
 LIMITS = Limits(max_retries=5, give_up_after=timedelta(hours=72))
 
@@ -221,14 +231,46 @@ def test_printable_is_one_bounded_line(text: str, limit: int) -> None:
 
 def test_a_result_never_goes_to_a_worker() -> None:
     """The loop guard, in every mode."""
-    assert {routes_for(Kind.RESULT, mode) for mode in Mode} == {(Route.PACS,)}
+    for targets in (Targets("ORTHANC"), MANY):
+        for mode in Mode:
+            assert all(one.route.is_archive for one in targets.of(Kind.RESULT, mode))
+
+
+PACS, VNA = Target(Route.PACS, "ORTHANC"), Target(Route.ARCHIVES, "VNA")
+RESEARCH = Target(Route.ARCHIVES, "RES")
+CHEST, MR = Target(Route.WORKERS, "chest-ct"), Target(Route.WORKERS, "any-mr")
+MANY = Targets("ORTHANC", ("VNA", "RES"), frozenset({"RES"}), ("chest-ct", "any-mr"))
+
+
+def test_results_go_to_the_archives_that_take_them() -> None:
+    """`results: false` of an archive."""
+    assert MANY.of(Kind.RESULT, Mode.WORKERS_ONLY) == (PACS, VNA)
+    assert MANY.of_results == (PACS, VNA)
+
+
+def test_an_archive_is_not_owed_what_it_sends() -> None:
+    """The PACS gets once what the edge did not know."""
+    assert MANY.of(Kind.ORIGINAL, Mode.PARALLEL, sent_by="VNA") == (PACS, RESEARCH, CHEST, MR)
+    assert MANY.of(Kind.ORIGINAL, Mode.PARALLEL, sent_by="ORTHANC") == (PACS, VNA, RESEARCH, CHEST, MR)
+    assert MANY.of(Kind.RESULT, Mode.PARALLEL, sent_by="VNA") == (PACS,)
+
+
+def test_each_target_has_a_queue_of_its_route() -> None:
+    """The seed's two keep their names."""
+    assert [one.queue for one in Targets("ORTHANC").all] == ["pacs", "workers"]
+    assert [one.queue for one in MANY.all] == [
+        "pacs", "archives.VNA", "archives.RES", "workers.chest-ct", "workers.any-mr",
+    ]  # fmt: skip
+    assert all(route_of_queue(one.queue) is one.route for one in MANY.all)
+    assert [route_of_queue(name) for name in ("sweep", "pacs.x", "workersx", "x.pacs")] == [None] * 4
 
 
 def test_originals_go_where_the_mode_says() -> None:
     """`forwarder.mode`."""
-    assert routes_for(Kind.ORIGINAL, Mode.PARALLEL) == (Route.PACS, Route.WORKERS)
-    assert routes_for(Kind.ORIGINAL, Mode.PACS_ONLY) == (Route.PACS,)
-    assert routes_for(Kind.ORIGINAL, Mode.WORKERS_ONLY) == (Route.WORKERS,)
+    assert MANY.of(Kind.ORIGINAL, Mode.PARALLEL) == (PACS, VNA, RESEARCH, CHEST, MR)
+    assert MANY.of(Kind.ORIGINAL, Mode.PACS_ONLY) == (PACS, VNA, RESEARCH)
+    assert MANY.of(Kind.ORIGINAL, Mode.WORKERS_ONLY) == (CHEST, MR)
+    assert Targets("ORTHANC").of(Kind.ORIGINAL, Mode.PARALLEL) == (PACS, Target(Route.WORKERS, "default"))
 
 
 def test_the_order_in_a_queue() -> None:
@@ -245,7 +287,7 @@ def test_the_order_in_a_queue() -> None:
         (Origin.WORKER, "AXIAL", True),
         (Origin.SENDER, "AI_RESULT ", True),
         (Origin.SENDER, "AXIAL", False),
-        (Origin.PACS, "", False),
+        (Origin.ARCHIVE, "", False),
     ],
 )
 def test_what_counts_as_a_result(origin: Origin, description: str, *, expected: bool) -> None:
@@ -254,7 +296,12 @@ def test_what_counts_as_a_result(origin: Origin, description: str, *, expected: 
 
 
 CANDIDATES = st.lists(
-    st.builds(Candidate, st.integers(1, 9), st.none() | st.integers(1, 9), st.sampled_from(["APP01", None]))
+    st.builds(
+        Candidate,
+        st.integers(1, 9),
+        st.just(()) | st.integers(1, 9).map(lambda one: (one,)) | st.just((8, 9)),
+        st.sampled_from(["APP01", None]),
+    )
 )
 
 
@@ -265,9 +312,9 @@ def test_matching(named: list[Candidate], in_study: list[Candidate]) -> None:
     if named:
         assert found.correlation is Correlation.REFERENCES
     else:
-        owed = {candidate.expectation_id for candidate in in_study} - {None}
+        owed = {candidate.expectation_ids for candidate in in_study} - {()}
         assert (found.correlation is Correlation.STUDY) == (len(owed) == 1)
         assert (found.correlation is Correlation.UNMATCHED) == (not in_study)
-        assert len(found.expectation_ids) <= 1
+        assert found.expectation_ids in {(), *owed}
     assert len(set(found.source_instance_ids)) == len(found.source_instance_ids)
     assert found.correlation is not Correlation.UNMATCHED or found.source_instance_ids == ()

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.receptions import envelope_of, meta_of
 
+from gateway.config import MAX_APPLICATIONS, MAX_ARCHIVES
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH
 from gateway.domain.instance import Kind
-from gateway.domain.routing import Origin, Route
+from gateway.domain.routing import Origin, Route, Target
 from gateway.errors import DataSetError, FileMissingError, SpoolError
 from gateway.spool.envelope import ENVELOPE_BYTES, HEADER_BYTES, Envelope, read_envelope, unpack
 from gateway.spool.part10_file import Part10File, holds
@@ -39,7 +40,9 @@ ENVELOPES = st.builds(
     priority=st.integers(0, 255),
     kind=st.sampled_from(Kind),
     origin=st.sampled_from(Origin),
-    routes=st.sets(st.sampled_from(Route)).map(lambda routes: tuple(r for r in Route if r in routes)),
+    targets=st.lists(
+        st.builds(Target, st.sampled_from(Route), st.text(max_size=4) | st.just("A" * 16)), max_size=33
+    ).map(tuple),
     sop_class_uid=uids(64),
     sop_instance_uid=uids(64),
     study_instance_uid=uids(MAX_DATA_SET_UID_LENGTH),
@@ -59,7 +62,11 @@ LONGEST = Envelope(
     priority=255,
     kind=Kind.RESULT,
     origin=Origin.WORKER,
-    routes=tuple(Route),
+    targets=(
+        Target(Route.PACS, "P" * 16),
+        *[Target(Route.ARCHIVES, "A" * 16)] * MAX_ARCHIVES,
+        *[Target(Route.WORKERS, "a" * 32)] * MAX_APPLICATIONS,
+    ),
     sop_class_uid="1" * 64,
     sop_instance_uid="2" * 64,
     study_instance_uid="3" * MAX_DATA_SET_UID_LENGTH,
@@ -98,9 +105,7 @@ def test_the_longest_values_fit(tmp_path: Path) -> None:
 def test_values_that_do_not_fit_are_refused_before_success() -> None:
     """`pack` fails, so the sender gets an error."""
     with pytest.raises(DataSetError):
-        envelope_of(
-            study_instance_uid="1" * 250, series_instance_uid="2" * 250, remote_address="3" * 250
-        ).pack()
+        envelope_of(study_instance_uid="1" * 250, targets=[Target(Route.WORKERS, "a" * 32)] * 60).pack()
 
 
 @given(ENVELOPES, st.integers(0, ENVELOPE_BYTES), st.sampled_from([b"\0", b"\xff"]))

@@ -17,6 +17,7 @@ def answers(faults: Faults) -> dict[Name, bool]:
         Name.IO_DELAY_MS: faults.io_delay(Stage.STORE) > 0,
         Name.RANDOM_FAIL_RATE: faults.fails_at_random(Stage.RECEIVE),
         Name.PACS_DOWN: faults.peer_is_down(Route.PACS),
+        Name.ARCHIVE_DOWN: faults.peer_is_down(Route.ARCHIVES),
         Name.WORKER_DOWN: faults.peer_is_down(Route.WORKERS),
         Name.WORKER_HANG: faults.worker_hangs(),
         Name.DROP_ASSOCIATION: faults.drops_association(Stage.FORWARD_PACS),

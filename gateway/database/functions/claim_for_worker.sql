@@ -1,6 +1,7 @@
 -- pending -> in_flight for a worker, before anything is sent to it.
 --
--- Choose among the workers that are up and have fewer results outstanding than they may. Prefer the worker of a claim
+-- Choose among the workers of its application that are up and have fewer results outstanding than they may. A worker of
+-- several applications counts what it owes to all of them. Prefer the worker of a claim
 -- whose process died, then a worker that has not got this delivery before, then the one that was chosen longest ago.
 -- Record the claim, the expected result, and the message that runs at its deadline.
 --   claimed     the caller sends the delivery to `worker`
@@ -64,6 +65,7 @@ BEGIN
             FROM instances i
             JOIN expected_results e ON e.instance_id = i.id AND e.state <> 'timed_out'
             JOIN destinations x ON x.ae_title = e.worker AND x.configured AND NOT x.paused AND x.breaker = 'closed'
+            JOIN application_workers a ON a.ae_title = e.worker AND a.application = d.target
             WHERE i.study_instance_uid = v_study AND NOT EXISTS (
                 SELECT FROM expected_results o
                 WHERE o.delivery_id = d.id AND o.worker = e.worker AND o.state = 'timed_out')
@@ -71,10 +73,11 @@ BEGIN
     END IF;
     SELECT x.ae_title INTO worker
         FROM destinations x
+        JOIN application_workers a ON a.ae_title = x.ae_title AND a.application = d.target
         CROSS JOIN LATERAL (SELECT count(*) AS n FROM expected_results e
                             WHERE e.worker = x.ae_title AND e.state = 'owed') AS owed
         WHERE x.route = 'workers' AND x.configured AND NOT x.paused AND x.breaker = 'closed'
-            AND owed.n < x.max_outstanding AND (v_bound IS NULL OR x.ae_title = v_bound)
+            AND owed.n < least(x.max_outstanding, a.max_outstanding) AND (v_bound IS NULL OR x.ae_title = v_bound)
         ORDER BY
             x.ae_title = v_previous DESC NULLS LAST,
             EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id AND e.worker = x.ae_title),
@@ -92,7 +95,7 @@ BEGIN
         END IF;
         UPDATE deliveries x SET state = 'pending', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
                 next_attempt_at = now() + v_wait, last_error = 'no worker is free', waits_for = v_bound,
-                message_id = dramatiq.send('workers', p_actor_name, jsonb_build_array(x.id), x.priority,
+                message_id = dramatiq.send(queue_of(x.route, x.target), p_actor_name, jsonb_build_array(x.id), x.priority,
                                            now() + v_wait, x.id)
             WHERE x.id = d.id;
         IF d.waits_for <> coalesce(v_bound, '') THEN
@@ -113,9 +116,11 @@ BEGIN
             p_expire_queue, p_expire_actor_name, jsonb_build_array(e.id), 4, e.due_at)
         WHERE e.claim_id = claim_for_worker.claim_id;
     IF p_by_study THEN
-        SELECT x.max_outstanding - count(e.id) INTO v_free
-            FROM destinations x LEFT JOIN expected_results e ON e.worker = x.ae_title AND e.state = 'owed'
-            WHERE x.ae_title = claim_for_worker.worker GROUP BY x.max_outstanding;
+        SELECT least(x.max_outstanding, a.max_outstanding) - count(e.id) INTO v_free
+            FROM destinations x
+            JOIN application_workers a ON a.ae_title = x.ae_title AND a.application = d.target
+            LEFT JOIN expected_results e ON e.worker = x.ae_title AND e.state = 'owed'
+            WHERE x.ae_title = claim_for_worker.worker GROUP BY x.max_outstanding, a.max_outstanding;
         PERFORM call_waiting(coalesce(d.waits_for, claim_for_worker.worker), v_free + 1);
     END IF;
     verdict := 'claimed';

@@ -43,7 +43,8 @@ BEGIN
     ELSIF d.state = 'delivered' AND d.redispatches < p_max_redispatch THEN
         UPDATE deliveries x SET state = 'pending', redispatches = x.redispatches + 1, attempts = 0, refusals = 0,
                 next_attempt_at = now(), settled_at = NULL, last_error = e.worker || ' did not answer in time',
-                message_id = dramatiq.send('workers', p_actor_name, jsonb_build_array(x.id), x.priority, now(), x.id)
+                message_id = dramatiq.send(queue_of(x.route, x.target), p_actor_name, jsonb_build_array(x.id), x.priority,
+                                           now(), x.id)
             WHERE x.id = d.id;
         verdict := 'redispatched';
     ELSE

@@ -18,7 +18,7 @@ BEGIN
             next_attempt_at = now(), settled_at = NULL, settled_by = NULL,
             last_error = format('sent again, because delivery %s brought an older version after it', p_delivery_id),
             message_id = dramatiq.send(
-                d.route::text, forward_actor(d.route), jsonb_build_array(d.id), d.priority, now(), d.id)
+                queue_of(d.route, d.target), forward_actor(d.route), jsonb_build_array(d.id), d.priority, now(), d.id)
         WHERE d.id = y.id AND d.state = 'delivered';
     UPDATE instances i SET place = place_of(i.id) WHERE i.id = y.instance_id AND i.place <> place_of(i.id);
 END $$;

@@ -12,7 +12,7 @@ BEGIN
         WHERE i.id = (SELECT d.instance_id FROM deliveries d WHERE d.id = p_delivery_id) FOR NO KEY UPDATE;
     UPDATE deliveries d SET state = 'pending', claim_id = NULL, claimed_by = NULL, lease_until = NULL,
             next_attempt_at = now() + p_wait, last_error = p_reason, parked_for = p_ae_title,
-            message_id = dramatiq.send(d.route::text, p_actor_name, jsonb_build_array(d.id), d.priority,
+            message_id = dramatiq.send(queue_of(d.route, d.target), p_actor_name, jsonb_build_array(d.id), d.priority,
                                        now() + p_wait, d.id)
         WHERE d.id = p_delivery_id AND d.state = 'in_flight' AND d.claim_id = p_claim_id;
     settled := FOUND;

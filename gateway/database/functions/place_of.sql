@@ -2,14 +2,14 @@
 --   failed     one is dead, or all were cancelled
 --   queued     one is not settled, and had an attempt or an error
 --   incoming   one is not settled, and none of those had an attempt or an error
---   sent       all are settled, and one was delivered
+--   sent       all are settled, and one was delivered; or it is owed to no target
 CREATE OR REPLACE FUNCTION place_of(p_instance_id bigint) RETURNS instance_place LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN bool_or(state = 'dead') THEN 'failed'
         WHEN bool_or(state IN ('pending', 'in_flight')) THEN
             CASE WHEN bool_or(state IN ('pending', 'in_flight') AND (attempts > 0 OR last_error IS NOT NULL))
                  THEN 'queued' ELSE 'incoming' END
-        WHEN bool_or(state = 'delivered') THEN 'sent'
+        WHEN bool_or(state = 'delivered') OR count(*) = 0 THEN 'sent'
         ELSE 'failed' END::instance_place
     FROM deliveries WHERE instance_id = p_instance_id;
 $$;

@@ -3,15 +3,15 @@
 --
 -- If a SOP Instance UID is stored already, or occurs twice in the batch, register_reception decides as for a single
 -- instance; verdicts, guards and order of locks are the same. The routes of each instance are separated by commas, and
--- so are their actors. The caller sorts the batch by SOP Instance UID, so that two batches lock in the same order,
+-- so are their actors; their targets by backslashes, which no AE title has. The caller sorts the batch by SOP Instance UID, so that two batches lock in the same order,
 -- and within one UID by time of reception. The messages of a batch are due in the order of reception, so instances
 -- are sent in that order.
 CREATE OR REPLACE FUNCTION register_receptions(
     p_sop_instance_uid text[], p_study_instance_uid text[], p_series_instance_uid text[], p_sop_class_uid text[],
     p_transfer_syntax_uid text[], p_sha256 bytea[], p_data_set_size bigint[], p_calling_ae_title text[],
     p_called_ae_title text[], p_remote_address text[], p_kind instance_kind[], p_file_name text[],
-    p_routes text[], p_actor_names text[], p_priority integer[], p_origin text[], p_pacs_actor text,
-    p_window interval, p_reception_id uuid[], p_received_at timestamptz[]
+    p_routes text[], p_targets text[], p_actor_names text[], p_priority integer[], p_origin text[],
+    p_result_routes route[], p_result_targets text[], p_result_actor_names text[], p_window interval, p_reception_id uuid[], p_received_at timestamptz[]
 ) RETURNS TABLE (
     "position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place,
     kept_kind instance_kind
@@ -43,14 +43,15 @@ BEGIN
                 p_file_name[f.n], p_reception_id[f.n], least(p_received_at[f.n], now())
             FROM fresh f
     ), owed AS MATERIALIZED (
-        SELECT nextval('deliveries_id_seq') AS id, f.id AS instance_id, r.route, r.actor_name,
+        SELECT nextval('deliveries_id_seq') AS id, f.id AS instance_id, r.route, r.target, r.actor_name,
             p_priority[f.n] AS priority, f.due
         FROM fresh f CROSS JOIN LATERAL unnest(
-            string_to_array(p_routes[f.n], ','), string_to_array(p_actor_names[f.n], ',')) AS r (route, actor_name)
+            string_to_array(p_routes[f.n], ',')::route[], string_to_array(p_targets[f.n], E'\\'),
+            string_to_array(p_actor_names[f.n], ',')) AS r (route, target, actor_name)
     ), debts AS (
-        INSERT INTO deliveries (id, instance_id, route, priority, message_id) OVERRIDING SYSTEM VALUE
-            SELECT o.id, o.instance_id, o.route::route, o.priority, dramatiq.send(
-                o.route, o.actor_name, jsonb_build_array(o.id), o.priority, o.due, o.id)
+        INSERT INTO deliveries (id, instance_id, route, target, priority, message_id) OVERRIDING SYSTEM VALUE
+            SELECT o.id, o.instance_id, o.route, o.target, o.priority, dramatiq.send(
+                queue_of(o.route, o.target), o.actor_name, jsonb_build_array(o.id), o.priority, o.due, o.id)
             FROM owed o
     )
     SELECT f.n, f.id, 'stored', p_file_name[f.n], 'incoming'::instance_place, p_kind[f.n] FROM fresh f;
@@ -61,7 +62,8 @@ BEGIN
                 p_sop_instance_uid[n], p_study_instance_uid[n], p_series_instance_uid[n], p_sop_class_uid[n],
                 p_transfer_syntax_uid[n], p_sha256[n], p_data_set_size[n], p_calling_ae_title[n],
                 p_called_ae_title[n], p_remote_address[n], p_kind[n], p_file_name[n],
-                string_to_array(p_routes[n], ',')::route[], string_to_array(p_actor_names[n], ','), p_priority[n],
-                p_origin[n], p_pacs_actor, p_window, p_reception_id[n], p_received_at[n]) AS r;
+                string_to_array(p_routes[n], ',')::route[], string_to_array(p_targets[n], E'\\'),
+                string_to_array(p_actor_names[n], ','), p_priority[n], p_origin[n], p_result_routes, p_result_targets,
+                p_result_actor_names, p_window, p_reception_id[n], p_received_at[n]) AS r;
     END LOOP;
 END $$;

@@ -10,6 +10,7 @@ CREATE OR REPLACE FUNCTION settle_delivery(
 DECLARE
     v_instance_id bigint;
     v_route route;
+    v_target text;
     v_message_id uuid;
     v_versioned boolean;
     v_uid text;
@@ -38,7 +39,7 @@ BEGIN
             settled_at = CASE WHEN v_state <> 'pending' THEN now() END, message_id = NULL, owe_again = false,
             may_have_arrived = false
         WHERE d.id = p_delivery_id AND d.state = 'in_flight' AND d.claim_id = p_claim_id
-        RETURNING d.route INTO v_route;
+        RETURNING d.route, d.target INTO v_route, v_target;
     settled := FOUND;
     IF v_instance_id IS NOT NULL THEN
         INSERT INTO attempts (delivery_id, claim_id, duration_ms, destination, outcome, status, error, fenced)
@@ -54,7 +55,7 @@ BEGIN
     END IF;
     IF v_state = 'pending' THEN
         UPDATE deliveries d SET message_id = dramatiq.send(
-                v_route::text, p_actor_name, jsonb_build_array(d.id), d.priority, d.next_attempt_at, d.id)
+                queue_of(v_route, v_target), p_actor_name, jsonb_build_array(d.id), d.priority, d.next_attempt_at, d.id)
             WHERE d.id = p_delivery_id;
     END IF;
     IF v_route = 'workers' THEN

@@ -43,12 +43,15 @@ FROM settle_delivery(
 UPDATE deliveries SET lease_until = now() + %(lease)s
 WHERE id = %(delivery_id)s AND state = 'in_flight' AND claim_id = %(claim_id)s;
 
+-- name: target_of
+SELECT target FROM deliveries WHERE id = %(delivery_id)s;
+
 -- name: waiting_contexts
--- Which presentation contexts the instances that wait on a route need; reads only the oldest of them.
+-- Which presentation contexts the instances that wait for a target need; reads only the oldest of them.
 SELECT DISTINCT waiting.sop_class_uid, waiting.transfer_syntax_uid
 FROM (SELECT i.sop_class_uid, i.transfer_syntax_uid
       FROM deliveries d JOIN instances i ON i.id = d.instance_id
-      WHERE d.route = %(route)s::route AND d.state = 'pending'
+      WHERE d.route = %(route)s::route AND d.target = %(target)s AND d.state = 'pending'
       ORDER BY d.next_attempt_at LIMIT 1000) AS waiting
 LIMIT 127;
 
@@ -64,7 +67,7 @@ LIMIT 40;
 -- The selected deliveries for operators, newest first. `after` is the id of the last delivery of the previous page.
 SELECT d.id AS delivery_id, d.attempts, d.redispatches, d.priority, d.owed_since, d.next_attempt_at, d.settled_at, d.settled_by,
     d.destination, d.last_status, d.last_error, i.id AS instance_id, i.sop_instance_uid, i.study_instance_uid, i.conflict,
-    i.file_name, d.route::text, d.state::text, i.kind::text, i.place::text, before.id AS waits_for,
+    i.file_name, d.route::text, d.target, d.state::text, i.kind::text, i.place::text, before.id AS waits_for,
     CASE WHEN before.id IS NOT NULL THEN version_number(before.instance_id) END AS waits_for_version
 FROM deliveries d JOIN instances i ON i.id = d.instance_id
 LEFT JOIN deliveries before ON before.id = CASE WHEN i.versioned THEN version_before(d.id) END

@@ -11,6 +11,26 @@ WHERE (d.route, coalesce(d.full_outstanding, d.max_outstanding), d.configured) I
 -- name: forget_others
 UPDATE destinations SET configured = false WHERE configured AND NOT ae_title = ANY (%(ae_titles)s::text[]);
 
+-- name: configure_applications
+-- Which workers serve which application. Writes only what differs, so a process that starts locks nothing.
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest(%(applications)s::text[], %(ae_titles)s::text[], %(max_outstanding)s::integer[])
+        AS w (application, ae_title, max_outstanding)
+), gone AS (
+    DELETE FROM application_workers a WHERE NOT EXISTS (
+        SELECT FROM wanted w WHERE (w.application, w.ae_title) = (a.application, a.ae_title))
+)
+INSERT INTO application_workers AS a SELECT * FROM wanted
+ON CONFLICT ON CONSTRAINT application_workers_pkey DO UPDATE SET max_outstanding = EXCLUDED.max_outstanding
+WHERE a.max_outstanding <> EXCLUDED.max_outstanding;
+
+-- name: rename_pacs
+-- The PACS has another AE title than before: its deliveries get the new one. Run it before `configure`. Without a change
+-- it reads one row.
+UPDATE deliveries SET target = %(ae_title)s
+WHERE route = 'pacs' AND target <> %(ae_title)s AND EXISTS (
+    SELECT FROM destinations WHERE route = 'pacs' AND configured AND ae_title <> %(ae_title)s);
+
 -- name: note_well
 -- Reset the failures, and close the breaker if it is open. If C-STOREs opened it, only the answer to a C-STORE closes it.
 -- Returns no row, and locks none, if there is nothing to reset.
@@ -84,14 +104,14 @@ UPDATE destinations d SET breaker = 'closed', failures_in_row = greatest(%(thres
 WHERE ae_title = %(ae_title)s AND breaker = 'open' AND NOT paused RETURNING ae_title;
 
 -- name: choose_probes
--- Deliveries that can test a PACS whose breaker is open, the best first: those that are not suspect, then those that
+-- Deliveries that can test an archive whose breaker is open, the best first: those that are not suspect, then those that
 -- did not fail just now, then those that wait longest. A delivery that waits for another version is left out. No row is
--- returned while such a test runs. A suspect that is being sent holds back other suspects only, because the PACS may
--- not answer it for long.
+-- returned while such a test runs. A suspect that is being sent holds back other suspects only, because the archive
+-- may not answer it for long.
 SELECT d.id FROM destinations x
 CROSS JOIN LATERAL (
     SELECT w.id, w.instance_id, w.next_attempt_at, is_suspect(x.ae_title, w.instance_id) AS suspect
-    FROM (SELECT * FROM deliveries WHERE route = 'pacs' AND state = 'pending'
+    FROM (SELECT * FROM deliveries WHERE route = x.route AND target = x.ae_title AND state = 'pending'
         AND waits_for_version IS NULL ORDER BY next_attempt_at LIMIT 200) AS w
 ) AS d
 WHERE x.ae_title = %(ae_title)s AND x.breaker = 'open' AND NOT x.paused AND NOT EXISTS (
@@ -100,7 +120,7 @@ WHERE x.ae_title = %(ae_title)s AND x.breaker = 'open' AND NOT x.paused AND NOT 
 ORDER BY d.suspect, d.instance_id = ANY (x.failed_instance_ids), d.next_attempt_at, d.id LIMIT %(limit)s;
 
 -- name: begin_probe
--- pending -> pending, due now: this delivery tests the PACS.
+-- pending -> pending, due now: this delivery tests the archive.
 WITH due AS (
     UPDATE deliveries SET next_attempt_at = now() WHERE id = %(delivery_id)s AND state = 'pending' RETURNING id, instance_id)
 UPDATE destinations x SET probe_of = CASE WHEN is_suspect(x.ae_title, due.instance_id) THEN x.probe_of ELSE due.id END

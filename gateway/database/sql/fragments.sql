@@ -12,7 +12,7 @@ coalesce(instance_id, 0) AS instance_id, verdict, coalesce(kept_file_name, '') A
 
 -- fragment: claimed_delivery
 -- The columns of DeliveryClaim (gateway/database/tables/deliveries.py) that are not those of its instance.
-d.id AS delivery_id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_since AS owed_for, d.destination
+d.id AS delivery_id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_since AS owed_for, d.destination, d.target
 
 -- fragment: selection
 -- The deliveries that an operator means (Selection); each condition is off where its parameter is NULL.
@@ -20,8 +20,8 @@ d.id AS delivery_id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_si
     AND (%(study)s::text IS NULL OR i.study_instance_uid = %(study)s)
     AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
     AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
+    AND (%(target)s::text IS NULL OR d.target = %(target)s)
 
 -- fragment: send_message_now
 -- Write the message of delivery d, due now; it gives the message's id.
-dramatiq.send(d.route::text, CASE d.route WHEN 'pacs' THEN %(pacs_actor)s ELSE %(worker_actor)s END,
-        jsonb_build_array(d.id), d.priority, now(), d.id)
+dramatiq.send(queue_of(d.route, d.target), forward_actor(d.route), jsonb_build_array(d.id), d.priority, now(), d.id)

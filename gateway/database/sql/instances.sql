@@ -4,8 +4,9 @@ SELECT {fragment:registered_instance}
 FROM register_reception(
     %(sop_instance_uid)s, %(study_instance_uid)s, %(series_instance_uid)s, %(sop_class_uid)s,
     %(transfer_syntax_uid)s, %(sha256)s, %(data_set_size)s, %(calling_ae_title)s, %(called_ae_title)s,
-    %(remote_address)s, %(kind)s::instance_kind, %(file_name)s, %(routes)s::route[], %(actor_names)s::text[],
-    %(priority)s, %(origin)s, %(pacs_actor)s, %(window)s, %(reception_id)s::uuid, %(received_at)s);
+    %(remote_address)s, %(kind)s::instance_kind, %(file_name)s, %(routes)s::route[], %(targets)s::text[],
+    %(actor_names)s::text[], %(priority)s, %(origin)s, %(result_routes)s::route[], %(result_targets)s::text[],
+    %(result_actor_names)s::text[], %(window)s, %(reception_id)s::uuid, %(received_at)s);
 
 -- name: register_many
 -- The same for several in one transaction and one round trip. The caller sorts them by SOP Instance UID, so that all
@@ -15,8 +16,9 @@ FROM register_receptions(
     %(sop_instance_uid)s::text[], %(study_instance_uid)s::text[], %(series_instance_uid)s::text[],
     %(sop_class_uid)s::text[], %(transfer_syntax_uid)s::text[], %(sha256)s::bytea[], %(data_set_size)s::bigint[],
     %(calling_ae_title)s::text[], %(called_ae_title)s::text[], %(remote_address)s::text[],
-    %(kind)s::instance_kind[], %(file_name)s::text[], %(routes)s::text[], %(actor_names)s::text[],
-    %(priority)s::integer[], %(origin)s::text[], %(pacs_actor)s, %(window)s, %(reception_id)s::uuid[],
+    %(kind)s::instance_kind[], %(file_name)s::text[], %(routes)s::text[], %(targets)s::text[],
+    %(actor_names)s::text[], %(priority)s::integer[], %(origin)s::text[], %(result_routes)s::route[],
+    %(result_targets)s::text[], %(result_actor_names)s::text[], %(window)s, %(reception_id)s::uuid[],
     %(received_at)s::timestamptz[])
 ORDER BY "position";
 

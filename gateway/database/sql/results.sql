@@ -1,12 +1,16 @@
 -- name: candidates_by_reference
--- Kept originals that a result names, each with the result that is expected for it (one that is not overdue is
--- preferred). Of the versions of one SOP Instance UID this returns the first for which a result is expected, else the
+-- Kept originals that a result names, each with the results that its worker owes for it: one for each application that the
+-- worker serves (one that is not overdue is preferred). Of the versions of one SOP Instance UID this returns the first for which a result is expected, else the
 -- last that a worker was asked for, else the newest.
 SELECT DISTINCT ON (i.sop_instance_uid) i.id AS instance_id,
-    CASE WHEN e.state IN ('owed', 'timed_out') THEN e.id END AS expectation_id, e.worker
+    CASE WHEN e.state IN ('owed', 'timed_out') THEN e.ids ELSE '{}' END AS expectation_ids, e.worker
 FROM instances i
 LEFT JOIN LATERAL (
-    SELECT x.id, x.worker, x.state FROM expected_results x
+    SELECT x.id, x.worker, x.state, ARRAY(
+        SELECT DISTINCT ON (o.delivery_id) o.id FROM expected_results o
+        WHERE o.instance_id = i.id AND o.worker = x.worker AND o.state IN ('owed', 'timed_out')
+        ORDER BY o.delivery_id, o.state = 'owed' DESC, o.id DESC) AS ids
+    FROM expected_results x
     WHERE x.instance_id = i.id AND x.worker = ANY (%(workers)s::text[])
     ORDER BY x.state = 'owed' DESC, x.state = 'timed_out' DESC, x.id DESC LIMIT 1) AS e ON true
 WHERE i.kind = 'original'
@@ -19,10 +23,14 @@ ORDER BY i.sop_instance_uid, e.state = 'owed' DESC NULLS LAST, CASE e.state WHEN
 -- name: candidates_in_study
 -- The same for the originals of some studies, with expectations that are not overdue only.
 SELECT DISTINCT ON (i.sop_instance_uid) i.id AS instance_id,
-    CASE e.state WHEN 'owed' THEN e.id END AS expectation_id, e.worker
+    CASE e.state WHEN 'owed' THEN e.ids ELSE '{}' END AS expectation_ids, e.worker
 FROM instances i
 LEFT JOIN LATERAL (
-    SELECT x.id, x.worker, x.state FROM expected_results x
+    SELECT x.id, x.worker, x.state, ARRAY(
+        SELECT DISTINCT ON (o.delivery_id) o.id FROM expected_results o
+        WHERE o.instance_id = i.id AND o.worker = x.worker AND o.state = 'owed'
+        ORDER BY o.delivery_id, o.id DESC) AS ids
+    FROM expected_results x
     WHERE x.instance_id = i.id AND x.worker = ANY (%(workers)s::text[])
     ORDER BY x.state = 'owed' DESC, x.id DESC LIMIT 1) AS e ON true
 WHERE i.kind = 'original' AND i.study_instance_uid = ANY (%(studies)s::text[])
@@ -64,6 +72,9 @@ SELECT verdict, worker, delivery_id, instance_id FROM expire_expectation(
 -- name: overdue
 -- Expectations past their deadline, whose message was lost.
 SELECT id FROM expected_results WHERE state = 'owed' AND due_at < now() - %(grace)s ORDER BY due_at LIMIT %(limit)s;
+
+-- name: application_of
+SELECT d.target FROM expected_results e JOIN deliveries d ON d.id = e.delivery_id WHERE e.id = %(expectation_id)s;
 
 -- name: uids
 SELECT study_instance_uid, sop_instance_uid FROM instances WHERE id = %(instance_id)s;

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from gateway.database.queries import load
 from gateway.database.session import Session
 from gateway.database.tables.instances import StoredInstance
-from gateway.domain.contract import EXPIRE_RESULT, FORWARD, FORWARD_TO_PACS, FORWARD_TO_WORKER
+from gateway.domain.contract import EXPIRE_RESULT, FORWARD, FORWARD_TO_WORKER
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind, Place
 from gateway.domain.outcome import Outcome
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, Target
 
 _Q = load("deliveries")
 
@@ -27,6 +27,8 @@ class DeliveryClaim:
     refusals: int
     owed_for: timedelta
     destination: str
+    target: str
+    """The AE title of an archive, or the name of an application; see gateway/domain/routing.py."""
     instance: StoredInstance
 
 
@@ -107,6 +109,7 @@ class Delivery:
     conflict: bool
     file_name: str
     route: Route
+    target: str
     state: State
     kind: Kind
     place: Place
@@ -145,6 +148,7 @@ class Selection:
     study: str | None = None
     state: State | None = None
     route: Route | None = None
+    target: str | None = None
 
     def parameters(self) -> dict[str, object]:
         """Return the selection as parameters of a statement."""
@@ -153,6 +157,7 @@ class Selection:
             "study": self.study,
             "state": None if self.state is None else self.state.value,
             "route": None if self.route is None else self.route.value,
+            "target": self.target,
         }
 
 
@@ -242,9 +247,15 @@ def renew(session: Session, claim: DeliveryClaim, *, lease: timedelta) -> bool:
     return session.run(_Q["renew"], delivery_id=claim.delivery_id, claim_id=claim.claim_id, lease=lease) == 1
 
 
-def waiting_contexts(session: Session, route: Route) -> list[ContextUids]:
-    """Return the UIDs of the oldest instances that wait on `route`, each pair once, at most 127."""
-    return session.rows(ContextUids, _Q["waiting_contexts"], route=route.value)
+def target_of(session: Session, delivery_id: int) -> str | None:
+    """Return the name of the target of a delivery; None if it was purged."""
+    name: str | None = session.value(_Q["target_of"], delivery_id=delivery_id)
+    return name
+
+
+def waiting_contexts(session: Session, target: Target) -> list[ContextUids]:
+    """Return the UIDs of the oldest instances that are owed to `target`, each pair once, at most 127."""
+    return session.rows(ContextUids, _Q["waiting_contexts"], route=target.route.value, target=target.name)
 
 
 def taken_contexts(session: Session, destination: str) -> list[ContextUids]:
@@ -276,19 +287,14 @@ def requeue(session: Session, selection: Selection, *, of: tuple[State, ...]) ->
         _Q["requeue"],
         **selection.parameters(),
         from_states=[state.value for state in of],
-        **_actor_names(),
     )
 
 
 def retry_now(session: Session, selection: Selection) -> list[Changed]:
     """Make the selected deliveries that wait for a later time due now; return them."""
-    return session.rows(Changed, _Q["retry_now"], **selection.parameters(), **_actor_names())
+    return session.rows(Changed, _Q["retry_now"], **selection.parameters())
 
 
 def mend_places(session: Session, instance_ids: list[int]) -> list[int]:
     """Correct the folders in the rows; return the instances whose files the caller must move."""
     return session.values(_Q["mend_place"], instance_ids=instance_ids)
-
-
-def _actor_names() -> dict[str, str]:
-    return {"pacs_actor": FORWARD_TO_PACS.actor_name, "worker_actor": FORWARD_TO_WORKER.actor_name}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.database.queries import load
 from gateway.database.session import Session
 from gateway.domain.contract import PROBE, UNGATED_PRIORITY
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, Target
 
 if TYPE_CHECKING:
     from gateway.config import Configuration  # slow to import
@@ -69,15 +69,30 @@ class _SentProbe(NamedTuple):
 def configure(session: Session, configuration: "Configuration") -> None:
     """Write the configured peers into the table; keep the state of known peers."""
     forwarder = configuration.forwarder
+    served = [
+        (application.name, worker.ae_title, application.max_outstanding)
+        for application in forwarder.applications_in_force.values()
+        for worker in application.workers
+    ]
+    session.run(_Q["rename_pacs"], ae_title=forwarder.orthanc.ae_title)
     for destination in configuration.destinations:
-        route = Route.PACS if destination is forwarder.orthanc else Route.WORKERS
+        title = destination.ae_title
         session.run(
             _Q["configure"],
-            ae_title=destination.ae_title,
-            route=route.value,
-            max_outstanding=forwarder.worker_max_outstanding,
+            ae_title=title,
+            route=forwarder.route_of(title).value,
+            max_outstanding=max(
+                (most for _, worker, most in served if worker == title),
+                default=forwarder.worker_max_outstanding,
+            ),
         )
     session.run(_Q["forget_others"], ae_titles=[d.ae_title for d in configuration.destinations])
+    session.run(
+        _Q["configure_applications"],
+        applications=[application for application, _, _ in served],
+        ae_titles=[title for _, title, _ in served],
+        max_outstanding=[most for _, _, most in served],
+    )
 
 
 def note_well(session: Session, ae_title: str, *, by_store: bool) -> bool:
@@ -148,7 +163,8 @@ def send_probe(
         ae_title=ae_title,
         wait=wait,
         first=first,
-        queue=PROBE[route].queue_name,
+        # A probe of an archive takes a thread of that archive's share.
+        queue=Target(route, ae_title).queue if route is Route.ARCHIVES else PROBE[route].queue_name,
         actor_name=PROBE[route].actor_name,
         priority=UNGATED_PRIORITY,
     )
@@ -164,12 +180,12 @@ def half_open(session: Session, ae_title: str, *, threshold: int, answers: str |
 
 
 def choose_probes(session: Session, ae_title: str) -> list[int]:
-    """Return deliveries that can test a PACS whose breaker is open, the best first; none during a test."""
+    """Return deliveries that can test an archive whose breaker is open, the best first."""
     return [row[0] for row in session.all(_Q["choose_probes"], ae_title=ae_title, limit=PROBE_CHOICE)]
 
 
 def begin_probe(session: Session, ae_title: str, delivery_id: int) -> bool:
-    """Make that delivery due to test the PACS; return False if it is not pending, or no test is needed."""
+    """Make that delivery due to test the archive; return False if it is not pending, or no test is needed."""
     return session.one(_Q["begin_probe"], ae_title=ae_title, delivery_id=delivery_id) is not None
 
 

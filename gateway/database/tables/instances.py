@@ -10,7 +10,7 @@ from gateway.database.queries import load
 from gateway.database.session import Session
 from gateway.domain.contract import FORWARD
 from gateway.domain.instance import Kind, Place
-from gateway.domain.routing import Origin, Route
+from gateway.domain.routing import Origin, Target
 
 _Q = load("instances")
 
@@ -47,9 +47,11 @@ class ReceivedInstance:
     remote_address: str
     kind: Kind
     file_name: str
-    routes: tuple[Route, ...]
+    targets: tuple[Target, ...]
     priority: int
     origin: Origin = Origin.SENDER
+    result_targets: tuple[Target, ...] = ()
+    """The targets of a result: a repeat of a result goes there, whoever sends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,8 @@ def register(session: Session, received: ReceivedInstance, *, window: timedelta)
         RegisteredInstance,
         _Q["register"],
         **_columns(received),
-        routes=[route.value for route in received.routes],
-        actor_names=[FORWARD[route].actor_name for route in received.routes],
-        pacs_actor=FORWARD[Route.PACS].actor_name,
+        **_targets("", received.targets),
+        **_targets("result_", received.result_targets),
         window=window,
     )
 
@@ -107,15 +108,25 @@ def register_many(
     They must be sorted by SOP Instance UID, and within one UID by time of reception.
     """
     columns = [_columns(received) for received in batch]
+    owed = [received.targets for received in batch]
     return session.rows(
         RegisteredInstance,
         _Q["register_many"],
         **{name: [row[name] for row in columns] for name in columns[0]},
-        routes=[",".join(received.routes) for received in batch],
-        actor_names=[",".join(FORWARD[route].actor_name for route in received.routes) for received in batch],
-        pacs_actor=FORWARD[Route.PACS].actor_name,
+        routes=[",".join(target.route for target in targets) for targets in owed],
+        targets=["\\".join(target.name for target in targets) for targets in owed],
+        actor_names=[",".join(FORWARD[target.route].actor_name for target in targets) for targets in owed],
+        **_targets("result_", batch[0].result_targets),
         window=window,
     )
+
+
+def _targets(prefix: str, targets: Sequence[Target]) -> dict[str, object]:
+    return {
+        f"{prefix}routes": [target.route.value for target in targets],
+        f"{prefix}targets": [target.name for target in targets],
+        f"{prefix}actor_names": [FORWARD[target.route].actor_name for target in targets],
+    }
 
 
 def _columns(received: ReceivedInstance) -> dict[str, object]:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
+from gateway.domain.routing import route_of_queue
 
 EXCLUSIVE_DEATHS = 2
 """After so many deaths of processes that ran it, a message must run alone in its process."""
@@ -235,8 +236,10 @@ def send(
 def channel(queue_name: str) -> str:
     """Return the channel on which a queue's consumers are woken.
 
-    It is dramatiq-pg's name for it, or one with a digest of the queue's name where that is too long.
+    It is dramatiq-pg's name for it, or one with a digest of the queue's name where that is too long. The
+    queues of a route's targets share the channel of the route.
     """
+    queue_name = route_of_queue(queue_name) or queue_name
     name = f"dramatiq.{queue_name}.enqueue"
     if len(name.encode()) <= MAX_CHANNEL_BYTES:
         return name

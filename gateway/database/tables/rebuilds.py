@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from gateway.database.queries import load
 from gateway.database.session import Session
-from gateway.domain.contract import FORWARD_TO_PACS, FORWARD_TO_WORKER
 from gateway.domain.delivery import State
 
 _Q = load("rebuild")
@@ -37,8 +36,6 @@ def owe_again(session: Session, instance_ids: Sequence[int], reason: str) -> set
             _Q["owe_again"],
             instance_ids=ids,
             reason=reason,
-            pacs_actor=FORWARD_TO_PACS.actor_name,
-            worker_actor=FORWARD_TO_WORKER.actor_name,
         )
     )
     session.run(_Q["mend_places"], instance_ids=sorted(owed))

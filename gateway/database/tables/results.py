@@ -125,6 +125,12 @@ def expire(session: Session, expectation_id: int, *, max_redispatch: int, result
     )
 
 
+def application_of(session: Session, expectation_id: int) -> str | None:
+    """Return the application whose worker owes that result; None if it is no longer expected."""
+    name: str | None = session.value(_Q["application_of"], expectation_id=expectation_id)
+    return name
+
+
 def overdue(session: Session, *, grace: timedelta, limit: int = 1000) -> list[int]:
     """Return the expectations that passed their deadline more than `grace` ago, oldest first."""
     return session.values(_Q["overdue"], grace=grace, limit=limit)

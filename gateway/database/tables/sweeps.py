@@ -10,11 +10,10 @@ import orjson
 from gateway.database.queries import load
 from gateway.database.session import Session
 from gateway.database.tables.instances import StoredInstance
-from gateway.domain.contract import EXPIRE_RESULT, FORWARD_TO_PACS, FORWARD_TO_WORKER, PROBE, SWEEP
+from gateway.domain.contract import EXPIRE_RESULT, PROBE, SWEEP
 from gateway.domain.instance import Place
 
 _Q = load("sweep")
-_ACTORS = {"pacs_actor": FORWARD_TO_PACS.actor_name, "worker_actor": FORWARD_TO_WORKER.actor_name}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class LastRun:
 
 def rescue(session: Session, *, limit: int) -> list[int]:
     """Make deliveries whose lease is over pending, each with a message; return their ids."""
-    return session.values(_Q["rescue"], limit=limit, **_ACTORS)
+    return session.values(_Q["rescue"], limit=limit)
 
 
 def send_missing_messages(
@@ -62,7 +61,7 @@ def send_missing_messages(
     Look at the next `limit` due deliveries after an id.
     """
     due = session.values(_Q["due_deliveries"], grace=grace, after=after, limit=limit)
-    sent = session.values(_Q["send_missing_messages"], grace=grace, lease=lease, delivery_ids=due, **_ACTORS)
+    sent = session.values(_Q["send_missing_messages"], grace=grace, lease=lease, delivery_ids=due)
     return SentMessages(len(due), len(sent), due[-1] if len(due) == limit else None)
 
 
