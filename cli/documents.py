@@ -29,6 +29,8 @@ class Schema(StrEnum):
     DESTINATIONS = "mini-pacs/destinations/1"
     ECHOES = "mini-pacs/echoes/1"
     CHANGED_DESTINATION = "mini-pacs/changed-destination/1"
+    REFUSALS = "mini-pacs/refusals/1"
+    WHY = "mini-pacs/why/1"
     QUEUE = "mini-pacs/queue/1"
     DEAD_MESSAGES = "mini-pacs/dead-messages/1"
     CHANGED_MESSAGES = "mini-pacs/changed-messages/1"

@@ -44,6 +44,15 @@ COMMANDS = (
     CliCommand(
         "destinations", "destinations", "app", "List the PACS and the workers; echo, pause or resume them."
     ),
+    CliCommand(
+        "why",
+        "why",
+        "why",
+        "Say what became of a study, an instance, or what a sender sent: the verdict, then the evidence.",
+    ),
+    CliCommand(
+        "refusals", "refused", "refusals", "List what the edge turned away, why, and what lets it in."
+    ),
     CliCommand("queue", "queue", "app", "Show the Dramatiq queue; list, requeue or discard dead messages."),
     CliCommand(
         "sweep",

@@ -38,6 +38,23 @@ def confirm(question: str) -> None:
         raise typer.Abort from error
 
 
+def ask(question: str) -> str:
+    """Ask on standard error and return the answer; a line of a pipe is an answer, too.
+
+    Raises:
+        typer.Abort: Ctrl-C.
+        typer.BadParameter: nobody is there to answer.
+    """
+    try:
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        return _line().strip()
+    except KeyboardInterrupt as error:
+        raise typer.Abort from error
+    except EOFError as error:
+        raise typer.BadParameter("nobody can answer, since standard input is closed: type it") from error
+
+
 def _line() -> str:
     """Return the next line of standard input; EOFError where there is none."""
     try:

@@ -46,7 +46,9 @@ Guarantees. Tests refer to them by number; each has at least one test in tests/f
         start.
     G7  Strangers and invalid data do no harm. They choose no path and no log line, and cannot use up memory
         or association slots.
-    G8  No patient in the logs. Log lines and messages contain UIDs and AE titles only.
+    G8  No patient in the logs. Log lines and messages contain UIDs and AE titles only. The database holds
+        keyed hashes of accession numbers and patient IDs if edge.search_key is set, and nothing else of a
+        patient.
 
 Layers. A module imports from the lines below its own only; import-linter verifies it (pyproject.toml).
 
@@ -54,6 +56,7 @@ Layers. A module imports from the lines below its own only; import-linter verifi
     lab                  a whole edge with its neighbours on one machine, for tests and demos
     sender               the program that sends test instances
     receive | sweep      the Storage SCP; repairing
+    search               what became of an instance, a study, or of what a sender sent
     register             the rows of what was acknowledged
     correlate            results and their source instances
     forward              sending

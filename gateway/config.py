@@ -167,6 +167,7 @@ class Edge(Section):
     duplicate_window_seconds: Annotated[float, Field(ge=0, le=30 * 24 * 3600)] = 30
     disk_reserve_mb: Annotated[int, Field(ge=0)] = 512
     max_unregistered_hours: Annotated[float, Field(gt=0, le=24 * 30)] = 24
+    search_key: Path | None = None
     result_series_description: Annotated[str, Field(min_length=1, max_length=64)] = "AI_RESULT"
     urgent: Urgent = Urgent()
     log_max_mb: Annotated[int, Field(ge=1)] = 50
@@ -377,6 +378,7 @@ class Sweep(Section):
     """The sweep, which runs each minute."""
 
     retention_hours: Annotated[float, Field(gt=0)] = 24
+    history_days: Annotated[float, Field(ge=0, le=36_500)] = 400
     orphan_grace_seconds: Seconds = 300
     reconcile_grace_seconds: Seconds = 60
 

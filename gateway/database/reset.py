@@ -1,7 +1,7 @@
 """Delete the rows of all instances, deliveries and messages, for `mini-pacs reset-db`.
 
-The schema, the destinations with their pauses, the rows of living consumers and the times of the last sweep
-stay.
+The history and what was refused are deleted, too. The schema, the destinations with their pauses, the rows of
+living consumers, the totals of the counters and the times of the last sweep stay.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,9 @@ def kept(session: Session) -> Kept:
 
 
 def forget(session: Session) -> None:
-    """Delete every instance, delivery, message, fault and rate; let the study numbers begin at 1.
+    """Delete every instance, delivery, message, fault, refusal and row of the history.
+
+    The study numbers begin at 1 again.
 
     Call it in a transaction of its own. Processes may run meanwhile; what they commit afterwards is kept.
 

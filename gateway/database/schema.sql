@@ -13,6 +13,8 @@ sequence attempts_id_seq
 sequence configurations_version_seq
 sequence deliveries_id_seq
 sequence expected_results_id_seq
+sequence history_series_id_seq
+sequence history_studies_id_seq
 sequence instances_id_seq
 sequence study_numbers
 sequence worker_turn
@@ -59,6 +61,24 @@ table configurations
     constraint configurations_state CHECK ((state = ANY (ARRAY['proposed'::text, 'taken'::text, 'refused'::text])))
     CREATE UNIQUE INDEX configurations_one_proposed ON public.configurations USING btree (state) WHERE (state = 'proposed'::text)
     CREATE INDEX configurations_taken ON public.configurations USING btree (version) WHERE (state = 'taken'::text)
+
+table counter_minutes
+    minute timestamp with time zone NOT NULL
+    name text NOT NULL
+    labels jsonb NOT NULL
+    slot smallint NOT NULL
+    amount double precision NOT NULL DEFAULT 0
+    constraint counter_minutes_pkey PRIMARY KEY (minute, name, labels, slot)
+
+table counters
+    name text NOT NULL
+    labels jsonb NOT NULL
+    slot smallint NOT NULL
+    total double precision NOT NULL DEFAULT 0
+    constraint counters_labels_are_named CHECK ((jsonb_typeof(labels) = 'object'::text))
+    constraint counters_name_is_a_word CHECK ((name ~ '^[a-z][a-z0-9_]*$'::text))
+    constraint counters_never_negative CHECK ((total >= (0)::double precision))
+    constraint counters_pkey PRIMARY KEY (name, labels, slot)
 
 table deliveries
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
@@ -204,6 +224,39 @@ table faults
     injected_by text NOT NULL
     constraint faults_pkey PRIMARY KEY (name)
 
+table history_instances
+    series_id bigint NOT NULL
+    received_at timestamp with time zone NOT NULL
+    repeats integer NOT NULL
+    sop_instance_uid text NOT NULL
+    outcomes jsonb NOT NULL -- by destination: its state, when it was settled, the last status
+    constraint history_instances_series_id_fkey FOREIGN KEY (series_id) REFERENCES history_series(id) ON DELETE CASCADE
+    CREATE INDEX history_instances_by_series ON public.history_instances USING btree (series_id)
+    CREATE INDEX history_instances_by_uid ON public.history_instances USING hash (sop_instance_uid)
+
+table history_series
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    study_id bigint NOT NULL
+    series_instance_uid text NOT NULL
+    calling_ae_title text NOT NULL
+    remote_address text NOT NULL
+    kind instance_kind NOT NULL
+    constraint history_series_one_per_sender UNIQUE (study_id, series_instance_uid, calling_ae_title, remote_address, kind)
+    constraint history_series_pkey PRIMARY KEY (id)
+    constraint history_series_study_id_fkey FOREIGN KEY (study_id) REFERENCES history_studies(id) ON DELETE CASCADE
+    CREATE INDEX history_series_by_sender ON public.history_series USING btree (calling_ae_title, id)
+    CREATE INDEX history_series_by_uid ON public.history_series USING hash (series_instance_uid)
+
+table history_studies
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    study_instance_uid text NOT NULL
+    first_received_at timestamp with time zone NOT NULL
+    last_received_at timestamp with time zone NOT NULL
+    purged_at timestamp with time zone NOT NULL DEFAULT now() -- when its last instance was purged
+    constraint history_studies_one_per_uid UNIQUE (study_instance_uid)
+    constraint history_studies_pkey PRIMARY KEY (id)
+    CREATE INDEX history_studies_by_time ON public.history_studies USING btree (last_received_at)
+
 table instances
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
     sop_instance_uid text NOT NULL
@@ -266,6 +319,37 @@ table processes
     constraint processes_kind CHECK ((kind = ANY (ARRAY['serve'::text, 'receiver'::text, 'actors'::text, 'scheduler'::text])))
     constraint processes_pkey PRIMARY KEY (id)
 
+table refusals
+    minute timestamp with time zone NOT NULL
+    kind text NOT NULL -- connection, tls, timeout, broken, association, context or c_store
+    reason text NOT NULL -- a word of a fixed list; empty titles: the peer had named none yet
+    calling_ae_title text NOT NULL
+    called_ae_title text NOT NULL
+    remote_address text NOT NULL
+    count bigint NOT NULL
+    first_at timestamp with time zone NOT NULL
+    last_at timestamp with time zone NOT NULL
+    status integer
+    detail text
+    last_uid text -- of the last one: a SOP Instance UID, or the SOP Class UID of a context
+    constraint refusals_pkey PRIMARY KEY (minute, kind, reason, calling_ae_title, called_ae_title, remote_address)
+    CREATE INDEX refusals_by_time ON public.refusals USING btree (last_at)
+
+table refused_instances
+    sop_instance_uid text NOT NULL
+    study_instance_uid text NOT NULL -- empty where the data set could not be read so far
+    calling_ae_title text NOT NULL
+    remote_address text NOT NULL
+    reason text NOT NULL
+    status integer NOT NULL
+    detail text
+    count bigint NOT NULL
+    first_at timestamp with time zone NOT NULL
+    last_at timestamp with time zone NOT NULL
+    constraint refused_instances_pkey PRIMARY KEY (sop_instance_uid, calling_ae_title, remote_address, reason)
+    CREATE INDEX refused_instances_by_study ON public.refused_instances USING btree (study_instance_uid) WHERE (study_instance_uid <> ''::text)
+    CREATE INDEX refused_instances_by_time ON public.refused_instances USING btree (last_at)
+
 table repeats
     reception_id uuid NOT NULL
     instance_id bigint NOT NULL
@@ -290,6 +374,14 @@ table schema_migrations
     applied_at timestamp with time zone NOT NULL DEFAULT now()
     additive boolean NOT NULL DEFAULT true
     constraint schema_migrations_pkey PRIMARY KEY (version)
+
+table search_hashes
+    hash bytea NOT NULL
+    study_instance_uid text NOT NULL
+    series_instance_uid text NOT NULL
+    constraint search_hashes_is_a_digest CHECK ((octet_length(hash) = 32))
+    constraint search_hashes_pkey PRIMARY KEY (hash, series_instance_uid)
+    CREATE INDEX search_hashes_by_study ON public.search_hashes USING btree (study_instance_uid)
 
 table spool
     is_only boolean NOT NULL DEFAULT true
@@ -327,6 +419,7 @@ table unmatched_references
     constraint unmatched_references_result_id_fkey FOREIGN KEY (result_id) REFERENCES instances(id) ON DELETE CASCADE
     CREATE INDEX unmatched_references_by_result ON public.unmatched_references USING btree (result_id)
 
+function add_counts(text[],jsonb[],double precision[],timestamp with time zone[]) -> void
 function call_parked(text,integer) -> integer
 function call_waiting(text,integer) -> void
 function claim_for_worker(bigint,bigint,interval,interval,boolean,interval,text,text,text) -> record

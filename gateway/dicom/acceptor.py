@@ -24,13 +24,21 @@ from gateway.dicom.policy import (
     PROTOCOL_VERSION_NOT_SUPPORTED,
     AbortAssociation,
     Contexts,
+    Observer,
     Policy,
     Rejection,
     Requestor,
     Timeouts,
 )
-from gateway.dicom.tls import start_tls
-from gateway.dicom.wire import AbortedByPeerError, ClosedByPeerError, TimedOutError, Wire, WokenError
+from gateway.dicom.tls import TlsError, start_tls
+from gateway.dicom.wire import (
+    AbortedByPeerError,
+    ClosedByPeerError,
+    IdleError,
+    TimedOutError,
+    Wire,
+    WokenError,
+)
 
 _LINGER_SECONDS = 2.0
 """How long a peer may take to close after our last PDU, unless ARTIM is shorter. Must exceed a round trip."""
@@ -42,6 +50,7 @@ _UNLIMITED = 1 << 32
 
 ANY_CONTEXT = Contexts()
 """Accepts every transfer syntax, and does not report contexts that were not accepted."""
+NOBODY = Observer()
 
 
 class Acceptor:
@@ -59,9 +68,11 @@ class Acceptor:
         *,
         tls: ssl.SSLContext | None = None,
         contexts: Contexts = ANY_CONTEXT,
+        observer: Observer = NOBODY,
     ) -> None:
         self._policy = policy
         self._negotiated = contexts
+        self._observer = observer
         self._tls = tls
         self._max_pdu_bytes = max_pdu_bytes
         self._timeouts = timeouts
@@ -87,11 +98,19 @@ class Acceptor:
             wire = self._wire(sock)
         except (TimedOutError, WokenError, ClosedByPeerError) as end:
             sock.close()
-            self._policy.ended_unadmitted(address[0], _OUTCOMES[type(end)], str(end))
+            if isinstance(end, TlsError | TimedOutError):
+                self._observer.broken(None, address[0], end)
+            self._policy.ended_unadmitted(address[0], _outcome_of(end), str(end))
             return
         try:
             _Association(
-                self._policy, self._max_pdu_bytes, self._timeouts, wire, address, contexts=self._negotiated
+                self._policy,
+                self._max_pdu_bytes,
+                self._timeouts,
+                wire,
+                address,
+                contexts=self._negotiated,
+                observer=self._observer,
             ).run()
         finally:
             wire.close()
@@ -125,6 +144,10 @@ _OUTCOMES: dict[type[Exception], str] = {
 """Every way in which an association ends, and its outcome for `Policy.ended`."""
 
 
+def _outcome_of(end: BaseException) -> str:
+    return next(outcome for kind, outcome in _OUTCOMES.items() if isinstance(end, kind))
+
+
 class _Association:
     """One association on the acceptor's side."""
 
@@ -137,7 +160,9 @@ class _Association:
         address: tuple[str, int] | tuple[str, int, int, int],
         *,
         contexts: Contexts,
+        observer: Observer,
     ) -> None:
+        self._observer = observer
         self._policy = policy
         self._negotiated = contexts
         self._max_pdu_bytes = max_pdu_bytes
@@ -170,7 +195,9 @@ class _Association:
                 return rejection
             self._transfer()
         except tuple(_OUTCOMES) as end:
-            return _OUTCOMES[type(end)], str(end), self._last_pdu(end)
+            if isinstance(end, TimedOutError | pdu.PduError):
+                self._observer.broken(self._requestor, self._remote_address, end)
+            return _outcome_of(end), str(end), self._last_pdu(end)
 
     def _last_pdu(self, end: BaseException) -> bytes:
         """Return the last PDU for the peer; empty if there is nothing to send."""
@@ -194,7 +221,7 @@ class _Association:
         if pdu_type == pdu.ABORT:
             raise AbortedByPeerError("aborted by the peer before its A-ASSOCIATE-RQ")
         if pdu_type != pdu.ASSOCIATE_RQ:
-            raise pdu.unexpected(pdu_type)
+            raise pdu.unexpected_first(pdu_type)
         if length > pdu.MAX_ASSOCIATE_BYTES:
             raise pdu.PduError(f"A-ASSOCIATE-RQ with a length of {length}")
         request = decode_request(wire.take_before_deadline(length))
@@ -224,7 +251,14 @@ class _Association:
             for answer in answers
             if answer.result == ACCEPTANCE
         }
-        self._messages = Messages(wire, self._policy, requestor, contexts, request.max_pdu_bytes)
+        self._messages = Messages(
+            wire,
+            self._policy,
+            requestor,
+            contexts,
+            request.max_pdu_bytes,
+            not_stored=self._observer.not_stored,
+        )
         wire.send(encode_accept(request, answers, self._max_pdu_bytes))
         if not_accepted := declined(request.offers, answers):
             self._negotiated.declined(requestor, not_accepted)
@@ -240,7 +274,10 @@ class _Association:
         longest = self._max_pdu_bytes + _PDU_SLACK_BYTES if self._max_pdu_bytes else _UNLIMITED
         while True:
             if not messages.in_message:
-                wire.wait_for_message(idle_seconds)  # raises WokenError after `stop`
+                try:
+                    wire.wait_for_message(idle_seconds)  # raises WokenError after `stop`
+                except TimedOutError as error:
+                    raise IdleError(str(error)) from error
             pdu_type, length = wire.header()
             # One limit for the whole PDU: a peer that sends a byte a minute must not block a thread for ever.
             wire.deadline = time.monotonic() + network_seconds

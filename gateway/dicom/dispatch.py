@@ -8,6 +8,7 @@ Nothing is stored here. If the process dies, the peer got no response and still 
 """
 
 import time
+from collections.abc import Callable
 
 from gateway.dicom import command as dimse
 from gateway.dicom import pdu
@@ -50,7 +51,10 @@ class Messages:
         requestor: Requestor,
         contexts: dict[int, tuple[str, str]],
         peer_max_pdu_bytes: int,
+        *,
+        not_stored: Callable[[Requestor, str, int, str], None],
     ) -> None:
+        self._not_stored = not_stored
         self._wire = wire
         self._policy = policy
         self._requestor = requestor
@@ -139,7 +143,7 @@ class Messages:
         if field != dimse.C_STORE_RQ:
             return _FixedResponse(Status.UNRECOGNIZED_OPERATION, "only C-STORE and C-ECHO are served")
         if not has_data_set:
-            return _FixedResponse(Status.CANNOT_UNDERSTAND, "C-STORE without a data set")
+            return self._refusal(request, Status.CANNOT_UNDERSTAND, "C-STORE without a data set")
         abstract_syntax_uid, transfer_syntax_uid = self._contexts[self._context_id]
         sop_class_uid = request.text(dimse.AFFECTED_SOP_CLASS_UID)
         # Some senders use the context of another SOP Class. Accept such an instance if its own SOP Class is
@@ -147,7 +151,8 @@ class Messages:
         if abstract_syntax_uid == VERIFICATION or (
             sop_class_uid != abstract_syntax_uid and sop_class_uid not in self._policy.accepted_sop_classes
         ):
-            return _FixedResponse(Status.SOP_CLASS_NOT_SUPPORTED, "SOP Class does not belong to its context")
+            comment = "SOP Class does not belong to its context"
+            return self._refusal(request, Status.SOP_CLASS_NOT_SUPPORTED, comment)
         return self._policy.store(
             self._requestor,
             StoreRequest(
@@ -158,6 +163,12 @@ class Messages:
                 priority=request.number(dimse.PRIORITY) or 0,
             ),
         )
+
+    def _refusal(self, request: dimse.CommandSet, status: Status, comment: str) -> StoreHandler:
+        """Return the refusal of a C-STORE, and report it."""
+        uid = request.text(dimse.AFFECTED_SOP_INSTANCE_UID)
+        self._not_stored(self._requestor, uid, status, comment)
+        return _FixedResponse(status, comment)
 
     def _finish(self) -> None:
         """Answer the request whose data set is complete."""

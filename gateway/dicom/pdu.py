@@ -46,6 +46,8 @@ As requestor it is also the Maximum Length that we announce to receive (PS3.8 §
 IS_COMMAND = 0x01  # PS3.8 §E.2, message control header
 IS_LAST = 0x02
 
+_TLS_HANDSHAKE = 0x16  # RFC 8446 §5.1, ContentType
+
 MAX_ASSOCIATE_BYTES = 1 << 20
 """128 contexts need less than 200 KiB, even if each has dozens of transfer syntaxes."""
 
@@ -73,6 +75,10 @@ class PduError(ProtocolError):
         self.reason = reason
 
 
+class NotDicomError(PduError):
+    """The first bytes of the peer are no PDU of PS3.8."""
+
+
 def abort_pdu(source: int, reason: int) -> bytes:
     """Return an A-ABORT: PS3.8 §9.3.8, Table 9-26."""
     return bytes((ABORT, 0, 0, 0, 0, 4, 0, 0, source, reason))
@@ -98,6 +104,18 @@ def unexpected(pdu_type: int) -> PduError:
     """Return the error for a PDU that the state does not allow (PS3.8 §9.2, Table 9-10, action AA-8)."""
     known = pdu_type in NAMES
     return PduError(f"unexpected {name_of(pdu_type)}", UNEXPECTED_PDU if known else UNRECOGNIZED_PDU)
+
+
+def unexpected_first(pdu_type: int) -> PduError:
+    """Return the error for a first PDU that is no A-ASSOCIATE-RQ."""
+    if pdu_type in NAMES:
+        return unexpected(pdu_type)
+    spoken = f"its first byte is 0x{pdu_type:02X}"
+    if pdu_type == _TLS_HANDSHAKE:
+        spoken = "it speaks TLS"
+    elif chr(pdu_type).isascii() and chr(pdu_type).isupper():
+        spoken = f"it speaks HTTP or another text, and begins with {chr(pdu_type)!r}"
+    return NotDicomError(f"unexpected {name_of(pdu_type)}: {spoken}", UNRECOGNIZED_PDU)
 
 
 def largest_fragment(peer_max_pdu_bytes: int) -> int:

@@ -124,6 +124,19 @@ class Timeouts:
     idle_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """What the acceptor calls when it turns a peer away without asking its `Policy`. No call may block.
+
+    `broken` gets the requestor (None before it is admitted), its address, and the error: TlsError,
+    TimedOutError, IdleError or PduError. `not_stored` gets the SOP Instance UID of a C-STORE that was
+    answered with a failure before its data set came, the status and the comment.
+    """
+
+    broken: Callable[[Requestor | None, str, Exception], None] = lambda *_: None
+    not_stored: Callable[[Requestor, str, int, str], None] = lambda *_: None
+
+
 Declined = Callable[[Requestor, Sequence[tuple[Offer, Answer]]], None]
 
 

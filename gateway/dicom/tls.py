@@ -19,6 +19,14 @@ from gateway.errors import ConfigurationError
 _WANTS = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
+class TlsError(ClosedByPeerError):
+    """The handshake failed; `reason` is the word of OpenSSL, empty if the peer only closed."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 @cache
 def acceptor_context(certificate: Path, key: Path, ca: Path | None, *, where: str) -> ssl.SSLContext:
     """Return the context for `edge.tls`; with `ca`, a peer must present a certificate that `ca` signed.
@@ -95,6 +103,10 @@ def _reason(error: Exception) -> str:
     return str(reason or error)
 
 
+def _word(error: OSError) -> str:
+    return str(getattr(error, "reason", None) or "")
+
+
 def start_tls(
     sock: socket.socket,
     context: ssl.SSLContext,
@@ -109,7 +121,7 @@ def start_tls(
     Raises:
         TimedOutError: no end by `deadline` (monotonic seconds; for an acceptor, the end of ARTIM).
         WokenError: this side is stopping.
-        ClosedByPeerError: the peer closed, or one side refused the certificate of the other; the message
+        TlsError: the peer closed, or one side refused the certificate of the other; the message
             says which.
     """
     sock.settimeout(0)
@@ -123,7 +135,7 @@ def start_tls(
             do_handshake_on_connect=False,
         )
     except OSError as error:
-        raise ClosedByPeerError(f"TLS handshake: {_reason(error)}") from error
+        raise TlsError(f"TLS handshake: {_reason(error)}") from error
     wire = TlsWire(wrapped, silence_seconds=silence_seconds, waker=waker)
     try:
         wire.handshake(deadline)
@@ -152,9 +164,9 @@ class TlsWire(Wire):
             except _WANTS as want:
                 self._await(want, deadline, "the TLS handshake did not end in time", wakes=True)
             except ssl.SSLCertVerificationError as error:
-                raise ClosedByPeerError(f"TLS: certificate refused: {error.verify_message}") from error
+                raise TlsError(f"TLS: certificate refused: {error.verify_message}", _word(error)) from error
             except OSError as error:
-                raise ClosedByPeerError(f"TLS handshake: {_reason(error)}") from error
+                raise TlsError(f"TLS handshake: {_reason(error)}", _word(error)) from error
             else:
                 return
 

@@ -39,6 +39,10 @@ class TimedOutError(AssociationBrokenError):
     """The peer sent nothing, or did not read what we sent, for too long."""
 
 
+class IdleError(TimedOutError):
+    """The peer sent no message for too long, and was not in the middle of one."""
+
+
 class WokenError(Exception):
     """The waker became readable while the association waited: this side is stopping."""
 

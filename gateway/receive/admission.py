@@ -9,6 +9,7 @@ Called on the association's thread; holds no lock during a slow call.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import NamedTuple
 
 from gateway import log
 from gateway.config import Configuration
@@ -24,14 +25,18 @@ from gateway.dicom.policy import (
     Requestor,
     StoreRequest,
 )
+from gateway.domain.refusal import Reason
 from gateway.errors import SpoolError
 from gateway.log import Stage
 from gateway.receive.allowed_callers import AllowedCallers
 from gateway.receive.c_store import CStoreHandler
 from gateway.receive.context import ReceiverContext
-from gateway.receive.declined_contexts import describe
+from gateway.receive.declined_contexts import by_reason, describe
 from gateway.receive.limits import AssociationLimits
 from gateway.receive.unassociated import UnassociatedConnections
+
+MAX_HOLDERS = 5
+"""How many peers are named that hold associations when a limit is reached."""
 
 
 @dataclass(slots=True)
@@ -39,6 +44,12 @@ class _OpenAssociation:
     slot: int
     began: float = field(default_factory=monotonic)
     instances: int = 0
+
+
+class _Refused(NamedTuple):
+    answer: Rejection
+    reason: Reason
+    detail: str
 
 
 class Admission:
@@ -68,46 +79,88 @@ class Admission:
         It is permanent if the caller is not allowed, and transient if the disk is full or a limit is reached.
         """
         self._unassociated.leave()
-        rejection, reason = self._decide(requestor)
-        if rejection is None:
+        refused = self._decide(requestor)
+        if refused is None:
             self._log(requestor, "associated")
-        else:
-            self._log(requestor, "rejected", level="warning", error=rejection.word, detail=reason)
-        return rejection
+            return None
+        self._log(requestor, "rejected", level="warning", error=refused.answer.word, detail=refused.detail)
+        self._note(requestor, refused.reason, refused.detail)
+        return refused.answer
 
-    def _decide(self, requestor: Requestor) -> tuple[Rejection | None, str | None]:
+    def _decide(self, requestor: Requestor) -> _Refused | None:
         if requestor.called_ae_title != self._edge.ae_title:
-            return CALLED_AE_TITLE_NOT_RECOGNIZED, f"this is {self._edge.ae_title}"
+            return _Refused(
+                CALLED_AE_TITLE_NOT_RECOGNIZED, Reason.CALLED_AE_TITLE, f"this is {self._edge.ae_title}"
+            )
         if not self._allowed.has_title(requestor.calling_ae_title):
-            return CALLING_AE_TITLE_NOT_RECOGNIZED, "add it to edge.allowed_calling_aets to let it in"
+            return _Refused(
+                CALLING_AE_TITLE_NOT_RECOGNIZED,
+                Reason.CALLING_AE_TITLE,
+                "add it to edge.allowed_calling_aets to let it in",
+            )
         wrong_address = self._allowed.why_address_refused(
             requestor.calling_ae_title, requestor.remote_address
         )
         if wrong_address is not None:
-            return CALLING_ADDRESS_NOT_ALLOWED, wrong_address
-        reason = self._why_nothing_can_be_kept()
-        if reason:
-            return TEMPORARY_CONGESTION, reason
-        slot = self._limits.acquire(f"{requestor.calling_ae_title}@{requestor.remote_address}")
+            return _Refused(CALLING_ADDRESS_NOT_ALLOWED, Reason.CALLING_ADDRESS, wrong_address)
+        refused = self._why_nothing_can_be_kept()
+        if refused is not None:
+            return refused
+        peer = f"{requestor.calling_ae_title}@{requestor.remote_address}"
+        slot = self._limits.acquire(peer)
         if slot is None:
-            return LOCAL_LIMIT_EXCEEDED, "edge.max_associations or max_associations_per_peer is reached"
+            return self._limit_reached(peer)
         self._open[requestor] = _OpenAssociation(slot)
-        return None, None
+        return None
 
-    def _why_nothing_can_be_kept(self) -> str:
-        """Return why no instance could be received now; empty if it could."""
+    def _why_nothing_can_be_kept(self) -> _Refused | None:
+        """Return why no instance could be received now; None if it could."""
         registrar = self._receiver.registrar
         try:
             self._receiver.spool.check_reserve(registrar.unregistered_bytes())
         except SpoolError as error:
-            return str(error)
-        return self._receiver.identity.why_refused() or registrar.why_refused()
+            return _Refused(TEMPORARY_CONGESTION, Reason.DISK_RESERVE, str(error))
+        for reason, text in (
+            (Reason.UNKNOWN_SPOOL, self._receiver.identity.why_refused()),
+            (Reason.NOT_REGISTRABLE, registrar.why_refused()),
+        ):
+            if text:
+                return _Refused(TEMPORARY_CONGESTION, reason, text)
+        return None
+
+    def _limit_reached(self, peer: str) -> _Refused:
+        """Return which limit is reached, with those who hold the associations."""
+        holders = self._limits.holders()
+        held = ", ".join(f"{holder} has {count}" for holder, count in holders[:MAX_HOLDERS])
+        more = f", and {len(holders) - MAX_HOLDERS} more peers" if len(holders) > MAX_HOLDERS else ""
+        if self._limits.is_reached_by(peer):
+            key, limit = "max_associations_per_peer", self._edge.max_associations_per_peer
+            reason = Reason.LIMIT_OF_PEER
+        else:
+            key, limit, reason = "max_associations", self._edge.max_associations, Reason.LIMIT_OF_ALL
+        return _Refused(
+            LOCAL_LIMIT_EXCEEDED, reason, f"edge.{key} ({limit}) is reached; open associations: {held}{more}"
+        )
+
+    def _note(
+        self, requestor: Requestor, reason: Reason, detail: str | None = None, *, uid: str = ""
+    ) -> None:
+        self._receiver.refusals.note(
+            reason,
+            remote_address=requestor.remote_address,
+            calling_ae_title=requestor.calling_ae_title,
+            called_ae_title=requestor.called_ae_title,
+            detail=detail,
+            uid=uid,
+        )
 
     def declined(self, requestor: Requestor, contexts: Sequence[tuple[Offer, Answer]]) -> None:
         """Log the presentation contexts of an admitted requestor that were not accepted."""
         self._log(
             requestor, "contexts_declined", level="warning", detail=describe(contexts), count=len(contexts)
         )
+        for reason, of_reason in by_reason(contexts).items():
+            self._note(requestor, reason, describe(of_reason), uid=of_reason[0][0].abstract_syntax_uid)
 
     def store(self, requestor: Requestor, request: StoreRequest) -> CStoreHandler:
         """Begin the reception of one data set."""
@@ -131,6 +184,8 @@ class Admission:
         """Log a connection that ended before it became an association."""
         self._unassociated.leave()
         log.write(Stage.RECEIVE, outcome, level="warning", remote_address=remote_address, error=error)
+        if outcome == "rejected":
+            self._receiver.refusals.note(Reason.PROTOCOL, remote_address=remote_address, detail=error)
 
     @staticmethod
     def _log(

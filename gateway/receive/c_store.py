@@ -31,7 +31,7 @@ from gateway.domain.identifiers import printable
 from gateway.domain.instance import Kind, file_names
 from gateway.domain.matching import is_result
 from gateway.domain.routing import priority_for
-from gateway.errors import NotRegistrableError, SpoolError, SpoolFullError
+from gateway.errors import GatewayError, NotRegistrableError, SpoolError, SpoolFullError
 from gateway.log import Stage
 from gateway.receive.c_store_log import CStoreLog
 from gateway.receive.checks import check_agreement, check_command, check_data_set_uids
@@ -95,8 +95,18 @@ class CStoreHandler:
         try:
             self._store()
         except Exception as error:  # noqa: BLE001  the boundary: every error becomes a status here
-            status, comment = status_of(error)
+            status, comment, reason = status_of(error)
             self._log.refused(status, error)
+            self._receiver.refusals.note(
+                reason,
+                remote_address=self._requestor.remote_address,
+                calling_ae_title=self._requestor.calling_ae_title,
+                called_ae_title=self._requestor.called_ae_title,
+                detail=str(error) if isinstance(error, GatewayError) else type(error).__name__,
+                status=status,
+                uid=self._request.sop_instance_uid,
+                study_instance_uid=self._log.study_instance_uid or "",
+            )
             return status, printable(comment, MAX_COMMENT - 1)
         return Status.SUCCESS, ""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from gateway.config import Configuration
 from gateway.domain.routing import Targets
 from gateway.faults import Faults
+from gateway.receive.refusals import Refusals
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.registrar import Registrar
 from gateway.spool.identity import SpoolIdentity
@@ -22,3 +23,4 @@ class ReceiverContext:
     faults: Faults
     origins: CallerOrigins
     identity: SpoolIdentity
+    refusals: Refusals

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from gateway.dicom.contexts import ABSTRACT_SYNTAX_NOT_SUPPORTED, Answer, Offer
 from gateway.dicom.names import named
+from gateway.domain.refusal import Reason
 
 MAX_SOP_CLASSES = 8
 """How many SOP Classes one line names; the others are counted."""
@@ -14,6 +15,17 @@ _REASONS = {
     ABSTRACT_SYNTAX_NOT_SUPPORTED: "not in edge.accepted_sop_classes or edge.additional_sop_classes",
 }
 _TRANSFER_SYNTAX = "no transfer syntax of edge.accepted_transfer_syntaxes"
+
+
+def by_reason(declined: Iterable[tuple[Offer, Answer]]) -> dict[Reason, list[tuple[Offer, Answer]]]:
+    """Return the declined contexts by the reason."""
+    found: dict[Reason, list[tuple[Offer, Answer]]] = {}
+    for offer, answer in declined:
+        is_sop_class = answer.result == ABSTRACT_SYNTAX_NOT_SUPPORTED
+        found.setdefault(Reason.SOP_CLASS if is_sop_class else Reason.TRANSFER_SYNTAX, []).append(
+            (offer, answer)
+        )
+    return found
 
 
 def describe(declined: Iterable[tuple[Offer, Answer]]) -> str:

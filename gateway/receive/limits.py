@@ -1,7 +1,8 @@
 """Count open associations and connections over all receivers of one port.
 
-The receivers share a table in memory: one slot per association, with the process that serves it and a hash
-of its peer. The table is locked by the kernel (`lockf`), which frees the lock of a process that is killed.
+The receivers share a table in memory: one slot per association, with the process that serves it, and the
+name of its peer with a hash of it. The table is locked by the kernel (`lockf`), which frees the lock of a
+process that is killed.
 
 If the process dies
     with open associations   its slots stay taken until the parent frees them (`release_all`)
@@ -12,11 +13,14 @@ import mmap
 import os
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 
 _WORD = 8
+_NAME_BYTES = 64
+"""Longer than an AE title, an `@` and an address."""
 
 
 class AssociationLimits:
@@ -32,6 +36,7 @@ class AssociationLimits:
         words = memoryview(self._memory).cast("q")
         self._processes = words[:total]
         self._peers = words[total : 2 * total]
+        self._names = memoryview(mmap.mmap(-1, max(total * _NAME_BYTES, mmap.PAGESIZE)))
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the receivers
         self._thread_lock = threading.Lock()
 
@@ -51,7 +56,25 @@ class AssociationLimits:
                 return None
             self._processes[slot] = os.getpid()
             self._peers[slot] = key
+            self._names[slot * _NAME_BYTES : (slot + 1) * _NAME_BYTES] = _field(peer)
             return slot
+
+    def is_reached_by(self, peer: str) -> bool:
+        """Tell whether `peer` has as many associations open as one peer may have."""
+        key = _key(peer)
+        with self._locked():
+            pairs = zip(self._processes, self._peers, strict=True)
+            return sum(1 for process, other in pairs if process and other == key) >= self._per_peer
+
+    def holders(self) -> list[tuple[str, int]]:
+        """Return each peer with the count of its open associations, the one with the most first."""
+        with self._locked():
+            names = [
+                bytes(self._names[slot * _NAME_BYTES : (slot + 1) * _NAME_BYTES])
+                for slot, process in enumerate(self._processes)
+                if process
+            ]
+        return [(name.rstrip(b"\0").decode(), count) for name, count in Counter(names).most_common()]
 
     def release(self, slot: int) -> None:
         """Free the slot of an association that ended."""
@@ -101,6 +124,10 @@ class ConnectionCounts:
     def is_above_least(self, receiver: int) -> bool:
         """Tell whether another receiver serves fewer connections than `receiver`."""
         return self._counts[receiver] > min(self._counts)
+
+
+def _field(peer: str) -> bytes:
+    return peer.encode("ascii", "replace")[:_NAME_BYTES].ljust(_NAME_BYTES, b"\0")
 
 
 def _key(peer: str) -> int:

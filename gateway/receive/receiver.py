@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from gateway import log
 from gateway.config import Configuration, Edge
+from gateway.database.counting import Counting, Flusher
 from gateway.database.migrate import migrate
 from gateway.database.pool import Database
 from gateway.database.tables import destinations
@@ -28,6 +29,7 @@ from gateway.database.wakeup import Wakeup
 from gateway.dicom.acceptor import Acceptor
 from gateway.dicom.policy import Timeouts
 from gateway.dicom.tls import acceptor_context
+from gateway.domain.refusal import Reason
 from gateway.faults import Faults
 from gateway.log import Stage
 from gateway.processes.heartbeat import Heartbeat, OwnProcess
@@ -35,6 +37,8 @@ from gateway.receive.admission import Admission
 from gateway.receive.context import ReceiverContext
 from gateway.receive.identity_watch import IdentityWatch
 from gateway.receive.limits import AssociationLimits, ConnectionCounts
+from gateway.receive.observed import observer
+from gateway.receive.refusals import Refusals
 from gateway.receive.unassociated import MAX_UNASSOCIATED, UnassociatedConnections
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.recovery import Recovery
@@ -50,7 +54,7 @@ connection is accepted this much later."""
 ACCEPT_PAUSE_SECONDS = 0.05
 """The pause after a connection that could not be accepted, so that the loop does not spin."""
 DATABASE_CONNECTIONS = 2
-"""One for the registrar, one for the faults, the identity and the heartbeat."""
+"""One for the registrar, one for the faults, the identity, the heartbeat and the counters."""
 MIN_REGISTER_SECONDS = 2.0
 """How long a receiver that stops may register at least, also if its senders used up the grace."""
 THREAD_STACK_BYTES = 512 * 1024
@@ -123,6 +127,11 @@ class Receiver:
             prepare=self._prepare,
             max_hours=edge.max_unregistered_hours,
         )
+        self._counting = Counting()
+        self._refusals = Refusals(self._counting)
+        self._flusher = Flusher(
+            lambda: self._counting.flush(self._database), lambda: self._refusals.flush(self._database)
+        )
         receiver = ReceiverContext(
             configuration,
             configuration.forwarder.targets,
@@ -131,6 +140,7 @@ class Receiver:
             faults,
             origins,
             self._identity,
+            self._refusals,
         )
         self._identity_watch = IdentityWatch(self._identity, self._spool, self._database)
         self._heartbeat = Heartbeat(
@@ -150,6 +160,7 @@ class Receiver:
             Timeouts(edge.artim_timeout_seconds, edge.network_timeout_seconds, edge.idle_timeout_seconds),
             tls=tls_of(edge),
             contexts=policy.contexts,
+            observer=observer(self._refusals),
         )
         self._threads: set[threading.Thread] = set()
         self._max_threads = edge.max_associations + MAX_UNASSOCIATED
@@ -168,6 +179,7 @@ class Receiver:
         self._spool.open_receiver()
         self._fault_watch.start()
         self._identity_watch.start()
+        self._flusher.start()
         self._registrar.start()
         self._heartbeat.start()
         self._accept_until_stopped()
@@ -221,6 +233,7 @@ class Receiver:
             return
         if len(self._threads) >= self._max_threads:
             connection.close()  # one more thread could exhaust the memory of this process
+            self._refusals.note(Reason.TOO_MANY_CONNECTIONS, remote_address=address[0])
             return
         connection.setblocking(True)
         thread = threading.Thread(target=self._serve, args=(connection, address), daemon=True)
@@ -233,6 +246,9 @@ class Receiver:
             self._threads.discard(thread)
             self._count_connections(len(self._threads))
             connection.close()
+            self._refusals.note(
+                Reason.TOO_MANY_CONNECTIONS, remote_address=address[0], detail=f"no thread: {error}"
+            )
             self._log_not_accepted(str(error))
 
     @staticmethod
@@ -271,6 +287,7 @@ class Receiver:
         # What is not registered by then is left to the next process.
         self._registrar.stop(max(MIN_REGISTER_SECONDS, limit - time.monotonic()))
         self._heartbeat.stop()
+        self._flusher.stop()
         self._wakeup.close()
         self._spool.close_receiver()
         self._database.close()

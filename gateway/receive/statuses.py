@@ -5,6 +5,7 @@ This table is the only place where an error becomes a status. The comment goes i
 """
 
 from gateway.domain.dimse_status import Status
+from gateway.domain.refusal import Reason
 from gateway.errors import (
     ContradictionError,
     DataSetError,
@@ -22,21 +23,31 @@ class InjectedRefusalError(GatewayError):
     """An injected fault refuses this instance."""
 
 
-STATUS_OF: tuple[tuple[type[Exception], Status, str], ...] = (
+STATUS_OF: tuple[tuple[type[Exception], Status, str, Reason], ...] = (
     # PS3.4 §B.2.3, Table B.2-1. The first class that matches decides, so subclasses come first.
-    (InjectedRefusalError, Status.OUT_OF_RESOURCES, ""),
-    (SpoolFullError, Status.OUT_OF_RESOURCES, "the disk is full"),
-    (SpoolError, Status.OUT_OF_RESOURCES, "the edge cannot write to its disk"),
-    (NotRegistrableError, Status.OUT_OF_RESOURCES, "the database cannot be used, see the edge's log"),
-    (UnknownSpoolError, Status.OUT_OF_RESOURCES, "the spool cannot be used, see the edge's log"),
-    (ContradictionError, Status.DATA_SET_DOES_NOT_MATCH, ""),
-    (DataSetError, Status.CANNOT_UNDERSTAND, ""),
+    (InjectedRefusalError, Status.OUT_OF_RESOURCES, "", Reason.FAULT),
+    (SpoolFullError, Status.OUT_OF_RESOURCES, "the disk is full", Reason.DISK_FULL),
+    (SpoolError, Status.OUT_OF_RESOURCES, "the edge cannot write to its disk", Reason.DISK_ERROR),
+    (
+        NotRegistrableError,
+        Status.OUT_OF_RESOURCES,
+        "the database cannot be used, see the edge's log",
+        Reason.DATABASE_UNUSABLE,
+    ),
+    (
+        UnknownSpoolError,
+        Status.OUT_OF_RESOURCES,
+        "the spool cannot be used, see the edge's log",
+        Reason.SPOOL_UNUSABLE,
+    ),
+    (ContradictionError, Status.DATA_SET_DOES_NOT_MATCH, "", Reason.CONTRADICTION),
+    (DataSetError, Status.CANNOT_UNDERSTAND, "", Reason.CANNOT_UNDERSTAND),
 )
 
 
-def status_of(error: Exception) -> tuple[Status, str]:
-    """Return the status of `error` and its comment; an error outside of the table is a Processing failure."""
-    for known, status, comment in STATUS_OF:
+def status_of(error: Exception) -> tuple[Status, str, Reason]:
+    """Return status, comment and reason of `error`; one outside of the table is a Processing failure."""
+    for known, status, comment, reason in STATUS_OF:
         if isinstance(error, known):
-            return status, comment or str(error)
-    return Status.PROCESSING_FAILURE, UNFORESEEN
+            return status, comment or str(error), reason
+    return Status.PROCESSING_FAILURE, UNFORESEEN, Reason.UNFORESEEN

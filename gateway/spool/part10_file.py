@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 
 from gateway.dicom.dataset.header import Header, read_header
 from gateway.dicom.dataset.part10 import own_data_set_offset
+from gateway.dicom.dataset.search_values import SearchValues, read_search_values
 from gateway.errors import DataSetError, FileMissingError
 from gateway.spool.flush import failure
 
@@ -81,6 +82,14 @@ class Part10File:
             DataSetError: it cannot be parsed as far as needed.
         """
         return read_header(self._descriptor, self._offset, transfer_syntax_uid, with_references=True)
+
+    def search_values(self, transfer_syntax_uid: str) -> SearchValues:
+        """Return the accession number and the patient ID, for an operator's search; never log them (G8).
+
+        Raises:
+            DataSetError: the data set cannot be parsed as far as they are.
+        """
+        return read_search_values(self._descriptor, self._offset, transfer_syntax_uid)
 
     def close(self) -> None:
         """Close the file."""

@@ -53,6 +53,11 @@ class SweepContext:
         """How long delivered instances are stored."""
         return timedelta(hours=self.configuration.sweep.retention_hours)
 
+    @property
+    def history(self) -> timedelta:
+        """How long the history of what was purged is kept; zero: none is written."""
+        return timedelta(days=self.configuration.sweep.history_days)
+
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """Open a transaction, which is rolled back in a dry run."""

@@ -1,8 +1,8 @@
 """Delete delivered files and rows after their retention; never anything undelivered.
 
-One transaction locks the rows, removes their files and deletes the rows. A repeat that arrives meanwhile
-waits, finds neither row nor file, and is received as new. A file that cannot be removed keeps its row; it is
-counted, and the next run tries again.
+One transaction locks the rows, removes their files, writes their history and deletes the rows. A repeat
+that arrives meanwhile waits, finds neither row nor file, and is received as new. A file that cannot be
+removed keeps its row; it is counted, and the next run tries again.
 
 If the process dies
     between unlink and commit   a delivered row without a file remains, and the next run deletes it. If the
@@ -13,12 +13,13 @@ import os
 import time
 from contextlib import suppress
 
-from gateway.database.tables import queues, sweeps
+from gateway.database.tables import counters, history, refusals, search_hashes, sweeps
 from gateway.database.tables.sweeps import FileRow
 from gateway.domain.instance import Place
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.sweep import orphans
 from gateway.sweep.context import Counts, DiskErrors, SweepContext
+from gateway.sweep.search import hash_new_series
 from gateway.sweep.slices import START, Part, sliced
 from gateway.sweep.walk import studies
 
@@ -27,6 +28,9 @@ FILES_PER_TRANSACTION = 500
 
 MAX_NOT_REMOVED = 1000
 """A run ends after this many files that could not be removed: the whole disk seems to have failed."""
+
+MAX_FORGETTING = 10
+"""How many slices of the history one run deletes."""
 
 EMPTY_DIRECTORY_SECONDS = 3600.0
 """Age at which an empty study folder is removed; must exceed places.DIRECTORY_TRUST_SECONDS."""
@@ -37,8 +41,8 @@ def purge(context: SweepContext) -> Counts:
     disk_errors = DiskErrors()
     purged = _instances(context, disk_errors)
     if not context.dry:
-        with context.database.statement() as session:
-            queues.forget_rates(session)
+        _forget(context)
+    hash_new_series(context)
     return {
         "purged": purged,
         **orphans.purge_old(context, disk_errors),
@@ -56,7 +60,11 @@ def _instances(context: SweepContext, disk_errors: DiskErrors) -> int:
                     session, retention=context.retention, after=piece.position, limit=FILES_PER_TRANSACTION
                 )
                 removed = _remove_files(context, old, disk_errors)
+                if context.history:
+                    history.keep(session, removed)
                 sweeps.delete_instances(session, removed)
+                if not context.history:
+                    search_hashes.forget(session, sorted({row.study_instance_uid for row in old}))
             purged += len(removed)
             not_removed += len(old) - len(removed)
             piece.position = after
@@ -66,6 +74,18 @@ def _instances(context: SweepContext, disk_errors: DiskErrors) -> int:
             if after == START or piece.is_over:
                 break
     return purged
+
+
+def _forget(context: SweepContext) -> None:
+    """Delete what is too old of the counters, the refusals and the history."""
+    with context.database.statement() as session:
+        counters.forget(session)
+        refusals.forget(session, history=context.history)
+        for _ in range(MAX_FORGETTING):
+            studies = history.forget(session, context.history)
+            search_hashes.forget(session, studies)
+            if len(studies) < history.FORGET_AT_ONCE:
+                break
 
 
 def _remove_files(context: SweepContext, rows: list[FileRow], disk_errors: DiskErrors) -> list[int]:

@@ -199,7 +199,7 @@ def test_the_diagram_of_tables_is_the_schema(database_url: str) -> None:
     drawn = []
     to = ""
     for line in text.splitlines():
-        if found := re.match(r"(?:(\w+) ◀)?[─ ]*[┬├└]─ (\w+)\.(\w+)", line.strip()):
+        if found := re.match(r"(?:(\w+) ◀)?[─ ]*[┬├└─]─ (\w+)\.(\w+)", line.strip()):
             to = found[1] or to
             drawn.append((found[2], found[3], to))
     connection = psycopg2.connect(database_url)

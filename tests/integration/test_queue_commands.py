@@ -23,7 +23,8 @@ def test_the_screen_shows_depth_rates_and_consumers(
     queue.send("no_such_actor")
     queue.send("noop", 1, delay_seconds=3600)
     wait_until(lambda: queue.count() == 3 and queue.count("state = 'rejected'") == 1, 15, "the rest to run")
-    wait_until(lambda: queue.one("SELECT coalesce(sum(done), 0) FROM dramatiq.rates") == 50, 10, "the rates")
+    done = "SELECT coalesce(sum(total), 0) FROM counters WHERE name = 'messages_done'"
+    wait_until(lambda: queue.one(done) == 50, 10, "the rates")
 
     shown = json.loads(cli.invoke(app, ["--json"]).stdout)
     assert {(depth["state"], depth["count"], depth["later"]) for depth in shown["depths"]} == {

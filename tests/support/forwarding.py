@@ -13,6 +13,7 @@ import psycopg2
 
 from gateway import log
 from gateway.correlate import Correlated
+from gateway.database.counting import Counting
 from gateway.database.tables.instances import RegisteredInstance
 from gateway.database.wakeup import Wakeup
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
@@ -23,6 +24,7 @@ from gateway.forward.associations import Associations
 from gateway.forward.context import ForwardContext
 from gateway.forward.deliver import forward_to_worker
 from gateway.receive.context import ReceiverContext
+from gateway.receive.refusals import Refusals
 from gateway.register.caller_origin import Caller, CallerOrigins
 from gateway.register.registration import Registration
 from gateway.register.unregistered import Unregistered
@@ -188,6 +190,7 @@ class Forwarding:
             self.faults,
             origins,
             self.edge.identity,
+            Refusals(Counting()),
         )
 
     def registration(self, workers: tuple[str, ...] | None = None) -> Registration:

@@ -82,3 +82,15 @@ def test_concurrent_processes_never_exceed_the_limit(table: Table) -> None:
     os.close(write)
     os.close(read)
     assert sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children) == 20
+
+
+def test_the_holders_of_a_limit_are_named(table: Table) -> None:
+    """An operator sees who has the associations open; which of the two limits is reached is told apart."""
+    limits = table(total=3, per_peer=2)
+    slots = [limits.acquire("CT1@10.0.0.1"), limits.acquire("CT1@10.0.0.1"), limits.acquire("X" * 200)]
+    assert limits.holders() == [("CT1@10.0.0.1", 2), ("X" * 64, 1)]
+    assert limits.is_reached_by("CT1@10.0.0.1")
+    assert not limits.is_reached_by("MR1@10.0.0.2")
+    assert slots[0] is not None
+    limits.release(slots[0])
+    assert limits.holders() == [("CT1@10.0.0.1", 1), ("X" * 64, 1)]

@@ -25,3 +25,15 @@ d.id AS delivery_id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_si
 -- fragment: send_message_now
 -- Write the message of delivery d, due now; it gives the message's id.
 dramatiq.send(queue_of(d.route, d.target), forward_actor(d.route), jsonb_build_array(d.id), d.priority, now(), d.id)
+
+-- fragment: meant_instances
+-- The instances with that SOP Instance UID, of that series, or of that study.
+SELECT * FROM instances WHERE id IN (
+        SELECT id FROM instances WHERE sop_instance_uid = %(uid)s
+        UNION SELECT id FROM instances WHERE series_instance_uid = %(uid)s
+        UNION SELECT id FROM instances WHERE study_instance_uid = %(uid)s)
+
+-- fragment: shown_target
+-- The target of delivery d for people: the AE title of an archive; an application and the worker that has the instance.
+CASE WHEN d.route <> 'workers' THEN d.target WHEN d.target = 'default' THEN coalesce(d.destination, 'workers')
+        ELSE d.target || coalesce(' (' || d.destination || ')', '') END

@@ -73,8 +73,12 @@ ORDER BY x.unforwarded_at DESC LIMIT 1;
 
 -- name: rates
 -- What the actors of each queue did over the last minutes; each process adds to it every few seconds.
-SELECT queue_name, sum(done)::bigint AS done, sum(failed)::bigint AS failed, sum(seconds)::float8 AS seconds
-FROM dramatiq.rates WHERE minute > now() - %(window)s GROUP BY queue_name ORDER BY queue_name;
+SELECT labels ->> 'queue' AS queue_name, coalesce(sum(amount) FILTER (WHERE name = 'messages_done'), 0)::bigint AS done,
+    coalesce(sum(amount) FILTER (WHERE name = 'messages_failed'), 0)::bigint AS failed,
+    coalesce(sum(amount) FILTER (WHERE name = 'message_seconds'), 0)::float8 AS seconds
+FROM counter_minutes
+WHERE minute > now() - %(window)s AND name IN ('messages_done', 'messages_failed', 'message_seconds')
+GROUP BY 1 ORDER BY 1;
 
 -- name: received
 -- Instances kept over the last minute.

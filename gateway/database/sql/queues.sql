@@ -1,23 +1,5 @@
 -- What waits and runs in each queue, how much flows through it, and which processes consume it.
 
--- name: count_rates
--- Add what this process finished since its last report.
-INSERT INTO dramatiq.rates AS r (minute, queue_name, actor_name, arrived, done, failed, seconds)
-SELECT to_timestamp(minute * 60), queue_name, actor_name, arrived, done, failed, seconds
-FROM unnest(
-    %(minutes)s::bigint[], %(queue_names)s::text[], %(actor_names)s::text[],
-    %(arrived)s::bigint[], %(done)s::bigint[], %(failed)s::bigint[], %(seconds)s::float8[]
-) AS new (minute, queue_name, actor_name, arrived, done, failed, seconds)
--- all processes lock the rows in one order, so that there is no deadlock
-ORDER BY minute, queue_name, actor_name
-ON CONFLICT (minute, queue_name, actor_name) DO UPDATE
-SET arrived = r.arrived + EXCLUDED.arrived, done = r.done + EXCLUDED.done,
-    failed = r.failed + EXCLUDED.failed, seconds = r.seconds + EXCLUDED.seconds;
-
--- name: forget_rates
--- `queue` shows at most a day.
-DELETE FROM dramatiq.rates WHERE minute < now() - interval '1 day';
-
 -- name: depths
 -- What waits, runs or is dead, by queue; the age counts from the time at which a message was due.
 SELECT q.queue_name, q.state::text, count(*), count(*) FILTER (WHERE q.state = 'queued' AND q.due > now()) AS later,
@@ -29,11 +11,15 @@ ORDER BY q.queue_name, q.state;
 -- name: rates
 -- Over the last minutes. Messages that came due and still wait are counted in the queue itself.
 WITH finished AS (
-    SELECT r.queue_name, sum(r.arrived) AS arrived, sum(r.done) AS done, sum(r.failed) AS failed,
-        sum(r.seconds) AS seconds
-    FROM dramatiq.rates AS r
-    WHERE r.minute > now() - %(window)s
-    GROUP BY r.queue_name
+    SELECT c.labels ->> 'queue' AS queue_name,
+        sum(c.amount) FILTER (WHERE c.name = 'messages_arrived') AS arrived,
+        sum(c.amount) FILTER (WHERE c.name = 'messages_done') AS done,
+        sum(c.amount) FILTER (WHERE c.name = 'messages_failed') AS failed,
+        sum(c.amount) FILTER (WHERE c.name = 'message_seconds') AS seconds
+    FROM counter_minutes AS c
+    WHERE c.minute > now() - %(window)s
+        AND c.name IN ('messages_arrived', 'messages_done', 'messages_failed', 'message_seconds')
+    GROUP BY 1
 ), waiting AS (
     SELECT q.queue_name, count(*) AS arrived
     FROM dramatiq.queue AS q

@@ -1,9 +1,8 @@
 """What waits and runs in each queue, how much flows through it, and which processes consume it.
 
-`mini-pacs queue` and `mini-pacs status` show it. Actor processes count what they finish (`count_rates`).
+`mini-pacs queue` and `mini-pacs status` show it. Actor processes count what they finish (tables/counters.py).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,19 +11,6 @@ from gateway.database.queries import load
 from gateway.database.session import Session
 
 _Q = load("queues")
-
-
-@dataclass(frozen=True, slots=True)
-class ActorRate:
-    """What an actor did in one process in one minute (minutes since 1970)."""
-
-    minute: int
-    queue_name: str
-    actor_name: str
-    arrived: int
-    done: int
-    failed: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +48,6 @@ class ConsumerRow:
     alive: bool
     holds: int
     oldest_seconds: float | None
-
-
-def count_rates(session: Session, rates: Sequence[ActorRate]) -> None:
-    """Add what a process finished to the table that `flows` reads."""
-    session.run(
-        _Q["count_rates"],
-        minutes=[r.minute for r in rates],
-        queue_names=[r.queue_name for r in rates],
-        actor_names=[r.actor_name for r in rates],
-        arrived=[r.arrived for r in rates],
-        done=[r.done for r in rates],
-        failed=[r.failed for r in rates],
-        seconds=[r.seconds for r in rates],
-    )
-
-
-def forget_rates(session: Session) -> int:
-    """Delete rates older than a day; return how many rows."""
-    return session.run(_Q["forget_rates"])
 
 
 def depths(session: Session) -> list[Depth]:

@@ -5,14 +5,14 @@ values, and those that rules ask for, are decoded; other attributes are skipped 
 """
 
 import threading
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Self
 
 from gateway.dicom.dataset.elements import Element, Walk
-from gateway.dicom.dataset.encoding import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, ITEM
+from gateway.dicom.dataset.encoding import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, ITEM, Syntax
 from gateway.dicom.dataset.reader import FileReader, InflatedReader, Reader, ReadLimitError
 from gateway.dicom.dataset.values import MAX_BYTES, SPECIFIC_CHARACTER_SET, TOO_LONG, decode
 from gateway.dicom.negotiation import text_of
@@ -159,7 +159,32 @@ def read_header(
     )
 
 
-def _enter_none(_: int) -> bool:
+def syntax_of(transfer_syntax_uid: str) -> Syntax:
+    """Return byte order and VRs of a transfer syntax."""
+    if transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN:
+        return IMPLICIT_LITTLE
+    if transfer_syntax_uid == _EXPLICIT_BIG_ENDIAN:
+        return EXPLICIT_BIG
+    return EXPLICIT_LITTLE  # all other transfer syntaxes: PS3.5 §A.4
+
+
+@contextmanager
+def reader_of(descriptor: int, offset: int, transfer_syntax_uid: str) -> Iterator[Reader]:
+    """Lend a reader of the data set that begins at `offset`, which inflates it if it is deflated."""
+    is_deflated = transfer_syntax_uid in _DEFLATED
+    slot: AbstractContextManager[object] = _INFLATING if is_deflated else nullcontext()
+    with slot:
+        reader: Reader = InflatedReader(descriptor, offset) if is_deflated else FileReader(descriptor, offset)
+        try:
+            yield reader
+        finally:
+            # Free the memory before the semaphore is released. Otherwise the traceback of an error would
+            # keep it longer.
+            reader.close()
+
+
+def enter_none(_: int) -> bool:
+    """Enter no sequence."""
     return False
 
 
@@ -183,23 +208,12 @@ class _HeaderValues:
 
     def read(self, descriptor: int, offset: int, transfer_syntax_uid: str) -> Self:
         """Collect the values until all are found, the data set ends, or a limit is reached."""
-        if transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN:
-            syntax = IMPLICIT_LITTLE
-        elif transfer_syntax_uid == _EXPLICIT_BIG_ENDIAN:
-            syntax = EXPLICIT_BIG
-        else:
-            syntax = EXPLICIT_LITTLE  # of all other transfer syntaxes: PS3.5 §A.4
-        is_deflated = transfer_syntax_uid in _DEFLATED
-        slot: AbstractContextManager[object] = _INFLATING if is_deflated else nullcontext()
-        with slot:
-            reader: Reader = (
-                InflatedReader(descriptor, offset) if is_deflated else FileReader(descriptor, offset)
-            )
+        with reader_of(descriptor, offset, transfer_syntax_uid) as reader:
             try:
-                enter = _REFERENCING.__contains__ if self._with_references else _enter_none
+                enter = _REFERENCING.__contains__ if self._with_references else enter_none
                 # Some data sets have one of the four UIDs after Pixel Data; no references are there.
                 until = _PIXEL_DATA if self._with_references else ITEM
-                walk = Walk(reader, syntax, enter, until=until)
+                walk = Walk(reader, syntax_of(transfer_syntax_uid), enter, until=until)
                 try:
                     self._take(walk, reader)
                 finally:
@@ -213,10 +227,6 @@ class _HeaderValues:
                 if self._with_references or not self._has_uids:
                     raise
                 self._attributes_defect = str(error)
-            finally:
-                # Free the memory before the semaphore is released. Otherwise the traceback of an error would
-                # keep it longer.
-                reader.close()
         return self
 
     def _take(self, walk: Walk, reader: Reader) -> None:
@@ -226,11 +236,11 @@ class _HeaderValues:
                     self._refer(element, reader)
                 continue
             if element.tag in _WANTED and not self._has_uids:
-                self._values[element.tag] = _text(element, reader)
+                self._values[element.tag] = value_of(element, reader)
             if element.tag in self._asked:
                 self._attributes[element.tag] = self._decoded(element, reader, walk)
             elif element.tag == SPECIFIC_CHARACTER_SET and self._asked:
-                self._character_set = _text(element, reader)
+                self._character_set = value_of(element, reader)
             # Series Instance UID is the last one, unless the elements are out of order.
             if not self._has_uids and element.tag >= _SERIES_INSTANCE_UID and self.is_complete():
                 self._has_uids = True
@@ -291,7 +301,7 @@ class _HeaderValues:
             found = [self.series, self.studies]
         else:
             return
-        uid = _text(element, reader)
+        uid = value_of(element, reader)
         # An invalid UID references no stored instance.
         if not is_uid(uid, MAX_DATA_SET_UID_LENGTH):
             return
@@ -300,7 +310,7 @@ class _HeaderValues:
                 uids[uid] = None
 
 
-def _text(element: Element, reader: Reader) -> str:
+def value_of(element: Element, reader: Reader) -> str:
     """Return the value without padding, at most its first 256 bytes, which no valid value exceeds."""
     count = min(element.length, _MAX_VALUE_BYTES)
     found = reader.at(element.start, count)

@@ -1,0 +1,46 @@
+-- What is kept of an instance, a series or a study, for `mini-pacs why`. Each statement reads through an index of a UID.
+
+-- name: studies
+-- The kept studies that hold an instance with that UID, of that series, or of that study; with how many are meant.
+SELECT i.study_instance_uid, i.kind::text, count(*) AS instances, min(i.received_at) AS first_at, max(i.received_at) AS last_at,
+    array_agg(DISTINCT i.calling_ae_title || ' at ' || i.remote_address) AS senders,
+    count(*) FILTER (WHERE i.conflict) AS conflicts, sum(i.repeats)::bigint AS repeats,
+    sum(i.unforwarded)::bigint AS unforwarded, count(*) FILTER (WHERE i.correlation = 'unmatched') AS unmatched
+FROM ({fragment:meant_instances}) AS i
+GROUP BY i.study_instance_uid, i.kind ORDER BY i.study_instance_uid, i.kind;
+
+-- name: deliveries
+-- How many deliveries of them are in each state, by destination.
+SELECT d.route::text, {fragment:shown_target} AS destination, d.state::text, count(*),
+    min(d.settled_at) AS first_at, max(d.settled_at) AS last_at
+FROM ({fragment:meant_instances}) AS i JOIN deliveries d ON d.instance_id = i.id
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
+
+-- name: troubled
+-- Those that are not delivered: dead ones first, then cancelled ones, then those that wait longest.
+SELECT d.id AS delivery_id, i.sop_instance_uid, i.kind::text, d.route::text, {fragment:shown_target} AS destination, d.state::text, d.attempts,
+    d.owed_since, d.next_attempt_at, d.settled_by, d.last_status, d.last_error
+FROM ({fragment:meant_instances}) AS i JOIN deliveries d ON d.instance_id = i.id
+WHERE d.state <> 'delivered'
+ORDER BY array_position(ARRAY['dead', 'cancelled', 'pending', 'in_flight'], d.state::text), d.owed_since, d.id LIMIT %(limit)s;
+
+-- name: of_sender
+-- The kept studies that an AE title sent in a time, the last one first.
+SELECT i.study_instance_uid, max(i.received_at) AS last_received_at
+FROM instances i
+WHERE i.received_at >= %(begin)s AND i.received_at <= %(until)s AND i.calling_ae_title = %(ae_title)s
+GROUP BY i.study_instance_uid ORDER BY max(i.received_at) DESC LIMIT %(limit)s;
+
+-- name: series_files
+-- One file of each series, in pages from the series that was received last; only series that were received in the page.
+SELECT DISTINCT ON (x.series_instance_uid) x.id AS instance_id, x.study_instance_uid, x.series_instance_uid,
+    x.transfer_syntax_uid, x.file_name, x.place::text, x.received_at
+FROM (SELECT * FROM instances i
+    WHERE %(received_at)s::timestamptz IS NULL OR (i.received_at, i.id) < (%(received_at)s::timestamptz, %(id)s::bigint)
+    ORDER BY i.received_at DESC, i.id DESC LIMIT %(limit)s) AS x
+ORDER BY x.series_instance_uid, x.received_at DESC;
+
+-- name: end_of_page
+SELECT i.received_at, i.id AS instance_id FROM instances i
+WHERE %(received_at)s::timestamptz IS NULL OR (i.received_at, i.id) < (%(received_at)s::timestamptz, %(id)s::bigint)
+ORDER BY i.received_at DESC, i.id DESC OFFSET %(limit)s - 1 LIMIT 1;

@@ -1,0 +1,180 @@
+"""Say in one sentence what became of something. Nothing is read here, neither a clock nor a row."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from gateway.database.tables.evidence import Troubled
+from gateway.domain.delivery import State
+from gateway.domain.refusal import meaning
+from gateway.domain.routing import Route
+from gateway.search.evidence import Evidence, OfSender
+
+Clock = Callable[[datetime], str]
+"""Formats a time for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The sentence, whether everything is where it belongs, and what to type next."""
+
+    text: str
+    is_well: bool
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _AtPacs:
+    """How many instances are in which state at the PACS, kept and purged ones together."""
+
+    states: Counter[State] = field(default_factory=Counter)
+    last_at: datetime | None = None
+
+    @property
+    def total(self) -> int:
+        return self.states.total()
+
+    def add(self, state: State, count: int, last_at: datetime | None) -> None:
+        self.states[state] += count
+        if state is State.DELIVERED and last_at is not None:
+            self.last_at = last_at if self.last_at is None else max(self.last_at, last_at)
+
+
+def of_uid(found: Evidence, *, history_days: float, clock: Clock) -> Verdict:
+    """Return the verdict on an instance, a series or a study; `clock` formats a time."""
+    parts = list(_parts(found, clock))
+    if not parts:
+        return Verdict(
+            f"not within the last {history_days:g} days: the edge neither accepted nor refused it",
+            is_well=False,
+            commands=(
+                "mini-pacs refusals --since 7d",
+                "mini-pacs why AE --since 7d",
+            ),
+        )
+    at_pacs = _at_pacs(found)
+    is_well = (
+        at_pacs.total > 0 and at_pacs.states[State.DELIVERED] == at_pacs.total and not found.unregistered
+    )
+    return Verdict("; ".join(parts), is_well=is_well, commands=tuple(dict.fromkeys(_commands(found))))
+
+
+def of_sender(found: OfSender) -> Verdict:
+    """Return the verdict on what an AE title sent in a time; each study has its own verdict beside it."""
+    studies = len(found.study_instance_uids)
+    refused = sum(row.count for row in found.refusals)
+    parts = []
+    if studies:
+        parts.append(f"{found.ae_title} sent {_counted(studies, 'study', 'studies')} in that time")
+    if refused:
+        last = found.refusals[0]
+        parts.append(f"refused at the door {_times(refused)}: {found.ae_title} {meaning(last.reason)}")
+    if not parts:
+        parts.append(f"nothing came from {found.ae_title} in that time, and nothing was refused")
+    return Verdict(
+        "; ".join(parts),
+        is_well=bool(studies) and not refused,
+        commands=(f"mini-pacs refusals --calling-aet {found.ae_title}",) if refused else (),
+    )
+
+
+# ---- inside ------------------------------------------------------------------------------------------
+
+
+def _parts(found: Evidence, clock: Clock) -> Iterator[str]:
+    at_pacs = _at_pacs(found)
+    if at_pacs.total:
+        yield _of_pacs(found, at_pacs, clock)
+    elif found.studies:
+        count = sum(study.instances for study in found.studies)
+        yield f"{_counted(count, 'instance', 'instances')} kept, owed to no PACS"
+    if found.unregistered:
+        assert found.unregistered_since is not None
+        yield (
+            f"{_counted(found.unregistered, 'instance', 'instances')} received since "
+            f"{clock(found.unregistered_since)}, durable, and waiting for PostgreSQL"
+        )
+    refused = sum(one.count for one in found.refused)
+    if refused:
+        last = found.refused[0]
+        why = last.detail or last.reason.value
+        yield f"refused at the door {_times(refused)}, last at {clock(last.last_at)}: {why}"
+    if found.past and not found.studies:
+        yield f"its copies were deleted by {clock(max(one.purged_at for one in found.past))}"
+
+
+def _at_pacs(found: Evidence) -> _AtPacs:
+    at_pacs = _AtPacs()
+    for counted in found.deliveries:
+        if counted.route is Route.PACS:
+            at_pacs.add(counted.state, counted.count, counted.last_at)
+    for past in found.past:
+        for outcome in past.outcomes.values():
+            if outcome["route"] == Route.PACS:
+                at = None if outcome["at"] is None else datetime.fromisoformat(outcome["at"])
+                at_pacs.add(State(outcome["state"]), 1, at)
+    return at_pacs
+
+
+def _of_pacs(found: Evidence, at_pacs: _AtPacs, clock: Clock) -> str:
+    delivered, total = at_pacs.states[State.DELIVERED], at_pacs.total
+    if delivered == total:
+        since = "" if at_pacs.last_at is None else f" since {clock(at_pacs.last_at)}"
+        return f"in the PACS{since}" + (f", all {total}" if total > 1 else "")
+    reasons = ", ".join(_reasons(found, at_pacs))
+    if total == 1:
+        return f"not in the PACS: {reasons}"
+    return f"{delivered} of {total} in the PACS: {reasons}"
+
+
+def _reasons(found: Evidence, at_pacs: _AtPacs) -> Iterator[str]:
+    dead, cancelled = at_pacs.states[State.DEAD], at_pacs.states[State.CANCELLED]
+    waiting = at_pacs.states[State.PENDING] + at_pacs.states[State.IN_FLIGHT]
+    first: dict[State, Troubled] = {}
+    for bad in found.troubled:
+        if bad.route is Route.PACS:
+            first.setdefault(bad.state, bad)
+    if dead:
+        one = first.get(State.DEAD)
+        if one is None or one.last_status is None:
+            yield f"{_short(dead)} given up{_because(one)}"
+        else:
+            yield f"the PACS refused {_short(dead)} ({one.last_error or f'0x{one.last_status:04X}'})"
+    if cancelled:
+        one = first.get(State.CANCELLED)
+        by = f" by {one.settled_by}" if one is not None and one.settled_by else ""
+        yield f"{_short(cancelled)} cancelled{by}"
+    if waiting:
+        yield f"{_short(waiting)} waiting{_because(first.get(State.PENDING))}"
+
+
+def _because(one: Troubled | None) -> str:
+    return f" ({one.last_error})" if one is not None and one.last_error else ""
+
+
+def _commands(found: Evidence) -> Iterator[str]:
+    studies = list(dict.fromkeys(study.study_instance_uid for study in found.studies))
+    if any(one.state is State.DEAD for one in found.deliveries):
+        yield from (f"mini-pacs deliveries retry --study {study}" for study in studies)
+    elif any(one.state is State.CANCELLED for one in found.deliveries):
+        yield from (f"mini-pacs deliveries resend --study {study}" for study in studies)
+    elif any(one.state in {State.PENDING, State.IN_FLIGHT} for one in found.deliveries):
+        yield "mini-pacs status"
+    yield from (f"mini-pacs status --study {study}" for study in studies)
+    titles = dict.fromkeys(one.calling_ae_title for one in found.refused)
+    yield from (f"mini-pacs refusals --calling-aet {title}" for title in titles)
+    if found.unregistered:
+        yield "mini-pacs status"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _short(count: int) -> str:
+    return "one" if count == 1 else str(count)
