@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from cli.times import moment, since, span
 from cli.unanswered import unanswered
 from gateway.database.tables.destinations import DestinationState
-from gateway.database.tables.overview import Overview, Unserved
+from gateway.database.tables.overview import Count, DeadReason, Overview, Unserved
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import printable
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, Target, route_of_queue
 from gateway.spool.places import DAMAGED
 
 SWEEP_LATE = timedelta(minutes=3)
@@ -97,6 +97,12 @@ def waiting(view: Overview, route: Route) -> str:
     return figure(view.waiting(route), exact=exact)
 
 
+def waiting_for(view: Overview, target: Target) -> str:
+    """Return how many instances wait for a target, for people."""
+    exact = all(c.exact for c in view.counts if _is_to(c, target))
+    return figure(view.waiting(target.route, target.name), exact=exact)
+
+
 def _processes(view: Overview) -> Iterator[Finding]:
     if not view.receivers:
         yield Finding(
@@ -105,7 +111,7 @@ def _processes(view: Overview) -> Iterator[Finding]:
             "`mini-pacs serve`",
         )
     served = {name for consumer in view.consumers if consumer.alive for name in consumer.queue_names}
-    for queue in (*Route, "sweep"):
+    for queue in (*view.routes, "sweep"):
         if queue not in served:
             wait = (
                 f"{waiting(view, Route(queue))} deliveries wait"
@@ -183,8 +189,9 @@ def _destinations(view: Overview) -> Iterator[Finding]:
         if destination.is_open_for_work:
             yield from _takes_some(view, destination)
             continue
-        if destination.route is Route.PACS:
-            effect = f"{waiting(view, Route.PACS)} instances wait; nothing is lost"
+        if destination.route.is_archive:
+            archive = Target(destination.route, destination.ae_title)
+            effect = f"{waiting_for(view, archive)} instances wait; nothing is lost"
         elif open_workers:
             effect = f"the other {open_workers} of {len(workers)} workers get its images"
         else:
@@ -236,12 +243,12 @@ def _takes_some(view: Overview, destination: DestinationState) -> Iterator[Findi
             f"{title} {_what(destination)} since {ago}: {_reason(view, destination)}; it is tried with one "
             f"instance at a time; `mini-pacs destinations echo {title}`",
         )
-    elif destination.suspects and destination.failures_in_row and view.waiting(destination.route):
+    elif destination.suspects and destination.failures_in_row and _has_waiting(view, destination):
         # Its last attempts all failed. Failures of one study alone do not open the breaker.
         yield Finding(
             True,
             f"{title} took nothing since it broke the association over {destination.suspects:,} instances: "
-            f"{_reason(view, destination)}; {waiting(view, destination.route)} instances wait; nothing is "
+            f"{_reason(view, destination)}; {_waiting_at(view, destination)} instances wait; nothing is "
             f"lost; `mini-pacs destinations echo {title}`",
         )
     elif destination.suspects:
@@ -251,6 +258,19 @@ def _takes_some(view: Overview, destination: DestinationState) -> Iterator[Findi
             "minutes: they and their studies share one association, all others are sent as usual; "
             "`mini-pacs deliveries list --state pending`",
         )
+
+
+def _has_waiting(view: Overview, destination: DestinationState) -> bool:
+    """Tell whether instances wait for an archive; for a worker, whether some wait for any of them."""
+    return bool(
+        view.waiting(destination.route, destination.ae_title if destination.route.is_archive else None)
+    )
+
+
+def _waiting_at(view: Overview, destination: DestinationState) -> str:
+    if destination.route.is_archive:
+        return waiting_for(view, Target(destination.route, destination.ae_title))
+    return waiting(view, destination.route)
 
 
 def _unanswered(view: Overview) -> Iterator[Finding]:
@@ -268,20 +288,20 @@ def _unanswered(view: Overview) -> Iterator[Finding]:
 
 
 def _dead(view: Overview) -> Iterator[Finding]:
-    for route in Route:
-        dead = [c for c in view.counts if c.route is route and c.state is State.DEAD]
+    for target in view.targets:
+        dead = [c for c in view.counts if _is_to(c, target) and c.state is State.DEAD]
         if not dead:
             continue
         count = figure(dead[0].count, exact=dead[0].exact)
-        reason = next((r for r in view.dead_reasons if r.route is route), None)
+        reason = next((r for r in view.dead_reasons if _is_to(r, target)), None)
         why = ""
         if reason is not None:
             show = f"`mini-pacs deliveries show {reason.delivery_id}`"
             why = f", mostly: {reason.reason or 'no reason'} ({show})"
         yield Finding(
             True,
-            f"{count} deliveries to {route.value} are dead{why}; their files are in failed/; when the "
-            f"cause is repaired: `mini-pacs deliveries retry --state dead --route {route.value}`, "
+            f"{count} deliveries to {target.queue} are dead{why}; their files are in failed/; when the "
+            f"cause is repaired: `mini-pacs deliveries retry --state dead {option_of(target)}`, "
             "else `mini-pacs deliveries cancel --state dead`",
         )
     if view.dead_messages:
@@ -295,7 +315,7 @@ def _dead(view: Overview) -> Iterator[Finding]:
 
 def _unserved(view: Overview) -> Iterator[Finding]:
     for one in view.unserved:
-        if one.queue_name not in {*Route, "sweep"}:  # `_processes` reports those
+        if route_of_queue(one.queue_name) is None and one.queue_name != "sweep":  # `_processes` reports those
             yield Finding(True, unserved_text(one))
 
 
@@ -311,16 +331,43 @@ def unserved_text(one: Unserved) -> str:
 
 def _waiting(view: Overview) -> Iterator[Finding]:
     for oldest in view.oldest:
-        peers = [d for d in view.destinations if d.route is oldest.route]
+        target = Target(oldest.route, oldest.target)
+        if not view.is_configured(target):
+            yield Finding(True, _not_configured(view, target))
+            continue
+        peers = [
+            d
+            for d in view.destinations
+            if d.route is oldest.route and (d.route is Route.WORKERS or d.ae_title == oldest.target)
+        ]
         is_open = any(peer.is_open_for_work for peer in peers) or not peers
         if is_open and oldest.owed_since < view.now - WAITS_LONG:
             reason = f": {oldest.reason}" if oldest.reason else ""
             yield Finding(
                 False,
-                f"Delivery {oldest.delivery_id} to {oldest.route.value} waits for "
+                f"Delivery {oldest.delivery_id} to {target.queue} waits for "
                 f"{since(oldest.owed_since, view.now)}{reason}; "
                 f"`mini-pacs deliveries show {oldest.delivery_id}`",
             )
+
+
+def _not_configured(view: Overview, target: Target) -> str:
+    what = "archive" if target.route.is_archive else "application"
+    return (
+        f"{waiting_for(view, target)} instances wait for the {what} {target.name}, which config.yaml does "
+        f"not name; nothing is lost; name it again, or give them up: `mini-pacs deliveries cancel "
+        f"{option_of(target)}`"
+    )
+
+
+def _is_to(row: Count | DeadReason, target: Target) -> bool:
+    return row.route is target.route and row.target == target.name
+
+
+def option_of(target: Target) -> str:
+    """Return the options that select the deliveries to a target."""
+    only = target.queue == target.route.value
+    return f"--route {target.route.value}" + ("" if only else f" --target '{target.name}'")
 
 
 def _results(view: Overview) -> Iterator[Finding]:

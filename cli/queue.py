@@ -23,7 +23,7 @@ from gateway.database.tables import dead_messages, queues
 from gateway.database.tables.overview import unserved
 from gateway.database.wakeup import Wakeup
 from gateway.domain.identifiers import printable
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, route_of_queue
 from gateway.log import Stage
 
 app = typer.Typer(help="Show the Dramatiq queue; list, requeue or discard dead messages.")
@@ -150,7 +150,7 @@ def discard(
         raise typer.BadParameter(
             "name dead messages (see `mini-pacs queue dead`), or give --all-dead or --queue"
         )
-    if queue in OURS:
+    if queue is not None and (queue in OURS or route_of_queue(queue) is not None):
         raise typer.BadParameter(
             f"the edge itself uses the queue {queue}: its messages are not deleted", param_hint="--queue"
         )

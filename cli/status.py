@@ -145,7 +145,9 @@ def _print(screen: Console, view: Overview, space: Space | None) -> None:
     received = f"received {view.received_last_minute:,} in the last minute"
     _line(screen, "Rates", f"{received}; done per minute, over {minutes:.0f}: {done}")
     alive = [c for c in view.consumers if c.alive]
-    queues = ", ".join(f"{queue} {sum(queue in c.queue_names for c in alive)}" for queue in (*Route, "sweep"))
+    queues = ", ".join(
+        f"{queue} {sum(queue in c.queue_names for c in alive)}" for queue in (*view.routes, "sweep")
+    )
     scp = "connected" if view.receivers else "not connected"
     _line(screen, "Running", f"Storage SCP: {scp}; actor processes by queue: {queues}")
     _line(screen, "Spool", _files(space))
@@ -177,11 +179,12 @@ def _print_deliveries(screen: Console, view: Overview) -> None:
         states += [State.DELIVERED, State.CANCELLED]
     else:
         title += f" (and about {settled.count:,} settled)"
-    rows = table("route", *(state.value for state in states), "oldest waiting", title=title)
-    for route in Route:
-        counts = {c.state: figure(c.count, exact=c.exact) for c in view.counts if c.route is route}
-        oldest = next((w for w in view.oldest if w.route is route), None)
-        rows.add_row(route.value, *(counts.get(state, "0") for state in states), _oldest(view, oldest))
+    rows = table("target", *(state.value for state in states), "oldest waiting", title=title)
+    for target in view.targets:
+        key = (target.route, target.name)
+        counts = {c.state: figure(c.count, exact=c.exact) for c in view.counts if (c.route, c.target) == key}
+        oldest = next((w for w in view.oldest if (w.route, w.target) == key), None)
+        rows.add_row(target.queue, *(counts.get(state, "0") for state in states), _oldest(view, oldest))
     screen.print(rows)
 
 

@@ -59,13 +59,18 @@ def _table(rows: Sequence[StudyRow], width: int) -> Table:
         "inst": [str(row.instances) for row in rows],
         "res": [str(row.results) for row in rows],
         "PACS": [_counts(row, Route.PACS) for row in rows],
+        "archives": [_counts(row, Route.ARCHIVES) for row in rows],
         "workers": [_counts(row, Route.WORKERS) for row in rows],
     }
+    names = "PACS, archives and workers"
+    if not any(columns["archives"]):
+        del columns["archives"]
+        names = "PACS and workers"
     widths = {name: max(len(name), *map(len, cells)) + GAP for name, cells in columns.items()}
     if width - sum(widths.values()) < MINIMUM + GAP:
         del columns["first"], widths["first"]
     of_uid = min(max(width - sum(widths.values()) - GAP, MINIMUM), WHOLE)
-    shown = table("study", *columns, title=dated("Studies; PACS and workers: delivered/waiting/dead"))
+    shown = table("study", *columns, title=dated(f"Studies; {names}: delivered/waiting/dead"))
     for row, cells in zip(rows, zip(*columns.values(), strict=True), strict=True):
         shown.add_row(shortened(row.study_instance_uid, of_uid), *cells)
     return shown

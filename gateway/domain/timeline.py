@@ -17,10 +17,16 @@ class StepName(StrEnum):
 
     RECEIVED = "received"
     PACS = "PACS"
+    ARCHIVE = "archive"
     WORKER_ASKED = "worker asked"
     WORKER = "worker"
     RESULT = "result"
     RESULT_AT_PACS = "result at PACS"
+    RESULT_AT_ARCHIVE = "result at archive"
+
+
+AT_ARCHIVES = frozenset({StepName.ARCHIVE, StepName.RESULT_AT_ARCHIVE})
+"""Steps of the archives beside the PACS: one for each archive, none where there is no archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +66,19 @@ class InstanceTimeline:
     steps: tuple[Step, ...]
 
     def is_done(self, name: StepName) -> bool:
-        """Tell whether that step was completed."""
-        return any(step.name is name and step.done for step in self.steps)
+        """Tell whether that step was completed; at archives, whether each of them has the instance."""
+        of_name = [step for step in self.steps if step.name is name]
+        if name not in AT_ARCHIVES:
+            return any(step.done for step in of_name)
+        return {step.by for step in of_name} == {step.by for step in of_name if step.done} != set()
+
+    def expects(self, name: StepName) -> bool:
+        """Tell whether that step belongs to this instance."""
+        return name not in AT_ARCHIVES or any(step.name is name for step in self.steps)
 
     def missing(self) -> StepName | None:
         """Return the first step that was not completed; None if all were."""
-        return next((name for name in StepName if not self.is_done(name)), None)
+        return next((name for name in StepName if self.expects(name) and not self.is_done(name)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +96,10 @@ class StepSummary:
 
 def summary(timelines: Sequence[InstanceTimeline]) -> list[StepSummary]:
     """Summarize each step: how many instances completed it, when, how long it took, and by whom."""
-    return [_summary_of(name, timelines) for name in StepName]
+    shown = [
+        name for name in StepName if name not in AT_ARCHIVES or any(one.expects(name) for one in timelines)
+    ]
+    return [_summary_of(name, timelines) for name in shown]
 
 
 def _summary_of(name: StepName, timelines: Sequence[InstanceTimeline]) -> StepSummary:

@@ -37,3 +37,14 @@ SELECT * FROM instances WHERE id IN (
 -- The target of delivery d for people: the AE title of an archive; an application and the worker that has the instance.
 CASE WHEN d.route <> 'workers' THEN d.target WHEN d.target = 'default' THEN coalesce(d.destination, 'workers')
         ELSE d.target || coalesce(' (' || d.destination || ')', '') END
+
+-- fragment: owed_targets
+-- The targets with unsettled deliveries, as a recursive query `owed_targets`; reads one index entry for each.
+owed_targets (route, target) AS (
+    (SELECT d.route, d.target FROM deliveries d
+     WHERE d.state IN ('pending', 'in_flight', 'dead') ORDER BY d.route, d.target LIMIT 1)
+    UNION ALL
+    SELECT next.route, next.target FROM owed_targets t CROSS JOIN LATERAL (
+        SELECT d.route, d.target FROM deliveries d
+        WHERE d.state IN ('pending', 'in_flight', 'dead') AND (d.route, d.target) > (t.route, t.target)
+        ORDER BY d.route, d.target LIMIT 1) AS next)

@@ -7,41 +7,56 @@ SELECT pg_relation_size('deliveries') AS bytes, reltuples::bigint AS estimated_r
 
 -- name: count_all
 -- For a small table.
-SELECT route::text, state::text, count(*) FROM deliveries GROUP BY route, state ORDER BY route, state;
+SELECT route::text, target, state::text, count(*), true AS exact FROM deliveries
+GROUP BY route, target, state ORDER BY route, target, state;
 
 -- name: count_unsettled
--- Up to a limit, from the index of unsettled deliveries. One statement for each state, so that the planner can use that
--- index.
-SELECT count(*) FROM (
-    SELECT FROM deliveries WHERE route = %(route)s::route AND state = %(state)s::delivery_state LIMIT %(limit)s) AS x;
+-- Up to a limit, from the index of unsettled deliveries.
+WITH RECURSIVE {fragment:owed_targets}
+SELECT t.route::text, t.target, s.state::text, found.count, found.count < %(limit)s AS exact
+FROM owed_targets t
+CROSS JOIN (VALUES ('pending'::delivery_state), ('in_flight'), ('dead')) AS s (state)
+CROSS JOIN LATERAL (SELECT count(*) FROM (
+    SELECT FROM deliveries d
+    WHERE d.route = t.route AND d.target = t.target AND d.state = s.state
+        AND d.state IN ('pending', 'in_flight', 'dead') LIMIT %(limit)s) AS x) AS found
+WHERE found.count > 0
+ORDER BY t.route, t.target, s.state;
 
 -- name: oldest_waiting
--- Per route the delivery with the oldest owed_since, among those that are due first (never tried) and those that are due
+-- Per target the delivery with the oldest owed_since, among those that are due first (never tried) and those that are due
 -- last (postponed most). If few wait, that is all of them.
-SELECT r.route::text, oldest.id AS delivery_id, oldest.state::text, oldest.owed_since, oldest.next_attempt_at, oldest.attempts,
-    oldest.destination, oldest.last_error AS reason, i.sop_instance_uid, i.study_instance_uid
-FROM unnest(enum_range(NULL::route)) AS r (route)
+WITH RECURSIVE {fragment:owed_targets}
+SELECT r.route::text, r.target, oldest.id AS delivery_id, oldest.state::text, oldest.owed_since, oldest.next_attempt_at,
+    oldest.attempts, oldest.destination, oldest.last_error AS reason, i.sop_instance_uid, i.study_instance_uid
+FROM owed_targets AS r
 CROSS JOIN LATERAL (
     SELECT * FROM (
-        (SELECT * FROM deliveries WHERE route = r.route AND state = 'pending'
+        (SELECT * FROM deliveries WHERE route = r.route AND target = r.target AND state = 'pending'
          ORDER BY next_attempt_at LIMIT %(limit)s)
         UNION ALL
-        (SELECT * FROM deliveries WHERE route = r.route AND state = 'pending'
+        (SELECT * FROM deliveries WHERE route = r.route AND target = r.target AND state = 'pending'
          ORDER BY next_attempt_at DESC LIMIT %(limit)s)
     ) AS ends
     ORDER BY ends.owed_since, ends.id LIMIT 1
 ) AS oldest
 CROSS JOIN LATERAL (SELECT * FROM instances WHERE id = oldest.instance_id LIMIT 1) AS i
-ORDER BY r.route;
+ORDER BY r.route, r.target;
 
 -- name: dead_reasons
 -- The commonest reasons among some of the dead, with one delivery of each to look at.
-SELECT d.route::text, d.destination, d.last_error AS reason, count(*), max(d.id) AS delivery_id
-FROM unnest(enum_range(NULL::route)) AS r (route)
-CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE route = r.route AND state = 'dead' LIMIT %(limit)s) AS d
-GROUP BY d.route, d.destination, d.last_error
+WITH RECURSIVE {fragment:owed_targets}
+SELECT d.route::text, d.target, d.destination, d.last_error AS reason, count(*), max(d.id) AS delivery_id
+FROM owed_targets AS r
+CROSS JOIN LATERAL (
+    SELECT * FROM deliveries WHERE route = r.route AND target = r.target AND state = 'dead' LIMIT %(limit)s) AS d
+GROUP BY d.route, d.target, d.destination, d.last_error
 ORDER BY count(*) DESC, max(d.id) DESC
 LIMIT %(reasons)s;
+
+-- name: applications
+-- The configured applications: they have no row of their own in `destinations`.
+SELECT DISTINCT application FROM application_workers ORDER BY application;
 
 -- name: results
 -- Results that are expected of workers, and those that came late, unmatched or ambiguous; each count up to a limit.

@@ -3,10 +3,11 @@
 -- name: under_way
 -- The sends of living processes. The lease begins with the claim and again at each renewal, every third of the lease while
 -- bytes are sent; so lease_until minus the lease is the last sign of progress that the row has.
+WITH RECURSIVE {fragment:owed_targets}
 SELECT d.destination AS ae_title, d.lease_until - %(lease)s AS since, i.data_set_size AS bytes
-FROM unnest(enum_range(NULL::route)) AS r (route)
+FROM owed_targets AS r
 CROSS JOIN LATERAL (
-    SELECT * FROM deliveries WHERE route = r.route AND state = 'in_flight' LIMIT %(limit)s) AS d
+    SELECT * FROM deliveries WHERE route = r.route AND target = r.target AND state = 'in_flight' LIMIT %(limit)s) AS d
 JOIN dramatiq.live ON live.id = d.claimed_by
 JOIN instances i ON i.id = d.instance_id
 WHERE d.destination IS NOT NULL

@@ -18,7 +18,7 @@ from gateway.database.tables.queues import ConsumerRow
 from gateway.database.tables.sends import Answers, Send
 from gateway.database.tables.sweeps import LastRun
 from gateway.domain.delivery import State
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, Target
 
 COUNT_LIMIT = 500_000
 """Counts of unsettled deliveries stop here; each count then takes about 125 ms."""
@@ -41,9 +41,10 @@ _Q = load("overview")
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many deliveries of a route are in a state; `state` None stands for all that are settled."""
+    """How many deliveries to a target are in a state; `state` None stands for all that are settled."""
 
     route: Route | None
+    target: str | None
     state: State | None
     count: int
     exact: bool
@@ -51,9 +52,10 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class OldestWaiting:
-    """The delivery of a route that waits longest."""
+    """The delivery to a target that waits longest."""
 
     route: Route
+    target: str
     delivery_id: int
     state: State
     owed_since: datetime
@@ -70,6 +72,7 @@ class DeadReason:
     """Why deliveries are dead; `delivery_id` is one of them."""
 
     route: Route
+    target: str
     destination: str | None
     reason: str | None
     count: int
@@ -139,12 +142,44 @@ class Overview:
     unserved: tuple[Unserved, ...]
     sends: tuple[Send, ...] = ()
     answers: tuple[Answers, ...] = ()
+    applications: tuple[str, ...] = ()
+    """The configured ones."""
 
-    def waiting(self, route: Route) -> int:
-        """Return how many deliveries of a route are pending or in flight; if not exact, there may be more."""
+    def waiting(self, route: Route, target: str | None = None) -> int:
+        """Return how many deliveries are pending or in flight; if not exact, there may be more.
+
+        Without `target`, count all targets of the route.
+        """
         return sum(
-            c.count for c in self.counts if c.route is route and c.state in {State.PENDING, State.IN_FLIGHT}
+            c.count
+            for c in self.counts
+            if c.route is route and target in {None, c.target} and c.state in {State.PENDING, State.IN_FLIGHT}
         )
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The configured targets, and those to which something is owed: by route, then by name."""
+        archives = {Target(d.route, d.ae_title) for d in self.destinations if d.route.is_archive}
+        applications = {Target(Route.WORKERS, name) for name in self.applications}
+        counted = {
+            Target(c.route, c.target) for c in self.counts if c.route is not None and c.target is not None
+        }
+        order = list(_SHOWN)
+        return tuple(
+            sorted(archives | applications | counted, key=lambda one: (order.index(one.route), one.name))
+        )
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes that need actor processes: archives only if there are any."""
+        used = {target.route for target in self.targets} | {Route.PACS, Route.WORKERS}
+        return tuple(route for route in _SHOWN if route in used)
+
+    def is_configured(self, target: Target) -> bool:
+        """Tell whether config.yaml names the target; the deliveries to another one wait."""
+        if target.route is Route.WORKERS:
+            return target.name in self.applications
+        return any(d.route is target.route and d.ae_title == target.name for d in self.destinations)
 
 
 class _Receivers(NamedTuple):
@@ -157,11 +192,8 @@ class _TableSize(NamedTuple):
     estimated_rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class _RouteCount:
-    route: Route
-    state: State
-    count: int
+_SHOWN = (Route.PACS, Route.ARCHIVES, Route.WORKERS)
+"""The order in which routes are shown."""
 
 
 def overview(session: Session, *, lease: timedelta | None = None) -> Overview:
@@ -188,6 +220,7 @@ def overview(session: Session, *, lease: timedelta | None = None) -> Overview:
         unserved=unserved(session),
         sends=() if lease is None else sends.under_way(session, lease=lease),
         answers=sends.answers(session),
+        applications=tuple(session.values(_Q["applications"])),
     )
 
 
@@ -203,21 +236,8 @@ def unserved(session: Session) -> tuple[Unserved, ...]:
 def _counts(session: Session) -> tuple[Count, ...]:
     size = session.only(_TableSize, _Q["deliveries_size"])
     if size.bytes <= SMALL_TABLE_BYTES:
-        return tuple(
-            Count(row.route, row.state, row.count, exact=True)
-            for row in session.rows(_RouteCount, _Q["count_all"])
-        )
-    unsettled = tuple(
-        count
-        for route in Route
-        for state in (State.PENDING, State.IN_FLIGHT, State.DEAD)
-        if (count := _count(session, route, state)).count
-    )
+        return tuple(session.rows(Count, _Q["count_all"]))
+    unsettled = session.rows(Count, _Q["count_unsettled"], limit=COUNT_LIMIT)
     # No index has the settled deliveries: subtract the unsettled ones from the planner's estimate.
     rest = size.estimated_rows - sum(c.count for c in unsettled)
-    return (*unsettled, Count(None, None, max(rest, 0), exact=False))
-
-
-def _count(session: Session, route: Route, state: State) -> Count:
-    count: int = session.value(_Q["count_unsettled"], route=route.value, state=state.value, limit=COUNT_LIMIT)
-    return Count(route, state, count, exact=count < COUNT_LIMIT)
+    return (*unsettled, Count(None, None, None, max(rest, 0), exact=False))

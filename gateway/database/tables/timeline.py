@@ -48,6 +48,7 @@ class _Delivery:
     delivery_id: int
     instance_id: int
     route: Route
+    target: str
     state: State
     next_attempt_at: datetime | None
     settled_at: datetime | None
@@ -95,7 +96,7 @@ class _Facts:
     """The rows of some studies, by the instance or delivery that they belong to."""
 
     instances: dict[int, _Instance]
-    deliveries: dict[tuple[int, Route], _Delivery]
+    deliveries: dict[tuple[int, Route], list[_Delivery]]
     attempts: dict[int, list[_Attempt]]
     expectations: dict[int, list[_Expectation]]
     results: dict[int, list[_Source]]
@@ -150,11 +151,13 @@ def _facts(session: Session, studies: Iterable[str]) -> _Facts:
     deliveries = session.rows(_Delivery, _Q["deliveries"], instance_ids=ids)
     facts = _Facts(
         instances,
-        {(row.instance_id, row.route): row for row in deliveries},
+        defaultdict(list),
         defaultdict(list),
         defaultdict(list),
         defaultdict(list),
     )
+    for delivery in deliveries:
+        facts.deliveries[delivery.instance_id, delivery.route].append(delivery)
     for attempt in session.rows(_Attempt, _Q["attempts"], instance_ids=ids):
         facts.attempts[attempt.delivery_id].append(attempt)
     for expectation in session.rows(_Expectation, _Q["expectations"], instance_ids=ids):
@@ -171,6 +174,7 @@ def _steps(instance: _Instance, facts: _Facts) -> Iterator[Step]:
     yield Step(StepName.RECEIVED, instance.received_at, None, instance.calling_ae_title, RECEIVED, done=True)
     yield from _repeat_steps(instance)
     yield from _delivery_steps(StepName.PACS, facts, instance.instance_id, Route.PACS)
+    yield from _delivery_steps(StepName.ARCHIVE, facts, instance.instance_id, Route.ARCHIVES)
     yield from _worker_steps(instance.instance_id, facts)
     for source in facts.results.get(instance.instance_id, ()):
         result = facts.instances[source.result_instance_id]
@@ -227,13 +231,17 @@ def _result_steps(
     yield Step(StepName.RESULT, result.received_at, seconds, worker, outcome, done=True)
     yield from _repeat_steps(result)
     yield from _delivery_steps(StepName.RESULT_AT_PACS, facts, result.instance_id, Route.PACS)
+    yield from _delivery_steps(StepName.RESULT_AT_ARCHIVE, facts, result.instance_id, Route.ARCHIVES)
 
 
 def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Route) -> Iterator[Step]:
+    """Yield the steps of each delivery of the instance on a route."""
+    for delivery in facts.deliveries.get((instance_id, route), ()):
+        yield from _steps_of_delivery(name, facts, delivery)
+
+
+def _steps_of_delivery(name: StepName, facts: _Facts, delivery: _Delivery) -> Iterator[Step]:
     """Yield each attempt, then the state of the delivery where the attempts do not say it."""
-    delivery = facts.deliveries.get((instance_id, route))
-    if delivery is None:
-        return
     has_delivered = False
     last_end: datetime | None = None
     for one in facts.attempts.get(delivery.delivery_id, ()):
@@ -247,7 +255,8 @@ def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Rout
     # that.
     next_at = _not_before(delivery.next_attempt_at, last_end)
     settled_at = _not_before(delivery.settled_at, last_end)
-    state, peer = delivery.state.value, delivery.destination
+    at_archive = delivery.target if delivery.route is Route.ARCHIVES else None
+    state, peer = delivery.state.value, delivery.destination or at_archive
     status, error = delivery.last_status, delivery.last_error
     match delivery.state:
         case State.PENDING:
