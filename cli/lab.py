@@ -66,14 +66,16 @@ def _welcome(the_lab: Lab) -> str:
     configuration = the_lab.configuration
     edge, orthanc = configuration.edge, configuration.forwarder.orthanc
     pacs = ", ".join(filter(None, (the_lab.pacs.title, getattr(the_lab.pacs, "url", None))))
-    workers = "  ".join(f"{w.ae_title} {w.port}" for w in configuration.forwarder.workers)
+    workers = "  ".join(f"{w.ae_title} {w.port}" for w in configuration.forwarder.all_workers)
+    archives = "  ".join(f"{a.ae_title} {a.port}" for a in configuration.forwarder.archives)
+    archives = f"\n  archives      {archives}" if archives else ""
     exports = "\n".join(f"  export {name}='{value}'" for name, value in the_lab.environment.items())
     send = f"--port {edge.port} --calling-aet {edge.calling_ae_titles[0]} --called-aet {edge.ae_title}"
     return f"""
 The lab is up; Ctrl-C stops it.
 
   Storage SCP   {edge.ae_title} on 127.0.0.1:{edge.port}, for {", ".join(edge.allowed_calling_aets)}
-  PACS          {orthanc.ae_title} on 127.0.0.1:{orthanc.port} ({pacs})
+  PACS          {orthanc.ae_title} on 127.0.0.1:{orthanc.port} ({pacs}){archives}
   workers       {workers}
   log           {edge.log_path}
   output        {the_lab.folder / "logs"}/NAME.out, one for each process

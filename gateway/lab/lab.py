@@ -1,8 +1,9 @@
 """The lab: every process of the gateway, with PostgreSQL, a PACS and workers, in one folder.
 
-The order of the start: PostgreSQL; a PACS and five workers; actors and scheduler; the SCP. The lab is stopped
-in the reverse order, so that no instance is received any more when the others end. No acknowledged instance
-is lost when a process or the lab itself dies: the next start in the same folder continues.
+The order of the start: PostgreSQL; a PACS, further archives if any, and the workers; actors and scheduler;
+the SCP. The lab is stopped in the reverse order, so that no instance is received any more when the others
+end. No acknowledged instance is lost when a process or the lab itself dies: the next start in the same folder
+continues.
 """
 
 import os
@@ -95,7 +96,7 @@ class Lab:
             self.folder,
             [
                 [self._postgres()],
-                [self.pacs.program(), *self._workers()],
+                [self.pacs.program(), *self._archives(), *self._workers()],
                 self._actor_programs(),
                 [self._scp()],
             ],
@@ -144,6 +145,9 @@ class Lab:
             identity.mark(database)
         database.close()
 
+    def _archives(self) -> list[Program]:
+        return [one.program() for one in pacs.others(self.folder / "archives", self.configuration)]
+
     def _workers(self) -> list[Program]:
         edge = self.configuration.edge
         return [
@@ -162,13 +166,15 @@ class Lab:
                 },
                 ports=(worker.port,),
             )
-            for worker in self.configuration.forwarder.workers
+            for worker in self.configuration.forwarder.all_workers
         ]
 
     def _actor_programs(self) -> list[Program]:
         processes, threads = self._actors
         environment = {**self.environment, "dramatiq_restart_delay": str(RESTART_DELAY_MS)}
         counts = {"pacs": (processes, threads), "workers": (processes, threads), "sweep": ("1", "2")}
+        if self.configuration.forwarder.archives:
+            counts["archives"] = (processes, threads)
         actors = [
             Program(
                 f"actors-{queue}",
@@ -198,9 +204,16 @@ class Lab:
     def _replace_taken_ports(self) -> None:
         """Claim every port; replace a taken one by a free one, in config.yaml too."""
         replaced: dict[layout.Key, int] = {}
+        of_workers: dict[int, int] = {}
         for key, port in self._configured_ports().items():
+            if "applications" in key and port in of_workers:  # a worker of two applications
+                if of_workers[port] != port:
+                    replaced[key] = of_workers[port]
+                continue
+            of_workers[port] = port
             if not self._claims.take(port):
                 [replaced[key]] = layout.free_ports(1, take=self._claims.take)
+                of_workers[port] = replaced[key]
                 name = ".".join(str(step) for step in key)
                 self.notices.append(
                     f"{name} {port} is taken by another program: now {replaced[key]} (in {self.config_path})"
@@ -221,7 +234,13 @@ class Lab:
         return {
             ("edge", "port"): edge.port,
             ("forwarder", "orthanc", "port"): forwarder.orthanc.port,
+            **{("forwarder", "archives", i, "port"): a.port for i, a in enumerate(forwarder.archives)},
             **{("forwarder", "workers", i, "port"): w.port for i, w in enumerate(forwarder.workers)},
+            **{
+                ("forwarder", "applications", name, "workers", i, "port"): worker.port
+                for name, application in forwarder.applications.items()
+                for i, worker in enumerate(application.workers)
+            },
         }
 
 

@@ -1,4 +1,4 @@
-"""The PACS of a lab: an Orthanc where one is installed, else the archive of the lab.
+"""The PACS of a lab: an Orthanc where one is installed, else the archive of the lab. The other archives.
 
 Both are programs for the supervisor, and list the instances that they hold. The guarantees of the gateway end
 with the answer of the PACS. After it, the PACS must not lose the instance, even if kill -9 ends it.
@@ -119,17 +119,20 @@ class Archive:
 
     title = "archive of the lab"
 
-    def __init__(self, folder: Path, ae_title: str, port: int, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, ae_title: str, port: int, arguments: tuple[str, ...] = (), *, name: str = "pacs"
+    ) -> None:
         self._folder = folder
         self._ae_title = ae_title
         self._port = port
         self._arguments = arguments
+        self._name = name
 
     def program(self) -> Program:
         """Return the archive in the foreground."""
         fixed = ("--folder", str(self._folder), "--ae-title", self._ae_title, "--port", str(self._port))
         command = (sys.executable, "-m", "gateway.lab.archive", *fixed, *self._arguments)
-        return Program("pacs", command, ports=(self._port,))
+        return Program(self._name, command, ports=(self._port,))
 
     def holds(self) -> set[str]:
         """Return the SOP Instance UIDs of the files in its folder."""
@@ -143,3 +146,12 @@ def choose(folder: Path, configuration: Configuration, http_port: int) -> Pacs:
         return Orthanc(executable, folder, configuration, http_port)
     pacs = configuration.forwarder.orthanc
     return Archive(folder, pacs.ae_title, pacs.port)
+
+
+def others(folder: Path, configuration: Configuration) -> list[Archive]:
+    """Return the archives of `forwarder.archives` that are on this machine; each is an archive of the lab."""
+    return [
+        Archive(folder / one.ae_title, one.ae_title, one.port, name=f"archive-{one.ae_title.lower()}")
+        for one in configuration.forwarder.archives
+        if one.host == LOOPBACK
+    ]

@@ -20,8 +20,9 @@ INSERT INTO destinations (ae_title, route, max_outstanding, configured) VALUES
 RECEIVE = Query(
     "receive",
     "SELECT verdict FROM receive_instance_from(%(uid)s, '1.2', '1.2.3', '1.4', '1.5',"
-    " decode(repeat('ab', 32), 'hex'), 10, 'CT1', 'EDGE', '127.0.0.1', 'original', %(uid)s || '.dcm', '{pacs,workers}',"
-    " '{forward_to_pacs,forward_to_worker}', 4, 'sender', 'forward_to_pacs', interval '30 seconds')",
+    " decode(repeat('ab', 32), 'hex'), 10, 'CT1', 'EDGE', '127.0.0.1', 'original', %(uid)s || '.dcm',"
+    " '{pacs,workers}', '{forward_to_pacs,forward_to_worker}', 4, 'sender',"
+    " 'forward_to_pacs', interval '30 seconds')",
 )
 TARGETS = Query(
     "targets",
