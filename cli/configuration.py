@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from cli import certificates, contexts
+from cli import certificates, contexts, rule_notes
 from cli.documents import Json, Schema, print_document
 from cli.refusals import in_use, refusals
 from cli.screen import console, table
@@ -100,6 +100,7 @@ def warnings(configuration: Configuration, environment: Mapping[str, str]) -> It
     yield from _of_modes(configuration)
     yield from _of_destinations(configuration)
     yield from _of_retries(configuration.forwarder)
+    yield from rule_notes.warnings(configuration)
 
 
 def _of_spool(edge: Edge) -> Iterator[str]:

@@ -44,6 +44,9 @@ class Schema(StrEnum):
     FAULTS = "mini-pacs/faults/1"
     CLEARED_FAULTS = "mini-pacs/cleared-faults/1"
     CONFIG = "mini-pacs/config/1"
+    RULES = "mini-pacs/rules/1"
+    RULE_TEST = "mini-pacs/rule-test/1"
+    RULE_EXPLANATION = "mini-pacs/rule-explanation/1"
     RESET = "mini-pacs/reset/1"
 
 

@@ -83,6 +83,7 @@ COMMANDS = (
         "Run the Storage SCP: listen on the port and receive instances until SIGTERM.",
     ),
     CliCommand("config", "configuration", "app", "Check the configuration."),
+    CliCommand("rules", "rules", "app", "Say what each destination accepts; test files; explain a decision."),
     CliCommand("db", "database", "app", "Migrate the schema; grant a role access; rebuild a lost database."),
     CliCommand(
         "reset-db", "reset", "reset_db", "Delete every instance, delivery and message from the database."

@@ -29,6 +29,9 @@ from gateway.domain import allowlist
 from gateway.domain.identifiers import is_ae_title, is_uid
 from gateway.domain.routing import DEFAULT_APPLICATION, Mode, Route, Targets
 from gateway.errors import ConfigurationError
+from gateway.rules.language import Accepts
+from gateway.rules.ruleset import RuleSet
+from gateway.rules.tree import AcceptRule
 
 PATH_VARIABLE = "MINI_PACS_CONFIG"
 DEFAULT_PATH = "config.yaml"
@@ -215,7 +218,13 @@ class Worker(Destination):
         return self.calling_ae_titles or (self.ae_title,)
 
 
-class ArchiveDestination(Destination):
+class PacsDestination(Destination):
+    """The PACS. It gets what its rule accepts; without a rule everything."""
+
+    accepts: Accepts | None = None
+
+
+class ArchiveDestination(PacsDestination):
     """An archive beside the PACS. With `results: false` it gets originals only."""
 
     results: bool = True
@@ -227,6 +236,7 @@ class Application(Section):
     What is left out has the value of the section forwarder: see `Forwarder.applications_in_force`.
     """
 
+    accepts: Accepts | None = None
     unit: Literal["instance", "series", "study"] = "instance"
     result_timeout_seconds: Seconds | None = None
     max_outstanding: Outstanding | None = None
@@ -283,7 +293,7 @@ class Forwarder(Section):
     worker_max_outstanding: Outstanding = 8
     worker_affinity: Affinity = "instance"
     max_redispatch: Redispatches = 2
-    orthanc: Destination
+    orthanc: PacsDestination
     archives: Annotated[tuple[ArchiveDestination, ...], Field(max_length=MAX_ARCHIVES)] = ()
     workers: tuple[Worker, ...] = ()
     applications: Annotated[dict[ApplicationName, Application], Field(max_length=MAX_APPLICATIONS)] = {}
@@ -348,7 +358,7 @@ class Forwarder(Section):
         return tuple(worker.ae_title for worker in self.all_workers)
 
     @property
-    def all_archives(self) -> tuple[Destination, ...]:
+    def all_archives(self) -> tuple[PacsDestination, ...]:
         """The PACS, then the other archives."""
         return (self.orthanc, *self.archives)
 
@@ -366,6 +376,23 @@ class Forwarder(Section):
             archives_without_results=frozenset(a.ae_title for a in self.archives if not a.results),
             applications=tuple(self.applications_in_force),
         )
+
+    @property
+    def rules(self) -> RuleSet:
+        """What each target accepts."""
+        archives = {one.ae_title: one.accepts for one in self.all_archives}
+        return RuleSet(
+            {
+                target: self._rule_of_application(target.name)
+                if target.route is Route.WORKERS
+                else archives[target.name]
+                for target in self.targets.all
+            }
+        )
+
+    def _rule_of_application(self, name: str) -> AcceptRule | None:
+        application = self.applications.get(name)
+        return None if application is None else application.accepts
 
     def route_of(self, ae_title: str) -> Route:
         """Return the route on which a destination gets instances."""

@@ -80,6 +80,16 @@ table counters
     constraint counters_never_negative CHECK ((total >= (0)::double precision))
     constraint counters_pkey PRIMARY KEY (name, labels, slot)
 
+table decisions
+    instance_id bigint NOT NULL
+    rules bytea NOT NULL
+    accepted text[] NOT NULL
+    refused text[] NOT NULL -- the targets whose rule did not accept it, such as workers:chest-ct
+    undecided text[] NOT NULL
+    constraint decisions_instance_id_fkey FOREIGN KEY (instance_id) REFERENCES instances(id) ON DELETE CASCADE
+    constraint decisions_pkey PRIMARY KEY (instance_id)
+    CREATE INDEX decisions_undecided ON public.decisions USING btree (instance_id) WHERE (undecided <> '{}'::text[])
+
 table deliveries
     id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
     instance_id bigint NOT NULL
@@ -367,6 +377,12 @@ table result_sources
     constraint result_sources_result_instance_id_fkey FOREIGN KEY (result_instance_id) REFERENCES instances(id) ON DELETE CASCADE
     constraint result_sources_source_instance_id_fkey FOREIGN KEY (source_instance_id) REFERENCES instances(id) ON DELETE CASCADE
     CREATE INDEX result_sources_by_source ON public.result_sources USING btree (source_instance_id)
+
+table rule_versions
+    digest bytea NOT NULL
+    rules text NOT NULL -- JSON: each target with its rule, or null if it accepts everything
+    first_used timestamp with time zone NOT NULL DEFAULT now()
+    constraint rule_versions_pkey PRIMARY KEY (digest)
 
 table schema_migrations
     version text NOT NULL

@@ -17,6 +17,7 @@ A *route* is a kind of targets. It has processes of its own, and each of its tar
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from gateway.domain.instance import Kind
 
@@ -44,6 +45,15 @@ class Target:
 
     route: Route
     name: str
+
+    def __str__(self) -> str:
+        return f"{self.route.value}:{self.name}"
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Return the target whose text `str` gives."""
+        route, _, name = text.partition(":")
+        return cls(Route(route), name)
 
     @property
     def queue(self) -> str:

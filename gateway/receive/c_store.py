@@ -23,7 +23,7 @@ import time
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from gateway.dicom.dataset.header import Header, read_header
+from gateway.dicom.dataset.header import Header, facts_of, read_header
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
 from gateway.dicom.policy import AbortAssociation, Requestor, StoreRequest
 from gateway.domain.dimse_status import Status
@@ -38,6 +38,7 @@ from gateway.receive.checks import check_agreement, check_command, check_data_se
 from gateway.receive.context import ReceiverContext
 from gateway.receive.statuses import InjectedRefusalError, status_of
 from gateway.register.unregistered import Unregistered
+from gateway.rules.ruleset import RulesDecision
 from gateway.spool.envelope import ENVELOPE_BYTES, Envelope
 from gateway.spool.flush import remove_uncommitted
 from gateway.spool.partial import Partial
@@ -192,7 +193,9 @@ class CStoreHandler:
 
     def _read_header(self, partial: Partial) -> Header:
         syntax = self._request.transfer_syntax_uid
-        header = read_header(partial.descriptor, self._offset, syntax, with_references=False)
+        header = read_header(
+            partial.descriptor, self._offset, syntax, with_references=False, asked=self._receiver.rules.asked
+        )
         check_data_set_uids(header)
         self._log.study_instance_uid = header.study_instance_uid
         check_agreement(self._request, header)
@@ -203,6 +206,7 @@ class CStoreHandler:
         description = configuration.edge.result_series_description
         result = is_result(self._caller.origin, header.series_description, result_description=description)
         kind = Kind.RESULT if result else Kind.ORIGINAL
+        decision = self._decide(kind, header)
         return Envelope(
             reception_id=uuid4(),
             received_at=datetime.now(UTC),
@@ -213,9 +217,7 @@ class CStoreHandler:
             priority=priority_for(kind, urgent=self._is_urgent(header)),
             kind=kind,
             origin=self._caller.origin,
-            targets=self._receiver.targets.of(
-                kind, configuration.forwarder.mode, sent_by=self._caller.archive
-            ),
+            targets=decision.accepted,
             sop_class_uid=header.sop_class_uid,
             sop_instance_uid=header.sop_instance_uid,
             study_instance_uid=header.study_instance_uid,
@@ -223,7 +225,26 @@ class CStoreHandler:
             transfer_syntax_uid=self._request.transfer_syntax_uid,
             data_set_size=self._size,
             sha256=self._digest.digest(),
+            refused=decision.refused,
+            undecided=decision.undecided,
+            rules=self._receiver.rules.digest,
         )
+
+    def _decide(self, kind: Kind, header: Header) -> RulesDecision:
+        """Return which targets get the instance. Whoever registers it later needs no rule for that."""
+        rules = self._receiver.rules
+        mode = self._receiver.configuration.forwarder.mode
+        facts = facts_of(
+            header,
+            calling_ae_title=self._requestor.calling_ae_title,
+            called_ae_title=self._requestor.called_ae_title,
+            transfer_syntax_uid=self._request.transfer_syntax_uid,
+        )
+        candidates = self._receiver.targets.of(kind, mode, sent_by=self._caller.archive)
+        decision = rules.decide(candidates, facts)
+        for target in decision.undecided:
+            self._log.undecided(target, rules.why_undecided(target, facts))
+        return decision
 
     def _is_urgent(self, header: Header) -> bool:
         urgent = self._receiver.configuration.edge.urgent

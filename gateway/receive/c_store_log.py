@@ -6,6 +6,7 @@ from gateway import log
 from gateway.dicom.policy import Requestor
 from gateway.domain.dimse_status import Status
 from gateway.domain.identifiers import printable
+from gateway.domain.routing import Target
 from gateway.errors import GatewayError
 from gateway.log import Stage
 
@@ -36,6 +37,17 @@ class CStoreLog:
             status=status,
             error=str(error) if isinstance(error, GatewayError) else type(error).__name__,
             detail=log.frames(error) if status is Status.PROCESSING_FAILURE else None,
+        )
+
+    def undecided(self, target: Target, reason: str) -> None:
+        """Log that the rule of a target could not be decided, and what follows; without values."""
+        follows = "gets it all the same" if target.route.is_archive else "does not get it"
+        self._write(
+            Stage.RECEIVE,
+            "undecided",
+            level="warning",
+            error=f"the rule of {target.name} cannot be decided, so it {follows}: {reason}; "
+            f"mini-pacs rules explain {self._sop_instance_uid}",
         )
 
     def abandoned(self, reason: str) -> None:

@@ -8,6 +8,7 @@ from gateway.faults import Faults
 from gateway.receive.refusals import Refusals
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.registrar import Registrar
+from gateway.rules.ruleset import RuleSet
 from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 
@@ -18,6 +19,7 @@ class ReceiverContext:
 
     configuration: Configuration
     targets: Targets
+    rules: RuleSet
     spool: Spool
     registrar: Registrar
     faults: Faults

@@ -135,6 +135,7 @@ class Receiver:
         receiver = ReceiverContext(
             configuration,
             configuration.forwarder.targets,
+            configuration.forwarder.rules,
             self._spool,
             self._registrar,
             faults,

@@ -39,6 +39,7 @@ from gateway.errors import DatabaseRefusedError, FileMissingError, SpoolError
 from gateway.log import Stage
 from gateway.register import results
 from gateway.register.caller_origin import CallerOrigins
+from gateway.register.kept_decisions import keep_decisions
 from gateway.register.recovery import set_damaged_aside
 from gateway.register.registration import MAX_BATCH, received_of
 from gateway.register.repeat import NEW
@@ -281,12 +282,15 @@ class Rebuild:
         if not receptions:
             return []
         if receptions[0].is_original:
-            return instances.register_many(
+            found = instances.register_many(
                 session, [received_of(one, targets) for one in receptions], window=window
             )
+            keep_decisions(session, receptions, found, self._configuration.forwarder.rules)
+            return found
         found = []
         for one in receptions:
             registered = instances.register(session, received_of(one, targets), window=window)
+            keep_decisions(session, [one], [registered], self._configuration.forwarder.rules)
             found.append(registered)
             if registered.verdict not in {ReceptionVerdict.NAME_TAKEN, ReceptionVerdict.REGISTERED}:
                 results.correlate_one(session, one, registered, self._origins)

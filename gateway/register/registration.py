@@ -35,6 +35,7 @@ from gateway.errors import DatabaseRefusedError, GatewayError, SchemaError, Spoo
 from gateway.log import frames
 from gateway.register import repeat, results
 from gateway.register.caller_origin import CallerOrigins
+from gateway.register.kept_decisions import keep_decisions
 from gateway.register.registration_log import (
     log_not_finished,
     log_of_older_epoch,
@@ -74,6 +75,7 @@ class Registration:
         identity: SpoolIdentity | None = None,
     ) -> None:
         self._targets = configuration.forwarder.targets
+        self._rules = configuration.forwarder.rules
         self._window = configuration.edge.duplicate_window
         self._database = database
         self._spool = spool
@@ -104,6 +106,7 @@ class Registration:
                 self._check(session, batch)
                 received = [received_of(one, self._targets) for one in batch]
                 found = instances.register_many(session, received, window=self._window)
+                keep_decisions(session, batch, found, self._rules)
         except DatabaseRefusedError as error:
             _raise_unless_about_values(error)
             return [one for reception in batch for one in self._alone(reception)]
@@ -180,6 +183,7 @@ class Registration:
                     registered = instances.register(
                         session, received_of(one, self._targets), window=self._window
                     )
+                    keep_decisions(session, [one], [registered], self._rules)
                     if one.is_original or registered.verdict in {
                         ReceptionVerdict.NAME_TAKEN,
                         ReceptionVerdict.REGISTERED,
@@ -254,6 +258,8 @@ class Registration:
             repeat.remove_or_use_file(self._spool, self._database, one, registered, self._rename)
         except OSError as error:
             raise failure("finish", one.path, error) from error
+        if registered.verdict in repeat.NEW and not one.envelope.targets:
+            self._spool.move(Place.SENT, one.envelope.study_instance_uid, one.path.name, was=Place.INCOMING)
         log_registered(one, registered, correlated, self._origins)
         if one.link is not None:
             with suppress(OSError):
@@ -355,7 +361,7 @@ def received_of(one: Unregistered, targets: Targets) -> ReceivedInstance:
             Target(Route.PACS, targets.pacs) if target.route is Route.PACS else target
             for target in envelope.targets
         ),
-        result_targets=targets.of_results,
+        result_targets=tuple(target for target in targets.of_results if target not in envelope.refused),
         priority=envelope.priority,
         origin=envelope.origin,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import UUID, uuid5
 
 from gateway.config import Configuration
-from gateway.dicom.dataset.header import read_header
+from gateway.dicom.dataset.header import facts_of, read_header
 from gateway.dicom.dataset.part10 import FileMeta, own_private_information, read_file_meta
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.instance import Kind, Place
@@ -117,7 +117,10 @@ def _of_old_version(
     origins: CallerOrigins,
 ) -> Envelope:
     """Return what can be known of a reception without envelope. Its time is that of the file."""
-    values = read_header(descriptor, meta.data_set_offset, meta.transfer_syntax_uid, with_references=False)
+    rules = configuration.forwarder.rules
+    values = read_header(
+        descriptor, meta.data_set_offset, meta.transfer_syntax_uid, with_references=False, asked=rules.asked
+    )
     if not is_uid(values.sop_instance_uid) or not all(
         is_uid(uid, MAX_DATA_SET_UID_LENGTH)
         for uid in (values.study_instance_uid, values.series_instance_uid)
@@ -128,6 +131,14 @@ def _of_old_version(
     description = configuration.edge.result_series_description
     result = is_result(caller.origin, values.series_description, result_description=description)
     kind = Kind.RESULT if result else Kind.ORIGINAL
+    facts = facts_of(
+        values,
+        calling_ae_title=meta.source_ae_title,
+        called_ae_title=configuration.edge.ae_title,
+        transfer_syntax_uid=meta.transfer_syntax_uid,
+    )
+    forwarder = configuration.forwarder
+    decision = rules.decide(forwarder.targets.of(kind, forwarder.mode, sent_by=caller.archive), facts)
     return Envelope(
         reception_id=uuid5(_NAMESPACE, f"{values.sop_instance_uid} {sha256.hex()}"),
         received_at=datetime.fromtimestamp(os.fstat(descriptor).st_mtime, UTC),
@@ -138,9 +149,7 @@ def _of_old_version(
         priority=priority_for(kind, urgent=False),
         kind=kind,
         origin=caller.origin,
-        targets=configuration.forwarder.targets.of(
-            kind, configuration.forwarder.mode, sent_by=caller.archive
-        ),
+        targets=decision.accepted,
         sop_class_uid=values.sop_class_uid,
         sop_instance_uid=values.sop_instance_uid,
         study_instance_uid=values.study_instance_uid,
@@ -148,4 +157,7 @@ def _of_old_version(
         transfer_syntax_uid=meta.transfer_syntax_uid,
         data_set_size=size,
         sha256=sha256,
+        refused=decision.refused,
+        undecided=decision.undecided,
+        rules=rules.digest,
     )

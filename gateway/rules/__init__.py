@@ -5,6 +5,7 @@
     comparisons what one condition compares: equals, in, matches, range, exists
     tree        the rule: conditions under all, any and not; its outcome, its words, its canonical form
     facts       what is known of an instance: association and the values of its attributes
+    ruleset     the rules of all targets as one version, with its digest; what they decide
 
 A rule has one of three outcomes: it holds, it does not hold, or it cannot be decided, because a value that it
 asks for cannot be decoded. `not` of what cannot be decided cannot be decided; `all` and `any` are decided if

@@ -232,3 +232,8 @@ def attributes_of(rule: AcceptRule) -> tuple[Attribute, ...]:
     """Return the attributes that the rule asks for, each once."""
     found = (node.attribute for _, node in rule.nodes() if isinstance(node, AttributeCondition))
     return tuple(dict.fromkeys(found))
+
+
+def lines_of(rule: AcceptRule) -> list[str]:
+    """Say the rule in words, a line for each node, indented by its depth."""
+    return [f"{'  ' * depth}{node.words}" for depth, node in rule.nodes()]

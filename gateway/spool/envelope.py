@@ -21,6 +21,7 @@ from gateway.dicom.dataset.part10 import own_private_information
 from gateway.domain.instance import Kind
 from gateway.domain.routing import Origin, Route, Target
 from gateway.errors import DataSetError, FileMissingError, SpoolError
+from gateway.rules.ruleset import NO_RULES
 from gateway.spool.flush import failure
 
 ENVELOPE_BYTES = 2048
@@ -29,9 +30,13 @@ ENVELOPE_BYTES = 2048
 HEADER_BYTES = 4096
 """How many bytes at the beginning of a file hold its File Meta Information, whatever the UIDs are."""
 
-_MAGIC = b"MPE2"
-_FIXED = struct.Struct(">4s16sQQI32sBBBB")
+_MAGIC = b"MPE3"
+_FIXED = struct.Struct(">4s16sQQI32sBBBB16s")
 _TEXTS = 8
+# In the byte before the name of a target: the lower bits are the position of its route.
+_REFUSED = 0x40
+_UNDECIDED = 0x80
+_ROUTE = 0x3F
 _CHECKSUM = struct.Struct(">I")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # An envelope holds the position of a member in these: add members at the end only.
@@ -45,6 +50,9 @@ class Envelope:
     """One reception. `sha256` and `data_set_size` are those of the data set, in bytes.
 
     `epoch` is that of the spool when the instance was received: see gateway/spool/identity.py.
+
+    `targets`, `refused` and `undecided` are what the rules decided, as in
+    gateway/rules/ruleset.py, and `rules` is the digest of these rules. The instance is owed to `targets`.
     """
 
     reception_id: UUID
@@ -64,6 +72,9 @@ class Envelope:
     transfer_syntax_uid: str
     data_set_size: int
     sha256: bytes
+    refused: tuple[Target, ...] = ()
+    undecided: tuple[Target, ...] = ()
+    rules: bytes = NO_RULES
 
     def pack(self) -> bytes:
         """Return the envelope as ENVELOPE_BYTES bytes."""
@@ -77,7 +88,8 @@ class Envelope:
             self.priority,
             _KINDS.index(self.kind),
             _ORIGINS.index(self.origin),
-            len(self.targets),
+            len(self.targets) + len(self.refused),
+            self.rules,
         )
         texts = (
             self.calling_ae_title,
@@ -90,11 +102,20 @@ class Envelope:
             self.transfer_syntax_uid,
         )
         body = fixed + b"".join(map(_packed, texts))
-        body += b"".join(bytes((_ROUTES.index(one.route),)) + _packed(one.name) for one in self.targets)
+        body += self._packed_targets()
         padded = body.ljust(ENVELOPE_BYTES - _CHECKSUM.size, b"\0")
         if len(padded) > ENVELOPE_BYTES - _CHECKSUM.size:
             raise DataSetError("its UIDs, AE titles and targets are too long")
         return padded + _CHECKSUM.pack(crc32(padded))
+
+    def _packed_targets(self) -> bytes:
+        """Return each target that was asked, with one byte for its route and for what its rule said."""
+        parts = []
+        for flag, targets in ((0, self.targets), (_REFUSED, self.refused)):
+            for target in targets:
+                undecided = _UNDECIDED if target in self.undecided else 0
+                parts.append(bytes((_ROUTES.index(target.route) | flag | undecided,)) + _packed(target.name))
+        return b"".join(parts)
 
 
 def _packed(text: str) -> bytes:
@@ -120,19 +141,14 @@ def unpack(block: bytes) -> Envelope | None:
 def _decode(body: bytes) -> Envelope:
     if not body.startswith(_MAGIC):
         raise ValueError(body[: len(_MAGIC)])
-    _, reception_id, microseconds, size, epoch, sha256, priority, kind, origin, count = _FIXED.unpack_from(
-        body
-    )
+    fixed = _FIXED.unpack_from(body)
+    _, reception_id, microseconds, size, epoch, sha256, priority, kind, origin, count, rules = fixed
     texts = []
     at = _FIXED.size
     for _ in range(_TEXTS):
         text, at = _text_at(body, at)
         texts.append(text)
-    targets = []
-    for _ in range(count):
-        route = _ROUTES[body[at]]
-        name, at = _text_at(body, at + 1)
-        targets.append(Target(route, name))
+    accepted, refused, undecided = _targets_at(body, at, count)
     calling, called, address, sop_class, instance, study, series, syntax = texts
     return Envelope(
         reception_id=UUID(bytes=reception_id),
@@ -144,7 +160,7 @@ def _decode(body: bytes) -> Envelope:
         priority=priority,
         kind=_KINDS[kind],
         origin=_ORIGINS[origin],
-        targets=tuple(targets),
+        targets=accepted,
         sop_class_uid=sop_class,
         sop_instance_uid=instance,
         study_instance_uid=study,
@@ -152,7 +168,27 @@ def _decode(body: bytes) -> Envelope:
         transfer_syntax_uid=syntax,
         data_set_size=size,
         sha256=sha256,
+        refused=refused,
+        undecided=undecided,
+        rules=rules,
     )
+
+
+def _targets_at(
+    body: bytes, at: int, count: int
+) -> tuple[tuple[Target, ...], tuple[Target, ...], tuple[Target, ...]]:
+    """Return the targets that accepted, that refused, and that could not decide."""
+    accepted: list[Target] = []
+    refused: list[Target] = []
+    undecided: list[Target] = []
+    for _ in range(count):
+        flags = body[at]
+        name, at = _text_at(body, at + 1)
+        target = Target(_ROUTES[flags & _ROUTE], name)
+        (refused if flags & _REFUSED else accepted).append(target)
+        if flags & _UNDECIDED:
+            undecided.append(target)
+    return tuple(accepted), tuple(refused), tuple(undecided)
 
 
 def _text_at(body: bytes, at: int) -> tuple[str, int]:

@@ -25,6 +25,7 @@ EXAMPLES = {
     "NAME": "pacs_down",
     "ROLE": "runtime",
     "PATH": "/nowhere/at/all",
+    "FILE": "/nowhere/at/all",
 }
 
 
@@ -111,7 +112,13 @@ def test_an_unreachable_database_is_an_error_document(
     monkeypatch.setenv("DATABASE_URL", "postgresql://somebody:secret@127.0.0.1:1/none")
     words = [EXAMPLES.get(word, word) for word in row.split()]
     code = ExitCode.UNREACHABLE
-    if named(row) in {("config", "check"), ("destinations", "echo"), ("send",)}:
+    if named(row) in {
+        ("config", "check"),
+        ("destinations", "echo"),
+        ("send",),
+        ("rules", "check"),
+        ("rules", "test"),
+    }:
         (edge_folder / "config.yaml").unlink()
         code = ExitCode.USAGE
     if named(row) == ("demo",):  # brings a database of its own

@@ -185,6 +185,7 @@ class Forwarding:
         return ReceiverContext(
             self.edge.configuration,
             self.edge.configuration.forwarder.targets,
+            self.edge.configuration.forwarder.rules,
             self.spool,
             cast("Any", registrar or RegisterAtOnce(self.registration())),
             self.faults,

@@ -50,6 +50,7 @@ ENVELOPES = st.builds(
     transfer_syntax_uid=uids(64),
     data_set_size=st.integers(0, 2**63 - 1),
     sha256=st.binary(min_size=32, max_size=32),
+    rules=st.binary(min_size=16, max_size=16),
 )
 
 LONGEST = Envelope(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from support import certificates
 
-from gateway.config import Destination, DestinationTls, Forwarder, Worker
+from gateway.config import Destination, DestinationTls, Forwarder, PacsDestination, Worker
 from gateway.dicom.association import PeerAddress
 from gateway.forward.peer import address_of
 
@@ -32,7 +32,7 @@ def test_every_key_of_a_destination_has_its_field() -> None:
 def test_every_value_of_a_destination_reaches_its_address(tmp_path: Path) -> None:
     """No value is a default, so one that is not passed is seen."""
     authority = certificates.make(tmp_path / "tls")
-    destination = Destination(
+    destination = PacsDestination(
         host="pacs.example",
         port=4243,
         ae_title="OTHER",

@@ -131,6 +131,10 @@ BEGIN
                 d.state = 'delivered' AND d.settled_at >= v_received_at - v_window))
             INTO v_delivery_id, is_back FROM deliveries d
             WHERE d.instance_id = register_reception.instance_id AND d.route = v_routes[n] AND d.target = v_targets[n];
+        -- A repeat keeps the decision of the first reception: a target that refused the instance then does not get it.
+        CONTINUE WHEN v_delivery_id IS NULL AND EXISTS (
+            SELECT FROM decisions r WHERE r.instance_id = register_reception.instance_id
+                AND v_routes[n] || ':' || v_targets[n] = ANY (r.refused));
         -- If another version was received after this one, the repeat is the newest reception and is sent last.
         -- Exception: within the window an archive may have sent back what it just got.
         IF v_delivery_id IS NOT NULL AND NOT equals_source AND NOT is_back

@@ -25,6 +25,8 @@ FROM (VALUES
     ('SCHEMA dramatiq', 'USAGE'),
     ('TABLE public.schema_migrations', 'SELECT'),
     ('TABLE public.instances', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('TABLE public.rule_versions', 'SELECT, INSERT'),
+    ('TABLE public.decisions', 'SELECT, INSERT'),
     ('TABLE public.deliveries', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.attempts', 'SELECT, INSERT'),
     ('TABLE public.expected_results', 'SELECT, INSERT, UPDATE, DELETE'),

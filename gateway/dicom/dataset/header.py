@@ -19,7 +19,7 @@ from gateway.dicom.negotiation import text_of
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.errors import DataSetError
 from gateway.rules.dictionary import Attribute
-from gateway.rules.facts import Value
+from gateway.rules.facts import Facts, Value
 
 MAX_REFERENCES = 10_000
 
@@ -181,6 +181,20 @@ def reader_of(descriptor: int, offset: int, transfer_syntax_uid: str) -> Iterato
             # Free the memory before the semaphore is released. Otherwise the traceback of an error would
             # keep it longer.
             reader.close()
+
+
+def facts_of(
+    header: Header, *, calling_ae_title: str, called_ae_title: str, transfer_syntax_uid: str
+) -> Facts:
+    """Return what rules may ask of an instance with this header."""
+    return Facts(
+        calling_ae=calling_ae_title,
+        called_ae=called_ae_title,
+        sop_class=header.sop_class_uid,
+        transfer_syntax=transfer_syntax_uid,
+        attributes=header.attributes,
+        defect=header.attributes_defect,
+    )
 
 
 def enter_none(_: int) -> bool:

@@ -1,0 +1,90 @@
+"""What the rules decided of each instance, and the versions of the rules."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from gateway.database.queries import load
+from gateway.database.session import Session
+from gateway.domain.instance import Kind, Place
+from gateway.domain.routing import Target
+
+_Q = load("decisions")
+
+_MAX_VERSIONS = 20
+"""How many versions of one SOP Instance UID are explained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the rules with that digest decided of an instance."""
+
+    instance_id: int
+    rules: bytes
+    accepted: tuple[Target, ...]
+    refused: tuple[Target, ...]
+    undecided: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDecision:
+    """One version of a SOP Instance UID, and what was decided of it; targets as text: see `Target.of`.
+
+    Without `by_rules` no target had a rule when it was received, or a version before 0.3.0 received it.
+    `rules` is the text of the version, empty if it is not known any more. `owed` are its deliveries.
+    """
+
+    instance_id: int
+    received_at: datetime
+    kind: Kind
+    place: Place
+    study_instance_uid: str
+    file_name: str
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+    by_rules: bool
+    digest: bytes | None
+    accepted: list[str]
+    refused: list[str]
+    undecided: list[str]
+    rules: str
+    first_used: datetime | None
+    owed: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class UndecidedCount:
+    """How many instances a target's rule could not be decided of, and the newest SOP Instance UID."""
+
+    target: str
+    instances: int
+    newest: str
+
+
+def keep(session: Session, decided: Sequence[Decided], *, digest: bytes, text: str) -> None:
+    """Write decisions, and the text of the rules with that digest."""
+    session.run(
+        _Q["keep"],
+        digest=digest,
+        text=text,
+        instance_ids=[one.instance_id for one in decided],
+        rules=[one.rules for one in decided],
+        accepted=[_joined(one.accepted) for one in decided],
+        refused=[_joined(one.refused) for one in decided],
+        undecided=[_joined(one.undecided) for one in decided],
+    )
+
+
+def _joined(targets: Sequence[Target]) -> str:
+    return "\\".join(map(str, targets))  # no AE title and no name of an application has a backslash
+
+
+def of_instances(session: Session, sop_instance_uid: str) -> list[KeptDecision]:
+    """Return what was decided of each version of a SOP Instance UID, the newest first."""
+    return session.rows(KeptDecision, _Q["of_instances"], uid=sop_instance_uid, limit=_MAX_VERSIONS)
+
+
+def undecided(session: Session, since: datetime) -> list[UndecidedCount]:
+    """Return the targets whose rules could not be decided of instances received since then."""
+    return session.rows(UndecidedCount, _Q["undecided"], since=since)

@@ -1,0 +1,34 @@
+"""Keep what the rules decided at a reception, in the transaction that registers it."""
+
+from collections.abc import Sequence
+
+from gateway.database.session import Session
+from gateway.database.tables import decisions
+from gateway.database.tables.instances import RegisteredInstance
+from gateway.register.repeat import NEW
+from gateway.register.unregistered import Unregistered
+from gateway.rules.ruleset import NO_RULES, RuleSet
+
+
+def keep_decisions(
+    session: Session, batch: Sequence[Unregistered], found: Sequence[RegisteredInstance], rules: RuleSet
+) -> None:
+    """Write the decisions of what is new. A repeat keeps the decision of the first reception.
+
+    Nothing is written where no target had a rule, so that an edge without rules pays nothing. `rules` are
+    those of this process. The receiver that decided may have had others: then their text is written by the
+    receivers that have them.
+    """
+    kept = [
+        decisions.Decided(
+            registered.instance_id,
+            one.envelope.rules,
+            one.envelope.targets,
+            one.envelope.refused,
+            one.envelope.undecided,
+        )
+        for one, registered in zip(batch, found, strict=True)
+        if registered.verdict in NEW and one.envelope.rules != NO_RULES
+    ]
+    if kept:
+        decisions.keep(session, kept, digest=rules.digest, text=rules.text)
