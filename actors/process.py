@@ -19,10 +19,12 @@ from gateway.database.tables import destinations
 from gateway.database.tables.faults import FaultWatch
 from gateway.database.tables.processes import ProcessKind
 from gateway.database.wait import wait_for_database
+from gateway.domain.routing import Route
 from gateway.errors import DatabaseError, DatabaseUnavailableError, GatewayError, SchemaError
 from gateway.faults import Faults
 from gateway.forward.associations import Associations
 from gateway.forward.context import ForwardContext
+from gateway.forward.inquiry import Inquiry
 from gateway.log import Stage
 from gateway.processes.heartbeat import Heartbeat, OwnProcess
 from gateway.spool.identity import SpoolIdentity
@@ -106,6 +108,7 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
     watch = FaultWatch(database, _faults)
     watch.start()
     target_queues.consume(queue.current(), worker, configuration)
+    inquiry = _inquiry(configuration, database, worker)
     process = _ActorProcess(
         os.getpid(),
         ForwardContext(
@@ -117,6 +120,7 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
             faults=_faults,
             consumer=_consumer,
             identity=_identity(),
+            ask_archives=inquiry.ask_soon,
         ),
         watch,
         Heartbeat(
@@ -133,6 +137,18 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
     process.heartbeat.start()
     log.write(Stage.QUEUE, "actors_ready", detail=queues, count=worker.worker_threads)
     return process
+
+
+def _inquiry(configuration: config.Configuration, database: Database, worker: dramatiq.Worker) -> Inquiry:
+    """Ask the archives of the routes that this process serves."""
+    served = worker.consumer_whitelist or set(Route)
+    routes = [route for route in Route if route.is_archive and route in served]
+    inquiry = Inquiry(
+        lambda: configuration if _process is None else _process.context.configuration, database, routes
+    )
+    if routes:
+        inquiry.start()
+    return inquiry
 
 
 def _consumer() -> int:

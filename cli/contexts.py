@@ -17,7 +17,7 @@ def warnings(edge: Edge) -> Iterator[str]:
                 f"edge.additional_sop_classes names {named(uid)}, which is no Storage SOP Class: the edge "
                 "accepts it from senders, and serves nothing but C-STORE"
             )
-    accepted = edge.accepted_transfer_syntaxes
+    accepted = () if edge.accepts_as_archives else edge.accepted_transfer_syntaxes
     for uid in accepted:
         if kind_of(uid) != TRANSFER_SYNTAX:
             yield (

@@ -21,6 +21,8 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
@@ -35,6 +37,8 @@ from gateway.rules.tree import AcceptRule
 
 PATH_VARIABLE = "MINI_PACS_CONFIG"
 DEFAULT_PATH = "config.yaml"
+AS_ARCHIVES = ("as_archives",)
+"""`edge.accepted_transfer_syntaxes: as_archives`, in the form of a list."""
 MAX_ARCHIVES = 16
 MAX_APPLICATIONS = 16
 """The envelope of an instance names each of its targets, and has a fixed length."""
@@ -73,6 +77,14 @@ def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
         if values.count(value) > 1:
             raise ValueError(f"duplicate entry {value}: an order of preference names each once")
     return values
+
+
+def _or_as_archives(value: object, listed: ValidatorFunctionWrapHandler) -> object:
+    if isinstance(value, str):
+        if value != AS_ARCHIVES[0]:
+            raise ValueError(f"a list of UIDs, or {AS_ARCHIVES[0]}, is expected")
+        return AS_ARCHIVES
+    return AS_ARCHIVES if value == list(AS_ARCHIVES) else listed(value)
 
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
@@ -157,7 +169,9 @@ class Edge(Section):
     allowed_calling_aets: tuple[Caller, ...]
     accepted_sop_classes: tuple[Uid, ...] = ()
     additional_sop_classes: tuple[Uid, ...] = ()
-    accepted_transfer_syntaxes: Annotated[tuple[Uid, ...], AfterValidator(_distinct)] = ()
+    accepted_transfer_syntaxes: Annotated[
+        tuple[Uid, ...], AfterValidator(_distinct), WrapValidator(_or_as_archives)
+    ] = ()
     receivers: Annotated[int, Field(ge=0, le=64)] = 0
     max_associations: Annotated[int, Field(ge=1, le=10_000)] = 1000
     max_associations_per_peer: Annotated[int, Field(ge=1, le=10_000)] = 600
@@ -175,6 +189,11 @@ class Edge(Section):
     urgent: Urgent = Urgent()
     log_max_mb: Annotated[int, Field(ge=1)] = 50
     log_backups: Annotated[int, Field(ge=0, le=100)] = 5
+
+    @property
+    def accepts_as_archives(self) -> bool:
+        """Whether senders are offered the transfer syntaxes that the archives accept."""
+        return self.accepted_transfer_syntaxes == AS_ARCHIVES
 
     @property
     def allowed_callers(self) -> tuple[allowlist.Entry, ...]:

@@ -26,6 +26,13 @@ view dramatiq.live
            FROM pg_database
           WHERE pg_database.datname = current_database()));
 
+table accepted_syntaxes
+    ae_title text NOT NULL
+    transfer_syntax_uid text NOT NULL
+    accepted boolean NOT NULL
+    since timestamp with time zone NOT NULL DEFAULT now()
+    constraint accepted_syntaxes_pkey PRIMARY KEY (ae_title, transfer_syntax_uid)
+
 table application_workers
     application text NOT NULL
     ae_title text NOT NULL

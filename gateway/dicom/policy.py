@@ -144,9 +144,12 @@ def _ignore(requestor: Requestor, declined: Sequence[tuple[Offer, Answer]]) -> N
     """Do nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Contexts:
-    """How presentation contexts are negotiated, in addition to the SOP Classes of the `Policy`."""
+    """How presentation contexts are negotiated, in addition to the SOP Classes of the `Policy`.
+
+    A change counts for the next associations.
+    """
 
     transfer_syntaxes: tuple[str, ...] = ()
     """The accepted transfer syntaxes, in order of preference; empty accepts all, uncompressed ones first."""

@@ -84,6 +84,8 @@ class Attempt:
         """
         result = self.send()
         decision = self._decide(result)
+        if result.outcome is Outcome.NEVER and self._route.is_archive:
+            self._context.ask_archives()  # it may accept other transfer syntaxes than before
         settlement = settlement_of(self._context.configuration.forwarder, self._claim, result, decision)
         # If the process dies before this commit, the instance is sent again (G4).
         settled, breaker_closed = settle(self._context, self._claim, self._route, settlement, decision)

@@ -38,6 +38,8 @@ class ForwardContext:
     consumer: Callable[[], int]
     turns: Turns = field(default_factory=Turns)
     identity: SpoolIdentity | None = None
+    ask_archives: Callable[[], None] = lambda: None
+    """Called after an archive did not accept the context of an instance; see gateway/forward/inquiry.py."""
 
     def require_spool(self) -> None:
         """Return if the folder of the spool is there.

@@ -71,7 +71,8 @@ class Admission:
         self._open: dict[Requestor, _OpenAssociation] = {}
         accepted = frozenset(edge.accepted_sop_classes) or storage_sop_classes()
         self.accepted_sop_classes = accepted | frozenset(edge.additional_sop_classes)
-        self.contexts = Contexts(edge.accepted_transfer_syntaxes, self.declined)
+        listed = () if edge.accepts_as_archives else edge.accepted_transfer_syntaxes
+        self.contexts = Contexts(listed, self.declined)
 
     def admit(self, requestor: Requestor) -> Rejection | None:
         """Accept the association (None), or return the rejection of PS3.8 §9.3.4, Table 9-21.

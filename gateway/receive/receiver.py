@@ -38,6 +38,7 @@ from gateway.receive.context import ReceiverContext
 from gateway.receive.identity_watch import IdentityWatch
 from gateway.receive.limits import AssociationLimits, ConnectionCounts
 from gateway.receive.observed import observer
+from gateway.receive.offered_syntaxes import OfferedSyntaxes
 from gateway.receive.refusals import Refusals
 from gateway.receive.unassociated import MAX_UNASSOCIATED, UnassociatedConnections
 from gateway.register.caller_origin import CallerOrigins
@@ -129,9 +130,6 @@ class Receiver:
         )
         self._counting = Counting()
         self._refusals = Refusals(self._counting)
-        self._flusher = Flusher(
-            lambda: self._counting.flush(self._database), lambda: self._refusals.flush(self._database)
-        )
         receiver = ReceiverContext(
             configuration,
             configuration.forwarder.targets,
@@ -155,6 +153,12 @@ class Receiver:
             ),
         )
         policy = Admission(configuration, receiver, limits, self._unassociated)
+        offered = OfferedSyntaxes()
+        self._flusher = Flusher(
+            lambda: self._counting.flush(self._database),
+            lambda: self._refusals.flush(self._database),
+            lambda: offered.refresh(receiver.configuration, self._database, policy.contexts),
+        )
         self._acceptor = Acceptor(
             policy,
             edge.max_pdu_bytes,

@@ -12,7 +12,7 @@ from gateway.dicom import pdu
 from gateway.dicom.acceptor import Acceptor
 from gateway.dicom.contexts import Offer, storage_sop_classes
 from gateway.dicom.negotiation import decode_request
-from gateway.dicom.policy import AbortAssociation, Rejection, Requestor, StoreRequest, Timeouts
+from gateway.dicom.policy import AbortAssociation, Contexts, Rejection, Requestor, StoreRequest, Timeouts
 from support.waiting import wait_until
 
 ABORT = -1
@@ -80,6 +80,7 @@ class Peer:
     def __init__(self, port: int) -> None:
         self.port = port
         self.accepted_sop_classes = storage_sop_classes()
+        self.contexts = Contexts()
         self.answer: Callable[[StoreRequest], int] = lambda _: 0
         self.rejection: Rejection | None = None
         self.abort_in: set[str] = set()
@@ -118,7 +119,7 @@ class Peer:
 
     def on(self) -> None:
         """Listen."""
-        acceptor = self._acceptor = Acceptor(self, MAX_PDU_BYTES, TIMEOUTS)
+        acceptor = self._acceptor = Acceptor(self, MAX_PDU_BYTES, TIMEOUTS, contexts=self.contexts)
         listener = self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
 
         def accept() -> None:

@@ -31,3 +31,11 @@ CREATE TABLE application_workers (
 INSERT INTO application_workers
     SELECT 'default', ae_title, coalesce(full_outstanding, max_outstanding) FROM destinations
     WHERE route = 'workers' AND configured;
+
+-- What the archives answered when they were asked which transfer syntaxes they accept.
+CREATE TABLE accepted_syntaxes (
+    ae_title text NOT NULL,
+    transfer_syntax_uid text NOT NULL,
+    accepted boolean NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT accepted_syntaxes_pkey PRIMARY KEY (ae_title, transfer_syntax_uid));

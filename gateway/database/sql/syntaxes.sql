@@ -1,0 +1,20 @@
+-- Which transfer syntaxes the archives accept, as they answered when they were asked last.
+
+-- name: note
+-- Write the answers of an archive. Writes only what differs; the rows are those that the archive answered otherwise before.
+WITH answers AS (
+    SELECT uid, accepted FROM unnest(%(uids)s::text[], %(accepted)s::boolean[]) AS a (uid, accepted)
+), before AS MATERIALIZED (
+    SELECT s.transfer_syntax_uid AS uid, s.accepted FROM accepted_syntaxes s WHERE s.ae_title = %(ae_title)s
+), written AS (
+    INSERT INTO accepted_syntaxes AS s (ae_title, transfer_syntax_uid, accepted)
+    SELECT %(ae_title)s, uid, accepted FROM answers
+    ON CONFLICT ON CONSTRAINT accepted_syntaxes_pkey DO UPDATE SET accepted = EXCLUDED.accepted, since = now()
+    WHERE s.accepted <> EXCLUDED.accepted
+)
+SELECT a.uid AS transfer_syntax_uid, a.accepted FROM answers a JOIN before b ON b.uid = a.uid
+WHERE b.accepted <> a.accepted ORDER BY a.uid;
+
+-- name: known
+SELECT ae_title, transfer_syntax_uid, accepted FROM accepted_syntaxes WHERE ae_title = ANY (%(ae_titles)s::text[])
+ORDER BY ae_title, transfer_syntax_uid;
