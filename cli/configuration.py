@@ -20,6 +20,7 @@ from gateway import config
 from gateway.config import Configuration, Edge, Forwarder
 from gateway.database.dsn import dsn_from_environment
 from gateway.errors import ConfigurationError
+from gateway.search.key import search_key
 
 app = typer.Typer(help="Check the configuration.", no_args_is_help=True)
 
@@ -96,11 +97,19 @@ def warnings(configuration: Configuration, environment: Mapping[str, str]) -> It
     yield from _of_spool(configuration.edge)
     yield from _of_senders(configuration)
     yield from contexts.warnings(configuration.edge)
+    yield from _of_search(configuration.edge)
     yield from _of_addresses(configuration)
     yield from _of_modes(configuration)
     yield from _of_destinations(configuration)
     yield from _of_retries(configuration.forwarder)
     yield from rule_notes.warnings(configuration)
+
+
+def _of_search(edge: Edge) -> Iterator[str]:
+    try:
+        search_key(edge)
+    except ConfigurationError as error:
+        yield f"{error}; nothing is hashed, and `mini-pacs why` finds no number"
 
 
 def _of_spool(edge: Edge) -> Iterator[str]:
@@ -161,6 +170,8 @@ def _of_modes(configuration: Configuration) -> Iterator[str]:
     for destination in configuration.destinations:
         if destination.tls is not None and destination.tls.key is not None:
             keys[f"the tls.key of {destination.ae_title}"] = destination.tls.key
+    if edge.search_key is not None:
+        keys["edge.search_key"] = edge.search_key
     for name, key in keys.items():
         if _mode(key) & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
             yield f"{name} {key} is open to other users: chmod 600 it, or 640 with a group of its own"

@@ -9,6 +9,7 @@ import typer
 from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
 from cli.findings import state_of
+from cli.flow import flow
 from cli.operator import configured, identity, opened
 from cli.screen import console, table
 from cli.times import clock, dated, span
@@ -22,6 +23,7 @@ from gateway.forward.context import STAGE
 from gateway.forward.probe import answer_of
 
 app = typer.Typer(help="List the PACS and the workers; echo, pause or resume them.", no_args_is_help=True)
+app.command()(flow)
 Title = Annotated[str, typer.Argument(metavar="AE", help="AE title of a destination.", show_default=False)]
 
 

@@ -51,6 +51,15 @@ COMMANDS = (
         "Say what became of a study, an instance, or what a sender sent: the verdict, then the evidence.",
     ),
     CliCommand(
+        "instances", "instances", "app", "List the kept instances, and UIDs that came with other bytes."
+    ),
+    CliCommand(
+        "results",
+        "instances",
+        "results_app",
+        "List the results of the workers, and those that match no source.",
+    ),
+    CliCommand(
         "refusals", "refused", "refusals", "List what the edge turned away, why, and what lets it in."
     ),
     CliCommand("queue", "queue", "app", "Show the Dramatiq queue; list, requeue or discard dead messages."),

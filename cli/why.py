@@ -27,7 +27,7 @@ from gateway.database.session import Session
 from gateway.database.tables import refusals, search_hashes
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_ae_title, is_uid
-from gateway.errors import SpoolError
+from gateway.errors import DatabaseUnavailableError, SpoolError
 from gateway.search import evidence, verdict
 from gateway.search.evidence import Evidence, OfSender
 from gateway.search.files import search_files
@@ -91,23 +91,32 @@ def why(
     envelopes: tuple[Envelope, ...] = ()
     with suppress(OSError, SpoolError):  # this host does not have the spool
         envelopes = evidence.unregistered(spool)
-    with opened("why") as database, database.statement() as session:
-        if "." in typed and is_uid(typed, MAX_DATA_SET_UID_LENGTH):
-            found = [evidence.of_uid(session, typed, limit=limit, envelopes=envelopes)]
-            _answer_uids(found, configuration, limit, as_json=as_json)
-            return
-        if _is_known_title(session, typed, configuration):
-            of_sender = evidence.of_sender(session, typed, begin, until)
-            found = [
-                evidence.of_uid(session, uid, limit=limit, envelopes=envelopes)
-                for uid in of_sender.study_instance_uids
-            ]
-            _answer_sender(of_sender, found, configuration, limit, as_json=as_json)
-            return
-        studies, remark = _studies_of(
-            session, typed, configuration, spool, read_files=read_files, seconds=seconds
-        )
-        found = [evidence.of_uid(session, uid, limit=limit, envelopes=envelopes) for uid in studies]
+    is_number = read_files  # then it goes into no statement, not even as a parameter
+    try:
+        with opened("why") as database, database.statement() as session:
+            if not is_number and "." in typed and is_uid(typed, MAX_DATA_SET_UID_LENGTH):
+                found = [evidence.of_uid(session, typed, limit=limit, envelopes=envelopes)]
+                _answer_uids(found, configuration, limit, as_json=as_json)
+                return
+            if not is_number and _is_known_title(session, typed, configuration):
+                of_sender = evidence.of_sender(session, typed, begin, until)
+                found = [
+                    evidence.of_uid(session, uid, limit=limit, envelopes=envelopes)
+                    for uid in of_sender.study_instance_uids
+                ]
+                _answer_sender(of_sender, found, configuration, limit, as_json=as_json)
+                return
+            studies, remark = _studies_of(
+                session, typed, configuration, spool, read_files=read_files, seconds=seconds
+            )
+            found = [evidence.of_uid(session, uid, limit=limit, envelopes=envelopes) for uid in studies]
+    except DatabaseUnavailableError as error:
+        known = evidence.of_spool(typed, envelopes)
+        if not known.is_known:
+            raise
+        remark = f"PostgreSQL cannot be reached, so this is only what the spool shows: {error}"
+        _answer_uids([known], configuration, limit, as_json=as_json, remark=remark)
+        return
     _answer_uids(found, configuration, limit, as_json=as_json, remark=remark)
 
 

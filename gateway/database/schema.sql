@@ -309,6 +309,7 @@ table instances
     constraint instances_study_instance_uid_is_a_uid CHECK (((length(study_instance_uid) <= 128) AND (study_instance_uid ~ '^[0-9][0-9.]*$'::text))) NOT VALID
     CREATE INDEX instances_by_series ON public.instances USING btree (series_instance_uid)
     CREATE INDEX instances_by_time ON public.instances USING btree (received_at)
+    CREATE INDEX instances_conflicts ON public.instances USING btree (received_at, id) WHERE conflict
     CREATE INDEX instances_flagged ON public.instances USING btree (correlation) WHERE (late OR (correlation = ANY (ARRAY['ambiguous'::correlation, 'unmatched'::correlation])))
     CREATE INDEX instances_unforwarded ON public.instances USING btree (unforwarded_at) WHERE (unforwarded_at IS NOT NULL)
     CREATE TRIGGER instances_versioned BEFORE INSERT ON public.instances FOR EACH ROW WHEN (new.conflict) EXECUTE FUNCTION flag_versions()

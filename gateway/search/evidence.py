@@ -1,7 +1,7 @@
 """Gather what is known of a UID, or of what an AE title sent: kept, refused, unregistered, purged."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -57,6 +57,18 @@ class OfSender:
 
 def of_uid(session: Session, uid: str, *, limit: int, envelopes: tuple[Envelope, ...] = ()) -> Evidence:
     """Gather what is known of an instance, a series or a study."""
+    return replace(
+        of_spool(uid, envelopes),
+        studies=tuple(evidence.studies(session, uid)),
+        deliveries=tuple(evidence.deliveries(session, uid)),
+        troubled=tuple(evidence.troubled(session, uid, limit=limit)),
+        refused=tuple(refusals.instances(session, uid, limit=MAX_REFUSED)),
+        past=tuple(history.find(session, uid, limit=MAX_PAST)),
+    )
+
+
+def of_spool(uid: str, envelopes: tuple[Envelope, ...]) -> Evidence:
+    """Return what these envelopes of unregistered receptions show of an instance, a series or a study."""
     waiting = [
         envelope
         for envelope in envelopes
@@ -64,11 +76,6 @@ def of_uid(session: Session, uid: str, *, limit: int, envelopes: tuple[Envelope,
     ]
     return Evidence(
         uid=uid,
-        studies=tuple(evidence.studies(session, uid)),
-        deliveries=tuple(evidence.deliveries(session, uid)),
-        troubled=tuple(evidence.troubled(session, uid, limit=limit)),
-        refused=tuple(refusals.instances(session, uid, limit=MAX_REFUSED)),
-        past=tuple(history.find(session, uid, limit=MAX_PAST)),
         unregistered=len(waiting),
         unregistered_since=min((envelope.received_at for envelope in waiting), default=None),
     )

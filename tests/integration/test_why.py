@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Reconfigure
+from conftest import MakeEdge, Reconfigure
+from support.forwarding import forwarding
 from support.prepared_instances import STUDY, PreparedInstances
+from support.synthetic_instances import Instance
 from typer.testing import CliRunner, Result
 
 from cli.main import build
@@ -203,6 +205,23 @@ def test_an_ae_title_and_a_time(kept: PreparedInstances) -> None:
     assert document["verdict"] == "nothing came from APP01 in that time, and nothing was refused"
     refuse(kept, "1.7.1", sender="CT9")  # in no list of the configuration, but it was refused
     assert said("CT9")["verdict"].startswith("refused at the door 3 times")
+
+
+def test_what_waits_for_postgresql_is_said_while_it_is_away(
+    make_edge: MakeEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spool shows what is durable; of anything else PostgreSQL is the one to ask."""
+    edge = make_edge()
+    monkeypatch.setenv("DATABASE_URL", "postgresql://somebody@127.0.0.1:1/none")
+    with forwarding(edge) as core:
+        instance = Instance()
+        core.received(instance)
+        for uid in (instance.sop_instance_uid, instance.study_instance_uid):
+            document = json.loads(run(uid, "--json").stdout)
+            assert document["verdict"].startswith("1 instance received since ")
+            assert document["verdict"].endswith(", durable, and waiting for PostgreSQL")
+            assert document["remark"].startswith("PostgreSQL cannot be reached")
+        assert run("1.2.3.4.5").exit_code == 3
 
 
 # ---- by number -----------------------------------------------------------------------------------------

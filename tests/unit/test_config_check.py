@@ -86,3 +86,25 @@ def test_contexts_that_decline_common_senders_are_named(tmp_path: Path) -> None:
     assert "accepted_transfer_syntaxes lacks Implicit VR Little Endian" in words
     plain = {"accepted_transfer_syntaxes": ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]}
     assert "edge.accepted_transfer_syntaxes" not in said(tmp_path / "plain", **plain)
+
+
+@pytest.mark.parametrize(
+    ("length", "mode", "words"),
+    [
+        (32, 0o400, ""),
+        (32, 0o644, "other users"),
+        (31, 0o400, "31 bytes"),
+        (None, 0, "No such file"),
+    ],
+)
+def test_a_key_of_the_search_that_cannot_be_used_is_named(
+    tmp_path: Path, length: int | None, mode: int, words: str
+) -> None:
+    """edge.search_key: missing, of another length, or readable for others."""
+    key = tmp_path / "search.key"
+    if length is not None:
+        key.write_bytes(bytes(length))
+        key.chmod(mode)
+    found = [line for line in said(tmp_path, search_key=str(key)).splitlines() if "search_key" in line]
+    assert bool(found) == bool(words)
+    assert all(words in line for line in found)

@@ -48,3 +48,8 @@ owed_targets (route, target) AS (
         SELECT d.route, d.target FROM deliveries d
         WHERE d.state IN ('pending', 'in_flight', 'dead') AND (d.route, d.target) > (t.route, t.target)
         ORDER BY d.route, d.target LIMIT 1) AS next)
+
+-- fragment: covered_seconds
+-- The seconds that the rows of `last` cover: the window, or less where there are more rows than its limit.
+(SELECT extract(epoch FROM CASE WHEN count(*) < %(limit)s THEN %(window)s::interval
+    ELSE least(%(window)s::interval, now() - min(owed_since)) END)::float8 FROM last)

@@ -1,0 +1,98 @@
+"""Read how much arrives for each target and leaves; gateway/domain/flow.py says what follows from it."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from gateway.database.queries import load
+from gateway.database.session import Session
+from gateway.domain.flow import DestinationFlow, TargetFlow
+from gateway.domain.routing import Route
+
+WINDOW = timedelta(minutes=5)
+RECENT = 20_000
+"""Deliveries and attempts that are read; at a high rate they cover less than WINDOW."""
+COUNT_LIMIT = 100_000
+
+_Q = load("flow")
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    route: Route
+    target: str
+    count: int
+    covered_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Completed:
+    route: Route
+    target: str
+    destination: str
+    attempts: int
+    delivered: int
+    seconds: float
+    covered_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    route: Route
+    target: str
+    waiting: int
+    in_flight: int
+    oldest_send_at: datetime | None
+    threads: int
+    is_open: bool
+
+
+def flows(session: Session, *, lease: timedelta, window: timedelta = WINDOW) -> list[TargetFlow]:
+    """Return the flow of each configured target; `lease` is that of the claims."""
+    recent: dict[str, object] = {"window": window, "limit": RECENT}
+    arrived = {
+        (row.route, row.target): 60 * row.count / max(row.covered_seconds, 1.0)
+        for row in session.rows(_Arrived, _Q["arrived"], **recent)
+    }
+    completed: defaultdict[tuple[Route, str], list[_Completed]] = defaultdict(list)
+    for row in session.rows(_Completed, _Q["completed"], **recent):
+        completed[row.route, row.target].append(row)
+    return [
+        _flow(
+            waiting,
+            arrived.get((waiting.route, waiting.target), 0.0),
+            completed[waiting.route, waiting.target],
+        )
+        for waiting in session.rows(_Waiting, _Q["waiting"], limit=COUNT_LIMIT, lease=lease)
+    ]
+
+
+def _flow(waiting: _Waiting, arrived: float, completed: list[_Completed]) -> TargetFlow:
+    attempts = sum(row.attempts for row in completed)
+    sent = tuple(
+        DestinationFlow(
+            row.destination,
+            _per_minute(row.attempts, row),
+            _per_minute(row.delivered, row),
+            row.seconds / row.attempts,
+        )
+        for row in sorted(completed, key=lambda row: row.destination)
+    )
+    return TargetFlow(
+        route=waiting.route,
+        target=waiting.target,
+        arrived_per_minute=arrived,
+        delivered_per_minute=sum(one.delivered_per_minute for one in sent),
+        failed_per_minute=sum(one.attempts_per_minute - one.delivered_per_minute for one in sent),
+        mean_seconds=sum(row.seconds for row in completed) / attempts if attempts else None,
+        waiting=waiting.waiting,
+        in_flight=waiting.in_flight,
+        oldest_send_at=waiting.oldest_send_at if waiting.in_flight else None,
+        threads=waiting.threads,
+        is_open=waiting.is_open,
+        destinations=sent,
+    )
+
+
+def _per_minute(count: int, row: _Completed) -> float:
+    return 60 * count / max(row.covered_seconds, 1.0)
