@@ -1,5 +1,6 @@
 """The values that rules compare: decoded as pydicom decodes them, never a reason to refuse an instance."""
 
+import math
 import struct
 from dataclasses import replace
 
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 from support.dicom_peers import EXPLICIT, IMPLICIT, bundled_files, read_quietly
 from support.headers import BIG, DEFLATED, NEEDED, encode, explicit, instance, read, result
 
+from gateway.dicom.dataset.encoding import VRS
 from gateway.dicom.dataset.header import NOTHING, read_header
 from gateway.dicom.dataset.part10 import read_file_meta
-from gateway.dicom.dataset.values import MAX_BYTES, MAX_VALUES
+from gateway.dicom.dataset.values import MAX_BYTES, MAX_VALUES, decode
 from gateway.errors import DataSetError
 from gateway.rules.dictionary import Attribute, attribute
 from gateway.rules.facts import Undecodable, Value
@@ -141,6 +143,11 @@ def test_an_unknown_vr_is_that_of_the_dictionary() -> None:
         (b"ISO_IR 999 ", b"M\xfcller", None),
         (b"GB18030 ", "誠".encode("gb18030"), "誠"),  # its second byte is a backslash
         (b"\\ISO 2022 IR 87 ", b"a\x1b$B;3ED\x1b(B ", "a山田"),
+        (b"\\ISO 2022 IR 149", b"\x1b$)C\xb1\xe8", "김"),
+        (b"ISO 2022 IR 6\\ISO 2022 IR 100 ", b"a\x1b-A\xfc\nb", "aü\nb"),
+        (b"\\ISO 2022 IR 87 ", b"\x1b-A\xfc", None),
+        (b"\\ISO 2022 IR 87 ", b"a\x1b[31m", None),
+        (b"ISO_IR 100", b"a\x1b$B;3ED\x1b(B ", None),
     ],
 )
 def test_text_is_decoded_by_its_specific_character_set(
@@ -195,3 +202,32 @@ def test_asking_for_attributes_changes_nothing_else(
         return
     found = read(bytes(raw[:end]), syntax, asked=ASKED)
     assert replace(found, attributes=NOTHING, attributes_defect="") == replace(plain, attributes=NOTHING)
+
+
+@given(
+    st.binary(max_size=80)
+    | st.text(alphabet="\x1b$()BAJ\\\\^=aé山", max_size=40).map(lambda t: t.encode("utf-8")),
+    st.sampled_from(
+        ["PatientName", "ImageComments", "StudyDescription", "Rows", "SliceThickness", "Modality"]
+    ),
+    st.sampled_from(sorted({b"", *VRS})),
+    st.sampled_from(
+        ["", "ISO_IR 100", "ISO_IR 192", "\\ISO 2022 IR 87", "\\ISO 2022 IR 149", "GB18030", "x"]
+    ),
+    st.booleans(),
+)
+def test_no_bytes_raise_an_error(
+    raw: bytes,
+    keyword: str,
+    vr: bytes,
+    character_set: str,
+    big_endian: bool,  # noqa: FBT001
+) -> None:
+    """Whatever a sender writes gives values or reasons; text has no padding, numbers are finite."""
+    values = decode(raw, attribute(keyword), vr=vr, big_endian=big_endian, character_set=character_set)
+    for value in values:
+        if isinstance(value, str):
+            assert value
+            assert value == value.strip(" ")
+        elif not isinstance(value, Undecodable):
+            assert math.isfinite(value)

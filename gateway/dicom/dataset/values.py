@@ -7,6 +7,7 @@ Rules ask for few attributes, so they are decoded when the header is read. What 
 import math
 import re
 import struct
+from collections.abc import Iterator
 from functools import cache
 
 from gateway.dicom.dataset.encoding import VRS
@@ -24,6 +25,10 @@ MAX_VALUES = 64
 # PS3.5 §6.1.2.2: VRs to which Specific Character Set applies
 _WITH_CHARACTER_SET = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _ESCAPE = b"\x1b"
+_WITH_ESCAPES = frozenset(("iso2022_jp", "iso2022_jp_2"))
+# PS3.5 §6.1.2.5.3: what returns to the first character set
+_RESET_IN_TEXT = re.compile(rb"[\t\n\f\r\\]")
+_RESET_IN_NAMES = re.compile(rb"[\^=\\]")
 
 # PS3.5 §6.2, Table 6.2-1: binary numbers
 _BINARY = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": "I", "US": "H", "UV": "Q"}
@@ -94,22 +99,42 @@ def _text(raw: bytes, attribute: Attribute, character_set: str) -> str | Undecod
 
 def _in_character_set(raw: bytes, vr: str, character_set: str) -> str | Undecodable:
     """Decode text with characters beyond ASCII. The bytes are decoded before they are split: see GB18030."""
-    from pydicom.charset import decode_bytes  # noqa: PLC0415  few texts need it
-    from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS  # noqa: PLC0415
-
     encodings = _encodings(character_set)
     if encodings is None:
         return Undecodable("has an unknown Specific Character Set")
     try:
-        if _ESCAPE not in raw:
-            text = raw.decode(encodings[0])
-        else:
-            text = decode_bytes(raw, list(encodings), PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS)
+        text = "".join(_fragments(raw, vr, encodings))
     except (UnicodeError, LookupError):
-        text = "\ufffd"
-    if "\ufffd" in text:
         return Undecodable("has bytes that its Specific Character Set does not have")
     return text.partition("\0")[0]
+
+
+def _fragments(raw: bytes, vr: str, encodings: tuple[str, ...]) -> Iterator[str]:
+    """Decode each part that begins with an escape sequence (PS3.5 §6.1.2.5); pydicom's decoder guesses.
+
+    Raises:
+        UnicodeError, LookupError: bytes or an escape sequence are not those of the encodings.
+    """
+    from pydicom.charset import CODES_TO_ENCODINGS  # noqa: PLC0415  few texts need it
+
+    first, *escaped = raw.split(_ESCAPE)
+    yield first.decode(encodings[0])
+    resets = _RESET_IN_NAMES if vr == "PN" else _RESET_IN_TEXT
+    for part in escaped:
+        length = 3 if part.startswith((b"$(", b"$)")) else 2
+        encoding = CODES_TO_ENCODINGS[_ESCAPE + part[:length]]
+        if encoding in _WITH_ESCAPES:  # Python's codec reads the escape sequence itself
+            if encoding not in encodings:
+                raise LookupError(encoding)
+            yield (_ESCAPE + part).decode(encoding)
+            continue
+        # The escape sequence of ASCII is allowed in every text with code extensions.
+        encoding = "ascii" if part.startswith(b"(B") else encoding
+        if encoding not in (*encodings, "ascii"):
+            raise LookupError(encoding)
+        end = found.start() if (found := resets.search(part, length)) else len(part)
+        yield part[length:end].decode(encoding)
+        yield part[end:].decode(encodings[0])
 
 
 @cache
@@ -118,6 +143,8 @@ def _encodings(character_set: str) -> tuple[str, ...] | None:
     from pydicom.charset import python_encoding  # noqa: PLC0415
 
     names = [name.strip(" ") for name in character_set.split("\\")]
-    found = ["ascii" if name in {"", "ISO_IR 6"} else python_encoding.get(name) for name in names]
+    found = [
+        "ascii" if name in {"", "ISO_IR 6", "ISO 2022 IR 6"} else python_encoding.get(name) for name in names
+    ]
     known = tuple(encoding for encoding in found if encoding is not None)
     return known if len(known) == len(found) else None
