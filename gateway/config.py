@@ -111,7 +111,7 @@ class Section(BaseModel):
         if isinstance(values, dict):
             for key, value in values.items():
                 field = cls.model_fields.get(key) if isinstance(key, str) else None
-                if isinstance(value, bool) and (field is None or field.annotation is not bool):
+                if isinstance(value, bool) and field is not None and field.annotation is not bool:
                     raise ValueError(f"{key} = {str(value).lower()}: a number or a text is expected")
         return values
 
