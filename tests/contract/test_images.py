@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from support.compose_lab import BASES, GATEWAY, SERVICES, WORKERS
+from support.compose_lab import BASES, GATEWAY, HOSPITAL, SERVICES, WORKERS
 from support.launcher import REPOSITORY
+
+from gateway import config
 
 IMAGES = REPOSITORY / "images"
 DOCKERFILES = sorted(IMAGES.glob("*/Dockerfile"))
@@ -43,7 +45,27 @@ def pins(path: Path) -> set[str]:
 
 def test_every_service_is_known_to_the_tests() -> None:
     """A new service is validated, restarted and killed like the others."""
-    assert set(COMPOSE["services"]) == {*SERVICES, *ONE_SHOTS}
+    assert set(COMPOSE["services"]) == {*SERVICES, *HOSPITAL, *ONE_SHOTS}
+    with_profile = {name: one["profiles"] for name, one in COMPOSE["services"].items() if "profiles" in one}
+    assert with_profile == {name: ["hospital"] for name in HOSPITAL}, (
+        "`docker compose up` starts none of these"
+    )
+
+
+def test_the_configuration_of_the_hospital_is_valid() -> None:
+    """Its file and its variables are those that docs/operate/containers.md names."""
+    found = config.load(REPOSITORY / "config-hospital.yaml")
+    assert [one.queue for one in found.forwarder.targets.all] == [
+        "pacs",
+        "archives.VNA",
+        "workers.chest-ct",
+        "workers.any-mr",
+    ]
+    lines = (REPOSITORY / "hospital.env").read_text(encoding="utf-8").splitlines()
+    assert {line for line in lines if not line.startswith("#")} == {
+        "COMPOSE_PROFILES=hospital",
+        "EDGE_CONFIG=./config-hospital.yaml",
+    }
     assert COMPOSE["name"] == "mini_pacs_edge"
     assert service("edge")["container_name"] == "mini_pacs_edge"
 
@@ -156,7 +178,7 @@ def test_the_networks_have_the_expected_members() -> None:
     both = {"edge", "actors-workers"}
     wanted = {
         "pacs_net": both
-        | {"actors-pacs", "actors-sweep", "scheduler", "orthanc", "ohif", "postgres", "migrate"},
+        | {"actors-pacs", "actors-sweep", "scheduler", "orthanc", "ohif", "postgres", "migrate", *HOSPITAL},
         "workers_net": both | set(WORKERS),
     }
     found = {

@@ -41,6 +41,8 @@ HEALTHY_SECONDS = 120
 
 WORKERS = ("app01", "app02", "app03", "app04", "app05")
 GATEWAY = ("edge", "actors-pacs", "actors-workers", "actors-sweep", "scheduler")
+HOSPITAL = ("actors-archives", "vna")
+"""The services that only the profile hospital has."""
 SERVICES = ("postgres", "orthanc", "ohif", *GATEWAY, *WORKERS)
 
 Modality = Literal["CT", "MR"]
