@@ -38,8 +38,20 @@ def test_status_has_a_line_for_each_target(make_edge: MakeEdge) -> None:
 
 def test_status_of_an_edge_without_archives_does_not_ask_for_their_processes(make_edge: MakeEdge) -> None:
     """The seed's edge."""
-    make_edge()
-    assert "archives" not in run("status")
+    edge = make_edge()
+    with forwarding(edge) as core:
+        core.receive(Instance())
+        edge.run("UPDATE deliveries SET route = 'archives', target = 'OLD' WHERE route = 'pacs'")
+        edge.run(
+            "UPDATE deliveries SET state = 'in_flight', claim_id = gen_random_uuid(), lease_until = now()"
+        )
+        edge.run(
+            "UPDATE deliveries SET state = 'delivered', claim_id = NULL, lease_until = NULL,"
+            " settled_at = now()"
+        )
+        shown = run("status")
+        assert "queue archives" not in shown
+        assert "archives 0" not in shown, "also after archives were removed from config.yaml"
 
 
 def test_the_counts_of_a_large_table_are_those_of_the_targets(make_edge: MakeEdge) -> None:

@@ -172,7 +172,8 @@ class Overview:
     @property
     def routes(self) -> tuple[Route, ...]:
         """The routes that need actor processes: archives only if there are any."""
-        used = {target.route for target in self.targets} | {Route.PACS, Route.WORKERS}
+        configured = {target.route for target in self.targets if self.is_configured(target)}
+        used = configured | {Route.PACS, Route.WORKERS}
         return tuple(route for route in _SHOWN if route in used)
 
     def is_configured(self, target: Target) -> bool:
