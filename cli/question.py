@@ -39,15 +39,16 @@ def confirm(question: str) -> None:
 
 
 def ask(question: str) -> str:
-    """Ask on standard error and return the answer; a line of a pipe is an answer, too.
+    """Ask on standard error and return the answer; a line of a pipe is an answer without a question.
 
     Raises:
         typer.Abort: Ctrl-C.
         typer.BadParameter: nobody is there to answer.
     """
     try:
-        sys.stderr.write(question)
-        sys.stderr.flush()
+        if sys.stdin is not None and sys.stdin.isatty():
+            sys.stderr.write(question)
+            sys.stderr.flush()
         return _line().strip()
     except KeyboardInterrupt as error:
         raise typer.Abort from error

@@ -92,7 +92,7 @@ def _print(rows: list[RefusalRow]) -> None:
     screen.print(shown)
     for row in rows:
         screen.print(f"\n{sentence(row)}.", soft_wrap=True)
-        if row.detail:
+        if row.detail and row.refused.allowlist_entry is None:
             screen.print(f"  the last: {row.detail}", soft_wrap=True)
         if text := remedy(row.refused):
             screen.print(f"  → {text}", soft_wrap=True)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.database.tables.evidence import Troubled
+from gateway.database.tables.refusals import RefusedInstance
 from gateway.domain.delivery import State
+from gateway.domain.instance import Kind
 from gateway.domain.refusal import meaning
 from gateway.domain.routing import Route
 from gateway.search.evidence import Evidence, OfSender
@@ -35,6 +37,10 @@ class _AtPacs:
     def total(self) -> int:
         return self.states.total()
 
+    @property
+    def is_complete(self) -> bool:
+        return self.states[State.DELIVERED] == self.total
+
     def add(self, state: State, count: int, last_at: datetime | None) -> None:
         self.states[state] += count
         if state is State.DELIVERED and last_at is not None:
@@ -53,9 +59,13 @@ def of_uid(found: Evidence, *, history_days: float, clock: Clock) -> Verdict:
                 "mini-pacs why AE --since 7d",
             ),
         )
-    at_pacs = _at_pacs(found)
+    originals, results = _at_pacs(found, Kind.ORIGINAL), _at_pacs(found, Kind.RESULT)
     is_well = (
-        at_pacs.total > 0 and at_pacs.states[State.DELIVERED] == at_pacs.total and not found.unregistered
+        originals.total + results.total > 0
+        and originals.is_complete
+        and results.is_complete
+        and not found.unregistered
+        and not _turned_away(found)
     )
     return Verdict("; ".join(parts), is_well=is_well, commands=tuple(dict.fromkeys(_commands(found))))
 
@@ -83,9 +93,15 @@ def of_sender(found: OfSender) -> Verdict:
 
 
 def _parts(found: Evidence, clock: Clock) -> Iterator[str]:
-    at_pacs = _at_pacs(found)
-    if at_pacs.total:
-        yield _of_pacs(found, at_pacs, clock)
+    originals, results = _at_pacs(found, Kind.ORIGINAL), _at_pacs(found, Kind.RESULT)
+    if originals.total:
+        yield _of_pacs(found, originals, Kind.ORIGINAL, clock)
+        if results.is_complete and results.total:
+            yield f"with {_counted(results.total, 'result', 'results')}"
+        elif results.total:
+            yield f"results: {_of_pacs(found, results, Kind.RESULT, clock)}"
+    elif results.total:
+        yield _of_pacs(found, results, Kind.RESULT, clock)
     elif found.studies:
         count = sum(study.instances for study in found.studies)
         yield f"{_counted(count, 'instance', 'instances')} kept, owed to no PACS"
@@ -95,21 +111,30 @@ def _parts(found: Evidence, clock: Clock) -> Iterator[str]:
             f"{_counted(found.unregistered, 'instance', 'instances')} received since "
             f"{clock(found.unregistered_since)}, durable, and waiting for PostgreSQL"
         )
-    refused = sum(one.count for one in found.refused)
-    if refused:
-        last = found.refused[0]
+    if turned_away := _turned_away(found):
+        last = turned_away[0]
         why = last.detail or last.reason.value
-        yield f"refused at the door {_times(refused)}, last at {clock(last.last_at)}: {why}"
+        times = _times(sum(one.count for one in turned_away))
+        yield f"refused at the door {times}, last at {clock(last.last_at)}: {why}"
+    elif found.refused:
+        yield f"refused {_times(sum(one.count for one in found.refused))} before it was accepted"
     if found.past and not found.studies:
         yield f"its copies were deleted by {clock(max(one.purged_at for one in found.past))}"
 
 
-def _at_pacs(found: Evidence) -> _AtPacs:
+def _turned_away(found: Evidence) -> list[RefusedInstance]:
+    """Return the refused instances that were not accepted at another time."""
+    return [one for one in found.refused if not one.was_accepted]
+
+
+def _at_pacs(found: Evidence, kind: Kind) -> _AtPacs:
     at_pacs = _AtPacs()
     for counted in found.deliveries:
-        if counted.route is Route.PACS:
+        if counted.route is Route.PACS and counted.kind is kind:
             at_pacs.add(counted.state, counted.count, counted.last_at)
     for past in found.past:
+        if past.kind is not kind:
+            continue
         for outcome in past.outcomes.values():
             if outcome["route"] == Route.PACS:
                 at = None if outcome["at"] is None else datetime.fromisoformat(outcome["at"])
@@ -117,23 +142,23 @@ def _at_pacs(found: Evidence) -> _AtPacs:
     return at_pacs
 
 
-def _of_pacs(found: Evidence, at_pacs: _AtPacs, clock: Clock) -> str:
+def _of_pacs(found: Evidence, at_pacs: _AtPacs, kind: Kind, clock: Clock) -> str:
     delivered, total = at_pacs.states[State.DELIVERED], at_pacs.total
-    if delivered == total:
+    if at_pacs.is_complete:
         since = "" if at_pacs.last_at is None else f" since {clock(at_pacs.last_at)}"
         return f"in the PACS{since}" + (f", all {total}" if total > 1 else "")
-    reasons = ", ".join(_reasons(found, at_pacs))
+    reasons = ", ".join(_reasons(found, at_pacs, kind))
     if total == 1:
         return f"not in the PACS: {reasons}"
     return f"{delivered} of {total} in the PACS: {reasons}"
 
 
-def _reasons(found: Evidence, at_pacs: _AtPacs) -> Iterator[str]:
+def _reasons(found: Evidence, at_pacs: _AtPacs, kind: Kind) -> Iterator[str]:
     dead, cancelled = at_pacs.states[State.DEAD], at_pacs.states[State.CANCELLED]
     waiting = at_pacs.states[State.PENDING] + at_pacs.states[State.IN_FLIGHT]
     first: dict[State, Troubled] = {}
     for bad in found.troubled:
-        if bad.route is Route.PACS:
+        if bad.route is Route.PACS and bad.kind is kind:
             first.setdefault(bad.state, bad)
     if dead:
         one = first.get(State.DEAD)

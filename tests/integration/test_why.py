@@ -20,7 +20,7 @@ from gateway.database.tables.refusals import RefusalRow, RefusedInstance
 from gateway.database.wakeup import Wakeup
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
 from gateway.domain.delivery import State
-from gateway.domain.instance import Place
+from gateway.domain.instance import Kind, Place
 from gateway.domain.outcome import Outcome
 from gateway.domain.refusal import Reason, RefusalKind
 from gateway.sweep.context import SweepContext
@@ -136,6 +136,22 @@ def test_what_was_refused_is_found_by_its_uids(kept: PreparedInstances) -> None:
     assert said("1.7.1")["verdict"].startswith("refused at the door 3 times, last at ")
     assert said("1.7")["verdict"].endswith(": (0020,000D) is missing")
     assert "mini-pacs refusals --calling-aet CT1" in said("1.7")["items"][0]["commands"]
+
+
+def test_a_refusal_counts_until_the_instance_is_accepted(kept: PreparedInstances) -> None:
+    """One that is missing makes the study incomplete; results are counted beside the originals."""
+    source = kept.receive(1)
+    kept.forward(source)
+    refuse(kept, f"{STUDY}.2", STUDY, times=1)
+    document = said(STUDY)
+    assert not document["items"][0]["well"]
+    assert "; refused at the door once, last at " in document["verdict"]
+    kept.forward(kept.receive(2))
+    document = said(STUDY)
+    assert document["items"][0]["well"]
+    assert document["verdict"].endswith(", all 2; refused once before it was accepted")
+    kept.forward(kept.receive(3, kind=Kind.RESULT, sender="APP01"))
+    assert ", all 2; with 1 result; " in said(STUDY)["verdict"]
 
 
 def test_what_was_never_there_is_said_with_its_limit(kept: PreparedInstances) -> None:

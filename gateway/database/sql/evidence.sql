@@ -10,11 +10,11 @@ FROM ({fragment:meant_instances}) AS i
 GROUP BY i.study_instance_uid, i.kind ORDER BY i.study_instance_uid, i.kind;
 
 -- name: deliveries
--- How many deliveries of them are in each state, by destination.
-SELECT d.route::text, {fragment:shown_target} AS destination, d.state::text, count(*),
+-- How many deliveries of them are in each state, by kind and destination.
+SELECT i.kind::text, d.route::text, {fragment:shown_target} AS destination, d.state::text, count(*),
     min(d.settled_at) AS first_at, max(d.settled_at) AS last_at
 FROM ({fragment:meant_instances}) AS i JOIN deliveries d ON d.instance_id = i.id
-GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4;
 
 -- name: troubled
 -- Those that are not delivered: dead ones first, then cancelled ones, then those that wait longest.

@@ -6,7 +6,7 @@ WITH old AS (
     SELECT * FROM instances WHERE id = ANY (%(instance_ids)s::bigint[])
 ), outcomes AS (
     SELECT d.instance_id, jsonb_object_agg({fragment:shown_target},
-        jsonb_build_object('route', d.route, 'state', d.state, 'at', d.settled_at, 'status', d.last_status)) AS of_instance
+        jsonb_build_array(d.route, d.state, extract(epoch FROM d.settled_at)::bigint, d.last_status)) AS of_instance
     FROM deliveries d WHERE d.instance_id = ANY (%(instance_ids)s::bigint[]) GROUP BY d.instance_id
 ), studies AS (
     INSERT INTO history_studies AS h (study_instance_uid, first_received_at, last_received_at)
@@ -37,7 +37,10 @@ ORDER BY x.id, o.received_at;
 -- Instances of the history by their own UID, that of their series, or that of their study; those that were not delivered
 -- everywhere first.
 SELECT h.study_instance_uid, s.series_instance_uid, n.sop_instance_uid, s.calling_ae_title, s.remote_address, s.kind::text,
-    n.received_at, n.repeats, n.outcomes, h.purged_at
+    n.received_at, n.repeats, h.purged_at,
+    (SELECT coalesce(jsonb_object_agg(o.key, jsonb_build_object('route', o.value ->> 0, 'state', o.value ->> 1,
+            'at', to_timestamp((o.value ->> 2)::bigint), 'status', (o.value ->> 3)::integer)), '{}')
+     FROM jsonb_each(n.outcomes) AS o) AS outcomes
 FROM (
     SELECT i.* FROM history_instances i WHERE i.sop_instance_uid = %(uid)s
     UNION ALL
@@ -48,7 +51,7 @@ FROM (
 ) AS n
 JOIN history_series s ON s.id = n.series_id
 JOIN history_studies h ON h.id = s.study_id
-ORDER BY EXISTS (SELECT FROM jsonb_each(n.outcomes) AS o WHERE o.value ->> 'state' <> 'delivered') DESC, n.received_at
+ORDER BY EXISTS (SELECT FROM jsonb_each(n.outcomes) AS o WHERE o.value ->> 1 <> 'delivered') DESC, n.received_at
 LIMIT %(limit)s;
 
 -- name: of_sender

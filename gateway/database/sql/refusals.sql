@@ -44,9 +44,12 @@ WHERE %(last_at)s::timestamptz IS NULL OR (g.last_at, g.id) < (%(last_at)s, %(id
 ORDER BY g.last_at DESC, g.id DESC LIMIT %(limit)s;
 
 -- name: instances
--- Refused instances of a study, a series of UIDs, or one UID; the last one first.
-SELECT sop_instance_uid, study_instance_uid, calling_ae_title, remote_address, reason, status, detail, count, first_at, last_at
-FROM refused_instances
+-- Refused instances of a study or with one UID, the last one first.
+SELECT r.sop_instance_uid, r.study_instance_uid, r.calling_ae_title, r.remote_address, r.reason, r.status, r.detail, r.count,
+    r.first_at, r.last_at,
+    EXISTS (SELECT FROM instances i WHERE i.sop_instance_uid = r.sop_instance_uid)
+        OR EXISTS (SELECT FROM history_instances h WHERE h.sop_instance_uid = r.sop_instance_uid) AS was_accepted
+FROM refused_instances AS r
 WHERE sop_instance_uid = %(uid)s OR (study_instance_uid = %(uid)s AND study_instance_uid <> '')
 ORDER BY last_at DESC, sop_instance_uid LIMIT %(limit)s;
 

@@ -37,6 +37,7 @@ class KeptStudy:
 class Counted:
     """How many deliveries to a destination are in a state, and when the first and the last were settled."""
 
+    kind: Kind
     route: Route
     destination: str
     state: State

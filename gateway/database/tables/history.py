@@ -1,7 +1,7 @@
 """The history: what was received, and its outcome at each destination, after files and rows were purged.
 
 The purge writes it in the transaction that deletes the instances, so a registration costs nothing, and each
-instance is in `instances` or in the history. A row of an instance takes about 250 bytes.
+instance is in `instances` or in the history. An instance takes some 330 bytes, its index included.
 """
 
 from collections.abc import Sequence

@@ -57,6 +57,8 @@ class RefusedInstance:
     count: int
     first_at: datetime
     last_at: datetime
+    was_accepted: bool = False
+    """Whether an instance with that UID was accepted at another time."""
 
 
 def add(session: Session, rows: Sequence[RefusalRow], instances: Sequence[RefusedInstance]) -> None:
