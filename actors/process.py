@@ -1,8 +1,9 @@
 """Create what the actors of one process need, when its worker has booted after Dramatiq's fork."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import dramatiq
 from dramatiq.broker import Broker
@@ -15,18 +16,19 @@ from gateway.database.dsn import dsn_from_environment
 from gateway.database.migrate import require_current
 from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import destinations
+from gateway.database.tables import configurations, destinations
 from gateway.database.tables.faults import FaultWatch
 from gateway.database.tables.processes import ProcessKind
 from gateway.database.wait import wait_for_database
 from gateway.domain.routing import Route
 from gateway.errors import DatabaseError, DatabaseUnavailableError, GatewayError, SchemaError
 from gateway.faults import Faults
-from gateway.forward.associations import Associations
+from gateway.forward.associations import Associations, check_certificates
 from gateway.forward.context import ForwardContext
 from gateway.forward.inquiry import Inquiry
 from gateway.log import Stage
 from gateway.processes.heartbeat import Heartbeat, OwnProcess
+from gateway.processes.live import LiveConfiguration
 from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 
@@ -109,19 +111,20 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
     watch.start()
     target_queues.consume(queue.current(), worker, configuration)
     inquiry = _inquiry(configuration, database, worker)
+    forwarding = ForwardContext(
+        configuration=configuration,
+        database=database,
+        spool=Spool(configuration.edge.data_root),
+        associations=Associations(configuration.edge.ae_title, configuration.forwarder),
+        wakeup=queue.current().wakeup,
+        faults=_faults,
+        consumer=_consumer,
+        identity=_identity(),
+        ask_archives=inquiry.ask_soon,
+    )
     process = _ActorProcess(
         os.getpid(),
-        ForwardContext(
-            configuration=configuration,
-            database=database,
-            spool=Spool(configuration.edge.data_root),
-            associations=Associations(configuration.edge.ae_title, configuration.forwarder),
-            wakeup=queue.current().wakeup,
-            faults=_faults,
-            consumer=_consumer,
-            identity=_identity(),
-            ask_archives=inquiry.ask_soon,
-        ),
+        forwarding,
         watch,
         Heartbeat(
             database,
@@ -129,9 +132,9 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
                 ProcessKind.ACTORS,
                 queues,
                 configuration.edge.data_root,
-                configuration_digest=configuration.digest,
                 consumer=queue.current().consumer_id,
             ),
+            LiveConfiguration(configuration, ProcessKind.ACTORS, partial(_prepared, forwarding, worker)),
         ),
     )
     process.heartbeat.start()
@@ -149,6 +152,19 @@ def _inquiry(configuration: config.Configuration, database: Database, worker: dr
     if routes:
         inquiry.start()
     return inquiry
+
+
+def _prepared(
+    context: ForwardContext, worker: dramatiq.Worker, configuration: config.Configuration
+) -> Callable[[], None]:
+    """Check a configuration that is to be taken; return the function that takes it."""
+    check_certificates(configuration.forwarder)
+
+    def take() -> None:
+        context.take(configuration)
+        target_queues.consume(queue.current(), worker, configuration)
+
+    return take
 
 
 def _consumer() -> int:
@@ -175,6 +191,9 @@ def _prepare(configuration: config.Configuration) -> None:
             raise DatabaseError(str(error)) from error
         _identity().recognize(database)
         with database.transaction() as session:
-            destinations.configure(session, configuration)
+            taken = configurations.taken(session)
+            # If the file was edited and not loaded, the other processes do not know its destinations.
+            if taken is None or taken.digest == configuration.digest:
+                destinations.configure(session, configuration)
     finally:
         database.close()

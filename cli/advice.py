@@ -10,6 +10,7 @@ from gateway.errors import (
     DatabaseUnavailableError,
     GatewayError,
     OutcomeUnknownError,
+    ReloadRefusedError,
     UnknownSpoolError,
 )
 
@@ -69,7 +70,7 @@ def _exit_code(error: Exception) -> ExitCode | None:
     match error:
         case ConfigurationError():
             return ExitCode.USAGE
-        case UnknownSpoolError():
+        case UnknownSpoolError() | ReloadRefusedError():
             return ExitCode.REFUSED
         case DatabaseUnavailableError():
             return ExitCode.UNREACHABLE

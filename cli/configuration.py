@@ -1,6 +1,6 @@
-"""`mini-pacs config check`: the effective configuration, errors in it, and warnings.
+"""`mini-pacs config`: check the file, load it into the running processes, show the history.
 
-Opens no connection.
+`check` shows the effective configuration, errors in it, warnings, and what differs from what runs.
 """
 
 import os
@@ -12,17 +12,24 @@ from pathlib import Path
 
 import typer
 
-from cli import certificates, contexts, rule_notes
+from cli import certificates, contexts, reload, rule_notes
 from cli.documents import Json, Schema, print_document
+from cli.operator import opened
 from cli.refusals import in_use, refusals
 from cli.screen import console, table
 from gateway import config
 from gateway.config import Configuration, Edge, Forwarder
 from gateway.database.dsn import dsn_from_environment
-from gateway.errors import ConfigurationError
+from gateway.database.tables import configurations
+from gateway.errors import ConfigurationError, DatabaseError
+from gateway.processes.history import changes_since
 from gateway.search.key import search_key
 
-app = typer.Typer(help="Check the configuration.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check the configuration, load it without a restart, show its history.", no_args_is_help=True
+)
+app.command("reload")(reload.reload)
+app.command("history")(reload.history)
 
 MINIMUM_SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
@@ -34,7 +41,7 @@ MINIMUM_SOP_CLASSES = {
 
 @app.callback()
 def _noun() -> None:
-    """Check the configuration."""
+    """Check the configuration, load it without a restart, show its history."""
 
 
 @app.command()
@@ -50,7 +57,7 @@ def check(as_json: Json = False) -> None:
     if wrong:
         raise ConfigurationError("\n".join(f"{configuration.source}: {sentence}" for sentence in wrong))
     database = database_source(os.environ)
-    said = list(warnings(configuration, os.environ))
+    said = [*warnings(configuration, os.environ), *_differs(configuration)]
     values = dict(flat(configuration.model_dump(mode="json", exclude={"source"})))
     if as_json:
         source = str(configuration.source)
@@ -66,6 +73,21 @@ def check(as_json: Json = False) -> None:
     for sentence in said:
         screen.print(f"· {sentence}", soft_wrap=True)
     screen.print("The configuration is valid.")
+
+
+def _differs(configuration: Configuration) -> Iterator[str]:
+    """Yield what the file changes against the version that runs; nothing if PostgreSQL cannot say."""
+    try:
+        with opened("config check") as database, database.statement() as session:
+            runs = configurations.taken(session)
+    except DatabaseError as error:
+        yield f"it is not known what runs, so the file was not compared with it: {error}"
+        return
+    for change in changes_since(runs, configuration):
+        after = (
+            f"after a restart of {change.restart}" if change.restart else "after `mini-pacs config reload`"
+        )
+        yield f"{change.text}: counts {after}"
 
 
 def flat(section: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

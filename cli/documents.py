@@ -50,6 +50,8 @@ class Schema(StrEnum):
     RULES = "mini-pacs/rules/1"
     RULE_TEST = "mini-pacs/rule-test/1"
     RULE_EXPLANATION = "mini-pacs/rule-explanation/1"
+    RELOADED = "mini-pacs/reloaded/1"
+    CONFIG_HISTORY = "mini-pacs/config-history/1"
     RESET = "mini-pacs/reset/1"
 
 

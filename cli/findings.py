@@ -5,7 +5,7 @@ No function here reads a file or the database. A problem needs an operator to ac
 images, and which command shows more or repairs it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +16,7 @@ from gateway.database.tables.overview import Count, DeadReason, Overview, Unserv
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route, Target, route_of_queue
+from gateway.processes.standing import Disagreement
 from gateway.spool.places import DAMAGED
 
 SWEEP_LATE = timedelta(minutes=3)
@@ -54,14 +55,21 @@ class Finding:
     text: str
 
 
-def findings(view: Overview, space: Space | None, unknown: str = "") -> list[Finding]:
+def findings(
+    view: Overview,
+    space: Space | None,
+    unknown: str = "",
+    standing: Iterable[Disagreement] = (),
+) -> list[Finding]:
     """Return the findings, problems before notes; none where all is well.
 
-    `unknown` says why spool and database do not belong together; empty if they do.
+    `unknown` says why spool and database do not belong together; empty if they do. `standing` is what differs
+    between config.yaml, the version that runs, and the processes.
     """
     said = [
         *([Finding(True, unknown)] if unknown else []),
         *_processes(view),
+        *(Finding(one.problem, one.text) for one in standing),
         *_space(space),
         *unregistered_findings(space, view.now),
         *_damaged(space),

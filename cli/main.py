@@ -91,7 +91,12 @@ COMMANDS = (
         "serve",
         "Run the Storage SCP: listen on the port and receive instances until SIGTERM.",
     ),
-    CliCommand("config", "configuration", "app", "Check the configuration."),
+    CliCommand(
+        "config",
+        "configuration",
+        "app",
+        "Check the configuration, load it without a restart, show its history.",
+    ),
     CliCommand("rules", "rules", "app", "Say what each destination accepts; test files; explain a decision."),
     CliCommand("db", "database", "app", "Migrate the schema; grant a role access; rebuild a lost database."),
     CliCommand(

@@ -15,12 +15,14 @@ from cli.operator import configured, opened
 from cli.screen import console, table
 from cli.times import clock, dated, since, span
 from gateway.database.session import Session
-from gateway.database.tables import spools
+from gateway.database.tables import configurations, processes, spools
 from gateway.database.tables.overview import WINDOW, OldestWaiting, Overview, overview
 from gateway.domain.delivery import State
 from gateway.domain.instance import Place
 from gateway.domain.routing import Route
 from gateway.errors import DatabaseUnavailableError, SpoolError, UnknownSpoolError
+from gateway.processes.removed import owed_to_removed
+from gateway.processes.standing import disagreements
 from gateway.register.unregistered import backlog, refused_count
 from gateway.spool.identity import SpoolIdentity
 from gateway.spool.places import DAMAGED, ORPHANED
@@ -60,13 +62,19 @@ def status(
         with opened("status") as database, database.statement() as session:
             unknown = _why_unknown(configuration, session)
             view = overview(session, lease=timedelta(seconds=configuration.forwarder.lease_seconds))
+            standing = disagreements(
+                configuration,
+                configurations.taken(session),
+                processes.processes(session),
+                owed_to_removed(session, configuration),
+            )
     except DatabaseUnavailableError:
         if space is not None and not as_json:
             typer.echo(
                 f"PostgreSQL cannot be reached. Receptions not registered: {space.unregistered:,}", err=True
             )
         raise
-    said = findings(view, space, unknown)
+    said = findings(view, space, unknown, standing)
     if check:
         said = [finding for finding in said if finding.problem]
     if as_json:

@@ -12,6 +12,10 @@ class GatewayError(Exception):
 # ---- configuration -------------------------------------------------------------------------------
 
 
+class ReloadRefusedError(GatewayError):
+    """No process takes the configuration; each goes on with the one that it has. Says why."""
+
+
 class ConfigurationError(GatewayError):
     """Permanent: the configuration is invalid, and the process does not start. Names file, key and value."""
 

@@ -126,6 +126,7 @@ class Database:
                     self.dsn, application_name=self.application_name, deadline_seconds=self.deadline_seconds
                 )
             if not _is_stale(connection):
+                connection.deadline_seconds = self.deadline_seconds  # it may have been changed
                 return connection
             connection.close()
 

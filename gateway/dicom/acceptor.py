@@ -81,6 +81,10 @@ class Acceptor:
         weakref.finalize(self, os.close, self._waker)
         self._stop = weakref.finalize(self, os.close, write_end)
 
+    def change(self, max_pdu_bytes: int, timeouts: Timeouts, contexts: Contexts) -> None:
+        """Use other limits for the next associations; those that are open keep theirs."""
+        self._max_pdu_bytes, self._timeouts, self._negotiated = max_pdu_bytes, timeouts, contexts
+
     def stop(self) -> None:
         """End every waiting association now, and every other after the message that it is receiving.
 

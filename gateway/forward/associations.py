@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from gateway.config import Destination, Forwarder
+from gateway.config import Configuration, Destination, Forwarder
 from gateway.dicom.contexts import ProposedContext
 from gateway.errors import AssociationRejectedError, AssociationsBusyError, PeerAwayError
 from gateway.forward.opening import Contexts, open_association
@@ -33,14 +33,28 @@ REAP_SECONDS = 1.0
 """Between checks for associations to release."""
 
 
+def check_certificates(forwarder: Forwarder) -> None:
+    """Refuse a wrong certificate before a process uses this configuration.
+
+    Raises:
+        ConfigurationError: a certificate, key or CA file of a destination cannot be used.
+    """
+    for destination in _by_title(forwarder).values():
+        address_of(destination, forwarder)
+
+
+def _by_title(forwarder: Forwarder) -> dict[str, Destination]:
+    return {one.ae_title: one for one in forwarder.destinations}
+
+
 class Associations:
     """The associations of one process; safe across its threads."""
 
     def __init__(self, calling_ae_title: str, forwarder: Forwarder) -> None:
         self._calling_ae_title = calling_ae_title
         self._forwarder = forwarder
-        for destination in forwarder.destinations:
-            address_of(destination, forwarder)  # refuse a wrong certificate at the start of the process
+        check_certificates(forwarder)
+        self._destinations = _by_title(forwarder)
         self._changed = threading.Condition()
         self._peers: dict[str, PeerAssociations] = {}
         self._closed = False
@@ -72,6 +86,23 @@ class Associations:
             yield lent
         finally:
             self._give_back(destination.ae_title, lent)
+
+    def take(self, configuration: Configuration) -> None:
+        """Use other destinations and limits from now on.
+
+        Release the idle associations to a peer that changed; each lent one is released when it comes back.
+        """
+        with self._changed:
+            self._forwarder = configuration.forwarder
+            self._destinations = _by_title(configuration.forwarder)
+            others = [
+                lent
+                for title, peer in self._peers.items()
+                for lent in peer.take_others(self._destinations.get(title))
+            ]
+            self._changed.notify_all()  # more associations may be allowed now
+        for lent in others:
+            lent.association.release()
 
     def note_progress(self, ae_title: str) -> None:
         """Note that the peer accepts bytes on one of our associations."""
@@ -164,7 +195,7 @@ class Associations:
             raise
         with self._changed:
             peer.requested.remove(requested_at)
-        return LentAssociation(association, fresh=True)
+        return LentAssociation(association, destination, fresh=True)
 
     def _give_back(self, ae_title: str, lent: LentAssociation) -> None:
         """Keep a usable association; release it while a request to the peer is unanswered."""
@@ -174,6 +205,7 @@ class Associations:
             if keep:
                 peer.last_progress = monotonic()
             keep = keep and not self._closed and not peer.leaves_a_request_unanswered()
+            keep = keep and lent.destination == self._destinations.get(ae_title)
             if keep:
                 lent.since = monotonic()
                 peer.idle.append(lent)

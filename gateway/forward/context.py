@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.config import Configuration
+from gateway.config import Configuration, Destination
 from gateway.database.pool import Database
 from gateway.database.wakeup import Wakeup
 from gateway.domain.routing import Route
@@ -21,12 +21,13 @@ STAGE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ForwardContext:
     """What one process needs to forward instances.
 
-    `consumer` returns the id under which this process claims deliveries. `identity` tells a lost file from a
-    disk that is not mounted.
+    `configuration` is exchanged by `take` while attempts run: ask for it at each use. `consumer` returns the
+    id under which this process claims deliveries. `identity` tells a lost file from a disk that is not
+    mounted.
     """
 
     configuration: Configuration
@@ -40,6 +41,25 @@ class ForwardContext:
     identity: SpoolIdentity | None = None
     ask_archives: Callable[[], None] = lambda: None
     """Called after an archive did not accept the context of an instance; see gateway/forward/inquiry.py."""
+    _before: Configuration | None = field(default=None, init=False)
+
+    def take(self, configuration: Configuration) -> None:
+        """Use another configuration from now on; attempts in progress keep their destination."""
+        self._before, self.configuration = self.configuration, configuration
+        self.associations.take(configuration)
+
+    def destination(self, ae_title: str) -> Destination:
+        """Return the destination of a claim. It may have been removed from the configuration just now.
+
+        Raises:
+            KeyError: neither this configuration nor the one before has it.
+        """
+        try:
+            return self.configuration.destination(ae_title)
+        except KeyError:
+            if self._before is None:
+                raise
+            return self._before.destination(ae_title)
 
     def require_spool(self) -> None:
         """Return if the folder of the spool is there.

@@ -151,7 +151,7 @@ def forward_to_worker(context: ForwardContext, delivery_id: int) -> Outcome | No
         if verdict is WorkerVerdict.ANSWERED:
             log.write(Stage.FORWARD_WORKER, "answered_before", delivery_id=delivery_id)
         return None
-    destination = context.configuration.destination(claim.destination)
+    destination = context.destination(claim.destination)
     return Attempt(context, claim, Route.WORKERS, destination, began=began).run().outcome
 
 

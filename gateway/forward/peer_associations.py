@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from time import monotonic
 
+from gateway.config import Destination
 from gateway.dicom.association import Association
 from gateway.dicom.contexts import ProposedContext
 
@@ -14,10 +15,12 @@ PROMPT_SECONDS = 0.3
 class LentAssociation:
     """An association that is lent to a thread, or idle.
 
-    `fresh` means that nothing was sent on it before; `since` is when it was opened or became idle.
+    `destination` is the peer as it was configured. `fresh` means that nothing was sent on it before; `since`
+    is when it was opened or became idle.
     """
 
     association: Association
+    destination: Destination
     fresh: bool
     since: float = field(default_factory=monotonic)
 
@@ -53,6 +56,13 @@ class PeerAssociations:
             self.open -= 1
             dropped.append(lent)
         return None
+
+    def take_others(self, destination: Destination | None) -> list[LentAssociation]:
+        """Take the idle associations to a peer that is configured otherwise now, or not at all."""
+        others = [lent for lent in self.idle if lent.destination != destination]
+        self.idle = [lent for lent in self.idle if lent not in others]
+        self.open -= len(others)
+        return others
 
     def take_expired(self, oldest: float) -> list[LentAssociation]:
         """Take those that became idle before `oldest`; take all idle ones while a request is unanswered."""

@@ -4,6 +4,8 @@ The row says that the process runs, and which configuration and spool it uses. A
 SIGSTOP, or that hangs, stops to beat. While PostgreSQL is away the thread says nothing; whoever needs the
 database logs its loss.
 
+The thread also looks whether `mini-pacs config reload` proposes another configuration (`live`).
+
 The row is written also while spool and database do not belong together, so that an operator sees which
 process uses the wrong pair.
 
@@ -17,20 +19,25 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
 from uuid import uuid4
 
+from gateway import log
 from gateway.database.pool import Database
 from gateway.database.session import Session
 from gateway.database.tables import processes
 from gateway.database.tables.processes import Beat, ProcessKind
 from gateway.errors import DatabaseError
+from gateway.log import Stage
+from gateway.processes.live import LiveConfiguration
 from gateway.processes.own_spool import identity_of, os_user, problem_of
 
 BEAT_SECONDS = 5.0
+WATCH_SECONDS = 1.0
+"""Between two looks at the version of the configuration that all processes are to take."""
 FORGET_SECONDS = 30.0
 """Between two deletions of the rows of processes that are gone."""
 
@@ -46,7 +53,6 @@ class OwnProcess:
     kind: ProcessKind
     serves: str
     data_root: Path | None = None
-    configuration_digest: str | None = None
     consumer: Callable[[], int | None] = _nobody
     parent: Callable[[], Beat] | None = None
     id: str = field(default_factory=lambda: str(uuid4()))
@@ -65,16 +71,19 @@ class OwnProcess:
             version=version("mini-pacs-edge"),
             age=timedelta(seconds=monotonic() - self.started),
             consumer_id=self.consumer(),
-            configuration_digest=self.configuration_digest,
         )
 
 
 class Heartbeat:
     """The thread of one process."""
 
-    def __init__(self, database: Database, process: OwnProcess) -> None:
+    def __init__(
+        self, database: Database, process: OwnProcess, live: LiveConfiguration | None = None
+    ) -> None:
         self._database = database
         self._process = process
+        self._live = live
+        self._next_beat = 0.0
         self._clock_offset_ms: float | None = None
         self._is_written = False
         self._next_forget = monotonic() + FORGET_SECONDS
@@ -103,35 +112,55 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
-                self._beat()
-                self._is_written = True
+                self._look()
             except DatabaseError:
-                self._is_written = False
-            self._stopped.wait(BEAT_SECONDS)
+                self._is_written, self._next_beat = False, 0.0
+            except Exception as error:  # noqa: BLE001  the boundary of the thread: the next look tries again
+                log.write(
+                    Stage.DB,
+                    "heartbeat_failed",
+                    level="error",
+                    error=f"unforeseen {type(error).__name__}",
+                    detail=log.frames(error),
+                )
+                self._stopped.wait(BEAT_SECONDS)
+            self._stopped.wait(WATCH_SECONDS)
 
-    def _beat(self) -> None:
-        row = self._own_row()
+    def _look(self) -> None:
         with self._database.statement(durable=False, guarded=False) as session:
-            self._write(session, row)
-            if row.clock_offset_ms is None:  # the first beat has just measured it
-                self._write(session, replace(row, clock_offset_ms=self._clock_offset_ms))
-            if self._process.parent is not None:
-                processes.beat(session, self._process.parent())
-            if monotonic() > self._next_forget:
-                self._next_forget = monotonic() + FORGET_SECONDS
-                processes.forget_dead(session)
+            if monotonic() >= self._next_beat:
+                self._beat(session)
+            if self._live is not None and self._live.follow(session, self._process.id):
+                self._beat(session)  # say at once what this process took
+        if self._live is not None:
+            self._live.configure(self._database)
 
-    def _write(self, session: Session, row: Beat) -> None:
-        """Write the row, and note how far our clock is ahead of that of PostgreSQL for the next one.
+    def _beat(self, session: Session) -> None:
+        if self._clock_offset_ms is None:
+            self._note_clock(lambda: processes.now(session))
+        row = self._own_row()
+        self._note_clock(lambda: processes.beat(session, row))
+        if self._process.parent is not None:
+            processes.beat(session, self._with_configuration(self._process.parent()))
+        if monotonic() > self._next_forget:
+            self._next_forget = monotonic() + FORGET_SECONDS
+            processes.forget_dead(session)
+        self._is_written, self._next_beat = True, monotonic() + BEAT_SECONDS
 
-        The error is half of the statement's time at most.
-        """
+    def _note_clock(self, ask: Callable[[], datetime]) -> None:
+        """Note how far our clock is ahead of that of PostgreSQL, within half of the time of `ask`."""
         before = time.time()
-        theirs = processes.beat(session, row).timestamp()
+        theirs = ask().timestamp()
         self._clock_offset_ms = round(((before + time.time()) / 2 - theirs) * 1000, 1)
 
+    def _with_configuration(self, row: Beat) -> Beat:
+        if self._live is None:
+            return row
+        return replace(row, configuration_digest=self._live.digest, restart_for=self._live.restart_for)
+
     def _own_row(self) -> Beat:
-        row = replace(self._process.beat(), clock_offset_ms=self._clock_offset_ms)
+        row = self._with_configuration(self._process.beat())
+        row = replace(row, clock_offset_ms=self._clock_offset_ms)
         if self._process.data_root is None:
             return row
         identity = identity_of(self._process.data_root)

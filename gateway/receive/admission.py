@@ -62,13 +62,17 @@ class Admission:
         limits: AssociationLimits,
         unassociated: UnassociatedConnections,
     ) -> None:
-        edge = configuration.edge
-        self._edge = edge
-        self._allowed = AllowedCallers(edge.allowed_callers)
-        self._receiver = receiver
+        self.change(configuration, receiver)
         self._limits = limits
         self._unassociated = unassociated
         self._open: dict[Requestor, _OpenAssociation] = {}
+
+    def change(self, configuration: Configuration, receiver: ReceiverContext) -> None:
+        """Decide by another configuration from now on; associations that are open stay."""
+        edge = configuration.edge
+        self._receiver = receiver
+        self._edge = edge
+        self._allowed = AllowedCallers(edge.allowed_callers)
         accepted = frozenset(edge.accepted_sop_classes) or storage_sop_classes()
         self.accepted_sop_classes = accepted | frozenset(edge.additional_sop_classes)
         listed = () if edge.accepts_as_archives else edge.accepted_transfer_syntaxes
@@ -93,15 +97,14 @@ class Admission:
             return _Refused(
                 CALLED_AE_TITLE_NOT_RECOGNIZED, Reason.CALLED_AE_TITLE, f"this is {self._edge.ae_title}"
             )
-        if not self._allowed.has_title(requestor.calling_ae_title):
+        allowed = self._allowed  # it may be exchanged between these lines
+        if not allowed.has_title(requestor.calling_ae_title):
             return _Refused(
                 CALLING_AE_TITLE_NOT_RECOGNIZED,
                 Reason.CALLING_AE_TITLE,
                 "add it to edge.allowed_calling_aets to let it in",
             )
-        wrong_address = self._allowed.why_address_refused(
-            requestor.calling_ae_title, requestor.remote_address
-        )
+        wrong_address = allowed.why_address_refused(requestor.calling_ae_title, requestor.remote_address)
         if wrong_address is not None:
             return _Refused(CALLING_ADDRESS_NOT_ALLOWED, Reason.CALLING_ADDRESS, wrong_address)
         refused = self._why_nothing_can_be_kept()

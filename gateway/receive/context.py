@@ -15,7 +15,11 @@ from gateway.spool.spool import Spool
 
 @dataclass(frozen=True, slots=True)
 class ReceiverContext:
-    """The objects of one receiver process that every C-STORE uses."""
+    """The objects of one receiver process that every C-STORE uses.
+
+    A reload of the configuration makes another context; what is being received keeps the one that it began
+    with, so that rules, targets and origins belong together.
+    """
 
     configuration: Configuration
     targets: Targets

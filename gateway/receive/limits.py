@@ -21,24 +21,35 @@ from hashlib import blake2b
 _WORD = 8
 _NAME_BYTES = 64
 """Longer than an AE title, an `@` and an address."""
+MAX_SLOTS = 10_000
+"""The largest `edge.max_associations`."""
 
 
 class AssociationLimits:
     """Slots for at most `total` associations, `per_peer` of them for one peer.
 
-    Create it before the fork, so that all receivers share it.
+    Create it before the fork, so that all receivers share it. Each of them is told new limits by `change`.
     """
 
     def __init__(self, total: int, per_peer: int) -> None:
-        self._total = total
-        self._per_peer = per_peer
-        self._memory = mmap.mmap(-1, max(2 * total * _WORD, mmap.PAGESIZE))
+        self._memory = mmap.mmap(-1, 2 * MAX_SLOTS * _WORD)
         words = memoryview(self._memory).cast("q")
-        self._processes = words[:total]
-        self._peers = words[total : 2 * total]
-        self._names = memoryview(mmap.mmap(-1, max(total * _NAME_BYTES, mmap.PAGESIZE)))
+        self._all_processes, self._all_peers = words[:MAX_SLOTS], words[MAX_SLOTS : 2 * MAX_SLOTS]
+        self._names = memoryview(mmap.mmap(-1, MAX_SLOTS * _NAME_BYTES))
+        self._looked_at = 0
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the receivers
         self._thread_lock = threading.Lock()
+        self.change(total, per_peer)
+
+    def change(self, total: int, per_peer: int) -> None:
+        """Set the limits for new associations in this process; those that are open stay."""
+        with self._thread_lock:
+            self._total = total
+            self._per_peer = per_peer
+            # If `total` shrinks, associations may be open in the slots beyond it.
+            self._looked_at = max(self._looked_at, total)
+            self._processes = self._all_processes[: self._looked_at]
+            self._peers = self._all_peers[: self._looked_at]
 
     def acquire(self, peer: str) -> int | None:
         """Take a slot for one more association of `peer`; return None if a limit is reached."""
@@ -51,7 +62,7 @@ class AssociationLimits:
             if open_for_peer >= self._per_peer:
                 return None
             try:
-                slot = processes.index(0)
+                slot = processes.index(0, 0, self._total)
             except ValueError:
                 return None
             self._processes[slot] = os.getpid()
@@ -79,22 +90,22 @@ class AssociationLimits:
     def release(self, slot: int) -> None:
         """Free the slot of an association that ended."""
         with self._locked():
-            self._processes[slot] = 0
-            self._peers[slot] = 0
+            self._all_processes[slot] = 0
+            self._all_peers[slot] = 0
 
     def release_all(self, process: int) -> int:
         """Free every slot of a receiver that died; return how many there were."""
         with self._locked():
-            slots = [slot for slot, owner in enumerate(self._processes) if owner == process]
+            slots = [slot for slot, owner in enumerate(self._all_processes) if owner == process]
             for slot in slots:
-                self._processes[slot] = 0
-                self._peers[slot] = 0
+                self._all_processes[slot] = 0
+                self._all_peers[slot] = 0
         return len(slots)
 
     def in_use(self) -> int:
         """Return how many associations are open now, over all receivers."""
         with self._locked():
-            return sum(1 for process in self._processes if process)
+            return sum(1 for process in self._all_processes if process)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -16,6 +16,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 from gateway import log
 from gateway.config import Configuration, Edge
@@ -32,7 +34,11 @@ from gateway.dicom.tls import acceptor_context
 from gateway.domain.refusal import Reason
 from gateway.faults import Faults
 from gateway.log import Stage
+from gateway.processes import history
+from gateway.processes.document import with_values_of_start
+from gateway.processes.handover import Handover
 from gateway.processes.heartbeat import Heartbeat, OwnProcess
+from gateway.processes.live import LiveConfiguration
 from gateway.receive.admission import Admission
 from gateway.receive.context import ReceiverContext
 from gateway.receive.identity_watch import IdentityWatch
@@ -73,6 +79,10 @@ def tls_of(edge: Edge) -> ssl.SSLContext | None:
     return acceptor_context(tls.certificate, tls.key, tls.ca, where="edge.tls")
 
 
+def _timeouts(edge: Edge) -> Timeouts:
+    return Timeouts(edge.artim_timeout_seconds, edge.network_timeout_seconds, edge.idle_timeout_seconds)
+
+
 def address_of_scp(edge: Edge) -> str:
     """Return AE title and port, for the table of processes."""
     return f"{edge.ae_title}:{edge.port}"
@@ -97,9 +107,16 @@ class Receiver:
         counts: ConnectionCounts,
         index: int,
         parent: Callable[[], Beat],
+        handover: Handover,
+        is_first: bool,
     ) -> None:
+        loaded = handover.read(configuration)
+        if loaded is not configuration:
+            configuration = with_values_of_start(loaded, configuration)
         edge = configuration.edge
-        self._configuration = configuration
+        self._limits = limits
+        self._is_first = is_first
+        limits.change(edge.max_associations, edge.max_associations_per_peer)
         self._listener = listener
         self._counts = counts
         self._index = index
@@ -119,18 +136,20 @@ class Receiver:
         self._fault_watch = FaultWatch(self._database, faults)
         self._unassociated = UnassociatedConnections()
         origins = CallerOrigins(configuration.forwarder)
+        self._registration = Registration(
+            configuration, self._database, self._spool, self._wakeup, origins, identity=self._identity
+        )
+        self._recovery = Recovery(self._spool, grace_seconds=configuration.sweep.reconcile_grace_seconds)
         self._registrar = Registrar(
-            Registration(
-                configuration, self._database, self._spool, self._wakeup, origins, identity=self._identity
-            ),
-            Recovery(self._spool, grace_seconds=configuration.sweep.reconcile_grace_seconds),
+            self._registration,
+            self._recovery,
             self._spool,
             prepare=self._prepare,
             max_hours=edge.max_unregistered_hours,
         )
         self._counting = Counting()
         self._refusals = Refusals(self._counting)
-        receiver = ReceiverContext(
+        self._receiver = ReceiverContext(
             configuration,
             configuration.forwarder.targets,
             configuration.forwarder.rules,
@@ -142,29 +161,36 @@ class Receiver:
             self._refusals,
         )
         self._identity_watch = IdentityWatch(self._identity, self._spool, self._database)
+        self._live = LiveConfiguration(
+            configuration,
+            ProcessKind.RECEIVER,
+            self._prepared,
+            loaded=loaded,
+            taken=handover.write,
+        )
         self._heartbeat = Heartbeat(
             self._database,
             OwnProcess(
                 ProcessKind.RECEIVER,
                 address_of_scp(edge),
                 edge.data_root,
-                configuration_digest=configuration.digest,
                 parent=parent,
             ),
+            self._live,
         )
-        policy = Admission(configuration, receiver, limits, self._unassociated)
-        offered = OfferedSyntaxes()
+        self._admission = Admission(configuration, self._receiver, limits, self._unassociated)
+        self._offered = OfferedSyntaxes()
         self._flusher = Flusher(
             lambda: self._counting.flush(self._database),
             lambda: self._refusals.flush(self._database),
-            lambda: offered.refresh(receiver.configuration, self._database, policy.contexts),
+            self._refresh_offered,
         )
         self._acceptor = Acceptor(
-            policy,
+            self._admission,
             edge.max_pdu_bytes,
-            Timeouts(edge.artim_timeout_seconds, edge.network_timeout_seconds, edge.idle_timeout_seconds),
+            _timeouts(edge),
             tls=tls_of(edge),
-            contexts=policy.contexts,
+            contexts=self._admission.contexts,
             observer=observer(self._refusals),
         )
         self._threads: set[threading.Thread] = set()
@@ -191,6 +217,37 @@ class Receiver:
         self._finish()
         return 0
 
+    def _prepared(self, configuration: Configuration) -> Callable[[], None]:
+        """Return the function that takes a configuration, which `mini-pacs config reload` has loaded."""
+        forwarder = configuration.forwarder
+        receiver = replace(
+            self._receiver,
+            configuration=configuration,
+            targets=forwarder.targets,
+            rules=forwarder.rules,
+            origins=CallerOrigins(forwarder),
+        )
+        return partial(self._change, configuration, receiver)
+
+    def _change(self, configuration: Configuration, receiver: ReceiverContext) -> None:
+        """Take another configuration: for the next associations, instances and registrations."""
+        edge = configuration.edge
+        self._receiver = receiver
+        self._limits.change(edge.max_associations, edge.max_associations_per_peer)
+        self._max_threads = edge.max_associations + MAX_UNASSOCIATED
+        self._admission.change(configuration, receiver)
+        if edge.accepts_as_archives:  # until the next refresh
+            self._admission.contexts.transfer_syntaxes = self._offered.current
+        self._acceptor.change(edge.max_pdu_bytes, _timeouts(edge), self._admission.contexts)
+        self._registration.change(configuration, receiver.origins)
+        self._recovery.grace_seconds = configuration.sweep.reconcile_grace_seconds
+        self._registrar.max_hours = edge.max_unregistered_hours
+        self._spool.reserve_bytes = edge.disk_reserve_mb << 20
+        self._database.deadline_seconds = edge.commit_timeout_seconds
+
+    def _refresh_offered(self) -> None:
+        self._offered.refresh(self._receiver.configuration, self._database, self._admission.contexts)
+
     def _prepare(self) -> None:
         """Bring the schema up to date, and write the destinations. The other receivers wait meanwhile.
 
@@ -206,7 +263,9 @@ class Receiver:
             # The first time mark says that this spool was paired: from now on it receives without PostgreSQL.
             self._identity.mark(database)
             with database.transaction() as session:
-                destinations.configure(session, self._configuration)
+                if self._is_first:
+                    history.record_start(session, self._live.loaded)
+                destinations.configure(session, self._live.current)
         finally:
             database.close()
 

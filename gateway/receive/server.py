@@ -28,6 +28,7 @@ from gateway.database.tables.processes import Beat, ProcessKind
 from gateway.dicom.contexts import storage_sop_classes
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.log import Stage
+from gateway.processes.handover import Handover
 from gateway.processes.heartbeat import OwnProcess
 from gateway.processes.parent_pulse import ParentPulse
 from gateway.receive.limits import AssociationLimits, ConnectionCounts
@@ -99,8 +100,8 @@ class _Parent:
         self._process = OwnProcess(
             ProcessKind.SERVE,
             address_of_scp(configuration.edge),
-            configuration_digest=configuration.digest,
         )
+        self._handover = Handover()
         self._counts = ConnectionCounts(self.count)
 
     def run(self) -> int:
@@ -108,7 +109,7 @@ class _Parent:
         signal.signal(signal.SIGINT, self._on_stop)
         self._pulse.start()
         for index in range(self.count):
-            self._fork(index)  # does nothing after SIGTERM
+            self._fork(index, is_first=True)  # does nothing after SIGTERM
         while self._receivers and not self._stopping:
             self._reap_one()
         return self._stop()
@@ -119,7 +120,7 @@ class _Parent:
             with suppress(ProcessLookupError):
                 os.kill(receiver, signal.SIGTERM)
 
-    def _fork(self, index: int) -> None:
+    def _fork(self, index: int, *, is_first: bool = False) -> None:
         # Block signals until the child has its own handlers, so that none is lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         if self._stopping:
@@ -137,6 +138,8 @@ class _Parent:
                     counts=self._counts,
                     index=index,
                     parent=self._beat,
+                    handover=self._handover,
+                    is_first=is_first,
                 )
                 code = receiver.run()
             except GatewayError as error:

@@ -49,7 +49,7 @@ class Recovery:
 
     def __init__(self, spool: Spool, *, grace_seconds: float) -> None:
         self._spool = spool
-        self._grace_seconds = grace_seconds
+        self.grace_seconds = grace_seconds
         self.parts_removed = 0
         self.refused = 0
         """How many files and folders the disk refused."""
@@ -100,7 +100,7 @@ class Recovery:
         if (folder / LOCK).exists():
             return True
         with suppress(OSError):
-            return time.time() - folder.stat().st_ctime > self._grace_seconds
+            return time.time() - folder.stat().st_ctime > self.grace_seconds
         return False
 
     def _of_folder(self, folder: Path, *, dead: bool) -> Iterator[Unregistered]:

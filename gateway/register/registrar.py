@@ -75,11 +75,11 @@ class Registrar:
         prepare: Callable[[], None],
         max_hours: float,
     ) -> None:
+        self.max_hours = max_hours
         self._registration = registration
         self._recovery = recovery
         self._spool = spool
         self._prepare = prepare
-        self._max_hours = max_hours
         self._others = OtherReceivers(spool)
         self._away_since: float | None = None
         self._changed = threading.Condition()
@@ -114,9 +114,9 @@ class Registrar:
         if self._blocked:
             return self._blocked
         since = self._away_since
-        if since is not None and time.time() - since > self._max_hours * 3600:
+        if since is not None and time.time() - since > self.max_hours * 3600:
             return (
-                f"nothing was registered for edge.max_unregistered_hours ({self._max_hours:g}): {self._away}"
+                f"nothing was registered for edge.max_unregistered_hours ({self.max_hours:g}): {self._away}"
             )
         return ""
 

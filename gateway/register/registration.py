@@ -74,14 +74,18 @@ class Registration:
         *,
         identity: SpoolIdentity | None = None,
     ) -> None:
-        self._targets = configuration.forwarder.targets
-        self._rules = configuration.forwarder.rules
-        self._window = configuration.edge.duplicate_window
+        self.change(configuration, origins)
         self._database = database
         self._spool = spool
         self._wakeup = wakeup
-        self._origins = origins
         self._identity = identity
+
+    def change(self, configuration: Configuration, origins: CallerOrigins) -> None:
+        """Register the next batches by another configuration."""
+        self._targets = configuration.forwarder.targets
+        self._rules = configuration.forwarder.rules
+        self._window = configuration.edge.duplicate_window
+        self._origins = origins
 
     def register(self, batch: Sequence[Unregistered]) -> list[Unregistered]:
         """Register `batch`, originals first; return those that were refused and are to be tried again.

@@ -44,7 +44,7 @@ class Spool(Places):
 
     def __init__(self, root: Path, *, reserve_bytes: int = 0) -> None:
         super().__init__(root)
-        self._reserve_bytes = reserve_bytes
+        self.reserve_bytes = reserve_bytes
         self._numbers = itertools.count()
         self._free_bytes = 0
         self._measured_at = -FREE_SPACE_TRUST_SECONDS
@@ -115,14 +115,14 @@ class Spool(Places):
         PostgreSQL may use the same disk: `unregistered_bytes`, what it needs for receptions that are not
         registered yet, are added to the reserve.
         """
-        if not self._reserve_bytes:
+        if not self.reserve_bytes:
             return
         now = monotonic()
         if now - self._measured_at > FREE_SPACE_TRUST_SECONDS:
             self._free_bytes = self.free_bytes()
             self._measured_at = now
-        if self._free_bytes <= self._reserve_bytes + unregistered_bytes:
-            reserve = self._reserve_bytes >> 20
+        if self._free_bytes <= self.reserve_bytes + unregistered_bytes:
+            reserve = self.reserve_bytes >> 20
             waiting = f" and {-(-unregistered_bytes >> 20)} MiB for what PostgreSQL has not registered"
             raise SpoolFullError(
                 f"less than edge.disk_reserve_mb ({reserve}){waiting if unregistered_bytes else ''} "

@@ -51,6 +51,22 @@ def test_total_and_per_peer_are_bounded(table: Table) -> None:
     assert limits.in_use() == 3
 
 
+def test_limits_change_while_associations_are_open(table: Table) -> None:
+    """Those that are open stay, also beyond a smaller limit; their slots are free again when they end."""
+    limits = table(total=2, per_peer=2)
+    slots = [limits.acquire("a"), limits.acquire("a")]
+    limits.change(total=3, per_peer=3)
+    assert limits.acquire("a") == 2
+    assert limits.acquire("b") is None
+    limits.change(total=1, per_peer=3)
+    assert limits.acquire("b") is None
+    assert slots == [0, 1]
+    limits.release(0)
+    assert limits.acquire("b") == 0
+    assert limits.in_use() == 3
+    assert limits.release_all(os.getpid()) == 3
+
+
 def test_processes_share_one_table_and_the_dead_are_forgotten(table: Table) -> None:
     """G6: the capacity of a killed receiver is free as soon as its parent reports its end."""
     limits = table(total=4, per_peer=4)

@@ -11,6 +11,10 @@ WHERE (d.route, coalesce(d.full_outstanding, d.max_outstanding), d.configured) I
 -- name: forget_others
 UPDATE destinations SET configured = false WHERE configured AND NOT ae_title = ANY (%(ae_titles)s::text[]);
 
+-- name: forget_removed
+UPDATE destinations SET configured = false
+WHERE configured AND route <> 'pacs' AND NOT ae_title = ANY (%(ae_titles)s::text[]);
+
 -- name: configure_applications
 -- Which workers serve which application. Writes only what differs, so a process that starts locks nothing.
 WITH wanted AS MATERIALIZED (

@@ -1,6 +1,9 @@
 -- The processes of the edge. Nothing depends on these rows but what is shown, and `mini-pacs config reload`, which asks
 -- every living process.
 
+-- name: now
+SELECT clock_timestamp();
+
 -- name: beat
 -- Write the row of a process. `beat_age` is greater than 0 where another process writes it: that of the parent of the
 -- receivers.
@@ -15,6 +18,15 @@ ON CONFLICT (id) DO UPDATE SET beat_at = greatest(p.beat_at, EXCLUDED.beat_at), 
     restart_for = EXCLUDED.restart_for, spool_name = EXCLUDED.spool_name, spool_epoch = EXCLUDED.spool_epoch,
     spool_problem = EXCLUDED.spool_problem, clock_offset_ms = EXCLUDED.clock_offset_ms
 RETURNING clock_timestamp();
+
+-- name: answer
+-- Say whether this process can take a proposed version of the configuration: `answer` is NULL if it can.
+UPDATE processes SET answered = %(version)s, answer = %(answer)s WHERE id = %(id)s::uuid;
+
+-- name: are_behind
+-- Whether a living process uses another configuration.
+SELECT EXISTS (SELECT FROM processes
+    WHERE configuration_digest <> %(digest)s AND beat_at > now() - %(silence)s::interval);
 
 -- name: remove
 DELETE FROM processes WHERE id = ANY (%(ids)s::uuid[]);

@@ -95,6 +95,14 @@ def configure(session: Session, configuration: "Configuration") -> None:
     )
 
 
+def forget_removed(session: Session, configuration: "Configuration") -> None:
+    """Send nothing more to peers that the configuration does not have; their rows keep their state.
+
+    A PACS with another AE title is left to `configure`, which hands its deliveries over.
+    """
+    session.run(_Q["forget_removed"], ae_titles=[d.ae_title for d in configuration.destinations])
+
+
 def note_well(session: Session, ae_title: str, *, by_store: bool) -> bool:
     """Record that the peer answered a C-STORE (`by_store`) or a probe; tell whether this closed its breaker.
 

@@ -100,9 +100,15 @@ class ProcessRow:
         return self.connected and not self.beats
 
 
+def now(session: Session) -> datetime:
+    """Return the time of PostgreSQL."""
+    time: datetime = session.value(_Q["now"])
+    return time
+
+
 def beat(session: Session, process: Beat) -> datetime:
     """Write the row of a process; return the time of PostgreSQL."""
-    now: datetime = session.value(
+    at: datetime = session.value(
         _Q["beat"],
         id=process.id,
         kind=process.kind.value,
@@ -121,7 +127,17 @@ def beat(session: Session, process: Beat) -> datetime:
         spool_problem=process.spool_problem,
         clock_offset_ms=process.clock_offset_ms,
     )
-    return now
+    return at
+
+
+def answer(session: Session, process_id: str, version: int, why_not: str | None) -> None:
+    """Say whether a process can take a proposed version of the configuration; `why_not` is None if it can."""
+    session.run(_Q["answer"], id=process_id, version=version, answer=why_not)
+
+
+def are_behind(session: Session, digest: str) -> bool:
+    """Tell whether a living process uses another configuration than the one with that digest."""
+    return bool(session.value(_Q["are_behind"], digest=digest, silence=timedelta(seconds=SILENT_SECONDS)))
 
 
 def remove(session: Session, ids: Iterable[str]) -> None:
