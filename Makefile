@@ -17,7 +17,7 @@ COUNT ?= 20000
 CUTS ?= 40
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench docs pictures chaos audit campaign crash-points power-cuts fuzz mutants lock schema format release release-data clean
+.PHONY: help venv check test test-compose demo lab bench docs pictures chaos audit campaign crash-points power-cuts fuzz mutants lock schema dashboard format release release-data clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -112,6 +112,9 @@ lock: ## renew requirements.lock, and the lock files of the docs and the images 
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/requirements.lock pyproject.toml
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/edge/build.lock images/edge/build.in
 	uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --output-file images/worker/requirements.lock images/worker/requirements.in
+
+dashboard: $(STAMP) ## write the dashboard of Grafana from .ci/dashboard.py
+	$(BIN)/python .ci/dashboard.py
 
 schema: $(STAMP) ## write gateway/database/schema.sql from what the migrations make
 	$(BIN)/python .ci/schema.py

@@ -133,6 +133,7 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
                 queues,
                 configuration.edge.data_root,
                 consumer=queue.current().consumer_id,
+                associations=forwarding.associations.count,
             ),
             LiveConfiguration(configuration, ProcessKind.ACTORS, partial(_prepared, forwarding, worker)),
         ),

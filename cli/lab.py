@@ -24,6 +24,12 @@ def lab(
     actor_processes: Annotated[
         int, typer.Option(min=1, max=64, help="Dramatiq processes for each of the queues pacs and workers.")
     ] = 1,
+    metrics: Annotated[
+        bool,
+        typer.Option(
+            "--metrics", help="Run `mini-pacs metrics`, Prometheus and Alertmanager too (Debian's packages)."
+        ),
+    ] = False,
 ) -> None:
     """Run the edge with PostgreSQL, a PACS and five workers on this machine until Ctrl-C.
 
@@ -36,7 +42,7 @@ def lab(
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    the_lab = Lab(data, well_known_ports=True, actor_processes=actor_processes)
+    the_lab = Lab(data, well_known_ports=True, actor_processes=actor_processes, metrics=metrics)
     with screen.status("Starting PostgreSQL, a PACS, workers, actors and the Storage SCP…"):
         the_lab.start()
     try:
@@ -71,12 +77,18 @@ def _welcome(the_lab: Lab) -> str:
     archives = f"\n  archives      {archives}" if archives else ""
     exports = "\n".join(f"  export {name}='{value}'" for name, value in the_lab.environment.items())
     send = f"--port {edge.port} --calling-aet {edge.calling_ae_titles[0]} --called-aet {edge.ae_title}"
+    watch = ""
+    if (ports := the_lab.monitoring) is not None:
+        watch = f"""
+  figures       http://127.0.0.1:{ports.metrics}/metrics
+  Prometheus    http://127.0.0.1:{ports.prometheus}
+  Alertmanager  http://127.0.0.1:{ports.alertmanager}"""
     return f"""
 The lab is up; Ctrl-C stops it.
 
   Storage SCP   {edge.ae_title} on 127.0.0.1:{edge.port}, for {", ".join(edge.allowed_calling_aets)}
   PACS          {orthanc.ae_title} on 127.0.0.1:{orthanc.port} ({pacs}){archives}
-  workers       {workers}
+  workers       {workers}{watch}
   log           {edge.log_path}
   output        {the_lab.folder / "logs"}/NAME.out, one for each process
   config        {the_lab.config_path}

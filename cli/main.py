@@ -92,6 +92,12 @@ COMMANDS = (
         "Run the Storage SCP: listen on the port and receive instances until SIGTERM.",
     ),
     CliCommand(
+        "metrics",
+        "metrics",
+        "metrics",
+        "Serve the figures of the edge for Prometheus, at /metrics, until SIGTERM or Ctrl-C.",
+    ),
+    CliCommand(
         "config",
         "configuration",
         "app",

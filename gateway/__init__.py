@@ -54,6 +54,7 @@ Layers. A module imports from the lines below its own only; import-linter verifi
 
     cli | actors         commands; Dramatiq actors and the queue's broker
     lab                  a whole edge with its neighbours on one machine, for tests and demos
+    metrics              the figures of the edge for Prometheus
     sender               the program that sends test instances
     receive | sweep      the Storage SCP; repairing
     search               what became of an instance, a study, or of what a sender sent

@@ -429,6 +429,13 @@ class Sweep(Section):
     reconcile_grace_seconds: Seconds = 60
 
 
+class Metrics(Section):
+    """Where `mini-pacs metrics` serves the figures for Prometheus."""
+
+    bind_address: str = "127.0.0.1"
+    port: Port = 9112
+
+
 class Configuration(Section):
     """The whole file; `source` is its path."""
 
@@ -436,6 +443,7 @@ class Configuration(Section):
     edge: Edge
     forwarder: Forwarder
     sweep: Sweep = Sweep()
+    metrics: Metrics = Metrics()
     _content: Mapping[str, object] = PrivateAttr(default_factory=dict)
 
     @property

@@ -53,6 +53,7 @@ table attempts
     constraint attempts_delivery_id_fkey FOREIGN KEY (delivery_id) REFERENCES deliveries(id) ON DELETE CASCADE
     constraint attempts_pkey PRIMARY KEY (id)
     CREATE INDEX attempts_by_delivery ON public.attempts USING btree (delivery_id)
+    CREATE TRIGGER attempts_are_counted AFTER INSERT ON public.attempts REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_attempts()
 
 table configurations
     version bigint NOT NULL GENERATED ALWAYS AS IDENTITY
@@ -68,6 +69,26 @@ table configurations
     constraint configurations_state CHECK ((state = ANY (ARRAY['proposed'::text, 'taken'::text, 'refused'::text])))
     CREATE UNIQUE INDEX configurations_one_proposed ON public.configurations USING btree (state) WHERE (state = 'proposed'::text)
     CREATE INDEX configurations_taken ON public.configurations USING btree (version) WHERE (state = 'taken'::text)
+
+table counted_attempts
+    counted_at timestamp with time zone NOT NULL DEFAULT now()
+    destination text NOT NULL
+    outcome text NOT NULL -- that of the attempt; fenced: its claim no longer held
+    seconds double precision NOT NULL
+    since_reception_seconds double precision -- only where the destination got the instance for the first time
+
+table counted_receptions
+    counted_at timestamp with time zone NOT NULL DEFAULT now()
+    calling_ae_title text NOT NULL
+    kind text NOT NULL -- original or result; repeat: of an instance that was stored
+    receptions integer NOT NULL
+    bytes bigint NOT NULL
+
+table counted_results
+    counted_at timestamp with time zone NOT NULL DEFAULT now()
+    destination text NOT NULL
+    outcome text NOT NULL
+    seconds double precision
 
 table counter_minutes
     minute timestamp with time zone NOT NULL
@@ -231,6 +252,7 @@ table expected_results
     CREATE INDEX expected_results_by_result ON public.expected_results USING btree (result_instance_id)
     CREATE INDEX expected_results_owed ON public.expected_results USING btree (worker, due_at) WHERE (state = 'owed'::expectation_state)
     CREATE INDEX expected_results_timed_out ON public.expected_results USING btree (delivery_id) WHERE (state = 'timed_out'::expectation_state)
+    CREATE TRIGGER results_are_counted AFTER UPDATE OF state ON public.expected_results FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION count_result()
 
 table faults
     name text NOT NULL
@@ -314,6 +336,11 @@ table instances
     CREATE INDEX instances_unforwarded ON public.instances USING btree (unforwarded_at) WHERE (unforwarded_at IS NOT NULL)
     CREATE TRIGGER instances_versioned BEFORE INSERT ON public.instances FOR EACH ROW WHEN (new.conflict) EXECUTE FUNCTION flag_versions()
 
+table last_successes
+    destination text NOT NULL
+    succeeded_at timestamp with time zone NOT NULL
+    constraint last_successes_pkey PRIMARY KEY (destination)
+
 table processes
     id uuid NOT NULL
     kind text NOT NULL
@@ -334,6 +361,7 @@ table processes
     spool_epoch integer
     spool_problem text -- why its own user cannot write the spool; NULL if it can
     clock_offset_ms double precision -- its clock minus that of PostgreSQL
+    figures jsonb NOT NULL DEFAULT '{}'::jsonb -- CPU seconds since its start, memory, open files, associations
     constraint processes_kind CHECK ((kind = ANY (ARRAY['serve'::text, 'receiver'::text, 'actors'::text, 'scheduler'::text])))
     constraint processes_pkey PRIMARY KEY (id)
 
@@ -449,12 +477,15 @@ function call_waiting(text,integer) -> void
 function claim_for_worker(bigint,bigint,interval,interval,boolean,interval,text,text,text) -> record
 function claim_version(bigint,bigint,interval,text) -> uuid
 function comes_before(deliveries,bigint) -> boolean
+function count_attempts() -> trigger
+function count_result() -> trigger
 function discard_dead_messages() -> trigger
 function dramatiq.consumer_alive(bigint) -> boolean
 function dramatiq.room(text,integer) -> integer
 function dramatiq.send(text,text,jsonb,integer,timestamp with time zone,bigint) -> uuid
 function expire_expectation(bigint,integer,interval,text,text,text) -> record
 function flag_versions() -> trigger
+function fold_counts(double precision[],double precision[],integer) -> boolean
 function follow_message() -> trigger
 function forward_actor(route) -> text
 function is_in_turn(bigint) -> boolean

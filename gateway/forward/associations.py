@@ -108,6 +108,11 @@ class Associations:
         """Note that the peer accepts bytes on one of our associations."""
         self._peers[ae_title].last_progress = monotonic()
 
+    def count(self) -> int:
+        """Return how many associations are open, over all peers."""
+        with self._changed:
+            return sum(peer.open for peer in self._peers.values())
+
     def close(self) -> None:
         """Release the idle associations now, and each lent one when it comes back."""
         with self._changed:

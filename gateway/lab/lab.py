@@ -17,7 +17,7 @@ from gateway import config
 from gateway.database.migrate import migrate
 from gateway.database.pool import Database
 from gateway.errors import LabError, UnknownSpoolError
-from gateway.lab import layout, pacs
+from gateway.lab import layout, monitoring, pacs
 from gateway.lab.claims import Claims
 from gateway.lab.postgres import DATABASE, EmbeddedPostgres
 from gateway.lab.program import Program
@@ -48,6 +48,7 @@ class Lab:
         actor_processes: int = 1,
         actor_threads: int = 8,
         worker_environment: dict[str, str] | None = None,
+        metrics: bool = False,
     ) -> None:
         self.folder = folder.absolute()
         self._claims = Claims()
@@ -59,6 +60,12 @@ class Lab:
         """Messages for the user about this start; usually none."""
         self._actors = (str(actor_processes), str(actor_threads))
         self._worker_environment = worker_environment or {}
+        self.monitoring: monitoring.MonitoringPorts | None = None
+        """The ports of the monitoring; None without it."""
+        if metrics:
+            monitoring.require_programs()
+            wanted = monitoring.WELL_KNOWN if well_known_ports else ()
+            self.monitoring = monitoring.MonitoringPorts(*layout.free_ports(3, wanted, self._claims.take))
         self.supervisor: Supervisor | None = None
 
     @property
@@ -98,7 +105,7 @@ class Lab:
                 [self._postgres()],
                 [self.pacs.program(), *self._archives(), *self._workers()],
                 self._actor_programs(),
-                [self._scp()],
+                [self._scp(), *self._monitoring()],
             ],
             # Worker applications write received files to TMPDIR; killed ones leave them there.
             environment={"TMPDIR": str(self.folder / "tmp")},
@@ -189,6 +196,11 @@ class Lab:
     def _scp(self) -> Program:
         command = (sys.executable, "-m", "cli", "serve")
         return Program("edge", command, self.environment, ports=(self.configuration.edge.port,))
+
+    def _monitoring(self) -> list[Program]:
+        if self.monitoring is None:
+            return []
+        return monitoring.programs(self.folder / "monitoring", self.monitoring, self.environment)
 
     # ---- ports ---------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -33,6 +33,7 @@ from gateway.database.tables.processes import Beat, ProcessKind
 from gateway.errors import DatabaseError
 from gateway.log import Stage
 from gateway.processes.live import LiveConfiguration
+from gateway.processes.own_figures import ASSOCIATIONS, figures_of
 from gateway.processes.own_spool import identity_of, os_user, problem_of
 
 BEAT_SECONDS = 5.0
@@ -54,6 +55,7 @@ class OwnProcess:
     serves: str
     data_root: Path | None = None
     consumer: Callable[[], int | None] = _nobody
+    associations: Callable[[], int] | None = None
     parent: Callable[[], Beat] | None = None
     id: str = field(default_factory=lambda: str(uuid4()))
     pid: int = field(default_factory=os.getpid)
@@ -71,7 +73,14 @@ class OwnProcess:
             version=version("mini-pacs-edge"),
             age=timedelta(seconds=monotonic() - self.started),
             consumer_id=self.consumer(),
+            figures=self._figures(),
         )
+
+    def _figures(self) -> Mapping[str, float]:
+        figures = figures_of(self.pid)
+        if self.associations is not None:
+            figures = {**figures, ASSOCIATIONS: self.associations()}
+        return figures
 
 
 class Heartbeat:

@@ -70,6 +70,8 @@ class CStoreHandler:
         self._partial: Partial | None = None
         self._failure: Exception | None = None
         self._is_stored = False
+        self._status: int = Status.SUCCESS
+        self._began = time.monotonic()
         try:
             self._begin()
         except Exception as error:  # noqa: BLE001  the boundary: becomes a status in `finish`
@@ -97,6 +99,7 @@ class CStoreHandler:
             self._store()
         except Exception as error:  # noqa: BLE001  the boundary: every error becomes a status here
             status, comment, reason = status_of(error)
+            self._status = status
             self._log.refused(status, error)
             self._receiver.refusals.note(
                 reason,
@@ -112,7 +115,8 @@ class CStoreHandler:
         return Status.SUCCESS, ""
 
     def answered(self) -> None:
-        """Close the file and write the log, after the sender got its answer."""
+        """Close the file, count and log, after the sender got its answer."""
+        self._receiver.answers.note(self._status, time.monotonic() - self._began)
         if self._partial is None:
             return
         if self._is_stored:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from gateway.config import Configuration
 from gateway.domain.routing import Targets
 from gateway.faults import Faults
+from gateway.receive.answers import StoreAnswers
 from gateway.receive.refusals import Refusals
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.registrar import Registrar
@@ -30,3 +31,4 @@ class ReceiverContext:
     origins: CallerOrigins
     identity: SpoolIdentity
     refusals: Refusals
+    answers: StoreAnswers

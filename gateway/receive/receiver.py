@@ -40,6 +40,7 @@ from gateway.processes.handover import Handover
 from gateway.processes.heartbeat import Heartbeat, OwnProcess
 from gateway.processes.live import LiveConfiguration
 from gateway.receive.admission import Admission
+from gateway.receive.answers import StoreAnswers
 from gateway.receive.context import ReceiverContext
 from gateway.receive.identity_watch import IdentityWatch
 from gateway.receive.limits import AssociationLimits, ConnectionCounts
@@ -149,6 +150,7 @@ class Receiver:
         )
         self._counting = Counting()
         self._refusals = Refusals(self._counting)
+        answers = StoreAnswers(self._counting)
         self._receiver = ReceiverContext(
             configuration,
             configuration.forwarder.targets,
@@ -159,6 +161,7 @@ class Receiver:
             origins,
             self._identity,
             self._refusals,
+            answers,
         )
         self._identity_watch = IdentityWatch(self._identity, self._spool, self._database)
         self._live = LiveConfiguration(
@@ -175,12 +178,14 @@ class Receiver:
                 address_of_scp(edge),
                 edge.data_root,
                 parent=parent,
+                associations=lambda: len(self._threads),
             ),
             self._live,
         )
         self._admission = Admission(configuration, self._receiver, limits, self._unassociated)
         self._offered = OfferedSyntaxes()
         self._flusher = Flusher(
+            answers.flush,
             lambda: self._counting.flush(self._database),
             lambda: self._refusals.flush(self._database),
             self._refresh_offered,

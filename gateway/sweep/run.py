@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from gateway import log
-from gateway.database.tables import queues, sweeps
+from gateway.database.tables import metrics, queues, sweeps
 from gateway.errors import DatabaseError
 from gateway.log import Stage
 from gateway.sweep.context import Counts, SweepContext
@@ -76,6 +76,9 @@ def sweep(context: SweepContext, verbs: tuple[str, ...] = tuple(VERBS)) -> dict[
         # Remove the dead tuples of short-lived messages before they slow down the claims.
         with suppress(DatabaseError):  # too slow for the deadline of a statement; autovacuum continues
             queues.vacuum(context.database)
+        # `mini-pacs metrics` does this every few seconds, if it runs.
+        with suppress(DatabaseError), context.database.transaction() as session:
+            metrics.fold(session)
         edge = context.configuration.edge
         log.rotate(edge.log_path, max_bytes=edge.log_max_mb << 20, backups=edge.log_backups)
     return counted

@@ -3,6 +3,7 @@
     healthy.py edge           the SCP answers C-ECHO; with TLS, it accepts a connection
     healthy.py actors QUEUE   an actor process of this container serves QUEUE and holds its lock in PostgreSQL
     healthy.py scheduler      the sweep ran in the last minutes, or no process serves its queue
+    healthy.py metrics        the exporter answers; also while PostgreSQL is away
 
 docker-compose.yml runs the checks every 20 to 30 s, so each imports only what it needs. With PostgreSQL away
 `edge` is healthy, because it receives; the others are not.
@@ -80,6 +81,21 @@ def scheduler() -> str | None:
     return f"not healthy: the sweep ran last at {last}"
 
 
+def metrics() -> str | None:
+    """Return None if the exporter answers."""
+    import urllib.request
+
+    import yaml
+
+    settings = yaml.safe_load(Path(os.environ["MINI_PACS_CONFIG"]).read_text(encoding="utf-8"))
+    port = (settings.get("metrics") or {}).get("port", 9112)
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        return f"not healthy: {error}"
+    return None
+
+
 @contextmanager
 def _database() -> "Iterator[Database]":
     from gateway.database.dsn import dsn_from_environment
@@ -106,6 +122,8 @@ def main(words: list[str]) -> str | None:
                 return actors(queue)
             case ["scheduler"]:
                 return scheduler()
+            case ["metrics"]:
+                return metrics()
     except GatewayError as error:
         return f"not healthy: {error}"
     return __doc__

@@ -20,8 +20,13 @@ from support.launcher import command
 from support.wire_data import scaled
 from support.wire_table import Rows
 
+from gateway.database.pool import Database
 from gateway.database.session import Session
 from gateway.database.tables import overview, studies, timeline
+from gateway.metrics.exporter import Exporter, Source
+from gateway.metrics.from_database import FromDatabase
+from gateway.metrics.from_host import FromHost
+from gateway.metrics.spool_usage import SpoolUsage
 from gateway.sweep import run
 from gateway.sweep.context import Counts, SweepContext
 from gateway.sweep.slices import Part
@@ -46,6 +51,7 @@ def test_a_million_kept_instances(core: Forwarding, rows: Rows) -> None:
     """The sweep and the commands, then a purge."""
     _sweeps(core, rows)
     _commands(core.edge, rows)
+    _scrape(core.edge, rows)
     _purge(core, rows)
 
 
@@ -86,6 +92,22 @@ def _commands(edge: EdgeSetup, rows: Rows) -> None:
         name = f"mini-pacs {words.replace(study, 'UID')}, {KEPT:,} kept"
         rows.within(f"{name}, whole", whole, "s", at_most=0.5, peer=f"mini-pacs --version {start:.2g} s")
         rows.within(f"{name}, its SQL", _median(partial(_read, edge, look)) * 1000, "ms", at_most=None)
+
+
+def _scrape(edge: EdgeSetup, rows: Rows) -> None:
+    """What a scrape costs PostgreSQL and the exporter, without the counting of files in the background."""
+    database = Database(edge.dsn, application_name="bench", size=1)
+    usage = SpoolUsage(edge.configuration.edge.data_root)
+    sources: list[Source] = [FromHost(edge.configuration, usage), FromDatabase(edge.configuration, database)]
+    exporter = Exporter(sources, cache_seconds=0)
+    took = _median(lambda: list(exporter.collect()))
+    rows.within(f"a scrape of mini-pacs metrics, {KEPT:,} kept", took * 1000, "ms", at_most=50)
+    began = time.monotonic()
+    usage.look()
+    first = time.monotonic() - began
+    rows.within(f"counting {KEPT:,} files of the spool, first", first, "s", at_most=None)
+    rows.within("counting them again, nothing changed", _median(usage.look), "s", at_most=None)
+    database.close()
 
 
 def _read(edge: EdgeSetup, look: Callable[[Session], object]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.compose_lab import BASES, GATEWAY, HOSPITAL, SERVICES, WORKERS
+from support.compose_lab import BASES, GATEWAY, HOSPITAL, MONITORING, SERVICES, WORKERS
 from support.launcher import REPOSITORY
 
 from gateway import config
@@ -45,11 +45,10 @@ def pins(path: Path) -> set[str]:
 
 def test_every_service_is_known_to_the_tests() -> None:
     """A new service is validated, restarted and killed like the others."""
-    assert set(COMPOSE["services"]) == {*SERVICES, *HOSPITAL, *ONE_SHOTS}
+    assert set(COMPOSE["services"]) == {*SERVICES, *HOSPITAL, *MONITORING, *ONE_SHOTS}
     with_profile = {name: one["profiles"] for name, one in COMPOSE["services"].items() if "profiles" in one}
-    assert with_profile == {name: ["hospital"] for name in HOSPITAL}, (
-        "`docker compose up` starts none of these"
-    )
+    wanted = {name: ["hospital"] for name in HOSPITAL} | {name: ["monitoring"] for name in MONITORING}
+    assert with_profile == wanted, "`docker compose up` starts none of these"
 
 
 def test_the_configuration_of_the_hospital_is_valid() -> None:
@@ -129,7 +128,7 @@ def test_no_package_index_and_no_proxy_is_named() -> None:
             assert wanted <= set(one["build"]["args"]), name
 
 
-@pytest.mark.parametrize("name", [*SERVICES, *sorted(ONE_SHOTS)])
+@pytest.mark.parametrize("name", [*SERVICES, *MONITORING, *sorted(ONE_SHOTS)])
 def test_a_service_is_restarted_and_its_log_and_tmp_are_limited(name: str) -> None:
     """It is restarted by the engine, unless it is expected to end; its log and its /tmp have a size."""
     one = service(name)
@@ -141,7 +140,7 @@ def test_a_service_is_restarted_and_its_log_and_tmp_are_limited(name: str) -> No
         assert {"mem_limit", "pids_limit"} <= set(one)
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", [*SERVICES, *MONITORING])
 def test_a_service_has_a_sufficient_stop_grace_period(name: str) -> None:
     """The edge gets longer than its drain time: an instance in flight, or a peer's answer."""
     seconds = int(service(name)["stop_grace_period"].removesuffix("s"))
@@ -156,7 +155,7 @@ def test_a_service_has_a_sufficient_stop_grace_period(name: str) -> None:
 
 
 def test_ports_without_a_password_are_published_on_localhost_only() -> None:
-    """11112 for everybody; 8042 and 3000 on 127.0.0.1.
+    """11112 for everybody; 8042, 3000 and the monitoring on 127.0.0.1.
 
     Nothing else, and no service outside of the networks.
     """
@@ -165,6 +164,9 @@ def test_ports_without_a_password_are_published_on_localhost_only() -> None:
         "edge": ["${EDGE_PORT:-11112}:11112"],
         "orthanc": ["127.0.0.1:${ORTHANC_PORT:-8042}:8042"],
         "ohif": ["127.0.0.1:${OHIF_PORT:-3000}:3000"],
+        "metrics": ["127.0.0.1:${METRICS_PORT:-9112}:9112"],
+        "prometheus": ["127.0.0.1:${PROMETHEUS_PORT:-9090}:9090"],
+        "alertmanager": ["127.0.0.1:${ALERTMANAGER_PORT:-9093}:9093"],
     }
     modes = {name: one["network_mode"] for name, one in COMPOSE["services"].items() if "network_mode" in one}
     assert modes == {"init": "none", "worker-image": "none"}
@@ -178,7 +180,17 @@ def test_the_networks_have_the_expected_members() -> None:
     both = {"edge", "actors-workers"}
     wanted = {
         "pacs_net": both
-        | {"actors-pacs", "actors-sweep", "scheduler", "orthanc", "ohif", "postgres", "migrate", *HOSPITAL},
+        | {
+            "actors-pacs",
+            "actors-sweep",
+            "scheduler",
+            "orthanc",
+            "ohif",
+            "postgres",
+            "migrate",
+            *HOSPITAL,
+            *MONITORING,
+        },
         "workers_net": both | set(WORKERS),
     }
     found = {
@@ -193,7 +205,7 @@ def test_the_networks_have_the_expected_members() -> None:
 
 def test_edge_database_url_reaches_every_process_of_the_edge() -> None:
     """EDGE_DATABASE_URL is their DATABASE_URL; where it is not set, that is empty."""
-    for name in (*GATEWAY, "migrate"):
+    for name in (*GATEWAY, "migrate", "metrics"):
         assert service(name)["environment"]["DATABASE_URL"] == "${EDGE_DATABASE_URL:-}"
 
 

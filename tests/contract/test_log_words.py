@@ -1,4 +1,4 @@
-"""docs/operate/log.md has every outcome word that the code writes into the log, and no other."""
+"""docs/operate/logs.md has every field and outcome word that the code writes into the log, and no other."""
 
 import ast
 import re
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.documents import page, tracked
+from support.launcher import REPOSITORY
 
 from gateway.database.tables.instances import ReceptionVerdict
 from gateway.database.tables.results import Expiry
@@ -16,7 +17,7 @@ from gateway.domain.outcome import Outcome
 from gateway.log import Stage
 from gateway.sweep.run import VERBS
 
-PAGE = page("docs/operate/log.md")
+PAGE = page("docs/operate/logs.md")
 
 FROM_ENUMS = {
     *(verdict.value for verdict in ReceptionVerdict if verdict is not ReceptionVerdict.NAME_TAKEN),
@@ -86,8 +87,21 @@ def test_the_page_has_every_outcome_of_an_attempt() -> None:
 
 def test_the_page_has_every_stage() -> None:
     """Each is a heading, with its tables below it."""
-    headings = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
+    headings = [title for title in re.findall(r"^## (.*)$", PAGE, re.MULTILINE) if title != "Ship it"]
     assert sorted(", ".join(headings).split(", ")) == sorted(stage.value for stage in Stage)
+
+
+def test_the_page_has_every_field_and_no_other() -> None:
+    """Those that gateway/log.py writes."""
+    source = (REPOSITORY / "gateway" / "log.py").read_text(encoding="utf-8")
+    [fields] = [
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "fields"
+    ]
+    assert isinstance(fields, ast.Dict)
+    written_fields = [key.value for key in fields.keys if isinstance(key, ast.Constant)]
+    assert sorted(listed("field")) == sorted(map(str, written_fields))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,17 @@ MARK = "mini-pacs-compose-tests-"
 IMAGE = "mini-pacs-edge"
 BASES = ("debian:trixie-slim", "python:3.13-slim-trixie", "node:20-slim", "postgres:17")
 """The only base images of our images."""
-NOT_OURS = ("COMPOSE_", "EDGE_", "WORKER_", "POSTGRES_", "HTTP_HOSTS", "GENERATE_TEST_DICOM")
+NOT_OURS = (
+    "COMPOSE_",
+    "EDGE_",
+    "WORKER_",
+    "POSTGRES_",
+    "METRICS_",
+    "PROMETHEUS_",
+    "ALERTMANAGER_",
+    "HTTP_HOSTS",
+    "GENERATE_TEST_DICOM",
+)
 """Prefixes of variables that would choose another project or lab than the documentation's."""
 CLEAR_LINE = "\x1b[2K"
 """What some versions of Compose print before each line of a log, with any colour setting."""
@@ -43,6 +53,8 @@ WORKERS = ("app01", "app02", "app03", "app04", "app05")
 GATEWAY = ("edge", "actors-pacs", "actors-workers", "actors-sweep", "scheduler")
 HOSPITAL = ("actors-archives", "vna")
 """The services that only the profile hospital has."""
+MONITORING = ("metrics", "prometheus", "alertmanager")
+"""The services of the profile `monitoring`."""
 SERVICES = ("postgres", "orthanc", "ohif", *GATEWAY, *WORKERS)
 
 Modality = Literal["CT", "MR"]
@@ -86,7 +98,8 @@ class ComposeLab:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=MARK))
         self.folder.chmod(0o755)
-        self.edge_port, self.orthanc_port, self.ohif_port = free_ports(3)
+        self.edge_port, self.orthanc_port, self.ohif_port, *monitoring = free_ports(3 + len(MONITORING))
+        self.metrics_port, self.prometheus_port, self.alertmanager_port = monitoring
         self.orthanc_url = f"http://127.0.0.1:{self.orthanc_port}"
         self.ohif_url = f"http://127.0.0.1:{self.ohif_port}"
         self._environment = {
@@ -94,6 +107,9 @@ class ComposeLab:
             "EDGE_PORT": str(self.edge_port),
             "ORTHANC_PORT": str(self.orthanc_port),
             "OHIF_PORT": str(self.ohif_port),
+            "METRICS_PORT": str(self.metrics_port),
+            "PROMETHEUS_PORT": str(self.prometheus_port),
+            "ALERTMANAGER_PORT": str(self.alertmanager_port),
         }
 
     # ---- the whole -----------------------------------------------------------------------------------
@@ -117,7 +133,9 @@ class ComposeLab:
 
     def remove(self) -> None:
         """Remove its containers, networks and files."""
-        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "20", check=False)
+        self.compose(
+            "--profile", "monitoring", "down", "--volumes", "--remove-orphans", "--timeout", "20", check=False
+        )
         if self.folder.exists():
             # the containers' users own the files that they wrote
             once(["-v", f"{self.folder}:/copy"], "rm", "-rf", "/copy/data", "/copy/logs", check=False)

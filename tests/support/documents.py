@@ -89,8 +89,8 @@ def complaint(command: str) -> str | None:
 
 
 def configuration_keys(text: str) -> list[str]:
-    """Return every `edge.…`, `forwarder.…` and `sweep.…` in backticks, nested keys included."""
-    return re.findall(r"`((?:edge|forwarder|sweep)\.[a-z_]+(?:(?:\[\])?\.[a-z_]+)*)", text)
+    """Return every `edge.…`, `forwarder.…`, `sweep.…` and `metrics.…` in backticks, nested keys included."""
+    return re.findall(r"`((?:edge|forwarder|sweep|metrics)\.[a-z_]+(?:(?:\[\])?\.[a-z_]+)*)", text)
 
 
 def is_key(name: str) -> bool:

@@ -23,6 +23,7 @@ from gateway.faults import Faults
 from gateway.forward.associations import Associations
 from gateway.forward.context import ForwardContext
 from gateway.forward.deliver import forward_to_worker
+from gateway.receive.answers import StoreAnswers
 from gateway.receive.context import ReceiverContext
 from gateway.receive.refusals import Refusals
 from gateway.register.caller_origin import Caller, CallerOrigins
@@ -192,6 +193,7 @@ class Forwarding:
             origins,
             self.edge.identity,
             Refusals(Counting()),
+            StoreAnswers(Counting()),
         )
 
     def registration(self, workers: tuple[str, ...] | None = None) -> Registration:

@@ -27,9 +27,10 @@ SELECT '{root}.' || study || '.' || n, '{root}.' || study, '{root}.' || study ||
     '{root}.' || study || '.' || n || '.dcm', now() - interval '20 h' * (1 - n / {count}.0)
 FROM (SELECT n, (n - 1) / {each} AS study, n % 2 = 0 AS is_result, n % 2 AS kind
       FROM generate_series(1, {count}) AS n) AS new;
-INSERT INTO deliveries (instance_id, route, state, priority, owed_since, attempts, next_attempt_at,
+INSERT INTO deliveries (instance_id, route, target, state, priority, owed_since, attempts, next_attempt_at,
     destination, last_status, settled_at)
-SELECT i.id, r.route, 'delivered', 4, i.received_at, 1, NULL,
+SELECT i.id, r.route, CASE r.route WHEN 'pacs' THEN 'ORTHANC' ELSE 'default' END, 'delivered', 4,
+    i.received_at, 1, NULL,
     CASE r.route WHEN 'pacs' THEN 'ORTHANC' ELSE 'APP01' END, 0, i.received_at + interval '1 s'
 FROM instances i CROSS JOIN (VALUES ('pacs'::route), ('workers'::route)) AS r (route)
 WHERE r.route = 'pacs' OR i.kind = 'original' ORDER BY i.id, r.route;

@@ -10,6 +10,10 @@ i.id AS instance_id, i.sop_instance_uid, i.study_instance_uid, i.sop_class_uid, 
 coalesce(instance_id, 0) AS instance_id, verdict, coalesce(kept_file_name, '') AS file_name,
     coalesce(kept_place, 'incoming')::text AS place, coalesce(kept_kind, 'original')::text AS kind
 
+-- fragment: counted_kind
+-- What a reception is counted as: a repeat of a stored instance, or what it is itself.
+CASE WHEN verdict IN ('stored', 'conflict') THEN kept_kind::text ELSE 'repeat' END
+
 -- fragment: claimed_delivery
 -- The columns of DeliveryClaim (gateway/database/tables/deliveries.py) that are not those of its instance.
 d.id AS delivery_id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_since AS owed_for, d.destination, d.target

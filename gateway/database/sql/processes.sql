@@ -8,15 +8,16 @@ SELECT clock_timestamp();
 -- Write the row of a process. `beat_age` is greater than 0 where another process writes it: that of the parent of the
 -- receivers.
 INSERT INTO processes AS p (id, kind, serves, host, pid, os_user, version, started_at, beat_at, server_process, consumer_id,
-    configuration_digest, restart_for, spool_name, spool_epoch, spool_problem, clock_offset_ms)
+    configuration_digest, restart_for, spool_name, spool_epoch, spool_problem, clock_offset_ms, figures)
 VALUES (%(id)s::uuid, %(kind)s, %(serves)s, %(host)s, %(pid)s, %(os_user)s, %(version)s,
     clock_timestamp() - %(age)s::interval, clock_timestamp() - %(beat_age)s::interval, pg_backend_pid(), %(consumer_id)s,
     %(configuration_digest)s, %(restart_for)s::text[], %(spool_name)s::uuid, %(spool_epoch)s, %(spool_problem)s,
-    %(clock_offset_ms)s)
+    %(clock_offset_ms)s, %(figures)s::jsonb)
 ON CONFLICT (id) DO UPDATE SET beat_at = greatest(p.beat_at, EXCLUDED.beat_at), server_process = EXCLUDED.server_process,
     serves = EXCLUDED.serves, consumer_id = EXCLUDED.consumer_id, configuration_digest = EXCLUDED.configuration_digest,
     restart_for = EXCLUDED.restart_for, spool_name = EXCLUDED.spool_name, spool_epoch = EXCLUDED.spool_epoch,
-    spool_problem = EXCLUDED.spool_problem, clock_offset_ms = EXCLUDED.clock_offset_ms
+    spool_problem = EXCLUDED.spool_problem, clock_offset_ms = EXCLUDED.clock_offset_ms,
+    figures = EXCLUDED.figures
 RETURNING clock_timestamp();
 
 -- name: answer

@@ -49,6 +49,10 @@ FROM (VALUES
     ('TABLE public.history_series', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.history_instances', 'SELECT, INSERT'),
     ('TABLE public.search_hashes', 'SELECT, INSERT, DELETE'),
+    ('TABLE public.counted_receptions', 'SELECT, INSERT, DELETE'),
+    ('TABLE public.counted_attempts', 'SELECT, INSERT, DELETE'),
+    ('TABLE public.counted_results', 'SELECT, INSERT, DELETE'),
+    ('TABLE public.last_successes', 'SELECT, INSERT, UPDATE'),
     -- the functions that receive instances call nextval on these
     ('SEQUENCE public.instances_id_seq', 'USAGE'),
     ('SEQUENCE public.deliveries_id_seq', 'USAGE'),

@@ -5,10 +5,12 @@ it is frozen             it is silent, and `connected`: PostgreSQL still has its
 it is gone, or cut off   it is silent, and not connected; after FORGET_AFTER another process deletes the row
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+import orjson
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -53,6 +55,7 @@ class Beat:
     spool_epoch: int | None = None
     spool_problem: str | None = None
     clock_offset_ms: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,7 @@ def beat(session: Session, process: Beat) -> datetime:
         spool_epoch=process.spool_epoch,
         spool_problem=process.spool_problem,
         clock_offset_ms=process.clock_offset_ms,
+        figures=orjson.dumps(dict(process.figures)).decode(),
     )
     return at
 
