@@ -9,6 +9,7 @@ import typer
 from cli.operator import configured
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database
+from gateway.metrics.current import CurrentConfiguration
 from gateway.metrics.exporter import Exporter
 from gateway.metrics.from_database import DEADLINE, FromDatabase
 from gateway.metrics.from_host import FromHost
@@ -43,7 +44,8 @@ def metrics(
         deadline_seconds=DEADLINE.total_seconds() + 1,
     )
     usage = SpoolUsage(configuration.edge.data_root)
-    exporter = Exporter([FromHost(configuration, usage), FromDatabase(configuration, database)])
+    current = CurrentConfiguration(configuration)
+    exporter = Exporter([FromHost(current, usage), FromDatabase(current, database)])
     address = bind_address or configuration.metrics.bind_address
     server = server_of(exporter, address, port or configuration.metrics.port)
     stopped = threading.Event()

@@ -9,6 +9,7 @@ few seconds; a process that is killed loses that much.
     exporter        a snapshot of all figures, kept for 5 s and shared by parallel scrapes
     from_database   the figures that are in PostgreSQL
     from_host       the figures of this host: disk, spool, the version
+    current         the configuration: config.yaml, read again when it has changed
     spool_usage     how many files and bytes each folder of the spool holds
     server          GET /metrics
 

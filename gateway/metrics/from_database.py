@@ -5,7 +5,6 @@ from contextlib import suppress
 from datetime import timedelta
 
 from gateway import log
-from gateway.config import Configuration
 from gateway.database.pool import Database
 from gateway.database.session import Session
 from gateway.database.tables import counters, destinations, faults, metrics, sweeps
@@ -18,6 +17,7 @@ from gateway.domain.routing import Route
 from gateway.errors import DatabaseError, DatabaseRefusedError
 from gateway.log import Stage
 from gateway.metrics.counted import counted
+from gateway.metrics.current import CurrentConfiguration
 from gateway.metrics.families import Samples, process_figures
 from gateway.processes.own_figures import ASSOCIATIONS
 
@@ -36,8 +36,8 @@ DIRECTION = {ProcessKind.RECEIVER: "in", ProcessKind.ACTORS: "out"}
 class FromDatabase:
     """The figures of `database`. While it cannot be reached, only `postgres_up` 0."""
 
-    def __init__(self, configuration: Configuration, database: Database) -> None:
-        self._configuration = configuration
+    def __init__(self, current: CurrentConfiguration, database: Database) -> None:
+        self._current = current
         self._database = database
         self._is_up = True
 
@@ -72,7 +72,7 @@ class FromDatabase:
         of_processes(samples, metrics.processes(session))
 
     def _deliveries(self, session: Session, samples: Samples) -> None:
-        targets = self._configuration.forwarder.targets.all
+        targets = self._current().forwarder.targets.all
         for one in metrics.unsettled(session, targets):
             samples.set("deliveries", one.count, destination=one.target, state=one.state.value)
         for oldest in metrics.oldest_pending(session, targets):

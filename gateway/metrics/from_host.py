@@ -8,8 +8,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from gateway.config import Configuration
 from gateway.errors import SpoolError
+from gateway.metrics.current import CurrentConfiguration
 from gateway.metrics.families import Samples, process_figures
 from gateway.metrics.spool_usage import SpoolUsage
 from gateway.processes.own_figures import figures_of
@@ -24,16 +24,16 @@ STARTED_AT = time.time()
 class FromHost:
     """The figures of this host. `usage` counts the files of the spool in the background."""
 
-    def __init__(self, configuration: Configuration, usage: SpoolUsage) -> None:
-        self._configuration = configuration
-        self._spool = Spool(configuration.edge.data_root)
+    def __init__(self, current: CurrentConfiguration, usage: SpoolUsage) -> None:
+        self._current = current
+        self._spool = Spool(current().edge.data_root)
         self._usage = usage
 
     def __call__(self) -> Samples:
         """Return the figures; those that cannot be read are left out."""
         samples = Samples()
         samples.set("build_info", 1, version=version("mini-pacs-edge"), python=platform.python_version())
-        samples.set("disk_reserve_bytes", self._configuration.edge.disk_reserve_mb << 20)
+        samples.set("disk_reserve_bytes", self._current().edge.disk_reserve_mb << 20)
         with suppress(SpoolError, OSError):
             samples.set("disk_free_bytes", self._spool.free_bytes())
             waiting = backlog(self._spool, BACKLOG_LIMIT)

@@ -23,6 +23,7 @@ from support.wire_table import Rows
 from gateway.database.pool import Database
 from gateway.database.session import Session
 from gateway.database.tables import overview, studies, timeline
+from gateway.metrics.current import CurrentConfiguration
 from gateway.metrics.exporter import Exporter, Source
 from gateway.metrics.from_database import FromDatabase
 from gateway.metrics.from_host import FromHost
@@ -98,7 +99,8 @@ def _scrape(edge: EdgeSetup, rows: Rows) -> None:
     """What a scrape costs PostgreSQL and the exporter, without the counting of files in the background."""
     database = Database(edge.dsn, application_name="bench", size=1)
     usage = SpoolUsage(edge.configuration.edge.data_root)
-    sources: list[Source] = [FromHost(edge.configuration, usage), FromDatabase(edge.configuration, database)]
+    current = CurrentConfiguration(edge.configuration)
+    sources: list[Source] = [FromHost(current, usage), FromDatabase(current, database)]
     exporter = Exporter(sources, cache_seconds=0)
     took = _median(lambda: list(exporter.collect()))
     rows.within(f"a scrape of mini-pacs metrics, {KEPT:,} kept", took * 1000, "ms", at_most=50)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -99,7 +100,7 @@ def test_an_alert_has_unit_tests_that_see_it_quiet_firing_and_over(rule: dict[st
 
 def promtool(*words: str | Path) -> None:
     """Run promtool; fail with what it prints."""
-    if shutil.which("promtool") is None:
+    if shutil.which("promtool") is None and "CI" not in os.environ:
         pytest.skip("promtool is not installed: apt-get install prometheus")
     done = subprocess.run(["promtool", *map(str, words)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -115,7 +116,7 @@ def test_promtool_accepts_the_files_and_their_tests_pass() -> None:
 
 def test_amtool_accepts_the_configuration_of_alertmanager() -> None:
     """Also with the receivers that are shown as comments."""
-    if shutil.which("amtool") is None:
+    if shutil.which("amtool") is None and "CI" not in os.environ:
         pytest.skip("amtool is not installed: apt-get install prometheus-alertmanager")
     path = MONITORING / "alertmanager" / "alertmanager.yml"
     done = subprocess.run(["amtool", "check-config", path], capture_output=True, text=True, check=False)

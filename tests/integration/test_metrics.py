@@ -20,6 +20,7 @@ from gateway.database.pool import Database
 from gateway.database.tables import metrics
 from gateway.database.wakeup import Wakeup
 from gateway.errors import GatewayError
+from gateway.metrics.current import CurrentConfiguration
 from gateway.metrics.exporter import Exporter
 from gateway.metrics.families import FAMILIES, MetricType
 from gateway.metrics.from_database import FromDatabase
@@ -35,10 +36,11 @@ def exporter_of(edge: EdgeSetup, database: Database | None = None) -> Exporter:
     """Return an exporter without a cache."""
     usage = SpoolUsage(edge.configuration.edge.data_root)
     usage.look()
+    current = CurrentConfiguration(edge.configuration)
     return Exporter(
         [
-            FromHost(edge.configuration, usage),
-            FromDatabase(edge.configuration, database or edge.database),
+            FromHost(current, usage),
+            FromDatabase(current, database or edge.database),
         ],
         cache_seconds=0,
     )

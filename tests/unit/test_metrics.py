@@ -8,6 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway import config
+from gateway.metrics.current import CurrentConfiguration
 from gateway.metrics.exporter import Exporter
 from gateway.metrics.families import Samples
 from gateway.metrics.spool_usage import SpoolUsage, Usage
@@ -139,3 +141,18 @@ def test_a_partial_file_that_grows_is_seen(tmp_path: Path) -> None:
         file.write(b"yy")
     usage.look()
     assert usage.usage["partial"] == Usage(1, 3)
+
+
+def test_the_exporter_follows_the_file(edge_folder: Path) -> None:
+    """A change is seen at the next scrape; a file with an error changes nothing."""
+    path = edge_folder / "config.yaml"
+    current = CurrentConfiguration(config.load(path))
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("edge:", "edge:\n  disk_reserve_mb: 77", 1), encoding="utf-8")
+    os.utime(path, ns=(1, 1))
+    assert current().edge.disk_reserve_mb == 77
+    path.write_text("edge: [", encoding="utf-8")
+    os.utime(path, ns=(2, 2))
+    assert current().edge.disk_reserve_mb == 77
+    path.unlink()
+    assert current().edge.disk_reserve_mb == 77
