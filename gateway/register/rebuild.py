@@ -107,6 +107,8 @@ class Rebuild:
         self._epoch = epoch
         self._progress = progress
         self._origins = CallerOrigins(configuration.forwarder)
+        rules = configuration.forwarder.rules
+        self._rule_texts = {rules.digest: rules.text}
         self._results: list[tuple[Path, Place]] = []
         self._held: set[tuple[int, int]] = set()
         self._held_until = 0.0
@@ -285,12 +287,12 @@ class Rebuild:
             found = instances.register_many(
                 session, [received_of(one, targets) for one in receptions], window=window
             )
-            keep_decisions(session, receptions, found, self._configuration.forwarder.rules)
+            keep_decisions(session, receptions, found, self._rule_texts)
             return found
         found = []
         for one in receptions:
             registered = instances.register(session, received_of(one, targets), window=window)
-            keep_decisions(session, [one], [registered], self._configuration.forwarder.rules)
+            keep_decisions(session, [one], [registered], self._rule_texts)
             found.append(registered)
             if registered.verdict not in {ReceptionVerdict.NAME_TAKEN, ReceptionVerdict.REGISTERED}:
                 results.correlate_one(session, one, registered, self._origins)

@@ -74,6 +74,8 @@ class Registration:
         *,
         identity: SpoolIdentity | None = None,
     ) -> None:
+        self._rule_texts: dict[bytes, str] = {}
+        """The rules that this process has had, by their digests."""
         self.change(configuration, origins)
         self._database = database
         self._spool = spool
@@ -83,7 +85,10 @@ class Registration:
     def change(self, configuration: Configuration, origins: CallerOrigins) -> None:
         """Register the next batches by another configuration."""
         self._targets = configuration.forwarder.targets
-        self._rules = configuration.forwarder.rules
+        rules = configuration.forwarder.rules
+        self._rule_texts[rules.digest] = (
+            rules.text
+        )  # the old ones stay: what they decided may be unregistered
         self._window = configuration.edge.duplicate_window
         self._origins = origins
 
@@ -110,7 +115,7 @@ class Registration:
                 self._check(session, batch)
                 received = [received_of(one, self._targets) for one in batch]
                 found = instances.register_many(session, received, window=self._window)
-                keep_decisions(session, batch, found, self._rules)
+                keep_decisions(session, batch, found, self._rule_texts)
         except DatabaseRefusedError as error:
             _raise_unless_about_values(error)
             return [one for reception in batch for one in self._alone(reception)]
@@ -187,7 +192,7 @@ class Registration:
                     registered = instances.register(
                         session, received_of(one, self._targets), window=self._window
                     )
-                    keep_decisions(session, [one], [registered], self._rules)
+                    keep_decisions(session, [one], [registered], self._rule_texts)
                     if one.is_original or registered.verdict in {
                         ReceptionVerdict.NAME_TAKEN,
                         ReceptionVerdict.REGISTERED,

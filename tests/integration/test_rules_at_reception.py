@@ -14,6 +14,7 @@ from support.targets import forwarder, hospital, owed
 from typer.testing import CliRunner
 
 from cli.main import build
+from gateway.config import Sweep
 from gateway.spool.envelope import read_envelope
 
 IS_CT = {"attribute": "Modality", "equals": "CT"}
@@ -176,9 +177,24 @@ def test_what_no_target_accepts_is_kept_and_shown(
     assert owed(edge, mg) == {}
     said = command("rules", "explain", mg.sop_instance_uid)["instances"][0]
     assert {one["then"] for one in said["targets"]} == {"refused"}
-    assert list(edge.files()) == [f"sent/{mg.sop_instance_uid}.dcm"]
+    [(name, path)] = edge.files().items()
+    assert name == f"sent/{mg.sop_instance_uid}.dcm"
     assert edge.send(mg, calling="CT1") == [0]
     assert owed(edge, mg) == {}
+    # A process may die between the commit and the move: the sweep moves the file.
+    folder = edge.spool.root / "incoming" / mg.study_instance_uid
+    folder.mkdir(exist_ok=True)
+    path.rename(folder / path.name)
+    at_once = Sweep(orphan_grace_seconds=0.001)
+    edge.configuration = edge.configuration.model_copy(update={"sweep": at_once})
+    edge.heal()
+    assert list(edge.files()) == [name]
+    edge.scp.stop()
+    edge.run("TRUNCATE instances, rule_versions, dramatiq.queue CASCADE")
+    rebuilt = edge.start("mini-pacs", "db", "rebuild", "--yes")
+    assert rebuilt.popen.wait(60) == 0, rebuilt.text()
+    assert owed(edge, mg) == {}
+    assert edge.rows("SELECT place::text FROM instances") == [("sent",)]
 
 
 def test_a_rebuild_takes_the_decision_from_the_file(make_edge: MakeEdge) -> None:
@@ -196,3 +212,21 @@ def test_a_rebuild_takes_the_decision_from_the_file(make_edge: MakeEdge) -> None
     assert rebuilt.popen.wait(60) == 0, rebuilt.text()
     assert owed(edge, mr) == first
     assert edge.rows(DECISION, uid=mr.sop_instance_uid) == [decided]
+
+
+def test_a_reload_changes_what_is_received_from_then_on(
+    make_edge: MakeEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a restart: the receivers take the rules; both versions are kept."""
+    edge = edge_with(make_edge, RULES)
+    monkeypatch.setenv("DATABASE_URL", edge.dsn)
+    monkeypatch.setenv("MINI_PACS_CONFIG", str(edge.configuration.source))
+    edge.serve()
+    before, after = Instance(modality="MR"), Instance(modality="MR")
+    edge.send(before, calling="CT1")
+    change_rules(edge, {"any-mr": IS_CT, "chest-ct": IS_CT})
+    command("config", "reload", "--yes")
+    edge.send(after, calling="CT1")
+    assert {one for one in owed(edge, before) if one.startswith("workers")} == {"workers any-mr"}
+    assert {one for one in owed(edge, after) if one.startswith("workers")} == set()
+    assert edge.one("SELECT count(*) FROM rule_versions") == 2

@@ -1,8 +1,8 @@
 -- name: keep
--- Keep the text of a version of the rules, and what versions decided of instances. What is kept already stays. The file of
+-- Keep the texts of versions of the rules, and what versions decided of instances. What is kept already stays. The file of
 -- an instance that no target accepted belongs into sent/.
 WITH version AS (
-    INSERT INTO rule_versions (digest, rules) SELECT %(digest)s, %(text)s WHERE %(text)s <> ''
+    INSERT INTO rule_versions (digest, rules) SELECT * FROM unnest(%(digests)s::bytea[], %(texts)s::text[])
     ON CONFLICT DO NOTHING),
 placed AS (
     UPDATE instances i SET place = 'sent'
@@ -31,11 +31,15 @@ ORDER BY i.received_at DESC, i.id DESC
 LIMIT %(limit)s;
 
 -- name: undecided
--- Of how many instances that were received since then a rule of each target could not be decided, with the newest one.
-SELECT t.target, count(*) AS instances, (array_agg(i.sop_instance_uid ORDER BY d.instance_id DESC))[1] AS newest
-FROM decisions d
-JOIN instances i ON i.id = d.instance_id
-CROSS JOIN LATERAL unnest(d.undecided) AS t (target)
-WHERE d.undecided <> '{}' AND i.received_at >= %(since)s
+-- Of how many instances that were received lately the rule of each target could not be decided, with the newest one. Only
+-- the last of them are counted, up to a limit.
+SELECT t.target, count(*) AS instances, (array_agg(x.sop_instance_uid ORDER BY x.instance_id DESC))[1] AS newest,
+    max(x.received_at) AS newest_at
+FROM (
+    SELECT d.instance_id, d.undecided, i.sop_instance_uid, i.received_at
+    FROM decisions d JOIN instances i ON i.id = d.instance_id
+    WHERE d.undecided <> '{}' AND i.received_at > now() - %(window)s
+    ORDER BY d.instance_id DESC LIMIT %(limit)s) AS x
+CROSS JOIN LATERAL unnest(x.undecided) AS t (target)
 GROUP BY t.target
 ORDER BY t.target;

@@ -1,8 +1,8 @@
 """What the rules decided of each instance, and the versions of the rules."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -60,14 +60,15 @@ class UndecidedCount:
     target: str
     instances: int
     newest: str
+    newest_at: datetime
 
 
-def keep(session: Session, decided: Sequence[Decided], *, digest: bytes, text: str) -> None:
-    """Write decisions, and the text of the rules with that digest."""
+def keep(session: Session, decided: Sequence[Decided], texts: Mapping[bytes, str]) -> None:
+    """Write decisions, and the texts of versions of the rules by their digests."""
     session.run(
         _Q["keep"],
-        digest=digest,
-        text=text,
+        digests=list(texts),
+        texts=list(texts.values()),
         instance_ids=[one.instance_id for one in decided],
         rules=[one.rules for one in decided],
         accepted=[_joined(one.accepted) for one in decided],
@@ -85,6 +86,6 @@ def of_instances(session: Session, sop_instance_uid: str) -> list[KeptDecision]:
     return session.rows(KeptDecision, _Q["of_instances"], uid=sop_instance_uid, limit=_MAX_VERSIONS)
 
 
-def undecided(session: Session, since: datetime) -> list[UndecidedCount]:
-    """Return the targets whose rules could not be decided of instances received since then."""
-    return session.rows(UndecidedCount, _Q["undecided"], since=since)
+def undecided(session: Session, *, window: timedelta, limit: int) -> list[UndecidedCount]:
+    """Return the targets whose rules could not be decided of instances received in that time."""
+    return session.rows(UndecidedCount, _Q["undecided"], window=window, limit=limit)

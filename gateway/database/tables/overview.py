@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
-from gateway.database.tables import dead_messages, destinations, faults, queues, sends, sweeps
+from gateway.database.tables import dead_messages, decisions, destinations, faults, queues, sends, sweeps
 from gateway.database.tables.dead_messages import Dead
+from gateway.database.tables.decisions import UndecidedCount
 from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.faults import Injected
 from gateway.database.tables.queues import ConsumerRow
@@ -35,6 +36,8 @@ UNSERVED_GRACE = timedelta(seconds=15)
 WINDOW = timedelta(minutes=5)
 UNFORWARDED_WINDOW = timedelta(hours=1)
 """How long a repeat that was not forwarded is shown."""
+UNDECIDED_WINDOW = timedelta(hours=24)
+"""How long an instance is counted for which a rule could not be decided."""
 
 _Q = load("overview")
 
@@ -142,6 +145,7 @@ class Overview:
     unserved: tuple[Unserved, ...]
     sends: tuple[Send, ...] = ()
     answers: tuple[Answers, ...] = ()
+    undecided: tuple[UndecidedCount, ...] = ()
     applications: tuple[str, ...] = ()
     """The configured ones."""
 
@@ -221,6 +225,7 @@ def overview(session: Session, *, lease: timedelta | None = None) -> Overview:
         unserved=unserved(session),
         sends=() if lease is None else sends.under_way(session, lease=lease),
         answers=sends.answers(session),
+        undecided=tuple(decisions.undecided(session, window=UNDECIDED_WINDOW, limit=FLAG_LIMIT)),
         applications=tuple(session.values(_Q["applications"])),
     )
 
