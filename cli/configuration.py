@@ -12,15 +12,16 @@ from pathlib import Path
 
 import typer
 
-from cli import certificates, contexts, reload, rule_notes
+from cli import contexts, reload, rule_notes
 from cli.documents import Json, Schema, print_document
 from cli.operator import opened
-from cli.refusals import in_use, refusals
 from cli.screen import console, table
 from gateway import config
 from gateway.config import Configuration, Edge, Forwarder
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.tables import configurations
+from gateway.diagnosis import certificates
+from gateway.diagnosis.startable import in_use, refusals
 from gateway.errors import ConfigurationError, DatabaseError
 from gateway.processes.history import changes_since
 from gateway.search.key import search_key

@@ -8,7 +8,6 @@ import typer
 
 from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
-from cli.findings import state_of
 from cli.flow import flow
 from cli.operator import configured, identity, opened
 from cli.screen import console, table
@@ -17,6 +16,7 @@ from gateway import log
 from gateway.config import Configuration
 from gateway.database.tables import destinations
 from gateway.database.wakeup import Wakeup
+from gateway.diagnosis.counts import state_of
 from gateway.domain.routing import Route
 from gateway.errors import AssociationRejectedError, PeerError
 from gateway.forward.context import STAGE

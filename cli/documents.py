@@ -21,6 +21,8 @@ class Schema(StrEnum):
 
     ERROR = "mini-pacs/error/1"
     STATUS = "mini-pacs/status/1"
+    DIAGNOSIS = "mini-pacs/diagnosis/1"
+    NOTIFIED = "mini-pacs/notified/1"
     STUDY = "mini-pacs/study/1"
     STUDIES = "mini-pacs/studies/1"
     DELIVERIES = "mini-pacs/deliveries/1"

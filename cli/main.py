@@ -34,6 +34,12 @@ COMMANDS = (
     CliCommand(
         "status", "status", "status", "Show on one screen what waits, what is wrong, and what to do next."
     ),
+    CliCommand(
+        "diagnose",
+        "diagnose",
+        "diagnose",
+        "Examine everything, within ten seconds; say what is wrong, what it means, what to type next.",
+    ),
     CliCommand("studies", "studies", "studies", "List the studies that were received last."),
     CliCommand(
         "deliveries",
@@ -104,6 +110,7 @@ COMMANDS = (
         "Check the configuration, load it without a restart, show its history.",
     ),
     CliCommand("rules", "rules", "app", "Say what each destination accepts; test files; explain a decision."),
+    CliCommand("notify", "notify", "app", "Try the webhook and the mail of `notify` in config.yaml."),
     CliCommand("db", "database", "app", "Migrate the schema; grant a role access; rebuild a lost database."),
     CliCommand(
         "reset-db", "reset", "reset_db", "Delete every instance, delivery and message from the database."

@@ -10,7 +10,6 @@ from rich.table import Table
 
 from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
-from cli.findings import unserved_text
 from cli.operator import configured, identity, opened
 from cli.pages import After, parted, token
 from cli.question import confirm
@@ -22,6 +21,7 @@ from gateway.database.pool import Database
 from gateway.database.tables import dead_messages, queues
 from gateway.database.tables.overview import unserved
 from gateway.database.wakeup import Wakeup
+from gateway.diagnosis.processes import unserved as unserved_finding
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route, route_of_queue
 from gateway.log import Stage
@@ -63,7 +63,7 @@ def show(context: typer.Context, as_json: Json = False) -> None:
             "`mini-pacs queue discard` deletes them."
         )
     for one in without_consumer:
-        screen.print(unserved_text(one), markup=False, soft_wrap=True)
+        screen.print(unserved_finding(one).text, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -8,7 +8,6 @@ from cli.advice import RefusedError, UsageError
 from cli.documents import Json, Schema, print_document
 from cli.operator import identity, opened
 from cli.question import confirm
-from cli.refusals import refusals
 from cli.screen import console, table
 from cli.times import clock, dated
 from gateway import config, log
@@ -19,6 +18,7 @@ from gateway.database.tables.configurations import TAKEN, Version
 from gateway.database.tables.debts import Debt
 from gateway.database.tables.processes import ProcessRow
 from gateway.database.wakeup import Wakeup
+from gateway.diagnosis.startable import refusals
 from gateway.domain.routing import Route, Target
 from gateway.errors import ConfigurationError, ReloadRefusedError
 from gateway.log import Stage

@@ -56,7 +56,8 @@ Layers. A module imports from the lines below its own only; import-linter verifi
     lab                  a whole edge with its neighbours on one machine, for tests and demos
     metrics              the figures of the edge for Prometheus
     sender               the program that sends test instances
-    receive | sweep      the Storage SCP; repairing
+    notify               a webhook or a mail about what is wrong
+    receive | sweep | diagnosis   the Storage SCP; repairing; what is wrong, and what to type
     search               what became of an instance, a study, or of what a sender sent
     register             the rows of what was acknowledged
     correlate            results and their source instances

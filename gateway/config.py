@@ -436,6 +436,50 @@ class Metrics(Section):
     port: Port = 9112
 
 
+class Webhook(Section):
+    """An URL that gets each message as a JSON document by POST."""
+
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    authorization_file: Path | None = None
+
+
+class Mail(Section):
+    """A mail server, and who gets the messages."""
+
+    host: Annotated[str, Field(min_length=1)]
+    port: Port = 25
+    sender: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
+    recipients: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")], ...], Field(min_length=1)
+    ]
+    starttls: Literal["required", "none"] = "none"
+    username: str | None = None
+    password_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _login_is_whole(self) -> Self:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file belong together: give both or neither")
+        return self
+
+
+class Notify(Section):
+    """Who is told that a finding opened or closed."""
+
+    webhook: Webhook | None = None
+    mail: Mail | None = None
+    severity: Literal["problem", "note"] = "problem"
+    after_seconds: Annotated[float, Field(ge=0, le=24 * 3600)] = 60
+    at_most_every_seconds: Annotated[float, Field(ge=0, le=24 * 3600)] = 300
+    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10
+
+    @model_validator(mode="after")
+    def _has_an_endpoint(self) -> Self:
+        if self.webhook is None and self.mail is None:
+            raise ValueError("notify has neither webhook nor mail: give one of them, or leave notify out")
+        return self
+
+
 class Configuration(Section):
     """The whole file; `source` is its path."""
 
@@ -444,6 +488,7 @@ class Configuration(Section):
     forwarder: Forwarder
     sweep: Sweep = Sweep()
     metrics: Metrics = Metrics()
+    notify: Notify | None = None
     _content: Mapping[str, object] = PrivateAttr(default_factory=dict)
 
     @property

@@ -174,6 +174,10 @@ class ProtocolError(PeerError):
     """The peer violated PS3.8 or PS3.7; the association is aborted."""
 
 
+class NotifyError(GatewayError):
+    """Transient: a webhook or a mail server did not take a message."""
+
+
 # ---- the lab -------------------------------------------------------------------------------------
 
 

@@ -76,37 +76,44 @@ def _wait(connection: pg.connection) -> None:
 pg.set_wait_callback(_wait)
 
 
-def connect(dsn: str, *, application_name: str, deadline_seconds: float) -> Connection:
+def connect(
+    dsn: str, *, application_name: str, deadline_seconds: float, connect_seconds: float = CONNECT_SECONDS
+) -> Connection:
     """Open a connection outside of any pool, in autocommit.
+
+    `connect_seconds` limits each wait while connecting, `deadline_seconds` each wait afterwards.
 
     Raises:
         DatabaseLoginError: PostgreSQL refuses the login.
         DatabaseUnavailableError: PostgreSQL cannot be reached, starts, stops, or has no connection left.
     """
-    connection = _connect_to_any(dsn_text.each_address(dsn), application_name)
+    connection = _connect_to_any(dsn_text.each_address(dsn), application_name, connect_seconds)
     connection.where = dsn_text.where(dsn)
     connection.deadline_seconds = deadline_seconds
     connection.autocommit = True
     return connection
 
 
-def _connect_to_any(addresses: list[str], application_name: str) -> Connection:
+def _connect_to_any(addresses: list[str], application_name: str, seconds: float) -> Connection:
     *others, last = addresses
     for address in others:
         with suppress(psycopg2.Error):  # the next one may answer
-            return _connect_to(address, application_name)
+            return _connect_to(address, application_name, seconds)
     try:
-        return _connect_to(last, application_name)
+        return _connect_to(last, application_name, seconds)
     except psycopg2.Error as error:
         hosts = ", ".join(map(dsn_text.where, addresses))
         kind = DatabaseLoginError if refuses_login(error) else DatabaseUnavailableError
         raise kind(f"cannot connect to PostgreSQL at {hosts}: {sentence_of(error)}") from error
 
 
-def _connect_to(address: str, application_name: str) -> Connection:
+def _connect_to(address: str, application_name: str, seconds: float) -> Connection:
+    class Connecting(Connection):
+        deadline_seconds = seconds  # psycopg2 waits while it connects, before an attribute can be set
+
     connection: Connection = psycopg2.connect(
         address,
-        connection_factory=Connection,
+        connection_factory=Connection if seconds == CONNECT_SECONDS else Connecting,
         application_name=application_name,
         keepalives=1,
         keepalives_idle=5,

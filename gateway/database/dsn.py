@@ -101,3 +101,33 @@ def each_address(text: str) -> list[str]:
         str(pg.make_dsn(**{**given, "host": host, **({"port": port} if port else {})}))
         for host, port in zip(hosts, ports, strict=True)
     ]
+
+
+def described(text: str) -> str:
+    """Return host, port, database and user of a DSN, as `db1:5432, database mini_pacs, user edge`."""
+    try:
+        given = pg.parse_dsn(text)
+    except psycopg2.Error:  # quotes what it cannot parse
+        return where(text)
+    user = str(given.get("user") or os.environ.get("PGUSER") or "that of the process")
+    database = str(given.get("dbname") or os.environ.get("PGDATABASE") or user)
+    return f"{where(text)}, database {database}, user {user}"
+
+
+def local_ports(text: str) -> tuple[list[int], list[str]]:
+    """Return the TCP ports on this host, and the Unix sockets, that a DSN may mean."""
+    try:
+        given = pg.parse_dsn(text)
+    except psycopg2.Error:  # quotes what it cannot parse
+        return [], []
+    ports: list[int] = []
+    sockets: list[str] = []
+    for address in each_address(text):
+        one = {**given, **pg.parse_dsn(address)}
+        port = str(one.get("port") or os.environ.get("PGPORT") or "5432")
+        host = str(one.get("host") or "")
+        if host.startswith("/"):
+            sockets.append(f"{host}/.s.PGSQL.{port}")
+        elif host in {"localhost", "127.0.0.1", "::1", ""} and is_port(port):
+            ports.append(int(port))
+    return ports, sockets

@@ -13,6 +13,7 @@ sequence attempts_id_seq
 sequence configurations_version_seq
 sequence deliveries_id_seq
 sequence expected_results_id_seq
+sequence findings_id_seq
 sequence history_series_id_seq
 sequence history_studies_id_seq
 sequence instances_id_seq
@@ -262,6 +263,24 @@ table faults
     injected_at timestamp with time zone NOT NULL DEFAULT now()
     injected_by text NOT NULL
     constraint faults_pkey PRIMARY KEY (name)
+
+table findings
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    key text NOT NULL
+    severity text NOT NULL
+    what text NOT NULL
+    means text NOT NULL
+    remedy text NOT NULL
+    holds_back text NOT NULL
+    opened_at timestamp with time zone NOT NULL DEFAULT now()
+    seen_at timestamp with time zone NOT NULL DEFAULT now() -- when the last examination found it
+    closed_at timestamp with time zone
+    told_open_at timestamp with time zone -- when the webhook or the mail was told that it opened; NULL: not yet, or it never lasted long enough
+    told_closed_at timestamp with time zone
+    constraint findings_pkey PRIMARY KEY (id)
+    constraint findings_severity CHECK ((severity = ANY (ARRAY['problem'::text, 'note'::text])))
+    CREATE INDEX findings_closed ON public.findings USING btree (closed_at) WHERE (closed_at IS NOT NULL)
+    CREATE UNIQUE INDEX findings_open ON public.findings USING btree (key) WHERE (closed_at IS NULL)
 
 table history_instances
     series_id bigint NOT NULL

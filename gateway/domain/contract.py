@@ -26,6 +26,8 @@ PROBE_WORKER = Contract("probe_worker", Route.WORKERS)  # (ae_title)
 PROBE_ARCHIVE = Contract("probe_archive", Route.ARCHIVES)  # (ae_title)
 EXPIRE_RESULT = Contract("expire_result", "sweep")  # (expectation_id)
 SWEEP = Contract("sweep", "sweep")  # ()
+WATCH = Contract("watch", "sweep")  # ()
+NOTIFY = Contract("notify", "sweep")  # ()
 
 FORWARD: dict[Route, Contract] = {
     Route.PACS: FORWARD_TO_PACS,
@@ -37,7 +39,7 @@ PROBE: dict[Route, Contract] = {
     Route.WORKERS: PROBE_WORKER,
     Route.ARCHIVES: PROBE_ARCHIVE,
 }
-ALL = (*FORWARD.values(), *PROBE.values(), EXPIRE_RESULT, SWEEP)
+ALL = (*FORWARD.values(), *PROBE.values(), EXPIRE_RESULT, SWEEP, WATCH, NOTIFY)
 
 UNGATED_PRIORITY = -1
 """The priority of messages that run while an open breaker stops a route, such as the probe that closes it."""

@@ -55,3 +55,45 @@ def meaning_of(status: int) -> Meaning:
     if status & _GROUP_MASK == _REFUSED_RESOURCES:
         return Meaning.NOT_NOW
     return Meaning.REFUSED
+
+
+_NAMES = {
+    0x0000: "Success",
+    0x0001: "Warning: requested optional attributes are not supported",
+    0x0105: "Failure: no such attribute",
+    0x0106: "Failure: invalid attribute value",
+    0x0107: "Warning: attribute list error",
+    0x0110: "Failure: processing failure",
+    0x0111: "Failure: duplicate SOP Instance",
+    0x0112: "Failure: no such SOP Instance",
+    0x0116: "Warning: attribute value out of range",
+    0x0117: "Failure: invalid SOP Instance",
+    0x0118: "Failure: no such SOP Class",
+    0x0119: "Failure: class-instance conflict",
+    0x0120: "Failure: missing attribute",
+    0x0122: "Refused: SOP Class not supported",
+    0x0124: "Refused: not authorized",
+    0x0210: "Failure: duplicate invocation",
+    0x0211: "Failure: unrecognized operation",
+    0x0212: "Failure: mistyped argument",
+    0x0213: "Failure: resource limitation",
+    0xB000: "Warning: coercion of data elements",
+    0xB006: "Warning: elements discarded",
+    0xB007: "Warning: data set does not match SOP Class",
+    0xFE00: "Cancel",
+}
+_NAMES_OF_GROUPS = {
+    0xA700: "Refused: out of resources",
+    0xA900: "Error: data set does not match SOP Class",
+    0xB000: "Warning",
+}
+_CANNOT_UNDERSTAND = 0xC000
+
+
+def name_of(status: int) -> str:
+    """Return the name of a C-STORE or C-ECHO status: PS3.4 §B.2.3, Table B.2-1 and PS3.7 Annex C."""
+    if status in _NAMES:
+        return _NAMES[status]
+    if status & _CLASS_MASK == _CANNOT_UNDERSTAND:
+        return "Error: cannot understand"
+    return _NAMES_OF_GROUPS.get(status & _GROUP_MASK, "a status that the standard does not define")

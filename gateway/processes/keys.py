@@ -63,6 +63,7 @@ LIVE = frozenset(
         "forwarder.archives",
         "forwarder.workers",
         "forwarder.applications",
+        "notify",
         "sweep.retention_hours",
         "sweep.history_days",
         "sweep.orphan_grace_seconds",

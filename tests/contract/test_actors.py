@@ -27,6 +27,8 @@ ARGUMENTS = {
     contract.PROBE_WORKER: ["str"],
     contract.EXPIRE_RESULT: ["int"],
     contract.SWEEP: [],
+    contract.WATCH: [],
+    contract.NOTIFY: [],
 }
 
 

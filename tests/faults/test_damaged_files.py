@@ -12,8 +12,9 @@ from support.sweep_steps import PROMPT, claim, found
 from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
-from cli.findings import Space, findings
 from gateway.database.tables.overview import overview
+from gateway.diagnosis.findings import findings
+from gateway.diagnosis.spool import Space
 from gateway.domain.instance import Place
 from gateway.spool.part10_file import holds
 from gateway.spool.places import DAMAGED, ORPHANED

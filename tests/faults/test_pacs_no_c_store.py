@@ -11,9 +11,9 @@ from support.peers import ABORT, Peer, after
 from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
-from cli.findings import findings
 from gateway.database.tables import destinations
 from gateway.database.tables.overview import overview
+from gateway.diagnosis.findings import findings
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.forward.deliver import forward_to_pacs, forward_to_worker

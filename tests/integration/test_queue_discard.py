@@ -10,12 +10,12 @@ from support.queue_setup import QueueSetup
 from support.waiting import wait_until
 from typer.testing import CliRunner, Result
 
-from cli.findings import findings
 from cli.main import build
 from gateway import log
 from gateway.config import Configuration
 from gateway.database.session import Session
 from gateway.database.tables import overview
+from gateway.diagnosis.findings import findings
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ from support.waiting import wait_until
 from typer.testing import CliRunner
 
 from actors.queue.document import NoMessageError, decode
-from cli.findings import findings
 from cli.queue import app
 from gateway.database.tables.messages import Claimed
 from gateway.database.tables.overview import overview
+from gateway.diagnosis.findings import findings
 
 GOOD: dict[str, Any] = {
     "queue_name": QUEUE,

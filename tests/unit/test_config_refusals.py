@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from support import certificates
 
-from cli.certificates import validities, warnings
-from cli.refusals import in_use, refusals
 from gateway import config
 from gateway.config import Configuration
+from gateway.diagnosis.certificates import validities, warnings
+from gateway.diagnosis.startable import in_use, refusals
 from gateway.lab import layout
 
 

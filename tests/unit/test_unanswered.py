@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cli.findings import findings
-from cli.unanswered import Unanswered, unanswered
 from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.overview import Overview, Results
 from gateway.database.tables.sends import Answers, Send
+from gateway.diagnosis.findings import findings
+from gateway.diagnosis.unanswered import Unanswered, unanswered
 from gateway.domain.routing import Route
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)

@@ -10,7 +10,8 @@ SET LOCAL lock_timeout TO '10s';
 -- name: forget
 -- Delete everything in one statement, but the totals of the counters, which never fall. Ids are not restarted: an id that an
 -- actor still holds must not mean a new delivery.
-TRUNCATE instances, decisions, repeats, unmatched_references, deliveries, attempts, expected_results, result_sources, suspects, faults,
+TRUNCATE instances, decisions, repeats, unmatched_references, deliveries, attempts, expected_results, result_sources, suspects,
+    faults, findings,
     refusals, refused_instances, history_studies, history_series, history_instances, search_hashes, counter_minutes,
     counted_receptions, counted_attempts, counted_results, last_successes, dramatiq.queue, dramatiq.rates;
 

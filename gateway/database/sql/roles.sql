@@ -36,6 +36,7 @@ FROM (VALUES
     ('TABLE public.spool', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.destinations', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.suspects', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('TABLE public.findings', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.faults', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.processes', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.configurations', 'SELECT, INSERT, UPDATE'),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cli.times import moment
 from gateway.config import Configuration
+from gateway.domain.times import moment
 
 NOTICE = timedelta(days=14)
 """How long before the end of a certificate the warnings begin."""
@@ -51,13 +51,13 @@ def validities(path: Path) -> list[Validity]:
     try:
         content = path.read_bytes()
     except OSError:
-        return []  # cli/refusals.py reports it
+        return []  # gateway/diagnosis/startable.py reports it
     found = []
     for pem in _PEM.findall(content):
         try:
             found.append(_validity(ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))))
         except (ValueError, IndexError):
-            continue  # OpenSSL reports it, see cli/refusals.py
+            continue  # OpenSSL reports it, see gateway/diagnosis/startable.py
     return found
 
 

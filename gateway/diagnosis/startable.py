@@ -5,13 +5,13 @@ for a folder that does not exist, check the nearest folder above it that exists.
 """
 
 import errno
+import getpass
 import os
 import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from cli.operator import identity
 from gateway.config import Configuration, Edge
 from gateway.dicom.tls import acceptor_context
 from gateway.domain.instance import Place
@@ -88,7 +88,14 @@ def _not_writable(folder: Path) -> str | None:
 
 
 def _reason(verb: str, path: Path, error: OSError) -> str:
-    return f"{identity().partition('@')[0]} cannot {verb} {path}: {error.strerror or error}"
+    return f"{_user()} cannot {verb} {path}: {error.strerror or error}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # a container may run under a user id without a name
 
 
 def _address(edge: Edge) -> Iterator[str]:

@@ -1,0 +1,30 @@
+"""The actors that watch the edge: one examines it each minute, the other tells what is new.
+
+Both are in the queue of the sweep. A webhook that hangs holds one thread for `notify.timeout_seconds`, and
+delays no delivery: those have queues and processes of their own.
+"""
+
+import dramatiq
+from periodiq import cron
+
+from actors import process
+from gateway.diagnosis import watch as examination
+from gateway.domain.contract import NOTIFY, WATCH
+from gateway.notify.tell import tell
+
+
+@dramatiq.actor(actor_name=WATCH.actor_name, queue_name=WATCH.queue_name, periodic=cron("* * * * *"))
+def watch() -> None:
+    """Examine the edge and keep the rows of its findings."""
+    context = process.context()
+    examination.watch(context.configuration, context.database, context.wakeup)
+
+
+@dramatiq.actor(actor_name=NOTIFY.actor_name, queue_name=NOTIFY.queue_name)
+def notify() -> None:
+    """Tell the webhook or the mail server of `notify` what opened and closed.
+
+    Where no endpoint takes it, the next minute sends this message again.
+    """
+    context = process.context()
+    tell(context.configuration, context.database)

@@ -1,0 +1,30 @@
+-- Whether deliveries and results move. Each statement reads a limited number of rows of an index.
+
+-- name: due
+-- Per route, since when the first delivery is due that nothing holds back, and how many are due, up to a limit.
+SELECT r.route::text, min(d.next_attempt_at) AS since, count(d.next_attempt_at) AS count
+FROM unnest(enum_range(NULL::route)) AS r (route)
+LEFT JOIN LATERAL (
+    SELECT next_attempt_at FROM deliveries
+    WHERE route = r.route AND state = 'pending' AND next_attempt_at <= now()
+        AND waits_for IS NULL AND waits_for_version IS NULL AND parked_for IS NULL
+    ORDER BY next_attempt_at LIMIT %(limit)s) AS d ON true
+GROUP BY r.route ORDER BY r.route;
+
+-- name: worker_results
+-- Of the results that were expected last, those that each worker did not return since it returned one.
+SELECT x.worker, count(*) FILTER (WHERE x.state IN ('arrived', 'late')) AS answered,
+    count(*) FILTER (WHERE x.is_missing) AS missing, min(x.asked_at) FILTER (WHERE x.is_missing) AS since
+FROM (
+    SELECT e.worker, e.state, e.asked_at,
+        (e.state = 'timed_out' OR (e.state = 'owed' AND e.due_at < now())) AND e.asked_at > now() - %(window)s
+            AND e.asked_at > coalesce(max(e.arrived_at) OVER (PARTITION BY e.worker), '-infinity') AS is_missing
+    FROM (SELECT * FROM expected_results ORDER BY id DESC LIMIT %(limit)s) AS e) AS x
+GROUP BY x.worker ORDER BY x.worker;
+
+-- name: accepted
+-- When each sender last sent an instance that was registered, over the last minutes.
+SELECT x.calling_ae_title, x.remote_address, max(x.received_at) AS last_at FROM (
+    SELECT calling_ae_title, remote_address, received_at FROM instances
+    WHERE received_at > now() - %(window)s ORDER BY received_at DESC LIMIT %(limit)s) AS x
+GROUP BY x.calling_ae_title, x.remote_address;

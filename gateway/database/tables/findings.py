@@ -1,0 +1,94 @@
+"""The findings that are open, since when, and what a webhook or a mail was told about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from gateway.database.queries import load
+from gateway.database.session import Session
+
+KEPT = timedelta(days=90)
+"""How long a finding is kept after it closed."""
+TOLD_AT_ONCE = 50
+"""How many findings one message tells."""
+
+_Q = load("findings")
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One time that something was wrong; open while `closed_at` is None."""
+
+    id: int
+    key: str
+    severity: str
+    what: str
+    means: str
+    remedy: str
+    holds_back: str
+    opened_at: datetime
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFinding:
+    """A finding as the last examination saw it."""
+
+    key: str
+    severity: str
+    what: str
+    means: str
+    remedy: str
+    holds_back: str
+    since: datetime | None
+
+
+class Recorded(NamedTuple):
+    """How many findings opened and closed."""
+
+    opened: int
+    closed: int
+
+
+def record(session: Session, seen: Sequence[SeenFinding]) -> Recorded:
+    """Open what is new, refresh what is still there, close what is gone."""
+    recorded = session.only(
+        Recorded,
+        _Q["record"],
+        keys=[one.key for one in seen],
+        severities=[one.severity for one in seen],
+        whats=[one.what for one in seen],
+        means=[one.means for one in seen],
+        remedies=[one.remedy for one in seen],
+        holds=[one.holds_back for one in seen],
+        since=[one.since for one in seen],
+    )
+    session.run(_Q["forget"], kept=KEPT)
+    return recorded
+
+
+def open_findings(session: Session) -> list[FindingRow]:
+    """Return the open findings, the oldest first."""
+    return session.rows(FindingRow, _Q["open"])
+
+
+def untold(session: Session, *, grace: timedelta, notes: bool) -> list[FindingRow]:
+    """Return what a message has to tell: what has lasted for `grace`, and what closed after it was told."""
+    return session.rows(FindingRow, _Q["untold"], grace=grace, notes=notes, limit=TOLD_AT_ONCE)
+
+
+def mark_told(session: Session, ids: Sequence[int]) -> None:
+    """Record that these findings were told."""
+    session.run(_Q["told"], ids=list(ids))
+
+
+def seconds_since_told(session: Session) -> float | None:
+    """Return how long ago the last message was; None if there was none."""
+    seconds: float | None = session.value(_Q["last_told"])
+    return seconds
+
+
+def has_message(session: Session, *, queue: str, actor: str) -> bool:
+    """Tell whether a message of that actor waits or runs already."""
+    return bool(session.value(_Q["has_message"], queue=queue, actor=actor))

@@ -1,0 +1,334 @@
+"""PostgreSQL itself: can it be reached, who blocks whom, who uses the connections, do commits end.
+
+A connection of its own, with two seconds for each step, asks only views of PostgreSQL. So it answers while
+the tables of the edge are locked, and it does not wait for a server that hangs.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+from gateway.database import dsn as dsn_text
+from gateway.database.session import Session
+from gateway.database.tables import server
+from gateway.database.tables.server import Server
+from gateway.diagnosis.bounded import HangsError, within
+from gateway.diagnosis.finding import Finding, Holds, note, problem
+from gateway.diagnosis.local_postgres import of_connections, of_silence
+from gateway.domain.times import span
+from gateway.errors import DatabaseError, DatabaseLoginError, DatabaseRefusedError, DatabaseUnavailableError
+
+LOCK_LONG = timedelta(seconds=3)
+IDLE_LONG = timedelta(seconds=10)
+OPEN_LONG = timedelta(minutes=10)
+"""The transactions of the edge take seconds; only a dump or a forgotten session takes longer."""
+WAITS_SECONDS = 2.0
+NEARLY_USED = 0.9
+CLOCK_SECONDS = 2.0
+SERVER_SECONDS = 6.0
+"""The limit of all that is asked here. A host name that cannot be looked up blocks in the C library."""
+DISK_BYTES = 256 << 20
+_RECOVERY = "the database system is starting up"
+
+
+@dataclass(slots=True)
+class ServerSeen:
+    """What was found out: `server` is None if PostgreSQL could not be asked."""
+
+    where: str
+    server: Server | None = None
+    findings: list[Finding] = field(default_factory=list)
+    seconds: float = 0.0
+    clock_offset: float | None = None
+    error: DatabaseError | None = None
+
+
+def terminate(pid: int) -> str:
+    """Return the command that ends a session of PostgreSQL."""
+    return f"""`psql "$DATABASE_URL" -c 'SELECT pg_terminate_backend({pid})'`"""
+
+
+def look(dsn: str, *, tries_to_write: bool = True) -> ServerSeen:
+    """Ask PostgreSQL; return what it said, or why it could not be asked."""
+    began = monotonic()
+    seen = ServerSeen(dsn_text.described(dsn))
+    try:
+        within(SERVER_SECONDS, lambda: _ask(dsn, seen, tries_to_write=tries_to_write))
+    except HangsError:
+        seen.error = DatabaseUnavailableError(f"PostgreSQL at {dsn_text.where(dsn)} does not answer in time")
+        seen.server = None
+        seen.findings.append(_away(seen.where, "it does not answer in time: host name, network or disk", dsn))
+    except DatabaseLoginError as error:
+        seen.error = error
+        seen.findings.append(
+            problem(
+                "postgres.login",
+                f"PostgreSQL ({seen.where}) refuses the login: {_reason(error)}",
+                _AWAY,
+                "correct password, role, database or pg_hba.conf; DATABASE_URL, or POSTGRES_USER, _PASSWORD "
+                "and _DB, say what the edge uses",
+                holds=Holds.ALL,
+            )
+        )
+    except DatabaseError as error:
+        seen.error = error
+        seen.findings.append(_of_error(error, seen.where, dsn))
+    seen.seconds = monotonic() - began
+    return seen
+
+
+_AWAY = (
+    "the edge still receives, for edge.max_unregistered_hours; nothing is forwarded until PostgreSQL is "
+    "back; nothing is lost"
+)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("failed: ")[2] or str(error).rpartition(": ")[2] or str(error)
+
+
+def _away(where: str, reason: str, dsn: str) -> Finding:
+    frozen = of_silence(dsn)
+    if frozen is not None:
+        return problem(
+            "postgres.frozen",
+            f"PostgreSQL ({where}) is stopped: its process {frozen} is in state T (SIGSTOP)",
+            _AWAY,
+            f"`kill -CONT {frozen}`",
+            holds=Holds.ALL,
+        )
+    return problem(
+        "postgres.away",
+        f"PostgreSQL ({where}) cannot be used: {reason}",
+        _AWAY,
+        "start PostgreSQL; if it runs, DATABASE_URL, or POSTGRES_HOST and POSTGRES_PORT, are wrong",
+        holds=Holds.ALL,
+    )
+
+
+def _of_error(error: DatabaseError, where: str, dsn: str) -> Finding:
+    text = str(error)
+    if "too many" in text or "remaining connection slots" in text:
+        return problem(
+            "postgres.connections",
+            f"PostgreSQL ({where}) has no connection left: {_reason(error)}{of_connections()}",
+            "processes of the edge that connect now cannot work; others go on",
+            "end the program that holds them, or raise max_connections in postgresql.conf",
+            holds=Holds.ALL,
+        )
+    if _RECOVERY in text:
+        return problem("postgres.starting", f"PostgreSQL ({where}) is starting up", _AWAY,
+                       "wait; its log says how far recovery is", holds=Holds.ALL)  # fmt: skip
+    if "did not answer" in text:
+        return _away(
+            where, "TCP connects, and it does not answer within 2 s: it is frozen, or its disk hangs", dsn
+        )
+    return _away(where, _reason(error), dsn)
+
+
+# ---- what it says ----------------------------------------------------------------------------------------
+
+
+def _ask(dsn: str, seen: ServerSeen, *, tries_to_write: bool) -> None:
+    with server.observed(dsn) as session:
+        before = datetime.now(UTC)
+        state = seen.server = server.server(session)
+        middle = before + (datetime.now(UTC) - before) / 2
+        seen.clock_offset = (state.clock - middle).total_seconds()
+        for source in (
+            _clock(seen.clock_offset),
+            _read_only(state, seen.where),
+            _connections(session, state, seen.where),
+            _standbys(session, state),
+            _locks(session),
+            _transactions(session),
+            _privileges(session, state),
+            _disk(session, state, tries_to_write=tries_to_write),
+        ):
+            with suppress(DatabaseRefusedError):  # this role may not see that
+                seen.findings.extend(source)
+
+
+def _clock(offset: float) -> Iterator[Finding]:
+    if abs(offset) > CLOCK_SECONDS:
+        side = "ahead of" if offset > 0 else "behind"
+        yield problem(
+            "clock.postgres",
+            f"The clock of PostgreSQL is {span(abs(offset))} {side} that of this host",
+            "deadlines of results, retention and times on the screen are wrong by that",
+            "let both hosts use the same NTP server (`chronyc tracking`, `timedatectl`)",
+            holds=Holds.LATER,
+        )
+
+
+def _read_only(state: Server, where: str) -> Iterator[Finding]:
+    if state.is_standby:
+        yield problem(
+            "postgres.standby",
+            f"PostgreSQL ({where}) is a standby: it takes no changes",
+            _AWAY,
+            "let DATABASE_URL name the primary, or promote this one: `SELECT pg_promote()`",
+            holds=Holds.ALL,
+        )
+    elif state.is_read_only:
+        yield problem(
+            "postgres.read_only",
+            f"PostgreSQL ({where}) is read-only: default_transaction_read_only is on",
+            _AWAY,
+            f"`ALTER DATABASE {state.database} RESET default_transaction_read_only`, or the same for "
+            f"`ALTER ROLE {state.user}`, or `ALTER SYSTEM` and `SELECT pg_reload_conf()`",
+            holds=Holds.ALL,
+        )
+
+
+def _connections(session: Session, state: Server, where: str) -> Iterator[Finding]:
+    for used, limit, name in (
+        (state.connections, state.max_connections - state.reserved, "max_connections"),
+        (state.in_database, state.database_limit, f"the connection limit of database {state.database}"),
+        (state.of_role, state.role_limit, f"the connection limit of role {state.user}"),
+    ):
+        if limit > 0 and used >= limit * NEARLY_USED:
+            who = ", ".join(
+                f"{one.connections} by {one.application} ({one.user}, {one.address})"
+                for one in server.users(session)
+            )
+            full = used >= limit
+            make = problem if full else note
+            yield make(
+                "postgres.connections",
+                f"PostgreSQL ({where}) has {used} of {limit} connections in use ({name}): {who}",
+                "processes of the edge that connect now cannot work" if full else "few are left",
+                f"end the program that holds them, or raise {name}",
+                holds=Holds.ALL if full else Holds.LATER,
+            )
+            return
+
+
+def _standbys(session: Session, state: Server) -> Iterator[Finding]:
+    remedy = (
+        "start the standby, or do without it: `ALTER SYSTEM SET synchronous_standby_names = ''`, "
+        "`SELECT pg_reload_conf()`"
+    )
+    waiting = server.waiting_commits(session)
+    if waiting.count and waiting.seconds > WAITS_SECONDS:
+        yield problem(
+            "postgres.commits_hang",
+            f"{waiting.count} commits wait for a synchronous standby, the longest for "
+            f"{span(waiting.seconds)} (synchronous_standby_names = {state.standby_names!r})",
+            "nothing is registered or forwarded; what is received stays in the spool",
+            remedy,
+            holds=Holds.ALL,
+        )
+    elif state.standby_names and state.waits_for_standby and not state.standbys:
+        yield problem(
+            "postgres.commits_hang",
+            "PostgreSQL waits with each commit for a synchronous standby, and none is connected "
+            f"(synchronous_standby_names = {state.standby_names!r})",
+            "nothing is registered or forwarded; what is received stays in the spool",
+            remedy,
+            holds=Holds.ALL,
+        )
+
+
+def _locks(session: Session) -> Iterator[Finding]:
+    told = set()
+    for one in server.blockers(session):
+        if one.longest < WAITS_SECONDS:
+            continue
+        told.add(one.pid)
+        yield problem(
+            f"postgres.blocked:{one.pid}",
+            f"{one.waiting} sessions of PostgreSQL ({one.applications}) wait for a lock, the longest for "
+            f"{span(one.longest)}: process {one.pid} holds it ({one.application or 'no name'}, {one.user}, "
+            f"{one.address}; {one.state}, {one.statement or 'unknown statement'}, transaction open for "
+            f"{span(one.seconds)})",
+            "what waits is not registered or forwarded; nothing is lost",
+            f"end it: {terminate(one.pid)}",
+            holds=Holds.ALL,
+        )
+    for locker in server.lockers(session, older=LOCK_LONG):
+        if locker.pid in told or locker.application == "mini-pacs migrate":
+            continue
+        yield problem(
+            f"postgres.blocked:{locker.pid}",
+            f"Process {locker.pid} of PostgreSQL ({locker.application or 'no name'}, {locker.user}, "
+            f"{locker.address}; {locker.state}, {locker.statement}) has locked {locker.tables} for "
+            f"{span(locker.seconds)}",
+            "whoever needs that table waits: nothing is registered or forwarded; nothing is lost",
+            f"end it: {terminate(locker.pid)}",
+            holds=Holds.ALL,
+        )
+    for transaction in server.prepared(session, older=IDLE_LONG):
+        yield problem(
+            f"postgres.prepared:{transaction.gid}",
+            f"The prepared transaction {transaction.gid} of {transaction.user} is open for "
+            f"{span(transaction.seconds)}",
+            "its locks stay, also after a restart of PostgreSQL",
+            f"`ROLLBACK PREPARED '{transaction.gid}'`, or COMMIT PREPARED",
+            holds=Holds.SOME,
+        )
+
+
+def _transactions(session: Session) -> Iterator[Finding]:
+    for one in server.open_transactions(session, idle=IDLE_LONG, open_for=OPEN_LONG):
+        who = f"process {one.pid}, {one.application or 'no name'}, {one.user}, {one.address}"
+        means = "dead rows of the queue and the deliveries cannot be removed: claims become slower"
+        if one.is_idle:
+            yield problem(
+                f"postgres.idle:{one.pid}",
+                f"A transaction of PostgreSQL is open and idle for {span(one.idle_seconds)} ({who}; last "
+                f"statement: {one.statement or 'unknown'})",
+                f"it keeps its locks, and {means}",
+                f"end it: {terminate(one.pid)}; idle_in_transaction_session_timeout prevents it",
+                holds=Holds.LATER,
+            )
+        elif one.holds_horizon:
+            dump = "a backup" if "dump" in one.application or one.statement == "COPY" else "a transaction"
+            yield note(
+                f"postgres.horizon:{one.pid}",
+                f"{dump.capitalize()} of PostgreSQL is open for {span(one.seconds)} ({who}; "
+                f"{one.statement or 'unknown statement'})",
+                means,
+                f"let it end, or end it: {terminate(one.pid)}",
+                holds=Holds.LATER,
+            )
+
+
+def _privileges(session: Session, state: Server) -> Iterator[Finding]:
+    missing = server.missing_privileges(session, sorted(_TABLES))
+    if missing:
+        yield problem(
+            "postgres.privileges",
+            f"The role {state.user} may not read {', '.join(missing[:5])}",
+            "the processes that use this role cannot work",
+            f"as the owner of the schema: `mini-pacs db grant {state.user}`",
+            holds=Holds.ALL,
+        )
+
+
+def _disk(session: Session, state: Server, *, tries_to_write: bool) -> Iterator[Finding]:
+    folder = server.data_directory(session)
+    free = None
+    if folder is not None and os.access(folder, os.X_OK):  # PostgreSQL may run on another host
+        free = shutil.disk_usage(folder).free
+    error = ""
+    if tries_to_write and not (state.is_standby or state.is_read_only):
+        error = server.disk_error(session)
+    remedy = f"free space on the disk of PostgreSQL{f' ({folder})' if folder else ''}: `df -h`"
+    if error:
+        what = f"The disk of PostgreSQL is full: {error.rpartition(': ')[2]}"
+        yield problem("postgres.disk_full", what, _AWAY, remedy, holds=Holds.ALL)
+    elif free is not None and free < DISK_BYTES:
+        what = f"The disk of PostgreSQL has only {free >> 20} MiB left"
+        means = "when it is full, nothing is registered or forwarded"
+        yield problem("postgres.disk_full", what, means, remedy, holds=Holds.LATER)
+
+
+_TABLES = {
+    "instances", "deliveries", "attempts", "expected_results", "destinations", "sweeps", "faults", "spool",
+    "schema_migrations", "suspects", "repeats",
+}  # fmt: skip

@@ -1,0 +1,129 @@
+"""The spool: free space, what is not registered, files with other bytes than were received."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from gateway.config import Configuration
+from gateway.diagnosis.counts import figure
+from gateway.diagnosis.finding import Finding, Holds, note, problem
+from gateway.domain.instance import Place
+from gateway.domain.times import since
+from gateway.errors import SpoolError
+from gateway.register.unregistered import backlog, refused_count
+from gateway.spool.places import DAMAGED, ORPHANED
+from gateway.spool.spool import Spool
+
+FILE_LIMIT = 10_000
+"""Count the files of a folder up to this number. It takes a tenth of a second if each study has one file."""
+UNREGISTERED_LONG = timedelta(seconds=60)
+"""Receptions are registered within milliseconds; after this time something is wrong."""
+RESERVE_NEAR = 2
+"""A note is given where less than this many times the reserve is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The spool in `root`: free bytes, its reserve, and how many files each folder holds, up to `limit`.
+
+    `unregistered` receptions are acknowledged and have no rows yet, the oldest since `unregistered_since`;
+    PostgreSQL refused the values of `refused` others.
+    """
+
+    free_bytes: int
+    reserve_bytes: int
+    files: dict[str, int]
+    limit: int
+    root: str = "the spool"
+    unregistered: int = 0
+    unregistered_since: datetime | None = None
+    refused: int = 0
+
+
+def measure(configuration: Configuration) -> Space | None:
+    """Measure the spool; return None where it is not on this host, or not readable."""
+    spool = Spool(configuration.edge.data_root)
+    try:
+        free = spool.free_bytes()
+        files = {str(name): spool.count(name, FILE_LIMIT) for name in (*Place, ORPHANED, DAMAGED)}
+        waiting = backlog(spool, FILE_LIMIT)
+        refused = refused_count(spool)
+    except (SpoolError, OSError):
+        return None
+    return Space(
+        free,
+        configuration.edge.disk_reserve_mb << 20,
+        files,
+        FILE_LIMIT,
+        str(spool.root),
+        waiting.count,
+        waiting.oldest,
+        refused,
+    )
+
+
+def space(space: Space | None) -> Iterator[Finding]:
+    """Yield what is wrong with the free space."""
+    if space is None:
+        return
+    free, reserve = space.free_bytes >> 20, space.reserve_bytes >> 20
+    remedy = "free space, or lower sweep.retention_hours and run `mini-pacs sweep purge`"
+    if space.free_bytes <= space.reserve_bytes:
+        yield problem(
+            "spool.reserve",
+            f"The spool's disk is at its reserve ({free} MiB free, edge.disk_reserve_mb is {reserve})",
+            "senders are rejected until space is free; no image is lost",
+            remedy,
+            holds=Holds.ALL,
+        )
+    elif space.free_bytes <= RESERVE_NEAR * space.reserve_bytes:
+        yield note(
+            "spool.near_reserve",
+            f"The spool's disk is close to its reserve ({free} MiB free, edge.disk_reserve_mb is {reserve})",
+            "senders are rejected when it is reached",
+            remedy,
+            holds=Holds.LATER,
+        )
+
+
+def unregistered(space: Space | None, now: datetime) -> Iterator[Finding]:
+    """Yield what is wrong with the receptions that are not registered; this needs no database."""
+    if space is None:
+        return
+    since_then = space.unregistered_since
+    if since_then is not None and now - since_then > UNREGISTERED_LONG:
+        count = figure(space.unregistered, exact=space.unregistered < space.limit)
+        yield problem(
+            "spool.unregistered",
+            f"{count} receptions are acknowledged and not registered, the oldest for "
+            f"{since(since_then, now)}",
+            "they are safe in the spool, and are delivered once PostgreSQL has their rows",
+            "the log has the reason (stage db); start PostgreSQL, or `mini-pacs serve`",
+            since=since_then,
+            holds=Holds.ALL,
+        )
+    if space.refused:
+        yield problem(
+            "spool.not_registrable",
+            f"{space.refused} receptions are acknowledged, and PostgreSQL refuses to register them",
+            "they are not delivered; their files are in failed/ and are never purged",
+            "the log has the reason (outcome not_registrable); they are tried again when `mini-pacs serve` "
+            "starts",
+            holds=Holds.SOME,
+        )
+
+
+def damaged(space: Space | None) -> Iterator[Finding]:
+    """Yield a finding for the files in damaged/."""
+    count = 0 if space is None else space.files.get(DAMAGED, 0)
+    if space is not None and count:
+        folder = f"{space.root}/{DAMAGED}"
+        yield problem(
+            "spool.damaged",
+            f"{figure(count, exact=count < space.limit)} files in {folder} do not hold the bytes that were "
+            "received",
+            "their instances are not delivered; purge never removes them",
+            "let the modality send these instances again (the file names are their SOP Instance UIDs), or "
+            f"send what a file holds: `mini-pacs send {folder}/STUDY/FILE`; then remove the files",
+            holds=Holds.SOME,
+        )

@@ -1,0 +1,63 @@
+"""Examine the edge each minute: keep the rows of the findings, and let a message tell what is new.
+
+Peers are asked only where `notify` is configured: without it, no association is opened but those that
+instances need.
+
+If the process dies
+    before the commit   the next minute records the same
+    after it            the message that tells is in the queue, committed with the rows
+"""
+
+from datetime import timedelta
+
+from gateway import log
+from gateway.config import Configuration
+from gateway.database.pool import Database
+from gateway.database.session import Session
+from gateway.database.tables import findings, messages
+from gateway.database.tables.findings import Recorded, SeenFinding
+from gateway.database.wakeup import Wakeup
+from gateway.diagnosis.examine import examine
+from gateway.diagnosis.finding import Finding
+from gateway.domain.contract import NOTIFY
+from gateway.log import Stage
+
+
+def watch(configuration: Configuration, database: Database, wakeup: Wakeup) -> None:
+    """Examine, record, and send a message if somebody has to be told."""
+    seen = examine(configuration, database.dsn, asks_peers=configuration.notify is not None)
+    if seen.gathered.view is None:
+        return  # PostgreSQL cannot be read, so nothing can be recorded
+    with database.transaction() as session:
+        recorded = findings.record(session, [_row(one) for one in seen.findings])
+        tells = _is_due(configuration, session) and not findings.has_message(
+            session, queue=NOTIFY.queue_name, actor=NOTIFY.actor_name
+        )
+        if tells:
+            messages.send(session, NOTIFY.queue_name, NOTIFY.actor_name, [])
+    if tells:
+        wakeup.wake(NOTIFY.queue_name)
+    _log(recorded)
+
+
+def _row(one: Finding) -> SeenFinding:
+    return SeenFinding(
+        one.key, one.severity.value, one.what, one.means, one.remedy, one.holds.name.lower(), one.since
+    )
+
+
+def _is_due(configuration: Configuration, session: Session) -> bool:
+    notify = configuration.notify
+    if notify is None:
+        return False
+    grace = timedelta(seconds=notify.after_seconds)
+    if not findings.untold(session, grace=grace, notes=notify.severity == "note"):
+        return False
+    last = findings.seconds_since_told(session)
+    return last is None or last >= notify.at_most_every_seconds
+
+
+def _log(recorded: Recorded) -> None:
+    if recorded.opened or recorded.closed:
+        detail = f"opened {recorded.opened}, closed {recorded.closed}"
+        log.write(Stage.SWEEP, "findings", count=recorded.opened, detail=detail)

@@ -1,0 +1,44 @@
+"""Tell what was not told yet, and record that it was told.
+
+If the process dies
+    before the endpoint has the message   the next minute tells it
+    after that, before the commit         the next minute tells it again: twice is better than never
+"""
+
+import socket
+from datetime import timedelta
+
+from gateway import log
+from gateway.config import Configuration
+from gateway.database.pool import Database
+from gateway.database.tables import findings
+from gateway.log import Stage
+from gateway.notify.endpoints import send
+from gateway.notify.message import message_of
+
+
+def tell(configuration: Configuration, database: Database) -> bool:
+    """Tell everything that is new in one message; tell whether an endpoint took it.
+
+    One endpoint is enough: else a webhook that is away would let the same mail be sent each minute.
+    """
+    notify = configuration.notify
+    if notify is None:
+        return False
+    with database.statement() as session:
+        grace = timedelta(seconds=notify.after_seconds)
+        rows = findings.untold(session, grace=grace, notes=notify.severity == "note")
+    if not rows:
+        return False
+    took = False
+    message = message_of(configuration.edge.ae_title, socket.gethostname(), rows)
+    for endpoint, error in send(notify, message):
+        if error:
+            log.write(Stage.SWEEP, "notify_failed", level="warning", detail=endpoint, error=error)
+        else:
+            took = True
+            log.write(Stage.SWEEP, "notified", detail=endpoint, count=len(rows))
+    if took:
+        with database.statement() as session:
+            findings.mark_told(session, [row.id for row in rows])
+    return took
