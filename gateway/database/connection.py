@@ -27,8 +27,8 @@ class Connection(pg.connection):
 
     deadline_seconds: float = CONNECT_SECONDS
     last_used: float = 0.0
-    guarded_until: float = 0.0
-    """Until when the guard of the pool need not be asked again; see gateway/database/pool.py."""
+    guarded_at: float = float("-inf")
+    """When the guard of the pool was asked last; see gateway/database/pool.py."""
     where: str = "an unknown address"
     """Host and port of the server, for messages."""
 

@@ -18,6 +18,9 @@ from gateway.errors import DatabaseError, DatabaseUnavailableError, OutcomeUnkno
 IDLE_BEFORE_CHECK_SECONDS = 0.5
 GUARD_SECONDS = 2.0
 """How long the answer of the guard counts on one connection."""
+RENEW_SECONDS = 1.0
+"""An older answer is renewed when the connection comes back, so that few statements wait for the guard."""
+NOT_DURABLE = "SET LOCAL synchronous_commit TO off;"
 
 Guard = Callable[[Session], None]
 """Raises a DatabaseError if this database must not be used, because it belongs to another spool."""
@@ -55,15 +58,16 @@ class Database:
         self._idle: list[Connection] = []
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
+    def transaction(self, *, before: str = "") -> Iterator[Session]:
         """Lend a session; commit when the block ends, roll back when it raises.
 
+        `before` are statements without parameters. They are sent with the first statement of the block.
         If this raises any Exception but OutcomeUnknownError, nothing was committed.
         """
         with self._borrowed() as connection:
             sent = False
             try:
-                yield Session(connection, "BEGIN;", in_transaction=True)
+                yield Session(connection, f"BEGIN;{before}", in_transaction=True)
                 if connection.info.transaction_status == pg.TRANSACTION_STATUS_IDLE:
                     return  # no statement was run
                 sent = True
@@ -81,15 +85,17 @@ class Database:
                 raise
 
     @contextmanager
-    def statement(self, *, durable: bool = True, guarded: bool = True) -> Iterator[Session]:
+    def statement(self, *, durable: bool = True, guarded: bool = True, before: str = "") -> Iterator[Session]:
         """Lend a session in which each statement is a transaction, committed in its own round trip.
 
         `durable=False` commits the first statement without waiting for the disk (synchronous_commit off):
-        only for what a crash may undo without harm, such as a claim. `guarded=False` does not ask the guard.
+        only for what a crash of PostgreSQL may undo without harm, such as a claim. PostgreSQL writes its log
+        in order, so the next durable commit of any connection makes it durable, too. `before` are statements
+        without parameters, which are part of the first transaction. `guarded=False` does not ask the guard.
         """
         with self._borrowed(guarded=guarded) as connection:
             # statements sent together are one transaction, and SET LOCAL ends with it
-            yield Session(connection, "" if durable else "SET LOCAL synchronous_commit TO off;")
+            yield Session(connection, before if durable else NOT_DURABLE + before)
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they come back."""
@@ -113,7 +119,7 @@ class Database:
                 ask(self._guard if guarded else None, connection)
                 yield connection
             finally:
-                self._give_back(connection)
+                self._give_back(connection, guarded=guarded)
         finally:
             self._slots.release()
 
@@ -130,20 +136,25 @@ class Database:
                 return connection
             connection.close()
 
-    def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, connection: Connection, *, guarded: bool) -> None:
         if connection.closed or connection.info.transaction_status != pg.TRANSACTION_STATUS_IDLE:
             connection.close()
+            return
+        try:
+            ask(self._guard if guarded else None, connection, valid_seconds=RENEW_SECONDS)
+        except DatabaseError:
+            connection.close()  # the next caller gets a new connection, and what the guard raises
             return
         connection.last_used = monotonic()
         with self._lock:
             self._idle.append(connection)
 
 
-def ask(guard: Guard | None, connection: Connection) -> None:
-    """Call the guard if the connection is new, or the last answer is older than GUARD_SECONDS."""
-    if guard is not None and connection.guarded_until < monotonic():
+def ask(guard: Guard | None, connection: Connection, *, valid_seconds: float = GUARD_SECONDS) -> None:
+    """Call the guard if the connection is new, or the last answer is older than `valid_seconds`."""
+    if guard is not None and monotonic() - connection.guarded_at > valid_seconds:
         guard(Session(connection))
-        connection.guarded_until = monotonic() + GUARD_SECONDS
+        connection.guarded_at = monotonic()
 
 
 def commit(session: Session) -> None:

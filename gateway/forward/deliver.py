@@ -129,12 +129,32 @@ def forward_to_worker(context: ForwardContext, delivery_id: int) -> Outcome | No
 
     Return None if there is nothing to do, or no worker is free.
     """
+    context.require_spool()
+    outcome = None
+    while True:
+        began = time.monotonic()
+        claim = _claim_for_worker(context, delivery_id)
+        if claim is None:
+            return outcome
+        destination = context.destination(claim.destination)
+        result = Attempt(context, claim, Route.WORKERS, destination, began=began).run()
+        outcome = result.outcome
+        if result.settled:
+            return outcome
+        # The claim was lost before the attempt was settled: see `forward_to_pacs`.
+
+
+def _claim_for_worker(context: ForwardContext, delivery_id: int) -> DeliveryClaim | None:
+    """Claim a delivery for the worker that the database chooses; return None if there is nothing to send.
+
+    All processes choose workers one after the other, so the statement must be short. It does not wait for the
+    disk. If a crash of PostgreSQL undoes it, the worker gets the instance twice (G4); what the worker returns
+    is durable only after the claim, because the log is written in order.
+    """
     forwarder = context.configuration.forwarder
     application = _application(context, delivery_id)
     by_study = application.affinity == "study"
-    context.require_spool()
-    began = time.monotonic()
-    with context.database.transaction() as session:
+    with context.database.statement(durable=False) as session:
         verdict, claim = deliveries.claim_for_worker(
             session,
             delivery_id,
@@ -147,12 +167,9 @@ def forward_to_worker(context: ForwardContext, delivery_id: int) -> Outcome | No
     if by_study:
         # The claim may have made other deliveries of the study due (migrations/0007_bound_studies.sql).
         context.wakeup.wake(Route.WORKERS)
-    if claim is None:
-        if verdict is WorkerVerdict.ANSWERED:
-            log.write(Stage.FORWARD_WORKER, "answered_before", delivery_id=delivery_id)
-        return None
-    destination = context.destination(claim.destination)
-    return Attempt(context, claim, Route.WORKERS, destination, began=began).run().outcome
+    if verdict is WorkerVerdict.ANSWERED:
+        log.write(Stage.FORWARD_WORKER, "answered_before", delivery_id=delivery_id)
+    return claim
 
 
 def _application(context: ForwardContext, delivery_id: int) -> ApplicationInForce:

@@ -4,6 +4,9 @@ One transaction locks the rows, removes their files, writes their history and de
 that arrives meanwhile waits, finds neither row nor file, and is received as new. A file that cannot be
 removed keeps its row; it is counted, and the next run tries again.
 
+A delivery may be settled in a commit that is not durable yet (`gateway.forward.settle`). So before the first
+file is removed, everything that was committed is made durable.
+
 If the process dies
     between unlink and commit   a delivered row without a file remains, and the next run deletes it. If the
                                 instance is sent again before that, the row gets the new file
@@ -59,6 +62,8 @@ def _instances(context: SweepContext, disk_errors: DiskErrors) -> int:
                 old, after = sweeps.lock_purgeable(
                     session, retention=context.retention, after=piece.position, limit=FILES_PER_TRANSACTION
                 )
+                if old and not context.dry:
+                    _make_settles_durable(context)
                 removed = _remove_files(context, old, disk_errors)
                 if context.history:
                     history.keep(session, removed)
@@ -86,6 +91,15 @@ def _forget(context: SweepContext) -> None:
             search_hashes.forget(session, studies)
             if len(studies) < history.FORGET_AT_ONCE:
                 break
+
+
+def _make_settles_durable(context: SweepContext) -> None:
+    """Return when all that was committed survives a power cut, the settles of the locked rows included.
+
+    It needs a transaction of its own, because the log is written in the order of the commits.
+    """
+    with context.database.statement() as session:
+        sweeps.make_durable(session)
 
 
 def _remove_files(context: SweepContext, rows: list[FileRow], disk_errors: DiskErrors) -> list[int]:

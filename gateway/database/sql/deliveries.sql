@@ -18,10 +18,19 @@ SELECT claim_version(%(delivery_id)s, %(consumer)s, %(lease)s, %(destination)s):
 
 -- name: claim_for_worker
 -- Claim a delivery for a worker: choose the worker, and insert the result that is expected of it (see
--- functions/claim_for_worker.sql).
-SELECT verdict, claim_id::text, worker FROM claim_for_worker(
+-- functions/claim_for_worker.sql). The second statement sees what the first one wrote, and returns the claim. Both are
+-- sent together, as one transaction, so the lock under which workers are chosen is held for no round trip.
+SELECT set_config('mini_pacs.verdict', verdict, false), set_config('mini_pacs.claim', coalesce(claim_id::text, ''), false)
+FROM claim_for_worker(
     %(delivery_id)s, %(consumer)s, %(lease)s, %(result_wait)s, %(by_study)s, %(wait)s, %(actor_name)s,
     %(expire_actor_name)s, %(expire_queue)s);
+SELECT {fragment:claimed_delivery}, {fragment:stored_instance}
+FROM deliveries d JOIN instances i ON i.id = d.instance_id
+WHERE d.id = %(delivery_id)s AND d.claim_id::text = current_setting('mini_pacs.claim');
+
+-- name: verdict
+-- The verdict of the last claim_for_worker of this connection.
+SELECT current_setting('mini_pacs.verdict');
 
 -- name: claimed
 SELECT {fragment:claimed_delivery}, {fragment:stored_instance}

@@ -76,6 +76,10 @@ ORDER BY i.id FOR UPDATE OF i SKIP LOCKED;
 SELECT i.id FROM instances i WHERE i.id = ANY (%(instance_ids)s::bigint[]) AND NOT EXISTS (
     SELECT FROM deliveries d WHERE d.instance_id = i.id AND d.state NOT IN ('delivered', 'cancelled'));
 
+-- name: make_durable
+-- An empty entry in PostgreSQL's log: the commit waits until the log is on the disk up to here.
+SELECT set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'mini_pacs', '');
+
 -- name: delete_instances
 DELETE FROM instances WHERE id = ANY (%(instance_ids)s::bigint[]);
 

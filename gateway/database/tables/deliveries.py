@@ -41,12 +41,6 @@ class WorkerVerdict(StrEnum):
     NOTHING = "nothing"
 
 
-class _ClaimForWorker(NamedTuple):
-    verdict: WorkerVerdict
-    claim_id: str | None
-    worker: str | None
-
-
 class ContextUids(NamedTuple):
     """The UIDs of the presentation context that an instance needs."""
 
@@ -199,8 +193,8 @@ def claim_for_worker(
     wait: timedelta,
 ) -> tuple[WorkerVerdict, DeliveryClaim | None]:
     """Claim a delivery, choose its worker, and write down the result that is expected of it."""
-    chosen = session.only(
-        _ClaimForWorker,
+    claim = session.row(
+        DeliveryClaim,
         _Q["claim_for_worker"],
         delivery_id=delivery_id,
         consumer=consumer,
@@ -212,12 +206,9 @@ def claim_for_worker(
         expire_actor_name=EXPIRE_RESULT.actor_name,
         expire_queue=EXPIRE_RESULT.queue_name,
     )
-    if chosen.verdict is not WorkerVerdict.CLAIMED:
-        return chosen.verdict, None
-    # claimed in this transaction: the row is there
-    return chosen.verdict, session.only(
-        DeliveryClaim, _Q["claimed"], delivery_id=delivery_id, claim_id=chosen.claim_id
-    )
+    if claim is not None:
+        return WorkerVerdict.CLAIMED, claim
+    return WorkerVerdict(session.value(_Q["verdict"])), None
 
 
 def settle(session: Session, claim: DeliveryClaim, route: Route, settlement: Settlement) -> Settled:

@@ -136,6 +136,11 @@ def clear_superseded(session: Session) -> int:
     )
 
 
+def make_durable(session: Session) -> None:
+    """Make all earlier commits of the database durable, those without a wait for the disk included."""
+    session.one(_Q["make_durable"])
+
+
 def delete_instances(session: Session, instance_ids: Sequence[int]) -> int:
     """Delete instances with the rows that refer to them; return how many."""
     return session.run(_Q["delete_instances"], instance_ids=list(instance_ids))
