@@ -150,9 +150,13 @@ class Database:
             self._idle.append(connection)
 
 
-def ask(guard: Guard | None, connection: Connection, *, valid_seconds: float = GUARD_SECONDS) -> None:
-    """Call the guard if the connection is new, or the last answer is older than `valid_seconds`."""
-    if guard is not None and monotonic() - connection.guarded_at > valid_seconds:
+def ask(guard: Guard | None, connection: Connection, *, valid_seconds: float | None = None) -> None:
+    """Call the guard if the connection is new, or the last answer is older than `valid_seconds`.
+
+    The default is GUARD_SECONDS.
+    """
+    valid = GUARD_SECONDS if valid_seconds is None else valid_seconds
+    if guard is not None and monotonic() - connection.guarded_at > valid:
         guard(Session(connection))
         connection.guarded_at = monotonic()
 

@@ -527,6 +527,7 @@ function receive_instances_from(text[],text[],text[],text[],text[],bytea[],bigin
 function refuse_transition() -> trigger
 function register_reception(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],text[],integer,text,route[],text[],text[],interval,uuid,timestamp with time zone) -> record
 function register_receptions(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],text[],integer[],text[],route[],text[],text[],interval,uuid[],timestamp with time zone[]) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place, kept_kind instance_kind)
+function require_spool(uuid,integer,timestamp with time zone) -> void
 function settle_delivery(bigint,uuid,delivery_state,boolean,boolean,interval,integer,text,text,integer,text,double precision,text,interval) -> record
 function take_turn(bigint,text) -> record
 function version_before(bigint) -> bigint

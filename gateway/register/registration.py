@@ -18,14 +18,15 @@ If the process dies
     is removed                  removes the link
 """
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
+from gateway import log
 from gateway.config import Configuration
 from gateway.correlate import Correlated
 from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import instances
+from gateway.database.tables import instances, messages, spools
 from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
 from gateway.database.wakeup import Wakeup
 from gateway.domain.instance import Place, file_names
@@ -111,9 +112,8 @@ class Registration:
         if len(batch) == 1:
             return self._alone(batch[0])
         try:
-            with self._database.transaction() as session:
-                self._check(session, batch)
-                received = [received_of(one, self._targets) for one in batch]
+            received = [received_of(one, self._targets) for one in batch]
+            with self._registering(batch, in_one_statement=True) as session:
                 found = instances.register_many(session, received, window=self._window)
                 keep_decisions(session, batch, found, self._rule_texts)
         except DatabaseRefusedError as error:
@@ -123,13 +123,18 @@ class Registration:
             raise
         except Exception:  # noqa: BLE001  one reception may cause it: each is registered alone
             return [one for reception in batch for one in self._alone(reception)]
-        self._wake(batch, any_result=False)
         try:
             if self._correlate_again(batch):
-                self._wake([], any_result=True)
+                self._wake_after_result()
         except DatabaseRefusedError as error:
             _raise_unless_about_values(error)
             return batch  # it collided with another transaction; the batch is found registered
+        with log.together():
+            return self._finish_batch(batch, found)
+
+    def _finish_batch(
+        self, batch: Sequence[Unregistered], found: Sequence[RegisteredInstance]
+    ) -> list[Unregistered]:
         left: list[Unregistered] = []
         for one, registered in zip(batch, found, strict=True):
             if registered.verdict is ReceptionVerdict.NAME_TAKEN:
@@ -178,17 +183,15 @@ class Registration:
             if in_order and waits_for_other_version(self._spool, one):
                 return None
             registered, correlated = self._commit(one)
-        self._wake([one], any_result=correlated is not None)
         if self._looks_again(one, registered, correlated):
-            self._wake([], any_result=True)
+            self._wake_after_result()
         self._finish(one, registered, correlated)
         return registered, correlated
 
     def _commit(self, one: Unregistered) -> tuple[RegisteredInstance, Correlated | None]:
         for left in range(COLLISIONS - 1, -1, -1):
             try:
-                with self._database.transaction() as session:
-                    self._check(session, [one])
+                with self._registering([one], in_one_statement=one.is_original) as session:
                     registered = instances.register(
                         session, received_of(one, self._targets), window=self._window
                     )
@@ -218,14 +221,41 @@ class Registration:
     def _correlate_again(self, batch: Sequence[Unregistered]) -> bool:
         return results.correlate_again(self._database, batch, self._spool, self._origins)
 
-    def _check(self, session: Session, batch: Sequence[Unregistered]) -> None:
-        """Return if this database belongs to the spool, and no epoch began meanwhile.
+    @contextmanager
+    def _registering(self, batch: Sequence[Unregistered], *, in_one_statement: bool) -> Iterator[Session]:
+        """Lend a session for one transaction that registers `batch`.
 
-        No new epoch begins before the transaction ends.
+        With its first statement go the check that this database belongs to the spool, and the NOTIFY that
+        wakes the consumers after the commit. So a batch of originals costs one round trip.
+
+        Raises:
+            UnknownSpoolError: the database does not belong to the spool, or a new epoch began meanwhile.
         """
+        before = messages.notification(self._queues(batch)) + self._requirement(batch)
+        lend = self._database.statement if in_one_statement else self._database.transaction
+        try:
+            with lend(before=before) as session:
+                yield session
+        except DatabaseRefusedError as error:
+            if error.sqlstate in spools.NOT_THIS_SPOOL:
+                self._say_why_unknown()
+            raise
+
+    def _requirement(self, batch: Sequence[Unregistered]) -> str:
+        if self._identity is None:
+            return ""
+        oldest = min(one.envelope.epoch for one in batch)
+        requirement = self._identity.requirement(oldest)
+        if requirement is None:
+            self._say_why_unknown()
+            requirement = self._identity.requirement(oldest)  # another process has paired them just now
+        return requirement or ""
+
+    def _say_why_unknown(self) -> None:
+        """Return if spool and database are a known pair; else raise what is wrong."""
         if self._identity is not None:
-            self._identity.check(session, registers=True)
-            self._identity.require_epoch(min(one.envelope.epoch for one in batch))
+            with self._database.statement(guarded=False) as session:
+                self._identity.check(session)
 
     def _leave_older_epochs(self, batch: Sequence[Unregistered]) -> None:
         """Leave what was received before a reset-db: its link goes; the sweep moves its file to orphaned/."""
@@ -315,15 +345,22 @@ class Registration:
                 one.path = failed
         one.is_done = True
 
-    def _wake(self, batch: Sequence[Unregistered], *, any_result: bool) -> None:
+    def _queues(self, batch: Sequence[Unregistered]) -> set[Route]:
+        """Return the queues that may have a new message, or may have room again, after a registration."""
         routes: set[Route] = set()
         for one in batch:
             routes.update(target.route for target in one.envelope.targets)
-        if any_result:
-            # A result has arrived, so its worker may get its next instance. A source that a worker returned
-            # unchanged goes to archives only.
-            routes.update({Route.WORKERS}, (target.route for target in self._targets.of_results))
-        for route in routes:
+            if not one.is_original:
+                routes |= self._after_result()
+        return routes
+
+    def _after_result(self) -> set[Route]:
+        # A result has arrived, so its worker may get its next instance. A source that a worker returned
+        # unchanged goes to archives only.
+        return {Route.WORKERS, *(target.route for target in self._targets.of_results)}
+
+    def _wake_after_result(self) -> None:
+        for route in self._after_result():
             self._wakeup.wake(route)
 
 

@@ -24,6 +24,7 @@ MARK_SECONDS may not be noticed. What was received in that time still has its fi
 registers it.
 """
 
+import os
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -69,6 +70,7 @@ class SpoolIdentity:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._id_path = str(root / ID)
         self._known: SpoolMarks | None = None
         self._problem: str | None = None
         self._problem_is_of_pairing = False
@@ -88,7 +90,7 @@ class SpoolIdentity:
     def _identity(self) -> Identity | None:
         """Return the content of `spool.id`; read the file only if it was replaced since the last time."""
         try:
-            status = (self.root / ID).stat()
+            status = os.stat(self._id_path)  # noqa: PTH116  asked for each C-STORE: a Path costs as much
         except OSError:
             return read_identity(self.root)  # None where there is no such file
         stamp = (status.st_dev, status.st_ino, status.st_mtime_ns)
@@ -110,11 +112,8 @@ class SpoolIdentity:
 
     # ---- checks ----------------------------------------------------------------------------------
 
-    def check(self, session: Session, *, registers: bool = False) -> None:
+    def check(self, session: Session) -> None:
         """Return if spool and database are a known pair.
-
-        Set `registers` in a transaction that registers receptions: no new epoch begins before it ends.
-        Compare the epochs of envelopes with `epoch` after this call.
 
         Raises:
             UnknownSpoolError: they are not; the text says what is wrong and what to type.
@@ -125,7 +124,7 @@ class SpoolIdentity:
             marks = read_marks(self.root)  # before the database: see `read_marks`
             is_pairing = marks.seen_at is None
             try:
-                database = spools.marks(session, registers=registers)
+                database = spools.marks(session)
             except DatabaseRefusedError as error:
                 if error.sqlstate != _NO_TABLE:
                     raise
@@ -138,6 +137,24 @@ class SpoolIdentity:
             self._problem, self._problem_is_of_pairing = str(error), is_pairing
             raise
         self._known, self._problem = marks, None
+
+    def requirement(self, epoch: int) -> str | None:
+        """Return a statement that fails unless spool and database are a known pair; None without a name.
+
+        Send it in front of the statement that registers receptions, of which `epoch` is the oldest. A failure
+        is a DatabaseRefusedError with `spools.NOT_THIS_SPOOL`; then call `check`, which says what is wrong.
+
+        Raises:
+            UnknownSpoolError: the spool is of a later epoch, or a mark cannot be read.
+        """
+        marks = read_marks(self.root)  # before the database: see `read_marks`
+        if marks.name is None:
+            return None
+        if epoch < marks.epoch:
+            raise UnknownSpoolError(
+                f"a reset-db began epoch {marks.epoch} of {self.root}; this is of epoch {epoch}"
+            )
+        return spools.requirement(marks)
 
     def require_folder(self) -> None:
         """Return if the folder is the spool that the last check found; it does not need the database.

@@ -5,11 +5,6 @@ SELECT to_regclass('public.spool') IS NOT NULL AS has_spool, to_regclass('public
 -- name: marks
 SELECT name::text, epoch, seen_at FROM spool;
 
--- name: marks_for_transaction
--- The same in a transaction that registers: until it ends, no reset-db begins a new epoch (see begin_epoch).
-SELECT s.name::text, s.epoch, s.seen_at
-FROM (SELECT pg_advisory_xact_lock_shared(hashtextextended('epoch of the spool', 1))) AS locked, spool s;
-
 -- name: has_instances
 SELECT EXISTS (SELECT FROM instances);
 
@@ -38,7 +33,7 @@ UPDATE spool SET seen_at = greatest(seen_at, clock_timestamp())
 WHERE name = %(name)s::uuid AND epoch = %(epoch)s RETURNING seen_at;
 
 -- name: begin_epoch
--- Wait until no transaction registers, and let none begin to (see marks_for_transaction).
+-- Wait until no transaction registers, and let none begin to (see functions/require_spool.sql).
 SELECT pg_advisory_xact_lock(hashtextextended('epoch of the spool', 1));
 
 -- name: set_epoch

@@ -246,6 +246,15 @@ def channel(queue_name: str) -> str:
     return f"dramatiq.{md5(queue_name.encode(), usedforsecurity=False).hexdigest()}.enqueue"
 
 
+def notification(queue_names: Iterable[str]) -> str:
+    """Return statements that wake the consumers of these queues when the caller's transaction is committed.
+
+    PostgreSQL makes other transactions with a NOTIFY wait for that commit.
+    """
+    names = sorted(channel(name).replace("'", "''") for name in queue_names)
+    return "".join(f"SELECT pg_notify('{name}', '');" for name in names)
+
+
 def notify(session: Session, queue_names: Iterable[str]) -> None:
     """Send NOTIFY to the consumers of these queues. Do not call it in a transaction that holds locks."""
     session.run(_Q["notify"], channels=sorted(map(channel, queue_names)))

@@ -7,10 +7,12 @@ from uuid import UUID
 from gateway.database.queries import load
 from gateway.database.session import Session
 from gateway.database.tables.sweeps import FileRow
-from gateway.domain.pairing import DatabaseMarks
+from gateway.domain.pairing import DatabaseMarks, SpoolMarks
 
 _Q = load("spools")
 _UNNAMED = DatabaseMarks(None)
+NOT_THIS_SPOOL = ("MP001", "42883", "42P01")
+"""SQLSTATEs of a `requirement` that is not met; the last two mean that its function or table is missing."""
 
 
 class _Tables(NamedTuple):
@@ -24,13 +26,13 @@ class _Marks(NamedTuple):
     seen_at: datetime
 
 
-def marks(session: Session, *, registers: bool = False) -> DatabaseMarks:
-    """Return the marks; with `registers` no new epoch begins before the transaction ends.
+def marks(session: Session) -> DatabaseMarks:
+    """Return the marks.
 
     Raises:
         DatabaseRefusedError: there is no such table (sqlstate 42P01).
     """
-    row = session.row(_Marks, _Q["marks_for_transaction"] if registers else _Q["marks"])
+    row = session.row(_Marks, _Q["marks"])
     return _UNNAMED if row is None else DatabaseMarks(UUID(row.name), row.epoch, row.seen_at)
 
 
@@ -70,6 +72,15 @@ def mark(session: Session, name: UUID, epoch: int) -> datetime | None:
     """Write the next time mark; return it, or None if the database belongs to another spool or epoch."""
     marked: datetime | None = session.value(_Q["mark"], name=str(name), epoch=epoch)
     return marked
+
+
+def requirement(marks: SpoolMarks) -> str:
+    """Return a statement that fails with NOT_THIS_SPOOL unless these are the marks of the database's spool.
+
+    Send it in front of a registration: no new epoch begins before that ends. See functions/require_spool.sql.
+    """
+    seen_at = "NULL" if marks.seen_at is None else f"'{marks.seen_at.isoformat()}'"
+    return f"SELECT require_spool('{marks.name}', {marks.epoch:d}, {seen_at});"
 
 
 def begin_epoch(session: Session, name: UUID, epoch: int) -> None:
