@@ -12,7 +12,8 @@ import os
 import sys
 import threading
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -105,6 +106,25 @@ def write_stderr(text: str) -> None:
 
 
 _sink = _Sink()
+_held = threading.local()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Append the lines of this thread by one write(2) when the block ends.
+
+    If the process dies in the block, its lines are lost.
+    """
+    lines: list[bytes] = []
+    _held.lines = lines
+    try:
+        yield
+    finally:
+        _held.lines = None
+        if lines:
+            _sink.append(b"".join(lines))
+
+
 _process = {"name": "mini-pacs"}
 
 
@@ -168,7 +188,12 @@ def write(
         "delivery_id": delivery_id,
     }
     present = {name: value for name, value in fields.items() if value is not None}
-    _sink.append(orjson.dumps(present) + b"\n")
+    line = orjson.dumps(present) + b"\n"
+    lines: list[bytes] | None = getattr(_held, "lines", None)
+    if lines is None:
+        _sink.append(line)
+    else:
+        lines.append(line)
 
 
 def frames(error: BaseException) -> str:

@@ -3,8 +3,8 @@
 Guarantee: Success is answered only after the file, with all that its registration needs, is durable (G1). The
 order is
 
-    write               each fragment goes to a `.part` file of the spool
-    Partial.seal        the envelope is written into the file
+    write               each fragment of a large data set goes to a `.part` file of the spool
+    Partial.seal        the envelope is written into the file; a small data set is written with it
     Partial.name        the file gets its final name
     Partial.flush       file, envelope, name and folder survive a power cut from here on
     Registrar.submit    the rows are written from here on, by another thread
@@ -23,7 +23,8 @@ import time
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from gateway.dicom.dataset.header import Header, facts_of, read_header
+from gateway import log
+from gateway.dicom.dataset.header import Header, facts_of, is_deflated, read_header
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
 from gateway.dicom.policy import AbortAssociation, Requestor, StoreRequest
 from gateway.domain.dimse_status import Status
@@ -47,6 +48,10 @@ HIGH = 1  # C-STORE priority, PS3.7 §9.3.1.1, Table 9.3-1
 
 MAX_COMMENT = 64  # VR LO, PS3.7 §C.4.3
 
+HELD_BYTES = 64 * 1024
+"""A data set up to this size is held in memory until it is complete, and written with its header and envelope
+by one call. A larger one is written while it arrives."""
+
 LARGE_BYTES = 4 << 20
 """While a larger data set is received, the free space is compared with `edge.disk_reserve_mb`."""
 
@@ -66,7 +71,8 @@ class CStoreHandler:
         self._log = CStoreLog(requestor, request.sop_instance_uid)
         self._digest = hashlib.sha256()
         self._size = 0
-        self._offset = 0
+        self._header = b""
+        self._held: bytearray | None = bytearray()
         self._partial: Partial | None = None
         self._failure: Exception | None = None
         self._is_stored = False
@@ -86,7 +92,12 @@ class CStoreHandler:
         try:
             if self._size > LARGE_BYTES:
                 self._receiver.spool.check_reserve()
-            self._partial.write(fragment)
+            if self._held is None:
+                self._partial.write(fragment)
+            elif self._size + len(fragment) <= HELD_BYTES:
+                self._held += fragment
+            else:
+                self._write_held(fragment)
         except SpoolError as error:
             self._fail(error)
             return
@@ -121,8 +132,9 @@ class CStoreHandler:
             return
         if self._is_stored:
             self._partial.close()
-            self._log.durable(self._size)
-            self._log.success()
+            with log.together():
+                self._log.durable(self._size)
+                self._log.success()
         else:
             self._partial.discard()
 
@@ -152,7 +164,7 @@ class CStoreHandler:
         if reason := self._receiver.identity.why_refused() or self._receiver.registrar.why_refused():
             raise NotRegistrableError(reason)
         self._partial = self._receiver.spool.begin(self._receiver.registrar.unregistered_bytes())
-        header = preamble_and_file_meta(
+        self._header = preamble_and_file_meta(
             request.sop_class_uid,
             request.sop_instance_uid,
             request.transfer_syntax_uid,
@@ -160,8 +172,12 @@ class CStoreHandler:
             receiving_ae_title=self._requestor.called_ae_title,
             private_bytes=ENVELOPE_BYTES,
         )
-        self._offset = len(header)
-        self._partial.write(header)
+
+    def _write_held(self, fragment: bytes | memoryview = b"") -> None:
+        """Write what is held, and `fragment`; what follows is written while it arrives."""
+        assert self._partial is not None, "no failure, so it was begun"
+        held, self._held = self._held, None
+        self._partial.write(self._header, held or b"", fragment)
 
     def _fail(self, error: Exception) -> None:
         """Delete partial data immediately, so that an endless data set cannot fill the disk."""
@@ -179,8 +195,14 @@ class CStoreHandler:
         delay = self._receiver.faults.io_delay(Stage.STORE)
         if delay:
             time.sleep(delay)
+        if self._held is not None and is_deflated(self._request.transfer_syntax_uid):
+            self._write_held()  # it is inflated from the file
         envelope = self._envelope(self._read_header(self._partial))
-        self._partial.seal(envelope.pack(), self._offset - ENVELOPE_BYTES)
+        if self._held is None:
+            self._partial.seal(envelope.pack(), len(self._header) - ENVELOPE_BYTES)
+        else:
+            self._header = self._header[:-ENVELOPE_BYTES] + envelope.pack()
+            self._write_held()
         names = file_names(envelope.sop_instance_uid, self._digest.hexdigest())
         path = self._partial.name(envelope.study_instance_uid, names)
         try:
@@ -197,8 +219,14 @@ class CStoreHandler:
 
     def _read_header(self, partial: Partial) -> Header:
         syntax = self._request.transfer_syntax_uid
+        held = None if self._held is None else bytes(self._held)
         header = read_header(
-            partial.descriptor, self._offset, syntax, with_references=False, asked=self._receiver.rules.asked
+            partial.descriptor,
+            len(self._header),
+            syntax,
+            with_references=False,
+            asked=self._receiver.rules.asked,
+            held=held,
         )
         check_data_set_uids(header)
         self._log.study_instance_uid = header.study_instance_uid

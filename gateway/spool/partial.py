@@ -58,20 +58,23 @@ class Partial:
         except OSError as error:
             raise failure("create", path, error) from error
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Append all of `data`.
+    def write(self, *parts: bytes | bytearray | memoryview) -> None:
+        """Append all of the parts.
 
         Raises:
             SpoolFullError: the disk is full.
             SpoolError: any other refusal.
         """
-        view = memoryview(data)
-        while view:
+        views = [memoryview(part) for part in parts if part]
+        while views:
             try:
-                written = os.write(self.descriptor, view)
+                written = os.writev(self.descriptor, views)
             except OSError as error:
                 raise failure("write", self.path, error) from error
-            view = view[written:]
+            while views and written >= len(views[0]):
+                written -= len(views.pop(0))
+            if views:
+                views[0] = views[0][written:]
 
     def seal(self, envelope: bytes, offset: int) -> None:
         """Write the envelope into the place that was kept free for it, at `offset`.

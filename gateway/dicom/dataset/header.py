@@ -13,7 +13,7 @@ from typing import Self
 
 from gateway.dicom.dataset.elements import Element, Walk
 from gateway.dicom.dataset.encoding import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, ITEM, Syntax
-from gateway.dicom.dataset.reader import FileReader, InflatedReader, Reader, ReadLimitError
+from gateway.dicom.dataset.reader import FileReader, HeldReader, InflatedReader, Reader, ReadLimitError
 from gateway.dicom.dataset.values import MAX_BYTES, SPECIFIC_CHARACTER_SET, TOO_LONG, decode
 from gateway.dicom.negotiation import text_of
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
@@ -129,8 +129,11 @@ def read_header(
     *,
     with_references: bool,
     asked: Mapping[int, Attribute] = MappingProxyType({}),
+    held: bytes | None = None,
 ) -> Header:
     """Read the header of the data set that begins at `offset` of a file; do not move the file position.
+
+    `held` is the whole data set in memory; then the file is not read, unless the data set is deflated.
 
     The data set is read up to (0020,000E), or up to the last of the attributes that are `asked` for, by their
     tags. With `with_references` it is read again, up to Pixel Data.
@@ -141,7 +144,7 @@ def read_header(
         DataSetError: it cannot be parsed as far as needed, or one of the four UIDs is missing.
     """
     values = _HeaderValues(with_references=False, asked=asked)
-    header = values.read(descriptor, offset, transfer_syntax_uid).header()
+    header = values.read(descriptor, offset, transfer_syntax_uid, held).header()
     if not with_references:
         return header
     values = _HeaderValues(with_references=True, asked={})
@@ -168,13 +171,27 @@ def syntax_of(transfer_syntax_uid: str) -> Syntax:
     return EXPLICIT_LITTLE  # all other transfer syntaxes: PS3.5 §A.4
 
 
+def is_deflated(transfer_syntax_uid: str) -> bool:
+    """Tell whether a data set in that transfer syntax is deflated."""
+    return transfer_syntax_uid in _DEFLATED
+
+
 @contextmanager
-def reader_of(descriptor: int, offset: int, transfer_syntax_uid: str) -> Iterator[Reader]:
-    """Lend a reader of the data set that begins at `offset`, which inflates it if it is deflated."""
-    is_deflated = transfer_syntax_uid in _DEFLATED
-    slot: AbstractContextManager[object] = _INFLATING if is_deflated else nullcontext()
+def reader_of(
+    descriptor: int, offset: int, transfer_syntax_uid: str, held: bytes | None = None
+) -> Iterator[Reader]:
+    """Lend a reader of the data set that begins at `offset`, which inflates it if it is deflated.
+
+    `held` is the whole data set in memory; the file is read only if that is deflated.
+    """
+    deflated = is_deflated(transfer_syntax_uid)
+    slot: AbstractContextManager[object] = _INFLATING if deflated else nullcontext()
     with slot:
-        reader: Reader = InflatedReader(descriptor, offset) if is_deflated else FileReader(descriptor, offset)
+        reader: Reader
+        if deflated:
+            reader = InflatedReader(descriptor, offset)
+        else:
+            reader = FileReader(descriptor, offset) if held is None else HeldReader(held)
         try:
             yield reader
         finally:
@@ -220,9 +237,11 @@ class _HeaderValues:
         self.studies: dict[str, None] = {}
         self.defect = ""
 
-    def read(self, descriptor: int, offset: int, transfer_syntax_uid: str) -> Self:
+    def read(
+        self, descriptor: int, offset: int, transfer_syntax_uid: str, held: bytes | None = None
+    ) -> Self:
         """Collect the values until all are found, the data set ends, or a limit is reached."""
-        with reader_of(descriptor, offset, transfer_syntax_uid) as reader:
+        with reader_of(descriptor, offset, transfer_syntax_uid, held) as reader:
             try:
                 enter = _REFERENCING.__contains__ if self._with_references else enter_none
                 # Some data sets have one of the four UIDs after Pixel Data; no references are there.

@@ -84,6 +84,25 @@ class FileReader:
         self._buffer = b""
 
 
+class HeldReader:
+    """A data set in memory, stored as it is."""
+
+    def __init__(self, data_set: bytes) -> None:
+        self._data_set = data_set
+
+    def at(self, position: int, count: int) -> tuple[bytes | mmap.mmap, int] | None:
+        """See `Reader`."""
+        return (self._data_set, position) if position + count <= len(self._data_set) else None
+
+    def reaches(self, position: int) -> bool:
+        """See `Reader`."""
+        return position <= len(self._data_set)
+
+    def close(self) -> None:
+        """See `Reader`."""
+        self._data_set = b""
+
+
 class InflatedReader:
     """A data set that is stored deflated (PS3.5 §A.5); it is inflated up to the position that is read."""
 
