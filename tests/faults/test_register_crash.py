@@ -18,11 +18,11 @@ pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G4"), pytest.m
 
 STEPS = [
     f"{call}:{number}:{when}"
-    for call, numbers in {"receive": (2, 3), "commit": (2, 3), "unlink": (2, 3, 4)}.items()
+    for call, numbers in {"receive": (2, 3), "unlink": (2, 3, 4)}.items()
     for number in numbers
     for when in ("before", "after")
 ]
-"""Statements, commits, and removals of a link or of the file of a repeat; each before and after.
+"""Statements, which commit, and removals of a link or of the file of a repeat; each before and after.
 
 The first unlink belongs to the start.
 """

@@ -1,8 +1,8 @@
 """`python tests/support/crashing_serve.py`: `mini-pacs serve`, killed at the n-th flush, link, row or commit.
 
-CRASH_AT names the point: `pwrite:2:after` (the envelope is written), `fsync:4:before`, `link:2:after`,
-`unlink:1:before`, `receive:2:after` (the rows are written, but not yet committed), `commit:2:after`. SIGKILL
-ends the whole process group. The product has no code for this.
+CRASH_AT names the point: `writev:2:after` (a small file is written), `pwrite:2:after` (the envelope of a
+large one is written), `fsync:4:before`, `link:2:after`, `unlink:1:before`, `receive:2:after` (the rows are
+committed). SIGKILL ends the whole process group. The product has no code for this.
 """
 
 import os
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from cli.main import run
-from gateway.database import pool
 from gateway.database.tables import instances
 
 P = ParamSpec("P")
@@ -45,9 +44,7 @@ def crashing(call: Callable[P, R], number: int, when: str) -> Callable[P, R]:
 def main() -> None:
     """Patch the calls, then run `mini-pacs serve`."""
     what, number, when = os.environ["CRASH_AT"].split(":")
-    if what == "commit":
-        pool.commit = crashing(pool.commit, int(number), when)
-    elif what == "receive":
+    if what == "receive":
         instances.register = crashing(instances.register, int(number), when)
         instances.register_many = crashing(instances.register_many, int(number), when)
     else:

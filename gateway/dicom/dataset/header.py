@@ -237,9 +237,7 @@ class _HeaderValues:
         self.studies: dict[str, None] = {}
         self.defect = ""
 
-    def read(
-        self, descriptor: int, offset: int, transfer_syntax_uid: str, held: bytes | None = None
-    ) -> Self:
+    def read(self, descriptor: int, offset: int, transfer_syntax_uid: str, held: bytes | None = None) -> Self:
         """Collect the values until all are found, the data set ends, or a limit is reached."""
         with reader_of(descriptor, offset, transfer_syntax_uid, held) as reader:
             try:

@@ -90,7 +90,7 @@ _CALLS = {
     "mkdir": Kind.FOLDER,
     "rmdir": Kind.FOLDER,
 }
-_IN_SPOOL = {"write": Kind.WRITE, "pwrite": Kind.ENVELOPE}
+_IN_SPOOL = {"write": Kind.WRITE, "writev": Kind.WRITE, "pwrite": Kind.ENVELOPE}
 _write = os.write
 _NO_TRANSACTION = ("BEGIN", "ROLLBACK", "VACUUM", "SET ", "LISTEN", "UNLISTEN")
 
@@ -159,7 +159,8 @@ class Trap:
         ends = text == "COMMIT"
         site = _site()
         alone = on.connection.info.transaction_status == TRANSACTION_STATUS_IDLE
-        if not ends and (not alone or text.startswith(_NO_TRANSACTION)):
+        is_none = text.startswith(_NO_TRANSACTION) and not text.startswith("SET LOCAL ")
+        if not ends and (not alone or is_none):
             step = site.startswith(_REGISTERS) and (not alone or text.startswith("BEGIN"))
             number = self._pass(Kind.STATEMENT, site) if step else 0
             run(query, parameters)
