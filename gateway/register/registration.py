@@ -45,6 +45,7 @@ from gateway.register.registration_log import (
 )
 from gateway.register.siblings import waits_for_other_version
 from gateway.register.unregistered import REFUSED, Unregistered
+from gateway.rules.ruleset import NO_RULES
 from gateway.spool.flush import failure, flush_directory
 from gateway.spool.identity import SpoolIdentity
 from gateway.spool.partial import PARTIAL, SUFFIX
@@ -113,7 +114,7 @@ class Registration:
             return self._alone(batch[0])
         try:
             received = [received_of(one, self._targets) for one in batch]
-            with self._registering(batch, in_one_statement=True) as session:
+            with self._registering(batch) as session:
                 found = instances.register_many(session, received, window=self._window)
                 keep_decisions(session, batch, found, self._rule_texts)
         except DatabaseRefusedError as error:
@@ -191,7 +192,7 @@ class Registration:
     def _commit(self, one: Unregistered) -> tuple[RegisteredInstance, Correlated | None]:
         for left in range(COLLISIONS - 1, -1, -1):
             try:
-                with self._registering([one], in_one_statement=one.is_original) as session:
+                with self._registering([one]) as session:
                     registered = instances.register(
                         session, received_of(one, self._targets), window=self._window
                     )
@@ -222,17 +223,19 @@ class Registration:
         return results.correlate_again(self._database, batch, self._spool, self._origins)
 
     @contextmanager
-    def _registering(self, batch: Sequence[Unregistered], *, in_one_statement: bool) -> Iterator[Session]:
+    def _registering(self, batch: Sequence[Unregistered]) -> Iterator[Session]:
         """Lend a session for one transaction that registers `batch`.
 
         With its first statement go the check that this database belongs to the spool, and the NOTIFY that
-        wakes the consumers after the commit. So a batch of originals costs one round trip.
+        wakes the consumers after the commit. Originals without decisions of rules need no other statement, so
+        theirs is the transaction: one round trip.
 
         Raises:
             UnknownSpoolError: the database does not belong to the spool, or a new epoch began meanwhile.
         """
         before = messages.notification(self._queues(batch)) + self._requirement(batch)
-        lend = self._database.statement if in_one_statement else self._database.transaction
+        is_one_statement = all(one.is_original and one.envelope.rules == NO_RULES for one in batch)
+        lend = self._database.statement if is_one_statement else self._database.transaction
         try:
             with lend(before=before) as session:
                 yield session
