@@ -55,7 +55,7 @@ demo: $(STAMP) ## the whole flow once: start a lab, send, wait, print what happe
 lab: $(STAMP) ## the same lab in the foreground, for experiments
 	$(BIN)/mini-pacs lab
 
-bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc)
+bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc), and name what is worse than in the last run
 	$(BIN)/pytest tests/benchmarks -m benchmark -s
 
 docs: $(DOCS_STAMP) ## build docs/ into build/docs/html; a broken link or anchor is an error

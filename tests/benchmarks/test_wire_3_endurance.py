@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,7 @@ from support.dicom_peers import ECHO
 from support.edge_setup import EdgeSetup
 from support.launcher import Processes
 from support.synthetic_instances import Instance
+from support.waiting import wait_until
 from support.wire_data import made, scaled
 from support.wire_senders import CONTEXT, percentile
 from support.wire_table import Rows
@@ -22,6 +24,7 @@ from gateway.dicom.association import PeerAddress
 from gateway.dicom.requestor import associate
 from gateway.lab import layout, stray_processes
 from gateway.lab.postgres import EmbeddedPostgres
+from gateway.register.unregistered import backlog
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 
@@ -102,6 +105,37 @@ class _Watching:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
+
+
+def test_the_lag_of_registration(
+    rows: Rows, postgres: EmbeddedPostgres, processes: Processes, tmp_path: Path
+) -> None:
+    """Small instances at full rate: how long the oldest reception waits for its rows, each 10 s."""
+    seconds = scaled(120)
+    with wire_edge.edge(postgres, tmp_path) as edge:
+        sender = processes.start(
+            "python", "-m", "support.wire_load", str(edge.configuration.edge.port), str(seconds), "8",
+            PYTHONPATH=str(wire_peers.TESTS),
+        )  # fmt: skip
+        steps: list[float] = []
+        began = time.monotonic()
+        while sender.popen.poll() is None:
+            oldest = backlog(edge.spool, 10_000).oldest
+            lag = 0.0 if oldest is None else (datetime.now(UTC) - oldest).total_seconds()
+            step = int((time.monotonic() - began) / 10)
+            steps += [0.0] * (step + 1 - len(steps))
+            steps[step] = max(steps[step], lag)
+            time.sleep(0.1)  # between two samples
+        assert sender.popen.returncode == 0, sender.text()
+        count = int(sender.text().split()[-1])
+        wait_until(lambda: edge.one("SELECT count(*) FROM instances") == count, 30, "the last registration")
+    rows.within(
+        f"lag of registration over {seconds} s of small instances, 8 assoc.",
+        max(steps[len(steps) // 2 :]) * 1000,
+        "ms",
+        at_most=1000,
+        peer=f"{count / seconds:.0f}/s; each 10 s: " + " ".join(f"{1000 * lag:.0f}" for lag in steps),
+    )
 
 
 def test_idle_associations(rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path) -> None:

@@ -34,7 +34,10 @@ def edge(
     own_postgres.create_database(DATABASE)
     migrate(own_postgres.dsn())
     monkeypatch.setenv("DATABASE_URL", own_postgres.dsn())
-    changes = {"forwarder": {"mode": "pacs_only"}, "sweep": {"retention_hours": 1e-9}}
+    changes: dict[str, dict[str, object]] = {
+        "forwarder": {"mode": "pacs_only"},
+        "sweep": {"retention_hours": 1e-9},
+    }
     edge = EdgeSetup(reconfigure(changes), own_postgres.dsn(), processes)
     with edge.database.statement() as session:
         session.script("ALTER SYSTEM SET wal_writer_delay = '10s'")

@@ -1,9 +1,14 @@
-"""The rows of `make bench`: our figure, the peer's figure, their ratio, the target, met or missed."""
+"""The rows of `make bench`: our figure, the peer's figure, their ratio, the target, met or missed.
+
+Each run is compared with the last one on this machine: a row that became worse by more than WORSE is named.
+"""
 
 import datetime as dt
 import json
 import os
 import platform
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,11 +18,16 @@ from rich.table import Table
 from support.wire_data import QUICK
 
 RESULT = Path(__file__).resolve().parents[2] / "build" / "bench.json"
+WORSE = 0.15
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement. `met` is None if there is no target."""
+    """One measurement. `met` is None if there is no target.
+
+    `figure` is compared with that of the last run: the ratio to a peer if there is one, because the rates of
+    a machine vary from hour to hour. `more_is_better` is False for times and sizes.
+    """
 
     what: str
     ours: str
@@ -25,6 +35,8 @@ class Row:
     ratio: float | None
     target: str
     met: bool | None
+    figure: float
+    more_is_better: bool
 
 
 class Rows:
@@ -55,6 +67,8 @@ class Rows:
                 ratio,
                 "reported" if at_least is None else f"≥ {at_least:g} x",
                 None if at_least is None else ratio >= at_least,
+                ratio,
+                more_is_better=True,
             )
         )
 
@@ -62,10 +76,12 @@ class Rows:
         """Add a figure that must stay at or below `at_most`; None only reports it."""
         met = None if at_most is None else ours <= at_most
         target = "reported" if at_most is None else f"≤ {at_most:g} {unit}"
-        self._rows.append(Row(what, f"{ours:.3g} {unit}", peer, None, target, met))
+        self._rows.append(
+            Row(what, f"{ours:.3g} {unit}", peer, None, target, met, ours, more_is_better=False)
+        )
 
     def save(self) -> None:
-        """Print the table, and write it as JSON to build/bench.json."""
+        """Print the table, and what is worse than in the last run; write build/bench.json and bench.md."""
         if not self._rows:
             return
         table = Table(title=f"make bench · {machine()}" + (" · QUICK" if QUICK else ""))
@@ -75,7 +91,10 @@ class Rows:
             verdict = {True: "[green]met", False: "[red]missed", None: ""}[row.met]
             ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
             table.add_row(row.what, row.ours, row.peer, ratio, row.target, verdict)
+        worse = worse_than(_last_run(), self._rows)
         Console(width=150).print("\n", table)
+        for text in worse:
+            Console(width=150).print(f"[red]worse than the last run: {text}")
         RESULT.parent.mkdir(exist_ok=True)
         content = {
             "machine": machine(),
@@ -83,8 +102,52 @@ class Rows:
             "quick": QUICK,
             "rows": [asdict(row) for row in self._rows],
             "figures": self.figures,
+            "worse": worse,
         }
         RESULT.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+        RESULT.with_suffix(".md").write_text(markdown(self._rows), encoding="utf-8")
+
+
+def worse_than(before: Mapping[tuple[str, str], float], rows: Sequence[Row]) -> list[str]:
+    """Name the rows whose figure is worse than `before` by more than WORSE.
+
+    `before` has the figures by `what` and the name of the peer.
+    """
+    found = []
+    for row in rows:
+        last = before.get((row.what, _name(row.peer)))
+        if not last or not row.figure:
+            continue
+        share = row.figure / last if row.more_is_better else last / row.figure
+        if share < 1 - WORSE:
+            found.append(f"{row.what}, {_name(row.peer)}: {row.figure:.3g}, was {last:.3g}")
+    return found
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return the table for docs/benchmarks.md."""
+    lines = ["| what | edge | peer | ratio | target | |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        verdict = {True: "met", False: "**missed**", None: ""}[row.met]
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        lines.append(f"| {row.what} | {row.ours} | {row.peer} | {ratio} | {row.target} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def _last_run() -> dict[tuple[str, str], float]:
+    """Return the figures of the last run; none if there was none, or if the other one was quick."""
+    try:
+        content = json.loads(RESULT.read_text(encoding="utf-8"))
+        if content["quick"] is not QUICK:
+            return {}
+        return {(row["what"], _name(row["peer"])): float(row["figure"]) for row in content["rows"]}
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def _name(peer: str) -> str:
+    """Return the name of a peer without its figure."""
+    return re.split(r"\s*\d", peer, maxsplit=1)[0]
 
 
 def machine() -> str:
