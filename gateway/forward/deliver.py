@@ -141,7 +141,7 @@ def forward_to_worker(context: ForwardContext, delivery_id: int) -> Outcome | No
         outcome = result.outcome
         if result.settled:
             return outcome
-        # The claim was lost before the attempt was settled: see `forward_to_pacs`.
+        # The claim was lost before the attempt was settled: see `_forward`.
 
 
 def _claim_for_worker(context: ForwardContext, delivery_id: int) -> DeliveryClaim | None:

@@ -81,7 +81,7 @@ class Rows:
         )
 
     def save(self) -> None:
-        """Print the table, and what is worse than in the last run; write build/bench.json and bench.md."""
+        """Print the table, and what is worse than in the last run; write it as JSON and as Markdown."""
         if not self._rows:
             return
         table = Table(title=f"make bench · {machine()}" + (" · QUICK" if QUICK else ""))
@@ -105,7 +105,7 @@ class Rows:
             "worse": worse,
         }
         RESULT.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-        RESULT.with_suffix(".md").write_text(markdown(self._rows), encoding="utf-8")
+        RESULT.with_name("benchmarks.md").write_text(markdown(self._rows), encoding="utf-8")
 
 
 def worse_than(before: Mapping[tuple[str, str], float], rows: Sequence[Row]) -> list[str]:
