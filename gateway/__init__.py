@@ -3,6 +3,8 @@
     receive     accept the association; stream the C-STORE into a `.part` file      gateway/receive, dicom
     spool       write the envelope into the file, give it its final name, flush     gateway/spool
                 file and folder; then answer Success
+                Before, the rules decide which archives and applications get the        gateway/rules
+                instance; the envelope says it
     register    behind the answer: write the instance, its deliveries and a queue   gateway/register
                 message for each in one transaction                                 gateway/database
     correlate   the transaction that registers a worker's result also links it to   gateway/correlate.py
