@@ -132,10 +132,14 @@ def test_a_repeat_keeps_its_decision(make_edge: MakeEdge, monkeypatch: pytest.Mo
     assert said["digest_then"] != said["digest_now"]
 
 
-def test_what_cannot_be_decided_goes_to_archives_and_is_logged(make_edge: MakeEdge) -> None:
-    """The line has the attribute and the reason, and not the value."""
+def test_what_cannot_be_decided_goes_to_archives_and_is_shown(
+    make_edge: MakeEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of the log has the attribute and the reason, and not the value; `status` has a finding."""
     number = {"attribute": "Modality", "matches": "M.*"}
     edge = edge_with(make_edge, {"VNA": number, "any-mr": number})
+    monkeypatch.setenv("DATABASE_URL", edge.dsn)
+    monkeypatch.setenv("MINI_PACS_CONFIG", str(edge.configuration.source))
     edge.serve()
     odd = Instance(modality="M\N{LATIN SMALL LETTER E WITH ACUTE}")
     assert edge.send(odd, calling="CT1") == [0]
@@ -143,6 +147,11 @@ def test_what_cannot_be_decided_goes_to_archives_and_is_logged(make_edge: MakeEd
     assert "workers any-mr" not in owed(edge, odd)
     [(_, _, undecided)] = edge.rows(DECISION, uid=odd.sop_instance_uid)
     assert undecided == ["archives:VNA", "workers:any-mr"]
+    found = [one for one in command("status")["findings"] if one["key"].startswith("rules.undecided")]
+    assert {one["key"]: odd.sop_instance_uid in one["text"] for one in found} == {
+        "rules.undecided:archives:VNA": True,
+        "rules.undecided:workers:any-mr": True,
+    }
     reason = "Modality (0008,0060) has characters that its VR does not allow"
     assert [line["error"] for line in edge.log(outcome="undecided")] == [
         f"the rule of {name} cannot be decided, so it {follows}: {reason}; "
