@@ -83,10 +83,9 @@ def of_spool(uid: str, envelopes: tuple[Envelope, ...]) -> Evidence:
 
 def of_sender(session: Session, ae_title: str, begin: datetime, until: datetime) -> OfSender:
     """Gather what an AE title sent between two times, and what it was refused."""
-    window = {"begin": begin, "until": until, "limit": MAX_STUDIES}
     studies = [
-        *evidence.of_sender(session, ae_title, **window),  # type: ignore[arg-type]
-        *history.of_sender(session, ae_title, **window),  # type: ignore[arg-type]
+        *evidence.of_sender(session, ae_title, begin=begin, until=until, limit=MAX_STUDIES),
+        *history.of_sender(session, ae_title, begin=begin, until=until, limit=MAX_STUDIES),
     ]
     studies.sort(key=lambda study: study.last_received_at, reverse=True)
     since = datetime.now(begin.tzinfo) - begin
