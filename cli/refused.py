@@ -98,7 +98,7 @@ def _print(rows: list[RefusalRow]) -> None:
             screen.print(f"  → {text}", soft_wrap=True)
     if any(row.refused.allowlist_entry for row in rows):
         screen.print(
-            "\n`mini-pacs config check` checks config.yaml; then restart `mini-pacs serve`.", soft_wrap=True
+            "\nChanged config.yaml? `mini-pacs config reload` lets every process take it.", soft_wrap=True
         )
 
 
