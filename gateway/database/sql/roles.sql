@@ -35,6 +35,8 @@ FROM (VALUES
     ('TABLE public.unmatched_references', 'SELECT, INSERT, DELETE'),
     ('TABLE public.spool', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.destinations', 'SELECT, INSERT, UPDATE'),
+    ('TABLE public.application_workers', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('TABLE public.accepted_syntaxes', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.suspects', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.findings', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.faults', 'SELECT, INSERT, UPDATE, DELETE'),
