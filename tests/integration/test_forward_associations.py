@@ -6,13 +6,15 @@ from collections.abc import Iterator
 import pytest
 from conftest import MakeEdge
 from support.forwarding import Forwarding, forwarding, pacs_of
-from support.peers import Peer
+from support.peers import Peer, peer
 from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
-from gateway.dicom.policy import LOCAL_LIMIT_EXCEEDED, Rejection
+from gateway.config import Configuration
+from gateway.dicom.policy import LOCAL_LIMIT_EXCEEDED, Rejection, StoreRequest
 from gateway.domain.outcome import Outcome
 from gateway.forward.deliver import forward_to_pacs
+from gateway.lab.layout import free_ports
 
 BREAKER = "SELECT breaker::text FROM destinations WHERE ae_title = 'ORTHANC'"
 AWAY = "SELECT count(*) FROM attempts WHERE outcome = 'away'"
@@ -96,3 +98,42 @@ def test_a_peer_that_rejects_every_association_is_away(core: Forwarding, pacs: P
     pacs.rejection = LOCAL_LIMIT_EXCEEDED
     [instance] = study_of(1)
     assert forward_to_pacs(core.context, core.owed(instance)) is Outcome.AWAY
+
+
+def moved(configuration: Configuration, port: int) -> Configuration:
+    """Return the configuration with the PACS at another port."""
+    forwarder = configuration.forwarder
+    orthanc = forwarder.orthanc.model_copy(update={"port": port})
+    return configuration.model_copy(update={"forwarder": forwarder.model_copy(update={"orthanc": orthanc})})
+
+
+def test_a_peer_that_moves_gets_its_next_instance_at_the_new_address(core: Forwarding, pacs: Peer) -> None:
+    """A reload changes its port: an association in use is finished, and then released."""
+    first, second, third, fourth = study_of(4)
+    arrived, answered = threading.Event(), threading.Event()
+
+    def answer(_request: StoreRequest) -> int:
+        arrived.set()
+        answered.wait(30)
+        return 0
+
+    assert forward_to_pacs(core.context, core.owed(first)) is Outcome.DELIVERED
+    pacs.answer = answer
+    outcomes: list[Outcome | None] = []
+    delivery = core.owed(second)
+    sending = threading.Thread(target=lambda: outcomes.append(forward_to_pacs(core.context, delivery)))
+    [port] = free_ports(1)
+    with peer(port) as new_pacs:
+        sending.start()
+        assert arrived.wait(30)
+        core.context.take(moved(core.edge.configuration, port))
+        assert forward_to_pacs(core.context, core.owed(third)) is Outcome.DELIVERED
+        answered.set()
+        sending.join(60)
+        assert outcomes == [Outcome.DELIVERED]
+        assert forward_to_pacs(core.context, core.owed(fourth)) is Outcome.DELIVERED
+        assert core.context.associations._peers["ORTHANC"].open == 1
+        core.context.associations.close()
+    assert [pacs.uids(), new_pacs.uids()] == [
+        [one.sop_instance_uid for one in pair] for pair in ((first, second), (third, fourth))
+    ]
