@@ -160,6 +160,14 @@ def test_text_is_decoded_by_its_specific_character_set(
     assert found == (expected,) if expected else isinstance(found[0], Undecodable)
 
 
+def test_a_rule_may_ask_for_the_character_set_itself() -> None:
+    """Other text is decoded by it all the same."""
+    early = explicit((8, 5), b"CS", b"ISO_IR 100")
+    late = explicit((0x20, 0x4000), b"LT", "Müller".encode("latin-1"))
+    header = read(instance(early=early, late=late), asked=["SpecificCharacterSet", "ImageComments"])
+    assert list(header.attributes.values()) == [("ISO_IR 100",), ("Müller",)]
+
+
 def test_a_defect_behind_the_uids_refuses_no_instance() -> None:
     """The header is read; the reason stands beside the attributes that were found."""
     cut = struct.pack("<HH2sH", 0x20, 0x4000, b"LT", 500) + b"short"

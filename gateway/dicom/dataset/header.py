@@ -270,7 +270,7 @@ class _HeaderValues:
                 self._values[element.tag] = value_of(element, reader)
             if element.tag in self._asked:
                 self._attributes[element.tag] = self._decoded(element, reader, walk)
-            elif element.tag == SPECIFIC_CHARACTER_SET and self._asked:
+            if element.tag == SPECIFIC_CHARACTER_SET and self._asked:
                 self._character_set = value_of(element, reader)
             # Series Instance UID is the last one, unless the elements are out of order.
             if not self._has_uids and element.tag >= _SERIES_INSTANCE_UID and self.is_complete():
