@@ -11,6 +11,20 @@ from actors.queue.broker import build
 build([ContextBoot(), *middleware_list(faults)]).guard = spool_guard
 
 # After `build`: an actor is declared on the broker that exists when its module is imported.
-from actors import forward_to_archive, forward_to_pacs, forward_to_worker, sweep, watch  # noqa: E402
+from actors import (  # noqa: E402
+    forward_to_archive,
+    forward_to_pacs,
+    forward_to_worker,
+    forward_unit,
+    sweep,
+    watch,
+)
 
-__all__ = ["forward_to_archive", "forward_to_pacs", "forward_to_worker", "sweep", "watch"]
+__all__ = [
+    "forward_to_archive",
+    "forward_to_pacs",
+    "forward_to_worker",
+    "forward_unit",
+    "sweep",
+    "watch",
+]

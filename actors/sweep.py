@@ -4,8 +4,8 @@ import dramatiq
 from periodiq import cron
 
 from actors import process
-from gateway.domain.contract import EXPIRE_RESULT, SWEEP
-from gateway.sweep import run
+from gateway.domain.contract import EXPIRE_RESULT, EXPIRE_UNIT, SWEEP
+from gateway.sweep import run, unit_repair
 from gateway.sweep.context import SweepContext
 from gateway.sweep.expire import expire_one, is_held_back
 
@@ -36,3 +36,12 @@ def expire_result(expectation_id: int) -> None:
     if is_held_back(context.spool):
         return
     expire_one(context.configuration, context.database, context.wakeup, expectation_id)
+
+
+@dramatiq.actor(actor_name=EXPIRE_UNIT.actor_name, queue_name=EXPIRE_UNIT.queue_name)
+def expire_unit(unit_id: int) -> None:
+    """Act on the deadline of the result of a series or study, as `expire_result` does."""
+    context = process.context()
+    if is_held_back(context.spool):
+        return
+    unit_repair.expire_one(context.configuration, context.database, context.wakeup, unit_id)

@@ -25,6 +25,7 @@ class Schema(StrEnum):
     NOTIFIED = "mini-pacs/notified/1"
     STUDY = "mini-pacs/study/1"
     STUDIES = "mini-pacs/studies/1"
+    COMPLETED_UNITS = "mini-pacs/completed-units/1"
     DELIVERIES = "mini-pacs/deliveries/1"
     DELIVERY = "mini-pacs/delivery/1"
     CHANGED_DELIVERIES = "mini-pacs/changed-deliveries/1"

@@ -40,7 +40,12 @@ COMMANDS = (
         "diagnose",
         "Examine everything, within ten seconds; say what is wrong, what it means, what to type next.",
     ),
-    CliCommand("studies", "studies", "studies", "List the studies that were received last."),
+    CliCommand(
+        "studies",
+        "studies",
+        "app",
+        "List the studies that were received last; complete one that an application waits for.",
+    ),
     CliCommand(
         "deliveries",
         "deliveries",

@@ -22,6 +22,7 @@ from gateway.diagnosis.spool import Space
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route
 from gateway.domain.times import clock, dated, since, span
+from gateway.domain.unit import UnitState
 from gateway.errors import DatabaseUnavailableError, UnknownSpoolError
 
 READ_SECONDS = 15.0
@@ -129,6 +130,8 @@ def _print(screen: Console, view: Overview, space: Space | None) -> None:
         f"owed {results.owed:,}, late {results.late:,}, timed out {results.timed_out:,}, "
         f"given up {results.given_up:,}, unmatched {results.unmatched:,}, ambiguous {results.ambiguous:,}",
     )
+    if view.units:
+        _line(screen, "Units", _units(view))
     minutes = WINDOW.total_seconds() / 60
     done = ", ".join(f"{r.queue_name} {r.done / minutes:.0f}" for r in view.rates) or "nothing"
     received = f"received {view.received_last_minute:,} in the last minute"
@@ -138,6 +141,26 @@ def _print(screen: Console, view: Overview, space: Space | None) -> None:
     _line(screen, "Spool", _files(space))
     runs = ", ".join(f"{run.verb} {since(run.ran_at, view.now)} ago" for run in view.sweeps)
     _line(screen, "Sweep", f"{runs or 'never ran'}\n")
+
+
+UNIT_WORDS = {
+    UnitState.COLLECTING: "collecting",
+    UnitState.COMPLETE: "waiting for a worker",
+    UnitState.SENDING: "being sent",
+    UnitState.SENT: "owed a result",
+}
+
+
+def _units(view: Overview) -> str:
+    """Return `chest-ct: collecting 3, owed a result 1`, for each application."""
+    counts = {(one.application, one.state): one.units for one in view.units}
+    texts = []
+    for name in dict.fromkeys(one.application for one in view.units):
+        states = [
+            f"{word} {counts[name, state]:,}" for state, word in UNIT_WORDS.items() if (name, state) in counts
+        ]
+        texts.append(f"{name}: {', '.join(states)}")
+    return "; ".join(texts)
 
 
 def _line(screen: Console, name: str, text: str) -> None:
@@ -159,6 +182,8 @@ def _files(space: Space | None) -> str:
 def _print_deliveries(screen: Console, view: Overview) -> None:
     settled = next((c for c in view.counts if c.state is None), None)
     states = [State.PENDING, State.IN_FLIGHT, State.DEAD]
+    if any(count.state is State.COLLECTING for count in view.counts):
+        states.insert(0, State.COLLECTING)
     title = "Deliveries"
     if settled is None:
         states += [State.DELIVERED, State.CANCELLED]

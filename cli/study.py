@@ -10,7 +10,9 @@ from cli.operator import opened
 from cli.screen import console, dimse, table
 from cli.step_table import print_steps
 from cli.times import clock, span
+from gateway.database.tables import units
 from gateway.database.tables.timeline import of_study
+from gateway.database.tables.units import UnitRow
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.timeline import InstanceTimeline, StepSummary, summary
 
@@ -23,14 +25,20 @@ def show(study_instance_uid: str, limit: int, *, as_json: bool) -> None:
         )
     with opened("status") as database, database.transaction() as session:
         timelines = of_study(session, study_instance_uid)
+        rows = units.of_studies(session, [study_instance_uid])
     if not timelines:
         raise RefusedError(not_kept(study_instance_uid))
     steps = summary(timelines)
     if as_json:
-        content = {"study_instance_uid": study_instance_uid, "steps": steps, "instances": timelines}
+        content = {
+            "study_instance_uid": study_instance_uid,
+            "steps": steps,
+            "units": rows,
+            "instances": timelines,
+        }
         print_document(Schema.STUDY, content)
     else:
-        _print(study_instance_uid, timelines, steps, limit)
+        _print(study_instance_uid, timelines, steps, rows, limit)
 
 
 def not_kept(study_instance_uid: str) -> str:
@@ -43,14 +51,39 @@ def not_kept(study_instance_uid: str) -> str:
 
 
 def _print(
-    study_instance_uid: str, timelines: Sequence[InstanceTimeline], steps: Sequence[StepSummary], limit: int
+    study_instance_uid: str,
+    timelines: Sequence[InstanceTimeline],
+    steps: Sequence[StepSummary],
+    rows: Sequence[UnitRow],
+    limit: int,
 ) -> None:
     screen = console()
     print_steps(screen, f"Study {study_instance_uid}", steps, len(timelines))
+    if rows:
+        screen.print(_units(rows))
     for timeline in timelines[:limit]:
         screen.print(_one(timeline))
     if len(timelines) > limit:
         screen.print(f"… and {len(timelines) - limit} more instances: --limit {len(timelines)}, or --json")
+
+
+def _units(rows: Sequence[UnitRow]) -> object:
+    """Return a line for each series or study that an application gets whole."""
+    shown = table(
+        "application", "unit", "generation", "instances", "state", "since", "worker", "error", title="\nUnits"
+    )
+    for row in rows:
+        shown.add_row(
+            row.application,
+            f"{row.unit} {row.uid}",
+            str(row.generation),
+            str(row.instances),
+            row.state.value if row.completed_by is None else f"{row.state.value} (by {row.completed_by})",
+            clock(row.settled_at or row.sent_at or row.completed_at or row.last_at),
+            row.worker or "",
+            row.last_error or "",
+        )
+    return shown
 
 
 def _one(timeline: InstanceTimeline) -> object:

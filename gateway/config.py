@@ -249,6 +249,11 @@ class ArchiveDestination(PacsDestination):
     results: bool = True
 
 
+Wait = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
+Late = Literal["new_only", "resend_all", "ignore"]
+_OF_UNITS = ("complete_after_seconds", "max_wait_seconds", "late")
+
+
 class Application(Section):
     """One kind of AI: its workers are replicas of each other, and one of them gets an instance.
 
@@ -257,6 +262,9 @@ class Application(Section):
 
     accepts: Accepts | None = None
     unit: Literal["instance", "series", "study"] = "instance"
+    complete_after_seconds: Wait = 30
+    max_wait_seconds: Wait = 900
+    late: Late = "new_only"
     result_timeout_seconds: Seconds | None = None
     max_outstanding: Outstanding | None = None
     affinity: Affinity | None = None
@@ -264,11 +272,17 @@ class Application(Section):
     workers: Annotated[tuple[Worker, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _unit_is_instance(self) -> Self:
-        if self.unit != "instance":
+    def _is_consistent(self) -> Self:
+        if self.unit == "instance":
+            given = [
+                name for name in _OF_UNITS if getattr(self, name) != type(self).model_fields[name].default
+            ]
+            if given:
+                raise ValueError(f"{given[0]} is for unit: series or study; here unit is instance")
+        if self.max_wait_seconds < self.complete_after_seconds:
             raise ValueError(
-                f"unit: {self.unit} is not possible in this version, which sends instances one by one: "
-                "leave out unit"
+                f"max_wait_seconds ({self.max_wait_seconds:g}) must not be less than complete_after_seconds "
+                f"({self.complete_after_seconds:g}): the quiet time would never count"
             )
         titles = [worker.ae_title for worker in self.workers]
         if len(set(titles)) < len(titles):
@@ -282,6 +296,9 @@ class ApplicationInForce(Section):
 
     name: str
     unit: Literal["instance", "series", "study"]
+    complete_after_seconds: float = 30
+    max_wait_seconds: float = 900
+    late: Late = "new_only"
     result_timeout_seconds: float
     max_outstanding: int
     affinity: Affinity
@@ -358,6 +375,9 @@ class Forwarder(Section):
         return ApplicationInForce(
             name=name,
             unit=application.unit,
+            complete_after_seconds=application.complete_after_seconds,
+            max_wait_seconds=application.max_wait_seconds,
+            late=application.late,
             result_timeout_seconds=application.result_timeout_seconds or self.worker_timeout_seconds,
             max_outstanding=application.max_outstanding or self.worker_max_outstanding,
             affinity=application.affinity or self.worker_affinity,

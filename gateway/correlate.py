@@ -14,11 +14,11 @@ If the process dies
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.database.session import Session
-from gateway.database.tables import results
-from gateway.domain.matching import Match, match
+from gateway.database.tables import results, units
+from gateway.domain.matching import Correlation, Match, match
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,22 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Correlated:
-    """The sources that were found. `late`: an expected result that it fulfils had timed out before."""
+    """The sources that were found. `late`: an expected result that it fulfils had timed out before.
+
+    `is_older`: it is of an older generation of a series or study, and fulfils nothing.
+    """
 
     match: Match
     late: bool
+    is_older: bool = False
 
     @property
     def outcome(self) -> str:
         """The outcome of the log line."""
         if self.match.correlation is None:
             return "equals_source"
+        if self.is_older:
+            return "older_generation"
         return "late" if self.late else self.match.correlation.value
 
 
@@ -61,9 +67,32 @@ def correlate(session: Session, result: Result) -> Correlated:
         results.link_sources(session, result.instance_id, found.source_instance_ids, worker=worker)
     if found.expectation_ids:
         late = results.satisfy(session, found.expectation_ids, result_id=result.instance_id)
+    answer = _answer_units(session, result, found)
+    late = late or answer.late
+    if found.correlation is Correlation.AMBIGUOUS and answer.answered == 1:
+        found = replace(found, correlation=Correlation.STUDY)
     assert found.correlation is not None, "match sets it for a result with a row"
     results.flag(session, result.instance_id, found.correlation, late=late)
-    return Correlated(found, late)
+    return Correlated(found, late, answer.is_older)
+
+
+def _answer_units(session: Session, result: Result, found: Match) -> units.UnitAnswer:
+    """Mark the series and studies as answered that the result was derived from.
+
+    If it references no instance, it answers the only one of its study whose result its worker owes.
+    """
+    if found.correlation is Correlation.REFERENCES:
+        return units.answer(
+            session, result.instance_id, source_ids=found.source_instance_ids, workers=result.workers
+        )
+    if found.expectation_ids:
+        return units.UnitAnswer(0, late=False, is_older=False)
+    studies = {
+        result.study_instance_uid,
+        *result.referenced_study_instance_uids,
+        *result.referenced_sop_instance_uids,
+    }
+    return units.answer(session, result.instance_id, studies=studies, workers=result.workers)
 
 
 def correlate_equal(session: Session, original_id: int, workers: Sequence[str]) -> Correlated:
@@ -74,7 +103,8 @@ def correlate_equal(session: Session, original_id: int, workers: Sequence[str]) 
     asked = results.candidates_by_reference(session, workers=workers, instance_ids=[original_id])
     expected = tuple(expectation for one in asked for expectation in one.expectation_ids)
     late = bool(expected) and results.satisfy(session, expected, result_id=original_id)
-    return Correlated(Match(None, (original_id,), expected), late)
+    answer = units.answer(session, original_id, source_ids=[original_id], workers=workers)
+    return Correlated(Match(None, (original_id,), expected), late or answer.late, answer.is_older)
 
 
 def _find(session: Session, result: Result) -> Match:

@@ -20,7 +20,7 @@ from PIL import Image
 from worker_app import log, scp
 from worker_app.collecting import Collector
 from worker_app.returning import THREADS, Returner
-from worker_app.settings import Settings, SettingsError, Unit, read
+from worker_app.settings import ResultUnit, Settings, SettingsError, read
 
 if TYPE_CHECKING:
     from worker_app.waiting import Work
@@ -51,7 +51,7 @@ def main() -> int:
 
 def _serve(settings: Settings, stopping: threading.Event) -> int:
     # A series must not be refused when it is complete: the collector has a limit of its own.
-    waiting: queue.Queue[Work] = queue.Queue(0 if settings.unit is Unit.SERIES else scp.MAX_WAITING)
+    waiting: queue.Queue[Work] = queue.Queue(0 if settings.unit is ResultUnit.SERIES else scp.MAX_WAITING)
     collector = Collector(settings, waiting.put, stopping)
     try:
         server = scp.start(settings, scp.Inbox(waiting, collector))
@@ -61,7 +61,7 @@ def _serve(settings: Settings, stopping: threading.Event) -> int:
             "set WORKER_PORT or WORKER_BIND_ADDRESS\n"
         )
         return 1
-    if settings.unit is Unit.SERIES:
+    if settings.unit is ResultUnit.SERIES:
         threading.Thread(target=collector.run, name="collector", daemon=True).start()
     for number in range(THREADS):
         # Daemon threads: a send that waits for a response must not delay the end of the process.

@@ -20,7 +20,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from worker_app import log, result, series, source
-from worker_app.settings import Output, Settings, Unit
+from worker_app.settings import Output, ResultUnit, Settings
 from worker_app.waiting import WaitingInstance, Work
 
 THREADS = 2
@@ -67,7 +67,7 @@ class Returner:
             if self._stopping.wait(max(0.0, work.due - monotonic())):
                 return
             try:
-                if self._settings.unit is Unit.SERIES:
+                if self._settings.unit is ResultUnit.SERIES:
                     self._return_series(work)
                 else:
                     self._return(work.instances[0])

@@ -21,7 +21,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from worker_app import log, source
 from worker_app.collecting import Collector
-from worker_app.settings import Settings, Unit
+from worker_app.settings import ResultUnit, Settings
 from worker_app.waiting import WaitingInstance, Work
 
 MAX_WAITING = 256
@@ -78,7 +78,7 @@ def _answer(event: evt.Event, settings: Settings, inbox: Inbox) -> int:
     sop_instance_uid = str(event.request.AffectedSOPInstanceUID)
     status = settings.status
     if status == 0 and settings.returns_results:
-        keep = _keep_for_series if settings.unit is Unit.SERIES else _keep
+        keep = _keep_for_series if settings.unit is ResultUnit.SERIES else _keep
         status = 0 if keep(event, sop_instance_uid, settings, inbox) else OUT_OF_RESOURCES
     log.write(
         "receive",

@@ -14,7 +14,7 @@ MAX_PORT = 65535
 MAX_DELAY_SECONDS = 24 * 3600.0
 
 
-class Unit(StrEnum):
+class ResultUnit(StrEnum):
     """What one result is derived from."""
 
     INSTANCE = "instance"
@@ -56,7 +56,7 @@ class Settings:
     delay_seconds: float
     status: int
     returns_results: bool
-    unit: Unit = Unit.INSTANCE
+    unit: ResultUnit = ResultUnit.INSTANCE
     complete: Complete = Complete.QUIET
     quiet_seconds: float = 2.0
     output: Output = Output.IMAGES
@@ -78,7 +78,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         delay_seconds=_delay(environment, "WORKER_DELAY_SECONDS"),
         status=_status(environment, "WORKER_STATUS"),
         returns_results=_switch(environment, "WORKER_RESULTS"),
-        unit=_choice(environment, "WORKER_UNIT", Unit.INSTANCE),
+        unit=_choice(environment, "WORKER_UNIT", ResultUnit.INSTANCE),
         complete=_choice(environment, "WORKER_COMPLETE", Complete.QUIET),
         quiet_seconds=_delay(environment, "WORKER_QUIET_SECONDS", 2.0),
         output=_output(environment),
@@ -89,7 +89,7 @@ def _output(environment: Mapping[str, str]) -> Output:
     output = _choice(environment, "WORKER_OUTPUT", Output.IMAGES)
     if output is Output.IMAGES:
         return output
-    if _choice(environment, "WORKER_UNIT", Unit.INSTANCE) is not Unit.SERIES:
+    if _choice(environment, "WORKER_UNIT", ResultUnit.INSTANCE) is not ResultUnit.SERIES:
         raise SettingsError(f"WORKER_OUTPUT={output.value!r} is made of a series: set WORKER_UNIT=series")
     if importlib.util.find_spec("highdicom") is None:
         raise SettingsError(

@@ -2,12 +2,13 @@
 
 enum breaker_state: closed, open
 enum correlation: references, study, ambiguous, unmatched
-enum delivery_state: pending, in_flight, delivered, dead, cancelled
+enum delivery_state: collecting, pending, in_flight, delivered, dead, cancelled
 enum dramatiq.state: queued, consumed, rejected, done
 enum expectation_state: owed, arrived, late, timed_out
 enum instance_kind: original, result
 enum instance_place: incoming, queued, sent, failed
 enum route: pacs, workers, archives
+enum unit_state: collecting, complete, sending, sent, answered, timed_out, superseded, dead, cancelled
 
 sequence attempts_id_seq
 sequence configurations_version_seq
@@ -18,6 +19,8 @@ sequence history_series_id_seq
 sequence history_studies_id_seq
 sequence instances_id_seq
 sequence study_numbers
+sequence unit_dispatches_id_seq
+sequence units_id_seq
 sequence worker_turn
 
 view dramatiq.live
@@ -33,6 +36,16 @@ table accepted_syntaxes
     accepted boolean NOT NULL
     since timestamp with time zone NOT NULL DEFAULT now()
     constraint accepted_syntaxes_pkey PRIMARY KEY (ae_title, transfer_syntax_uid)
+
+table application_units
+    application text NOT NULL
+    unit text NOT NULL
+    complete_after interval NOT NULL
+    max_wait interval NOT NULL
+    late text NOT NULL
+    constraint application_units_late CHECK ((late = ANY (ARRAY['new_only'::text, 'resend_all'::text, 'ignore'::text])))
+    constraint application_units_pkey PRIMARY KEY (application)
+    constraint application_units_unit CHECK ((unit = ANY (ARRAY['series'::text, 'study'::text])))
 
 table application_workers
     application text NOT NULL
@@ -147,18 +160,22 @@ table deliveries
     owe_again boolean NOT NULL DEFAULT false -- an older version may have arrived during this attempt: send this one again after it
     parked_for text -- while pending: the peer for which it waits for its turn
     target text NOT NULL -- the AE title of an archive, or the name of an application
+    unit_id bigint -- the unit with which it is sent
     constraint deliveries_in_flight_is_claimed CHECK (((state = 'in_flight'::delivery_state) = ((claim_id IS NOT NULL) AND (lease_until IS NOT NULL))))
     constraint deliveries_instance_id_fkey FOREIGN KEY (instance_id) REFERENCES instances(id) ON DELETE CASCADE
     constraint deliveries_one_per_route UNIQUE (instance_id, route, target)
     constraint deliveries_pending_has_a_time CHECK (((state <> 'pending'::delivery_state) OR (next_attempt_at IS NOT NULL)))
     constraint deliveries_pkey PRIMARY KEY (id)
+    CREATE INDEX deliveries_by_unit ON public.deliveries USING btree (unit_id) WHERE (unit_id IS NOT NULL)
     CREATE INDEX deliveries_parked ON public.deliveries USING btree (parked_for, id) WHERE ((state = 'pending'::delivery_state) AND (parked_for IS NOT NULL))
-    CREATE INDEX deliveries_unsettled ON public.deliveries USING btree (route, target, state, next_attempt_at) WHERE (state = ANY (ARRAY['pending'::delivery_state, 'in_flight'::delivery_state, 'dead'::delivery_state]))
+    CREATE INDEX deliveries_unsettled ON public.deliveries USING btree (route, target, state, next_attempt_at) WHERE (state = ANY (ARRAY['collecting'::delivery_state, 'pending'::delivery_state, 'in_flight'::delivery_state, 'dead'::delivery_state]))
     CREATE INDEX deliveries_waiting_for_a_worker ON public.deliveries USING btree (waits_for, next_attempt_at) WHERE ((state = 'pending'::delivery_state) AND (waits_for IS NOT NULL))
+    CREATE TRIGGER deliveries_collect AFTER INSERT ON public.deliveries REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION collect_deliveries()
+    CREATE TRIGGER deliveries_collect_again AFTER UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((new.unit_id IS NOT NULL) AND (new.state = 'pending'::delivery_state) AND (old.state <> 'pending'::delivery_state))) EXECUTE FUNCTION collect_again()
     CREATE TRIGGER deliveries_discard_dead_messages AFTER UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((old.state <> new.state) AND ((old.state = 'dead'::delivery_state) OR (new.state = 'cancelled'::delivery_state)))) EXECUTE FUNCTION discard_dead_messages()
     CREATE TRIGGER deliveries_name_target BEFORE INSERT ON public.deliveries FOR EACH ROW WHEN ((new.target IS NULL)) EXECUTE FUNCTION name_target()
     CREATE TRIGGER deliveries_owe_newest AFTER UPDATE OF state ON public.deliveries FOR EACH ROW WHEN ((new.may_have_arrived AND (new.state = ANY (ARRAY['dead'::delivery_state, 'cancelled'::delivery_state])))) EXECUTE FUNCTION owe_newest_after_unsettled()
-    CREATE TRIGGER deliveries_transition BEFORE UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((old.state <> new.state) AND ((((((((((((old.state <> 'pending'::delivery_state) OR (new.state <> 'in_flight'::delivery_state)) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'delivered'::delivery_state))) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'dead'::delivery_state))) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'cancelled'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'delivered'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'dead'::delivery_state))) AND ((old.state <> 'dead'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'dead'::delivery_state) OR (new.state <> 'cancelled'::delivery_state))) AND ((old.state <> 'cancelled'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'delivered'::delivery_state) OR (new.state <> 'pending'::delivery_state))))) EXECUTE FUNCTION refuse_transition()
+    CREATE TRIGGER deliveries_transition BEFORE UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((old.state <> new.state) AND ((((((((((((((((old.state <> 'pending'::delivery_state) OR (new.state <> 'in_flight'::delivery_state)) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'delivered'::delivery_state))) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'dead'::delivery_state))) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'cancelled'::delivery_state))) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'collecting'::delivery_state))) AND ((old.state <> 'collecting'::delivery_state) OR (new.state <> 'delivered'::delivery_state))) AND ((old.state <> 'collecting'::delivery_state) OR (new.state <> 'dead'::delivery_state))) AND ((old.state <> 'collecting'::delivery_state) OR (new.state <> 'cancelled'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'delivered'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'dead'::delivery_state))) AND ((old.state <> 'dead'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'dead'::delivery_state) OR (new.state <> 'cancelled'::delivery_state))) AND ((old.state <> 'cancelled'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'delivered'::delivery_state) OR (new.state <> 'pending'::delivery_state))))) EXECUTE FUNCTION refuse_transition()
     CREATE TRIGGER deliveries_wake_versions AFTER UPDATE OF state, owed_order ON public.deliveries FOR EACH ROW WHEN ((new.is_waited_for AND (new.state <> 'in_flight'::delivery_state))) EXECUTE FUNCTION wake_versions()
 
 table destinations
@@ -353,6 +370,7 @@ table instances
     CREATE INDEX instances_conflicts ON public.instances USING btree (received_at, id) WHERE conflict
     CREATE INDEX instances_flagged ON public.instances USING btree (correlation) WHERE (late OR (correlation = ANY (ARRAY['ambiguous'::correlation, 'unmatched'::correlation])))
     CREATE INDEX instances_unforwarded ON public.instances USING btree (unforwarded_at) WHERE (unforwarded_at IS NOT NULL)
+    CREATE TRIGGER instances_prolong_units AFTER UPDATE OF repeated_at ON public.instances FOR EACH ROW WHEN ((old.repeated_at IS DISTINCT FROM new.repeated_at)) EXECUTE FUNCTION prolong_units()
     CREATE TRIGGER instances_versioned BEFORE INSERT ON public.instances FOR EACH ROW WHEN (new.conflict) EXECUTE FUNCTION flag_versions()
 
 table last_successes
@@ -483,6 +501,56 @@ table sweeps
     counts jsonb NOT NULL
     constraint sweeps_pkey PRIMARY KEY (verb)
 
+table unit_dispatches
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    unit_id bigint NOT NULL
+    worker text NOT NULL
+    claim_id uuid NOT NULL
+    began_at timestamp with time zone NOT NULL DEFAULT now()
+    ended_at timestamp with time zone
+    outcome text -- sent, an outcome of gateway/domain/outcome.py, lost or fenced; NULL while it is sent
+    instances integer
+    error text
+    timed_out_at timestamp with time zone
+    result_at timestamp with time zone -- when its last result was received
+    result_instance_id bigint
+    constraint unit_dispatches_one_per_claim UNIQUE (claim_id)
+    constraint unit_dispatches_pkey PRIMARY KEY (id)
+    constraint unit_dispatches_unit_id_fkey FOREIGN KEY (unit_id) REFERENCES units(id) ON DELETE CASCADE
+    CREATE INDEX unit_dispatches_by_unit ON public.unit_dispatches USING btree (unit_id)
+
+table units
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    application text NOT NULL
+    unit text NOT NULL
+    study_instance_uid text NOT NULL
+    uid text NOT NULL -- the Series Instance UID, or the Study Instance UID
+    generation integer NOT NULL
+    state unit_state NOT NULL DEFAULT 'collecting'::unit_state
+    priority smallint NOT NULL
+    first_at timestamp with time zone NOT NULL DEFAULT now()
+    last_at timestamp with time zone NOT NULL DEFAULT now() -- when the last instance of it, or a repeat, was registered
+    completed_at timestamp with time zone
+    completed_by text -- quiet, max_wait, configuration, or the operator
+    worker text
+    claim_id uuid
+    claimed_by bigint
+    lease_until timestamp with time zone
+    next_attempt_at timestamp with time zone -- when its message is due; while sent, the deadline of its result
+    message_id uuid
+    failures integer NOT NULL DEFAULT 0
+    redispatches integer NOT NULL DEFAULT 0
+    sent_at timestamp with time zone -- when it was sent whole for the last time
+    settled_at timestamp with time zone
+    result_instance_id bigint
+    last_error text
+    constraint units_one_per_generation UNIQUE (application, study_instance_uid, uid, generation)
+    constraint units_pkey PRIMARY KEY (id)
+    constraint units_sending_is_claimed CHECK (((state = 'sending'::unit_state) = (claim_id IS NOT NULL)))
+    CREATE INDEX units_by_study ON public.units USING btree (study_instance_uid)
+    CREATE INDEX units_unsettled ON public.units USING btree (application, state, next_attempt_at) WHERE (state = ANY (ARRAY['collecting'::unit_state, 'complete'::unit_state, 'sending'::unit_state, 'sent'::unit_state]))
+    CREATE TRIGGER units_transition BEFORE UPDATE OF state ON public.units FOR EACH ROW WHEN (((old.state <> new.state) AND (((((((((((((((((old.state <> 'collecting'::unit_state) OR (new.state <> 'complete'::unit_state)) AND ((old.state <> 'complete'::unit_state) OR (new.state <> 'sending'::unit_state))) AND ((old.state <> 'complete'::unit_state) OR (new.state <> 'answered'::unit_state))) AND ((old.state <> 'complete'::unit_state) OR (new.state <> 'superseded'::unit_state))) AND ((old.state <> 'complete'::unit_state) OR (new.state <> 'cancelled'::unit_state))) AND ((old.state <> 'sending'::unit_state) OR (new.state <> 'sent'::unit_state))) AND ((old.state <> 'sending'::unit_state) OR (new.state <> 'answered'::unit_state))) AND ((old.state <> 'sending'::unit_state) OR (new.state <> 'complete'::unit_state))) AND ((old.state <> 'sending'::unit_state) OR (new.state <> 'dead'::unit_state))) AND ((old.state <> 'sending'::unit_state) OR (new.state <> 'cancelled'::unit_state))) AND ((old.state <> 'sent'::unit_state) OR (new.state <> 'answered'::unit_state))) AND ((old.state <> 'sent'::unit_state) OR (new.state <> 'complete'::unit_state))) AND ((old.state <> 'sent'::unit_state) OR (new.state <> 'timed_out'::unit_state))) AND ((old.state <> 'sent'::unit_state) OR (new.state <> 'superseded'::unit_state))) AND ((old.state <> 'timed_out'::unit_state) OR (new.state <> 'answered'::unit_state))) AND ((old.state <> 'timed_out'::unit_state) OR (new.state <> 'superseded'::unit_state))))) EXECUTE FUNCTION refuse_unit_transition()
+
 table unmatched_references
     result_id bigint NOT NULL
     uid text NOT NULL
@@ -491,10 +559,14 @@ table unmatched_references
     CREATE INDEX unmatched_references_by_result ON public.unmatched_references USING btree (result_id)
 
 function add_counts(text[],jsonb[],double precision[],timestamp with time zone[]) -> void
+function answer_units(bigint,bigint[],text[],text[]) -> record
 function call_parked(text,integer) -> integer
 function call_waiting(text,integer) -> void
 function claim_for_worker(bigint,bigint,interval,interval,boolean,interval,text,text,text) -> record
+function claim_unit(bigint,bigint,interval,timestamp with time zone,interval) -> record
 function claim_version(bigint,bigint,interval,text) -> uuid
+function collect_again() -> trigger
+function collect_deliveries() -> trigger
 function comes_before(deliveries,bigint) -> boolean
 function count_attempts() -> trigger
 function count_result() -> trigger
@@ -503,12 +575,14 @@ function dramatiq.consumer_alive(bigint) -> boolean
 function dramatiq.room(text,integer) -> integer
 function dramatiq.send(text,text,jsonb,integer,timestamp with time zone,bigint) -> uuid
 function expire_expectation(bigint,integer,interval,text,text,text) -> record
+function expire_unit(bigint,integer,text,text) -> record
 function flag_versions() -> trigger
 function fold_counts(double precision[],double precision[],integer) -> boolean
 function follow_message() -> trigger
 function forward_actor(route) -> text
 function is_in_turn(bigint) -> boolean
 function is_suspect(text,bigint) -> boolean
+function join_unit(text,text,text,bigint[],boolean) -> void
 function lock_versions(text) -> void
 function name_target() -> trigger
 function other_versions(bigint) -> SETOF deliveries
@@ -518,6 +592,7 @@ function owe_newest_after_unsettled() -> trigger
 function owe_newest_again(bigint) -> void
 function park_delivery(bigint,uuid,text,text,interval,text) -> record
 function place_of(bigint) -> instance_place
+function prolong_units() -> trigger
 function put_before_later_versions(bigint) -> void
 function queue_of(route,text) -> text
 function receive_instance(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],integer,interval) -> record
@@ -525,12 +600,17 @@ function receive_instance_from(text,text,text,text,text,bytea,bigint,text,text,t
 function receive_instances(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],interval) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place)
 function receive_instances_from(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],text[],text,interval) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place, kept_kind instance_kind)
 function refuse_transition() -> trigger
+function refuse_unit_transition() -> trigger
 function register_reception(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],text[],integer,text,route[],text[],text[],interval,uuid,timestamp with time zone) -> record
 function register_receptions(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],text[],integer[],text[],route[],text[],text[],interval,uuid[],timestamp with time zone[]) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place, kept_kind instance_kind)
 function require_spool(uuid,integer,timestamp with time zone) -> void
 function settle_delivery(bigint,uuid,delivery_state,boolean,boolean,interval,integer,text,text,integer,text,double precision,text,interval) -> record
+function settle_unit(bigint,uuid,boolean,boolean,boolean,text,text,interval,interval,timestamp with time zone,text,text,bigint[],text[],integer[],text[],double precision[]) -> boolean
 function take_turn(bigint,text) -> record
+function unit_members(units) -> SETOF deliveries
 function version_before(bigint) -> bigint
 function version_number(bigint) -> bigint
 function version_order(deliveries) -> bigint
+function wake_next_unit(text) -> void
+function wake_unit_at(units,timestamp with time zone) -> uuid
 function wake_versions() -> trigger

@@ -24,7 +24,9 @@ FORWARD_TO_ARCHIVE = Contract("forward_to_archive", Route.ARCHIVES)  # (delivery
 PROBE_PACS = Contract("probe_pacs", Route.PACS)  # (ae_title)
 PROBE_WORKER = Contract("probe_worker", Route.WORKERS)  # (ae_title)
 PROBE_ARCHIVE = Contract("probe_archive", Route.ARCHIVES)  # (ae_title)
+FORWARD_UNIT = Contract("forward_unit", Route.WORKERS)  # (unit_id)
 EXPIRE_RESULT = Contract("expire_result", "sweep")  # (expectation_id)
+EXPIRE_UNIT = Contract("expire_unit", "sweep")  # (unit_id)
 SWEEP = Contract("sweep", "sweep")  # ()
 WATCH = Contract("watch", "sweep")  # ()
 NOTIFY = Contract("notify", "sweep")  # ()
@@ -39,7 +41,16 @@ PROBE: dict[Route, Contract] = {
     Route.WORKERS: PROBE_WORKER,
     Route.ARCHIVES: PROBE_ARCHIVE,
 }
-ALL = (*FORWARD.values(), *PROBE.values(), EXPIRE_RESULT, SWEEP, WATCH, NOTIFY)
+ALL = (
+    *FORWARD.values(),
+    *PROBE.values(),
+    FORWARD_UNIT,
+    EXPIRE_RESULT,
+    EXPIRE_UNIT,
+    SWEEP,
+    WATCH,
+    NOTIFY,
+)
 
 UNGATED_PRIORITY = -1
 """The priority of messages that run while an open breaker stops a route, such as the probe that closes it."""

@@ -1,4 +1,4 @@
-"""The states of a delivery (one instance, to be sent to one route) and the only transitions between them.
+"""The states of a delivery (one instance, to be sent to one target) and the only transitions between them.
 
 `TRANSITIONS` is the single definition. SQL statements get their from-states from it, and a trigger in the
 database refuses every other pair; tests compare trigger and table.
@@ -10,6 +10,7 @@ from enum import StrEnum
 class State(StrEnum):
     """The states of a committed delivery (G2)."""
 
+    COLLECTING = "collecting"  # waits for the rest of its series or study, and is sent with it
     PENDING = "pending"
     IN_FLIGHT = "in_flight"
     DELIVERED = "delivered"
@@ -20,6 +21,11 @@ class State(StrEnum):
 class Event(StrEnum):
     """What can happen to a delivery."""
 
+    COLLECT = "collect"  # its application gets whole series or studies
+    UNIT_SENT = "unit_sent"  # the worker has it, and the rest of its unit
+    UNIT_REFUSED = (
+        "unit_refused"  # the worker refuses it and takes the rest of its unit, or the unit is given up
+    )
     CLAIM = "claim"  # an actor starts to send it
     RECLAIM = "reclaim"  # the actor that claimed it has died, or its lease has expired
     DELIVER = "deliver"  # the peer has stored it
@@ -34,6 +40,10 @@ class Event(StrEnum):
 
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.PENDING, Event.COLLECT): State.COLLECTING,
+    (State.COLLECTING, Event.UNIT_SENT): State.DELIVERED,
+    (State.COLLECTING, Event.UNIT_REFUSED): State.DEAD,
+    (State.COLLECTING, Event.CANCEL): State.CANCELLED,
     (State.PENDING, Event.CLAIM): State.IN_FLIGHT,
     (State.IN_FLIGHT, Event.RECLAIM): State.IN_FLIGHT,
     (State.IN_FLIGHT, Event.DELIVER): State.DELIVERED,

@@ -16,6 +16,7 @@ from gateway.database.wakeup import Wakeup
 from gateway.log import Stage
 from gateway.register.unregistered import backlog
 from gateway.spool.spool import Spool
+from gateway.sweep import unit_repair
 from gateway.sweep.context import BATCH, Counts, SweepContext
 
 LOOKED_AT = 1000
@@ -43,6 +44,8 @@ def expire(context: SweepContext) -> Counts:
             expired = expire_one(context.configuration, context.database, context.wakeup, expectation_id)
         if expired.verdict in counts:
             counts[expired.verdict] += 1
+    for verdict, count in unit_repair.expire(context, grace=GRACE).items():
+        counts[verdict] += count
     return counts
 
 

@@ -20,7 +20,7 @@ from gateway.database.tables import counters, history, refusals, search_hashes, 
 from gateway.database.tables.sweeps import FileRow
 from gateway.domain.instance import Place
 from gateway.spool.places import DAMAGED, ORPHANED
-from gateway.sweep import orphans
+from gateway.sweep import orphans, unit_repair
 from gateway.sweep.context import Counts, DiskErrors, SweepContext
 from gateway.sweep.search import hash_new_series
 from gateway.sweep.slices import START, Part, sliced
@@ -45,6 +45,7 @@ def purge(context: SweepContext) -> Counts:
     purged = _instances(context, disk_errors)
     if not context.dry:
         _forget(context)
+        unit_repair.forget(context)
     hash_new_series(context)
     return {
         "purged": purged,

@@ -30,7 +30,7 @@ from gateway.errors import FileMissingError
 from gateway.log import Stage
 from gateway.register.registration import Registration
 from gateway.spool.places import DAMAGED, ORPHANED, is_same_file
-from gateway.sweep import orphans, unregistered
+from gateway.sweep import orphans, unit_repair, unregistered
 from gateway.sweep.context import BATCH, EXAMPLES, Counts, DiskErrors, SweepContext
 from gateway.sweep.slices import START, Part, Slice, sliced
 from gateway.sweep.walk import FileAndOwner, old_files_of_slice
@@ -49,7 +49,9 @@ PLACES = {
 
 def reconcile(context: SweepContext) -> Counts:
     """Repair what does not agree; count what was found."""
-    counts = {"messages_sent": _messages(context), "probes_sent": _probes(context)}
+    unit_repair.mend_places(context)
+    messages = _messages(context) + unit_repair.send_missing_messages(context)
+    counts = {"messages_sent": messages, "probes_sent": _probes(context)}
     disk_errors = DiskErrors()
     registration = unregistered.registration_of(context)
     counts |= unregistered.register_left(context, registration, disk_errors)

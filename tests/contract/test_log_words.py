@@ -32,7 +32,7 @@ FROM_ENUMS = {
 }
 """Outcomes that are values, not literals. NAME_TAKEN is never logged: the instance is committed again."""
 
-FROM_VARIABLES = {"tried_with_one", "late", "retried", "resent", "cancelled"}
+FROM_VARIABLES = {"tried_with_one", "late", "older_generation", "retried", "resent", "cancelled"}
 """Outcomes that reach the log in a variable (probe.py, correlate.py, cli/deliveries.py)."""
 
 

@@ -22,10 +22,12 @@ from gateway.database.tables.deliveries import WorkerVerdict
 from gateway.database.tables.instances import ReceptionVerdict
 from gateway.database.tables.results import Expiry
 from gateway.database.tables.turns import Turn
+from gateway.database.tables.units import UnitVerdict
 from gateway.domain.delivery import State, pairs
 from gateway.domain.instance import Kind, Place
 from gateway.domain.matching import Correlation
 from gateway.domain.routing import Route
+from gateway.domain.unit import UnitState, transitions
 from gateway.errors import DatabaseRefusedError
 from gateway.lab.postgres import EmbeddedPostgres
 
@@ -44,6 +46,7 @@ def edge(make_edge: MakeEdge) -> EdgeSetup:
         ("correlation", Correlation),
         ("route", Route),
         ("delivery_state", State),
+        ("unit_state", UnitState),
     ],
 )
 def test_the_enums_are_those_of_the_domain(edge: EdgeSetup, name: str, enum: type[StrEnum]) -> None:
@@ -83,6 +86,24 @@ def test_the_database_allows_exactly_the_transitions_of_the_domain(edge: EdgeSet
             allowed.add((before, after))
     assert set(refusals) == {("23514", True)}
     assert allowed == {(before, after) for before, after in pairs() if before is not after}
+
+
+def test_the_database_allows_exactly_the_transitions_of_units(edge: EdgeSetup) -> None:
+    """Every pair of states is tried, as for deliveries."""
+    allowed = set()
+    for before, after in itertools.permutations(UnitState, 2):
+        claim = {state: "gen_random_uuid()" if state is UnitState.SENDING else "NULL" for state in UnitState}
+        row = f"'a', 'series', '1', '1', 1, 4, '{before}', {claim[before]}"
+        edge.run("DELETE FROM units")
+        columns = "application, unit, study_instance_uid, uid, generation, priority, state, claim_id"
+        edge.run(f"INSERT INTO units ({columns}) VALUES ({row})")  # noqa: S608  ours
+        try:
+            edge.run(f"UPDATE units SET state = '{after}', claim_id = {claim[after]}")  # noqa: S608
+        except DatabaseRefusedError as error:
+            assert f"from {before} to {after}" in str(error)  # noqa: PT017
+        else:
+            allowed.add((before, after))
+    assert allowed == transitions()
 
 
 def test_the_migrations_apply_from_empty_and_again(postgres: EmbeddedPostgres) -> None:
@@ -185,7 +206,8 @@ def test_every_change_of_a_state_is_explained(file: str) -> None:
 def test_the_verdicts_of_the_functions_are_those_of_the_enums() -> None:
     """Each word that a function of the schema returns is an enum's, and each enum's is returned."""
     text = "".join(migration.statements for migration in migrations())
-    known = {member.value for enum in (ReceptionVerdict, WorkerVerdict, Expiry, Turn) for member in enum}
+    enums = (ReceptionVerdict, WorkerVerdict, UnitVerdict, Expiry, Turn)
+    known = {member.value for enum in enums for member in enum}
     assert set(re.findall(r"verdict := '(\w+)'", text)) <= known
     assert all(f"'{word}'" in text for word in known)
 

@@ -51,6 +51,7 @@ def test_any_event_leads_to_a_state_of_the_table(events: list[Event]) -> None:
 def test_delivered_needs_a_claim_or_a_result() -> None:
     """G2: a send, or the result that proves an earlier one."""
     assert [key for key, after in TRANSITIONS.items() if after is State.DELIVERED] == [
+        (State.COLLECTING, Event.UNIT_SENT),
         (State.IN_FLIGHT, Event.DELIVER),
         (State.PENDING, Event.ANSWERED),
     ]

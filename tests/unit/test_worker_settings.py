@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker_app.settings import Complete, Output, SettingsError, Unit, read
+from worker_app.settings import Complete, Output, ResultUnit, SettingsError, read
 
 
 def test_only_the_ae_title_is_required() -> None:
@@ -14,7 +14,7 @@ def test_only_the_ae_title_is_required() -> None:
     assert settings.delay_seconds == 0
     assert settings.status == 0
     assert settings.returns_results
-    assert (settings.unit, settings.output) == (Unit.INSTANCE, Output.IMAGES)
+    assert (settings.unit, settings.output) == (ResultUnit.INSTANCE, Output.IMAGES)
 
 
 def test_every_setting_is_read() -> None:
@@ -42,7 +42,7 @@ def test_every_setting_is_read() -> None:
     assert settings.status == 0xA700
     assert not settings.returns_results
     assert (settings.unit, settings.complete, settings.quiet_seconds, settings.output) == (
-        Unit.SERIES,
+        ResultUnit.SERIES,
         Complete.ASSOCIATION,
         0.5,
         Output.SEG,

@@ -6,8 +6,8 @@
 CREATE OR REPLACE FUNCTION place_of(p_instance_id bigint) RETURNS instance_place LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN bool_or(state = 'dead') THEN 'failed'
-        WHEN bool_or(state IN ('pending', 'in_flight')) THEN
-            CASE WHEN bool_or(state IN ('pending', 'in_flight') AND (attempts > 0 OR last_error IS NOT NULL))
+        WHEN bool_or(state IN ('collecting', 'pending', 'in_flight')) THEN
+            CASE WHEN bool_or(state IN ('collecting', 'pending', 'in_flight') AND (attempts > 0 OR last_error IS NOT NULL))
                  THEN 'queued' ELSE 'incoming' END
         WHEN bool_or(state = 'delivered') OR count(*) = 0 THEN 'sent'
         ELSE 'failed' END::instance_place

@@ -5,11 +5,11 @@
 -- Each target with unsettled deliveries that is not one of `kept` ("route:name"). The recursion reads one entry of the index
 -- per target, so a backlog of a target that is kept is not read.
 WITH RECURSIVE targets AS (
-    (SELECT d.route, d.target FROM deliveries d WHERE d.state IN ('pending', 'in_flight', 'dead')
+    (SELECT d.route, d.target FROM deliveries d WHERE d.state IN ('collecting', 'pending', 'in_flight', 'dead')
      ORDER BY d.route, d.target LIMIT 1)
     UNION ALL
     SELECT n.route, n.target FROM targets t CROSS JOIN LATERAL (
-        SELECT d.route, d.target FROM deliveries d WHERE d.state IN ('pending', 'in_flight', 'dead')
+        SELECT d.route, d.target FROM deliveries d WHERE d.state IN ('collecting', 'pending', 'in_flight', 'dead')
             AND (d.route, d.target) > (t.route, t.target)
         ORDER BY d.route, d.target LIMIT 1) AS n
 )

@@ -28,6 +28,20 @@ INSERT INTO application_workers AS a SELECT * FROM wanted
 ON CONFLICT ON CONSTRAINT application_workers_pkey DO UPDATE SET max_outstanding = EXCLUDED.max_outstanding
 WHERE a.max_outstanding <> EXCLUDED.max_outstanding;
 
+-- name: configure_units
+-- The applications whose unit is a series or a study. Writes only what differs.
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest(%(applications)s::text[], %(units)s::text[], %(complete_after)s::interval[], %(max_wait)s::interval[],
+                         %(late)s::text[]) AS w (application, unit, complete_after, max_wait, late)
+), gone AS (
+    DELETE FROM application_units a WHERE NOT EXISTS (SELECT FROM wanted w WHERE w.application = a.application)
+)
+INSERT INTO application_units AS a SELECT * FROM wanted
+ON CONFLICT ON CONSTRAINT application_units_pkey DO UPDATE SET unit = EXCLUDED.unit, complete_after = EXCLUDED.complete_after,
+    max_wait = EXCLUDED.max_wait, late = EXCLUDED.late
+WHERE (a.unit, a.complete_after, a.max_wait, a.late)
+    IS DISTINCT FROM (EXCLUDED.unit, EXCLUDED.complete_after, EXCLUDED.max_wait, EXCLUDED.late);
+
 -- name: rename_pacs
 -- The PACS has another AE title than before: its deliveries get the new one. Run it before `configure`. Without a change
 -- it reads one row.
@@ -105,6 +119,7 @@ UPDATE destinations d SET breaker = 'closed', failures_in_row = greatest(%(thres
     failed_instance_ids = array_fill(0::bigint, ARRAY[greatest(%(threshold)s - 1, 1)]), next_probe_at = NULL, answers = %(answers)s,
     full_outstanding = coalesce(d.full_outstanding, d.max_outstanding),
     max_outstanding = 1 + (SELECT count(*) FROM expected_results e WHERE e.worker = d.ae_title AND e.state = 'owed')
+        + (SELECT count(*) FROM units u WHERE u.worker = d.ae_title AND u.state IN ('sending', 'sent'))
 WHERE ae_title = %(ae_title)s AND breaker = 'open' AND NOT paused RETURNING ae_title;
 
 -- name: choose_probes
@@ -144,7 +159,8 @@ WHERE ae_title = %(ae_title)s AND configured AND (paused OR breaker = 'open' OR 
 -- name: all
 SELECT d.ae_title, d.route::text, d.breaker::text, d.probe_by_store, d.paused, d.paused_by, d.failures_in_row,
     d.reason, d.changed_at, d.next_probe_at, coalesce(d.full_outstanding, d.max_outstanding) AS max_outstanding,
-    (SELECT count(*) FROM expected_results e WHERE e.worker = d.ae_title AND e.state = 'owed') AS outstanding,
+    (SELECT count(*) FROM expected_results e WHERE e.worker = d.ae_title AND e.state = 'owed')
+        + (SELECT count(*) FROM units u WHERE u.worker = d.ae_title AND u.state IN ('sending', 'sent')) AS outstanding,
     d.answers, d.reason_at, d.full_outstanding IS NOT NULL AS is_tried,
     (SELECT count(*) FROM suspects s WHERE s.ae_title = d.ae_title AND s.failed_at > now() - interval '10 minutes') AS suspects
 FROM destinations d WHERE d.configured ORDER BY d.route, d.ae_title;

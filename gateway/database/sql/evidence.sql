@@ -22,7 +22,7 @@ SELECT d.id AS delivery_id, i.sop_instance_uid, i.kind::text, d.route::text, {fr
     d.owed_since, d.next_attempt_at, d.settled_by, d.last_status, d.last_error
 FROM ({fragment:meant_instances}) AS i JOIN deliveries d ON d.instance_id = i.id
 WHERE d.state <> 'delivered'
-ORDER BY array_position(ARRAY['dead', 'cancelled', 'pending', 'in_flight'], d.state::text), d.owed_since, d.id LIMIT %(limit)s;
+ORDER BY array_position(ARRAY['dead', 'cancelled', 'collecting', 'pending', 'in_flight'], d.state::text), d.owed_since, d.id LIMIT %(limit)s;
 
 -- name: of_sender
 -- The kept studies that an AE title sent in a time, the last one first.

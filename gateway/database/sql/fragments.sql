@@ -46,11 +46,11 @@ CASE WHEN d.route <> 'workers' THEN d.target WHEN d.target = 'default' THEN coal
 -- The targets with unsettled deliveries, as a recursive query `owed_targets`; reads one index entry for each.
 owed_targets (route, target) AS (
     (SELECT d.route, d.target FROM deliveries d
-     WHERE d.state IN ('pending', 'in_flight', 'dead') ORDER BY d.route, d.target LIMIT 1)
+     WHERE d.state IN ('collecting', 'pending', 'in_flight', 'dead') ORDER BY d.route, d.target LIMIT 1)
     UNION ALL
     SELECT next.route, next.target FROM owed_targets t CROSS JOIN LATERAL (
         SELECT d.route, d.target FROM deliveries d
-        WHERE d.state IN ('pending', 'in_flight', 'dead') AND (d.route, d.target) > (t.route, t.target)
+        WHERE d.state IN ('collecting', 'pending', 'in_flight', 'dead') AND (d.route, d.target) > (t.route, t.target)
         ORDER BY d.route, d.target LIMIT 1) AS next)
 
 -- fragment: covered_seconds

@@ -15,11 +15,11 @@ GROUP BY route, target, state ORDER BY route, target, state;
 WITH RECURSIVE {fragment:owed_targets}
 SELECT t.route::text, t.target, s.state::text, found.count, found.count < %(limit)s AS exact
 FROM owed_targets t
-CROSS JOIN (VALUES ('pending'::delivery_state), ('in_flight'), ('dead')) AS s (state)
+CROSS JOIN (VALUES ('collecting'::delivery_state), ('pending'), ('in_flight'), ('dead')) AS s (state)
 CROSS JOIN LATERAL (SELECT count(*) FROM (
     SELECT FROM deliveries d
     WHERE d.route = t.route AND d.target = t.target AND d.state = s.state
-        AND d.state IN ('pending', 'in_flight', 'dead') LIMIT %(limit)s) AS x) AS found
+        AND d.state IN ('collecting', 'pending', 'in_flight', 'dead') LIMIT %(limit)s) AS x) AS found
 WHERE found.count > 0
 ORDER BY t.route, t.target, s.state;
 

@@ -3,18 +3,18 @@
 ANALYZE instances, deliveries, attempts, dramatiq.queue;
 
 -- name: settle
--- pending -> delivered or dead, for instances that were registered in this transaction. Their messages are deleted.
+-- collecting | pending -> delivered or dead, for instances that were registered in this transaction. Their messages are deleted.
 WITH settled AS (
     UPDATE deliveries d SET state = %(state)s::delivery_state, next_attempt_at = NULL, settled_at = now(),
         last_error = %(reason)s, message_id = NULL
-    WHERE d.instance_id = ANY (%(instance_ids)s::bigint[]) AND d.state = 'pending'
+    WHERE d.instance_id = ANY (%(instance_ids)s::bigint[]) AND d.state IN ('collecting', 'pending')
     RETURNING d.id)
 DELETE FROM dramatiq.queue q USING settled WHERE q.delivery_id = settled.id AND q.state = 'queued';
 
 -- name: note_reason
--- pending -> pending: why they are owed again.
+-- The same state: why they are owed again.
 UPDATE deliveries d SET last_error = %(reason)s
-WHERE d.instance_id = ANY (%(instance_ids)s::bigint[]) AND d.state = 'pending';
+WHERE d.instance_id = ANY (%(instance_ids)s::bigint[]) AND d.state IN ('collecting', 'pending');
 
 -- name: owe_again
 -- settled -> pending, for instances whose file lies in incoming/ or queued/ although no delivery is under way: they were
@@ -23,7 +23,7 @@ UPDATE deliveries d SET state = 'pending', attempts = 0, refusals = 0, redispatc
     next_attempt_at = now(), settled_at = NULL, settled_by = NULL, last_status = NULL, last_error = %(reason)s,
     message_id = {fragment:send_message_now}
 WHERE d.instance_id = ANY (%(instance_ids)s::bigint[])
-    AND NOT EXISTS (SELECT FROM deliveries o WHERE o.instance_id = d.instance_id AND o.state IN ('pending', 'in_flight'))
+    AND NOT EXISTS (SELECT FROM deliveries o WHERE o.instance_id = d.instance_id AND o.state IN ('collecting', 'pending', 'in_flight'))
     AND (d.state IN ('delivered', 'dead') OR (d.state = 'cancelled' AND NOT EXISTS (
         SELECT FROM deliveries o WHERE o.instance_id = d.instance_id AND o.state IN ('delivered', 'dead'))))
 RETURNING d.instance_id;

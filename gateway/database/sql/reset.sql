@@ -1,7 +1,7 @@
 -- name: kept
 -- What a reset deletes: instances, and deliveries that are pending, in flight or dead.
 SELECT (SELECT count(*) FROM instances) AS instances,
-    (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight', 'dead')) AS unsettled;
+    (SELECT count(*) FROM deliveries WHERE state IN ('collecting', 'pending', 'in_flight', 'dead')) AS unsettled;
 
 -- name: patience
 -- A reset waits for open transactions, and others wait behind it: give up after a while.
@@ -11,7 +11,7 @@ SET LOCAL lock_timeout TO '10s';
 -- Delete everything in one statement, but the totals of the counters, which never fall. Ids are not restarted: an id that an
 -- actor still holds must not mean a new delivery.
 TRUNCATE instances, decisions, repeats, unmatched_references, deliveries, attempts, expected_results, result_sources, suspects,
-    faults, findings,
+    faults, findings, units, unit_dispatches,
     refusals, refused_instances, history_studies, history_series, history_instances, search_hashes, counter_minutes,
     counted_receptions, counted_attempts, counted_results, last_successes, dramatiq.queue, dramatiq.rates;
 

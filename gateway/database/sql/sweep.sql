@@ -46,13 +46,13 @@ JOIN instances i ON i.study_instance_uid = f.study AND i.file_name = f.name;
 -- Instances that must have a file because they are not delivered everywhere, page by page.
 SELECT DISTINCT i.id AS instance_id, i.study_instance_uid, i.file_name, i.place::text
 FROM deliveries d JOIN instances i ON i.id = d.instance_id
-WHERE d.state IN ('pending', 'in_flight', 'dead') AND i.id > %(after)s
+WHERE d.state IN ('collecting', 'pending', 'in_flight', 'dead') AND i.id > %(after)s
 ORDER BY i.id LIMIT %(limit)s;
 
 -- name: is_owed
 -- Whether a delivery of an instance is pending, in flight or dead.
 SELECT EXISTS (SELECT FROM deliveries d
-               WHERE d.instance_id = %(instance_id)s AND d.state IN ('pending', 'in_flight', 'dead'));
+               WHERE d.instance_id = %(instance_id)s AND d.state IN ('collecting', 'pending', 'in_flight', 'dead'));
 
 -- name: old_instances
 -- The next instances by time of reception that are older than `retention`, after a position. They are only candidates.
@@ -63,12 +63,17 @@ ORDER BY received_at, id LIMIT %(limit)s;
 
 -- name: lock_purgeable
 -- Of these instances, those that are delivered everywhere or cancelled, and unchanged for longer than `retention`. They are
--- locked, so that a repeat waits until file and row are deleted. An instance for which a worker still owes a result is kept.
+-- locked, so that a repeat waits until file and row are deleted. An instance for which a worker still owes a result is kept,
+-- and so is one of a unit that is not settled in each of its generations.
 SELECT i.id AS instance_id, i.study_instance_uid, i.file_name, i.place::text FROM instances i
 WHERE i.id = ANY (%(instance_ids)s::bigint[]) AND greatest(i.received_at, i.repeated_at) < now() - %(retention)s
     AND NOT EXISTS (SELECT FROM deliveries d WHERE d.instance_id = i.id
                     AND (d.state NOT IN ('delivered', 'cancelled') OR d.settled_at > now() - %(retention)s))
     AND NOT EXISTS (SELECT FROM expected_results e WHERE e.instance_id = i.id AND e.state = 'owed')
+    AND NOT EXISTS (
+        SELECT FROM deliveries d JOIN units o ON o.id = d.unit_id
+        JOIN units u ON u.application = o.application AND u.study_instance_uid = o.study_instance_uid AND u.uid = o.uid
+        WHERE d.instance_id = i.id AND u.state IN ('collecting', 'complete', 'sending', 'sent'))
 ORDER BY i.id FOR UPDATE OF i SKIP LOCKED;
 
 -- name: still_purgeable

@@ -17,7 +17,7 @@ ORDER BY i.received_at, i.id;
 
 -- name: deliveries
 SELECT d.id AS delivery_id, d.instance_id, d.route::text, d.target, d.state::text, d.next_attempt_at, d.settled_at, d.settled_by,
-    d.destination, d.last_status, d.last_error, d.lease_until, before.id AS waits_for,
+    d.destination, d.last_status, d.last_error, d.lease_until, d.unit_id, before.id AS waits_for,
     CASE WHEN before.id IS NOT NULL THEN version_number(before.instance_id) END AS waits_for_version
 FROM unnest(%(instance_ids)s::bigint[]) AS wanted (id)
 CROSS JOIN LATERAL (SELECT id, versioned FROM instances WHERE id = wanted.id OFFSET 0) AS i

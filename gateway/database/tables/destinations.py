@@ -93,6 +93,15 @@ def configure(session: Session, configuration: "Configuration") -> None:
         ae_titles=[title for _, title, _ in served],
         max_outstanding=[most for _, _, most in served],
     )
+    whole = [one for one in forwarder.applications_in_force.values() if one.unit != "instance"]
+    session.run(
+        _Q["configure_units"],
+        applications=[one.name for one in whole],
+        units=[one.unit for one in whole],
+        complete_after=[timedelta(seconds=one.complete_after_seconds) for one in whole],
+        max_wait=[timedelta(seconds=one.max_wait_seconds) for one in whole],
+        late=[one.late for one in whole],
+    )
 
 
 def forget_removed(session: Session, configuration: "Configuration") -> None:

@@ -10,7 +10,16 @@ from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
-from gateway.database.tables import dead_messages, decisions, destinations, faults, queues, sends, sweeps
+from gateway.database.tables import (
+    dead_messages,
+    decisions,
+    destinations,
+    faults,
+    queues,
+    sends,
+    sweeps,
+    units,
+)
 from gateway.database.tables.dead_messages import Dead
 from gateway.database.tables.decisions import UndecidedCount
 from gateway.database.tables.destinations import DestinationState
@@ -18,6 +27,7 @@ from gateway.database.tables.faults import Injected
 from gateway.database.tables.queues import ConsumerRow
 from gateway.database.tables.sends import Answers, Send
 from gateway.database.tables.sweeps import LastRun
+from gateway.database.tables.units import UnitCount
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route, Target
 
@@ -143,6 +153,7 @@ class Overview:
     dead_message: Dead | None
     unforwarded: Unforwarded | None
     unserved: tuple[Unserved, ...]
+    units: tuple[UnitCount, ...] = ()
     sends: tuple[Send, ...] = ()
     answers: tuple[Answers, ...] = ()
     undecided: tuple[UndecidedCount, ...] = ()
@@ -223,6 +234,7 @@ def overview(session: Session, *, lease: timedelta | None = None) -> Overview:
         dead_message=dead[0] if dead else None,
         unforwarded=session.row(Unforwarded, _Q["unforwarded"], window=UNFORWARDED_WINDOW, limit=FLAG_LIMIT),
         unserved=unserved(session),
+        units=tuple(units.counts(session)),
         sends=() if lease is None else sends.under_way(session, lease=lease),
         answers=sends.answers(session),
         undecided=tuple(decisions.undecided(session, window=UNDECIDED_WINDOW, limit=FLAG_LIMIT)),

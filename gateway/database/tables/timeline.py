@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 
 from gateway.database.queries import load
 from gateway.database.session import Session
+from gateway.database.tables import units
 from gateway.database.tables.deliveries import waits_for_version
+from gateway.database.tables.units import Dispatch, UnitRow
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind, Place
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.domain.timeline import InstanceTimeline, Step, StepName
+from gateway.domain.unit import UnitState
 
 _Q = load("timeline")
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -57,6 +60,7 @@ class _Delivery:
     last_status: int | None
     last_error: str | None
     lease_until: datetime | None
+    unit_id: int | None
     waits_for: int | None
     waits_for_version: int | None
 
@@ -100,6 +104,8 @@ class _Facts:
     attempts: dict[int, list[_Attempt]]
     expectations: dict[int, list[_Expectation]]
     results: dict[int, list[_Source]]
+    units: dict[int, UnitRow]
+    dispatches: dict[int, list[Dispatch]]
 
 
 def of_study(session: Session, study_instance_uid: str) -> list[InstanceTimeline]:
@@ -155,7 +161,14 @@ def _facts(session: Session, studies: Iterable[str]) -> _Facts:
         defaultdict(list),
         defaultdict(list),
         defaultdict(list),
+        {
+            row.unit_id: row
+            for row in units.of_studies(session, {one.study_instance_uid for one in instances.values()})
+        },
+        defaultdict(list),
     )
+    for dispatch in units.dispatches_of(session, facts.units):
+        facts.dispatches[dispatch.unit_id].append(dispatch)
     for delivery in deliveries:
         facts.deliveries[delivery.instance_id, delivery.route].append(delivery)
     for attempt in session.rows(_Attempt, _Q["attempts"], instance_ids=ids):
@@ -209,7 +222,34 @@ def _worker_steps(instance_id: int, facts: _Facts) -> Iterator[Step]:
             took = (one.arrived_at - one.asked_at).total_seconds()
             outcome = f"{EQUALS_SOURCE}{', late' if one.state == 'late' else ''}"
             yield Step(StepName.RESULT, one.arrived_at, took, one.worker, outcome, done=True)
+    yield from _unit_steps(instance_id, facts)
     yield from _delivery_steps(StepName.WORKER, facts, instance_id, Route.WORKERS)
+
+
+def _unit_steps(instance_id: int, facts: _Facts) -> Iterator[Step]:
+    """Yield how often the unit of an instance was sent, and what became of its result."""
+    for delivery in facts.deliveries.get((instance_id, Route.WORKERS), ()):
+        unit = None if delivery.unit_id is None else facts.units.get(delivery.unit_id)
+        if unit is not None:
+            yield from _steps_of_unit(instance_id, unit, facts)
+
+
+def _steps_of_unit(instance_id: int, unit: UnitRow, facts: _Facts) -> Iterator[Step]:
+    for one in facts.dispatches[unit.unit_id]:
+        what = f"{ASKED}, with its {unit.unit}"
+        yield Step(StepName.WORKER_ASKED, one.began_at, None, one.worker, what, error=one.error, done=True)
+        if one.timed_out_at is not None:
+            waited = (one.timed_out_at - one.began_at).total_seconds()
+            error = f"{one.worker} did not answer in time"
+            yield Step(StepName.RESULT, one.timed_out_at, waited, one.worker, "timed_out", error=error)
+    if unit.state is UnitState.SENT:
+        yield Step(StepName.RESULT, unit.next_attempt_at, None, unit.worker, "owed")
+    elif unit.state is UnitState.SUPERSEDED:
+        error = f"a later generation has all of its {unit.unit}"
+        yield Step(StepName.RESULT, unit.settled_at, None, unit.worker, unit.state.value, error=error)
+    elif unit.state is UnitState.ANSWERED and not facts.results.get(instance_id):
+        what = f"{ANSWERED}, with its {unit.unit}"
+        yield Step(StepName.RESULT, unit.settled_at, None, unit.worker, what, done=True)
 
 
 def _asked_at(source: _Source, came_at: datetime, facts: _Facts) -> datetime | None:
@@ -259,6 +299,8 @@ def _steps_of_delivery(name: StepName, facts: _Facts, delivery: _Delivery) -> It
     state, peer = delivery.state.value, delivery.destination or at_archive
     status, error = delivery.last_status, delivery.last_error
     match delivery.state:
+        case State.COLLECTING:
+            yield Step(name, next_at, None, None, state, error=_why_collecting(delivery, facts))
         case State.PENDING:
             waiting = waits_for_version(delivery.waits_for_version, delivery.waits_for)
             yield Step(name, None if waiting else next_at, None, peer, state, status, waiting or error)
@@ -271,6 +313,15 @@ def _steps_of_delivery(name: StepName, facts: _Facts, delivery: _Delivery) -> It
         case State.DELIVERED if not has_delivered:
             # The attempt was lost or cancelled; later the arrival of the result settled the delivery.
             yield Step(name, settled_at, None, peer, ANSWERED, done=True)
+
+
+def _why_collecting(delivery: _Delivery, facts: _Facts) -> str:
+    unit = None if delivery.unit_id is None else facts.units.get(delivery.unit_id)
+    if unit is None or unit.state is UnitState.COLLECTING:
+        return "waits for the rest of its series or study; `mini-pacs studies complete UID` sends it now"
+    if unit.state is UnitState.SENDING:
+        return f"its {unit.unit} is being sent to {unit.worker}"
+    return f"its {unit.unit} is complete by {unit.completed_by}: {unit.last_error or 'it is due'}"
 
 
 def _not_before(when: datetime | None, earliest: datetime | None) -> datetime | None:

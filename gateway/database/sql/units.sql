@@ -1,0 +1,104 @@
+-- Units: the series or studies that an application gets whole.
+
+-- name: claim
+-- collecting | complete -> sending, for exactly one caller (see functions/claim_unit.sql).
+SELECT verdict, claim_id::text, worker FROM claim_unit(
+    %(unit_id)s, %(consumer)s, %(lease)s, %(unregistered_since)s, %(wait)s);
+
+-- name: get
+SELECT id AS unit_id, application, unit, study_instance_uid, uid, generation, state::text, completed_by, failures, redispatches,
+    now() - coalesce(completed_at, first_at) AS owed_for
+FROM units WHERE id = %(unit_id)s;
+
+-- name: members
+-- The next instances of a unit, in the order in which they were registered.
+SELECT m.id AS delivery_id, {fragment:stored_instance}
+FROM units u CROSS JOIN LATERAL unit_members(u) AS m JOIN instances i ON i.id = m.instance_id
+WHERE u.id = %(unit_id)s
+ORDER BY m.id;
+
+-- name: renew
+-- sending -> sending with a longer lease, while it is being sent.
+UPDATE units SET lease_until = now() + %(lease)s
+WHERE id = %(unit_id)s AND state = 'sending' AND claim_id = %(claim_id)s;
+
+-- name: settle
+-- sending -> sent | answered | complete | dead, if the claim is still held (see functions/settle_unit.sql).
+SELECT settle_unit(%(unit_id)s, %(claim_id)s, %(sent)s, %(give_up)s, %(counted)s, %(outcome)s, %(error)s, %(wait)s,
+    %(result_wait)s, %(last_began)s, %(expire_actor_name)s, %(expire_queue)s, %(delivery_ids)s::bigint[],
+    %(outcomes)s::text[], %(statuses)s::integer[], %(errors)s::text[], %(durations)s::float8[]);
+
+-- name: expire
+SELECT verdict, worker, application, study_instance_uid FROM expire_unit(
+    %(unit_id)s, %(max_redispatch)s, %(expire_actor_name)s, %(expire_queue)s);
+
+-- name: answer
+SELECT answered, late, is_older FROM answer_units(
+    %(result_id)s, %(source_ids)s::bigint[], %(studies)s::text[], %(workers)s::text[]);
+
+-- name: complete
+-- collecting -> complete, by an operator, for a series or all of a study; the message of the unit is due now.
+WITH chosen AS (
+    UPDATE units u SET state = 'complete', completed_at = now(), completed_by = %(by)s, next_attempt_at = now()
+    WHERE u.state = 'collecting' AND (u.study_instance_uid = %(uid)s OR u.uid = %(uid)s)
+        AND (%(application)s::text IS NULL OR u.application = %(application)s)
+    RETURNING u.id, u.application, u.unit, u.uid, u.generation, u.message_id
+), due AS (
+    UPDATE dramatiq.queue q SET due = now() FROM chosen c WHERE q.message_id = c.message_id AND q.state = 'queued'
+)
+SELECT c.id AS unit_id, c.application, c.unit, c.uid, c.generation,
+    (SELECT count(*) FROM deliveries d WHERE d.unit_id = c.id AND d.state = 'collecting') AS instances
+FROM chosen c ORDER BY c.id;
+
+-- name: counts
+-- How many units of each application are in each state that is not the last one, and since when.
+SELECT application, state::text, count(*) AS units, min(first_at) AS oldest FROM units
+WHERE state IN ('collecting', 'complete', 'sending', 'sent') GROUP BY application, state ORDER BY application, state;
+
+-- name: of_studies
+-- The units of some studies, oldest first, with the instances of each.
+SELECT u.id AS unit_id, u.application, u.unit, u.study_instance_uid, u.uid, u.generation, u.state::text, u.first_at, u.last_at,
+    u.completed_at, u.completed_by, u.worker, u.next_attempt_at, u.sent_at, u.settled_at, u.redispatches, u.last_error,
+    (SELECT count(*) FROM deliveries d WHERE d.unit_id = u.id) AS instances
+FROM units u WHERE u.study_instance_uid = ANY (%(studies)s::text[]) ORDER BY u.id;
+
+-- name: dispatches_of
+SELECT p.unit_id, p.worker, p.began_at, p.ended_at, p.outcome, p.instances, p.error, p.timed_out_at, p.result_at
+FROM unit_dispatches p WHERE p.unit_id = ANY (%(unit_ids)s::bigint[]) ORDER BY p.id;
+
+-- name: silent
+-- Units that are due, or whose sender is gone, for longer than `grace`, and that have no message.
+SELECT u.id FROM units u
+WHERE ((u.state IN ('collecting', 'complete') AND u.next_attempt_at < now() - %(grace)s)
+        OR (u.state = 'sending' AND u.lease_until < now()))
+    AND NOT EXISTS (SELECT FROM dramatiq.queue q WHERE q.message_id = u.message_id AND q.state IN ('queued', 'rejected'))
+    AND NOT EXISTS (
+        SELECT FROM dramatiq.queue q WHERE q.queue_name = queue_of('workers', u.application)
+            AND q.message ->> 'actor_name' = 'forward_unit' AND q.message -> 'args' ->> 0 = u.id::text
+            AND (q.state = 'rejected' OR (q.state = 'consumed' AND q.mtime > now() - %(lease)s)))
+ORDER BY u.id LIMIT %(limit)s;
+
+-- name: send_message
+-- A new message for a unit that lost its own.
+UPDATE units u SET message_id = wake_unit_at(u, now()), next_attempt_at = CASE WHEN u.state = 'sending' THEN NULL ELSE now() END
+WHERE u.id = %(unit_id)s AND u.state IN ('collecting', 'complete', 'sending');
+
+-- name: overdue
+-- Units whose result is overdue, and whose message was lost.
+SELECT id FROM units WHERE state = 'sent' AND next_attempt_at < now() - %(grace)s ORDER BY next_attempt_at LIMIT %(limit)s;
+
+-- name: misplaced
+-- Instances of units that were sent lately, whose folder in the row is not the one of their deliveries: the process died
+-- before it corrected them.
+SELECT i.id FROM units u JOIN deliveries d ON d.unit_id = u.id JOIN instances i ON i.id = d.instance_id
+WHERE u.state IN ('sent', 'answered', 'timed_out', 'superseded', 'dead')
+    AND coalesce(u.settled_at, u.sent_at) BETWEEN now() - interval '1 day' AND now() - %(grace)s
+    AND i.place IN ('incoming', 'queued') AND i.place <> place_of(i.id)
+LIMIT %(limit)s;
+
+-- name: forget
+-- Delete settled units of which no instance is kept; returns how many.
+DELETE FROM units u WHERE u.id IN (
+    SELECT o.id FROM units o WHERE o.state IN ('answered', 'timed_out', 'superseded', 'dead', 'cancelled')
+        AND o.settled_at < now() - %(retention)s AND NOT EXISTS (SELECT FROM deliveries d WHERE d.unit_id = o.id)
+    ORDER BY o.id LIMIT %(limit)s);
