@@ -72,7 +72,7 @@ def put(core: Forwarding, place: Place, instance: Instance | None = None, **rece
 def lose(edge: EdgeSetup) -> None:
     """Empty the database, as if it was created anew."""
     edge.run(
-        "TRUNCATE instances, deliveries, attempts, expected_results, result_sources, repeats,"
+        "TRUNCATE instances, decisions, deliveries, attempts, expected_results, result_sources, repeats,"
         " unmatched_references, dramatiq.queue, spool"
     )
 
