@@ -10,6 +10,8 @@ from gateway.database.tables.processes import ProcessKind
 
 _SCP = frozenset({ProcessKind.SERVE, ProcessKind.RECEIVER})
 _ALL = frozenset({*_SCP, ProcessKind.ACTORS})
+_EXPORTER: frozenset[ProcessKind] = frozenset()
+"""`mini-pacs metrics` has no row in the table of processes."""
 
 AT_RESTART: dict[str, frozenset[ProcessKind]] = {
     "edge.ae_title": _ALL,
@@ -20,6 +22,8 @@ AT_RESTART: dict[str, frozenset[ProcessKind]] = {
     "edge.log_path": _ALL,
     "edge.receivers": _SCP,
     "edge.stop_grace_seconds": _SCP,
+    "metrics.bind_address": _EXPORTER,
+    "metrics.port": _EXPORTER,
 }
 """Keys that a process takes at its start only, and the processes that they concern."""
 
@@ -85,4 +89,6 @@ def restarts(key: str) -> str | None:
     kinds = AT_RESTART.get(key)
     if kinds is None:
         return None
+    if not kinds:
+        return "`mini-pacs metrics`"
     return "every process" if ProcessKind.ACTORS in kinds else "`mini-pacs serve`"
