@@ -10,15 +10,15 @@ from typing import Any
 
 from support.synthetic_instances import Instance
 
-from gateway.domain.contract import EXPIRE_RESULT, EXPIRE_UNIT
+from gateway.domain.contract import EXPIRE_RESULT
 from gateway.spool.partial import PARTIAL
 from gateway.spool.places import DAMAGED, ORPHANED
 from proof.crash_points.environment import Run
 
-_UNSETTLED = "SELECT count(*) FROM deliveries WHERE state IN ('collecting', 'pending', 'in_flight')"
+_UNSETTLED = "SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight')"
 _MESSAGES = """
 SELECT count(*) FROM dramatiq.queue
-WHERE NOT (message ->> 'actor_name' IN (%s, %s) AND state = 'queued' AND due > now())
+WHERE NOT (message ->> 'actor_name' = %s AND state = 'queued' AND due > now())
 """
 _ROWS = """
 SELECT i.sop_instance_uid, encode(i.sha256, 'hex'), i.data_set_size, i.place::text, i.study_instance_uid,
@@ -40,7 +40,7 @@ def settled(run: Run) -> bool:
     return (
         not run.senders.batches
         and not run.one(_UNSETTLED)
-        and not run.one(_MESSAGES, EXPIRE_RESULT.actor_name, EXPIRE_UNIT.actor_name)
+        and not run.one(_MESSAGES, EXPIRE_RESULT.actor_name)
         and not _strays(run)
     )
 
@@ -108,7 +108,7 @@ def _expectations(run: Run) -> list[str]:
     """Check that a worker's result is expected, has arrived, or was given up with a reason."""
     silent = run.rows(
         "SELECT i.sop_instance_uid FROM deliveries d JOIN instances i ON i.id = d.instance_id"
-        " WHERE d.route = 'workers' AND d.state = 'delivered' AND d.unit_id IS NULL"
+        " WHERE d.route = 'workers' AND d.state = 'delivered'"
         " AND NOT EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id)"
     )
     twice = run.rows(

@@ -4,13 +4,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import yaml
 from support.synthetic_instances import Instance, new_uid, result_of, study_of
 from support.waiting import wait_until
 
-from gateway import config
 from gateway.domain.contract import SWEEP
 from gateway.spool.partial import LOCK, PARTIAL
 from gateway.spool.places import ORPHANED
@@ -324,56 +322,6 @@ def _healed(run: Run) -> list[str]:
     return found if states == wanted else [*found, f"results are {states}, not {wanted}"]
 
 
-# ---- whole series ------------------------------------------------------------------------------------
-
-_WHOLE = "whole"
-
-
-def _to_forward_unit(environment: Environment) -> Prepared:
-    """Receive two series for an application that gets whole series; one instance of the first is refused."""
-    run = environment.begin(
-        Prepared(environment.empty.folder, environment.empty.database, Senders()), "to_forward_unit"
-    )
-    path = run.folder / "config.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    application = {"unit": "series", "complete_after_seconds": 0.2, "result_timeout_seconds": 3600}
-    content["forwarder"]["applications"] = {
-        _WHOLE: {**application, "workers": content["forwarder"].pop("workers")}
-    }
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    run.configuration = config.load(path)
-    first = study_of(3)
-    second = [replace(one, series_instance_uid=new_uid()) for one in study_of(2)]
-    run.senders.batches = [("ORTHANC", [*first, *second])]
-    scp = run.serve()
-    assert run.send(), scp.text()
-    scp.kill()
-    return environment.keep(run)
-
-
-def _units_sent(run: Run) -> bool:
-    unsent = run.one("SELECT count(*) FROM units WHERE state <> 'sent'")
-    return not unsent and _drained(f"workers.{_WHOLE}")(run)
-
-
-def _each_whole(run: Run) -> list[str]:
-    """Compare each unit with the peers: the last worker got all of it, and one result is owed, once."""
-    found = []
-    rows = run.rows("SELECT id, state::text, worker, message_id IS NULL, next_attempt_at IS NULL FROM units")
-    if len(rows) != 2:
-        found.append(f"there are {len(rows)} units, not 2")
-    for unit, state, worker, *unwatched in rows:
-        if state != "sent" or any(unwatched):
-            found.append(f"unit {unit} is {state}, or has no deadline with a message")
-        missing = run.one(
-            "SELECT count(*) FROM deliveries WHERE unit_id = %s AND destination IS DISTINCT FROM %s",
-            unit,
-            worker,
-        )
-        found += [f"{missing} instances of unit {unit} are not at {worker}"] * bool(missing)
-    return found
-
-
 SCENARIOS = (
     Scenario("receive", _to_receive, "scp", _sent),
     Scenario("receive_more", _to_receive_more, "scp", rare_receptions.send),
@@ -388,7 +336,6 @@ SCENARIOS = (
     Scenario("correlate", _to_correlate, "scp", _sent, check=_correlated),
     Scenario("forward_pacs", _to_forward, "pacs", _drained("pacs"), _refuse_one),
     Scenario("forward_workers", _to_forward, "workers", _drained("workers"), _refuse_one),
-    Scenario("forward_unit", _to_forward_unit, "workers", _units_sent, check=_each_whole),
     Scenario("outage", _to_forward, "pacs", _waits_for_probe, pacs_is_away=True),
     Scenario("recover_by_sweep", _to_recover, "sweep", _swept, _grow_old, check=left_receptions.set_aside),
     Scenario("sweep", _to_sweep, "sweep", _swept, _disarrange, purged=_old, check=_healed),
