@@ -15,8 +15,9 @@ WITH RECURSIVE targets AS (
 )
 SELECT t.route::text, t.target AS name, c.pending, c.in_flight
 FROM targets t CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE d.state = 'pending') AS pending, count(*) FILTER (WHERE d.state = 'in_flight') AS in_flight
-    FROM deliveries d WHERE d.route = t.route AND d.target = t.target AND d.state IN ('pending', 'in_flight')) AS c
+    SELECT count(*) FILTER (WHERE d.state <> 'in_flight') AS pending, count(*) FILTER (WHERE d.state = 'in_flight') AS in_flight
+    FROM deliveries d WHERE d.route = t.route AND d.target = t.target
+        AND d.state IN ('collecting', 'pending', 'in_flight')) AS c
 WHERE t.route <> 'pacs' AND NOT t.route::text || ':' || t.target = ANY (%(kept)s::text[]) AND c.pending + c.in_flight > 0
 ORDER BY t.route, t.target;
 
@@ -36,4 +37,4 @@ WHERE d.state = 'pending' AND d.route = %(route)s::route AND d.target = %(name)s
 DELETE FROM dramatiq.queue q
 WHERE q.queue_name = queue_of(%(route)s::route, %(name)s) AND q.state = 'queued' AND q.delivery_id IS NOT NULL
     AND NOT EXISTS (SELECT FROM deliveries d WHERE d.id = q.delivery_id AND d.route = %(route)s::route
-        AND d.target = %(name)s AND d.state IN ('pending', 'in_flight'));
+        AND d.target = %(name)s AND d.state IN ('collecting', 'pending', 'in_flight'));

@@ -15,7 +15,7 @@ _Q = load("debts")
 
 @dataclass(frozen=True, slots=True)
 class Debt:
-    """How many deliveries a removed target is owed; `in_flight` of them are being sent now."""
+    """What a removed target is owed: `pending` waits, perhaps for its unit; `in_flight` is being sent now."""
 
     route: Route
     name: str
@@ -36,15 +36,23 @@ def owed(session: Session, kept: Iterable[Target]) -> list[Debt]:
 def move(session: Session, debt: Debt, to: Target, *, by: str) -> list[int]:
     """Owe the pending deliveries to another target; cancel those of instances that it gets anyway.
 
+    What waits for the rest of its series or study stays: it belongs to a unit of the removed target.
     Return the instances whose files the caller must move.
     """
     session.run(_Q["move"], route=debt.route.value, name=debt.name, to_route=to.route.value, to_name=to.name)
-    return cancel(session, debt, by=by)
+    return cancel(session, debt, by=by, states=(State.PENDING,))
 
 
-def cancel(session: Session, debt: Debt, *, by: str) -> list[int]:
-    """Cancel the pending deliveries; return the instances whose files the caller must move."""
-    selection = Selection(state=State.PENDING, route=debt.route, target=debt.name)
-    cancelled = deliveries.cancel(session, selection, by=by)
+def cancel(
+    session: Session, debt: Debt, *, by: str, states: Iterable[State] = (State.PENDING, State.COLLECTING)
+) -> list[int]:
+    """Cancel the deliveries in these states; return the instances whose files the caller must move."""
+    cancelled = [
+        changed
+        for state in states
+        for changed in deliveries.cancel(
+            session, Selection(state=state, route=debt.route, target=debt.name), by=by
+        )
+    ]
     session.run(_Q["drop_messages"], route=debt.route.value, name=debt.name)
     return deliveries.mend_places(session, sorted({instance_id for _, instance_id in cancelled}))
