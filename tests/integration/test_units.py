@@ -1,5 +1,6 @@
 """An application that gets whole series: when a unit is complete, how it is sent, what answers it."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,9 @@ from conftest import MakeEdge
 from support.peers import ABORT
 from support.synthetic_instances import MR, Instance, new_uid
 from support.units import Units, series_of, units_of, whole
+from typer.testing import CliRunner, Result
 
+from cli.main import build
 from gateway.database.tables import units as rows
 from gateway.domain.matching import Correlation
 from gateway.domain.outcome import Outcome
@@ -88,6 +91,26 @@ def test_an_operator_completes_a_unit(units: Units) -> None:
     )
     assert units.run() is Outcome.DELIVERED
     assert units.edge.one("SELECT completed_by FROM units") == "op"
+
+
+def test_the_command_line_completes_a_study_and_shows_its_units(units: Units) -> None:
+    """`studies complete`; a study that no application waits for is refused with a reason."""
+    series = series_of(3)
+    study = series[0].study_instance_uid
+    units.receive(*series)
+
+    def typed(*words: str) -> Result:
+        return CliRunner().invoke(build(words[0]), list(words))
+
+    refused = typed("studies", "complete", "1.2.3")
+    assert refused.exit_code == 1
+    assert "no application waits" in refused.output
+    assert "with the 3 instances" in typed("studies", "complete", study).output
+    assert units.run() is Outcome.DELIVERED
+    shown = json.loads(typed("status", "--study", study, "--json").output)
+    assert [(one["application"], one["state"], one["instances"]) for one in shown["units"]] == [
+        ("chest-ct", "sent", 3)
+    ]
 
 
 def test_interleaved_series_are_separate_units(units: Units) -> None:
