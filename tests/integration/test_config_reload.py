@@ -398,9 +398,9 @@ def test_an_archive_that_is_owed_instances_is_not_removed_silently(
     )
     with peer(new) as taker:
         assert "2 deliveries go to NEW now" in load(edge, "--move-to", "NEW")
-        taker.wait_for(*(instance.sop_instance_uid for instance in instances))
+        taker.wait_for(*(instance.sop_instance_uid for instance in instances), timeout=60)
     wait_until(lambda: edge.rows(owed) == [("NEW", "delivered")] * 2, 15, "both to be delivered")
-    assert edge.rows("SELECT count(*) FROM dramatiq.queue WHERE queue_name = 'archives.VNA'") == [(0,)]
+    wait_until(lambda: edge.queued("archives.VNA") == 0, 30, "the messages of the removed archive to be gone")
 
     assert edge.send(Instance()) == [0]  # nobody listens any more
     reconfigure(with_archives())
