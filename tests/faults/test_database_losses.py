@@ -202,11 +202,11 @@ def test_a_sweep_that_loses_postgresql_is_run_again(edge: EdgeSetup, relay: Rela
 
 def refuse(edge: EdgeSetup, table: str, event: str, code: str, times: int) -> None:
     """Let the next `times` changes of that table fail with that SQLSTATE."""
-    edge.run("CREATE SEQUENCE IF NOT EXISTS refusals")
-    edge.run("SELECT setval('refusals', 1, false)")
+    edge.run("CREATE SEQUENCE IF NOT EXISTS refused_so_far")
+    edge.run("SELECT setval('refused_so_far', 1, false)")
     edge.run(
         "CREATE OR REPLACE FUNCTION refuse_for_now() RETURNS trigger LANGUAGE plpgsql AS"
-        f" $$ BEGIN IF nextval('refusals') <= {times} THEN"
+        f" $$ BEGIN IF nextval('refused_so_far') <= {times} THEN"
         f" RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END IF; RETURN NEW; END $$"
     )
     edge.run(
