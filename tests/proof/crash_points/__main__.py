@@ -54,6 +54,8 @@ def main() -> int:
             results.append(one)
             word = "NOT CLOSED" if one.deviations else "closed" if one.site else "closed, no crash"
             say(f"{one.scenario:16} {one.point or '-'!s:18} {one.seconds:5.1f} s  {word:10} {one.site}")
+            for deviation in one.deviations:
+                say(f"    {deviation}")
     finally:
         postgres.remove()
         shutil.rmtree(folder)
