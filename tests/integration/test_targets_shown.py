@@ -33,7 +33,7 @@ def test_status_has_a_line_for_each_target(make_edge: MakeEdge) -> None:
             (one.route.value, one.name): 1 for one in edge.configuration.forwarder.targets.all
         }
         assert document["applications"] == ["any-mr", "chest-ct"]
-        assert "No actor process serves the queue archives: 2 deliveries wait" in shown
+        assert "No actor process serves the queue archives" in shown
 
 
 def test_status_of_an_edge_without_archives_does_not_ask_for_their_processes(make_edge: MakeEdge) -> None:

@@ -25,6 +25,7 @@ from gateway.database.tables.turns import Turn
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
+from gateway.lab import layout
 
 _BURY = Query(
     "bury",
@@ -187,7 +188,9 @@ class Versions(VersionAttempts):
 @pytest.fixture
 def edge(make_edge: MakeEdge) -> Iterator[EdgeSetup]:
     """Yield a migrated database with one live consumer, whose workers have free capacity."""
-    edge = make_edge({"forwarder": {"worker_max_outstanding": 10_000}})
+    [port] = layout.free_ports(1)
+    archive = {"ae_title": "VNA", "host": layout.LOOPBACK, "port": port}
+    edge = make_edge({"forwarder": {"worker_max_outstanding": 10_000, "archives": [archive]}})
     with edge.database.transaction() as session:
         destinations.configure(session, edge.configuration)
     with closing(psycopg2.connect(edge.dsn)) as lock:

@@ -22,7 +22,7 @@ from gateway.domain.contract import FORWARD
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind
 from gateway.domain.outcome import Outcome
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, Target
 from support.edge_setup import EdgeSetup
 from support.synthetic_instances import new_uid
 
@@ -104,7 +104,6 @@ class VersionAttempts(RuleBasedStateMachine):
 
     def _receive(self, number: int) -> tuple[int, ReceptionVerdict]:
         content = f"{self.uid} {number}".encode()
-        target = next(t for t in self.edge.configuration.forwarder.targets.all if t.route is self.route)
         received = ReceivedInstance(
             reception_id=uuid4(),
             received_at=datetime.now(UTC),
@@ -120,7 +119,7 @@ class VersionAttempts(RuleBasedStateMachine):
             remote_address="127.0.0.1",
             kind=Kind.ORIGINAL,
             file_name=f"{self.uid}.{number}.dcm",
-            targets=(target,),
+            targets=(self._target(),),
             priority=4,
         )
         with self.edge.database.transaction() as session:
@@ -133,6 +132,9 @@ class VersionAttempts(RuleBasedStateMachine):
                 )
             kept = instances.register(session, received, window=WINDOW)
         return kept.instance_id, kept.verdict
+
+    def _target(self) -> Target:
+        return next(t for t in self.edge.configuration.forwarder.targets.all if t.route is self.route)
 
     # ---- consumers -------------------------------------------------------------------------------
 
@@ -154,9 +156,9 @@ class VersionAttempts(RuleBasedStateMachine):
 
     def _claim(self, delivery_id: int) -> Held | None:
         with self.edge.database.transaction() as session:
-            if self.route is Route.PACS:
+            if self.route.is_archive:
                 claim = deliveries.claim(
-                    session, delivery_id, consumer=ALIVE, lease=LEASE, destination="ORTHANC"
+                    session, delivery_id, consumer=ALIVE, lease=LEASE, destination=self._target().name
                 )
             else:
                 verdict, claim = deliveries.claim_for_worker(
@@ -250,7 +252,7 @@ class VersionAttempts(RuleBasedStateMachine):
     def _send(self, session: Session, delivery_id: int) -> None:
         session.one(
             Query("send", "SELECT dramatiq.send(%(q)s, %(a)s, jsonb_build_array(%(i)s), 4, now(), %(i)s)"),
-            q=self.route.value,
+            q=self._target().queue,
             a=FORWARD[self.route].actor_name,
             i=delivery_id,
         )
