@@ -45,7 +45,7 @@ def opened(
     database = Database(
         dsn_from_environment(),
         application_name=f"mini-pacs {noun}",
-        size=1,
+        size=2,  # purging makes settles durable beside its transaction
         deadline_seconds=seconds,
         guard=None if identity is None else identity.check,
     )

@@ -117,7 +117,7 @@ def sweeper() -> None:
     """Run a sweep at once, without waiting for its minute."""
     configuration = config.load()
     dsn = dsn_from_environment()
-    database = Database(dsn, application_name="campaign sweep", size=1)
+    database = Database(dsn, application_name="campaign sweep", size=2)
     sweeping = SweepContext(configuration, database, Spool(configuration.edge.data_root), Wakeup(dsn))
     while True:
         for verb in (rescue, reconcile, expire, purge):

@@ -45,6 +45,11 @@ def settled(run: Run) -> bool:
     )
 
 
+def is_purged(run: Run, uids: frozenset[str]) -> bool:
+    """Tell whether no instance with one of these SOP Instance UIDs is left."""
+    return not any(uid in uids for uid, *_ in run.rows(_ROWS))
+
+
 def _strays(run: Run) -> list[str]:
     """Return the files that are not where a row says, and partial files."""
     known = {f"{place}/{study}/{name}" for _, _, _, place, study, name, *_ in run.rows(_ROWS)}

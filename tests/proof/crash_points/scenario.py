@@ -15,7 +15,7 @@ from gateway.spool.places import ORPHANED
 from proof.crash_points import left_receptions, rare_receptions
 from proof.crash_points.child_processes import sweeper
 from proof.crash_points.environment import Environment, Prepared, Run, Senders
-from proof.crash_points.ledger import settled
+from proof.crash_points.ledger import is_purged, settled
 
 SETTLE_SECONDS = 30.0
 OLD_SECONDS = 7200.0
@@ -50,12 +50,12 @@ class Scenario:
     """What an operator does after the crash, before the SCP is started again."""
 
 
-def settle(run: Run) -> None:
-    """Run all processes until nothing is in flight."""
+def settle(run: Run, *, purged: frozenset[str] = frozenset()) -> None:
+    """Run all processes until nothing is in flight, and until the SOP Instance UIDs in `purged` are gone."""
     actors, sweep = run.work("pacs", "workers", "sweep"), run.start("sweep", sweeper)
     try:
         wait_until(
-            lambda: settled(run) or actors.ended() or sweep.ended(),
+            lambda: (settled(run) and is_purged(run, purged)) or actors.ended() or sweep.ended(),
             SETTLE_SECONDS,
             "it to settle",
             every=0.05,

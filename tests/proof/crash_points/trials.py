@@ -149,4 +149,4 @@ class Trials:
                 lambda: not left_receptions.refused(run), OVER_SECONDS, "what was refused to be registered"
             )
             scp.kill()
-        settle(run)
+        settle(run, purged=scenario.purged(run))
