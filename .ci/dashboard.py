@@ -70,6 +70,7 @@ FORWARDED = 'delivery_attempts_total{outcome=~"delivered|already_there"}'
 ROWS: dict[str, tuple[Figure | Graph, ...]] = {
     "Is it well?": (
         Figure("Alerts that fire", 'count(ALERTS{alertstate="firing"}) or vector(0)'),
+        Figure("Problems of `mini-pacs status`", 'sum(mini_pacs_findings{severity="problem"})'),
         Figure("PostgreSQL", "min(mini_pacs_postgres_up)", bad=1, low_is_bad=True),
         Figure("Destinations that are down", "count(mini_pacs_destination_up == 0) or vector(0)"),
         Figure("Dead deliveries", 'sum(mini_pacs_deliveries{state="dead"})'),

@@ -11,6 +11,7 @@ from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database
 from gateway.metrics.current import CurrentConfiguration
 from gateway.metrics.exporter import Exporter
+from gateway.metrics.findings import FindingsWatch
 from gateway.metrics.from_database import DEADLINE, FromDatabase
 from gateway.metrics.from_host import FromHost
 from gateway.metrics.server import server_of
@@ -45,13 +46,15 @@ def metrics(
     )
     usage = SpoolUsage(configuration.edge.data_root)
     current = CurrentConfiguration(configuration)
-    exporter = Exporter([FromHost(current, usage), FromDatabase(current, database)])
+    findings = FindingsWatch(current, database.dsn)
+    exporter = Exporter([FromHost(current, usage), FromDatabase(current, database), findings])
     address = bind_address or configuration.metrics.bind_address
     server = server_of(exporter, address, port or configuration.metrics.port)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     usage.start()
+    findings.start()
     thread = threading.Thread(target=server.serve_forever, name="metrics")
     thread.start()
     typer.echo(f"Metrics on http://{address}:{server.server_port}/metrics")
@@ -61,4 +64,5 @@ def metrics(
     thread.join()
     server.server_close()
     usage.stop()
+    findings.stop()
     database.close()

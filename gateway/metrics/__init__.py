@@ -8,7 +8,8 @@ few seconds; a process that is killed loses that much.
     families        the names, types and labels: docs/operate/metrics.md explains each of them
     exporter        a snapshot of all figures, kept for 5 s and shared by parallel scrapes
     from_database   the figures that are in PostgreSQL
-    from_host       the figures of this host: disk, spool, the version
+    from_host       the figures of this host: disk, spool, certificates, the version
+    findings        how many findings `mini-pacs status` has, counted in the background
     current         the configuration: config.yaml, read again when it has changed
     spool_usage     how many files and bytes each folder of the spool holds
     server          GET /metrics

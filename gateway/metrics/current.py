@@ -12,7 +12,7 @@ from gateway.errors import ConfigurationError
 
 
 class CurrentConfiguration:
-    """The last configuration that could be read. Called under the lock of the exporter, so by one thread."""
+    """The last configuration that could be read. Two threads that call it at once may both read the file."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration

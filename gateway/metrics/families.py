@@ -86,7 +86,9 @@ FAMILIES = (
     _gauge("disk_reserve_bytes", "Below so many free bytes the edge refuses instances"),
     # what to look after
     _gauge("faults_active", "Faults that somebody injected on purpose"),
+    _gauge("findings", "What `mini-pacs status` has to say", "severity"),
     _gauge("sweep_last_run_timestamp_seconds", "When this part of the sweep ran last", "verb"),
+    _gauge("certificate_expiry_timestamp_seconds", "When the certificate for this peer ends", "peer"),
     # processes
     _counter("process_cpu_seconds_total", "CPU time of a process", "process", "host", "pid"),
     _gauge("process_resident_memory_bytes", "Memory of a process", "process", "host", "pid"),

@@ -1,4 +1,4 @@
-"""The figures of this host, which need no PostgreSQL: disk, spool, the version."""
+"""The figures of this host, which need no PostgreSQL: disk, spool, certificates, the version."""
 
 import os
 import platform
@@ -7,7 +7,10 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
+from gateway.config import Configuration
+from gateway.diagnosis.certificates import validities
 from gateway.errors import SpoolError
 from gateway.metrics.current import CurrentConfiguration
 from gateway.metrics.families import Samples, process_figures
@@ -19,6 +22,8 @@ from gateway.spool.spool import Spool
 BACKLOG_LIMIT = 100_000
 """Count the unregistered receptions up to this number, in some 0.3 s."""
 STARTED_AT = time.time()
+EDGE = "edge"
+"""The peer of the certificate that the edge shows to its senders."""
 
 
 class FromHost:
@@ -52,4 +57,21 @@ class FromHost:
         for place, usage in self._usage.usage.items():
             samples.set("spool_files", usage.files, place=place)
             samples.set("spool_bytes", usage.bytes, place=place)
+        for peer, path in _certificates(self._current()):
+            ends = [validity.ends for validity in validities(path)]
+            if ends:  # a chain is valid as long as all of it
+                samples.set("certificate_expiry_timestamp_seconds", min(ends).timestamp(), peer=peer)
         return samples
+
+
+def _certificates(configuration: Configuration) -> list[tuple[str, Path]]:
+    """Return the certificates that the edge shows: to its senders, and to each destination with TLS."""
+    own = configuration.edge.tls
+    return [
+        *([] if own is None else [(EDGE, own.certificate)]),
+        *(
+            (destination.ae_title, destination.tls.certificate)
+            for destination in configuration.destinations
+            if destination.tls is not None and destination.tls.certificate is not None
+        ),
+    ]

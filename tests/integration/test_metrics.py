@@ -2,12 +2,15 @@
 
 import re
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import MakeEdge
 from prometheus_client import CollectorRegistry, generate_latest
+from support import certificates
 from support.edge_setup import EdgeSetup
 from support.peers import Peer
 from support.scraping import Scrape, counted, ledger
@@ -23,6 +26,7 @@ from gateway.errors import GatewayError
 from gateway.metrics.current import CurrentConfiguration
 from gateway.metrics.exporter import Exporter
 from gateway.metrics.families import FAMILIES, MetricType
+from gateway.metrics.findings import FindingsWatch
 from gateway.metrics.from_database import FromDatabase
 from gateway.metrics.from_host import FromHost
 from gateway.metrics.spool_usage import SpoolUsage
@@ -37,10 +41,13 @@ def exporter_of(edge: EdgeSetup, database: Database | None = None) -> Exporter:
     usage = SpoolUsage(edge.configuration.edge.data_root)
     usage.look()
     current = CurrentConfiguration(edge.configuration)
+    findings = FindingsWatch(current, edge.dsn)
+    findings.look()
     return Exporter(
         [
             FromHost(current, usage),
             FromDatabase(current, database or edge.database),
+            findings,
         ],
         cache_seconds=0,
     )
@@ -214,6 +221,7 @@ def test_every_family_is_served(running: EdgeSetup) -> None:
     exporter = exporter_of(running)
     elsewhere = {
         "result_duration_seconds",
+        "certificate_expiry_timestamp_seconds",
         "results_owed",
         "results_total",
     }
@@ -229,3 +237,25 @@ def test_every_family_is_served(running: EdgeSetup) -> None:
         } - elsewhere
 
     wait_until(lambda: not missing(), 20, f"every metric; missing: {missing()}")
+
+
+def test_findings_are_those_of_the_diagnosis(edge: EdgeSetup) -> None:
+    """Without processes there are problems; with PostgreSQL away the diagnosis still ends, and says so."""
+    current = CurrentConfiguration(edge.configuration)
+    watch = FindingsWatch(current, edge.dsn)
+    assert not watch().values
+    watch.look()
+    assert scraped(Exporter([watch])).value("findings", severity="problem") > 0
+    assert scraped(Exporter([watch])).value("findings", severity="note") >= 0
+    away = FindingsWatch(current, "postgresql://mini_pacs@127.0.0.1:1/none")
+    away.look()
+    assert scraped(Exporter([away])).value("findings", severity="problem") > 0
+
+
+def test_the_end_of_certificates_is_served(make_edge: MakeEdge, tmp_path: Path) -> None:
+    """Of the edge's own certificate, and of the one that it shows to a destination."""
+    made = certificates.make(tmp_path / "tls")
+    tls = {"certificate": str(made.edge.certificate), "key": str(made.edge.key), "client_certificate": "none"}
+    edge = make_edge({"edge": {"tls": tls}})
+    found = scraped(exporter_of(edge))
+    assert found.value("certificate_expiry_timestamp_seconds", peer="edge") > time.time()
