@@ -154,3 +154,30 @@ def test_an_instance_whose_success_did_not_arrive_counts_apart() -> None:
 def test_altered_bytes_keep_the_ledger_open() -> None:
     """G3: the PACS got bytes that no sender sent."""
     assert not draw(evidence({ONE: False}, taken=(ONE, OTHER), altered=(OTHER,))).closes
+
+
+def test_an_archive_beside_the_pacs_has_a_ledger_of_its_own() -> None:
+    """It needs its own journal entry, for originals and results; what the PACS has does not count for it."""
+    both = row(ONE, pacs=DELIVERED, archives=DELIVERED)
+    result = row(RESULT, pacs=DELIVERED, archives=DELIVERED)
+    known = evidence({ONE: False}, both, result, taken=(ONE, RESULT), results=(RESULT,))
+    assert draw(known).closes, "no archive beside the PACS"
+    closed = draw(replace(known, archived=frozenset({ONE, RESULT})))
+    assert closed.closes
+    assert closed.states["archives"] == closed.states["archives (results)"] == {"delivered": 1}
+    lacking = draw(replace(known, archived=frozenset({RESULT})))
+    assert [(d.what, d.route) for d in lacking.deviations] == [(MISSING, "archives")]
+
+
+def test_an_archive_that_ends_with_an_older_version_is_a_deviation() -> None:
+    """As for the PACS, by its own order."""
+    rows = [row(version, pacs=DELIVERED, archives=DELIVERED) for version in (ONE, OTHER)]
+    known = replace(
+        evidence({ONE: False, OTHER: False}, *rows, taken=(ONE, OTHER)),
+        sent=(ONE, OTHER),
+        came=(ONE, OTHER),
+        archived=frozenset({ONE, OTHER}),
+    )
+    assert draw(replace(known, came_to_archive=(ONE, OTHER))).closes
+    [deviation] = draw(replace(known, came_to_archive=(OTHER, ONE))).deviations
+    assert (deviation.what, deviation.route) == (OLDER, "archives")

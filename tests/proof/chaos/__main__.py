@@ -161,6 +161,7 @@ def _successes(
     return {
         Way.RECEIVE: sorted(entry.at for entry in entries if entry.status == SUCCESS),
         Way.PACS: sorted(entry.at for entry in taken),
+        Way.ARCHIVES: sorted(e.at for e in read(setup.archive.journal) if e.status in HAS_IT),
         Way.WORKERS: sorted(entry.at for entry in evidence.worked(setup)),
         Way.SWEEP: sorted(fault_runner.swept),
     }

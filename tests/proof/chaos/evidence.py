@@ -37,13 +37,14 @@ _ROWS = Query(
 _WAITING = Query(
     "waiting",
     "SELECT (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight') AND route = 'pacs'),"
+    " (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight') AND route = 'archives'),"
     " (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight') AND route = 'workers'),"
     " (SELECT count(*) FROM expected_results WHERE state = 'owed')",
 )
 
 
-def waiting(database: Database) -> tuple[int, int, int]:
-    """Count what is open now: deliveries to the PACS and to workers, and results of workers.
+def waiting(database: Database) -> tuple[int, int, int, int]:
+    """Count what is open now: deliveries to the PACS, the archive and workers, and results of workers.
 
     Raises:
         DatabaseError: PostgreSQL does not answer.
@@ -51,7 +52,7 @@ def waiting(database: Database) -> tuple[int, int, int]:
     with database.statement() as session:
         row = session.one(_WAITING)
     assert row is not None
-    return row[0], row[1], row[2]
+    return row[0], row[1], row[2], row[3]
 
 
 def unregistered(setup: Setup) -> int:
@@ -87,6 +88,7 @@ def gather(
     entries = sent(setup)
     notes = worked(setup)
     taken = [entry for entry in read(setup.pacs.journal) if entry.status in HAS_IT]
+    archived = [entry for entry in read(setup.archive.journal) if entry.status in HAS_IT]
     return Evidence(
         acknowledged={
             (entry.sop_instance_uid, entry.digest): entry.word.endswith(f":{ORIGINAL}")
@@ -100,7 +102,11 @@ def gather(
         not_sent=frozenset(_not_sent(setup, versions, hangs)),
         sent=tuple((entry.sop_instance_uid, entry.digest) for entry in entries),
         came=tuple((entry.sop_instance_uid, entry.digest) for entry in taken),
-        altered=tuple(_altered(entries, [*taken, *(entry for entry in notes if entry.word == TOOK)])),
+        archived=_versions(archived),
+        came_to_archive=tuple((entry.sop_instance_uid, entry.digest) for entry in archived),
+        altered=tuple(
+            _altered(entries, [*taken, *archived, *(entry for entry in notes if entry.word == TOOK)])
+        ),
         strays=tuple(_strays(setup)),
     )
 

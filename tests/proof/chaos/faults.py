@@ -16,13 +16,14 @@ class Way(StrEnum):
 
     RECEIVE = "receive"  # senders to the edge
     PACS = "pacs"  # the edge to the PACS
+    ARCHIVES = "archives"  # the edge to the other archive
     WORKERS = "workers"  # the edge to the workers
     SWEEP = "sweep"  # the sweep, once a minute
 
 
 POSTGRES = "postgres"
 EVERY = frozenset({Way.RECEIVE, Way.PACS, Way.WORKERS})
-RECEIVE, PACS, WORKERS, SWEEP = (frozenset({way}) for way in Way)
+RECEIVE, PACS, ARCHIVES, WORKERS, SWEEP = (frozenset({way}) for way in Way)
 SENDING = PACS | WORKERS
 
 
@@ -72,7 +73,12 @@ class Done:
 _BRIEF, _LONG = (0.4, 2.0), (2.0, 6.0)
 _OFTEN = 2
 _OUTAGE = (5.0, 20.0)
-_ACTORS = (("actors-pacs", PACS), ("actors-workers", WORKERS), ("actors-sweep", SWEEP))
+_ACTORS = (
+    ("actors-pacs", PACS),
+    ("actors-workers", WORKERS),
+    ("actors-sweep", SWEEP),
+    ("actors-archives", ARCHIVES),
+)
 
 CATALOGUE: tuple[Kind, ...] = (
     # ---- processes: kill -9 of a leader or of one below it, SIGSTOP with SIGCONT of all or of one below
@@ -84,6 +90,8 @@ CATALOGUE: tuple[Kind, ...] = (
     *(Kind("kill child of", name, ways) for name, ways in _ACTORS),
     *(Kind("stop", name, ways, _LONG, weight=_OFTEN) for name, ways in _ACTORS),
     *(Kind("stop child of", name, ways, _BRIEF) for name, ways in _ACTORS[:2]),
+    Kind("kill", "archive", ARCHIVES, weight=_OFTEN),
+    Kind("stop", "archive", ARCHIVES, _LONG),
     Kind("kill", "scheduler", SWEEP),
     Kind("stop", "scheduler", SWEEP, _LONG),
     Kind("kill", "app01", WORKERS, weight=_OFTEN),

@@ -7,10 +7,10 @@ peer that got two versions of one UID must have answered for both; both count.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-PACS, WORKERS = "pacs", "workers"
+PACS, ARCHIVES, WORKERS = "pacs", "archives", "workers"
 MISSING = "missing"
 OLDER = "older version"
 """The peer ends with an older version, although a newer one was acknowledged later and is not in flight."""
@@ -67,6 +67,10 @@ class Evidence:
     """What senders sent, whatever the answer, oldest first."""
     came: tuple[Version, ...] = ()
     """What the PACS answered for, oldest first."""
+    archived: frozenset[Version] | None = None
+    """By the journal of the archive beside the PACS: what it answered for. None: there is no such archive."""
+    came_to_archive: tuple[Version, ...] = ()
+    """What that archive answered for, oldest first."""
     altered: tuple[Version, ...] = ()
     """What came to the PACS or to a worker, although no sender sent these bytes under that UID."""
     strays: tuple[str, ...] = ()
@@ -112,18 +116,22 @@ def draw(evidence: Evidence) -> Ledger:
     ledger = Ledger(len(evidence.acknowledged), len(evidence.results))
     rows = {row.version: row for row in evidence.rows}
     peers = _Peers(evidence)
+    archives = (PACS,) if evidence.archived is None else (PACS, ARCHIVES)
     for version, owed_to_worker in evidence.acknowledged.items():
-        for route in (PACS, WORKERS) if owed_to_worker else (PACS,):
+        for route in (*archives, WORKERS) if owed_to_worker else archives:
             _enter(ledger, version, route, rows.get(version), peers)
     for version in evidence.results:
-        _enter(ledger, version, f"{PACS} (results)", rows.get(version), peers)
+        for route in archives:
+            _enter(ledger, version, f"{route} (results)", rows.get(version), peers)
     known = evidence.acknowledged.keys() | evidence.results
     for row in evidence.rows:
         if row.version not in known:
             # kept, though its sender got no Success: its deliveries must be correct as well
             for route in row.debts:
                 _enter(ledger, row.version, f"{route} (unheard)", row, peers)
-    ledger.deviations += _older(evidence, rows)
+    ledger.deviations += _older(evidence, rows, PACS, evidence.came, evidence.taken)
+    if evidence.archived is not None:
+        ledger.deviations += _older(evidence, rows, ARCHIVES, evidence.came_to_archive, evidence.archived)
     ledger.deviations += _unwanted("altered", evidence.altered)
     ledger.deviations += _unwanted("stray", ((path, "") for path in evidence.strays))
     return ledger
@@ -133,10 +141,15 @@ class _Peers:
     """The answers of PACS and workers."""
 
     def __init__(self, evidence: Evidence) -> None:
-        self.have = {PACS: evidence.taken, WORKERS: evidence.worked}
+        self.have = {
+            PACS: evidence.taken,
+            ARCHIVES: evidence.archived or frozenset(),
+            WORKERS: evidence.worked,
+        }
         worked_uids = {uid for uid, _ in evidence.worked}
         self.excuse = {
             PACS: frozenset[Version](),
+            ARCHIVES: frozenset[Version](),
             WORKERS: frozenset(version for version in evidence.not_sent if version[0] in worked_uids),
         }
 
@@ -174,8 +187,14 @@ def _state(row: Row | None, route: str, *, has_it: bool) -> tuple[str, str]:
     return MISSING, "the row says delivered, the peer never had it"
 
 
-def _older(evidence: Evidence, rows: Mapping[Version, Row]) -> Iterator[Deviation]:
-    """Yield the UIDs of which the PACS took an older version last.
+def _older(
+    evidence: Evidence,
+    rows: Mapping[Version, Row],
+    route: str,
+    came: Sequence[Version],
+    taken: frozenset[Version],
+) -> Iterator[Deviation]:
+    """Yield the UIDs of which an archive, the PACS or the other one, took an older version last.
 
     One version is newer than another if it was first sent after the other was last sent. A version that
     still waits, or is dead or cancelled, is found by its row.
@@ -185,13 +204,13 @@ def _older(evidence: Evidence, rows: Mapping[Version, Row]) -> Iterator[Deviatio
     for at, version in enumerate(evidence.sent):
         first.setdefault(version, at)
         last[version] = at
-    ends = {uid: (uid, digest) for uid, digest in evidence.came}
+    ends = {uid: (uid, digest) for uid, digest in came}
     for version in evidence.acknowledged:
         kept = ends.get(version[0], version)
-        debt = rows[version].debts.get(PACS) if version in rows else None
+        debt = rows[version].debts.get(route) if version in rows else None
         settled = debt is None or debt.state not in KEPT
-        if settled and kept in last and first.get(version, -1) > last[kept] and version in evidence.taken:
-            yield Deviation(OLDER, kept[0], kept[1], PACS, f"version {version[1]} was sent later")
+        if settled and kept in last and first.get(version, -1) > last[kept] and version in taken:
+            yield Deviation(OLDER, kept[0], kept[1], route, f"version {version[1]} was sent later")
 
 
 def _unwanted(what: str, found: Iterable[Version]) -> list[Deviation]:

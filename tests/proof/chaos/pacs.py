@@ -70,11 +70,12 @@ class ChaosPacs:
 
     title = "PACS of the chaos run"
 
-    def __init__(self, folder: Path, ae_title: str, port: int) -> None:
+    def __init__(self, folder: Path, ae_title: str, port: int, *, name: str = "pacs") -> None:
         self.folder = folder
         self.journal = folder / "taken.txt"
         self._ae_title = ae_title
         self._port = port
+        self._name = name
 
     def program(self) -> Program:
         """Return it as a program in the foreground, with normal behaviour."""
@@ -82,7 +83,7 @@ class ChaosPacs:
         behave(self.folder, WELL)
         words = ("--folder", str(self.folder), "--ae-title", self._ae_title, "--port", str(self._port))
         return Program(
-            "pacs",
+            self._name,
             (sys.executable, "-m", "proof.chaos.pacs", *words),
             {"PYTHONPATH": str(_TESTS)},
             ready=lambda: is_listening(self._port),

@@ -15,6 +15,7 @@ HINDERED_BY: Mapping[Way, frozenset[Way]] = {
     Way.RECEIVE: frozenset({Way.RECEIVE}),
     # without receptions nothing can be forwarded
     Way.PACS: frozenset({Way.RECEIVE, Way.PACS}),
+    Way.ARCHIVES: frozenset({Way.RECEIVE, Way.ARCHIVES}),
     Way.WORKERS: frozenset({Way.RECEIVE, Way.WORKERS}),
     Way.SWEEP: frozenset({Way.SWEEP}),
 }

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).resolve().parents[2]
 SENDERS = tuple(f"MODALITY{number}" for number in range(6))
+ARCHIVE = "VNA"
 RESPAWN_SECONDS = 0.3
 STOP_SECONDS = 30.0
 
@@ -49,7 +50,12 @@ WORKER_TIMEOUT_SECONDS = 4
 
 
 class _Lab(Lab):
-    """The lab, whose workers record the digests of what they receive and send."""
+    """The lab, whose workers record the digests of what they receive and send, with an archive `archive`."""
+
+    archive: ChaosPacs
+
+    def _archives(self) -> "list[Program]":
+        return [self.archive.program()]
 
     def _workers(self) -> "list[Program]":
         plain = super()._workers()
@@ -71,9 +77,12 @@ class Setup:
         self._seed = seed
         self._rate = rate
         ports = layout.choose_ports(well_known=False)
-        behind_senders, behind_pacs = layout.free_ports(2)
+        behind_senders, behind_pacs, archive = layout.free_ports(3)
         content = layout.configuration(ports, {"edge": EDGE, "forwarder": self.forwarder, "sweep": SWEEP})
         content["forwarder"]["orthanc"]["timeout_s"] = PACS_TIMEOUT_SECONDS
+        content["forwarder"]["archives"] = [
+            {"host": layout.LOOPBACK, "port": archive, "ae_title": ARCHIVE, "timeout_s": PACS_TIMEOUT_SECONDS}
+        ]
         for worker in content["forwarder"]["workers"]:
             worker["timeout_s"] = WORKER_TIMEOUT_SECONDS
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +92,7 @@ class Setup:
         self.lab = _Lab(folder / "lab", worker_environment={"WORKER_UNIT": "instance"})
         self.pacs = ChaosPacs(folder / "pacs", self.lab.configuration.forwarder.orthanc.ae_title, behind_pacs)
         self.lab.pacs = self.pacs
+        self.archive = self.lab.archive = ChaosPacs(folder / "archive", ARCHIVE, archive, name="archive")
         self.sender_proxy = TcpProxy(behind_senders, ports.edge)
         self.pacs_proxy = TcpProxy(ports.pacs, behind_pacs)
         self._sender_port = behind_senders

@@ -64,13 +64,13 @@ class Watch:
     def tell(self, what: str) -> None:
         """Print one line of progress."""
         try:
-            pacs, workers, results = waiting(self._database)
+            pacs, archives, workers, results = waiting(self._database)
         except DatabaseError:
             owed = f"PostgreSQL is away; unregistered: {unregistered(self._setup)}"
         else:
             owed = (
                 f"unregistered: {unregistered(self._setup)}; waiting: {pacs} for the PACS,"
-                f" {workers} for workers, {results} results"
+                f" {archives} for the archive, {workers} for workers, {results} results"
             )
         self._say(f"{time.monotonic() - self._begun:5.0f} s  {what}; {owed}")
 
