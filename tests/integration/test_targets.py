@@ -1,12 +1,14 @@
 """Several archives and several applications: what an instance is owed to, and who gets it."""
 
+from datetime import timedelta
+
 import pytest
 from conftest import MakeEdge
 from support.forwarding import Forwarding, forwarding
 from support.synthetic_instances import Instance, result_of
 from support.targets import hospital, owed, peers_of
 
-from gateway.database.tables import destinations, results
+from gateway.database.tables import deliveries, destinations, results, turns
 from gateway.domain.contract import FORWARD
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Origin, Route
@@ -188,4 +190,42 @@ def test_the_application_of_an_expected_result_is_known(make_edge: MakeEdge) -> 
         assert 590 < seconds <= 600
         with edge.database.statement() as session:
             assert results.application_of(session, expectation) == "chest-ct"
+        core.context.associations.close()
+
+
+def test_a_parked_delivery_waits_in_the_queue_of_its_archive(make_edge: MakeEdge) -> None:
+    """Its message names the actor of archives: that of the PACS would send it there, and count it as done."""
+    edge = hospital(make_edge, mode="pacs_only")
+    with forwarding(edge) as core:
+        instance = Instance()
+        core.receive(instance)
+        parked = delivery(core, instance, "VNA")
+        with edge.database.transaction() as session:
+            claim = deliveries.claim(
+                session,
+                parked,
+                consumer=core.context.consumer(),
+                lease=timedelta(minutes=1),
+                destination="VNA",
+            )
+            assert claim is not None
+            assert turns.park(session, claim, "VNA", reason="waits", wait=timedelta()).settled
+        sent = "SELECT queue_name, message->>'actor_name' FROM dramatiq.queue WHERE delivery_id = %(id)s"
+        assert set(edge.rows(sent, id=parked)) == {("archives.VNA", "forward_to_archive")}
+
+
+@pytest.mark.parametrize("versions", [1, 2])
+def test_a_message_for_another_archive_sends_nothing(make_edge: MakeEdge, versions: int) -> None:
+    """Also of a UID with several versions: the delivery stays pending for its own archive."""
+    edge = hospital(make_edge, mode="pacs_only")
+    with forwarding(edge) as core, peers_of(edge) as peers:
+        first = Instance()
+        for number in range(versions):
+            core.receive(
+                Instance(first.sop_instance_uid, first.study_instance_uid, payload=bytes([number, 2]) * 9)
+            )
+        [(oldest,), *_] = edge.rows("SELECT id FROM deliveries WHERE target = 'VNA' ORDER BY id")
+        assert forward_to_pacs(core.context, oldest) is None
+        assert not peers["ORTHANC"].taken
+        assert forward_to_archive(core.context, oldest) is Outcome.DELIVERED
         core.context.associations.close()

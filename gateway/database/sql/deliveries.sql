@@ -1,11 +1,13 @@
 -- name: claim
 -- pending -> in_flight, for exactly one caller. Also in_flight -> in_flight, if the process that had claimed it is gone
 -- or the lease is over. Returns no row if another process holds it, if it is settled, or if its UID has several
--- versions: claim_version claims those in their order.
+-- versions: claim_version claims those in their order. Nor for a delivery to another archive than `destination`: a message
+-- in a wrong queue sends nothing, and reconcile writes a right one.
 UPDATE deliveries d SET state = 'in_flight', claim_id = gen_random_uuid(), claimed_by = %(consumer)s,
     lease_until = now() + %(lease)s, next_attempt_at = NULL, destination = %(destination)s
 FROM instances i
-WHERE d.id = %(delivery_id)s AND i.id = d.instance_id AND NOT i.versioned AND (
+WHERE d.id = %(delivery_id)s AND i.id = d.instance_id AND NOT i.versioned
+    AND (d.route = 'pacs' OR d.target = %(destination)s) AND (
     (d.state IN ({from_states:claim}) AND d.next_attempt_at <= now() + interval '1 second')
     OR (d.state IN ({from_states:reclaim})
         AND (d.lease_until < now() OR NOT dramatiq.consumer_alive(d.claimed_by))))
@@ -14,7 +16,8 @@ RETURNING {fragment:claimed_delivery}, {fragment:stored_instance};
 -- name: claim_version
 -- Claim an instance whose UID has several versions. Returns NULL if another version is sent first (see
 -- functions/claim_version.sql).
-SELECT claim_version(%(delivery_id)s, %(consumer)s, %(lease)s, %(destination)s)::text;
+SELECT claim_version(d.id, %(consumer)s, %(lease)s, %(destination)s)::text FROM deliveries d
+WHERE d.id = %(delivery_id)s AND (d.route = 'pacs' OR d.target = %(destination)s);
 
 -- name: claim_for_worker
 -- Claim a delivery for a worker: choose the worker, and insert the result that is expected of it (see

@@ -10,7 +10,8 @@ SELECT verdict, was_parked FROM take_turn(%(delivery_id)s, %(ae_title)s);
 
 -- name: park
 SELECT settled, place_before::text, place_after::text, false AS peer_had_failed
-FROM park_delivery(%(delivery_id)s, %(claim_id)s, %(ae_title)s, %(reason)s, %(wait)s, %(actor_name)s);
+FROM park_delivery(%(delivery_id)s, %(claim_id)s, %(ae_title)s, %(reason)s, %(wait)s,
+    (SELECT forward_actor(d.route) FROM deliveries d WHERE d.id = %(delivery_id)s));
 
 -- name: call
 SELECT call_parked(%(ae_title)s, %(most)s);

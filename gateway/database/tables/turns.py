@@ -7,7 +7,6 @@ from typing import NamedTuple
 from gateway.database.queries import load
 from gateway.database.session import Session
 from gateway.database.tables.deliveries import DeliveryClaim, Settled
-from gateway.domain.contract import FORWARD_TO_PACS
 
 _Q = load("turns")
 
@@ -47,7 +46,6 @@ def park(session: Session, claim: DeliveryClaim, ae_title: str, *, reason: str, 
         ae_title=ae_title,
         reason=reason,
         wait=wait,
-        actor_name=FORWARD_TO_PACS.actor_name,
     )
 
 
