@@ -37,7 +37,7 @@ from gateway.processes.own_figures import ASSOCIATIONS, figures_of
 from gateway.processes.own_spool import identity_of, os_user, problem_of
 
 BEAT_SECONDS = 5.0
-WATCH_SECONDS = 1.0
+WATCH_SECONDS = 2.0
 """Between two looks at the version of the configuration that all processes are to take."""
 FORGET_SECONDS = 30.0
 """Between two deletions of the rows of processes that are gone."""

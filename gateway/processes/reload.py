@@ -28,8 +28,8 @@ from gateway.processes.document import document_of
 from gateway.processes.heartbeat import BEAT_SECONDS
 
 ANSWER_SECONDS = 10.0
-"""For the answers of all processes. Each looks every second, and reads a file."""
-GONE_SECONDS = 2.5
+"""For the answers of all processes. Each looks every two seconds, and reads a file."""
+GONE_SECONDS = 4.0
 """A process without a connection that does not answer within this time is gone."""
 TAKE_SECONDS = 5.0
 LOOK_SECONDS = 0.1
