@@ -256,7 +256,7 @@ def defect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: PreparedInstan
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a value that may be a patient's")
 
-    monkeypatch.setattr(status, "findings", broken)
+    monkeypatch.setattr(status, "examine", broken)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 

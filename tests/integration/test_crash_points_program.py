@@ -74,8 +74,8 @@ def test_a_victim_dies_at_its_point_and_nowhere_else(environment: Environment) -
 def test_flush_comes_before_success_and_the_link_goes_after_the_commit(environment: Environment) -> None:
     """G1, which a SIGKILL cannot show.
 
-    The file is written with its envelope, file and folder are flushed, then Success is sent. The `.part` link is removed
-    after the commit of its registration.
+    The file is written with its envelope, file and folder are flushed, then Success is sent. The `.part`
+    link is removed after the commit of its registration.
     """
     trials = Trials(environment, RECEIVE)
     assert not trials.dry().deviations

@@ -29,7 +29,7 @@ class PreparedInstances:
 
     def __init__(self, dsn: str, configuration: Configuration) -> None:
         self.configuration = configuration
-        self.database = Database(dsn, application_name="test", size=1)
+        self.database = Database(dsn, application_name="test", size=2)
         self.spool = Spool(configuration.edge.data_root)
         self.spool.prepare()
         self.identity = SpoolIdentity(configuration.edge.data_root)
