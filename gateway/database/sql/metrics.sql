@@ -17,9 +17,9 @@ SELECT destination, extract(epoch FROM succeeded_at)::float8 AS succeeded_at FRO
 SELECT t.target, s.state::text, (
     SELECT count(*) FROM (
         SELECT FROM deliveries d WHERE d.route = t.route AND d.target = t.target AND d.state = s.state
-            AND d.state IN ('pending', 'in_flight', 'dead') LIMIT %(limit)s) AS x) AS count
+            AND d.state IN ('collecting', 'pending', 'in_flight', 'dead') LIMIT %(limit)s) AS x) AS count
 FROM unnest(%(routes)s::route[], %(targets)s::text[]) AS t (route, target)
-CROSS JOIN unnest(ARRAY['pending', 'in_flight', 'dead']::delivery_state[]) AS s (state);
+CROSS JOIN unnest(ARRAY['collecting', 'pending', 'in_flight', 'dead']::delivery_state[]) AS s (state);
 
 -- name: oldest_pending
 -- Per target the age of the oldest pending delivery, among those that are due first and those that are due last. If few
