@@ -27,8 +27,12 @@ _NOTES = {
     Reason.SILENT_IN_A_MESSAGE,
     Reason.NOT_DICOM,
     Reason.MALFORMED,
+    Reason.FAULT,
+    Reason.DISK_FULL,
 }
-"""Also a probe of the port does this."""
+"""A probe of the port causes the first ones. A fault, or a full disk, is a finding itself while it lasts."""
+_OF_THE_MOMENT = {Reason.DISK_ERROR, Reason.SPOOL_UNUSABLE, Reason.DATABASE_UNUSABLE}
+"""Refused C-STOREs that are over when the sender sent another instance afterwards."""
 _NO_FINDING = {Reason.IDLE}
 _VERBS = {
     RefusalKind.CONNECTION: "refused",
@@ -63,7 +67,7 @@ def _is_over(
 ) -> bool:
     if row.reason in _UNKNOWN and _is_allowed(row, configuration):
         return True
-    if row.kind in {RefusalKind.C_STORE, RefusalKind.CONTEXT}:
+    if row.kind in {RefusalKind.C_STORE, RefusalKind.CONTEXT} and row.reason not in _OF_THE_MOMENT:
         return False  # others of the same sender are accepted
     times = [
         at
