@@ -31,7 +31,7 @@ ANSWER_SECONDS = 10.0
 """For the answers of all processes. Each looks every two seconds, and reads a file."""
 GONE_SECONDS = 4.0
 """A process without a connection that does not answer within this time is gone."""
-TAKE_SECONDS = 5.0
+TAKE_SECONDS = 10.0
 LOOK_SECONDS = 0.1
 
 

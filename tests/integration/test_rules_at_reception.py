@@ -11,6 +11,7 @@ from conftest import MakeEdge
 from support.edge_setup import EdgeSetup
 from support.synthetic_instances import Instance, result_of
 from support.targets import forwarder, hospital, owed
+from support.waiting import wait_until
 from typer.testing import CliRunner
 
 from cli.main import build
@@ -28,6 +29,10 @@ DECISION = """
 SELECT d.accepted, d.refused, d.undecided FROM decisions d JOIN instances i ON i.id = d.instance_id
 WHERE i.sop_instance_uid = %(uid)s
 """
+
+
+KNOWN_RECEIVERS = "SELECT count(*) FROM processes WHERE kind = 'receiver'"
+"""A receiver without a row yet is not asked by a reload; it catches up a moment later."""
 
 
 def with_rules(rules: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
@@ -231,6 +236,8 @@ def test_a_reload_changes_what_is_received_from_then_on(
     monkeypatch.setenv("DATABASE_URL", edge.dsn)
     monkeypatch.setenv("MINI_PACS_CONFIG", str(edge.configuration.source))
     edge.serve()
+    receivers = edge.wait_log(outcome="listening")["count"]
+    wait_until(lambda: edge.one(KNOWN_RECEIVERS) == receivers, 30, "each receiver to have its row")
     before, after = Instance(modality="MR"), Instance(modality="MR")
     edge.send(before, calling="CT1")
     change_rules(edge, {"any-mr": IS_CT, "chest-ct": IS_CT})
