@@ -389,6 +389,7 @@ table processes
     started_at timestamp with time zone NOT NULL
     beat_at timestamp with time zone NOT NULL -- its last heartbeat, by the clock of PostgreSQL
     server_process integer NOT NULL -- the server process of the connection that wrote the row
+    server_started_at timestamp with time zone -- when that server process started: its number may be used again later
     consumer_id bigint -- of an actor process: the id whose lock it holds, in dramatiq.consumers
     configuration_digest text -- of the config.yaml that it uses; NULL if it uses none
     restart_for text[] NOT NULL DEFAULT '{}'::text[] -- keys of that config.yaml that it takes only at its next start

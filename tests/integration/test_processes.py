@@ -109,6 +109,27 @@ def test_a_frozen_process_is_told_from_one_that_is_gone(edge: EdgeSetup) -> None
     assert receiver not in {row.pid for row in rows(edge)}
 
 
+def test_a_backend_with_the_number_of_a_dead_one_is_not_its_connection(edge: EdgeSetup) -> None:
+    """PostgreSQL numbers its backends anew after a restart of its container; a dead process is not frozen."""
+    scp = edge.serve()
+    [receiver] = children(scp.pid)
+    row_of(edge, receiver)
+    os.kill(receiver, signal.SIGSTOP)
+    try:
+        edge.run(
+            "UPDATE processes SET server_started_at = server_started_at - interval '1 hour'"
+            " WHERE pid = %(pid)s",
+            pid=receiver,
+        )
+        make_old(edge, receiver, seconds=SILENT_SECONDS + 100)
+        assert not row_of(edge, receiver).connected
+        assert not row_of(edge, receiver).is_frozen
+        with edge.database.statement() as session:
+            assert processes.forget_dead(session) == 1
+    finally:
+        os.kill(receiver, signal.SIGKILL)
+
+
 def test_a_frozen_parent_is_silent_while_its_receiver_beats(edge: EdgeSetup) -> None:
     """The receiver writes the row of the parent, with the time at which the parent was last alive."""
     scp = edge.serve()

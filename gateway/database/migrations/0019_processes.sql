@@ -13,6 +13,7 @@ CREATE TABLE processes (
     started_at timestamptz NOT NULL,
     beat_at timestamptz NOT NULL,
     server_process integer NOT NULL,
+    server_started_at timestamptz,
     consumer_id bigint,
     configuration_digest text,
     restart_for text[] NOT NULL DEFAULT '{}',
@@ -26,6 +27,7 @@ COMMENT ON TABLE processes IS 'one row for each process of the edge; gateway/dat
 COMMENT ON COLUMN processes.serves IS 'for people: AE title and port, or the queue';
 COMMENT ON COLUMN processes.beat_at IS 'its last heartbeat, by the clock of PostgreSQL';
 COMMENT ON COLUMN processes.server_process IS 'the server process of the connection that wrote the row';
+COMMENT ON COLUMN processes.server_started_at IS 'when that server process started: its number may be used again later';
 COMMENT ON COLUMN processes.consumer_id IS 'of an actor process: the id whose lock it holds, in dramatiq.consumers';
 COMMENT ON COLUMN processes.configuration_digest IS 'of the config.yaml that it uses; NULL if it uses none';
 COMMENT ON COLUMN processes.restart_for IS 'keys of that config.yaml that it takes only at its next start';

@@ -14,6 +14,11 @@ coalesce(instance_id, 0) AS instance_id, verdict, coalesce(kept_file_name, '') A
 -- What a reception is counted as: a repeat of a stored instance, or what it is itself.
 CASE WHEN verdict IN ('stored', 'conflict') THEN kept_kind::text ELSE 'repeat' END
 
+-- fragment: connection_of_process
+-- Whether a backend (pg_stat_activity AS a) is the connection that wrote the row of a process (processes AS p). After a restart
+-- of PostgreSQL another backend may have its number. A role without the right to see the start of the backend gets true.
+a.pid = p.server_process AND coalesce(a.backend_start = p.server_started_at, true) AND a.datname = current_database()
+
 -- fragment: claimed_delivery
 -- The columns of DeliveryClaim (gateway/database/tables/deliveries.py) that are not those of its instance.
 d.id AS delivery_id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_since AS owed_for, d.destination, d.target
