@@ -15,7 +15,9 @@ If PostgreSQL crashes, or the power fails
 
 import random
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 from gateway import log
 from gateway.config import Forwarder
@@ -25,10 +27,12 @@ from gateway.domain.backoff import delay
 from gateway.domain.delivery import Event, State
 from gateway.domain.outcome import Decision, Outcome, PeerHealth
 from gateway.domain.routing import BEHIND, Route
-from gateway.errors import DatabaseRefusedError, DatabaseUnavailableError
+from gateway.errors import DatabaseError, DatabaseRefusedError, DatabaseUnavailableError
 from gateway.forward.context import STAGE, ForwardContext
 from gateway.forward.send_result import SendResult
 from gateway.log import Stage
+
+T = TypeVar("T")
 
 CROWDED_SECONDS = 2.0
 """How long a delivery waits after all associations to its peer stayed in use."""
@@ -92,20 +96,39 @@ def settle(
         DatabaseError: PostgreSQL refuses the statement, or is still away half a lease after the first try.
             The message then runs again, and the peer gets the instance twice (G4).
     """
+
+    def once() -> tuple[Settled, bool]:
+        if decision.peer in {PeerHealth.WORKS, PeerHealth.UNKNOWN}:
+            return _settle(context, claim, route, settlement, is_well=decision.peer is PeerHealth.WORKS)
+        return _settle_with_failure(context, claim, route, settlement, decision), False
+
+    def note(error: DatabaseError) -> None:
+        log.write(Stage.DB, "settle_waits", level="warning", error=str(error), delivery_id=claim.delivery_id)
+
+    return repeat_while_away(context, once, note=note)
+
+
+def repeat_while_away(
+    context: ForwardContext, write: Callable[[], T], *, note: Callable[[DatabaseError], None] | None = None
+) -> T:
+    """Call `write` again while PostgreSQL is away or the transaction collides, for half a lease at most.
+
+    `note` gets each error after which it is called again.
+
+    Raises:
+        DatabaseError: that of the last call.
+    """
     limit = time.monotonic() + context.configuration.forwarder.lease_seconds / 2
     wait = FIRST_RETRY_SECONDS
     while True:
         try:
-            if decision.peer in {PeerHealth.WORKS, PeerHealth.UNKNOWN}:
-                return _settle(context, claim, route, settlement, is_well=decision.peer is PeerHealth.WORKS)
-            return _settle_with_failure(context, claim, route, settlement, decision), False
+            return write()
         except (DatabaseUnavailableError, DatabaseRefusedError) as error:
             collided = isinstance(error, DatabaseRefusedError) and error.is_collision
             if time.monotonic() > limit or not (collided or isinstance(error, DatabaseUnavailableError)):
                 raise
-            log.write(
-                Stage.DB, "settle_waits", level="warning", error=str(error), delivery_id=claim.delivery_id
-            )
+            if note is not None:
+                note(error)
             time.sleep(wait)
             wait = min(wait * 2, MAX_RETRY_SECONDS)
 

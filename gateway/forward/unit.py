@@ -27,9 +27,10 @@ from gateway.database.tables.units import Member, Unit, UnitClaim, UnitSettlemen
 from gateway.domain.backoff import delay
 from gateway.domain.outcome import RULES, Outcome, PeerHealth
 from gateway.domain.routing import Route
-from gateway.errors import DatabaseRefusedError, DatabaseUnavailableError, GatewayError
+from gateway.errors import GatewayError
 from gateway.forward.context import STAGE, ForwardContext
 from gateway.forward.send_result import SendResult
+from gateway.forward.settle import repeat_while_away
 from gateway.forward.unit_sending import UnitLease, UnitSending
 from gateway.log import Stage
 
@@ -38,9 +39,6 @@ NO_WORKER_SECONDS = 10.0
 
 FILES = 100
 """How many files are moved in one transaction."""
-
-FIRST_RETRY_SECONDS = 0.1
-MAX_RETRY_SECONDS = 2.0
 
 SENT = "sent"
 """The outcome of a unit that was sent whole."""
@@ -83,7 +81,9 @@ def _send(
     result = sending.send(members)
     settlement = _settlement(context, unit, result, sending)
     # If the process dies before this commit, the unit is sent again (G4).
-    settled = _settle(context, unit, claim, settlement, result, members[0].instance.instance_id)
+    first = members[0].instance.instance_id
+    # Without the settlement the worker would get the unit once more.
+    settled = repeat_while_away(context, lambda: _settle(context, unit, claim, settlement, result, first))
     if settled:
         # If the process dies here, the sweep corrects the folders in the rows, and reconcile moves the files.
         _move(context, members)
@@ -148,28 +148,7 @@ def _settle(  # noqa: PLR0917  what was sent, and what came of it
     result: SendResult,
     first_instance_id: int,
 ) -> bool:
-    """Settle the unit, and note the health of its worker; try again for half a lease without PostgreSQL."""
-    limit = time.monotonic() + context.configuration.forwarder.lease_seconds / 2
-    wait = FIRST_RETRY_SECONDS
-    while True:
-        try:
-            return _settle_once(context, unit, claim, settlement, result, first_instance_id)
-        except (DatabaseUnavailableError, DatabaseRefusedError) as error:
-            collided = isinstance(error, DatabaseRefusedError) and error.is_collision
-            if time.monotonic() > limit or not (collided or isinstance(error, DatabaseUnavailableError)):
-                raise
-            time.sleep(wait)
-            wait = min(wait * 2, MAX_RETRY_SECONDS)
-
-
-def _settle_once(  # noqa: PLR0917  the same
-    context: ForwardContext,
-    unit: Unit,
-    claim: UnitClaim,
-    settlement: UnitSettlement,
-    result: SendResult,
-    first_instance_id: int,
-) -> bool:
+    """Settle the unit, and note the health of its worker."""
     assert claim.claim_id is not None
     assert claim.worker is not None
     forwarder = context.configuration.forwarder
