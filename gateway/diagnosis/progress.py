@@ -10,16 +10,13 @@ from gateway.database.tables.queues import Flow
 from gateway.diagnosis.counts import waiting
 from gateway.diagnosis.destinations import holds_of
 from gateway.diagnosis.finding import Finding, Holds, note, problem
+from gateway.domain.flow import BUSY, MANY
 from gateway.domain.routing import Route
 from gateway.domain.times import moment, since, span
 
 STANDS = timedelta(seconds=60)
 """A delivery is claimed within a second after it is due; this must exceed a restart of all processes."""
-MANY = 20
-"""Fewer that wait are no backlog."""
 MISSING = 3
-BUSY = 0.6
-"""From this share of their time on, the threads of a queue are used up by their peer."""
 
 
 def progress(view: Overview, seen: Progress, configuration: Configuration) -> Iterator[Finding]:
