@@ -134,6 +134,23 @@ class AssociationCondition:
         return {self.part.value: self.comparison.operand}
 
 
+def _decide_together(rules: tuple[AcceptRule, ...], facts: Facts, *, decisive: Truth) -> Truth:
+    """Return `decisive` if one rule gives it; else undecided if one is; else the opposite of `decisive`."""
+    outcome = _NEGATED[decisive]
+    for rule in rules:
+        found = rule.decide(facts)
+        if found is decisive:
+            return found
+        if found is _UNDECIDED:
+            outcome = found
+    return outcome
+
+
+def _nodes_below(rules: tuple[AcceptRule, ...], depth: int) -> Iterator[tuple[int, AcceptRule]]:
+    for rule in rules:
+        yield from rule.nodes(depth + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class All:
     """Each rule holds."""
@@ -142,20 +159,12 @@ class All:
 
     def decide(self, facts: Facts) -> Truth:
         """See `AcceptRule`."""
-        outcome = _HOLDS
-        for rule in self.rules:
-            found = rule.decide(facts)
-            if found is _DOES_NOT_HOLD:
-                return found
-            if found is _UNDECIDED:
-                outcome = found
-        return outcome
+        return _decide_together(self.rules, facts, decisive=_DOES_NOT_HOLD)
 
     def nodes(self, depth: int = 0) -> Iterator[tuple[int, AcceptRule]]:
         """See `AcceptRule`."""
         yield depth, self
-        for rule in self.rules:
-            yield from rule.nodes(depth + 1)
+        yield from _nodes_below(self.rules, depth)
 
     @property
     def words(self) -> str:
@@ -176,20 +185,12 @@ class Any:
 
     def decide(self, facts: Facts) -> Truth:
         """See `AcceptRule`."""
-        outcome = _DOES_NOT_HOLD
-        for rule in self.rules:
-            found = rule.decide(facts)
-            if found is _HOLDS:
-                return found
-            if found is _UNDECIDED:
-                outcome = found
-        return outcome
+        return _decide_together(self.rules, facts, decisive=_HOLDS)
 
     def nodes(self, depth: int = 0) -> Iterator[tuple[int, AcceptRule]]:
         """See `AcceptRule`."""
         yield depth, self
-        for rule in self.rules:
-            yield from rule.nodes(depth + 1)
+        yield from _nodes_below(self.rules, depth)
 
     @property
     def words(self) -> str:
