@@ -30,7 +30,7 @@ from gateway.faults import Name
 from gateway.forward.context import STAGE, ForwardContext
 from gateway.forward.proposed_contexts import taken_contexts, waiting_contexts
 from gateway.forward.renewal import Renewal
-from gateway.forward.send_result import SEND_ERRORS, SendResult
+from gateway.forward.send_result import SEND_ERRORS, SendResult, milliseconds_since
 from gateway.forward.settle import settle, settlement_of
 from gateway.forward.source import DataSetSource
 from gateway.forward.turns import Sending
@@ -112,8 +112,8 @@ class Attempt:
             if isinstance(error, SpoolError | OSError):
                 # If the disk is not mounted, the file is not lost: the delivery must not die of this.
                 self._context.require_spool()
-            return SendResult.of_error(error, _milliseconds_since(began))
-        return SendResult.of_status(status, self._destination.ae_title, _milliseconds_since(began))
+            return SendResult.of_error(error, milliseconds_since(began))
+        return SendResult.of_status(status, self._destination.ae_title, milliseconds_since(began))
 
     def _store(self) -> int:
         """Send the data set by C-STORE; return the status that the peer answered."""
@@ -224,7 +224,3 @@ def move(context: ForwardContext, claim: DeliveryClaim, settled: Settled) -> Non
             claim.instance.file_name,
             was=settled.place_before,
         )
-
-
-def _milliseconds_since(began: float) -> float:
-    return (time.monotonic() - began) * 1000

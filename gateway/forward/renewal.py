@@ -1,4 +1,4 @@
-"""Renew the claim of a delivery while its bytes are sent.
+"""Renew the claim of a delivery, or of a unit, while its bytes are sent.
 
 The lease of a claim limits how long a process may be silent, not how large an instance may be. So a send that
 makes progress renews its claim before the lease ends.
@@ -13,9 +13,11 @@ so that it does not complete an old version of an instance after a newer one was
 """
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 
+from gateway.database.session import Session
 from gateway.database.tables import deliveries
 from gateway.database.tables.deliveries import DeliveryClaim
 from gateway.errors import ClaimLostError, DatabaseError
@@ -26,8 +28,42 @@ RENEWALS_PER_LEASE = 3
 """Two renewals in a row may fail before the lease ends."""
 
 
+class Lease:
+    """A claim that is held while bytes are sent. `began` is a monotonic time before the claim was made.
+
+    `renew` writes a longer lease, and returns whether the claim still holds.
+    """
+
+    def __init__(
+        self, context: ForwardContext, renew: Callable[[Session, timedelta], bool], *, began: float
+    ) -> None:
+        self._database = context.database
+        self._renew = renew
+        self._lease = timedelta(seconds=context.configuration.forwarder.lease_seconds)
+        self._due = began + self._lease.total_seconds() / RENEWALS_PER_LEASE
+
+    def renew_if_due(self) -> None:
+        """Renew the claim if it is time. Call this before each piece of a data set.
+
+        Raises:
+            ClaimLostError: the claim no longer holds (another process has it, or PostgreSQL lost it).
+        """
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + self._lease.total_seconds() / RENEWALS_PER_LEASE
+        held = True
+        # If PostgreSQL is away the send goes on. At worst the peer gets it twice, which is harmless (G4).
+        with suppress(DatabaseError), self._database.statement() as session:
+            held = self._renew(session, self._lease)
+        if not held:
+            raise ClaimLostError(
+                "its claim no longer holds (another process has it, or PostgreSQL lost it): "
+                "the attempt was broken off"
+            )
+
+
 class Renewal:
-    """The claim of one attempt. `began` is a monotonic time before the claim was made.
+    """The claim of one attempt at a delivery. `began` is a monotonic time before the claim was made.
 
     `sending` is the turn that the attempt holds at the PACS; progress is noted in it as well.
     """
@@ -35,33 +71,23 @@ class Renewal:
     def __init__(
         self, context: ForwardContext, claim: DeliveryClaim, *, began: float, sending: Sending | None
     ) -> None:
-        self._context = context
-        self._claim = claim
+        self._associations = context.associations
+        self._destination = claim.destination
         self._sending = sending
-        self._lease = timedelta(seconds=context.configuration.forwarder.lease_seconds)
-        self._due = began + self._lease.total_seconds() / RENEWALS_PER_LEASE
+        self._lease = Lease(
+            context, lambda session, lease: deliveries.renew(session, claim, lease=lease), began=began
+        )
 
     def note_progress(self) -> None:
-        """Renew the claim if it is time. Call this before each piece of the data set.
+        """Note that the peer accepts bytes, and renew the claim if it is time.
 
         Raises:
-            ClaimLostError: the claim no longer holds (another process has it, or PostgreSQL lost it).
+            ClaimLostError: the claim no longer holds.
         """
-        self._context.associations.note_progress(self._claim.destination)
+        self._associations.note_progress(self._destination)
         if self._sending is not None:
             self._sending.note_progress()
-        if time.monotonic() < self._due:
-            return
-        self._due = time.monotonic() + self._lease.total_seconds() / RENEWALS_PER_LEASE
-        held = True
-        # If PostgreSQL is away the send goes on. At worst the instance is sent twice, which is harmless (G4).
-        with suppress(DatabaseError), self._context.database.statement() as session:
-            held = deliveries.renew(session, self._claim, lease=self._lease)
-        if not held:
-            raise ClaimLostError(
-                "its claim no longer holds (another process has it, or PostgreSQL lost it): "
-                "the attempt was broken off"
-            )
+        self._lease.renew_if_due()
 
     def note_answer(self) -> None:
         """Note that the peer has answered, to measure how long its answers usually take."""

@@ -4,6 +4,7 @@ This module translates DIMSE statuses and exceptions to an `Outcome`, and to a t
 `gateway.domain.outcome` decides what follows from it.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Self
 
@@ -72,3 +73,8 @@ class SendResult:
         """Return the result for one of SEND_ERRORS."""
         outcome = next(outcome for kind, outcome in _OUTCOME_OF_ERROR.items() if isinstance(error, kind))
         return cls(outcome, None, str(error), duration_ms)
+
+
+def milliseconds_since(began: float) -> float:
+    """Return the time since `began`, a monotonic time in seconds."""
+    return (time.monotonic() - began) * 1000

@@ -29,9 +29,10 @@ from gateway.domain.outcome import RULES, Outcome, PeerHealth
 from gateway.domain.routing import Route
 from gateway.errors import GatewayError
 from gateway.forward.context import STAGE, ForwardContext
+from gateway.forward.renewal import Lease
 from gateway.forward.send_result import SendResult
 from gateway.forward.settle import repeat_while_away
-from gateway.forward.unit_sending import UnitLease, UnitSending
+from gateway.forward.unit_sending import UnitSending
 from gateway.log import Stage
 
 NO_WORKER_SECONDS = 10.0
@@ -74,10 +75,16 @@ def forward_unit(
 def _send(
     context: ForwardContext, unit: Unit, claim: UnitClaim, members: list[Member], *, began: float
 ) -> Outcome:
-    assert claim.claim_id is not None
+    claim_id = claim.claim_id
+    assert claim_id is not None
     assert claim.worker is not None
     destination = context.configuration.destination(claim.worker)
-    sending = UnitSending(context, destination, UnitLease(context, unit.unit_id, claim.claim_id, began=began))
+    lease = Lease(
+        context,
+        lambda session, seconds: units.renew(session, unit.unit_id, claim_id, lease=seconds),
+        began=began,
+    )
+    sending = UnitSending(context, destination, lease)
     result = sending.send(members)
     settlement = _settlement(context, unit, result, sending)
     # If the process dies before this commit, the unit is sent again (G4).

@@ -14,11 +14,9 @@ claims the unit, and sends it whole. The worker then gets instances twice, which
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from gateway.config import Destination
-from gateway.database.tables import units
 from gateway.database.tables.instances import StoredInstance
 from gateway.database.tables.units import Member, MemberOutcome
 from gateway.dicom.association import Association
@@ -26,52 +24,23 @@ from gateway.dicom.contexts import MAX_CONTEXTS, ProposedContext
 from gateway.domain.dimse_status import Status
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-from gateway.errors import ClaimLostError, ContextRefusedError, DatabaseError, PeerAwayError, SpoolError
+from gateway.errors import ContextRefusedError, PeerAwayError, SpoolError
 from gateway.faults import Name
 from gateway.forward.context import STAGE, ForwardContext
 from gateway.forward.proposed_contexts import taken_contexts
-from gateway.forward.send_result import SEND_ERRORS, SendResult
+from gateway.forward.renewal import Lease
+from gateway.forward.send_result import SEND_ERRORS, SendResult, milliseconds_since
 from gateway.forward.source import DataSetSource
-
-RENEWALS_PER_LEASE = 3
-"""Two renewals in a row may fail before the lease ends."""
 
 DELIVERED = frozenset({Outcome.DELIVERED, Outcome.ALREADY_THERE})
 REFUSED = frozenset({Outcome.REFUSED, Outcome.NEVER, Outcome.LOST_FILE})
 """The worker does not get this instance, but the rest of the unit. Every other outcome ends the sending."""
 
 
-class UnitLease:
-    """The claim of a unit while it is sent. `began` is a monotonic time before the claim was made."""
-
-    def __init__(self, context: ForwardContext, unit_id: int, claim_id: str, *, began: float) -> None:
-        self._context = context
-        self._unit_id = unit_id
-        self._claim_id = claim_id
-        self._lease = timedelta(seconds=context.configuration.forwarder.lease_seconds)
-        self._due = began + self._lease.total_seconds() / RENEWALS_PER_LEASE
-
-    def renew_if_due(self) -> None:
-        """Renew the claim if it is time. Call this before each piece of a data set.
-
-        Raises:
-            ClaimLostError: the claim no longer holds.
-        """
-        if time.monotonic() < self._due:
-            return
-        self._due = time.monotonic() + self._lease.total_seconds() / RENEWALS_PER_LEASE
-        held = True
-        # While PostgreSQL is away the send goes on. At worst the unit is sent twice, which is harmless (G4).
-        with suppress(DatabaseError), self._context.database.statement() as session:
-            held = units.renew(session, self._unit_id, self._claim_id, lease=self._lease)
-        if not held:
-            raise ClaimLostError("its claim no longer holds: another process has it, or PostgreSQL lost it")
-
-
 class UnitSending:
     """One attempt to send a unit. `outcomes` holds each answer by delivery; `last_began` is a wall time."""
 
-    def __init__(self, context: ForwardContext, destination: Destination, lease: UnitLease) -> None:
+    def __init__(self, context: ForwardContext, destination: Destination, lease: Lease) -> None:
         self._context = context
         self._destination = destination
         self._lease = lease
@@ -85,7 +54,7 @@ class UnitSending:
         while True:
             end = self._send_on_associations(left)
             if end is None:
-                return SendResult(Outcome.DELIVERED, Status.SUCCESS, "", _milliseconds_since(began))
+                return SendResult(Outcome.DELIVERED, Status.SUCCESS, "", milliseconds_since(began))
             lost = {one.delivery_id for one in self.outcomes.values() if one.outcome in REFUSED}
             if end.outcome not in REFUSED:
                 return end
@@ -102,12 +71,12 @@ class UnitSending:
                 context = _context_of(group[0].instance)
                 for one in group:
                     if _context_of(one.instance) == context:
-                        self._note(one, SendResult.of_error(error, _milliseconds_since(began)))
-                return SendResult.of_error(error, _milliseconds_since(began))
+                        self._note(one, SendResult.of_error(error, milliseconds_since(began)))
+                return SendResult.of_error(error, milliseconds_since(began))
             except SEND_ERRORS as error:
                 if isinstance(error, SpoolError | OSError):
                     self._context.require_spool()  # if the disk is not mounted, no file is lost
-                return SendResult.of_error(error, _milliseconds_since(began))
+                return SendResult.of_error(error, milliseconds_since(began))
             if end is not None:
                 return end
         return None
@@ -156,8 +125,8 @@ class UnitSending:
         except SEND_ERRORS as error:
             if isinstance(error, SpoolError | OSError):
                 context.require_spool()
-            return SendResult.of_error(error, _milliseconds_since(began))
-        return SendResult.of_status(status, ae_title, _milliseconds_since(began))
+            return SendResult.of_error(error, milliseconds_since(began))
+        return SendResult.of_status(status, ae_title, milliseconds_since(began))
 
     def _note(self, member: Member, result: SendResult) -> None:
         self.outcomes[member.delivery_id] = MemberOutcome(
@@ -182,7 +151,3 @@ def _by_contexts(members: Sequence[Member]) -> Iterator[list[Member]]:
 
 def _context_of(instance: StoredInstance) -> ProposedContext:
     return ProposedContext(instance.sop_class_uid, instance.transfer_syntax_uid)
-
-
-def _milliseconds_since(began: float) -> float:
-    return (time.monotonic() - began) * 1000
