@@ -16,7 +16,6 @@ from cli.pages import LARGEST_ID
 from cli.question import confirm
 from cli.screen import console, dimse, table
 from cli.study import not_kept
-from cli.times import clock, dated, span
 from gateway import log
 from gateway.database.session import Session
 from gateway.database.tables import deliveries, instances, studies
@@ -28,6 +27,7 @@ from gateway.domain.routing import Route, Target
 from gateway.errors import GatewayError
 from gateway.log import Stage
 from gateway.spool.spool import Spool
+from gateway.times import clock, dated, span
 
 app = typer.Typer(
     help="List the deliveries to the PACS and the workers; retry, resend or cancel them.",

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from cli.screen import shortened, table
-from cli.times import clock, dated
 from gateway.database.tables.deliveries import Delivery
 from gateway.domain.routing import Target
+from gateway.times import clock, dated
 
 GAP = 2
 """Characters between two columns of the table."""

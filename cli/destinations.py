@@ -11,7 +11,6 @@ from cli.exit_codes import ExitCode
 from cli.flow import flow
 from cli.operator import configured, identity, opened
 from cli.screen import console, table
-from cli.times import clock, dated, span
 from gateway import log
 from gateway.config import Configuration
 from gateway.database.tables import destinations
@@ -21,6 +20,7 @@ from gateway.domain.routing import Route
 from gateway.errors import AssociationRejectedError, PeerError
 from gateway.forward.context import STAGE
 from gateway.forward.probe import answer_of
+from gateway.times import clock, dated, span
 
 app = typer.Typer(help="List the PACS and the workers; echo, pause or resume them.", no_args_is_help=True)
 app.command()(flow)

@@ -16,8 +16,8 @@ from gateway.database.dsn import dsn_from_environment
 from gateway.diagnosis.configuration import unreadable
 from gateway.diagnosis.examine import Check, Examined, examine
 from gateway.diagnosis.finding import Finding
-from gateway.domain.times import moment, since, span
 from gateway.errors import ConfigurationError
+from gateway.times import moment, since, span
 
 _STYLES = {"✓": "green", "!": "yellow", "✗": "red"}
 _ALSO = "The running edge may use the file as it was before; nothing else was examined."

@@ -11,11 +11,11 @@ import typer
 from cli.documents import Json, Schema, print_document
 from cli.operator import configured, identity, opened
 from cli.screen import console, table
-from cli.times import clock, dated
 from gateway import log
 from gateway.database.tables import faults as store
 from gateway.faults import EFFECTS, Active, Name
 from gateway.log import Stage
+from gateway.times import clock, dated
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")

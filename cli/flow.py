@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from cli.documents import Json, Schema, print_page
 from cli.operator import configured, opened
 from cli.screen import console, table
-from cli.times import since, span
 from gateway.database.tables.flow import WINDOW, flows
 from gateway.domain.flow import Bottleneck, TargetFlow
+from gateway.times import since, span
 
 WORDS = {
     Bottleneck.NONE: "",

@@ -11,11 +11,11 @@ from cli.documents import Json, Schema, print_page
 from cli.operator import opened
 from cli.pages import LARGEST_ID, After, parted, token
 from cli.screen import console, table
-from cli.times import clock, dated
 from gateway.database.tables import strays
 from gateway.database.tables.strays import ConflictRow, InstanceRow, ResultRow
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.matching import Correlation
+from gateway.times import clock, dated
 
 app = typer.Typer(help="List the kept instances, and UIDs that came with other bytes.", no_args_is_help=True)
 results_app = typer.Typer(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
-from cli.times import DAY, HOUR, MINUTE
+from gateway.times import DAY, HOUR, MINUTE
 
 _UNITS = {"s": 1, "min": MINUTE, "m": MINUTE, "h": HOUR, "d": DAY}
 _AGO = re.compile(r"(\d{1,6})\s*(s|min|m|h|d)", re.ASCII)

@@ -14,7 +14,6 @@ from cli.operator import configured, identity, opened
 from cli.pages import After, parted, token
 from cli.question import confirm
 from cli.screen import console, table
-from cli.times import clock, dated, span
 from gateway import log
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database
@@ -25,6 +24,7 @@ from gateway.diagnosis.processes import unserved as unserved_finding
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route, route_of_queue
 from gateway.log import Stage
+from gateway.times import clock, dated, span
 
 app = typer.Typer(help="Show the Dramatiq queue; list, requeue or discard dead messages.")
 

@@ -10,10 +10,10 @@ from cli.moments import window_of
 from cli.operator import opened
 from cli.pages import After, parted, token
 from cli.screen import console, table
-from cli.times import clock, dated, since
 from gateway.database.tables import refusals as table_of_refusals
 from gateway.database.tables.refusals import RefusalRow
 from gateway.domain.refusal import meaning, remedy
+from gateway.times import clock, dated, since
 
 MD5_LENGTH = 32
 

@@ -9,7 +9,6 @@ from cli.documents import Json, Schema, print_document
 from cli.operator import identity, opened
 from cli.question import confirm
 from cli.screen import console, table
-from cli.times import clock, dated
 from gateway import config, log
 from gateway.config import Configuration
 from gateway.database.pool import Database
@@ -27,6 +26,7 @@ from gateway.processes.difference import Change
 from gateway.processes.history import changes_since
 from gateway.processes.removed import SettledDebts, owed_to_removed, settle
 from gateway.spool.identity import SpoolIdentity
+from gateway.times import clock, dated
 
 
 def reload(

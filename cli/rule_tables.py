@@ -7,10 +7,10 @@ from rich.console import Console
 from cli.rule_decisions import ExplainedDecision
 from cli.rule_files import TestedCondition, TestedFile, TestedTarget
 from cli.screen import table
-from cli.times import moment
 from gateway.rules.facts import Truth
 from gateway.rules.ruleset import RuleSet
 from gateway.rules.tree import lines_of
+from gateway.times import moment
 
 EVERYTHING = "accepts everything: it has no rule"
 MAX_SHOWN = 200

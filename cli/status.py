@@ -21,9 +21,9 @@ from gateway.diagnosis.processes import actors
 from gateway.diagnosis.spool import Space
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route
-from gateway.domain.times import clock, dated, since, span
 from gateway.domain.unit import UnitState
 from gateway.errors import DatabaseUnavailableError, UnknownSpoolError
+from gateway.times import clock, dated, since, span
 
 READ_SECONDS = 15.0
 """Limit of one statement; must exceed the slowest one on a busy database with a million deliveries."""

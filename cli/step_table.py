@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from cli.screen import table
-from cli.times import clock, dated, span
 from gateway.domain.timeline import StepSummary
+from gateway.times import clock, dated, span
 
 
 def print_steps(screen: Console, title: str, steps: Sequence[StepSummary], instances: int) -> None:

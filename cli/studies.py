@@ -14,7 +14,6 @@ from cli.documents import Json, Schema, print_document, print_page
 from cli.operator import configured, identity, opened
 from cli.pages import LARGEST_ID, After, parted, token
 from cli.screen import console, shortened, table
-from cli.times import clock, dated
 from gateway import log
 from gateway.database.tables import units
 from gateway.database.tables.studies import Position, StudyRow, page
@@ -23,6 +22,7 @@ from gateway.domain.delivery import State
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.routing import Route
 from gateway.log import Stage
+from gateway.times import clock, dated
 
 MINIMUM, WHOLE = 12, 64
 """Characters of a UID: MINIMUM tells studies apart; WHOLE is the longest UID."""

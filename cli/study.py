@@ -9,12 +9,12 @@ from cli.documents import Schema, print_document
 from cli.operator import opened
 from cli.screen import console, dimse, table
 from cli.step_table import print_steps
-from cli.times import clock, span
 from gateway.database.tables import units
 from gateway.database.tables.timeline import of_study
 from gateway.database.tables.units import UnitRow
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.timeline import InstanceTimeline, StepSummary, summary
+from gateway.times import clock, span
 
 
 def show(study_instance_uid: str, limit: int, *, as_json: bool) -> None:

@@ -20,7 +20,6 @@ from cli.operator import opened
 from cli.question import ask
 from cli.refused import sentence
 from cli.screen import console, dimse, table
-from cli.times import clock, dated, moment
 from gateway import config
 from gateway.config import Configuration
 from gateway.database.session import Session
@@ -35,6 +34,7 @@ from gateway.search.hashes import hashes_to_find
 from gateway.search.key import search_key
 from gateway.search.verdict import Verdict
 from gateway.spool.spool import Spool
+from gateway.times import clock, dated, moment
 
 if TYPE_CHECKING:
     from gateway.spool.envelope import Envelope

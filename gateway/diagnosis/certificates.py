@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gateway.config import Configuration
-from gateway.domain.times import moment
+from gateway.times import moment
 
 NOTICE = timedelta(days=14)
 """How long before the end of a certificate the warnings begin."""

@@ -9,7 +9,7 @@ from gateway.diagnosis.finding import Finding, Holds, note, problem
 from gateway.diagnosis.words import in_words
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route, Target
-from gateway.domain.times import since
+from gateway.times import since
 
 WAITS_LONG = timedelta(minutes=5)
 """A delivery that waits longer, although its destination can be reached, is a finding."""

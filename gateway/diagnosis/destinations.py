@@ -10,7 +10,7 @@ from gateway.diagnosis.finding import Finding, Holds, note, problem
 from gateway.diagnosis.unanswered import unanswered
 from gateway.diagnosis.words import in_words
 from gateway.domain.routing import Route, Target
-from gateway.domain.times import moment, since, span
+from gateway.times import moment, since, span
 
 NEWER_REASON = timedelta(seconds=1)
 """If a reason is newer than the state by more than this, it is shown with its own time."""

@@ -22,7 +22,7 @@ from gateway.diagnosis.own_port import OwnPort
 from gateway.diagnosis.peer import PeerAnswer
 from gateway.diagnosis.peers import merged
 from gateway.diagnosis.processes import actors
-from gateway.domain.times import since, span
+from gateway.times import since, span
 
 ALL_SECONDS = 8.5
 OF_PROCESSES = tuple(f"configuration.{what}" for what in ("not_loaded", "other", "restart", "removed"))

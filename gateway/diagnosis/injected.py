@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from gateway.database.tables.overview import Overview
 from gateway.diagnosis.finding import Finding, Holds, problem
-from gateway.domain.times import moment
+from gateway.times import moment
 
 
 def injected(view: Overview) -> Iterator[Finding]:

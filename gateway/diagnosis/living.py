@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from gateway.config import Configuration
 from gateway.database.tables.processes import ProcessKind, ProcessRow
 from gateway.diagnosis.finding import Finding, Holds, note, problem
-from gateway.domain.times import span
 from gateway.processes.standing import Disagreement
+from gateway.times import span
 
 CLOCK_MS = 2000.0
 """NTP keeps hosts within milliseconds; deadlines of results are seconds."""

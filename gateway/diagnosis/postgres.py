@@ -19,8 +19,8 @@ from gateway.database.tables.server import Server
 from gateway.diagnosis.bounded import HangsError, within
 from gateway.diagnosis.finding import Finding, Holds, note, problem
 from gateway.diagnosis.local_postgres import of_connections, of_silence
-from gateway.domain.times import span
 from gateway.errors import DatabaseError, DatabaseLoginError, DatabaseRefusedError, DatabaseUnavailableError
+from gateway.times import span
 
 LOCK_LONG = timedelta(seconds=3)
 IDLE_LONG = timedelta(seconds=10)

@@ -8,7 +8,7 @@ from gateway.diagnosis.counts import waiting
 from gateway.diagnosis.finding import Finding, Holds, problem
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route, route_of_queue
-from gateway.domain.times import since, span
+from gateway.times import since, span
 
 SWEEP_LATE = timedelta(minutes=3)
 """After this time the sweep is late. It runs each minute; this must exceed a slow run."""

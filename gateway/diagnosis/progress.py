@@ -12,7 +12,7 @@ from gateway.diagnosis.destinations import holds_of
 from gateway.diagnosis.finding import Finding, Holds, note, problem
 from gateway.domain.flow import BUSY, MANY
 from gateway.domain.routing import Route
-from gateway.domain.times import moment, since, span
+from gateway.times import moment, since, span
 
 STANDS = timedelta(seconds=60)
 """A delivery is claimed within a second after it is due; this must exceed a restart of all processes."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from gateway.database.tables.overview import Overview
 from gateway.diagnosis.finding import Finding, Holds, note, problem
-from gateway.domain.times import since
+from gateway.times import since
 
 
 def results(view: Overview) -> Iterator[Finding]:

@@ -8,11 +8,11 @@ from gateway.config import Configuration
 from gateway.diagnosis.counts import figure
 from gateway.diagnosis.finding import Finding, Holds, note, problem
 from gateway.domain.instance import Place
-from gateway.domain.times import since
 from gateway.errors import SpoolError
 from gateway.register.unregistered import backlog, refused_count
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.spool.spool import Spool
+from gateway.times import since
 
 FILE_LIMIT = 10_000
 """Count the files of a folder up to this number. It takes a tenth of a second if each study has one file."""

@@ -14,7 +14,7 @@ from gateway.diagnosis.finding import Finding, Holds, Severity
 from gateway.diagnosis.words import in_words
 from gateway.domain import allowlist
 from gateway.domain.refusal import Reason, RefusalKind, meaning, remedy
-from gateway.domain.times import moment
+from gateway.times import moment
 
 WINDOW = timedelta(minutes=10)
 """Refusals of this time are shown; a modality that is refused tries again within minutes."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.database.tables.findings import FindingRow
-from gateway.domain.times import moment
+from gateway.times import moment
 
 SCHEMA = "mini-pacs/notification/1"
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cli.screen import shortened
-from cli.times import clock, dated, moment, since, span
+from gateway.times import clock, dated, moment, since, span
 
 
 @pytest.fixture
