@@ -29,8 +29,8 @@ CREATE INDEX decisions_undecided ON decisions (instance_id) WHERE undecided <> '
 -- times of reception, because a reception may be registered hours later.
 --
 -- `p_origin` is what the caller is; see Origin in gateway/domain/routing.py:
---   archive          an archive, by AE title and address: an instance that was delivered to an archive is never sent
---                    again because of it, to no archive: two archives that send on all they get make no circle
+--   archive          an archive, by AE title and address. Its repeat does not renew a delivery to an archive that was
+--                    delivered. So two archives that send on all they get make no circle
 --   perhaps_archive  perhaps an archive: the window is at least 30 s. After such repeats of an instance were sent again
 --                    five times, the window doubles with each further one, up to a day
 --   worker           a worker: its repeats are never counted as not forwarded
