@@ -88,9 +88,8 @@ class Registration:
         """Register the next batches by another configuration."""
         self._targets = configuration.forwarder.targets
         rules = configuration.forwarder.rules
-        self._rule_texts[rules.digest] = (
-            rules.text
-        )  # the old ones stay: what they decided may be unregistered
+        # The old texts stay: what those rules decided may be unregistered.
+        self._rule_texts[rules.digest] = rules.text
         self._window = configuration.edge.duplicate_window
         self._origins = origins
 
