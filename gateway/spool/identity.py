@@ -24,7 +24,6 @@ MARK_SECONDS may not be noticed. What was received in that time still has its fi
 registers it.
 """
 
-import os
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -48,10 +47,13 @@ from gateway.spool.marks import (
     ID,
     SEEN,
     Identity,
+    Remembered,
     holds_files,
     holds_most_of,
+    marks_of,
     read_identity,
     read_marks,
+    read_seen,
     write_identity,
     write_seen,
 )
@@ -70,12 +72,12 @@ class SpoolIdentity:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._id_path = str(root / ID)
+        self._id = Remembered(root / ID, lambda: read_identity(root))
+        self._seen = Remembered(root / SEEN, lambda: read_seen(root))
         self._known: SpoolMarks | None = None
         self._problem: str | None = None
         self._problem_is_of_pairing = False
         self._marked_at = -MARK_SECONDS
-        self._read: tuple[tuple[int, int, int], Identity | None] | None = None
 
     @property
     def epoch(self) -> int:
@@ -88,17 +90,12 @@ class SpoolIdentity:
         return FIRST_EPOCH if identity is None else identity.epoch
 
     def _identity(self) -> Identity | None:
-        """Return the content of `spool.id`; read the file only if it was replaced since the last time."""
-        try:
-            status = os.stat(self._id_path)  # noqa: PTH116  asked for each C-STORE: a Path costs as much
-        except OSError:
-            return read_identity(self.root)  # None where there is no such file
-        stamp = (status.st_dev, status.st_ino, status.st_mtime_ns)
-        read = self._read
-        if read is None or read[0] != stamp:
-            # If it is replaced between stat and read, the stamp is older than the content: it is read again.
-            read = self._read = (stamp, read_identity(self.root))
-        return read[1]
+        return self._id.content()
+
+    def _marks(self) -> SpoolMarks:
+        """Return the marks as they are on the disk now, the time mark read before the name."""
+        seen = self._seen.content()  # before the database: see `read_marks`
+        return marks_of(self._id.content(), seen)
 
     def require_epoch(self, epoch: int) -> None:
         """Return if the spool still has that epoch.
@@ -147,7 +144,7 @@ class SpoolIdentity:
         Raises:
             UnknownSpoolError: the spool is of a later epoch, or a mark cannot be read.
         """
-        marks = read_marks(self.root)  # before the database: see `read_marks`
+        marks = self._marks()
         if marks.name is None:
             return None
         if epoch < marks.epoch:

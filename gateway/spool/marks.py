@@ -13,12 +13,13 @@ If the process dies
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from typing import Generic, TypeVar
 from uuid import UUID, uuid4
 
 from gateway.domain.instance import Place
@@ -30,6 +31,8 @@ ID = "spool.id"
 SEEN = "spool.seen"
 MAX_BYTES = 4096
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -39,6 +42,28 @@ class Identity:
     epoch: int
 
 
+class Remembered(Generic[T]):
+    """What `read` returns for one file. It is read again only if the file was replaced since."""
+
+    def __init__(self, path: Path, read: Callable[[], T]) -> None:
+        self._path = str(path)
+        self._read = read
+        self._last: tuple[tuple[int, int, int], T] | None = None
+
+    def content(self) -> T:
+        """Return the content as it is on the disk now; what `read` raises is raised."""
+        try:
+            status = os.stat(self._path)  # noqa: PTH116  asked for each C-STORE: a Path costs as much
+        except OSError:
+            return self._read()  # it says what is wrong, or that there is no such file
+        stamp = (status.st_dev, status.st_ino, status.st_mtime_ns)
+        last = self._last
+        if last is None or last[0] != stamp:
+            # If it is replaced between stat and read, the stamp is older than the content: it is read again.
+            last = self._last = (stamp, self._read())
+        return last[1]
+
+
 def read_marks(root: Path) -> SpoolMarks:
     """Return the marks of the spool in `root`; without a name if there is no `spool.id`.
 
@@ -46,11 +71,23 @@ def read_marks(root: Path) -> SpoolMarks:
         UnknownSpoolError: a file cannot be read, or does not hold a mark.
     """
     # `spool.seen` first: whoever compares it with the database reads the database afterwards.
-    seen = _read(root / SEEN)
-    identity = read_identity(root)
-    if identity is None:
-        return SpoolMarks(None)
-    return SpoolMarks(identity.name, identity.epoch, None if seen is None else _moment(root / SEEN, seen))
+    seen = read_seen(root)
+    return marks_of(read_identity(root), seen)
+
+
+def marks_of(identity: Identity | None, seen_at: datetime | None) -> SpoolMarks:
+    """Return these contents of `spool.id` and `spool.seen` as the marks of a spool."""
+    return SpoolMarks(None) if identity is None else SpoolMarks(identity.name, identity.epoch, seen_at)
+
+
+def read_seen(root: Path) -> datetime | None:
+    """Return the last time mark of the spool in `root`; None if there is none.
+
+    Raises:
+        UnknownSpoolError: the file cannot be read, or does not hold a time.
+    """
+    text = _read(root / SEEN)
+    return None if text is None else _moment(root / SEEN, text)
 
 
 def read_identity(root: Path) -> Identity | None:

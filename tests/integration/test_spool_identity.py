@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -218,6 +219,26 @@ def test_the_time_mark_never_goes_back(root: Path, database: Database) -> None:
     write_seen(root, first.replace(year=2000))
     assert read_marks(root).seen_at == first
     check(SpoolIdentity(root), database)
+
+
+def test_a_requirement_names_the_marks_that_are_on_the_disk_now(root: Path, database: Database) -> None:
+    """The files are not read again for each batch, but after another process has replaced one."""
+    identity = SpoolIdentity(root)
+    identity.recognize(database)
+    assert identity.requirement(1) == spools.requirement(read_marks(root))
+    identity.mark(database)
+    seen = read_marks(root)
+    assert seen.seen_at is not None
+    assert identity.requirement(1) == spools.requirement(seen)
+    write_seen(root, seen.seen_at + timedelta(seconds=10))
+    assert identity.requirement(1) == spools.requirement(read_marks(root)) != spools.requirement(seen)
+    (root / SEEN).unlink()
+    assert identity.requirement(1) == spools.requirement(read_marks(root))
+    SpoolIdentity(root).begin_epoch()
+    with pytest.raises(UnknownSpoolError, match="began epoch 2"):
+        identity.requirement(1)
+    (root / ID).unlink()
+    assert identity.requirement(1) is None
 
 
 @pytest.mark.parametrize("name", [ID, SEEN])
