@@ -31,10 +31,11 @@ def crashing(call: Callable[P, R], number: int, when: str) -> Callable[P, R]:
     def counted(*args: P.args, **kwargs: P.kwargs) -> R:
         nonlocal count
         count += 1
-        if count == number and when == "before":
+        is_the_one = count == number  # now: another thread may count its own call during this one
+        if is_the_one and when == "before":
             os.killpg(0, signal.SIGKILL)
         result = call(*args, **kwargs)
-        if count == number:
+        if is_the_one:
             os.killpg(0, signal.SIGKILL)
         return result
 
