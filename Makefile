@@ -116,6 +116,9 @@ lock: ## renew requirements.lock, and the lock files of the docs and the images 
 dashboard: $(STAMP) ## write the dashboard of Grafana from .ci/dashboard.py
 	$(BIN)/python .ci/dashboard.py
 
+vendor: ## fetch the scripts of console/static/vendor from npm packages, and write their manifest (needs npm)
+	$(PYTHON) .ci/vendor.py
+
 schema: $(STAMP) ## write gateway/database/schema.sql from what the migrations make
 	$(BIN)/python .ci/schema.py
 

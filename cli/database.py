@@ -37,6 +37,9 @@ def migrate(as_json: Json = False) -> None:
 @app.command()
 def grant(
     role: Annotated[str, typer.Argument(help="A role that exists, owns nothing, and is not a superuser.")],
+    for_console: Annotated[
+        bool, typer.Option("--console", help="Grant what `mini-pacs console` needs: the accounts, too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Grant a role what the processes need, and nothing else.
@@ -44,8 +47,9 @@ def grant(
     Run it, as `db migrate`, as the owner of the schema. A later `db migrate` grants what new tables need.
     The role cannot migrate, reset-db, DROP, ALTER or TRUNCATE.
     """
-    roles.grant(dsn_from_environment(), role)
+    roles.grant(dsn_from_environment(), role, console=for_console)
     if as_json:
-        print_document(Schema.GRANTED, {"role": role})
+        print_document(Schema.GRANTED, {"role": role, "console": for_console})
     else:
-        console().print(f"{role} can run every process; it owns nothing and cannot change the schema")
+        what = "the console and every process" if for_console else "every process"
+        console().print(f"{role} can run {what}; it owns nothing and cannot change the schema")

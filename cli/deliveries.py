@@ -1,8 +1,8 @@
 """`mini-pacs deliveries`: list the deliveries; retry, resend and cancel them."""
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,22 +11,20 @@ from cli.advice import RefusedError
 from cli.delivery_table import delivery_table
 from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
-from cli.operator import configured, identity, opened
+from cli.operator import configured, opened, operator
 from cli.pages import LARGEST_ID
 from cli.question import confirm
 from cli.screen import console, dimse, table
 from cli.study import not_kept
-from gateway import log
+from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import deliveries, instances, studies
+from gateway.database.tables import deliveries, studies
+from gateway.database.tables.activity import Operator
 from gateway.database.tables.deliveries import Delivery, Selection
-from gateway.database.wakeup import Wakeup
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.routing import Route, Target
-from gateway.errors import GatewayError
-from gateway.log import Stage
-from gateway.spool.spool import Spool
+from gateway.operate import deliveries as use_cases
 from gateway.times import clock, dated, span
 
 app = typer.Typer(
@@ -34,7 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Ids = Sequence[tuple[int, int]]
+UseCase = Callable[[Database, Path, Selection, Operator], list[int]]
 DeliveryId = Annotated[
     int | None,
     typer.Option("--delivery", metavar="ID", max=LARGEST_ID, help="Select one delivery.", show_default=False),
@@ -163,7 +161,7 @@ def retry(
 ) -> None:
     """Retry now: dead and cancelled deliveries become pending; pending ones do not wait any longer."""
     selection = _chosen(delivery, study, state, route, target, every=every)
-    _again(selection, (State.DEAD, State.CANCELLED), "retried", as_json=as_json)
+    _change(use_cases.retry, selection, "retried", as_json=as_json)
 
 
 @app.command()
@@ -182,7 +180,7 @@ def resend(
     selection = _chosen(delivery, study, state, route, target, every=every)
     if not yes:
         _ask(selection, "Send again")
-    _again(selection, (State.DEAD, State.CANCELLED, State.DELIVERED), "resent", as_json=as_json)
+    _change(use_cases.resend, selection, "resent", as_json=as_json)
 
 
 @app.command()
@@ -201,10 +199,7 @@ def cancel(
     selection = _chosen(delivery, study, state, route, target, every=every)
     if not yes:
         _ask(selection, "Cancel")
-    by = identity()
-    _change(
-        selection, lambda session: deliveries.cancel(session, selection, by=by), "cancelled", as_json=as_json
-    )
+    _change(use_cases.cancel, selection, "cancelled", as_json=as_json)
 
 
 # ---- the selection -------------------------------------------------------------------------------
@@ -262,42 +257,15 @@ def _check_known(session: Session, selection: Selection) -> None:
 # ---- the change ----------------------------------------------------------------------------------
 
 
-def _again(selection: Selection, of: tuple[State, ...], done: str, *, as_json: bool) -> None:
-    def change(session: Session) -> Ids:
-        return [*deliveries.requeue(session, selection, of=of), *deliveries.retry_now(session, selection)]
-
-    _change(selection, change, done, as_json=as_json)
-
-
-def _change(selection: Selection, change: Callable[[Session], Ids], done: str, *, as_json: bool) -> None:
-    """Change the rows in one transaction; then move the files and wake the consumers.
-
-    A crash after the commit loses nothing: the sweep moves the files and sends the messages.
-    """
+def _change(use_case: UseCase, selection: Selection, done: str, *, as_json: bool) -> None:
     configuration = configured()
     with opened("deliveries", changes=True) as database:
-        with database.transaction() as session:
-            changed = dict(change(session))
-            moved = deliveries.mend_places(session, sorted(set(changed.values())))
-            if not changed:
+        changed = use_case(database, configuration.edge.data_root, selection, operator())
+        if not changed:
+            with database.statement() as session:
                 _check_known(session, selection)
-        spool = Spool(configuration.edge.data_root)
-        with database.statement() as session:
-            for instance_id in moved:
-                stored = instances.get(session, instance_id)
-                # A file that cannot be moved now stays in its old folder, where readers still find it.
-                # Reconcile moves it later.
-                with suppress(GatewayError):
-                    if stored is not None:
-                        spool.move(stored.place, stored.study_instance_uid, stored.file_name)
-        wakeup = Wakeup(database.dsn)
-        for route in Route:
-            wakeup.wake(route)
-        wakeup.close()
-    if changed:
-        log.write(Stage.QUEUE, done, level="warning", count=len(changed), detail=f"by {identity()}")
     if as_json:
-        print_document(Schema.CHANGED_DELIVERIES, {done: sorted(changed)})
+        print_document(Schema.CHANGED_DELIVERIES, {done: changed})
     elif changed:
         typer.echo(f"{len(changed)} deliveries {done}. `mini-pacs status` shows what follows.")
     if not changed:

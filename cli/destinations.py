@@ -1,6 +1,5 @@
 """`mini-pacs destinations`: list the PACS and the workers; echo, pause and resume them."""
 
-import time
 from dataclasses import asdict
 from typing import Annotated, NoReturn
 
@@ -9,17 +8,13 @@ import typer
 from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
 from cli.flow import flow
-from cli.operator import configured, identity, opened
+from cli.operator import configured, opened, operator
 from cli.screen import console, table
-from gateway import log
 from gateway.config import Configuration
 from gateway.database.tables import destinations
-from gateway.database.wakeup import Wakeup
 from gateway.diagnosis.counts import state_of
 from gateway.domain.routing import Route
-from gateway.errors import AssociationRejectedError, PeerError
-from gateway.forward.context import STAGE
-from gateway.forward.probe import answer_of
+from gateway.operate import destinations as use_cases
 from gateway.times import clock, dated, span
 
 app = typer.Typer(help="List the PACS and the workers; echo, pause or resume them.", no_args_is_help=True)
@@ -70,19 +65,16 @@ def echo(
     for ae_title in ae_titles or ():
         if ae_title not in known:
             _unknown(ae_title, known)
-    answers = [_echo(configuration, ae_title) for ae_title in ae_titles or known]
+    answers = [use_cases.echo(configuration, ae_title) for ae_title in ae_titles or known]
     if as_json:
         print_page(Schema.ECHOES, answers)
     else:
         rows = table("AE title", "address", "answer", "took", "error")
         for answer in answers:
-            word = "well" if answer["well"] else "none"
-            took = span(float(str(answer["seconds"])))
-            rows.add_row(
-                str(answer["ae_title"]), str(answer["address"]), word, took, str(answer["error"] or "")
-            )
+            word = "well" if answer.well else "none"
+            rows.add_row(answer.ae_title, answer.address, word, span(answer.seconds), answer.error or "")
         console().print(rows)
-    if not all(answer["well"] for answer in answers):
+    if not all(answer.well for answer in answers):
         raise typer.Exit(ExitCode.UNREACHABLE)
 
 
@@ -91,11 +83,8 @@ def pause(ae_title: Title, as_json: Json = False) -> None:
     """Send nothing to a destination until `resume`. Its deliveries wait, and lose no attempts."""
     configuration = configured()
     _check(configuration, ae_title)
-    with opened("destinations", changes=True) as database, database.transaction() as session:
-        destinations.configure(session, configuration)
-        changed = destinations.pause(session, ae_title, by=identity())
-    if changed:
-        _log(configuration, ae_title, "paused")
+    with opened("destinations", changes=True) as database:
+        changed = use_cases.pause(database, configuration, ae_title, operator())
     _print_change(
         ae_title,
         f"{ae_title} is paused: its deliveries wait until `mini-pacs destinations resume {ae_title}`."
@@ -112,41 +101,15 @@ def resume(ae_title: Title, as_json: Json = False) -> None:
     configuration = configured()
     _check(configuration, ae_title)
     with opened("destinations", changes=True) as database:
-        with database.transaction() as session:
-            route = destinations.resume(session, ae_title)
-        if route is not None:
-            wakeup = Wakeup(database.dsn)
-            wakeup.wake(route)
-            wakeup.close()
-    if route is not None:
-        _log(configuration, ae_title, "resumed")
+        changed = use_cases.resume(database, configuration, ae_title, operator())
     _print_change(
         ae_title,
         f"{ae_title} gets its deliveries again; `mini-pacs status` shows what follows."
-        if route is not None
+        if changed
         else f"Nothing to do: {ae_title} is neither paused nor away.",
-        changed=route is not None,
+        changed=changed,
         as_json=as_json,
     )
-
-
-def _echo(configuration: Configuration, ae_title: str) -> dict[str, object]:
-    destination = configuration.destination(ae_title)
-    began = time.monotonic()
-    error = None
-    well = False
-    try:
-        well = answer_of(configuration.edge.ae_title, destination, configuration.forwarder) is not None
-        error = None if well else "it answered C-ECHO with a failure"
-    except AssociationRejectedError as rejection:
-        error = (
-            f"{rejection}; does it know {configuration.edge.ae_title}, and is {ae_title} its own AE title?"
-        )
-    except PeerError as failure:
-        error = str(failure)
-    seconds = time.monotonic() - began
-    address = f"{destination.host}:{destination.port}"
-    return {"ae_title": ae_title, "address": address, "well": well, "seconds": seconds, "error": error}
 
 
 def _check(configuration: Configuration, ae_title: str) -> None:
@@ -157,11 +120,6 @@ def _check(configuration: Configuration, ae_title: str) -> None:
 
 def _unknown(ae_title: str, known: list[str]) -> NoReturn:
     raise typer.BadParameter(f"{ae_title} is not a destination; config.yaml names {', '.join(known)}")
-
-
-def _log(configuration: Configuration, ae_title: str, outcome: str) -> None:
-    route = configuration.forwarder.route_of(ae_title)
-    log.write(STAGE[route], outcome, level="warning", destination=ae_title, detail=f"by {identity()}")
 
 
 def _print_change(ae_title: str, sentence: str, *, changed: bool, as_json: bool) -> None:

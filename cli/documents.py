@@ -56,6 +56,9 @@ class Schema(StrEnum):
     RELOADED = "mini-pacs/reloaded/1"
     CONFIG_HISTORY = "mini-pacs/config-history/1"
     RESET = "mini-pacs/reset/1"
+    ACTIVITY = "mini-pacs/activity/1"
+    CONSOLE_USERS = "mini-pacs/console-users/1"
+    CHANGED_CONSOLE_USER = "mini-pacs/changed-console-user/1"
 
 
 def print_document(schema: Schema, content: Mapping[str, object]) -> None:

@@ -9,12 +9,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from cli.documents import Json, Schema, print_document
-from cli.operator import configured, identity, opened
+from cli.operator import configured, opened, operator
 from cli.screen import console, table
-from gateway import log
 from gateway.database.tables import faults as store
 from gateway.faults import EFFECTS, Active, Name
 from gateway.log import Stage
+from gateway.operate import faults as use_cases
 from gateway.times import clock, dated
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
@@ -57,9 +57,8 @@ def inject_fault(
         raise typer.BadParameter("give the value once")
     lasting = None if duration is None else _time(duration)
     configured()
-    with opened("faults", changes=True) as database, database.transaction() as session:
-        store.inject(session, fault, duration=lasting, by=identity())
-    log.write(Stage.FAULT, "injected", level="warning", fault=fault.name.value, detail=f"by {identity()}")
+    with opened("faults", changes=True) as database:
+        use_cases.inject(database, fault, lasting=lasting, operator=operator())
     if as_json:
         told = {"name": fault.name, "value": fault.value, "stage": fault.stage, "for_seconds": lasting}
         print_document(Schema.FAULT, told)
@@ -99,10 +98,8 @@ def clear_faults(
     """
     known = None if name is None else _name(name)
     configured()
-    with opened("faults", changes=True) as database, database.transaction() as session:
-        cleared = store.clear(session, known)
-    for one in cleared:
-        log.write(Stage.FAULT, "cleared", fault=one, detail=f"by {identity()}")
+    with opened("faults", changes=True) as database:
+        cleared = use_cases.clear(database, known, operator())
     if as_json:
         print_document(Schema.CLEARED_FAULTS, {"cleared": cleared})
     else:

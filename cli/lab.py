@@ -1,5 +1,6 @@
 """`mini-pacs lab`: run the whole edge on this machine, in the foreground."""
 
+import re
 import signal
 import threading
 from pathlib import Path
@@ -30,6 +31,9 @@ def lab(
             "--metrics", help="Run `mini-pacs metrics`, Prometheus and Alertmanager too (Debian's packages)."
         ),
     ] = False,
+    console_too: Annotated[
+        bool, typer.Option("--console", help="Run `mini-pacs console` too, on port 8080 where it is free.")
+    ] = False,
 ) -> None:
     """Run the edge with PostgreSQL, a PACS and five workers on this machine until Ctrl-C.
 
@@ -42,7 +46,9 @@ def lab(
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    the_lab = Lab(data, well_known_ports=True, actor_processes=actor_processes, metrics=metrics)
+    the_lab = Lab(
+        data, well_known_ports=True, actor_processes=actor_processes, metrics=metrics, console=console_too
+    )
     with screen.status("Starting PostgreSQL, a PACS, workers, actors and the Storage SCP…"):
         the_lab.start()
     try:
@@ -83,6 +89,11 @@ def _welcome(the_lab: Lab) -> str:
   figures       http://127.0.0.1:{ports.metrics}/metrics
   Prometheus    http://127.0.0.1:{ports.prometheus}
   Alertmanager  http://127.0.0.1:{ports.alertmanager}"""
+    if the_lab.console_port is not None:
+        watch += f"\n  console       http://127.0.0.1:{the_lab.console_port}"
+        link = re.search(r"http\S+/first/\S+", the_lab.console_words)
+        if link:
+            watch += f"\n                make its first account, within 15 minutes: {link[0]}"
     return f"""
 The lab is up; Ctrl-C stops it.
 

@@ -108,6 +108,8 @@ COMMANDS = (
         "metrics",
         "Serve the figures of the edge for Prometheus, at /metrics, until SIGTERM or Ctrl-C.",
     ),
+    CliCommand("console", "console", "app", "See and operate the edge in a browser; the accounts for that."),
+    CliCommand("activity", "activity", "activity", "List what operators did, by command line or console."),
     CliCommand(
         "config",
         "configuration",

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from gateway import log
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database
+from gateway.database.tables import activity
+from gateway.database.tables.activity import Operator, Via
 
 if TYPE_CHECKING:
     from gateway.config import Configuration
@@ -24,13 +26,24 @@ CHANGE_SECONDS = 600.0
 """Limit of one statement that changes rows; must exceed a retry of a million deliveries."""
 
 
-def identity() -> str:
-    """Return user@host, which rows and log lines store as the caller of a command."""
+def operator() -> Operator:
+    """Return who runs the command, and on which host."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = "unknown"  # a container may run under a user id without a name
-    return f"{user}@{socket.gethostname()}"
+    return Operator(user, Via.CLI, socket.gethostname())
+
+
+def identity() -> str:
+    """Return user@host, which rows and log lines store as the caller of a command."""
+    return operator().text
+
+
+def record(database: Database, verb: str, target: str, outcome: str, *, count: int | None = None) -> None:
+    """Add to the record of what operators did, after what a command did in many transactions."""
+    with database.transaction() as session:
+        activity.record(session, operator(), verb, target, count=count, outcome=outcome)
 
 
 @contextmanager

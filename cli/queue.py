@@ -10,20 +10,18 @@ from rich.table import Table
 
 from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
-from cli.operator import configured, identity, opened
+from cli.operator import configured, opened, operator
 from cli.pages import After, parted, token
 from cli.question import confirm
 from cli.screen import console, table
-from gateway import log
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database
 from gateway.database.tables import dead_messages, queues
 from gateway.database.tables.overview import unserved
-from gateway.database.wakeup import Wakeup
 from gateway.diagnosis.processes import unserved as unserved_finding
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route, route_of_queue
-from gateway.log import Stage
+from gateway.operate import messages as use_cases
 from gateway.times import clock, dated, span
 
 app = typer.Typer(help="Show the Dramatiq queue; list, requeue or discard dead messages.")
@@ -111,13 +109,9 @@ def requeue(
     """Run dead messages again; their deaths and failures are counted from 0."""
     if bool(message_ids) == every:
         raise typer.BadParameter("name the messages (see `mini-pacs queue dead`), or give --all")
-    database = _database()
-    with database.statement() as session:
-        requeued = dead_messages.requeue_dead(session, None if every else _uuids(message_ids))
-    wakeup = Wakeup(database.dsn)
-    for queue_name in sorted(set(requeued)):
-        wakeup.wake(queue_name)
-    wakeup.close()
+    configured()
+    with opened("queue", changes=True) as database:
+        requeued = use_cases.requeue(database, None if every else _uuids(message_ids), operator())
     if as_json:
         print_document(Schema.CHANGED_MESSAGES, {"requeued": len(requeued)})
     else:
@@ -156,16 +150,13 @@ def discard(
         )
     doomed = dead_messages.Doomed(None if not message_ids else tuple(_uuids(message_ids)), queue)
     configured()
-    with opened("queue", changes=True) as database, database.statement() as session:
+    with opened("queue", changes=True) as database:
         if not yes:
-            count = dead_messages.count_doomed(session, doomed)
+            with database.statement() as session:
+                count = dead_messages.count_doomed(session, doomed)
             what = "dead messages" if queue is None else f"messages of the queue {printable(queue, 100)}"
             confirm(f"Delete {count} {what} for good?")
-        gone = dead_messages.discard(session, doomed)
-    if gone:
-        log.write(
-            Stage.QUEUE, "messages_discarded", level="warning", count=len(gone), detail=f"by {identity()}"
-        )
+        gone = use_cases.discard(database, doomed, operator())
     left = sum(one.leaves_dead for one in gone)
     if as_json:
         print_document(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.documents import Json, Schema, print_document
-from cli.operator import configured, identity, opened
+from cli.operator import configured, identity, opened, record
 from cli.question import confirm
 from cli.screen import console
 from cli.send_report import progress
@@ -54,6 +54,7 @@ def rebuild(
         counts = _register(configuration, database, spool, planned, sum(files.values()), quiet=as_json)
         with database.statement() as session:
             pair.adopt(session, planned.identity, planned.seen_at)
+        record(database, "rebuild", str(spool.root), _told(counts) or "no files", count=counts.files)
         seconds = time.monotonic() - began
         wakeup = Wakeup(database.dsn)
         for route in Route:

@@ -6,7 +6,7 @@ import typer
 
 from cli.advice import RefusedError, UsageError
 from cli.documents import Json, Schema, print_document
-from cli.operator import identity, opened
+from cli.operator import identity, opened, record
 from cli.question import confirm
 from cli.screen import console, table
 from gateway import config, log
@@ -67,10 +67,13 @@ def reload(
         sentences = [change.text for change in changes]
         version = use_case.load(database, configuration, difference=sentences, by=identity())
         log.write(Stage.DB, "configuration_loaded", detail=f"version {version}", count=len(changes))
+        changed = "; ".join(sentences) or "no difference"
+        record(database, "reload", f"version {version}", changed, count=len(changes))
         behind = use_case.behind(database, configuration.digest)
         settled = SettledDebts(0, ())
         if debts:
             settled = settle(database, configuration, to=to, by=identity())
+            record(database, "settle-debts", "removed targets", _how(to), count=settled.count)
             log.write(Stage.QUEUE, "debts_settled", level="warning", count=settled.count, detail=_how(to))
         _wake(database)
         with database.statement() as session:

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from cli.documents import Json, Schema, print_document
-from cli.operator import configured, identity, opened
+from cli.operator import configured, identity, opened, operator
 from cli.question import confirm
 from gateway import log
 from gateway.database import reset
 from gateway.database.pool import Database
-from gateway.database.tables import spools
+from gateway.database.tables import activity, spools
 from gateway.database.wakeup import Wakeup
 from gateway.errors import DatabaseRefusedError, OutcomeUnknownError
 from gateway.log import Stage
@@ -54,7 +54,7 @@ def reset_db(
         if not yes:
             where = "their files are DELETED" if files else "their files go to orphaned/"
             confirm(f"Forget {what}? {where}.")
-        _forget(database, pair)
+        _forget(database, pair, what, count=instances)
         log.write(Stage.DB, "reset", level="warning", count=instances, detail=f"by {identity()}: {what}")
         wakeup = Wakeup(database.dsn)
         spool = Spool(configuration.edge.data_root)
@@ -69,11 +69,11 @@ def reset_db(
         typer.echo(f"Forgotten: {what}; {moved}. Study numbers begin at 1.")
 
 
-def _forget(database: Database, pair: SpoolIdentity) -> None:
+def _forget(database: Database, pair: SpoolIdentity, what: str = "", *, count: int = 0) -> None:
     # The spool first. If the process dies before the commit, the pair is unknown until this runs again.
     identity = pair.begin_epoch()
     try:
-        _forget_rows(database, identity)
+        _forget_rows(database, identity, what, count=count)
     except OutcomeUnknownError:
         raise
     except Exception:
@@ -81,12 +81,13 @@ def _forget(database: Database, pair: SpoolIdentity) -> None:
         raise
 
 
-def _forget_rows(database: Database, identity: Identity) -> None:
+def _forget_rows(database: Database, identity: Identity, what: str, *, count: int) -> None:
     for left in reversed(range(TRIES)):
         try:
             with database.transaction() as session:
                 spools.begin_epoch(session, identity.name, identity.epoch)
                 reset.forget(session)
+                activity.record(session, operator(), "reset-db", what, count=count, outcome="forgotten")
         except DatabaseRefusedError as error:
             if not left or not (error.is_collision or error.sqlstate == "55P03"):
                 raise

@@ -11,17 +11,14 @@ from rich.table import Table
 
 from cli.advice import RefusedError
 from cli.documents import Json, Schema, print_document, print_page
-from cli.operator import configured, identity, opened
+from cli.operator import configured, opened, operator
 from cli.pages import LARGEST_ID, After, parted, token
 from cli.screen import console, shortened, table
-from gateway import log
-from gateway.database.tables import units
 from gateway.database.tables.studies import Position, StudyRow, page
-from gateway.database.wakeup import Wakeup
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.routing import Route
-from gateway.log import Stage
+from gateway.operate import units as use_cases
 from gateway.times import clock, dated
 
 MINIMUM, WHOLE = 12, 64
@@ -87,14 +84,9 @@ def complete(
         )
     configured()
     with opened("studies", changes=True) as database:
-        with database.transaction() as session:
-            done = units.complete(session, uid, application=application, by=identity())
-        if not done:
-            raise RefusedError(_nothing_waits(uid, application))
-        wakeup = Wakeup(database.dsn)
-        wakeup.wake(Route.WORKERS)
-        wakeup.close()
-    log.write(Stage.QUEUE, "completed", level="warning", count=len(done), detail=f"by {identity()}: {uid}")
+        done = use_cases.complete(database, uid, application, operator())
+    if not done:
+        raise RefusedError(_nothing_waits(uid, application))
     if as_json:
         print_document(Schema.COMPLETED_UNITS, {"completed": done})
         return

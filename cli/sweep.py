@@ -8,8 +8,9 @@ import typer
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from cli.documents import Json, Schema, print_document
-from cli.operator import configured, opened
+from cli.operator import configured, opened, record
 from cli.screen import console, table
+from gateway.database.pool import Database
 from gateway.database.wakeup import Wakeup
 from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
@@ -53,6 +54,8 @@ def sweep(
         )
         counted = run(context, tuple(verbs) if verbs else tuple(VERBS))
         wakeup.close()
+        if not dry_run:
+            _record(database, counted)
     if as_json:
         print_document(Schema.SWEEP, {"dry_run": dry_run, "counts": counted})
         return
@@ -61,6 +64,12 @@ def sweep(
         for what, count in counts.items():
             rows.add_row(verb, what.replace("_", " "), str(count))
     console().print(rows)
+
+
+def _record(database: Database, counted: dict[str, dict[str, int]]) -> None:
+    for verb, counts in counted.items():
+        outcome = ", ".join(f"{what.replace('_', ' ')} {count:,}" for what, count in counts.items() if count)
+        record(database, verb, "sweep", outcome or "nothing to do", count=sum(counts.values()))
 
 
 @contextmanager

@@ -55,7 +55,9 @@ Guarantees. Tests refer to them by number; each has at least one test in tests/f
 Layers. A module imports from the lines below its own only; import-linter verifies it (pyproject.toml).
 
     cli | actors         commands; Dramatiq actors and the queue's broker
+    console              the edge in a browser
     lab                  a whole edge with its neighbours on one machine, for tests and demos
+    operate              what an operator does: the use cases of command line and console
     metrics              the figures of the edge for Prometheus
     sender               the program that sends test instances
     notify               a webhook or a mail about what is wrong
@@ -77,6 +79,7 @@ Layers. A module imports from the lines below its own only; import-linter verifi
     times                times and durations for people
     domain               pure rules: no I/O, no clock, no library
 
-`cli` and `actors` are packages beside `gateway`. Only `dicom` and `sender` use pynetdicom and pydicom.
+`cli`, `console` and `actors` are packages beside `gateway`. Only `dicom` and `sender` use pynetdicom and
+pydicom.
 `register` does not import the actors: it writes messages with the names in `gateway.domain.contract`.
 """

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -72,6 +73,14 @@ def _application_name(text: str) -> str:
     return text
 
 
+def _network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError as error:
+        raise ValueError("an address or a network is expected, such as 10.1.2.3 or 10.1.2.0/24") from error
+    return text
+
+
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if values.count(value) > 1:
@@ -96,6 +105,7 @@ Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 Outstanding = Annotated[int, Field(ge=1, le=10_000)]
 Redispatches = Annotated[int, Field(ge=0, le=100)]
 Affinity = Literal["instance", "study"]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$")]
 ApplicationName = Annotated[str, AfterValidator(_application_name)]
 
 
@@ -456,6 +466,40 @@ class Metrics(Section):
     port: Port = 9112
 
 
+class ConsoleTls(Section):
+    """TLS of the console: its certificate."""
+
+    certificate: Path
+    key: Path
+
+
+class Console(Section):
+    """`mini-pacs console`: where it listens, and who may use it."""
+
+    bind: str = "127.0.0.1"
+    port: Port = 8080
+    hosts: tuple[HostName, ...] = ()
+    tls: ConsoleTls | None = None
+    idle_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 30
+    trusted_header: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")] | None = None
+    trusted_proxy: Annotated[str, AfterValidator(_network)] | None = None
+    viewer_url: Annotated[str, Field(pattern=r"^https?://[^\s\"'<>]+$")] | None = None
+    allow_faults: bool = False
+
+    @model_validator(mode="after")
+    def _header_needs_a_proxy(self) -> Self:
+        if (self.trusted_header is None) != (self.trusted_proxy is None):
+            raise ValueError(
+                "trusted_header and trusted_proxy belong together: the header of another address is ignored"
+            )
+        return self
+
+    @property
+    def idle(self) -> timedelta:
+        """How long a session lasts without use."""
+        return timedelta(minutes=self.idle_minutes)
+
+
 class Webhook(Section):
     """An URL that gets each message as a JSON document by POST."""
 
@@ -508,6 +552,7 @@ class Configuration(Section):
     forwarder: Forwarder
     sweep: Sweep = Sweep()
     metrics: Metrics = Metrics()
+    console: Console = Console()
     notify: Notify | None = None
     _content: Mapping[str, object] = PrivateAttr(default_factory=dict)
 

@@ -43,6 +43,7 @@ class Stage(StrEnum):
     DB = "db"
     SWEEP = "sweep"
     FAULT = "fault"
+    CONSOLE = "console"
 
 
 class _Sink:

@@ -1,6 +1,7 @@
 """Give the role of the processes the privileges that their statements need, and no others.
 
-There are two roles: the owner migrates (`mini-pacs db migrate`) and resets, the other runs everything else.
+The owner migrates (`mini-pacs db migrate`) and resets; another role runs everything else. The console may
+have a role of its own, which also reads and changes the accounts of the console.
 An attacker who controls a process then cannot change the schema, delete attempts, or read other databases of
 the server. The privileges are given in one transaction: if the process dies during it, the role keeps those
 that it had.
@@ -22,8 +23,15 @@ class _Powers(NamedTuple):
     is_owner: bool
 
 
-def grant(dsn: str, role: str) -> None:
+class _Granted(NamedTuple):
+    role: str
+    console: bool
+
+
+def grant(dsn: str, role: str, *, console: bool = False) -> None:
     """Give `role` the privileges of the processes on the edge's tables, and take back all others.
+
+    With `console` it gets those of the console.
 
     Raises:
         SchemaError: there is no such role, or it has powers that no grant limits.
@@ -43,17 +51,17 @@ def grant(dsn: str, role: str) -> None:
                 raise SchemaError(
                     f"role {role} owns the schema, or may become its owner: grants would not limit it"
                 )
-            _give(session, role)
+            _give(session, role, console=console)
     finally:
         database.close()
 
 
 def grant_again(session: Session) -> None:
     """Extend the privileges of each role that has them to the changed schema; call it after migrations."""
-    for role in session.values(_Q["granted"]):
-        _give(session, role)
+    for one in session.rows(_Granted, _Q["granted"]):
+        _give(session, one.role, console=one.console)
 
 
-def _give(session: Session, role: str) -> None:
-    for statement in session.values(_Q["privileges"], role=role):
+def _give(session: Session, role: str, *, console: bool) -> None:
+    for statement in session.values(_Q["privileges"], role=role, console=console):
         session.script(statement)

@@ -10,8 +10,10 @@ enum instance_place: incoming, queued, sent, failed
 enum route: pacs, workers, archives
 enum unit_state: collecting, complete, sending, sent, answered, timed_out, superseded, dead, cancelled
 
+sequence activity_id_seq
 sequence attempts_id_seq
 sequence configurations_version_seq
+sequence console_actions_id_seq
 sequence deliveries_id_seq
 sequence expected_results_id_seq
 sequence findings_id_seq
@@ -36,6 +38,25 @@ table accepted_syntaxes
     accepted boolean NOT NULL
     since timestamp with time zone NOT NULL DEFAULT now()
     constraint accepted_syntaxes_pkey PRIMARY KEY (ae_title, transfer_syntax_uid)
+
+table activity
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    at timestamp with time zone NOT NULL DEFAULT now()
+    who text NOT NULL
+    via text NOT NULL
+    address text NOT NULL -- the host of a command, or the address of a browser
+    verb text NOT NULL
+    target text NOT NULL
+    count bigint -- how many deliveries, messages or faults; NULL where nothing is counted
+    outcome text NOT NULL
+    constraint activity_address_is_short CHECK ((length(address) <= 200))
+    constraint activity_outcome_is_short CHECK ((length(outcome) <= 500))
+    constraint activity_pkey PRIMARY KEY (id)
+    constraint activity_target_is_short CHECK ((length(target) <= 500))
+    constraint activity_verb_is_a_word CHECK ((verb ~ '^[a-z][a-z_-]{0,39}$'::text))
+    constraint activity_via_is_known CHECK ((via = ANY (ARRAY['cli'::text, 'console'::text])))
+    constraint activity_who_is_named CHECK (((length(who) >= 1) AND (length(who) <= 200)))
+    CREATE TRIGGER activity_is_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.activity FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_activity()
 
 table application_units
     application text NOT NULL
@@ -69,6 +90,13 @@ table attempts
     CREATE INDEX attempts_by_delivery ON public.attempts USING btree (delivery_id)
     CREATE TRIGGER attempts_are_counted AFTER INSERT ON public.attempts REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_attempts()
 
+table backlog_minutes
+    minute timestamp with time zone NOT NULL
+    target text NOT NULL
+    waiting bigint NOT NULL -- deliveries that are collecting, pending or in flight, counted up to a limit
+    dead bigint NOT NULL
+    constraint backlog_minutes_pkey PRIMARY KEY (minute, target)
+
 table configurations
     version bigint NOT NULL GENERATED ALWAYS AS IDENTITY
     state text NOT NULL
@@ -83,6 +111,52 @@ table configurations
     constraint configurations_state CHECK ((state = ANY (ARRAY['proposed'::text, 'taken'::text, 'refused'::text])))
     CREATE UNIQUE INDEX configurations_one_proposed ON public.configurations USING btree (state) WHERE (state = 'proposed'::text)
     CREATE INDEX configurations_taken ON public.configurations USING btree (version) WHERE (state = 'taken'::text)
+
+table console_actions
+    id bigint NOT NULL GENERATED ALWAYS AS IDENTITY
+    who text NOT NULL
+    address text NOT NULL
+    verb text NOT NULL
+    target text NOT NULL
+    total bigint NOT NULL
+    done bigint NOT NULL DEFAULT 0
+    state text NOT NULL DEFAULT 'running'::text
+    note text NOT NULL DEFAULT ''::text
+    began_at timestamp with time zone NOT NULL DEFAULT now()
+    changed_at timestamp with time zone NOT NULL DEFAULT now()
+    constraint console_actions_pkey PRIMARY KEY (id)
+    constraint console_actions_state_is_known CHECK ((state = ANY (ARRAY['running'::text, 'done'::text, 'stopped'::text, 'failed'::text])))
+
+table console_failures
+    address text NOT NULL
+    failures integer NOT NULL
+    last_at timestamp with time zone NOT NULL
+    locked_until timestamp with time zone
+    constraint console_failures_pkey PRIMARY KEY (address)
+
+table console_sessions
+    token_hash bytea NOT NULL -- SHA-256 of the cookie
+    name text NOT NULL
+    address text NOT NULL
+    created_at timestamp with time zone NOT NULL DEFAULT now()
+    used_at timestamp with time zone NOT NULL DEFAULT now()
+    constraint console_sessions_is_a_digest CHECK ((octet_length(token_hash) = 32))
+    constraint console_sessions_name_fkey FOREIGN KEY (name) REFERENCES console_users(name) ON DELETE CASCADE
+    constraint console_sessions_pkey PRIMARY KEY (token_hash)
+    CREATE INDEX console_sessions_by_name ON public.console_sessions USING btree (name)
+
+table console_users
+    name text NOT NULL
+    role text NOT NULL
+    password_hash text -- argon2id; NULL: only a reverse proxy signs this account in
+    created_at timestamp with time zone NOT NULL DEFAULT now()
+    created_by text NOT NULL
+    used_at timestamp with time zone
+    failures integer NOT NULL DEFAULT 0
+    locked_until timestamp with time zone
+    constraint console_users_name_is_plain CHECK ((name ~ '^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$'::text))
+    constraint console_users_pkey PRIMARY KEY (name)
+    constraint console_users_role_is_known CHECK ((role = ANY (ARRAY['viewer'::text, 'operator'::text, 'admin'::text])))
 
 table counted_attempts
     counted_at timestamp with time zone NOT NULL DEFAULT now()
@@ -600,6 +674,7 @@ function receive_instance(text,text,text,text,text,bytea,bigint,text,text,text,i
 function receive_instance_from(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],integer,text,text,interval) -> record
 function receive_instances(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],interval) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place)
 function receive_instances_from(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],text[],text,interval) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place, kept_kind instance_kind)
+function refuse_change_of_activity() -> trigger
 function refuse_transition() -> trigger
 function refuse_unit_transition() -> trigger
 function register_reception(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],text[],integer,text,route[],text[],text[],interval,uuid,timestamp with time zone) -> record

@@ -14,12 +14,15 @@ from gateway import log
 from gateway.config import Configuration
 from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import findings, messages
+from gateway.database.tables import backlog, findings, messages
+from gateway.database.tables.backlog import Waiting
 from gateway.database.tables.findings import Recorded, SeenFinding
+from gateway.database.tables.overview import Overview
 from gateway.database.wakeup import Wakeup
 from gateway.diagnosis.examine import examine
 from gateway.diagnosis.finding import Finding
 from gateway.domain.contract import NOTIFY
+from gateway.domain.delivery import State
 from gateway.log import Stage
 
 
@@ -30,6 +33,7 @@ def watch(configuration: Configuration, database: Database, wakeup: Wakeup) -> N
         return  # PostgreSQL cannot be read, so nothing can be recorded
     with database.transaction() as session:
         recorded = findings.record(session, [_row(one) for one in seen.findings])
+        backlog.note(session, _waiting(seen.gathered.view))
         tells = _is_due(configuration, session) and not findings.has_message(
             session, queue=NOTIFY.queue_name, actor=NOTIFY.actor_name
         )
@@ -38,6 +42,19 @@ def watch(configuration: Configuration, database: Database, wakeup: Wakeup) -> N
     if tells:
         wakeup.wake(NOTIFY.queue_name)
     _log(recorded)
+
+
+def _waiting(view: Overview) -> dict[str, Waiting]:
+    counts = {target.name: Waiting(0, 0) for target in view.targets}
+    for one in view.counts:
+        if one.target is None or one.state in {State.DELIVERED, State.CANCELLED}:
+            continue
+        known = counts.get(one.target, Waiting(0, 0))
+        is_dead = one.state is State.DEAD
+        counts[one.target] = Waiting(
+            known.waiting + (0 if is_dead else one.count), known.dead + (one.count if is_dead else 0)
+        )
+    return counts
 
 
 def _row(one: Finding) -> SeenFinding:

@@ -33,6 +33,7 @@ WORKER = {"WORKER_UNIT": "series", "WORKER_QUIET_SECONDS": "1"}
 
 RESTART_DELAY_MS = 500
 """How long Dramatiq waits before it restarts, after one of its children died (default 3000)."""
+CONSOLE_PORT = 8080
 FORK_TIMEOUT = ("--worker-fork-timeout", "2000")
 """Milliseconds until Dramatiq notices that a child died while it started (default 30,000)."""
 
@@ -49,6 +50,7 @@ class Lab:
         actor_threads: int = 8,
         worker_environment: dict[str, str] | None = None,
         metrics: bool = False,
+        console: bool = False,
     ) -> None:
         self.folder = folder.absolute()
         self._claims = Claims()
@@ -66,6 +68,11 @@ class Lab:
             monitoring.require_programs()
             wanted = monitoring.WELL_KNOWN if well_known_ports else ()
             self.monitoring = monitoring.MonitoringPorts(*layout.free_ports(3, wanted, self._claims.take))
+        self.console_port: int | None = None
+        """The port of the console; None without it."""
+        if console:
+            usual = [CONSOLE_PORT] if well_known_ports else ()
+            [self.console_port] = layout.free_ports(1, usual, self._claims.take)
         self.supervisor: Supervisor | None = None
 
     @property
@@ -105,7 +112,7 @@ class Lab:
                 [self._postgres()],
                 [self.pacs.program(), *self._archives(), *self._workers()],
                 self._actor_programs(),
-                [self._scp(), *self._monitoring()],
+                [self._scp(), *self._console(), *self._monitoring()],
             ],
             # Worker applications write received files to TMPDIR; killed ones leave them there.
             environment={"TMPDIR": str(self.folder / "tmp")},
@@ -196,6 +203,18 @@ class Lab:
     def _scp(self) -> Program:
         command = (sys.executable, "-m", "cli", "serve")
         return Program("edge", command, self.environment, ports=(self.configuration.edge.port,))
+
+    def _console(self) -> list[Program]:
+        if self.console_port is None:
+            return []
+        words = ("console", "--bind", layout.LOOPBACK, "--port", str(self.console_port))
+        command = (sys.executable, "-m", "cli", *words)
+        return [Program("console", command, self.environment, ports=(self.console_port,))]
+
+    @property
+    def console_words(self) -> str:
+        """What the console has printed since its last start: the link for the first account, if any."""
+        return "" if self.supervisor is None else self.supervisor.words("console")
 
     def _monitoring(self) -> list[Program]:
         if self.monitoring is None:

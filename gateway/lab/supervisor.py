@@ -87,6 +87,10 @@ class Supervisor:
     def _running(self, program: Program) -> Running:
         return Running(program, self._logs / f"{program.name}.out")
 
+    def words(self, name: str) -> str:
+        """Return what a program has printed since its last start."""
+        return self._table[name].words()
+
     # ---- all programs --------------------------------------------------------------------------------
 
     def start(self) -> None:

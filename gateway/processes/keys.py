@@ -10,8 +10,8 @@ from gateway.database.tables.processes import ProcessKind
 
 _SCP = frozenset({ProcessKind.SERVE, ProcessKind.RECEIVER})
 _ALL = frozenset({*_SCP, ProcessKind.ACTORS})
-_EXPORTER: frozenset[ProcessKind] = frozenset()
-"""`mini-pacs metrics` has no row in the table of processes."""
+_WITHOUT_A_ROW: frozenset[ProcessKind] = frozenset()
+"""`mini-pacs metrics` and `mini-pacs console` have no row in the table of processes."""
 
 AT_RESTART: dict[str, frozenset[ProcessKind]] = {
     "edge.ae_title": _ALL,
@@ -22,8 +22,12 @@ AT_RESTART: dict[str, frozenset[ProcessKind]] = {
     "edge.log_path": _ALL,
     "edge.receivers": _SCP,
     "edge.stop_grace_seconds": _SCP,
-    "metrics.bind_address": _EXPORTER,
-    "metrics.port": _EXPORTER,
+    "metrics.bind_address": _WITHOUT_A_ROW,
+    "metrics.port": _WITHOUT_A_ROW,
+    "console.bind": _WITHOUT_A_ROW,
+    "console.port": _WITHOUT_A_ROW,
+    "console.tls": _WITHOUT_A_ROW,
+    "console.idle_minutes": _WITHOUT_A_ROW,
 }
 """Keys that a process takes at its start only, and the processes that they concern."""
 
@@ -67,6 +71,11 @@ LIVE = frozenset(
         "forwarder.archives",
         "forwarder.workers",
         "forwarder.applications",
+        "console.hosts",
+        "console.trusted_header",
+        "console.trusted_proxy",
+        "console.viewer_url",
+        "console.allow_faults",
         "notify",
         "sweep.retention_hours",
         "sweep.history_days",
@@ -90,5 +99,5 @@ def restarts(key: str) -> str | None:
     if kinds is None:
         return None
     if not kinds:
-        return "`mini-pacs metrics`"
+        return f"`mini-pacs {key.partition('.')[0]}`"
     return "every process" if ProcessKind.ACTORS in kinds else "`mini-pacs serve`"

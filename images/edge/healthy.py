@@ -4,6 +4,7 @@
     healthy.py actors QUEUE   an actor process of this container serves QUEUE and holds its lock in PostgreSQL
     healthy.py scheduler      the sweep ran in the last minutes, or no process serves its queue
     healthy.py metrics        the exporter answers; also while PostgreSQL is away
+    healthy.py console        the console answers; also while PostgreSQL is away
 
 docker-compose.yml runs the checks every 20 to 30 s, so each imports only what it needs. With PostgreSQL away
 `edge` is healthy, because it receives; the others are not.
@@ -96,6 +97,25 @@ def metrics() -> str | None:
     return None
 
 
+def console() -> str | None:
+    """Return None if the console answers; with TLS, if it accepts a connection."""
+    import urllib.request
+
+    import yaml
+
+    settings = yaml.safe_load(Path(os.environ["MINI_PACS_CONFIG"]).read_text(encoding="utf-8"))
+    section = settings.get("console") or {}
+    port = section.get("port", 8080)
+    try:
+        if section.get("tls"):
+            socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS).close()
+        else:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        return f"not healthy: {error}"
+    return None
+
+
 @contextmanager
 def _database() -> "Iterator[Database]":
     from gateway.database.dsn import dsn_from_environment
@@ -114,16 +134,13 @@ def main(words: list[str]) -> str | None:
     """Return None if the container is healthy, else the reason."""
     from gateway.errors import GatewayError
 
+    checks = {"edge": edge, "scheduler": scheduler, "metrics": metrics, "console": console}
     try:
         match words:
-            case ["edge"]:
-                return edge()
             case ["actors", queue]:
                 return actors(queue)
-            case ["scheduler"]:
-                return scheduler()
-            case ["metrics"]:
-                return metrics()
+            case [name] if name in checks:
+                return checks[name]()
     except GatewayError as error:
         return f"not healthy: {error}"
     return __doc__

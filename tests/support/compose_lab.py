@@ -55,7 +55,7 @@ HOSPITAL = ("actors-archives", "vna")
 """The services that only the profile hospital has."""
 MONITORING = ("metrics", "prometheus", "alertmanager")
 """The services of the profile `monitoring`."""
-SERVICES = ("postgres", "orthanc", "ohif", *GATEWAY, *WORKERS)
+SERVICES = ("postgres", "orthanc", "ohif", "console", *GATEWAY, *WORKERS)
 
 Modality = Literal["CT", "MR"]
 
@@ -98,7 +98,9 @@ class ComposeLab:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=MARK))
         self.folder.chmod(0o755)
-        self.edge_port, self.orthanc_port, self.ohif_port, *monitoring = free_ports(3 + len(MONITORING))
+        self.edge_port, self.orthanc_port, self.ohif_port, self.console_port, *monitoring = free_ports(
+            4 + len(MONITORING)
+        )
         self.metrics_port, self.prometheus_port, self.alertmanager_port = monitoring
         self.orthanc_url = f"http://127.0.0.1:{self.orthanc_port}"
         self.ohif_url = f"http://127.0.0.1:{self.ohif_port}"
@@ -107,6 +109,7 @@ class ComposeLab:
             "EDGE_PORT": str(self.edge_port),
             "ORTHANC_PORT": str(self.orthanc_port),
             "OHIF_PORT": str(self.ohif_port),
+            "CONSOLE_PORT": str(self.console_port),
             "METRICS_PORT": str(self.metrics_port),
             "PROMETHEUS_PORT": str(self.prometheus_port),
             "ALERTMANAGER_PORT": str(self.alertmanager_port),

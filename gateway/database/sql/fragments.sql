@@ -30,6 +30,7 @@ d.id AS delivery_id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_si
     AND (%(state)s::delivery_state IS NULL OR d.state = %(state)s::delivery_state)
     AND (%(route)s::route IS NULL OR d.route = %(route)s::route)
     AND (%(target)s::text IS NULL OR d.target = %(target)s)
+    AND (%(delivery_ids)s::bigint[] IS NULL OR d.id = ANY (%(delivery_ids)s))
 
 -- fragment: send_message_now
 -- Write the message of delivery d, due now; it gives the message's id.

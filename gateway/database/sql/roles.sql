@@ -7,19 +7,21 @@ WHERE r.rolname = %(role)s AND t.schemaname = 'public' AND t.tablename = 'schema
 
 -- name: granted
 -- The roles, without the owner, that have privileges on the schema of the queue. `privileges` gave them all the others,
--- too.
-SELECT DISTINCT r.rolname
+-- too. `console`: it is the role of the console, which may read the accounts.
+SELECT DISTINCT r.rolname AS role, has_table_privilege(r.oid, 'public.console_users', 'INSERT') AS console
 FROM pg_namespace n
 CROSS JOIN LATERAL aclexplode(n.nspacl) AS a
 JOIN pg_roles r ON r.oid = a.grantee
 WHERE n.nspname = 'dramatiq' AND a.grantee <> n.nspowner
-ORDER BY r.rolname;
+ORDER BY role;
 
 -- name: privileges
 -- Statements that give a role the privileges that the processes need, object by object, and take back all others. No DELETE
 -- where a foreign key deletes rows: PostgreSQL does that as the owner. Since PostgreSQL 17 VACUUM of the queue by the sweep
--- has a privilege of its own; before, it is skipped with a warning, and only autovacuum does it.
-SELECT format('REVOKE ALL ON %%1$s FROM %%2$I; GRANT %%3$s ON %%1$s TO %%2$I', object, %(role)s::text, privileges)
+-- has a privilege of its own; before, it is skipped with a warning, and only autovacuum does it. Only the role of the console
+-- may read accounts and sessions.
+SELECT format(CASE WHEN privileges IS NULL THEN 'REVOKE ALL ON %%1$s FROM %%2$I'
+    ELSE 'REVOKE ALL ON %%1$s FROM %%2$I; GRANT %%3$s ON %%1$s TO %%2$I' END, object, %(role)s::text, privileges)
 FROM (VALUES
     ('SCHEMA public', 'USAGE'),
     ('SCHEMA dramatiq', 'USAGE'),
@@ -49,6 +51,7 @@ FROM (VALUES
     ('TABLE public.sweep_cursors', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.counters', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.counter_minutes', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('TABLE public.backlog_minutes', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.refusals', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.refused_instances', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.history_studies', 'SELECT, INSERT, UPDATE, DELETE'),
@@ -59,6 +62,12 @@ FROM (VALUES
     ('TABLE public.counted_attempts', 'SELECT, INSERT, DELETE'),
     ('TABLE public.counted_results', 'SELECT, INSERT, DELETE'),
     ('TABLE public.last_successes', 'SELECT, INSERT, UPDATE'),
+    -- nobody but the owner of the schema could change or delete these rows, and a trigger refuses that, too
+    ('TABLE public.activity', 'SELECT, INSERT'),
+    ('TABLE public.console_users', CASE WHEN %(console)s THEN 'SELECT, INSERT, UPDATE, DELETE' END),
+    ('TABLE public.console_sessions', CASE WHEN %(console)s THEN 'SELECT, INSERT, UPDATE, DELETE' END),
+    ('TABLE public.console_failures', CASE WHEN %(console)s THEN 'SELECT, INSERT, UPDATE, DELETE' END),
+    ('TABLE public.console_actions', CASE WHEN %(console)s THEN 'SELECT, INSERT, UPDATE' END),
     -- the functions that receive instances call nextval on these
     ('SEQUENCE public.instances_id_seq', 'USAGE'),
     ('SEQUENCE public.deliveries_id_seq', 'USAGE'),

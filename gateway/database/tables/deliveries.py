@@ -143,6 +143,7 @@ class Selection:
     state: State | None = None
     route: Route | None = None
     target: str | None = None
+    delivery_ids: tuple[int, ...] | None = None
 
     def parameters(self) -> dict[str, object]:
         """Return the selection as parameters of a statement."""
@@ -152,6 +153,7 @@ class Selection:
             "state": None if self.state is None else self.state.value,
             "route": None if self.route is None else self.route.value,
             "target": self.target,
+            "delivery_ids": None if self.delivery_ids is None else list(self.delivery_ids),
         }
 
 

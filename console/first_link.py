@@ -1,0 +1,50 @@
+"""The one-time link with which the first account is made, at the first start of a console without accounts.
+
+It is printed on the terminal only. It counts for 15 minutes, once, and from this machine only. The process
+has only its hash; a restart makes another link.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from ipaddress import ip_address
+from time import monotonic
+
+LASTS_SECONDS = 15 * 60.0
+
+
+class FirstLink:
+    """A link that may be opened, until it is used or has expired."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._hash: bytes | None = None
+        self._until = 0.0
+
+    def make(self) -> str:
+        """Return the token of a new link; an earlier one counts no more."""
+        token = secrets.token_urlsafe(32)
+        self._hash = hashlib.sha256(token.encode()).digest()
+        self._until = self._clock() + LASTS_SECONDS
+        return token
+
+    def counts(self, token: str, address: str) -> bool:
+        """Tell whether that token, from that address, may make the first account now."""
+        if self._hash is None or self._clock() > self._until or not is_loopback(address):
+            return False
+        return hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._hash)
+
+    def use(self) -> None:
+        """End the link."""
+        self._hash = None
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether a request came from this machine."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return bool((mapped or found).is_loopback)

@@ -1,0 +1,323 @@
+"""The flow as a picture: senders, the edge, archives and applications, with rates on the arrows.
+
+`picture` computes places only; templates/_flow.svg.html draws them. There are two forms: `wide` for screens,
+`tall` for phones. Coordinates are those of the SVG.
+"""
+
+from dataclasses import dataclass
+
+from console.snapshot import Snapshot
+from console.text import plain
+from gateway.database.tables.destinations import DestinationState
+from gateway.domain.delivery import State
+from gateway.domain.flow import TargetFlow
+from gateway.domain.instance import Kind
+from gateway.domain.routing import Route
+
+SENDERS = 6
+"""Senders that have a box; the others share one."""
+TARGETS = 12
+GAP = 18
+SMALL, LARGE = 56, 92
+TITLE_MOST = 24
+FAST = 60.0
+"""Instances a minute from which a rate is shown per second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box with a title and lines. `kind`: ok, wait, bad, off; `badge` is its word."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    icon: str
+    title: str
+    badge: str = ""
+    kind: str = "off"
+    lines: tuple[str, ...] = ()
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrow:
+    """An arrow with its label. `kind`: move, still, bad, wait; `strength` 1 to 4 by the rate."""
+
+    path: str
+    label: str
+    x: float
+    y: float
+    kind: str
+    strength: int = 1
+    is_result: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What to draw, and the same in words for who does not see it."""
+
+    form: str
+    width: float
+    height: float
+    boxes: tuple[Box, ...]
+    arrows: tuple[Arrow, ...]
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    icon: str
+    title: str
+    rate: float
+    badge: str = ""
+    kind: str = "off"
+    lines: tuple[str, ...] = ()
+    result_rate: float = 0.0
+    has_results: bool = False
+    link: str = ""
+
+
+def picture(seen: Snapshot, edge: str, unregistered: int | None, *, form: str) -> Picture:
+    """Return the picture of a snapshot in one of both forms."""
+    sources, targets = senders_of(seen), targets_of(seen)
+    received = sum(one.rate for one in sources)
+    lines = [f"receives {rate(received)}"]
+    if unregistered:
+        lines.append(f"{unregistered:,} not registered yet")
+    kind, badge = ("ok", "receives") if seen.view.receivers else ("bad", "not connected")
+    centre = _Node("edge", edge, received, badge, kind, tuple(lines))
+    words = _words(edge, sources, targets, received)
+    return (_wide if form == "wide" else _tall)(centre, sources, targets, words)
+
+
+def rate(per_minute: float) -> str:
+    """Return a rate: 4.2/s, 12/min, 0."""
+    if per_minute >= FAST:
+        per_second = per_minute / 60
+        return f"{per_second:.1f}/s" if per_second < 10 else f"{per_second:,.0f}/s"  # noqa: PLR2004  one digit
+    return f"{per_minute:.0f}/min" if per_minute >= 1 or not per_minute else "<1/min"
+
+
+def senders_of(seen: Snapshot) -> list[_Node]:
+    """Return the senders of originals, the busiest first; workers are no senders here."""
+    rates: dict[str, float] = {}
+    for one in seen.senders:
+        if one.kind is Kind.ORIGINAL:
+            rates[one.calling_ae_title] = rates.get(one.calling_ae_title, 0.0) + one.per_minute
+    busiest = sorted(rates.items(), key=lambda item: (-item[1], item[0]))
+    nodes = [_Node("modality", _title(name), value) for name, value in busiest[:SENDERS]]
+    if len(busiest) > SENDERS:
+        rest = sum(value for _, value in busiest[SENDERS:])
+        nodes.append(_Node("modality", f"{len(busiest) - SENDERS} others", rest))
+    return nodes or [_Node("modality", "Modalities", 0.0, lines=("nothing sent in the last minute",))]
+
+
+def targets_of(seen: Snapshot) -> list[_Node]:
+    """Return the archives, then the applications."""
+    by_name = {one.ae_title: one for one in seen.view.destinations}
+    flows = {(one.route, one.target): one for one in seen.flows}
+    results = sum(one.per_minute for one in seen.senders if one.kind is Kind.RESULT)
+    nodes = []
+    for target in seen.view.targets[:TARGETS]:
+        flow = flows.get((target.route, target.name))
+        counts = {
+            state: sum(
+                one.count
+                for one in seen.view.counts
+                if (one.route, one.target) == (target.route, target.name) and one.state is state
+            )
+            for state in State
+        }
+        waits = counts[State.PENDING] + counts[State.IN_FLIGHT] + counts[State.COLLECTING]
+        lines = [f"{waits:,} waiting" + (f" · {counts[State.DEAD]:,} dead" if counts[State.DEAD] else "")]
+        if target.route.is_archive:
+            badge, kind = _state_of_archive(by_name.get(target.name))
+            nodes.append(
+                _Node(
+                    "archive",
+                    _title(target.name),
+                    _sent(flow),
+                    badge,
+                    kind,
+                    tuple(lines),
+                    link="/destinations",
+                )
+            )
+        else:
+            workers = [one for one in seen.view.destinations if one.route is Route.WORKERS]
+            badge, kind = _state_of_workers(workers)
+            name = "AI workers" if target.name == "default" else target.name
+            if seen.view.results.owed:
+                lines.append(f"{seen.view.results.owed:,} results expected")
+            nodes.append(
+                _Node(
+                    "application",
+                    _title(name),
+                    _sent(flow),
+                    badge,
+                    kind,
+                    tuple(lines),
+                    result_rate=results if not any(one.has_results for one in nodes) else 0.0,
+                    has_results=True,
+                    link="/destinations",
+                )
+            )
+    return nodes
+
+
+def _sent(flow: TargetFlow | None) -> float:
+    return 0.0 if flow is None else flow.delivered_per_minute
+
+
+def _state_of_archive(one: DestinationState | None) -> tuple[str, str]:
+    if one is None:
+        return "not configured", "bad"
+    if one.paused:
+        return "paused", "wait"
+    return ("takes instances", "ok") if one.breaker == "closed" else ("away", "bad")
+
+
+def _state_of_workers(workers: list[DestinationState]) -> tuple[str, str]:
+    ready = sum(one.is_open_for_work for one in workers)
+    if ready == len(workers) and workers:
+        return f"{ready} of {len(workers)} ready", "ok"
+    return f"{ready} of {len(workers)} ready", "wait" if ready else "bad"
+
+
+def _title(name: str) -> str:
+    return plain(name, TITLE_MOST)
+
+
+def _arrow_kind(node: _Node, per_minute: float) -> str:
+    if node.kind in {"bad", "wait"} and not per_minute:
+        return node.kind
+    return "move" if per_minute else "still"
+
+
+def _strength(per_minute: float) -> int:
+    return 1 + sum(per_minute > bound for bound in (30, 300, 3000))
+
+
+# ---- from left to right --------------------------------------------------------------------------------
+
+_WIDE, _SIDE, _EDGE_X, _EDGE_WIDTH, _RIGHT = 1120, 230, 420, 250, 850
+
+
+def _wide(centre: _Node, sources: list[_Node], targets: list[_Node], words: str) -> Picture:
+    left = len(sources) * (SMALL + GAP) - GAP
+    right = len(targets) * (LARGE + GAP) - GAP
+    height = max(left, right, 160) + 8
+    edge_height = min(max(height - 8, 130), 190)
+    edge = Box(
+        _EDGE_X,
+        (height - edge_height) / 2,
+        _EDGE_WIDTH,
+        edge_height,
+        "edge",
+        centre.title,
+        centre.badge,
+        centre.kind,
+        centre.lines,
+    )
+    boxes, arrows = [edge], []
+    for number, node in enumerate(sources):
+        y = (height - left) / 2 + number * (SMALL + GAP)
+        boxes.append(_box(node, 4, y, _SIDE, SMALL))
+        at, to = y + SMALL / 2, _port(edge, number, len(sources))
+        arrows.append(_across((_SIDE + 4, at), (_EDGE_X - 8, to), node, label_at=0.42))
+    ports = sum(1 + node.has_results for node in targets)
+    port = 0
+    for number, node in enumerate(targets):
+        y = (height - right) / 2 + number * (LARGE + GAP)
+        boxes.append(_box(node, _RIGHT, y, _WIDE - _RIGHT - 4, LARGE))
+        spread = 20 if node.has_results else 0
+        at, leaves = y + LARGE / 2 - spread, _port(edge, port, ports)
+        arrows.append(_across((_EDGE_X + _EDGE_WIDTH, leaves), (_RIGHT - 8, at), node, label_at=0.55))
+        port += 1
+        if node.has_results:
+            back = _port(edge, port, ports)
+            port += 1
+            begin, end = (_RIGHT, y + LARGE / 2 + spread), (_EDGE_X + _EDGE_WIDTH + 8, back)
+            arrows.append(_across(begin, end, node, label_at=0.45, is_result=True))
+    return Picture("wide", _WIDE, height, tuple(boxes), tuple(arrows), words)
+
+
+def _port(edge: Box, number: int, count: int) -> float:
+    """Return where an arrow meets the edge: spread over its height."""
+    return edge.y + edge.height * (number + 1) / (count + 1)
+
+
+def _across(
+    begin: tuple[float, float],
+    end: tuple[float, float],
+    node: _Node,
+    *,
+    label_at: float,
+    is_result: bool = False,
+) -> Arrow:
+    (x1, y1), (x2, y2) = begin, end
+    per_minute = node.result_rate if is_result else node.rate
+    middle = (x1 + x2) / 2
+    path = f"M{x1:.1f} {y1:.1f} C{middle:.1f} {y1:.1f} {middle:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
+    # a point of the cubic: its label stands on the line
+    t = label_at
+    y = y1 * ((1 - t) ** 3 + 3 * (1 - t) ** 2 * t) + y2 * (3 * (1 - t) * t**2 + t**3)
+    x = x1 * (1 - t) ** 3 + 3 * middle * ((1 - t) ** 2 * t + (1 - t) * t**2) + x2 * t**3
+    label = f"results {rate(per_minute)}" if is_result else rate(per_minute)
+    kind = ("move" if per_minute else "still") if is_result else _arrow_kind(node, per_minute)
+    return Arrow(path, label, x, y, kind, _strength(per_minute), is_result)
+
+
+def _box(node: _Node, x: float, y: float, width: float, height: float) -> Box:
+    lines = node.lines if node.badge or node.lines else ()
+    return Box(x, y, width, height, node.icon, node.title, node.badge, node.kind, lines, node.link)
+
+
+# ---- from top to bottom ---------------------------------------------------------------------------------
+
+_TALL, _INSET, _DROP = 360, 34, 58
+
+
+def _tall(centre: _Node, sources: list[_Node], targets: list[_Node], words: str) -> Picture:
+    total = sum(node.rate for node in sources)
+    names = ", ".join(node.title for node in sources[:3]) + (", …" if len(sources) > 3 else "")  # noqa: PLR2004
+    senders = _Node("modality", plain(names, TITLE_MOST), total, lines=sources[0].lines)
+    boxes = [_box(senders, 2, 2, _TALL - 4, SMALL)]
+    y: float = 2 + SMALL
+    arrows = [_down(_TALL / 2, y, y + _DROP - 8, senders, total)]
+    y += _DROP
+    boxes.append(
+        Box(2, y, _TALL - 4, LARGE + 8, "edge", centre.title, centre.badge, centre.kind, centre.lines)
+    )
+    bottom = y + LARGE + 8
+    y = bottom
+    for node in targets:
+        y += _DROP - 14
+        boxes.append(_box(node, _INSET + 30, y, _TALL - _INSET - 32, LARGE))
+        middle = y + LARGE / 2 - 12
+        path = f"M{_INSET - 10} {bottom:.1f} V{middle:.1f} H{_INSET + 22}"
+        kind = _arrow_kind(node, node.rate)
+        label_y = y - 18
+        arrows.append(Arrow(path, rate(node.rate), _INSET + 40, label_y, kind, _strength(node.rate)))
+        if node.has_results:
+            path = f"M{_TALL - 34} {y:.1f} V{y - 36:.1f}"
+            moves = "move" if node.result_rate else "still"
+            label = f"results {rate(node.result_rate)}"
+            arrows.append(Arrow(path, label, _TALL - 90, label_y, moves, 1, is_result=True))
+        y += LARGE
+    return Picture("tall", _TALL, y + 6, tuple(boxes), tuple(arrows), words)
+
+
+def _down(x: float, y1: float, y2: float, node: _Node, per_minute: float) -> Arrow:
+    path = f"M{x:.1f} {y1:.1f} V{y2:.1f}"
+    kind = _arrow_kind(node, per_minute)
+    return Arrow(path, rate(per_minute), x + 44, (y1 + y2) / 2, kind, _strength(per_minute))
+
+
+def _words(edge: str, sources: list[_Node], targets: list[_Node], received: float) -> str:
+    parts = [f"{edge} receives {rate(received)} from {', '.join(node.title for node in sources)}."]
+    for node in targets:
+        results = f", results {rate(node.result_rate)}" if node.has_results else ""
+        parts.append(f"{node.title}: {node.badge}, gets {rate(node.rate)}{results}, {', '.join(node.lines)}.")
+    return " ".join(parts)

@@ -1,0 +1,30 @@
+"""Complete a unit: send a study or a series now to the applications that wait for the rest of it."""
+
+from gateway import log
+from gateway.database.pool import Database
+from gateway.database.tables import activity, units
+from gateway.database.tables.activity import Operator
+from gateway.database.tables.units import CompletedUnit
+from gateway.database.wakeup import Wakeup
+from gateway.domain.routing import Route
+from gateway.log import Stage
+
+
+def complete(
+    database: Database, uid: str, application: str | None, operator: Operator
+) -> list[CompletedUnit]:
+    """Send the unit with what is here; return what was sent, nothing where no application waits for it."""
+    with database.transaction() as session:
+        done = units.complete(session, uid, application=application, by=operator.text)
+        if done:
+            names = ", ".join(one.application for one in done)
+            target = f"study or series {uid} for {names}"
+            activity.record(session, operator, "complete", target, count=len(done), outcome="sent as it is")
+    if done:
+        wakeup = Wakeup(database.dsn)
+        wakeup.wake(Route.WORKERS)
+        wakeup.close()
+        log.write(
+            Stage.QUEUE, "completed", level="warning", count=len(done), detail=f"by {operator.text}: {uid}"
+        )
+    return done
