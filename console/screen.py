@@ -143,10 +143,12 @@ def live(path: str, query: str = "") -> Markup:
     """Return the attributes of an element whose content a script renews with each snapshot.
 
     <div {{ live(path, query) }}>{% include part %}</div>
+
+    Its forms inherit none of this: a form that waited for its turn behind a renewal would be dropped.
     """
     return Markup(
         'class="live" hx-get="{}" hx-trigger="snapshot from:body" hx-swap="morph:innerHTML" '
-        'hx-headers=\'{{"X-Live": "1"}}\' hx-sync="this:drop"'
+        'hx-headers=\'{{"X-Live": "1"}}\' hx-sync="this:drop" hx-disinherit="*"'
     ).format(f"{path}?{query}" if query else path)
 
 
