@@ -1,10 +1,11 @@
-"""The actors of the queue `sweep`: the sweep of each minute, and the deadlines of single results."""
+"""The actors of the queue `sweep`: the sweep of each minute, the deadlines of results, the ends of pauses."""
 
 import dramatiq
 from periodiq import cron
 
 from actors import process
-from gateway.domain.contract import EXPIRE_RESULT, EXPIRE_UNIT, SWEEP
+from gateway.domain.contract import END_PAUSE, EXPIRE_RESULT, EXPIRE_UNIT, SWEEP
+from gateway.forward.pause import end_pause as end
 from gateway.sweep import run, unit_repair
 from gateway.sweep.context import SweepContext
 from gateway.sweep.expire import expire_one, is_held_back
@@ -45,3 +46,10 @@ def expire_unit(unit_id: int) -> None:
     if is_held_back(context.spool):
         return
     unit_repair.expire_one(context.configuration, context.database, context.wakeup, unit_id)
+
+
+@dramatiq.actor(actor_name=END_PAUSE.actor_name, queue_name=END_PAUSE.queue_name)
+def end_pause(ae_title: str) -> None:
+    """End the pause of a destination; do nothing if an operator ended it, or gave it another end."""
+    context = process.context()
+    end(context.database, context.wakeup, ae_title)

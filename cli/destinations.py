@@ -1,6 +1,7 @@
 """`mini-pacs destinations`: list the PACS and the workers; echo, pause and resume them."""
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated, NoReturn
 
 import typer
@@ -12,10 +13,12 @@ from cli.operator import configured, opened, operator
 from cli.screen import console, table
 from gateway.config import Configuration
 from gateway.database.tables import destinations
+from gateway.database.tables.destinations import DestinationState
 from gateway.diagnosis.counts import state_of
 from gateway.domain.routing import Route
 from gateway.operate import destinations as use_cases
-from gateway.times import clock, dated, span
+from gateway.operate.destinations import LONGEST_PAUSE, Echo, Paused
+from gateway.times import clock, dated, duration_of, span
 
 app = typer.Typer(help="List the PACS and the workers; echo, pause or resume them.", no_args_is_help=True)
 app.command()(flow)
@@ -42,12 +45,12 @@ def list_(as_json: Json = False) -> None:
         rows.add_row(
             one.ae_title,
             one.route.value,
-            f"paused by {one.paused_by}" if one.paused else state_of(one),
+            _state(one),
             clock(one.changed_at),
             str(one.failures_in_row),
             clock(one.next_probe_at),
             f"{one.outstanding}/{one.max_outstanding}" if one.route is Route.WORKERS else "",
-            one.reason or "",
+            (one.pause_reason if one.paused else one.reason) or "",
         )
     console().print(rows)
 
@@ -69,30 +72,47 @@ def echo(
     if as_json:
         print_page(Schema.ECHOES, answers)
     else:
-        rows = table("AE title", "address", "answer", "took", "error")
-        for answer in answers:
-            word = "well" if answer.well else "none"
-            rows.add_row(answer.ae_title, answer.address, word, span(answer.seconds), answer.error or "")
-        console().print(rows)
+        _print_answers(answers)
     if not all(answer.well for answer in answers):
         raise typer.Exit(ExitCode.UNREACHABLE)
 
 
 @app.command()
-def pause(ae_title: Title, as_json: Json = False) -> None:
-    """Send nothing to a destination until `resume`. Its deliveries wait, and lose no attempts."""
+def pause(
+    ae_title: Title,
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="How long: 30m, 2h, 1d; without it until `resume`.",
+            show_default=False,
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Why, for those who see the pause.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Send nothing to a destination until `resume`, or for a time. Its deliveries wait, and lose no attempts.
+
+    A paused destination gets a new reason or a new end with --for and --reason.
+    """
+    lasting = None if duration is None else _lasting(duration)
     configuration = configured()
     _check(configuration, ae_title)
     with opened("destinations", changes=True) as database:
-        changed = use_cases.pause(database, configuration, ae_title, operator())
-    _print_change(
-        ae_title,
-        f"{ae_title} is paused: its deliveries wait until `mini-pacs destinations resume {ae_title}`."
-        if changed
-        else f"{ae_title} was paused already.",
-        changed=changed,
-        as_json=as_json,
-    )
+        done = use_cases.pause(database, configuration, ae_title, operator(), reason=reason, lasting=lasting)
+    until = f"for {duration}, or until" if duration else "until"
+    sentences = {
+        Paused.BEGUN: f"{ae_title} is paused: its deliveries wait {until} "
+        f"`mini-pacs destinations resume {ae_title}`.",
+        Paused.CHANGED: f"{ae_title} was paused already. Now its deliveries wait {until} "
+        f"`mini-pacs destinations resume {ae_title}`.",
+        Paused.NOT_CHANGED: f"{ae_title} was paused already.",
+    }
+    _print_change(ae_title, sentences[done], changed=done is not Paused.NOT_CHANGED, as_json=as_json)
 
 
 @app.command()
@@ -110,6 +130,28 @@ def resume(ae_title: Title, as_json: Json = False) -> None:
         changed=changed,
         as_json=as_json,
     )
+
+
+def _state(one: DestinationState) -> str:
+    if not one.paused:
+        return state_of(one)
+    until = "" if one.paused_until is None else f" until {clock(one.paused_until)}"
+    return f"paused by {one.paused_by}{until}"
+
+
+def _print_answers(answers: list[Echo]) -> None:
+    rows = table("AE title", "address", "answer", "took", "error")
+    for answer in answers:
+        word = "well" if answer.well else "none"
+        rows.add_row(answer.ae_title, answer.address, word, span(answer.seconds), answer.error or "")
+    console().print(rows)
+
+
+def _lasting(text: str) -> timedelta:
+    try:
+        return duration_of(text, LONGEST_PAUSE)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--for") from error
 
 
 def _check(configuration: Configuration, ae_title: str) -> None:

@@ -1,6 +1,5 @@
 """`mini-pacs inject-fault`, `faults`, `clear-faults`: inject faults, list them, and end them."""
 
-import re
 from dataclasses import asdict
 from datetime import timedelta
 from difflib import get_close_matches
@@ -15,11 +14,7 @@ from gateway.database.tables import faults as store
 from gateway.faults import EFFECTS, Active, Name
 from gateway.log import Stage
 from gateway.operate import faults as use_cases
-from gateway.times import clock, dated
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
-LONGEST = timedelta(days=7)
+from gateway.times import clock, dated, duration_of
 
 
 def inject_fault(
@@ -107,19 +102,10 @@ def clear_faults(
 
 
 def _fault(name: str, value: float | None, stage: Stage | None) -> Active:
-    known = _name(name)
-    effect = EFFECTS[known]
-    if effect.maximum is None and value is not None:
-        raise typer.BadParameter(f"{known} takes no value: {effect.text}")
-    if effect.maximum is not None:
-        value = effect.default if value is None else value
-        if value is None or not 0 < value <= effect.maximum:
-            raise typer.BadParameter(f"{known} takes a value above 0, at most {effect.maximum:g}")
-    if stage is not None and stage not in effect.stages:
-        raise typer.BadParameter(
-            f"{known} has an effect at {', '.join(effect.stages)} only", param_hint="--stage"
-        )
-    return Active(known, value, stage)
+    try:
+        return use_cases.fault_of(_name(name), value, stage)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _name(name: str) -> Name:
@@ -145,12 +131,7 @@ def _known() -> object:
 
 
 def _time(text: str) -> timedelta:
-    parts = list(_PART.finditer(text))
-    if not parts or "".join(part[0] for part in parts) != text:
-        raise typer.BadParameter(f"{text!r} is not a time; write 90s, 5m or 1h30m", param_hint="--for")
-    lasting = timedelta(seconds=sum(float(part[1]) * _UNITS[part[2]] for part in parts))
-    if not timedelta() < lasting <= LONGEST:
-        raise typer.BadParameter(
-            f"the time must be more than 0 s, and at most {LONGEST.days} days", param_hint="--for"
-        )
-    return lasting
+    try:
+        return duration_of(text, use_cases.LONGEST_FAULT)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--for") from error

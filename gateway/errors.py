@@ -16,6 +16,10 @@ class ReloadRefusedError(GatewayError):
     """No process takes the configuration; each goes on with the one that it has. Says why."""
 
 
+class StaleError(GatewayError):
+    """Permanent: the rows changed after the operator looked; nothing was done. Says the new state."""
+
+
 class ConfigurationError(GatewayError):
     """Permanent: the configuration is invalid, and the process does not start. Names file, key and value."""
 

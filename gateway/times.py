@@ -3,9 +3,17 @@
 JSON and the log have the times in ISO 8601 with their offset. JSON has durations in seconds.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 
+from gateway.domain.identifiers import printable
+
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+LONGEST_TEXT = 40
+"""A longer text is no duration; the sum of its parts could be larger than a timedelta."""
+
+_UNITS = {"": 1, "s": 1, "m": MINUTE, "min": MINUTE, "h": HOUR, "d": DAY}
+_PART = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(min|s|m|h|d|)")
 
 
 def clock(when: datetime | None) -> str:
@@ -34,6 +42,22 @@ def _offset(local: datetime) -> str:
     offset = local.utcoffset() or timedelta()
     minutes = round(abs(offset).total_seconds() / 60)
     return f"{'-' if offset < timedelta() else '+'}{minutes // 60:02}:{minutes % 60:02}"
+
+
+def duration_of(text: str, longest: timedelta) -> timedelta:
+    """Return the duration that an operator typed: 90s, 5m, 1h30m, 2d; a number alone is in seconds.
+
+    Raises:
+        ValueError: it is no duration, or not within 0 and `longest`; says what is expected.
+    """
+    typed = text.strip()
+    parts = list(_PART.finditer(typed)) if len(typed) <= LONGEST_TEXT else []
+    if not parts or "".join(part[0] for part in parts) != typed:
+        raise ValueError(f"{printable(text, 40)!r} is not a time; write 90s, 5m or 1h30m")
+    lasting = timedelta(seconds=sum(float(part[1]) * _UNITS[part[2]] for part in parts))
+    if not timedelta() < lasting <= longest:
+        raise ValueError(f"the time must be more than 0 s, and at most {longest.days} days")
+    return lasting
 
 
 def span(seconds: float) -> str:

@@ -272,6 +272,8 @@ table destinations
     full_outstanding integer -- the configured max_outstanding, while a worker is tried with one instance
     probe_of bigint -- the delivery that tries the peer while its breaker is open; valid while that delivery is in flight
     turn_of bigint -- the suspect delivery that has the turn; valid while that delivery is in flight
+    pause_reason text -- why an operator paused it, in his words
+    paused_until timestamp with time zone -- when the pause ends by itself; NULL: only an operator ends it
     constraint destinations_pkey PRIMARY KEY (ae_title)
 
 table dramatiq.consumers

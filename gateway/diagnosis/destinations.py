@@ -47,9 +47,11 @@ def _closed(view: Overview, destination: DestinationState, effect: str) -> Findi
     holds = holds_of(destination.route)
     if destination.paused:
         by = destination.paused_by or "somebody"
+        until = "" if destination.paused_until is None else f", until {moment(destination.paused_until)}"
+        reason = f": {destination.pause_reason}" if destination.pause_reason else ""
         return problem(
             f"destination.paused:{title}",
-            f"{title} is paused since {ago} by {by}",
+            f"{title} is paused since {ago} by {by}{until}{reason}",
             effect,
             f"`mini-pacs destinations resume {title}`",
             since=destination.changed_at,

@@ -27,6 +27,7 @@ PROBE_ARCHIVE = Contract("probe_archive", Route.ARCHIVES)  # (ae_title)
 FORWARD_UNIT = Contract("forward_unit", Route.WORKERS)  # (unit_id)
 EXPIRE_RESULT = Contract("expire_result", "sweep")  # (expectation_id)
 EXPIRE_UNIT = Contract("expire_unit", "sweep")  # (unit_id)
+END_PAUSE = Contract("end_pause", "sweep")  # (ae_title)
 SWEEP = Contract("sweep", "sweep")  # ()
 WATCH = Contract("watch", "sweep")  # ()
 NOTIFY = Contract("notify", "sweep")  # ()
@@ -47,6 +48,7 @@ ALL = (
     FORWARD_UNIT,
     EXPIRE_RESULT,
     EXPIRE_UNIT,
+    END_PAUSE,
     SWEEP,
     WATCH,
     NOTIFY,

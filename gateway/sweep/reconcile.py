@@ -2,6 +2,7 @@
 
 pending delivery without a message     gets a message
 open breaker without a probe           gets a probe
+pause whose time is over               ends
 file in another folder than its row's  moves to the folder of the row, which follows from the deliveries
 file in orphaned/, undelivered row     moves back: its commit became visible only after the grace
 file with other bytes than its row     moves to damaged/ if undelivered and the right bytes are nowhere
@@ -27,6 +28,7 @@ from gateway.database.tables.instances import StoredInstance
 from gateway.database.tables.sweeps import FileRow
 from gateway.domain.instance import Place
 from gateway.errors import FileMissingError
+from gateway.forward.pause import end_pause
 from gateway.log import Stage
 from gateway.register.registration import Registration
 from gateway.spool.places import DAMAGED, ORPHANED, is_same_file
@@ -51,7 +53,7 @@ def reconcile(context: SweepContext) -> Counts:
     """Repair what does not agree; count what was found."""
     unit_repair.mend_places(context)
     messages = _messages(context) + unit_repair.send_missing_messages(context)
-    counts = {"messages_sent": messages, "probes_sent": _probes(context)}
+    counts = {"messages_sent": messages, "probes_sent": _probes(context), "pauses_ended": _pauses(context)}
     disk_errors = DiskErrors()
     registration = unregistered.registration_of(context)
     counts |= unregistered.register_left(context, registration, disk_errors)
@@ -89,6 +91,14 @@ def _probes(context: SweepContext) -> int:
         for ae_title, route in overdue:
             destinations.send_probe(session, ae_title, route, wait=timedelta(), first=True)
     return len(overdue)
+
+
+def _pauses(context: SweepContext) -> int:
+    with context.database.statement() as session:
+        ended = destinations.ended_pauses(session)
+    if context.dry:
+        return len(ended)
+    return sum(end_pause(context.database, context.wakeup, ae_title) for ae_title in ended)
 
 
 # ---- files ---------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ ARGUMENTS = {
     contract.FORWARD_UNIT: ["int"],
     contract.EXPIRE_RESULT: ["int"],
     contract.EXPIRE_UNIT: ["int"],
+    contract.END_PAUSE: ["str"],
     contract.SWEEP: [],
     contract.WATCH: [],
     contract.NOTIFY: [],

@@ -228,6 +228,26 @@ def test_pause_and_resume_are_seen_at_once(kept: PreparedInstances) -> None:
     del kept
 
 
+def test_a_pause_has_a_reason_and_an_end(kept: PreparedInstances) -> None:
+    """The list and `status` show both; a second pause with an end replaces them; `resume` forgets them."""
+    assert json_of("destinations", "pause", "ORTHANC", "--for", "2h", "--reason", "disk\u202eswap")["changed"]
+    shown = run("status").stdout
+    assert ": disk swap" in shown
+    assert ", until " in shown
+    assert (
+        "Now its deliveries wait for 1d, or until"
+        in run("destinations", "pause", "ORTHANC", "--for", "1d").stdout
+    )
+    [pacs] = [d for d in json_of("destinations", "list") if d["ae_title"] == "ORTHANC"]
+    assert pacs["pause_reason"] is None
+    assert kept.value("SELECT paused_until - now() > interval '23 h' FROM destinations WHERE paused")
+    assert kept.value("SELECT count(*) FROM dramatiq.queue WHERE message ->> 'actor_name' = 'end_pause'") == 2
+    assert json_of("destinations", "resume", "ORTHANC")["changed"]
+    assert not kept.value("SELECT count(*) FROM destinations WHERE paused_until IS NOT NULL")
+    for wrong in ("soon", "0s", "31d", "-1h"):
+        assert run("destinations", "pause", "ORTHANC", "--for", wrong).exit_code == ExitCode.USAGE
+
+
 def test_echo_names_a_peer_that_does_not_answer(kept: PreparedInstances) -> None:
     """No peer listens: exit code 3, and an error that says why."""
     answer = run("destinations", "echo", "ORTHANC", "--json")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from conftest import MakeEdge
@@ -10,10 +11,12 @@ from support.peers import Peer
 from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
+from gateway.database.tables import destinations
 from gateway.dicom.contexts import ProposedContext
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.forward.deliver import forward_to_pacs
+from gateway.forward.pause import end_pause
 from gateway.forward.probe import probe
 from gateway.sweep.rescue import rescue
 
@@ -105,6 +108,25 @@ def test_nothing_is_sent_to_a_peer_that_is_paused(core: Forwarding, pacs: Peer) 
     probe(core.context, Route.PACS, "ORTHANC")
     assert len(pacs.taken) == before + 1
     assert core.edge.one(BREAKER) == "closed"
+
+
+def test_a_pause_ends_by_itself_and_an_open_breaker_is_probed_again(core: Forwarding, pacs: Peer) -> None:
+    """The message of an earlier end changes nothing, and neither does one after `resume`."""
+    assert pacs.taken == []
+    with core.edge.database.transaction() as session:
+        assert destinations.pause(session, "ORTHANC", by="anna", lasting=timedelta(hours=1))
+        assert not destinations.pause(session, "ORTHANC", by="bob")
+    assert core.edge.one(
+        "SELECT due > now() + interval '59 min' FROM dramatiq.queue WHERE queue_name = 'sweep'"
+    )
+    assert not end_pause(core.edge.database, core.context.wakeup, "ORTHANC")
+    core.edge.run("UPDATE destinations SET paused_until = now(), breaker = 'open' WHERE ae_title = 'ORTHANC'")
+    assert end_pause(core.edge.database, core.context.wakeup, "ORTHANC")
+    assert core.edge.one(BREAKER) == "open"
+    assert not core.edge.one("SELECT paused FROM destinations WHERE ae_title = 'ORTHANC'")
+    assert probe(core.context, Route.PACS, "ORTHANC")
+    assert core.edge.one(BREAKER) == "closed"
+    assert not end_pause(core.edge.database, core.context.wakeup, "ORTHANC")
 
 
 def test_many_large_instances_do_not_open_the_breaker(make_edge: MakeEdge) -> None:

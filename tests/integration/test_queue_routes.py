@@ -65,6 +65,21 @@ def test_a_paused_destination_costs_nothing_and_resume_wakes_the_actors(make_edg
         actors.kill()
 
 
+def test_a_pause_with_an_end_survives_the_processes_and_ends_by_itself(make_edge: MakeEdge) -> None:
+    """The actors that ran when it began are killed; those that start after its end send what waits."""
+    edge = make_edge({"forwarder": {"mode": "pacs_only"}})
+    with forwarding(edge) as core, peer(edge.configuration.forwarder.orthanc.port) as pacs:
+        assert _operate("destinations", "pause", "ORTHANC", "--for", "2s") == 0
+        instance = Instance()
+        core.receive(instance)
+        for process in edge.actors("pacs", "sweep"):
+            process.kill()
+        assert not pacs.taken
+        edge.actors("pacs", "sweep")
+        pacs.wait_for(instance.sop_instance_uid, timeout=30)
+        edge.wait_log(outcome="resumed")
+
+
 def test_an_open_breaker_costs_only_its_probes(make_edge: MakeEdge) -> None:
     """100,000 wait for an unreachable PACS: only the probes run until one succeeds."""
     edge = make_edge({"forwarder": {"mode": "pacs_only", "probe_interval_seconds": 1}})

@@ -78,6 +78,18 @@ def test_reconcile_enqueues_a_missing_probe(core: Forwarding) -> None:
     assert core.edge.one("SELECT message ->> 'actor_name' FROM dramatiq.queue") == "probe_pacs"
 
 
+def test_reconcile_ends_a_pause_whose_message_is_lost(core: Forwarding) -> None:
+    """G6: a pause whose time is not over stays, and so does one without an end."""
+    core.edge.run("UPDATE destinations SET paused = true")
+    core.edge.run("UPDATE destinations SET paused_until = now() - interval '1 s' WHERE ae_title = 'ORTHANC'")
+    core.edge.run("UPDATE destinations SET paused_until = now() + interval '1 h' WHERE ae_title = 'APP01'")
+    prove(core, reconcile, {"pauses_ended": 1})
+    assert core.edge.one("SELECT ae_title FROM destinations WHERE NOT paused") == "ORTHANC"
+    assert not core.edge.one(
+        "SELECT count(*) FROM destinations WHERE NOT paused AND paused_until IS NOT NULL"
+    )
+
+
 def test_expire_handles_a_deadline_without_a_message(core: Forwarding) -> None:
     """Another worker is asked as often as allowed, then the result is given up."""
     instance = Instance()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cli.screen import shortened
-from gateway.times import clock, dated, moment, since, span
+from gateway.times import clock, dated, duration_of, moment, since, span
 
 
 @pytest.fixture
@@ -60,3 +60,19 @@ def test_a_uid_is_shortened_at_its_start() -> None:
     assert shortened("1.2.3", 5) == "1.2.3"
     assert shortened("1.2.3.4", 5) == "….3.4"
     assert len(shortened("1" * 64, 10)) == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("5m", 300), ("5min", 300), (" 1h30m ", 5400), ("1.5h", 5400), ("7d", 604_800)],
+)
+def test_a_typed_duration_is_read(text: str, seconds: int) -> None:
+    """Seconds, minutes, hours, days, and their sums."""
+    assert duration_of(text, timedelta(days=7)) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1s", "0", "8d", "1h 30m", "٣m", "1e3s", "999999d" * 1000])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """Also a negative one, one that is too long, and digits of another script."""
+    with pytest.raises(ValueError, match="time"):
+        duration_of(text, timedelta(days=7))

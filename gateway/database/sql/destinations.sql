@@ -146,13 +146,37 @@ UPDATE destinations x SET probe_of = CASE WHEN is_suspect(x.ae_title, due.instan
 FROM due WHERE x.ae_title = %(ae_title)s AND x.breaker = 'open' AND NOT x.paused RETURNING due.id;
 
 -- name: pause
-UPDATE destinations SET paused = true, paused_by = %(by)s, changed_at = now()
-WHERE ae_title = %(ae_title)s AND configured AND NOT paused RETURNING ae_title;
+-- Without `lasting` the pause has no end.
+UPDATE destinations SET paused = true, paused_by = %(by)s, pause_reason = %(reason)s, paused_until = now() + %(lasting)s::interval,
+    changed_at = now()
+WHERE ae_title = %(ae_title)s AND configured AND NOT paused RETURNING paused_until;
+
+-- name: change_pause
+-- Replace reason and end of a pause, and who made it.
+UPDATE destinations SET paused_by = %(by)s, pause_reason = %(reason)s, paused_until = now() + %(lasting)s::interval
+WHERE ae_title = %(ae_title)s AND configured AND paused RETURNING paused_until;
+
+-- name: lock_pause
+-- The pause of a destination; the row is locked until the transaction ends.
+SELECT paused, paused_by, pause_reason, paused_until FROM destinations WHERE ae_title = %(ae_title)s AND configured FOR UPDATE;
+
+-- name: send_end_of_pause
+SELECT dramatiq.send(%(queue)s, %(actor_name)s, jsonb_build_array(%(ae_title)s), due => %(due)s);
+
+-- name: end_pause
+-- End a pause whose time is over. An open breaker stays open, and is probed again from now on.
+UPDATE destinations SET paused = false, paused_by = NULL, pause_reason = NULL, paused_until = NULL, changed_at = now(),
+    next_probe_at = CASE WHEN breaker = 'open' THEN now() END
+WHERE ae_title = %(ae_title)s AND paused AND paused_until <= now() RETURNING route::text, breaker = 'open' AS probed;
+
+-- name: ended_pauses
+-- Pauses whose time is over: the message that ends them was lost, or no process took it yet.
+SELECT ae_title FROM destinations WHERE paused AND paused_until <= now();
 
 -- name: resume
 -- End a pause and close an open breaker, by an operator who knows that the peer is back.
-UPDATE destinations SET paused = false, paused_by = NULL, breaker = 'closed', failures_in_row = 0,
-    failed_instance_ids = '{}', reason = NULL, reason_at = NULL, next_probe_at = NULL, probe_by_store = false, answers = NULL,
+UPDATE destinations SET paused = false, paused_by = NULL, pause_reason = NULL, paused_until = NULL, breaker = 'closed',
+    failures_in_row = 0, failed_instance_ids = '{}', reason = NULL, reason_at = NULL, next_probe_at = NULL, probe_by_store = false, answers = NULL,
     max_outstanding = coalesce(full_outstanding, max_outstanding), full_outstanding = NULL, changed_at = now()
 WHERE ae_title = %(ae_title)s AND configured AND (paused OR breaker = 'open' OR full_outstanding IS NOT NULL) RETURNING route::text;
 
@@ -162,7 +186,8 @@ SELECT d.ae_title, d.route::text, d.breaker::text, d.probe_by_store, d.paused, d
     (SELECT count(*) FROM expected_results e WHERE e.worker = d.ae_title AND e.state = 'owed')
         + (SELECT count(*) FROM units u WHERE u.worker = d.ae_title AND u.state IN ('sending', 'sent')) AS outstanding,
     d.answers, d.reason_at, d.full_outstanding IS NOT NULL AS is_tried,
-    (SELECT count(*) FROM suspects s WHERE s.ae_title = d.ae_title AND s.failed_at > now() - interval '10 minutes') AS suspects
+    (SELECT count(*) FROM suspects s WHERE s.ae_title = d.ae_title AND s.failed_at > now() - interval '10 minutes') AS suspects,
+    d.pause_reason, d.paused_until
 FROM destinations d WHERE d.configured ORDER BY d.route, d.ae_title;
 
 -- name: overdue_probes

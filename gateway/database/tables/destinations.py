@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.database.queries import load
+from gateway.database.queries import Query, load
 from gateway.database.session import Session
-from gateway.domain.contract import PROBE, UNGATED_PRIORITY
+from gateway.domain.contract import END_PAUSE, PROBE, UNGATED_PRIORITY
 from gateway.domain.routing import Route, Target
 
 if TYPE_CHECKING:
@@ -43,10 +43,24 @@ class DestinationState:
     suspects: int = 0
     """Instances over which it broke an association in the last ten minutes."""
 
+    pause_reason: str | None = None
+    paused_until: datetime | None = None
+    """When the pause ends by itself; None where only an operator ends it."""
+
     @property
     def is_open_for_work(self) -> bool:
         """Tell whether deliveries are sent there now."""
         return self.breaker == "closed" and not self.paused
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Whether a destination is paused; by whom, why, and until when."""
+
+    paused: bool
+    paused_by: str | None = None
+    pause_reason: str | None = None
+    paused_until: datetime | None = None
 
 
 class OverdueProbe(NamedTuple):
@@ -54,6 +68,11 @@ class OverdueProbe(NamedTuple):
 
     ae_title: str
     route: Route
+
+
+class _EndedPause(NamedTuple):
+    route: Route
+    probed: bool
 
 
 class _Breaker(NamedTuple):
@@ -206,9 +225,61 @@ def begin_probe(session: Session, ae_title: str, delivery_id: int) -> bool:
     return session.one(_Q["begin_probe"], ae_title=ae_title, delivery_id=delivery_id) is not None
 
 
-def pause(session: Session, ae_title: str, *, by: str) -> bool:
-    """Claim nothing for that peer until `resume`; return False if it was paused, or is not configured."""
-    return session.one(_Q["pause"], ae_title=ae_title, by=by) is not None
+def pause(
+    session: Session, ae_title: str, *, by: str, reason: str | None = None, lasting: timedelta | None = None
+) -> bool:
+    """Claim nothing for that peer until `resume`, or for `lasting`; return False if it is paused already.
+
+    Also return False if it is not configured.
+    """
+    return _pause(session, _Q["pause"], ae_title, by=by, reason=reason, lasting=lasting)
+
+
+def change_pause(
+    session: Session, ae_title: str, *, by: str, reason: str | None, lasting: timedelta | None
+) -> bool:
+    """Replace reason and end of a pause; return False if there is none."""
+    return _pause(session, _Q["change_pause"], ae_title, by=by, reason=reason, lasting=lasting)
+
+
+def _pause(
+    session: Session, query: Query, ae_title: str, *, by: str, reason: str | None, lasting: timedelta | None
+) -> bool:
+    row = session.one(query, ae_title=ae_title, by=by, reason=reason, lasting=lasting)
+    if row is None:
+        return False
+    if row[0] is not None:
+        session.run(
+            _Q["send_end_of_pause"],
+            queue=END_PAUSE.queue_name,
+            actor_name=END_PAUSE.actor_name,
+            ae_title=ae_title,
+            due=row[0],
+        )
+    return True
+
+
+def lock_pause(session: Session, ae_title: str) -> Pause | None:
+    """Lock the row of a configured peer and return its pause; None if it is not configured."""
+    return session.row(Pause, _Q["lock_pause"], ae_title=ae_title)
+
+
+def end_pause(session: Session, ae_title: str) -> Route | None:
+    """End a pause whose time is over; return the route to wake, or None if there is none.
+
+    Call it in a transaction: where the breaker is open, the first probe is sent with it.
+    """
+    ended = session.row(_EndedPause, _Q["end_pause"], ae_title=ae_title)
+    if ended is None:
+        return None
+    if ended.probed:
+        send_probe(session, ae_title, ended.route, wait=timedelta(), first=True)
+    return ended.route
+
+
+def ended_pauses(session: Session) -> list[str]:
+    """Return the peers whose pause should have ended."""
+    return session.values(_Q["ended_pauses"])
 
 
 def resume(session: Session, ae_title: str) -> Route | None:
