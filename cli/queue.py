@@ -109,14 +109,18 @@ def requeue(
     """Run dead messages again; their deaths and failures are counted from 0."""
     if bool(message_ids) == every:
         raise typer.BadParameter("name the messages (see `mini-pacs queue dead`), or give --all")
+    chosen = _uuids(message_ids)
     configured()
     with opened("queue", changes=True) as database:
-        requeued = use_cases.requeue(database, None if every else _uuids(message_ids), operator())
+        if every:
+            requeued = use_cases.requeue_all(database, operator())
+        else:
+            requeued = use_cases.requeue(database, chosen, operator())
     if as_json:
-        print_document(Schema.CHANGED_MESSAGES, {"requeued": len(requeued)})
+        print_document(Schema.CHANGED_MESSAGES, {"requeued": requeued})
     else:
-        console().print(f"{len(requeued)} message(s) are queued again.")
-    if message_ids and len(requeued) < len(set(message_ids)):
+        console().print(f"{requeued} message(s) are queued again.")
+    if message_ids and requeued < len(set(message_ids)):
         typer.echo("Some of these are not dead: `mini-pacs queue dead` lists those that are.", err=True)
         raise typer.Exit(ExitCode.REFUSED)
 
@@ -156,7 +160,10 @@ def discard(
                 count = dead_messages.count_doomed(session, doomed)
             what = "dead messages" if queue is None else f"messages of the queue {printable(queue, 100)}"
             confirm(f"Delete {count} {what} for good?")
-        gone = use_cases.discard(database, doomed, operator())
+        if every:
+            gone = use_cases.discard_all(database, operator())
+        else:
+            gone = use_cases.discard(database, doomed, operator())
     left = sum(one.leaves_dead for one in gone)
     if as_json:
         print_document(

@@ -1,56 +1,132 @@
-"""Queue dead messages again, or delete them."""
+"""Run dead messages again, or delete them.
 
-from collections.abc import Sequence
+All dead messages are changed in slices, each a transaction with its record, so that no more rows are locked.
+
+If the process dies
+    after a slice   the slice is committed, and the rest is as it was
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from gateway import log
 from gateway.database.pool import Database
-from gateway.database.tables import activity, dead_messages
+from gateway.database.tables import dead_messages
 from gateway.database.tables.activity import Operator
 from gateway.database.tables.dead_messages import Discarded, Doomed
+from gateway.database.tables.processes import now
 from gateway.database.wakeup import Wakeup
 from gateway.log import Stage
+from gateway.operate.record import Record, recorder
+
+SLICE = 2000
+"""Messages of one transaction, where all dead messages are meant."""
+ALL = "all dead messages"
+NAMED = 5
+"""So many ids are recorded."""
 
 
-def requeue(database: Database, message_ids: Sequence[str] | None, operator: Operator) -> list[str]:
-    """Make dead messages due now; None means all of them. Return the queues of those that were dead."""
-    with database.transaction() as session:
-        queues = dead_messages.requeue_dead(session, message_ids)
-        if queues:
-            activity.record(
-                session,
-                operator,
-                "requeue",
-                _described(message_ids),
-                count=len(queues),
-                outcome=f"{len(queues):,} queued again",
-            )
-    if queues:
-        detail = f"by {operator.text}"
-        log.write(Stage.QUEUE, "messages_requeued", level="warning", count=len(queues), detail=detail)
-        wakeup = Wakeup(database.dsn)
-        for queue in sorted(set(queues)):
-            wakeup.wake(queue)
-        wakeup.close()
-    return queues
+def requeue(database: Database, message_ids: Sequence[str], operator: Operator) -> int:
+    """Queue these dead messages again, with no deaths or failures; return how many were dead."""
+    return _requeue(
+        database, message_ids, operator, recorder(operator, "requeue", _named(message_ids), "queued again")
+    )
+
+
+def requeue_all(database: Database, operator: Operator) -> int:
+    """Queue all dead messages again; return how many. What dies from now on stays dead."""
+    return _each_slice(database, requeue_slice, operator, recorder(operator, "requeue", ALL, "queued again"))
+
+
+def requeue_slice(database: Database, until: datetime, operator: Operator, record: Record) -> int:
+    """Queue some messages again that were dead at `until`; return how many, 0 at the end."""
+    return _in_slice(database, until, lambda ids: _requeue(database, ids, operator, record))
 
 
 def discard(database: Database, doomed: Doomed, operator: Operator) -> list[Discarded]:
-    """Delete dead messages, or those of a queue without a consumer; return what was deleted."""
-    with database.transaction() as session:
-        gone = dead_messages.discard(session, doomed)
-        if gone:
-            target = f"queue {doomed.queue_name}" if doomed.queue_name else _described(doomed.message_ids)
-            activity.record(
-                session, operator, "discard", target, count=len(gone), outcome=f"{len(gone):,} deleted"
-            )
-    if gone:
-        detail = f"by {operator.text}"
-        log.write(Stage.QUEUE, "messages_discarded", level="warning", count=len(gone), detail=detail)
+    """Delete these messages; return them. A delivery whose message is deleted stays dead."""
+    target = (
+        f"queue {doomed.queue_name}" if doomed.queue_name is not None else _named(doomed.message_ids or ())
+    )
+    return _discard(database, doomed, operator, recorder(operator, "discard", target, "deleted"))
+
+
+def discard_all(database: Database, operator: Operator) -> list[Discarded]:
+    """Delete all dead messages; return them. What dies from now on stays."""
+    gone: list[Discarded] = []
+
+    def one_slice(database: Database, until: datetime, operator: Operator, record: Record) -> int:
+        def change(message_ids: Sequence[str]) -> int:
+            found = _discard(database, Doomed(tuple(message_ids)), operator, record)
+            gone.extend(found)
+            return len(found)
+
+        return _in_slice(database, until, change)
+
+    _each_slice(database, one_slice, operator, recorder(operator, "discard", ALL, "deleted"))
     return gone
 
 
-def _described(message_ids: Sequence[str] | None) -> str:
-    if message_ids is None:
-        return "all dead messages"
-    more = ", …" if len(message_ids) > 5 else ""  # noqa: PLR2004  enough to find them
-    return f"messages {', '.join(message_ids[:5])}{more}"
+def discard_slice(database: Database, until: datetime, operator: Operator, record: Record) -> int:
+    """Delete some messages that were dead at `until`; return how many, 0 at the end."""
+    return _in_slice(
+        database, until, lambda ids: len(_discard(database, Doomed(tuple(ids)), operator, record))
+    )
+
+
+def _each_slice(
+    database: Database,
+    one_slice: Callable[[Database, datetime, Operator, Record], int],
+    operator: Operator,
+    record: Record,
+) -> int:
+    with database.statement() as session:
+        until = now(session)
+    changed = 0
+    while count := one_slice(database, until, operator, record):
+        changed += count
+    return changed
+
+
+def _in_slice(database: Database, until: datetime, change: Callable[[Sequence[str]], int]) -> int:
+    """Change the oldest dead messages; try the next ones where somebody else had changed them all."""
+    while True:
+        with database.statement() as session:
+            message_ids = dead_messages.oldest_dead(session, until=until, limit=SLICE)
+        if not message_ids:
+            return 0
+        if count := change(message_ids):
+            return count
+
+
+def _requeue(database: Database, message_ids: Sequence[str], operator: Operator, record: Record) -> int:
+    with database.transaction() as session:
+        queues = dead_messages.requeue_dead(session, message_ids)
+        if queues:
+            record(session, len(queues))
+    if queues:
+        wakeup = Wakeup(database.dsn)
+        for queue_name in sorted(set(queues)):
+            wakeup.wake(queue_name)
+        wakeup.close()
+        _log("messages_requeued", len(queues), operator)
+    return len(queues)
+
+
+def _discard(database: Database, doomed: Doomed, operator: Operator, record: Record) -> list[Discarded]:
+    with database.transaction() as session:
+        gone = dead_messages.discard(session, doomed)
+        if gone:
+            record(session, len(gone))
+    if gone:
+        _log("messages_discarded", len(gone), operator)
+    return gone
+
+
+def _named(message_ids: Sequence[str]) -> str:
+    more = ", …" if len(message_ids) > NAMED else ""
+    return f"messages {', '.join(message_ids[:NAMED])}{more}"
+
+
+def _log(outcome: str, count: int, operator: Operator) -> None:
+    log.write(Stage.QUEUE, outcome, level="warning", count=count, detail=f"by {operator.text}")

@@ -7,9 +7,15 @@ SELECT q.message_id::text, q.queue_name, left(coalesce(q.message ->> 'actor_name
         THEN (q.message -> 'args')::text END AS args, q.delivery_id, q.mtime AS since, q.deaths, q.failures, q.reason
 FROM dramatiq.queue AS q
 WHERE q.state = 'rejected'
+    AND (%(queue_name)s::text IS NULL OR q.queue_name = %(queue_name)s)
     AND (%(since)s::timestamptz IS NULL OR (q.mtime, q.message_id) < (%(since)s, %(message_id)s::uuid))
 ORDER BY q.mtime DESC, q.message_id DESC
 LIMIT %(limit)s;
+
+-- name: oldest_dead
+-- Ids of messages that were dead at that time, the oldest first.
+SELECT message_id::text FROM dramatiq.queue WHERE state = 'rejected' AND mtime <= %(until)s
+ORDER BY mtime, message_id LIMIT %(limit)s;
 
 -- name: requeue_dead
 -- rejected -> queued, with no deaths and failures, by an operator.
@@ -18,6 +24,11 @@ SET state = 'queued', deaths = 0, failures = 0, alone = false, freed_from = NULL
     mtime = now()
 WHERE state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR message_id = ANY(%(message_ids)s::uuid[]))
 RETURNING queue_name;
+
+-- name: count_up_to
+SELECT count(*) FROM (
+    SELECT FROM dramatiq.queue WHERE state = 'rejected' AND (%(queue_name)s::text IS NULL OR queue_name = %(queue_name)s)
+    LIMIT %(limit)s) AS x;
 
 -- name: count_dead
 SELECT count(*) FROM dramatiq.queue

@@ -65,10 +65,20 @@ class Discarded:
     leaves_dead: bool
 
 
-def dead(session: Session, limit: int = 100, after: tuple[datetime, str] | None = None) -> list[Dead]:
-    """Return the newest dead messages; those before `after`, the time and id of one, if given."""
+def dead(
+    session: Session,
+    limit: int = 100,
+    after: tuple[datetime, str] | None = None,
+    queue_name: str | None = None,
+) -> list[Dead]:
+    """Return the newest dead messages, of all queues or of one.
+
+    Only return those before `after`, the time and id of one, if given.
+    """
     since, message_id = after or (None, None)
-    rows = session.rows(_DeadRow, _Q["dead"], limit=limit, since=since, message_id=message_id)
+    rows = session.rows(
+        _DeadRow, _Q["dead"], limit=limit, since=since, message_id=message_id, queue_name=queue_name
+    )
     return [Dead(**{**row._asdict(), "args": _arguments(row.args)}) for row in rows]
 
 
@@ -82,6 +92,16 @@ def _arguments(text: str | None) -> tuple[object, ...]:
     except (orjson.JSONDecodeError, TypeError):  # TypeError stands for orjson.JSONEncodeError, too
         return ()
     return tuple(arguments)
+
+
+def count_up_to(session: Session, *, limit: int, queue_name: str | None = None) -> int:
+    """Count the dead messages, of all queues or of one; stop at `limit`."""
+    return int(session.value(_Q["count_up_to"], limit=limit, queue_name=queue_name))
+
+
+def oldest_dead(session: Session, *, until: datetime, limit: int) -> list[str]:
+    """Return the ids of messages that were dead at `until`, the oldest first."""
+    return session.values(_Q["oldest_dead"], until=until, limit=limit)
 
 
 def requeue_dead(session: Session, message_ids: Sequence[str] | None) -> list[str]:
