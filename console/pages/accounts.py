@@ -130,6 +130,20 @@ async def _do_password(request: Request, fields: Form, _: Plan) -> Said:
     return Said(f"{user.name} has a new password.")
 
 
+async def _plan_unlock(request: Request, fields: Form) -> Plan:
+    user = await _user(request, fields)
+    if not user.is_locked:
+        raise RefusedError(f"{user.name} is not locked any more. Nothing was done.")
+    return Plan("", "Unlock")
+
+
+async def _do_unlock(request: Request, fields: Form, _: Plan) -> Said:
+    user = await _user(request, fields)
+    if not await change(request, use_cases.unlock, user.name, account(request).operator):
+        return Said(f"{user.name} is not locked any more. Nothing was done.", "note")
+    return Said(f"{user.name} can sign in again.")
+
+
 async def _plan_remove(request: Request, fields: Form) -> Plan:
     user = await _user(request, fields)
     return Plan(
@@ -165,6 +179,7 @@ def _role(fields: Form) -> Role:
 ADD = Action("/accounts/add", Role.ADMIN, _plan_add, _do_add, back="/accounts")
 ROLE = Action("/accounts/role", Role.ADMIN, _plan_role, _do_role, back="/accounts")
 PASSWORD = Action("/accounts/password", Role.ADMIN, _plan_password, _do_password, back="/accounts")
+UNLOCK = Action("/accounts/unlock", Role.ADMIN, _plan_unlock, _do_unlock, asks=False, back="/accounts")
 REMOVE = Action("/accounts/remove", Role.ADMIN, _plan_remove, _do_remove, back="/accounts")
 
-routes = [Route("/accounts", show), ADD.route, ROLE.route, PASSWORD.route, REMOVE.route]
+routes = [Route("/accounts", show), ADD.route, ROLE.route, PASSWORD.route, UNLOCK.route, REMOVE.route]

@@ -51,6 +51,15 @@ def set_password(database: Database, name: str, password_hash: str, operator: Op
         activity.record(session, operator, "change-password", name, outcome="changed; its sessions ended")
 
 
+def unlock(database: Database, name: str, operator: Operator) -> bool:
+    """End the lock that failed sign-ins caused; return False if the account is not locked."""
+    with database.transaction() as session:
+        unlocked = console_users.unlock(session, name)
+        if unlocked:
+            activity.record(session, operator, "unlock-account", name, outcome="may sign in again")
+    return unlocked
+
+
 def remove(database: Database, name: str, operator: Operator) -> None:
     """Delete an account and its sessions.
 

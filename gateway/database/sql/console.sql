@@ -33,6 +33,9 @@ UPDATE console_users SET role = %(role)s WHERE name = %(name)s RETURNING name;
 UPDATE console_users SET password_hash = %(password_hash)s, failures = 0, locked_until = NULL
 WHERE name = %(name)s RETURNING name;
 
+-- name: unlock
+UPDATE console_users SET failures = 0, locked_until = NULL WHERE name = %(name)s AND locked_until > now() RETURNING name;
+
 -- name: end_sessions_of
 DELETE FROM console_sessions WHERE name = %(name)s;
 

@@ -114,6 +114,11 @@ def set_role(session: Session, name: str, role: Role) -> bool:
     return session.one(_Q["set_role"], name=name, role=role.value) is not None
 
 
+def unlock(session: Session, name: str) -> bool:
+    """End the lock of an account; return False if it is not locked."""
+    return session.one(_Q["unlock"], name=name) is not None
+
+
 def set_password(session: Session, name: str, password_hash: str) -> bool:
     """Change the password, end the sessions and the lock of an account; return False if there is none."""
     session.run(_Q["end_sessions_of"], name=name)
