@@ -29,7 +29,13 @@ class Screen:
 
 SCREENS = (
     Screen("overview", "/", "Overview", "overview"),
+    Screen("destinations", "/destinations", "Destinations", "destinations"),
+    Screen("queue", "/queue", "Queue", "queue"),
+    Screen("refusals", "/refusals", "Refusals", "refusals"),
+    Screen("faults", "/faults", "Faults", "faults", role=Role.ADMIN, needs_faults=True),
+    Screen("activity", "/activity", "Activity", "activity"),
     Screen("accounts", "/accounts", "Accounts", "accounts", role=Role.ADMIN),
+    Screen("own_account"),
     Screen("sign_in"),
     Screen("events"),
 )

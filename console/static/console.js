@@ -8,7 +8,7 @@ import { keepCopying } from "./copy.js";
 // What a viewer has opened, chosen or typed stays when a live region is renewed.
 const KEPT = { DETAILS: ["open"], DIALOG: ["open"], INPUT: ["checked", "value"], SELECT: ["value"], OPTION: ["selected"] };
 Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, element) =>
-  !(KEPT[element.tagName] && KEPT[element.tagName].includes(name));
+  element.type === "hidden" || !(KEPT[element.tagName] && KEPT[element.tagName].includes(name));
 
 keepLocalTimes();
 keepTheme();

@@ -4,9 +4,9 @@ The database knows when a send began, and not how many bytes the peer has taken.
 takes longer than a large instance on a slow line, and much longer than recent sends to this peer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from gateway.database.tables.overview import Overview
 from gateway.database.tables.sends import Answers, Send
@@ -32,18 +32,21 @@ class Unanswered:
 
 def unanswered(view: Overview) -> Iterator[Unanswered]:
     """Yield each peer with such sends."""
-    known = {one.ae_title: one for one in view.answers}
-    for ae_title in dict.fromkeys(send.ae_title for send in view.sends):
-        answers = known.get(ae_title)
+    return unanswered_of(view.sends, view.answers, view.now)
+
+
+def unanswered_of(sends: Sequence[Send], answers: Sequence[Answers], now: datetime) -> Iterator[Unanswered]:
+    """Yield each peer that leaves some of `sends` unanswered for long at the time `now`."""
+    known = {one.ae_title: one for one in answers}
+    for ae_title in dict.fromkeys(send.ae_title for send in sends):
+        answer = known.get(ae_title)
         late = [
-            send
-            for send in view.sends
-            if send.ae_title == ae_title and view.now - send.since > _expected(send, answers)
+            send for send in sends if send.ae_title == ae_title and now - send.since > _expected(send, answer)
         ]
         if late:
             began = min(send.since for send in late)
-            takes_others = answers is not None and answers.last_at > began
-            yield Unanswered(ae_title, len(late), view.now - began, takes_others)
+            takes_others = answer is not None and answer.last_at > began
+            yield Unanswered(ae_title, len(late), now - began, takes_others)
 
 
 def _expected(send: Send, answers: Answers | None) -> timedelta:

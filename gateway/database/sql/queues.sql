@@ -8,6 +8,59 @@ FROM dramatiq.queue AS q
 GROUP BY q.queue_name, q.state
 ORDER BY q.queue_name, q.state;
 
+-- name: bounded_depths
+-- As `depths`, but each count stops at a limit. The recursions read one index entry for each queue. `recent`: how many of
+-- those that wait came due within the window.
+WITH RECURSIVE waiting AS (
+    (SELECT q.queue_name, 1 AS n FROM dramatiq.queue AS q
+     WHERE q.state = 'queued' AND NOT q.alone ORDER BY q.queue_name LIMIT 1)
+    UNION ALL
+    SELECT (SELECT q.queue_name FROM dramatiq.queue AS q
+            WHERE q.state = 'queued' AND NOT q.alone AND q.queue_name > w.queue_name ORDER BY q.queue_name LIMIT 1), w.n + 1
+    FROM waiting AS w WHERE w.queue_name IS NOT NULL AND w.n < %(names)s
+), dead AS (
+    (SELECT q.queue_name, 1 AS n FROM dramatiq.queue AS q WHERE q.state = 'rejected' ORDER BY q.queue_name LIMIT 1)
+    UNION ALL
+    SELECT (SELECT q.queue_name FROM dramatiq.queue AS q
+            WHERE q.state = 'rejected' AND q.queue_name > w.queue_name ORDER BY q.queue_name LIMIT 1), w.n + 1
+    FROM dead AS w WHERE w.queue_name IS NOT NULL AND w.n < %(names)s
+), counted AS (
+    SELECT w.queue_name, 'queued' AS state, c.count, c.later, c.recent, c.oldest
+    FROM waiting AS w CROSS JOIN LATERAL (
+        SELECT count(*) AS count, count(*) FILTER (WHERE x.due > now()) AS later,
+            count(*) FILTER (WHERE x.due > now() - %(window)s::interval AND x.due <= now()) AS recent,
+            min(x.due) FILTER (WHERE x.due <= now()) AS oldest
+        FROM (SELECT q.due FROM dramatiq.queue AS q
+              WHERE q.queue_name = w.queue_name AND q.state = 'queued' AND NOT q.alone LIMIT %(limit)s) AS x) AS c
+    WHERE w.queue_name IS NOT NULL
+    UNION ALL
+    SELECT w.queue_name, 'rejected', c.count, 0, 0, c.oldest
+    FROM dead AS w CROSS JOIN LATERAL (
+        SELECT count(*) AS count, min(x.mtime) AS oldest FROM (
+            SELECT q.mtime FROM dramatiq.queue AS q
+            WHERE q.queue_name = w.queue_name AND q.state = 'rejected' LIMIT %(limit)s) AS x) AS c
+    WHERE w.queue_name IS NOT NULL
+    UNION ALL
+    SELECT q.queue_name, q.state::text, count(*), count(*) FILTER (WHERE q.due > now()), 0, min(q.due)
+    FROM dramatiq.queue AS q
+    WHERE q.state = 'consumed' OR (q.state = 'queued' AND q.alone) GROUP BY q.queue_name, q.state
+)
+SELECT c.queue_name, c.state, sum(c.count)::bigint AS count, sum(c.later)::bigint AS later, sum(c.recent)::bigint AS recent,
+    extract(epoch FROM now() - min(c.oldest))::float8 AS oldest_seconds
+FROM counted AS c GROUP BY c.queue_name, c.state ORDER BY c.queue_name, c.state;
+
+-- name: finished
+-- What actors finished over the last minutes, by queue; `arrived` is what of it came due in that time.
+SELECT c.labels ->> 'queue' AS queue_name,
+    coalesce(sum(c.amount) FILTER (WHERE c.name = 'messages_arrived'), 0)::bigint AS arrived,
+    coalesce(sum(c.amount) FILTER (WHERE c.name = 'messages_done'), 0)::bigint AS done,
+    coalesce(sum(c.amount) FILTER (WHERE c.name = 'messages_failed'), 0)::bigint AS failed,
+    coalesce(sum(c.amount) FILTER (WHERE c.name = 'message_seconds'), 0)::float8 AS seconds
+FROM counter_minutes AS c
+WHERE c.minute > now() - %(window)s::interval
+    AND c.name IN ('messages_arrived', 'messages_done', 'messages_failed', 'message_seconds')
+GROUP BY 1 ORDER BY 1;
+
 -- name: rates
 -- Over the last minutes. Messages that came due and still wait are counted in the queue itself.
 WITH finished AS (

@@ -28,7 +28,7 @@ ON CONFLICT ON CONSTRAINT refused_instances_pkey DO UPDATE SET count = r.count +
     last_at = greatest(r.last_at, EXCLUDED.last_at);
 
 -- name: page
--- One row for each peer and reason over the window, the last one first.
+-- One row for each peer and reason over the window, the last one first. At most `newest` rows are read, the newest ones.
 SELECT g.* FROM (
     SELECT r.kind, r.reason, r.calling_ae_title, r.called_ae_title, r.remote_address, sum(r.count)::bigint AS count,
         min(r.first_at) AS first_at, max(r.last_at) AS last_at,
@@ -36,12 +36,15 @@ SELECT g.* FROM (
         (array_agg(r.detail ORDER BY r.last_at DESC))[1] AS detail,
         (array_agg(r.last_uid ORDER BY r.last_at DESC) FILTER (WHERE r.last_uid IS NOT NULL))[1] AS last_uid,
         md5(concat_ws(chr(31), r.kind, r.reason, r.calling_ae_title, r.called_ae_title, r.remote_address)) AS id
-    FROM refusals AS r
-    WHERE r.last_at > now() - %(window)s::interval AND (%(calling)s::text IS NULL OR r.calling_ae_title = %(calling)s)
+    FROM (SELECT * FROM refusals WHERE last_at > now() - %(window)s::interval ORDER BY last_at DESC LIMIT %(newest)s) AS r
+    WHERE (%(calling)s::text IS NULL OR r.calling_ae_title = %(calling)s)
     GROUP BY r.kind, r.reason, r.calling_ae_title, r.called_ae_title, r.remote_address
 ) AS g
 WHERE %(last_at)s::timestamptz IS NULL OR (g.last_at, g.id) < (%(last_at)s, %(id)s)
 ORDER BY g.last_at DESC, g.id DESC LIMIT %(limit)s;
+
+-- name: has_more_than
+SELECT EXISTS (SELECT FROM refusals WHERE last_at > now() - %(window)s::interval ORDER BY last_at DESC OFFSET %(count)s);
 
 -- name: instances
 -- Refused instances of a study or with one UID, the last one first.

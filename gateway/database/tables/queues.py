@@ -10,6 +10,9 @@ from gateway.database.pool import Database
 from gateway.database.queries import load
 from gateway.database.session import Session
 
+QUEUES = 200
+"""How many queues are told apart where counts are bounded."""
+
 _Q = load("queues")
 
 
@@ -21,6 +24,18 @@ class Depth:
     state: str
     count: int
     later: int
+    oldest_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BoundedDepth:
+    """As `Depth`, counted up to a limit; `recent` of those that wait came due within a window."""
+
+    queue_name: str
+    state: str
+    count: int
+    later: int
+    recent: int
     oldest_seconds: float | None
 
 
@@ -53,6 +68,16 @@ class ConsumerRow:
 def depths(session: Session) -> list[Depth]:
     """Count the messages that wait, run or are dead, by queue."""
     return session.rows(Depth, _Q["depths"])
+
+
+def bounded_depths(session: Session, window: timedelta, *, limit: int) -> list[BoundedDepth]:
+    """Count the messages that wait, run or are dead, by queue; each count stops at `limit`."""
+    return session.rows(BoundedDepth, _Q["bounded_depths"], window=window, limit=limit, names=QUEUES)
+
+
+def finished(session: Session, window: timedelta) -> list[Flow]:
+    """Return what was finished in each queue over `window`; see `flows` for what came due and still waits."""
+    return session.rows(Flow, _Q["finished"], window=window)
 
 
 def flows(session: Session, window: timedelta) -> list[Flow]:
