@@ -77,15 +77,22 @@ class _Node:
     has_results: bool = False
     link: str = ""
 
+    @property
+    def stops(self) -> str:
+        """Why nothing flows to it; empty if something may. The rate is an average, so it lags behind."""
+        if self.icon == "archive" and self.kind in {"bad", "wait"}:
+            return "stopped" if self.kind == "bad" else "paused"
+        return "stopped" if self.icon == "application" and self.kind == "bad" else ""
+
 
 def picture(seen: Snapshot, edge: str, unregistered: int | None, *, form: str) -> Picture:
     """Return the picture of a snapshot in one of both forms."""
     sources, targets = senders_of(seen), targets_of(seen)
     received = sum(one.rate for one in sources)
-    lines = [f"receives {rate(received)}"]
+    lines = [f"{rate(received)} received"]
     if unregistered:
         lines.append(f"{unregistered:,} not registered yet")
-    kind, badge = ("ok", "receives") if seen.view.receivers else ("bad", "not connected")
+    kind, badge = ("ok", "listens") if seen.view.receivers else ("bad", "not connected")
     centre = _Node("edge", edge, received, badge, kind, tuple(lines))
     words = _words(edge, sources, targets, received)
     return (_wide if form == "wide" else _tall)(centre, sources, targets, words)
@@ -110,7 +117,7 @@ def senders_of(seen: Snapshot) -> list[_Node]:
     if len(busiest) > SENDERS:
         rest = sum(value for _, value in busiest[SENDERS:])
         nodes.append(_Node("modality", f"{len(busiest) - SENDERS} others", rest))
-    return nodes or [_Node("modality", "Modalities", 0.0, lines=("nothing sent in the last minute",))]
+    return nodes or [_Node("modality", "Modalities", 0.0, lines=("silent for a minute",))]
 
 
 def targets_of(seen: Snapshot) -> list[_Node]:
@@ -190,9 +197,13 @@ def _title(name: str) -> str:
 
 
 def _arrow_kind(node: _Node, per_minute: float) -> str:
-    if node.kind in {"bad", "wait"} and not per_minute:
+    if node.stops:
         return node.kind
     return "move" if per_minute else "still"
+
+
+def _label(node: _Node, per_minute: float) -> str:
+    return node.stops or rate(per_minute)
 
 
 def _strength(per_minute: float) -> int:
@@ -264,7 +275,7 @@ def _across(
     t = label_at
     y = y1 * ((1 - t) ** 3 + 3 * (1 - t) ** 2 * t) + y2 * (3 * (1 - t) * t**2 + t**3)
     x = x1 * (1 - t) ** 3 + 3 * middle * ((1 - t) ** 2 * t + (1 - t) * t**2) + x2 * t**3
-    label = f"results {rate(per_minute)}" if is_result else rate(per_minute)
+    label = f"results {rate(per_minute)}" if is_result else _label(node, per_minute)
     kind = ("move" if per_minute else "still") if is_result else _arrow_kind(node, per_minute)
     return Arrow(path, label, x, y, kind, _strength(per_minute), is_result)
 
@@ -299,7 +310,7 @@ def _tall(centre: _Node, sources: list[_Node], targets: list[_Node], words: str)
         path = f"M{_INSET - 10} {bottom:.1f} V{middle:.1f} H{_INSET + 22}"
         kind = _arrow_kind(node, node.rate)
         label_y = y - 18
-        arrows.append(Arrow(path, rate(node.rate), _INSET + 40, label_y, kind, _strength(node.rate)))
+        arrows.append(Arrow(path, _label(node, node.rate), _INSET + 40, label_y, kind, _strength(node.rate)))
         if node.has_results:
             path = f"M{_TALL - 34} {y:.1f} V{y - 36:.1f}"
             moves = "move" if node.result_rate else "still"

@@ -30,6 +30,8 @@ class Told:
     finding: Finding
     buttons: tuple[Button, ...]
     commands: tuple[str, ...]
+    says: bool
+    """The remedy says more than its commands, which are below it anyway."""
 
 
 def told(finding: Finding, known: frozenset[str]) -> Told:
@@ -41,7 +43,8 @@ def told(finding: Finding, known: frozenset[str]) -> Told:
             buttons.append(button)
         else:
             commands.append(command)
-    return Told(finding, tuple(buttons), tuple(commands))
+    says = bool(_COMMAND.sub("", finding.remedy).strip(" ;,."))
+    return Told(finding, tuple(buttons), tuple(commands), says)
 
 
 def button_of(command: str) -> Button | None:

@@ -70,8 +70,8 @@ def _figures(seen: Snapshot) -> list[_Figure]:
     age = (view.now - oldest).total_seconds() if oldest else None
     more = "" if exact else "or more"
     return [
-        _Figure("Received", rate(received), "originals, over the last minute"),
-        _Figure("Delivered to archives", rate(delivered), "over the last 5 minutes"),
+        _Figure("Received", rate(received), "originals, last minute"),
+        _Figure("Delivered", rate(delivered), "to archives, last 5 min"),
         _Figure("Waiting", f"{waiting:,}", more or _oldest(age), "wait" if age and age > 60 else ""),  # noqa: PLR2004
         _Figure("Being sent", f"{counts[State.IN_FLIGHT]:,}"),
         _Figure("Dead", f"{counts[State.DEAD]:,}", "need an operator" if counts[State.DEAD] else "",
