@@ -16,6 +16,7 @@ from cli import contexts, reload, rule_notes
 from cli.documents import Json, Schema, print_document
 from cli.operator import opened
 from cli.screen import console, table
+from console.first_link import is_loopback
 from gateway import config
 from gateway.config import Configuration, Edge, Forwarder
 from gateway.database.dsn import dsn_from_environment
@@ -122,6 +123,7 @@ def warnings(configuration: Configuration, environment: Mapping[str, str]) -> It
     yield from contexts.warnings(configuration.edge)
     yield from _of_search(configuration.edge)
     yield from _of_addresses(configuration)
+    yield from _of_console(configuration)
     yield from _of_modes(configuration)
     yield from _of_destinations(configuration)
     yield from _of_retries(configuration.forwarder)
@@ -235,3 +237,13 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "(none)"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _of_console(configuration: Configuration) -> Iterator[str]:
+    console = configuration.console
+    is_local = console.bind == "localhost" or is_loopback(console.bind)
+    if not is_local and console.tls is None:
+        yield (
+            f"console.bind {console.bind} is reached from other machines, and console.tls is off: passwords "
+            "and sessions can be read on the way; set console.tls, or 127.0.0.1 with a reverse proxy"
+        )

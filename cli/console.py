@@ -141,10 +141,12 @@ def remove(name: Name, as_json: Json = False) -> None:
 @users.command()
 def password(name: Name, password_file: PasswordFile = None, as_json: Json = False) -> None:
     """Set a new password. It ends the sessions and the lock of the account."""
-    password_hash = _hash(password_file)
     with opened("console user", changes=True) as database:
+        with database.statement() as session:
+            if console_users.role_of(session, name) is None:
+                raise RefusedError(f"there is no account {name}; `mini-pacs console user list` lists them")
         try:
-            accounts.set_password(database, name, password_hash, operator())
+            accounts.set_password(database, name, _hash(password_file), operator())
         except AccountError as error:
             raise RefusedError(str(error)) from error
     _say(name, f"{name} has a new password.", as_json=as_json)

@@ -109,7 +109,12 @@ COMMANDS = (
         "Serve the figures of the edge for Prometheus, at /metrics, until SIGTERM or Ctrl-C.",
     ),
     CliCommand("console", "console", "app", "See and operate the edge in a browser; the accounts for that."),
-    CliCommand("activity", "activity", "activity", "List what operators did, by command line or console."),
+    CliCommand(
+        "activity",
+        "activity",
+        "activity",
+        "List what operators did: who, when, from where, what, to what, how many.",
+    ),
     CliCommand(
         "config",
         "configuration",

@@ -72,6 +72,10 @@ class Background:
                 activity.record(session, operator, one.verb, one.target, count=one.done, outcome=outcome)
         return stopped
 
+    async def finished(self) -> None:
+        """Wait until every action has ended."""
+        await self._queue.join()
+
     async def stop(self) -> None:
         """End after the slice that runs; `resume` of the next console says what was done."""
         if self._task is not None:
@@ -82,6 +86,7 @@ class Background:
         while True:
             waiting = await self._queue.get()
             await self._perform(waiting)
+            self._queue.task_done()
 
     async def _perform(self, waiting: _Waiting) -> None:
         done = 0
@@ -98,11 +103,11 @@ class Background:
             state, note = ActionState.FAILED, str(error)
         except Exception as error:  # noqa: BLE001  the boundary of the task: the next action runs
             state, note = ActionState.FAILED, f"unforeseen {type(error).__name__}"
-            log.write(Stage.CONSOLE, "failed", level="error", error=note, detail=log.frames(error))
+            log.write(Stage.CONSOLE, "console_failed", level="error", error=note, detail=log.frames(error))
         try:
             await anyio.to_thread.run_sync(lambda: self._end(waiting, done, state, note))
         except GatewayError as error:  # the row stays `running`; the next console ends it
-            log.write(Stage.CONSOLE, "failed", level="error", error=str(error))
+            log.write(Stage.CONSOLE, "console_failed", level="error", error=str(error))
 
     def _begin(self, operator: Operator, verb: str, target: str, total: int) -> int:
         with self._database.transaction() as session:

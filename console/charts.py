@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.database.session import Session
 from gateway.database.tables import backlog, traffic
-from gateway.database.tables.traffic import Step
+from gateway.database.tables.traffic import CounterStep
 
 SERIES_MOST = 8
 _RECEIVED, _ATTEMPTS, _LATENCY = "instances_received", "delivery_attempts", "end_to_end_seconds_bucket"
@@ -75,18 +75,18 @@ def _chart(
     }
 
 
-def _only(steps: list[Step], label: str) -> list[Step]:
+def _only(steps: list[CounterStep], label: str) -> list[CounterStep]:
     return [one for one in steps if one.label == label]
 
 
-def _per_minute(steps: list[Step], minutes: float) -> dict[float, float]:
+def _per_minute(steps: list[CounterStep], minutes: float) -> dict[float, float]:
     found: dict[float, float] = {}
     for one in steps:
         found[one.at] = found.get(one.at, 0.0) + one.amount / minutes
     return found
 
 
-def _quantiles(steps: list[Step]) -> dict[str, dict[float, float]]:
+def _quantiles(steps: list[CounterStep]) -> dict[str, dict[float, float]]:
     """Return the time from reception to destination that half, and 95 %, of the instances took at most."""
     buckets: dict[float, dict[float, float]] = {}
     for one in steps:

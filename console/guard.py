@@ -96,7 +96,7 @@ class Guard:
         except Exception as error:  # noqa: BLE001  the boundary of the process
             log.write(
                 Stage.CONSOLE,
-                "failed",
+                "console_failed",
                 level="error",
                 error=f"unforeseen {type(error).__name__}",
                 detail=log.frames(error),
@@ -265,4 +265,6 @@ def _with_headers(scope: Scope, send: Send, begun: _Begun) -> Send:
 def _log(request: Request, refusal: _Refusal) -> None:
     if refusal.why:
         address = request.client.host if request.client else None
-        log.write(Stage.CONSOLE, "refused", level="warning", remote_address=address, error=refusal.why)
+        log.write(
+            Stage.CONSOLE, "request_refused", level="warning", remote_address=address, error=refusal.why
+        )

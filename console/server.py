@@ -1,7 +1,10 @@
 """Run the console with uvicorn, on an address that is bound before anything is printed."""
 
+import signal
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import uvicorn
@@ -16,6 +19,17 @@ BACKLOG = 256
 GRACE_SECONDS = 3
 """After SIGTERM: for requests that run. Open pages hold a connection for events, which is then closed."""
 CONNECTIONS_MOST = 1000
+
+
+class _Server(uvicorn.Server):
+    """A server whose process ends with exit code 0 after a signal, as `mini-pacs serve` does."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at a signal. Uvicorn's own function raises the signal again after that."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +89,7 @@ def bound(
     )
     made = _listen(host, number)
     scheme = "https" if console.tls else "http"
-    return BoundServer(uvicorn.Server(config), made, scheme, host, made.getsockname()[1])
+    return BoundServer(_Server(config), made, scheme, host, made.getsockname()[1])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -43,7 +43,7 @@ _TURN = threading.BoundedSemaphore(2)
 
 
 NAME_RULE = "A name has 1 to 64 letters, digits and . _ @ -, and begins with a letter or digit."
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 
 
 def is_name(name: str) -> bool:

@@ -15,7 +15,7 @@ from console.parts import parts
 from console.screen import account, page
 from console.sign_in import WeakPasswordError
 from gateway.database.tables import console_users
-from gateway.database.tables.console_users import Role, User
+from gateway.database.tables.console_users import ConsoleUser, Role
 from gateway.operate import accounts as use_cases
 
 ROLES = tuple((role.value, role.value) for role in Role)
@@ -29,7 +29,7 @@ async def show(request: Request) -> Response:
     return page(request, "accounts.html", users=users, roles=ROLES)
 
 
-async def _user(request: Request, fields: Form) -> User:
+async def _user(request: Request, fields: Form) -> ConsoleUser:
     users = await query(request, console_users.users)
     for user in users:
         if user.name == fields.get("name"):

@@ -154,7 +154,7 @@ table console_users
     used_at timestamp with time zone
     failures integer NOT NULL DEFAULT 0
     locked_until timestamp with time zone
-    constraint console_users_name_is_plain CHECK ((name ~ '^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$'::text))
+    constraint console_users_name_is_plain CHECK ((name ~ '^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$'::text))
     constraint console_users_pkey PRIMARY KEY (name)
     constraint console_users_role_is_known CHECK ((role = ANY (ARRAY['viewer'::text, 'operator'::text, 'admin'::text])))
 

@@ -33,11 +33,16 @@ def leaves() -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield the words of each command that does something, and the command."""
     for listed in COMMANDS:
         command: Any = typer.main.get_command(build(listed.name)).commands[listed.name]  # type: ignore[attr-defined]
-        inner = getattr(command, "commands", {})
-        if not inner or command.invoke_without_command:
-            yield (listed.name,), command
-        for name, one in inner.items():
-            yield (listed.name, name), one
+        yield from leaves_below((listed.name,), command)
+
+
+def leaves_below(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the command, if it does something, and those of its group and the groups in it."""
+    inner = getattr(command, "commands", {})
+    if not inner or command.invoke_without_command:
+        yield words, command
+    for name, one in inner.items():
+        yield from leaves_below((*words, name), one)
 
 
 LEAVES = dict(leaves())
@@ -62,7 +67,7 @@ def error_in(output: str) -> dict[str, Any]:
 def named(row: str) -> tuple[str, ...]:
     """Return the words of a row of the page that name its command."""
     words = tuple(row.split())
-    return words[:2] if words[:2] in LEAVES else words[:1]
+    return next(words[:length] for length in (3, 2, 1) if words[:length] in LEAVES)
 
 
 def test_the_page_has_every_schema_in_its_version_and_no_other() -> None:

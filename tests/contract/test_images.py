@@ -155,7 +155,7 @@ def test_a_service_has_a_sufficient_stop_grace_period(name: str) -> None:
 
 
 def test_ports_without_a_password_are_published_on_localhost_only() -> None:
-    """11112 for everybody; 8042, 3000 and the monitoring on 127.0.0.1.
+    """11112 for everybody; 8042, 3000, 8080 and the monitoring on 127.0.0.1.
 
     Nothing else, and no service outside of the networks.
     """
@@ -164,6 +164,7 @@ def test_ports_without_a_password_are_published_on_localhost_only() -> None:
         "edge": ["${EDGE_PORT:-11112}:11112"],
         "orthanc": ["127.0.0.1:${ORTHANC_PORT:-8042}:8042"],
         "ohif": ["127.0.0.1:${OHIF_PORT:-3000}:3000"],
+        "console": ["127.0.0.1:${CONSOLE_PORT:-8080}:8080"],
         "metrics": ["127.0.0.1:${METRICS_PORT:-9112}:9112"],
         "prometheus": ["127.0.0.1:${PROMETHEUS_PORT:-9090}:9090"],
         "alertmanager": ["127.0.0.1:${ALERTMANAGER_PORT:-9093}:9093"],
@@ -184,6 +185,7 @@ def test_the_networks_have_the_expected_members() -> None:
             "actors-pacs",
             "actors-sweep",
             "scheduler",
+            "console",
             "orthanc",
             "ohif",
             "postgres",

@@ -58,7 +58,11 @@ def literals(source: str) -> Iterator[str]:
 def written() -> set[str]:
     """Return the literal outcomes of the whole program."""
     files = tracked(
-        "gateway/**/*.py", "actors/**/*.py", "cli/**/*.py", "gateway/*.py", "actors/*.py", "cli/*.py"
+        *(
+            f"{folder}/{files}"
+            for folder in ("gateway", "actors", "cli", "console")
+            for files in ("*.py", "**/*.py")
+        )
     )
     return {word for path in files for word in literals(path.read_text(encoding="utf-8"))}
 

@@ -27,7 +27,7 @@ CREATE TRIGGER activity_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ac
 
 CREATE TABLE console_users (
     name text NOT NULL CONSTRAINT console_users_pkey PRIMARY KEY
-        CONSTRAINT console_users_name_is_plain CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$'),
+        CONSTRAINT console_users_name_is_plain CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$'),
     role text NOT NULL CONSTRAINT console_users_role_is_known CHECK (role IN ('viewer', 'operator', 'admin')),
     password_hash text,
     created_at timestamptz NOT NULL DEFAULT now(),

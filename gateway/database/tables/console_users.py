@@ -40,7 +40,7 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class ConsoleUser:
     """An account as an operator sees it."""
 
     name: str
@@ -70,9 +70,9 @@ class SessionRow(NamedTuple):
     age: timedelta
 
 
-def users(session: Session) -> list[User]:
+def users(session: Session) -> list[ConsoleUser]:
     """Return the accounts by name."""
-    return session.rows(User, _Q["users"], limit=LISTED)
+    return session.rows(ConsoleUser, _Q["users"], limit=LISTED)
 
 
 def count(session: Session) -> int:

@@ -30,7 +30,7 @@ class Sender:
         return 60 * self.count / max(self.covered_seconds, 1.0)
 
 
-class Step(NamedTuple):
+class CounterStep(NamedTuple):
     """What was added to a counter within a step that began `at`, in seconds since 1970."""
 
     at: float
@@ -52,10 +52,10 @@ def history(
     step: timedelta,
     label: str = "",
     outcome: str | None = None,
-) -> list[Step]:
+) -> list[CounterStep]:
     """Return what was added to counters in each step, by the value of a label, oldest first."""
     return session.rows(
-        Step,
+        CounterStep,
         _Q["history"],
         names=list(names),
         window=window,
