@@ -118,7 +118,7 @@ def test_the_migrations_apply_from_empty_and_again(postgres: EmbeddedPostgres) -
 
 
 _TAKES_AWAY = re.compile(
-    r"\bDROP (TABLE|COLUMN|FUNCTION|TYPE|VIEW|SEQUENCE|SCHEMA)\b|\bRENAME\b|\bTRUNCATE\b|\bDELETE FROM\b"
+    r"\bDROP (TABLE|COLUMN|FUNCTION|TYPE|VIEW|SEQUENCE|SCHEMA)\b|\bRENAME\b|\bTRUNCATE\b(?! ON\b)|\bDELETE FROM\b"
     r"|\bALTER COLUMN \w+ (TYPE|SET NOT NULL|DROP DEFAULT)\b"
     r"|\bADD COLUMN [^,;]*\bNOT NULL\b(?![^,;]*\bDEFAULT\b)",
     re.IGNORECASE,
