@@ -1,5 +1,6 @@
 """`mini-pacs queue`: show the Dramatiq queue; list, requeue and discard dead messages."""
 
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated
@@ -21,6 +22,7 @@ from gateway.database.tables.overview import unserved
 from gateway.diagnosis.processes import unserved as unserved_finding
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import Route, route_of_queue
+from gateway.errors import ConfigurationError
 from gateway.operate import messages as use_cases
 from gateway.times import clock, dated, span
 
@@ -110,7 +112,8 @@ def requeue(
     if bool(message_ids) == every:
         raise typer.BadParameter("name the messages (see `mini-pacs queue dead`), or give --all")
     chosen = _uuids(message_ids)
-    configured()
+    with suppress(ConfigurationError):  # only its log needs config.yaml
+        configured()
     with opened("queue", changes=True) as database:
         if every:
             requeued = use_cases.requeue_all(database, operator())

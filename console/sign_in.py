@@ -164,17 +164,19 @@ class SignIn:
                     store.end(session, token)
                 self._seen.pop(key, None)
                 return None
+            known = self._seen.get(key)
             # a viewer's open page keeps the session: see LONGEST
             keeps = uses or row.role is Role.VIEWER
-            if keeps:
+            writes = keeps and (known is None or now - known.used >= USED_SECONDS)
+            if writes:
                 store.use(session, token)
         if len(self._seen) >= REMEMBERED:
             self._seen.pop(next(iter(self._seen)))
-        known = Session(row.name, row.role)
-        seen = self._seen.get(key)
-        last = now if keeps else (seen.last_request if seen else now - row.idle.total_seconds())
-        self._seen[key] = _Seen(known, now, now if keeps else (seen.used if seen else 0.0), last)
-        return known
+        last = now if keeps else (known.last_request if known else now - row.idle.total_seconds())
+        used = now if writes else (known.used if known else now - USED_SECONDS)
+        found = Session(row.name, row.role)
+        self._seen[key] = _Seen(found, now, used, last)
+        return found
 
     def _has_ended(self, row: SessionRow) -> bool:
         return row.idle > self._idle or row.age > LONGEST[row.role]

@@ -150,6 +150,8 @@ FILES = sorted(
     entry.name.removesuffix(".sql") for entry in files("gateway.database").joinpath("sql").iterdir()
 )
 OF_THE_OWNER = {"reset", "migrate"}
+OF_THE_CONSOLE = "console"
+"""Only the role of the console may read accounts and sessions."""
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 _PLANNED = re.compile(r"\s*(--[^\n]*\n\s*)*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
 _DURATIONS = {
@@ -167,9 +169,26 @@ _NUMBERS = {"threshold": 3}
 """Values for the planner: with NULL it would fail before the privileges are checked."""
 
 
-@pytest.mark.parametrize("file", [name for name in FILES if name not in OF_THE_OWNER])
+@pytest.mark.parametrize("file", [name for name in FILES if name not in {*OF_THE_OWNER, OF_THE_CONSOLE}])
 def test_every_statement_is_allowed_to_the_role(granted: Database, file: str) -> None:
     """EXPLAIN checks the privileges of a statement without running it."""
+    explain(granted, file)
+
+
+def test_the_accounts_are_for_the_role_of_the_console_only(granted: Database) -> None:
+    """`db grant ROLE --console` gives them, `db grant ROLE` takes them back."""
+    with pytest.raises(errors.InsufficientPrivilege):
+        explain(granted, OF_THE_CONSOLE)
+    roles.grant(granted.dsn(granted.owner), granted.runtime, console=True)
+    explain(granted, OF_THE_CONSOLE)
+    explain(granted, "deliveries")
+    roles.grant(granted.dsn(granted.owner), granted.runtime)
+    with pytest.raises(errors.InsufficientPrivilege):
+        explain(granted, OF_THE_CONSOLE)
+
+
+def explain(granted: Database, file: str) -> None:
+    """Let PostgreSQL plan each statement of a file under the role."""
     connection = psycopg2.connect(granted.dsn(granted.runtime))
     try:
         with connection.cursor() as cursor:
@@ -245,6 +264,7 @@ def test_every_object_of_the_schema_is_granted_or_left_out_on_purpose(granted: D
                 "SELECT c.oid::regclass::text FROM pg_class c"
                 " WHERE c.relnamespace IN ('public'::regnamespace, 'dramatiq'::regnamespace)"
                 " AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND c.relname NOT LIKE '%%_id_seq'"
+                " AND c.relname NOT LIKE 'console%%'"
                 " AND NOT has_table_privilege(%s, c.oid, 'SELECT')"
                 " AND NOT (c.relkind = 'S' AND has_sequence_privilege(%s, c.oid, 'USAGE'))",
                 (granted.runtime, granted.runtime),
