@@ -2,7 +2,7 @@
 
 import re
 
-from proof.crash_points.scenario import SCENARIOS
+from proof.crash_points.flows import SCENARIOS
 from support.launcher import REPOSITORY
 
 FLOWS, TEST = -2, -1

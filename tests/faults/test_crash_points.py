@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from proof.crash_points.scenario import SCENARIOS
+from proof.crash_points.flows import SCENARIOS
 from support.edge_setup import TESTS
 from support.launcher import REPOSITORY, Processes
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from proof.crash_points import left_receptions, rare_receptions
 from proof.crash_points.environment import Environment, Prepared, Run
+from proof.crash_points.flows import SCENARIOS
 from proof.crash_points.ledger import deviations, settled
 from proof.crash_points.points import Kind, Point, When, read_trace
-from proof.crash_points.scenario import SCENARIOS, settle
+from proof.crash_points.scenario import settle
 from proof.crash_points.trials import Trials
 from support.waiting import wait_until
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from gateway.lab.postgres import EmbeddedPostgres
 from proof.crash_points import report
 from proof.crash_points.environment import Environment
-from proof.crash_points.scenario import SCENARIOS
+from proof.crash_points.flows import SCENARIOS
 from proof.crash_points.trials import TrialResult, Trials
 
 

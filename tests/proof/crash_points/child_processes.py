@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -143,17 +143,14 @@ class _Journal(list[Taken]):
         os.write(self._descriptor, line.encode())
 
 
-def peers(ports: tuple[int, ...], journal: Path, ready: Path, refused: frozenset[str]) -> Callable[[], None]:
-    """Run Storage SCPs that accept everything, except that they refuse each of `refused` once."""
+def peers(ports: tuple[int, ...], journal: Path, ready: Path, once: Mapping[str, int]) -> Callable[[], None]:
+    """Run Storage SCPs that accept everything; the SOP Instance UIDs of `once` get that answer first."""
 
     def work() -> None:
-        left = set(refused)
+        left = dict(once)
 
         def answer(request: StoreRequest) -> int:
-            if request.sop_instance_uid in left:
-                left.discard(request.sop_instance_uid)
-                return Status.OUT_OF_RESOURCES
-            return Status.SUCCESS
+            return left.pop(request.sop_instance_uid, Status.SUCCESS)
 
         for port in ports:
             peer = Peer(port)

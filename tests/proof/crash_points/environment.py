@@ -51,6 +51,15 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "sweep": {"orphan_grace_seconds": 0.05, "reconcile_grace_seconds": 0.05, "retention_hours": 24},
 }
+APPLICATION = "chest-ct"
+UNITS = {
+    "unit": "series",
+    "complete_after_seconds": 0.5,
+    "max_wait_seconds": 60,
+    "late": "resend_all",
+    "max_redispatch": 1,
+}
+"""The keys of the application of the second configuration."""
 
 Batch = tuple[str, Sequence[Instance]]
 """A calling AE title and the instances that it sends over one association."""
@@ -79,8 +88,8 @@ class Run:
         self.root = self.configuration.edge.data_root
         self.journal = folder / "journal"
         self.trace = folder / "trace"
-        self.refused: frozenset[str] = frozenset()
-        """SOP Instance UIDs that each peer refuses once."""
+        self.answer_once: dict[str, int] = {}
+        """What the peers answer first for a SOP Instance UID: a status, or ABORT."""
         self._children: list[Child] = []
         self._scp: Child | None = None
         self._connection = psycopg2.connect(dsn)
@@ -158,7 +167,7 @@ class Run:
     def peers(self, *, pacs: bool = True) -> None:
         """Start the workers and, if wanted, the PACS; return when they listen."""
         forwarder = self.configuration.forwarder
-        ports = tuple(worker.port for worker in forwarder.workers)
+        ports = tuple(worker.port for worker in forwarder.all_workers)
         self._listen("workers", ports)
         if pacs:
             self._listen("pacs", (forwarder.orthanc.port,))
@@ -169,7 +178,7 @@ class Run:
 
     def _listen(self, name: str, ports: tuple[int, ...]) -> None:
         ready = self.folder / f"{name}.ready"
-        child = self.start(name, peers(ports, self.journal, ready, self.refused))
+        child = self.start(name, peers(ports, self.journal, ready, self.answer_once))
         wait_until(lambda: ready.exists() or child.ended(), READY_SECONDS, f"{name} to listen")
         assert not child.ended(), child.text()
 
@@ -269,6 +278,13 @@ class Environment:
         path = layout.write(folder / "empty", content)
         pair(config.load(path).edge.data_root, postgres.dsn(EMPTY))
         self.empty = Prepared(folder / "empty", EMPTY, Senders())
+        _copy(folder / "empty", folder / "units")
+        workers = content["forwarder"].pop("workers")
+        content["forwarder"]["applications"] = {APPLICATION: {**UNITS, "workers": workers}}
+        (folder / "units" / "config.yaml").unlink()
+        layout.write(folder / "units", content)
+        self.units = Prepared(folder / "units", EMPTY, Senders())
+        """An edge whose two workers are the replicas of an application that gets whole series."""
 
     def begin(self, prepared: Prepared, name: str | None = None) -> Run:
         """Begin a new run on a copy of what was prepared."""

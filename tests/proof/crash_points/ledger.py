@@ -1,5 +1,6 @@
 """After a crash and a restart: every acknowledged instance against rows, queue, files and the peers' journal.
 
+The result of a series that a worker got whole is owed by its unit, that of another instance by its delivery.
 `settled` tells when to look: nothing is in flight, and the sweep has nothing to do. `deviations` returns
 what is wrong then, one sentence each; there must be none.
 """
@@ -10,15 +11,15 @@ from typing import Any
 
 from support.synthetic_instances import Instance
 
-from gateway.domain.contract import EXPIRE_RESULT
+from gateway.domain.contract import EXPIRE_RESULT, EXPIRE_UNIT
 from gateway.spool.partial import PARTIAL
 from gateway.spool.places import DAMAGED, ORPHANED
 from proof.crash_points.environment import Run
 
-_UNSETTLED = "SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight')"
+_UNSETTLED = "SELECT count(*) FROM deliveries WHERE state IN ('collecting', 'pending', 'in_flight')"
 _MESSAGES = """
 SELECT count(*) FROM dramatiq.queue
-WHERE NOT (message ->> 'actor_name' = %s AND state = 'queued' AND due > now())
+WHERE NOT (message ->> 'actor_name' IN (%s, %s) AND state = 'queued' AND due > now())
 """
 _ROWS = """
 SELECT i.sop_instance_uid, encode(i.sha256, 'hex'), i.data_set_size, i.place::text, i.study_instance_uid,
@@ -40,7 +41,7 @@ def settled(run: Run) -> bool:
     return (
         not run.senders.batches
         and not run.one(_UNSETTLED)
-        and not run.one(_MESSAGES, EXPIRE_RESULT.actor_name)
+        and not run.one(_MESSAGES, EXPIRE_RESULT.actor_name, EXPIRE_UNIT.actor_name)
         and not _strays(run)
     )
 
@@ -82,7 +83,7 @@ def deviations(run: Run, *, purged: frozenset[str] = frozenset()) -> list[str]:
     ]
     if owed["acknowledged"] != owed["delivered"]:
         found.append(f"the ledger does not close: {dict(owed)}")
-    return found + _expectations(run)
+    return found + _expectations(run) + _units(run)
 
 
 def _of_file(run: Run, instance: Instance, row: Sequence[Any]) -> list[str]:
@@ -113,7 +114,7 @@ def _expectations(run: Run) -> list[str]:
     """Check that a worker's result is expected, has arrived, or was given up with a reason."""
     silent = run.rows(
         "SELECT i.sop_instance_uid FROM deliveries d JOIN instances i ON i.id = d.instance_id"
-        " WHERE d.route = 'workers' AND d.state = 'delivered'"
+        " WHERE d.route = 'workers' AND d.state = 'delivered' AND d.unit_id IS NULL"
         " AND NOT EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id)"
     )
     twice = run.rows(
@@ -129,6 +130,25 @@ def _expectations(run: Run) -> list[str]:
         *(f"{uid} was delivered to a worker that owes nothing for it" for (uid,) in silent),
         *(f"delivery {number} has two results owed at once" for (number,) in twice),
         *(f"expectation {number} has no message at its deadline" for (number,) in unwatched),
+    ]
+
+
+def _units(run: Run) -> list[str]:
+    """Check that each unit was sent whole, and that a result that is owed has a message at its deadline."""
+    unsent = run.rows(
+        "SELECT id, state::text FROM units WHERE state IN ('collecting', 'complete', 'sending')"
+    )
+    unwatched = run.rows(
+        "SELECT u.id FROM units u WHERE u.state = 'sent' AND NOT EXISTS ("
+        " SELECT FROM dramatiq.queue q"
+        " WHERE q.message ->> 'actor_name' = %s AND (q.message -> 'args' ->> 0)::bigint = u.id)",
+        EXPIRE_UNIT.actor_name,
+    )
+    open_dispatches = run.rows("SELECT unit_id FROM unit_dispatches WHERE outcome IS NULL")
+    return [
+        *(f"unit {number} is {state}" for number, state in unsent),
+        *(f"unit {number} owes a result and has no message at its deadline" for (number,) in unwatched),
+        *(f"a sending of unit {number} has no outcome" for (number,) in open_dispatches),
     ]
 
 
