@@ -64,7 +64,11 @@ def test_the_configuration_of_the_hospital_is_valid() -> None:
     assert {line for line in lines if not line.startswith("#")} == {
         "COMPOSE_PROFILES=hospital",
         "EDGE_CONFIG=./config-hospital.yaml",
+        "WORKER_UNIT=series",
+        "WORKER_COMPLETE=association",
     }
+    units = {name: one.unit for name, one in found.forwarder.applications_in_force.items()}
+    assert units == {"chest-ct": "series", "any-mr": "study"}
     assert COMPOSE["name"] == "mini_pacs_edge"
     assert service("edge")["container_name"] == "mini_pacs_edge"
 
