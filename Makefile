@@ -84,8 +84,8 @@ $(BUILD_STAMP): images/edge/build.lock
 	$(BUILD_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r images/edge/build.lock
 	touch $(BUILD_STAMP)
 
-chaos: $(STAMP) ## break everything under load, then count every instance: MINUTES=10 SEED=1
-	PYTHONPATH=tests $(BIN)/python -m proof.chaos --minutes $(MINUTES) --seed $(SEED) --json build/chaos/seed-$(SEED)-$(MINUTES)min.json
+chaos: $(STAMP) ## break everything under load, then count every instance: MINUTES=10 SEED=1 HOSPITAL=1
+	PYTHONPATH=tests $(BIN)/python -m proof.chaos --minutes $(MINUTES) --seed $(SEED) $(if $(HOSPITAL),--hospital) --json build/chaos/$(if $(HOSPITAL),hospital-)seed-$(SEED)-$(MINUTES)min.json
 
 campaign: crash-points fuzz ## all crash points, then the long fuzzing
 

@@ -4,7 +4,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from proof.chaos.ledger import GIVEN_UP, MISSING, NOT_SENT, OLDER, Debt, Evidence, Row, Version, draw
+from proof.chaos.ledger import (
+    GIVEN_UP,
+    MISSING,
+    NOT_SENT,
+    OLDER,
+    UNWANTED,
+    WORKERS,
+    Debt,
+    Evidence,
+    Row,
+    Version,
+    draw,
+)
 
 ONE: Version = ("1.2.3", "aa")
 OTHER: Version = ("1.2.3", "bb")
@@ -26,9 +38,14 @@ def evidence(
     results: tuple[Version, ...] = (),
     altered: tuple[Version, ...] = (),
 ) -> Evidence:
-    """Return the evidence of all sources."""
+    """Return the evidence of all sources; `acknowledged` says whether an instance is owed to a worker."""
     return Evidence(
-        acknowledged, frozenset(results), rows, frozenset(taken), frozenset(worked), altered=altered
+        {version: (WORKERS,) if owed else () for version, owed in acknowledged.items()},
+        frozenset(results),
+        rows,
+        frozenset(taken),
+        {WORKERS: frozenset(worked)},
+        altered=altered,
     )
 
 
@@ -107,7 +124,7 @@ def test_a_version_swallowed_by_a_fault_is_shown_if_another_version_arrived() ->
     assert [(d.what, d.digest) for d in ledger.deviations] == [(NOT_SENT, OTHER[1])]
     assert ledger.closes
     assert not draw(both).closes
-    assert not draw(replace(both, not_sent=frozenset({OTHER}), worked=frozenset())).closes
+    assert not draw(replace(both, not_sent=frozenset({OTHER}), worked={WORKERS: frozenset()})).closes
     waiting = row(OTHER, file=False, pacs=DELIVERED, workers=Debt("pending"))
     assert not draw(replace(both, not_sent=frozenset({OTHER}), rows=(waiting,))).closes
 
@@ -181,3 +198,49 @@ def test_an_archive_that_ends_with_an_older_version_is_a_deviation() -> None:
     assert draw(replace(known, came_to_archive=(ONE, OTHER))).closes
     [deviation] = draw(replace(known, came_to_archive=(OTHER, ONE))).deviations
     assert (deviation.what, deviation.route) == (OLDER, "archives")
+
+
+CHEST_CT, ANY_MR = "workers.chest-ct", "workers.any-mr"
+
+
+def test_each_application_needs_its_own_journal_entry() -> None:
+    """What a worker of another application has does not count, and nobody may have what no rule sends."""
+    debts = {"pacs": DELIVERED, CHEST_CT: DELIVERED}
+    known = Evidence(
+        {ONE: (CHEST_CT,)},
+        frozenset(),
+        (Row(ONE, debts, file=True),),
+        frozenset({ONE}),
+        {CHEST_CT: frozenset({ONE}), ANY_MR: frozenset()},
+    )
+    closed = draw(known)
+    assert closed.closes
+    assert closed.states == {"pacs": {"delivered": 1}, CHEST_CT: {"delivered": 1}}
+    astray = draw(replace(known, worked={CHEST_CT: frozenset(), ANY_MR: frozenset({ONE})}))
+    assert [(d.what, d.route) for d in astray.deviations] == [(MISSING, CHEST_CT), (UNWANTED, ANY_MR)]
+    assert not astray.closes
+
+
+def test_what_the_rules_send_nowhere_may_be_nowhere_else() -> None:
+    """It is kept or purged; an archive that has it is a deviation."""
+    known = replace(evidence({ONE: False}), nowhere=frozenset({ONE}))
+    assert draw(known).states == {"nowhere": {"purged": 1}}
+    kept = draw(replace(known, rows=(row(ONE),)))
+    assert kept.states == {"nowhere": {"kept": 1}}
+    assert kept.closes
+    [deviation] = draw(replace(known, taken=frozenset({ONE}))).deviations
+    assert (deviation.what, deviation.route) == (UNWANTED, "pacs")
+
+
+def test_a_missing_instance_of_a_unit_is_excused_only_by_a_hang() -> None:
+    """The result of another instance of its unit answered for it."""
+    debts = {"pacs": DELIVERED, CHEST_CT: DELIVERED}
+    known = Evidence(
+        {ONE: (CHEST_CT,)},
+        frozenset(),
+        (Row(ONE, debts, file=True),),
+        frozenset({ONE}),
+        {CHEST_CT: frozenset()},
+    )
+    assert draw(known).missing() == 1
+    assert draw(replace(known, not_sent_in_unit=frozenset({ONE}))).states[CHEST_CT] == {NOT_SENT: 1}

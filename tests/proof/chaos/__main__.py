@@ -26,6 +26,7 @@ from proof.chaos.reasons import HANG
 from proof.chaos.recovery import latencies, recoveries
 from proof.chaos.sender import NEW
 from proof.chaos.setup import Setup
+from proof.chaos.unit_ledger import draw_units
 from proof.chaos.watch import Watch
 
 RATE = 42.0
@@ -56,6 +57,9 @@ def main() -> int:
     parser.add_argument(
         "--outage-minutes", type=float, help="instead: PostgreSQL away for so long, under full load"
     )
+    parser.add_argument(
+        "--hospital", action="store_true", help="two archives, rules, and applications by series and by study"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder of the run")
     arguments = parser.parse_args()
     if arguments.outage_minutes is None:
@@ -85,10 +89,10 @@ def main() -> int:
 
 def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
     seed, minutes = arguments.seed, arguments.minutes
-    setup = Setup(folder, seed=seed, rate=arguments.rate or RATE)
+    setup = Setup(folder, seed=seed, rate=arguments.rate or RATE, is_hospital=arguments.hospital)
     database = Database(setup.lab.postgres.dsn(), application_name="chaos", size=2)
     watch = Watch(setup, database, say)
-    fault_runner = FaultRunner(setup, seed, lambda: _waits_for_pacs(database))
+    fault_runner = FaultRunner(setup, seed, lambda: _waits_for_pacs(setup, database))
     watch.faults = lambda: len(fault_runner.done)
     say(f"chaos for {minutes:g} minutes, seed {seed}, in {folder}")
     try:
@@ -103,7 +107,12 @@ def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
         say("drawing the ledger")
         watch.learn()
         hangs = [(fault.began, fault.ended) for fault in fault_runner.done if fault.name == HANG]
-        ledger = draw(evidence.gather(setup, database, watch.versions, hangs))
+        of_units = draw_units(watch.units.seen.values(), evidence.took_by(setup), hangs)
+        ledger = draw(
+            evidence.gather(setup, database, watch.versions, hangs, not_sent_in_unit=of_units.not_sent)
+        )
+        ledger.states |= of_units.states
+        ledger.deviations += of_units.deviations
     finally:
         watch.stop()
         database.close()
@@ -128,10 +137,13 @@ def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
     )
 
 
-def _waits_for_pacs(database: Database) -> int:
-    """Return how many deliveries are open for the PACS; a large number if PostgreSQL does not answer."""
+def _waits_for_pacs(setup: Setup, database: Database) -> int:
+    """Return how many instances are on their way to the PACS, also those that have no rows yet.
+
+    It is a large number if PostgreSQL does not answer.
+    """
     try:
-        return waiting(database)[0]
+        return waiting(database)[0] + unregistered(setup)
     except DatabaseError:
         return sys.maxsize
 

@@ -13,38 +13,77 @@ from pathlib import Path
 from gateway.database.pool import Database
 from gateway.database.queries import Query
 from gateway.domain.instance import Place
+from gateway.domain.routing import Route, Target
 from gateway.errors import FileMissingError
 from gateway.register.unregistered import backlog, refused_count
 from gateway.spool.places import DAMAGED
 from gateway.spool.spool import Spool
 from proof.chaos.journal import HAS_IT, SUCCESS, Entry, read
-from proof.chaos.ledger import Debt, Evidence, Row, Version
+from proof.chaos.ledger import WORKERS, Debt, Evidence, Row, Version
 from proof.chaos.part10 import data_set_digest
 from proof.chaos.sender import ORIGINAL
 from proof.chaos.sent_instances import Number, instance
 from proof.chaos.setup import Setup
+from proof.chaos.unit_ledger import HANG_ENDS_SECONDS, Dispatch, SeenUnit
 from proof.chaos.worker import GAVE, TOOK
 
 _ROWS = Query(
     "rows",
     "SELECT i.sop_instance_uid, encode(i.sha256, 'hex'), i.place::text, i.study_instance_uid, i.file_name,"
-    " json_object_agg(d.route, json_build_array(d.state, d.last_error,"
+    " coalesce(json_object_agg("
+    "  CASE d.route WHEN 'workers' THEN queue_of(d.route, d.target) ELSE d.route::text END,"
+    "  json_build_array(d.state, d.last_error,"
     # what was excused earlier excuses nothing: it is the last worker asked that has to have stayed silent
     "   d.redispatches >= %(most)s AND 'timed_out' = ("
-    "   SELECT e.state FROM expected_results e WHERE e.delivery_id = d.id ORDER BY e.id DESC LIMIT 1)))"
-    " FROM instances i JOIN deliveries d ON d.instance_id = i.id GROUP BY i.id",
+    "    SELECT e.state FROM expected_results e WHERE e.delivery_id = d.id ORDER BY e.id DESC LIMIT 1)"
+    "   OR EXISTS (SELECT FROM units u WHERE u.id = d.unit_id AND u.state = 'timed_out')))"
+    "  FILTER (WHERE d.id IS NOT NULL), '{}')"
+    " FROM instances i LEFT JOIN deliveries d ON d.instance_id = i.id GROUP BY i.id",
 )
 _WAITING = Query(
     "waiting",
-    "SELECT (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight') AND route = 'pacs'),"
-    " (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight') AND route = 'archives'),"
-    " (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'in_flight') AND route = 'workers'),"
-    " (SELECT count(*) FROM expected_results WHERE state = 'owed')",
+    "SELECT count(*) FILTER (WHERE route = 'pacs'), count(*) FILTER (WHERE route = 'archives'),"
+    " count(*) FILTER (WHERE route = 'workers'),"
+    " (SELECT count(*) FROM expected_results WHERE state = 'owed')"
+    "  + (SELECT count(*) FROM units WHERE state IN ('collecting', 'complete', 'sending', 'sent'))"
+    " FROM deliveries WHERE state IN ('collecting', 'pending', 'in_flight')",
+)
+_UNITS = Query(
+    "units",
+    "SELECT u.id, u.application, u.state::text,"
+    " coalesce((SELECT json_agg(json_build_array(i.sop_instance_uid, encode(i.sha256, 'hex')))"
+    "  FROM deliveries d JOIN instances i ON i.id = d.instance_id"
+    "  WHERE d.unit_id = u.id AND d.state = 'delivered' AND d.destination = u.worker), '[]'),"
+    " coalesce((SELECT json_agg(json_build_array(p.worker, extract(epoch FROM p.began_at)::float8,"
+    "  extract(epoch FROM p.ended_at)::float8, p.outcome) ORDER BY p.id)"
+    "  FROM unit_dispatches p WHERE p.unit_id = u.id), '[]')"
+    " FROM units u WHERE u.settled_at IS NULL OR u.settled_at > now() - interval '40 seconds'"
+    "  OR u.id = ANY (%(asked)s::bigint[])",
 )
 
 
+def units(database: Database, asked: Sequence[int]) -> list[SeenUnit]:
+    """Return the units that are not settled, those that were settled lately, and those of `asked`.
+
+    Raises:
+        DatabaseError: PostgreSQL does not answer.
+    """
+    with database.statement() as session:
+        found = session.all(_UNITS, asked=list(asked))
+    return [
+        SeenUnit(
+            number,
+            application,
+            state,
+            frozenset((uid, digest) for uid, digest in members),
+            tuple(Dispatch(*one) for one in dispatches),
+        )
+        for number, application, state, members, dispatches in found
+    ]
+
+
 def waiting(database: Database) -> tuple[int, int, int, int]:
-    """Count what is open now: deliveries to the PACS, the archive and workers, and results of workers.
+    """Count what is open now: deliveries to the PACS, the archive and workers; results owed, and units.
 
     Raises:
         DatabaseError: PostgreSQL does not answer.
@@ -67,19 +106,52 @@ def sent(setup: Setup) -> list[Entry]:
 
 def worked(setup: Setup) -> list[Entry]:
     """Return what the workers accepted, and the edge's Success for their results."""
-    entries = (entry for path in setup.workers_journals() for entry in read(path))
-    return [entry for entry in entries if entry.status in HAS_IT]
+    return [entry for entries in worked_by(setup).values() for entry in entries]
+
+
+def worked_by(setup: Setup) -> dict[str, list[Entry]]:
+    """Return the same by the AE title of the worker."""
+    return {
+        worker: [entry for entry in read(path) if entry.status in HAS_IT]
+        for worker, path in setup.workers_journals().items()
+    }
+
+
+def took_by(setup: Setup) -> dict[str, list[Entry]]:
+    """Return what each worker accepted, by its AE title."""
+    return {
+        worker: [entry for entry in entries if entry.word == TOOK]
+        for worker, entries in worked_by(setup).items()
+    }
+
+
+def _by_route(setup: Setup) -> dict[str, frozenset[Version]]:
+    """Return what the workers of each application accepted, by the route of the application."""
+    took = took_by(setup)
+    forwarder = setup.lab.configuration.forwarder
+    return {
+        Target(Route.WORKERS, name).queue: _versions(
+            entry for worker in application.workers for entry in took[worker.ae_title]
+        )
+        for name, application in forwarder.applications_in_force.items()
+    }
 
 
 COUNT_LIMIT = 1_000_000
-HANG_ENDS_SECONDS = 2.0
-"""A process sees the end of a fault within a second."""
+_APPLICATIONS = {ORIGINAL: (WORKERS,), "CT": ("workers.chest-ct",), "MR": ("workers.any-mr",)}
+"""On which routes of applications an instance is owed, by its kind in the journal of its sender."""
+_NOWHERE = "MG"
 NO_SEND_MS = 1.0
 """No real C-STORE to a worker is as fast as this."""
 
 
 def gather(
-    setup: Setup, database: Database, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
+    setup: Setup,
+    database: Database,
+    versions: Mapping[int, Version],
+    hangs: Sequence[tuple[float, float]],
+    *,
+    not_sent_in_unit: Iterable[Version] = (),
 ) -> Evidence:
     """Return the evidence as it is now.
 
@@ -91,24 +163,30 @@ def gather(
     archived = [entry for entry in read(setup.archive.journal) if entry.status in HAS_IT]
     return Evidence(
         acknowledged={
-            (entry.sop_instance_uid, entry.digest): entry.word.endswith(f":{ORIGINAL}")
+            (entry.sop_instance_uid, entry.digest): _APPLICATIONS.get(_kind(entry), ())
             for entry in entries
             if entry.status == SUCCESS
         },
         results=_versions(entry for entry in notes if entry.word == GAVE),
         rows=tuple(_rows(setup, database)),
         taken=_versions(taken),
-        worked=_versions(entry for entry in notes if entry.word == TOOK),
+        worked=_by_route(setup),
+        nowhere=_versions(entry for entry in entries if _kind(entry) == _NOWHERE),
+        not_sent_in_unit=frozenset(not_sent_in_unit),
         not_sent=frozenset(_not_sent(setup, versions, hangs)),
         sent=tuple((entry.sop_instance_uid, entry.digest) for entry in entries),
         came=tuple((entry.sop_instance_uid, entry.digest) for entry in taken),
         archived=_versions(archived),
         came_to_archive=tuple((entry.sop_instance_uid, entry.digest) for entry in archived),
         altered=tuple(
-            _altered(entries, [*taken, *archived, *(entry for entry in notes if entry.word == TOOK)])
+            _altered(setup, entries, [*taken, *archived, *(entry for entry in notes if entry.word == TOOK)])
         ),
         strays=tuple(_strays(setup)),
     )
+
+
+def _kind(entry: Entry) -> str:
+    return entry.word.partition(":")[2]
 
 
 def _versions(entries: Iterable[Entry]) -> frozenset[Version]:
@@ -153,7 +231,7 @@ def _digest(path: Path) -> str:
         os.close(descriptor)
 
 
-def _altered(entries: Iterable[Entry], taken: Iterable[Entry]) -> Iterator[Version]:
+def _altered(setup: Setup, entries: Iterable[Entry], taken: Iterable[Entry]) -> Iterator[Version]:
     """Yield what PACS or workers got under a sender's UID with bytes that no sender sent."""
     known = {(entry.sop_instance_uid, entry.digest) for entry in entries}
     ours = {entry.sop_instance_uid.rpartition(".")[0] for entry in entries}
@@ -162,7 +240,7 @@ def _altered(entries: Iterable[Entry], taken: Iterable[Entry]) -> Iterator[Versi
         if root not in ours or (entry.sop_instance_uid, entry.digest) in known:
             continue
         seed, sender = (int(word) for word in root.split(".")[-2:])
-        versions = (instance(Number(seed, sender, int(count), version)) for version in (0, 1))
+        versions = (instance(Number(seed, sender, int(count), one, setup.is_hospital)) for one in (0, 1))
         if entry.digest not in {version.digest for version in versions}:
             yield entry.sop_instance_uid, entry.digest
 

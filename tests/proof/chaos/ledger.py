@@ -11,18 +11,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 PACS, ARCHIVES, WORKERS = "pacs", "archives", "workers"
+"""The routes. That of an application of its own is `workers.NAME`."""
 MISSING = "missing"
 OLDER = "older version"
 """The peer ends with an older version, although a newer one was acknowledged later and is not in flight."""
 GIVEN_UP = "given up"
 """To a worker: all allowed workers were asked, the last did not answer either, and the database says so."""
+UNWANTED = "unwanted"
+"""A peer has it, although the rules do not send it there."""
 NOT_SENT = "taken as sent"
 """To a worker: the product's own fault answered without a send.
 
 The worker has another version of that UID. Its result counted for both versions, since a result names its
 source by the UID alone.
 """
-WAITING = frozenset({"pending", "in_flight"})
+WAITING = frozenset({"collecting", "pending", "in_flight"})
 KEPT = WAITING | {"dead", "cancelled"}
 """States in which the spool must still hold the file."""
 
@@ -52,17 +55,21 @@ class Row:
 class Evidence:
     """The evidence of all sources after the run."""
 
-    acknowledged: Mapping[Version, bool]
-    """By senders' journals: what was answered Success, and whether it has a delivery to a worker."""
+    acknowledged: Mapping[Version, tuple[str, ...]]
+    """By senders' journals: what was answered Success, and on which routes of applications it is owed."""
     results: frozenset[Version]
     """By workers' journals: the results that the edge answered with Success."""
     rows: tuple[Row, ...]
     taken: frozenset[Version]
     """By the PACS's journal: what it answered for."""
-    worked: frozenset[Version]
-    """By workers' journals: what one of them accepted."""
+    worked: Mapping[str, frozenset[Version]]
+    """By workers' journals: what one of them accepted, by the route of its application."""
+    nowhere: frozenset[Version] = frozenset()
+    """What the rules send to no archive and to no application."""
     not_sent: frozenset[Version] = frozenset()
     """By the edge's log: counted as sent to a worker, although `worker_hang` answered without a send."""
+    not_sent_in_unit: frozenset[Version] = frozenset()
+    """The same, of a series or study: the result of another instance of it answered for it."""
     sent: tuple[Version, ...] = ()
     """What senders sent, whatever the answer, oldest first."""
     came: tuple[Version, ...] = ()
@@ -108,7 +115,7 @@ class Ledger:
     @property
     def closes(self) -> bool:
         """Tell whether nothing is missing, altered or astray, and no peer ends with an older version."""
-        return not any(d.what in {MISSING, OLDER, "altered", "stray"} for d in self.deviations)
+        return not any(d.what in {MISSING, OLDER, "altered", "stray", UNWANTED} for d in self.deviations)
 
 
 def draw(evidence: Evidence) -> Ledger:
@@ -117,9 +124,8 @@ def draw(evidence: Evidence) -> Ledger:
     rows = {row.version: row for row in evidence.rows}
     peers = _Peers(evidence)
     archives = (PACS,) if evidence.archived is None else (PACS, ARCHIVES)
-    for version, owed_to_worker in evidence.acknowledged.items():
-        for route in (*archives, WORKERS) if owed_to_worker else archives:
-            _enter(ledger, version, route, rows.get(version), peers)
+    for version in evidence.acknowledged:
+        _enter_acknowledged(ledger, evidence, version, rows.get(version), peers)
     for version in evidence.results:
         for route in archives:
             _enter(ledger, version, f"{route} (results)", rows.get(version), peers)
@@ -137,6 +143,20 @@ def draw(evidence: Evidence) -> Ledger:
     return ledger
 
 
+def _enter_acknowledged(
+    ledger: Ledger, evidence: Evidence, version: Version, row: Row | None, peers: "_Peers"
+) -> None:
+    archives = (PACS,) if evidence.archived is None else (PACS, ARCHIVES)
+    routes = () if version in evidence.nowhere else (*archives, *evidence.acknowledged[version])
+    for route in routes:
+        _enter(ledger, version, route, row, peers)
+    if not routes:
+        ledger.states.setdefault("nowhere", Counter())["purged" if row is None else "kept"] += 1
+    for route, have in peers.have.items():
+        if route not in routes and version in have:
+            ledger.deviations.append(Deviation(UNWANTED, version[0], version[1], route, "by no rule"))
+
+
 class _Peers:
     """The answers of PACS and workers."""
 
@@ -144,29 +164,26 @@ class _Peers:
         self.have = {
             PACS: evidence.taken,
             ARCHIVES: evidence.archived or frozenset(),
-            WORKERS: evidence.worked,
+            **evidence.worked,
         }
-        worked_uids = {uid for uid, _ in evidence.worked}
-        self.excuse = {
-            PACS: frozenset[Version](),
-            ARCHIVES: frozenset[Version](),
-            WORKERS: frozenset(version for version in evidence.not_sent if version[0] in worked_uids),
-        }
+        worked_uids = {uid for versions in evidence.worked.values() for uid, _ in versions}
+        excused = frozenset(version for version in evidence.not_sent if version[0] in worked_uids)
+        self.excuse = dict.fromkeys(evidence.worked, excused | evidence.not_sent_in_unit)
 
 
 def _enter(ledger: Ledger, version: Version, route: str, row: Row | None, peers: _Peers) -> None:
     way = route.partition(" ")[0]
-    state, reason = _state(row, way, has_it=version in peers.have[way])
-    if state == MISSING and version in peers.excuse[way] and _is_over(row):
+    state, reason = _state(row, way, has_it=version in peers.have.get(way, ()))
+    if state == MISSING and version in peers.excuse.get(way, ()) and _is_over(row, way):
         state, reason = NOT_SENT, "the result of another version answered for it"
     ledger.states.setdefault(route, Counter())[state] += 1
     if state != "delivered":
         ledger.deviations.append(Deviation(state, version[0], version[1], route, reason))
 
 
-def _is_over(row: Row | None) -> bool:
+def _is_over(row: Row | None, route: str) -> bool:
     """Tell whether the database says that a worker had it: it is purged, or delivered."""
-    return row is None or (WORKERS in row.debts and row.debts[WORKERS].state == "delivered")
+    return row is None or (route in row.debts and row.debts[route].state == "delivered")
 
 
 def _state(row: Row | None, route: str, *, has_it: bool) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from proof.chaos.faults import Done, Way
-from proof.chaos.ledger import GIVEN_UP, NOT_SENT, PACS, Deviation
+from proof.chaos.ledger import ARCHIVES, GIVEN_UP, NOT_SENT, PACS, Deviation
 
 ENDED = frozenset({"dead", "cancelled", GIVEN_UP, NOT_SENT})
 
@@ -90,8 +90,14 @@ def unexplained(deviations: Iterable[Deviation], faults: Sequence[Done]) -> list
 
 
 def _cause(deviation: Deviation, faults: Sequence[Done]) -> Cause | None:
-    way = Way.PACS if deviation.route.startswith(PACS) else Way.WORKERS
+    way = _way(deviation.route)
     for cause in CAUSES:
         if deviation.what == cause.what and cause.reason.match(deviation.reason):
             return cause if any(cause.does(fault, way) for fault in faults) else None
     return None
+
+
+def _way(route: str) -> Way:
+    """Return the path of a route of the ledger: `pacs (results)`, `workers.chest-ct`, `units of chest-ct`."""
+    name = route.partition(" ")[0].partition(".")[0]
+    return Way(name) if name in {PACS, ARCHIVES} else Way.WORKERS

@@ -57,6 +57,8 @@ class Outcome:
                 found.append(f"{name}: skipped each time, {reason}")
         if not self.outages.judged:
             found.append("no C-STORE was sent while PostgreSQL was away and nothing else was wrong")
+        if not self.latencies:
+            found.append("no instance was received in a period in which only workers failed (G5)")
         never = self.never_done()
         if never and self.minutes >= WHOLE_MINUTES:
             found.append(f"never done in so long a run: {', '.join(never)}")

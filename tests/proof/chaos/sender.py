@@ -43,7 +43,10 @@ FILLER = bytes(1 << 20)
 """Must exceed the buffer of our association."""
 NEW = "new"
 ORIGINAL, RESULT = "original", "result"
-"""Follows the colon in the word of a line; the expected deliveries depend on it."""
+"""Follows the colon in the word of a line; the expected deliveries depend on it.
+
+In a hospital an original has its Modality instead.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class SenderOptions:
     rate: float
     begun: float
     """Seconds of the epoch at which the first instance was due."""
+    hospital: bool = False
+    """Send the studies of a hospital (`sent_instances.HOSPITAL_STUDIES`)."""
 
     def text(self) -> str:
         """Return the options as one argument of the command line."""
@@ -107,7 +112,7 @@ class Sender:
 
     def _number(self, count: int, *, version: int = 0, sender: int | None = None) -> Number:
         order = self._order
-        return Number(order.seed, order.sender if sender is None else sender, count, version)
+        return Number(order.seed, order.sender if sender is None else sender, count, version, order.hospital)
 
     def _extras(self) -> list[tuple[Number, str]]:
         """Return what is sent beside the plan.
@@ -152,7 +157,7 @@ class Sender:
             number, _ = association.store(one.context, one.sop_instance_uid, self._pieces(data_set))
             status = f"{number:04X}"
         finally:
-            kind = RESULT if one.sources else ORIGINAL
+            kind = self._kind(one)
             seconds = time.monotonic() - began
             self._journal.note(one.sop_instance_uid, one.digest, status, f"{word}:{kind}", seconds)
         if word != NEW:
@@ -160,6 +165,11 @@ class Sender:
         if status == SUCCESS:
             self._next = count_of(one.sop_instance_uid) + 1
         return status == SUCCESS
+
+    def _kind(self, one: Instance) -> str:
+        if one.sources:
+            return RESULT
+        return one.modality if self._order.hospital else ORIGINAL
 
     def _pieces(self, data_set: bytes) -> Iterator[bytes]:
         half = len(data_set) // 2

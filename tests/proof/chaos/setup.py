@@ -49,6 +49,40 @@ PACS_TIMEOUT_SECONDS = 4
 WORKER_TIMEOUT_SECONDS = 4
 
 
+HOSPITAL: dict[str, dict[str, Any]] = {
+    "chest-ct": {
+        "accepts": {"attribute": "Modality", "equals": "CT"},
+        "unit": "series",
+        "complete_after_seconds": 2,
+        "max_wait_seconds": 20,
+        "result_timeout_seconds": 8,
+    },
+    "any-mr": {
+        "accepts": {"attribute": "Modality", "equals": "MR"},
+        "unit": "study",
+        "complete_after_seconds": 3,
+        "max_wait_seconds": 30,
+        "late": "resend_all",
+        "result_timeout_seconds": 8,
+    },
+}
+"""The applications of a hospital, without their workers."""
+CHEST_CT_WORKERS = 3
+"""The first workers are replicas of chest-ct, the others of any-mr."""
+NO_MAMMOGRAM = {"not": {"attribute": "Modality", "equals": "MG"}}
+
+
+def _make_hospital(forwarder: dict[str, Any]) -> None:
+    """Replace the list of workers by two applications, and let the archives take no mammogram."""
+    workers = forwarder.pop("workers")
+    shares = (workers[:CHEST_CT_WORKERS], workers[CHEST_CT_WORKERS:])
+    forwarder["applications"] = {
+        name: {**keys, "workers": share} for (name, keys), share in zip(HOSPITAL.items(), shares, strict=True)
+    }
+    for archive in (forwarder["orthanc"], *forwarder["archives"]):
+        archive["accepts"] = NO_MAMMOGRAM
+
+
 class _Lab(Lab):
     """The lab, whose workers record the digests of what they receive and send, with an archive `archive`."""
 
@@ -72,8 +106,9 @@ class Setup:
 
     forwarder: ClassVar[dict[str, Any]] = FORWARDER
 
-    def __init__(self, folder: Path, *, seed: int, rate: float) -> None:
+    def __init__(self, folder: Path, *, seed: int, rate: float, is_hospital: bool = False) -> None:
         self.folder = folder
+        self.is_hospital = is_hospital
         self._seed = seed
         self._rate = rate
         ports = layout.choose_ports(well_known=False)
@@ -85,6 +120,8 @@ class Setup:
         ]
         for worker in content["forwarder"]["workers"]:
             worker["timeout_s"] = WORKER_TIMEOUT_SECONDS
+        if is_hospital:
+            _make_hospital(content["forwarder"])
         folder.mkdir(parents=True, exist_ok=True)
         layout.write(folder / "lab", content)
         self.disk = Disk(folder / "lab" / "data", folder / "memory")
@@ -149,9 +186,9 @@ class Setup:
         """Return the journal of each sender."""
         return [self.folder / f"sent-{number}.txt" for number in range(len(SENDERS))]
 
-    def workers_journals(self) -> list[Path]:
-        """Return the journal of each worker."""
-        return [journal_of(self.lab.folder, name.lower()) for name in layout.WORKERS]
+    def workers_journals(self) -> dict[str, Path]:
+        """Return the journal of each worker by its AE title."""
+        return {name: journal_of(self.lab.folder, name.lower()) for name in layout.WORKERS}
 
     def signal_sender(self, dice: float, number: int) -> bool:
         """Send that signal to one of the senders; return False if it does not run just now."""
@@ -179,6 +216,7 @@ class Setup:
             journal=str(self.journals()[number]),
             rate=self._rate_of(number),
             begun=self._begun,
+            hospital=self.is_hospital,
         )
         with (self.folder / f"sender-{number}.out").open("ab") as output:
             return subprocess.Popen(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from gateway.database.pool import Database
 from gateway.database.queries import Query
 from gateway.errors import DatabaseError
-from proof.chaos.evidence import unregistered, waiting
+from proof.chaos.evidence import units, unregistered, waiting
 from proof.chaos.setup import Setup
+from proof.chaos.unit_ledger import Units
 
 if TYPE_CHECKING:
     from proof.chaos.ledger import Version
@@ -39,6 +40,7 @@ class Watch:
         """By program, the highest memory of one process of it (KiB resident)."""
         self.versions: dict[int, Version] = {}
         """UID and digest of each row id, which the edge's log names; purged rows included."""
+        self.units = Units()
         self.faults: Callable[[], int] = lambda: 0
 
     def start(self) -> None:
@@ -53,10 +55,12 @@ class Watch:
             self._thread.join()
 
     def learn(self) -> None:
-        """Read the new rows, long before they are purged."""
+        """Read the new rows, and the units, long before they are purged."""
         try:
             with self._database.statement() as session:
                 found = session.all(_VERSIONS, after=max(self.versions, default=0) - _LATE)
+            asked = self.units.unsettled()
+            self.units.learn(units(self._database, asked), asked=asked)
         except DatabaseError:
             return  # PostgreSQL is away: the next look finds them
         self.versions.update((number, (uid, digest)) for number, uid, digest in found)
