@@ -56,7 +56,8 @@ def forward_unit(
     forwarder = context.configuration.forwarder
     began = time.monotonic()
     oldest = unregistered_since()
-    with context.database.transaction() as session:
+    # A statement of its own: if this process is frozen after it, no registration waits for its locks (G5).
+    with context.database.statement() as session:
         claim = units.claim(
             session,
             unit_id,
@@ -65,10 +66,14 @@ def forward_unit(
             unregistered_since=oldest,
             wait=timedelta(seconds=NO_WORKER_SECONDS * (0.5 + random.random())),  # noqa: S311  spreads the load
         )
-        unit = units.get(session, unit_id)
-        members = units.members(session, unit_id) if claim.verdict is UnitVerdict.CLAIMED else []
-    if unit is None or claim.claim_id is None or claim.worker is None:
+    if claim.verdict is not UnitVerdict.CLAIMED:
         return None
+    # From the claim on, nothing joins the unit. If the process dies here, another one claims the unit.
+    with context.database.statement() as session:
+        unit = units.get(session, unit_id)
+        members = units.members(session, unit_id)
+    if unit is None or not members:
+        return None  # an operator cancelled all of it just now; its lease ends, and the next claim cancels it
     return _send(context, unit, claim, members, began=began)
 
 
