@@ -18,7 +18,7 @@ from time import monotonic
 from gateway.config import Configuration
 from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import debts, instances
+from gateway.database.tables import debts, destinations, instances
 from gateway.database.tables.debts import Debt
 from gateway.domain.routing import Target
 from gateway.errors import GatewayError
@@ -47,6 +47,9 @@ def settle(database: Database, configuration: Configuration, *, to: Target | Non
 
     An instance that is being sent to a removed target is waited for: it is delivered, or pending again.
     """
+    with database.transaction() as session:
+        # Every process has taken the configuration, or had the time to; the other target may be new.
+        destinations.configure(session, configuration)
     spool = Spool(configuration.edge.data_root)
     limit = monotonic() + SETTLE_SECONDS
     count = 0

@@ -52,6 +52,7 @@ PLACES = {
 def reconcile(context: SweepContext) -> Counts:
     """Repair what does not agree; count what was found."""
     unit_repair.mend_places(context)
+    unit_repair.end_removed(context)
     messages = _messages(context) + unit_repair.send_missing_messages(context)
     counts = {"messages_sent": messages, "probes_sent": _probes(context), "pauses_ended": _pauses(context)}
     disk_errors = DiskErrors()

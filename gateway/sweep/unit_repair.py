@@ -6,6 +6,7 @@
     its result is overdue                    another worker gets it whole, or the result is given up
     its sender died before it corrected      they are corrected
     the folders in the rows
+    its application was removed              it is cancelled, once nothing is collected for it any more
     no instance of it is kept                it is deleted
 
 Each unit has a message that is due when something is to be done, so this is rarely needed.
@@ -41,6 +42,12 @@ def send_missing_messages(context: SweepContext) -> int:
     return len(silent)
 
 
+def end_removed(context: SweepContext) -> None:
+    """Cancel units that no application is there for any more."""
+    with context.transaction() as session:
+        units.end_removed(session)
+
+
 def mend_places(context: SweepContext) -> None:
     """Correct the folders in the rows of units whose sender died; reconcile moves the files."""
     grace = timedelta(seconds=context.configuration.sweep.reconcile_grace_seconds)
@@ -65,9 +72,11 @@ def expire(context: SweepContext, *, grace: timedelta) -> Counts:
 def expire_one(configuration: Configuration, database: Database, wakeup: Wakeup, unit_id: int) -> ExpiredUnit:
     """Check one deadline. If it has passed, send the unit whole to another worker or give the result up."""
     applications = configuration.forwarder.applications_in_force
-    with database.transaction() as session:
+    with database.statement() as session:
         unit = units.get(session, unit_id)
-        application = None if unit is None else applications.get(unit.application)
+    application = None if unit is None else applications.get(unit.application)
+    # A statement of its own: if this process is frozen after it, no registration waits for its locks (G5).
+    with database.statement() as session:
         expired = units.expire(
             session, unit_id, max_redispatch=0 if application is None else application.max_redispatch
         )

@@ -96,6 +96,26 @@ WHERE u.state IN ('sent', 'answered', 'timed_out', 'superseded', 'dead')
     AND i.place IN ('incoming', 'queued') AND i.place <> place_of(i.id)
 LIMIT %(limit)s;
 
+-- name: complete_removed
+-- collecting -> complete, for units of applications without a worker of which nothing is collected any more.
+UPDATE units u SET state = 'complete', completed_at = now(), completed_by = 'configuration'
+WHERE u.state = 'collecting' AND NOT EXISTS (SELECT FROM application_workers w WHERE w.application = u.application)
+    AND NOT EXISTS (SELECT FROM deliveries d WHERE d.unit_id = u.id AND d.state = 'collecting');
+
+-- name: cancel_removed
+-- complete -> cancelled, for the same units, and for those that were to be sent to another worker. Their messages are
+-- deleted: nobody consumes the queue of a removed application after a restart.
+WITH ended AS (
+    UPDATE units u SET state = 'cancelled', settled_at = now(), next_attempt_at = NULL, message_id = NULL,
+        last_error = 'its application was removed'
+    FROM units old
+    WHERE old.id = u.id AND u.state = 'complete'
+        AND NOT EXISTS (SELECT FROM application_workers w WHERE w.application = u.application)
+        AND NOT EXISTS (SELECT FROM deliveries d WHERE d.unit_id = u.id AND d.state = 'collecting')
+    RETURNING old.message_id
+)
+DELETE FROM dramatiq.queue q USING ended e WHERE q.message_id = e.message_id AND q.state = 'queued';
+
 -- name: forget
 -- Delete settled units of which no instance is kept; returns how many.
 DELETE FROM units u WHERE u.id IN (

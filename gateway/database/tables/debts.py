@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from gateway.database.queries import load
 from gateway.database.session import Session
-from gateway.database.tables import deliveries
-from gateway.database.tables.deliveries import Selection
+from gateway.database.tables import deliveries, units
+from gateway.database.tables.deliveries import Changed, Selection
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route, Target
 
@@ -15,7 +15,10 @@ _Q = load("debts")
 
 @dataclass(frozen=True, slots=True)
 class Debt:
-    """What a removed target is owed: `pending` waits, perhaps for its unit; `in_flight` is being sent now."""
+    """What a removed target is owed: `pending` waits, perhaps for its unit; `in_flight` is being sent now.
+
+    The instances of a unit that is being sent are in flight, too.
+    """
 
     route: Route
     name: str
@@ -34,13 +37,22 @@ def owed(session: Session, kept: Iterable[Target]) -> list[Debt]:
 
 
 def move(session: Session, debt: Debt, to: Target, *, by: str) -> list[int]:
-    """Owe the pending deliveries to another target; cancel those of instances that it gets anyway.
+    """Owe what waits to another target; cancel what that one gets anyway. What is being sent stays.
 
-    What waits for the rest of its series or study stays: it belongs to a unit of the removed target.
-    Return the instances whose files the caller must move.
+    An instance that waits for the rest of its series or study joins the one that the other application
+    collects, or is sent alone if that one takes single instances. Return the instances whose files the
+    caller must move.
     """
-    session.run(_Q["move"], route=debt.route.value, name=debt.name, to_route=to.route.value, to_name=to.name)
-    return cancel(session, debt, by=by, states=(State.PENDING,))
+    other = {"to_route": to.route.value, "to_name": to.name}
+    released = session.rows(Changed, _Q["release"], route=debt.route.value, name=debt.name, by=by)
+    moved = [
+        *session.values(_Q["move"], route=debt.route.value, name=debt.name, **other),
+        *session.values(_Q["move_released"], ids=[one.delivery_id for one in released], **other),
+    ]
+    session.run(_Q["join_units"], ids=moved)
+    units.end_removed(session)
+    places = deliveries.mend_places(session, sorted({one.instance_id for one in released}))
+    return sorted({*places, *cancel(session, debt, by=by, states=(State.PENDING,))})
 
 
 def cancel(
@@ -55,4 +67,5 @@ def cancel(
         )
     ]
     session.run(_Q["drop_messages"], route=debt.route.value, name=debt.name)
+    units.end_removed(session)
     return deliveries.mend_places(session, sorted({instance_id for _, instance_id in cancelled}))

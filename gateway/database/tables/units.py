@@ -301,6 +301,12 @@ def misplaced(session: Session, *, grace: timedelta, limit: int) -> list[int]:
     return session.values(_Q["misplaced"], grace=grace, limit=limit)
 
 
+def end_removed(session: Session) -> None:
+    """Cancel the units of removed applications of which nothing is collected any more."""
+    session.run(_Q["complete_removed"])
+    session.run(_Q["cancel_removed"])
+
+
 def forget(session: Session, *, retention: timedelta, limit: int) -> int:
     """Delete settled units of which no instance is kept; return how many."""
     return session.run(_Q["forget"], retention=retention, limit=limit)
