@@ -25,6 +25,7 @@ from gateway.diagnosis.living import living, of_standing
 from gateway.diagnosis.postgres import ServerSeen
 from gateway.diagnosis.progress import progress
 from gateway.diagnosis.spool import Space
+from gateway.diagnosis.syntaxes import declined
 from gateway.diagnosis.turned_away import WINDOW, turned_away
 from gateway.errors import (
     DatabaseError,
@@ -143,7 +144,8 @@ def all_findings(gathered: Gathered, others: list[Finding]) -> list[Finding]:
     ]
     silent = [worker.worker for worker in gathered.progress.workers if worker.missing]
     away = turned_away(gathered.refusals, gathered.accepted, configuration, silent)
-    rest = [*gathered.findings, *running, *moving, *away, *others]
+    unlike = declined(view) if configuration.edge.accepts_as_archives else ()
+    rest = [*gathered.findings, *running, *moving, *away, *unlike, *others]
     found = findings(view, gathered.space, gathered.unknown, rest)
     opened = {row.key: row.opened_at for row in gathered.open}
     return [one if one.since else replace(one, since=opened.get(one.key)) for one in found]

@@ -10,6 +10,7 @@ from support.targets import owed, peers_of
 from support.waiting import wait_until
 
 from gateway.database.tables import syntaxes
+from gateway.diagnosis.examine import examine
 from gateway.dicom.contexts import IMPLICIT_LITTLE_ENDIAN as IMPLICIT
 from gateway.dicom.contexts import ProposedContext
 from gateway.domain.routing import Route
@@ -80,6 +81,28 @@ def test_what_an_archive_answers_otherwise_is_logged(make_edge: MakeEdge) -> Non
         assert known(edge) == {"VNA": {EXPLICIT}, "RES": set(ASKED)}
         [line] = edge.log(outcome="syntax_declined")
         assert (line["destination"], JPEG_LS in line["detail"]) == ("VNA", True)
+
+
+def test_what_an_archive_does_not_accept_any_more_is_a_finding(make_edge: MakeEdge) -> None:
+    """It names archive and transfer syntaxes, and ends when the archive accepts them again."""
+    edge = as_archives(make_edge)
+
+    def found() -> list[str]:
+        examined = examine(edge.configuration, edge.dsn, asks_peers=False)
+        return [one.what for one in examined.findings if one.key == "syntaxes.declined:VNA"]
+
+    with forwarding(edge), peers_of(edge) as peers:
+        inquiry = Inquiry(lambda: edge.configuration, edge.database, [Route.ARCHIVES])
+        for accepted, is_shown in (
+            ((EXPLICIT, JPEG_LS), False),  # what it never accepted is no finding
+            ((EXPLICIT,), True),
+            ((EXPLICIT, JPEG_LS), False),
+        ):
+            peers["VNA"].contexts.transfer_syntaxes = accepted
+            assert inquiry.ask_all()
+            whats = found()
+            assert len(whats) == is_shown
+            assert all(f"({JPEG_LS})" in what for what in whats)
 
 
 def test_a_context_that_an_archive_declines_makes_the_edge_ask_it_again(make_edge: MakeEdge) -> None:

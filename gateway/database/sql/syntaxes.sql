@@ -9,7 +9,8 @@ WITH answers AS (
 ), written AS (
     INSERT INTO accepted_syntaxes AS s (ae_title, transfer_syntax_uid, accepted)
     SELECT %(ae_title)s, uid, accepted FROM answers
-    ON CONFLICT ON CONSTRAINT accepted_syntaxes_pkey DO UPDATE SET accepted = EXCLUDED.accepted, since = now()
+    ON CONFLICT ON CONSTRAINT accepted_syntaxes_pkey DO UPDATE SET accepted = EXCLUDED.accepted, since = now(),
+        declined_at = CASE WHEN NOT EXCLUDED.accepted THEN now() END
     WHERE s.accepted <> EXCLUDED.accepted
 )
 SELECT a.uid AS transfer_syntax_uid, a.accepted FROM answers a JOIN before b ON b.uid = a.uid
@@ -18,3 +19,11 @@ WHERE b.accepted <> a.accepted ORDER BY a.uid;
 -- name: known
 SELECT ae_title, transfer_syntax_uid, accepted FROM accepted_syntaxes WHERE ae_title = ANY (%(ae_titles)s::text[])
 ORDER BY ae_title, transfer_syntax_uid;
+
+-- name: declined
+-- What each configured archive accepted before and declines since lately.
+SELECT s.ae_title, array_agg(s.transfer_syntax_uid ORDER BY s.transfer_syntax_uid) AS transfer_syntax_uids,
+    min(s.declined_at) AS declined_at
+FROM accepted_syntaxes s JOIN destinations d ON d.ae_title = s.ae_title AND d.configured AND d.route <> 'workers'
+WHERE s.declined_at > now() - %(window)s
+GROUP BY s.ae_title ORDER BY s.ae_title;

@@ -18,6 +18,7 @@ from gateway.database.tables import (
     queues,
     sends,
     sweeps,
+    syntaxes,
     units,
 )
 from gateway.database.tables.dead_messages import Dead
@@ -27,6 +28,7 @@ from gateway.database.tables.faults import Injected
 from gateway.database.tables.queues import ConsumerRow
 from gateway.database.tables.sends import Answers, Send
 from gateway.database.tables.sweeps import LastRun
+from gateway.database.tables.syntaxes import Declined
 from gateway.database.tables.units import UnitCount
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route, Target
@@ -47,6 +49,7 @@ WINDOW = timedelta(minutes=5)
 UNFORWARDED_WINDOW = timedelta(hours=1)
 """How long a repeat that was not forwarded is shown."""
 UNDECIDED_WINDOW = timedelta(hours=24)
+DECLINED_WINDOW = timedelta(days=7)
 """How long an instance is counted for which a rule could not be decided."""
 
 _Q = load("overview")
@@ -157,6 +160,8 @@ class Overview:
     sends: tuple[Send, ...] = ()
     answers: tuple[Answers, ...] = ()
     undecided: tuple[UndecidedCount, ...] = ()
+    declined: tuple[Declined, ...] = ()
+    """Transfer syntaxes that an archive does not accept any more."""
     applications: tuple[str, ...] = ()
     """The configured ones."""
 
@@ -238,6 +243,7 @@ def overview(session: Session, *, lease: timedelta | None = None) -> Overview:
         sends=() if lease is None else sends.under_way(session, lease=lease),
         answers=sends.answers(session),
         undecided=tuple(decisions.undecided(session, window=UNDECIDED_WINDOW, limit=FLAG_LIMIT)),
+        declined=tuple(syntaxes.declined(session, window=DECLINED_WINDOW)),
         applications=tuple(session.values(_Q["applications"])),
     )
 

@@ -1,6 +1,8 @@
 """The transfer syntaxes that archives accept, as they answered when they were asked last."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from gateway.database.queries import load
@@ -15,6 +17,15 @@ class Answered(NamedTuple):
     ae_title: str
     transfer_syntax_uid: str
     accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """Transfer syntaxes that an archive accepted before and declines now; `declined_at` is the first time."""
+
+    ae_title: str
+    transfer_syntax_uids: list[str]
+    declined_at: datetime
 
 
 class _Changed(NamedTuple):
@@ -33,3 +44,8 @@ def note(session: Session, ae_title: str, answers: Mapping[str, bool]) -> dict[s
 def known(session: Session, ae_titles: Sequence[str]) -> list[Answered]:
     """Return what these archives answered."""
     return session.rows(Answered, _Q["known"], ae_titles=list(ae_titles))
+
+
+def declined(session: Session, *, window: timedelta) -> list[Declined]:
+    """Return what configured archives stopped to accept within `window`."""
+    return session.rows(Declined, _Q["declined"], window=window)
