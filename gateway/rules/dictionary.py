@@ -14,6 +14,8 @@ from gateway.rules.errors import RuleError
 
 PIXEL_DATA_GROUP = 0x7FE0
 _GROUP_2 = 0x0002
+_PRIVATE_TAG = re.compile(r"\(?\s*[0-9A-Fa-f]{3}[13579BDFbdf]\s*,?\s*[0-9A-Fa-fxX]{4}\s*\)?")
+"""Also with `xx` for the block that a private creator reserves (PS3.5 §7.8.1)."""
 _SINGLE_TAG = re.compile(r"\(?\s*([0-9A-Fa-f]{4})\s*,?\s*([0-9A-Fa-f]{4})\s*\)?")
 
 # PS3.5 §6.2, Table 6.2-1
@@ -58,6 +60,11 @@ def attribute(name: str) -> Attribute:
     """
     from pydicom.datadict import dictionary_keyword, dictionary_VR  # noqa: PLC0415  a large table
 
+    if _PRIVATE_TAG.fullmatch(name):
+        raise RuleError(
+            f"{name} is private: its meaning depends on who wrote it, so rules do not ask for it. Ask for a "
+            "standard attribute, for example Manufacturer together with SeriesDescription"
+        )
     tag = _tag_of(name)
     shown = f"{name} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
     _refuse_by_tag(tag, shown)
@@ -105,11 +112,6 @@ def _tag_of(name: str) -> int:
 
 def _refuse_by_tag(tag: int, shown: str) -> None:
     group = tag >> 16
-    if group % 2:
-        raise RuleError(
-            f"{shown} is private: its meaning depends on who wrote it, so rules do not ask for it. Ask for a "
-            "standard attribute, for example Manufacturer together with SeriesDescription"
-        )
     if group <= _GROUP_2:
         raise RuleError(
             f"{shown} is not part of the data set: use transfer_syntax, sop_class, calling_ae or called_ae"

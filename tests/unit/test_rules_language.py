@@ -148,6 +148,7 @@ def test_what_the_rest_decides_is_decided() -> None:
         ("{attribute: PixelData, exists: true}", "Ask for an attribute before"),
         ("{attribute: '(FFFA,FFFA)', exists: true}", "Ask for an attribute before"),
         ("{attribute: '(0019,100C)', equals: 1000}", "is private"),
+        ("{attribute: '(0009,xx01)', private_creator: GEMS_IDEN_01, equals: CT01}", "is private"),
         ("{attribute: TransferSyntaxUID, equals: A}", "use transfer_syntax"),
         ("{attribute: '(0008,0000)', equals: 1}", "group length"),
         ("{attribute: RequestAttributesSequence, exists: true}", "is a sequence"),
