@@ -1,10 +1,14 @@
-"""A real Orthanc routes everything that it stores to the edge: no instance is forwarded twice."""
+"""A real Orthanc routes everything that it stores to the edge: no instance is forwarded twice.
+
+ROUTING_LOOP_SECONDS is how long each test goes on sending: a few rounds by default, 3600 for an hour.
+"""
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -19,6 +23,16 @@ from gateway.lab.pacs import Orthanc
 from gateway.lab.supervisor import Supervisor
 
 ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
+SECONDS = float(os.environ.get("ROUTING_LOOP_SECONDS", "0"))
+ROUNDS = 3
+"""How many instances are sent later at least."""
+pytestmark = pytest.mark.timeout(SECONDS + 180)
+
+RECEIVED = """
+SELECT count(*) + (SELECT count(*) FROM repeats p JOIN instances o ON o.id = p.instance_id
+                   WHERE o.sop_instance_uid = %(uid)s)
+FROM instances i WHERE i.sop_instance_uid = %(uid)s
+"""
 ROUTE_ALL = """
 function OnStoredInstance(instanceId, tags, metadata, origin)
   SendToModality(instanceId, 'edge')
@@ -79,17 +93,39 @@ def two_archives(make_edge: MakeEdge, tmp_path: Path) -> Iterator[EdgeSetup]:
         supervisor.stop()
 
 
-def receptions(edge: EdgeSetup, instance: Instance) -> list[str]:
-    """Return the outcome of each reception of the instance, from the edge's log."""
-    lines = edge.log(stage="queue", sop_instance_uid=instance.sop_instance_uid)
-    return [line["outcome"] for line in lines if "destination" not in line and "delivery_id" not in line]
+def receptions(edge: EdgeSetup, instance: Instance) -> int:
+    """Return how often the edge has received the instance, by its rows."""
+    return int(edge.one(RECEIVED, uid=instance.sop_instance_uid))
 
 
-def wait_back(edge: EdgeSetup, *instances: Instance) -> None:
-    """Orthanc sent each of them to the edge, which delivered each."""
-    for instance in instances:
-        wait_until(lambda one=instance: len(receptions(edge, one)) > 1, 30, "it to come back")  # type: ignore[misc]
-        edge.wait_state(instance, "delivered")
+def circle(edge: EdgeSetup, *, calling: str, back: int, delivered: dict[str, str]) -> list[Instance]:
+    """Send instances one after the other; each must come back `back` times before the next one is sent.
+
+    A later instance makes the whole way while earlier ones would go on circling. Return all.
+    """
+
+    def is_back(instance: Instance) -> bool:
+        return receptions(edge, instance) > back and delivered.items() <= owed(edge, instance).items()
+
+    began = monotonic()
+    sent = study_of(3)
+    assert edge.send(*sent, calling=calling) == [0, 0, 0]
+    while len(sent) < 3 + ROUNDS or monotonic() - began < SECONDS:
+        [later] = study_of(1)
+        assert edge.send(later, calling=calling) == [0]
+        sent.append(later)
+        wait_until(lambda one=later: is_back(one), 60, "it to come back")  # type: ignore[misc]
+    for instance in sent[:3]:
+        wait_until(lambda one=instance: is_back(one), 60, "it to come back")  # type: ignore[misc]
+    return sent
+
+
+def assert_no_circle(edge: EdgeSetup, sent: list[Instance], *, archives: int) -> None:
+    """Each instance was received once from its sender and once from each archive, and sent to each once."""
+    assert {receptions(edge, one) for one in sent} == {1 + archives}
+    assert edge.one("SELECT count(*) FROM instances") == len(sent)
+    attempts = "SELECT count(*) FROM attempts a JOIN deliveries d ON d.id = a.delivery_id"
+    assert edge.one(f"{attempts} WHERE d.target <> 'RES' AND d.route <> 'workers'") == archives * len(sent)
 
 
 @pytest.mark.guarantee("G4")
@@ -98,18 +134,8 @@ def test_a_pacs_that_routes_everything_to_the_edge_makes_no_loop(edge: EdgeSetup
     """Each instance is received, delivered, and received back; then nothing more is sent."""
     edge.serve()
     edge.actors("pacs")
-    instances = study_of(3)
-    assert edge.send(*instances) == [0, 0, 0]
-    wait_back(edge, *instances)
-    # A later instance makes the whole way while the first ones would go on circling.
-    for _ in range(3):
-        [later] = study_of(1)
-        assert edge.send(later) == [0]
-        wait_back(edge, later)
-    for instance in instances:
-        first, second = receptions(edge, instance)
-        assert first == "stored"
-        assert second in {"duplicate", "not_forwarded"}
+    sent = circle(edge, calling="ORTHANC", back=1, delivered={"pacs ORTHANC": "delivered"})
+    assert_no_circle(edge, sent, archives=1)
     assert edge.queued("pacs") == 0
 
 
@@ -122,25 +148,5 @@ def test_two_archives_that_route_everything_to_the_edge_make_no_circle(two_archi
     edge.serve()
     edge.actors("pacs", "archives")
     both = {"pacs ORTHANC": "delivered", "archives VNA": "delivered"}
-
-    def is_back(instance: Instance) -> bool:
-        return len(receptions(edge, instance)) > 2 and both.items() <= owed(edge, instance).items()
-
-    instances = study_of(3)
-    assert edge.send(*instances, calling="CT1") == [0, 0, 0]
-    for instance in instances:
-        wait_until(partial(is_back, instance), 60, "both archives to send it back")
-    # Later instances make the whole way while the first ones would go on circling.
-    for _ in range(3):
-        [later] = study_of(1)
-        assert edge.send(later, calling="CT1") == [0]
-        wait_until(partial(is_back, later), 60, "both archives to send it back")
-    for instance in instances:
-        first, *repeats = receptions(edge, instance)
-        assert first == "stored"
-        assert len(repeats) == 2
-        assert set(repeats) <= {"duplicate", "not_forwarded"}
-    attempts = (
-        "SELECT count(*) FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE d.target <> 'RES'"
-    )
-    assert edge.one(attempts) == 2 * 6
+    sent = circle(edge, calling="CT1", back=2, delivered=both)
+    assert_no_circle(edge, sent, archives=2)
