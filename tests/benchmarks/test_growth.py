@@ -1,11 +1,13 @@
 """What a million kept instances cost: the sweep of each minute, a purge, and the commands that look.
 
-The rows are written by SQL and the files are empty (tests/support/kept_instances.py): none of these reads a
-data set. No grace keeps a file from being examined.
+And what a million instances cost that wait for one archive: the other archives, and the commands. The rows
+are written by SQL and the files are empty (tests/support/kept_instances.py): none of these reads a data set.
+No grace keeps a file from being examined.
 """
 
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,6 +19,10 @@ from support import kept_instances
 from support.edge_setup import EdgeSetup
 from support.forwarding import Forwarding, forwarding
 from support.launcher import command
+from support.peers import Peer, after
+from support.synthetic_instances import Instance
+from support.targets import hospital, peers_of
+from support.waiting import wait_until
 from support.wire_data import scaled
 from support.wire_table import Rows
 
@@ -37,6 +43,10 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
 KEPT = scaled(1_000_000)
 PURGED = scaled(200_000)
 STUDIES = scaled(kept_instances.STUDIES)
+WAITING = scaled(1_000_000)
+RATED = 300
+"""How many instances are sent to measure a rate."""
+OTHERS = ("ORTHANC", "RES")
 REPEATS = 5
 
 
@@ -150,3 +160,43 @@ def _purge(core: Forwarding, rows: Rows) -> None:
 
 def _files(edge: EdgeSetup) -> int:
     return sum(1 for _ in Path(edge.configuration.edge.data_root).glob("*/*/*.dcm"))
+
+
+def test_a_million_wait_for_an_archive_that_hangs(make_edge: MakeEdge, rows: Rows) -> None:
+    """VNA accepts associations and answers no C-STORE; PACS and RES get their instances as before."""
+    edge = hospital(make_edge, mode="pacs_only", lease_seconds=300)
+    released = threading.Event()
+    with forwarding(edge) as core, peers_of(edge) as peers:
+        for route in ("pacs", "archives"):
+            edge.actors(route, threads=8)
+        _delivered_a_second(core, peers)  # until processes and connections are there
+        before = _delivered_a_second(core, peers)
+        peers["VNA"].answer = after(released)
+        kept_instances.fill_waiting(edge, WAITING, "VNA")
+        core.context.wakeup.wake("archives")
+        wait_until(
+            lambda: edge.one("SELECT count(*) FROM deliveries WHERE state = 'in_flight'"), 60, "VNA to hang"
+        )
+        what = f"delivered to two archives, {WAITING:,} wait for one that hangs"
+        rate = _delivered_a_second(core, peers)
+        rows.faster(what, rate, than="nothing waits", theirs=before, at_least=0.9)
+        line = command("mini-pacs", "status")
+        took = _median(partial(subprocess.run, line, check=False, capture_output=True))
+        rows.within(f"mini-pacs status, {WAITING:,} wait for one archive", took, "s", at_most=None)
+        name = f"mini-pacs status, {WAITING:,} wait for one archive, its SQL"
+        rows.within(name, _median(partial(_read, edge, overview.overview)) * 1000, "ms", at_most=500)
+        edge.kill()
+        released.set()
+
+
+def _delivered_a_second(core: Forwarding, peers: dict[str, Peer]) -> float:
+    """Register instances, and wait until two archives have them; return how many that were in a second."""
+    instances = [Instance() for _ in range(RATED)]
+    began = time.monotonic()
+    for one in instances:
+        core.receive(one)
+        core.context.wakeup.wake("pacs")
+        core.context.wakeup.wake("archives")
+    wanted = {one.sop_instance_uid for one in instances}
+    wait_until(lambda: all(wanted <= set(peers[name].uids()) for name in OTHERS), 120, "both to have them")
+    return RATED / (time.monotonic() - began)

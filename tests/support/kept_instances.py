@@ -47,20 +47,40 @@ SELECT d.instance_id + 1, d.instance_id, 'APP01' FROM deliveries d WHERE d.route
 """
 
 
+_FILL_WAITING = """
+SET session_replication_role TO replica;
+SET synchronous_commit TO off;
+INSERT INTO instances (sop_instance_uid, study_instance_uid, series_instance_uid, sop_class_uid,
+    transfer_syntax_uid, sha256, data_set_size, calling_ae_title, called_ae_title, remote_address, kind,
+    place, file_name)
+SELECT '{root}.1.' || n, '{root}.1.' || n / 200, '{root}.1.' || n / 200 || '.0', '1.2.840.10008.5.1.4.1.1.2',
+    '1.2.840.10008.1.2.1', sha256(convert_to(n::text, 'UTF8')), 525000, 'CT1', 'MINI_EDGE', '10.1.2.3',
+    'original', 'incoming', '{root}.1.' || n || '.dcm'
+FROM generate_series(1, {count}) AS n;
+INSERT INTO deliveries (instance_id, route, target, priority, message_id)
+SELECT i.id, 'archives', '{archive}', 4, gen_random_uuid() FROM instances i
+WHERE i.sop_instance_uid LIKE '{root}.1.%' ORDER BY i.id;
+INSERT INTO dramatiq.queue (message_id, queue_name, message, priority, delivery_id)
+SELECT d.message_id, 'archives.{archive}', jsonb_build_object('queue_name', 'archives.{archive}',
+    'actor_name', 'forward_to_archive', 'args', jsonb_build_array(d.id), 'kwargs', '{{}}'::jsonb,
+    'options', '{{}}'::jsonb, 'message_id', d.message_id, 'message_timestamp', 1767225600000), 4, d.id
+FROM deliveries d WHERE d.target = '{archive}' AND d.state = 'pending' ORDER BY d.id;
+"""
+
+
 def study(number: int) -> str:
     """Return the UID of a study, by its number from 0."""
     return f"{ROOT}.{number}"
 
 
+def fill_waiting(edge: EdgeSetup, count: int, archive: str) -> None:
+    """Write rows and messages of that many instances that wait for one archive; they have no files."""
+    _run_script(edge, _FILL_WAITING.format(root=ROOT, count=count, archive=archive))
+
+
 def fill(edge: EdgeSetup, count: int, studies: int = STUDIES) -> None:
     """Write rows and files of that many delivered instances, received over the last 20 hours."""
-    edge.database.close()  # a connection keeps the deadline that it was opened with
-    edge.database.deadline_seconds = 1800
-    with edge.database.statement() as session:
-        session.script(_FILL.format(root=ROOT, count=count, each=count // studies))
-    edge.database.close()  # its connection has the settings above
-    with edge.database.statement() as session:
-        session.script("VACUUM ANALYZE")
+    _run_script(edge, _FILL.format(root=ROOT, count=count, each=count // studies))
     sent = edge.configuration.edge.data_root / Place.SENT
     each = count // studies
     for number in range(studies):
@@ -69,6 +89,16 @@ def fill(edge: EdgeSetup, count: int, studies: int = STUDIES) -> None:
         _touch(
             folder, [f"{study(number)}.{n}.dcm" for n in range(number * each + 1, (number + 1) * each + 1)]
         )
+
+
+def _run_script(edge: EdgeSetup, script: str) -> None:
+    edge.database.close()  # a connection keeps the deadline that it was opened with
+    edge.database.deadline_seconds = 1800
+    with edge.database.statement() as session:
+        session.script(script)
+    edge.database.close()  # its connection has the settings of the script
+    with edge.database.statement() as session:
+        session.script("VACUUM ANALYZE")
 
 
 def grow_old(edge: EdgeSetup, count: int) -> None:
