@@ -251,6 +251,7 @@ class PacsDestination(Destination):
     """The PACS. It gets what its rule accepts; without a rule everything."""
 
     accepts: Accepts | None = None
+    max_instances_per_second: Annotated[float, Field(ge=1, le=10_000)] | None = None
 
 
 class ArchiveDestination(PacsDestination):
@@ -289,6 +290,10 @@ class Application(Section):
             ]
             if given:
                 raise ValueError(f"{given[0]} is for unit: series or study; here unit is instance")
+        elif self.affinity is not None:
+            raise ValueError(
+                f"affinity is for unit: instance; here one worker gets the whole {self.unit} anyway"
+            )
         if self.max_wait_seconds < self.complete_after_seconds:
             raise ValueError(
                 f"max_wait_seconds ({self.max_wait_seconds:g}) must not be less than complete_after_seconds "

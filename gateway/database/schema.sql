@@ -37,6 +37,7 @@ table accepted_syntaxes
     transfer_syntax_uid text NOT NULL
     accepted boolean NOT NULL
     since timestamp with time zone NOT NULL DEFAULT now()
+    declined_at timestamp with time zone -- since when it is declined, if it was accepted before
     constraint accepted_syntaxes_pkey PRIMARY KEY (ae_title, transfer_syntax_uid)
 
 table activity
@@ -272,6 +273,7 @@ table destinations
     full_outstanding integer -- the configured max_outstanding, while a worker is tried with one instance
     probe_of bigint -- the delivery that tries the peer while its breaker is open; valid while that delivery is in flight
     turn_of bigint -- the suspect delivery that has the turn; valid while that delivery is in flight
+    next_slot_at timestamp with time zone -- with a rate: when the next instance may be sent to it
     pause_reason text -- why an operator paused it, in his words
     paused_until timestamp with time zone -- when the pause ends by itself; NULL: only an operator ends it
     constraint destinations_pkey PRIMARY KEY (ae_title)
@@ -625,6 +627,7 @@ table units
     constraint units_pkey PRIMARY KEY (id)
     constraint units_sending_is_claimed CHECK (((state = 'sending'::unit_state) = (claim_id IS NOT NULL)))
     CREATE INDEX units_by_study ON public.units USING btree (study_instance_uid)
+    CREATE INDEX units_by_worker ON public.units USING btree (worker) WHERE (state = ANY (ARRAY['sending'::unit_state, 'sent'::unit_state]))
     CREATE INDEX units_unsettled ON public.units USING btree (application, state, next_attempt_at) WHERE (state = ANY (ARRAY['collecting'::unit_state, 'complete'::unit_state, 'sending'::unit_state, 'sent'::unit_state]))
     CREATE TRIGGER units_transition BEFORE UPDATE OF state ON public.units FOR EACH ROW WHEN (((old.state <> new.state) AND (((((((((((((((((old.state <> 'collecting'::unit_state) OR (new.state <> 'complete'::unit_state)) AND ((old.state <> 'complete'::unit_state) OR (new.state <> 'sending'::unit_state))) AND ((old.state <> 'complete'::unit_state) OR (new.state <> 'answered'::unit_state))) AND ((old.state <> 'complete'::unit_state) OR (new.state <> 'superseded'::unit_state))) AND ((old.state <> 'complete'::unit_state) OR (new.state <> 'cancelled'::unit_state))) AND ((old.state <> 'sending'::unit_state) OR (new.state <> 'sent'::unit_state))) AND ((old.state <> 'sending'::unit_state) OR (new.state <> 'answered'::unit_state))) AND ((old.state <> 'sending'::unit_state) OR (new.state <> 'complete'::unit_state))) AND ((old.state <> 'sending'::unit_state) OR (new.state <> 'dead'::unit_state))) AND ((old.state <> 'sending'::unit_state) OR (new.state <> 'cancelled'::unit_state))) AND ((old.state <> 'sent'::unit_state) OR (new.state <> 'answered'::unit_state))) AND ((old.state <> 'sent'::unit_state) OR (new.state <> 'complete'::unit_state))) AND ((old.state <> 'sent'::unit_state) OR (new.state <> 'timed_out'::unit_state))) AND ((old.state <> 'sent'::unit_state) OR (new.state <> 'superseded'::unit_state))) AND ((old.state <> 'timed_out'::unit_state) OR (new.state <> 'answered'::unit_state))) AND ((old.state <> 'timed_out'::unit_state) OR (new.state <> 'superseded'::unit_state))))) EXECUTE FUNCTION refuse_unit_transition()
 

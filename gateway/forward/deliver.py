@@ -12,13 +12,14 @@ import time
 from datetime import timedelta
 
 from gateway import log
-from gateway.config import ApplicationInForce, Destination
+from gateway.config import ApplicationInForce, Destination, PacsDestination
 from gateway.database.tables import deliveries
 from gateway.database.tables.deliveries import DeliveryClaim, WorkerVerdict
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.forward.attempt import Attempt, AttemptResult, move
 from gateway.forward.context import ForwardContext
+from gateway.forward.rate import wait_for_slot
 from gateway.forward.turns import Sending
 from gateway.log import Stage
 
@@ -60,7 +61,7 @@ def forward_to_archive(context: ForwardContext, delivery_id: int, *, probing: bo
 
 
 def _forward(
-    context: ForwardContext, delivery_id: int, route: Route, destination: Destination, *, probing: bool
+    context: ForwardContext, delivery_id: int, route: Route, destination: PacsDestination, *, probing: bool
 ) -> Outcome | None:
     """Make one attempt at an archive; return its outcome.
 
@@ -68,6 +69,8 @@ def _forward(
     `probing` means that the breaker of the archive is open, and this instance tests whether it is back.
     """
     outcome = None
+    if not probing:
+        wait_for_slot(context, destination)
     while True:
         began = time.monotonic()
         claim = _claim(context, delivery_id, destination)

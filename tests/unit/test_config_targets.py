@@ -111,6 +111,11 @@ def application(name: str = "chest-ct", **values: Any) -> Callable[[Content], No
     return lambda all_: all_["forwarder"]["applications"].setdefault(name, {}).update(values)
 
 
+def whole(**values: Any) -> Callable[[Content], None]:
+    """Let an application get whole series, with these keys."""
+    return application(unit="series", affinity=None, **values)
+
+
 def forwarder(**values: Any) -> Callable[[Content], None]:
     """Set keys of the section."""
     return lambda all_: all_["forwarder"].update(values)
@@ -140,6 +145,20 @@ REFUSALS: list[tuple[Callable[[Content], None], tuple[str, ...]]] = [
     (application(max_outstanding=0), ("forwarder.applications.chest-ct.max_outstanding", "0")),
     (application(max_outstanding=True), ("max_outstanding = true",)),
     (application(max_redispach=1), ("unknown key", "did you mean max_redispatch?")),
+    (application(unit="patient"), ("chest-ct.unit", "'patient'")),
+    (application(complete_after_seconds=5), ("complete_after_seconds is for unit: series or study",)),
+    (application(max_wait_seconds=5), ("max_wait_seconds is for unit: series or study",)),
+    (application(late="ignore"), ("late is for unit: series or study", "here unit is instance")),
+    (application(unit="series"), ("affinity is for unit: instance", "the whole series anyway")),
+    (whole(late="sometimes"), ("chest-ct.late", "'sometimes'")),
+    (whole(complete_after_seconds=0), ("chest-ct.complete_after_seconds", "0")),
+    (whole(max_wait_seconds=8 * 24 * 3600), ("chest-ct.max_wait_seconds",)),
+    (
+        whole(complete_after_seconds=60, max_wait_seconds=30),
+        ("max_wait_seconds (30) must not be less than complete_after_seconds (60)",),
+    ),
+    (whole(complete_after_second=5), ("unknown key", "did you mean complete_after_seconds?")),
+    (forwarder(archives=[peer("V", 1, max_instances_per_second=0.5)]), ("archives.0.max_instances",)),
 ]
 
 

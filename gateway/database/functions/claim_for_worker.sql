@@ -1,7 +1,7 @@
 -- pending -> in_flight for a worker, before anything is sent to it.
 --
 -- Choose among the workers of its application that are up and have fewer results outstanding than they may. A worker of
--- several applications counts what it owes to all of them. Prefer the worker of a claim
+-- several applications counts what it owes to all of them, whole series and studies, too. Prefer the worker of a claim
 -- whose process died, then a worker that has not got this delivery before, then the one that was chosen longest ago.
 -- Record the claim, the expected result, and the message that runs at its deadline.
 --   claimed     the caller sends the delivery to `worker`
@@ -76,8 +76,10 @@ BEGIN
         JOIN application_workers a ON a.ae_title = x.ae_title AND a.application = d.target
         CROSS JOIN LATERAL (SELECT count(*) AS n FROM expected_results e
                             WHERE e.worker = x.ae_title AND e.state = 'owed') AS owed
+        CROSS JOIN LATERAL (SELECT count(*) AS n FROM units u
+                            WHERE u.worker = x.ae_title AND u.state IN ('sending', 'sent')) AS whole
         WHERE x.route = 'workers' AND x.configured AND NOT x.paused AND x.breaker = 'closed'
-            AND owed.n < least(x.max_outstanding, a.max_outstanding) AND (v_bound IS NULL OR x.ae_title = v_bound)
+            AND owed.n + whole.n < least(x.max_outstanding, a.max_outstanding) AND (v_bound IS NULL OR x.ae_title = v_bound)
         ORDER BY
             x.ae_title = v_previous DESC NULLS LAST,
             EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id AND e.worker = x.ae_title),
@@ -116,11 +118,12 @@ BEGIN
             p_expire_queue, p_expire_actor_name, jsonb_build_array(e.id), 4, e.due_at)
         WHERE e.claim_id = claim_for_worker.claim_id;
     IF p_by_study THEN
-        SELECT least(x.max_outstanding, a.max_outstanding) - count(e.id) INTO v_free
+        SELECT least(x.max_outstanding, a.max_outstanding) - count(e.id) - (SELECT count(*) FROM units u
+                WHERE u.worker = x.ae_title AND u.state IN ('sending', 'sent')) INTO v_free
             FROM destinations x
             JOIN application_workers a ON a.ae_title = x.ae_title AND a.application = d.target
             LEFT JOIN expected_results e ON e.worker = x.ae_title AND e.state = 'owed'
-            WHERE x.ae_title = claim_for_worker.worker GROUP BY x.max_outstanding, a.max_outstanding;
+            WHERE x.ae_title = claim_for_worker.worker GROUP BY x.ae_title, x.max_outstanding, a.max_outstanding;
         PERFORM call_waiting(coalesce(d.waits_for, claim_for_worker.worker), v_free + 1);
     END IF;
     verdict := 'claimed';

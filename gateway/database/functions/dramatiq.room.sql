@@ -1,24 +1,34 @@
 -- Return how many messages of a queue may be claimed now, at most `wanted`. For an archive: none while it is paused, its
--- breaker is open, or it is not configured. For an application: as many results as those of its workers that are up may
--- still have outstanding. So a target that cannot take anything causes no claims.
+-- breaker is open, it is not configured, or its rate is used up. For an application: as many results, of instances and of
+-- units, as those of its workers that are up may still have outstanding. So a target that cannot take anything causes no
+-- claims.
+--
+-- A unit that is being sent does not count: its process may be gone, and then its message must be claimed again.
 CREATE OR REPLACE FUNCTION dramatiq.room(queue_name text, wanted integer) RETURNS integer
 LANGUAGE sql STABLE AS $$
     SELECT CASE
         WHEN room.queue_name = 'pacs' THEN CASE WHEN EXISTS (
             SELECT FROM public.destinations x
-            WHERE x.route = 'pacs' AND x.configured AND (x.paused OR x.breaker = 'open')) THEN 0 ELSE wanted END
+            WHERE x.route = 'pacs' AND x.configured
+                AND (x.paused OR x.breaker = 'open'
+                    OR x.next_slot_at BETWEEN now() + interval '1 second' AND now() + interval '5 minutes'))
+            THEN 0 ELSE wanted END
         WHEN room.queue_name = 'workers' OR starts_with(room.queue_name, 'workers.') THEN least(wanted, (
-            SELECT coalesce(sum(greatest(least(x.max_outstanding, a.max_outstanding) - owed.n, 0)), 0)::integer
+            SELECT coalesce(sum(greatest(least(x.max_outstanding, a.max_outstanding) - owed.n - sent.n, 0)), 0)::integer
             FROM public.application_workers a
             JOIN public.destinations x ON x.ae_title = a.ae_title
             CROSS JOIN LATERAL (SELECT count(*) AS n FROM public.expected_results e
                                 WHERE e.worker = x.ae_title AND e.state = 'owed') AS owed
+            CROSS JOIN LATERAL (SELECT count(*) AS n FROM public.units u
+                                WHERE u.worker = x.ae_title AND u.state = 'sent') AS sent
             WHERE a.application = CASE room.queue_name WHEN 'workers' THEN 'default'
                                   ELSE substr(room.queue_name, length('workers.') + 1) END
                 AND x.route = 'workers' AND x.configured AND NOT x.paused AND x.breaker = 'closed'))
         WHEN starts_with(room.queue_name, 'archives.') THEN CASE WHEN EXISTS (
             SELECT FROM public.destinations x
             WHERE x.ae_title = substr(room.queue_name, length('archives.') + 1) AND x.route = 'archives'
-                AND x.configured AND NOT x.paused AND x.breaker = 'closed') THEN wanted ELSE 0 END
+                AND x.configured AND NOT x.paused AND x.breaker = 'closed'
+                AND (x.next_slot_at BETWEEN now() + interval '1 second' AND now() + interval '5 minutes') IS NOT TRUE)
+            THEN wanted ELSE 0 END
         ELSE wanted END;
 $$;

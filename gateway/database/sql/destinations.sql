@@ -49,6 +49,15 @@ UPDATE deliveries SET target = %(ae_title)s
 WHERE route = 'pacs' AND target <> %(ae_title)s AND EXISTS (
     SELECT FROM destinations WHERE route = 'pacs' AND configured AND ae_title <> %(ae_title)s);
 
+-- name: take_slot
+-- Take the next time at which an instance may be sent to a destination with a rate; return in how many seconds it is. A time
+-- far ahead is from a clock that was set back, and does not count.
+UPDATE destinations SET next_slot_at = %(pause)s::interval + CASE
+    WHEN next_slot_at BETWEEN clock_timestamp() AND clock_timestamp() + interval '5 minutes' THEN next_slot_at
+    ELSE clock_timestamp() END
+WHERE ae_title = %(ae_title)s
+RETURNING greatest(extract(epoch FROM next_slot_at - %(pause)s::interval - clock_timestamp()), 0)::float8;
+
 -- name: note_well
 -- Reset the failures, and close the breaker if it is open. If C-STOREs opened it, only the answer to a C-STORE closes it.
 -- Returns no row, and locks none, if there is nothing to reset.

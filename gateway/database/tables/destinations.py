@@ -131,6 +131,11 @@ def forget_removed(session: Session, configuration: "Configuration") -> None:
     session.run(_Q["forget_removed"], ae_titles=[d.ae_title for d in configuration.destinations])
 
 
+def take_slot(session: Session, ae_title: str, *, pause: timedelta) -> float:
+    """Take the next time slot of a destination with a rate; return in how many seconds it is."""
+    return float(session.value(_Q["take_slot"], ae_title=ae_title, pause=pause) or 0.0)
+
+
 def note_well(session: Session, ae_title: str, *, by_store: bool) -> bool:
     """Record that the peer answered a C-STORE (`by_store`) or a probe; tell whether this closed its breaker.
 
