@@ -128,6 +128,9 @@ WHERE i.id = d.instance_id AND d.state = 'pending' AND d.next_attempt_at > now()
     AND {fragment:selection}
 RETURNING d.id AS delivery_id, d.instance_id;
 
+-- name: lock_instances
+SELECT id FROM instances WHERE id = ANY (%(instance_ids)s::bigint[]) ORDER BY id FOR NO KEY UPDATE;
+
 -- name: mend_place
 -- Set the folder to that of the states of its deliveries; the caller moves the file.
 UPDATE instances i SET place = place_of(i.id)

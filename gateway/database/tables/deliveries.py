@@ -289,5 +289,11 @@ def retry_now(session: Session, selection: Selection) -> list[Changed]:
 
 
 def mend_places(session: Session, instance_ids: list[int]) -> list[int]:
-    """Correct the folders in the rows; return the instances whose files the caller must move."""
+    """Correct the folders in the rows; return the instances whose files the caller must move.
+
+    It waits first for a settlement that has locked an instance: `mend_place` then sees its delivery.
+    """
+    if not instance_ids:
+        return []
+    session.run(_Q["lock_instances"], instance_ids=instance_ids)
     return session.values(_Q["mend_place"], instance_ids=instance_ids)

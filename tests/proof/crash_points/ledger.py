@@ -21,6 +21,8 @@ _MESSAGES = """
 SELECT count(*) FROM dramatiq.queue
 WHERE NOT (message ->> 'actor_name' IN (%s, %s) AND state = 'queued' AND due > now())
 """
+_MISPLACED = "SELECT count(*) FROM instances WHERE place <> place_of(id)"
+"""What the sweep still corrects: a process died after it settled a unit."""
 _ROWS = """
 SELECT i.sop_instance_uid, encode(i.sha256, 'hex'), i.data_set_size, i.place::text, i.study_instance_uid,
     i.file_name, i.kind::text,
@@ -42,6 +44,7 @@ def settled(run: Run) -> bool:
         not run.senders.batches
         and not run.one(_UNSETTLED)
         and not run.one(_MESSAGES, EXPIRE_RESULT.actor_name, EXPIRE_UNIT.actor_name)
+        and not run.one(_MISPLACED)
         and not _strays(run)
     )
 
