@@ -23,9 +23,9 @@ from cli.screen import console, dimse, table
 from gateway import config
 from gateway.config import Configuration
 from gateway.database.session import Session
-from gateway.database.tables import refusals, search_hashes
+from gateway.database.tables import search_hashes
 from gateway.domain.delivery import State
-from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_ae_title, is_uid
+from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.errors import DatabaseUnavailableError, SpoolError
 from gateway.search import evidence, verdict
 from gateway.search.evidence import Evidence, OfSender
@@ -33,13 +33,13 @@ from gateway.search.files import search_files
 from gateway.search.hashes import hashes_to_find
 from gateway.search.key import search_key
 from gateway.search.verdict import Verdict
+from gateway.search.word import is_known_title
 from gateway.spool.spool import Spool
 from gateway.times import clock, dated, moment
 
 if TYPE_CHECKING:
     from gateway.spool.envelope import Envelope
 
-MAX_TITLES = timedelta(days=30)
 DAY = timedelta(days=1)
 AROUND = timedelta(minutes=30)
 """How far before and after `--at` an AE title is looked for."""
@@ -98,7 +98,7 @@ def why(
                 found = [evidence.of_uid(session, typed, limit=limit, envelopes=envelopes)]
                 _answer_uids(found, configuration, limit, as_json=as_json)
                 return
-            if not is_number and _is_known_title(session, typed, configuration):
+            if not is_number and is_known_title(session, typed, configuration):
                 of_sender = evidence.of_sender(session, typed, begin, until)
                 found = [
                     evidence.of_uid(session, uid, limit=limit, envelopes=envelopes)
@@ -139,15 +139,6 @@ def _window(since: str | None, at: str | None) -> tuple[datetime, datetime]:
         around = moment_of(at, "--at")
         return around - AROUND, around + AROUND
     return (now - DAY if since is None else moment_of(since, "--since")), now
-
-
-def _is_known_title(session: Session, word: str, configuration: Configuration) -> bool:
-    """Tell whether the edge knows that AE title. It is compared here, because it may be a patient ID."""
-    if not is_ae_title(word):
-        return False
-    if word in configuration.edge.calling_ae_titles:
-        return True
-    return any(row.calling_ae_title == word for row in refusals.page(session, MAX_TITLES, limit=10_000))
 
 
 def _studies_of(

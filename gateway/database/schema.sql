@@ -242,6 +242,7 @@ table deliveries
     constraint deliveries_pending_has_a_time CHECK (((state <> 'pending'::delivery_state) OR (next_attempt_at IS NOT NULL)))
     constraint deliveries_pkey PRIMARY KEY (id)
     CREATE INDEX deliveries_by_unit ON public.deliveries USING btree (unit_id) WHERE (unit_id IS NOT NULL)
+    CREATE INDEX deliveries_given_up ON public.deliveries USING btree (state, id) WHERE (state = ANY (ARRAY['dead'::delivery_state, 'cancelled'::delivery_state]))
     CREATE INDEX deliveries_parked ON public.deliveries USING btree (parked_for, id) WHERE ((state = 'pending'::delivery_state) AND (parked_for IS NOT NULL))
     CREATE INDEX deliveries_unsettled ON public.deliveries USING btree (route, target, state, next_attempt_at) WHERE (state = ANY (ARRAY['collecting'::delivery_state, 'pending'::delivery_state, 'in_flight'::delivery_state, 'dead'::delivery_state]))
     CREATE INDEX deliveries_waiting_for_a_worker ON public.deliveries USING btree (waits_for, next_attempt_at) WHERE ((state = 'pending'::delivery_state) AND (waits_for IS NOT NULL))

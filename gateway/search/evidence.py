@@ -99,10 +99,10 @@ def of_sender(session: Session, ae_title: str, begin: datetime, until: datetime)
     )
 
 
-def unregistered(spool: Spool) -> tuple[Envelope, ...]:
-    """Return the envelopes of receptions that are durable and have no rows yet."""
+def unregistered(spool: Spool, *, most: int = MAX_LINKS) -> tuple[Envelope, ...]:
+    """Return the envelopes of receptions that are durable and have no rows yet, at most `most`."""
     found = []
-    for link in islice(finished_links(spool.root / PARTIAL), MAX_LINKS):
+    for link in islice(finished_links(spool.root / PARTIAL), most):
         with suppress(FileMissingError, SpoolError):  # registered meanwhile
             envelope = read_envelope(Path(link.path))
             if envelope is not None:

@@ -32,6 +32,27 @@ d.id AS delivery_id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_si
     AND (%(target)s::text IS NULL OR d.target = %(target)s)
     AND (%(delivery_ids)s::bigint[] IS NULL OR d.id = ANY (%(delivery_ids)s))
 
+-- fragment: reason_key
+-- A short name for the reason of delivery d. The reason itself is no part of an address: a peer wrote it.
+left(md5(coalesce(d.last_error, '')), 12)
+
+-- fragment: wanted_deliveries
+-- The deliveries d that an operator looks for (WantedDeliveries), besides their states.
+(%(route)s::route IS NULL OR d.route = %(route)s::route)
+    AND (%(target)s::text IS NULL OR d.target = %(target)s)
+    AND (%(reason_key)s::text IS NULL OR left(md5(coalesce(d.last_error, '')), 12) = %(reason_key)s)
+
+-- fragment: wanted_time
+-- Instances that were received in a time; each bound is off where its parameter is NULL.
+(%(begin)s::timestamptz IS NULL OR received_at >= %(begin)s)
+        AND (%(until)s::timestamptz IS NULL OR received_at <= %(until)s)
+
+-- fragment: wanted_instance
+-- Instances i that came from a sender, and have a delivery in one of the states; each is off where its parameter is NULL.
+(%(sender)s::text IS NULL OR i.calling_ae_title = %(sender)s)
+        AND (%(states)s::delivery_state[] IS NULL OR EXISTS (
+            SELECT FROM deliveries d WHERE d.instance_id = i.id AND d.state = ANY (%(states)s::delivery_state[]) OFFSET 0))
+
 -- fragment: send_message_now
 -- Write the message of delivery d, due now; it gives the message's id.
 dramatiq.send(queue_of(d.route, d.target), forward_actor(d.route), jsonb_build_array(d.id), d.priority, now(), d.id)

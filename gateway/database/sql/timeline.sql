@@ -2,9 +2,10 @@
 -- instead, which it prefers for a study with a hundredth of all rows: then the time would grow with what is kept.
 
 -- name: instances
--- The instances of these studies, and the results that were derived from them, whatever study those are of.
+-- The instances of these studies, or those with these ids, and the results that were derived from them, whatever study those are of.
 WITH of_studies AS MATERIALIZED (
-    SELECT i.id FROM instances i WHERE i.study_instance_uid = ANY (%(studies)s::text[])),
+    SELECT i.id FROM instances i WHERE i.study_instance_uid = ANY (%(studies)s::text[])
+    UNION ALL SELECT i.id FROM instances i WHERE i.id = ANY (%(ids)s::bigint[])),
 wanted AS (
     SELECT id FROM of_studies
     UNION SELECT s.result_instance_id FROM of_studies o

@@ -77,7 +77,7 @@ def page(session: Session, *, last: int, after: Position | None) -> tuple[list[S
     found = _newest(session, last + 1, after)
     shown = dict(list(found.items())[:last])
     position = list(shown.values())[-1] if len(found) > last else None
-    return _rows(session, list(shown)), position
+    return rows_of(session, list(shown)), position
 
 
 def _newest(session: Session, wanted: int, after: Position | None) -> dict[str, Position]:
@@ -107,7 +107,8 @@ def _newest(session: Session, wanted: int, after: Position | None) -> dict[str, 
     return found
 
 
-def _rows(session: Session, studies: list[str]) -> list[StudyRow]:
+def rows_of(session: Session, studies: list[str]) -> list[StudyRow]:
+    """Return these studies in their order; those that are kept."""
     counts: dict[str, dict[Route, dict[State, int]]] = {study: {} for study in studies}
     for row in session.rows(_DeliveryCount, _Q["deliveries"], studies=studies):
         counts[row.study_instance_uid].setdefault(row.route, {})[row.state] = row.count

@@ -120,13 +120,20 @@ def of_studies(session: Session, study_instance_uids: Iterable[str]) -> list[Ins
     instance has a timeline of its own.
     """
     studies = set(study_instance_uids)
-    facts = _facts(session, studies)
+    facts = _facts(session, studies=studies)
     shown_elsewhere = {source.result_instance_id for of_one in facts.results.values() for source in of_one}
     return [
         _timeline(instance, facts)
         for instance in facts.instances.values()
         if instance.study_instance_uid in studies and instance.instance_id not in shown_elsewhere
     ]
+
+
+def of_instances(session: Session, instance_ids: Iterable[int]) -> list[InstanceTimeline]:
+    """Return the timelines of these instances by reception; results have a timeline of their own, too."""
+    wanted = set(instance_ids)
+    facts = _facts(session, ids=wanted)
+    return [_timeline(one, facts) for one in facts.instances.values() if one.instance_id in wanted]
 
 
 def _timeline(instance: _Instance, facts: _Facts) -> InstanceTimeline:
@@ -149,10 +156,9 @@ def _timeline(instance: _Instance, facts: _Facts) -> InstanceTimeline:
 # ---- from rows to steps --------------------------------------------------------------------------
 
 
-def _facts(session: Session, studies: Iterable[str]) -> _Facts:
-    instances = {
-        row.instance_id: row for row in session.rows(_Instance, _Q["instances"], studies=list(studies))
-    }
+def _facts(session: Session, *, studies: Iterable[str] = (), ids: Iterable[int] = ()) -> _Facts:
+    rows = session.rows(_Instance, _Q["instances"], studies=list(studies), ids=list(ids))
+    instances = {row.instance_id: row for row in rows}
     ids = list(instances)
     deliveries = session.rows(_Delivery, _Q["deliveries"], instance_ids=ids)
     facts = _Facts(
