@@ -29,6 +29,9 @@ class Screen:
 
 SCREENS = (
     Screen("overview", "/", "Overview", "overview"),
+    Screen("studies", "/studies", "Studies", "studies"),
+    Screen("study"),
+    Screen("deliveries", "/deliveries", "Deliveries", "deliveries"),
     Screen("destinations", "/destinations", "Destinations", "destinations"),
     Screen("queue", "/queue", "Queue", "queue"),
     Screen("refusals", "/refusals", "Refusals", "refusals"),
