@@ -26,7 +26,8 @@ function open(path) {
   source.addEventListener("snapshot", (event) => {
     const seen = JSON.parse(event.data);
     lost = seen.is_up ? "" : "PostgreSQL is away";
-    if (seen.is_up) document.body.dispatchEvent(new CustomEvent("snapshot"));
+    if (seen.is_up && document.querySelector("[data-away]")) location.reload();
+    else if (seen.is_up) document.body.dispatchEvent(new CustomEvent("snapshot"));
     pulse();
   });
   source.addEventListener("error", () => {

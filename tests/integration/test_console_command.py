@@ -2,6 +2,7 @@
 
 import json
 import signal
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,9 @@ def test_the_console_prints_a_link_only_without_accounts_and_ends_with_a_signal(
         console.wait_for_port(port)
         if not has_account:
             console.wait_for_line(r"http://127\.0\.0\.1:\d+/first/\S{40,}\n")
+        # it listens before it answers, and a signal before that ends it at once
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as answer:
+            assert answer.status == 200
         console.send(signal.SIGTERM)
         assert console.wait() == 0
         assert ("/first/" in console.text()) is not has_account

@@ -76,7 +76,7 @@ def complaint(command: str) -> str | None:
         return f"no command {noun}"
     # Typer bundles its own, untyped classes of Click: an object with `commands` is a group
     one: Any = cast("Any", typer.main.get_command(build(noun))).commands[noun]
-    if hasattr(one, "commands") and rest and not rest[0].startswith("-"):
+    while hasattr(one, "commands") and rest and not rest[0].startswith("-"):
         word = rest.pop(0)
         if word not in one.commands:
             return f"no command {noun} {word}"
@@ -89,8 +89,8 @@ def complaint(command: str) -> str | None:
 
 
 def configuration_keys(text: str) -> list[str]:
-    """Return every `edge.…`, `forwarder.…`, `sweep.…` and `metrics.…` in backticks, nested keys included."""
-    return re.findall(r"`((?:edge|forwarder|sweep|metrics)\.[a-z_]+(?:(?:\[\])?\.[a-z_]+)*)", text)
+    """Return every `edge.…`, `forwarder.…`, `sweep.…`, `metrics.…` and `console.…` in backticks, nested keys included."""
+    return re.findall(r"`((?:edge|forwarder|sweep|metrics|console)\.[a-z_]+(?:(?:\[\])?\.[a-z_]+)*)", text)
 
 
 def is_key(name: str) -> bool:
