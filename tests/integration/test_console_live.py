@@ -8,19 +8,25 @@ from collections.abc import AsyncIterator, Iterator
 import anyio
 import pytest
 from support.console_client import PASSWORD, Browser, account, browsing, console_of
+from support.prepared_instances import PreparedInstances
 from support.waiting import wait_until
 
 from console.background import Background, Record
+from console.charts import Window, charts
 from console.database import Reading
 from console.live import Live
 from console.snapshot import snapshot
 from gateway.config import Configuration
 from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import activity, console_actions
+from gateway.database.tables import activity, backlog, console_actions, counters
 from gateway.database.tables.activity import Operator, Via
+from gateway.database.tables.backlog import Waiting
 from gateway.database.tables.console_actions import ActionState
 from gateway.database.tables.console_users import Role
+from gateway.database.tables.counters import Increment
+from gateway.domain.delivery import State
+from gateway.domain.outcome import Outcome
 from gateway.errors import DatabaseRefusedError
 from gateway.metrics.current import CurrentConfiguration
 
@@ -255,3 +261,46 @@ def test_without_postgresql_the_page_says_so_with_what_the_disk_tells(
         assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2Faccounts")
         assert "signing in needs it" in browser.get("/login").text
     assert threading.active_count() < 50
+
+
+# ---- the overview --------------------------------------------------------------------------------
+
+
+def test_the_overview_shows_hostile_senders_and_reasons_as_text(
+    kept: PreparedInstances, database_url: str
+) -> None:
+    """In the picture and in the findings; the words for who does not see the picture have them, too."""
+    hostile = "<b>&\"'\u202eX"
+    for number in range(3):
+        kept.receive(number, sender=hostile)
+    kept.forward(1, State.DEAD, error=f"{hostile} " + "x" * 10_000, outcome=Outcome.REFUSED)
+    account(database_url, "viewer", Role.VIEWER)
+    with browsing(console_of(kept.configuration, database_url)) as browser:
+        browser.sign_in("viewer")
+        answer = browser.get("/")
+    assert answer.status_code == 200
+    assert "<b>" not in answer.text
+    assert "\u202e" not in answer.text
+    assert "&lt;b&gt;&amp;&#34;&#39; X" in answer.text
+    assert len(answer.text) < 60_000
+
+
+def test_the_charts_have_a_value_for_each_step(database: Database) -> None:
+    """Every series is as long as the times; what was not counted is 0, or nothing for a backlog."""
+    with database.transaction() as session:
+        backlog.note(session, {"PACS": Waiting(7, 1), "default": Waiting(0, 0)})
+        backlog.note(session, {"PACS": Waiting(9, 1)})
+        increments = [
+            Increment("instances_received", {"calling_aet": "CT", "kind": "original"}, 12),
+            Increment("end_to_end_seconds_bucket", {"destination": "PACS", "le": "0.5"}, 4),
+            Increment("end_to_end_seconds_bucket", {"destination": "PACS", "le": "+Inf"}, 1),
+        ]
+        counters.add(session, increments)
+        for window, steps in ((Window.HOUR, 61), (Window.DAY, 145)):
+            found = charts(session, window)
+            for name in ("throughput", "latency", "backlog"):
+                names, data = found[name]["names"], found[name]["data"]
+                assert len(data) == len(names) + 1
+                assert {len(one) for one in data} == {steps}
+            assert sum(found["throughput"]["data"][1]) == pytest.approx(12 if window is Window.HOUR else 1.2)
+            assert max(one for one in found["backlog"]["data"][1] if one is not None) == 9

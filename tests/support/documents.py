@@ -89,7 +89,7 @@ def complaint(command: str) -> str | None:
 
 
 def configuration_keys(text: str) -> list[str]:
-    """Return every `edge.…`, `forwarder.…`, `sweep.…`, `metrics.…` and `console.…` in backticks, nested keys included."""
+    """Return every key in backticks, such as `edge.port`, nested keys included."""
     return re.findall(r"`((?:edge|forwarder|sweep|metrics|console)\.[a-z_]+(?:(?:\[\])?\.[a-z_]+)*)", text)
 
 
