@@ -48,7 +48,7 @@ def test_commands_that_change_something_are_recorded(make_edge: MakeEdge) -> Non
     assert recorded() == [
         ("pause", "ORTHANC", "cli", None),
         ("resume", "ORTHANC", "cli", None),
-        ("inject-fault", "io_delay_ms 20", "cli", None),
+        ("inject-fault", "io_delay_ms", "cli", None),
         ("clear-faults", "io_delay_ms", "cli", 1),
         ("purge", "sweep", "cli", 0),
         ("add-account", "anna", "cli", None),
