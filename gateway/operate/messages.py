@@ -109,7 +109,8 @@ def _requeue(database: Database, message_ids: Sequence[str], operator: Operator,
         for queue_name in sorted(set(queues)):
             wakeup.wake(queue_name)
         wakeup.close()
-        _log("messages_requeued", len(queues), operator)
+        detail = f"by {operator.text}"
+        log.write(Stage.QUEUE, "messages_requeued", level="warning", count=len(queues), detail=detail)
     return len(queues)
 
 
@@ -119,14 +120,11 @@ def _discard(database: Database, doomed: Doomed, operator: Operator, record: Rec
         if gone:
             record(session, len(gone))
     if gone:
-        _log("messages_discarded", len(gone), operator)
+        detail = f"by {operator.text}"
+        log.write(Stage.QUEUE, "messages_discarded", level="warning", count=len(gone), detail=detail)
     return gone
 
 
 def _named(message_ids: Sequence[str]) -> str:
     more = ", …" if len(message_ids) > NAMED else ""
     return f"messages {', '.join(message_ids[:NAMED])}{more}"
-
-
-def _log(outcome: str, count: int, operator: Operator) -> None:
-    log.write(Stage.QUEUE, outcome, level="warning", count=count, detail=f"by {operator.text}")
