@@ -17,6 +17,13 @@ from gateway.errors import DatabaseLoginError, DatabaseUnavailableError
 
 CONNECT_SECONDS = 5.0
 
+# idle_in_transaction: the open transaction of a lost client would keep its rows locked.
+# jit: compiling takes a quarter of a second, for statements that take a millisecond.
+OPTIONS = "-c idle_in_transaction_session_timeout=60s -c timezone=UTC -c jit=off"
+
+PREPARED_OPTIONS = "-c enable_seqscan=off"
+"""Plans of prepared statements are kept, also if they were made while a table was small."""
+
 
 class _DeadlineError(psycopg2.OperationalError):
     """PostgreSQL did not answer in time; psycopg2 closes the connection when this is raised."""
@@ -27,8 +34,12 @@ class Connection(pg.connection):
 
     deadline_seconds: float = CONNECT_SECONDS
     last_used: float = 0.0
+    prepared: set[str] | None = None
+    """The names of the statements that were prepared on it; None before the first one."""
     guarded_at: float = float("-inf")
     """When the guard of the pool was asked last; see gateway/database/pool.py."""
+    prepares: bool = False
+    """Whether statements may be prepared; decided at the first one, see gateway/database/prepared.py."""
     where: str = "an unknown address"
     """Host and port of the server, for messages."""
 
@@ -77,37 +88,45 @@ pg.set_wait_callback(_wait)
 
 
 def connect(
-    dsn: str, *, application_name: str, deadline_seconds: float, connect_seconds: float = CONNECT_SECONDS
+    dsn: str,
+    *,
+    application_name: str,
+    deadline_seconds: float,
+    connect_seconds: float = CONNECT_SECONDS,
+    prepares: bool = False,
 ) -> Connection:
     """Open a connection outside of any pool, in autocommit.
 
-    `connect_seconds` limits each wait while connecting, `deadline_seconds` each wait afterwards.
+    `connect_seconds` limits each wait while connecting, `deadline_seconds` each wait afterwards. With
+    `prepares` the statements that are marked so are prepared on it.
 
     Raises:
         DatabaseLoginError: PostgreSQL refuses the login.
         DatabaseUnavailableError: PostgreSQL cannot be reached, starts, stops, or has no connection left.
     """
-    connection = _connect_to_any(dsn_text.each_address(dsn), application_name, connect_seconds)
+    options = f"{OPTIONS} {PREPARED_OPTIONS}" if prepares else OPTIONS
+    connection = _connect_to_any(dsn_text.each_address(dsn), application_name, connect_seconds, options)
     connection.where = dsn_text.where(dsn)
     connection.deadline_seconds = deadline_seconds
     connection.autocommit = True
+    connection.prepares = prepares
     return connection
 
 
-def _connect_to_any(addresses: list[str], application_name: str, seconds: float) -> Connection:
+def _connect_to_any(addresses: list[str], application_name: str, seconds: float, options: str) -> Connection:
     *others, last = addresses
     for address in others:
         with suppress(psycopg2.Error):  # the next one may answer
-            return _connect_to(address, application_name, seconds)
+            return _connect_to(address, application_name, seconds, options)
     try:
-        return _connect_to(last, application_name, seconds)
+        return _connect_to(last, application_name, seconds, options)
     except psycopg2.Error as error:
         hosts = ", ".join(map(dsn_text.where, addresses))
         kind = DatabaseLoginError if refuses_login(error) else DatabaseUnavailableError
         raise kind(f"cannot connect to PostgreSQL at {hosts}: {sentence_of(error)}") from error
 
 
-def _connect_to(address: str, application_name: str, seconds: float) -> Connection:
+def _connect_to(address: str, application_name: str, seconds: float, options: str) -> Connection:
     class Connecting(Connection):
         deadline_seconds = seconds  # psycopg2 waits while it connects, before an attribute can be set
 
@@ -120,8 +139,6 @@ def _connect_to(address: str, application_name: str, seconds: float) -> Connecti
         keepalives_interval=2,
         keepalives_count=3,
         tcp_user_timeout=10_000,
-        # idle_in_transaction: the open transaction of a lost client would keep its rows locked.
-        # jit: compiling takes a quarter of a second, for statements that take a millisecond.
-        options="-c idle_in_transaction_session_timeout=60s -c timezone=UTC -c jit=off",
+        options=options,
     )
     return connection

@@ -31,6 +31,7 @@ class Database:
 
     `guard` is called with each new connection, and again after GUARD_SECONDS; what it raises, the caller of
     `transaction` or `statement` gets. So a database that is replaced while a process runs is noticed.
+    `prepares`: see gateway/database/prepared.py.
     """
 
     default_deadline_seconds: ClassVar[float] = 10.0
@@ -43,12 +44,14 @@ class Database:
         size: int = 4,
         deadline_seconds: float | None = None,
         guard: Guard | None = None,
+        prepares: bool = False,
     ) -> None:
         self.dsn = dsn
         self.application_name = application_name
         self.deadline_seconds = deadline_seconds or self.default_deadline_seconds
         self._size = size
         self._guard = guard
+        self._prepares = prepares
         self._reset()
 
     def _reset(self) -> None:
@@ -129,7 +132,10 @@ class Database:
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
                 return connect(
-                    self.dsn, application_name=self.application_name, deadline_seconds=self.deadline_seconds
+                    self.dsn,
+                    application_name=self.application_name,
+                    deadline_seconds=self.deadline_seconds,
+                    prepares=self._prepares,
                 )
             if not _is_stale(connection):
                 connection.deadline_seconds = self.deadline_seconds  # it may have been changed

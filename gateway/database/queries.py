@@ -6,7 +6,8 @@ condition. `load("deliveries")` returns those of one file by name. In a statemen
     {from_states:claim}   becomes the states in which gateway/domain/delivery.py allows that event
     {fragment:selection}  becomes that text of fragments.sql
 
-so that no condition and no list of columns is written twice.
+so that no condition and no list of columns is written twice. `-- name: claim, prepared` marks a statement
+that processes run for each instance: see gateway/database/prepared.py.
 """
 
 import re
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 from gateway.domain.delivery import Event, from_states
 
-_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_NAME = re.compile(r"^-- name: (\w+(?:, prepared)?)$", re.MULTILINE)
 _FRAGMENT_NAME = re.compile(r"^-- fragment: (\w+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^--[^\n]*\n", re.MULTILINE)
 _FRAGMENT = re.compile(r"\{fragment:(\w+)\}")
@@ -28,12 +29,18 @@ class Query(NamedTuple):
 
     name: str
     sql: str
+    is_prepared: bool = False
+    """Whether PostgreSQL keeps its plan, on connections that allow it."""
 
 
 @cache
 def load(file: str) -> dict[str, Query]:
     """Return the statements of gateway/database/sql/`file`.sql by name."""
-    return {name: Query(name, _complete(body)) for name, body in _parts(file, _NAME)}
+    found = {}
+    for heading, body in _parts(file, _NAME):
+        name, _, word = heading.partition(", ")
+        found[name] = Query(name, _complete(body), is_prepared=bool(word))
+    return found
 
 
 def _complete(statement: str) -> str:

@@ -10,6 +10,7 @@ import psycopg2
 
 from gateway.database.connection import Connection
 from gateway.database.failure import sentence_of, translated
+from gateway.database.prepared import Prepared, prepared
 from gateway.database.queries import Query
 from gateway.database.rows import Maker, known, learn
 from gateway.errors import DatabaseError, DatabaseRefusedError, DatabaseUnavailableError
@@ -45,9 +46,41 @@ class Session:
             self._cursor.execute(opening + statement, parameters)
         except ValueError as error:
             # psycopg2 sends no text with a NUL, and none that UTF-8 cannot encode: nothing was sent.
+            self._opening = opening
             raise DatabaseRefusedError(f"PostgreSQL takes no such text: {error}") from error
         except psycopg2.Error as error:
             raise self._translated(error) from error
+
+    def _run(self, query: Query, parameters: Mapping[str, object]) -> None:
+        """Execute a query; by its kept plan if it is one of those, and the connection allows it."""
+        if not (query.is_prepared and self._connection.prepares):
+            self._execute(query.sql, parameters)
+            return
+        texts = prepared(query)
+        if self._prepares(texts):
+            self._execute(texts.execute, parameters)
+        else:
+            self._execute(query.sql, parameters)
+
+    def _prepares(self, texts: Prepared) -> bool:
+        """Prepare a statement unless it is; tell whether the connection allows it.
+
+        What is sent for that goes before the opening, and is no part of the transaction.
+        """
+        connection = self._connection
+        try:
+            if connection.prepared is None:
+                self._cursor.execute("SELECT pg_backend_pid()")
+                [(server_process,)] = self._cursor.fetchall()
+                # A pooler gives its clients a number of its own.
+                connection.prepares = server_process == connection.info.backend_pid
+                connection.prepared = set()
+            if connection.prepares and texts.name not in connection.prepared:
+                self._cursor.execute(texts.prepare)
+                connection.prepared.add(texts.name)
+        except psycopg2.Error as error:
+            raise self._translated(error) from error
+        return connection.prepares
 
     # ---- rows by name ----------------------------------------------------------------------------
 
@@ -91,7 +124,7 @@ class Session:
 
     def all(self, query: Query, /, **parameters: object) -> list[Row]:
         """Return every row of `query` as a plain tuple."""
-        self._execute(query.sql, parameters)
+        self._run(query, parameters)
         try:
             return list(self._cursor.fetchall())
         except psycopg2.Error as error:
@@ -99,7 +132,7 @@ class Session:
 
     def one(self, query: Query, /, **parameters: object) -> Row | None:
         """Return the first row of `query` as a plain tuple, or None."""
-        self._execute(query.sql, parameters)
+        self._run(query, parameters)
         try:
             row: Row | None = self._cursor.fetchone()
         except psycopg2.Error as error:
@@ -108,8 +141,12 @@ class Session:
 
     def run(self, query: Query, /, **parameters: object) -> int:
         """Execute `query` and return the count of rows that it touched."""
-        self._execute(query.sql, parameters)
+        self._run(query, parameters)
         return self._cursor.rowcount
+
+    def add_to_next(self, statements: str) -> None:
+        """Send statements without parameters in front of the next one, in its round trip."""
+        self._opening += statements
 
     def script(self, statements: str) -> None:
         """Execute statements without parameters: migrations, BEGIN, COMMIT."""

@@ -130,6 +130,7 @@ class Receiver:
             size=DATABASE_CONNECTIONS,
             deadline_seconds=edge.commit_timeout_seconds,
             guard=self._identity.check,
+            prepares=True,
         )
         self._spool = spool_of(configuration)
         self._wakeup = Wakeup(dsn)

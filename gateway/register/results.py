@@ -41,7 +41,7 @@ def correlate_one(
     result = _result(
         registered.instance_id, workers, envelope.sop_instance_uid, envelope.study_instance_uid, references
     )
-    session.script("SAVEPOINT correlation")
+    session.add_to_next("SAVEPOINT correlation;")
     try:
         found = correlate(session, result)
     except DatabaseRefusedError as error:
@@ -84,7 +84,7 @@ def _uids(one: Unregistered) -> Sequence[str]:
 
 
 def _matches_now(session: Session, waiting: UnmatchedResult, spool: Spool, origins: CallerOrigins) -> bool:
-    session.script("SAVEPOINT correlation")
+    session.add_to_next("SAVEPOINT correlation;")
     try:
         found = correlate(session, _again(waiting, spool, origins))
     except DatabaseRefusedError as error:

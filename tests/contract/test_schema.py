@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections import defaultdict
+from contextlib import closing
 from datetime import timedelta
 from enum import StrEnum
 from importlib.resources import files
@@ -17,7 +18,8 @@ from support.synthetic_instances import Instance
 
 from gateway.database import describe
 from gateway.database.migrate import Migration, migrate, migrations, require_current
-from gateway.database.queries import load
+from gateway.database.prepared import prepared
+from gateway.database.queries import Query, load
 from gateway.database.tables.deliveries import WorkerVerdict
 from gateway.database.tables.instances import ReceptionVerdict
 from gateway.database.tables.results import Expiry
@@ -194,6 +196,19 @@ def test_every_statement_fits_the_schema(database_url: str, file: str) -> None:
                 cursor.execute("DEALLOCATE contract")
     finally:
         connection.close()
+
+
+PREPARED = [query for file in FILES for query in load(file).values() if query.is_prepared]
+
+
+@pytest.mark.parametrize("query", PREPARED, ids=lambda query: query.name)
+def test_a_statement_that_is_kept_can_be_prepared(database_url: str, query: Query) -> None:
+    """PostgreSQL finds the type of each parameter, and takes a value of None for it."""
+    texts = prepared(query)
+    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+        cursor.execute(texts.prepare)
+        values = dict.fromkeys(_PARAMETER.findall(query.sql))
+        cursor.execute(f"EXPLAIN {cursor.mogrify(texts.execute, values).decode()}")
 
 
 @pytest.mark.parametrize("file", FILES)

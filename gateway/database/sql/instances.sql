@@ -1,4 +1,4 @@
--- name: register
+-- name: register, prepared
 -- Register a reception: its instance, deliveries and messages (see functions/register_reception.sql); and count it.
 WITH registered AS MATERIALIZED (
     SELECT * FROM register_reception(
@@ -14,7 +14,7 @@ WITH registered AS MATERIALIZED (
 )
 SELECT {fragment:registered_instance} FROM registered;
 
--- name: register_many
+-- name: register_many, prepared
 -- The same for several in one transaction and one round trip. The caller sorts them by SOP Instance UID, so that all
 -- batches lock in one order (see functions/register_receptions.sql).
 WITH registered AS MATERIALIZED (

@@ -1,4 +1,4 @@
--- name: candidates_by_reference
+-- name: candidates_by_reference, prepared
 -- Kept originals that a result names, each with the results that its worker owes for it: one for each application that the
 -- worker serves (one that is not overdue is preferred). Of the versions of one SOP Instance UID this returns the first for which a result is expected, else the
 -- last that a worker was asked for, else the newest.
@@ -20,7 +20,7 @@ WHERE i.kind = 'original'
 ORDER BY i.sop_instance_uid, e.state = 'owed' DESC NULLS LAST, CASE e.state WHEN 'owed' THEN e.id END,
     e.id DESC NULLS LAST, i.id DESC;
 
--- name: candidates_in_study
+-- name: candidates_in_study, prepared
 -- The same for the originals of some studies, with expectations that are not overdue only.
 SELECT DISTINCT ON (i.sop_instance_uid) i.id AS instance_id,
     CASE e.state WHEN 'owed' THEN e.ids ELSE '{}' END AS expectation_ids, e.worker
@@ -37,12 +37,12 @@ WHERE i.kind = 'original' AND i.study_instance_uid = ANY (%(studies)s::text[])
 ORDER BY i.sop_instance_uid, e.state = 'owed' DESC NULLS LAST, CASE e.state WHEN 'owed' THEN e.id END,
     e.id DESC NULLS LAST, i.id DESC;
 
--- name: link_sources
+-- name: link_sources, prepared
 INSERT INTO result_sources (result_instance_id, source_instance_id, worker)
 SELECT %(result_instance_id)s, source, %(worker)s FROM unnest(%(source_instance_ids)s::bigint[]) AS source
 ON CONFLICT DO NOTHING;
 
--- name: satisfy
+-- name: satisfy, prepared
 -- owed -> arrived, timed_out -> late; deletes the message of the deadline.
 WITH met AS (
     UPDATE expected_results e SET
@@ -61,7 +61,7 @@ UPDATE deliveries SET state = 'delivered', next_attempt_at = NULL, settled_at = 
 WHERE id = ANY (%(delivery_ids)s::bigint[]) AND state IN ({from_states:answered})
 RETURNING instance_id;
 
--- name: flag
+-- name: flag, prepared
 UPDATE instances SET correlation = %(correlation)s::correlation, late = late OR %(late)s
 WHERE id = %(instance_id)s;
 
@@ -87,7 +87,7 @@ ON CONFLICT DO NOTHING;
 -- name: forget_unmatched
 DELETE FROM unmatched_references WHERE result_id = %(result_id)s;
 
--- name: unmatched_that_name
+-- name: unmatched_that_name, prepared
 -- The results that matched nothing and name one of these UIDs. The lock keeps two registrations from correlating one
 -- result at the same time.
 SELECT i.id AS instance_id, i.sop_instance_uid, i.study_instance_uid, i.transfer_syntax_uid, i.file_name, i.place::text,

@@ -32,7 +32,7 @@ SELECT settle_unit(%(unit_id)s, %(claim_id)s, %(sent)s, %(give_up)s, %(counted)s
 SELECT verdict, worker, application, study_instance_uid FROM expire_unit(
     %(unit_id)s, %(max_redispatch)s, %(expire_actor_name)s, %(expire_queue)s);
 
--- name: answer
+-- name: answer, prepared
 SELECT answered, late, is_older FROM answer_units(
     %(result_id)s, %(source_ids)s::bigint[], %(studies)s::text[], %(workers)s::text[]);
 
