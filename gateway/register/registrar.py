@@ -54,7 +54,9 @@ MAX_WAIT_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 2.0
 GATHER_SECONDS = 0.015
-"""The pause after each batch."""
+"""The pause after a batch of MANY. After a smaller one the pause is as long as that took, at most this."""
+MANY = 4
+"""At lower rates a longer pause would save little, and each reception would wait for it."""
 DEFERRED_SECONDS = 0.05
 """The pause before a reception is tried again that waits for another version, or was refused."""
 ROW_BYTES = 8192
@@ -164,10 +166,12 @@ class Registrar:
             self._connect()
             self._recovered = self._left_by_others()
             while batch := self._next_batch():
+                began = monotonic()
                 self._register(batch)
                 # Under load the next batch is larger, and costs less for each reception. A single reception
                 # is not delayed: it comes after this pause.
-                time.sleep(GATHER_SECONDS)
+                took = monotonic() - began
+                time.sleep(GATHER_SECONDS if len(batch) >= MANY else min(took, GATHER_SECONDS))
         except BaseException as error:  # noqa: BLE001  the boundary of the thread
             try:
                 log.write(
