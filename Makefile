@@ -17,7 +17,7 @@ COUNT ?= 20000
 CUTS ?= 40
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench docs pictures chaos audit campaign crash-points power-cuts fuzz mutants lock schema dashboard format release release-data clean
+.PHONY: help venv check test test-compose demo lab bench bench-page docs pictures chaos audit campaign crash-points power-cuts fuzz mutants lock schema dashboard format release release-data clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,10 @@ lab: $(STAMP) ## the same lab in the foreground, for experiments
 
 bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc), and name what is worse than in the last run
 	$(BIN)/pytest tests/benchmarks -m benchmark -s
+	PYTHONPATH=tests $(BIN)/python -m support.wire_page
+
+bench-page: $(STAMP) ## write what build/bench.json holds into docs/benchmarks.md, with its plot
+	PYTHONPATH=tests $(BIN)/python -m support.wire_page
 
 docs: $(DOCS_STAMP) ## build docs/ into build/docs/html; a broken link or anchor is an error
 	$(DOCS_VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --fresh-env -b html -d build/docs/doctrees docs build/docs/html

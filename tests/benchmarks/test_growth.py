@@ -1,10 +1,11 @@
-"""What a million kept instances cost: the sweep of each minute, a purge, and the commands that look.
+"""What a million instances cost: kept ones the sweep, a purge and the commands; waiting ones the deliveries.
 
 And what a million instances cost that wait for one archive: the other archives, and the commands. The rows
-are written by SQL and the files are empty (tests/support/kept_instances.py): none of these reads a data set.
-No grace keeps a file from being examined.
+are written by SQL (tests/support/kept_instances.py). The files of the kept ones are empty: nothing there
+reads a data set. No grace keeps a file from being examined.
 """
 
+import os
 import statistics
 import subprocess
 import threading
@@ -15,20 +16,22 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
-from support import kept_instances
+from support import kept_instances, wire_edge, wire_peers
 from support.edge_setup import EdgeSetup
 from support.forwarding import Forwarding, forwarding
-from support.launcher import command
+from support.launcher import Processes, command
 from support.peers import Peer, after
 from support.synthetic_instances import Instance
 from support.targets import hospital, peers_of
 from support.waiting import wait_until
-from support.wire_data import scaled
+from support.wire_data import SMALL_BYTES, made, part10, scaled
 from support.wire_table import Rows
 
 from gateway.database.pool import Database
 from gateway.database.session import Session
 from gateway.database.tables import overview, studies, timeline
+from gateway.lab import layout
+from gateway.lab.postgres import EmbeddedPostgres
 from gateway.metrics.current import CurrentConfiguration
 from gateway.metrics.exporter import Exporter, Source
 from gateway.metrics.from_database import FromDatabase
@@ -48,6 +51,7 @@ RATED = 300
 """How many instances are sent to measure a rate."""
 OTHERS = ("ORTHANC", "RES")
 REPEATS = 5
+SOME = 1_000
 
 
 @pytest.fixture
@@ -64,6 +68,31 @@ def test_a_million_kept_instances(core: Forwarding, rows: Rows) -> None:
     _commands(core.edge, rows)
     _scrape(core.edge, rows)
     _purge(core, rows)
+
+
+def test_a_million_deliveries_waiting(
+    rows: Rows, postgres: EmbeddedPostgres, processes: Processes, tmp_path: Path
+) -> None:
+    """Deliver the first ones of a million that wait, and of a thousand; small instances, to our sink."""
+    many = _rate_of_deliveries(KEPT, postgres, processes, tmp_path)
+    few = statistics.median(_rate_of_deliveries(SOME, postgres, processes, tmp_path) for _ in range(3))
+    what = f"deliveries, {KEPT:,} waiting with their files"
+    rows.faster(what, many, than=f"{SOME} waiting", theirs=few, at_least=0.8)
+
+
+def _rate_of_deliveries(count: int, postgres: EmbeddedPostgres, processes: Processes, folder: Path) -> float:
+    """Return the deliveries per second of the first SOME, from the first to the last at the PACS."""
+    ports = layout.choose_ports(well_known=False)
+    [instance] = made(1, bytes(SMALL_BYTES))
+    with wire_edge.edge(postgres, folder, {"forwarder": {"mode": "pacs_only"}}, ports=ports) as edge:
+        kept_instances.owe(edge, count, instance.data_set(), part10(instance))
+        sink = wire_peers.Sink(processes, folder, ports.pacs)
+        os.sync()
+        wire_edge.start_actors(edge, "pacs")
+        sink.wait_for(SOME, 300)
+        times = sorted(sink.times().values())[:SOME]
+    processes.stop_all()
+    return (len(times) - 1) / (times[-1] - times[0])
 
 
 def _sweeps(core: Forwarding, rows: Rows) -> None:

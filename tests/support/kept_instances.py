@@ -1,9 +1,10 @@
-"""Many delivered instances, written by SQL, with their files: what a gateway has kept after a busy day.
+"""Many instances, written by SQL, with their files: what a gateway has kept after a busy day, or still owes.
 
 Half of them are originals, half results of a worker. Each has its deliveries, attempts and links as the
 product would write them. The files are empty: the sweep and the commands examine names and times only.
 """
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -45,6 +46,55 @@ FROM deliveries d WHERE d.route = 'workers' ORDER BY d.id;
 INSERT INTO result_sources (result_instance_id, source_instance_id, worker)
 SELECT d.instance_id + 1, d.instance_id, 'APP01' FROM deliveries d WHERE d.route = 'workers' ORDER BY d.id;
 """
+
+_OWE = """
+SET session_replication_role TO replica;  -- no foreign keys, no triggers: the rows agree
+SET synchronous_commit TO off;
+INSERT INTO instances (sop_instance_uid, study_instance_uid, series_instance_uid, sop_class_uid,
+    transfer_syntax_uid, sha256, data_set_size, calling_ae_title, called_ae_title, remote_address, kind,
+    file_name)
+SELECT '{root}.' || n / 1000 || '.' || n, '{root}.' || n / 1000, '{root}.' || n / 1000 || '.0',
+    '1.2.840.10008.5.1.4.1.1.2', '1.2.840.10008.1.2.1', decode('{digest}', 'hex'), {size}, 'CT1', 'MINI_EDGE',
+    '10.1.2.3', 'original', '{root}.' || n / 1000 || '.' || n || '.dcm'
+FROM generate_series(0, {count} - 1) AS n;
+INSERT INTO deliveries (id, instance_id, route, target, priority, message_id) OVERRIDING SYSTEM VALUE
+SELECT new.id, new.instance_id, 'pacs', 'ORTHANC', 4,
+    dramatiq.send('pacs', 'forward_to_pacs', jsonb_build_array(new.id), 4, new.due, new.id)
+FROM (SELECT nextval('deliveries_id_seq') AS id, i.id AS instance_id,
+          now() + i.id * interval '1 microsecond' AS due
+      FROM (SELECT id FROM instances ORDER BY id) AS i) AS new;
+"""
+LINKS = 50_000
+"""How many names one file gets; ext4 allows 65,000."""
+
+
+def owe(edge: EdgeSetup, count: int, data_set: bytes, part10: bytes) -> None:
+    """Write that many instances that are owed to the PACS: rows, messages, and files with these bytes."""
+    edge.database.close()
+    edge.database.deadline_seconds = 1800
+    with edge.database.statement() as session:
+        session.script(
+            _OWE.format(
+                root=ROOT, count=count, digest=hashlib.sha256(data_set).hexdigest(), size=len(data_set)
+            )
+        )
+    edge.database.close()  # its connection has the settings above
+    with edge.database.statement() as session:
+        session.script("VACUUM ANALYZE")
+    with edge.database.statement() as session:
+        session.script("CHECKPOINT")
+    incoming = edge.configuration.edge.data_root / Place.INCOMING
+    first = incoming
+    for number in range(count):
+        folder = incoming / study(number // 1000)
+        if number % 1000 == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{study(number // 1000)}.{number}.dcm"
+        if number % LINKS == 0:
+            first = path
+            path.write_bytes(part10)
+        else:
+            path.hardlink_to(first)
 
 
 _FILL_WAITING = """

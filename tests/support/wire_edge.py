@@ -20,6 +20,8 @@ ACTOR_THREADS = int(os.environ.get("BENCH_ACTOR_THREADS", "4"))
 
 _actors: dict[int, list[Process]] = {}
 """By the process id of their SCP."""
+_environments: dict[int, dict[str, str]] = {}
+"""What the processes of each edge are started with, by the process id of its SCP."""
 
 
 @contextmanager
@@ -54,13 +56,9 @@ def edge(
         edge.serve("mini-pacs", "serve", **environment)
         with edge.association([ECHO]) as association:
             assert association.echo() == 0
+        _environments[edge.scp.pid] = environment
         for queue in actors:
-            process = processes.start(
-                "dramatiq", "actors", "-p", str(ACTOR_PROCESSES), "-t", str(ACTOR_THREADS), "-Q", queue,
-                **environment,
-            )  # fmt: skip
-            process.wait_for_line("ready for action", 30)
-            _actors.setdefault(edge.scp.pid, []).append(process)
+            start_actors(edge, queue)
         yield edge
     finally:
         processes.stop_all()
@@ -68,9 +66,24 @@ def edge(
         postgres.drop_database(name)
 
 
+def start_actors(edge: EdgeSetup, queue: str) -> None:
+    """Start the actor processes of a queue; return when they are ready."""
+    process = edge.start(
+        "dramatiq", "actors", "-p", str(ACTOR_PROCESSES), "-t", str(ACTOR_THREADS), "-Q", queue,
+        **_environments[edge.scp.pid],
+    )  # fmt: skip
+    process.wait_for_line("ready for action", 30)
+    _actors.setdefault(edge.scp.pid, []).append(process)
+
+
+def actors_of(edge: EdgeSetup) -> list[int]:
+    """Return the parents of its actor processes."""
+    return [process.pid for process in _actors.get(edge.scp.pid, [])]
+
+
 def roots(edge: EdgeSetup) -> list[int]:
     """Return the processes that were started for this edge: the SCP and the actors."""
-    return [edge.scp.pid, *(process.pid for process in _actors.get(edge.scp.pid, []))]
+    return [edge.scp.pid, *actors_of(edge)]
 
 
 def receivers(edge: EdgeSetup) -> list[int]:

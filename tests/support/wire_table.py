@@ -1,6 +1,8 @@
 """The rows of `make bench`: our figure, the peer's figure, their ratio, the target, met or missed.
 
 Each run is compared with the last one on this machine: a row that became worse by more than WORSE is named.
+build/bench.json keeps the rows of the benchmarks that did not run this time, with the time at which they were
+measured; so each benchmark can run alone. `python -m support.wire_page` writes docs/benchmarks.md from it.
 """
 
 import datetime as dt
@@ -9,8 +11,9 @@ import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +40,17 @@ class Row:
     met: bool | None
     figure: float
     more_is_better: bool
+    benchmark: str = field(default_factory=lambda: _running()[0])
+    """The test that measured it, without its parameters."""
+    case: str = field(default_factory=lambda: _running()[1])
+    """The parameters of the test."""
+    measured: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).isoformat(timespec="minutes"))
+
+
+def _running() -> tuple[str, str]:
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").removesuffix(" (call)")
+    name, _, case = test.partition("[")
+    return name, case.removesuffix("]")
 
 
 class Rows:
@@ -46,6 +60,7 @@ class Rows:
         self._rows: list[Row] = []
         self.figures: dict[str, float] = {}
         """Figures to which later rows refer by name."""
+        self._plots: dict[str, dict[str, list[tuple[float, float]]]] = {}
 
     def faster(
         self,
@@ -80,6 +95,10 @@ class Rows:
             Row(what, f"{ours:.3g} {unit}", peer, None, target, met, ours, more_is_better=False)
         )
 
+    def point(self, plot: str, series: str, x: float, y: float) -> None:
+        """Add a point to a line of a plot."""
+        self._plots.setdefault(plot, {}).setdefault(series, []).append((x, y))
+
     def save(self) -> None:
         """Print the table, and what is worse than in the last run; write it as JSON and as Markdown."""
         if not self._rows:
@@ -91,7 +110,8 @@ class Rows:
             verdict = {True: "[green]met", False: "[red]missed", None: ""}[row.met]
             ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
             table.add_row(row.what, row.ours, row.peer, ratio, row.target, verdict)
-        worse = worse_than(_last_run(), self._rows)
+        last = _last_run()
+        worse = worse_than(figures_of(last), self._rows)
         Console(width=150).print("\n", table)
         for text in worse:
             Console(width=150).print(f"[red]worse than the last run: {text}")
@@ -100,12 +120,23 @@ class Rows:
             "machine": machine(),
             "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "quick": QUICK,
-            "rows": [asdict(row) for row in self._rows],
-            "figures": self.figures,
+            "rows": [*kept(last.get("rows", []), self._rows), *(asdict(row) for row in self._rows)],
+            "figures": {**last.get("figures", {}), **self.figures},
+            "plots": {**last.get("plots", {}), **self._plots},
             "worse": worse,
         }
         RESULT.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-        RESULT.with_name("benchmarks.md").write_text(markdown(self._rows), encoding="utf-8")
+
+
+def kept(before: Sequence[dict[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the rows of earlier runs that none of these cases has measured again."""
+    again = {(row.benchmark, row.case) for row in rows}
+    return [row for row in before if (row["benchmark"], row["case"]) not in again]
+
+
+def figures_of(content: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """Return the figures of a run by what was measured and the name of the peer."""
+    return {(row["what"], _name(row["peer"])): float(row["figure"]) for row in content.get("rows", [])}
 
 
 def worse_than(before: Mapping[tuple[str, str], float], rows: Sequence[Row]) -> list[str]:
@@ -134,15 +165,15 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _last_run() -> dict[tuple[str, str], float]:
-    """Return the figures of the last run; none if there was none, or if the other one was quick."""
+def _last_run() -> dict[str, Any]:
+    """Return the content of the last run; nothing if there was none, or if the other one was quick."""
     try:
-        content = json.loads(RESULT.read_text(encoding="utf-8"))
-        if content["quick"] is not QUICK:
-            return {}
-        return {(row["what"], _name(row["peer"])): float(row["figure"]) for row in content["rows"]}
+        content: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8"))
+        for row in content["rows"]:
+            Row(**row)  # of this version
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         return {}
+    return content if content["quick"] is QUICK else {}
 
 
 def _name(peer: str) -> str:

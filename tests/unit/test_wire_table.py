@@ -1,6 +1,9 @@
 """The table of the benchmarks names what became worse since the last run."""
 
-from support.wire_table import Row, markdown, worse_than
+from dataclasses import asdict, replace
+
+from support.wire_page import tables
+from support.wire_table import Row, figures_of, kept, markdown, worse_than
 
 
 def row(figure: float, *, more_is_better: bool, peer: str = "Orthanc 500/s") -> Row:
@@ -29,3 +32,24 @@ def test_the_table_is_written_for_the_page() -> None:
     assert markdown([row(1.4, more_is_better=True)]).splitlines()[2] == (
         "| accept, CT | 700/s | Orthanc 500/s |  | reported |  |"
     )
+
+
+def test_a_case_that_ran_again_replaces_its_rows() -> None:
+    """The rows of other cases are kept, so that each benchmark can run alone."""
+    first = replace(row(1.4, more_is_better=True), benchmark="b.py::test_accept", case="CT-1")
+    other = replace(first, case="CT-8")
+    assert kept([asdict(first), asdict(other)], [replace(first, figure=2.0)]) == [asdict(other)]
+    assert figures_of({"rows": [asdict(first)]}) == {("accept, CT", "Orthanc"): 1.4}
+
+
+def test_the_page_has_a_heading_for_each_part_that_was_measured() -> None:
+    """It says when, on which machine, and what became worse."""
+    one = replace(
+        row(1.4, more_is_better=True), benchmark="x/test_wire_1_accept.py::t", measured="2026-11-28T18:00"
+    )
+    content = {"machine": "2 cores", "date": "today", "worse": ["accept, CT"], "rows": [asdict(one)]}
+    text = tables(content)
+    assert "2 cores" in text
+    assert "- accept, CT" in text
+    assert "## Accepting\n\nMeasured 2026-11-28T18:00." in text
+    assert "## Forwarding" not in text

@@ -1,0 +1,109 @@
+"""How the rate of accepting changes with associations and receivers; what memory an association takes."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support import wire_edge, wire_peers
+from support.dicom_peers import ECHO
+from support.launcher import Processes
+from support.wire_comparison import in_turn
+from support.wire_data import Load, made, scaled
+from support.wire_senders import CONTEXT, dcmsend
+from support.wire_table import Rows
+
+from gateway.dicom.requestor import associate
+from gateway.lab.postgres import EmbeddedPostgres
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
+
+MANY = 64
+OPEN = 200
+"""How many associations are opened to measure the memory of one."""
+
+
+@pytest.fixture(scope="module")
+def shared(loads: dict[str, Load], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Load]:
+    """Return the loads in as many folders as there are associations at most."""
+    folder = tmp_path_factory.mktemp("shared")
+    return {kind: _in_folders(load, folder) for kind, load in loads.items()}
+
+
+def _in_folders(load: Load, folder: Path) -> Load:
+    files = sorted(path for place in load.folders for path in place.iterdir())
+    count = min(MANY, len(files))
+    files = files[: len(files) // count * count]
+    places = tuple(folder / f"{load.name}-{number}" for number in range(count))
+    for number, place in enumerate(places):
+        place.mkdir()
+        for other, path in enumerate(files[number::count]):
+            (place / f"{other:05}.dcm").hardlink_to(path)
+    return Load(load.name, places, len(files), load.payload)
+
+
+def _rate(
+    load: Load, associations: int, postgres: EmbeddedPostgres, folder: Path, receivers: int = 0
+) -> float:
+    changes = {"edge": {"receivers": receivers}}
+    with wire_edge.edge(postgres, folder, changes) as edge:
+        return dcmsend(load, edge.configuration.edge.port, "MINI_EDGE", associations)
+
+
+@pytest.mark.parametrize("kind", ["CT", "small"])
+@pytest.mark.parametrize("associations", [1, 4, 16, 64])
+def test_associations(  # noqa: PLR0917  fixtures
+    kind: str,
+    associations: int,
+    shared: dict[str, Load],
+    rows: Rows,
+    postgres: EmbeddedPostgres,
+    processes: Processes,
+    tmp_path: Path,
+) -> None:
+    """Measure instances per second with that many senders at once."""
+    load = shared[kind]
+
+    def theirs() -> float:
+        port = wire_peers.orthanc(processes, tmp_path, nodelay=True)
+        rate = dcmsend(load, port, "ORTHANC", associations)
+        processes.stop_all()
+        return rate
+
+    ours, its = in_turn(lambda: _rate(load, associations, postgres, tmp_path), theirs, rounds=1)
+    what = f"accept, {kind}, {associations} associations at once"
+    rows.faster(what, ours, than="Orthanc", theirs=its, at_least=None)
+
+
+@pytest.mark.parametrize("kind", ["CT", "small"])
+def test_receivers(
+    kind: str, shared: dict[str, Load], rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    """Measure 16 associations to 1, 2 and 4 receivers."""
+    rates = in_turn(*(
+        lambda count=count: _rate(shared[kind], 16, postgres, tmp_path, count)
+        for count in (1, 2, 4)
+    ), rounds=1)  # fmt: skip
+    for count, rate in zip((2, 4), rates[1:], strict=True):
+        rows.faster(
+            f"accept, {kind}, {count} receivers", rate, than="one receiver", theirs=rates[0], at_least=None
+        )
+
+
+def test_the_memory_of_an_association(rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """Open associations, let each store an instance, and divide what the receivers grew by."""
+    instances = made(scaled(OPEN), bytes(1000))
+    with wire_edge.edge(postgres, tmp_path) as edge, ExitStack() as stack:
+        pids = wire_edge.receivers(edge)
+        before = sum(map(wire_edge.resident_mb, pids))
+        for instance in instances:
+            association = stack.enter_context(
+                associate(edge.peer(), calling_ae_title="ORTHANC", contexts=[CONTEXT, ECHO])
+            )
+            assert association.store(CONTEXT, instance.sop_instance_uid, [instance.data_set()])[0] == 0
+        grown = sum(map(wire_edge.resident_mb, pids)) - before
+    rows.within(
+        f"memory of one association, of {len(instances)} that are open",
+        grown * 1000 / len(instances),
+        "KB",
+        at_most=None,
+    )
