@@ -5,10 +5,13 @@ because Dramatiq and other programs may fork afterwards.
 """
 
 from actors.middleware import middleware_list
-from actors.process import ContextBoot, faults, spool_guard
+from actors.process import ContextBoot, delivery_terms, faults, settle_messages, spool_guard
 from actors.queue.broker import build
 
-build([ContextBoot(), *middleware_list(faults)]).guard = spool_guard
+_broker = build([ContextBoot(), *middleware_list(faults)])
+_broker.guard = spool_guard
+_broker.terms = delivery_terms
+_broker.settle = settle_messages
 
 # After `build`: an actor is declared on the broker that exists when its module is imported.
 from actors import (  # noqa: E402

@@ -1,7 +1,7 @@
 """Create what the actors of one process need, when its worker has booted after Dramatiq's fork."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -10,7 +10,9 @@ from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware
 
 from actors import target_queues
+from actors.message_deliveries import settle, settle_later, terms_of
 from actors.queue import broker as queue
+from actors.queue.in_flight import InFlightMessage
 from gateway import config, log
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.migrate import require_current
@@ -18,6 +20,7 @@ from gateway.database.pool import Database
 from gateway.database.session import Session
 from gateway.database.tables import configurations, destinations
 from gateway.database.tables.faults import FaultWatch
+from gateway.database.tables.messages import DeliveryTerms
 from gateway.database.tables.processes import ProcessKind
 from gateway.database.wait import wait_for_database
 from gateway.domain.routing import Route
@@ -68,6 +71,16 @@ def _identity() -> SpoolIdentity:
     return SpoolIdentity(config.load().edge.data_root)
 
 
+def delivery_terms(queue_name: str) -> DeliveryTerms | None:
+    """Say how the deliveries of a queue are claimed with its messages; None if they are not."""
+    return None if _process is None else terms_of(_process.context.configuration.forwarder, queue_name)
+
+
+def settle_messages(batch: Sequence[InFlightMessage]) -> None:
+    """Settle what the actors of these messages left in them: `actors.message_deliveries.settle`."""
+    settle(context(), batch)
+
+
 def spool_guard(session: Session) -> None:
     """Return if this database belongs to the spool; while it does not, this process claims nothing."""
     _identity().check(session)
@@ -105,6 +118,7 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
         size=DATABASE_CONNECTIONS,
         deadline_seconds=STATEMENT_SECONDS,
         guard=spool_guard,
+        prepares=True,
     )
     wait_for_database(lambda: _prepare(configuration))
     watch = FaultWatch(database, _faults)
@@ -121,6 +135,7 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
         consumer=_consumer,
         identity=_identity(),
         ask_archives=inquiry.ask_soon,
+        settle_later=settle_later,
     )
     process = _ActorProcess(
         os.getpid(),

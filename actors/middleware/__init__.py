@@ -14,6 +14,7 @@ from actors.middleware.failure_log import FailureLog
 from actors.middleware.injection import Injection
 from actors.middleware.rates import Rates
 from actors.middleware.retries import Retries
+from actors.middleware.running import RunningMessage
 from actors.middleware.scheduler import SchedulerHeartbeat
 from actors.middleware.stale_claim import StaleClaim
 from gateway.faults import Faults
@@ -35,6 +36,7 @@ def middleware_list(faults: Callable[[], Faults] | None = None) -> list[Middlewa
     time_limit = TimeLimit(time_limit=TIME_LIMIT // _MILLISECOND, interval=_CHECK // _MILLISECOND)  # type: ignore[no-untyped-call]
     return [
         StaleClaim(),  # first: nothing else sees a message that does not run
+        RunningMessage(),
         Rates(),
         FailureLog(),  # before Retries: its signal `after` runs when Retries has decided
         Retries(),

@@ -4,15 +4,20 @@ If an ack raises, Dramatiq lets the thread sleep for five seconds. So `settle` r
 ending, and the thread writes all that wait in as few statements as possible. No more endings wait than the
 process has threads, because a process without PostgreSQL claims nothing.
 
+An actor may leave the outcome of its delivery in the message (`settling`). `settle`, which the actors give,
+then records the outcomes of a batch and deletes their messages in one statement. A single ending is never
+delayed: while one batch is written, the next one gathers.
+
 If the process dies with endings unwritten, a reaper frees their messages, and they run again. That is
-harmless, because the state of the delivery decides. For the same reason this connection commits without
-waiting for the disk.
+harmless, because the state of the delivery decides. An outcome that is unwritten is lost, too: the archive
+gets that instance twice (G4). For the same reasons this connection commits without waiting for the disk.
 """
 
 import os
 import signal
 import threading
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from actors.queue.in_flight import EndingKind, InFlightMessage
@@ -27,17 +32,25 @@ DEADLINE_SECONDS = 5.0
 """For one statement; must exceed the time of a batch under load."""
 
 RETRY_SECONDS = 0.5
-"""Between attempts while PostgreSQL is away."""
+"""Between attempts while PostgreSQL is away. The reaper frees messages after RECONNECT_GRACE_SECONDS, which
+must be longer."""
 
 CLOSE_SECONDS = 5.0
 """How long `close` waits for the last batch. Messages whose endings are not written by then run again."""
 
 
+SettleTogether = Callable[[Sequence[InFlightMessage]], None]
+"""Records the outcomes in messages, and sets their endings: UNSTARTED where the message must run again.
+
+Raises DatabaseUnavailableError if it is to be called again."""
+
+
 class AckWriter:
     """The writer of one process, with its thread and its connection."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, settle: SettleTogether | None = None) -> None:
         self._dsn = dsn
+        self._settle_together = settle
         self._condition = threading.Condition()
         self._waiting: list[InFlightMessage] = []
         self._closed_at: float | None = None
@@ -74,6 +87,9 @@ class AckWriter:
                     self._condition.wait(RETRY_SECONDS)
                 if self._closed_at is not None and monotonic() - self._closed_at > CLOSE_SECONDS:
                     break
+            for message in batch:
+                if message.when_written is not None:
+                    message.when_written()
         if self._connection is not None:
             self._connection.close()
 
@@ -86,6 +102,11 @@ class AckWriter:
 
     def _write(self, batch: list[InFlightMessage]) -> bool:
         try:
+            if outcomes := [message for message in batch if message.settling is not None]:
+                assert self._settle_together is not None, "only then an actor leaves an outcome"
+                self._settle_together(outcomes)
+            if all(message.ending.kind is EndingKind.SETTLED for message in batch):
+                return True
             if self._connection is None or self._connection.closed:
                 self._connection = connect(
                     self._dsn, application_name="mini-pacs ack", deadline_seconds=DEADLINE_SECONDS
@@ -111,9 +132,14 @@ class AckWriter:
 def _settle(session: Session, batch: list[InFlightMessage]) -> None:
     finished: dict[int, list[messages.Run]] = defaultdict(list)
     unstarted: dict[int, list[messages.Run]] = defaultdict(list)
+    if held := [delivery for message in batch for delivery in message.deliveries_to_release()]:
+        # Before the messages: whoever claims one again finds its delivery pending.
+        messages.release(session, held)
     for message in batch:
         ending = message.ending
         match ending.kind:
+            case EndingKind.SETTLED:
+                pass  # its message was deleted together with the outcome
             case EndingKind.FINISHED:
                 finished[message.consumer].append(message.run)
             case EndingKind.UNSTARTED:

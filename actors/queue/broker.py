@@ -13,6 +13,7 @@ threads are made when the worker boots, in the process that uses them.
 """
 
 import os
+from collections.abc import Callable, Sequence
 
 import dramatiq
 from dramatiq.broker import Broker
@@ -21,10 +22,10 @@ from dramatiq.errors import QueueNotFound
 from dramatiq.middleware import Middleware, MiddlewareError
 from dramatiq_pg import PostgresBroker
 
-from actors.queue.ack import AckWriter
+from actors.queue.ack import AckWriter, SettleTogether
 from actors.queue.capacity import Capacity
 from actors.queue.consumer import EdgeConsumer
-from actors.queue.in_flight import InFlightMessages
+from actors.queue.in_flight import InFlightMessage, InFlightMessages
 from actors.queue.liveness import Liveness
 from actors.queue.outgoing import (
     ACTOR_PRIORITIES,
@@ -56,12 +57,21 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
         self.backend = None
         self.guard: Guard | None = None
         """Called before this process consumes from a database; see gateway/database/pool.py."""
+        self.terms: Callable[[str], messages.DeliveryTerms | None] = lambda _queue: None
+        """Says how the deliveries of a queue are claimed with its messages; None if they are not."""
+        self.settle: SettleTogether | None = None
+        """Records outcomes together with the endings of their messages; see `actors.queue.ack`."""
         self._process: _ConsumingProcess | None = None
 
     def consumer_id(self) -> int | None:
         """Return the id under which this process holds messages; None if it has no lock."""
         process = self._process
         return None if process is None or process.pid != os.getpid() else process.liveness.consumer
+
+    def settle_together(self, batch: Sequence[InFlightMessage]) -> None:
+        """Record the outcomes that the actors left in these messages, and the endings of those."""
+        assert self.settle is not None, "an actor left an outcome, and nothing can record it"
+        self.settle(batch)
 
     def declare_actor(self, actor: dramatiq.Actor[..., object]) -> None:
         """Declare the actor; its messages are enqueued with its priority.
@@ -141,6 +151,7 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
             in_flight=process.in_flight,
             acks=process.acks,
             has_share=_has_share(queue_name),
+            terms=lambda: self.terms(queue_name),
         )
 
     def close(self) -> None:
@@ -167,12 +178,12 @@ def _not_enqueued(message: dramatiq.Message[object], error: DatabaseError) -> Br
 class _ConsumingProcess:
     """The objects that a process has only while it consumes."""
 
-    def __init__(self, dsn: str, threads: int, guard: Guard | None) -> None:
+    def __init__(self, dsn: str, threads: int, guard: Guard | None, settle: SettleTogether) -> None:
         self.pid = os.getpid()
         self.in_flight = InFlightMessages()
         self.capacity = Capacity(threads)
         self.liveness = Liveness(dsn, in_flight=self.in_flight, threads=threads, guard=guard)
-        self.acks = AckWriter(dsn)
+        self.acks = AckWriter(dsn, settle=settle)
 
 
 class RefusedAtStartError(MiddlewareError):
@@ -183,7 +194,7 @@ class _Boot(Middleware):
     """Starts and stops consuming with Dramatiq's worker."""
 
     def before_worker_boot(self, broker: EdgeBroker, worker: dramatiq.Worker) -> None:
-        process = _ConsumingProcess(broker.dsn, worker.worker_threads, broker.guard)
+        process = _ConsumingProcess(broker.dsn, worker.worker_threads, broker.guard, broker.settle_together)
         broker._process = process  # noqa: SLF001  the middleware is part of the broker
         try:
             process.liveness.begin()

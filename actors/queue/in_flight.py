@@ -16,6 +16,7 @@ from enum import Enum
 from dramatiq.broker import MessageProxy
 
 from actors.queue.document import decode
+from gateway.database.tables.deliveries import DeliveryClaim
 from gateway.database.tables.messages import Claimed, Run
 
 
@@ -26,6 +27,7 @@ class EndingKind(Enum):
     RETRY = "retry"
     DEAD = "dead"
     UNSTARTED = "unstarted"
+    SETTLED = "settled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +42,27 @@ class Ending:
 
 FINISHED = Ending(EndingKind.FINISHED)
 UNSTARTED = Ending(EndingKind.UNSTARTED)
+SETTLED = Ending(EndingKind.SETTLED)
+"""Its message is deleted already, together with the outcome of its delivery."""
 
 
 class InFlightMessage(MessageProxy):
     """Dramatiq's message with the values of its row. Middleware sets `ending`; the default is FINISHED.
 
-    `not_before` is the time (seconds since 1970) before which it must not run, or None.
+    `not_before` is the time (seconds since 1970) before which it must not run, or None. `claimed_at` is a
+    monotonic time before the claim. `settling` is what is written together with the ending, and
+    `when_written` is called after that; see `actors.queue.ack`.
     """
 
-    def __init__(self, claimed: Claimed, *, queue_name: str, consumer: int, slots: int = 1) -> None:
+    def __init__(
+        self,
+        claimed: Claimed,
+        *,
+        queue_name: str,
+        consumer: int,
+        slots: int = 1,
+        held: DeliveryClaim | None = None,
+    ) -> None:
         message, self.not_before = decode(claimed, queue_name)
         super().__init__(message)  # type: ignore[no-untyped-call]  # Dramatiq's class has no types
         self.id: str = message.message_id
@@ -63,6 +77,37 @@ class InFlightMessage(MessageProxy):
         self.ending = FINISHED
         self.handed_out_at = 0.0
         self.began = 0.0
+        self.claimed_at = 0.0
+        self.settling: object | None = None
+        self.settle_waits = False
+        self.when_written: Callable[[], None] | None = None
+        self._held = held
+
+    @property
+    def claimed_target(self) -> str | None:
+        """The target of the delivery that was claimed with this message; None if it holds none."""
+        return None if self._held is None else self._held.target
+
+    def take_delivery(self, delivery_id: int, destination: str) -> DeliveryClaim | None:
+        """Return the delivery that was claimed with this message, once; None if it has none.
+
+        If another destination is meant, the configuration has changed since the claim. The delivery is
+        released then, and the message runs again.
+        """
+        held = self._held
+        if held is None or held.delivery_id != delivery_id or held.destination != destination:
+            return None
+        self._held = None
+        return held
+
+    def deliveries_to_release(self) -> list[DeliveryClaim]:
+        """Return the delivery that no actor has taken, in a list; the caller makes it pending again.
+
+        If no actor took it, the message must run again: it is the only one of its delivery.
+        """
+        if self._held is not None and self.ending is FINISHED:
+            self.ending = UNSTARTED
+        return [] if self._held is None else [self._held]
 
 
 class InFlightMessages:

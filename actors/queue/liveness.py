@@ -197,11 +197,21 @@ class Liveness:
     # ---- claims ----------------------------------------------------------------------------------
 
     def claim(
-        self, queue_name: str, wanted: int, *, slots: int, exclusive: bool, floors: Sequence[datetime | None]
+        self,
+        queue_name: str,
+        event: PollableEvent,
+        wanted: int,
+        *,
+        slots: int,
+        exclusive: bool,
+        floors: Sequence[datetime | None],
+        terms: messages.DeliveryTerms | None = None,
     ) -> tuple[messages.MessageClaim, int]:
         """Claim up to `wanted` messages; return them, and the id that holds them.
 
         Those beyond `slots` count as claimed ahead. `exclusive` claims one that must run without others.
+        With `terms` the deliveries of the messages are claimed, too. Afterwards `event`, that of the queue,
+        is set only if there may be messages that this claim did not see.
 
         Raises:
             DatabaseUnavailableError: nothing was claimed, or a reaper frees what was claimed.
@@ -211,10 +221,12 @@ class Liveness:
             assert self._id is not None
             # This connection also receives the notifications of other queues.
             self._notifications.pass_on(self._connection.take_notifies())
+            # What was notified before is committed, and the claim sees it.
+            event.clear()
             claim = (
                 messages.claim_exclusive(session, queue_name, self._id)
                 if exclusive
-                else messages.claim(session, queue_name, wanted, self._id, floors, slots=slots)
+                else messages.claim(session, queue_name, wanted, self._id, floors, slots=slots, terms=terms)
             )
             self._notifications.pass_on(self._connection.take_notifies())
             if exclusive:

@@ -4,12 +4,13 @@ All other endings are written by `actors.queue.ack`. If the process dies first, 
 too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from actors.queue.liveness import Liveness
 from gateway import log
 from gateway.database.tables import messages
+from gateway.database.tables.deliveries import DeliveryClaim
 from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
 
@@ -35,10 +36,30 @@ def postpone(liveness: Liveness, run: messages.Run, consumer: int, delay: timede
         messages.retry(session, run, consumer, delay=delay, counted=False, reason=None)
 
 
-def give_back(liveness: Liveness, by_consumer: Iterable[tuple[int, list[messages.Run]]]) -> None:
-    """Make messages claimable again. If PostgreSQL is away, log it; a reaper frees them then."""
+def release(liveness: Liveness, held: DeliveryClaim | None) -> None:
+    """Make the delivery of a message pending again; call it before the message is given back.
+
+    Raises:
+        DatabaseUnavailableError: the connection was lost; another process may claim the delivery now.
+    """
+    if held is not None:
+        with liveness.session() as session:
+            messages.release(session, [held])
+
+
+def give_back(
+    liveness: Liveness,
+    by_consumer: Iterable[tuple[int, list[messages.Run]]],
+    held: Sequence[DeliveryClaim] = (),
+) -> None:
+    """Make messages claimable again, and their deliveries before.
+
+    If the process dies in between, a reaper frees the messages. If PostgreSQL is away, log it; a reaper frees
+    them then.
+    """
     try:
         with liveness.session() as session:
+            messages.release(session, held)
             for consumer, runs in by_consumer:
                 messages.give_back(session, runs, consumer)
     except DatabaseUnavailableError as error:

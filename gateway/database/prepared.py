@@ -20,7 +20,7 @@ _PARAMETER = re.compile(r"%\((\w+)\)s(::[\w.]+(?:\[\])?)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedStatement:
     """The texts of a prepared statement: one PREPARE, and the EXECUTE for psycopg2."""
 
     name: str
@@ -29,7 +29,7 @@ class Prepared:
 
 
 @cache
-def prepared(query: Query) -> Prepared:
+def prepared(query: Query) -> PreparedStatement:
     """Return the texts with which `query` is prepared and executed."""
     numbers: dict[str, int] = {}
     casts: dict[str, str] = {}
@@ -41,4 +41,6 @@ def prepared(query: Query) -> Prepared:
     kept = f"{query.name}_{hashlib.sha256(query.sql.encode()).hexdigest()[:8]}"
     values = ", ".join(f"%({name})s{casts[name]}" for name in numbers)
     arguments = f"({values})" if numbers else ""
-    return Prepared(kept, f"PREPARE {kept} AS {numbered.replace('%%', '%')}", f"EXECUTE {kept} {arguments}")
+    return PreparedStatement(
+        kept, f"PREPARE {kept} AS {numbered.replace('%%', '%')}", f"EXECUTE {kept} {arguments}"
+    )

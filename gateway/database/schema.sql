@@ -646,6 +646,7 @@ function call_waiting(text,integer) -> void
 function claim_for_worker(bigint,bigint,interval,interval,boolean,interval,text,text,text) -> record
 function claim_unit(bigint,bigint,interval,timestamp with time zone,interval) -> record
 function claim_version(bigint,bigint,interval,text) -> uuid
+function claim_with_worker(bigint,bigint,interval,interval,boolean,interval,text,text,text) -> TABLE(verdict text, delivery_id bigint, claim_id text, attempts integer, refusals integer, owed_for interval, destination text, target text, instance_id bigint, sop_instance_uid text, study_instance_uid text, sop_class_uid text, transfer_syntax_uid text, sha256 text, data_set_size bigint, file_name text, conflict boolean, place text)
 function collect_again() -> trigger
 function collect_deliveries() -> trigger
 function comes_before(deliveries,bigint) -> boolean
@@ -686,6 +687,7 @@ function refuse_unit_transition() -> trigger
 function register_reception(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],text[],integer,text,route[],text[],text[],interval,uuid,timestamp with time zone) -> record
 function register_receptions(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],text[],integer[],text[],route[],text[],text[],interval,uuid[],timestamp with time zone[]) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place, kept_kind instance_kind)
 function require_spool(uuid,integer,timestamp with time zone) -> void
+function settle_deliveries(bigint[],uuid[],bigint[],text[],integer[],double precision[],interval[],uuid[],bigint[],timestamp with time zone[]) -> TABLE("position" integer, done boolean, settled boolean, place_before instance_place, place_after instance_place)
 function settle_delivery(bigint,uuid,delivery_state,boolean,boolean,interval,integer,text,text,integer,text,double precision,text,interval) -> record
 function settle_unit(bigint,uuid,boolean,boolean,boolean,text,text,interval,interval,timestamp with time zone,text,text,bigint[],text[],integer[],text[],double precision[]) -> boolean
 function take_turn(bigint,text) -> record

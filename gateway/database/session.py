@@ -10,7 +10,7 @@ import psycopg2
 
 from gateway.database.connection import Connection
 from gateway.database.failure import sentence_of, translated
-from gateway.database.prepared import Prepared, prepared
+from gateway.database.prepared import PreparedStatement, prepared
 from gateway.database.queries import Query
 from gateway.database.rows import Maker, known, learn
 from gateway.errors import DatabaseError, DatabaseRefusedError, DatabaseUnavailableError
@@ -62,7 +62,7 @@ class Session:
         else:
             self._execute(query.sql, parameters)
 
-    def _prepares(self, texts: Prepared) -> bool:
+    def _prepares(self, texts: PreparedStatement) -> bool:
         """Prepare a statement unless it is; tell whether the connection allows it.
 
         What is sent for that goes before the opening, and is no part of the transaction.

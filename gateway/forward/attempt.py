@@ -1,7 +1,8 @@
 """Make one attempt of one delivery that this process has claimed: send it, settle it, move its file, log it.
 
 `gateway.forward.deliver` claims the delivery before, and `gateway.domain.outcome` decides what an outcome
-means. Settling commits before the file is moved, so the row is right in every case.
+means. Settling commits before the file is moved, so the row is right in every case. In an actor process a
+plain success is handed over instead, and settled with others (`gateway.forward.settle_together`).
 
 If the process dies
     before or in the C-STORE   the delivery stays in flight; another process gets its message and claims it
@@ -23,7 +24,7 @@ from gateway.dicom.contexts import ProposedContext
 from gateway.dicom.wire import AbortedByPeerError, ClosedByPeerError
 from gateway.domain.delivery import State
 from gateway.domain.dimse_status import Status
-from gateway.domain.outcome import Decision, Limits, Outcome, decide
+from gateway.domain.outcome import Decision, Limits, Outcome, PeerHealth, decide
 from gateway.domain.routing import Route, Target
 from gateway.errors import GatewayError, PeerAwayError, SpoolError
 from gateway.faults import Name
@@ -31,6 +32,7 @@ from gateway.forward.context import STAGE, ForwardContext
 from gateway.forward.proposed_contexts import taken_contexts, waiting_contexts
 from gateway.forward.renewal import Renewal
 from gateway.forward.send_result import SEND_ERRORS, SendResult, milliseconds_since
+from gateway.forward.sent import SentDelivery
 from gateway.forward.settle import settle, settlement_of
 from gateway.forward.source import DataSetSource
 from gateway.forward.turns import Sending
@@ -73,6 +75,7 @@ class Attempt:
         self._route = route
         self._destination = destination
         self._probing = probing
+        self._sending = sending
         self._renewal = Renewal(context, claim, began=began, sending=sending)
 
     def run(self) -> AttemptResult:
@@ -87,12 +90,15 @@ class Attempt:
         if result.outcome is Outcome.NEVER and self._route.is_archive:
             self._context.ask_archives()  # it may accept other transfer syntaxes than before
         settlement = settlement_of(self._context.configuration.forwarder, self._claim, result, decision)
+        sent = SentDelivery(self._claim, self._route, settlement)
+        if self._may_wait(settlement, decision) and self._context.settle_later(sent):
+            return AttemptResult(result.outcome, settled=True)
         # If the process dies before this commit, the instance is sent again (G4).
         settled, breaker_closed = settle(self._context, self._claim, self._route, settlement, decision)
         # The commit has written the new folder into the row. If the process dies here, reconcile moves the
         # file.
         move(self._context, self._claim, settled)
-        self.log(settlement, settled)
+        log_attempt(self._context, sent, settled=settled.settled)
         if breaker_closed or (settlement.state is State.PENDING and not settlement.wait):
             # Waiting deliveries may be claimed again, or another worker may take this one at once.
             self._context.wakeup.wake(self._route)
@@ -186,30 +192,45 @@ class Attempt:
         with self._context.database.statement() as session:
             return instances.has_other_version(session, instance)
 
-    def log(self, settlement: Settlement, settled: Settled) -> None:
-        """Log the attempt: its outcome word is the new state, or `fenced` if the claim no longer held."""
-        level: log.Level = "info"
-        if settlement.state is not State.DELIVERED:
-            level = "error" if settlement.state is State.DEAD else "warning"
-        claim = self._claim
-        log.write(
-            STAGE[self._route],
-            settlement.state.value if settled.settled else "fenced",
-            level=level,
-            study_instance_uid=claim.instance.study_instance_uid,
-            sop_instance_uid=claim.instance.sop_instance_uid,
-            calling_ae_title=self._context.configuration.edge.ae_title,
-            called_ae_title=settlement.destination,
-            destination=settlement.destination,
-            status=settlement.status,
-            error=settlement.error,
-            detail=settlement.outcome.value,
-            attempt=claim.attempts + 1,
-            next_in_seconds=settlement.wait.total_seconds() if settlement.state is State.PENDING else None,
-            duration_ms=settlement.duration_ms,
-            delivery_id=claim.delivery_id,
-            instance_id=claim.instance.instance_id,
+    def _may_wait(self, settlement: Settlement, decision: Decision) -> bool:
+        """Tell whether others may be settled together with this attempt.
+
+        They may if the peer just took the instance, and nobody waits for its end: no probe, no suspect, no
+        parked instance.
+        """
+        return (
+            settlement.outcome is Outcome.DELIVERED
+            and settlement.error is None
+            and decision.peer is PeerHealth.WORKS
+            and not self._probing
+            and (self._sending is None or self._context.turns.is_ordinary(self._claim, self._sending))
         )
+
+
+def log_attempt(context: ForwardContext, sent: SentDelivery, *, settled: bool) -> None:
+    """Log an attempt: its outcome word is the new state, or `fenced` if the claim no longer held."""
+    claim, settlement = sent.claim, sent.settlement
+    level: log.Level = "info"
+    if settlement.state is not State.DELIVERED:
+        level = "error" if settlement.state is State.DEAD else "warning"
+    log.write(
+        STAGE[sent.route],
+        settlement.state.value if settled else "fenced",
+        level=level,
+        study_instance_uid=claim.instance.study_instance_uid,
+        sop_instance_uid=claim.instance.sop_instance_uid,
+        calling_ae_title=context.configuration.edge.ae_title,
+        called_ae_title=settlement.destination,
+        destination=settlement.destination,
+        status=settlement.status,
+        error=settlement.error,
+        detail=settlement.outcome.value,
+        attempt=claim.attempts + 1,
+        next_in_seconds=settlement.wait.total_seconds() if settlement.state is State.PENDING else None,
+        duration_ms=settlement.duration_ms,
+        delivery_id=claim.delivery_id,
+        instance_id=claim.instance.instance_id,
+    )
 
 
 def move(context: ForwardContext, claim: DeliveryClaim, settled: Settled) -> None:

@@ -9,6 +9,7 @@ from gateway.database.wakeup import Wakeup
 from gateway.domain.routing import Route
 from gateway.faults import Faults
 from gateway.forward.associations import Associations
+from gateway.forward.sent import SentDelivery
 from gateway.forward.turns import Turns
 from gateway.log import Stage
 from gateway.spool.identity import SpoolIdentity
@@ -41,6 +42,9 @@ class ForwardContext:
     identity: SpoolIdentity | None = None
     ask_archives: Callable[[], None] = lambda: None
     """Called after an archive did not accept the context of an instance; see gateway/forward/inquiry.py."""
+    settle_later: Callable[[SentDelivery], bool] = lambda _sent: False
+    """Takes what is to be settled together with its message; returns False if the caller must settle it.
+    See gateway/forward/settle_together.py."""
     _before: Configuration | None = field(default=None, init=False)
 
     def take(self, configuration: Configuration) -> None:

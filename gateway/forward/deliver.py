@@ -1,7 +1,8 @@
 """Deliver an instance to an archive or to a worker: claim its delivery, and make one attempt.
 
 These are the entry points of the actors. A message only starts the work; the row of the delivery says what is
-to be done. If the delivery is settled, or claimed by another process, nothing is done.
+to be done. If the delivery is settled, or claimed by another process, nothing is done. The consumer of the
+messages may have claimed the delivery of an archive already, together with the message.
 
 If the process dies
     before the claim   another process runs the message
@@ -9,6 +10,8 @@ If the process dies
 """
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from gateway import log
@@ -39,29 +42,61 @@ NO_APPLICATION = ApplicationInForce(
 """For a delivery whose application is not configured any more: it has no worker, so it stays pending."""
 
 
-def forward_to_pacs(context: ForwardContext, delivery_id: int, *, probing: bool = False) -> Outcome | None:
+@dataclass(frozen=True, slots=True)
+class ClaimedBefore:
+    """A delivery that was claimed together with its message, at a monotonic time after `began`."""
+
+    claim: DeliveryClaim
+    began: float
+
+
+TakeClaim = Callable[[str], ClaimedBefore | None]
+"""Returns the delivery that was claimed for that destination with the message of this thread, once."""
+
+
+def _none(_destination: str) -> None:
+    return None
+
+
+def forward_to_pacs(
+    context: ForwardContext, delivery_id: int, *, probing: bool = False, take: TakeClaim = _none
+) -> Outcome | None:
     """Make one attempt at the PACS; see `_forward`."""
-    return _forward(
-        context, delivery_id, Route.PACS, context.configuration.forwarder.orthanc, probing=probing
-    )
+    destination = context.configuration.forwarder.orthanc
+    return _forward(context, delivery_id, Route.PACS, destination, probing=probing, take=take)
 
 
-def forward_to_archive(context: ForwardContext, delivery_id: int, *, probing: bool = False) -> Outcome | None:
+def forward_to_archive(
+    context: ForwardContext,
+    delivery_id: int,
+    *,
+    probing: bool = False,
+    target: str | None = None,
+    take: TakeClaim = _none,
+) -> Outcome | None:
     """Make one attempt at the archive to which the delivery is owed; see `_forward`.
 
-    If that archive is not configured any more, the delivery stays pending, and the queue claims no other
-    message of it.
+    `target` is the AE title of that archive if the caller knows it. If the archive is not configured any
+    more, the delivery stays pending, and the queue claims no other message of it.
     """
-    with context.database.statement() as session:
-        title = deliveries.target_of(session, delivery_id)
+    title = target
+    if title is None:
+        with context.database.statement() as session:
+            title = deliveries.target_of(session, delivery_id)
     for archive in context.configuration.forwarder.archives:
         if archive.ae_title == title:
-            return _forward(context, delivery_id, Route.ARCHIVES, archive, probing=probing)
+            return _forward(context, delivery_id, Route.ARCHIVES, archive, probing=probing, take=take)
     return None
 
 
 def _forward(
-    context: ForwardContext, delivery_id: int, route: Route, destination: PacsDestination, *, probing: bool
+    context: ForwardContext,
+    delivery_id: int,
+    route: Route,
+    destination: PacsDestination,
+    *,
+    probing: bool,
+    take: TakeClaim,
 ) -> Outcome | None:
     """Make one attempt at an archive; return its outcome.
 
@@ -69,14 +104,16 @@ def _forward(
     `probing` means that the breaker of the archive is open, and this instance tests whether it is back.
     """
     outcome = None
+    context.require_spool()  # if the disk is not mounted, nothing is sent, and the message comes again
     if not probing:
         wait_for_slot(context, destination)
     while True:
-        began = time.monotonic()
-        claim = _claim(context, delivery_id, destination)
-        if claim is None:
+        claimed = take(destination.ae_title) or _claim(context, delivery_id, destination)
+        if claimed is None:
             return outcome
-        result = _attempt_in_turn(context, claim, route, destination, began=began, probing=probing)
+        result = _attempt_in_turn(
+            context, claimed.claim, route, destination, began=claimed.began, probing=probing
+        )
         outcome = result.outcome
         if result.settled:
             return outcome
@@ -85,17 +122,19 @@ def _forward(
         # one. It ends when this function returns, so claim the delivery again here.
 
 
-def _claim(context: ForwardContext, delivery_id: int, destination: Destination) -> DeliveryClaim | None:
-    context.require_spool()  # if the disk is not mounted, nothing is claimed, and the message comes again
+def _claim(context: ForwardContext, delivery_id: int, destination: Destination) -> ClaimedBefore | None:
+    context.require_spool()
+    began = time.monotonic()
     # Not durable: a crash of PostgreSQL may undo the claim, and the archive then gets it twice (G4).
     with context.database.statement(durable=False) as session:
-        return deliveries.claim(
+        claim = deliveries.claim(
             session,
             delivery_id,
             consumer=context.consumer(),
             lease=timedelta(seconds=context.configuration.forwarder.lease_seconds),
             destination=destination.ae_title,
         )
+    return None if claim is None else ClaimedBefore(claim, began)
 
 
 def _attempt_in_turn(

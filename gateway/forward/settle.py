@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from gateway import log
 from gateway.config import Forwarder
+from gateway.database.session import Session
 from gateway.database.tables import deliveries, destinations
 from gateway.database.tables.deliveries import DeliveryClaim, Settled, Settlement
 from gateway.domain.backoff import delay
@@ -99,7 +100,7 @@ def settle(
 
     def once() -> tuple[Settled, bool]:
         if decision.peer in {PeerHealth.WORKS, PeerHealth.UNKNOWN}:
-            return _settle(context, claim, route, settlement, is_well=decision.peer is PeerHealth.WORKS)
+            return settle_once(context, claim, route, settlement, is_well=decision.peer is PeerHealth.WORKS)
         return _settle_with_failure(context, claim, route, settlement, decision), False
 
     def note(error: DatabaseError) -> None:
@@ -133,23 +134,24 @@ def repeat_while_away(
             wait = min(wait * 2, MAX_RETRY_SECONDS)
 
 
-def _settle(
+def settle_once(
     context: ForwardContext, claim: DeliveryClaim, route: Route, settlement: Settlement, *, is_well: bool
 ) -> tuple[Settled, bool]:
     """Settle; if the peer is well and had failed before, end its failures."""
     with context.database.statement(durable=settlement.state is not State.DELIVERED) as session:
         settled = deliveries.settle(session, claim, route, settlement)
-        closed = (
-            is_well
-            and settled.peer_had_failed
-            # Without a status the peer answered no C-STORE: it declined the context, for example.
-            and destinations.note_well(
-                session, settlement.destination, by_store=settlement.status is not None
-            )
-        )
+        closed = is_well and settled.peer_had_failed and end_failures(session, route, settlement)
+    return settled, closed
+
+
+def end_failures(session: Session, route: Route, settlement: Settlement) -> bool:
+    """End the failures of a peer that is well; tell whether that closed its breaker."""
+    # Without a status the peer answered no C-STORE: it declined the context, for example.
+    by_store = settlement.status is not None
+    closed = destinations.note_well(session, settlement.destination, by_store=by_store)
     if closed:
         log.write(STAGE[route], "breaker_closed", destination=settlement.destination)
-    return settled, closed
+    return closed
 
 
 def _settle_with_failure(

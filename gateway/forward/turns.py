@@ -154,6 +154,11 @@ class Turns:
                 return turns.call(session, claim.destination, most=WOKEN_AT_ONCE)
         return False
 
+    def is_ordinary(self, claim: DeliveryClaim, sending: Sending) -> bool:
+        """Tell whether the end of this send wakes no parked instance and clears no suspect."""
+        with self._changed:
+            return not (self._peers[claim.destination].has_suspects or sending.wakes_parked)
+
     def note_parked(self, database: Database, claim: DeliveryClaim) -> bool:
         """Wake parked instances after one was parked; tell whether any was woken.
 

@@ -1,4 +1,4 @@
--- name: claim
+-- name: claim, prepared
 -- pending -> in_flight, for exactly one caller. Also in_flight -> in_flight, if the process that had claimed it is gone
 -- or the lease is over. Returns no row if another process holds it, if it is settled, or if its UID has several
 -- versions: claim_version claims those in their order. Nor for a delivery to another archive than `destination`: a message
@@ -19,28 +19,22 @@ RETURNING {fragment:claimed_delivery}, {fragment:stored_instance};
 SELECT claim_version(d.id, %(consumer)s, %(lease)s, %(destination)s)::text FROM deliveries d
 WHERE d.id = %(delivery_id)s AND (d.route = 'pacs' OR d.target = %(destination)s);
 
--- name: claim_for_worker
+-- name: claim_for_worker, prepared
 -- Claim a delivery for a worker: choose the worker, and insert the result that is expected of it (see
--- functions/claim_for_worker.sql). The second statement sees what the first one wrote, and returns the claim. Both are
--- sent together, as one transaction, so the lock under which workers are chosen is held for no round trip.
-SELECT set_config('mini_pacs.verdict', verdict, false), set_config('mini_pacs.claim', coalesce(claim_id::text, ''), false)
-FROM claim_for_worker(
+-- functions/claim_for_worker.sql). One statement, so the lock under which workers are chosen is held for no round trip.
+SELECT verdict, delivery_id, claim_id, attempts, refusals, owed_for, destination, target, instance_id, sop_instance_uid,
+    study_instance_uid, sop_class_uid, transfer_syntax_uid, sha256, data_set_size, file_name, conflict,
+    coalesce(place, 'incoming') AS place
+FROM claim_with_worker(
     %(delivery_id)s, %(consumer)s, %(lease)s, %(result_wait)s, %(by_study)s, %(wait)s, %(actor_name)s,
     %(expire_actor_name)s, %(expire_queue)s);
-SELECT {fragment:claimed_delivery}, {fragment:stored_instance}
-FROM deliveries d JOIN instances i ON i.id = d.instance_id
-WHERE d.id = %(delivery_id)s AND d.claim_id::text = current_setting('mini_pacs.claim');
-
--- name: verdict
--- The verdict of the last claim_for_worker of this connection.
-SELECT current_setting('mini_pacs.verdict');
 
 -- name: claimed
 SELECT {fragment:claimed_delivery}, {fragment:stored_instance}
 FROM deliveries d JOIN instances i ON i.id = d.instance_id
 WHERE d.id = %(delivery_id)s AND d.claim_id = %(claim_id)s;
 
--- name: settle
+-- name: settle, prepared
 -- in_flight -> delivered | pending | dead, if the claim is still held (see functions/settle_delivery.sql). The last
 -- column says whether the peer has failures to reset. It rarely has any, so the call of note_well is rarely needed.
 SELECT settled, place_before::text, place_after::text, EXISTS (
@@ -49,6 +43,19 @@ SELECT settled, place_before::text, place_after::text, EXISTS (
 FROM settle_delivery(
     %(delivery_id)s, %(claim_id)s, %(state)s::delivery_state, %(counted)s, %(refused)s, %(wait)s, %(priority)s,
     %(destination)s, %(outcome)s, %(status)s, %(error)s, %(duration_ms)s, %(actor_name)s, %(result_wait)s);
+
+-- name: settle_together, prepared
+-- in_flight -> delivered for several, if their claims are still held, and consumed -> deleted for their messages (see
+-- functions/settle_deliveries.sql). The last column is as in `settle`.
+SELECT s.done, s.settled, s.place_before::text, s.place_after::text, EXISTS (
+    SELECT FROM destinations x
+    WHERE x.ae_title = (%(destinations)s::text[])[s."position"] AND (x.breaker = 'open' OR x.failures_in_row > 0)
+    ) AS peer_had_failed
+FROM settle_deliveries(
+    %(delivery_ids)s, %(claim_ids)s::uuid[], %(instance_ids)s, %(destinations)s::text[], %(statuses)s::integer[],
+    %(durations)s, %(result_waits)s::interval[], %(message_ids)s::uuid[], %(consumers)s,
+    %(claimed_at)s::timestamptz[]) AS s
+ORDER BY s."position";
 
 -- name: renew
 -- in_flight -> in_flight with a longer lease, while bytes are being sent.

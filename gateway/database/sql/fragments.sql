@@ -84,3 +84,66 @@ owed_targets (route, target) AS (
 -- The seconds that the rows of `last` cover: the window, or less where there are more rows than its limit.
 (SELECT extract(epoch FROM CASE WHEN count(*) < %(limit)s THEN %(window)s::interval
     ELSE least(%(window)s::interval, now() - min(owed_since)) END)::float8 FROM last)
+
+-- fragment: claimed_messages
+-- queued -> consumed, for the consumer $3, at most $2 messages of the queue $1, and at most as many as the route has capacity for (the
+-- SQL function room). Messages of priority -1 are probes, which may open a closed route: they need no capacity.
+--   $4  per priority from 0, a due time before which there is nothing to find. Without it every claim would read the index
+--       entries of finished messages, which vacuum cannot remove while a long transaction (a backup) is open.
+--   $5  how many are marked as started. The others are claimed ahead, but never one that was claimed ahead when a
+--       process died.
+-- The statement reads the claim's index per priority from the oldest due message; SKIP LOCKED leaves out what others
+-- claim. The picked ids are an array, not a join: with statistics from a time when the table was empty, a join may read
+-- the whole table. mtime is the time of the claim; with id and consumer it identifies this run, see finish. A value
+-- that the client cannot read would fail every claim, so a due time before 1970 becomes 1970, a document above 4 MiB
+-- NULL.
+WITH room AS MATERIALIZED (
+    SELECT dramatiq.room($1, $2) AS size
+), ungated AS MATERIALIZED (
+    SELECT q.message_id, q.priority, q.due, q.never_ahead
+    FROM dramatiq.queue AS q
+    WHERE q.queue_name = $1 AND q.state = 'queued' AND NOT q.alone AND q.priority = -1 AND q.due <= now()
+    ORDER BY q.due
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+), gated AS MATERIALIZED (
+    SELECT best.*
+    FROM generate_series(0, 7) AS level (priority)
+    CROSS JOIN LATERAL (
+        SELECT q.message_id, q.priority, q.due, q.never_ahead
+        FROM dramatiq.queue AS q
+        WHERE q.queue_name = $1 AND q.state = 'queued' AND NOT q.alone
+            AND q.priority = level.priority AND q.due <= now()
+            AND q.due >= coalesce(($4)[level.priority + 1], '-infinity')
+        ORDER BY q.due
+        LIMIT (SELECT size FROM room)
+        FOR UPDATE SKIP LOCKED
+    ) AS best
+    LIMIT (SELECT least(size, $2 - (SELECT count(*) FROM ungated)) FROM room)
+), picked AS MATERIALIZED (
+    SELECT best.message_id, best.never_ahead, row_number() OVER (ORDER BY priority, due, message_id) > $5 AS ahead
+    FROM (SELECT * FROM ungated UNION ALL SELECT * FROM gated) AS best
+), claimed AS (
+    UPDATE dramatiq.queue AS q
+    SET state = 'consumed', consumer = $3, mtime = now(),
+        started_at = CASE WHEN q.message_id = ANY (ARRAY(SELECT message_id FROM picked WHERE NOT ahead)) THEN now() END
+    WHERE q.message_id = ANY (ARRAY(SELECT message_id FROM picked WHERE NOT (ahead AND never_ahead)))
+    RETURNING q.message_id::text, CASE WHEN pg_column_size(q.message) <= 4194304 THEN q.message::text END AS message,
+        q.deaths, q.failures, q.priority, greatest(q.due, 'epoch') AS due, q.mtime AS claimed_at, q.delivery_id
+)
+
+-- fragment: seconds_to_next_message
+-- 0 if fewer messages were claimed than are due, perhaps; else the seconds until the next one is due, NULL if none waits.
+CASE WHEN (SELECT count(*) FILTER (WHERE NOT (ahead AND never_ahead)) >= $2 OR bool_or(ahead AND never_ahead) FROM picked)
+    THEN 0 ELSE (
+        SELECT extract(epoch FROM min(following.due) - now())
+        FROM generate_series(-1, 7) AS level (priority)
+        CROSS JOIN LATERAL (
+            SELECT q.due
+            FROM dramatiq.queue AS q
+            WHERE q.queue_name = $1 AND q.state = 'queued' AND NOT q.alone
+                AND q.priority = level.priority AND q.due > now()
+            ORDER BY q.due
+            LIMIT 1
+        ) AS following
+        WHERE level.priority < 0 OR (SELECT size FROM room) > 0) END::float8

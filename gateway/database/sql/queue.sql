@@ -1,69 +1,52 @@
 -- name: prepare_claim
--- queued -> consumed, for one consumer, at most as many as the route has capacity for (the SQL function room). Messages of
--- priority -1 are probes, which may open a closed route: they need no capacity. If there is nothing to claim, the one row
--- says in how many seconds the next message is due.
---   $4  per priority from 0, a due time before which there is nothing to find. Without it every claim would read the index
---       entries of finished messages, which vacuum cannot remove while a long transaction (a backup) is open.
---   $5  how many are marked as started. The others are claimed ahead, but never one that was claimed ahead when a
---       process died.
--- The statement reads the claim's index per priority from the oldest due message; SKIP LOCKED leaves out what others
--- claim. The picked ids are an array, not a join: with statistics from a time when the table was empty, a join may read
--- the whole table. mtime is the time of the claim; with id and consumer it identifies this run, see finish. A value
--- that the client cannot read would fail every claim, so a due time before 1970 becomes 1970, a document above 4 MiB
--- NULL.
+-- queued -> consumed, for one consumer, at most as many as the route has capacity for: see the fragment claimed_messages.
+-- next_due_seconds says in how many seconds the next message is due: 0 if more may be due now, NULL if none waits. If nothing
+-- is claimed, the one row says only that.
 PREPARE claim (text, integer, bigint, timestamptz[], integer) AS
-WITH room AS MATERIALIZED (
-    SELECT dramatiq.room($1, $2) AS size
-), ungated AS MATERIALIZED (
-    SELECT q.message_id, q.priority, q.due, q.never_ahead
-    FROM dramatiq.queue AS q
-    WHERE q.queue_name = $1 AND q.state = 'queued' AND NOT q.alone AND q.priority = -1 AND q.due <= now()
-    ORDER BY q.due
-    LIMIT $2
-    FOR UPDATE SKIP LOCKED
-), gated AS MATERIALIZED (
-    SELECT best.*
-    FROM generate_series(0, 7) AS level (priority)
-    CROSS JOIN LATERAL (
-        SELECT q.message_id, q.priority, q.due, q.never_ahead
-        FROM dramatiq.queue AS q
-        WHERE q.queue_name = $1 AND q.state = 'queued' AND NOT q.alone
-            AND q.priority = level.priority AND q.due <= now()
-            AND q.due >= coalesce(($4)[level.priority + 1], '-infinity')
-        ORDER BY q.due
-        LIMIT (SELECT size FROM room)
-        FOR UPDATE SKIP LOCKED
-    ) AS best
-    LIMIT (SELECT least(size, $2 - (SELECT count(*) FROM ungated)) FROM room)
-), picked AS MATERIALIZED (
-    SELECT best.message_id, best.never_ahead, row_number() OVER (ORDER BY priority, due, message_id) > $5 AS ahead
-    FROM (SELECT * FROM ungated UNION ALL SELECT * FROM gated) AS best
-), claimed AS (
-    UPDATE dramatiq.queue AS q
-    SET state = 'consumed', consumer = $3, mtime = now(),
-        started_at = CASE WHEN q.message_id = ANY (ARRAY(SELECT message_id FROM picked WHERE NOT ahead)) THEN now() END
-    WHERE q.message_id = ANY (ARRAY(SELECT message_id FROM picked WHERE NOT (ahead AND never_ahead)))
-    RETURNING q.message_id::text, CASE WHEN pg_column_size(q.message) <= 4194304 THEN q.message::text END AS message,
-        q.deaths, q.failures, q.priority, greatest(q.due, 'epoch') AS due, q.mtime AS claimed_at
+{fragment:claimed_messages}
+SELECT c.message_id, c.message, c.deaths, c.failures, c.priority, c.due, c.claimed_at, next.seconds AS next_due_seconds
+FROM (SELECT {fragment:seconds_to_next_message} AS seconds) AS next LEFT JOIN claimed AS c ON true
+ORDER BY c.priority, c.due, c.message_id;
+
+-- name: prepare_claim_with_deliveries
+-- The same for the queue of an archive, and pending -> in_flight for the deliveries of these messages, so that an actor needs
+-- no statement before it sends. $6 is the AE title of the archive, $7 the lease. The other deliveries are claimed by their actor: one
+-- whose UID has several versions, and one that is locked, not due, or in flight. SKIP LOCKED: a claim of messages
+-- waits for no transaction.
+PREPARE claim_with_deliveries (text, integer, bigint, timestamptz[], integer, text, interval) AS
+{fragment:claimed_messages}
+, held AS (
+    UPDATE deliveries AS d
+    SET state = 'in_flight', claim_id = gen_random_uuid(), claimed_by = $3, lease_until = now() + $7, next_attempt_at = NULL,
+        destination = $6
+    FROM instances AS i
+    WHERE d.id = ANY (ARRAY(
+            SELECT x.id FROM deliveries AS x
+            WHERE x.id = ANY (ARRAY(SELECT claimed.delivery_id FROM claimed WHERE claimed.delivery_id IS NOT NULL))
+                AND x.state IN ({from_states:claim}) AND x.next_attempt_at <= now() + interval '1 second'
+                AND (x.route = 'pacs' OR x.target = $6)
+            FOR NO KEY UPDATE SKIP LOCKED))
+        AND i.id = d.instance_id AND NOT i.versioned
+    RETURNING {fragment:claimed_delivery}, {fragment:stored_instance}
 )
-SELECT c.*, NULL::float8 AS next_due_seconds FROM claimed AS c
-UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, extract(epoch FROM min(next.due) - now())::float8
-FROM generate_series(-1, 7) AS level (priority)
-CROSS JOIN LATERAL (
-    SELECT q.due
-    FROM dramatiq.queue AS q
-    WHERE q.queue_name = $1 AND q.state = 'queued' AND NOT q.alone
-        AND q.priority = level.priority AND q.due > now()
-    ORDER BY q.due
-    LIMIT 1
-) AS next
-WHERE NOT EXISTS (SELECT FROM claimed) AND (level.priority < 0 OR (SELECT size FROM room) > 0)
-ORDER BY priority, due, message_id;
+SELECT c.message_id, c.message, c.deaths, c.failures, c.priority, c.due, c.claimed_at, next.seconds AS next_due_seconds,
+    h.delivery_id AS "held.delivery_id", h.claim_id AS "held.claim_id", h.attempts AS "held.attempts",
+    h.refusals AS "held.refusals", h.owed_for AS "held.owed_for", h.destination AS "held.destination",
+    h.target AS "held.target", h.instance_id AS "held.instance_id", h.sop_instance_uid AS "held.sop_instance_uid",
+    h.study_instance_uid AS "held.study_instance_uid", h.sop_class_uid AS "held.sop_class_uid",
+    h.transfer_syntax_uid AS "held.transfer_syntax_uid", h.sha256 AS "held.sha256", h.data_set_size AS "held.data_set_size",
+    h.file_name AS "held.file_name", h.conflict AS "held.conflict", coalesce(h.place, 'incoming') AS "held.place"
+FROM (SELECT {fragment:seconds_to_next_message} AS seconds) AS next
+LEFT JOIN claimed AS c ON true LEFT JOIN held AS h ON h.delivery_id = c.delivery_id
+ORDER BY c.priority, c.due, c.message_id;
 
 -- name: claim
--- The statement above, planned once for each connection.
+-- The statement `prepare_claim`, planned once for each connection.
 EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(slots)s);
+
+-- name: claim_with_deliveries
+-- The statement `prepare_claim_with_deliveries`, planned once for each connection.
+EXECUTE claim_with_deliveries (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(slots)s, %(destination)s, %(lease)s);
 
 -- name: claim_exclusive
 -- queued -> consumed, one message whose process died twice while it ran. The caller runs no other beside it.
@@ -103,6 +86,13 @@ WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s AND 
 UPDATE dramatiq.queue
 SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now()
 WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s AND mtime = %(claimed_at)s;
+
+-- name: release
+-- in_flight -> pending for deliveries that were claimed with their messages and not started. Call it before the messages are
+-- given back: their next consumer finds the deliveries pending then.
+UPDATE deliveries
+SET state = 'pending', claim_id = NULL, claimed_by = NULL, lease_until = NULL, next_attempt_at = now()
+WHERE id = ANY(%(delivery_ids)s) AND claim_id = ANY(%(claim_ids)s::uuid[]) AND state = 'in_flight';
 
 -- name: retry
 -- consumed -> queued, due later: its actor raised, or the message asks for a later time. Repeating it after a lost answer

@@ -1,5 +1,6 @@
 """The deliveries: actors claim them and settle them with the outcome, operators see and change them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -41,6 +42,13 @@ class WorkerVerdict(StrEnum):
     NOTHING = "nothing"
 
 
+class _WorkerClaim(NamedTuple):
+    """The row of a claim for a worker; `claim` has only NULLs unless the verdict is CLAIMED."""
+
+    verdict: WorkerVerdict
+    claim: DeliveryClaim
+
+
 class ContextUids(NamedTuple):
     """The UIDs of the presentation context that an instance needs."""
 
@@ -80,6 +88,24 @@ class Settled:
     place_before: Place | None
     place_after: Place | None
     peer_had_failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A delivery that its peer took, and its message: id, consumer and time of the claim."""
+
+    claim: DeliveryClaim
+    settlement: Settlement
+    message_id: str
+    consumer: int
+    claimed_at: datetime
+
+
+class _SettledTogether(NamedTuple):
+    """A row of `settle_together`; not `done` is left to `settle`."""
+
+    done: bool
+    settled: Settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +221,8 @@ def claim_for_worker(
     wait: timedelta,
 ) -> tuple[WorkerVerdict, DeliveryClaim | None]:
     """Claim a delivery, choose its worker, and write down the result that is expected of it."""
-    claim = session.row(
-        DeliveryClaim,
+    found = session.only(
+        _WorkerClaim,
         _Q["claim_for_worker"],
         delivery_id=delivery_id,
         consumer=consumer,
@@ -208,9 +234,7 @@ def claim_for_worker(
         expire_actor_name=EXPIRE_RESULT.actor_name,
         expire_queue=EXPIRE_RESULT.queue_name,
     )
-    if claim is not None:
-        return WorkerVerdict.CLAIMED, claim
-    return WorkerVerdict(session.value(_Q["verdict"])), None
+    return found.verdict, found.claim if found.verdict is WorkerVerdict.CLAIMED else None
 
 
 def settle(session: Session, claim: DeliveryClaim, route: Route, settlement: Settlement) -> Settled:
@@ -233,6 +257,28 @@ def settle(session: Session, claim: DeliveryClaim, route: Route, settlement: Set
         actor_name=FORWARD[route].actor_name,
         result_wait=settlement.result_wait,
     )
+
+
+def settle_together(session: Session, batch: Sequence[Delivered]) -> list[Settled | None]:
+    """Settle several as delivered, and delete their messages; return None for those to `settle` alone.
+
+    The message of a claim that was lost is kept.
+    """
+    rows = session.rows(
+        _SettledTogether,
+        _Q["settle_together"],
+        delivery_ids=[one.claim.delivery_id for one in batch],
+        claim_ids=[one.claim.claim_id for one in batch],
+        instance_ids=[one.claim.instance.instance_id for one in batch],
+        destinations=[one.settlement.destination for one in batch],
+        statuses=[one.settlement.status for one in batch],
+        durations=[one.settlement.duration_ms for one in batch],
+        result_waits=[one.settlement.result_wait for one in batch],
+        message_ids=[one.message_id for one in batch],
+        consumers=[one.consumer for one in batch],
+        claimed_at=[one.claimed_at for one in batch],
+    )
+    return [row.settled if row.done else None for row in rows]
 
 
 def renew(session: Session, claim: DeliveryClaim, *, lease: timedelta) -> bool:

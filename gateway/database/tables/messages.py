@@ -15,14 +15,15 @@ ran.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import md5
 from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
+from gateway.database.tables.deliveries import DeliveryClaim
 from gateway.domain.routing import route_of_queue
 
 EXCLUSIVE_DEATHS = 2
@@ -75,12 +76,32 @@ class _ClaimRow(NamedTuple):
     next_due_seconds: float | None
 
 
+class _ClaimRowWithDelivery(NamedTuple):
+    """The same with the delivery of the message; `held` has only NULLs if it was not claimed."""
+
+    claimed: Claimed
+    next_due_seconds: float | None
+    held: DeliveryClaim
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryTerms:
+    """How deliveries are claimed with their messages: the AE title of the archive, and the lease."""
+
+    destination: str
+    lease: timedelta
+
+
 @dataclass(frozen=True, slots=True)
 class MessageClaim:
-    """The claimed messages; where there are none, the seconds until the next is due (None: none waits)."""
+    """The claimed messages, and the claimed deliveries by the ids of their messages.
+
+    `next_due_seconds` is 0 if more messages may be due now; None if none waits.
+    """
 
     messages: tuple[Claimed, ...]
     next_due_seconds: float | None = None
+    held: Mapping[str, DeliveryClaim] = field(default_factory=dict)
 
 
 # ---- the connection of a consumer ----------------------------------------------------------------
@@ -94,9 +115,10 @@ def listen(session: Session, queue_names: Sequence[str]) -> None:
 
 
 def prepare_consumer(session: Session) -> None:
-    """Make the settings of a consumer's connection and prepare its claim."""
+    """Make the settings of a consumer's connection and prepare its claims."""
     session.run(_Q["configure_consumer"])
     session.run(_Q["prepare_claim"])
+    session.run(_Q["prepare_claim_with_deliveries"])
 
 
 def relax_durability(session: Session) -> None:
@@ -115,22 +137,32 @@ def claim(
     floors: Sequence[datetime | None] = NO_FLOORS,
     *,
     slots: int | None = None,
+    terms: DeliveryTerms | None = None,
 ) -> MessageClaim:
     """Claim at most `wanted` due messages for `consumer`: the most urgent priority first, then the oldest.
 
     The first `slots` (None: all) are marked as started, the others as claimed ahead. `floors` holds, for each
-    of the GATED_PRIORITIES, a due time before which there is nothing to find (None: search all).
+    of the GATED_PRIORITIES, a due time before which there is nothing to find (None: search all). With `terms`
+    the deliveries of the messages are claimed, too.
     """
+    parameters: dict[str, object] = {
+        "queue_name": queue_name,
+        "wanted": wanted,
+        "consumer": consumer,
+        "floors": list(floors),
+        "slots": wanted if slots is None else slots,
+    }
+    if terms is None:
+        return _claim(session.rows(_ClaimRow, _Q["claim"], **parameters))
     found = session.rows(
-        _ClaimRow,
-        _Q["claim"],
-        queue_name=queue_name,
-        wanted=wanted,
-        consumer=consumer,
-        floors=list(floors),
-        slots=wanted if slots is None else slots,
+        _ClaimRowWithDelivery,
+        _Q["claim_with_deliveries"],
+        destination=terms.destination,
+        lease=terms.lease,
+        **parameters,
     )
-    return _claim(found)
+    held = {row.claimed.message_id: row.held for row in found if row.held.delivery_id is not None}
+    return _claim(found, held)
 
 
 def claim_exclusive(session: Session, queue_name: str, consumer: int) -> MessageClaim:
@@ -138,9 +170,11 @@ def claim_exclusive(session: Session, queue_name: str, consumer: int) -> Message
     return _claim(session.rows(_ClaimRow, _Q["claim_exclusive"], queue_name=queue_name, consumer=consumer))
 
 
-def _claim(found: list[_ClaimRow]) -> MessageClaim:
+def _claim(
+    found: Sequence[_ClaimRow | _ClaimRowWithDelivery], held: Mapping[str, DeliveryClaim] | None = None
+) -> MessageClaim:
     messages = tuple(row.claimed for row in found if row.claimed.message_id is not None)
-    return MessageClaim(messages, None if messages or not found else found[0].next_due_seconds)
+    return MessageClaim(messages, found[0].next_due_seconds if found else None, held or {})
 
 
 def waiting_exclusive(session: Session, queue_names: Iterable[str]) -> frozenset[str]:
@@ -156,6 +190,20 @@ def finish(session: Session, runs: Iterable[Run], consumer: int) -> int:
 def give_back(session: Session, runs: Iterable[Run], consumer: int) -> int:
     """Make messages that were not started wait again as if never claimed; return how many."""
     return sum(session.run(_Q["give_back"], consumer=consumer, **named) for named in _named(runs))
+
+
+def release(session: Session, held: Sequence[DeliveryClaim]) -> int:
+    """Make deliveries pending again that were claimed with their messages and not started; return how many.
+
+    Call it before the messages are given back. Claims that were lost are left as they are.
+    """
+    if not held:
+        return 0
+    return session.run(
+        _Q["release"],
+        delivery_ids=[one.delivery_id for one in held],
+        claim_ids=[one.claim_id for one in held],
+    )
 
 
 def _named(runs: Iterable[Run]) -> list[dict[str, object]]:
