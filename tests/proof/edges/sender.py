@@ -1,0 +1,142 @@
+"""Send synthetic instances as a modality does, also such as an edge must refuse."""
+
+import ssl
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    MRImageStorage,
+    generate_uid,
+)
+from pynetdicom import AE, _config
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+_config.STORE_SEND_CHUNKED_DATASET = True
+JPEG = JPEGBaseline8Bit
+PRIVATE_SOP_CLASS = UID("1.2.826.0.1.3680043.8.498.99.1")
+
+
+class NotAssociatedError(Exception):
+    """The peer gave no association."""
+
+
+def synthetic(
+    *,
+    modality: str = "CT",
+    sop_class: UID | None = None,
+    syntax: UID = ExplicitVRLittleEndian,
+    study: str = "",
+) -> Dataset:
+    """Return a small instance of nobody."""
+    made = Dataset()
+    made.SOPClassUID = sop_class or (MRImageStorage if modality == "MR" else CTImageStorage)
+    made.SOPInstanceUID = generate_uid()
+    made.StudyInstanceUID = study or generate_uid()
+    made.SeriesInstanceUID = generate_uid()
+    made.PatientName, made.PatientID, made.Modality = "Edge^Broken", "EDGE0001", modality
+    made.SeriesDescription, made.BodyPartExamined = "SYNTHETIC", "CHEST"
+    made.Rows = made.Columns = 32
+    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
+    made.BitsAllocated = made.BitsStored = 8
+    made.HighBit, made.PixelRepresentation = 7, 0
+    made.PixelData = encapsulate([b"\xff\xd8\xff\xd9" * 8]) if syntax == JPEG else bytes(32 * 32)
+    made["PixelData"].VR = "OB"
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = syntax
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    return made
+
+
+def associate(
+    port: int,
+    contexts: Iterable[tuple[UID, UID]],
+    *,
+    calling: str = "CT1",
+    called: str = "MINI_EDGE",
+    tls: ssl.SSLContext | None = None,
+) -> Association:
+    """Open an association, or raise NotAssociatedError."""
+    entity = AE(calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = 15
+    for sop_class, syntax in dict.fromkeys(contexts):
+        entity.add_requested_context(sop_class, syntax)
+    tls_args = (tls, "127.0.0.1") if tls else None
+    opened = entity.associate("127.0.0.1", port, ae_title=called, tls_args=tls_args)
+    if not opened.is_established:
+        raise NotAssociatedError(f"{calling} got no association with {called}")
+    return opened
+
+
+def send(
+    port: int,
+    instances: Iterable[Dataset],
+    *,
+    calling: str = "CT1",
+    called: str = "MINI_EDGE",
+    tls: ssl.SSLContext | None = None,
+) -> list[int]:
+    """Send instances on one association; return their statuses (-1: no answer)."""
+    waiting = list(instances)
+    contexts = [(UID(one.SOPClassUID), UID(one.file_meta.TransferSyntaxUID)) for one in waiting]
+    opened = associate(port, contexts, calling=calling, called=called, tls=tls)
+    try:
+        return [opened.send_c_store(one).get("Status", -1) for one in waiting]
+    finally:
+        opened.release()
+
+
+def send_bytes(port: int, part10: bytes, *, calling: str = "CT1") -> int:
+    """Send the data set of a Part 10 file as it stands, right or wrong; return the status."""
+    with tempfile.NamedTemporaryFile(suffix=".dcm") as file:
+        file.write(part10)
+        file.flush()
+        opened = associate(port, [(CTImageStorage, ExplicitVRLittleEndian)], calling=calling)
+        try:
+            return int(opened.send_c_store(Path(file.name)).get("Status", -1))
+        finally:
+            opened.release()
+
+
+def propose(port: int, contexts: Iterable[tuple[UID, UID]], *, calling: str = "CT1") -> None:
+    """Ask for an association with these contexts, and end it, whatever the answer."""
+    try:
+        associate(port, [*contexts], calling=calling).release()
+    except NotAssociatedError:
+        return
+
+
+def hold(port: int, count: int, *, calling: str = "CT1") -> list[Association]:
+    """Open that many associations and keep them."""
+    return [associate(port, [(Verification, ExplicitVRLittleEndian)], calling=calling) for _ in range(count)]
+
+
+@contextmanager
+def traffic(port: int, per_second: float, *, calling: str = "CT1") -> Iterator[None]:
+    """Send instances steadily, whatever becomes of them."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(1.0 / per_second):
+            try:
+                send(port, [synthetic()], calling=calling)
+            except (NotAssociatedError, OSError):
+                continue
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(30)

@@ -1,0 +1,142 @@
+"""`python -m proof.quiet_edge --minutes 10`: load a healthy edge; `mini-pacs diagnose` must find nothing wrong.
+
+Exit codes: 0 no finding was a problem; 1 one was; 2 usage; 3 this machine lacks what a lab needs.
+"""
+
+import argparse
+import json
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from proof.edges import machine, sender
+from proof.edges.judge import diagnose, status_is_green
+from proof.edges.lab import Lab, Setup
+from proof.edges.sender import JPEG
+
+EVERY = 5.0  # s between two questions
+
+
+def say(text: str) -> None:
+    """Print without buffering."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+class Load:
+    """A steady mix: single images, studies, JPEG, repeats, associations without a C-STORE."""
+
+    def __init__(self, lab: Lab, seed: int) -> None:
+        """Begin when `start` is called."""
+        self._lab = lab
+        self._random = random.Random(seed)  # noqa: S311  no secret
+        self._ended = threading.Event()
+        self._last: list[Dataset] = []
+        self.counts: Counter[str] = Counter()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Send nothing more."""
+        self._ended.set()
+        self._thread.join(60)
+
+    def _run(self) -> None:
+        kinds = (self._image, self._image, self._image, self._study, self._jpeg, self._repeat, self._echo)
+        while not self._ended.wait(self._random.uniform(0.2, 1.0)):
+            kind = self._random.choice(kinds)
+            try:
+                kind()
+            except (sender.NotAssociatedError, OSError) as error:
+                self.counts[f"failed: {error}"] += 1
+
+    def _send(self, what: str, instances: list[Dataset]) -> None:
+        statuses = sender.send(self._lab.port, instances)
+        self.counts[what] += len(instances)
+        self.counts["not answered with Success"] += sum(status != 0 for status in statuses)
+        self._last = instances
+
+    def _image(self) -> None:
+        self._send("images", [sender.synthetic(modality=self._random.choice(("CT", "MR")))])
+
+    def _study(self) -> None:
+        study = generate_uid()
+        self._send("images of studies", [sender.synthetic(study=study) for _ in range(20)])
+
+    def _jpeg(self) -> None:
+        self._send("JPEG", [sender.synthetic(syntax=JPEG)])
+
+    def _repeat(self) -> None:
+        if self._last:
+            self._send("repeats", self._last[:1])
+
+    def _echo(self) -> None:
+        sender.associate(self._lab.port, [(CTImageStorage, ExplicitVRLittleEndian)]).release()
+        self.counts["empty associations"] += 1
+
+
+def _watch(lab: Lab, minutes: float) -> tuple[int, Counter[str], Counter[str], list[float]]:
+    """Ask until the time is over; return how often, the problems, the notes, and the seconds of each question."""
+    asked, problems, notes, seconds = 0, Counter[str](), Counter[str](), []
+    end = time.monotonic() + 60 * minutes
+    while time.monotonic() < end:
+        begun = time.monotonic()
+        answer = diagnose(lab)
+        asked += 1
+        seconds.append(answer.seconds)
+        for finding in answer.findings:
+            (problems if finding["severity"] == "problem" else notes)[finding["key"]] += 1
+            if finding["severity"] == "problem":
+                say(f"PROBLEM {finding['text']}")
+        if answer.failed or (asked % 6 == 0 and not status_is_green(lab)):
+            problems["status --check or diagnose failed"] += 1
+            say(f"PROBLEM {answer.failed or 'status --check'}")
+        time.sleep(max(0.0, EVERY - (time.monotonic() - begun)))
+    return asked, problems, notes, seconds
+
+
+def main() -> int:
+    """Do one run; return the exit code."""
+    parser = argparse.ArgumentParser(prog="proof.quiet_edge", description="a healthy edge: no false alarm")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    arguments = parser.parse_args()
+    if lacks := machine.missing():
+        say(f"NOT PROVEN: this machine lacks {', '.join(lacks)}")
+        return 3
+    lab = Lab(Setup("quiet"), 99)
+    try:
+        load = Load(lab, arguments.seed)
+        load.start()
+        asked, problems, notes, seconds = _watch(lab, arguments.minutes)
+        load.end()
+    finally:
+        lab.close()
+    sent = ", ".join(f"{count} {what}" for what, count in sorted(load.counts.items()))
+    say(f"{arguments.minutes:g} minutes, asked {asked} times, {max(seconds):.1f} s at most; sent: {sent}")
+    say(f"notes: {dict(notes) or 'none'}")
+    if arguments.json:
+        figures = {
+            "asked": asked,
+            "problems": problems,
+            "notes": notes,
+            "sent": load.counts,
+            "seconds": seconds,
+        }
+        arguments.json.write_text(json.dumps(figures, indent=1))
+    say(f"FAILED: {dict(problems)}" if problems else "PASSED: no false alarm")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
