@@ -1,4 +1,4 @@
-"""`python -m proof.quiet_edge --minutes 10`: load a healthy edge; `mini-pacs diagnose` must find nothing wrong.
+"""`python -m proof.quiet_edge --minutes 10`: load a healthy edge; `diagnose` must find nothing wrong.
 
 Exit codes: 0 no finding was a problem; 1 one was; 2 usage; 3 this machine lacks what a lab needs.
 """
@@ -85,7 +85,7 @@ class Load:
 
 
 def _watch(lab: Lab, minutes: float) -> tuple[int, Counter[str], Counter[str], list[float]]:
-    """Ask until the time is over; return how often, the problems, the notes, and the seconds of each question."""
+    """Ask until the time is over; return how often, the problems, the notes, the seconds of each."""
     asked, problems, notes, seconds = 0, Counter[str](), Counter[str](), []
     end = time.monotonic() + 60 * minutes
     while time.monotonic() < end:

@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812  a class of psycopg2
 
 from proof.edges.edge import broken
 from proof.edges.lab import Lab, Setup
@@ -122,15 +121,14 @@ def rows_locked_by_an_idle_transaction(lab: Lab) -> Generator[None]:
 )
 def connections_used_up(lab: Lab) -> Generator[None]:
     """A dashboard of the hospital uses up the connections of PostgreSQL."""
-    held: list[Connection] = []
-    with suppress(psycopg2.OperationalError):
-        while len(held) < 60:
-            held.append(lab.server.connect(user="report", password="report"))  # noqa: S106
-    lab.send(2)
-    time.sleep(4)
-    yield
-    for one in held:
-        one.close()
+    with ExitStack() as held:
+        with suppress(psycopg2.OperationalError):
+            for _ in range(60):
+                report = lab.server.connect(user="report", password="report", application_name="dashboard")  # noqa: S106
+                held.enter_context(closing(report))
+        lab.send(2)
+        time.sleep(4)
+        yield
 
 
 @broken(DATABASE_LAB, (r"commit", r"synchronous|standby"), (r"synchronous_standby_names|standby",))
