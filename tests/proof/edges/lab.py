@@ -37,6 +37,7 @@ from proof.edges.postgres import OWNER, ROLE, Server
 BIN = Path(sys.executable).parent
 DRAMATIQ = ["dramatiq", "actors", "-p", "1", "-t", "8", "--worker-fork-timeout", "2000", "-Q"]
 Config = dict[str, Any]
+_TREE = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class Lab:
             "MINI_PACS_CONFIG": str(self.config_file),
             "DATABASE_URL": self.server.url(),
             "COLUMNS": "200",
+            # this tree, whatever the environment has installed
+            "PYTHONPATH": f"{_TREE}{os.pathsep}{_TREE / 'tests'}",
         }
         self.mini_pacs("db", "migrate", role=OWNER)
         self.mini_pacs("db", "grant", ROLE, role=OWNER)
@@ -216,7 +219,7 @@ class Lab:
         with (self.folder / f"{name}.out").open("ab") as output:
             return subprocess.Popen(
                 argv,
-                env=self.environment | {"PYTHONPATH": str(Path(__file__).parents[2])} | (environment or {}),
+                env=self.environment | (environment or {}),
                 cwd=self.folder,
                 stdout=output,
                 stderr=output,
