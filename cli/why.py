@@ -260,6 +260,7 @@ def _document(one: Evidence, said: Verdict) -> dict[str, object]:
         "studies": one.studies,
         "deliveries": one.deliveries,
         "troubled": one.troubled,
+        "ruled_out": one.ruled_out,
         "refused": one.refused,
         "past": one.past,
         "unregistered": one.unregistered,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway.database.session import Session
 from gateway.database.tables import evidence, history, refusals
-from gateway.database.tables.evidence import Counted, KeptStudy, Troubled
+from gateway.database.tables.evidence import Counted, KeptStudy, RuledOut, Troubled
 from gateway.database.tables.history import PastInstance
 from gateway.database.tables.refusals import RefusalRow, RefusedInstance
 from gateway.errors import FileMissingError, SpoolError
@@ -33,6 +33,7 @@ class Evidence:
     studies: tuple[KeptStudy, ...] = ()
     deliveries: tuple[Counted, ...] = ()
     troubled: tuple[Troubled, ...] = ()
+    ruled_out: tuple[RuledOut, ...] = ()
     refused: tuple[RefusedInstance, ...] = ()
     past: tuple[PastInstance, ...] = ()
     unregistered: int = 0
@@ -62,6 +63,7 @@ def of_uid(session: Session, uid: str, *, limit: int, envelopes: tuple[Envelope,
         studies=tuple(evidence.studies(session, uid)),
         deliveries=tuple(evidence.deliveries(session, uid)),
         troubled=tuple(evidence.troubled(session, uid, limit=limit)),
+        ruled_out=tuple(evidence.ruled_out(session, uid)),
         refused=tuple(refusals.instances(session, uid, limit=MAX_REFUSED)),
         past=tuple(history.find(session, uid, limit=MAX_PAST)),
     )

@@ -1,17 +1,24 @@
 """Say in one sentence what became of something. Nothing is read here, neither a clock nor a row."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from gateway.database.tables.evidence import Troubled
+from gateway.database.tables.evidence import RuledOut, Troubled
 from gateway.database.tables.refusals import RefusedInstance
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind
 from gateway.domain.refusal import meaning
-from gateway.domain.routing import Route
+from gateway.domain.routing import Route, Target
+from gateway.rules.errors import RuleError
+from gateway.rules.language import parse
+from gateway.rules.tree import lines_of
 from gateway.search.evidence import Evidence, OfSender
+
+MAX_WORDS = 200
+"""A longer rule is cut off in the sentence; `mini-pacs rules explain` shows it whole."""
 
 Clock = Callable[[datetime], str]
 """Formats a time for a person."""
@@ -66,6 +73,7 @@ def of_uid(found: Evidence, *, history_days: float, clock: Clock) -> Verdict:
         and results.is_complete
         and not found.unregistered
         and not _turned_away(found)
+        and not found.ruled_out
     )
     return Verdict("; ".join(parts), is_well=is_well, commands=tuple(dict.fromkeys(_commands(found))))
 
@@ -102,9 +110,9 @@ def _parts(found: Evidence, clock: Clock) -> Iterator[str]:
             yield f"results: {_of_pacs(found, results, Kind.RESULT, clock)}"
     elif results.total:
         yield _of_pacs(found, results, Kind.RESULT, clock)
-    elif found.studies:
-        count = sum(study.instances for study in found.studies)
-        yield f"{_counted(count, 'instance', 'instances')} kept, owed to no PACS"
+    elif unowed := _unowed(found):
+        yield f"{_counted(unowed, 'instance', 'instances')} kept, owed to no PACS: see forwarder.mode"
+    yield from (_of_rules(one, clock) for one in found.ruled_out)
     if found.unregistered:
         assert found.unregistered_since is not None
         yield (
@@ -120,6 +128,33 @@ def _parts(found: Evidence, clock: Clock) -> Iterator[str]:
         yield f"refused {_times(sum(one.count for one in found.refused))} before it was accepted"
     if found.past and not found.studies:
         yield f"its copies were deleted by {clock(max(one.purged_at for one in found.past))}"
+
+
+def _unowed(found: Evidence) -> int:
+    """Return how many kept instances no rule kept from the PACS; called where none is owed to it."""
+    kept = sum(study.instances for study in found.studies)
+    return kept - sum(one.count for one in found.ruled_out)
+
+
+def _of_rules(one: RuledOut, clock: Clock) -> str:
+    """Say that the rules sent instances elsewhere, by which rule of which version."""
+    what = _counted(one.count, "instance", "instances")
+    where = f"to {', '.join(one.archives)} and not to the PACS" if one.archives else "to no archive"
+    rules = json.loads(one.rules) if one.rules else {}
+    given = next((rules[target] for target in one.refused if rules.get(target) is not None), None)
+    title = Target.of(one.refused[0]).name
+    rule = "" if given is None else f"{title} accepts {_words(given)}; "
+    since = "" if one.first_used is None else f" since {clock(one.first_used)}"
+    return f"the rules sent {what} {where} ({rule}version {one.digest[:8]} of the rules{since})"
+
+
+def _words(given: object) -> str:
+    try:
+        lines = lines_of(parse(given))
+    except RuleError:  # a later version of the language
+        return "what this version cannot read"
+    text = ", ".join(line.strip() for line in lines)
+    return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]}…"
 
 
 def _turned_away(found: Evidence) -> list[RefusedInstance]:
@@ -187,6 +222,7 @@ def _commands(found: Evidence) -> Iterator[str]:
     elif any(one.state in {State.PENDING, State.IN_FLIGHT} for one in found.deliveries):
         yield "mini-pacs status"
     yield from (f"mini-pacs status --study {study}" for study in studies)
+    yield from (f"mini-pacs rules explain {one.sop_instance_uid}" for one in found.ruled_out)
     titles = dict.fromkeys(one.calling_ae_title for one in found.refused)
     yield from (f"mini-pacs refusals --calling-aet {title}" for title in titles)
     if found.unregistered:

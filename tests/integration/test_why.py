@@ -15,7 +15,8 @@ from support.synthetic_instances import Instance
 from typer.testing import CliRunner, Result
 
 from cli.main import build
-from gateway.database.tables import refusals, search_hashes
+from gateway.database.tables import decisions, refusals, search_hashes
+from gateway.database.tables.decisions import Decided
 from gateway.database.tables.refusals import RefusalRow, RefusedInstance
 from gateway.database.wakeup import Wakeup
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
@@ -23,6 +24,9 @@ from gateway.domain.delivery import State
 from gateway.domain.instance import Kind, Place
 from gateway.domain.outcome import Outcome
 from gateway.domain.refusal import Reason, RefusalKind
+from gateway.domain.routing import Route, Target
+from gateway.rules.language import parse
+from gateway.rules.ruleset import RuleSet
 from gateway.sweep.context import SweepContext
 from gateway.sweep.purge import purge
 
@@ -127,6 +131,43 @@ def test_all_troubled_instances_are_counted_and_some_are_shown(kept: PreparedIns
     assert len(item["troubled"]) == 5
     assert item["troubled"][0]["state"] == "dead"
     assert "… and 26 more: --limit 31" in run(STUDY, "--limit", "5").stdout
+
+
+def test_what_the_rules_sent_to_no_archive_is_said_with_rule_and_version(kept: PreparedInstances) -> None:
+    """Also where another archive got it, and where the rest of the study is in the PACS."""
+    rules = RuleSet(
+        {
+            Target(Route.PACS, "ORTHANC"): parse({"attribute": "Modality", "equals": "MR"}),
+            Target(Route.ARCHIVES, "VNA"): None,
+        }
+    )
+    refused = kept.receive(1)
+    kept.run("DELETE FROM deliveries")
+    decision = Decided(refused, rules.digest, (), (Target(Route.PACS, "ORTHANC"),), ())
+    with kept.database.transaction() as session:
+        decisions.keep(session, [decision], {rules.digest: rules.text})
+    version = rules.digest.hex()[:8]
+    document = said(STUDY)
+    text = f"(ORTHANC accepts Modality (0008,0060) is MR; version {version} of the rules since "
+    assert document["verdict"].startswith(f"the rules sent 1 instance to no archive {text}")
+    assert document["items"][0]["commands"][1] == f"mini-pacs rules explain {STUDY}.1"
+
+    kept.forward(kept.receive(2))
+    both = said(STUDY)["verdict"]
+    assert both.startswith("in the PACS since ")
+    assert f"; the rules sent 1 instance to no archive {text}" in both
+    kept.run(
+        "INSERT INTO deliveries (instance_id, route, target, state, owed_since, priority)"
+        " SELECT instance_id, 'archives', 'VNA', 'pending', now(), 4 FROM decisions"
+    )
+    assert "the rules sent 1 instance to VNA and not to the PACS" in said(STUDY)["verdict"]
+
+
+def test_what_forwarder_mode_sends_to_no_archive_is_said(kept: PreparedInstances) -> None:
+    """Nothing is owed to the PACS, and no rule decided that."""
+    kept.receive(1)
+    kept.run("DELETE FROM deliveries")
+    assert said(STUDY)["verdict"] == "1 instance kept, owed to no PACS: see forwarder.mode"
 
 
 def test_what_was_refused_is_found_by_its_uids(kept: PreparedInstances) -> None:

@@ -24,6 +24,19 @@ FROM ({fragment:meant_instances}) AS i JOIN deliveries d ON d.instance_id = i.id
 WHERE d.state <> 'delivered'
 ORDER BY array_position(ARRAY['dead', 'cancelled', 'collecting', 'pending', 'in_flight'], d.state::text), d.owed_since, d.id LIMIT %(limit)s;
 
+-- name: ruled_out
+-- Those that the rules kept from the PACS: how many, by the version of the rules and by the archives that got them instead.
+SELECT i.kind::text, count(*), array_agg(DISTINCT r.target) AS refused, o.archives, encode(d.rules, 'hex') AS digest,
+    coalesce(v.rules, '') AS rules, v.first_used, max(i.sop_instance_uid) AS sop_instance_uid
+FROM ({fragment:meant_instances}) AS i
+JOIN decisions d ON d.instance_id = i.id
+LEFT JOIN rule_versions v ON v.digest = d.rules
+CROSS JOIN LATERAL unnest(d.refused) AS r (target)
+CROSS JOIN LATERAL (SELECT coalesce(array_agg(x.target ORDER BY x.target) FILTER (WHERE x.route = 'archives'), '{}') AS archives,
+    coalesce(bool_or(x.route = 'pacs'), false) AS is_owed_to_pacs FROM deliveries x WHERE x.instance_id = i.id) AS o
+WHERE NOT o.is_owed_to_pacs AND r.target LIKE 'pacs:%%'
+GROUP BY i.kind, o.archives, d.rules, v.rules, v.first_used ORDER BY v.first_used DESC NULLS LAST, o.archives;
+
 -- name: of_sender
 -- The kept studies that an AE title sent in a time, the last one first.
 SELECT i.study_instance_uid, max(i.received_at) AS last_received_at

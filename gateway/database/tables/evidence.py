@@ -65,6 +65,24 @@ class Troubled:
 
 
 @dataclass(frozen=True, slots=True)
+class RuledOut:
+    """Instances that the rules kept from the PACS, by one version of the rules.
+
+    `refused` is the PACS as a target (`Target.of`), `archives` got the instances instead, `rules` is the text
+    of the version, empty if it is not known any more. `sop_instance_uid` is one of them.
+    """
+
+    kind: Kind
+    count: int
+    refused: tuple[str, ...]
+    archives: tuple[str, ...]
+    digest: str
+    rules: str
+    first_used: datetime | None
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesFile:
     """One file of a series."""
 
@@ -96,6 +114,11 @@ def deliveries(session: Session, uid: str) -> list[Counted]:
 def troubled(session: Session, uid: str, *, limit: int) -> list[Troubled]:
     """Return the deliveries that are not delivered, the worst first."""
     return session.rows(Troubled, _Q["troubled"], uid=uid, limit=limit)
+
+
+def ruled_out(session: Session, uid: str) -> list[RuledOut]:
+    """Return what the rules kept from the PACS of what `uid` names, the newest version of the rules first."""
+    return session.rows(RuledOut, _Q["ruled_out"], uid=uid)
 
 
 def of_sender(
