@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import dramatiq
@@ -18,18 +19,26 @@ from gateway.database.dsn import dsn_from_environment
 from gateway.database.migrate import require_current
 from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import configurations, destinations
+from gateway.database.tables import configurations, destinations, processes
 from gateway.database.tables.faults import FaultWatch
 from gateway.database.tables.messages import DeliveryTerms
 from gateway.database.tables.processes import ProcessKind
 from gateway.database.wait import wait_for_database
+from gateway.domain.contract import WATCH
 from gateway.domain.routing import Route
-from gateway.errors import DatabaseError, DatabaseUnavailableError, GatewayError, SchemaError
+from gateway.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    GatewayError,
+    SchemaError,
+    UnknownSpoolError,
+)
 from gateway.faults import Faults
 from gateway.forward.associations import Associations, check_certificates
 from gateway.forward.context import ForwardContext
 from gateway.forward.inquiry import Inquiry
 from gateway.log import Stage
+from gateway.notify.outage import OutageTeller
 from gateway.processes.heartbeat import Heartbeat, OwnProcess
 from gateway.processes.live import LiveConfiguration
 from gateway.spool.identity import SpoolIdentity
@@ -51,6 +60,7 @@ class _ActorProcess:
 
 _faults = Faults()
 _process: _ActorProcess | None = None
+_outages: OutageTeller | None = None
 
 
 def faults() -> Faults:
@@ -86,6 +96,12 @@ def spool_guard(session: Session) -> None:
     _identity().check(session)
 
 
+def findings_recorded() -> None:
+    """Note that the examination of the minute wrote its findings."""
+    if _outages is not None:
+        _outages.recorded()
+
+
 class ContextBoot(Middleware):
     """Makes the context before the first message, and closes it after the last one."""
 
@@ -101,6 +117,8 @@ class ContextBoot(Middleware):
     def after_worker_shutdown(self, broker: Broker, worker: dramatiq.Worker) -> None:
         """Release the associations and close the connections."""
         del broker, worker
+        if _outages is not None:
+            _outages.stop()
         if _process is not None:
             _process.watch.stop()
             _process.heartbeat.stop()
@@ -120,7 +138,15 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
         guard=spool_guard,
         prepares=True,
     )
-    wait_for_database(lambda: _prepare(configuration))
+    _tell_outages(configuration, worker)  # before the wait: PostgreSQL may be away now
+    own = OwnProcess(
+        ProcessKind.ACTORS,
+        queues,
+        configuration.edge.data_root,
+        consumer=queue.current().consumer_id,
+        associations=_associations,
+    )
+    wait_for_database(lambda: _prepare(configuration, own))
     watch = FaultWatch(database, _faults)
     watch.start()
     target_queues.consume(queue.current(), worker, configuration)
@@ -143,19 +169,24 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
         watch,
         Heartbeat(
             database,
-            OwnProcess(
-                ProcessKind.ACTORS,
-                queues,
-                configuration.edge.data_root,
-                consumer=queue.current().consumer_id,
-                associations=forwarding.associations.count,
-            ),
+            own,
             LiveConfiguration(configuration, ProcessKind.ACTORS, partial(_prepared, forwarding, worker)),
         ),
     )
     process.heartbeat.start()
     log.write(Stage.QUEUE, "actors_ready", detail=queues, count=worker.worker_threads)
     return process
+
+
+def _tell_outages(configuration: config.Configuration, worker: dramatiq.Worker) -> None:
+    """Start the thread that tells outages of PostgreSQL, if this process serves the queue of the sweep."""
+    global _outages  # noqa: PLW0603  Dramatiq has one worker per process
+    if WATCH.queue_name in (worker.consumer_whitelist or {WATCH.queue_name}):
+        _outages = OutageTeller(
+            lambda: configuration if _process is None else _process.context.configuration,
+            dsn_from_environment(),
+        )
+        _outages.start()
 
 
 def _inquiry(configuration: config.Configuration, database: Database, worker: dramatiq.Worker) -> Inquiry:
@@ -183,6 +214,12 @@ def _prepared(
     return take
 
 
+def _say_why_it_waits(session: Session, own: OwnProcess, why: UnknownSpoolError) -> None:
+    """Write the row of this process, so that a diagnosis names it: it has no heartbeat before it works."""
+    with suppress(DatabaseError):  # the database is empty, or of another version
+        processes.beat(session, replace(own.beat(), spool_problem=str(why)))
+
+
 def _consumer() -> int:
     consumer = queue.current().consumer_id()
     if consumer is None:
@@ -192,14 +229,20 @@ def _consumer() -> int:
     return consumer
 
 
-def _prepare(configuration: config.Configuration) -> None:
+def _associations() -> int:
+    return 0 if _process is None else _process.context.associations.count()
+
+
+def _prepare(configuration: config.Configuration, own: OwnProcess) -> None:
     # Without the guard, which refuses a new pair.
     database = Database(dsn_from_environment(), application_name="mini-pacs actors start", size=1)
     try:
         with database.statement() as session:
-            _identity().require_possible(
-                session
-            )  # the sentence about a lost database before that about its schema
+            try:
+                _identity().require_possible(session)  # its sentence says more than one about the schema
+            except UnknownSpoolError as error:
+                _say_why_it_waits(session, own, error)
+                raise
         try:
             require_current(database)
         except SchemaError as error:

@@ -1,7 +1,8 @@
 """The actors that watch the edge: one examines it each minute, the other tells what is new.
 
 Both are in the queue of the sweep. A webhook that hangs holds one thread for `notify.timeout_seconds`, and
-delays no delivery: those have queues and processes of their own.
+delays no delivery: those have queues and processes of their own. While PostgreSQL cannot be used, neither
+runs: then a thread of the same process tells that (gateway/notify/outage.py).
 """
 
 import dramatiq
@@ -17,7 +18,8 @@ from gateway.notify.tell import tell
 def watch() -> None:
     """Examine the edge and keep the rows of its findings."""
     context = process.context()
-    examination.watch(context.configuration, context.database, context.wakeup)
+    if examination.watch(context.configuration, context.database, context.wakeup):
+        process.findings_recorded()
 
 
 @dramatiq.actor(actor_name=NOTIFY.actor_name, queue_name=NOTIFY.queue_name)

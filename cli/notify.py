@@ -1,13 +1,17 @@
 """`mini-pacs notify`: try the webhook and the mail server of config.yaml."""
 
 import socket
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import typer
 
 from cli.advice import UsageError
 from cli.documents import Json, Schema, print_page
 from cli.exit_codes import ExitCode
-from cli.operator import configured
+from cli.operator import configured, opened
+from gateway.database.tables import findings
+from gateway.errors import DatabaseError
 from gateway.notify.endpoints import send
 from gateway.notify.message import trial
 
@@ -32,6 +36,7 @@ def try_(as_json: Json = False) -> None:
         {"endpoint": endpoint, "well": not error, "error": error or None}
         for endpoint, error in send(configuration.notify, message)
     ]
+    _keep(results)
     if as_json:
         print_page(Schema.NOTIFIED, results)
     else:
@@ -39,3 +44,10 @@ def try_(as_json: Json = False) -> None:
             typer.echo(f"{one['endpoint']}: {'it took the message' if one['well'] else one['error']}")
     if not all(one["well"] for one in results):
         raise typer.Exit(ExitCode.UNREACHABLE)
+
+
+def _keep(results: Sequence[Mapping[str, object]]) -> None:
+    """Note what each endpoint did, which ends or begins a finding; PostgreSQL may be away."""
+    with suppress(DatabaseError), opened("notify") as database, database.statement() as session:
+        for one in results:
+            findings.note_endpoint(session, str(one["endpoint"]), str(one["error"] or ""))

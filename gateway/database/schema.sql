@@ -457,6 +457,13 @@ table last_successes
     succeeded_at timestamp with time zone NOT NULL
     constraint last_successes_pkey PRIMARY KEY (destination)
 
+table notify_endpoints
+    endpoint text NOT NULL
+    failing_since timestamp with time zone -- NULL if it took the last message
+    last_error text
+    failures integer NOT NULL DEFAULT 0 -- how many messages in a row it did not take
+    constraint notify_endpoints_pkey PRIMARY KEY (endpoint)
+
 table processes
     id uuid NOT NULL
     kind text NOT NULL

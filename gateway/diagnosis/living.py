@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from gateway.config import Configuration
 from gateway.database.tables.processes import ProcessKind, ProcessRow
 from gateway.diagnosis.finding import Finding, Holds, note, problem
+from gateway.domain.pairing import EFFECT
 from gateway.processes.standing import Disagreement
 from gateway.times import span
 
@@ -72,7 +73,17 @@ def _frozen(row: ProcessRow) -> Finding:
 
 
 def _spool(row: ProcessRow) -> Iterator[Finding]:
-    if row.spool_problem is not None:
+    what, _, advice = (row.spool_problem or "").partition(f". {EFFECT}. ")
+    if advice:
+        yield problem(
+            _key("spool", row),
+            f"{row.name} waits at its start, because it has another spool than this database: {what}",
+            "it receives nothing, or forwards nothing; other processes go on",
+            f"{advice[0].lower()}{advice[1:]}; or restart {_RESTART[row.kind]} with the edge.data_root of "
+            "`mini-pacs serve` (MINI_PACS_CONFIG)",
+            holds=_HOLDS[row.kind],
+        )
+    elif row.spool_problem is not None:
         yield problem(
             _key("spool", row),
             f"{row.name} cannot write the spool as user {row.os_user}: {row.spool_problem}",

@@ -26,11 +26,11 @@ from gateway.domain.delivery import State
 from gateway.log import Stage
 
 
-def watch(configuration: Configuration, database: Database, wakeup: Wakeup) -> None:
-    """Examine, record, and send a message if somebody has to be told."""
+def watch(configuration: Configuration, database: Database, wakeup: Wakeup) -> bool:
+    """Examine, record, and send a message if somebody has to be told; tell whether it was recorded."""
     seen = examine(configuration, database.dsn, asks_peers=configuration.notify is not None)
     if seen.gathered.view is None:
-        return  # PostgreSQL cannot be read, so nothing can be recorded
+        return False  # PostgreSQL cannot be read, so nothing can be recorded
     with database.transaction() as session:
         recorded = findings.record(session, [_row(one) for one in seen.findings])
         backlog.note(session, _waiting(seen.gathered.view))
@@ -42,6 +42,7 @@ def watch(configuration: Configuration, database: Database, wakeup: Wakeup) -> N
     if tells:
         wakeup.wake(NOTIFY.queue_name)
     _log(recorded)
+    return True
 
 
 def _waiting(view: Overview) -> dict[str, Waiting]:

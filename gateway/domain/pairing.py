@@ -24,6 +24,7 @@ class Pair(StrEnum):
     NEW = "new"
     NOT_MOUNTED = "not_mounted"  # the folder holds nothing, and the database belongs to a spool
     OTHER_SPOOL = "other_spool"  # the folder holds files, but not those of the database
+    NO_NAME = "no_name"  # the folder holds files and has no spool.id, and the database belongs to a spool
     OTHER_NAME = "other_name"  # both have a name, and the names differ
     EMPTY_DATABASE = "empty_database"  # the spool was in use, and the database keeps nothing
     OLD_DATABASE = "old_database"  # the database was restored from a backup
@@ -80,7 +81,7 @@ def pair_of(spool: SpoolMarks, database: DatabaseMarks, holdings: Holdings) -> P
     if named is not None:
         return named
     if database.name is not None:
-        return Pair.OTHER_SPOOL if holdings.has_files else Pair.NOT_MOUNTED
+        return Pair.NO_NAME if holdings.has_files else Pair.NOT_MOUNTED
     if spool.seen_at is not None:
         # The spool was paired before. A crash between the two halves of a pairing leaves no time mark.
         return Pair.OLD_DATABASE if holdings.has_instances else Pair.EMPTY_DATABASE
@@ -92,7 +93,7 @@ def pair_of(spool: SpoolMarks, database: DatabaseMarks, holdings: Holdings) -> P
     return Pair.EMPTY_DATABASE if holdings.has_files else Pair.NEW
 
 
-_EFFECT = "No image is received, sent or deleted until this is settled, and nothing is lost"
+EFFECT = "No image is received, sent or deleted until this is settled, and nothing is lost"
 
 _FACT = {
     Pair.NEW: "{root} and the database do not know each other yet",
@@ -103,6 +104,10 @@ _FACT = {
     Pair.OTHER_SPOOL: (
         "{root} holds other files than those of the database, which {owner}: edge.data_root or DATABASE_URL "
         "is wrong"
+    ),
+    Pair.NO_NAME: (
+        "{root} has no spool.id, so it is not known to be the spool of the database, which {owner}: somebody "
+        "removed that file, or edge.data_root or DATABASE_URL is wrong"
     ),
     Pair.OTHER_NAME: (
         "{root} is spool {spool.name}, and the database {owner}: edge.data_root or DATABASE_URL is wrong"
@@ -130,6 +135,10 @@ _ADVICE = {
     Pair.OTHER_SPOOL: (
         "Correct it; if the spool of this database is lost for good, run `mini-pacs db rebuild`"
     ),
+    Pair.NO_NAME: (
+        "Restore spool.id, or correct the path; if the spool of this database is lost for good, run "
+        "`mini-pacs db rebuild`"
+    ),
     Pair.OTHER_NAME: (
         "Correct it; if the database of this spool is lost, let DATABASE_URL name an empty one and run "
         "`mini-pacs db rebuild`"
@@ -151,7 +160,7 @@ def sentence(pair: Pair, root: str, spool: SpoolMarks, database: DatabaseMarks) 
         spool_seen=_moment(spool.seen_at),
         database_seen=_moment(database.seen_at),
     )
-    return f"{fact}. {_EFFECT}. {_ADVICE[pair]}"
+    return f"{fact}. {EFFECT}. {_ADVICE[pair]}"
 
 
 def _moment(at: datetime | None) -> str:

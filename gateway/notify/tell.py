@@ -6,12 +6,14 @@ If the process dies
 """
 
 import socket
+from collections.abc import Sequence
 from datetime import timedelta
 
 from gateway import log
-from gateway.config import Configuration
+from gateway.config import Configuration, Notify
 from gateway.database.pool import Database
 from gateway.database.tables import findings
+from gateway.database.tables.findings import FindingRow
 from gateway.log import Stage
 from gateway.notify.endpoints import send
 from gateway.notify.message import message_of
@@ -30,15 +32,24 @@ def tell(configuration: Configuration, database: Database) -> bool:
         rows = findings.untold(session, grace=grace, notes=notify.severity == "note")
     if not rows:
         return False
-    took = False
+    errors = deliver(configuration, notify, rows)
+    took = "" in errors.values()
+    with database.transaction() as session:
+        for endpoint, error in errors.items():
+            findings.note_endpoint(session, endpoint, error)
+        if took:
+            findings.mark_told(session, [row.id for row in rows])
+    return took
+
+
+def deliver(configuration: Configuration, notify: Notify, rows: Sequence[FindingRow]) -> dict[str, str]:
+    """Send one message about these findings; return why each endpoint failed, "" for one that took it."""
+    errors = {}
     message = message_of(configuration.edge.ae_title, socket.gethostname(), rows)
     for endpoint, error in send(notify, message):
+        errors[endpoint] = error
         if error:
             log.write(Stage.SWEEP, "notify_failed", level="warning", detail=endpoint, error=error)
         else:
-            took = True
             log.write(Stage.SWEEP, "notified", detail=endpoint, count=len(rows))
-    if took:
-        with database.statement() as session:
-            findings.mark_told(session, [row.id for row in rows])
-    return took
+    return errors

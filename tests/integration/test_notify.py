@@ -5,6 +5,7 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ from cli.exit_codes import ExitCode
 from cli.main import build
 from gateway.config import Mail, Notify, Webhook
 from gateway.database.wakeup import Wakeup
+from gateway.diagnosis import postgres
 from gateway.diagnosis.watch import watch
 from gateway.lab.layout import choose_ports
+from gateway.notify import outage
+from gateway.notify.outage import OutageTeller
 from gateway.notify.tell import tell
 
 
@@ -129,9 +133,9 @@ def test_since_survives(edge: HealthyEdge) -> None:
     assert not minute(edge)
     edge.edge.run("UPDATE findings SET opened_at = now() - interval '1 hour'")
     minute(edge)
-    [finding] = edge.examine().findings
-    assert finding.since == edge.edge.one("SELECT opened_at FROM findings")
-    assert edge.edge.one("SELECT now() - opened_at > interval '59 minutes' FROM findings")
+    finding = next(one for one in edge.examine().findings if one.key == "peer:ORTHANC")
+    assert finding.since == edge.edge.one("SELECT opened_at FROM findings WHERE key = 'peer:ORTHANC'")
+    assert edge.edge.one("SELECT max(now() - opened_at) > interval '59 minutes' FROM findings")
 
 
 @pytest.mark.parametrize("kind", ["away", "refuses", "hangs"])
@@ -174,6 +178,65 @@ def test_messages_are_grouped_and_limited(edge: HealthyEdge) -> None:
         )
         assert minute(edge)
     assert [len(one["opened"]) for one in documents] == [1, 1]
+
+
+AWAY = "postgresql://edge:x@127.0.0.1:1/mini_pacs"
+
+
+def test_an_outage_of_postgresql_is_told_once_without_the_queue(edge: HealthyEdge) -> None:
+    """Once that it began and once that it is over; a restart, and a second check, repeat nothing."""
+
+    def teller(dsn: str) -> OutageTeller:
+        return OutageTeller(lambda: edge.configuration, dsn)
+
+    with webhook() as (url, documents):
+        configure(edge, webhook=Webhook(url=url))
+        assert not teller(edge.dsn).check()
+        first = teller(AWAY)
+        assert first.check()
+        assert not first.check()
+        assert not teller(AWAY).check()
+        assert teller(edge.dsn).check()
+        assert not teller(edge.dsn).check()
+    assert [(len(one["opened"]), len(one["closed"])) for one in documents] == [(1, 0), (0, 1)]
+    [opened] = documents[0]["opened"]
+    assert opened["key"] == "postgres.away"
+    assert "127.0.0.1:1" in opened["what"]
+    assert "start PostgreSQL" in opened["remedy"]
+    assert documents[1]["closed"][0]["opened_at"] == opened["opened_at"]
+
+
+def test_an_outage_is_told_late_and_seldom(edge: HealthyEdge) -> None:
+    """A restart of PostgreSQL is not told, and one that comes and goes is told within the limit only."""
+    teller = OutageTeller(lambda: edge.configuration, AWAY)
+    with webhook() as (url, documents):
+        configure(edge, webhook=Webhook(url=url), after_seconds=3600)
+        assert not teller.check()
+        assert not teller.check()
+        configure(edge, webhook=Webhook(url=url), at_most_every_seconds=3600)
+        assert teller.check()
+        assert not OutageTeller(lambda: edge.configuration, edge.dsn).check()
+    assert len(documents) == 1
+
+
+def test_what_blocks_postgresql_is_told_when_no_finding_gets_a_row(
+    edge: HealthyEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL answers, so the queue tells its findings; if they get no rows for long, this thread does."""
+    blocker = edge.session("nightly-report")
+    with blocker.cursor() as cursor:
+        cursor.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
+    monkeypatch.setattr(postgres, "LOCK_LONG", timedelta(0))
+    teller = OutageTeller(lambda: edge.configuration, edge.dsn)
+    with webhook() as (url, documents):
+        configure(edge, webhook=Webhook(url=url))
+        assert not teller.check()
+        monkeypatch.setattr(outage, "SILENCE_SECONDS", -1.0)
+        assert teller.check()
+        blocker.rollback()
+        assert teller.check()
+    assert "nightly-report" in documents[0]["opened"][0]["what"]
+    assert len(documents[1]["closed"]) == 1
 
 
 def test_notify_test_says_who_took_it(edge: HealthyEdge, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_spool_that_was_in_use_never_pairs_with_a_database_without_a_name(
 def test_a_database_with_a_name_never_pairs_with_a_folder_without_one(holdings: Holdings) -> None:
     """Also if the database keeps no instance: the disk may just not be mounted."""
     pair = pair_of(UNNAMED_SPOOL, DatabaseMarks(A, 1, NOW), holdings)
-    assert pair is (Pair.OTHER_SPOOL if holdings.has_files else Pair.NOT_MOUNTED)
+    assert pair is (Pair.NO_NAME if holdings.has_files else Pair.NOT_MOUNTED)
 
 
 def test_every_sentence_names_the_folder_and_a_command() -> None:

@@ -42,5 +42,17 @@ SELECT extract(epoch FROM now() - max(greatest(told_open_at, told_closed_at)))::
 SELECT EXISTS (SELECT FROM dramatiq.queue WHERE queue_name = %(queue)s AND state IN ('queued', 'consumed')
     AND message ->> 'actor_name' = %(actor)s);
 
+-- name: note_endpoint
+-- What an endpoint did with a message: `error` is empty if it took it.
+INSERT INTO notify_endpoints AS e (endpoint, failing_since, last_error, failures)
+SELECT %(endpoint)s, CASE WHEN n.error IS NULL THEN NULL ELSE now() END, n.error, (n.error IS NOT NULL)::integer
+FROM (SELECT nullif(%(error)s, '') AS error) AS n
+ON CONFLICT (endpoint) DO UPDATE SET last_error = EXCLUDED.last_error,
+    failing_since = CASE WHEN EXCLUDED.last_error IS NULL THEN NULL ELSE coalesce(e.failing_since, now()) END,
+    failures = CASE WHEN EXCLUDED.last_error IS NULL THEN 0 ELSE e.failures + 1 END;
+
+-- name: failing_endpoints
+SELECT endpoint, failing_since, last_error, failures FROM notify_endpoints WHERE failing_since IS NOT NULL ORDER BY endpoint;
+
 -- name: forget
 DELETE FROM findings WHERE closed_at < now() - %(kept)s::interval;

@@ -44,6 +44,7 @@ FROM (VALUES
     ('TABLE public.accepted_syntaxes', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.suspects', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.findings', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('TABLE public.notify_endpoints', 'SELECT, INSERT, UPDATE'),
     ('TABLE public.faults', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.processes', 'SELECT, INSERT, UPDATE, DELETE'),
     ('TABLE public.configurations', 'SELECT, INSERT, UPDATE'),

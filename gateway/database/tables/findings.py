@@ -44,6 +44,16 @@ class SeenFinding:
     since: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class FailingEndpoint:
+    """A webhook or mail server that did not take the last messages, `failures` in a row."""
+
+    endpoint: str
+    failing_since: datetime
+    last_error: str
+    failures: int
+
+
 class Recorded(NamedTuple):
     """How many findings opened and closed."""
 
@@ -81,6 +91,16 @@ def untold(session: Session, *, grace: timedelta, notes: bool) -> list[FindingRo
 def mark_told(session: Session, ids: Sequence[int]) -> None:
     """Record that these findings were told."""
     session.run(_Q["told"], ids=list(ids))
+
+
+def note_endpoint(session: Session, endpoint: str, error: str) -> None:
+    """Record what an endpoint did with a message; an empty `error` says that it took it."""
+    session.run(_Q["note_endpoint"], endpoint=endpoint, error=error)
+
+
+def failing_endpoints(session: Session) -> list[FailingEndpoint]:
+    """Return the endpoints that did not take the last message."""
+    return session.rows(FailingEndpoint, _Q["failing_endpoints"])
 
 
 def seconds_since_told(session: Session) -> float | None:
