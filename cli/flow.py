@@ -27,7 +27,6 @@ def flow(as_json: Json = False) -> None:
     if as_json:
         print_page(Schema.FLOW, [_document(one) for one in found])
         return
-    minutes = WINDOW.total_seconds() / 60
     columns = (
         "target",
         "in/min",
@@ -40,7 +39,7 @@ def flow(as_json: Json = False) -> None:
         "drained in",
         "why",
     )
-    rows = table(*columns, title=f"Flow over the last {minutes:g} minutes")
+    rows = table(*columns, title=f"Flow over the last {span(WINDOW.total_seconds())}")
     for one in found:
         name = one.target if one.route.is_archive else f"workers {one.target}"
         rows.add_row(

@@ -13,7 +13,7 @@ from time import monotonic
 from gateway.config import Configuration
 from gateway.diagnosis import own_port, peers, spool
 from gateway.diagnosis.bounded import HangsError, RunningCheck
-from gateway.diagnosis.configuration import certificates_of, configuration
+from gateway.diagnosis.configuration import certificates_of, configuration, log_disk
 from gateway.diagnosis.counts import waiting
 from gateway.diagnosis.finding import Finding
 from gateway.diagnosis.findings import pairing
@@ -89,7 +89,7 @@ def examine(
     port = RunningCheck(ALL_SECONDS, lambda: own_port.ask(configured)) if asks_peers else None
     asked = peers.start(configured) if asks_peers else {}
 
-    own = list(configuration(configured))
+    own = [*configuration(configured), *log_disk(configured)]
     report.say("configuration", f"{configured.source} is valid", own)
     ending = list(certificates_of(configured, datetime.now(UTC)))
     if ending or _has_tls(configured):
@@ -128,6 +128,7 @@ def _of_spool(report: _Report, gathered: Gathered) -> None:
     found = [
         *(one for one in gathered.findings if one.key.startswith("spool.")),
         *spool.space(space),
+        *spool.inodes(space),
         *spool.unregistered(space, now),
         *spool.damaged(space),
     ]
@@ -173,8 +174,12 @@ def _of_rows(
         text = ", ".join(f"{waiting(view, route)} wait for {route.value}" for route in view.routes)
         report.say("deliveries", text, with_key("deliveries.", "messages.", "progress.", "fault:", "rules."))
         report.say(
-            "senders", f"{view.received_last_minute:,} instances in the last minute", with_key("refused.")
+            "senders",
+            f"{view.received_last_minute:,} instances in the last minute",
+            with_key("refused.", "instances."),
         )
+        if gathered.configuration.notify is not None:
+            report.say("notify", "no endpoint refused the last message", with_key("notify."))
         report.say("results", f"{view.results.owed:,} are expected", with_key("results.", "worker."))
     for title, answer in answers.items():
         address = gathered.configuration.destination(title)

@@ -9,8 +9,9 @@ from gateway.diagnosis.finding import Finding, Holds, problem, ranked
 from gateway.diagnosis.injected import injected
 from gateway.diagnosis.processes import processes
 from gateway.diagnosis.results import repeats, results
-from gateway.diagnosis.rules import undecided
-from gateway.diagnosis.spool import Space, damaged, space, unregistered
+from gateway.diagnosis.spool import Space, damaged, inodes, space, unregistered
+from gateway.diagnosis.strays import conflicts, unmatched
+from gateway.domain.pairing import EFFECT
 
 
 def findings(
@@ -27,14 +28,16 @@ def findings(
             *injected(view),
             *processes(view),
             *space(measured),
+            *inodes(measured),
             *unregistered(measured, view.now),
             *damaged(measured),
             *destinations(view),
             *dead(view),
             *waiting_long(view),
             *results(view),
+            *unmatched(view),
+            *conflicts(view),
             *repeats(view),
-            *undecided(view),
             *others,
         )
     )
@@ -42,4 +45,9 @@ def findings(
 
 def pairing(unknown: str) -> Iterable[Finding]:
     """Return a finding if spool and database do not belong together."""
-    return [problem("spool.unknown", unknown, holds=Holds.ALL)] if unknown else []
+    if not unknown:
+        return []
+    what, _, remedy = unknown.partition(f". {EFFECT}. ")
+    if not remedy:  # a mark of the spool cannot be read: the sentence has its remedy in itself
+        remedy = "restore the file, or mount the right disk; if the spool is lost, `mini-pacs db rebuild`"
+    return [problem("spool.unknown", what, EFFECT[0].lower() + EFFECT[1:], remedy, holds=Holds.ALL)]

@@ -17,11 +17,12 @@ from gateway.database.tables.overview import Overview, overview
 from gateway.database.tables.processes import ProcessRow
 from gateway.database.tables.progress import Accepted, Progress
 from gateway.database.tables.refusals import RefusalRow
-from gateway.diagnosis import postgres, spool
+from gateway.diagnosis import postgres, rules, spool, told
 from gateway.diagnosis.bounded import HangsError, within
 from gateway.diagnosis.finding import Finding, Holds, problem, ranked
 from gateway.diagnosis.findings import findings, pairing
 from gateway.diagnosis.living import living, of_standing
+from gateway.diagnosis.open_files import open_files
 from gateway.diagnosis.postgres import ServerSeen
 from gateway.diagnosis.progress import progress
 from gateway.diagnosis.spool import Space
@@ -133,6 +134,7 @@ def all_findings(gathered: Gathered, others: list[Finding]) -> list[Finding]:
         now = datetime.now(UTC)
         from_spool = [
             *spool.space(gathered.space),
+            *spool.inodes(gathered.space),
             *spool.unregistered(gathered.space, now),
             *spool.damaged(gathered.space),
         ]
@@ -140,12 +142,18 @@ def all_findings(gathered: Gathered, others: list[Finding]) -> list[Finding]:
     moving = progress(view, gathered.progress, configuration)
     running = [
         *living(gathered.processes, None if gathered.has_version else configuration),
+        *open_files(gathered.processes),
         *map(of_standing, gathered.standing),
     ]
     silent = [worker.worker for worker in gathered.progress.workers if worker.missing]
     away = turned_away(gathered.refusals, gathered.accepted, configuration, silent)
-    unlike = declined(view) if configuration.edge.accepts_as_archives else ()
-    rest = [*gathered.findings, *running, *moving, *away, *unlike, *others]
+    ruled = [
+        *(declined(view) if configuration.edge.accepts_as_archives else ()),
+        *rules.nowhere(view, configuration),
+        *rules.undecided(view, configuration),
+        *told.failing(view, configuration),
+    ]
+    rest = [*gathered.findings, *running, *moving, *away, *ruled, *others]
     found = findings(view, gathered.space, gathered.unknown, rest)
     opened = {row.key: row.opened_at for row in gathered.open}
     return [one if one.since else replace(one, since=opened.get(one.key)) for one in found]
@@ -170,7 +178,7 @@ def _read_rows(gathered: Gathered, dsn: str) -> None:
         lease = timedelta(seconds=configuration.forwarder.lease_seconds)
         with database.statement() as session:
             view = overview(session, lease=lease)
-            gathered.progress = progress_rows.progress(session)
+            gathered.progress = progress_rows.progress(session, lease=lease)
             gathered.processes = process_rows.processes(session)
             gathered.refusals = refusal_rows.page(session, WINDOW, limit=REFUSALS)
             runs = configurations.taken(session)

@@ -4,92 +4,99 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from gateway.config import Configuration
+from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.overview import Overview
-from gateway.database.tables.progress import WINDOW, Due, Progress, WorkerResults
-from gateway.database.tables.queues import Flow
-from gateway.diagnosis.counts import waiting
+from gateway.database.tables.progress import Progress, WorkerResults
+from gateway.diagnosis.counts import waiting_for
 from gateway.diagnosis.destinations import holds_of
 from gateway.diagnosis.finding import Finding, Holds, note, problem
-from gateway.domain.flow import BUSY, MANY
-from gateway.domain.routing import Route
+from gateway.domain.flow import BUSY, MANY, TargetFlow
+from gateway.domain.routing import Target
 from gateway.times import moment, since, span
 
 STANDS = timedelta(seconds=60)
 """A delivery is claimed within a second after it is due; this must exceed a restart of all processes."""
+LATE = timedelta(seconds=30)
+"""A study that is due for less is a burst that a healthy archive takes."""
 MISSING = 3
 
 
 def progress(view: Overview, seen: Progress, configuration: Configuration) -> Iterator[Finding]:
     """Yield what does not move, or moves too slowly."""
-    flows = {flow.queue_name: flow for flow in seen.flows}
+    flows = {Target(flow.route, flow.target): flow for flow in seen.flows}
     for due in seen.due:
-        yield from _route(view, due, flows.get(due.route.value))
+        target = Target(due.route, due.target)
+        if target in flows:
+            yield from _target(view, target, due.since, flows[target])
     patience = timedelta(seconds=max(30.0, 3 * configuration.forwarder.worker_timeout_seconds))
     for worker in seen.workers:
         yield from _worker(view, worker, patience)
 
 
-def _route(view: Overview, due: Due, flow: Flow | None) -> Iterator[Finding]:
-    peers = [d for d in view.destinations if d.route is due.route]
-    if due.since is None or view.now - due.since < STANDS or not any(d.is_open_for_work for d in peers):
-        return  # where every peer is closed, `destinations` says why
-    last = _last_answer(view, due.route)
-    if last is None or view.now - last > STANDS:
-        yield _stands(view, due, last)
-    elif view.waiting(due.route) >= MANY and flow is not None and flow.done:
-        yield _slow(view, due.route, flow)
+def _target(view: Overview, target: Target, due_since: datetime, flow: TargetFlow) -> Iterator[Finding]:
+    late = view.now - due_since
+    if not flow.is_open:
+        return  # `destinations` says why
+    last = _last_answer(view, target)
+    if late >= STANDS and (last is None or view.now - last > STANDS):
+        yield _stands(view, target, due_since, last)
+    elif late >= LATE and flow.waiting >= MANY and flow.delivered_per_minute:
+        yield _slow(view, target, flow)
 
 
-def _last_answer(view: Overview, route: Route) -> datetime | None:
-    titles = {d.ae_title for d in view.destinations if d.route is route}
+def _last_answer(view: Overview, target: Target) -> datetime | None:
+    titles = {d.ae_title for d in _peers(view, target)}
     return max((one.last_at for one in view.answers if one.ae_title in titles), default=None)
 
 
-def _stands(view: Overview, due: Due, last: datetime | None) -> Finding:
-    assert due.since is not None
+def _peers(view: Overview, target: Target) -> list[DestinationState]:
+    """Return the archive, or all workers: the overview does not say which application a worker is of."""
+    of_route = [d for d in view.destinations if d.route is target.route]
+    return [d for d in of_route if d.ae_title == target.name] if target.route.is_archive else of_route
+
+
+def _stands(view: Overview, target: Target, due_since: datetime, last: datetime | None) -> Finding:
     when = "nothing was ever delivered" if last is None else f"the last one was delivered at {moment(last)}"
     return problem(
-        f"progress.stands:{due.route.value}",
-        f"{waiting(view, due.route)} deliveries to {due.route.value} wait, the first is due for "
-        f"{since(due.since, view.now)}, and {when}",
-        "nothing moves on this route; nothing is lost",
-        f"`mini-pacs queue` shows the actor processes: restart `dramatiq actors -Q {due.route.value}`; its "
-        "log says what it waits for",
-        since=due.since,
-        holds=holds_of(due.route),
+        f"progress.stands:{target.queue}",
+        f"{waiting_for(view, target)} deliveries to {target.queue} wait, the first is due for "
+        f"{since(due_since, view.now)}, and {when}",
+        f"nothing moves to {target.name}; nothing is lost",
+        "`mini-pacs queue` shows the actor processes: restart "
+        f"`dramatiq actors -Q {target.route.value}`; its log says what it waits for",
+        since=due_since,
+        holds=holds_of(target.route),
     )
 
 
-def _slow(view: Overview, route: Route, flow: Flow) -> Finding:
-    minutes = WINDOW.total_seconds() / 60
-    arrive, leave = flow.arrived / minutes, flow.done / minutes
-    count = view.waiting(route)
-    mean = flow.seconds / flow.done
-    threads = sum(c.threads for c in view.consumers if c.alive and route.value in c.queue_names)
-    share = flow.seconds / (WINDOW.total_seconds() * threads) if threads else 0.0
-    names = ", ".join(d.ae_title for d in view.destinations if d.route is route and d.is_open_for_work)
-    whose = (
-        f"each send takes {span(mean)}, and the {threads} threads are busy for {share:.0%} of the time: "
-        + (f"{names} is the bottleneck" if share > BUSY else "the edge itself is the bottleneck")
-    )
+def _slow(view: Overview, target: Target, flow: TargetFlow) -> Finding:
+    names = ", ".join(d.ae_title for d in _peers(view, target) if d.is_open_for_work)
+    is_peer = flow.busy >= BUSY
+    whose = f"{names} is the bottleneck" if is_peer else "the edge itself is the bottleneck"
     text = (
-        f"{waiting(view, route)} deliveries to {route.value} wait; {arrive:.0f} a minute arrive and "
-        f"{leave:.0f} are delivered; {whose}"
+        f"{waiting_for(view, target)} deliveries to {target.queue} wait; "
+        f"{flow.arrived_per_minute:.0f} a minute arrive and {flow.delivered_per_minute:.0f} are delivered; "
+        f"each send takes {span(flow.mean_seconds or 0.0)}, and {flow.in_flight} are under way: {whose}"
     )
     remedy = (
-        f"make {names} faster" if share > BUSY else "look at CPU and disk of this host (`top`, `iostat`)"
-    ) + f", or start another `dramatiq actors -Q {route.value}`"
-    if leave > arrive:
-        drain = span(60 * count / (leave - arrive))
+        f"make {names} faster, or let it accept more associations (forwarder.max_associations_per_peer)"
+        if is_peer
+        else "look at CPU and disk of this host (`top`, `iostat`)"
+    ) + f", or start another `dramatiq actors -Q {target.route.value}`"
+    if flow.drain_seconds is not None:
         return note(
-            f"progress.drains:{route.value}", text, f"drained in about {drain}", remedy, holds=Holds.SOME
+            f"progress.drains:{target.queue}",
+            text,
+            f"drained in about {span(flow.drain_seconds)}",
+            remedy,
+            holds=Holds.SOME,
         )
     return problem(
-        f"progress.slow:{route.value}",
+        f"progress.slow:{target.queue}",
         text,
         "the backlog grows, and images come later and later; nothing is lost",
         remedy,
-        holds=holds_of(route),
+        holds=holds_of(target.route),
     )
 
 

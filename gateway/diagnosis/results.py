@@ -24,7 +24,12 @@ def results(view: Overview) -> Iterator[Finding]:
         (found.ambiguous, "results.ambiguous", "match several instances"),
     ):
         if count:
-            yield note(key, f"{count:,} results {what}", "the PACS gets them all the same")
+            yield note(
+                key,
+                f"{count:,} results {what}",
+                "the PACS gets them all the same",
+                "`mini-pacs results list --unmatched` says from whom they are, and why",
+            )
 
 
 def repeats(view: Overview) -> Iterator[Finding]:

@@ -18,6 +18,9 @@ FILE_LIMIT = 10_000
 """Count the files of a folder up to this number. It takes a tenth of a second if each study has one file."""
 UNREGISTERED_LONG = timedelta(seconds=60)
 """Receptions are registered within milliseconds; after this time something is wrong."""
+INODES_USED = 10
+"""An instance needs its file, its second name needs none, and its study and the receiver a folder each."""
+INODES_NEAR = 2000
 RESERVE_NEAR = 2
 """A note is given where less than this many times the reserve is free."""
 
@@ -38,13 +41,15 @@ class Space:
     unregistered: int = 0
     unregistered_since: datetime | None = None
     refused: int = 0
+    free_inodes: int | None = None
+    """How many more files the disk can hold; None if it sets no limit."""
 
 
 def measure(configuration: Configuration) -> Space | None:
     """Measure the spool; return None where it is not on this host, or not readable."""
     spool = Spool(configuration.edge.data_root)
     try:
-        free = spool.free_bytes()
+        free, inodes = spool.free_bytes(), spool.free_inodes()
         files = {str(name): spool.count(name, FILE_LIMIT) for name in (*Place, ORPHANED, DAMAGED)}
         waiting = backlog(spool, FILE_LIMIT)
         refused = refused_count(spool)
@@ -59,6 +64,7 @@ def measure(configuration: Configuration) -> Space | None:
         waiting.count,
         waiting.oldest,
         refused,
+        inodes,
     )
 
 
@@ -84,6 +90,24 @@ def space(space: Space | None) -> Iterator[Finding]:
             remedy,
             holds=Holds.LATER,
         )
+
+
+def inodes(space: Space | None) -> Iterator[Finding]:
+    """Yield what is wrong with the number of files that the disk can still hold."""
+    left = None if space is None else space.free_inodes
+    if space is None or left is None or left > INODES_NEAR:
+        return
+    remedy = (
+        "delete files that are not of the edge (`df -i`, `du --inodes`), lower sweep.retention_hours and run "
+        "`mini-pacs sweep purge`, or make the file system again with more inodes"
+    )
+    if left <= INODES_USED:
+        what = f"The disk of the spool {space.root} has no inode left for a further file ({left} are free)"
+        means = "senders get 0xA700, although space is free; no image is lost"
+        yield problem("spool.inodes", what, means, remedy, holds=Holds.ALL)
+    else:
+        what = f"The disk of the spool {space.root} can hold only {left:,} more files: its inodes are used up"
+        yield note("spool.inodes", what, "then senders get 0xA700", remedy, holds=Holds.LATER)
 
 
 def unregistered(space: Space | None, now: datetime) -> Iterator[Finding]:

@@ -8,7 +8,8 @@ import errno
 import getpass
 import os
 import socket
-import tempfile
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,21 @@ from gateway.errors import ConfigurationError
 from gateway.forward.peer import address_of
 from gateway.spool.partial import PARTIAL
 from gateway.spool.places import ORPHANED
+
+HANGS = "its disk hangs"
+WRITE_SECONDS = 4.0
+"""Longer than the flush of a slow disk; a start of Python is in it, too."""
+_WRITE = """
+import os, sys, tempfile
+for folder in sys.argv[1:]:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            next(iter(os.scandir(folder)), None)
+    except OSError as error:
+        print(error.errno, folder)
+        break
+"""
+_hanging: list["subprocess.Popen[str]"] = []
 
 
 def refusals(configuration: Configuration) -> Iterator[str]:
@@ -49,11 +65,11 @@ def _certificates(configuration: Configuration) -> Iterator[str]:
 
 def _folders(edge: Edge) -> Iterator[str]:
     # where a folder of the spool does not exist yet, the nearest existing folder above it is checked
-    for folder in (edge.data_root, *(edge.data_root / part for part in (*Place, PARTIAL, ORPHANED))):
-        reason = _not_writable(folder)
-        if reason is not None:
-            yield f"edge.data_root = {edge.data_root}: {reason}"
-            return
+    parts = (edge.data_root / part for part in (*Place, PARTIAL, ORPHANED))
+    reason = _not_writable(edge.data_root, *parts)
+    if reason is not None:
+        yield f"edge.data_root = {edge.data_root}: {reason}"
+        return
     reason = _not_appendable(edge.log_path)
     if reason is not None:
         yield f"edge.log_path = {edge.log_path}: {reason}"
@@ -71,20 +87,37 @@ def _not_appendable(log_path: Path) -> str | None:
     return _not_writable(log_path.parent)
 
 
-def _not_writable(folder: Path) -> str | None:
-    """Return why `folder` cannot be created or written; None where it can."""
-    nearest = folder
+def _not_writable(*folders: Path) -> str | None:
+    """Return why one of the folders cannot be created or written; None where all can."""
+    found = []
+    for folder in folders:
+        nearest = folder
+        try:
+            while not nearest.exists():
+                nearest = nearest.parent
+            if not nearest.is_dir():
+                return f"{nearest} is a file; a folder is expected"
+        except OSError as error:
+            return _reason("write in", nearest, error)
+        found.append(nearest)
+    return _try_to_write(list(dict.fromkeys(found)))
+
+
+def _try_to_write(folders: list[Path]) -> str | None:
+    """Create a file in each folder, because access rights do not show a read-only or full file system.
+
+    A process of its own does it. On a disk that hangs it cannot be killed, and this one must still end.
+    """
+    words = [sys.executable, "-I", "-S", "-c", _WRITE, *map(str, folders)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # noqa: S603
     try:
-        while not nearest.exists():
-            nearest = nearest.parent
-        if not nearest.is_dir():
-            return f"{nearest} is a file; a folder is expected"
-        # Create a file, because access rights do not show a read-only or full file system.
-        with tempfile.TemporaryFile(dir=nearest):
-            next(nearest.iterdir(), None)
-    except OSError as error:
-        return _reason("write in", nearest, error)
-    return None
+        answer, _ = process.communicate(timeout=WRITE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _hanging.append(process)  # nobody waits for it
+        return f"writing to {folders[0]} does not end within {WRITE_SECONDS:g} s: {HANGS}"
+    code, _, path = answer.strip().partition(" ")
+    return _reason("write in", Path(path), OSError(int(code), os.strerror(int(code)))) if code else None
 
 
 def _reason(verb: str, path: Path, error: OSError) -> str:

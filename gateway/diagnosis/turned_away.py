@@ -4,6 +4,7 @@ A refusal is no finding any more when its sender sent an instance afterwards, or
 it in now. Unknown titles that come from the address of a worker are its results.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -12,6 +13,7 @@ from gateway.database.tables.progress import Accepted
 from gateway.database.tables.refusals import RefusalRow
 from gateway.diagnosis.finding import Finding, Holds, Severity
 from gateway.diagnosis.words import in_words
+from gateway.dicom.contexts import storage_sop_classes
 from gateway.domain import allowlist
 from gateway.domain.refusal import Reason, RefusalKind, meaning, remedy
 from gateway.times import moment
@@ -20,6 +22,12 @@ WINDOW = timedelta(minutes=10)
 """Refusals of this time are shown; a modality that is refused tries again within minutes."""
 MOST = 20
 """More peers are counted in one finding: somebody scans the network."""
+
+SAME_ASSOCIATION = timedelta(seconds=1)
+"""Clock and order of rows of one association may differ by this."""
+SEVERAL = 2
+TLS_AGAIN = 3
+_UID = re.compile(r"(?<![\d.])\d+(?:\.\d+){3,}(?![\d.])")
 
 _NOTES = {
     Reason.CLOSED_IN_HANDSHAKE,
@@ -46,6 +54,16 @@ _VERBS = {
 _OF_EDGE = {Reason.DISK_RESERVE, Reason.UNKNOWN_SPOOL, Reason.NOT_REGISTRABLE, Reason.LIMIT_OF_ALL}
 """Reasons that turn every sender away."""
 _UNKNOWN = {Reason.CALLING_AE_TITLE, Reason.CALLING_ADDRESS}
+_RELOADED = {
+    Reason.CALLING_AE_TITLE,
+    Reason.CALLING_ADDRESS,
+    Reason.LIMIT_OF_PEER,
+    Reason.LIMIT_OF_ALL,
+    Reason.SOP_CLASS,
+    Reason.TRANSFER_SYNTAX,
+    Reason.WRONG_CONTEXT,
+}
+"""The remedy changes a key of config.yaml that a reload takes."""
 _RESTART = ", then `mini-pacs config reload`"
 
 
@@ -67,6 +85,10 @@ def _is_over(
 ) -> bool:
     if row.reason in _UNKNOWN and _is_allowed(row, configuration):
         return True
+    if row.kind is RefusalKind.TLS and configuration.edge.tls is None:
+        return True
+    if row.kind is RefusalKind.CONTEXT and _is_offered_now(row, configuration):
+        return True
     if row.kind in {RefusalKind.C_STORE, RefusalKind.CONTEXT} and row.reason not in _OF_THE_MOMENT:
         return False  # others of the same sender are accepted
     times = [
@@ -75,6 +97,37 @@ def _is_over(
         if address == row.remote_address and title == (row.calling_ae_title or title)
     ]
     return any(at > row.last_at for at in times)
+
+
+def _is_offered_now(row: RefusalRow, configuration: Configuration) -> bool:
+    """Tell whether the edge would accept by now all that is named in the detail of declined contexts."""
+    edge = configuration.edge
+    accepted = frozenset(edge.accepted_sop_classes) or storage_sop_classes()
+    for part in (row.detail or "").split("; "):
+        sop_class, _, syntaxes = part.partition(" in ")
+        uids = set(_UID.findall(sop_class if row.reason is Reason.SOP_CLASS else syntaxes))
+        if row.reason is Reason.SOP_CLASS:
+            is_offered = bool(uids) and uids <= accepted | set(edge.additional_sop_classes)
+        elif edge.accepts_as_archives:
+            return False  # what the archives accept is not in the configuration
+        else:
+            is_offered = not edge.accepted_transfer_syntaxes or bool(
+                uids & set(edge.accepted_transfer_syntaxes)
+            )
+        if not is_offered:
+            return False
+    return True
+
+
+def _sends_others(row: RefusalRow, last: Mapping[tuple[str, str], datetime]) -> bool:
+    """Tell whether a sender proposes more than it sends: its instances arrive after a declined context."""
+    at = last.get((row.calling_ae_title, row.remote_address))
+    if at is None:
+        return False
+    if at >= row.last_at - SAME_ASSOCIATION:
+        return True
+    # Declined several times since its last instance: what it wants to send is what was declined.
+    return row.first_at <= at or row.count < SEVERAL
 
 
 def _is_allowed(row: RefusalRow, configuration: Configuration) -> bool:
@@ -98,11 +151,15 @@ def _finding(
     refused = row.refused
     times = "once" if row.count == 1 else f"{row.count:,} times"
     detail = f" ({in_words(row.detail)})" if row.detail else ""
+    if row.reason is Reason.CALLED_AE_TITLE:
+        detail = f" (it called {row.called_ae_title}; this is {configuration.edge.ae_title})"
     often = f"{_VERBS[row.kind]} {times} since {moment(row.first_at)}"
     text = f"{refused.peer} {meaning(row.reason)}{detail}: {often}"
     then = remedy(refused, edge_ae_title=configuration.edge.ae_title)
-    if "edge." in then:
+    if row.reason in _RELOADED:
         then += _RESTART
+    elif row.kind is RefusalKind.TLS:
+        then += ", then restart `mini-pacs serve`"
     means = "what it sends does not arrive; it keeps its images"
     holds = Holds.ALL if row.reason in _OF_EDGE else Holds.RECEPTION
     workers = _workers_at(row, configuration, silent_workers)
@@ -115,12 +172,17 @@ def _finding(
             f"edge.allowed_calling_aets: {refused.allowlist_entry or row.calling_ae_title}{_RESTART}"
         )
         holds = Holds.WORKERS
-    severity = Severity.NOTE if row.reason in _NOTES else Severity.PROBLEM
-    if row.kind is RefusalKind.CONTEXT and (row.calling_ae_title, row.remote_address) in accepted:
-        # Senders propose more than they send: instances of other contexts arrive.
+    is_note = row.reason in _NOTES and not _speaks_tls(row)
+    severity = Severity.NOTE if is_note else Severity.PROBLEM
+    if row.kind is RefusalKind.CONTEXT and _sends_others(row, accepted):
         severity, means = Severity.NOTE, "instances in other presentation contexts arrive"
     key = f"refused.{row.reason}:{row.calling_ae_title or 'unknown'}@{row.remote_address}"
     return Finding(key, severity, text, means, then, row.first_at, holds)
+
+
+def _speaks_tls(row: RefusalRow) -> bool:
+    """Tell whether a sender tries TLS again and again: a probe of the port does it once."""
+    return row.reason is Reason.NOT_DICOM and row.count >= TLS_AGAIN and "TLS" in (row.detail or "")
 
 
 def _workers_at(row: RefusalRow, configuration: Configuration, silent: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from gateway.domain.routing import Route
 
 BUSY = 0.6
-"""From this share of their time on, the threads that send to a target wait for its answers."""
+"""From this share of their time on, the sends that are under way wait for the answers of the target."""
 MANY = 20
 """Fewer deliveries that wait are no backlog."""
 
@@ -34,7 +34,10 @@ class DestinationFlow:
 
 @dataclass(frozen=True, slots=True)
 class TargetFlow:
-    """The flow of one target. `waiting` and `in_flight` are counted up to a limit."""
+    """The flow of one target. `waiting` and `in_flight` are counted up to a limit.
+
+    `is_arriving` is False when nothing more arrives: then a backlog shrinks, however much arrived before.
+    """
 
     route: Route
     target: str
@@ -47,22 +50,27 @@ class TargetFlow:
     oldest_send_at: datetime | None
     threads: int
     is_open: bool
+    is_arriving: bool
     destinations: tuple[DestinationFlow, ...]
 
     @property
     def busy(self) -> float:
-        """The share of their time that the threads of this target spend in attempts; at most 1."""
+        """The share of their time that the sends which are under way wait for the target; at most 1.
+
+        A target that accepts two associations keeps two threads busy, however many there are.
+        """
         if not self.threads or self.mean_seconds is None:
             return 0.0
         attempts = self.delivered_per_minute + self.failed_per_minute
-        return min(1.0, attempts * self.mean_seconds / 60 / self.threads)
+        at_once = attempts * self.mean_seconds / 60  # on average, by Little's law
+        return min(1.0, at_once / min(self.threads, max(self.in_flight, 1)))
 
     @property
     def drain_seconds(self) -> float | None:
         """How long what waits takes at this speed; None if it grows, or if nothing leaves."""
         if not self.waiting:
             return 0.0
-        shrinks = self.delivered_per_minute - self.arrived_per_minute
+        shrinks = self.delivered_per_minute - (self.arrived_per_minute if self.is_arriving else 0.0)
         return 60 * self.waiting / shrinks if shrinks > 0 else None
 
     @property

@@ -137,6 +137,14 @@ class Spool(Places):
             raise failure("statvfs", self.root, error) from error
         return status.f_bavail * status.f_frsize
 
+    def free_inodes(self) -> int | None:
+        """Return how many more files the file system can hold; None where it sets no limit."""
+        try:
+            status = os.statvfs(self.root)
+        except OSError as error:
+            raise failure("statvfs", self.root, error) from error
+        return status.f_favail if status.f_files else None
+
     def count(self, name: str, limit: int) -> int:
         """Count the instance files in a folder of the spool, at most up to `limit`."""
         return sum(1 for _ in itertools.islice(_instance_files(self.root / name), limit))

@@ -26,7 +26,7 @@ def test_rates_and_backlog_of_each_target(kept: PreparedInstances) -> None:
         kept.forward(instance_id)
     kept.claim(kept.delivery(ids[2], Route.PACS))
     pacs = flows()["ORTHANC"]
-    assert (pacs["arrived_per_minute"], pacs["delivered_per_minute"]) == (1.0, 0.4)
+    assert (pacs["arrived_per_minute"], pacs["delivered_per_minute"]) == (5.0, 2.0)
     assert (pacs["waiting"], pacs["in_flight"]) == (2, 1)
     assert abs(pacs["mean_seconds"] - 0.012) < 1e-6
     assert pacs["destinations"][0]["destination"] == "ORTHANC"
@@ -34,7 +34,7 @@ def test_rates_and_backlog_of_each_target(kept: PreparedInstances) -> None:
     oldest = datetime.fromisoformat(pacs["oldest_send_at"])
     assert oldest < datetime.now(UTC) + timedelta(minutes=10)
     workers = flows()["default"]
-    assert (workers["arrived_per_minute"], workers["waiting"], workers["oldest_send_at"]) == (1.0, 5, None)
+    assert (workers["arrived_per_minute"], workers["waiting"], workers["oldest_send_at"]) == (5.0, 5, None)
 
     kept.run("UPDATE deliveries SET owed_since = now() - interval '10 minutes'")
     kept.run("UPDATE attempts SET ended_at = now() - interval '10 minutes'")
@@ -49,12 +49,12 @@ def test_at_a_high_rate_the_last_rows_give_the_rate(kept: PreparedInstances) -> 
     for number in range(1, 5):
         kept.receive(number)
     kept.run(
-        "UPDATE deliveries SET owed_since = now() - interval '1 minute'"
+        "UPDATE deliveries SET owed_since = now() - interval '30 seconds'"
         " WHERE id = (SELECT min(id) FROM deliveries)"
     )
     with kept.database.statement() as session:
         before = {one.target: one for one in flow.flows(session, lease=timedelta(seconds=120))}
-    assert before["ORTHANC"].arrived_per_minute == 0.8
+    assert before["ORTHANC"].arrived_per_minute == 4.0
     flow.RECENT, usual = 4, flow.RECENT
     try:
         with kept.database.statement() as session:

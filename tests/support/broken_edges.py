@@ -6,8 +6,10 @@ the remedy that the finding names.
 
 import os
 import re
+import resource
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -19,18 +21,23 @@ from typing import Any
 import psycopg2
 import pytest
 
-from gateway.config import DestinationTls
-from gateway.database.tables import faults
+from gateway.config import DestinationTls, Notify, Webhook
+from gateway.database.tables import decisions, faults, findings
+from gateway.database.tables.decisions import Decided
 from gateway.database.tables.processes import ProcessKind
 from gateway.diagnosis import postgres
 from gateway.dicom.policy import CALLED_AE_TITLE_NOT_RECOGNIZED, CALLING_AE_TITLE_NOT_RECOGNIZED, Rejection
+from gateway.domain.instance import Kind
 from gateway.domain.refusal import Reason
+from gateway.domain.routing import Route, Target
 from gateway.faults import Active, Name
 from gateway.forward.deliver import forward_to_pacs
+from gateway.rules.language import parse
 from support import certificates
 from support.forwarding import ask
 from support.healthy_edge import HealthyEdge
 from support.peers import ABORT
+from support.prepared_instances import PreparedInstances
 from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
@@ -55,6 +62,8 @@ class Case:
 
 
 CASES: list[Case] = []
+PRIVATE = "1.2.826.0.1.3680043.8.498.4711"
+"""The UID of a private SOP Class."""
 
 
 def case(
@@ -312,6 +321,68 @@ def results_given_up(edge: HealthyEdge) -> Breaking:
     edge.edge.run("UPDATE expected_results SET state = 'arrived', arrived_at = now()")
 
 
+def _received(edge: HealthyEdge, count: int, *, kind: Kind = Kind.ORIGINAL, sender: str = "CT1") -> list[int]:
+    """Keep instances of that sender that are owed to nobody; return their ids."""
+    prepared = PreparedInstances(edge.dsn, edge.configuration)
+    first = edge.edge.one("SELECT coalesce(max(id), 0) FROM instances")
+    ids = [prepared.receive(first + number, kind=kind, sender=sender) for number in range(1, count + 1)]
+    edge.edge.run("DELETE FROM deliveries")
+    prepared.database.close()
+    return ids
+
+
+@case("results.stray:APP01@127.0.0.1", "name no source that is known here", "results list --unmatched")
+def results_of_instances_that_nobody_sent(edge: HealthyEdge) -> Breaking:
+    """A worker returns results that name other UIDs than those of the images that it got."""
+    _received(edge, 4, kind=Kind.RESULT, sender="APP01")
+    edge.edge.run("UPDATE instances SET correlation = 'unmatched' WHERE kind = 'result'")
+    yield
+    edge.edge.run("UPDATE instances SET correlation = 'references' WHERE kind = 'result'")
+
+
+@case("instances.conflict:CT1@127.0.0.1", "4 versions of one SOP Instance UID", "instances list --conflict")
+def one_uid_for_several_images(edge: HealthyEdge) -> Breaking:
+    """A scanner gives several images one UID."""
+    ids = _received(edge, 4)
+    edge.edge.run(
+        "UPDATE instances SET conflict = true, sop_instance_uid = '1.2.3.4711' WHERE id = ANY (%(ids)s)",
+        ids=ids,
+    )
+    yield
+    edge.edge.run("UPDATE instances SET received_at = received_at - interval '2 hours'")
+
+
+@case("notify.failing:webhook", "no answer within 10 s", ("notify.webhook.url", "notify test"))
+def nobody_is_told(edge: HealthyEdge) -> Breaking:
+    """The webhook hangs, so the messages that tell of other findings reach nobody."""
+    notify = Notify(webhook=Webhook(url="http://127.0.0.1:1/"))
+    edge.configuration = edge.configuration.model_copy(update={"notify": notify})
+    with edge.edge.database.statement() as session:
+        findings.note_endpoint(session, "webhook", "no answer within 10 s")
+    yield
+    with edge.edge.database.statement() as session:
+        findings.note_endpoint(session, "webhook", "")
+    edge.restore()
+
+
+@case(
+    "rules.nowhere",
+    ("all 3 instances", "ORTHANC accepts Modality (0008,0060) is MR"),
+    ("rules explain", "config reload"),
+)
+def rules_that_nothing_meets(edge: HealthyEdge) -> Breaking:
+    """The rule of the PACS is wrong, so every image is answered Success and goes to no archive."""
+    rule = parse({"attribute": "Modality", "equals": "MR"})
+    edge.configure_pacs(accepts=rule)
+    rules = edge.configuration.forwarder.rules
+    pacs = Target(Route.PACS, edge.configuration.forwarder.orthanc.ae_title)
+    decided = [Decided(one, rules.digest, (), (pacs,), ()) for one in _received(edge, 3)]
+    with edge.edge.database.transaction() as session:
+        decisions.keep(session, decided, {rules.digest: rules.text})
+    yield
+    edge.restore()
+
+
 # ---- deliveries ----------------------------------------------------------------------------------------
 
 
@@ -343,6 +414,21 @@ def nothing_moves(edge: HealthyEdge) -> Breaking:
     edge.edge.run("UPDATE deliveries SET next_attempt_at = now() - interval '2 minutes' WHERE route = 'pacs'")
     yield
     edge.edge.run("UPDATE deliveries SET state = 'cancelled' WHERE route = 'pacs'")
+
+
+@case("progress.slow:pacs", ("a minute arrive", "ORTHANC is the bottleneck"), "make ORTHANC faster")
+def pacs_slower_than_what_arrives(edge: HealthyEdge) -> Breaking:
+    """It took one of 40 instances, and needed 2 s for it."""
+    prepared = PreparedInstances(edge.dsn, edge.configuration)
+    for number in range(7000, 7040):
+        last = prepared.receive(number)
+    prepared.forward(last)
+    prepared.database.close()
+    edge.edge.run("UPDATE deliveries SET state = 'cancelled' WHERE route = 'workers'")
+    edge.edge.run("UPDATE deliveries SET next_attempt_at = now() - interval '40 s' WHERE state = 'pending'")
+    edge.edge.run("UPDATE attempts SET duration_ms = 60000")
+    yield
+    edge.edge.run("UPDATE deliveries SET state = 'cancelled' WHERE state = 'pending'")
 
 
 @case("fault:pacs_down", "pacs_down is injected", "clear-faults pacs_down")
@@ -410,6 +496,27 @@ def receiver_frozen(edge: HealthyEdge) -> Breaking:
     edge.beat(ProcessKind.RECEIVER, 4711)
     edge.edge.run("UPDATE processes SET beat_at = beat_at - interval '1 minute'")
     yield
+    edge.forget_processes()
+
+
+@case(
+    "process.open_files:",
+    ("receiver", "its limit of open files is 1"),
+    ("LimitNOFILE", "edge.max_associations"),
+)
+def receiver_without_open_files(edge: HealthyEdge) -> Breaking:
+    """A receiver has as many connections as its limit of open files allows."""
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(b"loaded\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (1, 1))
+    edge.beat(ProcessKind.RECEIVER, process.pid)
+    edge.edge.run("UPDATE processes SET host = %(host)s", host=socket.gethostname())
+    yield
+    process.communicate(timeout=30)
     edge.forget_processes()
 
 
@@ -492,8 +599,11 @@ def instance_unreadable(edge: HealthyEdge) -> Breaking:
 @case("refused.sop_class:CT1@", ("does not accept", "declined"), "edge.additional_sop_classes")
 def sop_class_declined(edge: HealthyEdge) -> Breaking:
     """A modality offers only what the edge does not accept."""
-    edge.refuse(Reason.SOP_CLASS, "CT1", "10.1.2.4", detail="1.2.840.10008.5.1.4.1.1.2")
+    edge.refuse(Reason.SOP_CLASS, "CT1", "10.1.2.4", detail=f"{PRIVATE} in Explicit VR: not accepted")
     yield
+    edge.configure_edge(additional_sop_classes=(PRIVATE,))
+    assert edge.examine().findings == []
+    edge.restore()
     edge.edge.run("DELETE FROM refusals")
 
 

@@ -57,4 +57,4 @@ def test_a_worker_of_two_applications_has_the_rates_of_both() -> None:
 
 
 def _flow(application: str, sent: DestinationFlow) -> TargetFlow:
-    return TargetFlow(Route.WORKERS, application, 0, 0, 0, None, 0, 0, None, 1, True, (sent,))
+    return TargetFlow(Route.WORKERS, application, 0, 0, 0, None, 0, 0, None, 1, True, True, (sent,))

@@ -19,6 +19,7 @@ STEADY = TargetFlow(
     oldest_send_at=None,
     threads=8,
     is_open=True,
+    is_arriving=True,
     destinations=(),
 )
 
@@ -28,6 +29,7 @@ def test_the_drain_time_needs_more_out_than_in() -> None:
     assert STEADY.drain_seconds == 0
     assert replace(STEADY, waiting=100).drain_seconds is None
     assert replace(STEADY, waiting=100, delivered_per_minute=160).drain_seconds == 60
+    assert replace(STEADY, waiting=100, is_arriving=False).drain_seconds == 100
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,8 @@ def test_the_drain_time_needs_more_out_than_in() -> None:
         ({"waiting": 500, "mean_seconds": 7.5}, Bottleneck.PEER),
         ({"waiting": 500, "delivered_per_minute": 0, "mean_seconds": None}, Bottleneck.PEER),
         ({"waiting": 500}, Bottleneck.EDGE),
+        # it accepts two associations, and each answer takes 2 s: the other six threads could not help
+        ({"waiting": 500, "mean_seconds": 2.0, "in_flight": 2}, Bottleneck.PEER),
     ],
 )
 def test_the_bottleneck_of_a_backlog(changes: dict[str, object], expected: Bottleneck) -> None:

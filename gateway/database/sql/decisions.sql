@@ -30,16 +30,34 @@ WHERE i.sop_instance_uid = %(uid)s
 ORDER BY i.received_at DESC, i.id DESC
 LIMIT %(limit)s;
 
+-- name: sent_nowhere
+-- Of the originals of the last time that the rules of the newest one decided: how many went to no archive, and the last of
+-- these. No row if no rule decided the newest one, or if none went nowhere.
+WITH last AS MATERIALIZED (
+    SELECT i.id, i.received_at, i.sop_instance_uid, i.calling_ae_title FROM instances i
+    WHERE i.kind = 'original' AND i.received_at > now() - %(window)s ORDER BY i.received_at DESC, i.id DESC LIMIT %(limit)s),
+newest AS (SELECT d.rules FROM last l JOIN decisions d ON d.instance_id = l.id
+    WHERE l.id = (SELECT id FROM last ORDER BY received_at DESC, id DESC LIMIT 1)),
+decided AS (
+    SELECT l.*, d.rules, NOT EXISTS (SELECT FROM unnest(d.accepted) AS t (target) WHERE t.target NOT LIKE 'workers:%%')
+        AND EXISTS (SELECT FROM unnest(d.refused) AS t (target) WHERE t.target NOT LIKE 'workers:%%') AS is_nowhere
+    FROM last l JOIN decisions d ON d.instance_id = l.id JOIN newest n ON n.rules = d.rules)
+SELECT count(*) AS decided, count(*) FILTER (WHERE x.is_nowhere) AS nowhere, min(x.received_at) FILTER (WHERE x.is_nowhere) AS first_at,
+    (array_agg(x.sop_instance_uid ORDER BY x.received_at DESC) FILTER (WHERE x.is_nowhere))[1] AS newest,
+    (array_agg(x.calling_ae_title ORDER BY x.received_at DESC) FILTER (WHERE x.is_nowhere))[1] AS calling_ae_title,
+    (array_agg(x.rules))[1] AS rules
+FROM decided x HAVING count(*) FILTER (WHERE x.is_nowhere) > 0;
+
 -- name: undecided
--- Of how many instances that were received lately the rule of each target could not be decided, with the newest one. Only
--- the last of them are counted, up to a limit.
-SELECT t.target, count(*) AS instances, (array_agg(x.sop_instance_uid ORDER BY x.instance_id DESC))[1] AS newest,
+-- Of how many instances that were received lately the rule of each target could not be decided, with the newest one, by
+-- version of the rules. Only the last of them are counted, up to a limit.
+SELECT t.target, x.rules, count(*) AS instances, (array_agg(x.sop_instance_uid ORDER BY x.instance_id DESC))[1] AS newest,
     max(x.received_at) AS newest_at
 FROM (
-    SELECT d.instance_id, d.undecided, i.sop_instance_uid, i.received_at
+    SELECT d.instance_id, d.rules, d.undecided, i.sop_instance_uid, i.received_at
     FROM decisions d JOIN instances i ON i.id = d.instance_id
     WHERE d.undecided <> '{}' AND i.received_at > now() - %(window)s
     ORDER BY d.instance_id DESC LIMIT %(limit)s) AS x
 CROSS JOIN LATERAL unnest(x.undecided) AS t (target)
-GROUP BY t.target
+GROUP BY t.target, x.rules
 ORDER BY t.target;

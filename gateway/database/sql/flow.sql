@@ -5,7 +5,8 @@
 -- New deliveries. A delivery that is sent again is not counted.
 WITH last AS MATERIALIZED (
     SELECT d.route, d.target, d.owed_since FROM deliveries d ORDER BY d.id DESC LIMIT %(limit)s)
-SELECT l.route::text, l.target, count(*) AS count, {fragment:covered_seconds} AS covered_seconds
+SELECT l.route::text, l.target, count(*) AS count, {fragment:covered_seconds} AS covered_seconds,
+    extract(epoch FROM now() - max(l.owed_since))::float8 AS quiet_seconds
 FROM last AS l WHERE l.owed_since > now() - %(window)s::interval
 GROUP BY l.route, l.target;
 

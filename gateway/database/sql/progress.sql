@@ -1,15 +1,16 @@
 -- Whether deliveries and results move. Each statement reads a limited number of rows of an index.
 
 -- name: due
--- Per route, since when the first delivery is due that nothing holds back, and how many are due, up to a limit.
-SELECT r.route::text, min(d.next_attempt_at) AS since, count(d.next_attempt_at) AS count
-FROM unnest(enum_range(NULL::route)) AS r (route)
-LEFT JOIN LATERAL (
+-- Per target, since when the first delivery is due that nothing holds back; no row where none is.
+WITH RECURSIVE {fragment:owed_targets}
+SELECT t.route::text, t.target, d.next_attempt_at AS since
+FROM owed_targets AS t
+CROSS JOIN LATERAL (
     SELECT next_attempt_at FROM deliveries
-    WHERE route = r.route AND state = 'pending' AND next_attempt_at <= now()
+    WHERE route = t.route AND target = t.target AND state = 'pending' AND next_attempt_at <= now()
         AND waits_for IS NULL AND waits_for_version IS NULL AND parked_for IS NULL
-    ORDER BY next_attempt_at LIMIT %(limit)s) AS d ON true
-GROUP BY r.route ORDER BY r.route;
+    ORDER BY next_attempt_at LIMIT 1) AS d
+ORDER BY t.route, t.target;
 
 -- name: worker_results
 -- Of the results that were expected last, those that each worker did not return since it returned one.

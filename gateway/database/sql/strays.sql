@@ -18,6 +18,27 @@ WHERE i.conflict
                     AND (n.received_at, n.id) > (i.received_at, i.id))
 ORDER BY i.received_at DESC, i.id DESC LIMIT %(limit)s;
 
+-- name: conflicts_of_senders
+-- Which senders used a SOP Instance UID again for other bytes lately: how many UIDs, how many versions of them.
+SELECT x.calling_ae_title, x.remote_address, count(DISTINCT x.sop_instance_uid) AS uids, count(*) AS versions,
+    min(x.received_at) AS first_at, max(x.received_at) AS last_at,
+    (array_agg(x.sop_instance_uid ORDER BY x.received_at DESC))[1] AS newest
+FROM (SELECT i.calling_ae_title, i.remote_address, i.sop_instance_uid, i.received_at FROM instances i
+    WHERE i.conflict AND i.received_at > now() - %(window)s ORDER BY i.received_at DESC LIMIT %(limit)s) AS x
+GROUP BY x.calling_ae_title, x.remote_address ORDER BY count(*) DESC;
+
+-- name: unmatched_of_senders
+-- Which senders sent results lately that match no instance: how many since the last one that matched.
+SELECT x.calling_ae_title, x.remote_address, count(*) AS results, min(x.received_at) AS first_at, max(x.received_at) AS last_at
+FROM (
+    SELECT r.calling_ae_title, r.remote_address, r.received_at, r.correlation,
+        max(r.received_at) FILTER (WHERE r.correlation IS DISTINCT FROM 'unmatched')
+            OVER (PARTITION BY r.calling_ae_title, r.remote_address) AS matched_at
+    FROM (SELECT i.* FROM instances i WHERE i.received_at > now() - %(window)s ORDER BY i.received_at DESC LIMIT %(limit)s) AS r
+    WHERE r.kind = 'result') AS x
+WHERE x.correlation = 'unmatched' AND x.received_at > coalesce(x.matched_at, '-infinity')
+GROUP BY x.calling_ae_title, x.remote_address ORDER BY count(*) DESC;
+
 -- name: instances
 -- Instances, the one that was received last first.
 SELECT i.id AS instance_id, i.sop_instance_uid, i.study_instance_uid, i.series_instance_uid, i.kind::text, i.sop_class_uid,

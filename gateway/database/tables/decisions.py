@@ -55,12 +55,28 @@ class KeptDecision:
 
 @dataclass(frozen=True, slots=True)
 class UndecidedCount:
-    """How many instances a target's rule could not be decided of, and the newest SOP Instance UID."""
+    """How many instances one version of a target's rule could not be decided of, and the newest UID."""
 
     target: str
+    rules: bytes
     instances: int
     newest: str
     newest_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SentNowhere:
+    """How many of the originals that one version of the rules decided lately went to no archive.
+
+    `rules` is the digest of the version, `newest` the last of these instances, and who sent it.
+    """
+
+    decided: int
+    nowhere: int
+    first_at: datetime
+    newest: str
+    calling_ae_title: str
+    rules: bytes
 
 
 def keep(session: Session, decided: Sequence[Decided], texts: Mapping[bytes, str]) -> None:
@@ -89,3 +105,8 @@ def of_instances(session: Session, sop_instance_uid: str) -> list[KeptDecision]:
 def undecided(session: Session, *, window: timedelta, limit: int) -> list[UndecidedCount]:
     """Return the targets whose rules could not be decided of instances received in that time."""
     return session.rows(UndecidedCount, _Q["undecided"], window=window, limit=limit)
+
+
+def sent_nowhere(session: Session, *, window: timedelta, limit: int) -> SentNowhere | None:
+    """Return what the rules of the newest instance sent to no archive in that time; None if nothing."""
+    return session.row(SentNowhere, _Q["sent_nowhere"], window=window, limit=limit)

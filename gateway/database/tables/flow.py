@@ -9,7 +9,10 @@ from gateway.database.session import Session
 from gateway.domain.flow import DestinationFlow, TargetFlow
 from gateway.domain.routing import Route
 
-WINDOW = timedelta(minutes=5)
+WINDOW = timedelta(minutes=1)
+"""A backlog that one study left behind must soon count as one that shrinks."""
+QUIET_SECONDS = 10.0
+"""If nothing arrived for this long, the study or the outage that made the backlog is over."""
 RECENT = 20_000
 """Deliveries and attempts that are read; at a high rate they cover less than WINDOW."""
 COUNT_LIMIT = 100_000
@@ -23,6 +26,11 @@ class _Arrived:
     target: str
     count: int
     covered_seconds: float
+    quiet_seconds: float
+
+    @property
+    def per_minute(self) -> float:
+        return 60 * self.count / max(self.covered_seconds, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +58,21 @@ class _Waiting:
 def flows(session: Session, *, lease: timedelta, window: timedelta = WINDOW) -> list[TargetFlow]:
     """Return the flow of each configured target; `lease` is that of the claims."""
     recent: dict[str, object] = {"window": window, "limit": RECENT}
-    arrived = {
-        (row.route, row.target): 60 * row.count / max(row.covered_seconds, 1.0)
-        for row in session.rows(_Arrived, _Q["arrived"], **recent)
-    }
+    arrived = {(row.route, row.target): row for row in session.rows(_Arrived, _Q["arrived"], **recent)}
     completed: defaultdict[tuple[Route, str], list[_Completed]] = defaultdict(list)
     for row in session.rows(_Completed, _Q["completed"], **recent):
         completed[row.route, row.target].append(row)
     return [
         _flow(
             waiting,
-            arrived.get((waiting.route, waiting.target), 0.0),
+            arrived.get((waiting.route, waiting.target)),
             completed[waiting.route, waiting.target],
         )
         for waiting in session.rows(_Waiting, _Q["waiting"], limit=COUNT_LIMIT, lease=lease)
     ]
 
 
-def _flow(waiting: _Waiting, arrived: float, completed: list[_Completed]) -> TargetFlow:
+def _flow(waiting: _Waiting, arrived: _Arrived | None, completed: list[_Completed]) -> TargetFlow:
     attempts = sum(row.attempts for row in completed)
     sent = tuple(
         DestinationFlow(
@@ -81,7 +86,8 @@ def _flow(waiting: _Waiting, arrived: float, completed: list[_Completed]) -> Tar
     return TargetFlow(
         route=waiting.route,
         target=waiting.target,
-        arrived_per_minute=arrived,
+        arrived_per_minute=0.0 if arrived is None else arrived.per_minute,
+        is_arriving=arrived is not None and arrived.quiet_seconds < QUIET_SECONDS,
         delivered_per_minute=sum(one.delivered_per_minute for one in sent),
         failed_per_minute=sum(one.attempts_per_minute - one.delivered_per_minute for one in sent),
         mean_seconds=sum(row.seconds for row in completed) / attempts if attempts else None,

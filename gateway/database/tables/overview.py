@@ -15,18 +15,22 @@ from gateway.database.tables import (
     decisions,
     destinations,
     faults,
+    findings,
     queues,
     sends,
+    strays,
     sweeps,
     syntaxes,
     units,
 )
 from gateway.database.tables.dead_messages import Dead
-from gateway.database.tables.decisions import UndecidedCount
+from gateway.database.tables.decisions import SentNowhere, UndecidedCount
 from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.faults import Injected
+from gateway.database.tables.findings import FailingEndpoint
 from gateway.database.tables.queues import ConsumerRow
 from gateway.database.tables.sends import Answers, Send
+from gateway.database.tables.strays import ConflictsOfSender, UnmatchedOfSender
 from gateway.database.tables.sweeps import LastRun
 from gateway.database.tables.syntaxes import Declined
 from gateway.database.tables.units import UnitCount
@@ -51,6 +55,8 @@ UNFORWARDED_WINDOW = timedelta(hours=1)
 UNDECIDED_WINDOW = timedelta(hours=24)
 DECLINED_WINDOW = timedelta(days=7)
 """How long an instance is counted for which a rule could not be decided."""
+NOWHERE_WINDOW = timedelta(hours=1)
+"""How long an instance is counted that the rules sent to no archive."""
 
 _Q = load("overview")
 
@@ -164,6 +170,10 @@ class Overview:
     """Transfer syntaxes that an archive does not accept any more."""
     applications: tuple[str, ...] = ()
     """The configured ones."""
+    conflicts: tuple[ConflictsOfSender, ...] = ()
+    unmatched: tuple[UnmatchedOfSender, ...] = ()
+    nowhere: SentNowhere | None = None
+    failing_endpoints: tuple[FailingEndpoint, ...] = ()
 
     def waiting(self, route: Route, target: str | None = None) -> int:
         """Return how many deliveries are pending or in flight; if not exact, there may be more.
@@ -245,6 +255,10 @@ def overview(session: Session, *, lease: timedelta | None = None) -> Overview:
         undecided=tuple(decisions.undecided(session, window=UNDECIDED_WINDOW, limit=FLAG_LIMIT)),
         declined=tuple(syntaxes.declined(session, window=DECLINED_WINDOW)),
         applications=tuple(session.values(_Q["applications"])),
+        conflicts=tuple(strays.conflicts_of_senders(session)),
+        unmatched=tuple(strays.unmatched_of_senders(session)),
+        nowhere=decisions.sent_nowhere(session, window=NOWHERE_WINDOW, limit=FLAG_LIMIT),
+        failing_endpoints=tuple(findings.failing_endpoints(session)),
     )
 
 

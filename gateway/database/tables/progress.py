@@ -5,14 +5,12 @@ from datetime import datetime, timedelta
 
 from gateway.database.queries import load
 from gateway.database.session import Session
-from gateway.database.tables import queues
-from gateway.database.tables.queues import Flow
+from gateway.database.tables import flow
+from gateway.domain.flow import TargetFlow
 from gateway.domain.routing import Route
 
-DUE_LIMIT = 10_000
 RESULT_LIMIT = 2000
 ACCEPTED_LIMIT = 50_000
-WINDOW = timedelta(minutes=5)
 RESULT_WINDOW = timedelta(hours=1)
 
 _Q = load("progress")
@@ -20,11 +18,11 @@ _Q = load("progress")
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """How many deliveries of a route are due, at most DUE_LIMIT, and since when the first one is."""
+    """A target with deliveries that are due, and since when the first one is."""
 
     route: Route
-    since: datetime | None
-    count: int
+    target: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +37,18 @@ class WorkerResults:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is due, what flowed over WINDOW, and what workers returned."""
+    """What is due, what flows to each target, and what workers returned."""
 
     due: tuple[Due, ...] = ()
-    flows: tuple[Flow, ...] = ()
+    flows: tuple[TargetFlow, ...] = ()
     workers: tuple[WorkerResults, ...] = ()
 
 
-def progress(session: Session) -> Progress:
-    """Read the progress."""
+def progress(session: Session, *, lease: timedelta) -> Progress:
+    """Read the progress; `lease` is that of the claims."""
     return Progress(
-        tuple(session.rows(Due, _Q["due"], limit=DUE_LIMIT)),
-        tuple(queues.flows(session, WINDOW)),
+        tuple(session.rows(Due, _Q["due"])),
+        tuple(flow.flows(session, lease=lease)),
         tuple(session.rows(WorkerResults, _Q["worker_results"], window=RESULT_WINDOW, limit=RESULT_LIMIT)),
     )
 

@@ -1,7 +1,7 @@
 """Lists of instances: all, those in conflict, and results with how their sources were found. Only reads."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from gateway.database.queries import load
@@ -12,6 +12,10 @@ from gateway.domain.matching import Correlation
 
 UNKNOWN_UIDS = 5
 """How many unknown UIDs of a result are read."""
+WINDOW = timedelta(hours=1)
+"""How long a sender is named for what does not fit."""
+RECENT = 5000
+"""Instances that are read to name senders."""
 
 _Q = load("strays")
 
@@ -55,6 +59,30 @@ class ConflictRow:
     last_at: datetime
     repeats: int
     deliveries: dict[State, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictsOfSender:
+    """How many versions of how many SOP Instance UIDs a sender sent lately; `newest` is the last UID."""
+
+    calling_ae_title: str
+    remote_address: str
+    uids: int
+    versions: int
+    first_at: datetime
+    last_at: datetime
+    newest: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnmatchedOfSender:
+    """How many results without a source a sender sent lately, since its last one that matched."""
+
+    calling_ae_title: str
+    remote_address: str
+    results: int
+    first_at: datetime
+    last_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +140,16 @@ def results(
         limit=limit,
         **_position(after),
     )
+
+
+def conflicts_of_senders(session: Session) -> list[ConflictsOfSender]:
+    """Return the senders that used a SOP Instance UID again for other bytes within WINDOW."""
+    return session.rows(ConflictsOfSender, _Q["conflicts_of_senders"], window=WINDOW, limit=RECENT)
+
+
+def unmatched_of_senders(session: Session) -> list[UnmatchedOfSender]:
+    """Return the senders whose last results within WINDOW match no instance."""
+    return session.rows(UnmatchedOfSender, _Q["unmatched_of_senders"], window=WINDOW, limit=RECENT)
 
 
 def _position(after: After | None) -> dict[str, object]:
