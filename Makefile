@@ -17,7 +17,7 @@ COUNT ?= 20000
 CUTS ?= 40
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench bench-page docs pictures chaos audit campaign crash-points power-cuts fuzz mutants lock schema dashboard format release release-data clean
+.PHONY: help venv check test test-compose demo lab bench bench-page docs pictures chaos audit campaign crash-points power-cuts fuzz mutants lock schema dashboard format release release-data clean edges quiet-edge
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -106,6 +106,12 @@ fuzz: $(STAMP) ## malformed data to every parser, and a million malformed PDUs t
 
 mutants: $(STAMP) ## wrong data sets to the edge, Orthanc and storescp; compare who accepts what: COUNT=20000 SEED=1
 	PYTHONPATH=tests $(BIN)/python -m proof.mutants --count $(COUNT) --seed $(SEED) --output build/mutants/seed-$(SEED)-$(COUNT)
+
+edges: $(STAMP) ## break edges as root, ask diagnose what is wrong with each, mend them: NAMES="pacs processes"
+	PYTHONPATH=tests $(BIN)/python -m proof.edges $(NAMES) --json build/edges/rows.json --markdown build/edges/table.txt
+
+quiet-edge: $(STAMP) ## load a healthy edge, as root; diagnose must find nothing wrong: MINUTES=10
+	PYTHONPATH=tests $(BIN)/python -m proof.quiet_edge --minutes $(MINUTES)
 
 audit: ## ask whether a locked dependency has a known vulnerability (skipped, with a message, without the service)
 	.ci/audit $(PYTHON)

@@ -6,6 +6,7 @@ Exit codes: 0 no finding was a problem; 1 one was; 2 usage; 3 this machine lacks
 import argparse
 import json
 import random
+import signal
 import sys
 import threading
 import time
@@ -114,6 +115,7 @@ def main() -> int:
     if lacks := machine.missing():
         say(f"NOT PROVEN: this machine lacks {', '.join(lacks)}")
         return 3
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process of the lab stays
     lab = Lab(Setup("quiet"), 99)
     try:
         load = Load(lab, arguments.seed)

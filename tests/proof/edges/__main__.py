@@ -6,6 +6,7 @@ cannot build them.
 
 import argparse
 import json
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -67,34 +68,42 @@ def _build(edge: Edge, lab: Lab) -> str:
 def _run(edges: list[Edge], arguments: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     lab: Lab | None = None
-    for edge in edges:
-        if lab is not None and lab.setup != edge.setup:
+    try:
+        for edge in edges:
+            if lab is not None and lab.setup != edge.setup:
+                lab.close()
+                lab = None
+            try:
+                lab = lab or Lab(edge.setup, arguments.number)
+                if arguments.build_only:
+                    say(_build(edge, lab))
+                    continue
+                row = judge(edge, lab)
+            except Exception as error:  # noqa: BLE001  the next edge gets a new lab
+                row = Row(edge.name, edge.about, failed=f"{type(error).__name__}: {error}"[:500])
+            rows.append(row)
+            _keep(row, rows, arguments)
+            if lab is not None and (row.failed or not row.well_after):
+                lab.close()
+                lab = None
+    finally:
+        if lab is not None:
             lab.close()
-            lab = None
-        try:
-            lab = lab or Lab(edge.setup, arguments.number)
-            if arguments.build_only:
-                say(_build(edge, lab))
-                continue
-            row = judge(edge, lab)
-        except Exception as error:  # noqa: BLE001  the next edge gets a new lab
-            row = Row(edge.name, edge.about, failed=f"{type(error).__name__}: {error}"[:500])
-        rows.append(row)
-        say(report.line(row))
-        if lab is not None and (row.failed or not row.well_after):
-            lab.close()
-            lab = None
-        if arguments.json:
-            arguments.json.write_text(json.dumps([asdict(one) for one in rows], indent=1))
-        if arguments.markdown:
-            arguments.markdown.write_text(report.markdown(rows) + "\n" + report.summary(rows) + "\n")
-    if lab is not None:
-        lab.close()
     return rows
+
+
+def _keep(row: Row, rows: list[Row], arguments: argparse.Namespace) -> None:
+    """Print a row, and write all rows so far."""
+    say(report.line(row))
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(one) for one in rows], indent=1))
+    if arguments.markdown:
+        arguments.markdown.write_text(report.markdown(rows) + "\n" + report.summary(rows) + "\n")
 
 
 def main() -> int:
     """Do one run; return the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process of a lab stays
     arguments = _arguments()
     names = set(arguments.names)
     edges = [edge for edge in ALL.values() if not names or names & {edge.name, edge.setup.name}]
@@ -104,6 +113,8 @@ def main() -> int:
             say(f"{edge.name:40} {edge.about}")
         say(f"{len(edges)} edges")
         return 0
+    for path in filter(None, (arguments.json, arguments.markdown)):
+        path.parent.mkdir(parents=True, exist_ok=True)
     if lacks := machine.missing():
         say(f"NOT PROVEN: this machine lacks {', '.join(lacks)}")
         return 3

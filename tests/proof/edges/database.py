@@ -10,6 +10,7 @@ from proof.edges.edge import broken
 from proof.edges.lab import Lab, Setup
 from proof.edges.machine import run
 from proof.edges.postgres import DATABASE, PASSWORD, ROLE, binaries
+from proof.edges.sender import NotAssociatedError
 
 DATABASE_LAB = Setup("database")
 SMALL_DISK = Setup("small-disk", database_mb=220)
@@ -32,8 +33,8 @@ def postgresql_stopped(lab: Lab) -> Generator[None]:
 
 @broken(
     DATABASE_LAB,
-    (r"PostgreSQL", r"127\.0\.0\.1:\d+", r"not answer|no answer|frozen|timed? ?out|hangs"),
-    (r"PostgreSQL|host|restart",),
+    (r"PostgreSQL", r"127\.0\.0\.1:\d+", r"not answer|no answer|frozen|timed? ?out|hangs|is stopped"),
+    (r"PostgreSQL|host|restart|kill -CONT",),
 )
 def postgresql_frozen(lab: Lab) -> Generator[None]:
     """PostgreSQL is stopped by SIGSTOP, as on a host whose disk hangs."""
@@ -56,6 +57,7 @@ def postgresql_refuses_the_login(lab: Lab) -> Generator[None]:
     time.sleep(5)
     yield
     lab.server.sql(f"ALTER ROLE {ROLE} PASSWORD '{PASSWORD}'")
+    lab.sent_again()
 
 
 def _end_sessions(lab: Lab) -> None:
@@ -78,6 +80,7 @@ def database_missing(lab: Lab) -> Generator[None]:
     yield
     lab.server.sql(f"ALTER DATABASE elsewhere RENAME TO {DATABASE}", dbname="postgres")
     lab.server.sql(f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS true", dbname="postgres")
+    lab.sent_again()
 
 
 @broken(
@@ -148,23 +151,29 @@ def database_is_read_only(lab: Lab) -> Generator[None]:
     """Somebody made the database read-only for a migration of the server."""
     lab.server.sql(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = on", dbname="postgres")
     _end_sessions(lab)
-    lab.send(2)
+    with suppress(RuntimeError, NotAssociatedError):
+        lab.send(2)
     time.sleep(6)
     yield
     lab.server.sql(f"ALTER DATABASE {DATABASE} RESET default_transaction_read_only", dbname="postgres")
     _end_sessions(lab)
+    lab.sent_again()
 
 
 @broken(
-    DATABASE_LAB, (r"permission|privilege", r"\bedge\b", r"deliveries|table"), (r"mini-pacs db grant edge",)
+    DATABASE_LAB,
+    (r"permission|privilege|may not read", r"\bedge\b", r"deliveries|table"),
+    (r"mini-pacs db grant edge",),
 )
 def privileges_revoked(lab: Lab) -> Generator[None]:
     """Somebody tidied up the privileges of the role."""
     lab.server.sql(f"REVOKE ALL ON deliveries FROM {ROLE}")
-    lab.send(2)
+    with suppress(RuntimeError, NotAssociatedError):
+        lab.send(2)
     time.sleep(5)
     yield
     lab.mini_pacs("db", "grant", ROLE, role="owner")
+    lab.sent_again()
 
 
 @broken(DATABASE_LAB, (r"older|restored|backup|not (know|belong)",), (r"mini-pacs db rebuild",))
@@ -184,6 +193,7 @@ def database_restored_from_a_backup(lab: Lab) -> Generator[None]:
     time.sleep(6)
     yield
     lab.mini_pacs("db", "rebuild", "--yes", role="owner")
+    lab.sent_again()
 
 
 @broken(SMALL_DISK, (r"PostgreSQL", r"disk", r"full|no space"), (r"space|disk",))
@@ -223,7 +233,9 @@ def clock_of_postgresql_is_wrong(lab: Lab) -> Generator[None]:
 def table_missing(lab: Lab) -> Generator[None]:
     """Somebody renamed a table of the edge."""
     lab.server.sql("ALTER TABLE instances RENAME TO instances_old")
-    lab.send(1)
+    with suppress(RuntimeError, NotAssociatedError):
+        lab.send(1)
     time.sleep(5)
     yield
     lab.server.sql("ALTER TABLE instances_old RENAME TO instances")
+    lab.sent_again()

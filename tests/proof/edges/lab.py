@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,8 @@ class Lab:
         self.authority = Authority(self.folder / "tls", "hospital")
         self.facts: dict[str, str] = {}  # what is only known once the edge is broken: {pid} in a pattern
         self.tls: ssl.SSLContext | None = None
+        self._restarts: dict[str, tuple[list[str], dict[str, str] | None]] = {}
+        self._closed = threading.Event()
         self.server: Server
         try:
             self._build(number)
@@ -129,10 +132,23 @@ class Lab:
             self.worker(title)
         for name in ("serve", "pacs", "workers", "sweep", "scheduler"):
             self.start(name)
+        threading.Thread(target=self._supervise, daemon=True).start()
         wait_for("the port of the edge", lambda: is_open(self.port))
         self.tls = self._sender_tls()
-        self.send(1)
+        wait_for("an instance that the edge accepts", self._is_sent, 60, pause=0.5)
         wait_for("an instance and its result in the PACS", lambda: len(self.at_pacs()) >= 2, 60)
+
+    def sent_again(self) -> None:
+        """Send as a modality whose images were refused does: until they are taken."""
+        wait_for("an instance that the edge accepts", self._is_sent, 30, pause=1.0)
+
+    def _is_sent(self) -> bool:
+        """Send an instance; tell whether the edge took it: it takes none before it knows its spool."""
+        try:
+            self.send(1)
+        except (sender.NotAssociatedError, RuntimeError):
+            return False
+        return True
 
     def _base_config(self) -> Config:
         base: Config = {
@@ -211,7 +227,17 @@ class Lab:
     def start(self, name: str, *, environment: dict[str, str] | None = None, label: str = "") -> None:
         """Start a process of the edge."""
         before = drop_to_nobody() if self.setup.nobody else []
-        self.processes[label or name] = self._spawn([*before, *self.argv(name)], label or name, environment)
+        argv = [*before, *self.argv(name)]
+        self._restarts[label or name] = (argv, environment)
+        self.processes[label or name] = self._spawn(argv, label or name, environment)
+
+    def _supervise(self) -> None:
+        """Start a process of the edge again that ended by itself, as a supervisor does."""
+        while not self._closed.wait(1.0):
+            for name, (argv, environment) in list(self._restarts.items()):
+                process = self.processes.get(name)
+                if process is not None and process.poll() is not None and not self._closed.is_set():
+                    self.processes[name] = self._spawn(argv, name, environment)
 
     def _spawn(
         self, argv: Sequence[str], name: str, environment: dict[str, str] | None = None
@@ -299,16 +325,22 @@ class Lab:
         environment = self.environment
         if role != ROLE:
             environment = environment | {"DATABASE_URL": self.server.url(role, "")}
-        return subprocess.run(
-            [str(BIN / "mini-pacs"), *words],
+        argv = [str(BIN / "mini-pacs"), *words]
+        process = subprocess.Popen(
+            argv,
             env=environment,
             cwd=self.folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=seconds,
-            check=False,
             stdin=subprocess.DEVNULL,
         )
+        try:
+            output, error = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()  # without a wait: a process in a disk that hangs cannot be killed
+            raise
+        return subprocess.CompletedProcess(argv, process.returncode, output, error)
 
     def mini_pacs(self, *words: str, role: str = ROLE) -> str:
         """Run a command that must succeed; return what it printed."""
@@ -338,6 +370,7 @@ class Lab:
 
     def close(self) -> None:
         """End everything and delete the folder."""
+        self._closed.set()
         for process in [*self.processes.values(), *self.extra]:
             _end(process, signal.SIGKILL)
         if hasattr(self, "server"):

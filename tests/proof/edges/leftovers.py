@@ -27,7 +27,8 @@ def _enqueue(lab: Lab, queue: str, actor: str) -> None:
         "message_id": str(uuid.uuid4()),
         "message_timestamp": int(time.time() * 1000),
     }
-    columns = "(message_id, queue_name, state, message) VALUES (%s, %s, 'queued', %s)"
+    columns = "(message_id, queue_name, state, message, due)"
+    columns += " VALUES (%s, %s, 'queued', %s, now() - interval '1 hour')"
     lab.server.sql(f"INSERT INTO dramatiq.queue {columns}", made["message_id"], queue, json.dumps(made))
 
 
@@ -152,8 +153,9 @@ def notify_endpoint_hangs(lab: Lab) -> Generator[None]:
     LEFT, (r"accepts|address|calling|rejects? everybody|allowed_calling_aets",), (r"allowed_calling_aets",)
 )
 def worker_not_let_in(lab: Lab) -> Generator[None]:
-    """The AE title of a worker was removed from the list of callers, so its results are rejected."""
+    """The list of callers has an old address of a worker, so its results are rejected."""
     allowed = [title for title in lab.base["edge"]["allowed_calling_aets"] if title != "APP02"]
+    allowed.append("APP02@10.9.9.9")  # config.yaml must name each worker
     lab.configure({"edge": {"allowed_calling_aets": allowed}})
     lab.send(6)
     time.sleep(8)

@@ -157,6 +157,11 @@ class Namespace:
         """End that."""
         self.inside("iptables", "-D", "INPUT", "-p", "tcp", "-j", "DROP")
 
+    def narrow(self, *, ends: bool = False) -> None:
+        """Drop what is larger than 600 bytes, as a hop with a small MTU does; `ends` ends that."""
+        rule = ["-p", "tcp", "-m", "length", "--length", "601:65535", "-j", "DROP"]
+        self.inside("iptables", "-D" if ends else "-I", "INPUT", *rule)
+
     def close(self) -> None:
         """Remove the namespace and its cable."""
         subprocess.run(["ip", "netns", "delete", self.name], check=False, capture_output=True)

@@ -25,6 +25,7 @@ def _plain(lab: Lab) -> None:
     lab.write(lab.base)
     lab.restart("serve")
     lab.mini_pacs("config", "reload", "--yes")
+    lab.sent_again()
 
 
 def _context() -> ssl.SSLContext:

@@ -3,6 +3,7 @@
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,7 @@ def synthetic(
     made.HighBit, made.PixelRepresentation = 7, 0
     made.PixelData = encapsulate([b"\xff\xd8\xff\xd9" * 8]) if syntax == JPEG else bytes(32 * 32)
     made["PixelData"].VR = "OB"
+    made["PixelData"].is_undefined_length = syntax == JPEG
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = syntax
     made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
@@ -116,9 +118,19 @@ def propose(port: int, contexts: Iterable[tuple[UID, UID]], *, calling: str = "C
         return
 
 
-def hold(port: int, count: int, *, calling: str = "CT1") -> list[Association]:
-    """Open that many associations and keep them."""
-    return [associate(port, [(Verification, ExplicitVRLittleEndian)], calling=calling) for _ in range(count)]
+def hold(port: int, count: int, *, calling: str = "CT1", called: str = "MINI_EDGE") -> list[Association]:
+    """Open that many associations and keep them; wait while others have them."""
+    held: list[Association] = []
+    end = time.monotonic() + 20
+    while len(held) < count:
+        try:
+            contexts = [(Verification, ExplicitVRLittleEndian)]
+            held.append(associate(port, contexts, calling=calling, called=called))
+        except NotAssociatedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+    return held
 
 
 @contextmanager
@@ -126,10 +138,12 @@ def traffic(port: int, per_second: float, *, calling: str = "CT1") -> Iterator[N
     """Send instances steadily, whatever becomes of them."""
     ended = threading.Event()
 
+    count = max(1, round(per_second))
+
     def run() -> None:
-        while not ended.wait(1.0 / per_second):
+        while not ended.wait(count / per_second):
             try:
-                send(port, [synthetic()], calling=calling)
+                send(port, [synthetic() for _ in range(count)], calling=calling)
             except (NotAssociatedError, OSError):
                 continue
 

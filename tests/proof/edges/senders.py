@@ -118,10 +118,11 @@ def sender_transfer_syntax_declined(lab: Lab) -> Generator[None]:
     SENDERS,
     (
         r"\bCT1\b",
-        r"0xC000|cannot understand|parsed|UID",
+        r"0xC000|cannot understand|parsed|could not be read|UID",
         r"\([0-9A-Fa-f]{4},[0-9A-Fa-f]{4}\)|Study ?Instance ?UID",
     ),
     (r"sender|scanner|vendor|modality",),
+    gone_within=None,  # ten minutes after the last one: the edge cannot know that the vendor mended it
 )
 def sender_data_set_cut_off(lab: Lab) -> Generator[None]:
     """A scanner sends data sets that end in the middle of a value."""
@@ -139,6 +140,7 @@ def sender_data_set_cut_off(lab: Lab) -> Generator[None]:
     SENDERS,
     (r"\bCT1\b", r"SOP Instance UID|0xA900|not match|contradict"),
     (r"sender|scanner|vendor|modality",),
+    gone_within=None,
 )
 def sender_contradicts_itself(lab: Lab) -> Generator[None]:
     """A scanner names another SOP Instance UID in the command than in the data set."""

@@ -1,8 +1,10 @@
 """Edges whose spool is away, full, foreign, read-only, or damaged."""
 
+import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +16,7 @@ from proof.edges.machine import NOBODY, run, unmount
 from proof.edges.sender import NotAssociatedError
 
 DISK = Setup("disk", spool="ext4 96")
-MEMORY = Setup("memory", spool="tmpfs 48m,nr_inodes=600")
+MEMORY = Setup("memory", spool="tmpfs 48m,nr_inodes=4000")
 USER = Setup("user", nobody=True)
 
 
@@ -32,16 +34,27 @@ def spool_not_mounted(lab: Lab) -> Generator[None]:
     time.sleep(8)
     yield
     run("mount", "-o", "loop", lab.folder / "spool.img", lab.data)
+    lab.sent_again()
 
 
 @broken(DISK, (r"spool|data", r"read.only"), (r"remount|mount|disk|writ",))
 def spool_read_only(lab: Lab) -> Generator[None]:
-    """The kernel made the disk of the spool read-only."""
-    run("mount", "-o", "remount,ro", lab.data)
+    """The kernel found an error on the disk of the spool, and made it read-only."""
+    device = Path(run("findmnt", "-no", "SOURCE", lab.data).strip())
+    run("mount", "-o", "remount,errors=remount-ro", lab.data)
+    (Path("/sys/fs/ext4") / device.name / "trigger_fs_error").write_text("edges")
     _try_to_send(lab)
     time.sleep(4)
     yield
-    run("mount", "-o", "remount,rw", lab.data)
+    names = ("serve", "pacs", "workers", "sweep")
+    for name in names:
+        lab.stop(name)
+    run("umount", lab.data)
+    run("sh", "-c", f"e2fsck -fy {lab.folder / 'spool.img'} || test $? -le 2")
+    run("mount", "-o", "loop", lab.folder / "spool.img", lab.data)
+    for name in names:
+        lab.start(name)
+    lab.sent_again()
 
 
 @broken(
@@ -72,6 +85,7 @@ def spool_full(lab: Lab) -> Generator[None]:
     time.sleep(6)
     yield
     filler.unlink()
+    lab.sent_again()
 
 
 @broken(MEMORY, (r"inode",), (r"inode|files|file system",))
@@ -86,6 +100,7 @@ def spool_without_inodes(lab: Lab) -> Generator[None]:
     time.sleep(6)
     yield
     shutil.rmtree(folder)
+    lab.sent_again()
 
 
 @broken(
@@ -96,14 +111,15 @@ def spool_of_another_edge(lab: Lab) -> Generator[None]:
     other = lab.folder / "other"
     shutil.copytree(lab.data, other)
     name = other / "spool.id"
-    text = name.read_text()
-    name.write_text(text.replace(text[0:6], "abcdef" if text[0:6] != "abcdef" else "fedcba", 1))
+    content = json.loads(name.read_text())
+    name.write_text(json.dumps(content | {"name": str(uuid.uuid4())}))
     run("mount", "--bind", other, lab.data)
     _try_to_send(lab, 2)
     time.sleep(8)
     yield
     run("umount", "-l", lab.data)
     shutil.rmtree(other)
+    lab.sent_again()
 
 
 @broken(
@@ -118,6 +134,7 @@ def spool_not_writable_by_its_user(lab: Lab) -> Generator[None]:
     time.sleep(6)
     yield
     _give(lab.data, NOBODY)
+    lab.sent_again()
 
 
 def _give(folder: Path, owner: int) -> None:
@@ -170,7 +187,11 @@ def file_of_the_spool_damaged(lab: Lab) -> Generator[None]:
     lab.command("deliveries", "cancel", "--state", "dead", "--yes")
 
 
-@broken(DISK, (r"spool\.id|spool", r"name|read|damaged|missing"), (r"spool\.id|restore|rebuild|mount",))
+@broken(
+    DISK,
+    (r"spool\.id|spool", r"name|read|damaged|missing|has no spool\.id"),
+    (r"spool\.id|restore|rebuild|mount",),
+)
 def name_of_the_spool_deleted(lab: Lab) -> Generator[None]:
     """Somebody deleted spool.id in data/."""
     kept = (lab.data / "spool.id").read_bytes()
@@ -179,6 +200,7 @@ def name_of_the_spool_deleted(lab: Lab) -> Generator[None]:
     time.sleep(6)
     yield
     (lab.data / "spool.id").write_bytes(kept)
+    lab.sent_again()
 
 
 @broken(
@@ -194,3 +216,4 @@ def folder_of_the_spool_deleted(lab: Lab) -> Generator[None]:
     yield
     (lab.data / "partial").mkdir(exist_ok=True)
     lab.restart("serve")
+    lab.sent_again()
