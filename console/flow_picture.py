@@ -18,7 +18,7 @@ SENDERS = 6
 """Senders that have a box; the others share one."""
 TARGETS = 12
 GAP = 18
-SMALL, LARGE = 56, 92
+SMALL, LARGE = 56, 100
 TITLE_MOST = 24
 FAST = 60.0
 """Instances a minute from which a rate is shown per second."""
@@ -303,16 +303,18 @@ def _tall(centre: _Node, sources: list[_Node], targets: list[_Node], words: str)
     )
     bottom = y + LARGE + 8
     y = bottom
+    rail = _TALL - 12  # results go up along the right side
+    right = _TALL - 26 if any(node.has_results for node in targets) else _TALL - 2
     for node in targets:
         y += _DROP - 14
-        boxes.append(_box(node, _INSET + 30, y, _TALL - _INSET - 32, LARGE))
+        boxes.append(_box(node, _INSET + 30, y, right - _INSET - 30, LARGE))
         middle = y + LARGE / 2 - 12
         path = f"M{_INSET - 10} {bottom:.1f} V{middle:.1f} H{_INSET + 22}"
         kind = _arrow_kind(node, node.rate)
         label_y = y - 18
         arrows.append(Arrow(path, _label(node, node.rate), _INSET + 40, label_y, kind, _strength(node.rate)))
         if node.has_results:
-            path = f"M{_TALL - 34} {y:.1f} V{y - 36:.1f}"
+            path = f"M{right} {middle + 24:.1f} H{rail} V{bottom + 8:.1f}"
             moves = "move" if node.result_rate else "still"
             label = f"results {rate(node.result_rate)}"
             arrows.append(Arrow(path, label, _TALL - 90, label_y, moves, 1, is_result=True))

@@ -15,3 +15,5 @@ keepTheme();
 keepDialog();
 keepCopying();
 follow();
+// on a phone the navigation is wider than the window
+document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
