@@ -66,8 +66,9 @@ docs: $(DOCS_STAMP) ## build docs/ into build/docs/html; a broken link or anchor
 	$(DOCS_VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --fresh-env -b html -d build/docs/doctrees docs build/docs/html
 	@echo "built build/docs/html/index.html"
 
-# status.svg needs a lab, viewer.png Chromium and a Docker engine (tests/compose/engine/README.md).
-pictures: $(STAMP) ## make the pictures of README.md again, in docs/pictures: NAMES=status
+# status.svg needs a lab, those of the console Chromium, too, and viewer.png a Docker engine (tests/compose/engine/README.md).
+# NAMES=gallery writes every page of the console into build/console, at three widths, light and dark.
+pictures: $(STAMP) ## make the pictures of the documentation again, in docs/pictures: NAMES=status
 	PYTHONPATH=tests $(BIN)/python -m pictures $(NAMES)
 
 # Sphinx has a separate environment, because it is no dependency of the edge and not part of `make venv`.

@@ -31,14 +31,16 @@ NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Return Debian's Chromium; without it skip the test, except in CI."""
+def chromium(*, draws: bool = True) -> Iterator[Browser]:
+    """Return Debian's Chromium; without it skip the test, except in CI. `draws`: the viewer needs WebGL."""
     executable = shutil.which("chromium")
     if executable is None:
         assert "CI" not in os.environ, "Chromium is missing: install chromium"
         pytest.skip("Chromium is not installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=list(WITHOUT_GPU))
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=list(WITHOUT_GPU if draws else ("--disable-gpu",))
+        )
         try:
             yield browser
         finally:

@@ -1,0 +1,40 @@
+"""What a person does on the pages of the console: press buttons, answer questions, go on with Tab."""
+
+import re
+
+from playwright.sync_api import Locator, Page, expect
+
+TABS_MOST = 60
+
+
+def confirm(page: Page, button: Locator, name: str | re.Pattern[str], **answers: str) -> str:
+    """Press a button, answer what the dialog asks, confirm; return the sentence that the console says."""
+    button.click()
+    dialog = page.locator("#dialog")
+    expect(dialog).to_be_visible()
+    for label, answer in answers.items():
+        field = dialog.get_by_label(label.replace("_", " "), exact=True)
+        if field.evaluate("field => field.tagName") == "SELECT":
+            field.select_option(answer)
+        else:
+            field.fill(answer)
+    dialog.get_by_role("button", name=name).click()
+    return said(page)
+
+
+def said(page: Page) -> str:
+    """Return the sentence about what was done."""
+    flash = page.locator("p.flash[role=status]")
+    expect(flash).to_be_visible()
+    return flash.inner_text().strip()
+
+
+def tab_to(page: Page, selector: str) -> None:
+    """Press Tab until the focus is on that element, and see that it has a visible outline."""
+    for _ in range(TABS_MOST):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement?.matches(selector) ?? false", selector):
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline != "none", selector
+            return
+    raise AssertionError(f"Tab does not lead to {selector}")
