@@ -35,8 +35,8 @@ async def screen(request: Request) -> Response:
     read = shared if is_part(request) else query
     rows = await read(request, views.read, configuration.forwarder.targets)
     view = views.shown(rows, configuration)
-    dead = await query(request, views.look_at_dead, limit=LISTED, after=None, queue=None)
-    actions = await query(request, console_actions.latest, limit=5)
+    dead = await read(request, views.look_at_dead, limit=LISTED, after=None, queue=None)
+    actions = await read(request, console_actions.latest, limit=5)
     return page(request, "queue.html", part="_queue.html", view=view, dead=dead, actions=actions)
 
 
