@@ -114,7 +114,7 @@ def test_a_registration_that_loses_postgresql_is_repeated(
         assert store(association, Instance())[0] == 0
         assert edge.one("SELECT count(*) FROM instances") == 1
         lose = relay.lose_answer if arrives else relay.lose_statement
-        lose(b"register_reception")  # the statement is the transaction
+        lose(b"EXECUTE register_")  # the statement is the transaction
         assert store(association, instance)[0] == 0
         assert relay.lost.wait(20)
         assert edge.wait_log(stage="db", outcome="waiting")
@@ -151,10 +151,10 @@ def delivered_at_last(edge: EdgeSetup, instance: Instance) -> None:
 @pytest.mark.parametrize(
     "lose",
     [
-        lambda relay: relay.lose_answer(b"settle_delivery"),
-        lambda relay: relay.lose_statement(b"settle_delivery"),
-        lambda relay: relay.lose_answer(b"claim_id = gen_random_uuid()"),
-        lambda relay: relay.lose_statement(b"claim_id = gen_random_uuid()"),
+        lambda relay: relay.lose_answer(b"EXECUTE settle_together"),
+        lambda relay: relay.lose_statement(b"EXECUTE settle_together"),
+        lambda relay: relay.lose_answer(b"EXECUTE claim_with_deliveries"),
+        lambda relay: relay.lose_statement(b"EXECUTE claim_with_deliveries"),
     ],
     ids=["settled unheard", "settle unsent", "claimed unheard", "claim unsent"],
 )
