@@ -171,12 +171,12 @@ def test_the_flow_of_recovery_finds_each_kind_of_left_file(environment: Environm
         scp.kill()
         sites = set(read_trace(run.trace).values())
         assert {
+            "gateway.correlate.correlate",
             "gateway.register.recovery.flush_file",
             "gateway.register.recovery.set_damaged_aside",
             "gateway.register.recovery.Recovery.examine",
             "gateway.register.registration.Registration._rename",
             "gateway.register.repeat.remove_or_use_file",
-            "gateway.register.results.correlate_one",
             "gateway.spool.places.Places._link",
         } <= sites
     finally:
