@@ -11,7 +11,7 @@ from gateway.database.pool import Database
 from gateway.database.tables.studies import result_series
 from gateway.database.tables.timeline import of_studies
 from gateway.dicom.association import PeerAddress
-from gateway.domain.timeline import InstanceTimeline, StepName, summary
+from gateway.domain.timeline import AT_ARCHIVES, InstanceTimeline, StepName, summary
 from gateway.errors import DatabaseUnavailableError, LabError
 from gateway.lab.lab import Lab
 from gateway.lab.specimens import specimens
@@ -80,7 +80,9 @@ class DemoRun:
 
     def wait(self, lab: Lab, progress: Progress) -> None:
         """Wait until the PACS holds everything, at most TIMEOUT_SECONDS."""
-        tasks = {step: progress.add_task(step.value, total=len(self.sent)) for step in StepName}
+        archives = lab.configuration.forwarder.archives
+        steps = [step for step in StepName if archives or step not in AT_ARCHIVES]
+        tasks = {step: progress.add_task(step.value, total=len(self.sent)) for step in steps}
         database = Database(lab.postgres.dsn(), application_name="mini-pacs demo", size=1)
         begun = time.monotonic() - self.seconds
         try:
