@@ -201,7 +201,7 @@ def _sentence(step: Step) -> str:
 
 
 def words_of(timeline: InstanceTimeline) -> tuple[Word, ...]:
-    """Return the last outcome at each destination."""
+    """Return the last outcome at each destination, in the order of `StepName`."""
     return tuple(_words_of(timeline.steps))
 
 
@@ -212,7 +212,8 @@ def _words_of(steps: Sequence[Step]) -> Iterator[Word]:
             continue
         by = step.by or "" if step.name in {StepName.ARCHIVE, StepName.RESULT_AT_ARCHIVE} else ""
         last[step.name, by] = step
-    for (name, by), step in last.items():
+    order = list(StepName)
+    for (name, by), step in sorted(last.items(), key=lambda item: (order.index(item[0][0]), item[0][1])):
         what = f"{name.value} {by}".strip()
         kind = "ok" if step.done else _LASTING.get(step.outcome) or _ENDS.get(step.outcome, "bad")
         yield Word(kind, what if step.done else f"{what}: {step.outcome.replace('_', ' ')}")
