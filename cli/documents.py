@@ -76,6 +76,8 @@ def print_page(schema: Schema, items: Sequence[object], after: str | None = None
 def _plain(value: object) -> object:
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, bytes | memoryview):  # psycopg2 returns a bytea as a memoryview
+        return bytes(value).hex()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     raise TypeError(type(value).__name__)
