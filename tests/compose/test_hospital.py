@@ -33,6 +33,7 @@ STATISTICS = (
     "exec 3<>/dev/tcp/127.0.0.1/8042;"
     " printf 'GET /statistics HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3; cat <&3"
 )
+UNSETTLED = "SELECT id FROM deliveries WHERE state IN ('collecting', 'pending', 'in_flight')"
 ARCHIVES = {"pacs ORTHANC", "archives VNA"}
 
 
@@ -43,6 +44,7 @@ def hospital(lab: ComposeLab) -> Iterator[ComposeLab]:
     lab.wait_well()
     try:
         yield lab
+        wait_until(lambda: lab.rows(UNSETTLED) == [], HEALTHY_SECONDS, "all deliveries to be settled")
     finally:
         lab.compose(*PROFILE, "rm", "--stop", "--force", *HOSPITAL)
         lab.compose("up", "--detach", timeout=BUILD_SECONDS)
