@@ -40,12 +40,13 @@ _MOST_TIMES = 3
 
 def settled(run: Run) -> bool:
     """Tell whether nothing is in flight any more, in the rows, in the queue and in the spool."""
-    return (
-        not run.senders.batches
-        and not run.one(_UNSETTLED)
-        and not run.one(_MESSAGES, EXPIRE_RESULT.actor_name, EXPIRE_UNIT.actor_name)
-        and not run.one(_MISPLACED)
-        and not _strays(run)
+    return not run.senders.batches and has_settled_rows(run) and not run.one(_MISPLACED) and not _strays(run)
+
+
+def has_settled_rows(run: Run) -> bool:
+    """Tell whether no delivery and no message is to be done; the file system may have stopped."""
+    return not run.one(_UNSETTLED) and not run.one(
+        _MESSAGES, EXPIRE_RESULT.actor_name, EXPIRE_UNIT.actor_name
     )
 
 

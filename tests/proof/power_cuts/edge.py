@@ -15,7 +15,6 @@ from typing import Any
 from support.peers import Peer, Taken
 from support.waiting import wait_until
 
-from gateway.domain.contract import EXPIRE_RESULT
 from gateway.lab import layout
 from proof.crash_points import ledger
 from proof.crash_points.child_processes import Child, actors, scp, sweeper
@@ -126,10 +125,7 @@ class PoweredEdge:
     def has_settled_rows(self, acknowledged: set[Key]) -> bool:
         """Tell the same of the rows only: the file system may have stopped, and whoever looks would wait."""
         self.check()
-        return acknowledged <= set(self.rows()) and not any(
-            self.run.one(*query)
-            for query in ((ledger._UNSETTLED,), (ledger._MESSAGES, EXPIRE_RESULT.actor_name))
-        )
+        return acknowledged <= set(self.rows()) and ledger.has_settled_rows(self.run)
 
     def wait_until_quiet(self, acknowledged: set[Key], seconds: float) -> str | None:
         """Wait for it; return what is still to be done after that time."""
