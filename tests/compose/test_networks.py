@@ -133,5 +133,5 @@ def test_the_networks_have_the_expected_containers(lab: ComposeLab) -> None:
         members[name] = {one["Name"] for one in found["Containers"].values()}
     both = {lab.container("edge"), lab.container("actors-workers")}
     assert members["workers_net"] == both | {lab.container(worker) for worker in WORKERS}
-    others = ("actors-pacs", "actors-sweep", "scheduler", "orthanc", "ohif", "postgres")
+    others = ("actors-pacs", "actors-sweep", "scheduler", "orthanc", "ohif", "postgres", "console")
     assert members["pacs_net"] == both | {lab.container(service) for service in others}
