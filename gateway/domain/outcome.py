@@ -142,8 +142,17 @@ def decide(
     if rule.bound == "never":
         return decision(Event.DIE, error)
     if rule.bound == "attempts" and refusals >= limits.max_retries:
-        return decision(Event.DIE, f"gave up after {refusals + 1} attempts: {error}")
+        return decision(Event.DIE, gave_up_after_attempts(refusals + 1, error))
     if rule.bound == "time" and owed_for >= limits.give_up_after:
-        hours = limits.give_up_after / timedelta(hours=1)
-        return decision(Event.DIE, f"gave up after {hours:g} hours: {error}")
+        return decision(Event.DIE, gave_up_after_time(limits.give_up_after, error))
     return decision(Event.RETRY, error)
+
+
+def gave_up_after_attempts(attempts: int, error: str) -> str:
+    """Return the reason of what is dead because that many attempts failed, the last with `error`."""
+    return f"gave up after {attempts} attempts: {error}"
+
+
+def gave_up_after_time(time: timedelta, error: str) -> str:
+    """Return the reason of what is dead because its peer was away for that long."""
+    return f"gave up after {time / timedelta(hours=1):g} hours: {error}"

@@ -25,7 +25,7 @@ from gateway.database.tables import destinations, instances, units
 from gateway.database.tables.deliveries import mend_places
 from gateway.database.tables.units import Member, Unit, UnitClaim, UnitSettlement, UnitVerdict
 from gateway.domain.backoff import delay
-from gateway.domain.outcome import RULES, Outcome, PeerHealth
+from gateway.domain.outcome import RULES, Outcome, PeerHealth, gave_up_after_attempts, gave_up_after_time
 from gateway.domain.routing import Route
 from gateway.errors import GatewayError
 from gateway.forward.context import STAGE, ForwardContext
@@ -123,11 +123,17 @@ def _settlement(
         )
     rule = RULES[result.outcome]
     tried_out = rule.bound == "attempts" and unit.failures >= forwarder.max_retries
-    too_old = rule.bound == "time" and unit.owed_for >= timedelta(hours=forwarder.give_up_after_hours)
+    longest = timedelta(hours=forwarder.give_up_after_hours)
+    too_old = rule.bound == "time" and unit.owed_for >= longest
+    error = result.error
+    if tried_out:
+        error = gave_up_after_attempts(unit.failures + 1, result.error or "")
+    elif too_old:
+        error = gave_up_after_time(longest, result.error or "")
     return UnitSettlement(
         sent=False,
         outcome=result.outcome.value,
-        error=result.error,
+        error=error,
         last_began=sending.last_began,
         members=found,
         give_up=tried_out or too_old,
