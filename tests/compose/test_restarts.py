@@ -60,7 +60,7 @@ def wait_acknowledged(ledger: Ledger, more: int = 2) -> None:
 def wait_paid(lab: ComposeLab, ledger: Ledger) -> None:
     """Wait until each acknowledged instance and a result of it are in the PACS, and no delivery is open."""
     lab.wait_held(ledger.acknowledged, ARRIVE_SECONDS)
-    unpaid = "SELECT count(*) FROM deliveries WHERE state <> 'delivered'"
+    unpaid = "SELECT count(*) FROM deliveries WHERE state NOT IN ('delivered', 'cancelled')"
     wait_until(lambda: lab.rows(unpaid) == [["0"]], ARRIVE_SECONDS, "every delivery to be paid")
     lab.wait_results(ledger.acknowledged, ARRIVE_SECONDS)
 
