@@ -138,5 +138,6 @@ class Processes:
             process.stop()
 
     def report(self) -> str:
-        """Return the end of the output of each."""
-        return "\n".join(f"--- {process.name}\n{process.text()[-4000:]}" for process in self._all)
+        """Return the end of the output of each whose output is still there."""
+        kept = [process for process in self._all if process.output.exists()]
+        return "\n".join(f"--- {process.name}\n{process.text()[-4000:]}" for process in kept)
