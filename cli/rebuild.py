@@ -17,7 +17,7 @@ from gateway.database import reset
 from gateway.database.migrate import migrate
 from gateway.database.pool import Database
 from gateway.database.tables import destinations, spools
-from gateway.database.wakeup import Wakeup
+from gateway.database.wakeup import wake_once
 from gateway.domain.routing import Route
 from gateway.log import Stage
 from gateway.register.rebuild import Rebuild, RebuildCounts, count_files
@@ -56,10 +56,7 @@ def rebuild(
             pair.adopt(session, planned.identity, planned.seen_at)
         record(database, "rebuild", str(spool.root), _told(counts) or "no files", count=counts.files)
         seconds = time.monotonic() - began
-        wakeup = Wakeup(database.dsn)
-        for route in Route:
-            wakeup.wake(route)
-        wakeup.close()
+        wake_once(database.dsn, Route)
     log.write(
         Stage.DB,
         "rebuilt",

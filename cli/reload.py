@@ -11,12 +11,11 @@ from cli.question import confirm
 from cli.screen import console, table
 from gateway import config, log
 from gateway.config import Configuration
-from gateway.database.pool import Database
 from gateway.database.tables import configurations, processes
 from gateway.database.tables.configurations import TAKEN, Version
 from gateway.database.tables.debts import Debt
 from gateway.database.tables.processes import ProcessRow
-from gateway.database.wakeup import Wakeup
+from gateway.database.wakeup import wake_once
 from gateway.diagnosis.startable import refusals
 from gateway.domain.routing import Route, Target
 from gateway.errors import ConfigurationError, ReloadRefusedError
@@ -75,7 +74,7 @@ def reload(
             settled = settle(database, configuration, to=to, by=identity())
             record(database, "settle-debts", "removed targets", _how(to), count=settled.count)
             log.write(Stage.QUEUE, "debts_settled", level="warning", count=settled.count, detail=_how(to))
-        _wake(database)
+        wake_once(database.dsn, Route)  # what waited for an old value may go on
         with database.statement() as session:
             rows = [row for row in processes.processes(session) if row.configuration_digest is not None]
     took = [row for row in rows if row.configuration_digest == configuration.digest and row.beats]
@@ -139,14 +138,6 @@ def _where_to(
 
 def _how(to: Target | None) -> str:
     return f"cancelled by {identity()}" if to is None else f"now owed to {to.name}, by {identity()}"
-
-
-def _wake(database: Database) -> None:
-    """Wake the consumers of every route: what waited for an old value may go on."""
-    wakeup = Wakeup(database.dsn)
-    for route in Route:
-        wakeup.wake(route)
-    wakeup.close()
 
 
 def _report_debts(settled: SettledDebts, to: Target | None) -> None:

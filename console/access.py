@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -18,6 +18,7 @@ from gateway.config import Console
 from gateway.database.tables import console_users
 from gateway.database.tables.activity import Operator, Via
 from gateway.database.tables.console_users import Role
+from gateway.domain.allowlist import address_of as address_of_connection
 
 if TYPE_CHECKING:
     from console.parts import Parts
@@ -103,9 +104,8 @@ def _named_by_proxy(request: HTTPConnection, console: Console, address: str) -> 
 def is_in(address: str, network: str) -> bool:
     """Tell whether an address belongs to a network; IPv4 in IPv6 counts as IPv4."""
     try:
-        found = ip_address(address)
+        found = address_of_connection(address)
     except ValueError:
         return False
-    found = getattr(found, "ipv4_mapped", None) or found
     within = ip_network(network)
     return found.version == within.version and found in within

@@ -29,7 +29,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from console.parts import parts
-from console.screen import account, form, go, page
+from console.screen import account, form, go, is_part, page
 from gateway.database.pool import Database
 from gateway.database.tables.console_users import Role
 from gateway.errors import GatewayError
@@ -129,7 +129,8 @@ class Action:
             request,
             "confirm.html",
             part="_confirm.html",
-            status=409 if is_stale and not_part(request) else 200,
+            # htmx shows no answer with the status of an error
+            status=409 if is_stale and not is_part(request) else 200,
             plan=plan,
             action=self.path,
             carried=carried,
@@ -137,11 +138,6 @@ class Action:
             back=back,
             is_stale=is_stale,
         )
-
-
-def not_part(request: Request) -> bool:
-    """Tell whether a whole page is asked for: htmx shows no answer with an error's status."""
-    return request.headers.get("hx-request") != "true"
 
 
 def forbidden(request: Request, role: Role) -> Response:

@@ -6,9 +6,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from console.parts import parts
 from console.screen import is_part, page
-from gateway.config import Configuration
 from gateway.diagnosis import spool
-from gateway.diagnosis.spool import Space
 from gateway.errors import DatabaseError, DatabaseRefusedError, SchemaError
 
 CANCELLED = "57014"
@@ -23,7 +21,7 @@ async def away(request: Request, error: Exception) -> Response:
     configuration = parts(request).configuration
     # strangers learn only that PostgreSQL is away
     known = request.state.account is not None
-    space = await anyio.to_thread.run_sync(_measured, configuration) if known else None
+    space = await anyio.to_thread.run_sync(spool.measure, configuration) if known else None
     slow = isinstance(error, DatabaseRefusedError) and error.sqlstate == CANCELLED
     return page(
         request,
@@ -34,7 +32,3 @@ async def away(request: Request, error: Exception) -> Response:
         is_slow=slow,
         is_schema=isinstance(error, SchemaError),
     )
-
-
-def _measured(configuration: Configuration) -> Space | None:
-    return spool.measure(configuration)

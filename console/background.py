@@ -25,6 +25,7 @@ from gateway.database.tables.activity import Operator, Via
 from gateway.database.tables.console_actions import ActionState, LongAction
 from gateway.errors import GatewayError
 from gateway.log import Stage
+from gateway.operate.record import Record
 
 SLICE = 200
 """A good number of rows for one slice: a fraction of a second."""
@@ -32,7 +33,6 @@ PAUSE_SECONDS = 0.05
 """Between two slices, so that the actors get their turn."""
 STOPPED = "the console ended before it was complete"
 
-Record = Callable[[Session, int], None]
 Step = Callable[[Database, Record], int]
 
 

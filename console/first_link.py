@@ -8,8 +8,9 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
-from ipaddress import ip_address
 from time import monotonic
+
+from gateway.domain.allowlist import address_of
 
 LASTS_SECONDS = 15 * 60.0
 
@@ -43,8 +44,6 @@ class FirstLink:
 def is_loopback(address: str) -> bool:
     """Tell whether a request came from this machine."""
     try:
-        found = ip_address(address)
+        return address_of(address).is_loopback
     except ValueError:
         return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    return bool((mapped or found).is_loopback)

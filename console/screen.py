@@ -12,9 +12,9 @@ Autoescape is always on. A text that a peer chose goes through the filter `plain
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -23,9 +23,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from console.access import Account, csrf_of
+from console.database import query, shared
 from console.parts import parts
 from console.text import FILTERS, plain
 from console.vendored import integrity
+from gateway.database.session import Session
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 THEMES = ("light", "dark")
 FLASH_COOKIE = "mini_pacs_flash"
@@ -69,6 +74,18 @@ def form(request: Request) -> dict[str, str]:
 def is_part(request: Request) -> bool:
     """Tell whether a script asks for the part of the page that changes."""
     return request.headers.get("hx-request") == "true"
+
+
+async def read(
+    request: Request,
+    function: Callable[Concatenate[Session, P], T],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Read rows for a page. A live region shares what was read a second ago; a page shows what is so now."""
+    reading = shared if is_part(request) else query
+    return await reading(request, function, *args, **kwargs)
 
 
 def page(

@@ -60,6 +60,11 @@ class DatabaseRefusedError(DatabaseError):
         """Tell whether the state of the server is the reason: read-only, a lock, a cancelled statement."""
         return self.sqlstate.startswith(("25", "55", "57", "58"))
 
+    @property
+    def may_pass(self) -> bool:
+        """Tell whether the same statement may succeed later, without a change to its values."""
+        return self.is_collision or self.is_about_server
+
 
 class SchemaError(DatabaseError):
     """Permanent: the schema is not that of this version. Names the command to type."""

@@ -4,8 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console.database import query, shared
-from console.screen import is_part, page
+from console.database import shared
+from console.screen import page, read
 from gateway.database.tables import activity
 from gateway.database.tables.console_actions import latest
 
@@ -20,7 +20,6 @@ async def screen(request: Request) -> Response:
     who = request.query_params.get("who", "").strip()[:LONGEST]
     verb = request.query_params.get("verb", "").strip()[:LONGEST]
     after = _id(request.query_params.get("after", ""))
-    read = shared if is_part(request) else query
     found = await read(
         request, activity.page, limit=LISTED + 1, after=after, who=who or None, verb=verb or None
     )

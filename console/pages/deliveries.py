@@ -14,10 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from console.action import Action, Form, Plan, RefusedError, Said, change
-from console.background import SLICE, Record, Step
+from console.background import SLICE, Step
 from console.database import query, shared
 from console.parts import parts
-from console.screen import account, is_part, page
+from console.screen import account, page, read
 from console.screen import link as link_to
 from console.views import deliveries as views
 from console.views.deliveries import Filter
@@ -32,7 +32,7 @@ from gateway.database.tables.delivery_search import WantedDeliveries
 from gateway.domain.delivery import State
 from gateway.domain.routing import Target
 from gateway.operate import deliveries as use_cases
-from gateway.operate.record import recorder
+from gateway.operate.record import Record, recorder
 
 LARGEST_ID = (1 << 63) - 1
 SHOWN_ACTIONS = 3
@@ -43,8 +43,6 @@ async def show(request: Request) -> Response:
     """List the deliveries that the filters select, and what is not delivered by reason."""
     chosen = Filter.of(request.query_params)
     after = _id(request.query_params.get("after", ""))
-    # who looks live may share what was read a second ago; who opens the page sees what is so now
-    read = shared if is_part(request) else query
     listed = await read(request, views.listed, chosen, after)
     targets = {*await shared(request, _targets), *_configured(request)}
     page_of = listed.page
@@ -83,7 +81,7 @@ def _actions(session: Session) -> tuple[console_actions.LongAction, ...]:
 async def show_one(request: Request) -> Response:
     """Show one delivery with its attempts."""
     delivery_id = _id(str(request.path_params["id"]))
-    found = None if delivery_id is None else await query(request, _one, delivery_id)
+    found = None if delivery_id is None else await read(request, _one, delivery_id)
     if found is None:
         raise HTTPException(
             404,

@@ -10,10 +10,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from console.action import Action, Form, Plan, Question, RefusedError, Said, change
-from console.database import query, shared
+from console.database import query
 from console.parts import parts
-from console.screen import account, is_part, page
-from console.views.destinations import BOTTLENECKS, pause_of, read, shown
+from console.screen import account, page, read
+from console.views import destinations as views
+from console.views.destinations import BOTTLENECKS, pause_of, shown
 from gateway.database.tables import destinations
 from gateway.database.tables.console_users import Role
 from gateway.database.tables.destinations import DestinationState, Pause
@@ -41,7 +42,7 @@ _limiter = anyio.CapacityLimiter(ECHOES)
 
 async def screen(request: Request) -> Response:
     """Show every destination."""
-    rows = await (shared(request, read) if is_part(request) else query(request, read))
+    rows = await read(request, views.read)
     seen = await parts(request).live.now()
     return page(
         request,

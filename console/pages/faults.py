@@ -8,9 +8,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from console.action import Action, Form, Plan, RefusedError, Said, change, forbidden
-from console.database import query, shared
+from console.database import query
 from console.parts import parts
-from console.screen import account, is_part, page
+from console.screen import account, page, read
 from console.views.faults import look
 from gateway.database.tables import faults as store
 from gateway.database.tables.console_users import Role
@@ -38,7 +38,6 @@ async def screen(request: Request) -> Response:
         raise HTTPException(404, "console.allow_faults in config.yaml is off.")
     if not account(request).may(Role.ADMIN):
         return forbidden(request, Role.ADMIN)
-    read = shared if is_part(request) else query
     return page(
         request,
         "faults.html",

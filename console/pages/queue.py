@@ -9,11 +9,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from console.action import Action, Form, Plan, RefusedError, Said, change
-from console.background import Record
-from console.database import query, shared
+from console.database import query
 from console.pages.positions import position, position_of
 from console.parts import parts
-from console.screen import account, is_part, page
+from console.screen import account, page, read
 from console.views import queue as views
 from gateway.database.pool import Database
 from gateway.database.tables import console_actions, dead_messages, processes
@@ -23,6 +22,7 @@ from gateway.database.tables.dead_messages import Doomed
 from gateway.domain.identifiers import printable
 from gateway.domain.routing import route_of_queue
 from gateway.operate import messages as use_cases
+from gateway.operate.record import Record
 
 LISTED = 50
 BACK = "/queue"
@@ -32,7 +32,6 @@ REQUEUE, DISCARD = "requeue", "discard"
 async def screen(request: Request) -> Response:
     """Show the queues and the processes, and the first dead messages."""
     configuration = parts(request).configuration
-    read = shared if is_part(request) else query
     rows = await read(request, views.read, configuration.forwarder.targets)
     view = views.shown(rows, configuration)
     dead = await read(request, views.look_at_dead, limit=LISTED, after=None, queue=None)

@@ -6,10 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console.database import query, shared
 from console.pages.positions import position, position_of
 from console.parts import parts
-from console.screen import is_part, page
+from console.screen import page, read
 from console.views.refusals import NEWEST, WINDOWS, look
 
 LISTED = 50
@@ -26,7 +25,6 @@ async def screen(request: Request) -> Response:
     calling = request.query_params.get("aet", "").strip()[:LONGEST_TITLE]
     after = position_of(request.query_params.get("after", ""), _md5)
     edge = parts(request).configuration.edge.ae_title
-    read = shared if is_part(request) else query
     view = await read(
         request,
         look,

@@ -15,7 +15,7 @@ from console.action import change
 from console.database import query, shared
 from console.pages.positions import position, position_of
 from console.parts import parts
-from console.screen import account, form, go, is_part, page
+from console.screen import account, form, go, page, read
 from console.screen import link as link_to
 from console.views import studies as views
 from gateway.database.session import Session
@@ -43,8 +43,7 @@ async def show(request: Request) -> Response:
         until=_local(fields["until"], fields["zone"]),
     )
     after = place_of(fields["after"])
-    # who looks live may share what was read a second ago; who opens the page sees what is so now
-    listed = await (shared if is_part(request) else query)(request, views.listed, looked_for, after)
+    listed = await read(request, views.listed, looked_for, after)
     senders = await shared(request, study_search.senders)
     following = None if listed.following is None else position_text(listed.following)
     return page(

@@ -15,7 +15,7 @@ from console.action import Action, Form, Plan, RefusedError, Said, change
 from console.database import query
 from console.pages.studies import place_of, position_text
 from console.parts import parts
-from console.screen import account, is_part, page
+from console.screen import account, is_part, page, read
 from console.screen import link as link_to
 from console.views import study as views
 from console.views.picture import words_of
@@ -50,7 +50,7 @@ async def show(request: Request) -> Response:
     series = fields["series"] if is_uid(fields["series"], MAX_DATA_SET_UID_LENGTH) else None
     configuration = parts(request).configuration
     envelopes = await anyio.to_thread.run_sync(partial(_envelopes, Spool(configuration.edge.data_root)))
-    shown = await query(
+    shown = await read(
         request,
         views.study,
         Asked(uid, series, place_of(fields["after"]), fields["zoom"]),

@@ -7,6 +7,7 @@ themselves: if the process dies, or PostgreSQL is away, a message waits up to th
 
 import os
 import threading
+from collections.abc import Iterable
 
 from gateway.database.connection import Connection, connect
 from gateway.database.session import DedicatedSession
@@ -22,6 +23,14 @@ DEADLINE_SECONDS = 5.0
 
 RETRY_SECONDS = 1.0
 """Between attempts to connect. Wakes in between are dropped: consumers look once a second anyway."""
+
+
+def wake_once(dsn: str, queues: Iterable[str]) -> None:
+    """Wake the consumers of these queues after a commit; for a command, which keeps no connection for it."""
+    wakeup = Wakeup(dsn)
+    for queue in queues:
+        wakeup.wake(queue)
+    wakeup.close()
 
 
 class Wakeup:

@@ -11,7 +11,7 @@ from gateway.diagnosis.processes import processes
 from gateway.diagnosis.results import repeats, results
 from gateway.diagnosis.spool import Space, damaged, inodes, space, unregistered
 from gateway.diagnosis.strays import conflicts, unmatched
-from gateway.domain.pairing import EFFECT
+from gateway.domain.pairing import EFFECT, parted
 
 
 def findings(
@@ -47,7 +47,7 @@ def pairing(unknown: str) -> Iterable[Finding]:
     """Return a finding if spool and database do not belong together."""
     if not unknown:
         return []
-    what, _, remedy = unknown.partition(f". {EFFECT}. ")
+    what, remedy = parted(unknown)
     if not remedy:  # a mark of the spool cannot be read: the sentence has its remedy in itself
         remedy = "restore the file, or mount the right disk; if the spool is lost, `mini-pacs db rebuild`"
     return [problem("spool.unknown", what, EFFECT[0].lower() + EFFECT[1:], remedy, holds=Holds.ALL)]

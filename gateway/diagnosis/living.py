@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from gateway.config import Configuration
 from gateway.database.tables.processes import ProcessKind, ProcessRow
 from gateway.diagnosis.finding import Finding, Holds, note, problem
-from gateway.domain.pairing import EFFECT
+from gateway.domain.pairing import parted
 from gateway.processes.standing import Disagreement
 from gateway.times import span
 
@@ -73,7 +73,7 @@ def _frozen(row: ProcessRow) -> Finding:
 
 
 def _spool(row: ProcessRow) -> Iterator[Finding]:
-    what, _, advice = (row.spool_problem or "").partition(f". {EFFECT}. ")
+    what, advice = parted(row.spool_problem or "")
     if advice:
         yield problem(
             _key("spool", row),

@@ -7,12 +7,11 @@ from gateway.database.tables.overview import Overview
 from gateway.diagnosis.finding import Finding, Holds, note, problem
 from gateway.domain.routing import Route, Target
 from gateway.rules.ruleset import RuleSet
-from gateway.rules.tree import AcceptRule, lines_of
+from gateway.rules.tree import sentence_of
 from gateway.times import moment, since
 
 FEW = 3
 """Fewer instances say nothing about a rule."""
-MOST_WORDS = 200
 
 
 def undecided(view: Overview, configuration: Configuration) -> Iterator[Finding]:
@@ -28,8 +27,8 @@ def undecided(view: Overview, configuration: Configuration) -> Iterator[Finding]
         yield make(
             f"rules.undecided:{one.target}",
             f"The rule of {one.target} could not be decided for {one.instances:,} instances, the last "
-            f"{since(one.newest_at, view.now)} ago: it accepts {_words(rule)}, and a value that it asks for "
-            "cannot be read",
+            f"{since(one.newest_at, view.now)} ago: it accepts {sentence_of(rule)}, and a value that it asks "
+            "for cannot be read",
             "it got these instances all the same" if is_archive else "it did not get these instances",
             f"`mini-pacs rules explain {one.newest}` says which attribute; mend the sender, or let `accepts` "
             "ask for another attribute, and `mini-pacs config reload`",
@@ -61,12 +60,7 @@ def nowhere(view: Overview, configuration: Configuration) -> Iterator[Finding]:
 def _accepts(rules: RuleSet) -> str:
     """Return what each archive with a rule accepts, in words."""
     return "; ".join(
-        f"{target.name} accepts {_words(rule)}"
+        f"{target.name} accepts {sentence_of(rule)}"
         for target, rule in rules.rules.items()
         if rule is not None and target.route is not Route.WORKERS
     )
-
-
-def _words(rule: AcceptRule) -> str:
-    text = ", ".join(line.strip() for line in lines_of(rule))
-    return text if len(text) <= MOST_WORDS else f"{text[:MOST_WORDS]}…"

@@ -141,18 +141,16 @@ def decide(
         return decision(Event.DELIVER, "")
     if rule.bound == "never":
         return decision(Event.DIE, error)
+    given_up = reason_to_give_up(rule, refusals=refusals, owed_for=owed_for, limits=limits, error=error)
+    return decision(Event.RETRY, error) if given_up is None else decision(Event.DIE, given_up)
+
+
+def reason_to_give_up(
+    rule: Rule, *, refusals: int, owed_for: timedelta, limits: Limits, error: str
+) -> str | None:
+    """Return why a delivery or a unit is not tried again after `error`; None if no limit is reached."""
     if rule.bound == "attempts" and refusals >= limits.max_retries:
-        return decision(Event.DIE, gave_up_after_attempts(refusals + 1, error))
+        return f"gave up after {refusals + 1} attempts: {error}"
     if rule.bound == "time" and owed_for >= limits.give_up_after:
-        return decision(Event.DIE, gave_up_after_time(limits.give_up_after, error))
-    return decision(Event.RETRY, error)
-
-
-def gave_up_after_attempts(attempts: int, error: str) -> str:
-    """Return the reason of what is dead because that many attempts failed, the last with `error`."""
-    return f"gave up after {attempts} attempts: {error}"
-
-
-def gave_up_after_time(time: timedelta, error: str) -> str:
-    """Return the reason of what is dead because its peer was away for that long."""
-    return f"gave up after {time / timedelta(hours=1):g} hours: {error}"
+        return f"gave up after {limits.give_up_after / timedelta(hours=1):g} hours: {error}"
+    return None

@@ -163,5 +163,11 @@ def sentence(pair: Pair, root: str, spool: SpoolMarks, database: DatabaseMarks) 
     return f"{fact}. {EFFECT}. {_ADVICE[pair]}"
 
 
+def parted(text: str) -> tuple[str, str]:
+    """Return what is wrong and what to do of a text of `sentence`; nothing to do of any other text."""
+    fact, _, advice = text.partition(f". {EFFECT}. ")
+    return fact, advice
+
+
 def _moment(at: datetime | None) -> str:
     return "an unknown time" if at is None else at.isoformat(sep=" ", timespec="seconds")

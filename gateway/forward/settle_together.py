@@ -53,8 +53,7 @@ def _together(context: ForwardContext, messages: Sequence[Delivered]) -> list[Se
         with context.database.statement(durable=False) as session:
             return deliveries.settle_together(session, messages)
     except DatabaseRefusedError as error:
-        if error.is_collision or error.is_about_server:
-            raise DatabaseUnavailableError(str(error)) from error
+        _raise_if_it_passes(error)
         return [None] * len(messages)  # one of them may be the cause
 
 
@@ -62,8 +61,7 @@ def _alone(context: ForwardContext, one: SentDelivery) -> bool:
     try:
         settled, breaker_closed = settle_once(context, one.claim, one.route, one.settlement, is_well=True)
     except DatabaseRefusedError as error:
-        if error.is_collision or error.is_about_server:
-            raise DatabaseUnavailableError(str(error)) from error
+        _raise_if_it_passes(error)
         # Its message runs again. The delivery stays in flight until its lease ends, and is sent again then.
         delivery_id = one.claim.delivery_id
         log.write(Stage.DB, "settle_waits", level="error", error=str(error), delivery_id=delivery_id)
@@ -72,6 +70,12 @@ def _alone(context: ForwardContext, one: SentDelivery) -> bool:
     if breaker_closed:
         context.wakeup.wake(one.route)
     return settled.settled
+
+
+def _raise_if_it_passes(error: DatabaseRefusedError) -> None:
+    """Raise DatabaseUnavailableError if the same statement may succeed later."""
+    if error.may_pass:
+        raise DatabaseUnavailableError(str(error)) from error
 
 
 def _note_well(context: ForwardContext, one: SentDelivery) -> None:

@@ -25,7 +25,7 @@ from gateway.database.tables import destinations, instances, units
 from gateway.database.tables.deliveries import mend_places
 from gateway.database.tables.units import Member, Unit, UnitClaim, UnitSettlement, UnitVerdict
 from gateway.domain.backoff import delay
-from gateway.domain.outcome import RULES, Outcome, PeerHealth, gave_up_after_attempts, gave_up_after_time
+from gateway.domain.outcome import RULES, Limits, Outcome, PeerHealth, reason_to_give_up
 from gateway.domain.routing import Route
 from gateway.errors import GatewayError
 from gateway.forward.context import STAGE, ForwardContext
@@ -122,21 +122,20 @@ def _settlement(
             result_wait=timedelta() if application is None else application.result_timeout,
         )
     rule = RULES[result.outcome]
-    tried_out = rule.bound == "attempts" and unit.failures >= forwarder.max_retries
-    longest = timedelta(hours=forwarder.give_up_after_hours)
-    too_old = rule.bound == "time" and unit.owed_for >= longest
-    error = result.error
-    if tried_out:
-        error = gave_up_after_attempts(unit.failures + 1, result.error or "")
-    elif too_old:
-        error = gave_up_after_time(longest, result.error or "")
+    reason = reason_to_give_up(
+        rule,
+        refusals=unit.failures,
+        owed_for=unit.owed_for,
+        limits=Limits(forwarder.max_retries, timedelta(hours=forwarder.give_up_after_hours)),
+        error=result.error or "",
+    )
     return UnitSettlement(
         sent=False,
         outcome=result.outcome.value,
-        error=error,
+        error=result.error if reason is None else reason,
         last_began=sending.last_began,
         members=found,
-        give_up=tried_out or too_old,
+        give_up=reason is not None,
         counted=rule.counted,
         wait=_wait(context, unit, application, result),
     )

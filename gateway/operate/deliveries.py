@@ -11,7 +11,7 @@ from gateway.database.session import Session
 from gateway.database.tables import deliveries, instances
 from gateway.database.tables.activity import Operator
 from gateway.database.tables.deliveries import Selection
-from gateway.database.wakeup import Wakeup
+from gateway.database.wakeup import wake_once
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route
 from gateway.errors import GatewayError
@@ -96,7 +96,7 @@ def _change(
     if not changed:
         return []
     _move(database, root, moved)
-    _wake(database)
+    wake_once(database.dsn, Route)
     log.write(Stage.QUEUE, done, level="warning", count=len(changed), detail=f"by {doer.operator.text}")
     return sorted(changed)
 
@@ -111,13 +111,6 @@ def _move(database: Database, root: Path, moved: list[int]) -> None:
             with suppress(GatewayError):
                 if stored is not None:
                     spool.move(stored.place, stored.study_instance_uid, stored.file_name)
-
-
-def _wake(database: Database) -> None:
-    wakeup = Wakeup(database.dsn)
-    for route in Route:
-        wakeup.wake(route)
-    wakeup.close()
 
 
 def described(selection: Selection) -> str:

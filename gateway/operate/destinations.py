@@ -17,7 +17,7 @@ from gateway.database.session import Session
 from gateway.database.tables import activity, destinations
 from gateway.database.tables.activity import Operator
 from gateway.database.tables.destinations import Pause
-from gateway.database.wakeup import Wakeup
+from gateway.database.wakeup import wake_once
 from gateway.errors import AssociationRejectedError, ConfigurationError, PeerError, StaleError
 from gateway.forward.context import STAGE
 from gateway.forward.probe import answer_of
@@ -104,9 +104,7 @@ def resume(
             activity.record(session, operator, "resume", ae_title, outcome="gets its deliveries again")
     if route is None:
         return False
-    wakeup = Wakeup(database.dsn)
-    wakeup.wake(route)
-    wakeup.close()
+    wake_once(database.dsn, [route])
     _log(configuration, ae_title, "resumed", operator)
     return True
 

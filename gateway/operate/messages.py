@@ -15,7 +15,7 @@ from gateway.database.tables import dead_messages
 from gateway.database.tables.activity import Operator
 from gateway.database.tables.dead_messages import Discarded, Doomed
 from gateway.database.tables.processes import now
-from gateway.database.wakeup import Wakeup
+from gateway.database.wakeup import wake_once
 from gateway.log import Stage
 from gateway.operate.record import Record, recorder
 
@@ -105,10 +105,7 @@ def _requeue(database: Database, message_ids: Sequence[str], operator: Operator,
         if queues:
             record(session, len(queues))
     if queues:
-        wakeup = Wakeup(database.dsn)
-        for queue_name in sorted(set(queues)):
-            wakeup.wake(queue_name)
-        wakeup.close()
+        wake_once(database.dsn, sorted(set(queues)))
         detail = f"by {operator.text}"
         log.write(Stage.QUEUE, "messages_requeued", level="warning", count=len(queues), detail=detail)
     return len(queues)

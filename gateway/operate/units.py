@@ -5,7 +5,7 @@ from gateway.database.pool import Database
 from gateway.database.tables import activity, units
 from gateway.database.tables.activity import Operator
 from gateway.database.tables.units import CompletedUnit
-from gateway.database.wakeup import Wakeup
+from gateway.database.wakeup import wake_once
 from gateway.domain.routing import Route
 from gateway.log import Stage
 
@@ -21,9 +21,7 @@ def complete(
             target = f"study or series {uid} for {names}"
             activity.record(session, operator, "complete", target, count=len(done), outcome="sent as it is")
     if done:
-        wakeup = Wakeup(database.dsn)
-        wakeup.wake(Route.WORKERS)
-        wakeup.close()
+        wake_once(database.dsn, [Route.WORKERS])
         log.write(
             Stage.QUEUE, "completed", level="warning", count=len(done), detail=f"by {operator.text}: {uid}"
         )

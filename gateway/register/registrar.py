@@ -342,5 +342,5 @@ class Registrar:
 def _is_away(error: GatewayError) -> bool:
     """Tell whether to receive and wait, because the reason passes without an operator."""
     if isinstance(error, DatabaseRefusedError):
-        return error.is_about_server or error.is_collision
+        return error.may_pass
     return isinstance(error, DatabaseUnavailableError) and not isinstance(error, DatabaseLoginError)

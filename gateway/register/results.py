@@ -45,7 +45,7 @@ def correlate_one(
     try:
         found = correlate(session, result)
     except DatabaseRefusedError as error:
-        if error.is_collision or error.is_about_server:
+        if error.may_pass:
             raise
         session.script("ROLLBACK TO SAVEPOINT correlation")
         table.flag(session, registered.instance_id, Correlation.UNMATCHED, late=False)
@@ -88,7 +88,7 @@ def _matches_now(session: Session, waiting: UnmatchedResult, spool: Spool, origi
     try:
         found = correlate(session, _again(waiting, spool, origins))
     except DatabaseRefusedError as error:
-        if error.is_collision or error.is_about_server:
+        if error.may_pass:
             raise
         session.script("ROLLBACK TO SAVEPOINT correlation")  # it stays unmatched
         table.forget_unmatched(session, waiting.instance_id)

@@ -17,6 +17,9 @@ _HOLDS = Truth.HOLDS
 _DOES_NOT_HOLD = Truth.DOES_NOT_HOLD
 _UNDECIDED = Truth.UNDECIDED
 
+SENTENCE_MOST = 200
+"""A longer rule is cut off in a sentence; `mini-pacs rules explain` shows it whole."""
+
 _NEGATED = {
     Truth.HOLDS: Truth.DOES_NOT_HOLD,
     Truth.DOES_NOT_HOLD: Truth.HOLDS,
@@ -233,6 +236,12 @@ def attributes_of(rule: AcceptRule) -> tuple[Attribute, ...]:
     """Return the attributes that the rule asks for, each once."""
     found = (node.attribute for _, node in rule.nodes() if isinstance(node, AttributeCondition))
     return tuple(dict.fromkeys(found))
+
+
+def sentence_of(rule: AcceptRule) -> str:
+    """Say the rule in words on one line, cut off after SENTENCE_MOST characters."""
+    text = ", ".join(line.strip() for line in lines_of(rule))
+    return text if len(text) <= SENTENCE_MOST else f"{text[:SENTENCE_MOST]}…"
 
 
 def lines_of(rule: AcceptRule) -> list[str]:

@@ -14,11 +14,8 @@ from gateway.domain.refusal import meaning
 from gateway.domain.routing import Route, Target
 from gateway.rules.errors import RuleError
 from gateway.rules.language import parse
-from gateway.rules.tree import lines_of
+from gateway.rules.tree import sentence_of
 from gateway.search.evidence import Evidence, OfSender
-
-MAX_WORDS = 200
-"""A longer rule is cut off in the sentence; `mini-pacs rules explain` shows it whole."""
 
 Clock = Callable[[datetime], str]
 """Formats a time for a person."""
@@ -150,11 +147,9 @@ def _of_rules(one: RuledOut, clock: Clock) -> str:
 
 def _words(given: object) -> str:
     try:
-        lines = lines_of(parse(given))
+        return sentence_of(parse(given))
     except RuleError:  # a later version of the language
         return "what this version cannot read"
-    text = ", ".join(line.strip() for line in lines)
-    return text if len(text) <= MAX_WORDS else f"{text[:MAX_WORDS]}…"
 
 
 def _turned_away(found: Evidence) -> list[RefusedInstance]:

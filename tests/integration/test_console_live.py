@@ -11,7 +11,7 @@ from support.console_client import PASSWORD, Browser, account, browsing, console
 from support.prepared_instances import PreparedInstances
 from support.waiting import wait_until
 
-from console.background import Background, Record
+from console.background import Background
 from console.charts import Window, charts
 from console.database import Reading
 from console.live import Live
@@ -29,6 +29,7 @@ from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.errors import DatabaseRefusedError
 from gateway.metrics.current import CurrentConfiguration
+from gateway.operate.record import Record
 
 ANNA = Operator("anna", Via.CONSOLE, "192.0.2.1")
 
