@@ -57,6 +57,8 @@ MONITORING = ("metrics", "prometheus", "alertmanager")
 """The services of the profile `monitoring`."""
 SERVICES = ("postgres", "orthanc", "ohif", "console", *GATEWAY, *WORKERS)
 
+DOWN = ("--profile", "*", "down", "--volumes", "--remove-orphans")
+"""Removes the containers of every profile: those that stay would join the next lab."""
 Modality = Literal["CT", "MR"]
 
 wait_until = partial(wait_often, every=0.5)
@@ -136,9 +138,7 @@ class ComposeLab:
 
     def remove(self) -> None:
         """Remove its containers, networks and files."""
-        self.compose(
-            "--profile", "monitoring", "down", "--volumes", "--remove-orphans", "--timeout", "20", check=False
-        )
+        self.compose(*DOWN, "--timeout", "20", check=False)
         if self.folder.exists():
             # the containers' users own the files that they wrote
             once(["-v", f"{self.folder}:/copy"], "rm", "-rf", "/copy/data", "/copy/logs", check=False)
@@ -155,7 +155,7 @@ class ComposeLab:
         )
         if folders:
             which = ("--project-directory", REPOSITORY, "--file", REPOSITORY / "docker-compose.yml")
-            self.compose(*which, "down", "--volumes", "--remove-orphans", "--timeout", "5")
+            self.compose(*which, *DOWN, "--timeout", "5")
 
     def compose(
         self, *words: str | Path, timeout: float = COMMAND_SECONDS, check: bool = True, **environment: str
@@ -223,7 +223,11 @@ class ComposeLab:
 
     def wait_well(self) -> None:
         """Wait until the lab is healthy: all processes run, all destinations are up, the PACS answers."""
-        wait_until(self.well, HEALTHY_SECONDS, "a status without problems")
+        try:
+            wait_until(self.well, HEALTHY_SECONDS, "a status without problems")
+        except AssertionError as error:
+            status = self.exec("edge", "mini-pacs", "status", "--check", check=False)
+            raise AssertionError(f"{error}; the status says: {status.stdout}{status.stderr}") from None
         wait_until(self.pacs_answers, HEALTHY_SECONDS, "Orthanc to answer")
 
     def pacs_answers(self) -> bool:
