@@ -1,5 +1,6 @@
 """`mini-pacs config reload` and `config history`: take config.yaml without a restart."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from cli.question import confirm
 from cli.screen import console, table
 from gateway import config, log
 from gateway.config import Configuration
+from gateway.database.pool import Database
 from gateway.database.tables import configurations, processes
 from gateway.database.tables.configurations import TAKEN, Version
 from gateway.database.tables.debts import Debt
@@ -63,36 +65,57 @@ def reload(
         if not as_json:
             _announce(configuration, runs, changes)
         to = _where_to(configuration, debts, move_to, cancel=cancel, yes=yes)
-        sentences = [change.text for change in changes]
-        version = use_case.load(database, configuration, difference=sentences, by=identity())
-        log.write(Stage.DB, "configuration_loaded", detail=f"version {version}", count=len(changes))
-        changed = "; ".join(sentences) or "no difference"
-        record(database, "reload", f"version {version}", changed, count=len(changes))
-        behind = use_case.behind(database, configuration.digest)
-        settled = SettledDebts(0, ())
-        if debts:
-            settled = settle(database, configuration, to=to, by=identity())
-            record(database, "settle-debts", "removed targets", _how(to), count=settled.count)
-            log.write(Stage.QUEUE, "debts_settled", level="warning", count=settled.count, detail=_how(to))
+        loaded = _load(database, configuration, changes)
+        settled = _settle(database, configuration, to) if debts else None
         wake_once(database.dsn, Route)  # what waited for an old value may go on
         with database.statement() as session:
             rows = [row for row in processes.processes(session) if row.configuration_digest is not None]
     took = [row for row in rows if row.configuration_digest == configuration.digest and row.beats]
     if as_json:
         content = {
-            "version": version,
-            "changes": sentences,
+            "version": loaded.version,
+            "changes": [change.text for change in changes],
             "restart": _restart_lines(changes),
             "taken_by": [row.name for row in took],
-            "not_yet": [row.name for row in behind],
-            "settled": settled.count,
-            "left": settled.left,
+            "not_yet": [row.name for row in loaded.behind],
+            "settled": 0 if settled is None else settled.count,
+            "left": () if settled is None else settled.left,
         }
         print_document(Schema.RELOADED, content)
         return
-    _report(version, took, behind)
-    if debts:
+    _report(loaded.version, took, loaded.behind)
+    if settled is not None:
         _report_debts(settled, to)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """The version that was taken, and the processes that have not taken it yet."""
+
+    version: int
+    behind: list[ProcessRow]
+
+
+def _load(database: Database, configuration: Configuration, changes: list[Change]) -> _Loaded:
+    """Let every process take the configuration, and record that.
+
+    Raises:
+        ReloadRefusedError: a process cannot take it; nothing was changed.
+    """
+    sentences = [change.text for change in changes]
+    version = use_case.load(database, configuration, difference=sentences, by=identity())
+    log.write(Stage.DB, "configuration_loaded", detail=f"version {version}", count=len(changes))
+    changed = "; ".join(sentences) or "no difference"
+    record(database, "reload", f"version {version}", changed, count=len(changes))
+    return _Loaded(version, use_case.behind(database, configuration.digest))
+
+
+def _settle(database: Database, configuration: Configuration, to: Target | None) -> SettledDebts:
+    """Give what removed targets are owed to another one, or cancel it, and record that."""
+    settled = settle(database, configuration, to=to, by=identity())
+    record(database, "settle-debts", "removed targets", _how(to), count=settled.count)
+    log.write(Stage.QUEUE, "debts_settled", level="warning", count=settled.count, detail=_how(to))
+    return settled
 
 
 def _where_to(

@@ -91,14 +91,11 @@ def why(
     envelopes: tuple[Envelope, ...] = ()
     with suppress(OSError, SpoolError):  # this host does not have the spool
         envelopes = evidence.unregistered(spool)
-    is_number = read_files  # then it goes into no statement, not even as a parameter
+    # What --read-files looks for is a number: it goes into no statement.
+    may_be_title = not read_files and not _is_uid(typed)
     try:
         with opened("why") as database, database.statement() as session:
-            if not is_number and "." in typed and is_uid(typed, MAX_DATA_SET_UID_LENGTH):
-                found = [evidence.of_uid(session, typed, limit=limit, envelopes=envelopes)]
-                _answer_uids(found, configuration, limit, as_json=as_json)
-                return
-            if not is_number and is_known_title(session, typed, configuration):
+            if may_be_title and is_known_title(session, typed, configuration):
                 of_sender = evidence.of_sender(session, typed, begin, until)
                 found = [
                     evidence.of_uid(session, uid, limit=limit, envelopes=envelopes)
@@ -106,10 +103,10 @@ def why(
                 ]
                 _answer_sender(of_sender, found, configuration, limit, as_json=as_json)
                 return
-            studies, remark = _studies_of(
+            uids, remark = _uids_of(
                 session, typed, configuration, spool, read_files=read_files, seconds=seconds
             )
-            found = [evidence.of_uid(session, uid, limit=limit, envelopes=envelopes) for uid in studies]
+            found = [evidence.of_uid(session, uid, limit=limit, envelopes=envelopes) for uid in uids]
     except DatabaseUnavailableError as error:
         known = evidence.of_spool(typed, envelopes)
         if not known.is_known:
@@ -141,7 +138,11 @@ def _window(since: str | None, at: str | None) -> tuple[datetime, datetime]:
     return (now - DAY if since is None else moment_of(since, "--since")), now
 
 
-def _studies_of(
+def _is_uid(word: str) -> bool:
+    return "." in word and is_uid(word, MAX_DATA_SET_UID_LENGTH)
+
+
+def _uids_of(
     session: Session,
     word: str,
     configuration: Configuration,
@@ -150,7 +151,9 @@ def _studies_of(
     read_files: bool,
     seconds: float,
 ) -> tuple[list[str], str]:
-    """Return the studies with that accession number or patient ID, and a remark on how they were searched."""
+    """Return the UID that was typed, or the studies with that number; and how they were searched."""
+    if not read_files and _is_uid(word):
+        return [word], ""
     key = search_key(configuration.edge)
     if read_files:
         with _Progress() as progress:

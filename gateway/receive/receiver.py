@@ -16,44 +16,24 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 
 from gateway import log
 from gateway.config import Configuration, Edge
-from gateway.database.counting import Counting, Flusher
-from gateway.database.migrate import migrate
-from gateway.database.pool import Database
-from gateway.database.tables import destinations
-from gateway.database.tables.faults import FaultWatch
-from gateway.database.tables.processes import Beat, ProcessKind
-from gateway.database.wakeup import Wakeup
+from gateway.database.tables.processes import Beat
 from gateway.dicom.acceptor import Acceptor
 from gateway.dicom.policy import Timeouts
 from gateway.dicom.tls import acceptor_context
 from gateway.domain.refusal import Reason
-from gateway.faults import Faults
 from gateway.log import Stage
-from gateway.processes import history
 from gateway.processes.document import with_values_of_start
 from gateway.processes.handover import Handover
-from gateway.processes.heartbeat import Heartbeat, OwnProcess
-from gateway.processes.live import LiveConfiguration
 from gateway.receive.admission import Admission
-from gateway.receive.answers import StoreAnswers
 from gateway.receive.context import ReceiverContext
-from gateway.receive.identity_watch import IdentityWatch
 from gateway.receive.limits import AssociationLimits, ConnectionCounts
 from gateway.receive.observed import observer
 from gateway.receive.offered_syntaxes import OfferedSyntaxes
-from gateway.receive.refusals import Refusals
+from gateway.receive.services import ReceiverServices
 from gateway.receive.unassociated import MAX_UNASSOCIATED, UnassociatedConnections
-from gateway.register.caller_origin import CallerOrigins
-from gateway.register.recovery import Recovery
-from gateway.register.registrar import Registrar
-from gateway.register.registration import Registration
-from gateway.spool.identity import SpoolIdentity
-from gateway.spool.spool import Spool
 
 YIELD_SECONDS = 0.001
 """How long a receiver with more connections than another waits before it accepts, so that the other one takes
@@ -61,8 +41,6 @@ the connection. Must exceed the time in which an idle process wakes up. If the o
 connection is accepted this much later."""
 ACCEPT_PAUSE_SECONDS = 0.05
 """The pause after a connection that could not be accepted, so that the loop does not spin."""
-DATABASE_CONNECTIONS = 2
-"""One for the registrar, one for the faults, the identity, the heartbeat and the counters."""
 MIN_REGISTER_SECONDS = 2.0
 """How long a receiver that stops may register at least, also if its senders used up the grace."""
 THREAD_STACK_BYTES = 512 * 1024
@@ -82,17 +60,6 @@ def tls_of(edge: Edge) -> ssl.SSLContext | None:
 
 def _timeouts(edge: Edge) -> Timeouts:
     return Timeouts(edge.artim_timeout_seconds, edge.network_timeout_seconds, edge.idle_timeout_seconds)
-
-
-def address_of_scp(edge: Edge) -> str:
-    """Return AE title and port, for the table of processes."""
-    return f"{edge.ae_title}:{edge.port}"
-
-
-def spool_of(configuration: Configuration) -> Spool:
-    """Return the spool of `edge.data_root`, with its reserve of free space."""
-    edge = configuration.edge
-    return Spool(edge.data_root, reserve_bytes=edge.disk_reserve_mb << 20)
 
 
 class Receiver:
@@ -116,81 +83,29 @@ class Receiver:
             configuration = with_values_of_start(loaded, configuration)
         edge = configuration.edge
         self._limits = limits
-        self._is_first = is_first
         limits.change(edge.max_associations, edge.max_associations_per_peer)
         self._listener = listener
         self._counts = counts
         self._index = index
         self._count_connections(0)
         self._grace = edge.stop_grace_seconds
-        self._identity = SpoolIdentity(edge.data_root)
-        self._database = Database(
+        self._threads: set[threading.Thread] = set()
+        self._services = ReceiverServices(
+            configuration,
+            loaded,
             dsn,
-            application_name="mini-pacs receiver",
-            size=DATABASE_CONNECTIONS,
-            deadline_seconds=edge.commit_timeout_seconds,
-            guard=self._identity.check,
-            prepares=True,
+            handover,
+            parent=parent,
+            is_first=is_first,
+            associations=lambda: len(self._threads),
+            change=self._change,
+            refresh=self._refresh_offered,
         )
-        self._spool = spool_of(configuration)
-        self._wakeup = Wakeup(dsn)
-        faults = Faults()
-        self._fault_watch = FaultWatch(self._database, faults)
+        context = self._services.context
+        self._refusals = context.refusals
         self._unassociated = UnassociatedConnections()
-        origins = CallerOrigins(configuration.forwarder)
-        self._registration = Registration(
-            configuration, self._database, self._spool, self._wakeup, origins, identity=self._identity
-        )
-        self._recovery = Recovery(self._spool, grace_seconds=configuration.sweep.reconcile_grace_seconds)
-        self._registrar = Registrar(
-            self._registration,
-            self._recovery,
-            self._spool,
-            prepare=self._prepare,
-            max_hours=edge.max_unregistered_hours,
-        )
-        self._counting = Counting()
-        self._refusals = Refusals(self._counting)
-        answers = StoreAnswers(self._counting)
-        self._receiver = ReceiverContext(
-            configuration,
-            configuration.forwarder.targets,
-            configuration.forwarder.rules,
-            self._spool,
-            self._registrar,
-            faults,
-            origins,
-            self._identity,
-            self._refusals,
-            answers,
-        )
-        self._identity_watch = IdentityWatch(self._identity, self._spool, self._database)
-        self._live = LiveConfiguration(
-            configuration,
-            ProcessKind.RECEIVER,
-            self._prepared,
-            loaded=loaded,
-            taken=handover.write,
-        )
-        self._heartbeat = Heartbeat(
-            self._database,
-            OwnProcess(
-                ProcessKind.RECEIVER,
-                address_of_scp(edge),
-                edge.data_root,
-                parent=parent,
-                associations=lambda: len(self._threads),
-            ),
-            self._live,
-        )
-        self._admission = Admission(configuration, self._receiver, limits, self._unassociated)
+        self._admission = Admission(configuration, context, limits, self._unassociated)
         self._offered = OfferedSyntaxes()
-        self._flusher = Flusher(
-            answers.flush,
-            lambda: self._counting.flush(self._database),
-            lambda: self._refusals.flush(self._database),
-            self._refresh_offered,
-        )
         self._acceptor = Acceptor(
             self._admission,
             edge.max_pdu_bytes,
@@ -199,7 +114,6 @@ class Receiver:
             contexts=self._admission.contexts,
             observer=observer(self._refusals),
         )
-        self._threads: set[threading.Thread] = set()
         self._max_threads = edge.max_associations + MAX_UNASSOCIATED
         self._stopping = False
         self._parent = os.getppid()
@@ -213,67 +127,26 @@ class Receiver:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which sends SIGTERM
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
         threading.stack_size(THREAD_STACK_BYTES)
-        self._spool.open_receiver()
-        self._fault_watch.start()
-        self._identity_watch.start()
-        self._flusher.start()
-        self._registrar.start()
-        self._heartbeat.start()
+        self._services.start()
         self._accept_until_stopped()
         self._finish()
         return 0
 
-    def _prepared(self, configuration: Configuration) -> Callable[[], None]:
-        """Return the function that takes a configuration, which `mini-pacs config reload` has loaded."""
-        forwarder = configuration.forwarder
-        receiver = replace(
-            self._receiver,
-            configuration=configuration,
-            targets=forwarder.targets,
-            rules=forwarder.rules,
-            origins=CallerOrigins(forwarder),
-        )
-        return partial(self._change, configuration, receiver)
-
-    def _change(self, configuration: Configuration, receiver: ReceiverContext) -> None:
-        """Take another configuration: for the next associations, instances and registrations."""
+    def _change(self, configuration: Configuration, context: ReceiverContext) -> None:
+        """Take another configuration, for the next associations and instances."""
         edge = configuration.edge
-        self._receiver = receiver
         self._limits.change(edge.max_associations, edge.max_associations_per_peer)
         self._max_threads = edge.max_associations + MAX_UNASSOCIATED
-        self._admission.change(configuration, receiver)
+        self._admission.change(configuration, context)
         if edge.accepts_as_archives:  # until the next refresh
             self._admission.contexts.transfer_syntaxes = self._offered.current
         self._acceptor.change(edge.max_pdu_bytes, _timeouts(edge), self._admission.contexts)
-        self._registration.change(configuration, receiver.origins)
-        self._recovery.grace_seconds = configuration.sweep.reconcile_grace_seconds
-        self._registrar.max_hours = edge.max_unregistered_hours
-        self._spool.reserve_bytes = edge.disk_reserve_mb << 20
-        self._database.deadline_seconds = edge.commit_timeout_seconds
 
     def _refresh_offered(self) -> None:
-        self._offered.refresh(self._receiver.configuration, self._database, self._admission.contexts)
-
-    def _prepare(self) -> None:
-        """Bring the schema up to date, and write the destinations. The other receivers wait meanwhile.
-
-        Pair spool and database if both are new. The database of another spool is not migrated.
-        """
-        database = Database(self._database.dsn, application_name="mini-pacs receiver start", size=1)
-        try:
-            with database.statement() as session:
-                self._identity.require_possible(session)
-            for version in migrate(database.dsn):
-                log.write(Stage.DB, "migrated", detail=version)
-            self._identity.recognize(database)
-            # The first time mark says that this spool was paired: from now on it receives without PostgreSQL.
-            self._identity.mark(database)
-            with database.transaction() as session:
-                if self._is_first:
-                    history.record_start(session, self._live.loaded)
-                destinations.configure(session, self._live.current)
-        finally:
-            database.close()
+        services = self._services
+        self._offered.refresh(
+            services.context.configuration, services.registering.database, self._admission.contexts
+        )
 
     def _on_stop(self, _number: int, _frame: object) -> None:
         self._stopping = True
@@ -352,15 +225,7 @@ class Receiver:
         limit = time.monotonic() + self._grace
         for thread in list(self._threads):
             thread.join(max(0.0, limit - time.monotonic()))
-        self._fault_watch.stop()
-        self._identity_watch.stop()
-        # What is not registered by then is left to the next process.
-        self._registrar.stop(max(MIN_REGISTER_SECONDS, limit - time.monotonic()))
-        self._heartbeat.stop()
-        self._flusher.stop()
-        self._wakeup.close()
-        self._spool.close_receiver()
-        self._database.close()
+        self._services.stop(max(MIN_REGISTER_SECONDS, limit - time.monotonic()))
 
     def _count_connections(self, count: int) -> None:
         self._counts.set(self._index, count)

@@ -32,7 +32,9 @@ from gateway.processes.handover import Handover
 from gateway.processes.heartbeat import OwnProcess
 from gateway.processes.parent_pulse import ParentPulse
 from gateway.receive.limits import AssociationLimits, ConnectionCounts
-from gateway.receive.receiver import Receiver, address_of_scp, spool_of, tls_of
+from gateway.receive.receiver import Receiver, tls_of
+from gateway.receive.registering import spool_of
+from gateway.receive.services import address_of_scp
 
 BACKLOG = 512
 RESTART_SECONDS = 0.5
