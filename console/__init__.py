@@ -3,7 +3,8 @@
     app.py          make the application from a configuration
     guard.py        every request: its Host, Origin, size, account and CSRF token; every answer: its headers
     access.py       who asks: a session, or the header of a reverse proxy
-    sign_in.py      passwords, sessions and lock-out
+    sessions.py     which account a session's cookie belongs to, read once for all who look
+    sign_in.py      passwords, signing in and lock-out
     first_link.py   the one-time link with which the first account is made
     database.py     bounded statements for pages, in a thread
     screen.py       render a page or the part of it that changes; text.py has the filters of the templates

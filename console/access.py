@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
 from starlette.requests import HTTPConnection
 
 from gateway.config import Console
@@ -81,15 +80,21 @@ async def account_of(request: HTTPConnection, parts: "Parts", *, uses: bool, fre
     address = address_of(request)
     token = request.cookies.get(session_cookie(console), "")
     if token:
-        found = await anyio.to_thread.run_sync(lambda: parts.sign_in.find(token, uses=uses, fresh=fresh))
+        found = await parts.sessions.find(token, uses=uses, fresh=fresh)
         if found is not None:
             return Account(found.name, found.role, csrf_of(token), address)
     name = _named_by_proxy(request, console, address)
     if name is None:
         return None
-    role = await parts.reading.query(console_users.role_of, name)
+    role = await _role_of(name, parts, fresh=fresh)
     visit = request.cookies.get(visit_cookie(console), "")
     return None if role is None else Account(name, role, csrf_of(visit, name), address, by_proxy=True)
+
+
+async def _role_of(name: str, parts: "Parts", *, fresh: bool) -> Role | None:
+    """Read the role of an account; without `fresh` from what all share for a second."""
+    roles = {} if fresh else await parts.reading.shared(console_users.roles)
+    return roles.get(name) or await parts.reading.query(console_users.role_of, name)
 
 
 def _named_by_proxy(request: HTTPConnection, console: Console, address: str) -> str | None:

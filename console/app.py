@@ -22,6 +22,7 @@ from console.live import Live
 from console.parts import Parts
 from console.routes import routes
 from console.screen import environment, page
+from console.sessions import Sessions
 from console.sign_in import SignIn
 from gateway import log
 from gateway.config import Configuration
@@ -50,6 +51,7 @@ def application(configuration: Configuration, dsn: str, *, link: FirstLink | Non
         reading=reading,
         acting=acting,
         sign_in=SignIn(acting, configuration.console.idle),
+        sessions=Sessions(acting, configuration.console.idle),
         live=Live(reading, current),
         health=Health(current, dsn),
         background=Background(acting),

@@ -7,7 +7,7 @@ asks for the part of it that changes. A page that shows something else than the 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -56,8 +56,8 @@ class Live:
             await self._take()
         return self.seen
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """Yield a server-sent event with each snapshot, until the browser closes the connection."""
+    async def events(self, may_look: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
+        """Yield a server-sent event with each snapshot, until the browser leaves or its session has ended."""
         if self._listeners >= LISTENERS_MOST:
             yield b"retry: 10000\n\n"
             return
@@ -67,7 +67,8 @@ class Live:
                 self._task = asyncio.create_task(self._run())
             yield b"retry: 2000\n\n"
             number = 0
-            while True:
+            # while PostgreSQL is away, the page must learn that at once
+            while self.seen.error or await may_look():
                 if await self._is_newer(number):
                     number = self._number
                     yield self._event()

@@ -10,6 +10,7 @@ from console.database import Reading
 from console.first_link import FirstLink
 from console.health import Health
 from console.live import Live
+from console.sessions import Sessions
 from console.sign_in import SignIn
 from gateway.config import Configuration
 from gateway.database.pool import Database
@@ -24,6 +25,7 @@ class Parts:
     reading: Reading
     acting: Database
     sign_in: SignIn
+    sessions: Sessions
     live: Live
     health: Health
     background: Background

@@ -108,7 +108,7 @@ async def _do_role(request: Request, fields: Form, plan: Plan) -> Said:
     await _refuse_last(
         change(request, use_cases.set_role, user.name, role, before, account(request).operator)
     )
-    parts(request).sign_in.forget(user.name)
+    parts(request).sessions.forget(user.name)
     return Said(f"{user.name} is {role} now.")
 
 
@@ -126,7 +126,7 @@ async def _do_password(request: Request, fields: Form, _: Plan) -> Said:
     user = await _user(request, fields)
     password_hash = await _hash(fields)
     await change(request, use_cases.set_password, user.name, password_hash, account(request).operator)
-    parts(request).sign_in.forget(user.name)
+    parts(request).sessions.forget(user.name)
     return Said(f"{user.name} has a new password.")
 
 
@@ -158,7 +158,7 @@ async def _plan_remove(request: Request, fields: Form) -> Plan:
 async def _do_remove(request: Request, fields: Form, _: Plan) -> Said:
     user = await _user(request, fields)
     await _refuse_last(change(request, use_cases.remove, user.name, account(request).operator))
-    parts(request).sign_in.forget(user.name)
+    parts(request).sessions.forget(user.name)
     return Said(f"{user.name} was removed.")
 
 

@@ -50,7 +50,7 @@ async def _do(request: Request, fields: Form, plan: Plan) -> Said:
         await change(request, use_cases.set_password, who.name, password_hash, who.operator)
     except (WeakPasswordError, AccountError) as error:
         raise RefusedError(f"{str(error).rstrip('.')}. Nothing was done.") from error
-    parts(request).sign_in.forget(who.name)
+    parts(request).sessions.forget(who.name)
     return Said("The password is changed. Sign in with the new one.", to="/login")
 
 

@@ -70,7 +70,7 @@ async def leave(request: Request) -> Response:
     name = session_cookie(found.configuration.console)
     token = request.cookies.get(name, "")
     if token:
-        await anyio.to_thread.run_sync(found.sign_in.end, token)
+        await found.sessions.end(token)
     answer = go(request, "/login")
     answer.delete_cookie(
         name, secure=found.configuration.console.tls is not None, httponly=True, samesite="strict"

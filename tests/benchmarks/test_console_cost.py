@@ -70,19 +70,21 @@ def test_the_console_of_a_large_edge(make_edge: MakeEdge, processes: Processes, 
     [port] = free_ports(1)
     process = processes.start("mini-pacs", "console", "--port", str(port), name="console")
     process.wait_for_port(port, 30)
-    cookie = _signed_in(edge)
-    _pages(port, cookie, rows)
+    cookies = _signed_in(edge)
+    _pages(port, cookies[0], rows)
     _idle(process, rows)
-    _viewers(edge, process, port, cookie, rows)
+    _viewers(edge, process, port, cookies, rows)
     database.close()
 
 
-def _signed_in(edge: EdgeSetup) -> str:
-    token = new_secret()
+def _signed_in(edge: EdgeSetup) -> list[str]:
+    """Return the cookies of a session for each viewer."""
+    tokens = [new_secret() for _ in range(VIEWERS)]
     name = account(edge.dsn, "bench", Role.VIEWER, password=False)
     with edge.database.transaction() as session:
-        console_users.begin_session(session, name, token, "127.0.0.1")
-    return f"{session_cookie(edge.configuration.console)}={token}"
+        for token in tokens:
+            console_users.begin_session(session, name, token, "127.0.0.1")
+    return [f"{session_cookie(edge.configuration.console)}={token}" for token in tokens]
 
 
 def _pages(port: int, cookie: str, rows: Rows) -> None:
@@ -109,10 +111,10 @@ def _idle(process: Process, rows: Rows) -> None:
     rows.within("console, idle, CPU of a core", share * 100, "%", at_most=1)
 
 
-def _viewers(edge: EdgeSetup, process: Process, port: int, cookie: str, rows: Rows) -> None:
-    with _looking(port, cookie, len(LIVE)):
+def _viewers(edge: EdgeSetup, process: Process, port: int, cookies: list[str], rows: Rows) -> None:
+    with _looking(port, cookies[: len(LIVE)]):
         few = _rate(edge)
-    with _looking(port, cookie, VIEWERS) as viewers:
+    with _looking(port, cookies) as viewers:
         many = _rate(edge)
         share = _share(process, lambda: time.sleep(LOOK_SECONDS))
         before, most = resident_mb(process.pid), 0.0
@@ -134,10 +136,10 @@ def _viewers(edge: EdgeSetup, process: Process, port: int, cookie: str, rows: Ro
 
 
 @contextmanager
-def _looking(port: int, cookie: str, count: int) -> Iterator[list[Viewer]]:
-    """Yield that many viewers, each of the live screens by turns, once all have renewed their page."""
+def _looking(port: int, cookies: list[str]) -> Iterator[list[Viewer]]:
+    """Yield a viewer for each session, of the live screens by turns, once all have renewed their page."""
     with ExitStack() as stack:
-        viewers = [Viewer(port, cookie, LIVE[number % len(LIVE)]) for number in range(count)]
+        viewers = [Viewer(port, cookie, LIVE[number % len(LIVE)]) for number, cookie in enumerate(cookies)]
         for one in viewers:
             one.begin()
             stack.callback(one.end)

@@ -45,6 +45,10 @@ def database(database_url: str) -> Iterator[Database]:
 # ---- live -----------------------------------------------------------------------------------------
 
 
+async def _always() -> bool:
+    return True
+
+
 def test_many_viewers_cost_one_snapshot_and_nobody_costs_none(
     configuration: Configuration, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +74,7 @@ def test_many_viewers_cost_one_snapshot_and_nobody_costs_none(
 
     async def look() -> None:
         assert not taken
-        seen = await asyncio.gather(*(listen(live.events(), 3) for _ in range(50)))
+        seen = await asyncio.gather(*(listen(live.events(_always), 3) for _ in range(50)))
         assert seen == [3] * 50
         assert len(taken) <= 4
         if live._task is not None:

@@ -23,6 +23,9 @@ VALUES (%(name)s, %(role)s, %(password_hash)s, %(by)s) ON CONFLICT DO NOTHING RE
 -- name: role_of
 SELECT role FROM console_users WHERE name = %(name)s;
 
+-- name: roles
+SELECT name, role FROM console_users ORDER BY used_at DESC NULLS LAST LIMIT %(limit)s;
+
 -- name: remove_user
 DELETE FROM console_users WHERE name = %(name)s RETURNING name;
 
@@ -74,13 +77,20 @@ INSERT INTO console_sessions (token_hash, name, address) VALUES (%(token_hash)s,
 -- name: forget_sessions
 DELETE FROM console_sessions WHERE used_at < now() - %(idle)s::interval OR created_at < now() - %(longest)s::interval;
 
--- name: session
--- The account of a session, and how old both of its times are.
-SELECT u.name, u.role, now() - s.used_at AS idle, now() - s.created_at AS age
-FROM console_sessions s JOIN console_users u ON u.name = s.name WHERE s.token_hash = %(token_hash)s;
+-- name: sessions
+-- The accounts of sessions, and how old both of their times are.
+SELECT s.token_hash, u.name, u.role, now() - s.used_at AS idle, now() - s.created_at AS age
+FROM console_sessions s JOIN console_users u ON u.name = s.name WHERE s.token_hash = ANY(%(token_hashes)s::bytea[]);
 
--- name: use_session
-UPDATE console_sessions SET used_at = now() WHERE token_hash = %(token_hash)s;
+-- name: use_sessions
+-- A row that another transaction holds is left out: it is being used or ended there, and nobody waits.
+UPDATE console_sessions SET used_at = now() WHERE token_hash IN
+    (SELECT token_hash FROM console_sessions WHERE token_hash = ANY(%(token_hashes)s::bytea[]) FOR UPDATE SKIP LOCKED);
+
+-- name: end_unused
+-- As above.
+DELETE FROM console_sessions WHERE token_hash IN
+    (SELECT token_hash FROM console_sessions WHERE token_hash = ANY(%(token_hashes)s::bytea[]) FOR UPDATE SKIP LOCKED);
 
 -- name: end_session
 DELETE FROM console_sessions WHERE token_hash = %(token_hash)s;

@@ -6,6 +6,7 @@ sender's address is counted.
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -64,6 +65,7 @@ class Login(NamedTuple):
 class SessionRow(NamedTuple):
     """The account of a session, how long it was not used, and how old it is."""
 
+    token_hash: bytes
     name: str
     role: Role
     idle: timedelta
@@ -96,6 +98,11 @@ def role_of(session: Session, name: str) -> Role | None:
     """Return the role of an account; None if there is no such account."""
     found = session.value(_Q["role_of"], name=name)
     return None if found is None else Role(found)
+
+
+def roles(session: Session) -> dict[str, Role]:
+    """Return the roles of the accounts by name; of many accounts, those that signed in last."""
+    return {name: Role(role) for name, role in session.all(_Q["roles"], limit=LISTED)}
 
 
 def is_last_admin(session: Session, name: str) -> bool:
@@ -168,14 +175,22 @@ def forget_sessions(session: Session, *, idle: timedelta, longest: timedelta) ->
     return session.run(_Q["forget_sessions"], idle=idle, longest=longest)
 
 
-def of_token(session: Session, token: str) -> SessionRow | None:
-    """Return the account of a session's cookie; None if there is no such session."""
-    return session.row(SessionRow, _Q["session"], token_hash=digest(token))
+def sessions(session: Session, token_hashes: Collection[bytes]) -> list[SessionRow]:
+    """Return the accounts of those sessions that there are."""
+    rows = session.rows(SessionRow, _Q["sessions"], token_hashes=list(token_hashes))
+    return [row._replace(token_hash=bytes(row.token_hash)) for row in rows]
 
 
-def use(session: Session, token: str) -> None:
-    """Note that the session was used now."""
-    session.run(_Q["use_session"], token_hash=digest(token))
+def use(session: Session, token_hashes: Collection[bytes]) -> None:
+    """Note that the sessions were used now."""
+    if token_hashes:
+        session.run(_Q["use_sessions"], token_hashes=list(token_hashes))
+
+
+def end_unused(session: Session, token_hashes: Collection[bytes]) -> None:
+    """End sessions that were not used for too long, or are too old."""
+    if token_hashes:
+        session.run(_Q["end_unused"], token_hashes=list(token_hashes))
 
 
 def end(session: Session, token: str) -> None:
