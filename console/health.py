@@ -14,6 +14,7 @@ from time import monotonic
 
 import anyio.to_thread
 
+from console.views.sentence import marked
 from gateway import log
 from gateway.diagnosis.configuration import certificates_of
 from gateway.diagnosis.finding import Finding
@@ -21,6 +22,7 @@ from gateway.diagnosis.gather import Gathered, all_findings, read_database, read
 from gateway.diagnosis.spool import Space
 from gateway.log import Stage
 from gateway.metrics.current import CurrentConfiguration
+from gateway.times import moments_as
 
 PAUSE_SECONDS = 5.0
 SHARE = 9
@@ -89,7 +91,8 @@ class Health:
         read_spool(gathered)
         read_database(gathered, self._dsn)
         now = datetime.now(UTC)
-        found = all_findings(gathered, list(certificates_of(configuration, now)))
+        with moments_as(marked):
+            found = all_findings(gathered, list(certificates_of(configuration, now)))
         return Examined(now, tuple(found), gathered.space, _disk(configuration.edge.data_root))
 
 

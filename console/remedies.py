@@ -8,7 +8,9 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
+from console.views.sentence import marked
 from gateway.diagnosis.finding import Finding
 
 _COMMAND = re.compile(r"`(mini-pacs [^`]+)`")
@@ -32,6 +34,8 @@ class Told:
     commands: tuple[str, ...]
     says: bool
     """The remedy says more than its commands, which are below it anyway."""
+    since: datetime | None
+    """Since when it is so; None where its sentence says it."""
 
 
 def told(finding: Finding, known: frozenset[str]) -> Told:
@@ -44,7 +48,10 @@ def told(finding: Finding, known: frozenset[str]) -> Told:
         else:
             commands.append(command)
     says = bool(_COMMAND.sub("", finding.remedy).strip(" ;,."))
-    return Told(finding, tuple(buttons), tuple(commands), says)
+    since = finding.since
+    if since is not None and marked(since) in finding.what:
+        since = None
+    return Told(finding, tuple(buttons), tuple(commands), says, since)
 
 
 def button_of(command: str) -> Button | None:

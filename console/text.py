@@ -6,6 +6,7 @@
 {{ size | bytes }}          1.4 GiB
 {{ count | count }}         12,345
 {{ uid | uid }}             …3.4567, whole on hover
+{{ text | commands }}       a sentence: `code`, and times that are marked (console/views/sentence.py)
 {{ text | plain }}          without control and direction characters; for whatever a peer chose
 """
 
@@ -13,11 +14,13 @@ from datetime import UTC, datetime, timedelta
 
 from markupsafe import Markup, escape
 
+from console.views.sentence import parts
 from gateway.database.tables.activity import printable
 from gateway.times import span as span_of
 
 UID_END = 14
 PLAIN_MOST = 300
+SENTENCE_MOST = 2000
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
 _NONE = "\N{EN DASH}"
@@ -88,11 +91,16 @@ def plain(text: object, most: int = PLAIN_MOST) -> str:
 
 
 def commands(text: str) -> Markup:
-    """Return a text in which what stands between backticks is code."""
-    parts = plain(text, 2000).split("`")
+    """Return a text in which what stands between backticks is code, and a marked time is a <time>."""
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
-        for number, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if number % 2 else _with_times(part)
+        for number, part in enumerate(plain(text, SENTENCE_MOST).split("`"))
+    )
+
+
+def _with_times(text: str) -> Markup:
+    return Markup("").join(
+        escape(part) if isinstance(part, str) else time(part) for part in parts(text, SENTENCE_MOST)
     )
 
 

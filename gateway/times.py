@@ -4,6 +4,9 @@ JSON and the log have the times in ISO 8601 with their offset. JSON has duration
 """
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 
 from gateway.domain.identifiers import printable
@@ -12,6 +15,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 LONGEST_TEXT = 40
 """A longer text is no duration; the sum of its parts could be larger than a timedelta."""
 
+_write: ContextVar[Callable[[datetime], str] | None] = ContextVar("moment", default=None)
 _UNITS = {"": 1, "s": 1, "m": MINUTE, "min": MINUTE, "h": HOUR, "d": DAY}
 _PART = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(min|s|m|h|d|)")
 
@@ -27,10 +31,26 @@ def clock(when: datetime | None) -> str:
 
 
 def moment(when: datetime) -> str:
-    """Return the local time with its offset from UTC; for a sentence."""
+    """Return the local time with its offset from UTC, for a sentence; see `moments_as`."""
+    write = _write.get()
+    if write is not None:
+        return write(when)
     text = clock(when)
     offset = _offset(when.astimezone())
     return text if text.endswith(offset) else f"{text}{offset}"
+
+
+@contextmanager
+def moments_as(write: Callable[[datetime], str]) -> Iterator[None]:
+    """Let `moment` return what `write` makes of a time, in this thread or task and those that it begins.
+
+    The console shows a time in the zone of its viewer, so it needs the time and not the text of the server.
+    """
+    token = _write.set(write)
+    try:
+        yield
+    finally:
+        _write.reset(token)
 
 
 def dated(title: str) -> str:

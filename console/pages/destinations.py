@@ -15,6 +15,7 @@ from console.parts import parts
 from console.screen import account, page, read
 from console.views import destinations as views
 from console.views.destinations import BOTTLENECKS, pause_of, shown
+from console.views.sentence import marked
 from gateway.database.tables import destinations
 from gateway.database.tables.console_users import Role
 from gateway.database.tables.destinations import DestinationState, Pause
@@ -22,7 +23,7 @@ from gateway.domain.routing import Route as SendingRoute
 from gateway.errors import StaleError
 from gateway.operate import destinations as use_cases
 from gateway.operate.destinations import LONGEST_PAUSE, LONGEST_REASON, Paused
-from gateway.times import duration_of, span
+from gateway.times import duration_of, moments_as, span
 
 ECHOES = 4
 """C-ECHOs at the same time; each holds a thread until the peer answers, or until its timeout."""
@@ -76,10 +77,15 @@ async def _state(request: Request, form: Form) -> DestinationState:
 # ---- pause and resume ---------------------------------------------------------------------------------
 
 
+def _in_words(state: DestinationState) -> str:
+    with moments_as(marked):
+        return f"{use_cases.in_words(state.ae_title, pause_of(state))}."
+
+
 async def _plan_pause(request: Request, form: Form) -> Plan:
     state = await _state(request, form)
     waits = await _waits(request, state)
-    now = (f"{use_cases.in_words(state.ae_title, pause_of(state))}.",) if state.paused else ()
+    now = (_in_words(state),) if state.paused else ()
     title = f"Change the pause of {state.ae_title}?" if state.paused else f"Pause {state.ae_title}?"
     return Plan(
         title,
@@ -115,16 +121,17 @@ async def _pause(request: Request, form: Form, plan: Plan) -> Said:
         raise RefusedError(f"The reason has more than {LONGEST_REASON} characters. Nothing was done.")
     lasting = _lasting(form.get("lasting", ""))
     try:
-        done = await change(
-            request,
-            use_cases.pause,
-            parts(request).configuration,
-            ae_title,
-            account(request).operator,
-            reason=reason,
-            lasting=lasting,
-            seen=_pause_in(plan.seen),
-        )
+        with moments_as(marked):
+            done = await change(
+                request,
+                use_cases.pause,
+                parts(request).configuration,
+                ae_title,
+                account(request).operator,
+                reason=reason,
+                lasting=lasting,
+                seen=_pause_in(plan.seen),
+            )
     except StaleError as error:
         raise RefusedError(f"{error}. Nothing was done.") from error
     until = "until somebody resumes it" if lasting is None else f"for {span(lasting.total_seconds())}"
@@ -146,7 +153,7 @@ async def _plan_resume(request: Request, form: Form) -> Plan:
     state = await _state(request, form)
     if not state.paused and state.breaker == "closed" and not state.is_tried:
         raise RefusedError(f"{state.ae_title} is neither paused nor away any more. Nothing was done.")
-    sentences = [f"{use_cases.in_words(state.ae_title, pause_of(state))}."] if state.paused else []
+    sentences = [_in_words(state)] if state.paused else []
     if state.breaker == "open":
         sentences.append(
             "It is away. Its deliveries are tried at once, without waiting for the next probe; "
@@ -165,14 +172,15 @@ async def _plan_resume(request: Request, form: Form) -> Plan:
 async def _resume(request: Request, form: Form, plan: Plan) -> Said:
     ae_title = form["ae_title"]
     try:
-        changed = await change(
-            request,
-            use_cases.resume,
-            parts(request).configuration,
-            ae_title,
-            account(request).operator,
-            seen=_pause_in(plan.seen),
-        )
+        with moments_as(marked):
+            changed = await change(
+                request,
+                use_cases.resume,
+                parts(request).configuration,
+                ae_title,
+                account(request).operator,
+                seen=_pause_in(plan.seen),
+            )
     except StaleError as error:
         raise RefusedError(f"{error}. Nothing was done.") from error
     if not changed:

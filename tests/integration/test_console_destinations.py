@@ -1,5 +1,6 @@
 """The console's screen Destinations: what it shows, and each action with its effect in PostgreSQL."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -76,9 +77,20 @@ def test_the_second_of_two_operators_sees_the_new_state(kept: PreparedInstances,
         destinations.pause(session, "ORTHANC", by="bob@host", lasting=timedelta(hours=1))
     answer = anna.post(PAUSE, {**carried(question), "lasting": "30m"})
     assert answer.status_code == 409
-    assert "ORTHANC is paused by bob@host until" in answer.text
+    assert "ORTHANC is paused by bob@host until <time" in answer.text
     assert kept.value("SELECT paused_by FROM destinations WHERE ae_title = 'ORTHANC'") == "bob@host"
     assert kept.value("SELECT count(*) FROM activity") == 0
+
+
+def test_a_finding_shows_its_times_as_the_rest_of_the_page(kept: PreparedInstances, anna: SignedIn) -> None:
+    """In the zone of the viewer, with UTC on hover: since when, and until when, ORTHANC is paused."""
+    with kept.database.transaction() as session:
+        destinations.pause(session, "ORTHANC", by="bob", lasting=timedelta(hours=1))
+    page = anna.get("/")
+    assert re.search(
+        r"ORTHANC is paused since <time [^>]*>[^<]* UTC</time> \(.*\) by bob, until <time ", page
+    )
+    assert "\u27e6" not in page
 
 
 def test_a_wrong_form_changes_nothing(kept: PreparedInstances, anna: SignedIn) -> None:

@@ -19,9 +19,11 @@ from console.routes import SCREENS
 from console.screen import environment, link, local
 from console.sign_in import WeakPasswordError, hashed, is_name, verified
 from console.text import age, bytes_, commands, count, plain, time, uid
+from console.views.sentence import marked
 from gateway.config import Console
 from gateway.database.tables.console_users import Role
 from gateway.diagnosis.finding import problem
+from gateway.times import moment, moments_as
 
 FOLDER = Path(console.__file__).parent
 VENDOR = FOLDER / "static" / "vendor"
@@ -99,6 +101,23 @@ def test_times_sizes_and_counts() -> None:
 def test_commands_between_backticks_are_code() -> None:
     """And are escaped."""
     assert commands("type `mini-pacs <x>` now") == "type <code>mini-pacs &lt;x&gt;</code> now"
+
+
+def test_a_time_in_a_sentence_is_shown_as_every_other_time() -> None:
+    """It is the typed one; what only looks like one, or is in code, stays text. A finding says it once."""
+    when = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
+    with moments_as(marked):
+        text = f"PACS is away since {moment(when)} (3 min): `x` <b>"
+    assert commands(text) == f"PACS is away since {time(when)} (3 min): <code>x</code> &lt;b&gt;"
+    for fake in (
+        "\u27e6<script>\u27e7",
+        "\u27e62026-13-45T99:99:99+00:00\u27e7",
+        "2026-03-01 12:30:05+00:00",
+    ):
+        assert "<time" not in commands(fake)
+        assert "<script" not in commands(fake)
+    said, other = problem("x", text, since=when), problem("x", "PACS is away", since=when)
+    assert (told(said, frozenset()).since, told(other, frozenset()).since) == (None, when)
 
 
 def test_links_and_redirects_stay_on_the_console() -> None:

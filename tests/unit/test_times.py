@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cli.screen import shortened
-from gateway.times import clock, dated, duration_of, moment, since, span
+from gateway.times import clock, dated, duration_of, moment, moments_as, since, span
 
 
 @pytest.fixture
@@ -76,3 +76,11 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
     """Also a negative one, one that is too long, and digits of another script."""
     with pytest.raises(ValueError, match="time"):
         duration_of(text, timedelta(days=7))
+
+
+def test_moments_are_written_in_another_way_within_a_block() -> None:
+    """And afterwards as before."""
+    when = datetime(2026, 3, 1, tzinfo=UTC)
+    with moments_as(lambda one: f"<{one:%Y}>"):
+        assert moment(when) == "<2026>"
+    assert moment(when) != "<2026>"
