@@ -54,6 +54,7 @@ async def show(request: Request) -> Response:
         listed=listed,
         states=views.STATES,
         targets=sorted(targets),
+        workers=_workers(request, chosen),
         actions=await read(request, _actions),
         is_first=after is None,
         next_page=None
@@ -67,6 +68,12 @@ async def show(request: Request) -> Response:
 
 def _configured(request: Request) -> list[Target]:
     return list(parts(request).configuration.forwarder.targets.all)
+
+
+def _workers(request: Request, chosen: Filter) -> list[str]:
+    """Return the workers of config.yaml, and the one of the filter, which may have been removed since."""
+    configured = parts(request).configuration.forwarder.worker_ae_titles
+    return sorted({*configured, chosen.worker} - {""})
 
 
 def _targets(session: Session) -> tuple[Target, ...]:

@@ -1,13 +1,13 @@
 """The screen Deliveries: filters, groups by reason, and a page of rows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from gateway.database.session import Session
 from gateway.database.tables import delivery_search
 from gateway.database.tables.delivery_search import Page, ReasonGroup, WantedDeliveries
 from gateway.domain.delivery import State
-from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
+from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_ae_title, is_uid
 from gateway.domain.routing import Route, Target
 
 PAGE = 50
@@ -31,6 +31,7 @@ class Filter:
 
     state: str = ""
     target: str = ""
+    worker: str = ""
     reason: str = ""
     study: str = ""
 
@@ -38,10 +39,11 @@ class Filter:
     def of(cls, fields: Mapping[str, str]) -> "Filter":
         """Read it from the query string, or from the form of an action."""
         state, target = fields.get("state", ""), fields.get("target", "")
-        reason, study = fields.get("reason", ""), fields.get("study", "")
+        worker, reason, study = (fields.get(name, "") for name in ("worker", "reason", "study"))
         return cls(
             state if state in STATES else "",
             target if _target(target) is not None else "",
+            worker if worker and is_ae_title(worker) else "",
             reason if reason.isascii() and reason.isalnum() else "",
             study if is_uid(study, MAX_DATA_SET_UID_LENGTH) else "",
         )
@@ -50,14 +52,17 @@ class Filter:
     def wanted(self) -> WantedDeliveries:
         """Return what it selects."""
         return WantedDeliveries(
-            STATES[self.state][1], _target(self.target), self.reason or None, self.study or None
+            STATES[self.state][1],
+            _target(self.target),
+            self.worker or None,
+            self.reason or None,
+            self.study or None,
         )
 
     @property
     def fields(self) -> dict[str, str]:
         """Return it as fields of an address or a form, without those that are empty."""
-        every = {"state": self.state, "target": self.target, "reason": self.reason, "study": self.study}
-        return {name: value for name, value in every.items() if value}
+        return {name: value for name, value in asdict(self).items() if value}
 
     @property
     def words(self) -> str:
@@ -65,6 +70,7 @@ class Filter:
         parts = (
             STATES[self.state][0] if self.state else "",
             f"to {self.target.partition(':')[2]}" if self.target else "",
+            f"last sent to {self.worker}" if self.worker else "",
             "for one reason" if self.reason else "",
             f"of study {self.study}" if self.study else "",
         )

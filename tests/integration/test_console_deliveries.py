@@ -86,14 +86,21 @@ def test_groups_lead_to_their_deliveries(kept: PreparedInstances, browser: Brows
 
 
 def test_filters_select_and_nonsense_selects_all(kept: PreparedInstances, browser: Browser) -> None:
-    """By state, target and study."""
+    """By state, target, worker and study."""
     ids = dead(kept, 1, 2)
     everything = listed(browser.get("/deliveries").text)
     assert len(everything) == 4
+    sent = kept.value("SELECT min(id) FROM deliveries WHERE route = 'workers'")
+    kept.run(f"UPDATE deliveries SET destination = 'APP02' WHERE id = {sent}")
     for query, wanted in {
         "state=dead": ids,
         "state=dead&target=workers:default": [],
         "target=pacs:ORTHANC": ids,
+        "worker=APP02": [sent],
+        "worker=APP02&target=workers:default": [sent],
+        "worker=APP01": [],
+        "worker=ORTHANC": [],
+        "worker=%3Cscript%3E0123456789": everything,
         f"study={STUDY}": everything,
         "study=1.9": [],
         "state=x&target=y&reason=%3C&study=z&after=w": everything,

@@ -1,4 +1,4 @@
-"""Deliveries by state, target, reason and study: each on one page, counted, grouped, and taken in slices."""
+"""Deliveries by state, target, worker, reason and study: each on one page, counted, grouped, in slices."""
 
 from collections.abc import Callable
 from functools import partial
@@ -47,6 +47,7 @@ def look(kept: PreparedInstances) -> Look:
     kept.run(
         "UPDATE deliveries SET state = 'cancelled', settled_by = 'ops' WHERE route = 'workers' AND id % 3 = 0"
     )
+    kept.run("UPDATE deliveries SET destination = 'APP0' || 1 + id % 2 WHERE route = 'workers'")
     return Look(kept)
 
 
@@ -59,6 +60,9 @@ SELECTIONS = [
     WantedDeliveries(states=(DELIVERED,)),
     WantedDeliveries(states=(PENDING, DELIVERED), target=PACS),
     WantedDeliveries(target=Target(Route.WORKERS, "default")),
+    WantedDeliveries(worker="APP02"),
+    WantedDeliveries(worker="APP02", states=(CANCELLED,)),
+    WantedDeliveries(worker="APP02", study="1.2.2"),
     WantedDeliveries(study="1.2.1"),
     WantedDeliveries(study="1.2.1", states=(PENDING,)),
 ]
@@ -67,15 +71,16 @@ SELECTIONS = [
 def expected(kept: PreparedInstances, wanted: WantedDeliveries) -> list[int]:
     """Return the ids of a selection by a statement without any index in mind, newest first."""
     rows = kept.rows(
-        "SELECT d.id, d.state::text, d.route::text, d.target, i.study_instance_uid"
+        "SELECT d.id, d.state::text, d.route::text, d.target, i.study_instance_uid, d.destination"
         " FROM deliveries d JOIN instances i ON i.id = d.instance_id ORDER BY d.id DESC"
     )
     return [
         delivery_id
-        for delivery_id, state, route, target, study in rows
+        for delivery_id, state, route, target, study, destination in rows
         if (wanted.states is None or State(state) in wanted.states)
         and (wanted.target is None or wanted.target == Target(Route(route), target))
         and wanted.study in {None, study}
+        and wanted.worker in {None, destination if route == "workers" else ""}
     ]
 
 

@@ -1,4 +1,4 @@
--- Deliveries that an operator looks for, by state, target, reason or study. Each statement reads a bounded number of rows.
+-- Deliveries that an operator looks for, by state, target, worker, reason or study. Each statement reads a bounded number of rows.
 
 -- name: given_up
 -- The newest ids of dead or cancelled deliveries, through an index of their own.

@@ -40,6 +40,7 @@ left(md5(coalesce(d.last_error, '')), 12)
 -- The deliveries d that an operator looks for (WantedDeliveries), besides their states.
 (%(route)s::route IS NULL OR d.route = %(route)s::route)
     AND (%(target)s::text IS NULL OR d.target = %(target)s)
+    AND (%(worker)s::text IS NULL OR d.route = 'workers' AND d.destination = %(worker)s)
     AND (%(reason_key)s::text IS NULL OR left(md5(coalesce(d.last_error, '')), 12) = %(reason_key)s)
 
 -- fragment: wanted_time

@@ -1,4 +1,4 @@
-"""Find deliveries by state, target, reason and study, also among a million. Only reads.
+"""Find deliveries by state, target, worker, reason and study, also among a million. Only reads.
 
 Dead and cancelled deliveries have an index of their own; unsettled ones have one by target. All others are
 found in windows of ids, the newest first, for a limited time: a page then says how far it has looked.
@@ -36,10 +36,14 @@ _Q = load("delivery_search")
 
 @dataclass(frozen=True, slots=True)
 class WantedDeliveries:
-    """What an operator looks for; None means all. `reason_key` is that of a `ReasonGroup`."""
+    """What an operator looks for; None means all.
+
+    `worker`: the AE title of the worker that a delivery was last sent to. `reason_key`: see `ReasonGroup`.
+    """
 
     states: tuple[State, ...] | None = None
     target: Target | None = None
+    worker: str | None = None
     reason_key: str | None = None
     study: str | None = None
 
@@ -49,6 +53,7 @@ class WantedDeliveries:
             "states": None if self.states is None else [state.value for state in self.states],
             "route": None if self.target is None else self.target.route.value,
             "target": None if self.target is None else self.target.name,
+            "worker": self.worker,
             "reason_key": self.reason_key,
             "study": self.study,
         }
