@@ -90,8 +90,10 @@ def test_filters_select_and_nonsense_selects_all(kept: PreparedInstances, browse
     ids = dead(kept, 1, 2)
     everything = listed(browser.get("/deliveries").text)
     assert len(everything) == 4
-    sent = kept.value("SELECT min(id) FROM deliveries WHERE route = 'workers'")
-    kept.run(f"UPDATE deliveries SET destination = 'APP02' WHERE id = {sent}")
+    [[sent]] = kept.rows(
+        "UPDATE deliveries SET destination = 'APP02'"
+        " WHERE id = (SELECT min(id) FROM deliveries WHERE route = 'workers') RETURNING id"
+    )
     for query, wanted in {
         "state=dead": ids,
         "state=dead&target=workers:default": [],

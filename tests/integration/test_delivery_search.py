@@ -47,7 +47,7 @@ def look(kept: PreparedInstances) -> Look:
     kept.run(
         "UPDATE deliveries SET state = 'cancelled', settled_by = 'ops' WHERE route = 'workers' AND id % 3 = 0"
     )
-    kept.run("UPDATE deliveries SET destination = 'APP0' || 1 + id % 2 WHERE route = 'workers'")
+    kept.run("UPDATE deliveries SET destination = 'APP0' || 1 + id % 4 / 2 WHERE route = 'workers'")
     return Look(kept)
 
 
