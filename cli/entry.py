@@ -6,10 +6,19 @@ the process at once. At that time nothing was changed yet.
 """
 
 import os
+import time
+
+_began: list[float] = []
+
+
+def seconds_since_start() -> float:
+    """Return how long this process has run; 0 where it is not the program `mini-pacs`."""
+    return time.monotonic() - _began[0] if _began else 0.0
 
 
 def run() -> None:
     """Run the command that was typed."""
+    _began.append(time.monotonic())
     try:
         import signal  # noqa: PLC0415  Ctrl-C during an import outside this `try` prints a traceback
 

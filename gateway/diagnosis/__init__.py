@@ -8,6 +8,6 @@ source of findings:
     gather.py     read database and spool, each within a short time
     examine.py    the checks of `diagnose`, one after the other, each with a line while it runs
 
-No source changes anything. A source that asks a peer or PostgreSQL has a timeout of a few seconds of its own,
-so that a diagnosis ends within ten seconds, whatever is broken.
+No source changes anything. All checks of a diagnosis run at the same time and have one deadline, so that it
+ends within ten seconds, whatever is broken. What did not answer by then is a finding.
 """

@@ -20,6 +20,7 @@ class RunningCheck(Generic[T]):
     """A check that runs since this object was made, for `seconds` at most."""
 
     def __init__(self, seconds: float, check: Callable[[], T]) -> None:
+        self.seconds = seconds
         self._limit = monotonic() + seconds
         self._ended = threading.Event()
         self._values: list[T] = []

@@ -7,10 +7,14 @@ import socket
 import ssl
 from contextlib import closing, suppress
 from enum import StrEnum
+from typing import TypeVar
 
+from gateway.diagnosis.bounded import HangsError, RunningCheck
 from gateway.dicom import pdu
 from gateway.dicom.contexts import VERIFICATION, Offer
 from gateway.dicom.negotiation import encode_request
+
+T = TypeVar("T")
 
 SECONDS = 1.5
 _ANSWER_BYTES = 512
@@ -56,12 +60,23 @@ def spoken(host: str, port: int, *, calling_ae_title: str, called_ae_title: str)
     )
     answer = _answer(host, port, request)
     known = kind_of(answer)
-    if known in {Speaks.NOTHING, Speaks.OTHER} and _speaks_tls(host, port):
+    if known not in {Speaks.NOTHING, Speaks.OTHER}:
+        return known
+    # At the same time: a peer that says nothing would else take the time of each, one after the other.
+    tls = RunningCheck(2 * SECONDS, lambda: _speaks_tls(host, port))
+    # An HTTP server may wait for the end of a request that our PDU does not have.
+    options = b"OPTIONS / HTTP/1.0\r\n\r\n"
+    http = RunningCheck(2 * SECONDS, lambda: kind_of(_answer(host, port, options)))
+    if _ended(tls, otherwise=False):
         return Speaks.TLS
-    if known is Speaks.NOTHING:
-        # An HTTP server may wait for the end of a request that our PDU does not have.
-        return kind_of(_answer(host, port, b"OPTIONS / HTTP/1.0\r\n\r\n"))
-    return known
+    return _ended(http, otherwise=Speaks.NOTHING) if known is Speaks.NOTHING else known
+
+
+def _ended(running: RunningCheck[T], *, otherwise: T) -> T:
+    try:
+        return running.result()
+    except HangsError:
+        return otherwise
 
 
 def kind_of(answer: bytes) -> Speaks:

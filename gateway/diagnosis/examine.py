@@ -1,11 +1,10 @@
 """The checks of `mini-pacs diagnose`, each with a line, and the findings of all of them.
 
-Peers, PostgreSQL, spool and the edge's own port are asked at the same time. Each has a limit of its own, so a
-diagnosis ends within ten seconds, whatever is broken.
+Every check runs on a thread of its own, and all begin at the same time. All of them have one deadline, so a
+diagnosis ends within ten seconds, whatever is broken. A check that did not end by then is a finding.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -15,17 +14,26 @@ from gateway.diagnosis import own_port, peers, spool
 from gateway.diagnosis.bounded import HangsError, RunningCheck
 from gateway.diagnosis.configuration import certificates_of, configuration, log_disk
 from gateway.diagnosis.counts import waiting
-from gateway.diagnosis.finding import Finding
+from gateway.diagnosis.finding import Finding, Holds, problem
 from gateway.diagnosis.findings import pairing
-from gateway.diagnosis.gather import READ_SECONDS, Gathered, all_findings, read_database, read_spool
+from gateway.diagnosis.gather import (
+    ALL_SECONDS,
+    READ_SECONDS,
+    Gathered,
+    all_findings,
+    read_database,
+    read_spool,
+    without_answer,
+)
 from gateway.diagnosis.own_port import OwnPort
 from gateway.diagnosis.peer import PeerAnswer
 from gateway.diagnosis.peers import merged
 from gateway.diagnosis.processes import actors
 from gateway.times import since, span
 
-ALL_SECONDS = 8.5
 OF_PROCESSES = tuple(f"configuration.{what}" for what in ("not_loaded", "other", "restart", "removed"))
+MARGIN_SECONDS = 0.5
+"""Peers and PostgreSQL have less time than the whole, so that each says by itself what did not answer."""
 GOOD, NOTED, WRONG = "✓", "!", "✗"
 
 
@@ -74,32 +82,39 @@ def examine(
     *,
     read_seconds: float = READ_SECONDS,
     asks_peers: bool = True,
+    seconds: float = ALL_SECONDS,
 ) -> Examined:
     """Examine everything; call `tell` with each check as soon as it and those before it have ended.
 
-    `read_seconds` limits one statement that reads rows of the edge. Without `asks_peers`, no association is
+    It ends within `seconds`; only where `read_seconds`, the limit of one statement that reads rows of the
+    edge, is longer than READ_SECONDS, it waits longer for PostgreSQL. Without `asks_peers`, no association is
     opened, neither to a peer nor to the edge's own port.
     """
     began = monotonic()
     gathered = Gathered(configured, read_seconds=read_seconds)
-    limit = ALL_SECONDS + 2 * (read_seconds - READ_SECONDS)
+    limit = seconds + 2 * (read_seconds - READ_SECONDS)
     report = _Report(tell)
-    space = RunningCheck(ALL_SECONDS, lambda: read_spool(gathered))
-    rows = RunningCheck(limit, lambda: read_database(gathered, dsn, tries_to_write=True))
-    port = RunningCheck(ALL_SECONDS, lambda: own_port.ask(configured)) if asks_peers else None
-    asked = peers.start(configured) if asks_peers else {}
+    files = RunningCheck(seconds, lambda: [*configuration(configured), *log_disk(configured)])
+    dated = RunningCheck(seconds, lambda: [*certificates_of(configured, datetime.now(UTC))])
+    space = RunningCheck(seconds, lambda: read_spool(gathered))
+    rows = RunningCheck(
+        limit, lambda: read_database(gathered, dsn, seconds=limit - MARGIN_SECONDS, tries_to_write=True)
+    )
+    port = RunningCheck(seconds, lambda: own_port.ask(configured)) if asks_peers else None
+    asked = peers.start(configured, seconds - MARGIN_SECONDS) if asks_peers else {}
 
-    own = [*configuration(configured), *log_disk(configured)]
+    own = _ended(files, "configuration", "look at the disks of edge.data_root and edge.log_path: `dmesg`")
     report.say("configuration", f"{configured.source} is valid", own)
-    ending = list(certificates_of(configured, datetime.now(UTC)))
+    ending = _ended(dated, "certificates", "look at the disk that holds them: `dmesg`, `mount`")
     if ending or _has_tls(configured):
         report.say("certificates", "none ends within two weeks", ending)
-    own += ending
+    own = [*own, *ending]
     if port is not None:
         own += _of_port(report, port)
-    _wait(space)
-    _of_spool(report, gathered)
-    _wait(rows)
+    own += [] if _has_ended(space) else [_late("spool", space.seconds, "look at its disk: `dmesg`, `mount`")]
+    _of_spool(report, gathered, own)
+    if not _has_ended(rows):
+        gathered = without_answer(gathered, rows.seconds)
     _of_database(report, gathered)
     answers = peers.answers_of(configured, asked)
     own += peers.findings_of(configured, answers, gathered.view)
@@ -108,25 +123,48 @@ def examine(
     return Examined(report.checks, found, gathered, answers, monotonic() - began)
 
 
-def _wait(running: RunningCheck[None]) -> None:
-    with suppress(HangsError):  # what was not read is a finding of its own
+def _has_ended(running: RunningCheck[None]) -> bool:
+    """Wait until it ends or its time is over; tell whether it ended."""
+    try:
         running.result()
+    except HangsError:
+        return False
+    return True
+
+
+def _ended(running: RunningCheck[list[Finding]], name: str, remedy: str) -> list[Finding]:
+    """Return what a check found; one that did not end in time is a finding."""
+    try:
+        return running.result()
+    except HangsError:
+        return [_late(name, running.seconds, remedy)]
+
+
+def _late(name: str, seconds: float, remedy: str) -> Finding:
+    return problem(
+        f"{name}.not_examined",
+        f"The check of the {name} did not end within {seconds:.1f} s",
+        "it is not known whether that part is well; images that need it may wait",
+        f"{remedy}; or this host is overloaded (`uptime`): ask again",
+        holds=Holds.LATER,
+    )
 
 
 def _of_port(report: _Report, running: RunningCheck[OwnPort]) -> tuple[Finding, ...]:
     try:
         port = running.result()
     except HangsError:
-        port = OwnPort("no answer in time")
+        late = _late("port", running.seconds, "look at the processes of `mini-pacs serve`: `ps`")
+        port = OwnPort(late.what, (late,))
     report.say("Storage SCP", port.text, port.findings)
     return port.findings
 
 
-def _of_spool(report: _Report, gathered: Gathered) -> None:
+def _of_spool(report: _Report, gathered: Gathered, others: Iterable[Finding]) -> None:
     space = gathered.space
     now = datetime.now(UTC)
     found = [
-        *(one for one in gathered.findings if one.key.startswith("spool.")),
+        *(one for one in (*others, *gathered.findings) if one.key.startswith("spool.")),
         *spool.space(space),
         *spool.inodes(space),
         *spool.unregistered(space, now),

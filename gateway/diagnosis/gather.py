@@ -41,6 +41,11 @@ from gateway.spool.identity import SpoolIdentity
 
 READ_SECONDS = 3.0
 SPOOL_SECONDS = 4.0
+ALL_SECONDS = 8.0
+"""The limit of a whole examination; `mini-pacs diagnose` gives less to a process that started slowly."""
+LOCAL_SECONDS = 1.0
+"""What is kept to look for a PostgreSQL that is stopped on this host."""
+LEAST_SECONDS = 0.5
 REFUSALS = 200
 """How many peers that were turned away are read."""
 _INSUFFICIENT_PRIVILEGE = "42501"
@@ -89,15 +94,19 @@ def read_spool(gathered: Gathered) -> None:
         )
 
 
-def read_database(gathered: Gathered, dsn: str, *, tries_to_write: bool = False) -> None:
-    """Ask PostgreSQL about itself, then read the rows of the edge."""
+def read_database(
+    gathered: Gathered, dsn: str, *, seconds: float = ALL_SECONDS, tries_to_write: bool = False
+) -> None:
+    """Ask PostgreSQL about itself, then read the rows of the edge; both end within `seconds`."""
     began = monotonic()
-    seen = gathered.seen = postgres.look(dsn, tries_to_write=tries_to_write)
+    look_seconds = max(seconds - LOCAL_SECONDS, LEAST_SECONDS)
+    seen = gathered.seen = postgres.look(dsn, tries_to_write=tries_to_write, seconds=look_seconds)
     gathered.findings += seen.findings
     gathered.error = seen.error
     if seen.server is not None:
         try:
-            within(2 * gathered.read_seconds, lambda: _read_rows(gathered, dsn))
+            left = max(seconds - (monotonic() - began), LEAST_SECONDS)
+            within(min(2 * gathered.read_seconds, left), lambda: _read_rows(gathered, dsn))
         except HangsError:
             gathered.error = DatabaseUnavailableError(f"PostgreSQL ({seen.where}) does not answer in time")
             gathered.findings.append(_slow(gathered, "it does not answer in time"))
@@ -191,6 +200,26 @@ def _read_rows(gathered: Gathered, dsn: str) -> None:
         gathered.view = view
     finally:
         database.close()
+
+
+def without_answer(gathered: Gathered, seconds: float) -> Gathered:
+    """Return what was read of PostgreSQL before `seconds` were over, with a finding that it is not all.
+
+    It is a copy, because the thread that reads may still go on.
+    """
+    seen = gathered.seen
+    if seen is None:
+        late = problem(
+            "postgres.away",
+            f"PostgreSQL did not answer within {seconds:.1f} s",
+            "the edge still receives; nothing is forwarded until PostgreSQL answers; nothing is lost",
+            "look at PostgreSQL, its host and the network; or this host is overloaded (`uptime`): ask again",
+            holds=Holds.ALL,
+        )
+    else:
+        late = _slow(gathered, f"they were not read within {seconds:.1f} s")
+    error = DatabaseUnavailableError(late.what)
+    return replace(gathered, view=None, error=error, findings=[*gathered.findings, late])
 
 
 def _slow(gathered: Gathered, reason: str) -> Finding:

@@ -29,7 +29,7 @@ OPEN_LONG = timedelta(minutes=10)
 WAITS_SECONDS = 2.0
 NEARLY_USED = 0.9
 CLOCK_SECONDS = 2.0
-SERVER_SECONDS = 6.0
+SERVER_SECONDS = 5.0
 """The limit of all that is asked here. A host name that cannot be looked up blocks in the C library."""
 DISK_BYTES = 256 << 20
 _RECOVERY = "the database system is starting up"
@@ -52,12 +52,12 @@ def terminate(pid: int) -> str:
     return f"""`psql "$DATABASE_URL" -c 'SELECT pg_terminate_backend({pid})'`"""
 
 
-def look(dsn: str, *, tries_to_write: bool = True) -> ServerSeen:
-    """Ask PostgreSQL; return what it said, or why it could not be asked."""
+def look(dsn: str, *, tries_to_write: bool = True, seconds: float = SERVER_SECONDS) -> ServerSeen:
+    """Ask PostgreSQL; return what it said, or why it could not be asked within `seconds`."""
     began = monotonic()
     seen = ServerSeen(dsn_text.described(dsn))
     try:
-        within(SERVER_SECONDS, lambda: _ask(dsn, seen, tries_to_write=tries_to_write))
+        within(min(seconds, SERVER_SECONDS), lambda: _ask(dsn, seen, tries_to_write=tries_to_write))
     except HangsError:
         seen.error = DatabaseUnavailableError(f"PostgreSQL at {dsn_text.where(dsn)} does not answer in time")
         seen.server = None

@@ -3,15 +3,16 @@
 import inspect
 import json
 import os
+import socket
 import tarfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import MakeEdge
-from support.broken_edges import CASES, Breaking, Case
+from support.broken_edges import CASES, Breaking, Case, serving, silent
 from support.forwarding import QUICK
 from support.healthy_edge import HealthyEdge, healthy_edge
 from support.synthetic_instances import Instance
@@ -103,6 +104,30 @@ def one_with(key: str, found: list[Finding]) -> Finding:
     ]
     assert matching, [(one.key, one.text) for one in found]
     return matching[0]
+
+
+def test_peers_and_a_database_that_hang_cost_no_more_than_one(
+    edge: HealthyEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PACS, workers, the own port and PostgreSQL take connections and say nothing: each is named, in time."""
+    edge.pacs.off()
+    for worker in edge.workers.values():
+        worker.off()
+    edge.port.off()
+    forwarder = edge.configuration.forwarder
+    ports = {edge.configuration.edge.port, *(one.port for one in edge.configuration.destinations)}
+    with ExitStack() as stack:
+        for port in ports:
+            stack.enter_context(serving(port, silent))
+        listener = stack.enter_context(closing(socket.create_server(("127.0.0.1", 0))))
+        dsn = f"postgresql://nobody:secret@127.0.0.1:{listener.getsockname()[1]}/none"
+        monkeypatch.setenv("DATABASE_URL", dsn)
+        diagnosis = json.loads(run("diagnose", "--json").stdout)
+    assert diagnosis["seconds"] < SECONDS
+    found = {one["key"]: one for one in diagnosis["findings"]}
+    assert {"postgres.away", "port.silent", f"peer:{forwarder.orthanc.ae_title}"} <= set(found)
+    for one in forwarder.workers:
+        assert "does not answer the association request" in found[f"peer:{one.ae_title}"]["what"]
 
 
 def test_all_commands_show_the_same_findings(edge: HealthyEdge) -> None:
