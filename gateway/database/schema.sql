@@ -89,6 +89,7 @@ table attempts
     constraint attempts_delivery_id_fkey FOREIGN KEY (delivery_id) REFERENCES deliveries(id) ON DELETE CASCADE
     constraint attempts_pkey PRIMARY KEY (id)
     CREATE INDEX attempts_by_delivery ON public.attempts USING btree (delivery_id)
+    CREATE INDEX attempts_without_file ON public.attempts USING btree (delivery_id) WHERE (outcome = ANY (ARRAY['lost_file'::text, 'not_read'::text]))
     CREATE TRIGGER attempts_are_counted AFTER INSERT ON public.attempts REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_attempts()
 
 table backlog_minutes

@@ -167,6 +167,7 @@ def _of_spool(report: _Report, gathered: Gathered, others: Iterable[Finding]) ->
         *(one for one in (*others, *gathered.findings) if one.key.startswith("spool.")),
         *spool.space(space),
         *spool.inodes(space),
+        *spool.folders(space),
         *spool.unregistered(space, now),
         *spool.damaged(space),
     ]
@@ -210,7 +211,11 @@ def _of_rows(
         text = "never ran" if last is None else f"ran {since(last, view.now)} ago"
         report.say("sweep", text, with_key("sweep."))
         text = ", ".join(f"{waiting(view, route)} wait for {route.value}" for route in view.routes)
-        report.say("deliveries", text, with_key("deliveries.", "messages.", "progress.", "fault:", "rules."))
+        report.say(
+            "deliveries",
+            text,
+            with_key("files.", "deliveries.", "messages.", "progress.", "fault:", "rules."),
+        )
         report.say(
             "senders",
             f"{view.received_last_minute:,} instances in the last minute",

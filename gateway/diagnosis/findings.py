@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from gateway.database.tables.overview import Overview
 from gateway.diagnosis.deliveries import dead, waiting_long
 from gateway.diagnosis.destinations import destinations
+from gateway.diagnosis.files import unread
 from gateway.diagnosis.finding import Finding, Holds, problem, ranked
 from gateway.diagnosis.injected import injected
 from gateway.diagnosis.processes import processes
 from gateway.diagnosis.results import repeats, results
-from gateway.diagnosis.spool import Space, damaged, inodes, space, unregistered
+from gateway.diagnosis.spool import Space, damaged, folders, inodes, space, unregistered
 from gateway.diagnosis.strays import conflicts, unmatched
 from gateway.domain.pairing import EFFECT, parted
 
@@ -29,9 +30,11 @@ def findings(
             *processes(view),
             *space(measured),
             *inodes(measured),
+            *folders(measured),
             *unregistered(measured, view.now),
             *damaged(measured),
             *destinations(view),
+            *unread(view),
             *dead(view),
             *waiting_long(view),
             *results(view),

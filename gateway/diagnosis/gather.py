@@ -144,6 +144,7 @@ def all_findings(gathered: Gathered, others: list[Finding]) -> list[Finding]:
         from_spool = [
             *spool.space(gathered.space),
             *spool.inodes(gathered.space),
+            *spool.folders(gathered.space),
             *spool.unregistered(gathered.space, now),
             *spool.damaged(gathered.space),
         ]

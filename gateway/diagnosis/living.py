@@ -88,7 +88,8 @@ def _spool(row: ProcessRow) -> Iterator[Finding]:
             _key("spool", row),
             f"{row.name} cannot write the spool as user {row.os_user}: {row.spool_problem}",
             "it receives nothing, or forwards nothing",
-            "mount the spool there, or give it to that user (`chown`, `ls -ld`)",
+            "mount the spool there; make a folder that is gone (`mkdir`); or give it to that user (`ls -ld`, "
+            "`chown`)",
             holds=Holds.ALL,
         )
 

@@ -10,6 +10,8 @@ from gateway.diagnosis.finding import Finding, Holds, note, problem
 from gateway.domain.instance import Place
 from gateway.errors import SpoolError
 from gateway.register.unregistered import backlog, refused_count
+from gateway.spool.marks import ID
+from gateway.spool.partial import PARTIAL
 from gateway.spool.places import DAMAGED, ORPHANED
 from gateway.spool.spool import Spool
 from gateway.times import since
@@ -21,6 +23,11 @@ UNREGISTERED_LONG = timedelta(seconds=60)
 INODES_USED = 10
 """An instance needs its file, its second name needs none, and its study and the receiver a folder each."""
 INODES_NEAR = 2000
+_MEANS_OF_FOLDER = {
+    PARTIAL: "senders get 0xA700 and keep their images; what was received has a second name in incoming/",
+    ORPHANED: "no instance needs it; the sweep cannot set files aside",
+}
+_MEANS_OF_FILES = "the files that were in it are lost, unless it was renamed: their deliveries will be dead"
 RESERVE_NEAR = 2
 """A note is given where less than this many times the reserve is free."""
 
@@ -41,6 +48,8 @@ class Space:
     unregistered: int = 0
     unregistered_since: datetime | None = None
     refused: int = 0
+    missing: tuple[str, ...] = ()
+    """Folders of the spool that are gone."""
     free_inodes: int | None = None
     """How many more files the disk can hold; None if it sets no limit."""
 
@@ -53,6 +62,8 @@ def measure(configuration: Configuration) -> Space | None:
         files = {str(name): spool.count(name, FILE_LIMIT) for name in (*Place, ORPHANED, DAMAGED)}
         waiting = backlog(spool, FILE_LIMIT)
         refused = refused_count(spool)
+        # Without `spool.id` its disk is not mounted, or no process has prepared it yet.
+        missing = tuple(spool.missing_folders()) if (spool.root / ID).exists() else ()
     except (SpoolError, OSError):
         return None
     return Space(
@@ -64,8 +75,25 @@ def measure(configuration: Configuration) -> Space | None:
         waiting.count,
         waiting.oldest,
         refused,
+        missing,
         inodes,
     )
+
+
+def folders(space: Space | None) -> Iterator[Finding]:
+    """Yield a finding for each folder of the spool that is gone."""
+    if space is None:
+        return
+    for name in space.missing:
+        path = f"{space.root}/{name}"
+        yield problem(
+            f"spool.folder:{name}",
+            f"The folder {path} of the spool is gone: somebody deleted or renamed it",
+            _MEANS_OF_FOLDER.get(name, _MEANS_OF_FILES),
+            f"`mini-pacs serve` makes it again within seconds while it runs; else `mkdir -m 750 {path}`, "
+            f"`chown --reference={space.root} {path}`, then start `mini-pacs serve`",
+            holds=Holds.ALL if name in {PARTIAL, Place.INCOMING} else Holds.SOME,
+        )
 
 
 def space(space: Space | None) -> Iterator[Finding]:

@@ -255,7 +255,10 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.DISK_ERROR: (
         "sent an instance that could not be written",
-        "look at the disk of edge.data_root; the sender must send again",
+        (
+            "`mini-pacs serve` makes a deleted folder again within seconds; else look at its owner "
+            "(`ls -ld`) and at the disk of edge.data_root (`dmesg`); the sender must send again"
+        ),
     ),
     Reason.SPOOL_UNUSABLE: (
         "sent an instance while spool and database did not belong together",

@@ -7,13 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from gateway.domain.instance import Place
 from gateway.errors import UnknownSpoolError
 from gateway.spool.marks import Identity, read_identity
-from gateway.spool.partial import PARTIAL
-from gateway.spool.places import ORPHANED
+from gateway.spool.spool import FOLDERS
 
-FOLDERS = (*Place, PARTIAL, ORPHANED)
 _NO_UNNAMED_FILES = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL}
 
 
@@ -39,6 +36,8 @@ def problem_of(root: Path) -> str | None:
             os.stat(folder)  # noqa: PTH116  names the reason, which `os.access` does not
         except OSError as error:
             return f"{folder}: {error.strerror}"
+        if not folder.is_dir():
+            return f"{folder} is a file; a folder is expected"
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             return f"{folder} is not writable for {os_user()}"
     try:

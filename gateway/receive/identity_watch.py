@@ -1,8 +1,12 @@
 """The thread of a receiver process that checks whether spool and database still belong together.
 
-It checks every few seconds, writes the time marks, and logs when the answer changes. If the disk of the
-spool was mounted after this process had made its folder, the process ends: the parent starts another one,
-which makes its folder on that disk.
+It checks every few seconds, writes the time marks, and logs when the answer changes. If somebody deleted a
+folder of the spool, it makes the folder again; `spool.id` shows that the disk of the spool is mounted. If the
+folder of this process is gone, deleted or hidden by a disk that was mounted later, the process ends: the
+parent starts another one, which makes its folder anew.
+
+If the process dies
+    after a folder was made   it is durable; the files that were in it stay lost, and their rows show it
 """
 
 import os
@@ -59,14 +63,32 @@ class IdentityWatch:
             log.write(Stage.DB, "no_time_mark", level="warning", error=str(error))
         else:
             self._tell("")
+            self._make_folders()
             if not self._spool.has_receiver():
+                deleted = self._spool.receiver_was_deleted()
                 log.write(
                     Stage.RECEIVE,
                     "receiver_moves",
                     level="warning",
-                    detail=f"the disk of {self._spool.root} was mounted; starting again on it",
+                    detail=f"{self._spool.receiver} was deleted; starting again with another folder"
+                    if deleted
+                    else f"the disk of {self._spool.root} was mounted; starting again on it",
                 )
                 os.kill(os.getpid(), signal.SIGTERM)
+
+    def _make_folders(self) -> None:
+        """Make the folders again that somebody deleted."""
+        try:
+            missing = self._spool.missing_folders()
+            if missing:
+                self._spool.prepare()
+        except SpoolError:
+            return  # the heartbeat tells why this process cannot write; the next check tries again
+        for name in missing:
+            folder = self._spool.root / name
+            log.write(
+                Stage.RECEIVE, "folder_made", level="warning", detail=f"{folder} was gone; it is there again"
+            )
 
     def _tell(self, problem: str) -> None:
         if problem and problem != self._problem:

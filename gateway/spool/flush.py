@@ -39,6 +39,7 @@ def make_folder(path: Path) -> None:
         path.mkdir(mode=FOLDER_MODE)
     except FileNotFoundError:
         make_folder(path.parent)
+        flush_directory(path.parent.parent)  # survives a power cut: a folder of the spool that was deleted
         path.mkdir(mode=FOLDER_MODE, exist_ok=True)
     except FileExistsError:
         if not path.is_dir():

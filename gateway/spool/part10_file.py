@@ -42,7 +42,7 @@ class Part10File:
             self.data_set_size = os.fstat(self._descriptor).st_size - self._offset
         except DataSetError as error:
             self.close()
-            raise FileMissingError(f"{path}: {error}") from error
+            raise FileMissingError(f"{path} holds other bytes than were received: {error}") from error
         except OSError as error:
             self.close()
             raise failure("read", path, error) from error

@@ -32,6 +32,9 @@ from gateway.spool.flush import failure, flush_directory, make_folder
 from gateway.spool.partial import LOCK, PARTIAL, SUFFIX, Partial, lock_folder
 from gateway.spool.places import ORPHANED, Places
 
+FOLDERS = (*Place, PARTIAL, ORPHANED)
+"""The folders of a spool. `damaged/` is made when the first file goes there."""
+
 FREE_SPACE_TRUST_SECONDS = 0.1
 """How long a measurement of the free space is used. The reserve must exceed what arrives in that time."""
 
@@ -54,12 +57,28 @@ class Spool(Places):
     def prepare(self) -> None:
         """Create the folders durably."""
         try:
-            for name in (*Place, PARTIAL, ORPHANED):
+            for name in FOLDERS:
                 make_folder(self.root / name)
             flush_directory(self.root)  # survives a power cut: the folders of the places
             flush_directory(self.root.parent)  # and the data root itself
         except OSError as error:
             raise failure("prepare", self.root, error) from error
+
+    def missing_folders(self) -> list[str]:
+        """Return the folders that are gone.
+
+        Raises:
+            SpoolError: the file system refuses to say.
+        """
+        missing = []
+        for name in FOLDERS:
+            try:
+                os.stat(self.root / name)  # noqa: PTH116  `Path.exists` hides the reason
+            except FileNotFoundError:
+                missing.append(str(name))
+            except OSError as error:
+                raise failure("stat", self.root / name, error) from error
+        return missing
 
     # ---- receiving -------------------------------------------------------------------------------
 
@@ -97,6 +116,10 @@ class Spool(Places):
         except OSError:
             return False
         return self._receiver_lock is not None and os.path.samestat(os.fstat(self._receiver_lock), there)
+
+    def receiver_was_deleted(self) -> bool:
+        """Tell whether somebody deleted the lock file of this process; else another disk may hide it."""
+        return self._receiver_lock is not None and os.fstat(self._receiver_lock).st_nlink == 0
 
     def begin(self, unregistered_bytes: int = 0) -> Partial:
         """Open a new partial file. `unregistered_bytes` are added to the reserve.

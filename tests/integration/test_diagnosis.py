@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import support.broken_files  # noqa: F401  adds its cases
 from conftest import MakeEdge
 from support.broken_edges import CASES, Breaking, Case, serving, silent
 from support.forwarding import QUICK

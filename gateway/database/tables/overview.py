@@ -22,6 +22,7 @@ from gateway.database.tables import (
     sweeps,
     syntaxes,
     units,
+    unread_files,
 )
 from gateway.database.tables.dead_messages import Dead
 from gateway.database.tables.decisions import SentNowhere, UndecidedCount
@@ -34,6 +35,7 @@ from gateway.database.tables.strays import ConflictsOfSender, UnmatchedOfSender
 from gateway.database.tables.sweeps import LastRun
 from gateway.database.tables.syntaxes import Declined
 from gateway.database.tables.units import UnitCount
+from gateway.database.tables.unread_files import Unread
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route, Target
 
@@ -174,6 +176,8 @@ class Overview:
     unmatched: tuple[UnmatchedOfSender, ...] = ()
     nowhere: SentNowhere | None = None
     failing_endpoints: tuple[FailingEndpoint, ...] = ()
+    unread: tuple[Unread, ...] = ()
+    """Files of undelivered instances that could not be sent."""
 
     def waiting(self, route: Route, target: str | None = None) -> int:
         """Return how many deliveries are pending or in flight; if not exact, there may be more.
@@ -259,6 +263,7 @@ def overview(session: Session, *, lease: timedelta | None = None) -> Overview:
         unmatched=tuple(strays.unmatched_of_senders(session)),
         nowhere=decisions.sent_nowhere(session, window=NOWHERE_WINDOW, limit=FLAG_LIMIT),
         failing_endpoints=tuple(findings.failing_endpoints(session)),
+        unread=tuple(unread_files.unread(session)),
     )
 
 
