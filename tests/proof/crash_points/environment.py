@@ -119,6 +119,9 @@ class Run:
 
     def serve(self, trap: Trap | None = None, *, away: bool = False) -> Child:
         """Start the SCP; return when it listens or has died. With `away` it cannot reach PostgreSQL."""
+        port = self.configuration.edge.port
+        # A receiver that was killed in a flush holds the port until the flush returns.
+        wait_until(lambda: layout.is_free(port), READY_SECONDS, "the port of the SCP to be free")
         listening = self._listening()
         dsn = make_dsn(self.dsn, port=NOBODY_LISTENS) if away else None
         child = self._scp = self.start("scp", scp, trap, dsn=dsn)
