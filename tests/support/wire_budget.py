@@ -128,15 +128,12 @@ def _traced(counts: Counts, name: str, pids: Sequence[int], path: Path) -> Itera
         yield
         return
     words = [word for pid in pids for word in ("-p", str(pid))]
-    tracer = subprocess.Popen([program, "-f", "-c", "-o", path, *words], stderr=subprocess.PIPE, text=True)
-    assert tracer.stderr is not None
-    os.set_blocking(tracer.stderr.fileno(), False)
-    said: list[str] = []
+    said = path.with_suffix(".said")
+    with said.open("wb") as output:
+        tracer = subprocess.Popen([program, "-f", "-c", "-o", path, *words], stderr=output)
 
     def attached() -> bool:
-        assert tracer.stderr is not None
-        said.append(tracer.stderr.read() or "")
-        return tracer.poll() is not None or "".join(said).count("attached") >= len(pids)
+        return tracer.poll() is not None or said.read_bytes().count(b"attached") >= len(pids)
 
     wait_until(attached, 20, "strace to attach")
     try:
@@ -144,7 +141,6 @@ def _traced(counts: Counts, name: str, pids: Sequence[int], path: Path) -> Itera
     finally:
         tracer.send_signal(signal.SIGINT)
         tracer.wait(30)
-        tracer.stderr.close()
     if path.exists():
         counts.calls[name] = _calls(path.read_text(encoding="utf-8"))
 
