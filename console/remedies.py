@@ -33,7 +33,9 @@ class Told:
     buttons: tuple[Button, ...]
     commands: tuple[str, ...]
     says: bool
-    """The remedy says more than its commands, which are below it anyway."""
+    """The remedy says more than its commands."""
+    remedy: tuple[tuple[str, bool], ...]
+    """The remedy in parts: a text, or a command to copy (True)."""
     since: datetime | None
     """Since when it is so; None where its sentence says it."""
 
@@ -48,10 +50,12 @@ def told(finding: Finding, known: frozenset[str]) -> Told:
         else:
             commands.append(command)
     says = bool(_COMMAND.sub("", finding.remedy).strip(" ;,."))
+    text = f"{finding.remedy[:1].upper()}{finding.remedy[1:]}"
+    parts = tuple((part, bool(number % 2)) for number, part in enumerate(_COMMAND.split(text)) if part)
     since = finding.since
     if since is not None and marked(since) in finding.what:
         since = None
-    return Told(finding, tuple(buttons), tuple(commands), says, since)
+    return Told(finding, tuple(buttons), tuple(commands), says, parts, since)
 
 
 def button_of(command: str) -> Button | None:

@@ -38,7 +38,7 @@ function options(name, names, width) {
         width: 2,
         dash: index % 2 ? [6, 4] : undefined,
         spanGaps: name !== "throughput",
-        value: (_, value) => short(value),
+        value: (_, value) => (value === null || value === undefined ? "" : short(value)),
       })),
     ],
   };

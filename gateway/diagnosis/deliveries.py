@@ -36,10 +36,11 @@ def dead(view: Overview) -> Iterator[Finding]:
             holds=Holds.SOME,
         )
     if view.dead_messages:
+        count = "1 message is" if view.dead_messages == 1 else f"{view.dead_messages:,} messages are"
         reason_text = "" if view.dead_message is None else f", the last: {view.dead_message.reason}"
         yield problem(
             "messages.dead",
-            f"{view.dead_messages:,} messages are dead{reason_text}",
+            f"{count} dead{reason_text}",
             "what they should do is not done",
             "`mini-pacs queue dead` lists them; `mini-pacs queue requeue ID` runs one again, "
             "`mini-pacs queue discard ID` deletes it",

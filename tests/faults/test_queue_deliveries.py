@@ -209,7 +209,7 @@ def test_a_dead_message_makes_its_delivery_dead_and_requeue_restores_both(settin
     assert "died while running it (death 3)" in dead["last_error"]
     status = _told("status")
     assert status["overview"]["dead_messages"] == 1
-    [finding] = [f["text"] for f in status["findings"] if "messages are dead" in f["text"]]
+    [finding] = [f["text"] for f in status["findings"] if f["key"] == "messages.dead"]
     assert "died while running it (death 3)" in finding
     [row] = _told("queue", "dead")["items"]
     assert (row["actor_name"], row["delivery_id"], row["deaths"]) == ("forward_to_pacs", dead["id"], 3)
