@@ -33,7 +33,8 @@ from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 from support.watched import Watched
 
-ADMIN = "anna"
+ADMIN, OPERATOR, VIEWER = "anna", "otto", "vera"
+ROLES = {VIEWER: Role.VIEWER, OPERATOR: Role.OPERATOR, ADMIN: Role.ADMIN}
 SECONDS = 60.0
 """For anything to happen in the lab or on a page, on a busy machine."""
 LOAD_PAUSE_SECONDS = 2.0

@@ -4,7 +4,28 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
+from support.console_lab import ConsoleLab
+from support.synthetic_instances import Instance
+
 TABS_MOST = 60
+SCREENS = (
+    "/",
+    "/studies",
+    "/deliveries",
+    "/destinations",
+    "/queue",
+    "/refusals",
+    "/faults",
+    "/activity",
+    "/accounts",
+)
+FOR_ADMINS = ("/faults", "/accounts")
+
+
+def pages_of(console: ConsoleLab, delivered: list[Instance]) -> list[str]:
+    """Return the path of every page that a signed-in account can open."""
+    study, delivery = delivered[0].study_instance_uid, console.delivery(delivered[0])
+    return [*SCREENS, f"/studies/{study}", f"/deliveries/{delivery}", "/queue/dead", "/account"]
 
 
 def confirm(page: Page, button: Locator, name: str | re.Pattern[str], **answers: str) -> str:
