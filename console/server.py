@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from console.app import application
 from console.first_link import FirstLink
 from console.guard import WILDCARDS
 from gateway.config import Configuration
+from gateway.dicom.tls import check_pair
 from gateway.errors import ConfigurationError
 
 BACKLOG = 256
@@ -113,14 +113,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _check_certificate(configuration: Configuration) -> None:
     tls = configuration.console.tls
-    if tls is None:
-        return
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(tls.certificate, tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"console.tls: {tls.certificate} and {tls.key} cannot be used: {error}"
-        ) from error
+    if tls is not None:
+        check_pair(tls.certificate, tls.key, "console.tls")
 
 
 def _in_url(host: str) -> str:

@@ -66,6 +66,15 @@ def requestor_context(
     return context
 
 
+def check_pair(certificate: Path, key: Path, where: str) -> None:
+    """Check that a server can use a certificate and its key; `where` is their place in config.yaml.
+
+    Raises:
+        ConfigurationError: one cannot be read, is not PEM, is encrypted, or they do not belong together.
+    """
+    _load_own(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key, where)
+
+
 def _load_own(context: ssl.SSLContext, certificate: Path, key: Path, where: str) -> None:
     _check_readable(certificate, f"{where}.certificate")
     _check_readable(key, f"{where}.key")
