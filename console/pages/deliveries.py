@@ -214,6 +214,15 @@ def _seen(counts: dict[State, int]) -> str:
     return ",".join(f"{state.value}:{count}" for state, count in sorted(still.items())) or "moving"
 
 
+def _state_in(seen: str) -> State | None:
+    """Return the state in which a page saw one delivery; None if that changes all the time.
+
+    A use case that changes several states must not change what another operator has just put into one.
+    """
+    state, colon, _ = seen.partition(":")
+    return State(state) if colon else None
+
+
 def _nothing(verb: str, choice: _Choice, counts: dict[State, int]) -> str:
     states = ", ".join(state.value.replace("_", " ") for state in ALLOWED[verb])
     if choice.delivery is not None:
@@ -230,7 +239,7 @@ async def _do(request: Request, fields: Form, plan: Plan, *, verb: str) -> Said:
     found = parts(request)
     root, operator = found.configuration.edge.data_root, account(request).operator
     if choice.delivery is not None:
-        one = Selection(delivery_id=choice.delivery)
+        one = Selection(delivery_id=choice.delivery, state=_state_in(plan.seen))
         return _said(verb, len(await change(request, USE_CASES[verb], root, one, operator, None)))
     total = plan.count or 0
     if total <= SLICE:
@@ -238,7 +247,8 @@ async def _do(request: Request, fields: Form, plan: Plan, *, verb: str) -> Said:
             request, delivery_search.following, choice.wanted, after=0, until=until, limit=2 * SLICE
         )
         record = recorder(operator, verb, choice.words, DONE[verb])
-        selected = Selection(delivery_ids=tuple(ids))
+        states = choice.wanted.states or ()
+        selected = Selection(delivery_ids=tuple(ids), state=states[0] if len(states) == 1 else None)
         return _said(verb, len(await change(request, USE_CASES[verb], root, selected, operator, record)))
     step = _step(USE_CASES[verb], choice.wanted, until, root, operator)
     await found.background.start(operator, verb, choice.words, total, step)

@@ -2,7 +2,9 @@
 
 import html
 import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -162,6 +164,38 @@ def test_a_stale_page_changes_nothing_and_shows_the_new_state(
     fields = {"state": "dead", "seen": seen[1], "until": until[1], "confirmed": "yes"}
     assert browser.post("/deliveries/retry", fields).status_code == 409
     assert states(kept) == {"cancelled": 2, "dead": 1}
+
+
+def test_two_operators_at_once_change_a_delivery_once(
+    kept: PreparedInstances, browser: Browser, database_url: str
+) -> None:
+    """In two consoles, at the same moment: one did it, the other is told that nothing was done."""
+    [one] = dead(kept, 1)
+    account(database_url, "otto", Role.OPERATOR)
+    with browsing(console_of(kept.configuration, database_url)) as other:
+        other.sign_in("otto")
+        asked = [each.post("/deliveries/retry", {"delivery": str(one)}) for each in (browser, other)]
+        ready = threading.Barrier(2)
+
+        def press(each: Browser, question: Any) -> str:
+            fields = {"delivery": str(one), "confirmed": "yes", **hidden(question.text)}
+            ready.wait(60)
+            answer = each.post("/deliveries/retry", fields)
+            if answer.status_code == 409:
+                return "has changed"
+            page = each.get(answer.headers["location"]).text
+            return "retried" if "1 delivery retried." in page else "nothing"
+
+        with ThreadPoolExecutor() as pool:
+            done = list(pool.map(press, (browser, other), asked))
+    assert done.count("retried") == 1, done
+    assert states(kept) == {"pending": 1}
+    assert [row[2:] for row in activity(kept)] == [("retry", f"delivery {one}, state dead", 1)]
+
+
+def hidden(page: str) -> dict[str, str]:
+    """Return what the form of a question carries to compare with."""
+    return dict(re.findall(r'name="(seen|until)" value="([^"]*)"', page))
 
 
 def test_what_comes_after_the_count_is_not_changed(kept: PreparedInstances, browser: Browser) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from conftest import Reconfigure
@@ -17,6 +18,25 @@ from gateway.database.tables.console_users import FAILURES_OF_ADDRESS, FAILURES_
 
 INLINE = re.compile(r"<style|\sstyle=|\son[a-z]+=|javascript:|<script(?![^>]*\ssrc=)")
 HOSTILE = "<script>alert(1)</script>\"'\u202e\x1b[2J" + "x" * 10_000
+
+
+FIELDS = (
+    *("name", "role", "password", "again", "back", "seen", "next", "confirmed", "until", "reason", "lasting"),
+    *(
+        "ae_title",
+        "delivery",
+        "study",
+        "series",
+        "application",
+        "target",
+        "worker",
+        "state",
+        "all",
+        "message",
+    ),
+    *("word", "value", "stage", "duration"),
+)
+"""The fields of all forms."""
 
 
 @pytest.fixture
@@ -314,10 +334,14 @@ def test_hostile_text_is_never_markup(app: Guard, browser: Browser) -> None:
     for path in posted_paths(app):
         if path == "/logout":
             continue
-        answer = browser.post(
-            path, dict.fromkeys(("name", "role", "back", "seen", "next", "password"), HOSTILE)
-        )
+        answer = browser.post(path, dict.fromkeys(FIELDS, HOSTILE))
+        assert answer.status_code < 500, path
         assert "<script>alert" not in answer.text, path
+    for path in ("/studies/", "/deliveries/", "/first/", "/"):
+        answer = browser.get(path + quote(HOSTILE, safe=""))
+        assert answer.status_code == 404, path
+        assert "<script>alert" not in answer.text
+        assert "\u202e" not in answer.text
     browser.client.cookies.set("theme", '"><script>alert(1)</script>', domain="localhost.local")
     browser.client.cookies.set("mini_pacs_flash", "bm90IGpzb24=", domain="localhost.local")
     for path in pages(app):
