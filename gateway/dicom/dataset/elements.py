@@ -31,6 +31,7 @@ from gateway.dicom.dataset.encoding import (
     Syntax,
     may_be_vr,
 )
+from gateway.dicom.dataset.plain import Begin
 from gateway.dicom.dataset.reader import Reader, ReadLimitError
 from gateway.errors import DataSetError
 
@@ -77,9 +78,19 @@ class Walk:
 
     If a broken top-level sequence has a length, the iteration continues after it, and `defect` describes the
     error.
+
+    With `begin` it continues after what `plain` has read.
     """
 
-    def __init__(self, reader: Reader, syntax: Syntax, enter: Callable[[int], bool], *, until: int) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        syntax: Syntax,
+        enter: Callable[[int], bool],
+        *,
+        until: int,
+        begin: Begin | None = None,
+    ) -> None:
         self._reader = reader
         self._enter = enter
         self._until = until
@@ -89,6 +100,9 @@ class Walk:
         self._tag: int | None = None
         self._tag_position = 0
         self.defect = ""
+        if begin is not None:
+            self._position, self._syntax = begin
+            return
         try:
             self._position = self._after_file_meta()
             self._syntax = self._as_written(syntax)

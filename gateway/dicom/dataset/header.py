@@ -12,7 +12,15 @@ from types import MappingProxyType
 from typing import Self
 
 from gateway.dicom.dataset.elements import Element, Walk
-from gateway.dicom.dataset.encoding import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, ITEM, Syntax
+from gateway.dicom.dataset.encoding import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    HEADER_BYTES,
+    IMPLICIT_LITTLE,
+    ITEM,
+    Syntax,
+)
+from gateway.dicom.dataset.plain import Begin, read_plain
 from gateway.dicom.dataset.reader import FileReader, HeldReader, InflatedReader, Reader, ReadLimitError
 from gateway.dicom.dataset.values import MAX_BYTES, SPECIFIC_CHARACTER_SET, TOO_LONG, decode
 from gateway.dicom.negotiation import text_of
@@ -244,7 +252,11 @@ class _HeaderValues:
                 enter = _REFERENCING.__contains__ if self._with_references else enter_none
                 # Some data sets have one of the four UIDs after Pixel Data; no references are there.
                 until = _PIXEL_DATA if self._with_references else ITEM
-                walk = Walk(reader, syntax_of(transfer_syntax_uid), enter, until=until)
+                syntax = syntax_of(transfer_syntax_uid)
+                begin = None if self._with_references or self._asked else self._take_plain(reader, syntax)
+                if self._has_uids:
+                    return self
+                walk = Walk(reader, syntax, enter, until=until, begin=begin)
                 try:
                     self._take(walk, reader)
                 finally:
@@ -259,6 +271,22 @@ class _HeaderValues:
                     raise
                 self._attributes_defect = str(error)
         return self
+
+    def _take_plain(self, reader: Reader, syntax: Syntax) -> Begin | None:
+        """Take the values of the plain elements at the beginning; return where `Walk` continues."""
+        found = reader.at(0, HEADER_BYTES)
+        if found is None or not isinstance(found[0], bytes):
+            return None
+        begin = read_plain(
+            found[0],
+            syntax,
+            self._values,
+            wanted=_WANTED,
+            until=_SERIES_INSTANCE_UID,
+            max_value_bytes=_MAX_VALUE_BYTES,
+        )
+        self._has_uids = self.is_complete()
+        return begin
 
     def _take(self, walk: Walk, reader: Reader) -> None:
         for element in walk:
