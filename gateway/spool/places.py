@@ -42,12 +42,20 @@ _MAX_TRUSTED = 10_000
 """Limits the memory for flushed directories; one that is dropped is flushed again when it is used."""
 
 
+_FOLDERS = (*Place, ORPHANED)
+
+_MAX_KEPT = 1_000
+"""Limits the memory for the paths of folders."""
+
+
 class Places:
     """The folders of `edge.data_root` that hold final names; used by all threads of a process."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._root = str(root)
         self._trusted: dict[str, float] = {}  # directory -> until when its entry counts as flushed
+        self._folders: dict[tuple[str, str], Path] = {}
         self._lock = Lock()
 
     # ---- names -----------------------------------------------------------------------------------
@@ -59,7 +67,7 @@ class Places:
 
         If all are taken, the last one with a random part is used.
         """
-        folder = self.root / place / study_instance_uid
+        folder = self._folder(place, study_instance_uid)
         for name in (*names, None):
             target = folder / (name or _unique(names[-1]))
             try:
@@ -99,14 +107,24 @@ class Places:
 
     # ---- look-ups --------------------------------------------------------------------------------
 
-    def path(self, place: Place, study_instance_uid: str, file_name: str) -> Path:
+    def path(self, place: Place | str, study_instance_uid: str, file_name: str) -> Path:
         """Return the path of a file in `place`, whether or not it exists."""
-        return self.root / place / study_instance_uid / file_name
+        return self._folder(place, study_instance_uid) / file_name
+
+    def _folder(self, place: Place | str, study_instance_uid: str) -> Path:
+        """Return the folder of a study, which is kept: joining paths costs more than finding it."""
+        key = (place, study_instance_uid)
+        folder = self._folders.get(key)
+        if folder is None:
+            if len(self._folders) > _MAX_KEPT:
+                self._folders.clear()
+            folder = self._folders[key] = self.root / place / study_instance_uid
+        return folder
 
     def everywhere(self, study_instance_uid: str, file_name: str) -> Iterator[Path]:
         """Yield the path of a file in each place and in orphaned/, whether or not it exists."""
-        for place in (*Place, ORPHANED):
-            yield self.root / place / study_instance_uid / file_name
+        for place in _FOLDERS:
+            yield self.path(place, study_instance_uid, file_name)
 
     def find(self, place: Place, study_instance_uid: str, file_name: str) -> Path:
         """Return the path of the file: in `place`, which its row names, or else in another place.
@@ -120,9 +138,10 @@ class Places:
 
     def find_all(self, place: Place, study_instance_uid: str, file_name: str) -> Iterator[Path]:
         """Yield every file of that name, the one in `place` first; more than one is rare."""
-        expected = self.path(place, study_instance_uid, file_name)
-        elsewhere = (path for path in self.everywhere(study_instance_uid, file_name) if path != expected)
-        return (path for path in (expected, *elsewhere) if path.exists())
+        for folder in (place, *(other for other in _FOLDERS if other != place)):
+            # as text: a delivery looks in each folder, and most have no such file
+            if _is_there(f"{self._root}/{folder}/{study_instance_uid}/{file_name}"):
+                yield self.path(folder, study_instance_uid, file_name)
 
     # ---- moves -----------------------------------------------------------------------------------
 
@@ -135,21 +154,27 @@ class Places:
         moved: it is another version that is being received under the same name.
         """
         target = self.path(place, study_instance_uid, file_name)
+        expected = None
+        if was is not None:
+            expected = self.path(was, study_instance_uid, file_name)
+            if self._moved(expected, target):  # nearly always; also if there is a file at `target` already
+                return True
         if target.exists():
             return True
-        expected = None if was is None else self.path(was, study_instance_uid, file_name)
         elsewhere = (path for path in self.everywhere(study_instance_uid, file_name) if path != expected)
-        for source in (*([] if expected is None else [expected]), *elsewhere):
-            try:
-                if source != expected and source.stat().st_nlink > 1:
-                    continue
-                self.put(source, target)  # False: another process has moved it already
-            except (FileMissingError, FileNotFoundError):
-                continue
-            except OSError as error:
-                raise failure("move", source, error) from error
-            return True
-        return False
+        return any(self._moved(source, target, only_link=True) for source in elsewhere)
+
+    def _moved(self, source: Path, target: Path, *, only_link: bool = False) -> bool:
+        """Move a file; return False if it is not there. With `only_link` it must have no second link."""
+        try:
+            if only_link and source.stat().st_nlink > 1:
+                return False
+            self.put(source, target)  # False: another process has moved it already
+        except (FileMissingError, FileNotFoundError):
+            return False
+        except OSError as error:
+            raise failure("move", source, error) from error
+        return True
 
     def put(self, source: Path, target: Path) -> bool:
         """Move `source` to `target`; return False, and move nothing, if there is a file at `target`.
@@ -175,6 +200,15 @@ class Places:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise failure("remove", path, error) from error
+
+
+def _is_there(path: str) -> bool:
+    """Tell whether there is a file; an error that says something else is raised."""
+    try:
+        os.stat(path)  # noqa: PTH116  a Path costs as much as the call
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def is_same_file(path: Path, other: Path) -> bool:

@@ -92,6 +92,19 @@ def test_a_reader_looks_in_the_other_places(spool: Spool) -> None:
     assert not spool.move(Place.SENT, STUDY, "other.dcm", was=Place.INCOMING)
 
 
+def test_a_file_is_moved_from_where_it_is(spool: Spool) -> None:
+    """Not from the place that the caller expects; and not while it has a second link there."""
+    path = keep(spool, b"one")
+    assert spool.move(Place.QUEUED, STUDY, NAMES[0])
+    second = spool.root / "second"
+    second.hardlink_to(spool.path(Place.QUEUED, STUDY, NAMES[0]))
+    assert not spool.move(Place.SENT, STUDY, NAMES[0], was=Place.INCOMING)
+    second.unlink()
+    assert spool.move(Place.SENT, STUDY, NAMES[0], was=Place.INCOMING)
+    assert not path.exists()
+    assert spool.find(Place.INCOMING, STUDY, NAMES[0]) == spool.path(Place.SENT, STUDY, NAMES[0])
+
+
 def test_a_deleted_folder_is_made_again(spool: Spool) -> None:
     """The sweep removes empty folders, also those that a receiver is about to use."""
     path = keep(spool, b"one")
