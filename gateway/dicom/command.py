@@ -34,6 +34,8 @@ MAX_ERROR_COMMENT = 64  # VR LO: PS3.5 §6.2
 _ELEMENT = struct.Struct("<HHI")
 _US_ELEMENT = struct.Struct("<HHIH")
 _UL_ELEMENT = struct.Struct("<HHII")
+_RESPONSE = struct.Struct("<HHIHHHIHHHIHHHIH")
+"""The four elements of VR US that every response has."""
 
 
 class CommandSet:
@@ -129,15 +131,15 @@ def c_echo_request(message_id: int, sop_class_uid: str) -> bytes:
 
 def response(request: CommandSet, status: int, error_comment: str = "") -> bytes:
     """Return the response to any request, with its UIDs: PS3.7 §9.3.1.2, Table 9.3-2, and §C."""
-    elements = []
     sop_class_uid = request.text(AFFECTED_SOP_CLASS_UID)
-    if sop_class_uid:
-        elements.append(_string(AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0"))
-    elements += [
-        _us(COMMAND_FIELD, request.required(COMMAND_FIELD) | IS_RESPONSE),
-        _us(MESSAGE_ID_BEING_RESPONDED_TO, request.required(MESSAGE_ID)),
-        _us(COMMAND_DATA_SET_TYPE, NO_DATA_SET),
-        _us(STATUS, status),
+    elements = [
+        _string(AFFECTED_SOP_CLASS_UID, sop_class_uid, b"\0") if sop_class_uid else b"",
+        _RESPONSE.pack(
+            *(0, COMMAND_FIELD, 2, request.required(COMMAND_FIELD) | IS_RESPONSE),
+            *(0, MESSAGE_ID_BEING_RESPONDED_TO, 2, request.required(MESSAGE_ID)),
+            *(0, COMMAND_DATA_SET_TYPE, 2, NO_DATA_SET),
+            *(0, STATUS, 2, status),
+        ),
     ]
     if error_comment and status:
         elements.append(_string(ERROR_COMMENT, error_comment[:MAX_ERROR_COMMENT], b" "))

@@ -8,6 +8,7 @@ separates title and address. A title that contains an `@` must therefore be writ
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from gateway.domain.identifiers import is_ae_title
@@ -75,6 +76,7 @@ def find_problem(entries: Iterable[Entry]) -> str | None:
     return None
 
 
+@lru_cache(maxsize=1024)
 def address_of(text: str) -> Address:
     """Return the address of a connection, without a scope; an IPv4-mapped IPv6 address becomes IPv4."""
     address = ip_address(text.partition("%")[0])

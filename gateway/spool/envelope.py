@@ -13,6 +13,7 @@ import os
 import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
 from zlib import crc32
@@ -39,6 +40,7 @@ _UNDECIDED = 0x80
 _ROUTE = 0x3F
 _CHECKSUM = struct.Struct(">I")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 # An envelope holds the position of a member in these: add members at the end only.
 _KINDS = tuple(Kind)
 _ORIGINS = tuple(Origin)
@@ -81,7 +83,7 @@ class Envelope:
         fixed = _FIXED.pack(
             _MAGIC,
             self.reception_id.bytes,
-            (self.received_at - _EPOCH) // timedelta(microseconds=1),
+            (self.received_at - _EPOCH) // _MICROSECOND,
             self.data_set_size,
             self.epoch,
             self.sha256,
@@ -91,18 +93,20 @@ class Envelope:
             len(self.targets) + len(self.refused),
             self.rules,
         )
-        texts = (
-            self.calling_ae_title,
-            self.called_ae_title,
-            self.remote_address,
-            self.sop_class_uid,
-            self.sop_instance_uid,
-            self.study_instance_uid,
-            self.series_instance_uid,
-            self.transfer_syntax_uid,
+        body = b"".join(
+            (
+                fixed,
+                _packed_once(self.calling_ae_title),
+                _packed_once(self.called_ae_title),
+                _packed_once(self.remote_address),
+                _packed_once(self.sop_class_uid),
+                _packed(self.sop_instance_uid),
+                _packed_once(self.study_instance_uid),
+                _packed_once(self.series_instance_uid),
+                _packed_once(self.transfer_syntax_uid),
+                self._packed_targets(),
+            )
         )
-        body = fixed + b"".join(map(_packed, texts))
-        body += self._packed_targets()
         padded = body.ljust(ENVELOPE_BYTES - _CHECKSUM.size, b"\0")
         if len(padded) > ENVELOPE_BYTES - _CHECKSUM.size:
             raise DataSetError("its UIDs, AE titles and targets are too long")
@@ -114,13 +118,19 @@ class Envelope:
         for flag, targets in ((0, self.targets), (_REFUSED, self.refused)):
             for target in targets:
                 undecided = _UNDECIDED if target in self.undecided else 0
-                parts.append(bytes((_ROUTES.index(target.route) | flag | undecided,)) + _packed(target.name))
+                parts.append(
+                    bytes((_ROUTES.index(target.route) | flag | undecided,)) + _packed_once(target.name)
+                )
         return b"".join(parts)
 
 
 def _packed(text: str) -> bytes:
     encoded = text.encode("utf-8", "surrogateescape")
     return bytes((len(encoded),)) + encoded
+
+
+_packed_once = lru_cache(maxsize=1024)(_packed)
+"""For texts that many envelopes have: all but the SOP Instance UID."""
 
 
 def unpack(block: bytes) -> Envelope | None:

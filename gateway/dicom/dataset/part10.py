@@ -7,6 +7,7 @@ code uses `struct`, because it runs for each received instance.
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway.dicom.dataset.encoding import LONG_VRS
 from gateway.dicom.negotiation import (
@@ -91,21 +92,33 @@ def preamble_and_file_meta(
     With `private_bytes` (even) it ends with (0002,0102), which has that many zero bytes. They are the last
     bytes of the returned value, so that the caller can write them later.
     """
-    elements = b"".join(
-        (
-            _VERSION_1,
-            _uid(_MEDIA_STORAGE_SOP_CLASS_UID, sop_class_uid),
-            _uid(_MEDIA_STORAGE_SOP_INSTANCE_UID, sop_instance_uid),
-            _uid(_TRANSFER_SYNTAX_UID, transfer_syntax_uid),
-            _OURS,
-            _short(_SOURCE_AE_TITLE, b"AE", ae_title_field(source_ae_title)),
-            _short(_RECEIVING_AE_TITLE, b"AE", ae_title_field(receiving_ae_title))
-            if receiving_ae_title
-            else b"",
-            _private_information(private_bytes) if private_bytes else b"",
-        )
+    before, after = _file_meta_around(
+        sop_class_uid, transfer_syntax_uid, source_ae_title, receiving_ae_title, private_bytes
     )
-    return b"".join((PREAMBLE, _short(_GROUP_LENGTH, b"UL", len(elements).to_bytes(4, "little")), elements))
+    instance = _uid(_MEDIA_STORAGE_SOP_INSTANCE_UID, sop_instance_uid)
+    length = (len(before) + len(instance) + len(after)).to_bytes(4, "little")
+    return b"".join((PREAMBLE, _short(_GROUP_LENGTH, b"UL", length), before, instance, after))
+
+
+@lru_cache(maxsize=64)
+def _file_meta_around(
+    sop_class_uid: str,
+    transfer_syntax_uid: str,
+    source_ae_title: str,
+    receiving_ae_title: str,
+    private_bytes: int,
+) -> tuple[bytes, bytes]:
+    """Return the elements before and after the SOP Instance UID, which all instances of a series share."""
+    after = [
+        _uid(_TRANSFER_SYNTAX_UID, transfer_syntax_uid),
+        _OURS,
+        _short(_SOURCE_AE_TITLE, b"AE", ae_title_field(source_ae_title)),
+    ]
+    if receiving_ae_title:
+        after.append(_short(_RECEIVING_AE_TITLE, b"AE", ae_title_field(receiving_ae_title)))
+    if private_bytes:
+        after.append(_private_information(private_bytes))
+    return _VERSION_1 + _uid(_MEDIA_STORAGE_SOP_CLASS_UID, sop_class_uid), b"".join(after)
 
 
 def _private_information(length: int) -> bytes:
