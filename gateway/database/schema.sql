@@ -252,7 +252,7 @@ table deliveries
     CREATE TRIGGER deliveries_discard_dead_messages AFTER UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((old.state <> new.state) AND ((old.state = 'dead'::delivery_state) OR (new.state = 'cancelled'::delivery_state)))) EXECUTE FUNCTION discard_dead_messages()
     CREATE TRIGGER deliveries_name_target BEFORE INSERT ON public.deliveries FOR EACH ROW WHEN ((new.target IS NULL)) EXECUTE FUNCTION name_target()
     CREATE TRIGGER deliveries_owe_newest AFTER UPDATE OF state ON public.deliveries FOR EACH ROW WHEN ((new.may_have_arrived AND (new.state = ANY (ARRAY['dead'::delivery_state, 'cancelled'::delivery_state])))) EXECUTE FUNCTION owe_newest_after_unsettled()
-    CREATE TRIGGER deliveries_transition BEFORE UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((old.state <> new.state) AND ((((((((((((((((old.state <> 'pending'::delivery_state) OR (new.state <> 'in_flight'::delivery_state)) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'delivered'::delivery_state))) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'dead'::delivery_state))) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'cancelled'::delivery_state))) AND ((old.state <> 'pending'::delivery_state) OR (new.state <> 'collecting'::delivery_state))) AND ((old.state <> 'collecting'::delivery_state) OR (new.state <> 'delivered'::delivery_state))) AND ((old.state <> 'collecting'::delivery_state) OR (new.state <> 'dead'::delivery_state))) AND ((old.state <> 'collecting'::delivery_state) OR (new.state <> 'cancelled'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'delivered'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'in_flight'::delivery_state) OR (new.state <> 'dead'::delivery_state))) AND ((old.state <> 'dead'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'dead'::delivery_state) OR (new.state <> 'cancelled'::delivery_state))) AND ((old.state <> 'cancelled'::delivery_state) OR (new.state <> 'pending'::delivery_state))) AND ((old.state <> 'delivered'::delivery_state) OR (new.state <> 'pending'::delivery_state))))) EXECUTE FUNCTION refuse_transition()
+    CREATE TRIGGER deliveries_transition BEFORE UPDATE OF state ON public.deliveries FOR EACH ROW WHEN ((old.state <> new.state)) EXECUTE FUNCTION refuse_transition()
     CREATE TRIGGER deliveries_wake_versions AFTER UPDATE OF state, owed_order ON public.deliveries FOR EACH ROW WHEN ((new.is_waited_for AND (new.state <> 'in_flight'::delivery_state))) EXECUTE FUNCTION wake_versions()
 
 table destinations
@@ -662,6 +662,8 @@ function count_attempts() -> trigger
 function count_result() -> trigger
 function discard_dead_messages() -> trigger
 function dramatiq.consumer_alive(bigint) -> boolean
+function dramatiq.document(uuid,text,text,jsonb) -> jsonb
+function dramatiq.new_id(timestamp with time zone) -> uuid
 function dramatiq.room(text,integer) -> integer
 function dramatiq.send(text,text,jsonb,integer,timestamp with time zone,bigint) -> uuid
 function expire_expectation(bigint,integer,interval,text,text,text) -> record

@@ -4,16 +4,21 @@
 -- claims.
 --
 -- A unit that is being sent does not count: its process may be gone, and then its message must be claimed again.
+--
+-- In PL/pgSQL, because PostgreSQL would plan a function in SQL anew at each claim. The plans are kept: they must use
+-- the indexes, also if they were made when the tables were small.
 CREATE OR REPLACE FUNCTION dramatiq.room(queue_name text, wanted integer) RETURNS integer
-LANGUAGE sql STABLE AS $$
-    SELECT CASE
-        WHEN room.queue_name = 'pacs' THEN CASE WHEN EXISTS (
+LANGUAGE plpgsql STABLE SET enable_seqscan TO off AS $$
+BEGIN
+    IF room.queue_name = 'pacs' THEN
+        RETURN CASE WHEN EXISTS (
             SELECT FROM public.destinations x
             WHERE x.route = 'pacs' AND x.configured
                 AND (x.paused OR x.breaker = 'open'
                     OR x.next_slot_at BETWEEN now() + interval '1 second' AND now() + interval '5 minutes'))
-            THEN 0 ELSE wanted END
-        WHEN room.queue_name = 'workers' OR starts_with(room.queue_name, 'workers.') THEN least(wanted, (
+            THEN 0 ELSE room.wanted END;
+    ELSIF room.queue_name = 'workers' OR starts_with(room.queue_name, 'workers.') THEN
+        RETURN least(room.wanted, (
             SELECT coalesce(sum(greatest(least(x.max_outstanding, a.max_outstanding) - owed.n - sent.n, 0)), 0)::integer
             FROM public.application_workers a
             JOIN public.destinations x ON x.ae_title = a.ae_title
@@ -23,12 +28,14 @@ LANGUAGE sql STABLE AS $$
                                 WHERE u.worker = x.ae_title AND u.state = 'sent') AS sent
             WHERE a.application = CASE room.queue_name WHEN 'workers' THEN 'default'
                                   ELSE substr(room.queue_name, length('workers.') + 1) END
-                AND x.route = 'workers' AND x.configured AND NOT x.paused AND x.breaker = 'closed'))
-        WHEN starts_with(room.queue_name, 'archives.') THEN CASE WHEN EXISTS (
+                AND x.route = 'workers' AND x.configured AND NOT x.paused AND x.breaker = 'closed'));
+    ELSIF starts_with(room.queue_name, 'archives.') THEN
+        RETURN CASE WHEN EXISTS (
             SELECT FROM public.destinations x
             WHERE x.ae_title = substr(room.queue_name, length('archives.') + 1) AND x.route = 'archives'
                 AND x.configured AND NOT x.paused AND x.breaker = 'closed'
                 AND (x.next_slot_at BETWEEN now() + interval '1 second' AND now() + interval '5 minutes') IS NOT TRUE)
-            THEN wanted ELSE 0 END
-        ELSE wanted END;
-$$;
+            THEN room.wanted ELSE 0 END;
+    END IF;
+    RETURN room.wanted;
+END $$;

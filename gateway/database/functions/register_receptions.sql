@@ -1,5 +1,7 @@
--- Register a batch of receptions: one statement writes all instances that are new. PostgreSQL reads the constraints of a table and the
--- predicates of its indexes anew for every statement, which costs more than a row.
+-- Register a batch of receptions: one statement writes all instances that are new, with their deliveries and messages.
+-- PostgreSQL reads the constraints of a table and the predicates of its indexes anew for every statement, which costs
+-- more than a row. The plans are kept: PostgreSQL would make one for each batch, because it sees how long the arrays are.
+-- They must use the indexes, also if they were made when the tables were small.
 --
 -- If a SOP Instance UID is stored already, or occurs twice in the batch, register_reception decides as for a single
 -- instance; verdicts, guards and order of locks are the same. The routes of each instance are separated by commas, and
@@ -15,7 +17,7 @@ CREATE OR REPLACE FUNCTION register_receptions(
 ) RETURNS TABLE (
     "position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place,
     kept_kind instance_kind
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET plan_cache_mode TO force_generic_plan SET enable_seqscan TO off AS $$
 DECLARE
     v_new integer[];
 BEGIN
@@ -44,14 +46,19 @@ BEGIN
             FROM fresh f
     ), owed AS MATERIALIZED (
         SELECT nextval('deliveries_id_seq') AS id, f.id AS instance_id, r.route, r.target, r.actor_name,
-            p_priority[f.n] AS priority, f.due
+            p_priority[f.n] AS priority, f.due,
+            queue_of(r.route, r.target) AS queue_name, dramatiq.new_id(f.due) AS message_id
         FROM fresh f CROSS JOIN LATERAL unnest(
             string_to_array(p_routes[f.n], ',')::route[], string_to_array(p_targets[f.n], E'\\'),
             string_to_array(p_actor_names[f.n], ',')) AS r (route, target, actor_name)
     ), debts AS (
         INSERT INTO deliveries (id, instance_id, route, target, priority, message_id) OVERRIDING SYSTEM VALUE
-            SELECT o.id, o.instance_id, o.route, o.target, o.priority, dramatiq.send(
-                queue_of(o.route, o.target), o.actor_name, jsonb_build_array(o.id), o.priority, o.due, o.id)
+            SELECT o.id, o.instance_id, o.route, o.target, o.priority, o.message_id FROM owed o
+    ), messages AS (
+        INSERT INTO dramatiq.queue (message_id, queue_name, message, priority, due, delivery_id)
+            SELECT o.message_id, o.queue_name,
+                dramatiq.document(o.message_id, o.queue_name, o.actor_name, jsonb_build_array(o.id)),
+                o.priority, o.due, o.id
             FROM owed o
     )
     SELECT f.n, f.id, 'stored', p_file_name[f.n], 'incoming'::instance_place, p_kind[f.n] FROM fresh f;
