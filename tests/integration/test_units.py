@@ -462,3 +462,29 @@ def test_a_unit_that_needs_many_contexts_uses_several_associations(units: Units)
     )
     assert len(units.got()[units.worker()]) == len(classes)
     assert units.peers[units.worker()].associations == 2
+
+
+def test_a_unit_under_way_takes_the_room_of_one_result(make_edge: MakeEdge) -> None:
+    """It counts as one, however many instances it has; a message is claimed while a worker has room."""
+    with units_of(whole(make_edge, max_outstanding=2)) as units:
+
+        def room() -> int:
+            return int(units.edge.one("SELECT dramatiq.room('workers.chest-ct', 8)"))
+
+        def claimed(wanted: int) -> int:
+            return int(units.edge.one("SELECT dramatiq.room('workers.chest-ct', %(n)s)", n=wanted))
+
+        assert room() == 4  # two replicas, two results each
+        sent = [series_of(3) for _ in range(4)]
+        for number, series in enumerate(sent, 1):
+            assert units.send(*series) is Outcome.DELIVERED
+            assert room() == 4 - number
+        assert claimed(1) == 0
+        assert units.send(*series_of(2)) is not Outcome.DELIVERED
+        assert units.states() == ["sent"] * 4 + ["complete"]
+
+        worker = units.worker(units.ids()[0])
+        units.result(*sent[0], worker=worker)
+        assert (room(), claimed(1)) == (1, 1)
+        units.edge.run("UPDATE destinations SET breaker = 'open' WHERE ae_title = %(title)s", title=worker)
+        assert room() == 0
