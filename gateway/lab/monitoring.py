@@ -54,21 +54,7 @@ def programs(folder: Path, ports: MonitoringPorts, environment: Mapping[str, str
     text = yaml.safe_dump(prometheus_configuration(ports), sort_keys=False)
     (folder / "prometheus.yml").write_text(text, encoding="utf-8")
     return [
-        Program(
-            "metrics",
-            (
-                sys.executable,
-                "-m",
-                "cli",
-                "metrics",
-                "--bind-address",
-                LOOPBACK,
-                "--port",
-                str(ports.metrics),
-            ),
-            environment,
-            ports=(ports.metrics,),
-        ),
+        exporter(environment, ports.metrics),
         Program(
             "prometheus",
             (
@@ -91,6 +77,12 @@ def programs(folder: Path, ports: MonitoringPorts, environment: Mapping[str, str
             ports=(ports.alertmanager,),
         ),
     ]
+
+
+def exporter(environment: Mapping[str, str], port: int) -> Program:
+    """Return `mini-pacs metrics` on that port."""
+    words = ("metrics", "--bind-address", LOOPBACK, "--port", str(port))
+    return Program("metrics", (sys.executable, "-m", "cli", *words), environment, ports=(port,))
 
 
 def prometheus_configuration(ports: MonitoringPorts) -> dict[str, Any]:

@@ -49,9 +49,9 @@ class Scrape:
         ]
 
 
-def scrape(port: int) -> Scrape:
+def scrape(port: int, seconds: float = SCRAPE_SECONDS) -> Scrape:
     """Ask an exporter on this machine."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=SCRAPE_SECONDS) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=seconds) as answer:
         return Scrape(answer.read().decode())
 
 

@@ -10,6 +10,7 @@ The modules, in the order of a run:
     evidence         what senders, PACS, workers, database and spool say afterwards
     ledger           compares every acknowledged instance with that evidence
     unit_ledger      the same for the series and studies that applications get whole
+    counters         scrapes the exporter, and compares its counters with what PostgreSQL committed
     recovery         how long after a fault's end its path worked again, and the latency for G5
     outages          what senders noticed while PostgreSQL was away
     outage           a run of its own: PostgreSQL away for long, under full load (outage_sender)

@@ -15,6 +15,7 @@ from pathlib import Path
 from gateway.database.pool import Database
 from gateway.errors import DatabaseError
 from proof.chaos import evidence, outage, report
+from proof.chaos.counters import Counters
 from proof.chaos.disk import enter_namespace, is_to_be_real
 from proof.chaos.evidence import unregistered, waiting
 from proof.chaos.fault_runner import FaultRunner
@@ -89,21 +90,28 @@ def main() -> int:
 
 def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
     seed, minutes = arguments.seed, arguments.minutes
-    setup = Setup(folder, seed=seed, rate=arguments.rate or RATE, is_hospital=arguments.hospital)
+    setup = Setup(
+        folder, seed=seed, rate=arguments.rate or RATE, is_hospital=arguments.hospital, has_metrics=True
+    )
     database = Database(setup.lab.postgres.dsn(), application_name="chaos", size=2)
+    assert setup.lab.metrics_port is not None
     watch = Watch(setup, database, say)
+    counters = Counters(setup.lab.metrics_port, database)
     fault_runner = FaultRunner(setup, seed, lambda: _waits_for_pacs(setup, database))
     watch.faults = lambda: len(fault_runner.done)
     say(f"chaos for {minutes:g} minutes, seed {seed}, in {folder}")
     try:
-        setup.open()
+        setup.open(counters.prepare)
         watch.start()
+        counters.start()
         fault_runner.run(minutes * 60)
         time.sleep(TAIL_SECONDS)
         setup.stop_senders()
         settled = _settle(setup, database, watch)
         for name in ("scheduler", "actors-sweep"):
             setup.supervisor.take_down(name)  # rows and files must not change while the ledger reads them
+        counters.stop()
+        balance = counters.judge(settled=settled is not None)
         say("drawing the ledger")
         watch.learn()
         hangs = [(fault.began, fault.ended) for fault in fault_runner.done if fault.name == HANG]
@@ -115,6 +123,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
         ledger.deviations += of_units.deviations
     finally:
         watch.stop()
+        counters.stop()
         database.close()
         setup.close()
     entries = evidence.sent(setup)
@@ -131,6 +140,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> report.Outcome:
         latencies=_latencies(fault_runner, entries, taken),
         stretch_seconds=sum(ended - began for began, ended in fault_runner.stretches),
         peaks=watch.peaks,
+        counters=balance,
         outages=judge(fault_runner.done, entries),
         disk_is_real=setup.disk.is_real,
         disk_is_asked_for="CI" in os.environ and is_to_be_real(),

@@ -25,6 +25,7 @@ POSTGRES = "postgres"
 EVERY = frozenset({Way.RECEIVE, Way.PACS, Way.WORKERS})
 RECEIVE, PACS, ARCHIVES, WORKERS, SWEEP = (frozenset({way}) for way in Way)
 SENDING = PACS | WORKERS
+NOWHERE: frozenset[Way] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ CATALOGUE: tuple[Kind, ...] = (
     Kind("stop", "archive", ARCHIVES, _LONG),
     Kind("kill", "scheduler", SWEEP),
     Kind("stop", "scheduler", SWEEP, _LONG),
+    Kind("kill", "metrics", NOWHERE),
+    Kind("stop", "metrics", NOWHERE, _LONG),
     Kind("kill", "app01", WORKERS, weight=_OFTEN),
     Kind("kill", "app02", WORKERS),
     Kind("stop", "app03", WORKERS, _LONG, weight=_OFTEN),

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from proof.chaos.counters import CounterVerdict
 from proof.chaos.faults import KINDS, Done
 from proof.chaos.journal import BROKEN, NOT_OPENED, SUCCESS, Entry
 from proof.chaos.ledger import OLDER, Ledger
@@ -37,6 +38,7 @@ class Outcome:
     latencies: list[float]
     stretch_seconds: float
     peaks: Counter[str]
+    counters: CounterVerdict
     outages: OutageVerdict
     disk_is_real: bool
     disk_is_asked_for: bool
@@ -91,6 +93,7 @@ class Outcome:
             found.append("it did not settle: something waits although all is well")
         if any(recovery.seconds is None for recovery in self.recoveries):
             found.append("a way did not recover from a fault")
+        found += self.counters.failures(self.minutes)
         for what, count, rate in (
             ("faults", len(self.faults), FAULTS_PER_MINUTE),
             ("instances", self.ledger.instances, INSTANCES_PER_MINUTE),
@@ -144,6 +147,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
             "slowest": outcome.outages.slowest,
             "felt": [asdict(entry) for entry in outcome.outages.felt],
         },
+        "metrics": asdict(outcome.counters),
         "memory_peaks_kib": dict(outcome.peaks),
     }
 
@@ -161,6 +165,7 @@ def as_text(outcome: Outcome) -> str:
             "",
             *_recoveries(outcome),
             *_memory(outcome),
+            outcome.counters.text(),
             "",
             *(f"NOT PROVEN by this run: {gap}" for gap in outcome.gaps()),
             *(f"FAILED: {failure}" for failure in outcome.failures()),

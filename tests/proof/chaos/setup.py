@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gateway.lab import layout
 from gateway.lab.lab import Lab
+from gateway.lab.monitoring import exporter
 from gateway.lab.stray_processes import MARK
 from proof.chaos.disk import Disk
 from proof.chaos.pacs import ChaosPacs
@@ -87,6 +89,13 @@ class _Lab(Lab):
     """The lab, whose workers record the digests of what they receive and send, with an archive `archive`."""
 
     archive: ChaosPacs
+    metrics_port: int | None = None
+    """The port of the exporter; None without one."""
+
+    def _monitoring(self) -> "list[Program]":
+        if self.metrics_port is None:
+            return []
+        return [exporter(self.environment, self.metrics_port)]
 
     def _archives(self) -> "list[Program]":
         return [self.archive.program()]
@@ -106,7 +115,9 @@ class Setup:
 
     forwarder: ClassVar[dict[str, Any]] = FORWARDER
 
-    def __init__(self, folder: Path, *, seed: int, rate: float, is_hospital: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, seed: int, rate: float, is_hospital: bool = False, has_metrics: bool = False
+    ) -> None:
         self.folder = folder
         self.is_hospital = is_hospital
         self._seed = seed
@@ -128,6 +139,8 @@ class Setup:
         # A series in an unfinished collection would be no instance that the ledger can account for.
         self.lab = _Lab(folder / "lab", worker_environment={"WORKER_UNIT": "instance"})
         self.pacs = ChaosPacs(folder / "pacs", self.lab.configuration.forwarder.orthanc.ae_title, behind_pacs)
+        if has_metrics:
+            [self.lab.metrics_port] = layout.free_ports(1)
         self.lab.pacs = self.pacs
         self.archive = self.lab.archive = ChaosPacs(folder / "archive", ARCHIVE, archive, name="archive")
         self.sender_proxy = TcpProxy(behind_senders, ports.edge)
@@ -140,9 +153,10 @@ class Setup:
 
     # ---- life ----------------------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Start everything, senders included."""
+    def open(self, before_senders: Callable[[], None] = lambda: None) -> None:
+        """Start everything; call `before_senders` when all but the senders runs."""
         self.lab.start()
+        before_senders()
         self.pacs_proxy.open()
         self.sender_proxy.open()
         self._begun = time.time()
