@@ -167,6 +167,10 @@ table counted_attempts
     seconds double precision NOT NULL
     since_reception_seconds double precision -- only where the destination got the instance for the first time
 
+table counted_cancellations
+    counted_at timestamp with time zone NOT NULL DEFAULT now()
+    destination text NOT NULL -- the target of the delivery: an archive or an application
+
 table counted_receptions
     counted_at timestamp with time zone NOT NULL DEFAULT now()
     calling_ae_title text NOT NULL
@@ -247,6 +251,7 @@ table deliveries
     CREATE INDEX deliveries_parked ON public.deliveries USING btree (parked_for, id) WHERE ((state = 'pending'::delivery_state) AND (parked_for IS NOT NULL))
     CREATE INDEX deliveries_unsettled ON public.deliveries USING btree (route, target, state, next_attempt_at) WHERE (state = ANY (ARRAY['collecting'::delivery_state, 'pending'::delivery_state, 'in_flight'::delivery_state, 'dead'::delivery_state]))
     CREATE INDEX deliveries_waiting_for_a_worker ON public.deliveries USING btree (waits_for, next_attempt_at) WHERE ((state = 'pending'::delivery_state) AND (waits_for IS NOT NULL))
+    CREATE TRIGGER cancellations_are_counted AFTER UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((new.state = 'cancelled'::delivery_state) AND (old.state <> 'cancelled'::delivery_state))) EXECUTE FUNCTION count_cancellation()
     CREATE TRIGGER deliveries_collect AFTER INSERT ON public.deliveries REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION collect_deliveries()
     CREATE TRIGGER deliveries_collect_again AFTER UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((new.unit_id IS NOT NULL) AND (new.state = 'pending'::delivery_state) AND (old.state <> 'pending'::delivery_state))) EXECUTE FUNCTION collect_again()
     CREATE TRIGGER deliveries_discard_dead_messages AFTER UPDATE OF state ON public.deliveries FOR EACH ROW WHEN (((old.state <> new.state) AND ((old.state = 'dead'::delivery_state) OR (new.state = 'cancelled'::delivery_state)))) EXECUTE FUNCTION discard_dead_messages()
@@ -659,6 +664,7 @@ function collect_again() -> trigger
 function collect_deliveries() -> trigger
 function comes_before(deliveries,bigint) -> boolean
 function count_attempts() -> trigger
+function count_cancellation() -> trigger
 function count_result() -> trigger
 function discard_dead_messages() -> trigger
 function dramatiq.consumer_alive(bigint) -> boolean

@@ -37,6 +37,9 @@ def warnings(configuration: Configuration, now: datetime) -> Iterator[str]:
         effect = "senders cannot connect"
         yield from _of_file("edge.tls.certificate", tls.certificate, now, effect)
         yield from _of_authorities("edge.tls.ca", tls.ca, now, effect)
+    if configuration.console.tls is not None:
+        path = configuration.console.tls.certificate
+        yield from _of_file("console.tls.certificate", path, now, "browsers refuse the console")
     for destination in configuration.destinations:
         if destination.tls is None:
             continue

@@ -237,4 +237,5 @@ def _last_store(gathered: Gathered, title: str) -> str:
 
 
 def _has_tls(configured: Configuration) -> bool:
-    return configured.edge.tls is not None or any(d.tls is not None for d in configured.destinations)
+    own = configured.edge.tls is not None or configured.console.tls is not None
+    return own or any(one.tls is not None for one in configured.destinations)

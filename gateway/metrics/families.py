@@ -61,6 +61,7 @@ FAMILIES = (
     _counter("associations_rejected_total", "Associations that the edge rejected", "reason"),
     # deliveries
     _gauge("deliveries", "Deliveries that are not completed", "destination", "state"),
+    _counter("deliveries_cancelled_total", "Deliveries that were cancelled", "destination"),
     _gauge("oldest_pending_seconds", "How long the oldest pending delivery has waited", "destination"),
     _counter("delivery_attempts_total", "Attempts to send an instance", "destination", "outcome"),
     _histogram("delivery_duration_seconds", "Duration of an attempt", "destination"),

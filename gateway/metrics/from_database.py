@@ -75,6 +75,8 @@ class FromDatabase:
         targets = self._current().forwarder.targets.all
         for one in metrics.unsettled(session, targets):
             samples.set("deliveries", one.count, destination=one.target, state=one.state.value)
+        for target in targets:
+            samples.zero("deliveries_cancelled_total", destination=target.name)
         for oldest in metrics.oldest_pending(session, targets):
             samples.set("oldest_pending_seconds", oldest.seconds, destination=oldest.target)
         queues = [*(target.queue for target in targets), contract.SWEEP.queue_name]

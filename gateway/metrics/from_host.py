@@ -22,8 +22,8 @@ from gateway.spool.spool import Spool
 BACKLOG_LIMIT = 100_000
 """Count the unregistered receptions up to this number, in some 0.3 s."""
 STARTED_AT = time.time()
-EDGE = "edge"
-"""The peer of the certificate that the edge shows to its senders."""
+EDGE, CONSOLE = "edge", "console"
+"""The peers of the certificates that the edge shows to its senders, and the console to browsers."""
 
 
 class FromHost:
@@ -65,10 +65,11 @@ class FromHost:
 
 
 def _certificates(configuration: Configuration) -> list[tuple[str, Path]]:
-    """Return the certificates that the edge shows: to its senders, and to each destination with TLS."""
-    own = configuration.edge.tls
+    """Return the certificates that are shown: to senders, to browsers, and to each destination with TLS."""
+    own, console = configuration.edge.tls, configuration.console.tls
     return [
         *([] if own is None else [(EDGE, own.certificate)]),
+        *([] if console is None else [(CONSOLE, console.certificate)]),
         *(
             (destination.ae_title, destination.tls.certificate)
             for destination in configuration.destinations

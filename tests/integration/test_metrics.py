@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cli import main
 from gateway.database.pool import Database
 from gateway.database.tables import metrics
 from gateway.database.wakeup import Wakeup
+from gateway.diagnosis.configuration import certificates_of
 from gateway.errors import GatewayError
 from gateway.metrics.current import CurrentConfiguration
 from gateway.metrics.exporter import Exporter
@@ -253,9 +255,47 @@ def test_findings_are_those_of_the_diagnosis(edge: EdgeSetup) -> None:
 
 
 def test_the_end_of_certificates_is_served(make_edge: MakeEdge, tmp_path: Path) -> None:
-    """Of the edge's own certificate, and of the one that it shows to a destination."""
+    """Of those that senders, browsers and a destination see; what has ended is a finding, too."""
     made = certificates.make(tmp_path / "tls")
-    tls = {"certificate": str(made.edge.certificate), "key": str(made.edge.key), "client_certificate": "none"}
-    edge = make_edge({"edge": {"tls": tls}})
+    own = {"certificate": str(made.edge.certificate), "key": str(made.edge.key)}
+    ended = {"certificate": str(made.expired.certificate), "key": str(made.expired.key)}
+    changes: dict[str, dict[str, Any]] = {
+        "edge": {"tls": {**own, "client_certificate": "none"}},
+        "console": {"tls": ended},
+        "forwarder": {
+            "orthanc": {
+                "host": "127.0.0.1",
+                "port": 4242,
+                "ae_title": "ORTHANC",
+                "tls": {**own, "verify": "none"},
+            }
+        },
+    }
+    edge = make_edge(changes)
     found = scraped(exporter_of(edge))
     assert found.value("certificate_expiry_timestamp_seconds", peer="edge") > time.time()
+    assert found.value("certificate_expiry_timestamp_seconds", peer="console") < time.time()
+    assert found.value("certificate_expiry_timestamp_seconds", peer="ORTHANC") > time.time()
+    said = certificates_of(edge.configuration, datetime.now(UTC))
+    [finding] = [one for one in said if one.what.startswith("console.tls.certificate")]
+    assert finding.problem
+    assert "browsers refuse the console" in finding.means
+
+
+def test_cancelled_deliveries_are_counted_in_their_transaction(edge: EdgeSetup) -> None:
+    """Each transition counts once, also of many at once; a purge takes nothing back."""
+    edge.serve()
+    assert set(edge.send(*(Instance() for _ in range(5)))) == {0}
+    edge.settle()
+    exporter = exporter_of(edge)
+    assert scraped(exporter).value("deliveries_cancelled_total", destination="ORTHANC") == 0
+    cancel = ["deliveries", "cancel", "--route", "pacs", "--yes"]
+    for _ in range(2):  # the second finds none
+        CliRunner().invoke(main.build("deliveries"), cancel)
+    assert edge.one("SELECT count(*) FROM deliveries WHERE state = 'cancelled'") == 5
+    assert scraped(exporter).value("deliveries_cancelled_total", destination="ORTHANC") == 5
+    retry = ["deliveries", "retry", "--state", "cancelled"]
+    assert CliRunner().invoke(main.build("deliveries"), retry).exit_code == 0
+    edge.run("DELETE FROM instances WHERE id <> (SELECT min(id) FROM instances)")
+    CliRunner().invoke(main.build("deliveries"), cancel)
+    assert scraped(exporter).value("deliveries_cancelled_total", destination="ORTHANC") == 6

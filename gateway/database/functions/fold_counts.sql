@@ -41,6 +41,8 @@ BEGIN
     ), results AS (
         DELETE FROM counted_results RETURNING date_trunc('minute', counted_at) AS minute, destination, outcome,
             seconds, width_bucket(seconds, p_long_bounds) AS bucket
+    ), cancelled AS (
+        DELETE FROM counted_cancellations RETURNING date_trunc('minute', counted_at) AS minute, destination
     ), counts (minute, name, labels, amount) AS (
         SELECT minute, 'instances_received', jsonb_build_object('calling_aet', title, 'kind', kind), receptions::float8
         FROM received
@@ -74,6 +76,9 @@ BEGIN
         UNION ALL
         SELECT minute, 'result_duration_seconds_sum', jsonb_build_object('destination', destination), sum(seconds)
         FROM results WHERE seconds IS NOT NULL GROUP BY 1, destination
+        UNION ALL
+        SELECT minute, 'deliveries_cancelled', jsonb_build_object('destination', destination), count(*)
+        FROM cancelled GROUP BY 1, destination
     )
     SELECT add_counts(array_agg(c.name), array_agg(c.labels), array_agg(c.amount), array_agg(c.minute))
         INTO v_nothing FROM counts c HAVING count(*) > 0;

@@ -13,7 +13,7 @@ SET LOCAL lock_timeout TO '10s';
 TRUNCATE instances, decisions, repeats, unmatched_references, deliveries, attempts, expected_results, result_sources, suspects,
     faults, findings, units, unit_dispatches,
     refusals, refused_instances, history_studies, history_series, history_instances, search_hashes, counter_minutes, backlog_minutes,
-    counted_receptions, counted_attempts, counted_results, last_successes, dramatiq.queue, dramatiq.rates;
+    counted_receptions, counted_attempts, counted_results, counted_cancellations, last_successes, dramatiq.queue, dramatiq.rates;
 
 -- name: restart_numbers
 ALTER SEQUENCE study_numbers RESTART;

@@ -62,6 +62,7 @@ FROM (VALUES
     ('TABLE public.counted_receptions', 'SELECT, INSERT, DELETE'),
     ('TABLE public.counted_attempts', 'SELECT, INSERT, DELETE'),
     ('TABLE public.counted_results', 'SELECT, INSERT, DELETE'),
+    ('TABLE public.counted_cancellations', 'SELECT, INSERT, DELETE'),
     ('TABLE public.last_successes', 'SELECT, INSERT, UPDATE'),
     -- nobody but the owner of the schema could change or delete these rows, and a trigger refuses that, too
     ('TABLE public.activity', 'SELECT, INSERT'),
