@@ -63,7 +63,6 @@ class IdentityWatch:
             log.write(Stage.DB, "no_time_mark", level="warning", error=str(error))
         else:
             self._tell("")
-            self._make_folders()
             if not self._spool.has_receiver():
                 deleted = self._spool.receiver_was_deleted()
                 log.write(
@@ -75,6 +74,7 @@ class IdentityWatch:
                     else f"the disk of {self._spool.root} was mounted; starting again on it",
                 )
                 os.kill(os.getpid(), signal.SIGTERM)
+            self._make_folders()  # after the signal: senders are let in again as soon as the pair is known
 
     def _make_folders(self) -> None:
         """Make the folders again that somebody deleted."""

@@ -19,7 +19,7 @@ from gateway.database import reset
 from gateway.database.tables import deliveries
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
-from gateway.errors import AssociationRejectedError, DatabaseRefusedError, UnknownSpoolError
+from gateway.errors import AssociationRejectedError, DatabaseRefusedError, PeerError, UnknownSpoolError
 from gateway.forward.attempt import Attempt
 from gateway.forward.deliver import forward_to_pacs
 from gateway.lab.postgres import EmbeddedPostgres
@@ -58,7 +58,7 @@ def wait_until_received(edge: EdgeSetup, instance: Instance) -> None:
     def accepted() -> bool:
         try:
             return edge.send(instance) == [0]
-        except AssociationRejectedError:
+        except PeerError:  # rejected, or aborted by a receiver that starts again on the right disk
             return False
 
     wait_until(accepted, 30, "the SCP to receive again")
