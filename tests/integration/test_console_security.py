@@ -7,13 +7,21 @@ from urllib.parse import quote
 import pytest
 from conftest import Reconfigure
 from starlette.routing import Route
-from support.console_client import PASSWORD, URL, Browser, account, browsing, console_of
+from support.console_client import (
+    PASSWORD,
+    URL,
+    Browser,
+    account,
+    account_of_each_role,
+    browsing,
+    console_of,
+    execute,
+)
 
 from console.first_link import LASTS_SECONDS, FirstLink
 from console.guard import FIELDS_MOST, POLICY, Guard
 from gateway.config import Configuration
 from gateway.database.pool import Database
-from gateway.database.queries import Query
 from gateway.database.tables.console_users import FAILURES_OF_ADDRESS, FAILURES_OF_USER, Role
 
 INLINE = re.compile(r"<style|\sstyle=|\son[a-z]+=|javascript:|<script(?![^>]*\ssrc=)")
@@ -42,8 +50,7 @@ FIELDS = (
 @pytest.fixture
 def app(configuration: Configuration, database_url: str) -> Guard:
     """Return a console with an account of each role: viewer, operator, admin."""
-    for role in Role:
-        account(database_url, role.value, role)
+    account_of_each_role(database_url)
     return console_of(configuration, database_url)
 
 
@@ -60,12 +67,6 @@ def database(database_url: str) -> Iterator[Database]:
     found = Database(database_url, application_name="test", size=1)
     yield found
     found.close()
-
-
-def execute(database: Database, sql: str, **values: object) -> list[tuple[object, ...]]:
-    """Run a statement of a test."""
-    with database.transaction() as session:
-        return session.all(Query("test", sql), **values)
 
 
 def posted_paths(app: Guard) -> list[str]:

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from support.console_client import Browser, account, browsing, console_of
+from support.console_client import Browser, account_of_each_role, browsing, console_of, execute
 
 from console.guard import Guard
 from gateway.config import Configuration
 from gateway.database.pool import Database
-from gateway.database.queries import Query
 from gateway.database.tables import console_users
 from gateway.database.tables.console_users import Role
 
@@ -18,8 +17,7 @@ MANY = 50
 @pytest.fixture
 def app(configuration: Configuration, database_url: str) -> Guard:
     """Return a console with an account of each role: viewer, operator, admin."""
-    for role in Role:
-        account(database_url, role.value, role)
+    account_of_each_role(database_url)
     return console_of(configuration, database_url)
 
 
@@ -36,12 +34,6 @@ def database(database_url: str) -> Iterator[Database]:
     found = Database(database_url, application_name="test", size=3)
     yield found
     found.close()
-
-
-def execute(database: Database, sql: str, **values: object) -> list[tuple[object, ...]]:
-    """Run a statement of a test."""
-    with database.transaction() as session:
-        return session.all(Query("test", sql), **values)
 
 
 def test_a_session_ends_without_use_and_at_its_age(browser: Browser, database: Database, app: Guard) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 from conftest import Reconfigure
-from support.console_client import account, browsing, console_of
+from support.console_client import account, browsing, console_of, execute
 
 from console.access import new_secret
 from console.database import Reading
@@ -32,12 +32,6 @@ def database(database_url: str) -> Iterator[Database]:
     found = Database(database_url, application_name="test", size=3)
     yield found
     found.close()
-
-
-def execute(database: Database, sql: str, **values: object) -> list[tuple[object, ...]]:
-    """Run a statement of a test."""
-    with database.transaction() as session:
-        return session.all(Query("test", sql), **values)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from console.guard import Guard
 from console.sign_in import hashed
 from gateway.config import Configuration
 from gateway.database.pool import Database
+from gateway.database.queries import Query
 from gateway.database.tables import console_users
 from gateway.database.tables.console_users import Role
 
@@ -88,3 +89,15 @@ def account(dsn: str, name: str, role: Role, *, password: bool = True) -> str:
         assert console_users.add(session, name, role, _HASH[0] if password else None, by="test")
     database.close()
     return name
+
+
+def account_of_each_role(dsn: str) -> None:
+    """Make the accounts viewer, operator and admin, each with the role of its name."""
+    for role in Role:
+        account(dsn, role.value, role)
+
+
+def execute(database: Database, sql: str, **values: object) -> list[tuple[object, ...]]:
+    """Run a statement of a test; return its rows."""
+    with database.transaction() as session:
+        return session.all(Query("test", sql), **values)
