@@ -19,7 +19,7 @@ from gateway.lab.postgres import EmbeddedPostgres
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 
-TARGETS = {("CT", 1): 2.0, ("CT", 8): 1.5, ("small", 1): 1.5, ("small", 8): 2.5}
+TARGETS = {("CT", 1): 1.8, ("CT", 8): 1.5, ("small", 1): 1.3, ("small", 8): 1.4}
 """The required multiple of Orthanc's rate, by kind and associations."""
 
 
