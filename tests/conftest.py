@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -37,6 +38,9 @@ OWNER = "MINI_PACS_TEST"
 LEAK_SECONDS = 10.0
 
 _numbers = itertools.count(1)
+
+# A shell starts `make test &` with SIGINT ignored, and each process of a test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
