@@ -115,13 +115,17 @@ def is_needed(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
 
 
 def put_in_place(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
-    """Move `path`, which holds the bytes of `owner`, to its place; set aside the file that is there.
+    """Move `path`, which holds the bytes of `owner`, to its place; set aside another file that is there.
 
-    Return False if another file has the place now; the next run tries again.
+    Return False, with nothing moved, if the place has the right file by now, or one that must stay; the next
+    run looks again.
     """
     place = context.spool.path(owner.place, owner.study_instance_uid, owner.file_name)
-    if place.exists() and not set_aside(context, place, owner):
-        return False  # another version is being received under that name now
+    if place.exists():
+        if holds(place, owner.data_set_size, owner.sha256):
+            return False  # an actor has settled the delivery and moves the file itself
+        if not set_aside(context, place, owner):
+            return False  # another version is being received under that name now
     if context.dry:
         return True
     taken = context.spool.put(path, place)

@@ -19,11 +19,13 @@ from support.waiting import wait_until
 
 from gateway.database.session import Session
 from gateway.database.tables import sweeps
-from gateway.database.tables.instances import ReceptionVerdict
+from gateway.database.tables.instances import ReceptionVerdict, StoredInstance
 from gateway.domain.instance import Place
 from gateway.forward.deliver import forward_to_pacs, forward_to_worker
 from gateway.spool.places import ORPHANED
 from gateway.spool.spool import Spool
+from gateway.sweep import orphans
+from gateway.sweep.context import SweepContext
 from gateway.sweep.purge import purge
 from gateway.sweep.reconcile import reconcile
 
@@ -106,6 +108,28 @@ def test_reconcile_ends_an_interrupted_move(core: Forwarding) -> None:
     prove(core, reconcile, {"moved": 1})
     assert list(core.edge.files()) == [f"sent/{path.name}"]
     core.edge.check_ledger([instance])
+
+
+def test_reconcile_leaves_a_file_that_its_actor_moves_meanwhile(
+    core: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The delivery is settled: the row names `sent`. The actor moves the file after reconcile has looked."""
+    instance = Instance()
+    core.receive(instance)
+    core.edge.run("UPDATE instances SET place = 'sent'")
+    [path] = core.edge.files().values()
+    age(path)
+    look = orphans.is_needed
+
+    def move_then(context: SweepContext, path: Path, owner: StoredInstance) -> bool:
+        needed = look(context, path, owner)
+        core.spool.move(Place.SENT, instance.study_instance_uid, path.name, was=Place.INCOMING)
+        return needed
+
+    monkeypatch.setattr(orphans, "is_needed", move_then)
+    assert found(reconcile(core.sweeping())) == {}
+    assert list(core.edge.files()) == [f"sent/{path.name}"]
+    assert core.edge.orphans() == []
 
 
 def test_reconcile_leaves_a_file_that_is_registered_meanwhile(
