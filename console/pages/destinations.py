@@ -1,6 +1,9 @@
 """The screen Destinations, and what an operator does there: ask, pause, resume."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 import anyio
 import orjson
@@ -24,6 +27,8 @@ from gateway.errors import StaleError
 from gateway.operate import destinations as use_cases
 from gateway.operate.destinations import LONGEST_PAUSE, LONGEST_REASON, Paused
 from gateway.times import duration_of, moments_as, span
+
+T = TypeVar("T")
 
 ECHOES = 4
 """C-ECHOs at the same time; each holds a thread until the peer answers, or until its timeout."""
@@ -120,24 +125,28 @@ async def _pause(request: Request, form: Form, plan: Plan) -> Said:
     if len(reason) > LONGEST_REASON:
         raise RefusedError(f"The reason has more than {LONGEST_REASON} characters. Nothing was done.")
     lasting = _lasting(form.get("lasting", ""))
-    try:
-        with moments_as(marked):
-            done = await change(
-                request,
-                use_cases.pause,
-                parts(request).configuration,
-                ae_title,
-                account(request).operator,
-                reason=reason,
-                lasting=lasting,
-                seen=_pause_in(plan.seen),
-            )
-    except StaleError as error:
-        raise RefusedError(f"{error}. Nothing was done.") from error
+    pause = partial(use_cases.pause, reason=reason, lasting=lasting)
+    done = await _change(request, pause, ae_title, plan)
     until = "until somebody resumes it" if lasting is None else f"for {span(lasting.total_seconds())}"
     if done is Paused.NOT_CHANGED:
         return Said(f"{ae_title} was paused already. Nothing was changed.", "note")
     return Said(f"{ae_title} is paused {until}.")
+
+
+async def _change(request: Request, use_case: Callable[..., T], ae_title: str, plan: Plan) -> T:
+    """Pause or resume a destination, unless its pause is not the one that the page showed."""
+    try:
+        with moments_as(marked):
+            return await change(
+                request,
+                use_case,
+                parts(request).configuration,
+                ae_title,
+                account(request).operator,
+                seen=_pause_in(plan.seen),
+            )
+    except StaleError as error:
+        raise RefusedError(f"{error}. Nothing was done.") from error
 
 
 def _lasting(text: str) -> timedelta | None:
@@ -171,19 +180,7 @@ async def _plan_resume(request: Request, form: Form) -> Plan:
 
 async def _resume(request: Request, form: Form, plan: Plan) -> Said:
     ae_title = form["ae_title"]
-    try:
-        with moments_as(marked):
-            changed = await change(
-                request,
-                use_cases.resume,
-                parts(request).configuration,
-                ae_title,
-                account(request).operator,
-                seen=_pause_in(plan.seen),
-            )
-    except StaleError as error:
-        raise RefusedError(f"{error}. Nothing was done.") from error
-    if not changed:
+    if not await _change(request, use_cases.resume, ae_title, plan):
         return Said(f"{ae_title} is neither paused nor away. Nothing was changed.", "note")
     return Said(f"{ae_title} gets its deliveries again.")
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.overview import Overview
-from gateway.diagnosis.counts import waiting, waiting_for
+from gateway.diagnosis.counts import instances, waiting, waiting_for
 from gateway.diagnosis.finding import Finding, Holds, note, problem
 from gateway.diagnosis.unanswered import unanswered
 from gateway.diagnosis.words import in_words
@@ -140,7 +140,7 @@ def _unanswered(view: Overview) -> Iterator[Finding]:
     for one in unanswered(view):
         if one.ae_title not in routes:  # `destinations` says what is wrong with the others
             continue
-        what = "1 instance" if one.count == 1 else f"{one.count:,} instances"
+        what = instances(one.count)
         others = "it takes others" if one.takes_others else "it took nothing since"
         make = note if one.takes_others else problem
         yield make(

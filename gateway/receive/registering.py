@@ -35,7 +35,9 @@ def spool_of(configuration: Configuration) -> Spool:
 class Registering:
     """The spool, the database and the registrar of one receiver process."""
 
-    def __init__(self, configuration: Configuration, dsn: str, *, prepare: Callable[[], None]) -> None:
+    def __init__(
+        self, configuration: Configuration, dsn: str, origins: CallerOrigins, *, prepare: Callable[[], None]
+    ) -> None:
         edge = configuration.edge
         self.identity = SpoolIdentity(edge.data_root)
         self.database = Database(
@@ -47,10 +49,9 @@ class Registering:
             prepares=True,
         )
         self.spool = spool_of(configuration)
-        self.origins = CallerOrigins(configuration.forwarder)
         self._wakeup = Wakeup(dsn)
         self._registration = Registration(
-            configuration, self.database, self.spool, self._wakeup, self.origins, identity=self.identity
+            configuration, self.database, self.spool, self._wakeup, origins, identity=self.identity
         )
         self._recovery = Recovery(self.spool, grace_seconds=configuration.sweep.reconcile_grace_seconds)
         self.registrar = Registrar(
@@ -64,7 +65,6 @@ class Registering:
     def change(self, configuration: Configuration, origins: CallerOrigins) -> None:
         """Take another configuration, for the next registrations."""
         edge = configuration.edge
-        self.origins = origins
         self._registration.change(configuration, origins)
         self._recovery.grace_seconds = configuration.sweep.reconcile_grace_seconds
         self.registrar.max_hours = edge.max_unregistered_hours

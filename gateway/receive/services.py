@@ -55,10 +55,10 @@ class ReceiverServices:
         refresh: Callable[[], None],
     ) -> None:
         edge = configuration.edge
-        self._dsn = dsn
         self._is_first = is_first
         self._changed = change
-        self.registering = Registering(configuration, dsn, prepare=self._prepare_database)
+        origins = CallerOrigins(configuration.forwarder)
+        self.registering = Registering(configuration, dsn, origins, prepare=self._prepare_database)
         database, identity = self.registering.database, self.registering.identity
         counting = Counting()
         answers, refusals = StoreAnswers(counting), Refusals(counting)
@@ -69,7 +69,7 @@ class ReceiverServices:
             self.registering.spool,
             self.registering.registrar,
             Faults(),
-            self.registering.origins,
+            origins,
             identity,
             refusals,
             answers,
@@ -110,7 +110,10 @@ class ReceiverServices:
         self.registering.close()
 
     def _prepare_database(self) -> None:
-        prepare_database(self._dsn, self.registering.identity, self._live, records_start=self._is_first)
+        registering = self.registering
+        prepare_database(
+            registering.database.dsn, registering.identity, self._live, records_start=self._is_first
+        )
 
     def _prepared(self, configuration: Configuration) -> Callable[[], None]:
         """Return the function that takes a configuration, which `mini-pacs config reload` has loaded."""
