@@ -172,7 +172,7 @@ def _uids_of(
     studies = search_hashes.find(session, hashes_to_find(key, word))
     if studies is None:
         raise RefusedError(
-            f"more than {search_hashes.MOST_SEARCHES} searches by number in this minute: wait a minute"
+            f"more than {search_hashes.MOST_SEARCHES} searches by number within two minutes: wait two minutes"
         )
     return studies, "searched by keyed hash; a study is found a minute or two after it came"
 

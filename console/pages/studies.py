@@ -142,7 +142,9 @@ async def _of_number(request: Request, word: str) -> Response:
     found = await change(request, studies_by_number, key, word, account(request).operator)
     if found is None:
         most = search_hashes.MOST_SEARCHES
-        return go(request, "/studies", f"More than {most} searches by number in this minute: wait.", "bad")
+        return go(
+            request, "/studies", f"More than {most} searches by number within two minutes: wait.", "bad"
+        )
     return await _list(request, found, "Studies with that number")
 
 

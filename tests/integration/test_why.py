@@ -376,7 +376,7 @@ def test_searches_by_hash_are_limited(
         assert run(typed="1\n").exit_code == 1
     refused = run(typed="1\n")
     assert refused.exit_code == 1
-    assert "wait a minute" in refused.output
+    assert "wait two minutes" in refused.output
 
 
 def test_the_sweep_deletes_the_hashes_when_the_search_is_switched_off(

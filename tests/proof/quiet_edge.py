@@ -1,16 +1,22 @@
 """`python -m proof.quiet_edge --minutes 10`: load a healthy edge; `diagnose` must find nothing wrong.
 
-Exit codes: 0 no finding was a problem; 1 one was; 2 usage; 3 this machine lacks what a lab needs.
+The edge must also answer each C-STORE of the load with Success. If it does not, the logs of the lab are kept.
+
+Exit codes: 0 no finding was a problem, and all was answered; 1 otherwise; 2 usage; 3 this machine lacks what
+a lab needs.
 """
 
 import argparse
 import json
 import random
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -46,6 +52,11 @@ class Load:
         """Begin to send."""
         self._thread.start()
 
+    @property
+    def unanswered(self) -> int:
+        """Return how many sendings failed, and how many instances were not answered with Success."""
+        return self.counts["failed"] + self.counts["not answered with Success"]
+
     def end(self) -> None:
         """Send nothing more."""
         self._ended.set()
@@ -57,8 +68,9 @@ class Load:
             kind = self._random.choice(kinds)
             try:
                 kind()
-            except (sender.NotAssociatedError, OSError) as error:
-                self.counts[f"failed: {error}"] += 1
+            except (sender.NotAssociatedError, sender.AssociationLostError, OSError) as error:
+                self.counts["failed"] += 1
+                say(f"FAILED at {datetime.now(UTC):%H:%M:%S.%f}: {kind.__name__.strip('_')}: {error}")
 
     def _send(self, what: str, instances: list[Dataset]) -> None:
         statuses = sender.send(self._lab.port, instances)
@@ -122,6 +134,11 @@ def main() -> int:
         load.start()
         asked, problems, notes, seconds = _watch(lab, arguments.minutes)
         load.end()
+        if load.unanswered:
+            kept = Path(tempfile.mkdtemp(prefix="mini-pacs-quiet-edge-"))
+            shutil.copytree(lab.logs, kept / "logs")
+            problems["C-STORE without Success"] += load.unanswered
+            say(f"the logs of the lab are kept in {kept}")
     finally:
         lab.close()
     sent = ", ".join(f"{count} {what}" for what, count in sorted(load.counts.items()))

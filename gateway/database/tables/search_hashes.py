@@ -13,7 +13,9 @@ from gateway.database.tables.evidence import SeriesFile
 MAX_STUDIES = 100
 SEARCHES = "searches"
 MOST_SEARCHES = 30
-"""Searches by hash in a minute, of all operators: a person needs few, trying every number needs many."""
+"""Searches by hash within SEARCH_WINDOW, of all operators: few for a person, too few to try every number."""
+SEARCH_WINDOW = timedelta(minutes=2)
+"""This minute and the whole one before it, so that the limit does not start anew with each minute."""
 FORGET_AT_ONCE = 10_000
 
 _Q = load("search_hashes")
@@ -39,11 +41,11 @@ def add(session: Session, rows: Sequence[Hashed]) -> None:
 
 
 def find(session: Session, hashes: Sequence[bytes]) -> list[str] | None:
-    """Return the studies with one of these hashes, the last one first; None: too many searches this minute.
+    """Return the studies with one of these hashes, the last one first; None: too many searches.
 
     Each call is counted.
     """
-    found = counters.recent(session, timedelta(minutes=1), [SEARCHES])
+    found = counters.recent(session, SEARCH_WINDOW, [SEARCHES])
     if sum(one.total for one in found) >= MOST_SEARCHES:
         return None
     counters.add(session, [Increment(SEARCHES, {})])

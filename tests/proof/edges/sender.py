@@ -31,6 +31,10 @@ class NotAssociatedError(Exception):
     """The peer gave no association."""
 
 
+class AssociationLostError(RuntimeError):
+    """The association ended before all instances were sent."""
+
+
 def synthetic(
     *,
     modality: str = "CT",
@@ -88,14 +92,24 @@ def send(
     called: str = "MINI_EDGE",
     tls: ssl.SSLContext | None = None,
 ) -> list[int]:
-    """Send instances on one association; return their statuses (-1: no answer)."""
+    """Send instances on one association; return their statuses (-1: no answer).
+
+    Raises:
+        AssociationLostError: it ended before the last one was sent.
+    """
     waiting = list(instances)
     contexts = [(UID(one.SOPClassUID), UID(one.file_meta.TransferSyntaxUID)) for one in waiting]
     opened = associate(port, contexts, calling=calling, called=called, tls=tls)
+    statuses: list[int] = []
     try:
-        return [opened.send_c_store(one).get("Status", -1) for one in waiting]
+        for one in waiting:
+            if not opened.is_established:
+                how = "aborted" if opened.is_aborted else "released" if opened.is_released else "lost"
+                raise AssociationLostError(f"{how} after {len(statuses)} of {len(waiting)}: {statuses[-3:]}")
+            statuses.append(opened.send_c_store(one).get("Status", -1))
     finally:
         opened.release()
+    return statuses
 
 
 def send_bytes(port: int, part10: bytes, *, calling: str = "CT1") -> int:
@@ -144,7 +158,7 @@ def traffic(port: int, per_second: float, *, calling: str = "CT1") -> Iterator[N
         while not ended.wait(count / per_second):
             try:
                 send(port, [synthetic() for _ in range(count)], calling=calling)
-            except (NotAssociatedError, OSError):
+            except (NotAssociatedError, AssociationLostError, OSError):
                 continue
 
     thread = threading.Thread(target=run, daemon=True)
