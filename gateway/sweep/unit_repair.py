@@ -30,10 +30,14 @@ FORGOTTEN = 1000
 
 
 def send_missing_messages(context: SweepContext) -> int:
-    """Give a message to each unit that is due and lost its own; return how many."""
+    """Give a message to each unit that is due and lost its own; return how many.
+
+    A unit that an actor looked at while its application got other times is looked at earlier.
+    """
     grace = timedelta(seconds=context.configuration.sweep.reconcile_grace_seconds)
     lease = timedelta(seconds=context.configuration.forwarder.lease_seconds)
     with context.transaction() as session:
+        units.look_earlier(session)
         silent = units.silent(session, grace=grace, lease=lease, limit=BATCH)
         for unit_id in silent:
             units.send_message(session, unit_id)

@@ -367,7 +367,7 @@ def test_a_conflict_within_a_unit_is_sent_with_it_last(units: Units) -> None:
     """Both versions of a UID, the newer one after the older; a repeat is sent once."""
     first, second = series_of(2)
     other = replace(first, payload=b"\x03\x04" * 512)
-    units.receive(first, second, other, first)
+    units.receive(first, second, other, second)
     units.quiet()
     assert units.run() is Outcome.DELIVERED
     uid = first.sop_instance_uid

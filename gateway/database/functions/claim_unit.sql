@@ -5,7 +5,7 @@
 -- oldest one); at its longest wait; or because an operator said so.
 --   claimed     the caller sends the unit to `worker`
 --   collecting  it is not complete: a message for the next look is enqueued
---   no_worker   no worker is free, or an earlier generation is being sent: complete, due again after `p_wait`
+--   no_worker   no worker is free, or an earlier generation is sent first: complete, due again after `p_wait`
 --   nothing     it is settled, claimed by another process, or none of its deliveries is owed any more
 CREATE OR REPLACE FUNCTION claim_unit(
     p_unit_id bigint, p_consumer bigint, p_lease interval, p_unregistered_since timestamptz, p_wait interval,
@@ -62,8 +62,10 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM units e
                WHERE e.application = u.application AND e.study_instance_uid = u.study_instance_uid AND e.uid = u.uid
-                   AND e.generation < u.generation AND e.state = 'sending') THEN
-        v_error := 'an earlier generation is being sent';
+                   AND e.generation < u.generation
+                -- Its instances have not reached a worker. Sent later, an older version would come after a newer one.
+                AND (e.state = 'sending' OR (e.state = 'complete' AND e.sent_at IS NULL))) THEN
+        v_error := 'an earlier generation is sent first';
     ELSE
         -- the same lock as in claim_for_worker, so that counts and turns are exact
         PERFORM pg_advisory_xact_lock(hashtextextended('mini_pacs.worker_turn', 0));
@@ -95,7 +97,7 @@ BEGIN
         -- This generation holds all of the earlier ones, so their results are not expected any more.
         UPDATE units x SET state = 'superseded', settled_at = now(), message_id = NULL, next_attempt_at = NULL
             WHERE x.application = u.application AND x.study_instance_uid = u.study_instance_uid AND x.uid = u.uid
-                AND x.generation < u.generation AND x.state IN ('sent', 'complete', 'timed_out');
+                AND x.generation < u.generation AND x.state IN ('sent', 'complete', 'timed_out') AND x.sent_at IS NOT NULL;
     END IF;
     UPDATE destinations x SET last_turn = nextval('worker_turn') WHERE x.ae_title = claim_unit.worker;
     claim_id := gen_random_uuid();

@@ -21,7 +21,11 @@ BEGIN
         UPDATE units x SET last_at = now() WHERE x.id = u.id;
     ELSIF u.id IS NOT NULL AND a.late = 'ignore' AND NOT p_again THEN
         UPDATE deliveries d SET state = 'cancelled', unit_id = u.id, next_attempt_at = NULL, message_id = NULL,
-                settled_at = now(), settled_by = 'late: ignore', last_error = 'late: its ' || a.unit || ' was sent before'
+                settled_at = now(), settled_by = 'late: ignore', last_error = 'late: its ' || u.unit || CASE
+                    WHEN u.state = 'sending' THEN ' is being sent'
+                    WHEN u.sent_at IS NOT NULL THEN ' was sent before'
+                    WHEN u.state = 'dead' THEN ' was given up before'
+                    ELSE ' was cancelled before' END
             WHERE d.id = ANY (p_delivery_ids) AND d.state = 'pending';
         UPDATE instances i SET place = place_of(i.id) FROM deliveries d
             WHERE d.id = ANY (p_delivery_ids) AND i.id = d.instance_id AND i.place <> place_of(i.id);

@@ -11,11 +11,12 @@ SELECT id AS unit_id, application, unit, study_instance_uid, uid, generation, st
 FROM units WHERE id = %(unit_id)s;
 
 -- name: members
--- The next instances of a unit, in the order in which they were registered.
+-- The next instances of a unit, in the order in which they were registered; a version that was repeated after another one
+-- comes after it.
 SELECT m.id AS delivery_id, {fragment:stored_instance}
 FROM units u CROSS JOIN LATERAL unit_members(u) AS m JOIN instances i ON i.id = m.instance_id
 WHERE u.id = %(unit_id)s
-ORDER BY m.id;
+ORDER BY version_order(m);
 
 -- name: renew
 -- sending -> sending with a longer lease, while it is being sent.
@@ -77,6 +78,19 @@ WHERE ((u.state IN ('collecting', 'complete') AND u.next_attempt_at < now() - %(
             AND q.message ->> 'actor_name' = 'forward_unit' AND q.message -> 'args' ->> 0 = u.id::text
             AND (q.state = 'rejected' OR (q.state = 'consumed' AND q.mtime > now() - %(lease)s)))
 ORDER BY u.id LIMIT %(limit)s;
+
+-- name: look_earlier
+-- Make the messages due earlier of units that collect, and are complete earlier than they were to be looked at: their
+-- application has other times than before, or does not get whole series or studies any more. A message that an actor runs
+-- just now is left out.
+UPDATE dramatiq.queue q SET due = l.at FROM (
+    SELECT w.message_id, w.at FROM (
+        SELECT u.message_id, coalesce(least(u.last_at + a.complete_after, u.first_at + a.max_wait), now()) AS at
+        FROM units u LEFT JOIN application_units a ON a.application = u.application
+        WHERE u.state = 'collecting') AS w
+    JOIN dramatiq.queue m ON m.message_id = w.message_id AND m.state = 'queued' AND m.due > w.at + interval '1 second'
+    FOR UPDATE OF m SKIP LOCKED) AS l
+WHERE q.message_id = l.message_id;
 
 -- name: send_message
 -- A new message for a unit that lost its own.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.database.queries import Query, load
 from gateway.database.session import Session
+from gateway.database.tables import units
 from gateway.domain.contract import END_PAUSE, PROBE, UNGATED_PRIORITY
 from gateway.domain.routing import Route, Target
 
@@ -121,6 +122,7 @@ def configure(session: Session, configuration: "Configuration") -> None:
         max_wait=[timedelta(seconds=one.max_wait_seconds) for one in whole],
         late=[one.late for one in whole],
     )
+    units.look_earlier(session)
 
 
 def forget_removed(session: Session, configuration: "Configuration") -> None:

@@ -286,6 +286,11 @@ def silent(session: Session, *, grace: timedelta, lease: timedelta, limit: int) 
     return session.values(_Q["silent"], grace=grace, lease=lease, limit=limit)
 
 
+def look_earlier(session: Session) -> int:
+    """Make due earlier what looks at units that are complete earlier by the present configuration."""
+    return session.run(_Q["look_earlier"])
+
+
 def send_message(session: Session, unit_id: int) -> None:
     """Write a new message for a unit that lost its own."""
     session.run(_Q["send_message"], unit_id=unit_id)
