@@ -18,6 +18,7 @@ from gateway.dicom import pdu
 from gateway.dicom.contexts import VERIFICATION, ProposedContext
 from gateway.dicom.p_data import Readable, pdu_batches, readable
 from gateway.dicom.wire import Wire
+from gateway.domain.dimse_status import Status
 from gateway.errors import (
     AssociationBrokenError,
     ContextNotAcceptedError,
@@ -113,7 +114,12 @@ class Association:
             for batch in pdu_batches(head, context_id, readable(data_set), fragment_bytes):
                 self._wire.send(batch)
             response = self._response(context_id, message_id, dimse.C_STORE_RSP)
-            return response.required(dimse.STATUS), response.text(dimse.ERROR_COMMENT)
+            status = response.required(dimse.STATUS)
+            named = response.text(dimse.AFFECTED_SOP_INSTANCE_UID)
+            if status == Status.SUCCESS and named not in {"", sop_instance_uid}:
+                # PS3.7 §9.1.1, Table 9.1-1: it shall equal that of the request. Ours may not be stored.
+                raise pdu.PduError(f"answered Success for another SOP Instance UID ({named})")
+            return status, response.text(dimse.ERROR_COMMENT)
 
     def echo(self) -> int:
         """Send a C-ECHO and return its status; raise the errors of `store`."""

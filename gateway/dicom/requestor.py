@@ -44,11 +44,19 @@ def associate(
     offers = {
         2 * index + 1: context for index, context in enumerate(list(dict.fromkeys(contexts))[:MAX_CONTEXTS])
     }
-    deadline = time.monotonic() + peer.connect_timeout_seconds
+    began = time.monotonic()
+    deadline = began + peer.connect_timeout_seconds
     try:
         sock = socket.create_connection((peer.host, peer.port), timeout=peer.connect_timeout_seconds)
     except OSError as error:
         raise PeerAwayError(f"{peer}: cannot connect: {error.strerror or error}") from error
+    if time.monotonic() > deadline:  # a look-up of the host name has no limit
+        sock.close()
+        raise PeerAwayError(
+            f"{peer}: cannot connect: the look-up of {peer.host} and the connection took "
+            f"{time.monotonic() - began:.0f} s (forwarder.connect_timeout_seconds is "
+            f"{peer.connect_timeout_seconds:g})"
+        )
     wire = _wire(peer, sock, deadline)
     wire.deadline = deadline
     try:

@@ -100,6 +100,23 @@ def test_a_host_name_that_does_not_resolve_is_a_peer_that_is_away() -> None:
         connect(PeerAddress("host.invalid", 104, "GONE", TIMEOUT, TIMEOUT))
 
 
+def test_a_slow_look_up_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as part of the time to connect, and no limit of a socket ends it."""
+    look_up = socket.getaddrinfo
+    looked_up = threading.Event()
+
+    def slow(*arguments: object, **options: object) -> object:
+        looked_up.wait(2 * TIMEOUT)  # nobody sets it
+        return look_up(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with (
+        acceptor(lambda peer: peer.expect_end()) as peer,
+        pytest.raises(PeerAwayError, match=r"the look-up of 127\.0\.0\.1 and the connection took [1-9]"),
+    ):
+        connect(peer)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -279,6 +296,19 @@ def test_a_response_to_another_request_is_never_accepted() -> None:
         assert peer.expect_abort()[0] == pdu.SERVICE_PROVIDER
 
     assert "another request" in broken(behave)
+
+
+def test_a_success_for_another_instance_is_never_accepted() -> None:
+    """PS3.7 §9.1.1, Table 9.1-1: the UID of a response equals that of its request."""
+
+    def behave(peer: Script) -> None:
+        accept(peer)
+        request, _, _ = read_store(peer)
+        other = command.c_store_request(request.required(command.MESSAGE_ID), "1.2", "1.2.3.9", 0)
+        respond(peer, command.CommandSet(other))
+        assert peer.expect_abort()[0] == pdu.SERVICE_PROVIDER
+
+    assert "Success for another SOP Instance UID (1.2.3.9)" in broken(behave)
 
 
 def test_an_error_of_the_data_set_aborts_and_is_raised() -> None:
