@@ -19,7 +19,14 @@ CONNECT_SECONDS = 5.0
 
 # idle_in_transaction: the open transaction of a lost client would keep its rows locked.
 # jit: compiling takes a quarter of a second, for statements that take a millisecond.
-OPTIONS = "-c idle_in_transaction_session_timeout=60s -c timezone=UTC -c jit=off"
+# statement_timeout, lock_timeout: each wait has a deadline of its own; that of a role may be too short.
+OPTIONS = (
+    "-c idle_in_transaction_session_timeout=60s -c timezone=UTC -c jit=off"
+    " -c statement_timeout=0 -c lock_timeout=0"
+)
+
+IDLE_SESSION_VERSION = 140_000
+"""PostgreSQL 14 and later can end idle sessions. Consumers listen on them, so connections switch it off."""
 
 PREPARED_OPTIONS = "-c enable_seqscan=off"
 """Plans of prepared statements are kept, also if they were made while a table was small."""
@@ -141,4 +148,8 @@ def _connect_to(address: str, application_name: str, seconds: float, options: st
         tcp_user_timeout=10_000,
         options=options,
     )
+    if connection.server_version >= IDLE_SESSION_VERSION:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SET idle_session_timeout = 0")
     return connection
