@@ -4,6 +4,8 @@ The database is only read. `make schema` writes the file from a database that th
 test compares both. The definitions of the functions stand in gateway/database/functions, one file each.
 """
 
+import re
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -51,6 +53,44 @@ def schema(session: Session) -> str:
         parts.append(_text([f"table {table}", *(f"    {line}" for line in lines)]))
     parts.append(_text([function.line for function in functions(session)]))
     return "\n".join(parts)
+
+
+class Object(NamedTuple):
+    """A constraint, index, trigger or function; `tbl` is its table, empty for a function."""
+
+    kind: str
+    tbl: str
+    name: str
+
+
+_OBJECT = re.compile(r"    (constraint|CREATE INDEX|CREATE UNIQUE INDEX|CREATE TRIGGER) (\S+) ")
+_FUNCTION = re.compile(r"function ([\w.]+)\(")
+
+
+def objects(session: Session) -> set[Object]:
+    """Return the constraints, valid indexes, enabled triggers and functions that a database has."""
+    return set(session.rows(Object, _Q["objects"]))
+
+
+def expected_objects() -> dict[Object, str]:
+    """Return those that the migrations make, each with the statement that makes it; empty for a function."""
+    text = files("gateway.database").joinpath("schema.sql").read_text(encoding="utf-8")
+    return dict(_expected(text))
+
+
+def _expected(text: str) -> Iterator[tuple[Object, str]]:
+    table = ""
+    for line in text.splitlines():
+        if line.startswith("table "):
+            table = line.removeprefix("table ")
+        elif found := _OBJECT.match(line):
+            kind, name = found[1].rpartition(" ")[2].lower(), found[2]
+            statement = line.strip()
+            if kind == "constraint":
+                statement = f"ALTER TABLE {table} ADD CONSTRAINT {statement.removeprefix('constraint ')}"
+            yield Object(kind, table, name), statement
+        elif found := _FUNCTION.match(line):
+            yield Object("function", "", found[1]), ""
 
 
 def _text(lines: list[str]) -> str:

@@ -1,14 +1,17 @@
 """The configuration: what would keep processes from starting, and certificates that end."""
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import datetime
 
 from gateway.config import Configuration
 from gateway.diagnosis import certificates
 from gateway.diagnosis.finding import Finding, Holds, note, problem
+from gateway.diagnosis.peer import key_of
 from gateway.diagnosis.startable import HANGS, refusals
 
+_TLS = re.compile(r"tls of destination (.+?)\.(?:certificate|key) = ")
 LOG_BYTES = 64 << 10
 """With less free space than this, the disk of the log counts as full: some hundred lines."""
 
@@ -24,9 +27,19 @@ def configuration(configuration: Configuration) -> Iterator[Finding]:
             f"configuration.refused:{key}",
             f"A process would not start: {sentence}",
             "what runs goes on; after a restart nothing is received or forwarded",
-            f"correct it in {configuration.source}, or on the disk; `mini-pacs config check`",
+            _correct(configuration, sentence),
             holds=Holds.ALL if "data_root" in key else Holds.LATER,
         )
+
+
+def _correct(configuration: Configuration, sentence: str) -> str:
+    """Return where to correct what would keep a process from starting."""
+    where = f"correct it in {configuration.source}, or on the disk; `mini-pacs config check`"
+    found = _TLS.match(sentence)
+    if found is None:
+        return where
+    tls = f"{key_of(configuration, found[1])}.tls"
+    return f"let {tls}.certificate and {tls}.key name a certificate and its own key; {where}"
 
 
 def _hangs(sentence: str, *, of_spool: bool) -> Finding:

@@ -12,6 +12,8 @@ from gateway.diagnosis.words import in_words
 from gateway.domain.routing import Route, Target
 from gateway.times import moment, since, span
 
+AHEAD = timedelta(minutes=1)
+"""Clocks that NTP sets differ by less."""
 NEWER_REASON = timedelta(seconds=1)
 """If a reason is newer than the state by more than this, it is shown with its own time."""
 
@@ -57,6 +59,8 @@ def _closed(view: Overview, destination: DestinationState, effect: str) -> Findi
             since=destination.changed_at,
             holds=holds,
         )
+    if destination.changed_at > view.now + AHEAD:
+        return _ahead(view, destination, effect)
     probe = ""
     if destination.next_probe_at is not None:
         left = max((destination.next_probe_at - view.now).total_seconds(), 0)
@@ -65,10 +69,32 @@ def _closed(view: Overview, destination: DestinationState, effect: str) -> Findi
         f"destination.away:{title}",
         f"{title} {_what(destination)} since {ago}: {_reason(view, destination)}",
         effect + probe,
-        f"`mini-pacs destinations echo {title}`",
+        _try_again(destination),
         since=destination.changed_at,
         holds=holds,
     )
+
+
+def _ahead(view: Overview, destination: DestinationState, effect: str) -> Finding:
+    """Say that a destination failed at a time that is yet to come; its probe is set for a later one."""
+    title = destination.ae_title
+    probe = destination.next_probe_at or destination.changed_at
+    return problem(
+        f"destination.away:{title}",
+        f"{title} {_what(destination)} since {moment(destination.changed_at)}, which is in the future: the "
+        f"clock of PostgreSQL was ahead; the reason was: {_reason(view, destination)}",
+        f"{effect}; it is not probed before {moment(probe)}",
+        f"`mini-pacs destinations resume {title}` asks it now; let all hosts use NTP (`chronyc tracking`)",
+        holds=holds_of(destination.route),
+    )
+
+
+def _try_again(destination: DestinationState) -> str:
+    """Return what asks a destination again; where it takes no C-STORE, a C-ECHO says nothing."""
+    title = destination.ae_title
+    if destination.probe_by_store:
+        return f"look into the log of {title}; `mini-pacs destinations resume {title}` tries it now"
+    return f"`mini-pacs destinations echo {title}`"
 
 
 def _what(destination: DestinationState) -> str:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from gateway.config import Configuration
+from gateway.database.describe import objects
 from gateway.database.migrate import require_current
 from gateway.database.pool import Database
 from gateway.database.tables import configurations, spools
@@ -22,9 +23,11 @@ from gateway.diagnosis.bounded import HangsError, within
 from gateway.diagnosis.finding import Finding, Holds, problem, ranked
 from gateway.diagnosis.findings import findings, pairing
 from gateway.diagnosis.living import living, of_standing
+from gateway.diagnosis.log_file import log_file
 from gateway.diagnosis.open_files import open_files
 from gateway.diagnosis.postgres import ServerSeen
 from gateway.diagnosis.progress import progress
+from gateway.diagnosis.schema import schema
 from gateway.diagnosis.spool import Space
 from gateway.diagnosis.syntaxes import declined
 from gateway.diagnosis.turned_away import WINDOW, turned_away
@@ -131,7 +134,8 @@ def _add_reason(gathered: Gathered, seen: ServerSeen, error: DatabaseError) -> N
         case UnknownSpoolError():
             gathered.unknown = str(error)
         case DatabaseRefusedError():
-            gathered.findings.append(_refused(gathered, error))
+            if not any(one.key == postgres.SEARCH_PATH for one in seen.findings):
+                gathered.findings.append(_refused(gathered, error))
         case _:
             gathered.findings.append(_slow(gathered, str(error)))
 
@@ -153,6 +157,7 @@ def all_findings(gathered: Gathered, others: list[Finding]) -> list[Finding]:
     running = [
         *living(gathered.processes, None if gathered.has_version else configuration),
         *open_files(gathered.processes),
+        *log_file(gathered.processes, configuration),
         *map(of_standing, gathered.standing),
     ]
     silent = [worker.worker for worker in gathered.progress.workers if worker.missing]
@@ -195,6 +200,7 @@ def _read_rows(gathered: Gathered, dsn: str) -> None:
             gathered.has_version = runs is not None
             owed = owed_to_removed(session, configuration)
             gathered.standing = list(disagreements(configuration, runs, gathered.processes, owed))
+            gathered.findings += schema(objects(session))
             gathered.open = finding_rows.open_findings(session)
             if gathered.refusals:
                 gathered.accepted = progress_rows.accepted(session, WINDOW)

@@ -23,8 +23,12 @@ _SERVED = re.compile(
 
 def of_silence(dsn: str) -> int | None:
     """Return the pid of the PostgreSQL that the DSN names, if it runs here and is stopped by a signal."""
-    ports = dsn_text.local_ports(dsn)
-    inodes = set(_listening_inodes(*ports))
+    return stopped_listener(*dsn_text.local_ports(dsn))
+
+
+def stopped_listener(ports: list[int], sockets: list[str]) -> int | None:
+    """Return the pid of a process of this host that listens there, and is stopped by a signal."""
+    inodes = set(_listening_inodes(ports, sockets))
     for pid in _pids():
         if _state_of(pid) == _STOPPED and inodes & set(_sockets_of(pid)):
             return pid

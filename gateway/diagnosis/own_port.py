@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from gateway.config import Configuration, Edge
 from gateway.diagnosis.conversation import Speaks, spoken
 from gateway.diagnosis.finding import Finding, Holds, problem
+from gateway.diagnosis.local_postgres import stopped_listener
 from gateway.dicom.association import PeerAddress
 from gateway.dicom.requestor import associate
 from gateway.errors import AssociationRejectedError, PeerError
@@ -30,6 +31,14 @@ def ask(configuration: Configuration) -> OwnPort:
     """Ask for an association and C-ECHO under the title of an allowed sender, if one may call from here."""
     edge = configuration.edge
     host = _host(edge)
+    frozen = stopped_listener([edge.port], [])
+    if frozen is not None:
+        return _wrong(
+            "port.frozen",
+            f"`mini-pacs serve` at {host}:{edge.port} is stopped: process {frozen} is in state T (SIGSTOP)",
+            "senders that reach it wait; a receiver that dies is not started again",
+            f"`kill -CONT {frozen}`",
+        )
     title = next(iter(_local_callers(edge)), None)
     if title is None or edge.tls is not None:
         return _connect(host, edge.port)

@@ -214,9 +214,19 @@ def _about_tls(destination: Destination, says: Speaks, place: str, reason: str) 
         return PeerAnswer(
             "TCP",
             f"ends the TLS handshake at {where}: {of_tls(reason)}",
-            f"correct {place}.tls (certificate, key, ca), or what {title} trusts",
+            tls_remedy(reason, title, place),
         )
     return None
+
+
+def tls_remedy(reason: str, title: str, place: str) -> str:
+    """Return what ends the refusal of a peer in the TLS handshake."""
+    alert = reason.lower().replace("_", " ")
+    if "protocol version" in alert or "no protocols available" in alert or "unsupported protocol" in alert:
+        return f"let {title} speak TLS 1.2 or later: the edge speaks no older version"
+    if "certificate required" in alert:
+        return f"set {place}.tls.certificate and {place}.tls.key: a client certificate that {title} trusts"
+    return f"correct {place}.tls (certificate, key, ca), or what {title} trusts"
 
 
 def _certificate(reason: str, destination: Destination, place: str) -> PeerAnswer:

@@ -5,11 +5,12 @@ the tables of the edge are locked, and it does not wait for a server that hangs.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from time import monotonic
 
 from gateway.database import dsn as dsn_text
@@ -19,19 +20,17 @@ from gateway.database.tables.server import Server
 from gateway.diagnosis.bounded import HangsError, within
 from gateway.diagnosis.finding import Finding, Holds, note, problem
 from gateway.diagnosis.local_postgres import of_connections, of_silence
+from gateway.diagnosis.sessions import locks, transactions
 from gateway.errors import DatabaseError, DatabaseLoginError, DatabaseRefusedError, DatabaseUnavailableError
 from gateway.times import span
 
-LOCK_LONG = timedelta(seconds=3)
-IDLE_LONG = timedelta(seconds=10)
-OPEN_LONG = timedelta(minutes=10)
-"""The transactions of the edge take seconds; only a dump or a forgotten session takes longer."""
 WAITS_SECONDS = 2.0
 NEARLY_USED = 0.9
 CLOCK_SECONDS = 2.0
 SERVER_SECONDS = 5.0
 """The limit of all that is asked here. A host name that cannot be looked up blocks in the C library."""
 DISK_BYTES = 256 << 20
+SEARCH_PATH = "postgres.search_path"
 _RECOVERY = "the database system is starting up"
 
 
@@ -45,11 +44,6 @@ class ServerSeen:
     seconds: float = 0.0
     clock_offset: float | None = None
     error: DatabaseError | None = None
-
-
-def terminate(pid: int) -> str:
-    """Return the command that ends a session of PostgreSQL."""
-    return f"""`psql "$DATABASE_URL" -c 'SELECT pg_terminate_backend({pid})'`"""
 
 
 def look(dsn: str, *, tries_to_write: bool = True, seconds: float = SERVER_SECONDS) -> ServerSeen:
@@ -117,7 +111,7 @@ def _of_error(error: DatabaseError, where: str, dsn: str) -> Finding:
             "postgres.connections",
             f"PostgreSQL ({where}) has no connection left: {_reason(error)}{of_connections()}",
             "processes of the edge that connect now cannot work; others go on",
-            "end the program that holds them, or raise max_connections in postgresql.conf",
+            f"end the program that holds them, or {more_connections(text)}",
             holds=Holds.ALL,
         )
     if _RECOVERY in text:
@@ -128,6 +122,15 @@ def _of_error(error: DatabaseError, where: str, dsn: str) -> Finding:
             where, "TCP connects, and it does not answer within 2 s: it is frozen, or its disk hangs", dsn
         )
     return _away(where, _reason(error), dsn)
+
+
+def more_connections(text: str) -> str:
+    """Return what raises the limit that PostgreSQL names in its refusal."""
+    for kind in ("role", "database"):
+        name = re.search(rf'for {kind} "([^"]+)"', text)
+        if name:
+            return f"raise its limit: `ALTER {kind.upper()} {name[1]} CONNECTION LIMIT -1` (-1: no limit)"
+    return "raise max_connections in postgresql.conf"
 
 
 # ---- what it says ----------------------------------------------------------------------------------------
@@ -144,8 +147,9 @@ def _ask(dsn: str, seen: ServerSeen, *, tries_to_write: bool) -> None:
             _read_only(state, seen.where),
             _connections(session, state, seen.where),
             _standbys(session, state),
-            _locks(session),
-            _transactions(session),
+            locks(session, state),
+            transactions(session, state),
+            _search_path(session, state),
             _privileges(session, state),
             _disk(session, state, tries_to_write=tries_to_write),
         ):
@@ -186,10 +190,27 @@ def _read_only(state: Server, where: str) -> Iterator[Finding]:
 
 
 def _connections(session: Session, state: Server, where: str) -> Iterator[Finding]:
-    for used, limit, name in (
-        (state.connections, state.max_connections - state.reserved, "max_connections"),
-        (state.in_database, state.database_limit, f"the connection limit of database {state.database}"),
-        (state.of_role, state.role_limit, f"the connection limit of role {state.user}"),
+    database, role = f"DATABASE {state.database}", f"ROLE {state.user}"
+    no_limit = "CONNECTION LIMIT -1` (-1: no limit)"
+    for used, limit, name, more in (
+        (
+            state.connections,
+            state.max_connections - state.reserved,
+            "max_connections",
+            "raise max_connections in postgresql.conf",
+        ),
+        (
+            state.in_database,
+            state.database_limit,
+            f"the connection limit of database {state.database}",
+            f"raise its limit: `ALTER {database} {no_limit}",
+        ),
+        (
+            state.of_role,
+            state.role_limit,
+            f"the connection limit of role {state.user}",
+            f"raise its limit: `ALTER {role} {no_limit}",
+        ),
     ):
         if limit > 0 and used >= limit * NEARLY_USED:
             who = ", ".join(
@@ -202,7 +223,7 @@ def _connections(session: Session, state: Server, where: str) -> Iterator[Findin
                 "postgres.connections",
                 f"PostgreSQL ({where}) has {used} of {limit} connections in use ({name}): {who}",
                 "processes of the edge that connect now cannot work" if full else "few are left",
-                f"end the program that holds them, or raise {name}",
+                f"end the program that holds them, or {more}",
                 holds=Holds.ALL if full else Holds.LATER,
             )
             return
@@ -234,68 +255,20 @@ def _standbys(session: Session, state: Server) -> Iterator[Finding]:
         )
 
 
-def _locks(session: Session) -> Iterator[Finding]:
-    told = set()
-    for one in server.blockers(session):
-        if one.longest < WAITS_SECONDS:
-            continue
-        told.add(one.pid)
-        yield problem(
-            f"postgres.blocked:{one.pid}",
-            f"{one.waiting} sessions of PostgreSQL ({one.applications}) wait for a lock, the longest for "
-            f"{span(one.longest)}: process {one.pid} holds it ({one.application or 'no name'}, {one.user}, "
-            f"{one.address}; {one.state}, {one.statement or 'unknown statement'}, transaction open for "
-            f"{span(one.seconds)})",
-            "what waits is not registered or forwarded; nothing is lost",
-            f"end it: {terminate(one.pid)}",
-            holds=Holds.ALL,
-        )
-    for locker in server.lockers(session, older=LOCK_LONG):
-        if locker.pid in told or locker.application == "mini-pacs migrate":
-            continue
-        yield problem(
-            f"postgres.blocked:{locker.pid}",
-            f"Process {locker.pid} of PostgreSQL ({locker.application or 'no name'}, {locker.user}, "
-            f"{locker.address}; {locker.state}, {locker.statement}) has locked {locker.tables} for "
-            f"{span(locker.seconds)}",
-            "whoever needs that table waits: nothing is registered or forwarded; nothing is lost",
-            f"end it: {terminate(locker.pid)}",
-            holds=Holds.ALL,
-        )
-    for transaction in server.prepared(session, older=IDLE_LONG):
-        yield problem(
-            f"postgres.prepared:{transaction.gid}",
-            f"The prepared transaction {transaction.gid} of {transaction.user} is open for "
-            f"{span(transaction.seconds)}",
-            "its locks stay, also after a restart of PostgreSQL",
-            f"`ROLLBACK PREPARED '{transaction.gid}'`, or COMMIT PREPARED",
-            holds=Holds.SOME,
-        )
-
-
-def _transactions(session: Session) -> Iterator[Finding]:
-    for one in server.open_transactions(session, idle=IDLE_LONG, open_for=OPEN_LONG):
-        who = f"process {one.pid}, {one.application or 'no name'}, {one.user}, {one.address}"
-        means = "dead rows of the queue and the deliveries cannot be removed: claims become slower"
-        if one.is_idle:
-            yield problem(
-                f"postgres.idle:{one.pid}",
-                f"A transaction of PostgreSQL is open and idle for {span(one.idle_seconds)} ({who}; last "
-                f"statement: {one.statement or 'unknown'})",
-                f"it keeps its locks, and {means}",
-                f"end it: {terminate(one.pid)}; idle_in_transaction_session_timeout prevents it",
-                holds=Holds.LATER,
-            )
-        elif one.holds_horizon:
-            dump = "a backup" if "dump" in one.application or one.statement == "COPY" else "a transaction"
-            yield note(
-                f"postgres.horizon:{one.pid}",
-                f"{dump.capitalize()} of PostgreSQL is open for {span(one.seconds)} ({who}; "
-                f"{one.statement or 'unknown statement'})",
-                means,
-                f"let it end, or end it: {terminate(one.pid)}",
-                holds=Holds.LATER,
-            )
+def _search_path(session: Session, state: Server) -> Iterator[Finding]:
+    """Yield a finding if the tables are there, and the role looks for them elsewhere."""
+    path = server.search_path(session, "deliveries")
+    if path.is_found or not path.schemas:
+        return
+    yield problem(
+        SEARCH_PATH,
+        f"The search_path of the role {state.user} is {path.search_path}, and the tables of the edge are in "
+        f"the schema {path.schemas}",
+        "the processes that use this role find no table: nothing is registered or forwarded; nothing is lost",
+        f"`ALTER ROLE {state.user} RESET search_path`, or the same for `ALTER DATABASE {state.database}`; "
+        "then restart the processes",
+        holds=Holds.ALL,
+    )
 
 
 def _privileges(session: Session, state: Server) -> Iterator[Finding]:

@@ -64,7 +64,8 @@ def _without_actors(view: Overview, route: Route) -> Finding:
         f"processes.actors:{route}",
         f"No actor process serves the queue {route}",
         f"{waiting(view, route)} deliveries wait",
-        f"start one: `dramatiq actors -Q {route}`",
+        f"start one: `dramatiq actors -Q {route}`; if one runs, it has another DATABASE_URL, or waits at its "
+        "start: its output says for what",
         holds=Holds.WORKERS if route is Route.WORKERS else Holds.PACS,
     )
 

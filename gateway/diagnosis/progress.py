@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from gateway.config import Configuration
 from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.overview import Overview
 from gateway.database.tables.progress import Progress, WorkerResults
-from gateway.diagnosis.counts import waiting_for
+from gateway.diagnosis.counts import option_of, waiting_for
 from gateway.diagnosis.destinations import holds_of
 from gateway.diagnosis.finding import Finding, Holds, note, problem
+from gateway.diagnosis.peer import key_of
 from gateway.domain.flow import BUSY, MANY, TargetFlow
 from gateway.domain.routing import Target
 from gateway.times import moment, since, span
@@ -19,6 +21,10 @@ STANDS = timedelta(seconds=60)
 LATE = timedelta(seconds=30)
 """A study that is due for less is a burst that a healthy archive takes."""
 MISSING = 3
+CLOCK = timedelta(minutes=1)
+"""Clocks that NTP sets differ by less."""
+NEAR_LIMIT = 0.7
+"""From this share of its rate limit on, an archive is held back by the limit."""
 
 
 def progress(view: Overview, seen: Progress, configuration: Configuration) -> Iterator[Finding]:
@@ -27,13 +33,35 @@ def progress(view: Overview, seen: Progress, configuration: Configuration) -> It
     for due in seen.due:
         target = Target(due.route, due.target)
         if target in flows:
-            yield from _target(view, target, due.since, flows[target])
+            limit = _limit(configuration, target)
+            yield from _target(view, target, due.since, flows[target], limit)
+    longest = timedelta(seconds=2 * configuration.forwarder.backoff_max_seconds) + CLOCK
+    for last in seen.last_due:
+        if last.since > view.now + longest:
+            yield _ahead(Target(last.route, last.target), last.since)
     patience = timedelta(seconds=max(30.0, 3 * configuration.forwarder.worker_timeout_seconds))
     for worker in seen.workers:
         yield from _worker(view, worker, patience)
 
 
-def _target(view: Overview, target: Target, due_since: datetime, flow: TargetFlow) -> Iterator[Finding]:
+class _Limit(NamedTuple):
+    """max_instances_per_second of an archive, and its place in config.yaml."""
+
+    rate: float
+    key: str
+
+
+def _limit(configuration: Configuration, target: Target) -> _Limit | None:
+    for archive in configuration.forwarder.all_archives if target.route.is_archive else ():
+        if archive.ae_title == target.name and archive.max_instances_per_second is not None:
+            key = f"{key_of(configuration, archive.ae_title)}.max_instances_per_second"
+            return _Limit(archive.max_instances_per_second, key)
+    return None
+
+
+def _target(
+    view: Overview, target: Target, due_since: datetime, flow: TargetFlow, limit: _Limit | None
+) -> Iterator[Finding]:
     late = view.now - due_since
     if not flow.is_open:
         return  # `destinations` says why
@@ -41,7 +69,7 @@ def _target(view: Overview, target: Target, due_since: datetime, flow: TargetFlo
     if late >= STANDS and (last is None or view.now - last > STANDS):
         yield _stands(view, target, due_since, last)
     elif late >= LATE and flow.waiting >= MANY and flow.delivered_per_minute:
-        yield _slow(view, target, flow)
+        yield _slow(view, target, flow, limit)
 
 
 def _last_answer(view: Overview, target: Target) -> datetime | None:
@@ -53,6 +81,19 @@ def _peers(view: Overview, target: Target) -> list[DestinationState]:
     """Return the archive, or all workers: the overview does not say which application a worker is of."""
     of_route = [d for d in view.destinations if d.route is target.route]
     return [d for d in of_route if d.ae_title == target.name] if target.route.is_archive else of_route
+
+
+def _ahead(target: Target, until: datetime) -> Finding:
+    """Say that deliveries wait longer than a retry ever does: the clock was ahead when they were tried."""
+    return problem(
+        f"progress.ahead:{target.queue}",
+        f"Deliveries to {target.queue} wait until {moment(until)}, longer than any retry (forwarder."
+        "backoff_max_seconds): the clock of PostgreSQL was ahead when they were tried",
+        f"they are not sent to {target.name} before that time; nothing is lost",
+        f"`mini-pacs deliveries retry --state pending {option_of(target)}` sends them now; let all hosts use "
+        "NTP (`chronyc tracking`)",
+        holds=holds_of(target.route),
+    )
 
 
 def _stands(view: Overview, target: Target, due_since: datetime, last: datetime | None) -> Finding:
@@ -69,20 +110,23 @@ def _stands(view: Overview, target: Target, due_since: datetime, last: datetime 
     )
 
 
-def _slow(view: Overview, target: Target, flow: TargetFlow) -> Finding:
+def _slow(view: Overview, target: Target, flow: TargetFlow, limit: _Limit | None) -> Finding:
     names = ", ".join(d.ae_title for d in _peers(view, target) if d.is_open_for_work)
     is_peer = flow.busy >= BUSY
     whose = f"{names} is the bottleneck" if is_peer else "the edge itself is the bottleneck"
-    text = (
-        f"{waiting_for(view, target)} deliveries to {target.queue} wait; "
-        f"{flow.arrived_per_minute:.0f} a minute arrive and {flow.delivered_per_minute:.0f} are delivered; "
-        f"each send takes {span(flow.mean_seconds or 0.0)}, and {flow.in_flight} are under way: {whose}"
-    )
     remedy = (
         f"make {names} faster, or let it accept more associations (forwarder.max_associations_per_peer)"
         if is_peer
         else "look at CPU and disk of this host (`top`, `iostat`)"
     ) + f", or start another `dramatiq actors -Q {target.route.value}`"
+    if limit is not None and flow.delivered_per_minute >= NEAR_LIMIT * limit.rate * 60:
+        whose = f"{limit.key} ({limit.rate:g}) holds them back"
+        remedy = f"raise {limit.key}, then `mini-pacs config reload`"
+    text = (
+        f"{waiting_for(view, target)} deliveries to {target.queue} wait; "
+        f"{flow.arrived_per_minute:.0f} a minute arrive and {flow.delivered_per_minute:.0f} are delivered; "
+        f"each send takes {span(flow.mean_seconds or 0.0)}, and {flow.in_flight} are under way: {whose}"
+    )
     if flow.drain_seconds is not None:
         return note(
             f"progress.drains:{target.queue}",

@@ -9,7 +9,7 @@ from gateway.diagnosis.counts import figure
 from gateway.diagnosis.finding import Finding, Holds, note, problem
 from gateway.domain.instance import Place
 from gateway.errors import SpoolError
-from gateway.register.unregistered import backlog, refused_count
+from gateway.register.unregistered import backlog, refused_count, refused_reason
 from gateway.spool.marks import ID
 from gateway.spool.partial import PARTIAL
 from gateway.spool.places import DAMAGED, ORPHANED
@@ -52,6 +52,8 @@ class Space:
     """Folders of the spool that are gone."""
     free_inodes: int | None = None
     """How many more files the disk can hold; None if it sets no limit."""
+    refused_reason: str = ""
+    """Why PostgreSQL refused the last of the refused ones."""
 
 
 def measure(configuration: Configuration) -> Space | None:
@@ -77,6 +79,7 @@ def measure(configuration: Configuration) -> Space | None:
         refused,
         missing,
         inodes,
+        refused_reason(spool) if refused else "",
     )
 
 
@@ -155,12 +158,13 @@ def unregistered(space: Space | None, now: datetime) -> Iterator[Finding]:
             holds=Holds.ALL,
         )
     if space.refused:
+        reason = f", the last: {space.refused_reason}" if space.refused_reason else ""
         yield problem(
             "spool.not_registrable",
-            f"{space.refused} receptions are acknowledged, and PostgreSQL refuses to register them",
+            f"{space.refused} receptions are acknowledged, and PostgreSQL refuses to register them{reason}",
             "they are not delivered; their files are in failed/ and are never purged",
-            "the log has the reason (outcome not_registrable); they are tried again when `mini-pacs serve` "
-            "starts",
+            "remove the reason (the log has that of each: outcome not_registrable), then restart "
+            "`mini-pacs serve`: it tries them again",
             holds=Holds.SOME,
         )
 

@@ -27,6 +27,7 @@ SAME_ASSOCIATION = timedelta(seconds=1)
 """Clock and order of rows of one association may differ by this."""
 SEVERAL = 2
 TLS_AGAIN = 3
+BROKEN_AGAIN = 3
 _UID = re.compile(r"(?<![\d.])\d+(?:\.\d+){3,}(?![\d.])")
 
 _NOTES = {
@@ -172,7 +173,7 @@ def _finding(
             f"edge.allowed_calling_aets: {refused.allowlist_entry or row.calling_ae_title}{_RESTART}"
         )
         holds = Holds.WORKERS
-    is_note = row.reason in _NOTES and not _speaks_tls(row)
+    is_note = row.reason in _NOTES and not (_speaks_tls(row) or _breaks_each(row))
     severity = Severity.NOTE if is_note else Severity.PROBLEM
     if row.kind is RefusalKind.CONTEXT and _sends_others(row, accepted):
         severity, means = Severity.NOTE, "instances in other presentation contexts arrive"
@@ -183,6 +184,12 @@ def _finding(
 def _speaks_tls(row: RefusalRow) -> bool:
     """Tell whether a sender tries TLS again and again: a probe of the port does it once."""
     return row.reason is Reason.NOT_DICOM and row.count >= TLS_AGAIN and "TLS" in (row.detail or "")
+
+
+def _breaks_each(row: RefusalRow) -> bool:
+    """Tell whether a sender that was let in broke its associations again and again."""
+    of_sender = row.reason in {Reason.MALFORMED, Reason.SILENT_IN_A_MESSAGE} and bool(row.calling_ae_title)
+    return of_sender and row.count >= BROKEN_AGAIN
 
 
 def _workers_at(row: RefusalRow, configuration: Configuration, silent: Sequence[str]) -> list[str]:

@@ -44,7 +44,7 @@ from gateway.register.registration_log import (
     log_unforeseen,
 )
 from gateway.register.siblings import waits_for_other_version
-from gateway.register.unregistered import REFUSED, Unregistered
+from gateway.register.unregistered import REASON, REFUSED, Unregistered
 from gateway.rules.ruleset import NO_RULES
 from gateway.spool.flush import failure, flush_directory
 from gateway.spool.identity import SpoolIdentity
@@ -342,6 +342,7 @@ class Registration:
                 one.link.rename(target)
             one.link = target
             flush_directory(folder)  # survives a power cut: the link, before the file leaves incoming/
+            (folder / REASON).write_text(str(error), encoding="utf-8")  # for diagnose; without a flush
             failed = self._spool.path(Place.FAILED, study, one.path.name)
             if one.path != failed and self._spool.put(one.path, failed):
                 one.path = failed

@@ -15,6 +15,8 @@ from gateway.spool.partial import PARTIAL, SUFFIX
 from gateway.spool.spool import Spool
 
 REFUSED = "refused"
+REASON = "reason.txt"
+"""A file in the folder of the refused receptions: what PostgreSQL said last. Nothing depends on it."""
 """The folder in partial/ with the links of receptions that PostgreSQL refused."""
 
 
@@ -88,6 +90,14 @@ def backlog(spool: Spool, limit: int) -> Backlog:
 def refused_count(spool: Spool) -> int:
     """Count the receptions that PostgreSQL refused to register."""
     return sum(1 for _ in (spool.root / PARTIAL / REFUSED).glob(f"*{SUFFIX}"))
+
+
+def refused_reason(spool: Spool) -> str:
+    """Return why PostgreSQL refused the last of them; empty where that is not known."""
+    try:
+        return (spool.root / PARTIAL / REFUSED / REASON).read_text(encoding="utf-8")[:500]
+    except (OSError, UnicodeError):
+        return ""
 
 
 def finished_links(partial: Path) -> Iterator[os.DirEntry[str]]:

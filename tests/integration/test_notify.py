@@ -21,7 +21,7 @@ from cli.exit_codes import ExitCode
 from cli.main import build
 from gateway.config import Mail, Notify, Webhook
 from gateway.database.wakeup import Wakeup
-from gateway.diagnosis import postgres
+from gateway.diagnosis import sessions
 from gateway.diagnosis.watch import watch
 from gateway.lab.layout import choose_ports
 from gateway.notify import outage
@@ -226,7 +226,7 @@ def test_what_blocks_postgresql_is_told_when_no_finding_gets_a_row(
     blocker = edge.session("nightly-report")
     with blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
-    monkeypatch.setattr(postgres, "LOCK_LONG", timedelta(0))
+    monkeypatch.setattr(sessions, "LOCK_LONG", timedelta(0))
     teller = OutageTeller(lambda: edge.configuration, edge.dsn)
     with webhook() as (url, documents):
         configure(edge, webhook=Webhook(url=url))

@@ -7,9 +7,11 @@ the remedy that the finding names.
 import os
 import re
 import resource
+import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -25,7 +27,7 @@ from gateway.config import DestinationTls, Notify, Webhook
 from gateway.database.tables import decisions, faults, findings
 from gateway.database.tables.decisions import Decided
 from gateway.database.tables.processes import ProcessKind
-from gateway.diagnosis import postgres
+from gateway.diagnosis import sessions
 from gateway.dicom.policy import CALLED_AE_TITLE_NOT_RECOGNIZED, CALLING_AE_TITLE_NOT_RECOGNIZED, Rejection
 from gateway.domain.instance import Kind
 from gateway.domain.refusal import Reason
@@ -272,7 +274,7 @@ def pacs_stores_nothing(edge: HealthyEdge) -> Breaking:
     edge.pacs.accepted_sop_classes = accepted
 
 
-@case("destination.away:ORTHANC", ("answers", "takes no C-STORE"), "destinations echo ORTHANC")
+@case("destination.away:ORTHANC", ("answers", "takes no C-STORE"), "destinations resume ORTHANC")
 def pacs_aborts_every_store(edge: HealthyEdge) -> Breaking:
     """It answers C-ECHO and aborts at each C-STORE."""
     edge.pacs.answer = lambda _: ABORT
@@ -287,6 +289,29 @@ def pacs_aborts_every_store(edge: HealthyEdge) -> Breaking:
     for (delivery,) in edge.edge.rows("SELECT id FROM deliveries WHERE state = 'pending' AND route = 'pacs'"):
         forward_to_pacs(edge.core.context, delivery)
     edge.edge.run("UPDATE deliveries SET state = 'cancelled' WHERE state = 'dead'")
+
+
+@case("destination.away:ORTHANC", ("in the future", "clock of PostgreSQL"), "destinations resume ORTHANC")
+def pacs_failed_in_the_future(edge: HealthyEdge) -> Breaking:
+    """The clock of PostgreSQL was a day ahead when it failed, so its probe is set for tomorrow."""
+    edge.edge.run(
+        "UPDATE destinations SET breaker = 'open', changed_at = now() + interval '1 day', reason = 'silent', "
+        "next_probe_at = now() + interval '1 day' WHERE ae_title = 'ORTHANC'"
+    )
+    finding = yield
+    edge.apply(finding)
+    edge.edge.run("UPDATE destinations SET breaker = 'closed', changed_at = now(), failures_in_row = 0")
+
+
+@case("progress.ahead:pacs", ("wait until", "clock of PostgreSQL"), "deliveries retry --state pending")
+def deliveries_wait_until_tomorrow(edge: HealthyEdge) -> Breaking:
+    """The clock of PostgreSQL was a day ahead when a delivery was tried."""
+    delivery = edge.core.owed(Instance())
+    wait = "UPDATE deliveries SET next_attempt_at = now() + interval '1 day' WHERE id = %(id)s"
+    edge.edge.run(wait, id=delivery)
+    finding = yield
+    edge.apply(finding)
+    edge.edge.run("UPDATE deliveries SET state = 'cancelled'")
 
 
 @case("destination.paused:APP01", "APP01 is paused", "destinations resume APP01")
@@ -629,6 +654,37 @@ def worker_calls_by_another_title(edge: HealthyEdge) -> Breaking:
     edge.restore()
 
 
+@case("port.frozen", ("mini-pacs serve", "state T"), "kill -CONT")
+def own_port_stopped(edge: HealthyEdge) -> Breaking:
+    """The process that listens is stopped by a signal."""
+    edge.port.off()
+    program = (
+        "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(99)"
+    )
+    port = edge.configuration.edge.port
+    with subprocess.Popen([sys.executable, "-c", program, str(port)]) as listening:
+        wait_until(lambda: _listens(port), 10, "the process to listen")
+        listening.send_signal(signal.SIGSTOP)
+        yield
+        listening.kill()
+    edge.port.on()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@case("refused.malformed:CT1@", ("PS3.8 or PS3.7 forbids", "aborted 3 times"), "vendor of the sender")
+def sender_breaks_its_associations(edge: HealthyEdge) -> Breaking:
+    """A modality that is let in violates the standard each time."""
+    edge.refuse(
+        Reason.MALFORMED, "CT1", "10.1.2.4", detail="presentation context 99 was not accepted", count=3
+    )
+    yield
+    edge.edge.run("DELETE FROM refusals")
+
+
 @case("port.closed", "Nothing listens on the edge's own port", "mini-pacs serve")
 def own_port_closed(edge: HealthyEdge) -> Breaking:
     """The Storage SCP does not listen."""
@@ -737,7 +793,7 @@ def certificate_expired(edge: HealthyEdge, tmp_path: Path) -> Breaking:
 @case("postgres.blocked:", ("wait for a lock", "psql", "LOCK"), "pg_terminate_backend")
 def postgres_blocked(edge: HealthyEdge, monkeypatch: pytest.MonkeyPatch) -> Breaking:
     """Somebody locked a table, and a process of the edge waits for it."""
-    monkeypatch.setattr(postgres, "WAITS_SECONDS", 0.0)
+    monkeypatch.setattr(sessions, "BLOCKED_SECONDS", 0.0)
     holder, waiter = edge.session(), edge.session("mini-pacs actors-pacs")
     holder.cursor().execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
 
@@ -759,7 +815,7 @@ def postgres_blocked(edge: HealthyEdge, monkeypatch: pytest.MonkeyPatch) -> Brea
 @case("postgres.blocked:", "has locked deliveries", "pg_terminate_backend")
 def postgres_locked(edge: HealthyEdge, monkeypatch: pytest.MonkeyPatch) -> Breaking:
     """Somebody locked a table, and nobody needs it just now."""
-    monkeypatch.setattr(postgres, "LOCK_LONG", timedelta())
+    monkeypatch.setattr(sessions, "LOCK_LONG", timedelta())
     edge.session().cursor().execute("LOCK TABLE deliveries IN SHARE MODE")
     finding = yield
     edge.apply(finding)
@@ -768,7 +824,7 @@ def postgres_locked(edge: HealthyEdge, monkeypatch: pytest.MonkeyPatch) -> Break
 @case("postgres.idle:", ("idle", "psql"), ("pg_terminate_backend", "idle_in_transaction_session_timeout"))
 def postgres_idle(edge: HealthyEdge, monkeypatch: pytest.MonkeyPatch) -> Breaking:
     """Somebody forgot a transaction."""
-    monkeypatch.setattr(postgres, "IDLE_LONG", timedelta())
+    monkeypatch.setattr(sessions, "IDLE_LONG", timedelta())
     edge.session().cursor().execute("SELECT count(*) FROM instances")
     finding = yield
     edge.apply(finding)
@@ -847,7 +903,26 @@ def postgres_without_privileges(edge: HealthyEdge) -> Breaking:
     edge.edge.run("DROP ROLE without_privileges")
 
 
-@case("postgres.connections", "no connection left", "end the program")
+@case("postgres.search_path", ("search_path", "elsewhere", "schema public"), "RESET search_path")
+def postgres_with_another_search_path(edge: HealthyEdge) -> Breaking:
+    """The role looks for the tables in a schema that has none."""
+    edge.edge.run("DROP ROLE IF EXISTS lost")
+    edge.edge.run("CREATE ROLE lost LOGIN")
+    edge.edge.run("ALTER ROLE lost SET search_path = elsewhere")
+    with another_dsn(edge, psycopg2.extensions.make_dsn(edge.dsn, user="lost")):
+        yield
+    edge.edge.run("DROP ROLE lost")
+
+
+@case("postgres.incomplete", "deliveries_one_per_route", "ALTER TABLE deliveries ADD CONSTRAINT")
+def postgres_without_a_constraint(edge: HealthyEdge) -> Breaking:
+    """A restore lost a constraint."""
+    edge.edge.run("ALTER TABLE deliveries DROP CONSTRAINT deliveries_one_per_route")
+    finding = yield
+    edge.edge.run(finding.remedy.split("`")[1])
+
+
+@case("postgres.connections", "no connection left", ("end the program", "ALTER ROLE few_connections"))
 def postgres_without_connections(edge: HealthyEdge) -> Breaking:
     """Another program has all connections of the role."""
     edge.edge.run("DROP ROLE IF EXISTS few_connections")

@@ -59,3 +59,21 @@ SELECT CASE p.pronamespace WHEN 'dramatiq'::regnamespace THEN 'dramatiq.' ELSE '
 FROM pg_proc p
 WHERE p.pronamespace IN ('public'::regnamespace, 'dramatiq'::regnamespace)
 ORDER BY p.oid::regprocedure::text;
+
+-- name: objects
+-- What a damaged restore loses: constraints, valid indexes, triggers that are switched on, functions. `tbl` is empty for a function.
+WITH tables AS (
+    SELECT c.oid, CASE n.nspname WHEN 'public' THEN '' ELSE n.nspname || '.' END || c.relname AS name
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND n.nspname IN ('public', 'dramatiq')
+)
+SELECT 'constraint' AS kind, t.name AS tbl, k.conname::text AS name FROM tables t JOIN pg_constraint k ON k.conrelid = t.oid
+UNION ALL
+SELECT 'index', t.name, c.relname::text FROM tables t JOIN pg_index i ON i.indrelid = t.oid JOIN pg_class c ON c.oid = i.indexrelid
+WHERE i.indisvalid
+UNION ALL
+SELECT 'trigger', t.name, g.tgname::text FROM tables t JOIN pg_trigger g ON g.tgrelid = t.oid
+WHERE NOT g.tgisinternal AND g.tgenabled IN ('O', 'A')
+UNION ALL
+SELECT 'function', '', CASE n.nspname WHEN 'public' THEN '' ELSE n.nspname || '.' END || p.proname
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ('public', 'dramatiq');

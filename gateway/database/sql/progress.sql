@@ -12,6 +12,18 @@ CROSS JOIN LATERAL (
     ORDER BY next_attempt_at LIMIT 1) AS d
 ORDER BY t.route, t.target;
 
+-- name: last_due
+-- Per target, when the last delivery is due that nothing holds back; no row where none is.
+WITH RECURSIVE {fragment:owed_targets}
+SELECT t.route::text, t.target, d.next_attempt_at AS since
+FROM owed_targets AS t
+CROSS JOIN LATERAL (
+    SELECT next_attempt_at FROM deliveries
+    WHERE route = t.route AND target = t.target AND state = 'pending' AND next_attempt_at > now()
+        AND waits_for IS NULL AND waits_for_version IS NULL AND parked_for IS NULL
+    ORDER BY next_attempt_at DESC LIMIT 1) AS d
+ORDER BY t.route, t.target;
+
 -- name: worker_results
 -- Of the results that were expected last, those that each worker did not return since it returned one.
 SELECT x.worker, count(*) FILTER (WHERE x.state IN ('arrived', 'late')) AS answered,

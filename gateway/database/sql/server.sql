@@ -16,21 +16,27 @@ SELECT current_database() AS database, current_user AS "user", now(), clock_time
     (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) AS standbys;
 
 -- name: blockers
--- Sessions that let others wait for a lock, without those that wait themselves. The class of a statement is its first word: the
--- rest may quote a value. An age is NULL where this role may not see it.
-WITH waiting AS (
-    SELECT w.pid, b.blocker, extract(epoch FROM clock_timestamp() - w.query_start)::float8 AS seconds, w.application_name
-    FROM pg_stat_activity w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS b (blocker)
-    WHERE w.wait_event_type = 'Lock' AND w.datname = current_database()
+-- Sessions that let others wait for a lock, without those that wait themselves: what waits for those waits for the first one, too.
+-- pg_locks shows to every role who waits; pg_stat_activity hides the state of other roles' sessions. The class of a statement is its
+-- first word: the rest may quote a value.
+WITH RECURSIVE waiting AS (
+    SELECT w.pid, b.blocker
+    FROM (SELECT DISTINCT l.pid FROM pg_locks l WHERE NOT l.granted) AS w
+    CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS b (blocker)
+), behind AS (
+    SELECT pid, blocker FROM waiting
+    UNION
+    SELECT behind.pid, waiting.blocker FROM behind JOIN waiting ON waiting.pid = behind.blocker
 )
 SELECT a.pid, coalesce(a.application_name, '') AS application, coalesce(a.usename::text, '') AS "user",
     coalesce(host(a.client_addr), 'a local socket') AS address, coalesce(a.state, '') AS state,
     coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8 AS seconds,
     upper(coalesce(substring(a.query FROM '^\s*(\w+)'), '')) AS statement,
-    count(DISTINCT waiting.pid) AS waiting, max(waiting.seconds) AS longest,
-    string_agg(DISTINCT waiting.application_name, ', ') AS applications
-FROM waiting JOIN pg_stat_activity a ON a.pid = waiting.blocker
-WHERE NOT EXISTS (SELECT FROM waiting other WHERE other.pid = a.pid)
+    count(DISTINCT w.pid) AS waiting,
+    coalesce(max(extract(epoch FROM clock_timestamp() - w.query_start)), 0)::float8 AS longest,
+    string_agg(DISTINCT w.application_name, ', ') AS applications
+FROM behind JOIN pg_stat_activity a ON a.pid = behind.blocker JOIN pg_stat_activity w ON w.pid = behind.pid
+WHERE w.datname = current_database() AND NOT EXISTS (SELECT FROM waiting other WHERE other.pid = a.pid)
 GROUP BY a.pid, a.application_name, a.usename, a.client_addr, a.state, a.xact_start, a.query
 ORDER BY waiting DESC, a.pid LIMIT 20;
 
@@ -82,6 +88,12 @@ FROM pg_stat_activity WHERE wait_event = 'SyncRep';
 SELECT gid, owner::text AS "user", extract(epoch FROM clock_timestamp() - prepared)::float8 AS seconds
 FROM pg_prepared_xacts WHERE database = current_database() AND clock_timestamp() - prepared > %(older)s
 ORDER BY prepared LIMIT 20;
+
+-- name: search_path
+-- Whether this role finds a table without naming its schema, and which schemas have it.
+SELECT current_setting('search_path') AS search_path, to_regclass(%(table)s) IS NOT NULL AS is_found,
+    coalesce((SELECT string_agg(n.nspname::text, ', ' ORDER BY n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relname = %(table)s AND c.relkind = 'r' AND has_schema_privilege(n.oid, 'USAGE')), '') AS schemas;
 
 -- name: missing_privileges
 -- Tables and schemas of the edge that this role may not use.

@@ -40,6 +40,8 @@ class Progress:
     """What is due, what flows to each target, and what workers returned."""
 
     due: tuple[Due, ...] = ()
+    last_due: tuple[Due, ...] = ()
+    """Per target, when the last delivery is due that is not due yet."""
     flows: tuple[TargetFlow, ...] = ()
     workers: tuple[WorkerResults, ...] = ()
 
@@ -48,6 +50,7 @@ def progress(session: Session, *, lease: timedelta) -> Progress:
     """Read the progress; `lease` is that of the claims."""
     return Progress(
         tuple(session.rows(Due, _Q["due"])),
+        tuple(session.rows(Due, _Q["last_due"])),
         tuple(flow.flows(session, lease=lease)),
         tuple(session.rows(WorkerResults, _Q["worker_results"], window=RESULT_WINDOW, limit=RESULT_LIMIT)),
     )

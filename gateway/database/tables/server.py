@@ -105,6 +105,15 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchPath:
+    """Where this role looks for a table, and the schemas that have one of that name; empty if none has."""
+
+    search_path: str
+    is_found: bool
+    schemas: str
+
+
+@dataclass(frozen=True, slots=True)
 class WaitingCommits:
     """Commits that wait for a synchronous standby, the longest for `seconds`."""
 
@@ -182,6 +191,11 @@ def waiting_commits(session: Session) -> WaitingCommits:
 def prepared(session: Session, *, older: timedelta) -> list[Prepared]:
     """Return the prepared transactions older than `older`."""
     return session.rows(Prepared, _Q["prepared"], older=older)
+
+
+def search_path(session: Session, table: str) -> SearchPath:
+    """Return where this role looks for a table, and where it is."""
+    return session.only(SearchPath, _Q["search_path"], table=table)
 
 
 def missing_privileges(session: Session, tables: list[str]) -> list[str]:
