@@ -8,6 +8,7 @@
     lab           the processes of an edge, its PACS and its workers, without a supervisor
     edge          what a broken edge is: how it breaks, what an operator must be told, how it is mended
     pacs, security, senders, database, processes, spool, results, leftovers: the edges, by family
+    strange_pacs, strange_peers, strange_database, strange_machine: further edges, by family
     judge         ask `mini-pacs diagnose` and `status --check`, and compare with what must be said
     report        the table
 

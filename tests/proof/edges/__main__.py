@@ -24,6 +24,10 @@ from proof.edges import (  # noqa: F401
     security,
     senders,
     spool,
+    strange_database,
+    strange_machine,
+    strange_pacs,
+    strange_peers,
 )
 from proof.edges.edge import ALL, Edge
 from proof.edges.judge import Row, judge

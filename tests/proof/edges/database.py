@@ -53,14 +53,15 @@ def postgresql_frozen(lab: Lab) -> Generator[None]:
 def postgresql_refuses_the_login(lab: Lab) -> Generator[None]:
     """Somebody changed the password of the role, and ended its sessions."""
     lab.server.sql(f"ALTER ROLE {ROLE} PASSWORD 'another'")
-    _end_sessions(lab)
+    end_sessions(lab)
     time.sleep(5)
     yield
     lab.server.sql(f"ALTER ROLE {ROLE} PASSWORD '{PASSWORD}'")
     lab.sent_again()
 
 
-def _end_sessions(lab: Lab) -> None:
+def end_sessions(lab: Lab) -> None:
+    """End the sessions of the edge, so that new ones begin."""
     statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN (%s, 'owner')"
     lab.server.sql(statement, ROLE, dbname="postgres")
 
@@ -73,7 +74,7 @@ def _end_sessions(lab: Lab) -> None:
 def database_missing(lab: Lab) -> Generator[None]:
     """The database was renamed."""
     lab.server.sql(f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS false", dbname="postgres")
-    _end_sessions(lab)
+    end_sessions(lab)
     time.sleep(0.5)
     lab.server.sql(f"ALTER DATABASE {DATABASE} RENAME TO elsewhere", dbname="postgres")
     time.sleep(5)
@@ -150,13 +151,13 @@ def commits_wait_for_a_standby(lab: Lab) -> Generator[None]:
 def database_is_read_only(lab: Lab) -> Generator[None]:
     """Somebody made the database read-only for a migration of the server."""
     lab.server.sql(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = on", dbname="postgres")
-    _end_sessions(lab)
+    end_sessions(lab)
     with suppress(RuntimeError, NotAssociatedError):
         lab.send(2)
     time.sleep(6)
     yield
     lab.server.sql(f"ALTER DATABASE {DATABASE} RESET default_transaction_read_only", dbname="postgres")
-    _end_sessions(lab)
+    end_sessions(lab)
     lab.sent_again()
 
 

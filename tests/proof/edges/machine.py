@@ -9,6 +9,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 NOBODY = 65534
+_RESOLVER = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found) {
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
+        dlsym(RTLD_NEXT, "getaddrinfo");
+    if (node && !strcmp(node, getenv("RESOLVER_NAME"))) {
+        sleep(atoi(getenv("RESOLVER_SECONDS")));
+        node = getenv("RESOLVER_ADDRESS");
+    }
+    return real(node, service, hints, found);
+}
+"""
 _CLOCK = """
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -116,6 +134,22 @@ def drop_to_nobody() -> list[str]:
     """Return words before a command: it runs as `nobody`, reads every file, and writes its own only."""
     ids = ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
     return ["setpriv", *ids, "--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
+
+
+def resolver(folder: Path, name: str, address: str, seconds: int = 0) -> dict[str, str]:
+    """Return the environment in which a program finds `address` under `name`, after that many seconds."""
+    library = folder / "resolver.so"
+    if not library.exists():
+        source = folder / "resolver.c"
+        source.write_text(_RESOLVER)
+        run("gcc", "-shared", "-fPIC", "-O1", "-o", library, source)
+        library.chmod(0o755)
+    return {
+        "LD_PRELOAD": str(library),
+        "RESOLVER_NAME": name,
+        "RESOLVER_ADDRESS": address,
+        "RESOLVER_SECONDS": str(seconds),
+    }
 
 
 def wrong_clock(folder: Path, seconds: int) -> dict[str, str]:

@@ -27,7 +27,7 @@ http.server.ThreadingHTTPServer(at, http.server.SimpleHTTPRequestHandler).serve_
 """
 
 
-def _recover(lab: Lab) -> None:
+def recover(lab: Lab) -> None:
     """Put the healthy PACS back, with the configuration that the lab began with."""
     lab.pacs_ok()
     if lab.config != lab.base:
@@ -61,7 +61,7 @@ def pacs_port_closed(lab: Lab) -> Generator[None]:
     lab.send(3)
     time.sleep(3)
     yield
-    _recover(lab)
+    recover(lab)
 
 
 @broken(
@@ -75,7 +75,7 @@ def pacs_name_unknown(lab: Lab) -> Generator[None]:
     lab.send(2)
     time.sleep(3)
     yield
-    _recover(lab)
+    recover(lab)
 
 
 @broken(
@@ -115,7 +115,7 @@ def pacs_port_speaks_http(lab: Lab) -> Generator[None]:
     lab.send(2)
     time.sleep(3)
     yield
-    _recover(lab)
+    recover(lab)
 
 
 @broken(PACS, (r"\bPACS\b", r"\bTLS\b"), (r"forwarder\.orthanc\.tls|`tls`|\btls\b",))
@@ -128,7 +128,7 @@ def pacs_speaks_tls(lab: Lab) -> Generator[None]:
     yield
     lab.configure_pacs(tls={"ca": str(lab.authority.certificate)})
     lab.settled()
-    _recover(lab)
+    recover(lab)
 
 
 @broken(PACS, (r"\bPACS\b", r"plain|no TLS|not speak TLS"), (r"tls",))
@@ -138,7 +138,7 @@ def pacs_speaks_plain(lab: Lab) -> Generator[None]:
     lab.send(2)
     time.sleep(3)
     yield
-    _recover(lab)
+    recover(lab)
 
 
 def _tls_pacs(lab: Lab, authority: Authority, name: str, host: str = "IP:127.0.0.1", days: int = 30) -> None:
@@ -154,7 +154,7 @@ def pacs_certificate_expired(lab: Lab) -> Generator[None]:
     """The certificate of the PACS has expired."""
     _tls_pacs(lab, lab.authority, "expired", days=-1)
     yield
-    _recover(lab)
+    recover(lab)
 
 
 @broken(
@@ -166,7 +166,7 @@ def pacs_certificate_of_another_ca(lab: Lab) -> Generator[None]:
     """Another CA than the configured one signed the certificate of the PACS."""
     _tls_pacs(lab, Authority(lab.folder / "tls", "stranger"), "strange")
     yield
-    _recover(lab)
+    recover(lab)
 
 
 @broken(
@@ -178,7 +178,7 @@ def pacs_certificate_of_another_host(lab: Lab) -> Generator[None]:
     """The certificate of the PACS is for another host name."""
     _tls_pacs(lab, lab.authority, "elsewhere", "DNS:other.hospital.example")
     yield
-    _recover(lab)
+    recover(lab)
 
 
 @broken(
@@ -196,7 +196,7 @@ def pacs_accepts_and_is_silent(lab: Lab) -> Generator[None]:
     lab.send(2)
     time.sleep(8)
     yield
-    _recover(lab)
+    recover(lab)
 
 
 @broken(PACS, (r"\bPACS\b", r"C-ECHO", r"C-STORE"), (r"PACS|disk|restart",))
@@ -206,7 +206,7 @@ def pacs_hangs_on_c_store(lab: Lab) -> Generator[None]:
     lab.send(4)
     time.sleep(12)
     yield
-    _recover(lab)
+    recover(lab)
 
 
 @broken(
@@ -221,7 +221,7 @@ def pacs_slower_than_what_arrives(lab: Lab) -> Generator[None]:
     with sender.traffic(lab.port, 6):
         time.sleep(14)
         yield
-    _recover(lab)
+    recover(lab)
 
 
 @broken(PACS, (r"\bPACS\b", r"calling AE title"), (r"MINI_EDGE",))
@@ -231,7 +231,7 @@ def pacs_rejects_our_title(lab: Lab) -> Generator[None]:
     lab.send(2)
     time.sleep(3)
     yield
-    _recover(lab)
+    recover(lab)
 
 
 @broken(PACS, (r"\bPACS\b", r"called AE title"), (r"forwarder\.orthanc\.ae_title",))
@@ -241,7 +241,7 @@ def pacs_has_another_title(lab: Lab) -> Generator[None]:
     lab.send(2)
     time.sleep(3)
     yield
-    _recover(lab)
+    recover(lab)
 
 
 @broken(
@@ -258,7 +258,7 @@ def pacs_has_no_association_left(lab: Lab) -> Generator[None]:
     yield
     for one in held:
         one.abort()
-    _recover(lab)
+    recover(lab)
 
 
 @broken(PACS, (r"\bPACS\b", r"MR Image Storage"), (r"PACS|accepts",))
@@ -268,7 +268,7 @@ def pacs_refuses_a_sop_class(lab: Lab) -> Generator[None]:
     lab.send(2, modality="MR")
     time.sleep(4)
     yield
-    _recover(lab)
+    recover(lab)
     lab.mini_pacs("deliveries", "retry", "--state", "dead")
 
 
@@ -279,7 +279,7 @@ def pacs_refuses_a_transfer_syntax(lab: Lab) -> Generator[None]:
     sender.send(lab.port, [sender.synthetic(syntax=JPEG) for _ in range(2)])
     time.sleep(4)
     yield
-    _recover(lab)
+    recover(lab)
     lab.mini_pacs("deliveries", "retry", "--state", "dead")
 
 
@@ -290,7 +290,7 @@ def pacs_is_full(lab: Lab) -> Generator[None]:
     lab.send(3)
     time.sleep(5)
     yield
-    _recover(lab)
+    recover(lab)
 
 
 @broken(PACS, (r"\bPACS\b", r"cannot understand|0xC0"), (r"deliveries retry",))
@@ -300,7 +300,7 @@ def pacs_refuses_instances(lab: Lab) -> Generator[None]:
     lab.send(2)
     time.sleep(8)
     yield
-    _recover(lab)
+    recover(lab)
     lab.mini_pacs("deliveries", "retry", "--state", "dead")
 
 
@@ -311,7 +311,7 @@ def pacs_aborts_each_c_store(lab: Lab) -> Generator[None]:
     lab.send(3)
     time.sleep(8)
     yield
-    _recover(lab)
+    recover(lab)
     lab.command("deliveries", "retry", "--state", "dead")
 
 

@@ -9,7 +9,8 @@ from proof.edges.lab import Lab, Setup
 RESULTS = Setup("results")
 
 
-def _healthy(lab: Lab) -> None:
+def healthy(lab: Lab) -> None:
+    """Put healthy workers back, with the configuration that the lab began with."""
     for title in lab.worker_ports:
         lab.worker(title)
     if lab.config != lab.base:
@@ -26,7 +27,7 @@ def worker_answers_nothing(lab: Lab) -> Generator[None]:
     lab.send(12)
     time.sleep(14)
     yield
-    _healthy(lab)
+    healthy(lab)
     lab.send(8)
 
 
@@ -45,7 +46,7 @@ def worker_answers_under_another_title(lab: Lab) -> Generator[None]:
     lab.configure({"edge": {"allowed_calling_aets": titles}, "forwarder": {"workers": workers}})
     lab.send(6)
     time.sleep(8)
-    _healthy(lab)
+    healthy(lab)
 
 
 @broken(
@@ -60,7 +61,7 @@ def worker_answers_to_unknown_studies(lab: Lab) -> Generator[None]:
     lab.send(6)
     time.sleep(10)
     yield
-    _healthy(lab)
+    healthy(lab)
     lab.send(4)
 
 
@@ -76,7 +77,7 @@ def application_without_a_replica(lab: Lab) -> Generator[None]:
     lab.send(6)
     time.sleep(6)
     yield
-    _healthy(lab)
+    healthy(lab)
 
 
 @broken(RESULTS, (r"\bAPP0[12]\b|worker", r"cannot understand|0xC0|refus"), (r"deliveries retry|worker",))
@@ -87,7 +88,7 @@ def worker_refuses_images(lab: Lab) -> Generator[None]:
     lab.send(3)
     time.sleep(9)
     yield
-    _healthy(lab)
+    healthy(lab)
     lab.mini_pacs("deliveries", "retry", "--state", "dead")
 
 
@@ -98,4 +99,4 @@ def one_worker_dead(lab: Lab) -> Generator[None]:
     lab.send(6)
     time.sleep(6)
     yield
-    _healthy(lab)
+    healthy(lab)
