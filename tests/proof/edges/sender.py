@@ -32,7 +32,11 @@ class NotAssociatedError(Exception):
 
 
 class AssociationLostError(RuntimeError):
-    """The association ended before all instances were sent."""
+    """The association ended before all instances were sent; `last` is the UID of the last one that was."""
+
+    def __init__(self, text: str, last: str) -> None:
+        super().__init__(text)
+        self.last = last
 
 
 def synthetic(
@@ -104,8 +108,8 @@ def send(
     try:
         for one in waiting:
             if not opened.is_established:
-                how = "aborted" if opened.is_aborted else "released" if opened.is_released else "lost"
-                raise AssociationLostError(f"{how} after {len(statuses)} of {len(waiting)}: {statuses[-3:]}")
+                text = f"the association ended after {len(statuses)} of {len(waiting)}: {statuses[-3:]}"
+                raise AssociationLostError(text, str(waiting[len(statuses) - 1].SOPInstanceUID))
             statuses.append(opened.send_c_store(one).get("Status", -1))
     finally:
         opened.release()
