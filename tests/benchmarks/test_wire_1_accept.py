@@ -62,7 +62,6 @@ def test_accept(  # noqa: PLR0917  fixtures
         lambda: _orthanc(load, associations, processes, tmp_path),
         lambda: _storescp(load, associations, processes, tmp_path),
     )
-    rows.figures[f"accept {kind} {associations}"] = ours
     what = f"accept, {kind}, {associations} assoc."
     rows.faster(what, ours, than="Orthanc", theirs=theirs, at_least=TARGETS[kind, associations])
     least = 0.6 if (kind, associations) == ("CT", 1) else None

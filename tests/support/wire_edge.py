@@ -10,13 +10,15 @@ from gateway import config
 from gateway.database.tables import destinations
 from gateway.lab import layout
 from gateway.lab.postgres import EmbeddedPostgres
+from support import released_tree
 from support.dicom_peers import ECHO
 from support.edge_setup import EdgeSetup, children
 from support.launcher import Process, Processes
 
 TEMPLATE = "mini_pacs_template"
-ACTOR_PROCESSES = int(os.environ.get("BENCH_ACTOR_PROCESSES", "2"))
-ACTOR_THREADS = int(os.environ.get("BENCH_ACTOR_THREADS", "4"))
+ACTOR_PROCESSES = int(os.environ.get("BENCH_ACTOR_PROCESSES", "1"))
+ACTOR_THREADS = int(os.environ.get("BENCH_ACTOR_THREADS", "8"))
+"""As in docker-compose.yml."""
 
 _actors: dict[int, list[Process]] = {}
 """By the process id of their SCP."""
@@ -63,6 +65,32 @@ def edge(
     finally:
         processes.stop_all()
         edge.close()
+        postgres.drop_database(name)
+
+
+@contextmanager
+def released(
+    postgres: EmbeddedPostgres, folder: Path, tree: Path, queues: tuple[str, ...], ports: layout.Ports
+) -> Iterator[None]:
+    """Run the edge of a release, whose code is in `tree`, for the length of the `with`."""
+    name = f"bench_{folder.name.replace('-', '_')}_{len(list(folder.iterdir()))}"
+    place = folder / name
+    place.mkdir()
+    (place / "output").mkdir()
+    processes = Processes(place / "output")
+    postgres.create_database(name)
+    path = layout.write(place / "edge", layout.configuration(ports))
+    environment = {config.PATH_VARIABLE: str(path), "DATABASE_URL": postgres.dsn(name)}
+    counts = ("-p", str(ACTOR_PROCESSES), "-t", str(ACTOR_THREADS))
+    try:
+        serve = released_tree.words(tree, "-m", "cli", "serve")
+        processes.start(*serve, **environment).wait_for_port(ports.edge, 30)
+        for queue in queues:
+            words = released_tree.words(tree, "-m", "dramatiq", "actors", *counts, "-Q", queue)
+            processes.start(*words, **environment).wait_for_line("ready for action", 30)
+        yield
+    finally:
+        processes.stop_all()
         postgres.drop_database(name)
 
 

@@ -25,6 +25,8 @@ PARTS = {
     "test_wire_5_scale": "Associations, receivers and memory",
     "test_wire_6_budget": "What an instance costs",
     "test_growth": "Growth",
+    "test_queue_rate": "The queue",
+    "test_console_cost": "The console",
     "test_rules_cost": "Rules",
 }
 """The heading of each file of benchmarks, in the order of the page."""

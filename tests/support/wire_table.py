@@ -58,8 +58,6 @@ class Rows:
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
-        self.figures: dict[str, float] = {}
-        """Figures to which later rows refer by name."""
         self._plots: dict[str, dict[str, list[tuple[float, float]]]] = {}
 
     def faster(
@@ -121,7 +119,6 @@ class Rows:
             "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "quick": QUICK,
             "rows": [*kept(last.get("rows", []), self._rows), *(asdict(row) for row in self._rows)],
-            "figures": {**last.get("figures", {}), **self.figures},
             "plots": {**last.get("plots", {}), **self._plots},
             "worse": worse,
         }
