@@ -17,7 +17,7 @@ COUNT ?= 20000
 CUTS ?= 40
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench bench-page docs pictures chaos audit campaign crash-points power-cuts fuzz mutants lock schema dashboard format release release-data clean edges quiet-edge
+.PHONY: help venv check test test-compose demo lab bench bench-growth bench-page docs pictures chaos audit campaign crash-points power-cuts fuzz mutants lock schema dashboard format release release-data clean edges quiet-edge
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -56,7 +56,11 @@ lab: $(STAMP) ## the same lab in the foreground, for experiments
 	$(BIN)/mini-pacs lab
 
 bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc), and name what is worse than in the last run
-	$(BIN)/pytest tests/benchmarks -m benchmark -s
+	$(BIN)/pytest tests/benchmarks -m "benchmark and not growth" -s
+	PYTHONPATH=tests $(BIN)/python -m support.wire_page
+
+bench-growth: $(STAMP) ## measure the edge, its sweep and its queue with a million instances and messages
+	$(BIN)/pytest tests/benchmarks -m growth -s
 	PYTHONPATH=tests $(BIN)/python -m support.wire_page
 
 bench-page: $(STAMP) ## write what build/bench.json holds into docs/benchmarks.md, with its plot

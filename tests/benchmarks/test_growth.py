@@ -41,7 +41,7 @@ from gateway.sweep import run
 from gateway.sweep.context import Counts, SweepContext
 from gateway.sweep.slices import Part
 
-pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.benchmark, pytest.mark.growth, pytest.mark.timeout(3600)]
 
 KEPT = scaled(1_000_000)
 PURGED = scaled(200_000)

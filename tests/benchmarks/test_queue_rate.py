@@ -25,7 +25,7 @@ from gateway.database.session import Session
 from gateway.database.tables import messages, queues
 from gateway.lab import stray_processes
 
-pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.benchmark, pytest.mark.growth, pytest.mark.timeout(1800)]
 
 BACKLOG = int(os.environ.get("QUEUE_BACKLOG", "1000000"))
 SMALL = 1_000

@@ -33,11 +33,11 @@ PARTS = {
 
 
 def main() -> int:
-    """Write page and picture; return the exit code."""
+    """Write page and picture unless the run was quick; return the exit code."""
     content = json.loads(RESULT.read_text(encoding="utf-8"))
     if content["quick"]:
-        sys.stderr.write("a quick run is not published\n")
-        return 1
+        sys.stderr.write("a quick run is not published: docs/benchmarks.md stays as it is\n")
+        return 0
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, found, after = rest.partition(END)
     assert found, f"{PAGE} has no line {END}"
