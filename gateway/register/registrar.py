@@ -57,6 +57,10 @@ GATHER_SECONDS = 0.015
 """The pause after a batch of MANY. After a smaller one the pause is as long as that took, at most this."""
 MANY = 4
 """At lower rates a longer pause would save little, and each reception would wait for it."""
+LONG_GATHER_SECONDS = 0.04
+"""The pause after a batch of VERY_MANY."""
+VERY_MANY = 12
+"""So many come in GATHER_SECONDS at 800 a second. The actors send fewer, so their backlog hides the pause."""
 DEFERRED_SECONDS = 0.05
 """The pause before a reception is tried again that waits for another version, or was refused."""
 ROW_BYTES = 8192
@@ -170,8 +174,7 @@ class Registrar:
                 self._register(batch)
                 # Under load the next batch is larger, and costs less for each reception. A single reception
                 # is not delayed: it comes after this pause.
-                took = monotonic() - began
-                time.sleep(GATHER_SECONDS if len(batch) >= MANY else min(took, GATHER_SECONDS))
+                time.sleep(_gather_seconds(len(batch), took=monotonic() - began))
         except BaseException as error:  # noqa: BLE001  the boundary of the thread
             try:
                 log.write(
@@ -337,6 +340,13 @@ class Registrar:
                 self._away = self._blocked = ""
                 self._away_since = None
                 self._changed.notify_all()
+
+
+def _gather_seconds(count: int, *, took: float) -> float:
+    """Return the pause after a batch of `count` receptions that took so many seconds."""
+    if count >= VERY_MANY:
+        return LONG_GATHER_SECONDS
+    return GATHER_SECONDS if count >= MANY else min(took, GATHER_SECONDS)
 
 
 def _is_away(error: GatewayError) -> bool:
