@@ -2,10 +2,9 @@
 
     receive     accept the association; stream the C-STORE into a `.part` file      gateway/receive, dicom
     spool       write the envelope into the file, give it its final name, flush     gateway/spool
-                file and folder; then answer Success
-                Before, the rules decide which archives and applications get the        gateway/rules
-                instance; the envelope says it
-    register    behind the answer: write the instance, its deliveries and a queue   gateway/register
+                file and folder; then answer Success. The envelope contains which       gateway/rules
+                archives and applications get the instance, as the rules decide
+    register    after the answer: write the instance, its deliveries and a queue    gateway/register
                 message for each in one transaction                                 gateway/database
     correlate   the transaction that registers a worker's result also links it to   gateway/correlate.py
                 its source instances; the result is then sent to the PACS
@@ -14,14 +13,14 @@
     sweep       each minute: register what a dead receiver left, and repair what a  gateway/sweep
                 crash left between two steps
 
-The envelope is what the gateway must know of a reception beside its data set: PostgreSQL is not needed for
-Success. While PostgreSQL is away, the edge receives, and what it has received is unregistered. When
-PostgreSQL is back, the receivers register it, and it is forwarded.
+The envelope holds what the edge must know of a reception beside its data set, so Success does not need
+PostgreSQL. While PostgreSQL is away, the edge receives, and its instances are unregistered. When PostgreSQL
+is back, the receivers register them, and they are forwarded.
 
 If an actor process dies, others take over its work within 4 s (actors/queue/reaper.py).
 
 A delivery is one instance that must be sent to one target: an archive, such as the PACS, or an application,
-which is one kind of AI with its workers (gateway/domain/routing.py). Its row says whether it is done.
+which is one kind of AI with its workers (gateway/domain/routing.py). The row of the delivery has its state.
 The message only wakes an actor, so a message that is lost or runs twice does no harm.
 
 Each step is durable before the next one begins. A crash between two steps leaves the instance in the earlier
@@ -32,9 +31,9 @@ Guarantees. Tests refer to them by number; each has at least one test in tests/f
 
     G1  Durable before Success. C-STORE is answered 0x0000 only after the file with its envelope is flushed
         under its final name, and its directories are flushed. From then on it is registered and delivered
-        without an operator, whichever process dies; a lost database takes one command.
-    G2  Every delivery is completed or shown. What was answered Success is shown as unregistered until its
-        deliveries are committed. A committed delivery ends delivered; until then the command line shows it
+        without an operator, whichever process dies; only a lost database needs a command.
+    G2  Every delivery is completed or shown. An instance that was answered Success is shown as unregistered
+        until its deliveries are committed. A committed delivery ends delivered; until then the edge shows it
         as pending (reason and next attempt), dead (reason) or cancelled (by whom).
     G3  Bytes are preserved. The data set that is sent equals the one that was received, in the same transfer
         syntax.
@@ -62,8 +61,8 @@ Layers. A module imports from the lines below its own only; import-linter verifi
     sender               the program that sends test instances
     notify               a webhook or a mail about what is wrong
     receive | sweep | diagnosis   the Storage SCP; repairing; what is wrong, and what to type
-    search               what became of an instance, a study, or of what a sender sent
-    register             the rows of what was acknowledged
+    search               what became of an instance, a study, or the instances of a sender
+    register             the rows of acknowledged receptions
     correlate            results and their source instances
     forward              sending
     processes            the rows of the running processes

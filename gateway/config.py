@@ -237,7 +237,7 @@ class Destination(Section):
 
 
 class Worker(Destination):
-    """An AI application. It sends its results as one of `calling_ae_titles`, by default as `ae_title`."""
+    """One worker of an application. It calls with one of `calling_ae_titles`, by default with `ae_title`."""
 
     calling_ae_titles: Annotated[tuple[AETitle, ...], Field(min_length=1)] | None = None
 
@@ -268,7 +268,7 @@ _OF_UNITS = ("complete_after_seconds", "max_wait_seconds", "late")
 class Application(Section):
     """One kind of AI: its workers are replicas of each other, and one of them gets an instance.
 
-    What is left out has the value of the section forwarder: see `Forwarder.applications_in_force`.
+    A missing key has the value of the section forwarder: see `Forwarder.applications_in_force`.
     """
 
     accepts: Accepts | None = None
@@ -423,7 +423,7 @@ class Forwarder(Section):
 
     @property
     def targets(self) -> Targets:
-        """What instances are owed to."""
+        """The targets: the PACS, the other archives, the applications."""
         return Targets(
             pacs=self.orthanc.ae_title,
             archives=tuple(archive.ae_title for archive in self.archives),
@@ -433,7 +433,7 @@ class Forwarder(Section):
 
     @property
     def rules(self) -> RuleSet:
-        """What each target accepts."""
+        """The rules of all targets."""
         archives = {one.ae_title: one.accepts for one in self.all_archives}
         return RuleSet(
             {
@@ -533,7 +533,7 @@ class Mail(Section):
 
 
 class Notify(Section):
-    """Who is told that a finding opened or closed."""
+    """The endpoints that get a message when a finding opens or closes."""
 
     webhook: Webhook | None = None
     mail: Mail | None = None

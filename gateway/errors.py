@@ -13,7 +13,7 @@ class GatewayError(Exception):
 
 
 class ReloadRefusedError(GatewayError):
-    """No process takes the configuration; each goes on with the one that it has. Says why."""
+    """No process takes the configuration; each keeps its own. Says why."""
 
 
 class StaleError(GatewayError):
@@ -73,8 +73,8 @@ class SchemaError(DatabaseError):
 class UnknownSpoolError(DatabaseUnavailableError):
     """Transient: spool and database do not belong together, or it cannot be told. The text says what to do.
 
-    It counts as a database that is away: whoever waits for PostgreSQL also waits until the right disk or the
-    right database is back.
+    It counts as a database that is away: code that waits for PostgreSQL also waits until the right disk or
+    the right database is back.
     """
 
 
@@ -90,7 +90,7 @@ class SpoolFullError(SpoolError):
 
 
 class NotRegistrableError(GatewayError):
-    """Transient: what would be received now cannot be registered, and PostgreSQL is not only away."""
+    """Transient: an instance could not be registered, for another reason than that PostgreSQL is away."""
 
 
 class FileMissingError(SpoolError):

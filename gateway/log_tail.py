@@ -47,7 +47,7 @@ class LogFollower:
     def run(self, ended: threading.Event) -> None:
         """Print until `ended` is set, then print the rest and return."""
         while True:
-            last = ended.is_set()  # read before copying, so that no line written before `ended` is missed
+            last = ended.is_set()  # before copying, so that no line that was written before `ended` is missed
             while self._print_some():
                 pass
             if last:

@@ -42,7 +42,7 @@ def moment(when: datetime) -> str:
 
 @contextmanager
 def moments_as(write: Callable[[datetime], str]) -> Iterator[None]:
-    """Let `moment` return what `write` makes of a time, in this thread or task and those that it begins.
+    """Let `moment` format times with `write`, in this thread or task and those that it begins.
 
     The console shows a time in the zone of its viewer, so it needs the time and not the text of the server.
     """

@@ -1,4 +1,4 @@
-"""Everything about PostgreSQL: which instances are kept, and what is still to be delivered.
+"""PostgreSQL: connections, statements, migrations, and one typed function for each statement.
 
     pool, session, connection   lend connections, run statements, translate psycopg2's errors (failure)
     sql/, queries, rows         named statements; rows become dataclasses by the names of their columns

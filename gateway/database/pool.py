@@ -17,7 +17,7 @@ from gateway.errors import DatabaseError, DatabaseUnavailableError, OutcomeUnkno
 
 IDLE_BEFORE_CHECK_SECONDS = 0.5
 GUARD_SECONDS = 2.0
-"""How long the answer of the guard counts on one connection."""
+"""How long the answer of the guard is valid on one connection."""
 RENEW_SECONDS = 1.0
 """An older answer is renewed when the connection comes back, so that few statements wait for the guard."""
 NOT_DURABLE = "SET LOCAL synchronous_commit TO off;"
@@ -29,9 +29,9 @@ Guard = Callable[[Session], None]
 class Database:
     """A bounded pool of connections to one database. Safe across threads, and across a fork.
 
-    `guard` is called with each new connection, and again after GUARD_SECONDS; what it raises, the caller of
-    `transaction` or `statement` gets. So a database that is replaced while a process runs is noticed.
-    `prepares`: see gateway/database/prepared.py.
+    `guard` is called with each new connection, and again after GUARD_SECONDS. `transaction` and `statement`
+    raise its errors. So a process notices that its database was replaced. `prepares`: see
+    gateway/database/prepared.py.
     """
 
     default_deadline_seconds: ClassVar[float] = 10.0
@@ -149,7 +149,7 @@ class Database:
         try:
             ask(self._guard if guarded else None, connection, valid_seconds=RENEW_SECONDS)
         except DatabaseError:
-            connection.close()  # the next caller gets a new connection, and what the guard raises
+            connection.close()  # the next caller gets a new connection, and the error of the guard
             return
         connection.last_used = monotonic()
         with self._lock:

@@ -1,6 +1,6 @@
 """Delete the rows of all instances, deliveries and messages, for `mini-pacs reset-db`.
 
-The history and what was refused are deleted, too. The schema, the destinations with their pauses, the rows of
+The history and the refusals are deleted, too. The schema, the destinations with their pauses, the rows of
 living consumers, the totals of the counters and the times of the last sweep stay.
 """
 

@@ -1,10 +1,9 @@
 """Give the role of the processes the privileges that their statements need, and no others.
 
-The owner migrates (`mini-pacs db migrate`) and resets; another role runs everything else. The console may
-have a role of its own, which also reads and changes the accounts of the console.
-An attacker who controls a process then cannot change the schema, delete attempts, or read other databases of
-the server. The privileges are given in one transaction: if the process dies during it, the role keeps those
-that it had.
+The owner migrates (`mini-pacs db migrate`) and resets; another role runs everything else. So an attacker who
+controls a process cannot change the schema, delete attempts, or read other databases of the server. The
+console may have a role of its own, which also reads and changes the accounts of the console. The privileges
+are given in one transaction: if the process dies during it, the role keeps its old ones.
 """
 
 from typing import NamedTuple

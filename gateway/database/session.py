@@ -63,9 +63,9 @@ class Session:
             self._execute(query.sql, parameters)
 
     def _prepares(self, texts: PreparedStatement) -> bool:
-        """Prepare a statement unless it is; tell whether the connection allows it.
+        """Prepare a statement if it is not prepared yet; tell whether the connection allows it.
 
-        What is sent for that goes before the opening, and is no part of the transaction.
+        PREPARE is sent before the opening, and is not part of the transaction.
         """
         connection = self._connection
         try:

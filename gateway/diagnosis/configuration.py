@@ -26,7 +26,7 @@ def configuration(configuration: Configuration) -> Iterator[Finding]:
         yield problem(
             f"configuration.refused:{key}",
             f"A process would not start: {sentence}",
-            "what runs goes on; after a restart nothing is received or forwarded",
+            "running processes continue; after a restart nothing is received or forwarded",
             _correct(configuration, sentence),
             holds=Holds.ALL if "data_root" in key else Holds.LATER,
         )
@@ -93,7 +93,7 @@ def unreadable(error: Exception) -> Finding:
     return problem(
         "configuration.invalid",
         str(error).replace("\n", "; "),
-        "what runs goes on with what it has read; no process starts with this file",
+        "running processes keep the configuration that they have read; no process starts with this file",
         "correct config.yaml; `mini-pacs config check`",
         holds=Holds.LATER,
     )

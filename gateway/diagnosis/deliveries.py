@@ -41,7 +41,7 @@ def dead(view: Overview) -> Iterator[Finding]:
         yield problem(
             "messages.dead",
             f"{count} dead{reason_text}",
-            "what they should do is not done",
+            "the work of these messages is not done",
             "`mini-pacs queue dead` lists them; `mini-pacs queue requeue ID` runs one again, "
             "`mini-pacs queue discard ID` deletes it",
             holds=Holds.SOME,

@@ -47,7 +47,7 @@ SPOOL_SECONDS = 4.0
 ALL_SECONDS = 8.0
 """The limit of a whole examination; `mini-pacs diagnose` gives less to a process that started slowly."""
 LOCAL_SECONDS = 1.0
-"""What is kept to look for a PostgreSQL that is stopped on this host."""
+"""Time that is reserved to look for a stopped PostgreSQL on this host."""
 LEAST_SECONDS = 0.5
 REFUSALS = 200
 """How many peers that were turned away are read."""

@@ -66,7 +66,7 @@ def _frozen(row: ProcessRow) -> Finding:
         f"{row.name} is frozen: it holds its connection, and was silent for {span(row.silent_seconds)}",
         _MEANS[row.kind],
         f"on {row.host}: `kill -CONT {row.pid}` if `ps` shows state T; else end it (`kill -KILL {row.pid}`): "
-        "its work goes on in others",
+        "other processes take over its work",
         since=row.beat_at,
         holds=_HOLDS[row.kind],
     )
@@ -78,7 +78,7 @@ def _spool(row: ProcessRow) -> Iterator[Finding]:
         yield problem(
             _key("spool", row),
             f"{row.name} waits at its start, because it has another spool than this database: {what}",
-            "it receives nothing, or forwards nothing; other processes go on",
+            "it receives nothing, or forwards nothing; other processes continue",
             f"{advice[0].lower()}{advice[1:]}; or restart {_RESTART[row.kind]} with the edge.data_root of "
             "`mini-pacs serve` (MINI_PACS_CONFIG)",
             holds=_HOLDS[row.kind],
@@ -101,7 +101,7 @@ def _clock(row: ProcessRow) -> Iterator[Finding]:
         yield problem(
             _key("clock", row),
             f"The clock of {row.name} is {span(abs(offset) / 1000)} {side} that of PostgreSQL",
-            "deadlines of results and times of reception are wrong by that",
+            "deadlines of results and times of reception are wrong by this time",
             f"let {row.host} and PostgreSQL use the same NTP server (`chronyc tracking`, `timedatectl`)",
             holds=Holds.LATER,
         )

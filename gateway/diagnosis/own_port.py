@@ -94,7 +94,7 @@ def _rejected(error: AssociationRejectedError, where: str, title: str) -> OwnPor
         )
     return _wrong(
         "port.other",
-        f"What listens on {where} rejects {title} ({error}): another edge, or another config.yaml",
+        f"The program that listens on {where} rejects {title} ({error}): another edge or config.yaml",
         "senders are rejected",
         "restart `mini-pacs serve` with this config.yaml (MINI_PACS_CONFIG)",
     )

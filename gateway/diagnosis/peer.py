@@ -149,7 +149,7 @@ def _rejected(error: AssociationRejectedError, destination: Destination, ours: s
     if kind == _CALLED:
         return PeerAnswer(
             "TCP",
-            f"is not the AE title of what answers at {where} (called AE title not recognized)",
+            f"is not the AE title of the peer at {where} (called AE title not recognized)",
             f"correct {place}.ae_title to the title of that peer, or its host and port",
         )
     if kind in {_CONGESTED, _LIMIT}:

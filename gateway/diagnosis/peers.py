@@ -57,7 +57,7 @@ def findings_of(
             continue
         holds = holds_of(configuration.forwarder.route_of(title))
         what = in_words(f"{title} {answer.wrong}")
-        means = answer.means or "what is owed to it waits; nothing is lost"
+        means = answer.means or "its deliveries wait; nothing is lost"
         last = took_lately(view, title)
         if last is not None:
             yield note(

@@ -1,4 +1,4 @@
-"""PostgreSQL itself: can it be reached, who blocks whom, who uses the connections, do commits end.
+"""Find out what is wrong with PostgreSQL itself: connection, role, disk, used connections, slow commits.
 
 A connection of its own, with two seconds for each step, asks only views of PostgreSQL. So it answers while
 the tables of the edge are locked, and it does not wait for a server that hangs.
@@ -28,7 +28,8 @@ WAITS_SECONDS = 2.0
 NEARLY_USED = 0.9
 CLOCK_SECONDS = 2.0
 SERVER_SECONDS = 5.0
-"""The limit of all that is asked here. A host name that cannot be looked up blocks in the C library."""
+"""The limit of all questions to PostgreSQL. The lookup of a host name may block in the C library for
+longer."""
 DISK_BYTES = 256 << 20
 SEARCH_PATH = "postgres.search_path"
 _RECOVERY = "the database system is starting up"
@@ -110,7 +111,7 @@ def _of_error(error: DatabaseError, where: str, dsn: str) -> Finding:
         return problem(
             "postgres.connections",
             f"PostgreSQL ({where}) has no connection left: {_reason(error)}{of_connections()}",
-            "processes of the edge that connect now cannot work; others go on",
+            "processes of the edge that connect now cannot work; connected ones continue",
             f"end the program that holds them, or {more_connections(text)}",
             holds=Holds.ALL,
         )
@@ -163,7 +164,7 @@ def _clock(offset: float) -> Iterator[Finding]:
         yield problem(
             "clock.postgres",
             f"The clock of PostgreSQL is {span(abs(offset))} {side} that of this host",
-            "deadlines of results, retention and times on the screen are wrong by that",
+            "deadlines of results, retention and times on the screen are wrong by this time",
             "let both hosts use the same NTP server (`chronyc tracking`, `timedatectl`)",
             holds=Holds.LATER,
         )

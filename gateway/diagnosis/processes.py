@@ -95,7 +95,7 @@ def unserved(one: Unserved) -> Finding:
         f"processes.queue:{name}",
         f"No process consumes the queue {name}: {one.due:,} messages are due, the oldest for "
         f"{span(one.oldest_seconds)}",
-        "what they should do is not done",
+        "the work of these messages is not done",
         f"start one (`dramatiq MODULE -Q {name}`), or delete them: `mini-pacs queue discard --queue {name}`",
         holds=Holds.SOME,
     )

@@ -14,7 +14,7 @@ def results(view: Overview) -> Iterator[Finding]:
         yield problem(
             "results.given_up",
             f"{found.given_up:,} instances got no result from any worker",
-            "the edge asks no more; the PACS gets their originals all the same",
+            "the edge asks no further worker; the PACS gets their originals all the same",
             "`mini-pacs destinations list` shows what workers owe; when they answer again: "
             "`mini-pacs deliveries resend --route workers --study UID`",
             holds=Holds.WORKERS,

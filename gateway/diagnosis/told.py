@@ -24,7 +24,7 @@ def failing(view: Overview, configuration: Configuration) -> Iterator[Finding]:
             f"notify.failing:{one.endpoint}",
             f"The {one.endpoint} of notify did not take {times} since {moment(one.failing_since)}: "
             f"{one.last_error}",
-            "nobody is told by it what is wrong; no image waits for it",
+            "it gets no messages about findings; no image waits for it",
             f"correct notify.{one.endpoint}.{where}, or repair the server; `mini-pacs notify test` tries it",
             since=one.failing_since,
             holds=Holds.NOTHING,

@@ -127,7 +127,7 @@ def _sends_others(row: RefusalRow, last: Mapping[tuple[str, str], datetime]) -> 
         return False
     if at >= row.last_at - SAME_ASSOCIATION:
         return True
-    # Declined several times since its last instance: what it wants to send is what was declined.
+    # Declined several times since its last instance: it wants to send what was declined.
     return row.first_at <= at or row.count < SEVERAL
 
 
@@ -161,7 +161,7 @@ def _finding(
         then += _RESTART
     elif row.kind is RefusalKind.TLS:
         then += ", then restart `mini-pacs serve`"
-    means = "what it sends does not arrive; it keeps its images"
+    means = "its images do not arrive at the edge; the sender keeps them"
     holds = Holds.ALL if row.reason in _OF_EDGE else Holds.RECEPTION
     workers = _workers_at(row, configuration, silent_workers)
     if workers:

@@ -1,4 +1,4 @@
-"""How fast instances arrive for a target and leave, how long its backlog takes, and who is the bottleneck."""
+"""Compute the flow of a target: how fast instances arrive and leave, its backlog, and the bottleneck."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,13 +7,13 @@ from enum import StrEnum
 from gateway.domain.routing import Route
 
 BUSY = 0.6
-"""From this share of their time on, the sends that are under way wait for the answers of the target."""
+"""If sends wait for answers for at least this share of their time, the target is the bottleneck."""
 MANY = 20
-"""Fewer deliveries that wait are no backlog."""
+"""Fewer waiting deliveries are no backlog."""
 
 
 class Bottleneck(StrEnum):
-    """Who holds a backlog up; NONE while there is no backlog, or while it shrinks."""
+    """The cause of a backlog; NONE while there is no backlog, or while it shrinks."""
 
     NONE = "none"
     CLOSED = "closed"  # the target is paused, or its circuit breaker is open
@@ -55,7 +55,7 @@ class TargetFlow:
 
     @property
     def busy(self) -> float:
-        """The share of their time that the sends which are under way wait for the target; at most 1.
+        """The share of their time that the current sends wait for the target; at most 1.
 
         A target that accepts two associations keeps two threads busy, however many there are.
         """
@@ -67,7 +67,7 @@ class TargetFlow:
 
     @property
     def drain_seconds(self) -> float | None:
-        """How long what waits takes at this speed; None if it grows, or if nothing leaves."""
+        """How long the backlog takes at this speed; None if it grows, or if nothing leaves."""
         if not self.waiting:
             return 0.0
         shrinks = self.delivered_per_minute - (self.arrived_per_minute if self.is_arriving else 0.0)
@@ -75,7 +75,7 @@ class TargetFlow:
 
     @property
     def bottleneck(self) -> Bottleneck:
-        """Who holds its backlog up."""
+        """The cause of its backlog."""
         if self.waiting < MANY:
             return Bottleneck.NONE
         if not self.is_open:

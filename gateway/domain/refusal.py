@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 OTHER = "other"
-"""Stands for AE titles and addresses beyond the limit of what is told apart."""
+"""Stands for AE titles and addresses beyond the limit of peers that are counted separately."""
 
 
 class RefusalKind(StrEnum):
@@ -155,14 +155,14 @@ _TEXTS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.PEER_SPEAKS_NO_TLS: (
         "spoke no TLS, and edge.tls demands it",
-        "switch TLS on at the sender, or remove edge.tls",
+        "turn TLS on at the sender, or remove edge.tls",
     ),
     Reason.NO_CLIENT_CERTIFICATE: (
         "presented no client certificate",
         "give the sender a certificate that edge.tls.ca signed, or set edge.tls.client_certificate: none",
     ),
     Reason.CLIENT_CERTIFICATE_REFUSED: (
-        "presented a client certificate that edge.tls.ca does not vouch for",
+        "presented a client certificate that edge.tls.ca did not sign",
         "give the sender a valid certificate that edge.tls.ca signed",
     ),
     Reason.CLOSED_IN_HANDSHAKE: (

@@ -1,7 +1,7 @@
 """Keyed hashes of accession numbers and patient IDs: HMAC-SHA-256 (RFC 2104), one domain for each.
 
-A hash is personal data still: whoever has the key can try every patient ID. Without the key it says nothing.
-The domains keep a patient ID and an accession number of the same digits apart.
+A hash is personal data still: a person with the key can try every patient ID. Without the key it says
+nothing. The domains keep a patient ID and an accession number of the same digits apart.
 """
 
 import hmac

@@ -1,8 +1,8 @@
 """Which transfer syntaxes to offer to senders, from what the archives accept.
 
-With `edge.accepted_transfer_syntaxes: as_archives` a sender is offered what every archive takes. An instance
-in another transfer syntax is declined at the door, where the sender can choose another one. Otherwise its
-delivery would be dead, because the edge never transcodes.
+With `edge.accepted_transfer_syntaxes: as_archives` a sender is offered only transfer syntaxes that every
+archive accepts. Others are declined at the negotiation, so that the sender can choose another one. Otherwise
+the delivery would be dead, because the edge never transcodes.
 """
 
 from collections import defaultdict

@@ -10,7 +10,8 @@
     dead         given up: the worker refuses all of it, or each attempt broke
     cancelled    each of its deliveries was cancelled
 
-What arrives after a unit was sent is a unit of its own: the next *generation* of the same series or study.
+Instances that arrive after a unit was sent form a new unit: the next *generation* of the same series or
+study.
 """
 
 from enum import StrEnum

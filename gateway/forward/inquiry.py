@@ -5,8 +5,8 @@ presentation context, and nothing is sent on it (PS3.8 §9.3.2.2). A transfer sy
 archive accepts it for one of these SOP Classes. An archive is asked when the process starts, every
 INTERVAL_SECONDS, and soon after it did not accept the context of an instance.
 
-If the process dies, the next one asks. What was answered last stays in PostgreSQL, so that receivers offer
-the same while an archive is away.
+If the process dies, the next one asks. The last answers stay in PostgreSQL, so that receivers offer the same
+while an archive is away.
 """
 
 import threading

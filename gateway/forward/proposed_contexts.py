@@ -12,7 +12,7 @@ from gateway.forward.context import ForwardContext
 
 
 def waiting_contexts(context: ForwardContext, *targets: Target) -> list[ProposedContext]:
-    """Return the contexts that the oldest instances need that wait for these targets."""
+    """Return the contexts of the oldest instances that wait for these targets."""
     with context.database.statement() as session:
         return [
             ProposedContext(*pair)

@@ -8,8 +8,8 @@ several associations, one after the other.
     the worker says "not now", goes away,    the unit is to be sent again, whole, maybe to another worker
     aborts, or does not answer in time
 
-If the process dies, the unit is still being sent, by nobody. Another process gets its message within 4 s,
-claims the unit, and sends it whole. The worker then gets instances twice, which is harmless (G4).
+If the process dies, the unit stays `sending`. Another process gets its message within 4 s, claims the unit,
+and sends it whole. The worker then gets instances twice, which is harmless (G4).
 """
 
 import time

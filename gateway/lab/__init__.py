@@ -1,1 +1,1 @@
-"""The whole gateway on one machine: PostgreSQL, a PACS, workers and our processes, supervised."""
+"""The lab: PostgreSQL, a PACS, workers and all processes of the edge on one machine, supervised."""

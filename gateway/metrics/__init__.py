@@ -2,8 +2,8 @@
 
 One process, `mini-pacs metrics`, serves all of them: it reads PostgreSQL and the spool when it is asked. The
 counters are in PostgreSQL, so they survive every process. Registrations, attempts and results are counted in
-their own transactions (gateway/database/tables/metrics.py). What receivers count beside them is written every
-few seconds; a process that is killed loses that much.
+their own transactions (gateway/database/tables/metrics.py). Receivers write their other counts every few
+seconds; a process that is killed loses the last ones.
 
     families        the names, types and labels: docs/operate/metrics.md explains each of them
     exporter        a snapshot of all figures, kept for 5 s and shared by parallel scrapes

@@ -19,7 +19,7 @@ class CurrentConfiguration:
         self._changed_at = _time_of(configuration)
 
     def __call__(self) -> Configuration:
-        """Return it; read the file if it has changed."""
+        """Return the configuration; read the file if it has changed."""
         changed_at = _time_of(self._configuration)
         if changed_at != self._changed_at:
             self._changed_at = changed_at

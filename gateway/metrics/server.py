@@ -1,4 +1,4 @@
-"""Serve the metrics by HTTP: GET /metrics, and GET /runbook for whoever gets an alert.
+"""Serve the metrics by HTTP: GET /metrics, and GET /runbook for people who get an alert.
 
 There is no password: the figures hold no patient, but the AE titles of the hospital. Bind it to an address
 that only Prometheus reaches.

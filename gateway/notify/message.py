@@ -1,4 +1,4 @@
-"""Make one message of all that is new: a subject, a text for people, and a document for programs.
+"""Make one message about all new findings: a subject, a text for people, and a document for programs.
 
 It holds what `mini-pacs status` shows: AE titles, addresses, counts and UIDs, and no attribute of a patient.
 """
@@ -22,7 +22,7 @@ class Message:
 
 
 def message_of(edge: str, host: str, rows: Sequence[FindingRow]) -> Message:
-    """Return the message about what opened and what closed; `edge` is the AE title of the edge."""
+    """Return the message about findings that opened and closed; `edge` is the AE title of the edge."""
     opened = [row for row in rows if row.closed_at is None]
     closed = [row for row in rows if row.closed_at is not None]
     first = (opened or closed)[0]

@@ -27,8 +27,8 @@ from gateway.notify.tell import deliver
 
 CHECK_SECONDS = 15.0
 SILENCE_SECONDS = 150.0
-"""If the examination of each minute recorded nothing for this long, what blocks PostgreSQL is told here. Must
-exceed two of its minutes."""
+"""If the examination of each minute recorded nothing for this long, this thread reports the outage. Must
+exceed two minutes."""
 FILE_NAME = "notify-outage.json"
 
 

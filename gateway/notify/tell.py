@@ -1,4 +1,4 @@
-"""Tell what was not told yet, and record that it was told.
+"""Send a message about the findings that were not reported yet, and record that they were.
 
 If the process dies
     before the endpoint has the message   the next minute tells it
@@ -20,9 +20,9 @@ from gateway.notify.message import message_of
 
 
 def tell(configuration: Configuration, database: Database) -> bool:
-    """Tell everything that is new in one message; tell whether an endpoint took it.
+    """Send one message about everything that is new; return whether an endpoint took it.
 
-    One endpoint is enough: else a webhook that is away would let the same mail be sent each minute.
+    One endpoint is enough. Otherwise, while a webhook is away, the same mail would be sent each minute.
     """
     notify = configuration.notify
     if notify is None:

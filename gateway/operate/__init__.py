@@ -1,7 +1,7 @@
 """What an operator does: the use cases of the command line and of the console.
 
-Each function changes rows in a transaction, records in the same transaction who did it (`activity`), then
-does what must follow: move files, wake consumers, write a line into the log.
+Each function changes rows in a transaction, and records in the same transaction who did it (`activity`). Then
+it moves files, wakes consumers and writes a line into the log.
 
 If the process dies
     before the commit   nothing was changed, and nothing is recorded

@@ -34,7 +34,7 @@ def requeue(database: Database, message_ids: Sequence[str], operator: Operator) 
 
 
 def requeue_all(database: Database, operator: Operator) -> int:
-    """Queue all dead messages again; return how many. What dies from now on stays dead."""
+    """Queue all messages again that are dead now; return how many."""
     return _each_slice(database, requeue_slice, operator, recorder(operator, "requeue", ALL, "queued again"))
 
 
@@ -52,7 +52,7 @@ def discard(database: Database, doomed: Doomed, operator: Operator) -> list[Disc
 
 
 def discard_all(database: Database, operator: Operator) -> list[Discarded]:
-    """Delete all dead messages; return them. What dies from now on stays."""
+    """Delete all messages that are dead now; return them."""
     gone: list[Discarded] = []
 
     def one_slice(database: Database, until: datetime, operator: Operator, record: Record) -> int:
@@ -89,7 +89,7 @@ def _each_slice(
 
 
 def _in_slice(database: Database, until: datetime, change: Callable[[Sequence[str]], int]) -> int:
-    """Change the oldest dead messages; try the next ones where somebody else had changed them all."""
+    """Change the oldest dead messages; if another process had changed all of these, try the next ones."""
     while True:
         with database.statement() as session:
             message_ids = dead_messages.oldest_dead(session, until=until, limit=SLICE)

@@ -13,7 +13,7 @@ from gateway.log import Stage
 def complete(
     database: Database, uid: str, application: str | None, operator: Operator
 ) -> list[CompletedUnit]:
-    """Send the unit with what is here; return what was sent, nothing where no application waits for it."""
+    """Send the instances that have arrived; return the units, none if no application waits for the rest."""
     with database.transaction() as session:
         done = units.complete(session, uid, application=application, by=operator.text)
         if done:

@@ -1,7 +1,7 @@
 """Write the row of this process into PostgreSQL every BEAT_SECONDS, on a thread of its own.
 
 The row says that the process runs, and which configuration and spool it uses. A process that is stopped by
-SIGSTOP, or that hangs, stops to beat. While PostgreSQL is away the thread says nothing; whoever needs the
+SIGSTOP, or that hangs, stops writing. While PostgreSQL is away the thread logs nothing; code that needs the
 database logs its loss.
 
 The thread also looks whether `mini-pacs config reload` proposes another configuration (`live`).
@@ -62,7 +62,7 @@ class OwnProcess:
     started: float = field(default_factory=monotonic)
 
     def beat(self) -> Beat:
-        """Return the row of this process, without what only the heartbeat knows."""
+        """Return the row of this process, without the columns that the heartbeat fills in."""
         return Beat(
             id=self.id,
             kind=self.kind,

@@ -1,8 +1,8 @@
 """The configuration of this process, which `mini-pacs config reload` exchanges while it runs.
 
 config.yaml is the only source: PostgreSQL says which version all processes are to take, by its digest, and
-each process reads its own file. Whoever uses the configuration asks for it at each use. Work in progress
-keeps the values that it began with.
+each process reads its own file. Code that uses the configuration reads `current` at each use. Work in
+progress keeps the values that it began with.
 
     a version is proposed   read the file, check it, and answer whether this process can take it
     the version is taken    take what was checked, also if the file has changed since

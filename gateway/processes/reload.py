@@ -3,8 +3,8 @@
     1  propose   the version is written; each process checks its own file, and answers
     2  decide    if all can take it, one row says so, and each process takes it; else it is refused
 
-A process that died, or ended, is not waited for. A process that is frozen is: it could not say whether it can
-take the version, and it would go on with the old one when it wakes.
+The reload does not wait for a process that died or ended. It is refused while a process is frozen: this
+process cannot answer, and would use the old version when it wakes.
 
 If this process dies
     before the decision   every process keeps its configuration. The version stays proposed for half a
@@ -44,7 +44,7 @@ class Refusal:
 
 
 def asked(session: Session) -> list[ProcessRow]:
-    """Return the processes that must take a version: those that use a configuration and this spool.
+    """Return the processes that must take a version: those with a configuration and this spool.
 
     The receivers answer for their parent. A process with another spool is none of this edge.
     """

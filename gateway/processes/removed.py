@@ -1,7 +1,7 @@
 """Hand over, or cancel, what is owed to the targets that a configuration removes.
 
-It is done once every process has taken the configuration: before, one could still send, or register, an
-instance for a removed target.
+This is done after every process has taken the configuration. Earlier, a process could still send or register
+an instance for a removed target.
 
 If the process dies
     before the commit   what is left stays owed to the removed target. Nothing sends it; `mini-pacs status`
@@ -43,12 +43,12 @@ def owed_to_removed(session: Session, configuration: Configuration) -> list[Debt
 
 
 def settle(database: Database, configuration: Configuration, *, to: Target | None, by: str) -> SettledDebts:
-    """Owe what is pending for removed targets to another one (None: cancel it).
+    """Hand the pending deliveries of removed targets over to another target (None: cancel them).
 
-    An instance that is being sent to a removed target is waited for: it is delivered, or pending again.
+    Wait until an instance that is being sent to a removed target is delivered, or pending again.
     """
     with database.transaction() as session:
-        # Every process has taken the configuration, or had the time to; the other target may be new.
+        # Every process has taken the configuration, or had enough time for it; the other target may be new.
         destinations.configure(session, configuration)
     spool = Spool(configuration.edge.data_root)
     limit = monotonic() + SETTLE_SECONDS

@@ -43,7 +43,7 @@ def disagreements(
             f"configuration.removed:{debt.name}",
             True,
             f"{debt.name} is owed {debt.pending + debt.in_flight:,} instances, and is not in {file.source}",
-            "nothing sends them once it is loaded; they are kept",
+            "nothing sends these instances after the file is loaded; they are kept",
             "say where they go: `mini-pacs config reload --move-to TARGET`, or `--cancel`",
         )
     if runs is None:
@@ -64,7 +64,7 @@ def _edited(file: Configuration, runs: Version) -> Iterator[Disagreement]:
         "configuration.not_loaded",
         True,
         f"{file.source} was edited and not loaded: {'; '.join(changes[:SHOWN])}{more}",
-        f"the processes go on with version {runs.version}",
+        f"the processes keep version {runs.version}",
         "`mini-pacs config reload` loads it",
     )
 
@@ -77,7 +77,7 @@ def _others(runs: Version, rows: Sequence[ProcessRow]) -> Iterator[Disagreement]
             f"configuration.other:{row.kind}:{row.serves}",
             True,
             f"The {row.name} uses another configuration than version {runs.version}, which runs",
-            "it treats images otherwise than the other processes",
+            "it treats images differently from the other processes",
             "give every host the same config.yaml, then `mini-pacs config reload`",
         )
 

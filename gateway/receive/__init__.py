@@ -13,5 +13,5 @@ statuses           error to DIMSE status
 c_store_log        the log lines of one C-STORE
 context            what each receiver process gives to its receptions
 
-Nothing of PostgreSQL comes before the answer. The rows are written behind it, by gateway/register.
+The answer does not need PostgreSQL. gateway/register writes the rows after it.
 """

@@ -10,7 +10,7 @@ order is
     Registrar.submit    the rows are written from here on, by another thread
     Success             the edge is responsible from here on
 
-Nothing of PostgreSQL comes before the answer. What registration needs is validated before.
+The answer does not need PostgreSQL. All values that registration needs are validated before it.
 
 If the process dies
     before the flush    the sender has no answer and still owns the instance
@@ -141,7 +141,7 @@ class CStoreHandler:
     def abandon(self, reason: str) -> None:
         """End the reception without an answer: the association ended.
 
-        What was received is deleted, unless it is complete: then it is registered all the same.
+        An incomplete data set is deleted; a durable file is registered all the same.
         """
         if self._partial is not None and self._is_stored:
             self._partial.close()
@@ -174,7 +174,7 @@ class CStoreHandler:
         )
 
     def _write_held(self, fragment: bytes | memoryview = b"") -> None:
-        """Write what is held, and `fragment`; what follows is written while it arrives."""
+        """Write the held bytes and `fragment`; later fragments are written while they arrive."""
         assert self._partial is not None, "no failure, so it was begun"
         held, self._held = self._held, None
         self._partial.write(self._header, held or b"", fragment)
@@ -207,10 +207,11 @@ class CStoreHandler:
         path = self._partial.name(envelope.study_instance_uid, names)
         try:
             self._partial.flush()
-            # A reset-db meanwhile: what has the older epoch is never registered, so it is not acknowledged.
+            # If a reset-db ran meanwhile, this reception has the older epoch. It would never be registered,
+            # so do not acknowledge it.
             self._receiver.identity.require_epoch(envelope.epoch)
         except BaseException:
-            # It may be torn. Its name goes before its `.part` link, so that nobody takes it for finished.
+            # The file may be torn. Remove its name before its `.part` link, so that no process registers it.
             remove_uncommitted(path)
             raise
         self._is_stored = True
@@ -263,7 +264,7 @@ class CStoreHandler:
         )
 
     def _decide(self, kind: Kind, header: Header) -> RulesDecision:
-        """Return which targets get the instance. Whoever registers it later needs no rule for that."""
+        """Decide which targets get the instance. The envelope keeps it, so registration needs no rule."""
         rules = self._receiver.rules
         mode = self._receiver.configuration.forwarder.mode
         facts = facts_of(

@@ -18,8 +18,8 @@ from gateway.spool.spool import Spool
 class ReceiverContext:
     """The objects of one receiver process that every C-STORE uses.
 
-    A reload of the configuration makes another context; what is being received keeps the one that it began
-    with, so that rules, targets and origins belong together.
+    A reload of the configuration makes another context. A reception keeps the context that it began with, so
+    that its rules, targets and origins belong together.
     """
 
     configuration: Configuration

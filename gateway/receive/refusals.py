@@ -2,7 +2,7 @@
 
 Memory is bounded: beyond MAX_PEERS peers and reasons a minute, AE titles and addresses become `other`. A
 stranger cannot fill memory, the table or a label with names of its choice (G7). Nothing here waits for
-PostgreSQL; what was counted while it was away is written when it is back.
+PostgreSQL. Refusals that were counted while PostgreSQL was away are written when it is back.
 
 If the process dies, what it counted in the last 5 s is lost; the log has each refusal.
 """
@@ -22,9 +22,9 @@ from gateway.errors import DatabaseError, OutcomeUnknownError
 REFUSALS = "refusals"
 """The counter of all refusals, with the labels `kind` and `reason`."""
 MAX_PEERS = 200
-"""Peers, each with a reason, that are told apart in one minute."""
+"""Pairs of peer and reason that are counted separately in one minute."""
 MAX_MINUTES = 60
-"""Minutes that wait while PostgreSQL is away. What comes later is added to the last one."""
+"""Minutes that wait while PostgreSQL is away. Later refusals are added to the last minute."""
 MAX_INSTANCES = 1000
 """Refused instances that wait for PostgreSQL; beyond them only their number is counted."""
 MAX_DETAIL = 500

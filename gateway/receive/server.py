@@ -8,8 +8,9 @@ If the process dies
                  have no answer and send again. The new one registers what the dead one acknowledged
     the parent   the receivers finish the instances in flight and exit; a supervisor starts it again
 
-SIGTERM: accept no new associations, finish and answer the instances in flight, register them, exit. Whatever
-takes longer than `edge.stop_grace_seconds` is aborted; its sender has no answer and sends again.
+SIGTERM: accept no new associations, finish and answer the instances in flight, register them, exit. An
+instance that takes longer than `edge.stop_grace_seconds` is aborted; its sender has no answer and sends
+again.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""What a receiver does beside its associations.
+"""The threads of a receiver that serve no association.
 
 registrar        registers what was received (`gateway.register`)
 fault watch      reads which faults are injected
@@ -37,8 +37,8 @@ def address_of_scp(edge: Edge) -> str:
 class ReceiverServices:
     """The threads of one receiver process that serve no association.
 
-    `loaded` is what config.yaml said, `configuration` what counts now. `change` is called with each
-    configuration that the process takes; `refresh` every few seconds, and may raise a DatabaseError.
+    `loaded` is the content of config.yaml, `configuration` has the values in use. `change` is called with
+    each configuration that the process takes; `refresh` every few seconds, and may raise a DatabaseError.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Write the rows of what was acknowledged: registration, behind the answer to the sender.
+"""Write the rows of acknowledged receptions, after the answer to the sender.
 
 registrar        the thread of a receiver process that registers what the process receives
 registration     one batch: transactions, names of files, repeats, results, log lines
@@ -11,6 +11,6 @@ siblings         versions of one SOP Instance UID, in the order of their recepti
 caller_origin    whether a caller is a worker, the PACS or a sender
 host_lookup      the addresses of a host name
 
-A reception is acknowledged when its file, with its envelope, is flushed under its final name. From then on it
-is registered by whichever process comes first. Its link in partial/ goes only after a known outcome.
+A reception is acknowledged when its file, with its envelope, is flushed under its final name. From then on
+the first process that finds it registers it. Its link in partial/ is removed only after a known outcome.
 """

@@ -1,4 +1,4 @@
-"""Count what the other receivers, living and dead, have not registered: for the reserve of the disk."""
+"""Count the unregistered receptions of the other receivers, living and dead, for the reserve of the disk."""
 
 import os
 from contextlib import suppress

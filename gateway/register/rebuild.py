@@ -4,13 +4,13 @@
     failed/              dead, with the reason that it was dead before
     sent/                delivered
 
-What the database still knows stays as it is. But if a file in incoming/ or queued/ has no delivery under way,
-it was owed again after the backup, so it is owed again now. A destination may get an instance twice; none
-misses one. Originals come before results, so that results find their sources. Versions of one UID get their
-order by the time of their reception, whatever order they are registered in.
+Rows that the database still has stay as they are. But if a file in incoming/ or queued/ has no delivery under
+way, it was owed again after the backup, so it is owed again now. A destination may get an instance twice;
+none misses one. Originals come before results, so that results find their sources. Versions of one UID get
+their order by the time of their reception, whatever order they are registered in.
 
-It is safe beside receivers. In an unknown pair they receive nothing, and in a known one a reception is
-registered once only. A file with a link of a living receiver is left to it. Actors and the sweep wait until
+It is safe beside receivers: while the pair is unknown they receive nothing, and afterwards a reception is
+registered only once. A file with a link of a living receiver is left to it. Actors and the sweep wait until
 the pair is known, which is the last step.
 
 If the process dies

@@ -6,7 +6,7 @@
     files in incoming/ without a row    a power cut took the link: the sweep finds them (reconcile)
 
 A file is registered only if its envelope is finished and its bytes have the digest of the envelope. It is
-flushed before, because a file in the page cache may not be on the disk.
+flushed first, because a file in the page cache may not be on the disk.
 
     finished envelope, right digest     registered; if it has no final name, it gets one
     finished envelope, wrong digest     torn by a power cut, or damaged: goes to damaged/ for good
@@ -86,7 +86,7 @@ class Recovery:
                 os.close(lock)
 
     def of_the_frozen(self) -> Iterator[Unregistered]:
-        """Yield the old links of living receivers. Its receiver may register them at the same time."""
+        """Yield the old links of living receivers. Such a receiver may register them at the same time."""
         for folder in _folders(self._spool.root / PARTIAL):
             if folder.name != REFUSED:
                 yield from islice(self._of_folder(folder, dead=False), MAX_OF_A_LIVING_ONE)
@@ -179,7 +179,7 @@ class Recovery:
 
 
 def flush_file(path: Path) -> None:
-    """Flush a file and its folders: what was acknowledged before may be in the page cache only.
+    """Flush a file and its folders: they may be in the page cache only.
 
     Raises:
         SpoolError: it cannot be flushed.

@@ -1,11 +1,11 @@
 """The thread of a receiver process that registers what the process has received.
 
 A reception is handed over when its file is durable, just before Success is answered. The thread registers all
-that wait in one batch. It pauses after a batch, but never before one. The order is: urgent, then new, then
-the backlog with a bounded share of each batch. Originals come before results.
+waiting receptions in one batch. It pauses after a batch, but never before one. The order is: urgent, then
+new, then the backlog with a bounded share of each batch. Originals come before results.
 
-At most MAX_IN_MEMORY receptions are in memory. Of the others only the number of the `.part` link is kept, and
-the rest is read again from the file.
+At most MAX_IN_MEMORY receptions are in memory. Of the others only the number of the `.part` link is in
+memory; their envelopes are read again from the files.
 
 PostgreSQL is *away* if it cannot be connected to, or does not answer. Reception goes on, and the links wait.
 While it answers and the oldest reception waits longer than BEHIND_SECONDS, a sender waits up to
@@ -62,7 +62,7 @@ LONG_GATHER_SECONDS = 0.04
 VERY_MANY = 12
 """So many come in GATHER_SECONDS at 800 a second. The actors send fewer, so their backlog hides the pause."""
 DEFERRED_SECONDS = 0.05
-"""The pause before a reception is tried again that waits for another version, or was refused."""
+"""The pause before the next try of a reception that waits for another version, or was refused."""
 ROW_BYTES = 8192
 """What the rows of one reception and their log cost PostgreSQL on the disk, measured with 100,000."""
 
@@ -70,7 +70,7 @@ URGENT = PRIORITY[Urgency.URGENT]
 
 
 class Registrar:
-    """Registers behind the answer. Its public methods are called by other threads than its own."""
+    """Registers receptions after their answer. Other threads call its public methods."""
 
     def __init__(
         self,
@@ -141,14 +141,14 @@ class Registrar:
             self._changed.notify_all()
 
     def wait_if_behind(self) -> None:
-        """Wait while PostgreSQL answers and registration is behind; at most MAX_WAIT_SECONDS."""
+        """Wait up to MAX_WAIT_SECONDS while PostgreSQL answers and registration is behind reception."""
         limit = monotonic() + MAX_WAIT_SECONDS
         with self._changed:
             while self._is_behind() and (left := limit - monotonic()) > 0:
                 self._changed.wait(min(left, 0.1))
 
     def unregistered_bytes(self) -> int:
-        """Return what PostgreSQL will need on the disk for what is not registered yet, by any receiver."""
+        """Return how many bytes PostgreSQL will need for the unregistered receptions of all receivers."""
         in_memory = len(self._urgent) + len(self._new) + len(self._deferred)
         count = in_memory + len(self._urgent_numbers) + len(self._numbers)
         if self._away:

@@ -1,8 +1,8 @@
 """Register receptions: the transactions that write instances, deliveries and messages.
 
-The file and its envelope are durable before, and Success may be answered already. One transaction registers
-a batch of originals; each result has its own, together with its correlation. A reception is registered once,
-whatever happens between the lines: the rows hold its id, and a second registration changes nothing.
+The file and its envelope are durable before, and Success may be answered already. One transaction registers a
+batch of originals; each result has its own, together with its correlation. A reception is registered once,
+even if a process dies in between: the rows hold its id, and a second registration changes nothing.
 
     error of a transaction      committed?   what follows
     DatabaseUnavailableError    no           the whole batch is registered again later
@@ -210,7 +210,7 @@ class Registration:
     def _looks_again(
         self, one: Unregistered, registered: RegisteredInstance, correlated: Correlated | None
     ) -> bool:
-        """Correlate again what an original may match, and a result that matched nothing."""
+        """Correlate again the results that may match an original of the batch, and its unmatched results."""
         may_match = one.is_original or (
             registered.verdict is ReceptionVerdict.REGISTERED
             if correlated is None
@@ -349,7 +349,7 @@ class Registration:
         one.is_done = True
 
     def _queues(self, batch: Sequence[Unregistered]) -> set[Route]:
-        """Return the queues that may have a new message, or may have room again, after a registration."""
+        """Return the queues that may have a new message, or free capacity, after a registration."""
         routes: set[Route] = set()
         for one in batch:
             routes.update(target.route for target in one.envelope.targets)
@@ -388,7 +388,7 @@ def _order(one: Unregistered) -> tuple[object, ...]:
 def received_of(one: Unregistered, targets: Targets) -> ReceivedInstance:
     """Return a reception as the columns of its row.
 
-    The PACS may have got another AE title since the reception: what is owed to it goes to the present one.
+    The PACS may have got another AE title since the reception: its delivery goes to the present title.
     """
     envelope = one.envelope
     return ReceivedInstance(

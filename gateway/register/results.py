@@ -1,8 +1,8 @@
 """Correlate results in the transaction that registers them, or after their sources are registered later.
 
 A result whose correlation PostgreSQL refuses is registered all the same, as unmatched: it goes to the PACS.
-What a result names that matched nothing is remembered. If one of these instances, series or studies is
-registered later, the result is correlated again.
+If a result matches nothing, the UIDs that it names are remembered. If one of these instances, series or
+studies is registered later, the result is correlated again.
 """
 
 from collections.abc import Sequence

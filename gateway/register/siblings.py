@@ -1,11 +1,11 @@
 """Keep the versions of one SOP Instance UID in the order of their reception, over all receivers.
 
 Each receiver registers what it received itself. A version that was received while another one was in
-incoming/ has a name with its digest. It waits while an unregistered file of the UID is there that was
-received before. A file with a second link is unregistered, or is being moved.
+incoming/ has a name with its digest. It waits while an earlier file of the UID is unregistered. A file with a
+second link is unregistered, or is being moved.
 
 A move may be cut off, and others may link files too. So no version waits longer than LONGEST_WAIT_SECONDS. If
-a version is registered late all the same, PostgreSQL puts it in its place
+a version is registered late all the same, PostgreSQL corrects the order
 (functions/put_before_later_versions.sql).
 """
 

@@ -1,4 +1,4 @@
-"""Examine a file that lies in a place of the spool: which reception it holds, and whether it is whole.
+"""Examine a file in a place of the spool: which reception it holds, and whether it is complete.
 
 A file of version 0.3.0 or later has an envelope. An unfinished one says that the instance was never
 acknowledged. A file of an earlier version has none: its values are read from the data set, and its digest is

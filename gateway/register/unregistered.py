@@ -25,7 +25,7 @@ class Unregistered:
     """One reception that waits for its rows.
 
     `path` is the final name of its file, and `link` its `.part` link; None if a power cut took the link.
-    `refusals` counts how often PostgreSQL refused it when it was registered alone, or the disk its file.
+    `refusals` counts how often PostgreSQL refused it alone, or the disk refused its file.
     """
 
     envelope: Envelope

@@ -1,7 +1,7 @@
-"""The rules of all targets as one version, and what they decide of an instance.
+"""The rules of all targets as one version, and their decision about an instance.
 
 A target without a rule accepts everything. If a rule cannot be decided, an archive accepts the instance, so
-that nothing is missing there, and an application does not, so that it gets nothing that it was not made for.
+that it misses nothing. An application does not, so that it gets only instances that it was made for.
 """
 
 import hashlib

@@ -1,1 +1,1 @@
-"""Find what became of an instance, a series, a study, or of what a sender sent, for `mini-pacs why`."""
+"""Find what became of an instance, a series, a study, or a sender's instances, for `mini-pacs why`."""

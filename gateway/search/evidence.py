@@ -1,4 +1,4 @@
-"""Gather what is known of a UID, or of what an AE title sent: kept, refused, unregistered, purged."""
+"""Gather what is known of a UID, or of the instances of an AE title: kept, refused, unregistered, purged."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from gateway.spool.partial import PARTIAL
 from gateway.spool.spool import Spool
 
 MAX_PAST = 5000
-"""Instances of the history that are read; the ones in trouble come first."""
+"""Instances of the history that are read; undelivered ones come first."""
 MAX_REFUSED = 1000
 MAX_LINKS = 10_000
 """Unregistered receptions whose envelopes are read."""
@@ -47,7 +47,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class OfSender:
-    """What an AE title sent, and was refused, in a time; each study once, the last one first."""
+    """Instances that an AE title sent in a time, and its refusals; each study once, the last one first."""
 
     ae_title: str
     begin: datetime
@@ -84,7 +84,7 @@ def of_spool(uid: str, envelopes: tuple[Envelope, ...]) -> Evidence:
 
 
 def of_sender(session: Session, ae_title: str, begin: datetime, until: datetime) -> OfSender:
-    """Gather what an AE title sent between two times, and what it was refused."""
+    """Gather the instances that an AE title sent between two times, and its refusals."""
     studies = [
         *evidence.of_sender(session, ae_title, begin=begin, until=until, limit=MAX_STUDIES),
         *history.of_sender(session, ae_title, begin=begin, until=until, limit=MAX_STUDIES),

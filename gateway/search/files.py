@@ -1,7 +1,7 @@
 """Search the files of the spool by accession number or patient ID, when an operator asks for it.
 
-One file of each series is read, the series that was received last first, for a limited time. The word is
-compared here and goes nowhere: not into a statement, a log line or an error.
+One file of each series is read, the series that was received last first, for a limited time. The word is only
+compared here. It never gets into a statement, a log line or an error.
 """
 
 import time

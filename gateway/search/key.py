@@ -1,6 +1,6 @@
 """Read the key of the search by accession number and patient ID.
 
-The key lies outside of the spool, the database and every bundle: a copy of those does not search.
+The key is a file outside of the spool, the database and every bundle, so a copy of those cannot be searched.
 """
 
 from pathlib import Path

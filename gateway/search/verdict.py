@@ -84,7 +84,7 @@ def of_sender(found: OfSender) -> Verdict:
         parts.append(f"{found.ae_title} sent {_counted(studies, 'study', 'studies')} in that time")
     if refused:
         last = found.refusals[0]
-        parts.append(f"refused at the door {_times(refused)}: {found.ae_title} {meaning(last.reason)}")
+        parts.append(f"refused by the edge {_times(refused)}: {found.ae_title} {meaning(last.reason)}")
     if not parts:
         parts.append(f"nothing came from {found.ae_title} in that time, and nothing was refused")
     return Verdict(
@@ -120,7 +120,7 @@ def _parts(found: Evidence, clock: Clock) -> Iterator[str]:
         last = turned_away[0]
         why = last.detail or last.reason.value
         times = _times(sum(one.count for one in turned_away))
-        yield f"refused at the door {times}, last at {clock(last.last_at)}: {why}"
+        yield f"refused by the edge {times}, last at {clock(last.last_at)}: {why}"
     elif found.refused:
         yield f"refused {_times(sum(one.count for one in found.refused))} before it was accepted"
     if found.past and not found.studies:
@@ -128,13 +128,13 @@ def _parts(found: Evidence, clock: Clock) -> Iterator[str]:
 
 
 def _unowed(found: Evidence) -> int:
-    """Return how many kept instances no rule kept from the PACS; called where none is owed to it."""
+    """Return how many kept instances are not owed to the PACS for another reason than a rule."""
     kept = sum(study.instances for study in found.studies)
     return kept - sum(one.count for one in found.ruled_out)
 
 
 def _of_rules(one: RuledOut, clock: Clock) -> str:
-    """Say that the rules sent instances elsewhere, by which rule of which version."""
+    """Say that the rules did not send instances to the PACS, by which rule of which version."""
     what = _counted(one.count, "instance", "instances")
     where = f"to {', '.join(one.archives)} and not to the PACS" if one.archives else "to no archive"
     rules = json.loads(one.rules) if one.rules else {}

@@ -1,7 +1,7 @@
 """Find what a typed word means: an AE title that the edge knows, an accession number or a patient ID.
 
-The word may be an attribute of a patient. It goes into no statement, no log line and no error, only its keyed
-hash does.
+The word may be an attribute of a patient. It never gets into a statement, a log line or an error; only its
+keyed hash gets into a statement.
 """
 
 from datetime import timedelta

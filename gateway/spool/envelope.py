@@ -1,12 +1,12 @@
 """What the edge must know of a reception beside its data set, kept in the file of the instance.
 
 The envelope is the value of (0002,0102) in the File Meta Information (PS3.10 §7.1, Table 7.1-1). So file and
-envelope are flushed together, and PostgreSQL is not needed before Success. Whoever registers the instance
-needs no other source.
+envelope are flushed together, and PostgreSQL is not needed before Success. Registration needs no other
+source.
 
-A file is begun with zeros in this place. The envelope is written when the data set is complete, and before
-the flush. It has a checksum of its own: an envelope that is missing or torn counts as unfinished, and a file
-with an unfinished envelope was never acknowledged.
+A file begins with zeros in this place. The envelope is written when the data set is complete, and before the
+flush. It has a checksum of its own: an envelope that is missing or torn counts as unfinished, and a file with
+an unfinished envelope was never acknowledged.
 """
 
 import os

@@ -58,7 +58,7 @@ def flush_directory(path: Path) -> None:
 def remove_uncommitted(path: Path) -> None:
     """Unlink `path`, ignoring errors; reconcile removes what is left.
 
-    Use it while another error is handled: an error of the clean-up must not replace that one.
+    Use it while another error is handled, because an error of the clean-up must not replace that error.
     """
     with suppress(OSError):
         path.unlink()

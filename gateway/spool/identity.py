@@ -1,8 +1,8 @@
-"""Know whether this spool and this database belong together; pair them if both are new.
+"""Check whether this spool and this database belong together; pair them if both are new.
 
 A folder whose disk is not mounted looks like a spool whose files are lost. An empty database, or one from a
-backup, looks like one that knows of no debt. So each process that works with files and rows checks the pair:
-on each new connection, and every few seconds. `gateway.domain.pairing` decides.
+backup, looks as if no delivery were owed. So each process that works with files and rows checks the pair: on
+each new connection, and every few seconds. `gateway.domain.pairing` decides.
 
 A pair that is new is written spool first, flushed, then database.
 
@@ -20,8 +20,8 @@ If the process dies
 
 A time mark is committed in the database first, and then written to the spool. A database whose mark is older
 than that of the spool lacks commits, so it was restored from a backup. A database that lost less than
-MARK_SECONDS may not be noticed. What was received in that time still has its file in incoming/, and the sweep
-registers it.
+MARK_SECONDS may not be noticed. Instances that were received in that time still have their files in
+incoming/, and the sweep registers them.
 """
 
 from datetime import datetime
@@ -189,7 +189,7 @@ class SpoolIdentity:
         return self._problem_is_of_pairing and (self.root / SEEN).exists()
 
     def pair(self, session: Session) -> tuple[Pair, SpoolMarks, DatabaseMarks]:
-        """Return what both are to each other; the database may be of any version, or empty.
+        """Return how spool and database belong together; the database may be of any version, or empty.
 
         Raises:
             UnknownSpoolError: a mark of the spool cannot be read.
@@ -276,7 +276,7 @@ class SpoolIdentity:
     def end_epoch(self, identity: Identity) -> None:
         """Write the epoch before that of `identity` again: the database refused the new one.
 
-        What was received meanwhile has the new epoch. It is registered all the same, because it is not older.
+        Receptions of that time have the new epoch. They are registered all the same, because it is not older.
 
         Raises:
             SpoolError: the file system refuses.

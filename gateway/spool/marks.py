@@ -3,8 +3,8 @@
 Both files lie in `edge.data_root`. A new text is written beside the file and takes its name when it is on the
 disk, so a reader finds the old text or the new one, whole, also after a power cut.
 
-The files belong to the owner of the folder, whoever writes them. Otherwise a command of root would lock the
-processes out.
+The files get the owner of the folder. Otherwise the processes could not read files that a command of root
+wrote.
 
 If the process dies
     before the name is taken   a file `.new` remains beside it, which nobody reads
@@ -70,7 +70,7 @@ def read_marks(root: Path) -> SpoolMarks:
     Raises:
         UnknownSpoolError: a file cannot be read, or does not hold a mark.
     """
-    # `spool.seen` first: whoever compares it with the database reads the database afterwards.
+    # Read `spool.seen` first: it must be read before the mark of the database that it is compared with.
     seen = read_seen(root)
     return marks_of(read_identity(root), seen)
 
@@ -135,8 +135,8 @@ def write_seen(root: Path, seen_at: datetime) -> None:
 def holds_files(root: Path) -> bool:
     """Tell whether a place of the spool holds a file.
 
-    Files in orphaned/ and damaged/ do not count, because no debt is for them. Neither do those in partial/:
-    nothing is received before the spool has a name.
+    Files in orphaned/ and damaged/ do not count, because nothing is owed for them. Neither do those in
+    partial/: nothing is received before the spool has a name.
 
     Raises:
         SpoolError: a folder cannot be read.

@@ -1,8 +1,8 @@
 """Files that are being written or not registered yet, in a locked folder for each receiver process.
 
 A partial file is partial/<receiver>/<number>.part. `Partial.name` adds a second link to it, which is its
-final name. The `.part` link stays until the reception is registered: the links are the list of what is to be
-registered. While PostgreSQL is away, a link may stay for hours.
+final name. The `.part` link stays until the reception is registered: the links are the to-do list of
+registration. While PostgreSQL is away, a link may stay for hours.
 
 A receiver process holds the lock of its folder as long as it lives. If the lock is free, the receiver is
 dead, and gateway/register/recovery.py registers what it left.

@@ -2,8 +2,8 @@
 
 Second stage in the life of an instance. `Spool.begin` opens a partial file (`partial`), which then gets its
 envelope (`envelope`) and a final name (`places`), and is flushed. When `Partial.flush` returns, the file
-survives a power cut: its bytes, its envelope, its name, and the folder of its study are on the disk. Success
-is answered after that, and the row is committed behind the answer.
+survives a power cut: its bytes, its envelope, its name, and the folder of its study are on the disk. Then
+Success is answered, and after that the row is committed.
 
 If the process dies
     before the envelope   a `.part` file remains; it was never acknowledged, and recovery removes it
@@ -174,7 +174,7 @@ class Spool(Places):
 
 
 def _instance_files(folder: Path) -> Iterator[str]:
-    """Yield the name of each file of an instance, as the disk lists them; what cannot be listed has none."""
+    """Yield the names of the files of instances, as the disk lists them; skip unreadable folders."""
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as studies:
         for study in studies:
             with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(study) as files:

@@ -1,4 +1,4 @@
-"""The sweep: repair and tidy up each minute. Each verb can run alone, repeatedly, and as a dry run.
+"""The sweep: repair and purge each minute. Each verb can run alone, repeatedly, and as a dry run.
 
 rescue      give a delivery that no living actor works on back to pending
 reconcile   register what dead and frozen receivers left; make rows, messages and files agree: a pending

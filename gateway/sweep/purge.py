@@ -83,7 +83,7 @@ def _instances(context: SweepContext, disk_errors: DiskErrors) -> int:
 
 
 def _forget(context: SweepContext) -> None:
-    """Delete what is too old of the counters, the refusals and the history."""
+    """Delete old counters, refusals and history."""
     with context.database.statement() as session:
         counters.forget(session)
         refusals.forget(session, history=context.history)
@@ -95,7 +95,7 @@ def _forget(context: SweepContext) -> None:
 
 
 def _make_settles_durable(context: SweepContext) -> None:
-    """Return when all that was committed survives a power cut, the settles of the locked rows included.
+    """Wait until every commit survives a power cut, the settles of the locked rows included.
 
     It needs a transaction of its own, because the log is written in the order of the commits.
     """

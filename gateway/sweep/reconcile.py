@@ -46,7 +46,7 @@ PLACES = {
     Part.OWED_FILES: (Place.INCOMING, Place.QUEUED),
     Part.STORED_FILES: (Place.SENT, Place.FAILED),
 }
-"""What is owed has a slice of its own, so that many stored files do not delay its repair."""
+"""Owed instances have a slice of their own, so that many stored files do not delay their repair."""
 
 
 def reconcile(context: SweepContext) -> Counts:
@@ -148,7 +148,7 @@ def _repair(
     elif unregistered.register_file(context, registration, path, has_row=owner is not None):
         counts["registered"] += 1
     elif owner is not None and orphans.is_last_trace(context, path, owner):
-        # It may be all that is left of an instance that must still be delivered.
+        # This file may be all that is left of an instance that must still be delivered.
         counts["damaged"] += orphans.set_aside(context, path, owner, damaged=True)
     else:
         # No row, or a second file of that name: the row's own file is elsewhere, or no longer needed.

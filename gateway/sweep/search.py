@@ -1,4 +1,4 @@
-"""Hash what operators search by, if edge.search_key is set; delete all hashes if it is not.
+"""Hash accession numbers and patient IDs if edge.search_key is set; delete all hashes if it is not.
 
 Each run continues behind the last instance that it looked at, for a bounded time. It looks at the last ones
 again: an instance with a smaller id may have been committed later.

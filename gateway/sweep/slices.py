@@ -1,9 +1,9 @@
 """Bound the time that one run of the sweep takes, and continue where the last run stopped.
 
 The sweep of each minute gives each of its parts a slice of time. A part that walks over many files or rows
-stores how far it came; the next run continues there. At the end it begins again, so everything is looked at
-in the course of time, and the cost of a run does not grow with what is kept. A run by an operator has no
-limit: it looks at everything, and neither reads nor stores a position.
+stores how far it came; the next run continues there. At the end it begins again. So everything is looked at
+after some runs, and the cost of a run does not grow with the number of kept instances. A run by an operator
+has no limit: it looks at everything, and neither reads nor stores a position.
 
 Two runs at the same time may look at the same part twice. They skip nothing: a stored position was reached
 from an earlier stored one.
@@ -62,7 +62,7 @@ work must end in less than two seconds, and one that finds much work in each par
 class Slice:
     """What one run does of a part.
 
-    `position` is how far the pass came; whoever walks sets it after each step.
+    `position` is how far the pass came; the part sets it after each step.
     """
 
     def __init__(self, context: SweepContext, part: Part, position: str) -> None:

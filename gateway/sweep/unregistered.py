@@ -1,4 +1,4 @@
-"""Register what dead and frozen receivers left, and files in incoming/ whose link a power cut took.
+"""Register what dead and frozen receivers left, and files in incoming/ that lost their link in a power cut.
 
 If the process dies
     at any line   the links remain; the next run, or the next receiver, continues
@@ -47,7 +47,7 @@ def register_file(context: SweepContext, registration: Registration, path: Path,
 
 
 def _register(registration: Registration, batch: list[Unregistered]) -> None:
-    """Register; try again what is refused, until it is given up. The next run tries what is left."""
+    """Register; try refused receptions again until they are given up. The next run tries the rest."""
     left = batch
     for _ in range(MAX_REFUSALS):
         if left:
@@ -55,7 +55,7 @@ def _register(registration: Registration, batch: list[Unregistered]) -> None:
 
 
 def registration_of(context: SweepContext) -> Registration:
-    """Return what registers for one run of the sweep; it looks up the hosts of the peers."""
+    """Return the registration for one run of the sweep; look up the hosts of the peers for it."""
     origins = CallerOrigins(context.configuration.forwarder)
     return Registration(
         context.configuration,

@@ -85,8 +85,8 @@ def old_files_of_slice(
 ) -> Iterator[FileAndOwner]:
     """Yield what `find` returns for the old files, until the slice is over.
 
-    `find` returns some of its files in the same order, each with its owner. What is yielded is dealt with
-    before the next one is asked for; the slice may end after each.
+    `find` returns some of its files in the same order, each with its owner. The caller repairs a yielded file
+    before it asks for the next one; the slice may end after each.
     """
     steps = old_files(
         context.spool.root,

@@ -174,7 +174,7 @@ def test_what_was_refused_is_found_by_its_uids(kept: PreparedInstances) -> None:
     """By the SOP Instance UID, and by the study where it was read."""
     refuse(kept, "1.7.1")
     refuse(kept, "1.7.2", "1.7", times=1)
-    assert said("1.7.1")["verdict"].startswith("refused at the door 3 times, last at ")
+    assert said("1.7.1")["verdict"].startswith("refused by the edge 3 times, last at ")
     assert said("1.7")["verdict"].endswith(": (0020,000D) is missing")
     assert "mini-pacs refusals --calling-aet CT1" in said("1.7")["items"][0]["commands"]
 
@@ -186,7 +186,7 @@ def test_a_refusal_counts_until_the_instance_is_accepted(kept: PreparedInstances
     refuse(kept, f"{STUDY}.2", STUDY, times=1)
     document = said(STUDY)
     assert not document["items"][0]["well"]
-    assert "; refused at the door once, last at " in document["verdict"]
+    assert "; refused by the edge once, last at " in document["verdict"]
     kept.forward(kept.receive(2))
     document = said(STUDY)
     assert document["items"][0]["well"]
@@ -253,7 +253,7 @@ def test_an_ae_title_and_a_time(kept: PreparedInstances) -> None:
     refuse(kept, "1.7.1", sender="APP01")
     document = said("APP01", "--since", "1h")
     assert document["verdict"].startswith(
-        "APP01 sent 1 study in that time; refused at the door 3 times: APP01 sent "
+        "APP01 sent 1 study in that time; refused by the edge 3 times: APP01 sent "
     )
     assert [item["uid"] for item in document["items"]] == ["1.5"]
     assert document["refusals"][0]["count"] == 3
@@ -261,7 +261,7 @@ def test_an_ae_title_and_a_time(kept: PreparedInstances) -> None:
     document = said("APP01", "--at", before)
     assert document["verdict"] == "nothing came from APP01 in that time, and nothing was refused"
     refuse(kept, "1.7.1", sender="CT9")  # in no list of the configuration, but it was refused
-    assert said("CT9")["verdict"].startswith("refused at the door 3 times")
+    assert said("CT9")["verdict"].startswith("refused by the edge 3 times")
 
 
 def test_what_waits_for_postgresql_is_said_while_it_is_away(

@@ -1,8 +1,8 @@
 """The record of what operators did, by command line or console: who, when, what, how many, and from where.
 
 Rows are only added; a trigger refuses to change or delete them (functions/refuse_change_of_activity.sql), and
-`reset-db` spares the table. Whoever changes rows records it in the same transaction, so that no change is
-committed without its record.
+`reset-db` spares the table. A function that changes rows adds the record in the same transaction, so no
+change is committed without its record.
 """
 
 import unicodedata

@@ -1,7 +1,7 @@
 """The counters: totals that never fall, and what was added to them in each minute of the last two days.
 
-Whoever counts in its own transaction calls `add` there: the count is committed with what it counts.
-Everything else counts in memory (gateway/database/counting.py), which writes every few seconds.
+Code that has a transaction calls `add` in it, so the count is committed with the counted rows. All other code
+counts in memory (gateway/database/counting.py), which is written every few seconds.
 
 A transaction adds in a slot of its own, so it never waits for another that adds to the same counter. A total
 is the sum over the slots.

@@ -1,4 +1,4 @@
-"""What the rules decided of each instance, and the versions of the rules."""
+"""What the rules decided for each instance, and the versions of the rules."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _MAX_VERSIONS = 20
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What the rules with that digest decided of an instance."""
+    """What the rules with that digest decided for an instance."""
 
     instance_id: int
     rules: bytes
@@ -28,7 +28,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class KeptDecision:
-    """One version of a SOP Instance UID, and what was decided of it; targets as text: see `Target.of`.
+    """One version of a SOP Instance UID, and the decision about it; targets as text: see `Target.of`.
 
     Without `by_rules` no target had a rule when it was received, or a version before 0.3.0 received it.
     `rules` is the text of the version, empty if it is not known any more. `owed` are its deliveries.
@@ -55,7 +55,7 @@ class KeptDecision:
 
 @dataclass(frozen=True, slots=True)
 class UndecidedCount:
-    """How many instances one version of a target's rule could not be decided of, and the newest UID."""
+    """How many instances one version of a target's rule could not decide, and the newest UID."""
 
     target: str
     rules: bytes
@@ -66,7 +66,7 @@ class UndecidedCount:
 
 @dataclass(frozen=True, slots=True)
 class SentNowhere:
-    """How many of the originals that one version of the rules decided lately went to no archive.
+    """The number of recent originals that one version of the rules sent to no archive.
 
     `rules` is the digest of the version, `newest` the last of these instances, and who sent it.
     """
@@ -98,15 +98,15 @@ def _joined(targets: Sequence[Target]) -> str:
 
 
 def of_instances(session: Session, sop_instance_uid: str) -> list[KeptDecision]:
-    """Return what was decided of each version of a SOP Instance UID, the newest first."""
+    """Return the decision about each version of a SOP Instance UID, the newest first."""
     return session.rows(KeptDecision, _Q["of_instances"], uid=sop_instance_uid, limit=_MAX_VERSIONS)
 
 
 def undecided(session: Session, *, window: timedelta, limit: int) -> list[UndecidedCount]:
-    """Return the targets whose rules could not be decided of instances received in that time."""
+    """Return the targets whose rules could not be decided for instances received in that time."""
     return session.rows(UndecidedCount, _Q["undecided"], window=window, limit=limit)
 
 
 def sent_nowhere(session: Session, *, window: timedelta, limit: int) -> SentNowhere | None:
-    """Return what the rules of the newest instance sent to no archive in that time; None if nothing."""
+    """Return the instances that the newest rules sent to no archive in that time; None if there are none."""
     return session.row(SentNowhere, _Q["sent_nowhere"], window=window, limit=limit)

@@ -1,4 +1,4 @@
-"""What is kept of an instance, a series or a study, and what became of it. Only reads."""
+"""The kept rows of an instance, a series or a study, and the outcome of its deliveries. Only reads."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _Q = load("evidence")
 
 @dataclass(frozen=True, slots=True)
 class KeptStudy:
-    """How many instances of one kind are meant in a study that is kept, and who sent them."""
+    """How many instances of one kind match in a kept study, and who sent them."""
 
     study_instance_uid: str
     kind: Kind
@@ -66,7 +66,7 @@ class Troubled:
 
 @dataclass(frozen=True, slots=True)
 class RuledOut:
-    """Instances that the rules kept from the PACS, by one version of the rules.
+    """Instances that one version of the rules did not send to the PACS.
 
     `refused` is the PACS as a target (`Target.of`), `archives` got the instances instead, `rules` is the text
     of the version, empty if it is not known any more. `sop_instance_uid` is one of them.
@@ -102,12 +102,12 @@ class _End:
 
 
 def studies(session: Session, uid: str) -> list[KeptStudy]:
-    """Return the kept studies that hold what `uid` names, for each kind of instance."""
+    """Return the kept studies that contain the study, series or instance `uid`, for each kind of instance."""
     return session.rows(KeptStudy, _Q["studies"], uid=uid)
 
 
 def deliveries(session: Session, uid: str) -> list[Counted]:
-    """Count the deliveries of what `uid` names."""
+    """Count the deliveries of the study, series or instance `uid`."""
     return session.rows(Counted, _Q["deliveries"], uid=uid)
 
 
@@ -117,7 +117,7 @@ def troubled(session: Session, uid: str, *, limit: int) -> list[Troubled]:
 
 
 def ruled_out(session: Session, uid: str) -> list[RuledOut]:
-    """Return what the rules kept from the PACS of what `uid` names, the newest version of the rules first."""
+    """Return the instances of `uid` that the rules did not send to the PACS, newest rules first."""
     return session.rows(RuledOut, _Q["ruled_out"], uid=uid)
 
 

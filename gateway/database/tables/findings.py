@@ -1,4 +1,4 @@
-"""The findings that are open, since when, and what a webhook or a mail was told about them."""
+"""The open findings, since when they are open, and whether a webhook or a mail reported them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from gateway.database.session import Session
 KEPT = timedelta(days=90)
 """How long a finding is kept after it closed."""
 TOLD_AT_ONCE = 50
-"""How many findings one message tells."""
+"""How many findings one message contains."""
 
 _Q = load("findings")
 
@@ -84,7 +84,7 @@ def open_findings(session: Session) -> list[FindingRow]:
 
 
 def untold(session: Session, *, grace: timedelta, notes: bool) -> list[FindingRow]:
-    """Return what a message has to tell: what has lasted for `grace`, and what closed after it was told."""
+    """Return the findings for a message: those that have lasted for `grace`, and told ones that closed."""
     return session.rows(FindingRow, _Q["untold"], grace=grace, notes=notes, limit=TOLD_AT_ONCE)
 
 

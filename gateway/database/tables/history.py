@@ -54,7 +54,7 @@ def keep(session: Session, instance_ids: Sequence[int]) -> int:
 
 
 def find(session: Session, uid: str, *, limit: int) -> list[PastInstance]:
-    """Return the instances with that UID, of that series or that study; those in trouble first."""
+    """Return the instances with that UID, of that series or that study; undelivered ones first."""
     return session.rows(PastInstance, _Q["find"], uid=uid, limit=limit)
 
 

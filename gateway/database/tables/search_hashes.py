@@ -65,5 +65,5 @@ def forget(session: Session, study_instance_uids: Sequence[str]) -> int:
 
 
 def forget_all(session: Session) -> int:
-    """Delete some of all hashes, because the search was switched off; return how many."""
+    """Delete some hashes, because edge.search_key is not set any more; return how many."""
     return session.run(_Q["forget_all"], limit=FORGET_AT_ONCE)

@@ -64,7 +64,7 @@ def pair(session: Session, name: UUID, epoch: int) -> None:
 
 
 def adopt(session: Session, name: UUID, epoch: int, seen_at: datetime | None) -> None:
-    """Write the name of the spool, whatever was there."""
+    """Write the name of the spool; replace any other."""
     session.run(_Q["adopt"], name=str(name), epoch=epoch, seen_at=seen_at)
 
 

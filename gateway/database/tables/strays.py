@@ -1,4 +1,4 @@
-"""Lists of instances: all, those in conflict, and results with how their sources were found. Only reads."""
+"""List instances: all, those in conflict, and results with the way their sources were found. Only reads."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from gateway.domain.matching import Correlation
 UNKNOWN_UIDS = 5
 """How many unknown UIDs of a result are read."""
 WINDOW = timedelta(hours=1)
-"""How long a sender is named for what does not fit."""
+"""How long a conflict or an unmatched result is a finding about its sender."""
 RECENT = 5000
 """Instances that are read to name senders."""
 

@@ -34,7 +34,7 @@ class _Changed(NamedTuple):
 
 
 def note(session: Session, ae_title: str, answers: Mapping[str, bool]) -> dict[str, bool]:
-    """Write the answers of an archive; return those that it answered otherwise before."""
+    """Write the answers of an archive; return those that changed."""
     changed = session.rows(
         _Changed, _Q["note"], ae_title=ae_title, uids=list(answers), accepted=list(answers.values())
     )
@@ -47,5 +47,5 @@ def known(session: Session, ae_titles: Sequence[str]) -> list[Answered]:
 
 
 def declined(session: Session, *, window: timedelta) -> list[Declined]:
-    """Return what configured archives stopped to accept within `window`."""
+    """Return the transfer syntaxes that configured archives declined for the first time within `window`."""
     return session.rows(Declined, _Q["declined"], window=window)
