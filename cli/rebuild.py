@@ -21,7 +21,7 @@ from gateway.database.wakeup import wake_once
 from gateway.domain.routing import Route
 from gateway.log import Stage
 from gateway.register.rebuild import Rebuild, RebuildCounts, count_files
-from gateway.register.rebuild_plan import Plan, plan
+from gateway.register.rebuild_plan import RebuildPlan, plan
 from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool
 
@@ -32,12 +32,13 @@ def rebuild(
 ) -> None:
     """Register every file of the spool again, after the database was lost or restored from a backup.
 
-    Files in incoming/ and queued/ are owed again, those in failed/ are dead, those in sent/ are delivered.
-    A destination may get an instance twice; none misses one. It also pairs the database with a new spool, if
-    the disk of the old one is lost: what has no file there ends as dead.
+    Files in incoming/ and queued/ are owed again, those in failed/ are dead, those in sent/ are delivered. A
+    destination may get an instance twice; none misses one. The command also pairs the database with a new
+    spool, if the disk of the old one is lost: deliveries without a file become dead.
 
     It migrates the schema, so run it as its owner. The processes may run meanwhile; they wait until it ends.
-    If it is interrupted, run it again. It says how many files there are, and asks unless --yes is given.
+    If the command is interrupted, run it again. It says how many files there are, and asks unless --yes is
+    given.
     """
     configuration = configured()
     pair = SpoolIdentity(configuration.edge.data_root)
@@ -68,7 +69,7 @@ def rebuild(
     _show(counts, files, applied, planned, seconds, as_json=as_json)
 
 
-def _question(planned: Plan, files: dict[str, int], kept: reset.Kept, root: str) -> str:
+def _question(planned: RebuildPlan, files: dict[str, int], kept: reset.Kept, root: str) -> str:
     found = ", ".join(f"{name} {count:,}" for name, count in files.items())
     why = f"{planned.why}. " if planned.why else ""
     rows = (
@@ -80,7 +81,13 @@ def _question(planned: Plan, files: dict[str, int], kept: reset.Kept, root: str)
 
 
 def _register(
-    configuration: Configuration, database: Database, spool: Spool, planned: Plan, total: int, *, quiet: bool
+    configuration: Configuration,
+    database: Database,
+    spool: Spool,
+    planned: RebuildPlan,
+    total: int,
+    *,
+    quiet: bool,
 ) -> RebuildCounts:
     with database.transaction() as session:
         if planned.forgets:
@@ -108,7 +115,7 @@ def _show(
     counts: RebuildCounts,
     files: dict[str, int],
     applied: list[str],
-    planned: Plan,
+    planned: RebuildPlan,
     seconds: float,
     *,
     as_json: bool,
@@ -129,4 +136,4 @@ def _show(
         return
     screen = console(soft_wrap=True)
     screen.print(f"{_told(counts) or 'no files'}; {seconds:.1f} s, {rate:,.0f} files/s")
-    screen.print("Spool and database know each other; the processes go on. Next: `mini-pacs status`")
+    screen.print("Spool and database belong together; the processes continue. Next: `mini-pacs status`")

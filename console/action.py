@@ -11,8 +11,8 @@ A form posts to the path of the action. Then, in this order:
     4. with `confirmed`, but another `seen` than before: nothing is done, the new state is shown 409
     5. `do(request, form, plan)` calls the use case of gateway/operate, and returns what to say
 
-`plan` raises RefusedError where nothing can be done; its text is shown. `do` changes the rows only where they
-still are as `plan` saw them: two operators may press a button at once, so the use case compares and sets.
+`plan` raises ActionRefusedError if nothing can be done; its text is shown. `do` changes the rows only if they
+are still as `plan` saw them: two operators may press a button at once, so the use case compares and sets.
 
 A form may carry the `seen` of the row that a page showed: then step 3 says if the row has changed since.
 A form carries `back`, the path to return to.
@@ -38,7 +38,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class RefusedError(GatewayError):
+class ActionRefusedError(GatewayError):
     """The action cannot be done; the text says why, and what to do instead."""
 
 
@@ -56,7 +56,7 @@ class Plan:
     sentences: tuple[str, ...] = ()
     count: int | None = None
     is_harmful: bool = False
-    """Something is lost or held back by it: the button is red."""
+    """The action loses or delays something: the button is red."""
     ask: tuple["Question", ...] = ()
     """Fields that the page asks for, such as a reason."""
 
@@ -96,7 +96,7 @@ class Action:
     plan: Callable[[Request, Form], Awaitable[Plan]]
     do: Callable[[Request, Form, Plan], Awaitable[Said]]
     asks: bool = True
-    """Whether somebody confirms it first. False only for what harms nothing, such as a C-ECHO."""
+    """Whether somebody confirms it first. False only for harmless actions, such as a C-ECHO."""
     back: str = "/"
     hidden: tuple[str, ...] = field(default=("confirmed", "seen", "back"))
 
@@ -118,7 +118,7 @@ class Action:
             if self.asks and (is_stale or fields.get("confirmed") != "yes"):
                 return self._ask(request, plan, fields, back, is_stale=is_stale)
             said = await self.do(request, fields, plan)
-        except RefusedError as refusal:
+        except ActionRefusedError as refusal:
             return go(request, back, str(refusal), "bad")
         return go(request, said.to or back, said.text, said.kind)
 

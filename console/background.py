@@ -37,7 +37,7 @@ Step = Callable[[Database, Record], int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _WaitingAction:
     id: int
     operator: Operator
     verb: str
@@ -51,13 +51,13 @@ class Background:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
+        self._queue: asyncio.Queue[_WaitingAction] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, operator: Operator, verb: str, target: str, total: int, step: Step) -> int:
         """Begin an action; return its id. It runs after this returns."""
         action_id = await anyio.to_thread.run_sync(lambda: self._begin(operator, verb, target, total))
-        self._queue.put_nowait(_Waiting(action_id, operator, verb, target, total, step))
+        self._queue.put_nowait(_WaitingAction(action_id, operator, verb, target, total, step))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         return action_id
@@ -88,7 +88,7 @@ class Background:
             await self._perform(waiting)
             self._queue.task_done()
 
-    async def _perform(self, waiting: _Waiting) -> None:
+    async def _perform(self, waiting: _WaitingAction) -> None:
         done = 0
 
         def record(session: Session, count: int) -> None:
@@ -113,7 +113,7 @@ class Background:
         with self._database.transaction() as session:
             return console_actions.begin(session, operator, verb, target, total)
 
-    def _end(self, waiting: _Waiting, done: int, state: ActionState, note: str) -> None:
+    def _end(self, waiting: _WaitingAction, done: int, state: ActionState, note: str) -> None:
         with self._database.transaction() as session:
             console_actions.end(session, waiting.id, state, note)
             outcome = _told(done, waiting.total, note)

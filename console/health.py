@@ -1,8 +1,8 @@
-"""The findings and the disk, examined again after some seconds while somebody looks.
+"""Examine the findings and the disk every few seconds while a page is open.
 
 A diagnosis reads more than a snapshot, and measuring the spool lists folders. So one thread does both, at
-most every PAUSE_SECONDS, and pages show its last result with its age. Peers are not asked: the breakers say
-what they do.
+most every PAUSE_SECONDS, and pages show its last result with its age. Peers are not asked: the state of the
+breakers is enough.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ FIRST_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class HealthReport:
     """What was found, and when; `at` is None before the first examination."""
 
     at: datetime | None = None
@@ -53,11 +53,11 @@ class Health:
     def __init__(self, current: CurrentConfiguration, dsn: str) -> None:
         self._current = current
         self._dsn = dsn
-        self._seen = Examined()
+        self._seen = HealthReport()
         self._next = 0.0
         self._task: asyncio.Task[None] | None = None
 
-    async def now(self) -> Examined:
+    async def now(self) -> HealthReport:
         """Return the last result, and begin a new examination if it is old."""
         if self._task is None and monotonic() >= self._next:
             self._task = asyncio.create_task(self._examine())
@@ -85,7 +85,7 @@ class Health:
         self._next = monotonic() + max(PAUSE_SECONDS, SHARE * (monotonic() - began))
         self._task = None
 
-    def _look(self) -> Examined:
+    def _look(self) -> HealthReport:
         configuration = self._current()
         gathered = Gathered(configuration)
         read_spool(gathered)
@@ -93,7 +93,7 @@ class Health:
         now = datetime.now(UTC)
         with moments_as(marked):
             found = all_findings(gathered, list(certificates_of(configuration, now)))
-        return Examined(now, tuple(found), gathered.space, _disk(configuration.edge.data_root))
+        return HealthReport(now, tuple(found), gathered.space, _disk(configuration.edge.data_root))
 
 
 def _disk(root: Path) -> tuple[int, int] | None:

@@ -21,7 +21,7 @@ GRACE_SECONDS = 3
 CONNECTIONS_MOST = 1000
 
 
-class _Server(uvicorn.Server):
+class _ConsoleServer(uvicorn.Server):
     """A server whose process ends with exit code 0 after a signal, as `mini-pacs serve` does."""
 
     @contextmanager
@@ -89,7 +89,7 @@ def bound(
     )
     made = _listen(host, number)
     scheme = "https" if console.tls else "http"
-    return BoundServer(_Server(config), made, scheme, host, made.getsockname()[1])
+    return BoundServer(_ConsoleServer(config), made, scheme, host, made.getsockname()[1])
 
 
 def _listen(host: str, port: int) -> socket.socket:

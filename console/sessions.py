@@ -1,12 +1,11 @@
-"""Which account a session's cookie belongs to, read from PostgreSQL once for all who look.
+"""Find the account of a session's cookie; read PostgreSQL once for all open sessions.
 
-What a session may do is read again after CHECKED_SECONDS, in one transaction for all sessions that have asked
-since. So an account that is removed and a session that is ended lose their pages and events within that
-time, however many look, and fifty viewers cost PostgreSQL as much as one. A request that changes something
-always asks for itself (`fresh`).
+The role of a session is read again after CHECKED_SECONDS, in one transaction for all sessions with requests
+since. So a removed account and an ended session lose their pages and events within that time, and fifty
+viewers cost PostgreSQL as much as one. A request that changes something always reads its own row (`fresh`).
 
-While PostgreSQL is away, a session that counted before may still read pages that need no rows; it can change
-nothing, because every change is a transaction.
+While PostgreSQL is away, a known session may still read pages that need no rows. It can change nothing,
+because every change is a transaction.
 
 All state belongs to the event loop; only the transactions run in threads.
 """
@@ -39,7 +38,7 @@ USED_SECONDS = 20.0
 REMEMBERED = 1000
 
 
-class Session(NamedTuple):
+class ConsoleSession(NamedTuple):
     """Who a session's cookie belongs to."""
 
     name: str
@@ -50,9 +49,9 @@ class Session(NamedTuple):
 class _Seen:
     """A session that has asked. All times are of `monotonic`."""
 
-    session: Session
+    session: ConsoleSession
     checked: float
-    """When PostgreSQL last said that it counts."""
+    """When PostgreSQL last confirmed the session."""
     asked: float
     used: float
     """When its time of use was last written."""
@@ -69,7 +68,7 @@ class Sessions:
         self._seen: dict[bytes, _Seen] = {}
         self._checking: asyncio.Future[dict[bytes, SessionRow]] | None = None
 
-    async def find(self, token: str, *, uses: bool, fresh: bool) -> Session | None:
+    async def find(self, token: str, *, uses: bool, fresh: bool) -> ConsoleSession | None:
         """Return the account of a cookie; None if its session has ended.
 
         `uses`: the request keeps the session from being idle. `fresh`: ask PostgreSQL, because the request
@@ -83,7 +82,7 @@ class Sessions:
         try:
             if seen is None or fresh or (uses and now - seen.used >= USED_SECONDS):
                 row = (await self._read([key], uses=uses)).get(key)
-                return None if row is None else Session(row.name, row.role)
+                return None if row is None else ConsoleSession(row.name, row.role)
             seen.last_request = now if uses else seen.last_request
             while seen is not None and now - seen.checked >= CHECKED_SECONDS:
                 seen.asked = monotonic()
@@ -108,7 +107,7 @@ class Sessions:
                 self._seen[key] = replace(seen, checked=-math.inf)
 
     async def _check(self) -> None:
-        """Read all sessions that have asked since the last check; whoever comes meanwhile waits for it."""
+        """Read all sessions with requests since the last check; requests that come meanwhile wait for it."""
         if self._checking is None or self._checking.done():
             since = monotonic() - CHECKED_SECONDS
             keys = [key for key, seen in self._seen.items() if seen.asked >= since]
@@ -132,7 +131,7 @@ class Sessions:
         return rows
 
     def _remember(self, key: bytes, row: SessionRow, now: float, *, is_used: bool, uses: bool) -> None:
-        session = Session(row.name, row.role)
+        session = ConsoleSession(row.name, row.role)
         seen = self._seen.get(key)
         if seen is None:
             if len(self._seen) >= REMEMBERED:

@@ -1,4 +1,4 @@
-"""Accounts: who may use the console, and as what. For admins."""
+"""Accounts: who may use the console, in which role. For admins."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from console import sign_in
-from console.action import Action, Form, Plan, Question, RefusedError, Said, change, forbidden
+from console.action import Action, ActionRefusedError, Form, Plan, Question, Said, change, forbidden
 from console.database import query
 from console.parts import parts
 from console.screen import account, page
@@ -39,7 +39,7 @@ async def _user(request: Request, fields: Form) -> ConsoleUser:
 
 def _password(fields: Form) -> None:
     if fields.get("password", "") != fields.get("again", ""):
-        raise RefusedError("The two passwords differ. Nothing was done.")
+        raise ActionRefusedError("The two passwords differ. Nothing was done.")
 
 
 def _passwords(hint: str = "") -> tuple[Question, ...]:
@@ -55,7 +55,7 @@ async def _hash(fields: Form) -> str:
     try:
         return await anyio.to_thread.run_sync(partial(sign_in.hashed, fields.get("password", "")))
     except WeakPasswordError as weak:
-        raise RefusedError(f"Nothing was done: {weak}.") from weak
+        raise ActionRefusedError(f"Nothing was done: {weak}.") from weak
 
 
 # ---- add -----------------------------------------------------------------------------------------------
@@ -64,10 +64,10 @@ async def _hash(fields: Form) -> str:
 async def _plan_add(request: Request, fields: Form) -> Plan:
     name = fields.get("name", "").strip()
     if not sign_in.is_name(name):
-        raise RefusedError(sign_in.NAME_RULE)
+        raise ActionRefusedError(sign_in.NAME_RULE)
     role = _role(fields)
     if await query(request, console_users.role_of, name) is not None:
-        raise RefusedError(f"There is an account {name} already.")
+        raise ActionRefusedError(f"There is an account {name} already.")
     says = {
         Role.VIEWER: "It may look at everything, and change nothing.",
         Role.OPERATOR: "It may look at everything, and retry, resend, cancel, pause and resume.",
@@ -83,7 +83,7 @@ async def _do_add(request: Request, fields: Form, _: Plan) -> Said:
     password_hash = await _hash(fields)
     added = await change(request, use_cases.add, name, role, password_hash, account(request).operator)
     if not added:
-        raise RefusedError(f"There is an account {name} already.")
+        raise ActionRefusedError(f"There is an account {name} already.")
     return Said(f"{name} can sign in now, as {role}.")
 
 
@@ -133,7 +133,7 @@ async def _do_password(request: Request, fields: Form, _: Plan) -> Said:
 async def _plan_unlock(request: Request, fields: Form) -> Plan:
     user = await _user(request, fields)
     if not user.is_locked:
-        raise RefusedError(f"{user.name} is not locked any more. Nothing was done.")
+        raise ActionRefusedError(f"{user.name} is not locked any more. Nothing was done.")
     return Plan("", "Unlock")
 
 
@@ -166,14 +166,14 @@ async def _refuse_last(changing: object) -> None:
     try:
         await changing  # type: ignore[misc]
     except use_cases.AccountError as error:
-        raise RefusedError(str(error)) from error
+        raise ActionRefusedError(str(error)) from error
 
 
 def _role(fields: Form) -> Role:
     try:
         return Role(fields.get("role", ""))
     except ValueError as error:
-        raise RefusedError("Choose a role.") from error
+        raise ActionRefusedError("Choose a role.") from error
 
 
 ADD = Action("/accounts/add", Role.ADMIN, _plan_add, _do_add, back="/accounts")

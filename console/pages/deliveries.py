@@ -1,7 +1,7 @@
-"""Deliveries: filters, groups by reason, one delivery; retry, resend and cancel for one or all that match.
+"""The screen Deliveries: filters, groups by reason, one delivery; actions for one or all that match.
 
-More than SLICE deliveries are changed in the background, in slices: those that there were when the count was
-shown. One that comes later is not changed, and none is changed twice.
+More than SLICE deliveries are changed in the background, in slices: all that existed when the count was
+shown. Later ones are not changed, and none is changed twice.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console.action import Action, Form, Plan, RefusedError, Said, change
+from console.action import Action, ActionRefusedError, Form, Plan, Said, change
 from console.background import SLICE, Step
 from console.database import query, shared
 from console.parts import parts
@@ -137,7 +137,7 @@ MEANS = {
         "longer."
     ),
     "resend": (
-        "They are sent again, those that were delivered, too: for a peer that has lost them. A peer that has "
+        "They are sent again, also delivered ones: for a peer that has lost them. A peer that has "
         "them gets the same bytes once more."
     ),
     "cancel": (
@@ -161,7 +161,7 @@ class _Choice:
         self.delivery = _id(fields.get("delivery", ""))
         self.filter = Filter.of(fields)
         if self.delivery is None and not self.filter.fields and fields.get("all") != "yes":
-            raise RefusedError("No delivery was selected. Nothing was done.")
+            raise ActionRefusedError("No delivery was selected. Nothing was done.")
         self.wanted = (WantedDeliveries() if self.delivery is not None else self.filter.wanted).only(
             ALLOWED[verb]
         )
@@ -183,12 +183,12 @@ class _Choice:
 async def _plan(request: Request, fields: Form, *, verb: str) -> Plan:
     choice = _Choice(fields, verb)
     counts, until = await query(request, choice.count, _id(fields.get("until", "")))
-    # carried by the form: what comes later is not part of what was shown
+    # carried by the form: later deliveries are not part of the count that was shown
     fields["until"] = str(until)
     allowed = {state: count for state, count in counts.items() if state in ALLOWED[verb] and count}
     total = sum(allowed.values())
     if not total:
-        raise RefusedError(_nothing(verb, choice, counts))
+        raise ActionRefusedError(_nothing(verb, choice, counts))
     by_state = ", ".join(
         f"{count:,} {state.value.replace('_', ' ')}" for state, count in sorted(allowed.items())
     )
@@ -263,7 +263,7 @@ def _said(verb: str, count: int) -> Said:
 
 
 def _step(use_case: UseCase, wanted: WantedDeliveries, until: int, root: Path, operator: Operator) -> Step:
-    """Return what does the next slice; each delivery is looked at once, so none is sent again twice."""
+    """Return a function that does the next slice. It looks at each delivery once."""
     after = 0
 
     def step(database: Database, record: Record) -> int:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console.action import Action, Form, Plan, Question, RefusedError, Said, change
+from console.action import Action, ActionRefusedError, Form, Plan, Question, Said, change
 from console.database import query
 from console.parts import parts
 from console.screen import account, page, read
@@ -75,7 +75,7 @@ async def _state(request: Request, form: Form) -> DestinationState:
     found = next((one for one in await query(request, destinations.states) if one.ae_title == ae_title), None)
     known = [one.ae_title for one in parts(request).configuration.destinations]
     if found is None or ae_title not in known:
-        raise RefusedError("This destination is not in config.yaml any more. Nothing was done.")
+        raise ActionRefusedError("This destination is not in config.yaml any more. Nothing was done.")
     return found
 
 
@@ -108,22 +108,22 @@ async def _plan_pause(request: Request, form: Form) -> Plan:
 async def _waits(request: Request, state: DestinationState) -> str:
     snapshot = (await parts(request).live.now()).snapshot
     if snapshot is None or not state.route.is_archive:
-        return "What waits keeps waiting. Nothing is lost."
+        return "Its deliveries keep waiting. Nothing is lost."
     waiting = snapshot.view.waiting(state.route, state.ae_title)
-    return f"{waiting:,} deliveries wait for it. They keep waiting and lose no attempts."
+    return f"{waiting:,} deliveries wait for it. They keep waiting and use up no attempts."
 
 
 def _effect(state: DestinationState) -> str:
     if state.route is SendingRoute.WORKERS:
         return "New instances go to the other workers of its applications; without one they wait."
-    return "New instances for it wait, too. What is being sent now is still sent."
+    return "New instances for it wait, too. Instances that are being sent now are still sent."
 
 
 async def _pause(request: Request, form: Form, plan: Plan) -> Said:
     ae_title = form["ae_title"]
     reason = form.get("reason", "")
     if len(reason) > LONGEST_REASON:
-        raise RefusedError(f"The reason has more than {LONGEST_REASON} characters. Nothing was done.")
+        raise ActionRefusedError(f"The reason has more than {LONGEST_REASON} characters. Nothing was done.")
     lasting = _lasting(form.get("lasting", ""))
     pause = partial(use_cases.pause, reason=reason, lasting=lasting)
     done = await _change(request, pause, ae_title, plan)
@@ -146,7 +146,7 @@ async def _change(request: Request, use_case: Callable[..., T], ae_title: str, p
                 seen=_pause_in(plan.seen),
             )
     except StaleError as error:
-        raise RefusedError(f"{error}. Nothing was done.") from error
+        raise ActionRefusedError(f"{error}. Nothing was done.") from error
 
 
 def _lasting(text: str) -> timedelta | None:
@@ -155,18 +155,18 @@ def _lasting(text: str) -> timedelta | None:
     try:
         return duration_of(text, LONGEST_PAUSE)
     except ValueError as error:
-        raise RefusedError(f"{error}. Nothing was done.") from error
+        raise ActionRefusedError(f"{error}. Nothing was done.") from error
 
 
 async def _plan_resume(request: Request, form: Form) -> Plan:
     state = await _state(request, form)
     if not state.paused and state.breaker == "closed" and not state.is_tried:
-        raise RefusedError(f"{state.ae_title} is neither paused nor away any more. Nothing was done.")
+        raise ActionRefusedError(f"{state.ae_title} is neither paused nor away any more. Nothing was done.")
     sentences = [_in_words(state)] if state.paused else []
     if state.breaker == "open":
         sentences.append(
             "It is away. Its deliveries are tried at once, without waiting for the next probe; "
-            "if it still does not answer, they wait again and lose no attempts."
+            "if it still does not answer, they wait again and use up no attempts."
         )
     else:
         sentences.append("Its deliveries are sent at once.")
@@ -191,7 +191,7 @@ async def _resume(request: Request, form: Form, plan: Plan) -> Said:
 async def _plan_echo(request: Request, form: Form) -> Plan:
     known = [one.ae_title for one in parts(request).configuration.destinations]
     if form.get("ae_title") not in known:
-        raise RefusedError("This destination is not in config.yaml any more.")
+        raise ActionRefusedError("This destination is not in config.yaml any more.")
     return Plan("", "C-ECHO")
 
 

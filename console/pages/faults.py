@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console.action import Action, Form, Plan, RefusedError, Said, change, forbidden
+from console.action import Action, ActionRefusedError, Form, Plan, Said, change, forbidden
 from console.database import query
 from console.parts import parts
 from console.screen import account, page, read
@@ -29,7 +29,7 @@ DURATIONS = (
     ("1h", "1 hour"),
     ("", "until it is cleared"),
 )
-OFF = "Faults are switched off in this console: console.allow_faults in config.yaml. Nothing was done."
+OFF = "Faults are off in this console: see console.allow_faults in config.yaml. Nothing was done."
 
 
 async def screen(request: Request) -> Response:
@@ -50,7 +50,7 @@ async def screen(request: Request) -> Response:
 
 async def _active(request: Request) -> dict[str, Injected]:
     if not parts(request).configuration.console.allow_faults:
-        raise RefusedError(OFF)
+        raise ActionRefusedError(OFF)
     return {one.name: one for one in await query(request, store.injected)}
 
 
@@ -63,7 +63,7 @@ def _fault(form: Form) -> tuple[Active, timedelta | None]:
         lasting = form.get("lasting", "").strip()
         return fault, duration_of(lasting, LONGEST_FAULT) if lasting else None
     except ValueError as error:
-        raise RefusedError(f"{error}. Nothing was done.") from error
+        raise ActionRefusedError(f"{error}. Nothing was done.") from error
 
 
 async def _plan_inject(request: Request, form: Form) -> Plan:
@@ -74,7 +74,7 @@ async def _plan_inject(request: Request, form: Form) -> Plan:
     sentences = [f"{EFFECTS[fault.name].text}.".capitalize()]
     if active is not None:
         sentences.append(f"It is active already, injected by {active.injected_by}. This replaces it.")
-    sentences.append("Every process applies it within a second. Real images are held up by it.")
+    sentences.append("Every process applies it within a second. It affects real images.")
     return Plan(
         f"Inject {fault.name}{value} {until}?",
         "Inject",
@@ -96,7 +96,7 @@ async def _plan_clear(request: Request, form: Form) -> Plan:
     name = form.get("name", "")
     meant = [one for one in active.values() if name in {"", one.name}]
     if not meant:
-        raise RefusedError("No such fault is active any more. Nothing was done.")
+        raise ActionRefusedError("No such fault is active any more. Nothing was done.")
     names = ", ".join(one.name for one in meant)
     return Plan(f"Clear {names}?", "Clear", ";".join(_seen(one) for one in meant), count=len(meant))
 
@@ -106,7 +106,7 @@ async def _clear(request: Request, form: Form, plan: Plan) -> Said:
     name = form.get("name", "")
     cleared = await change(request, use_cases.clear, Name(name) if name else None, account(request).operator)
     if not cleared:
-        raise RefusedError("No such fault is active any more. Nothing was done.")
+        raise ActionRefusedError("No such fault is active any more. Nothing was done.")
     return Said(f"Cleared: {', '.join(cleared)}. Processes stop applying it within a second.")
 
 

@@ -10,7 +10,7 @@ from starlette.routing import Route as Path
 from console.charts import Window, charts
 from console.database import shared
 from console.flow_picture import picture, rate
-from console.health import Examined
+from console.health import HealthReport
 from console.parts import parts
 from console.remedies import told
 from console.screen import page
@@ -93,7 +93,7 @@ class _Disk:
     used: int
 
 
-def _disk(health: Examined) -> _Disk | None:
+def _disk(health: HealthReport) -> _Disk | None:
     if health.disk is None or health.space is None:
         return None
     total, free = health.disk

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from console import sign_in
-from console.action import Action, Form, Plan, RefusedError, Said, change
+from console.action import Action, ActionRefusedError, Form, Plan, Said, change
 from console.database import query
 from console.parts import parts
 from console.screen import account, page
@@ -34,9 +34,9 @@ async def show(request: Request) -> Response:
 
 async def _plan(request: Request, fields: Form) -> Plan:
     if account(request).by_proxy:
-        raise RefusedError("A reverse proxy signs this account in: it has no password to change here.")
+        raise ActionRefusedError("A reverse proxy signs this account in: it has no password to change here.")
     if fields.get("password", "") != fields.get("again", ""):
-        raise RefusedError("The two new passwords differ. Nothing was done.")
+        raise ActionRefusedError("The two new passwords differ. Nothing was done.")
     return Plan("", "Change the password")
 
 
@@ -44,12 +44,12 @@ async def _do(request: Request, fields: Form, plan: Plan) -> Said:
     del plan
     who = account(request)
     if not await change(request, _is_right, who.name, fields.get("present", ""), who.address):
-        raise RefusedError(WRONG)
+        raise ActionRefusedError(WRONG)
     try:
         password_hash = await anyio.to_thread.run_sync(sign_in.hashed, fields.get("password", ""))
         await change(request, use_cases.set_password, who.name, password_hash, who.operator)
     except (WeakPasswordError, AccountError) as error:
-        raise RefusedError(f"{str(error).rstrip('.')}. Nothing was done.") from error
+        raise ActionRefusedError(f"{str(error).rstrip('.')}. Nothing was done.") from error
     parts(request).sessions.forget(who.name)
     return Said("The password is changed. Sign in with the new one.", to="/login")
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console.action import Action, Form, Plan, RefusedError, Said, change
+from console.action import Action, ActionRefusedError, Form, Plan, Said, change
 from console.database import query
 from console.pages.positions import position, position_of
 from console.parts import parts
@@ -66,9 +66,9 @@ def _chosen(form: Form) -> tuple[str, ...] | None:
     try:
         ids = tuple(dict.fromkeys(str(UUID(one)) for one in form.get("message", "").split()))
     except ValueError as error:
-        raise RefusedError("This is no id of a message. Nothing was done.") from error
+        raise ActionRefusedError("This is no id of a message. Nothing was done.") from error
     if not ids:
-        raise RefusedError("No message is ticked. Nothing was done.")
+        raise ActionRefusedError("No message is ticked. Nothing was done.")
     return ids
 
 
@@ -77,7 +77,7 @@ async def _plan(request: Request, form: Form, *, verb: str) -> Plan:
     count = await query(request, dead_messages.count_doomed, Doomed(ids))
     if not count:
         what = "No message is dead" if ids is None else "None of these messages is dead any more"
-        raise RefusedError(f"{what}. Nothing was done.")
+        raise ActionRefusedError(f"{what}. Nothing was done.")
     sentences = []
     if ids is not None and count < len(ids):
         sentences.append(f"{len(ids) - count:,} of {len(ids):,} are not dead any more, and are left alone.")
@@ -105,7 +105,7 @@ async def _do(request: Request, form: Form, plan: Plan, *, verb: str) -> Said:
         done = len(await change(request, use_cases.discard, Doomed(ids), operator))
         said = "deleted"
     if not done:
-        raise RefusedError("None of these messages is dead any more. Nothing was done.")
+        raise ActionRefusedError("None of these messages is dead any more. Nothing was done.")
     return Said(_sentence(done, said))
 
 
@@ -114,7 +114,7 @@ def _sentence(count: int, done: str) -> str:
 
 
 async def _do_all(request: Request, verb: str, total: int) -> Said:
-    """Begin in the background; what dies from now on is not meant."""
+    """Begin in the background; messages that become dead from now on are not changed."""
     until = await query(request, processes.now)
     operator = account(request).operator
     step = partial(_step, until=until, operator=operator, verb=verb)
@@ -133,15 +133,15 @@ def _step(database: Database, record: Record, *, until: datetime, operator: Oper
 async def _plan_unserved(request: Request, form: Form) -> Plan:
     queue = form.get("queue", "")
     if not queue or queue in views.OURS or route_of_queue(queue) is not None:
-        raise RefusedError("The edge itself uses this queue: its messages are not deleted.")
+        raise ActionRefusedError("The edge itself uses this queue: its messages are not deleted.")
     count = await query(request, dead_messages.count_doomed, Doomed(queue_name=queue))
     if not count:
-        raise RefusedError("Nothing waits in this queue, or a process consumes it. Nothing was done.")
+        raise ActionRefusedError("Nothing waits in this queue, or a process consumes it. Nothing was done.")
     return Plan(
         f"Delete {count:,} messages of the queue {printable(queue, 100)} for good?",
         "Delete",
         f"{count}",
-        ("No process consumes this queue. What its messages should do is not done.",),
+        ("No process consumes this queue, so the work of its messages is not done.",),
         count,
         is_harmful=True,
     )

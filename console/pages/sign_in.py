@@ -20,7 +20,7 @@ from gateway.log import Stage
 
 WRONG = "Name or password is wrong, or too many sign-ins failed. After five failures wait a minute, or more."
 LINK_IS_OVER = (
-    "This link counts once, for 15 minutes, and on the machine of the console only. Restart "
+    "This link works once, within 15 minutes, and on the machine of the console only. Restart "
     "`mini-pacs console` for a new one, or type `mini-pacs console user add NAME --role admin`."
 )
 

@@ -1,7 +1,7 @@
 """Studies: newest first, live, with filters; and the search for what somebody typed.
 
-The typed word may be an accession number or a patient ID. So it comes by POST, whatever it is, and is written
-nowhere: not into an address, a log line, the record of activity or the answer.
+The typed word may be an accession number or a patient ID. So every word comes by POST, and is never written
+into an address, a log line, the record of activity or the answer.
 """
 
 from collections.abc import Iterable
@@ -102,7 +102,7 @@ def _has_key(request: Request) -> bool:
 
 
 async def search(request: Request) -> Response:
-    """Go to what was typed: a study, the studies of a sender, or those with a number of a patient."""
+    """Find the typed word: a study, the studies of a sender, or those with a number of a patient."""
     word = form(request).get("word", "").strip()
     if not word:
         return go(

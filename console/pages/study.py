@@ -1,4 +1,4 @@
-"""Study: what became of it, its timeline, its problems, and what an operator does about them."""
+"""The screen Study: the verdict, the timeline, problems, and the actions of an operator."""
 
 import re
 from contextlib import suppress
@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from console.action import Action, Form, Plan, RefusedError, Said, change
+from console.action import Action, ActionRefusedError, Form, Plan, Said, change
 from console.database import query
 from console.pages.studies import place_of, position_text
 from console.parts import parts
@@ -91,7 +91,7 @@ def _envelopes(spool: Spool) -> tuple[Envelope, ...]:
 async def _collecting(request: Request, fields: Form) -> list[UnitRow]:
     uid, application = fields.get("study", ""), fields.get("application", "")
     if not is_uid(uid, MAX_DATA_SET_UID_LENGTH):
-        raise RefusedError("This is no UID. Nothing was done.")
+        raise ActionRefusedError("This is no UID. Nothing was done.")
     found = [
         unit
         for unit in await query(request, units.of_studies, [uid])
@@ -100,7 +100,7 @@ async def _collecting(request: Request, fields: Form) -> list[UnitRow]:
         and fields.get("uid", "") in {"", unit.uid}
     ]
     if not found:
-        raise RefusedError(
+        raise ActionRefusedError(
             "No application waits for the rest of it any more: it was sent, or is being sent. Nothing was "
             "done."
         )
@@ -118,8 +118,8 @@ async def _plan_complete(request: Request, fields: Form) -> Plan:
         seen=",".join(f"{unit.unit_id}:{unit.instances}" for unit in found),
         sentences=(
             (
-                "The application gets it as if it were complete. What arrives afterwards is late, and the "
-                "key `late` of the application says what happens to it."
+                "The application gets it as if it were complete. Instances that arrive afterwards are late; "
+                "the key `late` of the application says what happens to them."
             ),
         ),
         count=count,

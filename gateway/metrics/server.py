@@ -21,13 +21,13 @@ Answer = Callable[[str, list[tuple[str, str]]], Any]
 _INDEX = b"mini_pacs_edge: /metrics is for Prometheus, /runbook says what to do when an alert fires.\n"
 
 
-class _Server(ThreadingMixIn, WSGIServer):
+class _MetricsServer(ThreadingMixIn, WSGIServer):
     """A thread for each request, so that a slow reader delays nobody."""
 
     daemon_threads = True
 
 
-class _Server6(_Server):
+class _MetricsServer6(_MetricsServer):
     address_family = socket.AF_INET6
 
 
@@ -66,7 +66,11 @@ def server_of(exporter: Exporter, address: str, port: int) -> WSGIServer:
 
     try:
         return make_server(
-            address, port, application, _Server6 if ":" in address else _Server, handler_class=_Handler
+            address,
+            port,
+            application,
+            _MetricsServer6 if ":" in address else _MetricsServer,
+            handler_class=_Handler,
         )
     except OSError as error:
         raise ConfigurationError(

@@ -13,7 +13,7 @@ from gateway.spool.marks import Identity, holds_files
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RebuildPlan:
     """What a rebuild does.
 
     `why` is the sentence about the pair; empty if it is known or new. `epoch`: files of an older one are
@@ -33,7 +33,7 @@ class Plan:
         return self.pair is not Pair.KNOWN
 
 
-def plan(identity: SpoolIdentity, session: Session) -> Plan:
+def plan(identity: SpoolIdentity, session: Session) -> RebuildPlan:
     """Return what a rebuild has to do.
 
     Raises:
@@ -53,7 +53,7 @@ def plan(identity: SpoolIdentity, session: Session) -> Plan:
     elif pair is Pair.OLD_SPOOL:
         epoch = database.epoch
     assert name is not None, "one of the two has a name, or a new one was drawn"
-    return Plan(
+    return RebuildPlan(
         pair=pair,
         why=why,
         identity=Identity(name, epoch),

@@ -24,7 +24,6 @@ from pydicom.valuerep import STR_VR
 from gateway.sender.collect import NotSendableError, Skipped, read
 from gateway.sender.outgoing import Outgoing
 
-_MAPPED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _FRAME_OF_REFERENCE = 0x00200052
 
 # What pydicom raises for a file that is broken after its header.

@@ -6,7 +6,7 @@ from collections import defaultdict
 from support.documents import tracked
 from support.launcher import REPOSITORY
 
-FOLDERS = ("gateway", "actors", "cli", "worker_app", ".ci")
+FOLDERS = ("gateway", "actors", "cli", "console", "worker_app", ".ci")
 
 
 def test_each_class_name_exists_once() -> None:

@@ -13,11 +13,11 @@ from support.console_client import account, browsing, console_of, execute
 from console.access import new_secret
 from console.database import Reading
 from console.live import Live
-from console.sessions import CHECKED_SECONDS, USED_SECONDS, Session, Sessions
+from console.sessions import CHECKED_SECONDS, USED_SECONDS, ConsoleSession, Sessions
 from gateway.config import Configuration
 from gateway.database.pool import Database
 from gateway.database.queries import Query
-from gateway.database.session import Session as DatabaseSession
+from gateway.database.session import Session
 from gateway.database.tables import console_users
 from gateway.database.tables.console_users import Role, SessionRow
 from gateway.errors import DatabaseUnavailableError
@@ -40,7 +40,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     real = console_users.sessions
 
-    def counted(session: DatabaseSession, token_hashes: Collection[bytes]) -> list[SessionRow]:
+    def counted(session: Session, token_hashes: Collection[bytes]) -> list[SessionRow]:
         found.append(len(token_hashes))
         return real(session, token_hashes)
 
@@ -65,7 +65,7 @@ def later(sessions: Sessions, seconds: float = CHECKED_SECONDS) -> None:
         seen.used -= seconds
 
 
-async def look(sessions: Sessions, tokens: list[str]) -> list[Session | None]:
+async def look(sessions: Sessions, tokens: list[str]) -> list[ConsoleSession | None]:
     """Ask for all of them at once, as pages do by themselves."""
     return await asyncio.gather(*(sessions.find(token, uses=False, fresh=False) for token in tokens))
 
@@ -76,12 +76,12 @@ def test_many_sessions_that_look_are_read_in_one_transaction(database: Database,
     sessions = Sessions(database, timedelta(minutes=30))
 
     async def follow() -> None:
-        assert await look(sessions, tokens) == [Session("wall", Role.VIEWER)] * MANY
+        assert await look(sessions, tokens) == [ConsoleSession("wall", Role.VIEWER)] * MANY
         assert reads == [1] * MANY
         await look(sessions, tokens)
         assert len(reads) == MANY
         later(sessions)
-        assert await look(sessions, tokens) == [Session("wall", Role.VIEWER)] * MANY
+        assert await look(sessions, tokens) == [ConsoleSession("wall", Role.VIEWER)] * MANY
         assert reads[MANY:] == [MANY]
         for key, seen in sessions._seen.items():
             seen.asked -= 0 if key == console_users.digest(tokens[0]) else CHECKED_SECONDS
@@ -117,7 +117,7 @@ def test_a_check_of_all_ends_those_that_were_removed_or_are_too_old(
         )
         execute(database, "UPDATE console_users SET role = 'viewer' WHERE name = 'lower' RETURNING 1")
         later(sessions)
-        wall, lowered = Session("wall", Role.VIEWER), Session("lower", Role.VIEWER)
+        wall, lowered = ConsoleSession("wall", Role.VIEWER), ConsoleSession("lower", Role.VIEWER)
         assert await look(sessions, tokens) == [None, wall, None, None, lowered]
         assert reads[len(tokens) :] == [len(tokens)]
 
@@ -154,7 +154,7 @@ def test_a_check_of_all_waits_for_no_row(database: Database) -> None:
         later(sessions, USED_SECONDS)
         with database.transaction() as session:
             session.all(Query("test", "SELECT FROM console_sessions FOR UPDATE"))
-            assert await look(sessions, tokens) == [Session("wall", Role.VIEWER)] * 2
+            assert await look(sessions, tokens) == [ConsoleSession("wall", Role.VIEWER)] * 2
 
     asyncio.run(follow())
 
@@ -168,7 +168,7 @@ def test_a_check_that_began_before_a_change_does_not_undo_it(
     has_read, may_go = threading.Event(), threading.Event()
     real = console_users.sessions
 
-    def held(session: DatabaseSession, token_hashes: Collection[bytes]) -> list[SessionRow]:
+    def held(session: Session, token_hashes: Collection[bytes]) -> list[SessionRow]:
         rows = real(session, token_hashes)
         if not has_read.is_set():
             has_read.set()
@@ -185,7 +185,7 @@ def test_a_check_that_began_before_a_change_does_not_undo_it(
         execute(database, "UPDATE console_users SET role = 'viewer' WHERE name = 'otto' RETURNING 1")
         sessions.forget("otto")
         may_go.set()
-        assert await looking == [None, Session("otto", Role.VIEWER)]
+        assert await looking == [None, ConsoleSession("otto", Role.VIEWER)]
 
     asyncio.run(follow())
 
@@ -200,7 +200,7 @@ def test_without_postgresql_who_has_looked_may_look_on_and_nobody_acts(database:
         later(sessions)
         database.close()
         database.dsn = "postgresql://127.0.0.1:1/none"
-        assert await look(sessions, tokens[:2]) == [Session("wall", Role.VIEWER)] * 2
+        assert await look(sessions, tokens[:2]) == [ConsoleSession("wall", Role.VIEWER)] * 2
         for token, fresh in ((tokens[0], True), (tokens[2], False)):
             with pytest.raises(DatabaseUnavailableError):
                 await sessions.find(token, uses=False, fresh=fresh)
@@ -266,11 +266,11 @@ def test_accounts_of_a_proxy_are_read_once_a_second_for_all(
     asked: list[str] = []
     roles, role_of = console_users.roles, console_users.role_of
 
-    def all_roles(session: DatabaseSession) -> dict[str, Role]:
+    def all_roles(session: Session) -> dict[str, Role]:
         asked.append("all")
         return roles(session)
 
-    def one_role(session: DatabaseSession, name: str) -> Role | None:
+    def one_role(session: Session, name: str) -> Role | None:
         asked.append(name)
         return role_of(session, name)
 
