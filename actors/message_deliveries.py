@@ -26,7 +26,7 @@ from gateway.log import Stage
 
 
 def terms_of(forwarder: Forwarder, queue_name: str) -> DeliveryTerms | None:
-    """Say how the deliveries of a queue are claimed with its messages: only those to archives are.
+    """Return how the deliveries of a queue are claimed with its messages; None unless it is of an archive.
 
     The worker of a delivery to an application is chosen when its actor claims it. A delivery to an archive
     with a rate is claimed after the wait for its slot (`gateway.forward.rate`).
@@ -60,7 +60,7 @@ def claimed_target() -> str | None:
 
 
 def settle_later(sent: SentDelivery) -> bool:
-    """Leave what was sent in the message of this thread; return False if it runs none."""
+    """Leave the outcome in the message of this thread; return False if the thread runs none."""
     message = running_message()
     if message is None or message.settling is not None:
         return False

@@ -77,7 +77,7 @@ def context() -> ForwardContext:
 
 @cache
 def _identity() -> SpoolIdentity:
-    """Return the identity of the spool; it is made at the first use, because importing reads no file."""
+    """Return the identity of the spool. Make it at the first use, because an import must not read files."""
     return SpoolIdentity(config.load().edge.data_root)
 
 
@@ -92,7 +92,7 @@ def settle_messages(batch: Sequence[InFlightMessage]) -> None:
 
 
 def spool_guard(session: Session) -> None:
-    """Return if this database belongs to the spool; while it does not, this process claims nothing."""
+    """Return if this database belongs to the spool. While this raises, the process claims nothing."""
     _identity().check(session)
 
 
@@ -179,7 +179,7 @@ def _boot(worker: dramatiq.Worker) -> _ActorProcess:
 
 
 def _tell_outages(configuration: config.Configuration, worker: dramatiq.Worker) -> None:
-    """Start the thread that tells outages of PostgreSQL, if this process serves the queue of the sweep."""
+    """Start the thread that reports outages of PostgreSQL, if this process serves the queue of the sweep."""
     global _outages  # noqa: PLW0603  Dramatiq has one worker per process
     if WATCH.queue_name in (worker.consumer_whitelist or {WATCH.queue_name}):
         _outages = OutageTeller(
@@ -215,7 +215,7 @@ def _prepared(
 
 
 def _say_why_it_waits(session: Session, own: OwnProcess, why: UnknownSpoolError) -> None:
-    """Write the row of this process, so that a diagnosis names it: it has no heartbeat before it works."""
+    """Write the row of this process, so that a diagnosis names it: its heartbeat has not begun yet."""
     with suppress(DatabaseError):  # the database is empty, or of another version
         processes.beat(session, replace(own.beat(), spool_problem=str(why)))
 

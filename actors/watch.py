@@ -1,8 +1,8 @@
-"""The actors that watch the edge: one examines it each minute, the other tells what is new.
+"""The actors that watch the edge: one examines it each minute, the other reports the findings.
 
 Both are in the queue of the sweep. A webhook that hangs holds one thread for `notify.timeout_seconds`, and
 delays no delivery: those have queues and processes of their own. While PostgreSQL cannot be used, neither
-runs: then a thread of the same process tells that (gateway/notify/outage.py).
+runs: then a thread of the same process reports the outage (gateway/notify/outage.py).
 """
 
 import dramatiq
@@ -24,9 +24,9 @@ def watch() -> None:
 
 @dramatiq.actor(actor_name=NOTIFY.actor_name, queue_name=NOTIFY.queue_name)
 def notify() -> None:
-    """Tell the webhook or the mail server of `notify` what opened and closed.
+    """Report findings that opened or closed to the webhook and the mail server of `notify`.
 
-    Where no endpoint takes it, the next minute sends this message again.
+    If no endpoint takes the message, the next minute sends it again.
     """
     context = process.context()
     tell(context.configuration, context.database)

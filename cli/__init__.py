@@ -1,1 +1,1 @@
-"""The command `mini-pacs`: read the words that were typed, run one use case, print its result."""
+"""The command `mini-pacs`: parse the command line, run one use case, print its result."""

@@ -1,4 +1,4 @@
-"""The support bundle of `mini-pacs diagnose --bundle`: what a supporter needs, without secrets or patients.
+"""The support bundle of `mini-pacs diagnose --bundle`: facts for support, without secrets or patients.
 
 Findings, rows and log lines hold UIDs and AE titles, and no attribute of a patient (G8). No file of the spool
 is read. The configuration holds no secret; DATABASE_URL is written as host, port, database and user only.

@@ -1,6 +1,6 @@
 """`mini-pacs config`: check the file, load it into the running processes, show the history.
 
-`check` shows the effective configuration, errors in it, warnings, and what differs from what runs.
+`check` shows the effective configuration, errors, warnings, and differences from the configuration that runs.
 """
 
 import os
@@ -78,12 +78,12 @@ def check(as_json: Json = False) -> None:
 
 
 def _differs(configuration: Configuration) -> Iterator[str]:
-    """Yield what the file changes against the version that runs; nothing if PostgreSQL cannot say."""
+    """Yield what the file changes against the version that runs; nothing if PostgreSQL cannot be reached."""
     try:
         with opened("config check") as database, database.statement() as session:
             runs = configurations.taken(session)
     except DatabaseError as error:
-        yield f"it is not known what runs, so the file was not compared with it: {error}"
+        yield f"the version that runs is not known, so the file was not compared with it: {error}"
         return
     for change in changes_since(runs, configuration):
         after = (

@@ -34,7 +34,8 @@ PasswordFile = Annotated[
     typer.Option(
         "--password-file",
         metavar="FILE",
-        help="Read the password from the first line of a file, - for standard input; without it it is asked.",
+        help="Read the password from the first line of a file, - for standard input. Without this option "
+        "the command asks for it.",
         show_default=False,
     ),
 ]
@@ -58,8 +59,8 @@ def console(
 ) -> None:
     """Serve the console until SIGTERM or Ctrl-C: see and operate the edge in a browser.
 
-    Without an account it prints a link with which the first one is made. The link counts once, for 15
-    minutes, and on this machine only. docs/operate/console.md has the rest.
+    Without an account it prints a link that makes the first one. The link works once, within 15 minutes, and
+    on this machine only. docs/operate/console.md has the rest.
     """
     if context.invoked_subcommand is not None:
         return
@@ -158,7 +159,7 @@ def role(
     new: Annotated[Role, typer.Argument(metavar="ROLE", help="viewer, operator or admin.")],
     as_json: Json = False,
 ) -> None:
-    """Change what an account may do. It counts within seconds, in open sessions, too."""
+    """Change what an account may do. The change counts within seconds, also in open sessions."""
     with opened("console user", changes=True) as database:
         _or_refused(database, name, new)
     _say(name, f"{name} is {new} now.", as_json=as_json)

@@ -78,7 +78,7 @@ def list_(
             metavar="NEXT",
             min=1,
             max=LARGEST_ID,
-            help="Go on after the page whose `next` this is.",
+            help="Print the next page; NEXT is the value of `next` of the page before.",
             show_default=False,
         ),
     ] = None,

@@ -85,7 +85,7 @@ def pause(
         typer.Option(
             "--for",
             metavar="TIME",
-            help="How long: 30m, 2h, 1d; without it until `resume`.",
+            help="How long: 30m, 2h, 1d; without this option until `resume`.",
             show_default=False,
         ),
     ] = None,
@@ -95,9 +95,10 @@ def pause(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Send nothing to a destination until `resume`, or for a time. Its deliveries wait, and lose no attempts.
+    """Send nothing to a destination until `resume`, or for a time.
 
-    A paused destination gets a new reason or a new end with --for and --reason.
+    Its deliveries wait and use up no attempts. A paused destination gets a new reason or a new end with --for
+    and --reason.
     """
     lasting = None if duration is None else _lasting(duration)
     configuration = configured()
@@ -117,7 +118,7 @@ def pause(
 
 @app.command()
 def resume(ae_title: Title, as_json: Json = False) -> None:
-    """End a pause; close an open breaker, if you know that the peer is back."""
+    """End a pause; close an open breaker. Use it if you know that the peer is back."""
     configuration = configured()
     _check(configuration, ae_title)
     with opened("destinations", changes=True) as database:

@@ -23,9 +23,9 @@ from gateway.times import moment, since, span
 
 _STYLES = {"✓": "green", "!": "yellow", "✗": "red"}
 PROMISED_SECONDS = 9.0
-"""From the start of the process to the last check: ten seconds, less what it takes to print and to end."""
+"""From the start of the process to the last check: ten seconds, minus the time to print and to end."""
 LEAST_SECONDS = 5.0
-"""What the checks get at least: with less, a healthy but slow peer would look as if it hung."""
+"""The least time for the checks: with less, a healthy but slow peer would look as if it hung."""
 _ALSO = "The running edge may use the file as it was before; nothing else was examined."
 
 
@@ -43,9 +43,9 @@ def diagnose(
 ) -> None:
     """Examine everything, within ten seconds; say what is wrong, what it means, what to type next.
 
-    A line for each check: ✓ is well, ! is a note, ✗ is a problem. Then the findings, those first that hold
-    back most images. Exit codes: 0 if there is no problem (notes are no problem), 1 if there is one, 4 where
-    the bundle cannot be written.
+    It prints a line for each check: ✓ is well, ! is a note, ✗ is a problem. Then come the findings; those
+    that hold back most images come first. Exit codes: 0 if there is no problem (notes are no problem), 1 if
+    there is one, 4 where the bundle cannot be written.
     """
     screen = console()
     try:
@@ -107,7 +107,7 @@ def _print(screen: Console, seen: Examined) -> None:
         return
     screen.print(
         f"{_counted(problems, 'problem')}, {_counted(notes, 'note')} ({span(seen.seconds)}). "
-        + ("What holds back most images comes first." if len(seen.findings) > 1 else ""),
+        + ("The findings that hold back most images come first." if len(seen.findings) > 1 else ""),
         style="bold",
     )
     for number, finding in enumerate(seen.findings, 1):

@@ -30,14 +30,16 @@ def inject_fault(
     ] = None,
     stage: Annotated[
         Stage | None,
-        typer.Option(help="Inject it at this stage only; without it at all its stages.", show_default=False),
+        typer.Option(
+            help="Inject it at this stage only; without this option at all its stages.", show_default=False
+        ),
     ] = None,
     duration: Annotated[
         str | None,
         typer.Option(
             "--for",
             metavar="TIME",
-            help="How long: 90s, 5m, 1h30m; without it until it is cleared.",
+            help="How long: 90s, 5m, 1h30m; without this option until it is cleared.",
             show_default=False,
         ),
     ] = None,
@@ -83,7 +85,7 @@ def faults(as_json: Json = False) -> None:
 
 def clear_faults(
     name: Annotated[
-        str | None, typer.Argument(help="The fault; without it all of them.", show_default=False)
+        str | None, typer.Argument(help="The fault; without a name all of them.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`mini-pacs destinations flow`: what arrives for each target and leaves, and who holds a backlog up."""
+"""`mini-pacs destinations flow`: what arrives for each target and leaves, and the cause of a backlog."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ WORDS = {
 
 
 def flow(as_json: Json = False) -> None:
-    """Show what arrives for each target and what leaves, per minute, and what holds a backlog up."""
+    """Show what arrives for each target and leaves, per minute, and the cause of a backlog."""
     lease = timedelta(seconds=configured().forwarder.lease_seconds)
     with opened("destinations") as database, database.statement() as session:
         found = flows(session, lease=lease)

@@ -9,7 +9,11 @@ import typer
 
 After = Annotated[
     str | None,
-    typer.Option(metavar="NEXT", help="Go on after the page whose `next` this is.", show_default=False),
+    typer.Option(
+        metavar="NEXT",
+        help="Print the next page; NEXT is the value of `next` of the page before.",
+        show_default=False,
+    ),
 ]
 LARGEST_ID = (1 << 63) - 1
 """The largest bigint of PostgreSQL."""

@@ -1,4 +1,4 @@
-"""Ask before a change that is hard to take back.
+"""Ask before a change that is hard to undo.
 
 Python's own `input` may miss Ctrl-C. It checks for signals, and then reads the terminal. A signal between
 these two steps is noticed only after the next key. Here the signal writes into a pipe, and this module waits
@@ -21,8 +21,8 @@ def confirm(question: str) -> None:
     """Ask on standard error; return when the answer is yes.
 
     Raises:
-        typer.Abort: the answer was no (no cause), Ctrl-C (caused by KeyboardInterrupt), or nobody is there to
-            answer (caused by EOFError).
+        typer.Abort: the answer was no (no cause), Ctrl-C (caused by KeyboardInterrupt), or standard input is
+            closed (caused by EOFError).
     """
     try:
         while True:

@@ -27,7 +27,7 @@ def refusals(
     calling_ae_title: Annotated[
         str | None,
         typer.Option(
-            "--calling-aet", metavar="AE", help="Only what this AE title was refused.", show_default=False
+            "--calling-aet", metavar="AE", help="Only refusals of this AE title.", show_default=False
         ),
     ] = None,
     limit: Annotated[

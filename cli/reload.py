@@ -36,11 +36,11 @@ def reload(
         typer.Option(
             "--move-to",
             metavar="TARGET",
-            help="Send what a removed archive or application is owed to this one instead.",
+            help="Send the deliveries of a removed archive or application to this one instead.",
         ),
     ] = None,
     cancel: Annotated[
-        bool, typer.Option("--cancel", help="Cancel what a removed archive or application is owed.")
+        bool, typer.Option("--cancel", help="Cancel the deliveries of a removed archive or application.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Cancel without asking.")] = False,
     as_json: Json = False,
@@ -67,7 +67,7 @@ def reload(
         to = _where_to(configuration, debts, move_to, cancel=cancel, yes=yes)
         loaded = _load(database, configuration, changes)
         settled = _settle(database, configuration, to) if debts else None
-        wake_once(database.dsn, Route)  # what waited for an old value may go on
+        wake_once(database.dsn, Route)  # deliveries that waited for an old value may be sent now
         with database.statement() as session:
             rows = [row for row in processes.processes(session) if row.configuration_digest is not None]
     took = [row for row in rows if row.configuration_digest == configuration.digest and row.beats]
@@ -111,7 +111,7 @@ def _load(database: Database, configuration: Configuration, changes: list[Change
 
 
 def _settle(database: Database, configuration: Configuration, to: Target | None) -> SettledDebts:
-    """Give what removed targets are owed to another one, or cancel it, and record that."""
+    """Hand the deliveries of removed targets over to another one, or cancel them, and record that."""
     settled = settle(database, configuration, to=to, by=identity())
     record(database, "settle-debts", "removed targets", _how(to), count=settled.count)
     log.write(Stage.QUEUE, "debts_settled", level="warning", count=settled.count, detail=_how(to))
@@ -121,10 +121,10 @@ def _settle(database: Database, configuration: Configuration, to: Target | None)
 def _where_to(
     configuration: Configuration, debts: list[Debt], move_to: str | None, *, cancel: bool, yes: bool
 ) -> Target | None:
-    """Return the target that gets what removed ones are owed; None if that is cancelled, or nothing is owed.
+    """Return the target that gets the deliveries of removed ones; None if no target gets them.
 
     Raises:
-        RefusedError: something is owed, and nobody said where it goes.
+        RefusedError: deliveries remain, and neither --move-to nor --cancel was given.
         UsageError: no such target, or one of another kind.
     """
     if move_to is not None and cancel:

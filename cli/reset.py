@@ -22,7 +22,8 @@ from gateway.sweep.clear import clear
 from gateway.sweep.context import SweepContext
 
 TRIES = 5
-"""A try fails if another transaction locks the tables in another order. Usually that one ends soon."""
+"""A try fails if another transaction locks the tables in another order. Usually that transaction ends
+soon."""
 
 
 def reset_db(
@@ -77,7 +78,7 @@ def _forget(database: Database, pair: SpoolIdentity, what: str = "", *, count: i
     except OutcomeUnknownError:
         raise
     except Exception:
-        pair.end_epoch(identity)  # nothing was committed: the processes go on
+        pair.end_epoch(identity)  # nothing was committed: the processes continue
         raise
 
 

@@ -35,7 +35,7 @@ class TargetDecision:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedDecision:
-    """The decision on one version of a SOP Instance UID.
+    """The decision about one version of a SOP Instance UID.
 
     `then` and `now` are the rules with their conditions, evaluated on the stored file. `then` is empty if the
     rules of the reception are not known any more; `note` says what could not be explained.
@@ -55,7 +55,7 @@ class ExplainedDecision:
 
 
 def explained(configuration: Configuration, kept: KeptDecision) -> ExplainedDecision:
-    """Return the decision of the reception beside the one that would be made now."""
+    """Return the decision at the reception, and the decision of today's rules."""
     notes: list[str] = []
     rules_now = configuration.forwarder.rules
     rules_then = _rules_then(kept, notes)

@@ -10,7 +10,7 @@ from gateway.rules.tree import AssociationCondition, AssociationPart
 
 
 def warnings(configuration: Configuration) -> Iterator[str]:
-    """Yield a warning for each value that a rule names and no reception can have."""
+    """Yield a warning for each value of a rule that no reception can have."""
     for target, rule in configuration.forwarder.rules.rules.items():
         if rule is None:
             continue

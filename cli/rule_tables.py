@@ -35,7 +35,7 @@ def print_file(screen: Console, one: TestedFile) -> None:
 
 
 def print_decision(screen: Console, sop_instance_uid: str, one: ExplainedDecision) -> None:
-    """Print what was decided of an instance and what would be decided now."""
+    """Print the decision about an instance at its reception, and the decision of today's rules."""
     title = (
         f"{one.kind.value} {sop_instance_uid}, received {moment(one.received_at)} from {one.calling_ae} "
         f"as {one.called_ae}"

@@ -1,4 +1,4 @@
-"""`mini-pacs rules`: what each destination accepts, and why an instance went where it went."""
+"""`mini-pacs rules`: what each destination accepts, and why a destination got an instance or not."""
 
 from pathlib import Path
 from typing import Annotated
@@ -98,7 +98,7 @@ def explain(
     sop_instance_uid: Annotated[str, typer.Argument(metavar="UID", help="A SOP Instance UID.")],
     as_json: Json = False,
 ) -> None:
-    """Say who got an instance by the rules at its reception, and who would get it by the rules of now.
+    """Say who got an instance by the rules at its reception, and who would get it by today's rules.
 
     The output shows values of the stored file, also those of the patient.
     """

@@ -65,7 +65,7 @@ def _print_log(configuration: Configuration, served: int) -> int:
     def follow() -> None:
         try:
             follower.run(ended)
-        except OSError as error:  # The reader has ended, or the disk is full: go on with the SCP.
+        except OSError as error:  # The reader has ended, or the disk is full: continue with the SCP.
             log.write_stderr(
                 f"mini-pacs: the log is no longer printed ({error.strerror}); the SCP goes on; "
                 f"the log is in {configuration.edge.log_path}\n"

@@ -84,7 +84,7 @@ def status(
 
 
 def _raise(gathered: Gathered, *, as_json: bool) -> NoReturn:
-    """Say what is known without PostgreSQL, and end with the error."""
+    """Print what is known without PostgreSQL, and end with the error."""
     error = gathered.error
     assert error is not None, "without rows there is an error"
     if isinstance(error, UnknownSpoolError):

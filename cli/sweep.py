@@ -36,7 +36,7 @@ def sweep(
 ) -> None:
     """Run the sweep now: rescue, reconcile, expire, purge. It does no harm at any time.
 
-    It looks at every file and row, however long that takes. The run of each minute looks at a part of them,
+    It looks at every file and row, which may take minutes. The run of each minute looks at a part of them,
     and the next one continues.
     """
     for verb in verbs or ():

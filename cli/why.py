@@ -1,7 +1,7 @@
-"""`mini-pacs why`: what became of a study, a series, an instance, or of what a sender sent.
+"""`mini-pacs why`: what became of a study, a series, an instance, or the instances of a sender.
 
-The typed word is not written anywhere: not into the log, not into a statement where it may be a patient ID or
-an accession number.
+The typed word is never written into the log. It is not part of a statement if it may be a patient ID or an
+accession number.
 """
 
 from contextlib import suppress
@@ -49,7 +49,7 @@ Word = Annotated[
     typer.Argument(
         metavar="[WORD]",
         help="A study, series or SOP Instance UID, an AE title, an accession number or a patient ID. Without "
-        "it, or with -, it is asked for, so that no process list and no history of the shell has it.",
+        "it, or with -, the command asks for it: so it is in no process list and no history of the shell.",
         show_default=False,
     ),
 ]
@@ -76,13 +76,14 @@ def why(
     ] = False,
     seconds: Annotated[float, typer.Option(min=1, max=86_400, help="How long --read-files may read.")] = 60,
     limit: Annotated[
-        int, typer.Option(min=1, max=100_000, help="How many instances in trouble are shown.")
+        int, typer.Option(min=1, max=100_000, help="How many undelivered instances are shown.")
     ] = 10,
     as_json: Json = False,
 ) -> None:
     """Say what became of a study, an instance, or what a sender sent: the verdict, then the evidence.
 
-    Times are as `30min`, `2h`, `3d`, `04:19` or `2026-11-28 04:19`. Exit code 1 where not all is in the PACS.
+    Times are written as `30min`, `2h`, `3d`, `04:19` or `2026-11-28 04:19`. Exit code 1 if an instance is not
+    in the PACS.
     """
     begin, until = _window(since, at)
     typed = _typed(word)
@@ -91,7 +92,7 @@ def why(
     envelopes: tuple[Envelope, ...] = ()
     with suppress(OSError, SpoolError):  # this host does not have the spool
         envelopes = evidence.unregistered(spool)
-    # What --read-files looks for is a number: it goes into no statement.
+    # The word of --read-files is a number, which must not get into a statement.
     may_be_title = not read_files and not _is_uid(typed)
     try:
         with opened("why") as database, database.statement() as session:
@@ -151,7 +152,7 @@ def _uids_of(
     read_files: bool,
     seconds: float,
 ) -> tuple[list[str], str]:
-    """Return the UID that was typed, or the studies with that number; and how they were searched."""
+    """Return the typed UID, or the studies with that number; and how they were searched."""
     if not read_files and _is_uid(word):
         return [word], ""
     key = search_key(configuration.edge)

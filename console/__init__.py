@@ -20,5 +20,5 @@ command line calls, too, and the use case records who did it in the transaction 
 If the process dies
     in an action                its transaction is undone, or committed with its record
     in a background action      the slices before are committed; the next console says how many were done
-    else                        nothing is lost; browsers connect again, sessions go on
+    else                        nothing is lost; browsers connect again, sessions continue
 """

@@ -1,4 +1,4 @@
-"""Who asks: the account of a session's cookie, or the one that a trusted reverse proxy names.
+"""The account of a request: that of a session's cookie, or the one that a trusted reverse proxy names.
 
 The header of a proxy counts only from the address of that proxy (`console.trusted_proxy`), and only for a
 name that has an account: the account says which role it has.
@@ -27,7 +27,7 @@ NAME_MOST = 64
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who asks. `csrf` must come back with every form; `by_proxy`: signed in by a reverse proxy."""
+    """The account of a request. Every form must return `csrf`; `by_proxy`: a reverse proxy signed it in."""
 
     name: str
     role: Role
@@ -51,12 +51,12 @@ def session_cookie(console: Console) -> str:
 
 
 def visit_cookie(console: Console) -> str:
-    """Return the name of the cookie that binds the CSRF token of whoever has no session."""
+    """Return the name of the cookie that binds the CSRF token of a browser without a session."""
     return "__Host-mini_pacs_visit" if console.tls else "mini_pacs_visit"
 
 
 def csrf_of(secret: str, name: str = "") -> str:
-    """Return the CSRF token that belongs to a cookie; who cannot read the cookie cannot make it."""
+    """Return the CSRF token that belongs to a cookie; a site that cannot read the cookie cannot make it."""
     return hmac.new(secret.encode(), f"csrf {name}".encode(), hashlib.sha256).hexdigest()
 
 
@@ -71,7 +71,7 @@ def address_of(request: HTTPConnection) -> str:
 
 
 async def account_of(request: HTTPConnection, parts: "Parts", *, uses: bool, fresh: bool) -> Account | None:
-    """Return who asks; None if nobody has signed in.
+    """Return the account of a request; None if nobody has signed in.
 
     Raises:
         DatabaseError: PostgreSQL is away, and it is not known from before.
@@ -92,7 +92,7 @@ async def account_of(request: HTTPConnection, parts: "Parts", *, uses: bool, fre
 
 
 async def _role_of(name: str, parts: "Parts", *, fresh: bool) -> Role | None:
-    """Read the role of an account; without `fresh` from what all share for a second."""
+    """Read the role of an account; without `fresh` it may be one second old."""
     roles = {} if fresh else await parts.reading.shared(console_users.roles)
     return roles.get(name) or await parts.reading.query(console_users.role_of, name)
 

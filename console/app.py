@@ -39,7 +39,7 @@ ACTING_SECONDS = 60.0
 def application(configuration: Configuration, dsn: str, *, link: FirstLink | None = None) -> Guard:
     """Return the ASGI application; it connects to PostgreSQL with the first request.
 
-    It follows config.yaml when the file changes, but for `console.bind`, `port`, `tls` and `idle_minutes`.
+    It takes changes of config.yaml, except of `console.bind`, `port`, `tls` and `idle_minutes`.
     """
     current = CurrentConfiguration(configuration)
     reading = Reading(dsn)

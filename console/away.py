@@ -14,7 +14,7 @@ CANCELLED = "57014"
 
 
 async def away(request: Request, error: Exception) -> Response:
-    """Answer 503. A part of a page gets the status only: the page keeps what it shows, with its age."""
+    """Answer 503. A part of a page gets the status only: the page keeps its content, and shows its age."""
     assert isinstance(error, DatabaseError)
     if is_part(request):
         return PlainTextResponse("PostgreSQL is away.\n", status_code=503)

@@ -3,9 +3,8 @@
     await query(request, deliveries.find, selection, limit=50)     reads now
     await shared(request, overview)                                the same result for all who ask in a second
 
-The functions take a session first, as those of gateway/database/tables do. `shared` keeps the cost of a page
-that many look at that of one: whoever asks for the same function with the same arguments within a second gets
-the same result.
+The functions take a session first, as those of gateway/database/tables do. `shared` reads once for many
+browsers: every call of the same function with the same arguments within a second gets the same result.
 
 An error of PostgreSQL reaches the handler in console/app.py, which answers with a page that says so.
 """
@@ -68,7 +67,7 @@ class Reading:
     async def shared(
         self, function: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Return what `function` read within the last second for whoever; arguments must be hashable."""
+        """Return what `function` read within the last second, for any caller; arguments must be hashable."""
         key = (function, args, tuple(sorted(kwargs.items())))
         now = monotonic()
         known = self._shared.get(key)
@@ -76,7 +75,7 @@ class Reading:
             self._forget(now)
             task = asyncio.ensure_future(self.query(function, *args, **kwargs))
             known = self._shared[key] = (now, task)
-        # shielded: a browser that leaves must not end what others wait for
+        # shielded: a browser that leaves must not end a read that others wait for
         found: T = await asyncio.shield(known[1])
         return found
 
@@ -109,6 +108,6 @@ async def shared(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Do the same, once a second for all who ask the same; for what is shown live."""
+    """Do the same at most once a second for equal calls; for live figures."""
     reading: Reading = request.app.state.parts.reading
     return await reading.shared(function, *args, **kwargs)

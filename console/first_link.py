@@ -1,7 +1,7 @@
 """The one-time link with which the first account is made, at the first start of a console without accounts.
 
-It is printed on the terminal only. It counts for 15 minutes, once, and from this machine only. The process
-has only its hash; a restart makes another link.
+It is printed on the terminal only. It works once, within 15 minutes, and from this machine only. The process
+stores only its hash; a restart makes another link.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ class FirstLink:
         self._until = 0.0
 
     def make(self) -> str:
-        """Return the token of a new link; an earlier one counts no more."""
+        """Return the token of a new link; an earlier link does not work any more."""
         token = secrets.token_urlsafe(32)
         self._hash = hashlib.sha256(token.encode()).digest()
         self._until = self._clock() + LASTS_SECONDS

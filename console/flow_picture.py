@@ -55,7 +55,7 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What to draw, and the same in words for who does not see it."""
+    """What to draw, and the same in words for people who cannot see it."""
 
     form: str
     width: float

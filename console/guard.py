@@ -66,7 +66,7 @@ class _Refusal(Exception):  # noqa: N818  an answer, no error
 
 
 class Guard:
-    """The outermost layer: whatever the application answers gets the headers, an error, too."""
+    """The outermost layer: every answer of the application gets the headers, also an error."""
 
     def __init__(self, app: Starlette) -> None:
         self.starlette = app

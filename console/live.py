@@ -1,9 +1,9 @@
-"""One snapshot a second however many look, told to every open page by server-sent events.
+"""Read one snapshot a second for all open pages, and tell them by server-sent events.
 
-While nobody looks, nothing is read. A snapshot that takes long makes the pause longer, so that the console
-takes at most a tenth of PostgreSQL's time for one connection. A page gets an event with each snapshot, and
-asks for the part of it that changes. A page that shows something else than the snapshot reads that with
-`console.database.shared`, once a second for all.
+While no page is open, nothing is read. After a slow snapshot the pause is longer, so that the console takes
+at most a tenth of PostgreSQL's time for one connection. A page gets an event with each snapshot, and asks for
+the part of it that changes. Figures that are not in the snapshot are read with `console.database.shared`,
+once a second for all pages.
 """
 
 import asyncio

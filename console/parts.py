@@ -34,7 +34,7 @@ class Parts:
 
     @property
     def configuration(self) -> Configuration:
-        """The configuration of now: that of the file, read again when it has changed."""
+        """The current configuration: that of the file, read again when it has changed."""
         return self.current()
 
 

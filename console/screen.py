@@ -60,7 +60,7 @@ def environment() -> Environment:
 
 
 def account(request: Request) -> Account:
-    """Return who asks. The guard lets nobody else reach a page."""
+    """Return the account of the request. The guard lets no request without one reach a page."""
     found = request.state.account
     assert isinstance(found, Account)
     return found
@@ -83,7 +83,7 @@ async def read(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Read rows for a page. A live region shares what was read a second ago; a page shows what is so now."""
+    """Read rows for a page. A live region shares rows that are up to a second old; a page reads its own."""
     reading = shared if is_part(request) else query
     return await reading(request, function, *args, **kwargs)
 
@@ -144,7 +144,7 @@ def go(request: Request, url: str, said: str = "", kind: str = "ok") -> Response
 
 
 def local(url: str) -> str:
-    """Return the path if it is one of this console, else `/`: nobody is sent to another site."""
+    """Return the path if it is one of this console, else `/`, so that no redirect leads to another site."""
     is_path = url.startswith("/") and not url.startswith(("//", "/\\"))
     return url if is_path and url.isprintable() and "\\" not in url else "/"
 

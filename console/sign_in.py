@@ -60,7 +60,7 @@ def verified(password_hash: str, password: str) -> bool:
 
 
 _NOBODY = _HASHER.hash(secrets.token_urlsafe(32))
-"""Verified where there is no account or no password, so that the answer takes as long."""
+"""Verified if there is no account or no password, so that the answer takes as long."""
 
 
 class SignIn:

@@ -62,7 +62,7 @@ class Collector:
             self._changed.notify()
 
     def run(self) -> None:
-        """Pass on what is complete, until the process stops."""
+        """Pass on complete series, until the process stops."""
         while not self._stopping.is_set():
             with self._changed:
                 ready, wait = self._ready()

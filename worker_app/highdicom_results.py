@@ -1,8 +1,7 @@
 """Derive one segmentation or one structured report of a series, by highdicom.
 
-Both reference every source instance. The segmentation marks what is brighter than the soft parts; the
-report says how many images were analysed. The same instances always give the same UIDs and bytes: dates are
-those of the study.
+Both reference every source instance. The segmentation marks the bright pixels; the report says how many
+images were analysed. The same instances always give the same UIDs and bytes: dates are those of the study.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """The Storage SCP of the worker: answer C-ECHO and C-STORE, and put received instances into a queue.
 
-Every Storage SOP Class is accepted, in the transfer syntax that is proposed first. The data set is written
-to a temporary file while it arrives; the open and unlinked file waits in a bounded queue. A worker of
-series keeps the file and gives it to the collector. If there is no room, the status is 0xA700, and the edge
-tries again later.
+Every Storage SOP Class is accepted, in the transfer syntax that is proposed first. The data set is written to
+a temporary file while it arrives; the open and unlinked file waits in a bounded queue. A worker of series
+keeps the file and gives it to the collector. If the queue or the collector is full, the status is 0xA700, and
+the edge tries again later.
 """
 
 import os

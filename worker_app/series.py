@@ -17,7 +17,7 @@ from worker_app.source import Source
 from worker_app.waiting import WaitingInstance
 
 Failed = Callable[[WaitingInstance, Exception], None]
-"""What is called for an instance of which no result can be derived; the others get theirs."""
+"""Called for an instance from which no result can be derived; the others get their results."""
 
 
 def results(

@@ -1,4 +1,4 @@
-"""What waits in the worker for its result: received instances, alone or as a series.
+"""Instances that wait in the worker for their result, alone or as a series.
 
 An instance that waits alone is an open file that is already unlinked, so nothing remains if the process
 dies. A series may have more instances than a process may have open files: each is a file in the worker's

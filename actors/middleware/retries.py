@@ -1,4 +1,4 @@
-"""Decide how a message ends whose actor raised.
+"""Decide how a message ends if its actor raised.
 
 No actor of ours raises on purpose. The retries of a delivery are decided by its outcome
 (`gateway.domain.outcome`), without an exception. So an exception is a bug, or PostgreSQL is away.
@@ -26,7 +26,7 @@ MAX_FAILURES = 10
 FIRST_DELAY = timedelta(seconds=1)
 MAX_DELAY = timedelta(minutes=5)
 TRANSIENT_DELAY = timedelta(seconds=2)
-"""Without a backoff: usually the actor has waited for a deadline already."""
+"""No backoff, because the actor usually has waited for a deadline already."""
 
 TRANSIENT = (DatabaseUnavailableError, InjectedFailureError)
 """Failures that are not the fault of the message. An outage of a night must not make it dead."""

@@ -1,7 +1,7 @@
 """Write the row of the scheduler process (`periodiq actors`) into the table of processes.
 
-Periodiq has no signal for its start. It enqueues a message each minute, so the row is there after the first
-one.
+Periodiq has no signal for its start. It enqueues a message each minute, so the row is written after the first
+message.
 """
 
 import dramatiq

@@ -17,7 +17,7 @@ document        the document of a row, checked and decoded
 in_flight       messages that are claimed and have not ended
 unstarted       end messages that no thread has started
 ack             write the endings of messages, in batches
-liveness        the connection with the lock (registration: its id and row; adoption: keep what it held)
+liveness        the connection with the lock (registration: its id and row; adoption: its messages)
 notifications   pass NOTIFY on to the consumers
 reaper          free the messages of processes that are gone
 pooler          refuse a pooler in transaction mode

@@ -1,8 +1,8 @@
 """Write the endings of messages in batches, from one thread, so that no actor thread waits for PostgreSQL.
 
 If an ack raises, Dramatiq lets the thread sleep for five seconds. So `settle` raises nothing: it queues the
-ending, and the thread writes all that wait in as few statements as possible. No more endings wait than the
-process has threads, because a process without PostgreSQL claims nothing.
+ending, and the thread writes all queued endings in as few statements as possible. No more endings wait than
+the process has threads, because a process without PostgreSQL claims nothing.
 
 An actor may leave the outcome of its delivery in the message (`settling`). `settle`, which the actors give,
 then records the outcomes of a batch and deletes their messages in one statement. A single ending is never
@@ -10,8 +10,9 @@ delayed. While one batch is written, the next one gathers; after a batch of seve
 longer, because a statement for many costs little more than one for two.
 
 If the process dies with endings unwritten, a reaper frees their messages, and they run again. That is
-harmless, because the state of the delivery decides. An outcome that is unwritten is lost, too: the archive
-gets that instance twice (G4). For the same reasons this connection commits without waiting for the disk.
+harmless, because an actor looks at the state of the delivery first. An unwritten outcome is lost, too: the
+archive gets that instance twice (G4). For the same reasons this connection commits without waiting for the
+disk.
 """
 
 import os
@@ -70,7 +71,7 @@ class AckWriter:
             self._condition.notify()
 
     def close(self) -> None:
-        """Write what waits, within CLOSE_SECONDS, and end the thread."""
+        """Write the waiting endings, within CLOSE_SECONDS, and end the thread."""
         with self._condition:
             self._closed_at = monotonic()
             self._condition.notify()
@@ -140,7 +141,7 @@ def _settle(session: Session, batch: list[InFlightMessage]) -> None:
     finished: dict[int, list[messages.Run]] = defaultdict(list)
     unstarted: dict[int, list[messages.Run]] = defaultdict(list)
     if held := [delivery for message in batch for delivery in message.deliveries_to_release()]:
-        # Before the messages: whoever claims one again finds its delivery pending.
+        # Before the messages: the next claim of a message must find its delivery pending.
         messages.release(session, held)
     for message in batch:
         ending = message.ending

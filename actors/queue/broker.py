@@ -1,7 +1,7 @@
 """The broker: the table and message format of dramatiq-pg, with a consumer of our own.
 
 dramatiq-pg's consumer stops for good at about 15,000 waiting messages, and holds one lock per message
-(docs/queue.md, docs/adr/0004-own-consumer.md). What replaces it:
+(docs/queue.md, docs/adr/0004-own-consumer.md). This package replaces it:
 
     enqueue      one INSERT with the due time in the row; no delay queues, no message held in memory
     consume      actors.queue.consumer, over the one connection of actors.queue.liveness

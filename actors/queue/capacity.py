@@ -30,7 +30,7 @@ class Capacity:
         self._lock = threading.Lock()
         self._waiting: set[PollableEvent] = set()
         self._exclusive: PollableEvent | None = None
-        """The consumer that waits for all slots; nobody else gets one meanwhile."""
+        """The consumer that waits for all slots; no other consumer gets a slot meanwhile."""
         self._shares: dict[PollableEvent, int] = {}
         """How many slots each consumer with a share holds."""
         self._closed = False
@@ -101,6 +101,6 @@ class Capacity:
                 self._exclusive = None
 
     def close(self) -> None:
-        """Give out no slots any more: the threads stop, and would not start what is claimed."""
+        """Give out no slots any more: the threads stop, and would not start a claimed message."""
         with self._lock:
             self._closed = True

@@ -4,7 +4,7 @@ PostgreSQL keeps the index entries of finished messages until no old transaction
 transaction (a backup, a forgotten psql) may keep millions of them at the front of the index, and each claim
 would read them all. So a consumer that gets as many messages as it wants continues behind the last one.
 
-A retry or a late commit may stand before that place. So the consumer begins at the front again as soon as it
+A retry or a late commit may be before that place. So the consumer begins at the front again as soon as it
 gets fewer messages than it wants, and at least each LOOK_BACK_SECONDS.
 
 If the process dies, the next one begins at the front.
@@ -21,7 +21,7 @@ LOOK_BACK_SECONDS = 1.0
 
 _LOOK_BACK_SHARE = 10
 """Claims from the front may take a tenth of the time. During a transaction of hours they are slow: they read
-everything that was finished since."""
+all messages that were finished since it began."""
 
 
 class ClaimFloor:

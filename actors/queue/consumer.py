@@ -4,7 +4,7 @@ Replaces the consumer of dramatiq-pg, which takes one advisory lock per message,
 memory, and stops for good at about 15,000 waiting messages. Dramatiq calls `next`, which returns a claimed
 message, or None after at most a second. One claim takes as many messages as there are idle threads; while
 messages end quickly, it takes as many as there are threads (`actors.queue.prefetch`). A message is handed out
-when a thread is idle. A claim that took all that was due is not repeated before a notification.
+when a thread is idle. After a claim that took all due messages, the next claim waits for a notification.
 
 For the queue of an archive, the claim takes the deliveries of the messages, too. Each message holds its
 delivery until its actor takes it (`InFlightMessage.take_delivery`). One that was not taken is released when
@@ -73,7 +73,7 @@ class EdgeConsumer(Consumer):
         self._prefetch = Prefetch()
         self._terms = terms
         self._look_again_at = 0.0
-        """Until then there is nothing to claim unless the event is set."""
+        """Before this time nothing is due, unless the event is set."""
         self._away = False
         if has_share:
             capacity.share(self._event)
@@ -133,7 +133,7 @@ class EdgeConsumer(Consumer):
         self._capacity.give_back(self._event, slots)
 
     def close(self) -> None:
-        """Give back what was claimed and not handed out; stop consuming the queue."""
+        """Give back the messages that were claimed and not handed out; stop consuming the queue."""
         self.requeue(list(self._ready))
         self._ready.clear()
         self._liveness.leave(self._queue_name)
@@ -166,7 +166,7 @@ class EdgeConsumer(Consumer):
         return slot
 
     def _claim(self) -> None:
-        """Claim what fits, or wait until something can be claimed."""
+        """Claim as many messages as fit, or wait until something can be claimed."""
         self._liveness.upkeep()
         exclusive = self._liveness.has_exclusive(self._queue_name)
         left = self._look_again_at - monotonic()

@@ -1,8 +1,8 @@
 """Pass the notifications of PostgreSQL on to the consumers of one process.
 
 The process listens on one connection for all its queues, and has a consumer thread for each queue. Each
-thread waits for its own event and for the connection. The one that wakes first reads the notifications, and
-sets the events of the others.
+thread waits for its own event and for the connection. The thread that wakes first reads the notifications,
+and sets the events of the others.
 """
 
 import select

@@ -10,7 +10,7 @@ can claim it, because the lock of the process that had claimed it is missing.
 Each process keeps the missing locks in memory, and not in the database. If its own connection was lost, all
 others may have been lost with it, so every process gets the whole grace again.
 
-If the process dies, the reapers of the other processes go on.
+If the process dies, the reapers of the other processes continue.
 """
 
 from time import monotonic
@@ -70,7 +70,7 @@ class Reaper:
                     level="warning",
                     count=one.freed,
                     detail=f"process {one.pid} on {one.host} was killed while it was stopping: "
-                    "what it still ran waits again, and counts no death",
+                    "its messages wait again, and count no death",
                 )
                 continue
             log.write(

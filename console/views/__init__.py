@@ -1,4 +1,4 @@
-"""What each screen shows: rows are read, and made into words; the templates only lay them out.
+"""The content of each screen: read rows and turn them into words. The templates only lay them out.
 
 Each function takes a session that only reads first, as those of gateway/database/tables do.
 """

@@ -37,7 +37,7 @@ class Filter:
 
     @classmethod
     def of(cls, fields: Mapping[str, str]) -> "Filter":
-        """Read it from the query string, or from the form of an action."""
+        """Read the filters from the query string, or from the form of an action."""
         state, target = fields.get("state", ""), fields.get("target", "")
         worker, reason, study = (fields.get(name, "") for name in ("worker", "reason", "study"))
         return cls(
@@ -50,7 +50,7 @@ class Filter:
 
     @property
     def wanted(self) -> WantedDeliveries:
-        """Return what it selects."""
+        """Return the selection for the search."""
         return WantedDeliveries(
             STATES[self.state][1],
             _target(self.target),
@@ -61,12 +61,12 @@ class Filter:
 
     @property
     def fields(self) -> dict[str, str]:
-        """Return it as fields of an address or a form, without those that are empty."""
+        """Return the filters as fields of an address or a form, without empty ones."""
         return {name: value for name, value in asdict(self).items() if value}
 
     @property
     def words(self) -> str:
-        """Return it in words: `dead, to ORTHANC, for one reason`."""
+        """Return the filters in words: `dead, to ORTHANC, for one reason`."""
         parts = (
             STATES[self.state][0] if self.state else "",
             f"to {self.target.partition(':')[2]}" if self.target else "",

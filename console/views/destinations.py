@@ -94,7 +94,7 @@ class DestinationShown:
 
     @property
     def bottleneck(self) -> str:
-        """Who holds its backlog up; empty if nobody does."""
+        """The cause of its backlog; empty if there is none."""
         return "" if self.flow is None else BOTTLENECKS[self.flow.bottleneck]
 
 

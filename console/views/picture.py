@@ -93,7 +93,7 @@ class Row:
 
     @property
     def spoken(self) -> str:
-        """Return what the row shows, for who does not see it."""
+        """Return what the row shows, for people who cannot see it."""
         return "; ".join(word.text for word in self.words) or "received"
 
 
@@ -138,7 +138,7 @@ def _marks(events: Iterable[TimelineEvent], along: Axis) -> Iterator[Mark]:
 
 
 def instance_row(timeline: InstanceTimeline, *, now: datetime) -> Row:
-    """Return the row of an instance; what has not ended yet goes on until `now`."""
+    """Return the row of an instance; events that have not ended yet last until `now`."""
     return Row(
         uid=timeline.sop_instance_uid,
         kind=timeline.kind,

@@ -100,7 +100,7 @@ class Asked:
 def study(
     session: Session, asked: Asked, *, history_days: float, envelopes: tuple[Envelope, ...] = ()
 ) -> StudyShown:
-    """Read what the screen shows. Where nothing of the study is kept, the verdict says what was."""
+    """Read the content of the screen. If nothing of the study is kept, there is only the verdict."""
     known = evidence.of_uid(session, asked.uid, limit=TROUBLED, envelopes=envelopes)
     found = study_series.of_study(session, asked.uid)
     ids, following = study_series.instances(

@@ -1,8 +1,8 @@
 """Increment in memory, and add the counts to PostgreSQL every few seconds.
 
-Nothing that is counted waits for PostgreSQL, and counting goes on while it is away. If the process dies, what
-it counted in the last FLUSH_SECONDS is lost. If the answer to a flush is lost, its counts may be missing, but
-none is counted twice.
+Code that counts does not wait for PostgreSQL, also while PostgreSQL is away. If the process dies, the counts
+of the last FLUSH_SECONDS are lost. If the answer to a flush is lost, its counts may be missing, but none is
+counted twice.
 """
 
 import threading
@@ -17,7 +17,7 @@ from gateway.errors import DatabaseError, OutcomeUnknownError
 
 FLUSH_SECONDS = 5.0
 MAX_SERIES = 1000
-"""Counters of one process, by name and labels. What is counted beyond them has the labels `other`."""
+"""Counters of one process, by name and labels. Further ones are counted with the labels `other`."""
 MAX_WAITING = 20_000
 """Entries that wait for PostgreSQL. Beyond them the minutes are merged into the present one; totals stay."""
 OTHER = "other"
@@ -43,7 +43,7 @@ class Counting:
                 self._merge()
 
     def flush(self, database: Database) -> None:
-        """Add what waits to PostgreSQL.
+        """Add the waiting counts to PostgreSQL.
 
         Raises:
             DatabaseError: PostgreSQL is away or refuses; what was not added is kept for the next call.
@@ -109,5 +109,5 @@ class Flusher:
 
     def _flush(self) -> None:
         for flush in self._flushes:
-            with suppress(DatabaseError):  # what waits is kept; whoever needs the database logs its loss
+            with suppress(DatabaseError):  # the counts are kept; code that needs the database logs its loss
                 flush()

@@ -63,7 +63,7 @@ def findings_of(
             yield note(
                 f"peer:{title}",
                 f"{what}; but it took an instance {last} s ago",
-                "the forwarders reach it, this command does not",
+                "the actors reach it, this command does not",
                 answer.remedy,
             )
         else:

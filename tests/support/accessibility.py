@@ -1,4 +1,4 @@
-"""What axe-core finds on a page, by the rules of WCAG 2.2 AA."""
+"""Find violations of WCAG 2.2 AA on a page with axe-core."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ VARIANTS = [(theme, width) for theme in THEMES for width in WIDTHS]
 _OPTIONS = {"runOnly": {"type": "tag", "values": list(RULES)}, "resultTypes": ["violations"]}
 _COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast"]}, "resultTypes": ["violations"]}
 _SAME = {"exclude": [["tbody tr:nth-child(n+4)"], ["main li:nth-child(n+4)"]]}
-"""What repeats the rows before it: it would take most of the time."""
+"""Elements that repeat the rows before them: to check them would take most of the time."""
 
 
 _TOO_WIDE = """() => {

@@ -1,7 +1,7 @@
-"""Edges that are broken in one way each: how to break it, what a diagnosis has to say, how to mend it.
+"""Edges that are broken in one way each: how to break one, what a diagnosis must say, how to mend it.
 
-A case is a generator. It breaks the edge before its `yield`, which gives the finding; behind it, it applies
-the remedy that the finding names.
+A case is a generator. It breaks the edge before its `yield`, which gives the finding. After the `yield` it
+applies the remedy that the finding names.
 """
 
 import os
@@ -59,7 +59,7 @@ class Case:
 
     @property
     def subject(self) -> str:
-        """What the finding is about: cases of one subject share an edge."""
+        """The subject of the finding: cases of one subject share an edge."""
         return re.split(r"[.:]", self.key)[0]
 
 
@@ -347,7 +347,7 @@ def results_given_up(edge: HealthyEdge) -> Breaking:
 
 
 def _received(edge: HealthyEdge, count: int, *, kind: Kind = Kind.ORIGINAL, sender: str = "CT1") -> list[int]:
-    """Keep instances of that sender that are owed to nobody; return their ids."""
+    """Keep instances of that sender that are owed to no target; return their ids."""
     prepared = PreparedInstances(edge.dsn, edge.configuration)
     first = edge.edge.one("SELECT coalesce(max(id), 0) FROM instances")
     ids = [prepared.receive(first + number, kind=kind, sender=sender) for number in range(1, count + 1)]
@@ -443,7 +443,7 @@ def nothing_moves(edge: HealthyEdge) -> Breaking:
 
 @case("progress.slow:pacs", ("a minute arrive", "ORTHANC is the bottleneck"), "make ORTHANC faster")
 def pacs_slower_than_what_arrives(edge: HealthyEdge) -> Breaking:
-    """It took one of 40 instances, and needed 2 s for it."""
+    """The PACS took one of 40 instances, and needed 2 s for it."""
     prepared = PreparedInstances(edge.dsn, edge.configuration)
     for number in range(7000, 7040):
         last = prepared.receive(number)
@@ -814,7 +814,7 @@ def postgres_blocked(edge: HealthyEdge, monkeypatch: pytest.MonkeyPatch) -> Brea
 
 @case("postgres.blocked:", "has locked deliveries", "pg_terminate_backend")
 def postgres_locked(edge: HealthyEdge, monkeypatch: pytest.MonkeyPatch) -> Breaking:
-    """Somebody locked a table, and nobody needs it just now."""
+    """Somebody locked a table that no process needs now."""
     monkeypatch.setattr(sessions, "LOCK_LONG", timedelta())
     edge.session().cursor().execute("LOCK TABLE deliveries IN SHARE MODE")
     finding = yield

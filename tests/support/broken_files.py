@@ -33,7 +33,7 @@ def cut_short(path: Path) -> None:
 
 
 def put_folder_in_place(path: Path) -> None:
-    """Make a folder with the name of the file: it can be opened and not read, whoever tries."""
+    """Make a folder with the name of the file: any user can open it, and cannot read it."""
     path.unlink()
     path.mkdir()
 

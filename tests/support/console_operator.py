@@ -1,4 +1,4 @@
-"""Somebody who has signed in to the console and acts there: posts forms, confirms, and reads what is said."""
+"""A signed-in account of the console that acts: it posts forms, confirms, and reads the answer."""
 
 import html
 import re

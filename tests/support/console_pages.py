@@ -1,4 +1,4 @@
-"""What a person does on the pages of the console: press buttons, answer questions, go on with Tab."""
+"""Act on the pages of the console as a person: press buttons, answer questions, move with Tab."""
 
 import re
 

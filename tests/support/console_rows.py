@@ -1,4 +1,4 @@
-"""Rows for the pages of the console that no lab makes by itself: many dead deliveries, hostile texts."""
+"""Rows for the pages of the console that a lab does not have: many dead deliveries, hostile texts."""
 
 from support.console_lab import ConsoleLab
 from support.synthetic_instances import Instance, new_uid

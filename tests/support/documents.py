@@ -1,4 +1,4 @@
-"""The project's documentation as the tests read it: code, and the paths and commands that it names."""
+"""Read the documentation of the project: its code blocks, and the paths and commands that it names."""
 
 import re
 import shlex

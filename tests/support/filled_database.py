@@ -1,4 +1,4 @@
-"""Many studies as rows only, written by SQL: for statements and pages that have to stay fast."""
+"""Write the rows of many studies by SQL, without files: for statements and pages that have to stay fast."""
 
 from gateway.database.pool import Database
 

@@ -28,7 +28,7 @@ _BACKEND = re.compile(r"pg_terminate_backend\((\d+)\)")
 
 
 class HealthyEdge:
-    """What a diagnosis looks at, all of it well."""
+    """Everything that a diagnosis examines, without a problem."""
 
     def __init__(self, core: Forwarding, stack: ExitStack) -> None:
         self.core = core
@@ -116,7 +116,7 @@ class HealthyEdge:
         self.configuration = self.configuration.model_copy(update={"edge": edge})
 
     def restore(self) -> None:
-        """Take back all changes of the configuration."""
+        """Undo all changes of the configuration."""
         self.configuration = self.edge.configuration
 
     def configure_worker(self, **changes: Any) -> None:

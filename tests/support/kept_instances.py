@@ -1,4 +1,4 @@
-"""Many instances, written by SQL, with their files: what a gateway has kept after a busy day, or still owes.
+"""Write many instances by SQL, with their files: those that a gateway keeps after a busy day, or still owes.
 
 Half of them are originals, half results of a worker. Each has its deliveries, attempts and links as the
 product would write them. The files are empty: the sweep and the commands examine names and times only.

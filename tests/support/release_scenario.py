@@ -1,4 +1,4 @@
-"""The instances of a release's data (`python -m released`), and what is owed of each.
+"""The instances of a release's data (`python -m released`), and the deliveries that each is owed.
 
 The UIDs and bytes are fixed, so that the test of a later version knows them.
 """
@@ -71,9 +71,9 @@ CUT_OFF = replace(_original(21), payload=bytes(2_000_000))
 OWED_TO_PACS = (
     RETRIED, IN_FLIGHT, PARKED, FIRST, SECOND, NEWER, PENDING, WAITING_RESULT, UNMATCHED_RESULT,
 )  # fmt: skip
-"""What the PACS has to get after the upgrade, each once."""
+"""The instances that the PACS has to get after the upgrade, each once."""
 OWED_TO_WORKERS = (IN_FLIGHT, PARKED, FIRST, SECOND, NEWER, DEAD_MESSAGE, PENDING)
-"""What one worker has to get after the upgrade, each once."""
+"""The instances that one worker has to get after the upgrade, each once."""
 EVERY = (
     DELIVERED, RETRIED, DEAD, CANCELLED, IN_FLIGHT, PARKED, FIRST, SECOND, SENT_FIRST, NEWER, LATE,
     UNANSWERED, OWED, DEAD_MESSAGE, PENDING, ARRIVED_RESULT, LATE_RESULT, WAITING_RESULT, UNMATCHED_RESULT,

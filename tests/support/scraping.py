@@ -1,4 +1,4 @@
-"""What a scrape of `mini-pacs metrics` gives, and the same figures counted from the rows."""
+"""The figures of a scrape of `mini-pacs metrics`, and the same figures counted from the rows."""
 
 import urllib.request
 from collections import defaultdict
@@ -38,7 +38,7 @@ class Scrape:
     def fallen(self, earlier: "Scrape") -> list[str]:
         """Return the counters that are lower than, or missing since, an earlier scrape.
 
-        What a process costs is left out: it ends with the process.
+        The CPU time of a process is left out: this counter ends with the process.
         """
         return [
             f"{name}{sorted(labels)}: {before} → {self.values[name].get(labels)}"
@@ -56,7 +56,7 @@ def scrape(port: int, seconds: float = SCRAPE_SECONDS) -> Scrape:
 
 
 def ledger(edge: EdgeSetup) -> Mapping[str, float]:
-    """Return by the rows what the counters must say, as long as nothing was purged."""
+    """Return the values of the counters as counted from the rows, as long as nothing was purged."""
     return {
         "receptions": edge.one("SELECT count(*) FROM instances") + edge.one("SELECT count(*) FROM repeats"),
         "repeats": edge.one("SELECT count(*) FROM repeats"),

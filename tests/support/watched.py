@@ -1,4 +1,4 @@
-"""What goes wrong behind a page: errors of scripts, failed requests, violations of the content policy."""
+"""Collect the errors of a page: errors of scripts, failed requests, violations of the content policy."""
 
 from collections.abc import Sequence
 

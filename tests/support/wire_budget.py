@@ -1,4 +1,4 @@
-"""What an instance costs, in figures that do not depend on the load of the machine.
+"""Measure what an instance costs, in figures that do not depend on the load of the machine.
 
 CPU and switches come from /proc, statements from PostgreSQL's log, system calls from strace, write-ahead log
 from PostgreSQL's counters. Statements and system calls are counted in a run of their own, because counting

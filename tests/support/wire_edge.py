@@ -23,7 +23,7 @@ ACTOR_THREADS = int(os.environ.get("BENCH_ACTOR_THREADS", "8"))
 _actors: dict[int, list[Process]] = {}
 """By the process id of their SCP."""
 _environments: dict[int, dict[str, str]] = {}
-"""What the processes of each edge are started with, by the process id of its SCP."""
+"""The environment of the processes of each edge, by the process id of its SCP."""
 
 
 @contextmanager

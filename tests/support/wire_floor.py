@@ -1,4 +1,4 @@
-"""A bare loop of what no router can leave out: the floor below the budget of an instance.
+"""A bare loop of the steps that every router needs: the lower limit of the cost of an instance.
 
 Read the bytes from a socket, write and flush a file and its folder, insert and commit a row for it, read the
 file, and write its bytes to a socket. No DICOM, no queue, one process, one row.

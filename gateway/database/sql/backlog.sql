@@ -1,4 +1,4 @@
--- What waited for each target, minute by minute, for the last two days.
+-- How many deliveries waited for each target, minute by minute, for the last two days.
 
 -- name: note
 INSERT INTO backlog_minutes AS b (minute, target, waiting, dead)

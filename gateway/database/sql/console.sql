@@ -9,7 +9,7 @@ FROM console_users ORDER BY name LIMIT %(limit)s;
 SELECT count(*) FROM console_users;
 
 -- name: count_admins
--- Locks them: two transactions cannot both remove the last but one.
+-- Lock the admins, so that two transactions cannot remove both of the last two.
 SELECT count(*) FROM (SELECT FROM console_users WHERE role = 'admin' FOR UPDATE) AS x;
 
 -- name: lock_users
@@ -83,7 +83,7 @@ SELECT s.token_hash, u.name, u.role, now() - s.used_at AS idle, now() - s.create
 FROM console_sessions s JOIN console_users u ON u.name = s.name WHERE s.token_hash = ANY(%(token_hashes)s::bytea[]);
 
 -- name: use_sessions
--- A row that another transaction holds is left out: it is being used or ended there, and nobody waits.
+-- Leave out a row that another transaction holds: that one uses or ends the session, and this one must not wait.
 UPDATE console_sessions SET used_at = now() WHERE token_hash IN
     (SELECT token_hash FROM console_sessions WHERE token_hash = ANY(%(token_hashes)s::bytea[]) FOR UPDATE SKIP LOCKED);
 

@@ -1,4 +1,4 @@
--- What is owed to targets that config.yaml does not have any more. The PACS is always a target: with another AE title it
+-- The deliveries of targets that config.yaml does not have any more. The PACS is always a target: with another AE title it
 -- keeps its debts.
 
 -- name: owed

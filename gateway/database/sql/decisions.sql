@@ -1,5 +1,5 @@
 -- name: keep
--- Keep the texts of versions of the rules, and what versions decided of instances. What is kept already stays. The file of
+-- Keep the texts of versions of the rules, and their decisions about instances. Rows that exist already stay. The file of
 -- an instance that no target accepted belongs into sent/.
 WITH version AS (
     INSERT INTO rule_versions (digest, rules) SELECT * FROM unnest(%(digests)s::bytea[], %(texts)s::text[])
@@ -16,7 +16,7 @@ FROM unnest(%(instance_ids)s::bigint[], %(rules)s::bytea[], %(accepted)s::text[]
 ON CONFLICT DO NOTHING;
 
 -- name: of_instances
--- What was decided of each kept version of a SOP Instance UID, the newest first, with the rules that decided.
+-- The decision about each kept version of a SOP Instance UID, the newest first, with the rules that decided.
 SELECT i.id AS instance_id, i.received_at, i.kind, i.place, i.study_instance_uid, i.file_name, i.transfer_syntax_uid,
     i.calling_ae_title, i.called_ae_title, d.instance_id IS NOT NULL AS by_rules, d.rules AS digest,
     coalesce(d.accepted, '{}') AS accepted, coalesce(d.refused, '{}') AS refused,

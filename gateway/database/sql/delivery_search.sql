@@ -22,7 +22,7 @@ WHERE d.id < %(until)s AND d.id >= %(begin)s AND {fragment:wanted_deliveries}
 ORDER BY d.id DESC LIMIT %(limit)s;
 
 -- name: ends
--- The smallest and the largest id that there is.
+-- The smallest and the largest id of a delivery.
 SELECT coalesce((SELECT id FROM deliveries ORDER BY id LIMIT 1), 0) AS first,
     coalesce((SELECT id FROM deliveries ORDER BY id DESC LIMIT 1), 0) AS last;
 

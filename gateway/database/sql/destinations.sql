@@ -115,7 +115,7 @@ WHERE ae_title = %(ae_title)s AND breaker = 'open'
 
 -- name: send_probe
 -- Write the message of the next probe. Only a process that finds the probe due may do it, so there is one chain per
--- peer. It writes the message before it probes: if it dies in between, the chain goes on. A pause ends the chain;
+-- peer. It writes the message before it probes: if it dies in between, the chain continues. A pause ends the chain;
 -- resume closes the breaker.
 UPDATE destinations SET next_probe_at = now() + %(wait)s
 WHERE ae_title = %(ae_title)s AND breaker = 'open' AND NOT paused AND (%(first)s OR next_probe_at <= now() + interval '0.5 seconds')

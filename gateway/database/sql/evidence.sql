@@ -1,7 +1,7 @@
--- What is kept of an instance, a series or a study, for `mini-pacs why`. Each statement reads through an index of a UID.
+-- The kept rows of an instance, a series or a study, for `mini-pacs why`. Each statement reads through an index of a UID.
 
 -- name: studies
--- The kept studies that hold an instance with that UID, of that series, or of that study; with how many are meant.
+-- The kept studies that hold an instance with that UID, of that series, or of that study; with the number of these instances.
 SELECT i.study_instance_uid, i.kind::text, count(*) AS instances, min(i.received_at) AS first_at, max(i.received_at) AS last_at,
     array_agg(DISTINCT i.calling_ae_title || ' at ' || i.remote_address) AS senders,
     count(*) FILTER (WHERE i.conflict) AS conflicts, sum(i.repeats)::bigint AS repeats,
@@ -25,7 +25,7 @@ WHERE d.state <> 'delivered'
 ORDER BY array_position(ARRAY['dead', 'cancelled', 'collecting', 'pending', 'in_flight'], d.state::text), d.owed_since, d.id LIMIT %(limit)s;
 
 -- name: ruled_out
--- Those that the rules kept from the PACS: how many, by the version of the rules and by the archives that got them instead.
+-- Instances that the rules did not send to the PACS: how many, by the version of the rules and by the archives that got them.
 SELECT i.kind::text, count(*), array_agg(DISTINCT r.target) AS refused, o.archives, encode(d.rules, 'hex') AS digest,
     coalesce(v.rules, '') AS rules, v.first_used, max(i.sop_instance_uid) AS sop_instance_uid
 FROM ({fragment:meant_instances}) AS i

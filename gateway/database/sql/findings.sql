@@ -1,7 +1,7 @@
 -- The findings that are open, and those that were closed lately.
 
 -- name: record
--- Open what is new, refresh what is still there, close what is gone. A finding that is seen again keeps its opened_at.
+-- Open new findings, refresh those that remain, close those that are gone. A finding that is seen again keeps its opened_at.
 WITH given AS (
     SELECT * FROM unnest(%(keys)s::text[], %(severities)s::text[], %(whats)s::text[], %(means)s::text[], %(remedies)s::text[],
         %(holds)s::text[], %(since)s::timestamptz[]) AS n (key, severity, what, means, remedy, holds_back, since)
@@ -21,7 +21,7 @@ SELECT key, severity, what, means, remedy, holds_back, opened_at, closed_at, id 
 ORDER BY opened_at, id;
 
 -- name: untold
--- What the webhook or the mail was not told yet: what has been open for a while, and what closed after it was told.
+-- Findings that were not reported yet: those that have been open for a while, and reported ones that closed.
 SELECT key, severity, what, means, remedy, holds_back, opened_at, closed_at, id FROM findings
 WHERE (closed_at IS NULL AND told_open_at IS NULL AND seen_at - opened_at >= %(grace)s
         AND (%(notes)s OR severity = 'problem'))

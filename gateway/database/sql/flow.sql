@@ -22,7 +22,7 @@ FROM last AS l JOIN deliveries d ON d.id = l.delivery_id WHERE l.owed_since > no
 GROUP BY d.route, d.target, l.destination;
 
 -- name: waiting
--- What waits for each target, and what is being sent, each count up to a limit; and since when the oldest send is unanswered.
+-- The deliveries of each target that wait, and that are being sent, each count up to a limit; and since when the oldest send is unanswered.
 WITH RECURSIVE {fragment:owed_targets}, targets AS (
     SELECT x.route, x.ae_title AS target FROM destinations x WHERE x.configured AND x.route <> 'workers'
     UNION SELECT 'workers', a.application FROM application_workers a

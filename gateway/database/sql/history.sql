@@ -1,4 +1,4 @@
--- What was kept and is purged, for sweep.history_days. A row for each study, series and instance.
+-- Instances that were purged, for sweep.history_days. A row for each study, series and instance.
 
 -- name: keep
 -- Run it in the transaction that deletes these instances, before them.

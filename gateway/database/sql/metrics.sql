@@ -1,4 +1,4 @@
--- What `mini-pacs metrics` reads. Every statement reads counters, an index up to a limit, or a table that stays small: a
+-- The figures of `mini-pacs metrics`. Every statement reads counters, an index up to a limit, or a table that stays small: a
 -- scrape must stay fast with a million deliveries kept.
 
 -- name: deadline

@@ -1,4 +1,4 @@
--- What destinations did lately, and what workers still have to return. Each statement reads a limited number of rows.
+-- The last errors of destinations, and the results that workers still have to return. Each statement reads a limited number of rows.
 
 -- name: errors
 -- The last errors of each destination, by their text: how often, and when the last one was.

@@ -1,4 +1,4 @@
--- The processes of the edge. Nothing depends on these rows but what is shown, and `mini-pacs config reload`, which asks
+-- The processes of the edge. No delivery depends on these rows. They are shown, and `mini-pacs config reload` asks
 -- every living process.
 
 -- name: now

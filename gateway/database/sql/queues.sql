@@ -1,4 +1,4 @@
--- What waits and runs in each queue, how much flows through it, and which processes consume it.
+-- Messages that wait and run in each queue, its rates, and the processes that consume it.
 
 -- name: depths
 -- What waits, runs or is dead, by queue; the age counts from the time at which a message was due.

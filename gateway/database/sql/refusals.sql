@@ -1,4 +1,4 @@
--- What the edge turned away. Each process adds what it counted in memory every few seconds.
+-- Refusals of the edge. Each process adds the counts of its memory every few seconds.
 
 -- name: add
 -- All processes lock the rows in one order, so that there is no deadlock.

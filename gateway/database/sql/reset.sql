@@ -4,7 +4,7 @@ SELECT (SELECT count(*) FROM instances) AS instances,
     (SELECT count(*) FROM deliveries WHERE state IN ('collecting', 'pending', 'in_flight', 'dead')) AS unsettled;
 
 -- name: patience
--- A reset waits for open transactions, and others wait behind it: give up after a while.
+-- A reset waits for open transactions, and new ones wait for the reset: give up after a while.
 SET LOCAL lock_timeout TO '10s';
 
 -- name: forget

@@ -33,5 +33,5 @@ DELETE FROM search_hashes h WHERE h.study_instance_uid = ANY (%(studies)s::text[
     AND NOT EXISTS (SELECT FROM history_studies p WHERE p.study_instance_uid = h.study_instance_uid);
 
 -- name: forget_all
--- Some of the hashes: the search is switched off.
+-- Some of the hashes: edge.search_key is not set any more.
 DELETE FROM search_hashes WHERE ctid IN (SELECT ctid FROM search_hashes LIMIT %(limit)s);

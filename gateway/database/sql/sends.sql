@@ -1,4 +1,4 @@
--- What is being sent now, and how soon peers answered lately. Both statements read a limited number of rows.
+-- The sends that are under way, and how soon peers answered lately. Both statements read a limited number of rows.
 
 -- name: under_way
 -- The sends of living processes. The lease begins with the claim and again at each renewal, every third of the lease while

@@ -1,4 +1,4 @@
--- What PostgreSQL itself is doing. No statement here reads a table of the edge, so a lock on one of them stops none of these.
+-- The state of PostgreSQL itself. No statement here reads a table of the edge, so a lock on such a table stops none of them.
 
 -- name: server
 SELECT current_database() AS database, current_user AS "user", now(), clock_timestamp() AS clock,

@@ -1,4 +1,4 @@
--- Instances that do not fit: other bytes under a known UID, results that match no source.
+-- Instances with other bytes under a known UID, and results that match no source.
 
 -- name: conflicts
 -- One row for each SOP Instance UID with several versions, the one whose last version came last first.

@@ -1,7 +1,7 @@
 -- Which transfer syntaxes the archives accept, as they answered when they were asked last.
 
 -- name: note
--- Write the answers of an archive. Writes only what differs; the rows are those that the archive answered otherwise before.
+-- Write the answers of an archive. Writes only changed answers, and returns them.
 WITH answers AS (
     SELECT uid, accepted FROM unnest(%(uids)s::text[], %(accepted)s::boolean[]) AS a (uid, accepted)
 ), before AS MATERIALIZED (
@@ -21,7 +21,7 @@ SELECT ae_title, transfer_syntax_uid, accepted FROM accepted_syntaxes WHERE ae_t
 ORDER BY ae_title, transfer_syntax_uid;
 
 -- name: declined
--- What each configured archive accepted before and declines since lately.
+-- The transfer syntaxes that each configured archive accepted before, and lately began to decline.
 SELECT s.ae_title, array_agg(s.transfer_syntax_uid ORDER BY s.transfer_syntax_uid) AS transfer_syntax_uids,
     min(s.declined_at) AS declined_at
 FROM accepted_syntaxes s JOIN destinations d ON d.ae_title = s.ae_title AND d.configured AND d.route <> 'workers'

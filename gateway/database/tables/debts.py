@@ -1,4 +1,4 @@
-"""What is owed to targets that the configuration does not have any more: counted, moved, or cancelled."""
+"""Deliveries of targets that the configuration does not have any more: count, move, or cancel them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ class Debt:
 
 
 def owed(session: Session, kept: Iterable[Target]) -> list[Debt]:
-    """Return what is owed to targets beside `kept`."""
+    """Return the deliveries that are owed to other targets than `kept`."""
     return session.rows(Debt, _Q["owed"], kept=[f"{target.route}:{target.name}" for target in kept])
 
 
 def move(session: Session, debt: Debt, to: Target, *, by: str) -> list[int]:
-    """Owe what waits to another target; cancel what that one gets anyway. What is being sent stays.
+    """Move waiting deliveries to another target; cancel those that it has already. Running sends stay.
 
     An instance that waits for the rest of its series or study joins the one that the other application
     collects, or is sent alone if that one takes single instances. Return the instances whose files the

@@ -100,7 +100,7 @@ class FaultWatch:
                 with self._database.statement(guarded=False) as session:
                     now = active(session)
             except DatabaseError:
-                pass  # whoever needs the database logs its loss; the last known faults stay
+                pass  # code that needs the database logs its loss; the last known faults stay
             else:
                 self._tell(now)
                 self._faults.active = now

@@ -36,7 +36,7 @@ _METRICS = {
     "instances_received_total": ("kind",),
     "delivery_attempts_total": ("destination", "outcome"),
 }
-"""The counters that are counted in the transaction of what they count, with the labels that are compared."""
+"""The counters that are counted in the transaction of the counted rows, with the labels that are compared."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ _ROWS = Query(
     " coalesce(json_object_agg("
     "  CASE d.route WHEN 'workers' THEN queue_of(d.route, d.target) ELSE d.route::text END,"
     "  json_build_array(d.state, d.last_error,"
-    # what was excused earlier excuses nothing: it is the last worker asked that has to have stayed silent
+    # only the last worker that was asked counts: it must have stayed silent
     "   d.redispatches >= %(most)s AND 'timed_out' = ("
     "    SELECT e.state FROM expected_results e WHERE e.delivery_id = d.id ORDER BY e.id DESC LIMIT 1)"
     "   OR EXISTS (SELECT FROM units u WHERE u.id = d.unit_id AND u.state = 'timed_out')))"
@@ -196,7 +196,7 @@ def _versions(entries: Iterable[Entry]) -> frozenset[Version]:
 def _not_sent(
     setup: Setup, versions: Mapping[int, Version], hangs: Sequence[tuple[float, float]]
 ) -> Iterator[Version]:
-    """Yield what the edge counts as delivered to a worker, although `worker_hang` answered instead."""
+    """Yield deliveries that count as delivered to a worker, although `worker_hang` answered instead."""
     for path in (setup.lab.folder / "logs").glob("edge.log*"):
         with path.open(encoding="utf-8") as lines:
             for line in lines:
