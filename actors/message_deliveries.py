@@ -14,7 +14,7 @@ from datetime import timedelta
 from actors.middleware.running import running_message
 from actors.queue.in_flight import FINISHED, SETTLED, UNSTARTED, InFlightMessage
 from gateway import log
-from gateway.config import Forwarder
+from gateway.config.forwarder import Forwarder
 from gateway.database.tables.deliveries import Delivered
 from gateway.database.tables.messages import DeliveryTerms
 from gateway.errors import DatabaseUnavailableError

@@ -18,7 +18,9 @@ from cli.operator import opened
 from cli.screen import console, table
 from console.first_link import is_loopback
 from gateway import config
-from gateway.config import Configuration, Edge, Forwarder
+from gateway.config import Configuration
+from gateway.config.edge import Edge
+from gateway.config.forwarder import Forwarder
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.tables import configurations
 from gateway.diagnosis import certificates

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gateway.config import Edge
+from gateway.config.edge import Edge
 from gateway.dicom.contexts import IMPLICIT_LITTLE_ENDIAN, storage_sop_classes
 from gateway.dicom.names import TRANSFER_SYNTAX, kind_of, named
 

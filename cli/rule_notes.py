@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from gateway.config import Configuration, Edge
+from gateway.config import Configuration
+from gateway.config.edge import Edge
 from gateway.dicom.contexts import storage_sop_classes
 from gateway.dicom.names import named
 from gateway.rules.comparisons import OneOf

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import HTTPConnection
 
-from gateway.config import Console
+from gateway.config.operation import Console
 from gateway.database.tables import console_users
 from gateway.database.tables.activity import Operator, Via
 from gateway.database.tables.console_users import Role

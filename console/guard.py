@@ -27,7 +27,7 @@ from starlette.types import Message, Receive, Scope, Send
 from console.access import Account, account_of, csrf_of, new_secret, visit_cookie
 from console.away import away
 from gateway import log
-from gateway.config import Console
+from gateway.config.operation import Console
 from gateway.errors import DatabaseError
 from gateway.log import Stage
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from starlette.routing import BaseRoute
 
 from console.access import Account
-from gateway.config import Console
+from gateway.config.operation import Console
 from gateway.database.tables.console_users import Role
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from gateway.config import Configuration, Edge
+from gateway.config import Configuration
+from gateway.config.edge import Edge
 from gateway.diagnosis.conversation import Speaks, spoken
 from gateway.diagnosis.finding import Finding, Holds, problem
 from gateway.diagnosis.local_postgres import stopped_listener

@@ -8,7 +8,8 @@ import errno
 import socket
 from dataclasses import dataclass, replace
 
-from gateway.config import Configuration, Destination
+from gateway.config import Configuration
+from gateway.config.destination import Destination
 from gateway.diagnosis.bounded import HangsError, within
 from gateway.diagnosis.conversation import Speaks, spoken
 from gateway.diagnosis.words import of_tls

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-from gateway.config import Configuration, Destination
+from gateway.config import Configuration
+from gateway.config.destination import Destination
 from gateway.database.tables.overview import Overview
 from gateway.diagnosis import peer
 from gateway.diagnosis.bounded import HangsError, RunningCheck

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.config import Configuration, Edge
+from gateway.config import Configuration
+from gateway.config.edge import Edge
 from gateway.dicom.tls import acceptor_context
 from gateway.domain.instance import Place
 from gateway.errors import ConfigurationError

@@ -22,7 +22,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from gateway.config import Configuration, Destination, Forwarder
+from gateway.config import Configuration
+from gateway.config.destination import Destination
+from gateway.config.forwarder import Forwarder
 from gateway.dicom.contexts import ProposedContext
 from gateway.errors import AssociationRejectedError, AssociationsBusyError, PeerAwayError
 from gateway.forward.opening import Contexts, open_association

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from gateway import log
-from gateway.config import Destination
+from gateway.config.destination import Destination
 from gateway.database.tables import instances
 from gateway.database.tables.deliveries import DeliveryClaim, Settled, Settlement
 from gateway.dicom.contexts import ProposedContext

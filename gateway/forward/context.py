@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.config import Configuration, Destination
+from gateway.config import Configuration
+from gateway.config.destination import Destination
 from gateway.database.pool import Database
 from gateway.database.wakeup import Wakeup
 from gateway.domain.routing import Route

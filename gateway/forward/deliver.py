@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from gateway import log
-from gateway.config import ApplicationInForce, Destination, PacsDestination
+from gateway.config.destination import Destination, PacsDestination
+from gateway.config.forwarder import ApplicationInForce
 from gateway.database.tables import deliveries
 from gateway.database.tables.deliveries import DeliveryClaim, WorkerVerdict
 from gateway.domain.outcome import Outcome

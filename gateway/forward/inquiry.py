@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from gateway import log
-from gateway.config import Configuration, Destination, Forwarder
+from gateway.config import Configuration
+from gateway.config.destination import Destination
+from gateway.config.forwarder import Forwarder
 from gateway.database.pool import Database
 from gateway.database.tables import syntaxes
 from gateway.dicom.contexts import ProposedContext

@@ -1,6 +1,7 @@
 """The network address of a destination."""
 
-from gateway.config import Destination, Forwarder
+from gateway.config.destination import Destination
+from gateway.config.forwarder import Forwarder
 from gateway.dicom.association import PeerAddress
 from gateway.dicom.tls import requestor_context
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from time import monotonic
 
-from gateway.config import Destination
+from gateway.config.destination import Destination
 from gateway.dicom.association import Association
 from gateway.dicom.contexts import ProposedContext
 

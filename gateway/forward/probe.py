@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from gateway import log
-from gateway.config import Destination, Forwarder
+from gateway.config.destination import Destination
+from gateway.config.forwarder import Forwarder
 from gateway.database.tables import destinations
 from gateway.database.tables.destinations import Probe
 from gateway.dicom.association import Association

@@ -4,7 +4,7 @@ An association that proposes the contexts of all waiting instances can send them
 that refuses an association is asked again with contexts that it accepted before (`gateway.forward.opening`).
 """
 
-from gateway.config import Destination
+from gateway.config.destination import Destination
 from gateway.database.tables import deliveries
 from gateway.dicom.contexts import ProposedContext
 from gateway.domain.routing import Target

@@ -10,7 +10,7 @@ If the process dies while it waits, its slot stays empty, and another process ru
 import time
 from datetime import timedelta
 
-from gateway.config import PacsDestination
+from gateway.config.destination import PacsDestination
 from gateway.database.tables import destinations
 from gateway.forward.context import ForwardContext
 

@@ -20,7 +20,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from gateway import log
-from gateway.config import Forwarder
+from gateway.config.forwarder import Forwarder
 from gateway.database.session import Session
 from gateway.database.tables import deliveries, destinations
 from gateway.database.tables.deliveries import DeliveryClaim, Settled, Settlement

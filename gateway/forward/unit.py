@@ -20,7 +20,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from gateway import log
-from gateway.config import ApplicationInForce
+from gateway.config.forwarder import ApplicationInForce
 from gateway.database.tables import destinations, instances, units
 from gateway.database.tables.deliveries import mend_places
 from gateway.database.tables.units import Member, Unit, UnitClaim, UnitSettlement, UnitVerdict

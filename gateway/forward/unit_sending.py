@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from gateway.config import Destination
+from gateway.config.destination import Destination
 from gateway.database.tables.instances import StoredInstance
 from gateway.database.tables.units import Member, MemberOutcome
 from gateway.dicom.association import Association

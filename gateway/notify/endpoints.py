@@ -16,7 +16,7 @@ from pathlib import Path
 
 import orjson
 
-from gateway.config import Mail, Notify, Webhook
+from gateway.config.operation import Mail, Notify, Webhook
 from gateway.diagnosis.bounded import HangsError, within
 from gateway.errors import NotifyError
 from gateway.notify.message import Message

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from gateway import log
-from gateway.config import Configuration, Notify
+from gateway.config import Configuration
+from gateway.config.operation import Notify
 from gateway.database.pool import Database
 from gateway.database.tables import findings
 from gateway.database.tables.findings import FindingRow

@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable
 
 from gateway import log
-from gateway.config import Configuration, Edge
+from gateway.config import Configuration
+from gateway.config.edge import Edge
 from gateway.database.tables.processes import Beat
 from gateway.dicom.acceptor import Acceptor
 from gateway.dicom.policy import Timeouts

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from gateway.config import Configuration, Edge
+from gateway.config import Configuration
+from gateway.config.edge import Edge
 from gateway.database.counting import Counting, Flusher
 from gateway.database.tables.faults import FaultWatch
 from gateway.database.tables.processes import Beat, ProcessKind

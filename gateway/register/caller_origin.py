@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
-from gateway.config import Forwarder
+from gateway.config.forwarder import Forwarder
 from gateway.domain.allowlist import Address, address_of
 from gateway.domain.routing import Origin
 from gateway.register.host_lookup import CACHE_SECONDS, Lookup, lookup

@@ -5,7 +5,7 @@ The key is a file outside of the spool, the database and every bundle, so a copy
 
 from pathlib import Path
 
-from gateway.config import Edge
+from gateway.config.edge import Edge
 from gateway.domain.search_hash import KEY_BYTES
 from gateway.errors import ConfigurationError
 

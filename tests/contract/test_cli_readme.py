@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from cli.configuration import flat
 from cli.main import COMMANDS, CliCommand, build
-from gateway import config
 from gateway.config import Configuration
+from gateway.config.destination import Destination, Worker
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 SHOWN = sorted(set(re.findall(r"mini-pacs ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?((?: [^\n`#]*)?)", README)))
@@ -107,8 +107,8 @@ def test_config_yaml_holds_every_key_of_a_destination() -> None:
     text = path.read_text(encoding="utf-8")
     forwarder = yaml.safe_load(text)["forwarder"]
     pairs = [
-        (config.Destination, forwarder["orthanc"]),
-        *((config.Worker, one) for one in forwarder["workers"]),
+        (Destination, forwarder["orthanc"]),
+        *((Worker, one) for one in forwarder["workers"]),
     ]
     for section, entry in pairs:
         fields = section.model_fields
@@ -118,10 +118,10 @@ def test_config_yaml_holds_every_key_of_a_destination() -> None:
         assert set(fields) - optional <= set(entry) <= set(fields), entry
         for name in optional - set(entry):
             assert f"# {name}:" in text, f"{section.__name__}.{name} has no example"
-    required = {name for name, field in config.Destination.model_fields.items() if field.is_required()}
+    required = {name for name, field in Destination.model_fields.items() if field.is_required()}
     [orthanc] = re.findall(r"^  orthanc:.*\n((?:    .*\n)*)", text, re.MULTILINE)
     assert set(re.findall(r"^ {4}(\w+):.*# required", orthanc, re.MULTILINE)) == required
-    assert f"default {config.Destination.model_fields['timeout_s'].default}" in orthanc
+    assert f"default {Destination.model_fields['timeout_s'].default}" in orthanc
 
 
 def test_every_test_that_security_names_exists() -> None:

@@ -1,6 +1,7 @@
 """Every key of config.yaml is declared once: a running process takes it, or it waits for a restart."""
 
-from gateway.config import Configuration, Section
+from gateway.config import Configuration
+from gateway.config.section import Section
 from gateway.processes.keys import AT_RESTART, LIVE
 
 

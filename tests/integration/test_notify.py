@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from cli.exit_codes import ExitCode
 from cli.main import build
-from gateway.config import Mail, Notify, Webhook
+from gateway.config.operation import Mail, Notify, Webhook
 from gateway.database.wakeup import Wakeup
 from gateway.diagnosis import sessions
 from gateway.diagnosis.watch import watch

@@ -15,7 +15,7 @@ from support.waiting import wait_until
 from typer.testing import CliRunner
 
 from cli.main import build
-from gateway.config import Sweep
+from gateway.config.operation import Sweep
 from gateway.spool.envelope import read_envelope
 
 IS_CT = {"attribute": "Modality", "equals": "CT"}

@@ -23,7 +23,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from gateway.config import DestinationTls, Notify, Webhook
+from gateway.config.destination import DestinationTls
+from gateway.config.operation import Notify, Webhook
 from gateway.database.tables import decisions, faults, findings
 from gateway.database.tables.decisions import Decided
 from gateway.database.tables.processes import ProcessKind

@@ -6,7 +6,7 @@ import threading
 import pytest
 from support.waiting import wait_until
 
-from gateway.config import Forwarder
+from gateway.config.forwarder import Forwarder
 from gateway.domain.allowlist import Address, address_of
 from gateway.domain.routing import Origin
 from gateway.register.caller_origin import Caller, CallerOrigins

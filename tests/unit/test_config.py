@@ -8,6 +8,9 @@ import pytest
 import yaml
 
 from gateway import config
+from gateway.config.edge import Edge
+from gateway.config.forwarder import Forwarder
+from gateway.config.operation import Sweep
 from gateway.errors import ConfigurationError
 
 Content = dict[str, Any]
@@ -49,7 +52,7 @@ def test_the_file_of_the_project_is_accepted_and_shows_the_defaults() -> None:
     path = Path(__file__).resolve().parents[2] / "config.yaml"
     shown = yaml.safe_load(path.read_text())
     assert config.load(path)
-    for section, model in (("edge", config.Edge), ("forwarder", config.Forwarder), ("sweep", config.Sweep)):
+    for section, model in (("edge", Edge), ("forwarder", Forwarder), ("sweep", Sweep)):
         fields = model.model_fields
         # a section that is off by default stands there as a comment
         optional = {key for key, field in fields.items() if not field.is_required() and field.default is None}

@@ -20,7 +20,7 @@ from console.screen import environment, link, local
 from console.sign_in import WeakPasswordError, hashed, is_name, verified
 from console.text import age, bytes_, commands, count, plain, time, uid
 from console.views.sentence import marked
-from gateway.config import Console
+from gateway.config.operation import Console
 from gateway.database.tables.console_users import Role
 from gateway.diagnosis.finding import problem
 from gateway.times import moment, moments_as

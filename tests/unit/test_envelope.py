@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.receptions import envelope_of, meta_of
 
-from gateway.config import MAX_APPLICATIONS, MAX_ARCHIVES
+from gateway.config.forwarder import MAX_APPLICATIONS, MAX_ARCHIVES
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH
 from gateway.domain.instance import Kind
 from gateway.domain.routing import Origin, Route, Target

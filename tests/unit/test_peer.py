@@ -5,7 +5,8 @@ from pathlib import Path
 
 from support import certificates
 
-from gateway.config import Destination, DestinationTls, Forwarder, PacsDestination, Worker
+from gateway.config.destination import Destination, DestinationTls, PacsDestination, Worker
+from gateway.config.forwarder import Forwarder
 from gateway.dicom.association import PeerAddress
 from gateway.forward.peer import address_of
 
