@@ -43,7 +43,7 @@ def locks(session: Session, state: Server) -> Iterator[Finding]:
             f"postgres.blocked:{one.pid}",
             f"{one.waiting} sessions of PostgreSQL ({one.applications}) wait for a lock, the longest for "
             f"{span(one.longest)}: process {one.pid} holds it ({_doing(one)})",
-            "what waits is not registered or forwarded; nothing is lost",
+            "these sessions wait, so instances are not registered or forwarded; nothing is lost",
             terminate(one.pid, one.user, state.user),
             holds=Holds.ALL,
         )
@@ -55,7 +55,7 @@ def locks(session: Session, state: Server) -> Iterator[Finding]:
             f"Process {locker.pid} of PostgreSQL ({locker.application or 'no name'}, {locker.user}, "
             f"{locker.address}; {locker.state}, {locker.statement}) has locked {locker.tables} for "
             f"{span(locker.seconds)}",
-            "whoever needs that table waits: nothing is registered or forwarded; nothing is lost",
+            "statements that need this table wait: nothing is registered or forwarded; nothing is lost",
             terminate(locker.pid, locker.user, state.user),
             holds=Holds.ALL,
         )
