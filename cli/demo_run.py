@@ -27,10 +27,10 @@ _POLL_SECONDS = 0.3
 
 @dataclass(slots=True)
 class DemoRun:
-    """What was sent, and what happened to it so far."""
+    """The instances that the demo sent, and what happened to them so far."""
 
     names: dict[str, str] = field(default_factory=dict)
-    """Study Instance UID → what was sent as that study."""
+    """Study Instance UID → the name of the study in the output."""
     sent: dict[str, Sent] = field(default_factory=dict)
     """SOP Instance UID → the answer of the edge."""
     timelines: list[InstanceTimeline] = field(default_factory=list)

@@ -24,7 +24,7 @@ OURS = {*Route, "sweep"}
 
 @dataclass(frozen=True, slots=True)
 class QueueShown:
-    """One queue: what waits, runs and is dead, and what its actors did over WINDOW."""
+    """One queue: its waiting, running and dead messages, and the runs of its actors over WINDOW."""
 
     name: str
     waiting: int

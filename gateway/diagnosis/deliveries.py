@@ -16,7 +16,7 @@ WAITS_LONG = timedelta(minutes=5)
 
 
 def dead(view: Overview) -> Iterator[Finding]:
-    """Yield what was given up."""
+    """Yield a finding for each target with dead deliveries."""
     for target in view.targets:
         counted = [c for c in view.counts if is_to(c, target) and c.state is State.DEAD]
         if not counted:

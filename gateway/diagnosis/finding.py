@@ -16,7 +16,7 @@ class Severity(StrEnum):
 class Holds(IntEnum):
     """What a finding holds back; findings are ranked by it, the smallest first."""
 
-    ALL = 0  # nothing is received, or nothing that was received goes on
+    ALL = 0  # the edge receives nothing, or delivers nothing
     RECEPTION = 1  # some senders, or some instances, are turned away
     PACS = 2  # what the PACS should get
     WORKERS = 3  # what AI applications should get, and their results

@@ -86,8 +86,8 @@ def took_lately(view: Overview | None, title: str) -> int | None:
 def merged(found: list[Finding], answers: Mapping[str, PeerAnswer]) -> list[Finding]:
     """Return one finding where a destination is away and its peer says why.
 
-    The finding keeps how long the destination is away and what waits, and gets cause and remedy. If the peer
-    answers well meanwhile, the finding says so.
+    The finding keeps how long the destination is away and how many instances wait, and gets the cause and
+    remedy of the peer's answer. If the peer answers well meanwhile, the finding says so.
     """
     causes = {one.key.removeprefix("peer:"): one for one in found if one.key.startswith("peer:")}
     result = []

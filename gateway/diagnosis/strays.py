@@ -1,4 +1,4 @@
-"""What does not fit: one UID for several images, results of instances that nobody sent."""
+"""Find one UID with several images, and results of instances that nobody sent."""
 
 from collections.abc import Iterator
 

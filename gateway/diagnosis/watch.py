@@ -1,4 +1,4 @@
-"""Examine the edge each minute: keep the rows of the findings, and let a message tell what is new.
+"""Examine the edge each minute: keep the rows of the findings, and notify about changes.
 
 Peers are asked only where `notify` is configured: without it, no association is opened but those that
 instances need.

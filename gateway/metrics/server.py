@@ -22,7 +22,7 @@ _INDEX = b"mini_pacs_edge: /metrics is for Prometheus, /runbook says what to do 
 
 
 class _MetricsServer(ThreadingMixIn, WSGIServer):
-    """A thread for each request, so that a slow reader delays nobody."""
+    """A thread for each request, so that a slow reader does not delay another one."""
 
     daemon_threads = True
 

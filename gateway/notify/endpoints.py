@@ -1,4 +1,4 @@
-"""Send a message to the webhook and to the mail server; each has a deadline, whatever it does.
+"""Send a message to the webhook and to the mail server; each has a deadline.
 
 The timeouts of http.client and smtplib limit one read. A server that sends a byte now and then could hold its
 caller for long, so each runs in a thread of its own, and is left alone after the deadline.

@@ -10,11 +10,11 @@ Which configuration:
 
     live              the configuration of this process, which a reload exchanges
     keys              which keys a running process takes
-    document          a configuration as text; its merge with what waits for a restart
+    document          a configuration as text; its merge with the keys that wait for a restart
     difference        what changed, in words
     history           what changed since the version that runs
     handover          gives what was taken to the receivers that are forked later
     reload            proposes a version to every process, and decides by the answers
-    removed           what is owed to removed targets: handed over, or cancelled
+    removed           the deliveries to removed targets: handed over, or cancelled
     standing          compares the file, the version that runs, and what each process uses
 """

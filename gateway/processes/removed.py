@@ -1,4 +1,4 @@
-"""Hand over, or cancel, what is owed to the targets that a configuration removes.
+"""Hand over, or cancel, the deliveries to the targets that a configuration removes.
 
 This is done after every process has taken the configuration. Earlier, a process could still send or register
 an instance for a removed target.
@@ -38,7 +38,7 @@ class SettledDebts:
 
 
 def owed_to_removed(session: Session, configuration: Configuration) -> list[Debt]:
-    """Return what is owed to targets that the configuration does not have."""
+    """Return the debts to targets that the configuration does not have."""
     return debts.owed(session, configuration.forwarder.targets.all)
 
 

@@ -4,7 +4,7 @@ Memory is bounded: beyond MAX_PEERS peers and reasons a minute, AE titles and ad
 stranger cannot fill memory, the table or a label with names of its choice (G7). Nothing here waits for
 PostgreSQL. Refusals that were counted while PostgreSQL was away are written when it is back.
 
-If the process dies, what it counted in the last 5 s is lost; the log has each refusal.
+If the process dies, its counts of the last 5 s are lost; the log has each refusal.
 """
 
 import threading
@@ -90,7 +90,7 @@ class Refusals:
                 self._add_instance(one)
 
     def flush(self, database: Database) -> None:
-        """Write what waits.
+        """Write the counts and refused instances that are in memory.
 
         Raises:
             DatabaseError: PostgreSQL is away or refuses; what was not written is kept for the next call.

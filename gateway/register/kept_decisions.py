@@ -16,7 +16,7 @@ def keep_decisions(
     found: Sequence[RegisteredInstance],
     texts: Mapping[bytes, str],
 ) -> None:
-    """Write the decisions of what is new. A repeat keeps the decision of the first reception.
+    """Write the decisions of new instances. A repeat keeps the decision of the first reception.
 
     Nothing is written where no target had a rule, so that an edge without rules pays nothing. `texts` are the
     rules that this process has had, by their digests. Another process that decided may have had others.

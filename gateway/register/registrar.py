@@ -7,10 +7,10 @@ new, then the backlog with a bounded share of each batch. Originals come before 
 At most MAX_IN_MEMORY receptions are in memory. Of the others only the number of the `.part` link is in
 memory; their envelopes are read again from the files.
 
-PostgreSQL is *away* if it cannot be connected to, or does not answer. Reception goes on, and the links wait.
-While it answers and the oldest reception waits longer than BEHIND_SECONDS, a sender waits up to
-MAX_WAIT_SECONDS for its Success, so that the backlog cannot grow without end. If PostgreSQL refuses the login
-or has another schema, it is not away: associations are refused until an operator has mended it.
+PostgreSQL is *away* if it cannot be connected to, or does not answer. Receivers then still acknowledge, and
+the links wait. While it answers and the oldest reception waits longer than BEHIND_SECONDS, a sender waits up
+to MAX_WAIT_SECONDS for its Success, so that the backlog cannot grow without end. If PostgreSQL refuses the
+login or has another schema, it is not away: associations are refused until an operator has mended it.
 
 If the thread ends, the process ends, so that the parent starts another one.
 """
@@ -107,7 +107,7 @@ class Registrar:
         self._thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Register what waits, for at most `seconds`; leave the rest to the next process."""
+        """Register waiting receptions for at most `seconds`; leave the rest to the next process."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()

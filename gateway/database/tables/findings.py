@@ -62,7 +62,7 @@ class Recorded(NamedTuple):
 
 
 def record(session: Session, seen: Sequence[SeenFinding]) -> Recorded:
-    """Open what is new, refresh what is still there, close what is gone."""
+    """Open the new findings, refresh those that were seen again, close the others."""
     recorded = session.only(
         Recorded,
         _Q["record"],

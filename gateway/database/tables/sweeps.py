@@ -41,7 +41,7 @@ class _Old(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """When a part of the sweep last ran, and what it counted."""
+    """When a part of the sweep last ran, and its counts."""
 
     verb: str
     ran_at: datetime
