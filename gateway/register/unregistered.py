@@ -15,9 +15,9 @@ from gateway.spool.partial import PARTIAL, SUFFIX
 from gateway.spool.spool import Spool
 
 REFUSED = "refused"
+"""The folder in partial/ with the links of receptions that PostgreSQL refused."""
 REASON = "reason.txt"
 """A file in the folder of the refused receptions: what PostgreSQL said last. Nothing depends on it."""
-"""The folder in partial/ with the links of receptions that PostgreSQL refused."""
 
 
 @dataclass(slots=True, eq=False)
