@@ -1,6 +1,8 @@
 """Write the rows of acknowledged receptions, after the answer to the sender.
 
 registrar        the thread of a receiver process that registers what the process receives
+waiting          the receptions of that process that wait, and their order
+postgres_state   whether PostgreSQL is away, or refuses
 registration     one batch: transactions, names of files, repeats, results, log lines
 registration_log its log lines
 unregistered     the receptions that are not registered yet, as links in partial/

@@ -1,16 +1,12 @@
 """The thread of a receiver process that registers what the process has received.
 
 A reception is handed over when its file is durable, just before Success is answered. The thread registers all
-waiting receptions in one batch. It pauses after a batch, but never before one. The order is: urgent, then
-new, then the backlog with a bounded share of each batch. Originals come before results.
+waiting receptions in one batch, in the order of `gateway.register.waiting`. Originals come before results. It
+pauses after a batch, but never before one.
 
-At most MAX_IN_MEMORY receptions are in memory. Of the others only the number of the `.part` link is in
-memory; their envelopes are read again from the files.
-
-PostgreSQL is *away* if it cannot be connected to, or does not answer. Receivers then still acknowledge, and
-the links wait. While it answers and the oldest reception waits longer than BEHIND_SECONDS, a sender waits up
-to MAX_WAIT_SECONDS for its Success, so that the backlog cannot grow without end. If PostgreSQL refuses the
-login or has another schema, it is not away: associations are refused until an operator has mended it.
+While PostgreSQL is away (`gateway.register.postgres_state`), receivers still acknowledge, and the links wait.
+While it answers and the oldest reception waits longer than BEHIND_SECONDS, a sender waits up to
+MAX_WAIT_SECONDS for its Success, so that the backlog cannot grow without end.
 
 If the thread ends, the process ends, so that the parent starts another one.
 """
@@ -18,19 +14,13 @@ If the thread ends, the process ends, so that the parent starts another one.
 import os
 import threading
 import time
-from array import array
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
 from gateway import log
-from gateway.domain.routing import PRIORITY, Urgency
 from gateway.errors import (
     DatabaseError,
-    DatabaseLoginError,
-    DatabaseRefusedError,
     DatabaseUnavailableError,
     FileMissingError,
     GatewayError,
@@ -39,14 +29,15 @@ from gateway.errors import (
 )
 from gateway.log import Stage
 from gateway.register.other_receivers import OtherReceivers
+from gateway.register.postgres_state import PostgresState, is_away
 from gateway.register.recovery import Recovery
 from gateway.register.registration import MAX_BATCH, Registration
 from gateway.register.siblings import waits_for_other_version
-from gateway.register.unregistered import Unregistered, backlog
+from gateway.register.unregistered import Unregistered
+from gateway.register.waiting import WaitingReceptions
 from gateway.spool.partial import SUFFIX
 from gateway.spool.spool import Spool
 
-MAX_IN_MEMORY = 1000
 BACKLOG_SHARE = 16
 """How many receptions of the backlog are added to a batch that also has new ones."""
 BEHIND_SECONDS = 1.0
@@ -65,8 +56,6 @@ DEFERRED_SECONDS = 0.05
 """The pause before the next try of a reception that waits for another version, or was refused."""
 ROW_BYTES = 8192
 """What the rows of one reception and their log cost PostgreSQL on the disk, measured with 100,000."""
-
-URGENT = PRIORITY[Urgency.URGENT]
 
 
 class Registrar:
@@ -87,18 +76,12 @@ class Registrar:
         self._spool = spool
         self._prepare = prepare
         self._others = OtherReceivers(spool)
-        self._away_since: float | None = None
+        self._postgres = PostgresState(spool)
         self._changed = threading.Condition()
-        self._urgent: deque[Unregistered] = deque()
-        self._new: deque[Unregistered] = deque()
-        self._urgent_numbers = array("Q")
-        self._numbers = array("Q")
-        self._deferred: deque[Unregistered] = deque()
+        self._waiting = WaitingReceptions()
         self._recovered: Iterator[Unregistered] | None = None
         self._batch_since: float | None = None
         self._oldest: float | None = None
-        self._away = "PostgreSQL was not reached yet"
-        self._blocked = ""
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="registrar", daemon=True)
 
@@ -117,25 +100,12 @@ class Registrar:
 
     def why_refused(self) -> str:
         """Return why nothing may be received now; empty if it may."""
-        if self._blocked:
-            return self._blocked
-        since = self._away_since
-        if since is not None and time.time() - since > self.max_hours * 3600:
-            return (
-                f"nothing was registered for edge.max_unregistered_hours ({self.max_hours:g}): {self._away}"
-            )
-        return ""
+        return self._postgres.why_refused(self.max_hours)
 
     def submit(self, one: Unregistered) -> None:
         """Take over a reception whose file is durable."""
         with self._changed:
-            is_urgent = one.envelope.priority == URGENT
-            if len(self._urgent) + len(self._new) + len(self._deferred) < MAX_IN_MEMORY:
-                (self._urgent if is_urgent else self._new).append(one)
-            else:
-                assert one.link is not None, "a new reception has its link"
-                numbers = self._urgent_numbers if is_urgent else self._numbers
-                numbers.append(int(one.link.stem, 16))
+            self._waiting.add(one)
             if self._oldest is None:
                 self._oldest = one.arrived
             self._changed.notify_all()
@@ -149,14 +119,13 @@ class Registrar:
 
     def unregistered_bytes(self) -> int:
         """Return how many bytes PostgreSQL will need for the unregistered receptions of all receivers."""
-        in_memory = len(self._urgent) + len(self._new) + len(self._deferred)
-        count = in_memory + len(self._urgent_numbers) + len(self._numbers)
-        if self._away:
+        count = len(self._waiting)
+        if self._postgres.away:
             count += self._others.unregistered()
         return count * ROW_BYTES
 
     def _is_behind(self) -> bool:
-        if self._away or self._stopping or self._oldest is None:
+        if self._postgres.away or self._stopping or self._oldest is None:
             return False
         now = monotonic()
         if self._batch_since is not None and now - self._batch_since > BEHIND_SECONDS:
@@ -215,46 +184,33 @@ class Registrar:
                         return []
                     self._changed.wait()
                 if self._stopping:
-                    if self._away:
+                    if self._postgres.away:
                         return []
                     self._recovered = None  # the backlog of others is left to the next process
-                batch = self._take()
+                batch = self._waiting.take_new()
+                # Not that of a deferred one, for which no sender waits.
+                self._oldest = min((one.arrived for one in batch), default=None)
+                batch += self._waiting.take_deferred(BACKLOG_SHARE if batch else MAX_BATCH)
             batch += self._from_backlog(BACKLOG_SHARE if batch else MAX_BATCH)
             ready = []
             for one in batch:
                 if waits_for_other_version(self._spool, one):
-                    self._deferred.append(one)
+                    self._waiting.defer([one])
                 else:
                     ready.append(one)
             if ready:
                 return ready
-            if self._stopping and not (self._urgent_numbers or self._numbers):
+            if self._stopping and not any(self._waiting.numbers):
                 return []
             self._pause(DEFERRED_SECONDS)
 
     def _has_work(self) -> bool:
-        waiting = (self._urgent, self._new, self._urgent_numbers, self._numbers, self._deferred)
-        return any(waiting) or self._recovered is not None
-
-    def _take(self) -> list[Unregistered]:
-        """Take the next batch from memory, the deferred ones last; no sender waits for those."""
-        batch: list[Unregistered] = []
-        for waiting in (self._urgent, self._new):
-            while waiting and len(batch) < MAX_BATCH:
-                batch.append(waiting.popleft())
-        self._oldest = min((one.arrived for one in batch), default=None)
-        again = min(len(self._deferred), BACKLOG_SHARE if batch else MAX_BATCH)
-        batch += [self._deferred.popleft() for _ in range(again)]
-        return batch
+        return len(self._waiting) > 0 or self._recovered is not None
 
     def _from_backlog(self, most: int) -> list[Unregistered]:
         found: list[Unregistered] = []
         with self._changed:
-            numbers = self._urgent_numbers[:MAX_BATCH]
-            del self._urgent_numbers[:MAX_BATCH]
-            room = max(0, most - len(numbers))
-            numbers += self._numbers[:room]
-            del self._numbers[:room]
+            numbers = self._waiting.take_numbers(most)
         for number in numbers:
             found += self._examined(self._spool.receiver / f"{number:08x}{SUFFIX}")
         while self._recovered is not None and len(found) < most:
@@ -299,7 +255,7 @@ class Registrar:
             self._note_success()
             left = []
             if refused and not self._stopping:  # else they are left to the next process
-                self._deferred.extend(refused)
+                self._waiting.defer(refused)
                 if any(one.refusals for one in refused):
                     self._pause(DEFERRED_SECONDS)
         with self._changed:
@@ -311,34 +267,21 @@ class Registrar:
                 self._changed.wait_for(lambda: self._stopping, seconds)
 
     def _note_failure(self, error: GatewayError, wait: float) -> None:
-        """Note that PostgreSQL is away, or refuses, and log it."""
         with self._changed:
-            is_away = _is_away(error)
-            self._away = str(error)
-            if self._away_since is None:
-                self._away_since = self._unregistered_since()
-            self._blocked = "" if is_away else str(error)
+            self._postgres.note_failure(error)
             self._changed.notify_all()
         log.write(
             Stage.DB,
             "refused" if isinstance(error, SchemaError) else "waiting",
-            level="warning" if is_away else "error",
+            level="warning" if is_away(error) else "error",
             error=str(error),
             next_in_seconds=wait,
         )
 
-    def _unregistered_since(self) -> float:
-        with suppress(OSError):
-            oldest = backlog(self._spool, MAX_IN_MEMORY).oldest
-            if oldest is not None:
-                return oldest.timestamp()
-        return time.time()
-
     def _note_success(self) -> None:
-        if self._away or self._blocked:
+        if self._postgres.away:
             with self._changed:
-                self._away = self._blocked = ""
-                self._away_since = None
+                self._postgres.note_success()
                 self._changed.notify_all()
 
 
@@ -347,10 +290,3 @@ def _gather_seconds(count: int, *, took: float) -> float:
     if count >= VERY_MANY:
         return LONG_GATHER_SECONDS
     return GATHER_SECONDS if count >= MANY else min(took, GATHER_SECONDS)
-
-
-def _is_away(error: GatewayError) -> bool:
-    """Tell whether to receive and wait, because the reason passes without an operator."""
-    if isinstance(error, DatabaseRefusedError):
-        return error.may_pass
-    return isinstance(error, DatabaseUnavailableError) and not isinstance(error, DatabaseLoginError)

@@ -22,6 +22,7 @@ from gateway.errors import (
     SchemaError,
 )
 from gateway.register import registrar as module
+from gateway.register import waiting as waiting_module
 from gateway.register.recovery import Recovery
 from gateway.register.registrar import BACKLOG_SHARE, Registrar
 from gateway.register.registration import Registration
@@ -132,8 +133,9 @@ class Setup:
 @pytest.fixture
 def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
     """Yield a registrar that is not started yet; stop it at the end."""
-    monkeypatch.setattr(module, "MAX_IN_MEMORY", MAX_IN_MEMORY)
-    monkeypatch.setattr(module, "MAX_BATCH", MAX_BATCH)
+    monkeypatch.setattr(waiting_module, "MAX_IN_MEMORY", MAX_IN_MEMORY)
+    for one in (module, waiting_module):
+        monkeypatch.setattr(one, "MAX_BATCH", MAX_BATCH)
     setup = Setup(tmp_path / "data")
     log.configure(tmp_path / "log", "tests")
     yield setup
@@ -235,8 +237,8 @@ def test_beyond_the_limit_only_numbers_are_kept(setup: Setup) -> None:
     usual = setup.submit(MAX_IN_MEMORY + 150)
     urgent = setup.submit(20, priority=URGENT)
     registrar = setup.registrar
-    assert len(registrar._urgent) + len(registrar._new) == MAX_IN_MEMORY
-    assert (len(registrar._urgent_numbers), len(registrar._numbers)) == (20, 150)
+    assert registrar._waiting.in_memory == MAX_IN_MEMORY
+    assert registrar._waiting.numbers == (20, 150)
     assert registrar.unregistered_bytes() == (MAX_IN_MEMORY + 170) * module.ROW_BYTES
     setup.registration.open()
     setup.wait_for([*first, *usual, *urgent])
@@ -269,7 +271,7 @@ def long_ago(one: Unregistered) -> Unregistered:
 def test_a_sender_waits_for_a_bounded_time_only(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """It returns though the registration is still behind."""
     monkeypatch.setattr(module, "MAX_WAIT_SECONDS", 0.1)
-    setup.registrar._away = ""  # as after the first connection; the thread is not started
+    setup.registrar._postgres.away = ""  # as after the first connection; the thread is not started
     setup.registrar.submit(long_ago(received(setup.spool)))
     assert setup.registrar._is_behind()
     setup.registrar.wait_if_behind()
@@ -292,7 +294,7 @@ def test_no_sender_waits_while_postgresql_is_away(setup: Setup) -> None:
     """Neither before it was reached, nor while it does not answer."""
     setup.registrar.submit(long_ago(received(setup.spool)))
     assert not setup.registrar._is_behind(), "not reached yet"
-    setup.registrar._away = ""
+    setup.registrar._postgres.away = ""
     setup.registrar._batch_since = monotonic() - 60
     assert not setup.registrar._is_behind(), "it does not answer"
 
@@ -344,12 +346,12 @@ def test_away_is_no_reason_to_refuse(setup: Setup, error: DatabaseError, *, at_s
         setup.registration.error = error
     setup.registrar.start()
     waiting = setup.submit(10)
-    wait_until(lambda: str(error) in setup.registrar._away, SECONDS, "it to be away")
+    wait_until(lambda: str(error) in setup.registrar._postgres.away, SECONDS, "it to be away")
     assert setup.registrar.why_refused() == ""
     setup.prepared.clear()
     setup.registration.error = None
     setup.wait_for(waiting)
-    wait_until(lambda: not setup.registrar._away, SECONDS, "it to be back")
+    wait_until(lambda: not setup.registrar._postgres.away, SECONDS, "it to be back")
     assert setup.registration.calls >= 1
 
 
@@ -456,7 +458,7 @@ def test_stop_does_not_wait_for_postgresql(setup: Setup, *, at_start: bool) -> N
         setup.registration.error = error
     setup.registrar.start()
     waiting = setup.submit(10)
-    wait_until(lambda: "no connection" in setup.registrar._away, SECONDS, "it to be away")
+    wait_until(lambda: "no connection" in setup.registrar._postgres.away, SECONDS, "it to be away")
     setup.registrar.stop(SECONDS)
     assert ended(setup.registrar)
     assert all(one.link is not None and one.link.exists() for one in waiting)
