@@ -11,14 +11,13 @@ from cli.advice import RefusedError
 from cli.delivery_table import delivery_table
 from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
+from cli.known import check_known
 from cli.operator import configured, opened, operator
 from cli.pages import LARGEST_ID
 from cli.question import confirm
 from cli.screen import console, dimse, table
-from cli.study import not_kept
 from gateway.database.pool import Database
-from gateway.database.session import Session
-from gateway.database.tables import deliveries, studies
+from gateway.database.tables import deliveries
 from gateway.database.tables.activity import Operator
 from gateway.database.tables.deliveries import Delivery, Selection
 from gateway.domain.delivery import State
@@ -93,7 +92,7 @@ def list_(
     with opened("deliveries") as database, database.statement() as session:
         found = deliveries.find(session, selection, limit=limit + 1, after=after)
         if not found:
-            _check_known(session, selection)
+            check_known(session, selection)
     shown = found[:limit]
     following = str(shown[-1].delivery_id) if len(found) > limit else None
     if as_json:
@@ -124,7 +123,7 @@ def show(
         found = deliveries.find(session, Selection(delivery_id=delivery_id))
         attempts = deliveries.attempts_of(session, delivery_id)
         if not found:
-            _check_known(session, Selection(delivery_id=delivery_id))
+            check_known(session, Selection(delivery_id=delivery_id))
     if as_json:
         print_document(Schema.DELIVERY, asdict(found[0]) | {"tries": attempts})
         return
@@ -237,21 +236,10 @@ def _ask(selection: Selection, verb: str) -> None:
     with opened("deliveries") as database, database.statement() as session:
         count = len(deliveries.find(session, selection, limit=some + 1))
         if not count:
-            _check_known(session, selection)
+            check_known(session, selection)
+            raise RefusedError("no delivery matches; `mini-pacs deliveries list` lists those that exist")
     figure = f"more than {some}" if count > some else str(count)
     confirm(f"{verb} {figure} deliveries, as far as their states allow?")
-
-
-def _check_known(session: Session, selection: Selection) -> None:
-    """Refuse a selection whose delivery does not exist, or whose study has no instance here."""
-    wanted = selection.delivery_id
-    if wanted is not None and not deliveries.find(session, Selection(delivery_id=wanted)):
-        raise RefusedError(
-            f"there is no delivery {wanted}: it never existed, or was purged with its instance after "
-            "sweep.retention_hours; `mini-pacs deliveries list` lists those that exist"
-        )
-    if selection.study is not None and not studies.is_kept(session, selection.study):
-        raise RefusedError(not_kept(selection.study))
 
 
 # ---- the change ----------------------------------------------------------------------------------
@@ -263,7 +251,7 @@ def _change(use_case: UseCase, selection: Selection, done: str, *, as_json: bool
         changed = use_case(database, configuration.edge.data_root, selection, operator())
         if not changed:
             with database.statement() as session:
-                _check_known(session, selection)
+                check_known(session, selection)
     if as_json:
         print_document(Schema.CHANGED_DELIVERIES, {done: changed})
     elif changed:

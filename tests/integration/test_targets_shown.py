@@ -85,6 +85,11 @@ def test_a_target_is_selected_by_its_name(make_edge: MakeEdge) -> None:
         listed = run("deliveries", "list", "--target", "VNA")
         assert "archives.VNA" in listed
         assert "archives.RES" not in listed
+        for words in (("list",), ("retry",), ("resend",), ("cancel", "--yes")):
+            refused = run("deliveries", *words, "--target", "VMA")
+            assert "nothing is sent to a target 'VMA'" in refused
+            assert "--target VNA" in refused
+        assert "no delivery matches" in run("deliveries", "cancel", "--target", "VNA", "--state", "dead")
 
 
 def test_what_waits_for_a_target_that_is_not_configured_is_a_finding(make_edge: MakeEdge) -> None:
