@@ -103,9 +103,10 @@ def _listen(host: str, port: int) -> socket.socket:
         except OSError:
             made.close()
             raise
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: it is no host name
+        reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(
-            f"console.bind {host}, console.port {port}: {error.strerror or error}; name another one in "
+            f"console.bind {host}, console.port {port}: {reason}; name another one in "
             "config.yaml, or with --bind and --port"
         ) from error
     return made

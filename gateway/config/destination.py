@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gateway.config.section import AETitle, Port, Seconds, Section
+from gateway.config.section import AETitle, Host, Port, Seconds, Section
 from gateway.rules.language import Accepts
 
 
@@ -30,7 +30,7 @@ class DestinationTls(Section):
 class Destination(Section):
     """A peer that the edge sends to."""
 
-    host: Annotated[str, Field(min_length=1)]
+    host: Host
     port: Port
     ae_title: AETitle
     timeout_s: Seconds = 30

@@ -6,11 +6,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from gateway.config.section import AETitle, Caller, Port, Seconds, Section, Uid
+from gateway.config.section import AETitle, BindAddress, Caller, Port, Seconds, Section, Uid
 from gateway.domain import allowlist
 
 AS_ARCHIVES = ("as_archives",)
 """`edge.accepted_transfer_syntaxes: as_archives`, in the form of a list."""
+
+
+def _description(text: str) -> str:
+    # Series Description is compared without its padding.
+    if not text.strip() or not text.isprintable():
+        raise ValueError("printable characters are expected")
+    return text.strip()
 
 
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -56,7 +63,7 @@ class Edge(Section):
     """The Storage SCP and the spool."""
 
     ae_title: AETitle
-    bind_address: str = "0.0.0.0"  # noqa: S104  the edge serves the hospital's network
+    bind_address: BindAddress = "0.0.0.0"  # noqa: S104  the edge serves the hospital's network
     port: Port = 11112
     tls: EdgeTls | None = None
     data_root: Path = Path("data")
@@ -80,7 +87,9 @@ class Edge(Section):
     disk_reserve_mb: Annotated[int, Field(ge=0)] = 512
     max_unregistered_hours: Annotated[float, Field(gt=0, le=24 * 30)] = 24
     search_key: Path | None = None
-    result_series_description: Annotated[str, Field(min_length=1, max_length=64)] = "AI_RESULT"
+    result_series_description: Annotated[str, Field(max_length=64), AfterValidator(_description)] = (
+        "AI_RESULT"
+    )
     urgent: Urgent = Urgent()
     log_max_mb: Annotated[int, Field(ge=1)] = 50
     log_backups: Annotated[int, Field(ge=0, le=100)] = 5

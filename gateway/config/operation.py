@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from gateway.config.section import Port, Seconds, Section
+from gateway.config.section import BindAddress, Host, Port, Seconds, Section, Url
 
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$")]
 
@@ -23,7 +23,7 @@ def _network(text: str) -> str:
 class Sweep(Section):
     """The sweep, which runs each minute."""
 
-    retention_hours: Annotated[float, Field(gt=0)] = 24
+    retention_hours: Annotated[float, Field(gt=0, le=36_500 * 24)] = 24
     history_days: Annotated[float, Field(ge=0, le=36_500)] = 400
     orphan_grace_seconds: Seconds = 300
     reconcile_grace_seconds: Seconds = 60
@@ -32,7 +32,7 @@ class Sweep(Section):
 class Metrics(Section):
     """Where `mini-pacs metrics` serves the figures for Prometheus."""
 
-    bind_address: str = "127.0.0.1"
+    bind_address: BindAddress = "127.0.0.1"
     port: Port = 9112
 
 
@@ -46,14 +46,14 @@ class ConsoleTls(Section):
 class Console(Section):
     """`mini-pacs console`: where it listens, and who may use it."""
 
-    bind: str = "127.0.0.1"
+    bind: BindAddress = "127.0.0.1"
     port: Port = 8080
     hosts: tuple[HostName, ...] = ()
     tls: ConsoleTls | None = None
     idle_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 30
     trusted_header: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")] | None = None
     trusted_proxy: Annotated[str, AfterValidator(_network)] | None = None
-    viewer_url: Annotated[str, Field(pattern=r"^https?://[^\s\"'<>]+$")] | None = None
+    viewer_url: Annotated[Url, Field(pattern=r"^https?://[^\s\"'<>]+$")] | None = None
     allow_faults: bool = False
 
     @model_validator(mode="after")
@@ -73,14 +73,14 @@ class Console(Section):
 class Webhook(Section):
     """An URL that gets each message as a JSON document by POST."""
 
-    url: Annotated[str, Field(pattern=r"^https?://")]
+    url: Annotated[Url, Field(pattern=r"^https?://[^\s]+$")]
     authorization_file: Path | None = None
 
 
 class Mail(Section):
     """A mail server, and who gets the messages."""
 
-    host: Annotated[str, Field(min_length=1)]
+    host: Host
     port: Port = 25
     sender: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
     recipients: Annotated[

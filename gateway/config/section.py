@@ -1,10 +1,12 @@
 """The base class of the sections of config.yaml, and the types of their values."""
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.domain import allowlist
+from gateway.domain.host_name import check_host
 from gateway.domain.identifiers import is_ae_title, is_uid
 
 
@@ -25,10 +27,28 @@ def _uid(text: str) -> str:
     return text
 
 
+def _bind_address(text: str) -> str:
+    return text and check_host(text)  # an empty text is every IPv4 address
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        is_complete = parts.hostname is not None and (parts.port is None or parts.port > 0)
+    except ValueError as error:
+        raise ValueError(f"it is no URL: {error}") from error
+    if not is_complete:
+        raise ValueError("it is no URL: host or port is missing")
+    return text
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Caller = Annotated[str, AfterValidator(_caller)]
 """An entry of the allowlist, as text; `gateway.domain.allowlist` parses it."""
 Uid = Annotated[str, AfterValidator(_uid)]
+Host = Annotated[str, AfterValidator(check_host)]
+BindAddress = Annotated[str, AfterValidator(_bind_address)]
+Url = Annotated[str, AfterValidator(_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 

@@ -50,6 +50,8 @@ def associate(
         sock = socket.create_connection((peer.host, peer.port), timeout=peer.connect_timeout_seconds)
     except OSError as error:
         raise PeerAwayError(f"{peer}: cannot connect: {error.strerror or error}") from error
+    except ValueError as error:  # UnicodeError is one: a text that no name server can be asked for
+        raise PeerAwayError(f"{peer}: cannot connect: it is no host name") from error
     if time.monotonic() > deadline:  # a look-up of the host name has no limit
         sock.close()
         raise PeerAwayError(

@@ -72,8 +72,9 @@ def server_of(exporter: Exporter, address: str, port: int) -> WSGIServer:
             _MetricsServer6 if ":" in address else _MetricsServer,
             handler_class=_Handler,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: it is no host name
+        reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(
-            f"metrics.bind_address {address}, metrics.port {port}: {error.strerror or error}; "
+            f"metrics.bind_address {address}, metrics.port {port}: {reason}; "
             "name another one in config.yaml, or with --bind-address and --port"
         ) from error

@@ -94,10 +94,11 @@ def test_a_refused_connection_is_a_peer_that_is_away() -> None:
         connect(PeerAddress("127.0.0.1", port, "GONE", TIMEOUT, TIMEOUT))
 
 
-def test_a_host_name_that_does_not_resolve_is_a_peer_that_is_away() -> None:
-    """The name server has no address for it."""
+@pytest.mark.parametrize("host", ["host.invalid", "host..invalid", "a" * 64, "host\0"])
+def test_a_host_name_that_does_not_resolve_is_a_peer_that_is_away(host: str) -> None:
+    """The name server has no address for it, or cannot be asked for it."""
     with pytest.raises(PeerAwayError, match="cannot connect"):
-        connect(PeerAddress("host.invalid", 104, "GONE", TIMEOUT, TIMEOUT))
+        connect(PeerAddress(host, 104, "GONE", TIMEOUT, TIMEOUT))
 
 
 def test_a_slow_look_up_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

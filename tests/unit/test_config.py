@@ -119,8 +119,49 @@ REFUSALS: list[tuple[Callable[[Content], None], tuple[str, ...]]] = [
     (worker(0, calling_ae_titles=[]), ("forwarder.workers.0.calling_ae_titles",)),
     (worker(0, calling_ae_titles=["A\\B"]), ("forwarder.workers.0.calling_ae_titles.0", "backslash")),
     (worker(1, port=0), ("forwarder.workers.1.port", "0")),
+    (worker(1, host="ai..hospital"), ("forwarder.workers.1.host", "empty or too long")),
+    (worker(1, host="ai.hospital:104"), ("forwarder.workers.1.host", "a port has its own key")),
+    (worker(1, host="http://ai"), ("forwarder.workers.1.host", "'http://ai'")),
+    (worker(1, host="[::1]"), ("forwarder.workers.1.host", "'[::1]'")),
+    (worker(1, host="ai hospital"), ("forwarder.workers.1.host", "'ai hospital'")),
+    (worker(1, host=f"{'a' * 64}.hospital"), ("forwarder.workers.1.host", "empty or too long")),
+    (worker(1, host=".".join(["hospital"] * 30)), ("forwarder.workers.1.host", "253 characters")),
+    (put("edge", bind_address="a..b"), ("edge.bind_address", "'a..b'")),
+    (put("edge", result_series_description=" "), ("edge.result_series_description", "printable")),
+    (lambda all_: all_.update(metrics={"bind_address": "a\0b"}), ("metrics.bind_address",)),
+    (lambda all_: all_.update(console={"bind": "a..b"}), ("console.bind", "'a..b'")),
+    (
+        lambda all_: all_.update(console={"viewer_url": "http://[::1/{study}"}),
+        ("console.viewer_url", "no URL"),
+    ),
+    (
+        lambda all_: all_.update(notify={"webhook": {"url": "http://a:99999/"}}),
+        ("notify.webhook.url", "no URL"),
+    ),
+    (
+        lambda all_: all_.update(notify={"webhook": {"url": "http:///a"}}),
+        ("notify.webhook.url", "is missing"),
+    ),
+    (lambda all_: all_.update(sweep={"retention_hours": float("inf")}), ("sweep.retention_hours", "inf")),
     (lambda all_: all_.update(sweep={"retention_hours": -1}), ("sweep.retention_hours", "-1")),
 ]
+
+
+@pytest.mark.parametrize(
+    "host", ["pacs", "pacs.hospital.", "10.1.2.3", "::1", "fe80::1%eth0", "röntgen.hospital", "my_pacs-1"]
+)
+def test_a_host_is_a_name_or_an_address(tmp_path: Path, host: str) -> None:
+    """Whatever the resolver can be asked for."""
+    values = content()
+    worker(0, host=host)(values)
+    assert load(tmp_path, values).forwarder.workers[0].host == host
+
+
+def test_padding_of_the_result_series_description_does_not_count(tmp_path: Path) -> None:
+    """Series Description is compared without its padding."""
+    values = content()
+    put("edge", result_series_description=" MY_RESULT ")(values)
+    assert load(tmp_path, values).edge.result_series_description == "MY_RESULT"
 
 
 @pytest.mark.parametrize(("change", "words"), REFUSALS)

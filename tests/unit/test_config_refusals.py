@@ -90,7 +90,7 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path: Path, value: str) -> 
     assert "edge.log_path" in refused(configuration)
 
 
-@pytest.mark.parametrize("address", ["192.0.2.1", "nobody.invalid", "a..b", "::ffff:192.0.2.1"])
+@pytest.mark.parametrize("address", ["192.0.2.1", "nobody.invalid", "::ffff:192.0.2.1"])
 def test_an_address_that_is_not_of_this_machine_is_refused(tmp_path: Path, address: str) -> None:
     """`serve` could not listen there."""
     assert "edge.bind_address" in refused(configured(tmp_path, {"bind_address": address}))
