@@ -5,7 +5,7 @@ A UID becomes part of a path and of log lines, so it is checked before it is use
 
 from gateway.dicom.dataset.header import Header
 from gateway.dicom.policy import StoreRequest
-from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
+from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, MAX_UID_LENGTH, is_uid
 from gateway.errors import ContradictionError, DataSetError
 
 
@@ -17,7 +17,7 @@ def check_command(request: StoreRequest) -> None:
     """
     for tag, uid in (("(0000,1000)", request.sop_instance_uid), ("(0000,0002)", request.sop_class_uid)):
         if not is_uid(uid):
-            raise _not_a_uid(tag)
+            raise _not_a_uid(tag, MAX_UID_LENGTH)
 
 
 def check_data_set_uids(header: Header) -> None:
@@ -31,7 +31,7 @@ def check_data_set_uids(header: Header) -> None:
         ("(0020,000E)", header.series_instance_uid),
     ):
         if not is_uid(uid, MAX_DATA_SET_UID_LENGTH):
-            raise _not_a_uid(tag)
+            raise _not_a_uid(tag, MAX_DATA_SET_UID_LENGTH)
 
 
 def check_agreement(request: StoreRequest, header: Header) -> None:
@@ -46,5 +46,6 @@ def check_agreement(request: StoreRequest, header: Header) -> None:
         raise ContradictionError("SOP Class UID differs from the command's")
 
 
-def _not_a_uid(tag: str) -> DataSetError:
-    return DataSetError(f"{tag} is not a UID: too long, or not only digits and dots")
+def _not_a_uid(tag: str, limit: int) -> DataSetError:
+    # At most 63 characters: Error Comment is of VR LO.
+    return DataSetError(f"{tag} is no UID: 1 to {limit} digits and dots, a digit first")

@@ -44,6 +44,17 @@ def test_an_implicit_element_among_explicit_ones_is_read(value: bytes) -> None:
     assert read(raw).series_instance_uid == "1.7"
 
 
+@pytest.mark.parametrize("number", [0x0000, 0x0002, 0xE001, 0xFFFF])
+@pytest.mark.parametrize("where", ["early", "mid"])
+def test_group_fffe_without_the_delimiters_is_a_group_like_others(where: str, number: int) -> None:
+    """As in DCMTK and Orthanc, also as the first element; what a result references is still found."""
+    element = explicit((0xFFFE, number), b"LO", b"NOTE")
+    raw = instance(**{where: element}, late=sequence((8, 0x1140), item(REFERENCE)))
+    header = read(raw, with_references=True)
+    assert header.series_instance_uid == "1.7"
+    assert header.referenced_sop_instance_uids
+
+
 @pytest.mark.parametrize(
     ("raw", "sentence"),
     [

@@ -48,6 +48,20 @@ INSTANCE, SERIES, STUDY = ("1.9.2",), ("1.9.1",), ("1.9",)
         ("ContentSequence", UIDREF, ((), SERIES, SERIES)),  # of TID 1411
         ("GraphicAnnotationSequence", dataset_of(ReferencedImageSequence=[SOP]), (INSTANCE, (), ())),
         ("BlendingSequence", IN_STUDY, (INSTANCE, SERIES, STUDY)),
+        ("RegistrationSequence", dataset_of(ReferencedImageSequence=[SOP]), (INSTANCE, (), ())),
+        ("DeformableRegistrationSequence", dataset_of(ReferencedImageSequence=[SOP]), (INSTANCE, (), ())),
+        ("FiducialSetSequence", dataset_of(ReferencedImageSequence=[SOP]), (INSTANCE, (), ())),
+        (
+            "ReferencedImageRealWorldValueMappingSequence",
+            dataset_of(ReferencedImageSequence=[SOP]),
+            (INSTANCE, (), ()),
+        ),
+        ("AdvancedBlendingSequence", IN_STUDY, (INSTANCE, SERIES, STUDY)),
+        (
+            "RelatedSeriesSequence",
+            dataset_of(StudyInstanceUID="1.9", SeriesInstanceUID="1.9.1"),
+            ((), SERIES, STUDY),
+        ),
         ("SourceInstanceSequence", SOP, (INSTANCE, (), ())),  # encapsulated PDF
         ("ReferencedWaveformSequence", SOP, (INSTANCE, (), ())),
         (

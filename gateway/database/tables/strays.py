@@ -111,7 +111,7 @@ class ResultRow:
                 return "it names no source; the originals of its study came after it"
             return "it names no source, and the edge keeps no original of its study"
         if self.correlation is Correlation.AMBIGUOUS:
-            return "it names no source, and several results of its study were expected, or none"
+            return "it names no source that is kept, and several results of its study were expected, or none"
         if self.late:
             return "it came after its deadline"
         return ""

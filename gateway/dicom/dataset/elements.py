@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gateway.dicom.dataset.encoding import (
+    DELIMITERS,
     EXPLICIT_LITTLE,
     FILE_META_GROUP,
+    GROUP_OF_DELIMITERS,
     HEADER_BYTES,
     IMPLICIT_LITTLE,
     ITEM,
@@ -132,7 +134,7 @@ class Walk:
                     return
                 syntax = self._frames[-1].syntax if self._frames else self._syntax
                 tag, vr, length, start = self._header(syntax)
-                if not self._frames and self._until <= tag < ITEM:
+                if not self._frames and self._until <= tag < GROUP_OF_DELIMITERS:
                     return
                 element = self._next(tag, vr, length, start)
             except DataSetError as error:
@@ -173,7 +175,7 @@ class Walk:
         """Skip or enter the element whose header was read; return it if it was skipped and has a value."""
         frame = self._frames[-1] if self._frames else None
         syntax = frame.syntax if frame is not None else self._syntax
-        if tag >> 16 == 0xFFFE:  # noqa: PLR2004  items and delimiters
+        if tag in DELIMITERS:
             self._delimiter(frame, tag, length, start)
             return None
         if frame is not None and frame.kind != "item":
@@ -205,7 +207,7 @@ class Walk:
         group, number = struct.unpack_from(order + "HH", buffer, at)
         self._tag = tag = group << 16 | number
         vr = bytes(buffer[at + 4 : at + 6])
-        if not syntax.explicit or group == 0xFFFE:  # noqa: PLR2004  items and delimiters have no VR
+        if not syntax.explicit or tag in DELIMITERS:
             return tag, b"", struct.unpack_from(order + "I", buffer, at + 4)[0], self._position + HEADER_BYTES
         if not may_be_vr(vr):
             return tag, b"", self._length_without_vr(buffer, at, order), self._position + HEADER_BYTES
@@ -258,7 +260,7 @@ class Walk:
         buffer, at = found
         group, number = struct.unpack_from(order + "HH", buffer, at)
         vr = bytes(buffer[at + 4 : at + 6])
-        is_delimiter = group << 16 | number in {ITEM, ITEM_END, SEQUENCE_END}
+        is_delimiter = group << 16 | number in DELIMITERS
         return vr in VRS or vr in NOT_VRS or (is_delimiter and bool(self._frames))
 
     def _delimiter(self, frame: _Frame | None, tag: int, length: int, start: int) -> None:

@@ -63,15 +63,22 @@ _REFERENCING = frozenset(
         0x0008_114A,  # Referenced Instance
         0x0008_1140,  # Referenced Image
         0x0008_1200,  # Studies Containing Other Referenced Instances, of the Common Instance Reference Module
+        0x0008_1250,  # Related Series
         0x0008_2112,  # Source Image
         0x0008_9092,  # Referenced Image Evidence
         0x0008_9154,  # Source Image Evidence
+        0x0040_9094,  # Referenced Image Real World Value Mapping
         0x0040_A375,  # Current Requested Procedure Evidence, of an SR
         0x0040_A385,  # Pertinent Other Evidence, of an SR without a request
         0x0040_A730,  # Content, of an SR
         0x0042_0013,  # Source Instance, of an encapsulated document
+        0x0064_0002,  # Deformable Registration
+        0x0066_0002,  # Surface, of a surface segmentation
         0x0070_0001,  # Graphic Annotation, of a presentation state
+        0x0070_0308,  # Registration, of a spatial registration
+        0x0070_031C,  # Fiducial Set, of spatial fiducials
         0x0070_0402,  # Blending, of a presentation state
+        0x0070_1B01,  # Advanced Blending, of a presentation state
         0x3006_0010,  # Referenced Frame of Reference, of an RT Structure Set
         0x3006_0039,  # ROI Contour, of an RT Structure Set
         0x300C_0002,  # Referenced RT Plan
