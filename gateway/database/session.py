@@ -48,6 +48,12 @@ class Session:
             # psycopg2 sends no text with a NUL, and none that UTF-8 cannot encode: nothing was sent.
             self._opening = opening
             raise DatabaseRefusedError(f"PostgreSQL takes no such text: {error}") from error
+        except psycopg2.ProgrammingError as error:
+            if error.pgcode is not None:
+                raise self._translated(error) from error
+            # psycopg2 cannot write a value of that type, such as a dict: nothing was sent.
+            self._opening = opening
+            raise DatabaseRefusedError(f"PostgreSQL takes no such value: {error}") from error
         except psycopg2.Error as error:
             raise self._translated(error) from error
 

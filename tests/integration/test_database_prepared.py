@@ -75,12 +75,13 @@ def test_other_connections_prepare_nothing(database_url: str) -> None:
     database.close()
 
 
-def test_what_was_not_sent_goes_with_the_next_statement(database: Database) -> None:
-    """psycopg2 sends no text with a NUL; the savepoint before it is made all the same."""
+@pytest.mark.parametrize("value", ["a\0b", "\ud800", {"a": 1}, object()])
+def test_what_was_not_sent_goes_with_the_next_statement(database: Database, value: object) -> None:
+    """A value that psycopg2 cannot send is refused; the savepoint before it is made all the same."""
     with database.transaction() as session:
         session.value(PLAIN, a=1)
         session.add_to_next("SAVEPOINT before;")
         with pytest.raises(DatabaseRefusedError):
-            session.value(TEXT, a="a\0b")
+            session.value(TEXT, a=value)
         session.script("ROLLBACK TO SAVEPOINT before")
         assert session.value(PLAIN, a=2) == 2
