@@ -10,6 +10,7 @@ from gateway.times import DAY, HOUR, MINUTE
 _UNITS = {"s": 1, "min": MINUTE, "m": MINUTE, "h": HOUR, "d": DAY}
 _AGO = re.compile(r"(\d{1,6})\s*(s|min|m|h|d)", re.ASCII)
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?", re.ASCII)
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 EXPECTED = "30min, 2h, 3d, 04:19, 2026-11-28, or 2026-11-28 04:19"
 
 
@@ -17,21 +18,27 @@ def moment_of(text: str, option: str) -> datetime:
     """Return the time that was typed; a time of day is the last one that has passed, in local time.
 
     Raises:
-        typer.BadParameter: it is no time.
+        typer.BadParameter: it is no time, or it has not come yet.
     """
     now = datetime.now(UTC).astimezone()
-    if (ago := _AGO.fullmatch(text.strip())) is not None:
-        return now - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
     try:
-        if (clock := _CLOCK.fullmatch(text.strip())) is not None:
-            at = now.replace(
-                hour=int(clock[1]), minute=int(clock[2]), second=int(clock[3] or 0), microsecond=0
-            )
-            return at if at <= now else at - timedelta(days=1)
-        found = datetime.fromisoformat(text.strip())
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{text!r} is no time: {EXPECTED} is expected", param_hint=option) from None
-    return found if found.tzinfo is not None else found.astimezone()
+        found = _typed(text.strip(), now)
+    except (ValueError, OverflowError):  # OverflowError: a time before the year 1
+        found = None
+    if found is None or found < EARLIEST:
+        raise typer.BadParameter(f"{text!r} is no time: {EXPECTED} is expected", param_hint=option)
+    if found > now:
+        raise typer.BadParameter(f"{text!r} has not come yet", param_hint=option)
+    return found
+
+
+def _typed(text: str, now: datetime) -> datetime:
+    if (ago := _AGO.fullmatch(text)) is not None:
+        return now - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
+    if (clock := _CLOCK.fullmatch(text)) is not None:
+        at = now.replace(hour=int(clock[1]), minute=int(clock[2]), second=int(clock[3] or 0), microsecond=0)
+        return at if at <= now else at - timedelta(days=1)
+    return datetime.fromisoformat(text).astimezone()
 
 
 def window_of(text: str, option: str) -> timedelta:
@@ -40,7 +47,5 @@ def window_of(text: str, option: str) -> timedelta:
     Raises:
         typer.BadParameter: it is no time, or it has not come yet.
     """
-    window = datetime.now(UTC) - moment_of(text, option)
-    if window <= timedelta():
-        raise typer.BadParameter(f"{text!r} has not come yet", param_hint=option)
-    return window
+    began = moment_of(text, option)
+    return datetime.now(UTC) - began

@@ -24,6 +24,12 @@ from gateway.sender.rewrite import Edits
 from gateway.sender.send import Priority, SendOptions
 from gateway.sender.send import send as send_all
 
+_OPTIONS = {
+    "PatientID": "--patient-id",
+    "PatientName": "--patient-name",
+    "Modality": "--modality",
+    "SeriesDescription": "--series-description",
+}
 CONNECT_TIMEOUT_SECONDS = 10.0
 """Must exceed the time to connect and associate while the edge serves a thousand others."""
 
@@ -162,3 +168,6 @@ def _check(
     ):
         if uid is not None and not is_uid(uid):
             raise UsageError(f"{name} {uid!r}: a UID has at most 64 characters, digits and dots")
+    for keyword, text in edits.attributes.items():
+        if not text.isprintable():  # also what the terminal did not send as UTF-8
+            raise UsageError(f"{_OPTIONS[keyword]} {text!r}: printable characters are expected")

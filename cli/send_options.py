@@ -10,6 +10,8 @@ from gateway.sender.generate import DEFAULT_MODALITY, MODALITIES
 from gateway.sender.numbering import MAX_WIDTH
 
 MAX_TIMES = 100_000
+MAX_DELAY_MS = 3_600_000
+MAX_TIMEOUT_SECONDS = 86_400
 
 
 class PriorityName(StrEnum):
@@ -61,12 +63,17 @@ Associations = Annotated[
     int, typer.Option(min=1, max=256, help="Number of associations that share the work.")
 ]
 DelayMs = Annotated[
-    float, typer.Option(min=0, help="Milliseconds that each association waits after an instance.")
+    float,
+    typer.Option(min=0, max=MAX_DELAY_MS, help="Milliseconds that each association waits after an instance."),
 ]
 PriorityOption = Annotated[PriorityName, typer.Option(help="Priority of the C-STORE requests.")]
 Timeout = Annotated[
     float,
-    typer.Option(min=0.1, help="Seconds to wait for an answer; must exceed the SCP's slowest flush."),
+    typer.Option(
+        min=0.1,
+        max=MAX_TIMEOUT_SECONDS,
+        help="Seconds to wait for an answer; must exceed the SCP's slowest flush.",
+    ),
 ]
 
 # ---- what to change ------------------------------------------------------------------------------

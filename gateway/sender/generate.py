@@ -5,6 +5,7 @@ ImagePositionPatient, so that a viewer scrolls through them. Pixels depend only 
 and number of instances: the same request with the same UIDs gives the same bytes.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -131,16 +132,21 @@ def generate(study: Study) -> Iterator[Dataset]:
     }
     for index in range(study.instances):
         sop_instance_uid = study.sop_instance_uid or generate_uid(prefix=None)
-        yield _instance(
-            study, MODALITIES[study.modality], index, {**uids, "SOPInstanceUID": sop_instance_uid}
-        )
+        instance_uids = {**uids, "SOPInstanceUID": sop_instance_uid}
+        with warnings.catch_warnings():
+            # pydicom warns of invalid values; they are sent as they are, as in `rewrite`.
+            warnings.simplefilter("ignore")
+            instance = _instance(study, MODALITIES[study.modality], index, instance_uids)
+        yield instance
 
 
 def write(instance: Dataset, folder: Path) -> Outgoing:
     """Write `instance` to a Part 10 file in `folder`/<StudyInstanceUID>/, and return it for sending."""
     path = folder / str(instance.StudyInstanceUID) / f"{instance.SOPInstanceUID}.dcm"
     path.parent.mkdir(parents=True, exist_ok=True)
-    instance.save_as(path, enforce_file_format=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # see `generate`
+        instance.save_as(path, enforce_file_format=True)
     return read(path)
 
 

@@ -1,6 +1,7 @@
 """The sender with real peers: DCMTK's storescp, an acceptor that refuses or aborts, and no peer at all."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -252,6 +253,9 @@ def test_an_unreachable_peer_is_named() -> None:
         (("/nowhere/at/all",), "does not exist"),
         (("README.md",), "no DICOM file"),
         (("--generate", "1", "--priority", "urgent"), "--priority"),
+        (("--generate", "1", "--timeout", "inf"), "--timeout"),
+        (("--generate", "1", "--delay-ms", "inf"), "--delay-ms"),
+        (("--generate", "1", "--patient-name", os.fsdecode(b"A\xff")), "--patient-name"),
     ],
 )
 def test_invalid_options_are_a_usage_error(words: tuple[str, ...], sentence: str) -> None:

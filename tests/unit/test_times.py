@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import typer
 
+from cli.moments import moment_of, window_of
 from cli.screen import shortened
 from gateway.times import clock, dated, duration_of, moment, moments_as, since, span
 
@@ -84,3 +86,25 @@ def test_moments_are_written_in_another_way_within_a_block() -> None:
     with moments_as(lambda one: f"<{one:%Y}>"):
         assert moment(when) == "<2026>"
     assert moment(when) != "<2026>"
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01", "9999-12-31T23:59:59-23:00", "999999d", "1969-12-31", "", "99:99"]
+)
+def test_a_time_that_no_row_can_have_is_no_time(text: str) -> None:
+    """Python's arithmetic and PostgreSQL refuse such times."""
+    with pytest.raises(typer.BadParameter, match="is no time"):
+        moment_of(text, "--since")
+
+
+@pytest.mark.parametrize("text", ["9000-12-31", "2999-01-01 04:19"])
+def test_a_time_that_has_not_come_yet_is_refused(text: str) -> None:
+    """Nothing was received then."""
+    with pytest.raises(typer.BadParameter, match="has not come yet"):
+        moment_of(text, "--at")
+
+
+def test_a_time_before_now_or_of_another_zone_is_taken() -> None:
+    """A duration, and a time with its own offset."""
+    assert timedelta(minutes=30) <= window_of("30min", "--since") < timedelta(minutes=31)
+    assert moment_of("2020-01-01T00:00+23:00", "--at") == datetime(2019, 12, 31, 1, tzinfo=UTC)
