@@ -13,11 +13,13 @@ A traceback goes into a file, or to standard error where MINI_PACS_DEBUG is set.
 """
 
 import os
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from cli.documents import Schema, print_document
 from cli.exit_codes import ExitCode
 
 DEBUG_VARIABLE = "MINI_PACS_DEBUG"
+_WIDTH = re.compile(r"[1-9][0-9]{0,5}")
 HELP = {"help_option_names": ["-h", "--help"]}
 """The context settings of every application; its commands inherit them."""
 
@@ -87,6 +90,7 @@ def _exit_code(run: Callable[[], object], words: Sequence[str]) -> int:
     as_json = "--json" in words
     if sys.stdout is None:  # The parent closed it: discard the output.
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  stays open until the process ends
+    _tolerate_the_terminal()
     try:
         ended = run()
         sys.stdout.flush()  # report a full disk here, not when the interpreter exits
@@ -105,6 +109,19 @@ def _exit_code(run: Callable[[], object], words: Sequence[str]) -> int:
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         return _report_error(error, as_json=as_json)
+
+
+def _tolerate_the_terminal() -> None:
+    """Print where the environment describes no usable terminal, as in cron or `docker exec`.
+
+    A character that the encoding of the terminal does not have, such as an ellipsis in Latin-1, becomes a
+    question mark. A width of 0 columns, or one that is no number, is as if it were not set.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    columns = os.environ.get("COLUMNS", "")
+    if not _WIDTH.fullmatch(columns):
+        os.environ.pop("COLUMNS", None)
 
 
 def _report_error(error: Exception, *, as_json: bool) -> int:

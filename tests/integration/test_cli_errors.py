@@ -150,6 +150,21 @@ def test_a_closed_pipe_is_no_error(kept: PreparedInstances) -> None:
     del kept
 
 
+@pytest.mark.parametrize(
+    "environment", [{"COLUMNS": "0"}, {"COLUMNS": "²"}, {"COLUMNS": "60", "PYTHONIOENCODING": "ascii"}]
+)
+def test_a_command_prints_where_the_environment_describes_no_usable_terminal(
+    kept: PreparedInstances, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    """No width, a width that is no number, an encoding without the ellipsis of a shortened UID."""
+    kept.receive(1, study="1.2." + "3" * 56)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    done = ended("mini-pacs", "deliveries", "list")
+    assert done.returncode == 0, done.stderr
+    assert "33333" in done.stdout
+
+
 @pytest.mark.skipif(not FULL_DISK.exists(), reason="this system has no /dev/full")
 def test_an_output_to_a_full_disk_is_an_error(kept: PreparedInstances) -> None:
     """The command reports it, not the interpreter at its end; the exit code is no success."""
