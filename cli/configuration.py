@@ -4,15 +4,13 @@
 """
 
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from pathlib import Path
 
 import typer
 
-from cli import contexts, reload, rule_notes
+from cli import contexts, file_notes, reload, rule_notes
 from cli.documents import Json, Schema, print_document
 from cli.operator import opened
 from cli.screen import console, table
@@ -126,7 +124,7 @@ def warnings(configuration: Configuration, environment: Mapping[str, str]) -> It
     yield from _of_search(configuration.edge)
     yield from _of_addresses(configuration)
     yield from _of_console(configuration)
-    yield from _of_modes(configuration)
+    yield from file_notes.warnings(configuration)
     yield from _of_destinations(configuration)
     yield from _of_retries(configuration.forwarder)
     yield from rule_notes.warnings(configuration)
@@ -188,31 +186,6 @@ def _is_loopback(address: str) -> bool:
         return ip_address(address).is_loopback
     except ValueError:
         return address == "localhost"
-
-
-def _of_modes(configuration: Configuration) -> Iterator[str]:
-    """Warn of keys and of patients' data that other users can read."""
-    edge = configuration.edge
-    keys = {"edge.tls.key": edge.tls.key} if edge.tls is not None else {}
-    for destination in configuration.destinations:
-        if destination.tls is not None and destination.tls.key is not None:
-            keys[f"the tls.key of {destination.ae_title}"] = destination.tls.key
-    if edge.search_key is not None:
-        keys["edge.search_key"] = edge.search_key
-    for name, key in keys.items():
-        if _mode(key) & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
-            yield f"{name} {key} is open to other users: chmod 600 it, or 640 with a group of its own"
-    for name, path in (("edge.data_root", edge.data_root), ("edge.log_path", edge.log_path)):
-        if _mode(path) & stat.S_IRWXO:
-            yield f"{name} {path} is open to every user of this machine: chmod o= it"
-
-
-def _mode(path: Path) -> int:
-    """Return the permission bits of a file; 0 where it does not exist or cannot be seen."""
-    try:
-        return stat.S_IMODE(path.stat().st_mode)
-    except OSError:
-        return 0
 
 
 def _of_destinations(configuration: Configuration) -> Iterator[str]:

@@ -78,6 +78,8 @@ def _mail(mail: Mail, message: Message, seconds: float) -> None:
             server.send_message(letter)
     except (OSError, smtplib.SMTPException) as error:
         raise NotifyError(f"{type(error).__name__}: {error}") from error
+    except ValueError as error:  # it quotes the text, which may be the password
+        raise NotifyError("user name, password or an address has a character that is not ASCII") from error
 
 
 def _secret(path: Path) -> str:
@@ -85,3 +87,5 @@ def _secret(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise NotifyError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise NotifyError(f"{path}: it is no UTF-8 text") from error

@@ -25,6 +25,8 @@ from gateway.diagnosis import sessions
 from gateway.diagnosis.watch import watch
 from gateway.lab.layout import choose_ports
 from gateway.notify import outage
+from gateway.notify.endpoints import send
+from gateway.notify.message import trial
 from gateway.notify.outage import OutageTeller
 from gateway.notify.tell import tell
 
@@ -256,3 +258,38 @@ def test_notify_test_says_who_took_it(edge: HealthyEdge, tmp_path: Path) -> None
     result = runner.invoke(build("notify"), ["notify", "test", "--json"])
     assert result.exit_code == ExitCode.UNREACHABLE
     assert json.loads(result.stdout)["items"][0]["well"] is False
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"), [("pässword", "is not ASCII"), (None, "it is no UTF-8 text")]
+)
+def test_a_password_that_cannot_be_sent_is_a_reason_without_it(
+    tmp_path: Path, password: str | None, reason: str
+) -> None:
+    """The mail server asks for a login; SMTP's login takes ASCII only."""
+
+    class Answers(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"220 mail\r\n")
+            while line := self.rfile.readline():
+                bye = line.startswith(b"QUIT")
+                self.wfile.write(b"221 bye\r\n" if bye else b"250-mail\r\n250 AUTH PLAIN\r\n")
+
+    secret = tmp_path / "password"
+    secret.write_bytes(b"\xff" if password is None else password.encode())
+    with socketserver.TCPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        mail = Mail(
+            host="127.0.0.1",
+            port=server.server_address[1],
+            sender="edge@hospital",
+            recipients=("it@hospital",),
+            username="edge",
+            password_file=secret,
+        )
+        [(name, why)] = send(Notify(mail=mail), trial("MINI_EDGE", "host"))
+        thread.join()
+    assert name == "mail"
+    assert reason in why
+    assert "ä" not in why

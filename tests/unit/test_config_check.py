@@ -108,3 +108,27 @@ def test_a_key_of_the_search_that_cannot_be_used_is_named(
     found = [line for line in said(tmp_path, search_key=str(key)).splitlines() if "search_key" in line]
     assert bool(found) == bool(words)
     assert all(words in line for line in found)
+
+
+def test_files_of_console_and_notify_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    """Missing, and no text; the other commands need none of them."""
+    (tmp_path / "token").write_bytes(b"\xff\xfe")
+    content = layout.configuration(layout.choose_ports(well_known=False), {})
+    content["console"] = {"tls": {"certificate": "gone.pem", "key": "gone.key"}}
+    content["notify"] = {
+        "webhook": {"url": "http://localhost/", "authorization_file": str(tmp_path / "token")},
+        "mail": {
+            "host": "mail",
+            "sender": "edge@hospital",
+            "recipients": ["it@hospital"],
+            "username": "edge",
+            "password_file": str(tmp_path / "gone"),
+        },
+    }
+    words = "\n".join(warnings(config.load(layout.write(tmp_path / "lab", content)), {}))
+    for part in (
+        "gone.pem: No such file or directory; `mini-pacs console` cannot start",
+        f"notify.webhook.authorization_file {tmp_path / 'token'}: it is no UTF-8 text",
+        f"notify.mail.password_file {tmp_path / 'gone'}: No such file or directory",
+    ):
+        assert part in words
