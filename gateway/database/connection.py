@@ -19,7 +19,7 @@ CONNECT_SECONDS = 5.0
 
 # idle_in_transaction: the open transaction of a lost client would keep its rows locked.
 # jit: compiling takes a quarter of a second, for statements that take a millisecond.
-# statement_timeout, lock_timeout: each wait has a deadline of its own; that of a role may be too short.
+# statement_timeout, lock_timeout: the edge sets its own deadlines; those of a role may be too short.
 OPTIONS = (
     "-c idle_in_transaction_session_timeout=60s -c timezone=UTC -c jit=off"
     " -c statement_timeout=0 -c lock_timeout=0"

@@ -73,7 +73,7 @@ def objects(session: Session) -> set[Object]:
 
 
 def expected_objects() -> dict[Object, str]:
-    """Return those that the migrations make, each with the statement that makes it; empty for a function."""
+    """Return the objects that the migrations make, each with its statement; a function has an empty one."""
     text = files("gateway.database").joinpath("schema.sql").read_text(encoding="utf-8")
     return dict(_expected(text))
 

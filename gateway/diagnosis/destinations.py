@@ -76,7 +76,7 @@ def _closed(view: Overview, destination: DestinationState, effect: str) -> Findi
 
 
 def _ahead(view: Overview, destination: DestinationState, effect: str) -> Finding:
-    """Say that a destination failed at a time that is yet to come; its probe is set for a later one."""
+    """Say that a destination failed at a time in the future, and that its next probe is later still."""
     title = destination.ae_title
     probe = destination.next_probe_at or destination.changed_at
     return problem(
@@ -90,7 +90,7 @@ def _ahead(view: Overview, destination: DestinationState, effect: str) -> Findin
 
 
 def _try_again(destination: DestinationState) -> str:
-    """Return what asks a destination again; where it takes no C-STORE, a C-ECHO says nothing."""
+    """Return the command that tries a destination again. If it refuses C-STOREs, a C-ECHO proves nothing."""
     title = destination.ae_title
     if destination.probe_by_store:
         return f"look into the log of {title}; `mini-pacs destinations resume {title}` tries it now"

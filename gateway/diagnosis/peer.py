@@ -221,7 +221,7 @@ def _about_tls(destination: Destination, says: Speaks, place: str, reason: str) 
 
 
 def tls_remedy(reason: str, title: str, place: str) -> str:
-    """Return what ends the refusal of a peer in the TLS handshake."""
+    """Return the remedy for a peer that refuses the TLS handshake."""
     alert = reason.lower().replace("_", " ")
     if "protocol version" in alert or "no protocols available" in alert or "unsupported protocol" in alert:
         return f"let {title} speak TLS 1.2 or later: the edge speaks no older version"

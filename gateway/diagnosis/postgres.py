@@ -126,7 +126,7 @@ def _of_error(error: DatabaseError, where: str, dsn: str) -> Finding:
 
 
 def more_connections(text: str) -> str:
-    """Return what raises the limit that PostgreSQL names in its refusal."""
+    """Return the remedy: raise the limit that PostgreSQL names in its refusal."""
     for kind in ("role", "database"):
         name = re.search(rf'for {kind} "([^"]+)"', text)
         if name:

@@ -39,7 +39,7 @@ def schema(found: AbstractSet[Object]) -> Iterator[Finding]:
             yield note(
                 f"postgres.trigger:{one.name}",
                 f"The table {one.tbl} has a trigger that is not of the edge: {one.name}",
-                "it runs in each transaction of the edge, and can slow down or refuse what it registers",
+                "it runs in transactions of the edge, and can slow them down or make them fail",
                 f"if nobody needs it: `DROP TRIGGER {one.name} ON {one.tbl}`, as the owner of the database",
                 holds=Holds.LATER,
             )

@@ -17,14 +17,14 @@ BLOCKED_SECONDS = 2.0
 
 
 def terminate(pid: int, user: str, ours: str) -> str:
-    """Return the command that ends a session of `user`; only that role or a superuser may."""
+    """Return the command that ends a session of `user`. Only that role or a superuser may end it."""
     if user in {"", ours}:
         return f"""end it: `psql "$DATABASE_URL" -c 'SELECT pg_terminate_backend({pid})'`"""
     return f"end it as {user} or as a superuser of PostgreSQL: `SELECT pg_terminate_backend({pid})`"
 
 
 def _doing(one: Blocker) -> str:
-    """Return who has a session, and what it does where this role may see that."""
+    """Return who has a session, and what it does, if this role may see it."""
     who = f"{one.application or 'no name'}, {one.user}, {one.address}"
     if not one.state:
         return f"{who}; this role may not see what it does"
@@ -33,7 +33,7 @@ def _doing(one: Blocker) -> str:
 
 
 def locks(session: Session, state: Server) -> Iterator[Finding]:
-    """Yield who lets others wait for a lock, or holds one that others would wait for."""
+    """Yield sessions that block others, sessions that locked a table of the edge, prepared transactions."""
     told = set()
     for one in server.blockers(session):
         if one.longest < BLOCKED_SECONDS:

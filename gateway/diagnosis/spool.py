@@ -53,7 +53,7 @@ class Space:
     free_inodes: int | None = None
     """How many more files the disk can hold; None if it sets no limit."""
     refused_reason: str = ""
-    """Why PostgreSQL refused the last of the refused ones."""
+    """Why PostgreSQL refused the last reception that it refused."""
 
 
 def measure(configuration: Configuration) -> Space | None:

@@ -17,7 +17,7 @@ from gateway.spool.spool import Spool
 REFUSED = "refused"
 """The folder in partial/ with the links of receptions that PostgreSQL refused."""
 REASON = "reason.txt"
-"""A file in the folder of the refused receptions: what PostgreSQL said last. Nothing depends on it."""
+"""The file in that folder with PostgreSQL's last reason. Only gateway/diagnosis reads it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -93,7 +93,7 @@ def refused_count(spool: Spool) -> int:
 
 
 def refused_reason(spool: Spool) -> str:
-    """Return why PostgreSQL refused the last of them; empty where that is not known."""
+    """Return why PostgreSQL refused the last reception that it refused; empty if the reason is not known."""
     try:
         return (spool.root / PARTIAL / REFUSED / REASON).read_text(encoding="utf-8")[:500]
     except (OSError, UnicodeError):

@@ -13,7 +13,8 @@ CROSS JOIN LATERAL (
 ORDER BY t.route, t.target;
 
 -- name: last_due
--- Per target, when the last delivery is due that nothing holds back; no row where none is.
+-- For each target: when the last of its pending deliveries is due that are not due yet, and that nothing
+-- else holds back.
 WITH RECURSIVE {fragment:owed_targets}
 SELECT t.route::text, t.target, d.next_attempt_at AS since
 FROM owed_targets AS t

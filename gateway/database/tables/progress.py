@@ -41,7 +41,7 @@ class Progress:
 
     due: tuple[Due, ...] = ()
     last_due: tuple[Due, ...] = ()
-    """Per target, when the last delivery is due that is not due yet."""
+    """For each target with deliveries that are not due yet: when the last of them is due."""
     flows: tuple[TargetFlow, ...] = ()
     workers: tuple[WorkerResults, ...] = ()
 
