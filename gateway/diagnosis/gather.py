@@ -22,6 +22,7 @@ from gateway.diagnosis import postgres, rules, spool, told
 from gateway.diagnosis.bounded import HangsError, within
 from gateway.diagnosis.finding import Finding, Holds, problem, ranked
 from gateway.diagnosis.findings import findings, pairing
+from gateway.diagnosis.limits import limits
 from gateway.diagnosis.living import living, of_standing
 from gateway.diagnosis.log_file import log_file
 from gateway.diagnosis.open_files import open_files
@@ -157,6 +158,7 @@ def all_findings(gathered: Gathered, others: list[Finding]) -> list[Finding]:
     running = [
         *living(gathered.processes, None if gathered.has_version else configuration),
         *open_files(gathered.processes),
+        *limits(gathered.processes),
         *log_file(gathered.processes, configuration),
         *map(of_standing, gathered.standing),
     ]

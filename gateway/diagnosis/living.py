@@ -53,6 +53,7 @@ def living(rows: Sequence[ProcessRow], configuration: Configuration | None) -> I
     yield from _spools(beating)
     if configuration is not None:
         yield from _configurations(beating, configuration)
+    yield from _addresses(beating)
     yield from _versions(beating)
 
 
@@ -147,6 +148,22 @@ def _configurations(rows: Sequence[ProcessRow], configuration: Configuration) ->
             "it receives or forwards by other rules than the other processes",
             f"restart {_RESTART[row.kind]} with that file (MINI_PACS_CONFIG)",
             holds=_HOLDS[row.kind],
+        )
+
+
+def _addresses(rows: Sequence[ProcessRow]) -> Iterator[Finding]:
+    """Yield a finding if Storage SCPs with other AE titles or ports work on the same spool and database."""
+    parents = [row for row in rows if row.kind is ProcessKind.SERVE]
+    if len({row.serves for row in parents}) > 1:
+        named = " and ".join(row.name for row in sorted(parents, key=lambda row: row.started_at))
+        newest = max(parents, key=lambda row: row.started_at)
+        yield problem(
+            "processes.serve",
+            f"Two configurations of the edge run at the same time: {named}",
+            "each restart makes its configuration the one that counts, for all processes",
+            f"end the one that nobody needs (the newest: on {newest.host}, `kill {newest.pid}`), then "
+            "`mini-pacs config reload`",
+            holds=Holds.LATER,
         )
 
 

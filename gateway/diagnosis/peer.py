@@ -60,13 +60,27 @@ def key_of(configuration: Configuration, ae_title: str) -> str:
 def ask(configuration: Configuration, destination: Destination) -> PeerAnswer:
     """Ask a destination; each step may be the last."""
     place = key_of(configuration, destination.ae_title)
-    return _look_up(destination, place) or _converse(configuration, destination, place)
+    found = _look_up(destination, place)
+    if isinstance(found, PeerAnswer):
+        return found
+    return with_addresses(_converse(configuration, destination, place), destination.host, found, place)
 
 
-def _look_up(destination: Destination, place: str) -> PeerAnswer | None:
-    """Look up its host name; return what is wrong, or None."""
+def with_addresses(answer: PeerAnswer, host: str, addresses: list[str], place: str) -> PeerAnswer:
+    """Name the addresses behind a host name where the wrong host may have answered, or none."""
+    if not answer.wrong or host in addresses or answer.reached not in {"name", "TCP"}:
+        return answer
+    return replace(
+        answer,
+        wrong=f"{answer.wrong}; {host} has the address {' and '.join(addresses)}",
+        remedy=f"{answer.remedy}; if that address is wrong, correct DNS or /etc/hosts, or {place}.host",
+    )
+
+
+def _look_up(destination: Destination, place: str) -> list[str] | PeerAnswer:
+    """Return the addresses of its host name, or what is wrong."""
     try:
-        within(
+        found = within(
             STEP_SECONDS,
             lambda: socket.getaddrinfo(destination.host, destination.port, type=socket.SOCK_STREAM),
         )
@@ -81,7 +95,7 @@ def _look_up(destination: Destination, place: str) -> PeerAnswer | None:
             wrong=f"cannot be looked up: the host name {destination.host} has no address ({reason})",
             remedy=f"correct {place}.host, or the name server",
         )
-    return None
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def _converse(configuration: Configuration, destination: Destination, place: str) -> PeerAnswer:

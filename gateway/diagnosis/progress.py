@@ -7,7 +7,7 @@ from typing import NamedTuple
 from gateway.config import Configuration
 from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.overview import Overview
-from gateway.database.tables.progress import Progress, WorkerResults
+from gateway.database.tables.progress import LAST_RESULTS, Progress, WorkerResults
 from gateway.diagnosis.counts import option_of, waiting_for
 from gateway.diagnosis.destinations import holds_of
 from gateway.diagnosis.finding import Finding, Holds, note, problem
@@ -21,6 +21,8 @@ STANDS = timedelta(seconds=60)
 LATE = timedelta(seconds=30)
 """A study that is due for less is a burst that a healthy archive takes."""
 MISSING = 3
+LATE_RESULTS = 4
+"""Fewer late ones among the last results are a burst."""
 CLOCK = timedelta(minutes=1)
 """Clocks that NTP sets differ by less."""
 NEAR_LIMIT = 0.7
@@ -42,6 +44,7 @@ def progress(view: Overview, seen: Progress, configuration: Configuration) -> It
     patience = timedelta(seconds=max(30.0, 3 * configuration.forwarder.worker_timeout_seconds))
     for worker in seen.workers:
         yield from _worker(view, worker, patience)
+        yield from _late(view, worker)
 
 
 class _Limit(NamedTuple):
@@ -141,6 +144,23 @@ def _slow(view: Overview, target: Target, flow: TargetFlow, limit: _Limit | None
         "the backlog grows, and images come later and later; nothing is lost",
         remedy,
         holds=holds_of(target.route),
+    )
+
+
+def _late(view: Overview, one: WorkerResults) -> Iterator[Finding]:
+    """Yield a worker whose last results came after their deadline."""
+    state = next((d for d in view.destinations if d.ae_title == one.worker), None)
+    if state is None or not state.is_open_for_work or one.late < LATE_RESULTS:
+        return
+    yield problem(
+        f"worker.late:{one.worker}",
+        f"{one.late} of the last {LAST_RESULTS} results of {one.worker} came after their deadline, the "
+        f"slowest after {span(one.slowest)}",
+        "the PACS gets them; but other workers were asked for the same images meanwhile, or the results were "
+        "given up",
+        f"raise forwarder.worker_timeout_seconds (result_timeout_seconds of an application) above what "
+        f"{one.worker} needs, then `mini-pacs config reload`; or make {one.worker} faster",
+        holds=Holds.WORKERS,
     )
 
 

@@ -28,7 +28,7 @@ def schema(found: AbstractSet[Object]) -> Iterator[Finding]:
         )
         yield problem(
             "postgres.incomplete",
-            f"The schema of PostgreSQL is not complete: it has no {names}{more}, or they are switched off",
+            f"The schema of PostgreSQL is not complete: it has no {names}{more} (or not in force)",
             "instances may be registered twice, not at all, or not be forwarded; files are safe in the spool",
             remedy,
             holds=Holds.ALL,

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from gateway.database.tables.overview import Overview
+from gateway.database.tables.strays import ConflictsOfSender
 from gateway.diagnosis.finding import Finding, Holds, note, problem
+from gateway.domain.routing import Route
 from gateway.times import moment
 
 MANY = 3
@@ -12,7 +14,11 @@ MANY = 3
 
 def conflicts(view: Overview) -> Iterator[Finding]:
     """Yield each sender that uses a SOP Instance UID for several images."""
+    titles = {d.ae_title for d in view.destinations if d.route is Route.WORKERS}
     for one in view.conflicts:
+        if one.calling_ae_title in titles:
+            yield _of_worker(one)
+            continue
         make = problem if one.versions - one.uids >= MANY else note
         sender = f"{one.calling_ae_title} at {one.remote_address}"
         uids = "one SOP Instance UID" if one.uids == 1 else f"{one.uids:,} SOP Instance UIDs"
@@ -27,6 +33,22 @@ def conflicts(view: Overview) -> Iterator[Finding]:
             since=one.first_at,
             holds=Holds.SOME,
         )
+
+
+def _of_worker(one: ConflictsOfSender) -> Finding:
+    """Say that a worker returns its results under the UIDs of the images."""
+    make = problem if one.versions >= MANY else note
+    return make(
+        f"instances.conflict:{one.calling_ae_title}@{one.remote_address}",
+        f"{one.calling_ae_title} at {one.remote_address} returned {one.versions:,} results since "
+        f"{moment(one.first_at)} under the SOP Instance UID of another image, the last under {one.newest}",
+        "an archive keeps only the last one of a UID: the result replaces the image",
+        f"ask the vendor of {one.calling_ae_title}: each result needs a SOP Instance UID of its own; "
+        f"`mini-pacs destinations pause {one.calling_ae_title}` takes it out; `mini-pacs instances list "
+        "--conflict` lists what happened",
+        since=one.first_at,
+        holds=Holds.WORKERS,
+    )
 
 
 def unmatched(view: Overview) -> Iterator[Finding]:

@@ -150,8 +150,8 @@ def remedy(refused: Refused, *, edge_ae_title: str = "edge.ae_title") -> str:
 
 _TEXTS: dict[Reason, tuple[str, str]] = {
     Reason.TOO_MANY_CONNECTIONS: (
-        "opened more connections than the edge serves",
-        "find out why that peer keeps connections open without an association",
+        "opened more connections than the edge serves, without an association",
+        "end that program, or let a firewall keep it out; lower edge.artim_timeout_seconds",
     ),
     Reason.PEER_SPEAKS_NO_TLS: (
         "spoke no TLS, and edge.tls demands it",

@@ -337,6 +337,20 @@ def workers_return_nothing(edge: HealthyEdge) -> Breaking:
     edge.edge.run("UPDATE expected_results SET state = 'arrived', arrived_at = now()")
 
 
+@case("worker.late:APP01", ("after their deadline", "the slowest after 20.0 s"), "worker_timeout_seconds")
+def worker_is_late(edge: HealthyEdge) -> Breaking:
+    """It needs 20 s for each result, and the deadline is shorter."""
+    for _ in range(6):
+        ask(edge.core, Instance())
+    edge.edge.run("UPDATE deliveries SET state = 'cancelled' WHERE route = 'pacs'")
+    edge.edge.run(
+        "UPDATE expected_results SET worker = 'APP01', state = 'late',"
+        " asked_at = now() - interval '30 s', arrived_at = now() - interval '10 s'"
+    )
+    yield
+    edge.edge.run("UPDATE expected_results SET state = 'arrived'")
+
+
 @case("results.given_up", "got no result from any worker", "deliveries resend --route workers")
 def results_given_up(edge: HealthyEdge) -> Breaking:
     """No worker returned a result in time, and none is asked any more."""
@@ -373,6 +387,17 @@ def one_uid_for_several_images(edge: HealthyEdge) -> Breaking:
     edge.edge.run(
         "UPDATE instances SET conflict = true, sop_instance_uid = '1.2.3.4711' WHERE id = ANY (%(ids)s)",
         ids=ids,
+    )
+    yield
+    edge.edge.run("UPDATE instances SET received_at = received_at - interval '2 hours'")
+
+
+@case("instances.conflict:APP01@", ("3 results", "of another image"), ("UID of its own", "pause APP01"))
+def results_under_the_uid_of_the_image(edge: HealthyEdge) -> Breaking:
+    """A worker gives its results the SOP Instance UIDs of the images."""
+    ids = _received(edge, 3)
+    edge.edge.run(
+        "UPDATE instances SET conflict = true, calling_ae_title = 'APP01' WHERE id = ANY (%(ids)s)", ids=ids
     )
     yield
     edge.edge.run("UPDATE instances SET received_at = received_at - interval '2 hours'")
@@ -514,6 +539,15 @@ def sweep_never(edge: HealthyEdge) -> Breaking:
     edge.edge.run("DELETE FROM sweeps")
     yield
     edge.sweep()
+
+
+@case("processes.serve", ("MINI_EDGE:11112", "EDGE2:11113"), ("kill 4712", "config reload"))
+def two_configurations_run(edge: HealthyEdge) -> Breaking:
+    """Somebody started `mini-pacs serve` with a copy of config.yaml and another port."""
+    edge.beat(ProcessKind.SERVE, 4711, serves="MINI_EDGE:11112", age=timedelta(hours=1))
+    edge.beat(ProcessKind.SERVE, 4712, serves="EDGE2:11113", age=timedelta(minutes=1))
+    yield
+    edge.forget_processes()
 
 
 @case("process.frozen:", ("receiver", "is frozen"), "kill -CONT 4711")

@@ -77,7 +77,10 @@ class HealthyEdge:
 
     def beat(self, kind: ProcessKind, pid: int, **fields: Any) -> None:
         """Write the row of a process, as its heartbeat does; the pool keeps the connection."""
-        row = Beat(str(uuid4()), kind, "all", "here", pid, "pacs", "0.3.0", timedelta(minutes=1), **fields)
+        fields = {"serves": "all", "age": timedelta(minutes=1), **fields}
+        row = Beat(
+            id=str(uuid4()), kind=kind, host="here", pid=pid, os_user="pacs", version="0.3.0", **fields
+        )
         with self.edge.database.statement() as session:
             processes.beat(session, row)
 

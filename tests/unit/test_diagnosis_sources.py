@@ -2,11 +2,18 @@
 
 import os
 import pwd
+import resource
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.database.describe import Object, expected_objects
+from gateway.database.tables.processes import ProcessKind, ProcessRow
+from gateway.diagnosis.limits import limits
 from gateway.diagnosis.log_file import may_write
-from gateway.diagnosis.peer import tls_remedy
+from gateway.diagnosis.peer import PeerAnswer, tls_remedy, with_addresses
 from gateway.diagnosis.postgres import more_connections
 from gateway.diagnosis.schema import schema
 
@@ -62,8 +69,47 @@ def test_each_refusal_of_a_handshake_has_its_remedy() -> None:
     assert "(certificate, key, ca)" in tls_remedy("something else", "PACS", place)
 
 
+def test_the_address_behind_a_name_is_named_where_another_host_may_have_answered() -> None:
+    """An address in config.yaml needs no such word, and a peer that answers well none either."""
+    wrong = PeerAnswer("TCP", "is not the AE title of what answers", "correct the title")
+    named = with_addresses(wrong, "pacs.hospital", ["10.1.2.3"], "forwarder.orthanc")
+    assert named.wrong.endswith("; pacs.hospital has the address 10.1.2.3")
+    assert "or forwarder.orthanc.host" in named.remedy
+    for answer, host in ((wrong, "10.1.2.3"), (PeerAnswer("C-ECHO"), "pacs.hospital")):
+        assert with_addresses(answer, host, ["10.1.2.3"], "forwarder.orthanc") == answer
+
+
 def test_the_limit_that_postgresql_names_is_the_one_to_raise() -> None:
     """Its own words for a role, a database, and the whole server."""
     assert "`ALTER ROLE edge " in more_connections('too many connections for role "edge"')
     assert "`ALTER DATABASE mini_pacs " in more_connections('too many connections for database "mini_pacs"')
     assert "max_connections" in more_connections("sorry, too many clients already")
+
+
+def test_a_process_without_address_space_is_named() -> None:
+    """Its soft limit is below what it has."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert not list(limits([_row(process.pid)]))
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (1 << 20, resource.RLIM_INFINITY))
+        [found] = limits([_row(process.pid)])
+        process.kill()
+    assert found.problem
+    assert "gets no further memory" in found.what
+    assert "LimitAS=" in found.remedy
+    assert not list(limits([_row(process.pid)]))
+
+
+def _row(pid: int) -> ProcessRow:
+    now = datetime.now(UTC)
+    return ProcessRow(
+        id="", kind=ProcessKind.RECEIVER, serves="MINI_EDGE:11112", host=socket.gethostname(), pid=pid,
+        os_user="pacs", version="0", started_at=now, beat_at=now, silent_seconds=0.0, connected=True,
+        consumer_id=None, configuration_digest=None, restart_for=(), answered=None, answer=None,
+        spool_name=None, spool_epoch=None, spool_problem=None, clock_offset_ms=None,
+    )  # fmt: skip

@@ -26,11 +26,17 @@ CROSS JOIN LATERAL (
 ORDER BY t.route, t.target;
 
 -- name: worker_results
--- Of the results that were expected last, those that each worker did not return since it returned one.
+-- Of the results that were expected last, those that each worker did not return since it returned one; and how many of those that
+-- it returned last came after their deadline.
 SELECT x.worker, count(*) FILTER (WHERE x.state IN ('arrived', 'late')) AS answered,
-    count(*) FILTER (WHERE x.is_missing) AS missing, min(x.asked_at) FILTER (WHERE x.is_missing) AS since
+    count(*) FILTER (WHERE x.is_missing) AS missing, min(x.asked_at) FILTER (WHERE x.is_missing) AS since,
+    count(*) FILTER (WHERE x.is_late) AS late,
+    coalesce(max(extract(epoch FROM x.arrived_at - x.asked_at)) FILTER (WHERE x.is_late), 0)::float8
+        AS slowest
 FROM (
-    SELECT e.worker, e.state, e.asked_at,
+    SELECT e.worker, e.state, e.asked_at, e.arrived_at,
+        e.state = 'late' AND e.arrived_at > now() - %(lately)s::interval
+            AND row_number() OVER (PARTITION BY e.worker ORDER BY e.arrived_at DESC NULLS LAST) <= %(last)s AS is_late,
         (e.state = 'timed_out' OR (e.state = 'owed' AND e.due_at < now())) AND e.asked_at > now() - %(window)s
             AND e.asked_at > coalesce(max(e.arrived_at) OVER (PARTITION BY e.worker), '-infinity') AS is_missing
     FROM (SELECT * FROM expected_results ORDER BY id DESC LIMIT %(limit)s) AS e) AS x

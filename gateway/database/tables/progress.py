@@ -10,6 +10,9 @@ from gateway.domain.flow import TargetFlow
 from gateway.domain.routing import Route
 
 RESULT_LIMIT = 2000
+LAST_RESULTS = 6
+LATE_WINDOW = timedelta(minutes=5)
+"""A late result that came longer ago says nothing about the worker of now."""
 ACCEPTED_LIMIT = 50_000
 RESULT_WINDOW = timedelta(hours=1)
 
@@ -33,6 +36,10 @@ class WorkerResults:
     answered: int
     missing: int
     since: datetime | None
+    late: int = 0
+    """How many of the LAST_RESULTS that it returned last came after their deadline."""
+    slowest: float = 0.0
+    """The seconds that the slowest of these took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,16 @@ def progress(session: Session, *, lease: timedelta) -> Progress:
         tuple(session.rows(Due, _Q["due"])),
         tuple(session.rows(Due, _Q["last_due"])),
         tuple(flow.flows(session, lease=lease)),
-        tuple(session.rows(WorkerResults, _Q["worker_results"], window=RESULT_WINDOW, limit=RESULT_LIMIT)),
+        tuple(
+            session.rows(
+                WorkerResults,
+                _Q["worker_results"],
+                window=RESULT_WINDOW,
+                limit=RESULT_LIMIT,
+                last=LAST_RESULTS,
+                lately=LATE_WINDOW,
+            )
+        ),
     )
 
 
