@@ -8,7 +8,6 @@ import queue
 import ssl
 import threading
 import time
-from collections import Counter
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
@@ -17,7 +16,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from proof.edges.sender import synthetic
 
-MODES = ("ok", "hang", "slow", "status", "abort", "abort-third", "other-uid", "result")
+MODES = ("ok", "hang", "slow", "status", "abort", "other-uid", "result")
 
 
 def _arguments() -> argparse.Namespace:
@@ -113,17 +112,15 @@ class Store:
         """Begin with none."""
         self._options = options
         self._results = Results(options) if options.store == "result" else None
-        self._taken: Counter[object] = Counter()
 
     def __call__(self, event: evt.Event) -> int | Dataset:
         """Answer one."""
         options = self._options
-        self._taken[event.assoc] += 1
         if options.store == "hang":
             time.sleep(100_000)
         if options.store == "slow":
             time.sleep(options.seconds)
-        if options.store == "abort" or (options.store == "abort-third" and self._taken[event.assoc] == 3):
+        if options.store == "abort":
             event.assoc.abort()
         if options.store == "other-uid":
             answer = Dataset()

@@ -188,7 +188,7 @@ def clock_of_postgresql_was_a_day_ahead(lab: Lab) -> Generator[None]:
     time.sleep(8)
     yield
     lab.command("destinations", "resume", "PACS")
-    lab.command("deliveries", "retry", "--route", "pacs", "--all", "--yes")
+    lab.mini_pacs("deliveries", "retry", "--state", "pending", "--route", "pacs")
     recover(lab)
 
 

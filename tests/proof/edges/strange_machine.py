@@ -163,8 +163,8 @@ def receivers_have_no_memory(lab: Lab) -> Generator[None]:
 
 @broken(
     STRANGE,
-    (r"two|second|another", r"serve|receiver|port"),
-    (r"end|stop|kill",),
+    (r"two configurations", r"EDGE2"),
+    (r"kill", r"config reload"),
 )
 def second_serve_with_another_port(lab: Lab) -> Generator[None]:
     """Somebody started a second `mini-pacs serve` with a copy of config.yaml and another port."""
@@ -174,3 +174,4 @@ def second_serve_with_another_port(lab: Lab) -> Generator[None]:
     time.sleep(9)
     yield
     lab.stop("serve-other", signal.SIGTERM)
+    lab.mini_pacs("config", "reload", "--yes")

@@ -78,18 +78,6 @@ def pacs_answers_for_another_instance(lab: Lab) -> Generator[None]:
     lab.command("deliveries", "retry", "--state", "dead")
 
 
-@broken(STRANGE, (r"\bPACS\b", r"abort|broke"), (r"PACS|deliveries",), within=20)
-def pacs_aborts_after_two_instances(lab: Lab) -> Generator[None]:
-    """The PACS aborts each association at its third instance, while many arrive."""
-    lab.configure({"forwarder": {"max_associations_per_peer": 1, "max_retries": 0}})
-    lab.pacs_peer("--store", "abort-third")
-    with sender.traffic(lab.port, 8):
-        time.sleep(12)
-        yield
-    recover(lab)
-    lab.command("deliveries", "retry", "--state", "dead")
-
-
 @broken(
     STRANGE,
     (r"\bPACS\b", r"no (Storage )?(SOP Class|context|storage)|CT Image Storage"),
