@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from cli.advice import RefusedError, UsageError
+from cli.advice import UsageError
 from cli.documents import Json, Schema, print_document
+from cli.exit_codes import ExitCode
 from cli.operator import identity, opened, record
 from cli.question import confirm
 from cli.screen import console, table
@@ -25,9 +26,14 @@ from gateway.log import Stage
 from gateway.processes import reload as use_case
 from gateway.processes.difference import Change
 from gateway.processes.history import changes_since
-from gateway.processes.removed import SettledDebts, owed_to_removed, settle
+from gateway.processes.removed import SettledDebts, in_words, owed_to_removed, settle
+from gateway.register.unregistered import backlog
 from gateway.spool.identity import SpoolIdentity
+from gateway.spool.spool import Spool
 from gateway.times import clock, dated
+
+LOOKED_AT = 1000
+"""How many unregistered receptions are looked at to find the oldest one."""
 
 
 def reload(
@@ -50,7 +56,7 @@ def reload(
     It validates the file and shows what it changes. Each process reads its own file and says whether it can
     take it; if one cannot, nothing changes, and its reason is shown. Keys that count after a restart only are
     named. Removing an archive or application that is owed instances is refused without --move-to or --cancel.
-    Exit code 1 if the change was refused.
+    Exit code 1 if the change was refused, or if a removed one is owed instances that arrived meanwhile.
     """
     configuration = config.load()
     log.configure(configuration.edge.log_path, "cli")
@@ -64,11 +70,15 @@ def reload(
         _refuse_bad_files(configuration)
         if not as_json:
             _announce(configuration, runs, changes)
-        to = _where_to(configuration, debts, move_to, cancel=cancel, yes=yes)
-        loaded = _load(database, configuration, changes)
-        settled = _settle(database, configuration, to) if debts else None
+        told = _where_to(configuration, debts, move_to, cancel=cancel, yes=yes)
+        if told is None:
+            with database.statement() as session:
+                use_case.require_no_debts(session, configuration)
+        loaded = _load(database, configuration, changes, may_owe=told is not None)
+        settled = None if told is None else _settle(database, configuration, told.to)
         wake_once(database.dsn, Route)  # deliveries that waited for an old value may be sent now
         with database.statement() as session:
+            late = owed_to_removed(session, configuration)
             rows = [row for row in processes.processes(session) if row.configuration_digest is not None]
     took = [row for row in rows if row.configuration_digest == configuration.digest and row.beats]
     if as_json:
@@ -79,13 +89,23 @@ def reload(
             "taken_by": [row.name for row in took],
             "not_yet": [row.name for row in loaded.behind],
             "settled": 0 if settled is None else settled.count,
-            "left": () if settled is None else settled.left,
+            "left": late,
         }
         print_document(Schema.RELOADED, content)
-        return
-    _report(loaded.version, took, loaded.behind)
-    if settled is not None:
-        _report_debts(settled, to)
+    else:
+        _report(loaded.version, took, loaded.behind)
+        if told is not None and settled is not None:
+            _report_debts(settled, told.to)
+        _report_late(late)
+    if late:
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Which target gets what removed ones are owed; None: it is cancelled."""
+
+    to: Target | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +116,17 @@ class _Loaded:
     behind: list[ProcessRow]
 
 
-def _load(database: Database, configuration: Configuration, changes: list[Change]) -> _Loaded:
+def _load(
+    database: Database, configuration: Configuration, changes: list[Change], *, may_owe: bool
+) -> _Loaded:
     """Let every process take the configuration, and record that.
 
     Raises:
-        ReloadRefusedError: a process cannot take it; nothing was changed.
+        ReloadRefusedError: a process cannot take it, or a removed target is owed instances; nothing was
+            changed.
     """
     sentences = [change.text for change in changes]
-    version = use_case.load(database, configuration, difference=sentences, by=identity())
+    version = use_case.load(database, configuration, difference=sentences, by=identity(), may_owe=may_owe)
     log.write(Stage.DB, "configuration_loaded", detail=f"version {version}", count=len(changes))
     changed = "; ".join(sentences) or "no difference"
     record(database, "reload", f"version {version}", changed, count=len(changes))
@@ -112,7 +135,14 @@ def _load(database: Database, configuration: Configuration, changes: list[Change
 
 def _settle(database: Database, configuration: Configuration, to: Target | None) -> SettledDebts:
     """Hand the deliveries of removed targets over to another one, or cancel them, and record that."""
-    settled = settle(database, configuration, to=to, by=identity())
+    spool = Spool(configuration.edge.data_root)
+    settled = settle(
+        database,
+        configuration,
+        to=to,
+        by=identity(),
+        unregistered_since=lambda: backlog(spool, LOOKED_AT).oldest,
+    )
     record(database, "settle-debts", "removed targets", _how(to), count=settled.count)
     log.write(Stage.QUEUE, "debts_settled", level="warning", count=settled.count, detail=_how(to))
     return settled
@@ -120,30 +150,19 @@ def _settle(database: Database, configuration: Configuration, to: Target | None)
 
 def _where_to(
     configuration: Configuration, debts: list[Debt], move_to: str | None, *, cancel: bool, yes: bool
-) -> Target | None:
-    """Return the target that gets the deliveries of removed ones; None if no target gets them.
+) -> _Told | None:
+    """Return what the operator said about the debts of removed targets; None if nothing was said.
 
     Raises:
-        RefusedError: deliveries remain, and neither --move-to nor --cancel was given.
         UsageError: no such target, or one of another kind.
     """
     if move_to is not None and cancel:
         raise UsageError("--move-to and --cancel exclude each other")
-    if not debts:
-        return None
-    owed = "; ".join(
-        f"{debt.name} is owed {debt.pending + debt.in_flight:,} instances"
-        + (f" ({debt.in_flight} are being sent)" if debt.in_flight else "")
-        for debt in debts
-    )
-    if move_to is None and not cancel:
-        raise RefusedError(
-            f"nothing was changed. {owed}, and {configuration.source} does not have it any more. Say where "
-            "they go: `mini-pacs config reload --move-to TARGET`, or `--cancel`"
-        )
     if cancel:
-        if not yes:
-            confirm(f"{owed}. Cancel them?")
+        if debts and not yes:
+            confirm(f"{in_words(debts)}. Cancel them?")
+        return _Told(None)
+    if move_to is None:
         return None
     found = [one for one in configuration.forwarder.targets.all if one.name == move_to]
     if not found:
@@ -154,9 +173,9 @@ def _where_to(
     if any(debt.route.is_archive != found[0].route.is_archive for debt in debts):
         raise UsageError(
             f"--move-to {move_to}: what an archive is owed goes to an archive only, and what an application "
-            f"is owed to an application. {owed}"
+            f"is owed to an application. {in_words(debts)}"
         )
-    return found[0]
+    return _Told(found[0])
 
 
 def _how(to: Target | None) -> str:
@@ -164,13 +183,27 @@ def _how(to: Target | None) -> str:
 
 
 def _report_debts(settled: SettledDebts, to: Target | None) -> None:
-    done = "were cancelled" if to is None else f"go to {to.name} now"
+    done = (
+        "were cancelled"
+        if to is None
+        else f"go to {to.name} now, or were cancelled if it gets the instance anyway"
+    )
     screen = console()
     screen.print(f"{settled.count:,} deliveries {done}.")
-    for debt in settled.left:
+    if settled.unregistered:
         screen.print(
-            f"! {debt.in_flight} are being sent to {debt.name}. Type the command again to see what became of "
-            "them.",
+            "! Instances that were received before are not registered yet. If some are for what was removed, "
+            "`mini-pacs status` says so.",
+            soft_wrap=True,
+        )
+
+
+def _report_late(late: list[Debt]) -> None:
+    if late:
+        console().print(
+            f"! {in_words(late)}: they arrived, or were being sent, while the processes took the version. "
+            "Nothing sends them now; they are kept. Say where they go: `mini-pacs config reload --move-to "
+            "TARGET`, or `--cancel`",
             soft_wrap=True,
         )
 

@@ -3,6 +3,9 @@
     1  propose   the version is written; each process checks its own file, and answers
     2  decide    if all can take it, one row says so, and each process takes it; else it is refused
 
+Instances that arrive between the look at the debts and the decision may be owed to a target that the version
+removes. The decision looks again, in its own transaction.
+
 The reload does not wait for a process that died or ended. It is refused while a process is frozen: this
 process cannot answer, and would use the old version when it wakes.
 
@@ -26,6 +29,7 @@ from gateway.database.tables.processes import ProcessKind, ProcessRow
 from gateway.errors import DatabaseError, ReloadRefusedError
 from gateway.processes.document import document_of
 from gateway.processes.heartbeat import BEAT_SECONDS
+from gateway.processes.removed import in_words, owed_to_removed
 
 ANSWER_SECONDS = 10.0
 """For the answers of all processes. Each looks every two seconds, and reads a file."""
@@ -65,16 +69,22 @@ def load(
     *,
     difference: Sequence[str],
     by: str,
+    may_owe: bool = False,
 ) -> int:
     """Make every process take a configuration; return the number of its version.
 
+    `may_owe`: targets that it removes may be owed instances; the caller settles them.
+
     Raises:
-        ReloadRefusedError: a process cannot take it; nothing has changed.
+        ReloadRefusedError: a process cannot take it, or a removed target is owed instances; nothing has
+            changed.
     """
     version = propose(database, configuration, difference=difference, by=by)
     try:
         _require_consent(database, version)
         with database.transaction() as session:
+            if not may_owe:
+                require_no_debts(session, configuration)
             decide(session, version, configuration)
     except BaseException as error:  # Ctrl-C, too: no process waits for a decision
         # Safe: a version that stays proposed counts as refused after half a minute.
@@ -82,6 +92,20 @@ def load(
             configurations.refuse(session, version, reason=str(error) or "the command was interrupted")
         raise
     return version
+
+
+def require_no_debts(session: Session, configuration: Configuration) -> None:
+    """Return if no target that the configuration removes is owed instances.
+
+    Raises:
+        ReloadRefusedError: one is.
+    """
+    owed = owed_to_removed(session, configuration)
+    if owed:
+        raise ReloadRefusedError(
+            f"nothing was changed. {in_words(owed)}, and {configuration.source} does not have it any more. "
+            "Say where they go: `mini-pacs config reload --move-to TARGET`, or `--cancel`"
+        )
 
 
 def _require_consent(database: Database, version: int) -> None:

@@ -1,7 +1,7 @@
 """Hand over, or cancel, the deliveries to the targets that a configuration removes.
 
 This is done after every process has taken the configuration. Earlier, a process could still send or register
-an instance for a removed target.
+an instance for a removed target. It waits for instances that were received earlier and are not registered yet.
 
 If the process dies
     before the commit   what is left stays owed to the removed target. Nothing sends it; `mini-pacs status`
@@ -10,9 +10,10 @@ If the process dies
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import monotonic
 
 from gateway.config import Configuration
@@ -25,16 +26,25 @@ from gateway.errors import GatewayError
 from gateway.spool.spool import Spool
 
 SETTLE_SECONDS = 5.0
-"""How long to wait for deliveries that are being sent to a removed target."""
+"""How long to wait for what is being sent to a removed target, or was received for it and is unregistered."""
 AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class SettledDebts:
-    """How many deliveries were handed over or cancelled, and what is left: it is being sent now."""
+    """How many deliveries were handed over or cancelled, and what is left.
+
+    `unregistered`: receptions of before are not registered yet; some may be for a removed target.
+    """
 
     count: int
     left: tuple[Debt, ...]
+    unregistered: bool = False
+
+
+def no_backlog() -> datetime | None:
+    """Say that every reception is registered."""
+    return None
 
 
 def owed_to_removed(session: Session, configuration: Configuration) -> list[Debt]:
@@ -42,11 +52,35 @@ def owed_to_removed(session: Session, configuration: Configuration) -> list[Debt
     return debts.owed(session, configuration.forwarder.targets.all)
 
 
-def settle(database: Database, configuration: Configuration, *, to: Target | None, by: str) -> SettledDebts:
+def in_words(owed: Sequence[Debt]) -> str:
+    """Return how much each removed target is owed."""
+    return "; ".join(
+        f"{debt.name} is owed {_instances(debt.pending + debt.in_flight)}"
+        + (f" ({debt.in_flight:,} being sent)" if debt.in_flight else "")
+        for debt in owed
+    )
+
+
+def _instances(count: int) -> str:
+    return f"{count:,} instance{'' if count == 1 else 's'}"
+
+
+def settle(
+    database: Database,
+    configuration: Configuration,
+    *,
+    to: Target | None,
+    by: str,
+    unregistered_since: Callable[[], datetime | None] = no_backlog,
+) -> SettledDebts:
     """Hand the pending deliveries of removed targets over to another target (None: cancel them).
 
     Wait until an instance that is being sent to a removed target is delivered, or pending again.
+    An application gets nothing of an archive, and an archive nothing of an application. `unregistered_since`
+    returns the time of the oldest reception that is not registered. Receptions of before are waited for, too:
+    the processes decided about them by the configuration of before.
     """
+    began = datetime.now(UTC)
     with database.transaction() as session:
         # Every process has taken the configuration, or had enough time for it; the other target may be new.
         destinations.configure(session, configuration)
@@ -54,14 +88,16 @@ def settle(database: Database, configuration: Configuration, *, to: Target | Non
     limit = monotonic() + SETTLE_SECONDS
     count = 0
     while True:
+        oldest = unregistered_since()  # before the debts: what is registered in between is a debt
+        unregistered = oldest is not None and oldest < began
         with database.transaction() as session:
             owed = owed_to_removed(session, configuration)
             moved = _settle(session, owed, to=to, by=by)
-        count += sum(debt.pending for debt in owed)
+            left = owed_to_removed(session, configuration)
+        count += sum(debt.pending for debt in owed) - sum(debt.pending for debt in left)
         _move_files(database, spool, moved)
-        left = tuple(debt for debt in owed if debt.in_flight)
-        if not left or monotonic() > limit:
-            return SettledDebts(count, left)
+        if not (any(debt.in_flight for debt in left) or unregistered) or monotonic() > limit:
+            return SettledDebts(count, tuple(left), unregistered)
         time.sleep(AGAIN_SECONDS)
 
 
@@ -72,7 +108,7 @@ def _settle(session: Session, owed: Iterable[Debt], *, to: Target | None, by: st
             continue
         if to is None:
             moved += debts.cancel(session, debt, by=by)
-        else:
+        elif debt.route.is_archive == to.route.is_archive:
             moved += debts.move(session, debt, to, by=by)
     return moved
 

@@ -1,6 +1,7 @@
 """An application that gets whole series is removed: what it is owed goes to another application, or ends."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,11 +10,12 @@ from support.synthetic_instances import Instance
 from support.units import APPLICATION, Units, series_of, units_of, whole
 
 from gateway.config import Configuration
-from gateway.database.tables import destinations
+from gateway.database.tables import configurations, destinations
 from gateway.database.tables.debts import Debt
 from gateway.domain.routing import Route, Target
+from gateway.errors import ReloadRefusedError
 from gateway.lab import layout
-from gateway.processes import removed
+from gateway.processes import reload, removed
 from gateway.processes.removed import owed_to_removed, settle
 from gateway.sweep.reconcile import reconcile
 
@@ -147,3 +149,38 @@ def test_the_sweep_ends_a_unit_that_was_to_be_sent_to_another_worker(
         reconcile(units.core.sweeping())
         assert units.states() == ["cancelled"]
         assert units.delivery_states() == {"delivered"}
+
+
+def test_what_is_registered_while_the_configuration_changes_goes_too(units: Units, replace: Replace) -> None:
+    """It was received before, and its receiver decided by the configuration of before."""
+    new = replace()
+    received = datetime.now(UTC)
+    late = series_of(2)
+
+    def register() -> datetime | None:
+        if not late:
+            return None
+        units.receive(late.pop())
+        return received
+
+    settled = settle(units.edge.database, new, to=OTHER, by="an operator", unregistered_since=register)
+    assert (settled.count, settled.left, settled.unregistered) == (2, (), False)
+    assert {row[0] for row in units.edge.rows(OF_TARGET)} == {OTHER.name}
+
+
+def test_an_archive_gets_nothing_of_an_application(units: Units, replace: Replace) -> None:
+    """What an application is owed stays, and is shown as left."""
+    units.receive(*series_of(2))
+    settled = settle(units.edge.database, replace(), to=Target(Route.PACS, "ORTHANC"), by="an operator")
+    assert (settled.count, settled.left) == (0, (Debt(Route.WORKERS, APPLICATION, 2, 0),))
+
+
+def test_a_debt_that_arrives_before_the_decision_refuses_the_version(units: Units, replace: Replace) -> None:
+    """The decision looks again; nothing has changed."""
+    new = replace()
+    units.receive(*series_of(2))
+    with pytest.raises(ReloadRefusedError, match="chest-ct is owed 2 instances"):
+        reload.load(units.edge.database, new, difference=[], by="an operator")
+    with units.edge.database.statement() as session:
+        assert configurations.history(session, limit=1)[0].state == "refused"
+    assert reload.load(units.edge.database, new, difference=[], by="an operator", may_owe=True) == 2
