@@ -250,9 +250,7 @@ def _prepare(configuration: config.Configuration, own: OwnProcess) -> None:
             raise DatabaseError(str(error)) from error
         _identity().recognize(database)
         with database.transaction() as session:
-            taken = configurations.taken(session)
-            # If the file was edited and not loaded, the other processes do not know its destinations.
-            if taken is None or taken.digest == configuration.digest:
+            if configurations.may_be_used(session, configuration.digest):
                 destinations.configure(session, configuration)
     finally:
         database.close()

@@ -6,6 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from cli.advice import RefusedError
 from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
 from cli.flow import flow
@@ -16,6 +17,7 @@ from gateway.database.tables import destinations
 from gateway.database.tables.destinations import DestinationState
 from gateway.diagnosis.counts import state_of
 from gateway.domain.routing import Route
+from gateway.errors import StaleError
 from gateway.operate import destinations as use_cases
 from gateway.operate.destinations import LONGEST_PAUSE, Echo, Paused
 from gateway.times import clock, dated, duration_of, span
@@ -104,7 +106,12 @@ def pause(
     configuration = configured()
     _check(configuration, ae_title)
     with opened("destinations", changes=True) as database:
-        done = use_cases.pause(database, configuration, ae_title, operator(), reason=reason, lasting=lasting)
+        try:
+            done = use_cases.pause(
+                database, configuration, ae_title, operator(), reason=reason, lasting=lasting
+            )
+        except StaleError as error:
+            raise RefusedError(str(error)) from error
     until = f"for {duration}, or until" if duration else "until"
     sentences = {
         Paused.BEGUN: f"{ae_title} is paused: its deliveries wait {until} "

@@ -14,7 +14,7 @@ from gateway import log
 from gateway.config import Configuration
 from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import activity, destinations
+from gateway.database.tables import activity, configurations, destinations
 from gateway.database.tables.activity import Operator
 from gateway.database.tables.destinations import Pause
 from gateway.database.wakeup import wake_once
@@ -61,11 +61,17 @@ def pause(
     A pause that is given a reason or an end replaces those of the pause before.
 
     Raises:
-        StaleError: the pause is not the one that the operator saw.
+        StaleError: the pause is not the one that the operator saw, or the destination is not loaded yet.
     """
     why = activity.printable(reason.strip(), LONGEST_REASON) if reason and reason.strip() else None
     with database.transaction() as session:
-        destinations.configure(session, configuration)
+        if configurations.may_be_used(session, configuration.digest):
+            destinations.configure(session, configuration)  # no process may have been started yet
+        elif destinations.lock_pause(session, ae_title) is None:
+            raise StaleError(
+                f"nothing was paused: {ae_title} is in {configuration.source}, which was edited and not "
+                "loaded. Type `mini-pacs config reload` first"
+            )
         require_seen(session, ae_title, seen)
         done = Paused.NOT_CHANGED
         if destinations.pause(session, ae_title, by=operator.text, reason=why, lasting=lasting):

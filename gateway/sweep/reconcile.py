@@ -32,7 +32,7 @@ from gateway.forward.pause import end_pause
 from gateway.log import Stage
 from gateway.register.registration import Registration
 from gateway.spool.places import DAMAGED, ORPHANED, is_same_file
-from gateway.sweep import orphans, unit_repair, unregistered
+from gateway.sweep import orphans, renamed_pacs, unit_repair, unregistered
 from gateway.sweep.context import BATCH, EXAMPLES, Counts, DiskErrors, SweepContext
 from gateway.sweep.slices import START, Part, Slice, sliced
 from gateway.sweep.walk import FileAndOwner, old_files_of_slice
@@ -53,6 +53,7 @@ def reconcile(context: SweepContext) -> Counts:
     """Repair what does not agree; count what was found."""
     unit_repair.mend_places(context)
     unit_repair.end_removed(context)
+    renamed_pacs.rename(context)
     messages = _messages(context) + unit_repair.send_missing_messages(context)
     counts = {"messages_sent": messages, "probes_sent": _probes(context), "pauses_ended": _pauses(context)}
     disk_errors = DiskErrors()

@@ -406,3 +406,22 @@ def test_an_archive_that_is_owed_instances_is_not_removed_silently(
     reconfigure(with_archives())
     assert "1 deliveries were cancelled" in load(edge, "--cancel", "--yes")
     assert edge.rows(owed)[-1] == ("NEW", "cancelled")
+
+
+def test_a_pause_takes_nothing_of_a_file_that_is_not_loaded(
+    make_edge: MakeEdge, reconfigure: Reconfigure
+) -> None:
+    """Else it would end what the removed archive gets, and pause what no process knows."""
+    [old, new] = free_ports(2)
+
+    def with_archive(title: str, port: int) -> dict[str, dict[str, Any]]:
+        return {"edge": RECEIVERS, "forwarder": {"mode": "pacs_only", "archives": [archive(title, port)]}}
+
+    edge = make_edge(with_archive("VNA", old))
+    serve(edge)
+    reconfigure(with_archive("NEW", new))
+    assert command(edge, "destinations", "pause", "ORTHANC").popen.returncode == ExitCode.OK
+    assert edge.one("SELECT configured FROM destinations WHERE ae_title = 'VNA'")
+    refused = command(edge, "destinations", "pause", "NEW")
+    assert refused.popen.returncode == ExitCode.REFUSED
+    assert "Type `mini-pacs config reload` first" in refused.text()

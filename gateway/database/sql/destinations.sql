@@ -43,11 +43,34 @@ WHERE (a.unit, a.complete_after, a.max_wait, a.late)
     IS DISTINCT FROM (EXCLUDED.unit, EXCLUDED.complete_after, EXCLUDED.max_wait, EXCLUDED.late);
 
 -- name: rename_pacs
--- The PACS has another AE title than before: its deliveries get the new one. Run it before `configure`. Without a change
--- it reads one row.
-UPDATE deliveries SET target = %(ae_title)s
-WHERE route = 'pacs' AND target <> %(ae_title)s AND EXISTS (
-    SELECT FROM destinations WHERE route = 'pacs' AND configured AND ae_title <> %(ae_title)s);
+-- The PACS has another AE title than before: some of its deliveries get the new one, the newest first, because a repeat of
+-- one of those may come soon. What is owed to the PACS already under its new title keeps its old row. Without a change it
+-- reads the rows of the destinations only.
+WITH old AS (
+    SELECT d.id FROM deliveries d
+    WHERE d.route = 'pacs' AND d.target <> %(ae_title)s AND d.id < %(before)s AND EXISTS (
+            SELECT FROM destinations x WHERE x.route = 'pacs' AND x.ae_title <> %(ae_title)s)
+        AND NOT EXISTS (SELECT FROM deliveries o
+            WHERE o.instance_id = d.instance_id AND o.route = 'pacs' AND o.target = %(ae_title)s)
+    ORDER BY d.id DESC LIMIT %(limit)s FOR UPDATE OF d SKIP LOCKED
+), renamed AS (
+    UPDATE deliveries d SET target = %(ae_title)s FROM old WHERE d.id = old.id
+)
+SELECT min(id) FROM old;
+
+-- name: renamed_to
+-- The present AE title of the PACS, if it had another one before.
+SELECT p.ae_title FROM destinations p
+WHERE p.route = 'pacs' AND p.configured AND EXISTS (
+    SELECT FROM destinations x WHERE x.route = 'pacs' AND NOT x.configured);
+
+-- name: forget_renamed
+-- Delete the row of an AE title that the PACS had before, once nothing is owed to it under that title.
+DELETE FROM destinations x
+WHERE x.route = 'pacs' AND NOT x.configured AND x.ae_title <> %(ae_title)s AND NOT EXISTS (
+    SELECT FROM deliveries d WHERE d.route = 'pacs' AND d.target <> %(ae_title)s AND NOT EXISTS (
+        SELECT FROM deliveries o
+        WHERE o.instance_id = d.instance_id AND o.route = 'pacs' AND o.target = %(ae_title)s));
 
 -- name: take_slot
 -- Take the next time at which an instance may be sent to a destination with a rate; return in how many seconds it is. A time

@@ -48,6 +48,15 @@ def taken(session: Session) -> Version | None:
     return session.row(Version, _Q["taken"])
 
 
+def may_be_used(session: Session, digest: str) -> bool:
+    """Tell whether a configuration is the version that runs, or none runs yet.
+
+    No process knows the new destinations of a file that was edited and not loaded.
+    """
+    runs = taken(session)
+    return runs is None or runs.digest == digest
+
+
 def history(session: Session, *, limit: int) -> list[Version]:
     """Return the last versions, the newest first."""
     return session.rows(Version, _Q["history"], limit=limit)

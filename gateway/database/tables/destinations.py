@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 _Q = load("destinations")
 
+RENAMED_AT_ONCE = 10_000
+"""How many deliveries get another AE title of the PACS in one transaction."""
+NEWEST = 2**63 - 1
+
 PROBE_CHOICE = 5
 """How many deliveries are chosen for one probe: the first ones may be taken, or not claimable."""
 
@@ -87,14 +91,17 @@ class _SentProbe(NamedTuple):
 
 
 def configure(session: Session, configuration: "Configuration") -> None:
-    """Write the configured peers into the table; keep the state of known peers."""
+    """Write the configured peers into the table; keep the state of known peers.
+
+    If the PACS has another AE title than before, its newest deliveries get it now, the others by the sweep.
+    """
     forwarder = configuration.forwarder
     served = [
         (application.name, worker.ae_title, application.max_outstanding)
         for application in forwarder.applications_in_force.values()
         for worker in application.workers
     ]
-    session.run(_Q["rename_pacs"], ae_title=forwarder.orthanc.ae_title)
+    rename_pacs(session, forwarder.orthanc.ae_title)
     for destination in configuration.destinations:
         title = destination.ae_title
         session.run(
@@ -123,6 +130,31 @@ def configure(session: Session, configuration: "Configuration") -> None:
         late=[one.late for one in whole],
     )
     units.look_earlier(session)
+
+
+def rename_pacs(session: Session, ae_title: str, *, before: int | None = None) -> int | None:
+    """Give deliveries to the PACS its present AE title, the newest of those before the id `before` first.
+
+    RENAMED_AT_ONCE at most. Return the last one, None if there was none.
+    """
+    found: int | None = session.value(
+        _Q["rename_pacs"],
+        ae_title=ae_title,
+        before=NEWEST if before is None else before,
+        limit=RENAMED_AT_ONCE,
+    )
+    return found
+
+
+def renamed_to(session: Session) -> str | None:
+    """Return the AE title of the PACS while deliveries may have one that it had before; else None."""
+    titles: list[str] = session.values(_Q["renamed_to"])
+    return titles[0] if titles else None
+
+
+def forget_renamed(session: Session, ae_title: str) -> None:
+    """Forget the AE titles that the PACS had before, if no delivery has one of them."""
+    session.run(_Q["forget_renamed"], ae_title=ae_title)
 
 
 def forget_removed(session: Session, configuration: "Configuration") -> None:
