@@ -102,7 +102,7 @@ def reload(
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _DebtsGoTo:
     """Which target gets what removed ones are owed; None: it is cancelled."""
 
     to: Target | None
@@ -150,7 +150,7 @@ def _settle(database: Database, configuration: Configuration, to: Target | None)
 
 def _where_to(
     configuration: Configuration, debts: list[Debt], move_to: str | None, *, cancel: bool, yes: bool
-) -> _Told | None:
+) -> _DebtsGoTo | None:
     """Return what the operator said about the debts of removed targets; None if nothing was said.
 
     Raises:
@@ -161,7 +161,7 @@ def _where_to(
     if cancel:
         if debts and not yes:
             confirm(f"{in_words(debts)}. Cancel them?")
-        return _Told(None)
+        return _DebtsGoTo(None)
     if move_to is None:
         return None
     found = [one for one in configuration.forwarder.targets.all if one.name == move_to]
@@ -175,7 +175,7 @@ def _where_to(
             f"--move-to {move_to}: what an archive is owed goes to an archive only, and what an application "
             f"is owed to an application. {in_words(debts)}"
         )
-    return _Told(found[0])
+    return _DebtsGoTo(found[0])
 
 
 def _how(to: Target | None) -> str:

@@ -83,7 +83,7 @@ def _send(
     claim_id = claim.claim_id
     assert claim_id is not None
     assert claim.worker is not None
-    destination = context.configuration.destination(claim.worker)
+    destination = context.destination(claim.worker)  # it may have been removed just now
     lease = Lease(
         context,
         lambda session, seconds: units.renew(session, unit.unit_id, claim_id, lease=seconds),

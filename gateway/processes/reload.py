@@ -155,10 +155,11 @@ def refusals(database: Database, version: int) -> list[Refusal]:
 
 
 def _why_silent(row: ProcessRow) -> str:
-    if row.beats:
+    if row.silent_seconds < BEAT_SECONDS:
         return f"it did not answer within {ANSWER_SECONDS:g} s"
+    frozen = "it did not answer, and may be" if row.beats else "it is"
     return (
-        f"it is frozen: its last heartbeat was {row.silent_seconds:.0f} s ago. Wake it "
+        f"{frozen} frozen: its last heartbeat was {row.silent_seconds:.0f} s ago. Wake it "
         f"(kill -CONT {row.pid}), or end it (kill -9 {row.pid}); then type the command again"
     )
 

@@ -288,6 +288,7 @@ def test_a_frozen_process_is_named_and_refuses_for_all(edge: EdgeSetup, reconfig
     finally:
         os.kill(frozen, signal.SIGCONT)
     assert f"(process {frozen} on " in said
+    assert f"kill -CONT {frozen}" in said
     load(edge)
     assert admits(edge, TITLE)
 

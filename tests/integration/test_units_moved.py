@@ -12,6 +12,7 @@ from support.units import APPLICATION, Units, series_of, units_of, whole
 from gateway.config import Configuration
 from gateway.database.tables import configurations, destinations
 from gateway.database.tables.debts import Debt
+from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route, Target
 from gateway.errors import ReloadRefusedError
 from gateway.lab import layout
@@ -184,3 +185,15 @@ def test_a_debt_that_arrives_before_the_decision_refuses_the_version(units: Unit
     with units.edge.database.statement() as session:
         assert configurations.history(session, limit=1)[0].state == "refused"
     assert reload.load(units.edge.database, new, difference=[], by="an operator", may_owe=True) == 2
+
+
+def test_a_unit_goes_to_the_worker_that_was_removed_just_before_it_was_sent(
+    units: Units, replace: Replace
+) -> None:
+    """The database chose it by the configuration of before; nothing raises."""
+    series = series_of(2)
+    units.receive(*series)
+    units.quiet()
+    units.core.context.take(replace())
+    assert units.run() is Outcome.DELIVERED
+    assert units.got()[units.worker()] == [one.sop_instance_uid for one in series]
