@@ -1,7 +1,7 @@
 """Hand over, or cancel, the deliveries to the targets that a configuration removes.
 
 This is done after every process has taken the configuration. Earlier, a process could still send or register
-an instance for a removed target. It waits for instances that were received earlier and are not registered yet.
+an instance for a removed target. It waits for instances that were received earlier and are unregistered.
 
 If the process dies
     before the commit   what is left stays owed to the removed target. Nothing sends it; `mini-pacs status`
