@@ -25,6 +25,9 @@ LATE_RESULTS = 4
 """Fewer late ones among the last results are a burst."""
 CLOCK = timedelta(minutes=1)
 """Clocks that NTP sets differ by less."""
+FAILURES = 10
+"""Fewer failed sends in the last minute are chance."""
+FAILED_SHARE = 0.1
 NEAR_LIMIT = 0.7
 """From this share of its rate limit on, an archive is held back by the limit."""
 
@@ -37,6 +40,8 @@ def progress(view: Overview, seen: Progress, configuration: Configuration) -> It
         if target in flows:
             limit = _limit(configuration, target)
             yield from _target(view, target, due.since, flows[target], limit)
+    for flow in seen.flows:
+        yield from _failing(view, flow)
     longest = timedelta(seconds=2 * configuration.forwarder.backoff_max_seconds) + CLOCK
     for last in seen.last_due:
         if last.since > view.now + longest:
@@ -144,6 +149,24 @@ def _slow(view: Overview, target: Target, flow: TargetFlow, limit: _Limit | None
         "the backlog grows, and images come later and later; nothing is lost",
         remedy,
         holds=holds_of(target.route),
+    )
+
+
+def _failing(view: Overview, flow: TargetFlow) -> Iterator[Finding]:
+    """Yield a target that takes instances, but only after several attempts."""
+    attempts = flow.delivered_per_minute + flow.failed_per_minute
+    if not flow.is_open or flow.failed_per_minute < max(FAILURES, FAILED_SHARE * attempts):
+        return
+    target = Target(flow.route, flow.target)
+    reasons = [d.reason for d in _peers(view, target) if d.reason is not None]
+    yield note(
+        f"progress.failing:{target.queue}",
+        f"{flow.failed_per_minute:.0f} of {attempts:.0f} sends to {target.name} failed in the last minute"
+        + (f"; the reason last noted: {reasons[-1]}" if reasons else ""),
+        "each is tried again, so its images come later; nothing is lost",
+        f"`mini-pacs deliveries list --state pending {option_of(target)}` shows the reasons; look into "
+        f"the log of {target.name} for the same times",
+        holds=Holds.SOME,
     )
 
 
