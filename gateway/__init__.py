@@ -1,4 +1,4 @@
-"""mini_pacs_edge: the architecture on one page, in the order in which an instance lives.
+"""mini_pacs_edge: the architecture on one page, in the order of the steps of an instance.
 
     receive     accept the association; stream the C-STORE into a `.part` file      gateway/receive, dicom
     spool       write the envelope into the file, give it its final name, flush     gateway/spool
@@ -8,8 +8,8 @@
                 message for each in one transaction                                 gateway/database
     correlate   the transaction that registers a worker's result also links it to   gateway/correlate.py
                 its source instances; the result is then sent to the PACS
-    forward     an actor claims a delivery, sends the instance to the PACS or to    actors, gateway/forward
-                a worker, and records the outcome
+    forward     an actor claims a delivery, sends the instance to an archive or     actors, gateway/forward
+                to a worker, and records the outcome
     sweep       each minute: register what a dead receiver left, and repair what a  gateway/sweep
                 crash left between two steps
 
@@ -17,15 +17,17 @@ The envelope holds what the edge must know of a reception beside its data set, s
 PostgreSQL. While PostgreSQL is away, the edge receives, and its instances are unregistered. When PostgreSQL
 is back, the receivers register them, and they are forwarded.
 
-If an actor process dies, others take over its work within 4 s (actors/queue/reaper.py).
+If an actor process dies, another process of the same queue, or its successor, can claim its messages within
+4 s (actors/queue/reaper.py, docs/queue.md).
 
 A delivery is one instance that must be sent to one target: an archive, such as the PACS, or an application,
 which is one kind of AI with its workers (gateway/domain/routing.py). The row of the delivery has its state.
-The message only wakes an actor, so a message that is lost or runs twice does no harm.
+The message only wakes an actor. A message that runs twice does no harm, and the sweep replaces a lost one.
 
-Each step is durable before the next one begins. A crash between two steps leaves the instance in the earlier
-one, and the next process, attempt or sweep continues from there. Most modules have a table "If the process
-dies" that says what a crash leaves and who repairs it.
+Success and the registration are durable before the next step begins. A crash of PostgreSQL may undo a claim
+or the record of a delivery; the peer then gets the instance twice. A crash between two steps leaves the
+instance in the earlier step, and the next process, attempt or sweep continues from there. Most modules have a
+table "If the process dies" that says what a crash leaves and who repairs it.
 
 Guarantees. Tests refer to them by number; each has at least one test in tests/faults or tests/acceptance.
 

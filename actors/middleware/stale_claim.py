@@ -1,8 +1,9 @@
-"""Drop a message whose actor has not begun, if it names a consumer id that this process has lost.
+"""Give back a message whose actor has not begun, if it names a consumer id that this process has lost.
 
 Either this process has no id now, or it has a new one and could not adopt the message
 (`actors.queue.adoption`). Nobody holds the lock of the lost id, so another process may be running the message
-already. It is given back instead of acked. If a reaper has freed it, giving it back does nothing.
+already. So this process gives the message back instead of acking it. If a reaper has freed the message,
+giving it back does nothing.
 """
 
 from dramatiq.middleware import Middleware, SkipMessage

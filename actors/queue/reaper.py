@@ -4,11 +4,12 @@ A process is gone when two checks, RECONNECT_GRACE_SECONDS apart, find that nobo
 is not enough. An operator or a crash of PostgreSQL may have cut the connection of a living process, which
 comes back and keeps the messages that it holds (`actors.queue.adoption`).
 
-The reaper frees messages, not deliveries. A delivery stays in flight. The process that runs its message next
-can claim it, because the lock of the process that had claimed it is missing.
+The reaper frees messages. Their deliveries stay in flight, except those of a message that is dead now. The
+process that runs the message next can claim the delivery, because the lock of the process that had claimed it
+is missing.
 
-Each process keeps the missing locks in memory, and not in the database. If its own connection was lost, all
-others may have been lost with it, so every process gets the whole grace again.
+Each process remembers in memory which locks are missing, and since when. If it lost its own connection, the
+other processes may have lost theirs, too, so every process gets the whole grace again.
 
 If the process dies, the reapers of the other processes continue.
 """
@@ -26,7 +27,8 @@ CHECK_SECONDS = 2.0
 RECONNECT_GRACE_SECONDS = 1.5
 """Must exceed the time that a living process needs to keep its messages:
 
-    notice that its connection is lost   at once, or after 0.25 s while it waits for a thread (STALE_SECONDS)
+    notice that its connection is lost   at once; after 0.25 s if its consumer waits for a thread
+                                         (STALE_SECONDS)
     connect again                        0.3 s, if the second attempt succeeds (CONNECT_AGAIN_SECONDS)
     register and adopt its messages      a few statements
 """

@@ -118,9 +118,9 @@ def _forward(
         outcome = result.outcome
         if result.settled:
             return outcome
-        # The claim was lost before the attempt was settled. If another process has it, the next claim finds
-        # nothing. If a crash of PostgreSQL undid it, the delivery is pending, and this message is its only
-        # one. It ends when this function returns, so claim the delivery again here.
+        # The claim was lost before the attempt was settled. If another process has the delivery, the next
+        # claim finds nothing. A crash of PostgreSQL may have undone the claim: then the delivery is pending,
+        # and only this message can start it. The message ends when this function returns, so claim again.
 
 
 def _claim(context: ForwardContext, delivery_id: int, destination: Destination) -> ClaimedBefore | None:
@@ -191,8 +191,8 @@ def _claim_for_worker(context: ForwardContext, delivery_id: int) -> DeliveryClai
     """Claim a delivery for the worker that the database chooses; return None if there is nothing to send.
 
     All processes choose workers one after the other, so the statement must be short. It does not wait for the
-    disk. If a crash of PostgreSQL undoes it, the worker gets the instance twice (G4); what the worker returns
-    is durable only after the claim, because the log is written in order.
+    disk. If a crash of PostgreSQL undoes it, the instance is sent to a worker again (G4). The result of the
+    first one is then linked to its source, and no result is expected for it.
     """
     forwarder = context.configuration.forwarder
     application = _application(context, delivery_id)

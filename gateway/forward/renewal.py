@@ -1,7 +1,7 @@
 """Renew the claim of a delivery, or of a unit, while its bytes are sent.
 
-The lease of a claim limits how long a process may be silent, not how large an instance may be. So a send that
-makes progress renews its claim before the lease ends.
+A claim that is not renewed for one lease ends. A send that makes progress renews its claim before that, so
+an instance of any size can be sent.
 
 A process that was stopped may have lost the delivery to another process. It breaks off at its next renewal,
 so that it does not complete an old version of an instance after a newer one was sent.

@@ -7,8 +7,9 @@ If the process dies
 
 If PostgreSQL crashes, or the power fails
     A settle to `delivered` does not wait for the disk: it is durable with the next durable commit, or within
-    0.6 s (three times wal_writer_delay). If it is lost, the delivery is in flight again, and its message
-    too, because the log is written in order. The message runs again, and the peer gets the instance twice.
+    0.6 s (three times wal_writer_delay). If a crash undoes it, the row of the delivery is in flight or
+    pending again. Its message is in the queue again, because PostgreSQL writes its log in order. The message
+    runs again, and the peer gets the instance twice.
     Nothing is deleted because of a settle that could be lost: see `gateway.sweep.purge`. All other outcomes
     are durable at once.
 """
@@ -90,7 +91,8 @@ def settle(
 ) -> tuple[Settled, bool]:
     """Settle a delivery; return the result, and whether it closed the breaker of the peer.
 
-    Try again for half a lease while PostgreSQL is away. The peer has answered already; without the settlement
+    A plain success takes another path in actor processes: `gateway.forward.settle_together`. Try again for
+    half a lease while PostgreSQL is away. The peer has answered already; without the settlement
     it would get the instance once more.
 
     Raises:

@@ -2,7 +2,7 @@
 
 A reception is handed over when its file is durable, just before Success is answered. The thread registers all
 waiting receptions in one batch, in the order of `gateway.register.waiting`. Originals come before results. It
-pauses after a batch, but never before one.
+pauses after each batch, for at most LONG_GATHER_SECONDS. If no pause is running, it registers at once.
 
 While PostgreSQL is away (`gateway.register.postgres_state`), receivers still acknowledge, and the links wait.
 While it answers and the oldest reception waits longer than BEHIND_SECONDS, a sender waits up to
@@ -141,8 +141,8 @@ class Registrar:
             while batch := self._next_batch():
                 began = monotonic()
                 self._register(batch)
-                # Under load the next batch is larger, and costs less for each reception. A single reception
-                # is not delayed: it comes after this pause.
+                # Under load the next batch is larger, and costs less for each reception. When few come, the
+                # pause has ended before the next one.
                 time.sleep(_gather_seconds(len(batch), took=monotonic() - began))
         except BaseException as error:  # noqa: BLE001  the boundary of the thread
             try:

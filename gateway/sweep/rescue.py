@@ -1,7 +1,7 @@
-"""Give deliveries with an expired lease back: from in flight to pending, with a new message.
+"""Make deliveries whose lease is over pending again, with a new message.
 
-Other actors notice an actor that died within seconds. This verb is for the rest: an actor that hangs, or that
-died when no other actor process was left.
+Other processes notice within seconds that an actor process died. This verb is for the rest: an actor that
+hangs or is stopped, and a delivery whose message was lost.
 
 If the process dies
     between two batches   the rest stays in flight; the next run rescues it
