@@ -159,7 +159,9 @@ def _where_to(
     if move_to is not None and cancel:
         raise UsageError("--move-to and --cancel exclude each other")
     if cancel:
-        if debts and not yes:
+        if not debts and not yes:
+            return None  # nothing to ask about: what is owed a moment later is refused
+        if not yes:
             confirm(f"{in_words(debts)}. Cancel them?")
         return _DebtsGoTo(None)
     if move_to is None:

@@ -5,9 +5,9 @@ ending, and the thread writes all queued endings in as few statements as possibl
 the process has threads, because a process without PostgreSQL claims nothing.
 
 An actor may leave the outcome of its delivery in the message (`settling`). `settle`, which the actors give,
-then records the outcomes of a batch and deletes their messages in one statement. A single ending is never
-delayed. While one batch is written, the next one gathers; after a batch of several it gathers a little
-longer, because a statement for many costs little more than one for two.
+then records the outcomes of a batch and deletes their messages in one statement. A single ending is delayed
+for GATHER_SECONDS at most. While one batch is written, the next one gathers; after a batch of several it
+gathers a little longer, because a statement for many costs little more than one for two.
 
 If the process dies with endings unwritten, a reaper frees their messages, and they run again. That is
 harmless, because an actor looks at the state of the delivery first. An unwritten outcome is lost, too: the

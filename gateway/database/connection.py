@@ -27,6 +27,8 @@ OPTIONS = (
 
 IDLE_SESSION_VERSION = 140_000
 """PostgreSQL 14 and later can end idle sessions. Consumers listen on them, so connections switch it off."""
+TRANSACTION_TIMEOUT_VERSION = 170_000
+"""PostgreSQL 17 and later can end long transactions, such as a migration. Connections switch it off, too."""
 
 PREPARED_OPTIONS = "-c enable_seqscan=off"
 """Plans of prepared statements are kept, also if they were made while a table was small."""
@@ -152,4 +154,6 @@ def _connect_to(address: str, application_name: str, seconds: float, options: st
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SET idle_session_timeout = 0")
+            if connection.server_version >= TRANSACTION_TIMEOUT_VERSION:
+                cursor.execute("SET transaction_timeout = 0")
     return connection

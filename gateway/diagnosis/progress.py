@@ -13,7 +13,7 @@ from gateway.diagnosis.destinations import holds_of
 from gateway.diagnosis.finding import Finding, Holds, note, problem
 from gateway.diagnosis.peer import key_of
 from gateway.domain.flow import BUSY, MANY, TargetFlow
-from gateway.domain.routing import Target
+from gateway.domain.routing import Route, Target
 from gateway.times import moment, since, span
 
 STANDS = timedelta(seconds=60)
@@ -86,9 +86,12 @@ def _last_answer(view: Overview, target: Target) -> datetime | None:
 
 
 def _peers(view: Overview, target: Target) -> list[DestinationState]:
-    """Return the archive, or all workers: the overview does not say which application a worker is of."""
+    """Return the archive, or all workers: the overview does not say which application a worker is of.
+
+    Deliveries may name the PACS by an AE title that it had before.
+    """
     of_route = [d for d in view.destinations if d.route is target.route]
-    return [d for d in of_route if d.ae_title == target.name] if target.route.is_archive else of_route
+    return [d for d in of_route if d.ae_title == target.name] if target.route is Route.ARCHIVES else of_route
 
 
 def _ahead(target: Target, until: datetime) -> Finding:
@@ -96,7 +99,7 @@ def _ahead(target: Target, until: datetime) -> Finding:
     return problem(
         f"progress.ahead:{target.queue}",
         f"Deliveries to {target.queue} wait until {moment(until)}, longer than any retry (forwarder."
-        "backoff_max_seconds): the clock of PostgreSQL was ahead when they were tried",
+        "backoff_max_seconds): when they were tried, the clock of PostgreSQL was ahead, or that key larger",
         f"they are not sent to {target.name} before that time; nothing is lost",
         f"`mini-pacs deliveries retry --state pending {option_of(target)}` sends them now; let all hosts use "
         "NTP (`chronyc tracking`)",

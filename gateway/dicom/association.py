@@ -19,6 +19,7 @@ from gateway.dicom.contexts import VERIFICATION, ProposedContext
 from gateway.dicom.p_data import Readable, pdu_batches, readable
 from gateway.dicom.wire import Wire
 from gateway.domain.dimse_status import Status
+from gateway.domain.identifiers import is_uid
 from gateway.errors import (
     AssociationBrokenError,
     ContextNotAcceptedError,
@@ -118,7 +119,8 @@ class Association:
             named = response.text(dimse.AFFECTED_SOP_INSTANCE_UID)
             if status == Status.SUCCESS and named not in {"", sop_instance_uid}:
                 # PS3.7 §9.1.1, Table 9.1-1: it shall equal that of the request. Ours may not be stored.
-                raise pdu.PduError(f"answered Success for another SOP Instance UID ({named})")
+                shown = named if is_uid(named) else "a text that is no UID"  # which may be about a patient
+                raise pdu.PduError(f"answered Success for another SOP Instance UID ({shown})")
             return status, response.text(dimse.ERROR_COMMENT)
 
     def echo(self) -> int:

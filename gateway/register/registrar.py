@@ -287,6 +287,8 @@ class Registrar:
 
 def _gather_seconds(count: int, *, took: float) -> float:
     """Return the pause after a batch of `count` receptions that took so many seconds."""
+    if count >= MAX_BATCH:
+        return 0.0  # the next batch waits already
     if count >= VERY_MANY:
         return LONG_GATHER_SECONDS
     return GATHER_SECONDS if count >= MANY else min(took, GATHER_SECONDS)

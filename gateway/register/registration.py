@@ -342,10 +342,11 @@ class Registration:
                 one.link.rename(target)
             one.link = target
             flush_directory(folder)  # survives a power cut: the link, before the file leaves incoming/
-            (folder / REASON).write_text(str(error), encoding="utf-8")  # for diagnose; without a flush
             failed = self._spool.path(Place.FAILED, study, one.path.name)
             if one.path != failed and self._spool.put(one.path, failed):
                 one.path = failed
+        with suppress(OSError):
+            (folder / REASON).write_text(str(error), encoding="utf-8")  # for diagnose; without a flush
         one.is_done = True
 
     def _queues(self, batch: Sequence[Unregistered]) -> set[Route]:

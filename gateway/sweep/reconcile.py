@@ -53,7 +53,6 @@ def reconcile(context: SweepContext) -> Counts:
     """Repair what does not agree; count what was found."""
     unit_repair.mend_places(context)
     unit_repair.end_removed(context)
-    renamed_pacs.rename(context)
     messages = _messages(context) + unit_repair.send_missing_messages(context)
     counts = {"messages_sent": messages, "probes_sent": _probes(context), "pauses_ended": _pauses(context)}
     disk_errors = DiskErrors()
@@ -62,6 +61,7 @@ def reconcile(context: SweepContext) -> Counts:
     _files(context, registration, disk_errors, counts)
     counts |= _missing(context, disk_errors)
     counts["files_refused"] = disk_errors.count
+    renamed_pacs.rename(context)
     return counts
 
 

@@ -27,9 +27,9 @@ def test_no_statement_is_jit_compiled(database_url: str) -> None:
 
 def test_the_limits_of_a_database_end_no_statement_and_no_session(database_url: str) -> None:
     """Each wait of the edge has a deadline of its own, and its consumers listen on idle sessions."""
-    limits = ("statement_timeout", "lock_timeout", "idle_session_timeout")
+    limits = ("statement_timeout", "lock_timeout", "idle_session_timeout", "transaction_timeout")
     sets = " ".join(
-        f"EXECUTE format('ALTER DATABASE %I SET {name} TO 1', current_database());" for name in limits
+        f"EXECUTE format('ALTER DATABASE %I SET {name} TO 60000', current_database());" for name in limits
     )
     ask(database_url, f"DO $$BEGIN {sets} END$$; SELECT 1")
-    assert [ask(database_url, f"SHOW {name}") for name in limits] == ["0", "0", "0"]
+    assert [ask(database_url, f"SHOW {name}") for name in limits] == ["0"] * 4

@@ -299,17 +299,18 @@ def test_a_response_to_another_request_is_never_accepted() -> None:
     assert "another request" in broken(behave)
 
 
-def test_a_success_for_another_instance_is_never_accepted() -> None:
-    """PS3.7 §9.1.1, Table 9.1-1: the UID of a response equals that of its request."""
+@pytest.mark.parametrize(("named", "shown"), [("1.2.3.9", "1.2.3.9"), ("DOE^JOHN", "a text that is no UID")])
+def test_a_success_for_another_instance_is_never_accepted(named: str, shown: str) -> None:
+    """PS3.7 §9.1.1, Table 9.1-1: a response has the UID of its request. Text that is no UID is not shown."""
 
     def behave(peer: Script) -> None:
         accept(peer)
         request, _, _ = read_store(peer)
-        other = command.c_store_request(request.required(command.MESSAGE_ID), "1.2", "1.2.3.9", 0)
+        other = command.c_store_request(request.required(command.MESSAGE_ID), "1.2", named, 0)
         respond(peer, command.CommandSet(other))
         assert peer.expect_abort()[0] == pdu.SERVICE_PROVIDER
 
-    assert "Success for another SOP Instance UID (1.2.3.9)" in broken(behave)
+    assert f"Success for another SOP Instance UID ({shown})" in broken(behave)
 
 
 def test_an_error_of_the_data_set_aborts_and_is_raised() -> None:

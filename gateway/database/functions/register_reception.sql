@@ -127,6 +127,11 @@ BEGIN
     FOR n IN 1 .. cardinality(v_routes) LOOP
         may_be_back := is_returned AND v_routes[n] <> 'workers';
         v_window := CASE WHEN may_be_back THEN v_returned_window ELSE p_window END;
+        IF v_routes[n] = 'pacs' THEN
+            -- The PACS may have had another AE title when the instance came. Its delivery is the same.
+            v_targets[n] := coalesce((SELECT d.target FROM deliveries d
+                WHERE d.instance_id = register_reception.instance_id AND d.route = 'pacs' ORDER BY d.id DESC LIMIT 1), v_targets[n]);
+        END IF;
         SELECT d.id, may_be_back AND (p_origin = 'archive' OR (
                 d.state = 'delivered' AND d.settled_at >= v_received_at - v_window))
             INTO v_delivery_id, is_back FROM deliveries d

@@ -43,15 +43,17 @@ WHERE (a.unit, a.complete_after, a.max_wait, a.late)
     IS DISTINCT FROM (EXCLUDED.unit, EXCLUDED.complete_after, EXCLUDED.max_wait, EXCLUDED.late);
 
 -- name: rename_pacs
--- The PACS has another AE title than before: some of its deliveries get the new one, the newest first, because a repeat of
--- one of those may come soon. What is owed to the PACS already under its new title keeps its old row. Without a change it
--- reads the rows of the destinations only.
+-- The PACS has another AE title than before: some of its deliveries get the new one, the newest first. An instance with
+-- several deliveries to the PACS keeps the older ones as they are. Without a change it reads the rows of the destinations, and
+-- looks once for what is owed under another title.
 WITH old AS (
     SELECT d.id FROM deliveries d
-    WHERE d.route = 'pacs' AND d.target <> %(ae_title)s AND d.id < %(before)s AND EXISTS (
-            SELECT FROM destinations x WHERE x.route = 'pacs' AND x.ae_title <> %(ae_title)s)
+    WHERE d.route = 'pacs' AND d.target <> %(ae_title)s AND d.id < %(before)s
+        AND (EXISTS (SELECT FROM destinations x WHERE x.route = 'pacs' AND x.ae_title <> %(ae_title)s)
+            OR EXISTS (SELECT FROM deliveries u WHERE u.route = 'pacs' AND (u.target < %(ae_title)s OR u.target > %(ae_title)s)
+                AND u.state IN ('collecting', 'pending', 'in_flight', 'dead')))
         AND NOT EXISTS (SELECT FROM deliveries o
-            WHERE o.instance_id = d.instance_id AND o.route = 'pacs' AND o.target = %(ae_title)s)
+            WHERE o.instance_id = d.instance_id AND o.route = 'pacs' AND (o.target = %(ae_title)s OR o.id > d.id))
     ORDER BY d.id DESC LIMIT %(limit)s FOR UPDATE OF d SKIP LOCKED
 ), renamed AS (
     UPDATE deliveries d SET target = %(ae_title)s FROM old WHERE d.id = old.id
@@ -59,10 +61,12 @@ WITH old AS (
 SELECT min(id) FROM old;
 
 -- name: renamed_to
--- The present AE title of the PACS, if it had another one before.
+-- The present AE title of the PACS, if it had another one before, which may be that of another destination now.
 SELECT p.ae_title FROM destinations p
-WHERE p.route = 'pacs' AND p.configured AND EXISTS (
-    SELECT FROM destinations x WHERE x.route = 'pacs' AND NOT x.configured);
+WHERE p.route = 'pacs' AND p.configured AND (
+    EXISTS (SELECT FROM destinations x WHERE x.route = 'pacs' AND NOT x.configured)
+    OR EXISTS (SELECT FROM deliveries d WHERE d.route = 'pacs' AND (d.target < p.ae_title OR d.target > p.ae_title)
+        AND d.state IN ('collecting', 'pending', 'in_flight', 'dead')));
 
 -- name: forget_renamed
 -- Delete the row of an AE title that the PACS had before, once nothing is owed to it under that title.
@@ -70,7 +74,7 @@ DELETE FROM destinations x
 WHERE x.route = 'pacs' AND NOT x.configured AND x.ae_title <> %(ae_title)s AND NOT EXISTS (
     SELECT FROM deliveries d WHERE d.route = 'pacs' AND d.target <> %(ae_title)s AND NOT EXISTS (
         SELECT FROM deliveries o
-        WHERE o.instance_id = d.instance_id AND o.route = 'pacs' AND o.target = %(ae_title)s));
+        WHERE o.instance_id = d.instance_id AND o.route = 'pacs' AND (o.target = %(ae_title)s OR o.id > d.id)));
 
 -- name: take_slot
 -- Take the next time at which an instance may be sent to a destination with a rate; return in how many seconds it is. A time
