@@ -119,7 +119,9 @@ class Attempt:
                 # If the disk is not mounted, the file is not lost: the delivery must not die of this.
                 self._context.require_spool()
             return SendResult.of_error(error, milliseconds_since(began))
-        return SendResult.of_status(status, self._destination.ae_title, milliseconds_since(began))
+        instance = self._claim.instance
+        sent = ProposedContext(instance.sop_class_uid, instance.transfer_syntax_uid)
+        return SendResult.of_status(status, self._destination.ae_title, sent, milliseconds_since(began))
 
     def _store(self) -> int:
         """Send the data set by C-STORE; return the status that the peer answered."""

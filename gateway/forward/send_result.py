@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
+from gateway.dicom.contexts import ProposedContext
 from gateway.domain.dimse_status import meaning_of
 from gateway.domain.outcome import OUTCOME_OF, Outcome
 from gateway.errors import (
@@ -26,7 +27,6 @@ _STATUS_TEXT = {
     Outcome.ALREADY_THERE: "it holds that SOP Instance UID already",
     Outcome.NOT_NOW: "not now",
     Outcome.REFUSED: "it refuses this instance",
-    Outcome.NEVER: "it does not take this SOP Class",
 }
 
 _OUTCOME_OF_ERROR: dict[type[Exception], Outcome] = {
@@ -58,15 +58,17 @@ class SendResult:
     duration_ms: float
 
     @classmethod
-    def of_status(cls, status: int, ae_title: str, duration_ms: float) -> Self:
-        """Return the result for the status of a C-STORE-RSP."""
+    def of_status(cls, status: int, ae_title: str, sent: ProposedContext, duration_ms: float) -> Self:
+        """Return the result for the status of a C-STORE-RSP; `sent` is the context of the instance."""
         outcome = OUTCOME_OF[meaning_of(status)]
         if outcome is Outcome.DELIVERED:
             return cls(outcome, status, "", duration_ms)
+        if outcome is Outcome.NEVER:
+            text = f"it does not take {sent.sop_class_uid} in {sent.transfer_syntax_uid}"
+        else:
+            text = _STATUS_TEXT[outcome]
         # Leave out the peer's Error Comment: it may contain patient data (G8).
-        return cls(
-            outcome, status, f"{ae_title} answered 0x{status:04X}: {_STATUS_TEXT[outcome]}", duration_ms
-        )
+        return cls(outcome, status, f"{ae_title} answered 0x{status:04X}: {text}", duration_ms)
 
     @classmethod
     def of_error(cls, error: Exception, duration_ms: float) -> Self:

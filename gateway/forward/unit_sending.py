@@ -103,11 +103,11 @@ class UnitSending:
         return None
 
     def _store(self, association: Association, instance: StoredInstance) -> SendResult:
-        context, ae_title = self._context, self._destination.ae_title
+        context, ae_title, sent = self._context, self._destination.ae_title, _context_of(instance)
         self.last_began = datetime.now(UTC)
         began = time.monotonic()
         if context.faults.worker_hangs():
-            return SendResult.of_status(Status.SUCCESS, ae_title, 0.0)
+            return SendResult.of_status(Status.SUCCESS, ae_title, sent, 0.0)
 
         def note_progress() -> None:
             context.associations.note_progress(ae_title)
@@ -121,12 +121,12 @@ class UnitSending:
                 stage=STAGE[Route.WORKERS],
                 progress=note_progress,
             ) as source:
-                status, _ = association.store(_context_of(instance), instance.sop_instance_uid, source)
+                status, _ = association.store(sent, instance.sop_instance_uid, source)
         except SEND_ERRORS as error:
             if isinstance(error, SpoolError | OSError):
                 context.require_spool()
             return SendResult.of_error(error, milliseconds_since(began))
-        return SendResult.of_status(status, ae_title, milliseconds_since(began))
+        return SendResult.of_status(status, ae_title, sent, milliseconds_since(began))
 
     def _note(self, member: Member, result: SendResult) -> None:
         self.outcomes[member.delivery_id] = MemberOutcome(

@@ -169,6 +169,8 @@ def test_each_class_of_status_has_its_outcome(  # noqa: PLR0917  the columns of 
     assert (row["state"], row["attempts"]) == (state, attempts)
     assert core.edge.one("SELECT outcome FROM attempts") == outcome
     assert bool(row["last_error"]) == (state != "delivered")
+    if outcome == "never":
+        assert f"{instance.sop_class_uid} in 1.2.840.10008.1.2.1" in row["last_error"]
     assert core.edge.queued("pacs") == (state == "pending")
 
 
