@@ -28,7 +28,7 @@ def test_the_first_link_counts_once(console: ConsoleLab) -> None:
     assert console.value("SELECT role::text FROM console_users WHERE name = %(n)s", n=ADMIN) == "admin"
     with console.looking(None, expected=["404"]) as page:
         page.goto(first_link(console))
-        expect(page.get_by_text("This link counts once")).to_be_visible()
+        expect(page.get_by_text("This link works once")).to_be_visible()
 
 
 def test_somebody_signs_in_is_led_to_the_page_and_signs_out(console: ConsoleLab) -> None:

@@ -140,7 +140,7 @@ def test_faults_need_the_switch_and_an_admin(
         assert bob.post(INJECT, {**PACS_DOWN, "confirmed": "yes"}).status_code == 403
     off = reconfigure({"console": {"allow_faults": False}})
     with signed_in(off, kept.database.dsn, Role.ADMIN, "root") as root:
-        assert "switched off" in root.said(root.post(INJECT, {**PACS_DOWN, "confirmed": "yes"}))
+        assert "Faults are off" in root.said(root.post(INJECT, {**PACS_DOWN, "confirmed": "yes"}))
     assert kept.value("SELECT count(*) FROM faults") == 0
 
 
