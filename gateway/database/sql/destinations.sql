@@ -69,8 +69,8 @@ WHERE p.route = 'pacs' AND p.configured AND (
         AND d.state IN ('collecting', 'pending', 'in_flight', 'dead')));
 
 -- name: forget_renamed
--- Delete the row of an AE title that the PACS had before, once nothing is owed to it under that title.
-DELETE FROM destinations x
+-- An AE title that the PACS had before is that of a removed archive, once no delivery to the PACS has it.
+UPDATE destinations x SET route = 'archives'
 WHERE x.route = 'pacs' AND NOT x.configured AND x.ae_title <> %(ae_title)s AND NOT EXISTS (
     SELECT FROM deliveries d WHERE d.route = 'pacs' AND d.target <> %(ae_title)s AND NOT EXISTS (
         SELECT FROM deliveries o
