@@ -153,7 +153,8 @@ def _connect_to(address: str, application_name: str, seconds: float, options: st
     if connection.server_version >= IDLE_SESSION_VERSION:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute("SET idle_session_timeout = 0")
+            names = ["idle_session_timeout"]
             if connection.server_version >= TRANSACTION_TIMEOUT_VERSION:
-                cursor.execute("SET transaction_timeout = 0")
+                names.append("transaction_timeout")
+            cursor.execute("; ".join(f"SET {name} = 0" for name in names))
     return connection
