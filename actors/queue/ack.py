@@ -11,8 +11,8 @@ gathers a little longer, because a statement for many costs little more than one
 
 If the process dies with endings unwritten, a reaper frees their messages, and they run again. That is
 harmless, because an actor looks at the state of the delivery first. An unwritten outcome is lost, too: the
-archive gets that instance twice (G4). For the same reasons this connection commits without waiting for the
-disk.
+archive gets that instance twice (G4). This connection does not wait for the disk, because a lost
+ending only makes a message run again.
 """
 
 import os

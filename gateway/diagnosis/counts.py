@@ -10,11 +10,6 @@ def figure(count: int, *, exact: bool = True) -> str:
     return f"{count:,}" if exact else f"more than {count:,}"
 
 
-def instances(count: int) -> str:
-    """Return a number of instances, for people."""
-    return "1 instance" if count == 1 else f"{count:,} instances"
-
-
 def state_of(destination: DestinationState) -> str:
     """Return the state of a destination in a few words."""
     if destination.paused:

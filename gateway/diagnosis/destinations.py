@@ -5,10 +5,11 @@ from datetime import timedelta
 
 from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.overview import Overview
-from gateway.diagnosis.counts import instances, waiting, waiting_for
+from gateway.diagnosis.counts import waiting, waiting_for
 from gateway.diagnosis.finding import Finding, Holds, note, problem
 from gateway.diagnosis.unanswered import unanswered
 from gateway.diagnosis.words import in_words
+from gateway.domain.instance import instances_in_words
 from gateway.domain.routing import Route, Target
 from gateway.times import moment, since, span
 
@@ -166,7 +167,7 @@ def _unanswered(view: Overview) -> Iterator[Finding]:
     for one in unanswered(view):
         if one.ae_title not in routes:  # `destinations` says what is wrong with the others
             continue
-        what = instances(one.count)
+        what = instances_in_words(one.count)
         others = "it takes others" if one.takes_others else "it took nothing since"
         make = note if one.takes_others else problem
         yield make(

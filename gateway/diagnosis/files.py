@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from gateway.database.tables.overview import Overview
 from gateway.database.tables.unread_files import Unread
-from gateway.diagnosis.counts import instances
 from gateway.diagnosis.finding import Finding, Holds, problem
+from gateway.domain.instance import instances_in_words
 from gateway.domain.outcome import Outcome
 from gateway.times import since
 
@@ -28,7 +28,7 @@ def _lost(one: Unread) -> Finding:
     uid = one.study_instance_uid
     study = f"study {uid}" + (" and others" if one.studies > 1 else "")
     show = f"`mini-pacs deliveries show {one.delivery_id}`"
-    whose = f"{instances(one.instances)} for {_named(one.targets)}"
+    whose = f"{instances_in_words(one.instances)} for {_named(one.targets)}"
     return problem(
         "files.lost",
         f"The files of {whose} are gone, or do not hold the bytes that were received: "
@@ -45,7 +45,7 @@ def _lost(one: Unread) -> Finding:
 def _not_read(one: Unread) -> Finding:
     return problem(
         "files.not_read",
-        f"The files of {instances(one.instances)} for {_named(one.targets)} cannot be read: "
+        f"The files of {instances_in_words(one.instances)} for {_named(one.targets)} cannot be read: "
         f"{one.error or 'no reason'}",
         "the edge tries again for forwarder.give_up_after_hours, then these deliveries are dead; "
         f"{_copies(one)}",
@@ -65,7 +65,7 @@ def _missing(view: Overview) -> Iterator[Finding]:
         if count:
             yield problem(
                 "files.missing",
-                f"The sweep found no file of {instances(count)} that must still be delivered, "
+                f"The sweep found no file of {instances_in_words(count)} that must still be delivered, "
                 f"{since(run.ran_at, view.now)} ago",
                 "these deliveries will be dead; a copy may be at the sender, or at another destination",
                 "the log names their studies (stage sweep, outcome file_missing): let their senders send "

@@ -29,3 +29,8 @@ def file_names(sop_instance_uid: str, sha256_hex: str) -> tuple[str, str]:
     reception of the same instance is being stored.
     """
     return f"{sop_instance_uid}.dcm", f"{sop_instance_uid}.{sha256_hex[:DIGEST_PREFIX_LENGTH]}.dcm"
+
+
+def instances_in_words(count: int) -> str:
+    """Return a number of instances, for people."""
+    return "1 instance" if count == 1 else f"{count:,} instances"

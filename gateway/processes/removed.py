@@ -21,6 +21,7 @@ from gateway.database.pool import Database
 from gateway.database.session import Session
 from gateway.database.tables import debts, destinations, instances
 from gateway.database.tables.debts import Debt
+from gateway.domain.instance import instances_in_words
 from gateway.domain.routing import Target
 from gateway.errors import GatewayError
 from gateway.spool.spool import Spool
@@ -55,14 +56,10 @@ def owed_to_removed(session: Session, configuration: Configuration) -> list[Debt
 def in_words(owed: Sequence[Debt]) -> str:
     """Return how much each removed target is owed."""
     return "; ".join(
-        f"{debt.name} is owed {_instances(debt.pending + debt.in_flight)}"
+        f"{debt.name} is owed {instances_in_words(debt.pending + debt.in_flight)}"
         + (f" ({debt.in_flight:,} being sent)" if debt.in_flight else "")
         for debt in owed
     )
-
-
-def _instances(count: int) -> str:
-    return f"{count:,} instance{'' if count == 1 else 's'}"
 
 
 def settle(

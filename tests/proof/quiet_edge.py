@@ -74,11 +74,13 @@ class Load:
                 if self._was_answered(error.last):
                     self.counts["responses that the sender missed"] += 1
                 else:
-                    self.counts["failed"] += 1
-                    say(f"FAILED at {datetime.now(UTC):%H:%M:%S.%f}: {kind.__name__.strip('_')}: {error}")
+                    self._note_failure(kind.__name__, error)
             except (sender.NotAssociatedError, OSError) as error:
-                self.counts["failed"] += 1
-                say(f"FAILED at {datetime.now(UTC):%H:%M:%S.%f}: {kind.__name__.strip('_')}: {error}")
+                self._note_failure(kind.__name__, error)
+
+    def _note_failure(self, what: str, error: Exception) -> None:
+        self.counts["failed"] += 1
+        say(f"FAILED at {datetime.now(UTC):%H:%M:%S.%f}: {what.strip('_')}: {error}")
 
     def _was_answered(self, sop_instance_uid: str) -> bool:
         """Tell whether the edge has answered a C-STORE of this instance with Success, by its log."""

@@ -36,11 +36,7 @@ def edge(
     ports: layout.Ports | None = None,
 ) -> Iterator[EdgeSetup]:
     """Yield an edge that listens, with actor processes for those queues, for the length of the `with`."""
-    name = f"bench_{folder.name.replace('-', '_')}_{len(list(folder.iterdir()))}"
-    place = folder / name
-    place.mkdir()
-    (place / "output").mkdir()
-    processes = Processes(place / "output")
+    name, place, processes = _new_place(folder)
     postgres.create_database(name, template=TEMPLATE)
     path = layout.write(
         place / "edge",
@@ -68,16 +64,20 @@ def edge(
         postgres.drop_database(name)
 
 
+def _new_place(folder: Path) -> tuple[str, Path, Processes]:
+    """Return the name of a new database, a new folder with that name, and what starts processes there."""
+    name = f"bench_{folder.name.replace('-', '_')}_{len(list(folder.iterdir()))}"
+    place = folder / name
+    (place / "output").mkdir(parents=True)
+    return name, place, Processes(place / "output")
+
+
 @contextmanager
 def released(
     postgres: EmbeddedPostgres, folder: Path, tree: Path, queues: tuple[str, ...], ports: layout.Ports
 ) -> Iterator[None]:
     """Run the edge of a release, whose code is in `tree`, for the length of the `with`."""
-    name = f"bench_{folder.name.replace('-', '_')}_{len(list(folder.iterdir()))}"
-    place = folder / name
-    place.mkdir()
-    (place / "output").mkdir()
-    processes = Processes(place / "output")
+    name, place, processes = _new_place(folder)
     postgres.create_database(name)
     path = layout.write(place / "edge", layout.configuration(ports))
     environment = {config.PATH_VARIABLE: str(path), "DATABASE_URL": postgres.dsn(name)}
