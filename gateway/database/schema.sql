@@ -686,6 +686,7 @@ function name_target() -> trigger
 function other_versions(bigint) -> SETOF deliveries
 function owe_delivery_last(bigint,text,integer,timestamp with time zone) -> boolean
 function owe_last(bigint,route,text,integer) -> boolean
+function owe_newer_versions(units) -> boolean
 function owe_newest_after_unsettled() -> trigger
 function owe_newest_again(bigint) -> void
 function park_delivery(bigint,uuid,text,text,interval,text) -> record

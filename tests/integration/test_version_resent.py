@@ -30,6 +30,7 @@ from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Origin, Route
 from gateway.forward.deliver import forward_to_pacs
+from gateway.sweep.purge import purge
 from gateway.sweep.rescue import rescue
 
 pytestmark = pytest.mark.guarantee("G4")
@@ -153,6 +154,26 @@ def test_an_attempt_without_an_end_that_is_cancelled_may_have_arrived(core: Forw
     take_messages(core)
     cancel(core, one)
     assert (state(core, one), state(core, two), messages(core, two)) == ("cancelled", "pending", 1)
+
+
+def test_the_newest_version_is_kept_while_an_older_one_can_be_retried(core: Forwarding, pacs: Peer) -> None:
+    """The older one was refused. Days later an operator retries it, and the PACS ends with the newest."""
+    (first, second), (one, two) = versions(core)
+    pacs.answer = lambda _: 0xC123
+    core.edge.run("UPDATE deliveries SET refusals = 99 WHERE id = %(id)s", id=one)
+    assert forward_to_pacs(core.context, one) is Outcome.REFUSED
+    pacs.answer = lambda _: 0
+    assert forward_to_pacs(core.context, two) is Outcome.DELIVERED
+    core.edge.run("DELETE FROM deliveries WHERE route <> 'pacs'")
+    core.edge.run("UPDATE instances SET received_at = now() - interval '100 days'")
+    core.edge.run("UPDATE deliveries SET settled_at = now() - interval '99 days'")
+    assert purge(core.sweeping())["purged"] == 0
+    requeue(core, one)
+    for delivery in (one, two):
+        assert forward_to_pacs(core.context, delivery) is Outcome.DELIVERED
+    assert digests(pacs) == [second.digest, first.digest, second.digest]
+    core.edge.run("UPDATE deliveries SET settled_at = now() - interval '99 days'")
+    assert purge(core.sweeping())["purged"] == 2
 
 
 @pytest.mark.usefixtures("pacs")

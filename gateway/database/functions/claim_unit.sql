@@ -1,11 +1,15 @@
 -- collecting | complete -> sending, for exactly one caller; sending -> sending, if the process that sends it is gone or its
 -- lease is over. The unit is then sent whole, from its first instance.
 --
+-- The application must end with the newest version of each instance. If it has got a newer one than a unit brings, which
+-- happens after a retry or resend of an older version, the newer one is owed again, and joins this unit or the next one.
+--
 -- It is complete after its quiet time, unless a file received within that time is unregistered (`p_unregistered_since`: the
 -- oldest one); at its longest wait; or because an operator said so.
 --   claimed     the caller sends the unit to `worker`
 --   collecting  it is not complete: a message for the next look is enqueued
---   no_worker   no worker is free, or an earlier generation is sent first: complete, due again after `p_wait`
+--   no_worker   no worker is free, an earlier generation is sent first, or another version of an instance is under way:
+--               complete, due again after `p_wait`
 --   nothing     it is settled, claimed by another process, or none of its deliveries is owed any more
 CREATE OR REPLACE FUNCTION claim_unit(
     p_unit_id bigint, p_consumer bigint, p_lease interval, p_unregistered_since timestamptz, p_wait interval,
@@ -84,6 +88,10 @@ BEGIN
                 x.last_turn
             LIMIT 1;
         v_error := 'no worker is free';
+    END IF;
+    IF worker IS NOT NULL AND NOT owe_newer_versions(u) THEN
+        worker := NULL;
+        v_error := 'another version of one of its instances is under way';
     END IF;
     IF worker IS NULL THEN
         UPDATE units x SET state = 'complete', claim_id = NULL, claimed_by = NULL, lease_until = NULL,

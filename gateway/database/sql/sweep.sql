@@ -64,7 +64,8 @@ ORDER BY received_at, id LIMIT %(limit)s;
 -- name: lock_purgeable
 -- Of these instances, those that are delivered everywhere or cancelled, and unchanged for longer than `retention`. They are
 -- locked, so that a repeat waits until file and row are deleted. An instance for which a worker still owes a result is kept,
--- and so is one of a unit that is not settled in each of its generations.
+-- and so is one of a unit that is not settled in each of its generations, and one of which another version is not settled
+-- for so long: a retry of an older version must be followed by the newest one.
 SELECT i.id AS instance_id, i.study_instance_uid, i.file_name, i.place::text FROM instances i
 WHERE i.id = ANY (%(instance_ids)s::bigint[]) AND greatest(i.received_at, i.repeated_at) < now() - %(retention)s
     AND NOT EXISTS (SELECT FROM deliveries d WHERE d.instance_id = i.id
@@ -74,12 +75,20 @@ WHERE i.id = ANY (%(instance_ids)s::bigint[]) AND greatest(i.received_at, i.repe
         SELECT FROM deliveries d JOIN units o ON o.id = d.unit_id
         JOIN units u ON u.application = o.application AND u.study_instance_uid = o.study_instance_uid AND u.uid = o.uid
         WHERE d.instance_id = i.id AND u.state IN ('collecting', 'complete', 'sending', 'sent'))
+    AND (NOT i.versioned OR NOT EXISTS (
+        SELECT FROM instances v JOIN deliveries d ON d.instance_id = v.id
+        WHERE v.sop_instance_uid = i.sop_instance_uid AND v.id <> i.id
+            AND (d.state NOT IN ('delivered', 'cancelled') OR d.settled_at > now() - %(retention)s)))
 ORDER BY i.id FOR UPDATE OF i SKIP LOCKED;
 
 -- name: still_purgeable
 -- Run it once the rows are locked: it sees a resend or repeat that was committed just before.
-SELECT i.id FROM instances i WHERE i.id = ANY (%(instance_ids)s::bigint[]) AND NOT EXISTS (
-    SELECT FROM deliveries d WHERE d.instance_id = i.id AND d.state NOT IN ('delivered', 'cancelled'));
+SELECT i.id FROM instances i WHERE i.id = ANY (%(instance_ids)s::bigint[])
+    AND NOT EXISTS (
+        SELECT FROM deliveries d WHERE d.instance_id = i.id AND d.state NOT IN ('delivered', 'cancelled'))
+    AND (NOT i.versioned OR NOT EXISTS (
+        SELECT FROM instances v JOIN deliveries d ON d.instance_id = v.id
+        WHERE v.sop_instance_uid = i.sop_instance_uid AND v.id <> i.id AND d.state NOT IN ('delivered', 'cancelled')));
 
 -- name: make_durable
 -- An empty entry in PostgreSQL's log: the commit waits until the log is on the disk up to here.
