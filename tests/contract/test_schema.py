@@ -6,18 +6,21 @@ from collections import defaultdict
 from contextlib import closing
 from datetime import timedelta
 from enum import StrEnum
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
 import psycopg2
 import pytest
 from conftest import MakeEdge
+from support import released_data
 from support.edge_setup import EdgeSetup
 from support.forwarding import forwarding
 from support.synthetic_instances import Instance
 
 from gateway.database import describe
 from gateway.database.migrate import Migration, migrate, migrations, require_current
+from gateway.database.pool import Database
 from gateway.database.prepared import prepared
 from gateway.database.queries import Query, load
 from gateway.database.tables.deliveries import WorkerVerdict
@@ -30,7 +33,7 @@ from gateway.domain.instance import Kind, Place
 from gateway.domain.matching import Correlation
 from gateway.domain.routing import Route
 from gateway.domain.unit import UnitState, transitions
-from gateway.errors import DatabaseRefusedError
+from gateway.errors import DatabaseRefusedError, SchemaError
 from gateway.lab.postgres import EmbeddedPostgres
 
 
@@ -106,6 +109,50 @@ def test_the_database_allows_exactly_the_transitions_of_units(edge: EdgeSetup) -
         else:
             allowed.add((before, after))
     assert allowed == transitions()
+
+
+_STATEMENTS = {"0002_gateway": "26c12641cd628a45fb4fc5126fe811ad6dd7c882e36da2e4ffa36f4612a3dd49"}
+"""SHA-256 of each reworded migration as it was released, without the lines that begin with `--`. Comments
+that are indented count, because they may be in the body of a function, which PostgreSQL stores."""
+
+
+def test_only_the_comments_of_a_migration_were_reworded() -> None:
+    """Each migration that is recorded by its released digest has the statements that were released."""
+    reworded = {}
+    for migration in migrations():
+        if migration.digest != sha256(migration.statements.encode()).hexdigest():
+            statements = re.sub(r"^--.*\n", "", migration.statements, flags=re.MULTILINE)
+            reworded[migration.version] = sha256(statements.encode()).hexdigest()
+    assert reworded == _STATEMENTS
+
+
+def test_a_database_with_the_text_before_the_rewording_is_migrated(postgres: EmbeddedPostgres) -> None:
+    """A database of release 0.1.0 is migrated; one with another text, even the present one, is refused."""
+    postgres.create_database("reworded")
+    try:
+        dsn = postgres.dsn("reworded")
+        released_data.load(dsn, "0.1.0")
+        assert migrate(dsn)[0] == "0003_message_order"
+        present = next(m for m in migrations() if m.version == "0002_gateway").statements
+        with closing(Database(dsn, application_name="test", size=1)) as database:
+            require_current(database)
+            released = released_data.DIGESTS["0.1.0"]["0002_gateway"]
+            for other in (sha256(present.encode()).hexdigest(), released[::-1]):
+                record(database, other)
+                with pytest.raises(SchemaError, match="0002_gateway was applied with another text"):
+                    require_current(database)
+                with pytest.raises(SchemaError, match="0002_gateway was applied with another text"):
+                    migrate(dsn)
+            record(database, released)
+            require_current(database)
+    finally:
+        postgres.drop_database("reworded")
+
+
+def record(database: Database, digest: str) -> None:
+    """Record this digest for 0002_gateway."""
+    with database.transaction() as session:
+        session.script(f"UPDATE schema_migrations SET digest = '{digest}' WHERE version = '0002_gateway'")  # noqa: S608
 
 
 def test_the_migrations_apply_from_empty_and_again(postgres: EmbeddedPostgres) -> None:

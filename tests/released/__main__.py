@@ -15,7 +15,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from hashlib import sha256
 from pathlib import Path
 
 import psycopg2
@@ -29,6 +28,7 @@ from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
 from gateway import config
+from gateway.database.migrate import Migration
 from gateway.dicom.policy import StoreRequest
 from gateway.errors import PeerError
 from gateway.lab import layout
@@ -236,7 +236,8 @@ def _print_digests(tree: Path, version: str) -> None:
     """Print the lines for `DIGESTS` in tests/support/released_data.py."""
     print(f'    "{version}": {{')
     for path in sorted((tree / "gateway/database/migrations").glob("*.sql")):
-        print(f'        "{path.stem}": "{sha256(path.read_bytes()).hexdigest()}",')
+        migration = Migration(path.stem, path.read_text(encoding="utf-8"))
+        print(f'        "{migration.version}": "{migration.digest}",')
     print("    },")
 
 

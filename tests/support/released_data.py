@@ -39,7 +39,8 @@ DIGESTS = {
         "0012_long_study_uids": "a3bc8579454e7a76ae6dd8ffdfc14eccaa36893565d88a141000d385cda9881c",
     },
 }
-"""The migrations of each release and the SHA-256 of their text: a released migration never changes."""
+"""The migrations of each release and the SHA-256 of their text: a released migration never changes, apart
+from reworded comments (gateway/database/migrate.py)."""
 
 TABLE = """
 CREATE TABLE public.schema_migrations (

@@ -1,5 +1,5 @@
--- What the gateway knows: instances, what is owed for them, and what became of it (design.md §5).
--- Time is the database's. The states' enums equal Python's (contract test).
+-- The tables of the gateway: instances, their deliveries, and the attempts and results of these.
+-- All times are those of the database's clock. The enums of the states equal Python's (contract test).
 
 CREATE TYPE instance_kind AS ENUM ('original', 'result');
 CREATE TYPE instance_place AS ENUM ('incoming', 'queued', 'sent', 'failed');
