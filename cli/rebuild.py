@@ -20,7 +20,9 @@ from gateway.database.tables import destinations, spools
 from gateway.database.wakeup import wake_once
 from gateway.domain.routing import Route
 from gateway.log import Stage
-from gateway.register.rebuild import Rebuild, RebuildCounts, count_files
+from gateway.register.rebuild import Rebuild
+from gateway.register.rebuild_batch import RebuildCounts
+from gateway.register.rebuild_files import count_files
 from gateway.register.rebuild_plan import RebuildPlan, plan
 from gateway.spool.identity import SpoolIdentity
 from gateway.spool.spool import Spool

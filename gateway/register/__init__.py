@@ -12,6 +12,8 @@ results          the correlation of results, also of one that came before its so
 siblings         versions of one SOP Instance UID, in the order of their reception
 caller_origin    whether a caller is a worker, the PACS or a sender
 host_lookup      the addresses of a host name
+rebuild          register the whole spool again after the database was lost: its files in rebuild_files, one
+                 transaction in rebuild_batch, whether it may be done in rebuild_plan
 
 A reception is acknowledged when its file, with its envelope, is flushed under its final name. From then on
 the first process that finds it registers it. Its link in partial/ is removed only after a known outcome.

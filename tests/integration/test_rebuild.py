@@ -15,7 +15,7 @@ from support.waiting import wait_until
 
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
 from gateway.domain.instance import Place
-from gateway.register.rebuild import OWED_AGAIN, WAS_DEAD
+from gateway.register.rebuild_batch import OWED_AGAIN, WAS_DEAD
 from gateway.spool.marks import ID, Identity, read_identity, write_identity
 from gateway.spool.places import DAMAGED
 
