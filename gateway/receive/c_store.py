@@ -24,7 +24,8 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from gateway import log
-from gateway.dicom.dataset.header import Header, facts_of, is_deflated, read_header
+from gateway.dicom.dataset.encoding import is_deflated
+from gateway.dicom.dataset.header import Header, facts_of, read_header
 from gateway.dicom.dataset.part10 import preamble_and_file_meta
 from gateway.dicom.policy import AbortAssociation, Requestor, StoreRequest
 from gateway.domain.dimse_status import Status

@@ -25,9 +25,10 @@ from support.headers import (
 )
 
 from gateway.dicom.dataset.elements import MAX_DEPTH
-from gateway.dicom.dataset.header import MAX_REFERENCES, read_header
+from gateway.dicom.dataset.header import read_header
 from gateway.dicom.dataset.part10 import read_file_meta
 from gateway.dicom.dataset.reader import MAX_EXAMINED_BYTES
+from gateway.dicom.dataset.references import MAX_REFERENCES
 from gateway.domain.identifiers import is_uid
 from gateway.errors import DataSetError
 

@@ -71,6 +71,11 @@ class _Frame:
     syntax: Syntax
 
 
+def enter_none(_: int) -> bool:
+    """Enter no sequence."""
+    return False
+
+
 class Walk:
     """Iterates over the elements in the order of their bytes.
 

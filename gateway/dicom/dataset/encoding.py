@@ -28,6 +28,17 @@ NOT_VRS = frozenset((b"??", b"--", b"  "))
 """Written by some programs in place of an unknown VR."""
 
 
+_IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+_EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_DEFLATED = frozenset(
+    {
+        "1.2.840.10008.1.2.1.99",  # Deflated Explicit VR Little Endian: PS3.5 §A.5
+        "1.2.840.10008.1.2.4.95",  # JPIP Referenced Deflate: PS3.5 §A.7
+        "1.2.840.10008.1.2.4.205",  # JPIP HTJ2K Referenced Deflate: PS3.5 §A.13
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Syntax:
     """The part of a transfer syntax that determines how elements are encoded: PS3.5 §A."""
@@ -44,3 +55,17 @@ EXPLICIT_BIG = Syntax(explicit=True, big_endian=True)
 def may_be_vr(vr: bytes) -> bool:
     """Tell whether `vr` is two capital letters, as every VR of the standard is."""
     return vr.isalpha() and vr.isupper()
+
+
+def syntax_of(transfer_syntax_uid: str) -> Syntax:
+    """Return byte order and VRs of a transfer syntax."""
+    if transfer_syntax_uid == _IMPLICIT_LITTLE_ENDIAN:
+        return IMPLICIT_LITTLE
+    if transfer_syntax_uid == _EXPLICIT_BIG_ENDIAN:
+        return EXPLICIT_BIG
+    return EXPLICIT_LITTLE  # all other transfer syntaxes: PS3.5 §A.4
+
+
+def is_deflated(transfer_syntax_uid: str) -> bool:
+    """Tell whether a data set in that transfer syntax is deflated."""
+    return transfer_syntax_uid in _DEFLATED

@@ -6,13 +6,20 @@ cannot exceed it.
 
 import mmap
 import os
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
+from gateway.dicom.dataset.encoding import is_deflated
 from gateway.errors import DataSetError
 
 MAX_EXAMINED_BYTES = 16 << 20
 """Limits what is read of one data set. The largest known headers have some hundred KiB."""
+
+_INFLATING = threading.BoundedSemaphore(2)
+"""Limits how many deflated headers are read at once: each may need MAX_EXAMINED_BYTES of memory."""
 
 _FIRST_STEP = 16 * 1024
 _JUMP_STEP = 4 * 1024
@@ -148,3 +155,27 @@ class InflatedReader:
     def close(self) -> None:
         """See `Reader`."""
         self._inflated.close()
+
+
+@contextmanager
+def reader_of(
+    descriptor: int, offset: int, transfer_syntax_uid: str, held: bytes | None = None
+) -> Iterator[Reader]:
+    """Lend a reader of the data set that begins at `offset`, which inflates it if it is deflated.
+
+    `held` is the whole data set in memory; the file is read only if that is deflated.
+    """
+    deflated = is_deflated(transfer_syntax_uid)
+    slot: AbstractContextManager[object] = _INFLATING if deflated else nullcontext()
+    with slot:
+        reader: Reader
+        if deflated:
+            reader = InflatedReader(descriptor, offset)
+        else:
+            reader = FileReader(descriptor, offset) if held is None else HeldReader(held)
+        try:
+            yield reader
+        finally:
+            # Free the memory before the semaphore is released. Otherwise the traceback of an error would
+            # keep it longer.
+            reader.close()

@@ -5,8 +5,10 @@ Nothing else in the gateway reads these two. They are returned to the caller, an
 
 from typing import NamedTuple
 
-from gateway.dicom.dataset.elements import Walk
-from gateway.dicom.dataset.header import enter_none, reader_of, syntax_of, value_of
+from gateway.dicom.dataset.elements import Walk, enter_none
+from gateway.dicom.dataset.encoding import syntax_of
+from gateway.dicom.dataset.reader import reader_of
+from gateway.dicom.dataset.values import text_of_element
 
 _ACCESSION_NUMBER = 0x0008_0050
 _PATIENT_ID = 0x0010_0020
@@ -30,5 +32,5 @@ def read_search_values(descriptor: int, offset: int, transfer_syntax_uid: str) -
     with reader_of(descriptor, offset, transfer_syntax_uid) as reader:
         for element in Walk(reader, syntax_of(transfer_syntax_uid), enter_none, until=_UNTIL):
             if element.depth == 0 and element.tag in {_ACCESSION_NUMBER, _PATIENT_ID}:
-                found[element.tag] = value_of(element, reader)
+                found[element.tag] = text_of_element(element, reader)
     return SearchValues(found.get(_ACCESSION_NUMBER, ""), found.get(_PATIENT_ID, ""))

@@ -1,4 +1,4 @@
-"""Decode the values of an attribute for the rules: text without padding, or numbers.
+"""Read the values of elements: the text of a UID as it is; for rules, decoded text or numbers.
 
 Rules ask for few attributes, so they are decoded when the header is read. What cannot be decoded becomes an
 `Undecodable` in place of the value; a reception never fails because of it.
@@ -10,11 +10,18 @@ import struct
 from collections.abc import Iterator
 from functools import cache
 
+from gateway.dicom.dataset.elements import Element
 from gateway.dicom.dataset.encoding import VRS
+from gateway.dicom.dataset.reader import Reader
+from gateway.dicom.negotiation import text_of
+from gateway.errors import DataSetError
 from gateway.rules.dictionary import Attribute, ComparedAs
 from gateway.rules.facts import Undecodable, Value
 
 SPECIFIC_CHARACTER_SET = 0x0008_0005
+
+MAX_TEXT_BYTES = 256
+"""A UID has 64 bytes, Series Description 64 characters of up to 4 bytes."""
 
 MAX_BYTES = 4096
 """A longer value is not read. Values of VR LO have at most 64 characters, those of LT 10,240."""
@@ -40,6 +47,35 @@ _TOO_MANY = Undecodable(f"has more than {MAX_VALUES} values")
 _NO_NUMBER = Undecodable("is no number")
 _NOT_ASCII = Undecodable("has characters that its VR does not allow")
 _WRONG_LENGTH = Undecodable("has a length that does not fit its VR")
+
+
+def text_of_element(element: Element, reader: Reader) -> str:
+    """Return the value without padding, at most its first 256 bytes, which no valid value exceeds."""
+    count = min(element.length, MAX_TEXT_BYTES)
+    found = reader.at(element.start, count)
+    if found is None:
+        raise DataSetError("cut off in a value")
+    buffer, at = found
+    return text_of(bytes(buffer[at : at + count]))
+
+
+def values_of_element(
+    element: Element, reader: Reader, attribute: Attribute, *, big_endian: bool, character_set: str
+) -> tuple[Value, ...]:
+    """Return the values of an element that are not empty, for a rule that asks for its attribute."""
+    if element.length > MAX_BYTES:
+        return (TOO_LONG,)
+    found = reader.at(element.start, element.length)
+    if found is None:
+        raise DataSetError("cut off in a value")
+    buffer, at = found
+    return decode(
+        bytes(buffer[at : at + element.length]),
+        attribute,
+        vr=element.vr,
+        big_endian=big_endian,
+        character_set=character_set,
+    )
 
 
 def decode(
