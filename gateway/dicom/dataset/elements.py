@@ -1,18 +1,18 @@
 """Iterate over the elements of a data set, without recursion and without decoding values (PS3.5 §7).
 
-Common errors of other programs are tolerated: implicit VR although explicit VR was negotiated, or the reverse
-(the first element shows it); File Meta Information before the data set; elements out of order; odd lengths;
-invalid VRs.
+Common errors of other programs are tolerated: implicit VR although explicit VR was negotiated, or the
+reverse; File Meta Information before the data set; elements out of order; odd lengths; invalid VRs.
+as_written.py finds out what such a program has written.
 
 A length that reaches beyond the data set, or beyond the sequence or item around the element, is an error. The
 error names the tag, and the byte of the data set at which the element begins.
 """
 
-import mmap
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from gateway.dicom.dataset.as_written import holds_items, length_without_vr, syntax_as_written
 from gateway.dicom.dataset.encoding import (
     DELIMITERS,
     EXPLICIT_LITTLE,
@@ -23,13 +23,11 @@ from gateway.dicom.dataset.encoding import (
     ITEM,
     ITEM_END,
     LONG_HEADER_BYTES,
-    NOT_VRS,
     PREAMBLE_BYTES,
     PREFIX,
     SEQUENCE_END,
     SHORT_VRS,
     UNDEFINED,
-    VRS,
     Syntax,
     may_be_vr,
 )
@@ -112,7 +110,7 @@ class Walk:
             return
         try:
             self._position = self._after_file_meta()
-            self._syntax = self._as_written(syntax)
+            self._syntax = syntax_as_written(reader, self._position, syntax)
         except DataSetError as error:
             raise self._located(error) from error
 
@@ -193,7 +191,12 @@ class Walk:
             return None
         self._check(start, length)
         is_sequence = vr == b"SQ" if syntax.explicit else True
-        if is_sequence and length and self._enter(self._root) and self._holds_items(start, length, syntax):
+        if (
+            is_sequence
+            and length
+            and self._enter(self._root)
+            and holds_items(self._reader, start, length, syntax)
+        ):
             self._push(_Frame("sequence", start + length, syntax))
             self._position = start
             return None
@@ -215,7 +218,13 @@ class Walk:
         if not syntax.explicit or tag in DELIMITERS:
             return tag, b"", struct.unpack_from(order + "I", buffer, at + 4)[0], self._position + HEADER_BYTES
         if not may_be_vr(vr):
-            return tag, b"", self._length_without_vr(buffer, at, order), self._position + HEADER_BYTES
+            start = self._position + HEADER_BYTES
+            end = self._frames[-1].end if self._frames else None
+            written = bytes(buffer[at + 4 : at + 8])
+            length = length_without_vr(
+                self._reader, written, start, order, end=end, is_inside=bool(self._frames)
+            )
+            return tag, b"", length, start
         if vr in SHORT_VRS:
             return tag, vr, struct.unpack_from(order + "H", buffer, at + 6)[0], self._position + HEADER_BYTES
         # An unknown VR has the long form: every VR that is added to the standard has it (PS3.5 §7.1.2).
@@ -224,49 +233,6 @@ class Walk:
             raise DataSetError("cut off in an element header")
         buffer, at = found
         return tag, vr, struct.unpack_from(order + "I", buffer, at + 8)[0], self._position + LONG_HEADER_BYTES
-
-    def _length_without_vr(self, buffer: bytes | mmap.mmap, at: int, order: str) -> int:
-        """Return the length of an element whose VR is invalid, in an explicit data set.
-
-        Either the length has two bytes, as DCMTK reads it after a VR that is not two capital letters
-        (dcvr.cc). Or the element is implicit, and the length has four bytes. The length that leads to another
-        element is the right one.
-        """
-        long = int(struct.unpack_from(order + "I", buffer, at + 4)[0])
-        short = int(struct.unpack_from(order + "H", buffer, at + 6)[0])
-        start = self._position + HEADER_BYTES
-        if long == UNDEFINED:
-            return long
-        if self._is_followed(start + short, order):
-            return short
-        if self._is_followed(start + long, order):
-            return long
-        return long if not short and self._reader.reaches(start + long) else short
-
-    def _begins_with_long_form(self) -> bool:
-        """Tell whether the length of the first element is plausible, if it is read in the long form."""
-        found = self._reader.at(self._position, LONG_HEADER_BYTES)
-        if found is None:
-            return False
-        buffer, at = found
-        length = int.from_bytes(buffer[at + 8 : at + 12], "little")
-        return self._is_followed(self._position + LONG_HEADER_BYTES + length, "<")
-
-    def _is_followed(self, position: int, order: str) -> bool:
-        """Tell whether an explicit element, an item, a delimiter or the end is at `position`."""
-        end = self._frames[-1].end if self._frames else None
-        if position == end:
-            return True
-        found = self._reader.at(position, HEADER_BYTES)
-        if found is None:
-            return (
-                not self._frames and self._reader.reaches(position) and not self._reader.reaches(position + 1)
-            )
-        buffer, at = found
-        group, number = struct.unpack_from(order + "HH", buffer, at)
-        vr = bytes(buffer[at + 4 : at + 6])
-        is_delimiter = group << 16 | number in DELIMITERS
-        return vr in VRS or vr in NOT_VRS or (is_delimiter and bool(self._frames))
 
     def _delimiter(self, frame: _Frame | None, tag: int, length: int, start: int) -> None:
         """Enter an item, or leave an item or sequence (PS3.5 §7.5.2, Tables 7.5-1 to 7.5-3)."""
@@ -305,16 +271,6 @@ class Walk:
         if not self._reader.reaches(start + length):
             raise DataSetError("cut off in a value")
 
-    def _holds_items(self, start: int, length: int, syntax: Syntax) -> bool:
-        """Tell whether the value begins with an item; with implicit VR, only this shows a sequence."""
-        found = self._reader.at(start, 4) if length >= HEADER_BYTES else None
-        if found is None:
-            return False
-        buffer, at = found
-        return bytes(buffer[at : at + 4]) == (
-            b"\xff\xfe\xe0\x00" if syntax.big_endian else b"\xfe\xff\x00\xe0"
-        )
-
     def _after_file_meta(self) -> int:
         """Return the position after preamble and group 0002, which some programs send with a data set."""
         found = self._reader.at(0, PREAMBLE_BYTES + len(PREFIX))
@@ -334,21 +290,3 @@ class Walk:
                 raise DataSetError("group 0002 without a length")
             self._check(start, length)
             self._position = start + length
-
-    def _as_written(self, syntax: Syntax) -> Syntax:
-        """Return the syntax in which the first element is written, whatever was negotiated."""
-        found = self._reader.at(self._position, HEADER_BYTES)
-        if syntax.big_endian or found is None:
-            return syntax
-        buffer, at = found
-        vr = bytes(buffer[at + 4 : at + 6])
-        if vr in VRS:
-            return EXPLICIT_LITTLE
-        if syntax.explicit and may_be_vr(vr):
-            return EXPLICIT_LITTLE if self._begins_with_long_form() else IMPLICIT_LITTLE
-        if syntax.explicit:
-            # Either an invalid VR or an implicit data set: see what follows the first element.
-            short = int.from_bytes(buffer[at + 6 : at + 8], "little")
-            if self._is_followed(self._position + HEADER_BYTES + short, "<"):
-                return EXPLICIT_LITTLE
-        return IMPLICIT_LITTLE
