@@ -10,7 +10,7 @@ from support.launcher import REPOSITORY
 
 from gateway.database.tables.instances import ReceptionVerdict
 from gateway.database.tables.results import Expiry
-from gateway.dicom import acceptor
+from gateway.dicom import accepted_association
 from gateway.domain.delivery import State
 from gateway.domain.matching import Correlation
 from gateway.domain.outcome import Outcome
@@ -22,7 +22,7 @@ PAGE = page("docs/operate/logs.md")
 FROM_ENUMS = {
     *(verdict.value for verdict in ReceptionVerdict if verdict is not ReceptionVerdict.NAME_TAKEN),
     *(correlation.value for correlation in Correlation),
-    *acceptor._OUTCOMES.values(),
+    *accepted_association._OUTCOMES.values(),
     *VERBS,
     Expiry.REDISPATCHED.value,
     Expiry.TIMED_OUT.value,
