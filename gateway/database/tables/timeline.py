@@ -1,111 +1,33 @@
 """Derive the timelines of studies from the rows of instances, deliveries, attempts and results.
 
 Only reads. There is no second record of what happened. If an instance has not reached all its destinations,
-its last step says what it waits for, and until when.
+its last step says what it waits for, and until when. timeline_rows.py reads the rows.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from gateway.database.queries import load
 from gateway.database.session import Session
-from gateway.database.tables import units
 from gateway.database.tables.deliveries import waits_for_version
-from gateway.database.tables.units import Dispatch, UnitRow
+from gateway.database.tables.timeline_rows import (
+    StudyFacts,
+    TimelineDelivery,
+    TimelineInstance,
+    TimelineSource,
+    read_facts,
+)
+from gateway.database.tables.units import UnitRow
 from gateway.domain.delivery import State
-from gateway.domain.instance import Kind, Place
+from gateway.domain.instance import Kind
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
 from gateway.domain.timeline import InstanceTimeline, Step, StepName
 from gateway.domain.unit import UnitState
 
-_Q = load("timeline")
 _NEVER = datetime.max.replace(tzinfo=UTC)
 RECEIVED, ASKED, ANSWERED, FENCED = "received", "asked", "answered", "fenced"
 EQUALS_SOURCE, NOT_FORWARDED = "equals its source", "repeat, not forwarded"
 _DONE = {RECEIVED, ASKED, ANSWERED, Outcome.DELIVERED, Outcome.ALREADY_THERE}
-
-
-@dataclass(frozen=True, slots=True)
-class _Instance:
-    instance_id: int
-    sop_instance_uid: str
-    study_instance_uid: str
-    kind: Kind
-    calling_ae_title: str
-    received_at: datetime
-    conflict: bool
-    correlation: str | None
-    late: bool
-    place: Place
-    repeats: int
-    unforwarded: int
-    unforwarded_at: datetime | None
-    unforwarded_from: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Delivery:
-    delivery_id: int
-    instance_id: int
-    route: Route
-    target: str
-    state: State
-    next_attempt_at: datetime | None
-    settled_at: datetime | None
-    settled_by: str | None
-    destination: str | None
-    last_status: int | None
-    last_error: str | None
-    lease_until: datetime | None
-    unit_id: int | None
-    waits_for: int | None
-    waits_for_version: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    delivery_id: int
-    ended_at: datetime
-    duration_ms: float
-    destination: str
-    outcome: str
-    status: int | None
-    error: str | None
-    fenced: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Expectation:
-    instance_id: int
-    worker: str
-    state: str
-    asked_at: datetime
-    due_at: datetime
-    arrived_at: datetime | None
-    result_instance_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    source_instance_id: int
-    result_instance_id: int
-    worker: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """The rows of some studies, by the instance or delivery that they belong to."""
-
-    instances: dict[int, _Instance]
-    deliveries: dict[tuple[int, Route], list[_Delivery]]
-    attempts: dict[int, list[_Attempt]]
-    expectations: dict[int, list[_Expectation]]
-    results: dict[int, list[_Source]]
-    units: dict[int, UnitRow]
-    dispatches: dict[int, list[Dispatch]]
 
 
 def of_study(session: Session, study_instance_uid: str) -> list[InstanceTimeline]:
@@ -120,7 +42,7 @@ def of_studies(session: Session, study_instance_uids: Iterable[str]) -> list[Ins
     instance has a timeline of its own.
     """
     studies = set(study_instance_uids)
-    facts = _facts(session, studies=studies)
+    facts = read_facts(session, studies=studies)
     shown_elsewhere = {source.result_instance_id for of_one in facts.results.values() for source in of_one}
     return [
         _timeline(instance, facts)
@@ -132,11 +54,11 @@ def of_studies(session: Session, study_instance_uids: Iterable[str]) -> list[Ins
 def of_instances(session: Session, instance_ids: Iterable[int]) -> list[InstanceTimeline]:
     """Return the timelines of these instances by reception; results have a timeline of their own, too."""
     wanted = set(instance_ids)
-    facts = _facts(session, ids=wanted)
+    facts = read_facts(session, ids=wanted)
     return [_timeline(one, facts) for one in facts.instances.values() if one.instance_id in wanted]
 
 
-def _timeline(instance: _Instance, facts: _Facts) -> InstanceTimeline:
+def _timeline(instance: TimelineInstance, facts: StudyFacts) -> InstanceTimeline:
     sources = facts.results.get(instance.instance_id, ())
     results = [facts.instances[source.result_instance_id] for source in sources]
     return InstanceTimeline(
@@ -156,37 +78,7 @@ def _timeline(instance: _Instance, facts: _Facts) -> InstanceTimeline:
 # ---- from rows to steps --------------------------------------------------------------------------
 
 
-def _facts(session: Session, *, studies: Iterable[str] = (), ids: Iterable[int] = ()) -> _Facts:
-    rows = session.rows(_Instance, _Q["instances"], studies=list(studies), ids=list(ids))
-    instances = {row.instance_id: row for row in rows}
-    ids = list(instances)
-    deliveries = session.rows(_Delivery, _Q["deliveries"], instance_ids=ids)
-    facts = _Facts(
-        instances,
-        defaultdict(list),
-        defaultdict(list),
-        defaultdict(list),
-        defaultdict(list),
-        {
-            row.unit_id: row
-            for row in units.of_studies(session, {one.study_instance_uid for one in instances.values()})
-        },
-        defaultdict(list),
-    )
-    for dispatch in units.dispatches_of(session, facts.units):
-        facts.dispatches[dispatch.unit_id].append(dispatch)
-    for delivery in deliveries:
-        facts.deliveries[delivery.instance_id, delivery.route].append(delivery)
-    for attempt in session.rows(_Attempt, _Q["attempts"], instance_ids=ids):
-        facts.attempts[attempt.delivery_id].append(attempt)
-    for expectation in session.rows(_Expectation, _Q["expectations"], instance_ids=ids):
-        facts.expectations[expectation.instance_id].append(expectation)
-    for source in session.rows(_Source, _Q["sources"], instance_ids=ids):
-        facts.results[source.source_instance_id].append(source)
-    return facts
-
-
-def _steps(instance: _Instance, facts: _Facts) -> Iterator[Step]:
+def _steps(instance: TimelineInstance, facts: StudyFacts) -> Iterator[Step]:
     if instance.kind is Kind.RESULT:
         yield from _result_steps(instance, facts, worker=instance.calling_ae_title, asked_at=None)
         return
@@ -201,7 +93,7 @@ def _steps(instance: _Instance, facts: _Facts) -> Iterator[Step]:
         yield from _result_steps(result, facts, worker=source.worker, asked_at=asked_at)
 
 
-def _repeat_steps(instance: _Instance) -> Iterator[Step]:
+def _repeat_steps(instance: TimelineInstance) -> Iterator[Step]:
     """Yield the last repeat that was not forwarded, with the command that forwards it."""
     if instance.unforwarded:
         how = f"delivered before; `mini-pacs deliveries resend --study {instance.study_instance_uid}`"
@@ -215,7 +107,7 @@ def _repeat_steps(instance: _Instance) -> Iterator[Step]:
         )
 
 
-def _worker_steps(instance_id: int, facts: _Facts) -> Iterator[Step]:
+def _worker_steps(instance_id: int, facts: StudyFacts) -> Iterator[Step]:
     for one in facts.expectations.get(instance_id, ()):
         yield Step(StepName.WORKER_ASKED, one.asked_at, None, one.worker, ASKED, done=True)
         if one.state == "timed_out":
@@ -232,7 +124,7 @@ def _worker_steps(instance_id: int, facts: _Facts) -> Iterator[Step]:
     yield from _delivery_steps(StepName.WORKER, facts, instance_id, Route.WORKERS)
 
 
-def _unit_steps(instance_id: int, facts: _Facts) -> Iterator[Step]:
+def _unit_steps(instance_id: int, facts: StudyFacts) -> Iterator[Step]:
     """Yield how often the unit of an instance was sent, and what became of its result."""
     for delivery in facts.deliveries.get((instance_id, Route.WORKERS), ()):
         unit = None if delivery.unit_id is None else facts.units.get(delivery.unit_id)
@@ -240,7 +132,7 @@ def _unit_steps(instance_id: int, facts: _Facts) -> Iterator[Step]:
             yield from _steps_of_unit(instance_id, unit, facts)
 
 
-def _steps_of_unit(instance_id: int, unit: UnitRow, facts: _Facts) -> Iterator[Step]:
+def _steps_of_unit(instance_id: int, unit: UnitRow, facts: StudyFacts) -> Iterator[Step]:
     for one in facts.dispatches[unit.unit_id]:
         what = f"{ASKED}, with its {unit.unit}"
         yield Step(StepName.WORKER_ASKED, one.began_at, None, one.worker, what, error=one.error, done=True)
@@ -258,7 +150,7 @@ def _steps_of_unit(instance_id: int, unit: UnitRow, facts: _Facts) -> Iterator[S
         yield Step(StepName.RESULT, unit.settled_at, None, unit.worker, what, done=True)
 
 
-def _asked_at(source: _Source, came_at: datetime, facts: _Facts) -> datetime | None:
+def _asked_at(source: TimelineSource, came_at: datetime, facts: StudyFacts) -> datetime | None:
     """Return when the worker of a result was asked for it: the last time before the result came."""
     asked = [
         one.asked_at
@@ -269,7 +161,7 @@ def _asked_at(source: _Source, came_at: datetime, facts: _Facts) -> datetime | N
 
 
 def _result_steps(
-    result: _Instance, facts: _Facts, *, worker: str, asked_at: datetime | None
+    result: TimelineInstance, facts: StudyFacts, *, worker: str, asked_at: datetime | None
 ) -> Iterator[Step]:
     version = ", a version of a UID that was received before" if result.conflict else ""
     outcome = f"{result.correlation or RECEIVED}{', late' if result.late else ''}{version}"
@@ -280,13 +172,13 @@ def _result_steps(
     yield from _delivery_steps(StepName.RESULT_AT_ARCHIVE, facts, result.instance_id, Route.ARCHIVES)
 
 
-def _delivery_steps(name: StepName, facts: _Facts, instance_id: int, route: Route) -> Iterator[Step]:
+def _delivery_steps(name: StepName, facts: StudyFacts, instance_id: int, route: Route) -> Iterator[Step]:
     """Yield the steps of each delivery of the instance on a route."""
     for delivery in facts.deliveries.get((instance_id, route), ()):
         yield from _steps_of_delivery(name, facts, delivery)
 
 
-def _steps_of_delivery(name: StepName, facts: _Facts, delivery: _Delivery) -> Iterator[Step]:
+def _steps_of_delivery(name: StepName, facts: StudyFacts, delivery: TimelineDelivery) -> Iterator[Step]:
     """Yield each attempt, then the state of the delivery where the attempts do not say it."""
     has_delivered = False
     last_end: datetime | None = None
@@ -321,7 +213,7 @@ def _steps_of_delivery(name: StepName, facts: _Facts, delivery: _Delivery) -> It
             yield Step(name, settled_at, None, peer, ANSWERED, done=True)
 
 
-def _why_collecting(delivery: _Delivery, facts: _Facts) -> str:
+def _why_collecting(delivery: TimelineDelivery, facts: StudyFacts) -> str:
     unit = None if delivery.unit_id is None else facts.units.get(delivery.unit_id)
     if unit is None or unit.state is UnitState.COLLECTING:
         return "waits for the rest of its series or study; `mini-pacs studies complete UID` sends it now"
