@@ -1,27 +1,16 @@
 """The flow as a picture: senders, the edge, archives and applications, with rates on the arrows.
 
-`picture` computes places only; templates/_flow.svg.html draws them. There are two forms: `wide` for screens,
-`tall` for phones. Coordinates are those of the SVG.
+flow_nodes.py says what is shown. `picture` computes places only; templates/_flow.svg.html draws them. There
+are two forms: `wide` for screens, `tall` for phones. Coordinates are those of the SVG.
 """
 
 from dataclasses import dataclass
 
+from console.flow_nodes import FlowNode, rate, senders_of, short_title, targets_of, words_of
 from console.snapshot import Snapshot
-from console.text import plain
-from gateway.database.tables.destinations import DestinationState
-from gateway.domain.delivery import State
-from gateway.domain.flow import TargetFlow
-from gateway.domain.instance import Kind
-from gateway.domain.routing import Route
 
-SENDERS = 6
-"""Senders that have a box; the others share one."""
-TARGETS = 12
 GAP = 18
 SMALL, LARGE = 56, 100
-TITLE_MOST = 24
-FAST = 60.0
-"""Instances a minute from which a rate is shown per second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +54,6 @@ class Picture:
     words: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    icon: str
-    title: str
-    rate: float
-    badge: str = ""
-    kind: str = "off"
-    lines: tuple[str, ...] = ()
-    result_rate: float = 0.0
-    has_results: bool = False
-    link: str = ""
-
-    @property
-    def stops(self) -> str:
-        """Why nothing flows to it; empty if something may. The rate is an average, so it lags behind."""
-        if self.icon == "archive" and self.kind in {"bad", "wait"}:
-            return "stopped" if self.kind == "bad" else "paused"
-        return "stopped" if self.icon == "application" and self.kind == "bad" else ""
-
-
 def picture(seen: Snapshot, edge: str, unregistered: int | None, *, form: str) -> Picture:
     """Return the picture of a snapshot in one of both forms."""
     sources, targets = senders_of(seen), targets_of(seen)
@@ -93,116 +62,18 @@ def picture(seen: Snapshot, edge: str, unregistered: int | None, *, form: str) -
     if unregistered:
         lines.append(f"{unregistered:,} not registered yet")
     kind, badge = ("ok", "listens") if seen.view.receivers else ("bad", "not connected")
-    centre = _Node("edge", edge, received, badge, kind, tuple(lines))
-    words = _words(edge, sources, targets, received)
+    centre = FlowNode("edge", edge, received, badge, kind, tuple(lines))
+    words = words_of(edge, sources, targets, received)
     return (_wide if form == "wide" else _tall)(centre, sources, targets, words)
 
 
-def rate(per_minute: float) -> str:
-    """Return a rate: 4.2/s, 12/min, 0."""
-    if per_minute >= FAST:
-        per_second = per_minute / 60
-        return f"{per_second:.1f}/s" if per_second < 10 else f"{per_second:,.0f}/s"  # noqa: PLR2004  one digit
-    return f"{per_minute:.0f}/min" if per_minute >= 1 or not per_minute else "<1/min"
-
-
-def senders_of(seen: Snapshot) -> list[_Node]:
-    """Return the senders of originals, the busiest first; workers are no senders here."""
-    rates: dict[str, float] = {}
-    for one in seen.senders:
-        if one.kind is Kind.ORIGINAL:
-            rates[one.calling_ae_title] = rates.get(one.calling_ae_title, 0.0) + one.per_minute
-    busiest = sorted(rates.items(), key=lambda item: (-item[1], item[0]))
-    nodes = [_Node("modality", _title(name), value) for name, value in busiest[:SENDERS]]
-    if len(busiest) > SENDERS:
-        rest = sum(value for _, value in busiest[SENDERS:])
-        nodes.append(_Node("modality", f"{len(busiest) - SENDERS} others", rest))
-    return nodes or [_Node("modality", "Modalities", 0.0, lines=("silent for a minute",))]
-
-
-def targets_of(seen: Snapshot) -> list[_Node]:
-    """Return the archives, then the applications."""
-    by_name = {one.ae_title: one for one in seen.view.destinations}
-    flows = {(one.route, one.target): one for one in seen.flows}
-    results = sum(one.per_minute for one in seen.senders if one.kind is Kind.RESULT)
-    nodes = []
-    for target in seen.view.targets[:TARGETS]:
-        flow = flows.get((target.route, target.name))
-        counts = {
-            state: sum(
-                one.count
-                for one in seen.view.counts
-                if (one.route, one.target) == (target.route, target.name) and one.state is state
-            )
-            for state in State
-        }
-        waits = counts[State.PENDING] + counts[State.IN_FLIGHT] + counts[State.COLLECTING]
-        lines = [f"{waits:,} waiting" + (f" · {counts[State.DEAD]:,} dead" if counts[State.DEAD] else "")]
-        if target.route.is_archive:
-            badge, kind = _state_of_archive(by_name.get(target.name))
-            nodes.append(
-                _Node(
-                    "archive",
-                    _title(target.name),
-                    _sent(flow),
-                    badge,
-                    kind,
-                    tuple(lines),
-                    link="/destinations",
-                )
-            )
-        else:
-            workers = [one for one in seen.view.destinations if one.route is Route.WORKERS]
-            badge, kind = _state_of_workers(workers)
-            name = "AI workers" if target.name == "default" else target.name
-            if seen.view.results.owed:
-                lines.append(f"{seen.view.results.owed:,} results expected")
-            nodes.append(
-                _Node(
-                    "application",
-                    _title(name),
-                    _sent(flow),
-                    badge,
-                    kind,
-                    tuple(lines),
-                    result_rate=results if not any(one.has_results for one in nodes) else 0.0,
-                    has_results=True,
-                    link="/destinations",
-                )
-            )
-    return nodes
-
-
-def _sent(flow: TargetFlow | None) -> float:
-    return 0.0 if flow is None else flow.delivered_per_minute
-
-
-def _state_of_archive(one: DestinationState | None) -> tuple[str, str]:
-    if one is None:
-        return "not configured", "bad"
-    if one.paused:
-        return "paused", "wait"
-    return ("takes instances", "ok") if one.breaker == "closed" else ("away", "bad")
-
-
-def _state_of_workers(workers: list[DestinationState]) -> tuple[str, str]:
-    ready = sum(one.is_open_for_work for one in workers)
-    if ready == len(workers) and workers:
-        return f"{ready} of {len(workers)} ready", "ok"
-    return f"{ready} of {len(workers)} ready", "wait" if ready else "bad"
-
-
-def _title(name: str) -> str:
-    return plain(name, TITLE_MOST)
-
-
-def _arrow_kind(node: _Node, per_minute: float) -> str:
+def _arrow_kind(node: FlowNode, per_minute: float) -> str:
     if node.stops:
         return node.kind
     return "move" if per_minute else "still"
 
 
-def _label(node: _Node, per_minute: float) -> str:
+def _label(node: FlowNode, per_minute: float) -> str:
     return node.stops or rate(per_minute)
 
 
@@ -215,7 +86,7 @@ def _strength(per_minute: float) -> int:
 _WIDE, _SIDE, _EDGE_X, _EDGE_WIDTH, _RIGHT = 1120, 230, 420, 250, 850
 
 
-def _wide(centre: _Node, sources: list[_Node], targets: list[_Node], words: str) -> Picture:
+def _wide(centre: FlowNode, sources: list[FlowNode], targets: list[FlowNode], words: str) -> Picture:
     left = len(sources) * (SMALL + GAP) - GAP
     right = len(targets) * (LARGE + GAP) - GAP
     height = max(left, right, 160) + 8
@@ -262,7 +133,7 @@ def _port(edge: Box, number: int, count: int) -> float:
 def _across(
     begin: tuple[float, float],
     end: tuple[float, float],
-    node: _Node,
+    node: FlowNode,
     *,
     label_at: float,
     is_result: bool = False,
@@ -280,7 +151,7 @@ def _across(
     return Arrow(path, label, x, y, kind, _strength(per_minute), is_result)
 
 
-def _box(node: _Node, x: float, y: float, width: float, height: float) -> Box:
+def _box(node: FlowNode, x: float, y: float, width: float, height: float) -> Box:
     lines = node.lines if node.badge or node.lines else ()
     return Box(x, y, width, height, node.icon, node.title, node.badge, node.kind, lines, node.link)
 
@@ -290,10 +161,10 @@ def _box(node: _Node, x: float, y: float, width: float, height: float) -> Box:
 _TALL, _INSET, _DROP = 360, 34, 58
 
 
-def _tall(centre: _Node, sources: list[_Node], targets: list[_Node], words: str) -> Picture:
+def _tall(centre: FlowNode, sources: list[FlowNode], targets: list[FlowNode], words: str) -> Picture:
     total = sum(node.rate for node in sources)
     names = ", ".join(node.title for node in sources[:3]) + (", …" if len(sources) > 3 else "")  # noqa: PLR2004
-    senders = _Node("modality", plain(names, TITLE_MOST), total, lines=sources[0].lines)
+    senders = FlowNode("modality", short_title(names), total, lines=sources[0].lines)
     boxes = [_box(senders, 2, 2, _TALL - 4, SMALL)]
     y: float = 2 + SMALL
     arrows = [_down(_TALL / 2, y, y + _DROP - 8, senders, total)]
@@ -322,15 +193,7 @@ def _tall(centre: _Node, sources: list[_Node], targets: list[_Node], words: str)
     return Picture("tall", _TALL, y + 6, tuple(boxes), tuple(arrows), words)
 
 
-def _down(x: float, y1: float, y2: float, node: _Node, per_minute: float) -> Arrow:
+def _down(x: float, y1: float, y2: float, node: FlowNode, per_minute: float) -> Arrow:
     path = f"M{x:.1f} {y1:.1f} V{y2:.1f}"
     kind = _arrow_kind(node, per_minute)
     return Arrow(path, rate(per_minute), x + 44, (y1 + y2) / 2, kind, _strength(per_minute))
-
-
-def _words(edge: str, sources: list[_Node], targets: list[_Node], received: float) -> str:
-    parts = [f"{edge} receives {rate(received)} from {', '.join(node.title for node in sources)}."]
-    for node in targets:
-        results = f", results {rate(node.result_rate)}" if node.has_results else ""
-        parts.append(f"{node.title}: {node.badge}, gets {rate(node.rate)}{results}, {', '.join(node.lines)}.")
-    return " ".join(parts)

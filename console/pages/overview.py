@@ -9,7 +9,8 @@ from starlette.routing import Route as Path
 
 from console.charts import Window, charts
 from console.database import shared
-from console.flow_picture import picture, rate
+from console.flow_nodes import rate
+from console.flow_picture import picture
 from console.health import HealthReport
 from console.parts import parts
 from console.remedies import told
