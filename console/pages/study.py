@@ -18,7 +18,7 @@ from console.parts import parts
 from console.screen import account, is_part, page, read
 from console.screen import link as link_to
 from console.views import study as views
-from console.views.picture import words_of
+from console.views.instance_row import words_of
 from console.views.reason import meaning, status_name
 from console.views.study import Asked
 from gateway.database.tables import units

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from console.views import picture
-from console.views.picture import TimelinePicture
+from console.views.instance_row import instance_row
+from console.views.picture import TimelinePicture, draw
 from console.views.sentence import marked, parts
+from console.views.series_rows import series_rows
 from gateway.database.session import Session
 from gateway.database.tables import delivery_search, study_series, timeline, units
 from gateway.database.tables.delivery_search import ReasonGroup, WantedDeliveries
@@ -137,12 +138,8 @@ def _picture(
 ) -> TimelinePicture:
     now = datetime.now(UTC)
     first = min((one.first_received_at for one in found.series), default=now)
-    rows = (
-        picture.series_rows(found, now=now)
-        if by_series
-        else [picture.instance_row(one, now=now) for one in timelines]
-    )
-    return picture.draw(rows, first=first, now=now, zoom=zoom)
+    rows = series_rows(found, now=now) if by_series else [instance_row(one, now=now) for one in timelines]
+    return draw(rows, first=first, now=now, zoom=zoom)
 
 
 def _problems(session: Session, uid: str, found: StudySeries) -> list[ReasonGroup]:
