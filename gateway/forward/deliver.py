@@ -27,8 +27,10 @@ from gateway.forward.rate import wait_for_slot
 from gateway.forward.turns import Sending
 from gateway.log import Stage
 
-NO_WORKER_SECONDS = 1.0
+NO_WORKER_SECONDS = 0.1
 """How long a delivery waits if all workers are busy. This is rare: the queue claims no messages then."""
+BOUND_SECONDS = 1.0
+"""The same for a delivery whose study is bound to one worker: others may be free, so the queue claims it."""
 
 
 NO_APPLICATION = ApplicationInForce(
@@ -205,7 +207,7 @@ def _claim_for_worker(context: ForwardContext, delivery_id: int) -> DeliveryClai
             lease=timedelta(seconds=forwarder.lease_seconds),
             result_wait=application.result_timeout,
             by_study=by_study,
-            wait=timedelta(seconds=NO_WORKER_SECONDS),
+            wait=timedelta(seconds=BOUND_SECONDS if by_study else NO_WORKER_SECONDS),
         )
     if by_study:
         # The claim may have made other deliveries of the study due (migrations/0007_bound_studies.sql).
