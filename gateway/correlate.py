@@ -1,6 +1,6 @@
-"""Find the instances that a result was derived from, in the transaction that registers the result.
+"""Find the instances that results were derived from, in the transaction that registers the results.
 
-After the commit the result is linked to its source instances, the expected results that it fulfils are marked
+After the commit a result is linked to its source instances, the expected results that it fulfils are marked
 as arrived or late, and the result has a flag that says how its sources were found: `references`, `study`,
 `ambiguous` or `unmatched`. It is sent to the PACS in each case.
 
@@ -9,7 +9,7 @@ returns exactly the bytes of an original fulfils the expected result too (`corre
 result is also correlated, because it may be the answer to a second request to the same worker.
 
 If the process dies
-    before the commit   nothing is stored; the result is unregistered, and the next process registers it
+    before the commit   nothing is stored; the results are unregistered, and the next process registers them
     after the commit    everything is stored; a repeat changes nothing
 """
 
@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gateway.database.session import Session
-from gateway.database.tables import results, units
-from gateway.domain.matching import Correlation, Match, match
+from gateway.database.tables import results
+from gateway.database.tables.results import FoundSources, RecordedResult, ResultReferences
+from gateway.domain.matching import Candidate, Correlation, Match, match
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,69 +59,47 @@ class Correlated:
         return "late" if self.late else self.match.correlation.value
 
 
-def correlate(session: Session, result: Result) -> Correlated:
-    """Link `result` to its sources and mark the expected results that it fulfils."""
-    found = _find(session, result)
-    late = False
-    if found.source_instance_ids:
-        worker = next(iter(found.workers), result.workers[0])
-        results.link_sources(session, result.instance_id, found.source_instance_ids, worker=worker)
-    if found.expectation_ids:
-        late = results.satisfy(session, found.expectation_ids, result_id=result.instance_id)
-    answer = _answer_units(session, result, found)
-    late = late or answer.late
-    if found.correlation is Correlation.AMBIGUOUS and answer.answered == 1:
-        found = replace(found, correlation=Correlation.STUDY)
-    assert found.correlation is not None, "match sets it for a result with a row"
-    results.flag(session, result.instance_id, found.correlation, late=late)
-    return Correlated(found, late, answer.is_older)
+def correlate(session: Session, batch: Sequence[Result]) -> list[Correlated]:
+    """Link results to their sources and mark the expected results that they fulfil, in their order.
 
-
-def _answer_units(session: Session, result: Result, found: Match) -> units.UnitAnswer:
-    """Mark the series and studies as answered that the result was derived from.
-
-    If it references no instance, it answers the only one of its study whose result its worker owes.
+    Results that name instances are recorded together. One is recorded after those before it if it may fulfil
+    what one of these fulfils, or is found by its study, where it counts how many results are still expected.
     """
-    if found.correlation is Correlation.REFERENCES:
-        return units.answer(
-            session, result.instance_id, source_ids=found.source_instance_ids, workers=result.workers
-        )
-    if found.expectation_ids:
-        return units.UnitAnswer(0, late=False, is_older=False)
-    studies = {
-        result.study_instance_uid,
-        *result.referenced_study_instance_uids,
-        *result.referenced_sop_instance_uids,
-    }
-    return units.answer(session, result.instance_id, studies=studies, workers=result.workers)
+    if not batch:
+        return []
+    correlated: list[Correlated] = []
+    together: list[tuple[Result, Match]] = []
+    taken: set[int] = set()
+    for result, named in zip(batch, _named(session, batch), strict=True):
+        found = match(named, ())
+        if not named or not taken.isdisjoint(found.expectation_ids):
+            correlated += _record(session, together)
+            correlated += _record(session, [(result, _find(session, result))])
+            together, taken = [], set()
+            continue
+        together.append((result, found))
+        taken.update(found.expectation_ids)
+    return correlated + _record(session, together)
 
 
-def correlate_equal(session: Session, original_id: int, workers: Sequence[str]) -> Correlated:
-    """Mark the result as arrived that `workers` should return for an original, which one returned unchanged.
-
-    There is no row of a result to link or flag; the expected result refers to the original itself.
-    """
-    asked = results.candidates_by_reference(session, workers=workers, instance_ids=[original_id])
-    expected = tuple(expectation for one in asked for expectation in one.expectation_ids)
-    late = bool(expected) and results.satisfy(session, expected, result_id=original_id)
-    answer = units.answer(session, original_id, source_ids=[original_id], workers=workers)
-    return Correlated(Match(None, (original_id,), expected), late or answer.late, answer.is_older)
+def _named(session: Session, batch: Sequence[Result]) -> list[list[Candidate]]:
+    """Return the kept originals that each result names; references to unknown instances are ignored."""
+    # Some applications give their result the SOP Instance UID of its source.
+    asked = [
+        ResultReferences(result.workers, [*result.referenced_sop_instance_uids, result.sop_instance_uid])
+        for result in batch
+    ]
+    return results.candidates_by_reference(session, asked)
 
 
 def _find(session: Session, result: Result) -> Match:
-    """Search by the most exact reference first; ignore references to unknown instances."""
-    named = results.candidates_by_reference(
-        session,
-        workers=result.workers,
-        # Some applications give their result the SOP Instance UID of its source.
-        sop_instance_uids=[*result.referenced_sop_instance_uids, result.sop_instance_uid],
-    )
+    """Search by the most exact reference first."""
+    [named] = _named(session, [result])
     if not named and result.referenced_series_instance_uids:
-        named = results.candidates_by_reference(
-            session,
-            workers=result.workers,
-            series_instance_uids=result.referenced_series_instance_uids,
+        by_series = ResultReferences(
+            result.workers, series_instance_uids=result.referenced_series_instance_uids
         )
+        [named] = results.candidates_by_reference(session, [by_series])
     if named:
         return match(named, ())
     # An item of Referenced Study Sequence has the study's UID as its Referenced SOP Instance UID.
@@ -131,3 +110,55 @@ def _find(session: Session, result: Result) -> Match:
         own = [result.study_instance_uid]
         in_study = results.candidates_in_study(session, workers=result.workers, studies=own)
     return match((), in_study)
+
+
+def _record(session: Session, found: Sequence[tuple[Result, Match]]) -> list[Correlated]:
+    if not found:
+        return []
+    recorded = results.record(session, [_sources(result, match_) for result, match_ in found])
+    return [_correlated(match_, one) for (_, match_), one in zip(found, recorded, strict=True)]
+
+
+def _sources(result: Result, found: Match) -> FoundSources:
+    """Return what is recorded.
+
+    A result that references no instance answers the only series or study whose result its worker owes, among
+    the studies that it names; if it fulfils what was expected of an instance, it answers none.
+    """
+    by_reference = found.correlation is Correlation.REFERENCES
+    studies = {
+        result.study_instance_uid,
+        *result.referenced_study_instance_uids,
+        *result.referenced_sop_instance_uids,
+    }
+    return FoundSources(
+        result.instance_id,
+        found.correlation,
+        next(iter(found.workers), result.workers[0]),
+        result.workers,
+        sources=found.source_instance_ids,
+        expectations=found.expectation_ids,
+        unit_sources=found.source_instance_ids if by_reference else (),
+        studies=() if by_reference or found.expectation_ids else sorted(studies),
+    )
+
+
+def _correlated(found: Match, recorded: RecordedResult) -> Correlated:
+    correlation = None if recorded.correlation is None else Correlation(recorded.correlation)
+    return Correlated(replace(found, correlation=correlation), recorded.late, recorded.is_older)
+
+
+def correlate_equal(session: Session, original_id: int, workers: Sequence[str]) -> Correlated:
+    """Mark the result as arrived that `workers` should return for an original, which one returned unchanged.
+
+    There is no row of a result to link or flag; the expected result refers to the original itself.
+    """
+    [asked] = results.candidates_by_reference(
+        session, [ResultReferences(workers, instance_ids=[original_id])]
+    )
+    expected = tuple(expectation for one in asked for expectation in one.expectation_ids)
+    sources = FoundSources(
+        original_id, None, workers[0], workers, sources=(), expectations=expected, unit_sources=[original_id]
+    )
+    [recorded] = results.record(session, [sources])
+    return _correlated(Match(None, (original_id,), expected), recorded)

@@ -698,6 +698,7 @@ function receive_instance(text,text,text,text,text,bytea,bigint,text,text,text,i
 function receive_instance_from(text,text,text,text,text,bytea,bigint,text,text,text,instance_kind,text,route[],text[],integer,text,text,interval) -> record
 function receive_instances(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],interval) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place)
 function receive_instances_from(text[],text[],text[],text[],text[],bytea[],bigint[],text[],text[],text[],instance_kind[],text[],text[],text[],integer[],text[],text,interval) -> TABLE("position" integer, instance_id bigint, verdict text, kept_file_name text, kept_place instance_place, kept_kind instance_kind)
+function record_correlations(jsonb) -> TABLE("position" integer, correlation correlation, late boolean, is_older boolean, late_deliveries bigint[])
 function refuse_change_of_activity() -> trigger
 function refuse_transition() -> trigger
 function refuse_unit_transition() -> trigger

@@ -1,8 +1,9 @@
 """Register receptions: the transactions that write instances, deliveries and messages.
 
-The file and its envelope are durable before, and Success may be answered already. One transaction registers a
-batch of originals; each result has its own, together with its correlation. A reception is registered once,
-even if a process dies in between: the rows hold its id, and a second registration changes nothing.
+The file and its envelope are durable before, and Success may be answered already. One transaction registers
+the originals of a batch, and another one the results, together with their correlation. A reception is
+registered once, even if a process dies in between: the rows hold its id, and a second registration changes
+nothing.
 
     error of a transaction      committed?   what follows
     DatabaseUnavailableError    no           the whole batch is registered again later
@@ -20,6 +21,7 @@ If the process dies
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from operator import itemgetter
 
 from gateway import log
 from gateway.config import Configuration
@@ -100,22 +102,36 @@ class Registration:
             DatabaseUnavailableError: those that are not `is_done` are to be registered again.
         """
         self._leave_older_epochs(batch)
-        originals = sorted((one for one in batch if one.is_original and not one.is_done), key=_order)
-        refused = self._together(originals) if originals else []
-        for one in sorted((one for one in batch if not one.is_original and not one.is_done), key=_order):
-            refused += self._alone(one)
+        left = sorted((one for one in batch if not one.is_done), key=_order)
+        refused: list[Unregistered] = []
+        for group in self._groups(left):
+            refused += self._together(group)
         return refused
 
     # ---- transactions ----------------------------------------------------------------------------
 
+    def _groups(self, batch: Sequence[Unregistered]) -> list[list[Unregistered]]:
+        """Return what may be registered together: the originals first, and the results.
+
+        One statement names the archives of results once, so receptions that rules refused for some of these
+        are in a group of their own.
+        """
+        groups: dict[tuple[bool, tuple[Target, ...]], list[Unregistered]] = {}
+        for one in batch:
+            group = not one.is_original, result_targets_of(one, self._targets)
+            groups.setdefault(group, []).append(one)
+        return [groups[group] for group in sorted(groups, key=itemgetter(0))]
+
     def _together(self, batch: list[Unregistered]) -> list[Unregistered]:
-        if len(batch) == 1:
-            return self._alone(batch[0])
+        """Register originals, or results, in one transaction."""
+        if len(batch) <= 1:
+            return [left for one in batch for left in self._alone(one)]
         try:
             received = [received_of(one, self._targets) for one in batch]
             with self._registering(batch) as session:
                 found = instances.register_many(session, received, window=self._window)
                 keep_decisions(session, batch, found, self._rule_texts)
+                correlated = results.correlate_batch(session, batch, found, self._origins)
         except DatabaseRefusedError as error:
             _raise_unless_about_values(error)
             return [one for reception in batch for one in self._alone(reception)]
@@ -124,24 +140,26 @@ class Registration:
         except Exception:  # noqa: BLE001  one reception may cause it: each is registered alone
             return [one for reception in batch for one in self._alone(reception)]
         try:
-            if self._correlate_again(batch):
-                self._wake_after_result()
+            self._look_again(batch, found, correlated)
         except DatabaseRefusedError as error:
             _raise_unless_about_values(error)
             return batch  # it collided with another transaction; the batch is found registered
         with log.together():
-            return self._finish_batch(batch, found)
+            return self._finish_batch(batch, found, correlated)
 
     def _finish_batch(
-        self, batch: Sequence[Unregistered], found: Sequence[RegisteredInstance]
+        self,
+        batch: Sequence[Unregistered],
+        found: Sequence[RegisteredInstance],
+        correlated: Sequence[Correlated | None],
     ) -> list[Unregistered]:
         left: list[Unregistered] = []
-        for one, registered in zip(batch, found, strict=True):
+        for one, registered, match in zip(batch, found, correlated, strict=True):
             if registered.verdict is ReceptionVerdict.NAME_TAKEN:
                 left += self._alone(one)
                 continue
             try:
-                self._finish(one, registered, None)
+                self._finish(one, registered, match)
             except SpoolError as error:
                 left += self._refuse(one, error)
         return left
@@ -183,8 +201,7 @@ class Registration:
             if in_order and waits_for_other_version(self._spool, one):
                 return None
             registered, correlated = self._commit(one)
-        if self._looks_again(one, registered, correlated):
-            self._wake_after_result()
+        self._look_again([one], [registered], [correlated])
         self._finish(one, registered, correlated)
         return registered, correlated
 
@@ -196,30 +213,26 @@ class Registration:
                         session, received_of(one, self._targets), window=self._window
                     )
                     keep_decisions(session, [one], [registered], self._rule_texts)
-                    if one.is_original or registered.verdict in {
-                        ReceptionVerdict.NAME_TAKEN,
-                        ReceptionVerdict.REGISTERED,
-                    }:
-                        return registered, None
                     return registered, results.correlate_one(session, one, registered, self._origins)
             except DatabaseRefusedError as error:
                 if not error.is_collision or not left:
                     raise
         raise AssertionError("unreachable")
 
-    def _looks_again(
-        self, one: Unregistered, registered: RegisteredInstance, correlated: Correlated | None
-    ) -> bool:
+    def _look_again(
+        self,
+        batch: Sequence[Unregistered],
+        found: Sequence[RegisteredInstance],
+        correlated: Sequence[Correlated | None],
+    ) -> None:
         """Correlate again the results that may match an original of the batch, and its unmatched results."""
-        may_match = one.is_original or (
-            registered.verdict is ReceptionVerdict.REGISTERED
-            if correlated is None
-            else correlated.match.correlation is Correlation.UNMATCHED
-        )
-        return may_match and self._correlate_again([one])
-
-    def _correlate_again(self, batch: Sequence[Unregistered]) -> bool:
-        return results.correlate_again(self._database, batch, self._spool, self._origins)
+        may_match = [
+            one
+            for one, registered, match in zip(batch, found, correlated, strict=True)
+            if _may_match(one, registered, match)
+        ]
+        if may_match and results.correlate_again(self._database, may_match, self._spool, self._origins):
+            self._wake_after_result()
 
     @contextmanager
     def _registering(self, batch: Sequence[Unregistered]) -> Iterator[Session]:
@@ -381,9 +394,22 @@ def _raise_unless_about_values(error: DatabaseRefusedError) -> None:
         raise SchemaError(f"{error}; `mini-pacs db migrate` brings the schema up to date") from error
 
 
+def _may_match(one: Unregistered, registered: RegisteredInstance, correlated: Correlated | None) -> bool:
+    if one.is_original:
+        return True
+    if correlated is None:
+        return registered.verdict is ReceptionVerdict.REGISTERED
+    return correlated.match.correlation is Correlation.UNMATCHED
+
+
 def _order(one: Unregistered) -> tuple[object, ...]:
     """Return the order in which all processes lock rows, so that two batches cannot deadlock."""
     return one.envelope.sop_instance_uid, one.envelope.received_at
+
+
+def result_targets_of(one: Unregistered, targets: Targets) -> tuple[Target, ...]:
+    """Return the archives that get a reception if it is taken as a result."""
+    return tuple(target for target in targets.of_results if target not in one.envelope.refused)
 
 
 def received_of(one: Unregistered, targets: Targets) -> ReceivedInstance:
@@ -411,7 +437,7 @@ def received_of(one: Unregistered, targets: Targets) -> ReceivedInstance:
             Target(Route.PACS, targets.pacs) if target.route is Route.PACS else target
             for target in envelope.targets
         ),
-        result_targets=tuple(target for target in targets.of_results if target not in envelope.refused),
+        result_targets=result_targets_of(one, targets),
         priority=envelope.priority,
         origin=envelope.origin,
     )

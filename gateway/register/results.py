@@ -26,33 +26,68 @@ from gateway.spool.spool import Spool
 MAX_REMEMBERED = 200
 """How many UIDs of a result that matched nothing are remembered."""
 
+_NOT_CORRELATED = frozenset({ReceptionVerdict.NAME_TAKEN, ReceptionVerdict.REGISTERED})
+
+
+def correlate_batch(
+    session: Session,
+    batch: Sequence[Unregistered],
+    found: Sequence[RegisteredInstance],
+    origins: CallerOrigins,
+) -> list[Correlated | None]:
+    """Correlate the results of a batch that was registered in this transaction.
+
+    None stands for an original, and for what was registered before or not at all.
+    """
+    correlated: list[Correlated | None] = [None] * len(batch)
+    asked: dict[int, Result] = {}
+    for position, (one, registered) in enumerate(zip(batch, found, strict=True)):
+        if one.is_original or registered.verdict in _NOT_CORRELATED:
+            continue
+        workers = _workers(origins, one.envelope.calling_ae_title, one.envelope.remote_address)
+        if registered.verdict is not ReceptionVerdict.EQUALS_SOURCE:
+            asked[position] = _result_of(one, registered.instance_id, workers)
+            continue
+        # What was expected is met in the order of the batch.
+        _correlate(session, asked, correlated)
+        asked = {}
+        correlated[position] = correlate_equal(session, registered.instance_id, workers)
+    _correlate(session, asked, correlated)
+    return correlated
+
+
+def _correlate(session: Session, asked: dict[int, Result], correlated: list[Correlated | None]) -> None:
+    """Correlate results by their positions, and write what was found into `correlated`."""
+    for position, found in zip(asked, correlate(session, list(asked.values())), strict=True):
+        correlated[position] = found
+        if found.match.correlation is Correlation.UNMATCHED:
+            table.remember_unmatched(session, asked[position].instance_id, _named(asked[position]))
+
 
 def correlate_one(
     session: Session, one: Unregistered, registered: RegisteredInstance, origins: CallerOrigins
-) -> Correlated:
-    """Correlate a result that was registered in this transaction."""
-    envelope = one.envelope
-    workers = _workers(origins, envelope.calling_ae_title, envelope.remote_address)
-    if registered.verdict is ReceptionVerdict.EQUALS_SOURCE:
-        return correlate_equal(session, registered.instance_id, workers)
-    references = _references(one.path, envelope.transfer_syntax_uid)
-    if references.defect:
-        log_references_cut_off(one, references.defect)
-    result = _result(
-        registered.instance_id, workers, envelope.sop_instance_uid, envelope.study_instance_uid, references
-    )
+) -> Correlated | None:
+    """Correlate one as `correlate_batch` does; leave a result unmatched if PostgreSQL refuses that."""
+    if one.is_original or registered.verdict in _NOT_CORRELATED:
+        return None
     session.add_to_next("SAVEPOINT correlation;")
     try:
-        found = correlate(session, result)
+        [correlated] = correlate_batch(session, [one], [registered], origins)
     except DatabaseRefusedError as error:
-        if error.may_pass:
+        if error.may_pass or registered.verdict is ReceptionVerdict.EQUALS_SOURCE:
             raise
         session.script("ROLLBACK TO SAVEPOINT correlation")
         table.flag(session, registered.instance_id, Correlation.UNMATCHED, late=False)
         return Correlated(Match(Correlation.UNMATCHED, (), ()), late=False)
-    if found.match.correlation is Correlation.UNMATCHED:
-        table.remember_unmatched(session, registered.instance_id, _named(result))
-    return found
+    return correlated
+
+
+def _result_of(one: Unregistered, instance_id: int, workers: Sequence[str]) -> Result:
+    envelope = one.envelope
+    references = _references(one.path, envelope.transfer_syntax_uid)
+    if references.defect:
+        log_references_cut_off(one, references.defect)
+    return _result(instance_id, workers, envelope.sop_instance_uid, envelope.study_instance_uid, references)
 
 
 def correlate_again(
@@ -86,7 +121,7 @@ def _uids(one: Unregistered) -> Sequence[str]:
 def _matches_now(session: Session, waiting: UnmatchedResult, spool: Spool, origins: CallerOrigins) -> bool:
     session.add_to_next("SAVEPOINT correlation;")
     try:
-        found = correlate(session, _again(waiting, spool, origins))
+        [found] = correlate(session, [_again(waiting, spool, origins)])
     except DatabaseRefusedError as error:
         if error.may_pass:
             raise

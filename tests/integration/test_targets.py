@@ -1,5 +1,6 @@
 """Several archives and several applications: what an instance is owed to, and who gets it."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -49,6 +50,30 @@ def test_an_original_is_owed_to_every_target_and_a_result_to_archives(make_edge:
         repeated = core.received(result, origin=Origin.SENDER)
         core.registration().register_one(repeated)
         assert set(owed(core.edge, result)) == PACS_AND_VNA
+
+
+def test_what_a_rule_refused_for_one_reception_is_not_refused_for_others_of_its_batch(
+    make_edge: MakeEdge,
+) -> None:
+    """A new version of a result goes to VNA, also beside an instance that VNA does not get."""
+    with forwarding(hospital(make_edge)) as core:
+        result = result_of(Instance())
+        core.receive(result, worker="APP01")
+        batch = [core.received(replace(result, payload=b"\x05\x05")), core.received(Instance())]
+        uids = sorted(one.envelope.sop_instance_uid for one in batch)
+        [vna] = [one for one in core.edge.configuration.forwarder.targets.all if one.name == "VNA"]
+        for one in batch:
+            if one.envelope.sop_instance_uid != result.sop_instance_uid:
+                one.envelope = replace(
+                    one.envelope,
+                    # It is registered first, because its UID is the smaller one.
+                    sop_instance_uid=f"1.{min(uids)}",
+                    targets=tuple(target for target in one.envelope.targets if target != vna),
+                    refused=(vna,),
+                )
+        assert core.registration().register(batch) == []
+        assert set(owed(core.edge, result)) == PACS_AND_VNA
+        assert core.edge.one("SELECT count(*) FROM deliveries WHERE target = 'VNA'") == 2
 
 
 def test_each_target_gets_its_own_attempt(make_edge: MakeEdge) -> None:

@@ -73,7 +73,8 @@ class PreparedInstances:
         instance_id = self.receive(number, kind=Kind.RESULT, sender=worker)
         result = Result(instance_id, [worker], f"{STUDY}.{number}", STUDY, [f"{STUDY}.{source}"])
         with self.database.transaction() as session:
-            return instance_id, correlate(session, result)
+            [correlated] = correlate(session, [result])
+            return instance_id, correlated
 
     def delivery(self, instance_id: int, route: Route) -> int:
         """Return the id of the instance's delivery to that destination."""

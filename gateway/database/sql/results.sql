@@ -1,23 +1,24 @@
 -- name: candidates_by_reference, prepared
--- Kept originals that a result names, each with the results that its worker owes for it: one for each application that the
+-- Kept originals that results name, each with the results that its worker owes for it: one for each application that the
 -- worker serves (one that is not overdue is preferred). Of the versions of one SOP Instance UID this returns the first for which a result is expected, else the
--- last that a worker was asked for, else the newest.
-SELECT DISTINCT ON (i.sop_instance_uid) i.id AS instance_id,
+-- last that a worker was asked for, else the newest. `asked` has an object for each result.
+SELECT DISTINCT ON (a."position", i.sop_instance_uid) a."position", i.id AS instance_id,
     CASE WHEN e.state IN ('owed', 'timed_out') THEN e.ids ELSE '{}' END AS expectation_ids, e.worker
-FROM instances i
+FROM jsonb_to_recordset(%(asked)s::jsonb) AS a (
+    "position" integer, workers text[], sop_instance_uids text[], series_instance_uids text[], instance_ids bigint[])
+JOIN instances i ON i.kind = 'original' AND (
+    i.sop_instance_uid = ANY (a.sop_instance_uids)
+    OR i.series_instance_uid = ANY (a.series_instance_uids)
+    OR i.id = ANY (a.instance_ids))
 LEFT JOIN LATERAL (
     SELECT x.id, x.worker, x.state, ARRAY(
         SELECT DISTINCT ON (o.delivery_id) o.id FROM expected_results o
         WHERE o.instance_id = i.id AND o.worker = x.worker AND o.state IN ('owed', 'timed_out')
         ORDER BY o.delivery_id, o.state = 'owed' DESC, o.id DESC) AS ids
     FROM expected_results x
-    WHERE x.instance_id = i.id AND x.worker = ANY (%(workers)s::text[])
+    WHERE x.instance_id = i.id AND x.worker = ANY (a.workers)
     ORDER BY x.state = 'owed' DESC, x.state = 'timed_out' DESC, x.id DESC LIMIT 1) AS e ON true
-WHERE i.kind = 'original'
-    AND (i.sop_instance_uid = ANY (%(sop_instance_uids)s::text[])
-         OR i.series_instance_uid = ANY (%(series_instance_uids)s::text[])
-         OR i.id = ANY (%(instance_ids)s::bigint[]))
-ORDER BY i.sop_instance_uid, e.state = 'owed' DESC NULLS LAST, CASE e.state WHEN 'owed' THEN e.id END,
+ORDER BY a."position", i.sop_instance_uid, e.state = 'owed' DESC NULLS LAST, CASE e.state WHEN 'owed' THEN e.id END,
     e.id DESC NULLS LAST, i.id DESC;
 
 -- name: candidates_in_study, prepared
@@ -37,22 +38,9 @@ WHERE i.kind = 'original' AND i.study_instance_uid = ANY (%(studies)s::text[])
 ORDER BY i.sop_instance_uid, e.state = 'owed' DESC NULLS LAST, CASE e.state WHEN 'owed' THEN e.id END,
     e.id DESC NULLS LAST, i.id DESC;
 
--- name: link_sources, prepared
-INSERT INTO result_sources (result_instance_id, source_instance_id, worker)
-SELECT %(result_instance_id)s, source, %(worker)s FROM unnest(%(source_instance_ids)s::bigint[]) AS source
-ON CONFLICT DO NOTHING;
-
--- name: satisfy, prepared
--- owed -> arrived, timed_out -> late; deletes the message of the deadline.
-WITH met AS (
-    UPDATE expected_results e SET
-        state = CASE e.state WHEN 'owed' THEN 'arrived'::expectation_state ELSE 'late' END,
-        arrived_at = now(), result_instance_id = %(result_instance_id)s
-    WHERE e.id = ANY (%(expectation_ids)s::bigint[]) AND e.state IN ('owed', 'timed_out')
-    RETURNING e.delivery_id, e.state, e.message_id),
-gone AS (
-    DELETE FROM dramatiq.queue q USING met WHERE q.message_id = met.message_id AND q.state = 'queued')
-SELECT delivery_id, state::text FROM met;
+-- name: record, prepared
+-- Link results to their sources and mark the expected results that they meet; see functions/record_correlations.sql.
+SELECT correlation::text, late, is_older, late_deliveries FROM record_correlations(%(found)s::jsonb) ORDER BY "position";
 
 -- name: answered
 -- pending -> delivered: the result came late, so the redispatch, which was not sent yet, is not needed.

@@ -105,7 +105,8 @@ def register_many(
 ) -> list[RegisteredInstance]:
     """Write the rows of several instances in one statement.
 
-    They must be sorted by SOP Instance UID, and within one UID by time of reception.
+    They must be sorted by SOP Instance UID, and within one UID by time of reception. All have the same
+    `result_targets`.
     """
     columns = [_columns(received) for received in batch]
     owed = [received.targets for received in batch]

@@ -1,6 +1,7 @@
 """Results that are expected, results that arrived, and the instances that they were derived from."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -54,30 +55,60 @@ class UnmatchedResult(NamedTuple):
     remote_address: str
 
 
-class _Met(NamedTuple):
-    """An expectation that a result met; `state` is `arrived` or `late`."""
+class ResultReferences(NamedTuple):
+    """What a result names, and the workers that it may come from."""
 
-    delivery_id: int
-    state: str
+    workers: Sequence[str]
+    sop_instance_uids: Sequence[str] = ()
+    series_instance_uids: Sequence[str] = ()
+    instance_ids: Sequence[int] = ()
 
 
-def candidates_by_reference(
-    session: Session,
-    *,
-    workers: Sequence[str],
-    sop_instance_uids: Sequence[str] = (),
-    series_instance_uids: Sequence[str] = (),
-    instance_ids: Sequence[int] = (),
-) -> list[Candidate]:
-    """Return the kept originals that a result of `workers` names; one version of each SOP Instance UID."""
-    return session.rows(
-        Candidate,
-        _Q["candidates_by_reference"],
-        workers=list(workers),
-        sop_instance_uids=list(sop_instance_uids),
-        series_instance_uids=list(series_instance_uids),
-        instance_ids=list(instance_ids),
-    )
+class FoundSources(NamedTuple):
+    """What is recorded of one result; see functions/record_correlations.sql."""
+
+    result_id: int
+    correlation: Correlation | None
+    worker: str
+    workers: Sequence[str]
+    sources: Sequence[int]
+    expectations: Sequence[int]
+    unit_sources: Sequence[int] = ()
+    studies: Sequence[str] = ()
+
+
+class RecordedResult(NamedTuple):
+    """How the result is correlated now. `late`: an expected result that it met had timed out before.
+
+    `is_older`: it is of an older generation of a series or study. `late_deliveries`: see `record`.
+    """
+
+    correlation: str | None
+    late: bool
+    is_older: bool
+    late_deliveries: Sequence[int]
+
+
+class _Named(NamedTuple):
+    """A candidate of the result at that position."""
+
+    position: int
+    instance_id: int
+    expectation_ids: tuple[int, ...]
+    worker: str | None
+
+
+def candidates_by_reference(session: Session, asked: Sequence[ResultReferences]) -> list[list[Candidate]]:
+    """Return for each result the kept originals that it names; one version of each SOP Instance UID."""
+    found: list[list[Candidate]] = [[] for _ in asked]
+    rows = session.rows(_Named, _Q["candidates_by_reference"], asked=_in_json(asked))
+    for one in rows:
+        found[one.position].append(Candidate(one.instance_id, one.expectation_ids, one.worker))
+    return found
+
+
+def _in_json(batch: Iterable[ResultReferences | FoundSources]) -> str:
+    return json.dumps([{"position": n, **one._asdict()} for n, one in enumerate(batch)])
 
 
 def candidates_in_study(
@@ -87,23 +118,17 @@ def candidates_in_study(
     return session.rows(Candidate, _Q["candidates_in_study"], workers=list(workers), studies=list(studies))
 
 
-def link_sources(session: Session, result_id: int, source_ids: Sequence[int], *, worker: str) -> None:
-    """Record that the result was derived from those instances; repeating it changes nothing."""
-    session.run(
-        _Q["link_sources"], result_instance_id=result_id, source_instance_ids=list(source_ids), worker=worker
-    )
+def record(session: Session, found: Sequence[FoundSources]) -> list[RecordedResult]:
+    """Link results to their sources, and mark as met what was expected.
 
-
-def satisfy(session: Session, expectation_ids: Sequence[int], *, result_id: int) -> bool:
-    """Mark expectations as met; tell whether one was late. Settle its redispatch if it was not sent yet."""
-    met = session.rows(
-        _Met, _Q["satisfy"], expectation_ids=list(expectation_ids), result_instance_id=result_id
-    )
-    late = [one.delivery_id for one in met if one.state == "late"]
+    If one was late, settle its redispatch where that was not sent yet. No expectation is in two of `found`.
+    """
+    recorded = session.rows(RecordedResult, _Q["record"], found=_in_json(found))
+    late = [delivery for one in recorded for delivery in one.late_deliveries]
     if late:
         answered = session.values(_Q["answered"], delivery_ids=late)
         mend_places(session, answered)  # reconcile moves the files to the folders in the rows
-    return bool(late)
+    return recorded
 
 
 def flag(session: Session, instance_id: int, correlation: Correlation, *, late: bool) -> None:
