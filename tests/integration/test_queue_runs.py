@@ -87,6 +87,21 @@ def test_a_message_that_is_enqueued_again_while_it_runs_runs_again(
     wait_until(lambda: queue.count() == 0, 5, "the last ack")
 
 
+def test_a_dead_message_that_is_enqueued_again_begins_without_deaths_and_failures(queue: QueueSetup) -> None:
+    """Otherwise the first failure, or the first death of its process, would make it dead again."""
+    message_id = queue.send("noop", 1)
+    counts = "SELECT state::text, deaths, failures, alone, never_ahead, freed_from, reason FROM dramatiq.queue"
+    queue.run(
+        "UPDATE dramatiq.queue SET deaths = 3, failures = 10, alone = true, never_ahead = true, freed_from = 7,"
+        " reason = 'died'"
+    )
+    enqueue_again(queue, message_id)
+    assert queue.rows(counts) == [("queued", 3, 10, True, True, 7, "died")]
+    queue.run("UPDATE dramatiq.queue SET state = 'rejected'")
+    enqueue_again(queue, message_id)
+    assert queue.rows(counts) == [("queued", 0, 0, False, False, None, None)]
+
+
 def test_a_run_whose_answer_was_lost_is_not_adopted_for_another_run(
     queue: QueueSetup, consumer: InProcess
 ) -> None:

@@ -110,12 +110,18 @@ SET state = 'rejected', consumer = NULL, started_at = NULL, mtime = now(), failu
 WHERE message_id = %(message_id)s AND consumer = %(consumer)s AND mtime = %(claimed_at)s;
 
 -- name: enqueue
--- -> queued: a message from Python. The same id again replaces the message, as with Dramatiq's own brokers.
-INSERT INTO dramatiq.queue (message_id, queue_name, message, due, priority)
+-- -> queued: a message from Python. The same id again replaces the message, as with Dramatiq's own brokers. A dead one begins
+-- without deaths and failures; otherwise the first of either would end it.
+INSERT INTO dramatiq.queue AS q (message_id, queue_name, message, due, priority)
 VALUES (%(message_id)s, %(queue_name)s, %(message)s, now() + %(delay)s, %(priority)s)
 ON CONFLICT (message_id) DO UPDATE
 SET state = 'queued', queue_name = EXCLUDED.queue_name, message = EXCLUDED.message, due = EXCLUDED.due,
-    priority = EXCLUDED.priority, consumer = NULL, started_at = NULL, mtime = now();
+    priority = EXCLUDED.priority, consumer = NULL, started_at = NULL, mtime = now(),
+    deaths = CASE WHEN q.state = 'rejected' THEN 0 ELSE q.deaths END,
+    failures = CASE WHEN q.state = 'rejected' THEN 0 ELSE q.failures END,
+    alone = q.alone AND q.state <> 'rejected', never_ahead = q.never_ahead AND q.state <> 'rejected',
+    freed_from = CASE WHEN q.state = 'rejected' THEN NULL ELSE q.freed_from END,
+    reason = CASE WHEN q.state = 'rejected' THEN NULL ELSE q.reason END;
 
 -- name: send
 -- -> queued, in the caller's transaction: a message as Dramatiq would have written it.
