@@ -60,7 +60,7 @@ class Lab:
         self.pacs = pacs.choose(self.folder / "pacs", self.configuration, self._pacs_http)
         self.notices: list[str] = []
         """Messages for the user about this start; usually none."""
-        self._actors = (str(actor_processes), str(actor_threads))
+        self._actors = (actor_processes, str(actor_threads))
         self._worker_environment = worker_environment or {}
         self.monitoring: monitoring.MonitoringPorts | None = None
         """The ports of the monitoring; None without it."""
@@ -184,19 +184,22 @@ class Lab:
         ]
 
     def _actor_programs(self) -> list[Program]:
-        processes, threads = self._actors
+        count, threads = self._actors
         environment = {**self.environment, "dramatiq_restart_delay": str(RESTART_DELAY_MS)}
-        counts = {"pacs": (processes, threads), "workers": (processes, threads), "sweep": ("1", "2")}
+        counts = {"pacs": (count, threads), "workers": (count, threads), "sweep": (1, "2")}
         if self.configuration.forwarder.archives:
-            counts["archives"] = (processes, threads)
+            counts["archives"] = (count, threads)
+        # A program for each process: if one of several processes of a `dramatiq` dies, it stops the others,
+        # and is started again only after they have ended what they are sending.
         actors = [
             Program(
-                f"actors-{queue}",
-                (_script("dramatiq"), "actors", "-p", p, "-t", t, "-Q", queue, *FORK_TIMEOUT),
+                f"actors-{queue}" if number == 0 else f"actors-{queue}-{number + 1}",
+                (_script("dramatiq"), "actors", "-p", "1", "-t", t, "-Q", queue, *FORK_TIMEOUT),
                 environment,
                 ready_line="ready for action",
             )
-            for queue, (p, t) in counts.items()
+            for queue, (processes, t) in counts.items()
+            for number in range(processes)
         ]
         return [*actors, Program("scheduler", (_script("periodiq"), "actors"), environment)]
 

@@ -42,6 +42,18 @@ def test_the_lab_restarts_actors_after_a_crash_at_startup(
     notice(processes, edge_folder, ["dramatiq", *programs[0].command[1:]])
 
 
+def test_each_actor_process_is_a_program_of_its_own(tmp_path: Path) -> None:
+    """One `dramatiq` with several processes stops all of them if one dies, and waits for what they send."""
+    programs = Lab(tmp_path / "lab", actor_processes=3)._actor_programs()
+    commands = [program.command for program in programs if program.name.startswith("actors-")]
+    assert {words[words.index("-p") + 1] for words in [*commands, *COMMANDS.values()]} == {"1"}
+    assert [program.name for program in programs if "pacs" in program.name] == [
+        "actors-pacs",
+        "actors-pacs-2",
+        "actors-pacs-3",
+    ]
+
+
 def test_the_page_of_processes_has_the_option() -> None:
     """docs/architecture.md has the value that docker-compose.yml uses."""
     [told] = re.findall(
