@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 from gateway.database.tables.overview import Overview
 from gateway.diagnosis.finding import Finding, Holds, note, problem
+from gateway.domain.routing import Route
 from gateway.times import since
+
+LACKS = {Route.PACS: "the PACS", Route.ARCHIVES: "an archive", Route.WORKERS: "an application"}
 
 
 def results(view: Overview) -> Iterator[Finding]:
@@ -42,7 +45,7 @@ def repeats(view: Overview) -> Iterator[Finding]:
             f"{since(repeated.at, view.now)} ago by {repeated.calling_ae_title}: they were delivered before "
             "(edge.duplicate_window_seconds)",
             "",
-            "where the PACS lacks them: "
-            f"`mini-pacs deliveries resend --route pacs --study {repeated.study_instance_uid}`",
+            f"where {LACKS[Route(repeated.route)]} lacks them: `mini-pacs deliveries resend "
+            f"--route {repeated.route} --study {repeated.study_instance_uid}`",
             since=repeated.at,
         )

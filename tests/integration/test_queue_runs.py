@@ -90,10 +90,11 @@ def test_a_message_that_is_enqueued_again_while_it_runs_runs_again(
 def test_a_dead_message_that_is_enqueued_again_begins_without_deaths_and_failures(queue: QueueSetup) -> None:
     """Otherwise the first failure, or the first death of its process, would make it dead again."""
     message_id = queue.send("noop", 1)
-    counts = "SELECT state::text, deaths, failures, alone, never_ahead, freed_from, reason FROM dramatiq.queue"
+    columns = "state::text, deaths, failures, alone, never_ahead, freed_from, reason"
+    counts = f"SELECT {columns} FROM dramatiq.queue"  # noqa: S608  ours
     queue.run(
-        "UPDATE dramatiq.queue SET deaths = 3, failures = 10, alone = true, never_ahead = true, freed_from = 7,"
-        " reason = 'died'"
+        "UPDATE dramatiq.queue SET deaths = 3, failures = 10, alone = true, never_ahead = true,"
+        " freed_from = 7, reason = 'died'"
     )
     enqueue_again(queue, message_id)
     assert queue.rows(counts) == [("queued", 3, 10, True, True, 7, "died")]

@@ -6,6 +6,7 @@ import pytest
 from conftest import MakeEdge
 from support.forwarding import Forwarding, forwarding
 from support.synthetic_instances import Instance, result_of
+from support.targets import hospital
 from typer.testing import CliRunner, Result
 
 from cli.main import build
@@ -138,6 +139,38 @@ def test_a_repeat_that_is_not_forwarded_is_shown_until_it_is_resent(usual: Forwa
     assert run("deliveries", "resend", "--study", study, "--yes").exit_code == 0
     assert "sent again" not in run("status").stdout
     assert state(usual, instance) == "pending"
+
+
+@pytest.mark.parametrize("origin", [Origin.SENDER, Origin.PERHAPS_ARCHIVE])
+def test_a_repeat_that_only_a_worker_gets_is_shown_until_it_is_resent(
+    usual: Forwarding, origin: Origin
+) -> None:
+    """The PACS was away, and got it a moment ago; the worker got it long ago, and gets it again."""
+    instance = Instance()
+    usual.receive(instance)
+    deliver(usual)
+    usual.edge.run("UPDATE deliveries SET settled_at = now() - interval '1 hour' WHERE route = 'workers'")
+    assert usual.receive(instance, origin=origin)[0].verdict is ReceptionVerdict.OWED_IN_PART
+    assert (state(usual, instance), state(usual, instance, "workers")) == ("delivered", "pending")
+    command = f"deliveries resend --route pacs --study {instance.study_instance_uid}"
+    assert f"where the PACS lacks them: `mini-pacs {command}`" in run("status").stdout
+    assert run(*command.split(), "--yes").exit_code == 0
+    assert "sent again" not in run("status").stdout
+    assert state(usual, instance) == "pending"
+
+
+def test_a_repeat_that_another_archive_does_not_get_names_its_route(make_edge: MakeEdge) -> None:
+    """The PACS gets it again; VNA got it a moment ago."""
+    with forwarding(hospital(make_edge, mode="pacs_only", window=30)) as core:
+        instance = Instance()
+        core.receive(instance)
+        deliver(core)
+        core.edge.run("UPDATE deliveries SET settled_at = now() - interval '1 hour' WHERE route = 'pacs'")
+        assert core.receive(instance)[0].verdict is ReceptionVerdict.OWED_IN_PART
+        command = f"deliveries resend --route archives --study {instance.study_instance_uid}"
+        assert f"where an archive lacks them: `mini-pacs {command}`" in run("status").stdout
+        assert run(*command.split(), "--yes").exit_code == 0
+        assert "sent again" not in run("status").stdout
 
 
 @pytest.mark.parametrize("worker", [True, False])

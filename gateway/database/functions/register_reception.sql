@@ -28,7 +28,8 @@
 --   duplicate      its delivery is under way, or a worker repeated it; the caller's file is superfluous
 --   not_forwarded  it was delivered and is not sent again; counted; the caller's file is superfluous
 --   owed_again     the stored file is sent again; the caller's file is superfluous
---   owed_in_part   like owed_again, but not to an archive, which may be the caller; counted
+--   owed_in_part   like owed_again, but not to an archive that has it, which may be the caller, or which got it within the
+--                  window; counted
 --   equals_source  a result with the bytes of a stored original: sent only to archives to which the original has no
 --                  delivery; the caller's file is superfluous
 --   name_taken     nothing was done: another version has that file name; call again with another name
@@ -172,7 +173,7 @@ BEGIN
     IF equals_source THEN
         verdict := 'equals_source';
     ELSIF owed_again THEN
-        verdict := CASE WHEN p_origin = 'perhaps_archive' AND EXISTS (
+        verdict := CASE WHEN p_origin IN ('perhaps_archive', 'sender') AND EXISTS (
             SELECT FROM deliveries d WHERE d.instance_id = register_reception.instance_id
                 AND d.route <> 'workers' AND d.state = 'delivered') THEN 'owed_in_part' ELSE 'owed_again' END;
     ELSIF p_origin <> 'worker' AND EXISTS (

@@ -77,12 +77,18 @@ SELECT
         AND (late OR correlation IN ('ambiguous', 'unmatched')) LIMIT %(limit)s) AS x) AS ambiguous;
 
 -- name: unforwarded
--- Instances whose repeat was not forwarded lately, and that were not requeued since; with the last of these repeats.
-SELECT count(*) OVER () AS count, x.study_instance_uid, x.unforwarded_from AS calling_ae_title, x.unforwarded_at AS at
+-- Instances whose repeat was not forwarded lately to an archive (if there is none, to an application), and that were not
+-- requeued for it since; with the last of these repeats.
+SELECT count(*) OVER () AS count, x.study_instance_uid, x.unforwarded_from AS calling_ae_title, x.unforwarded_at AS at, x.route
 FROM (
-    SELECT i.study_instance_uid, i.unforwarded_from, i.unforwarded_at FROM instances i
-    WHERE i.unforwarded_at > now() - %(window)s AND NOT EXISTS (
-        SELECT FROM deliveries d WHERE d.instance_id = i.id AND d.owed_since > i.unforwarded_at)
+    SELECT i.study_instance_uid, i.unforwarded_from, i.unforwarded_at, missed.route FROM instances i
+    CROSS JOIN LATERAL (
+        SELECT d.route::text FROM deliveries d
+        WHERE d.instance_id = i.id AND d.state = 'delivered' AND d.owed_since <= i.unforwarded_at
+            AND (d.route <> 'workers' OR NOT EXISTS (
+                SELECT FROM deliveries a WHERE a.instance_id = i.id AND a.route <> 'workers'))
+        ORDER BY d.route LIMIT 1) AS missed
+    WHERE i.unforwarded_at > now() - %(window)s
     ORDER BY i.unforwarded_at DESC LIMIT %(limit)s) AS x
 ORDER BY x.unforwarded_at DESC LIMIT 1;
 

@@ -117,12 +117,16 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Unforwarded:
-    """Instances whose repeat was not forwarded over UNFORWARDED_WINDOW, and the last of those repeats."""
+    """Instances whose repeat was not forwarded over UNFORWARDED_WINDOW, and the last of those repeats.
+
+    `route` is the one on which it was not forwarded.
+    """
 
     count: int
     study_instance_uid: str
     calling_ae_title: str
     at: datetime
+    route: str
 
 
 @dataclass(frozen=True, slots=True)
