@@ -17,9 +17,9 @@ from cli.pages import LARGEST_ID
 from cli.question import confirm
 from cli.screen import console, dimse, table
 from gateway.database.pool import Database
-from gateway.database.tables import deliveries
+from gateway.database.tables import selected_deliveries
 from gateway.database.tables.activity import Operator
-from gateway.database.tables.deliveries import Delivery, Selection
+from gateway.database.tables.selected_deliveries import Delivery, Selection
 from gateway.domain.delivery import State
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.routing import Route, Target
@@ -90,7 +90,7 @@ def list_(
     """
     selection = _selection(delivery, study, state, route, target)
     with opened("deliveries") as database, database.statement() as session:
-        found = deliveries.find(session, selection, limit=limit + 1, after=after)
+        found = selected_deliveries.find(session, selection, limit=limit + 1, after=after)
         if not found:
             check_known(session, selection)
     shown = found[:limit]
@@ -120,8 +120,8 @@ def show(
 ) -> None:
     """Show one delivery with each of its attempts."""
     with opened("deliveries") as database, database.statement() as session:
-        found = deliveries.find(session, Selection(delivery_id=delivery_id))
-        attempts = deliveries.attempts_of(session, delivery_id)
+        found = selected_deliveries.find(session, Selection(delivery_id=delivery_id))
+        attempts = selected_deliveries.attempts_of(session, delivery_id)
         if not found:
             check_known(session, Selection(delivery_id=delivery_id))
     if as_json:
@@ -234,7 +234,7 @@ def _chosen(
 def _ask(selection: Selection, verb: str) -> None:
     some = 1000
     with opened("deliveries") as database, database.statement() as session:
-        count = len(deliveries.find(session, selection, limit=some + 1))
+        count = len(selected_deliveries.find(session, selection, limit=some + 1))
         if not count:
             check_known(session, selection)
             raise RefusedError("no delivery matches; `mini-pacs deliveries list` lists those that exist")

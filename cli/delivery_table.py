@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from cli.screen import shortened, table
-from gateway.database.tables.deliveries import Delivery
+from gateway.database.tables.selected_deliveries import Delivery
 from gateway.domain.routing import Target
 from gateway.times import clock, dated
 

@@ -3,8 +3,8 @@
 from cli.advice import RefusedError
 from cli.study import not_kept
 from gateway.database.session import Session
-from gateway.database.tables import deliveries, studies
-from gateway.database.tables.deliveries import Selection
+from gateway.database.tables import selected_deliveries, studies
+from gateway.database.tables.selected_deliveries import Selection
 from gateway.domain.routing import DEFAULT_APPLICATION, Target
 from gateway.errors import ConfigurationError
 
@@ -17,7 +17,7 @@ def check_known(session: Session, selection: Selection) -> None:
             that target.
     """
     wanted = selection.delivery_id
-    if wanted is not None and not deliveries.find(session, Selection(delivery_id=wanted)):
+    if wanted is not None and not selected_deliveries.find(session, Selection(delivery_id=wanted)):
         raise RefusedError(
             f"there is no delivery {wanted}: it never existed, or was purged with its instance after "
             "sweep.retention_hours; `mini-pacs deliveries list` lists those that exist"
@@ -33,7 +33,7 @@ def _check_target(session: Session, name: str) -> None:
     if not targets or name in {target.name for target in targets}:
         return
     # An archive that was removed from the configuration may still have deliveries.
-    if name.isprintable() and deliveries.find(session, Selection(target=name), limit=1):
+    if name.isprintable() and selected_deliveries.find(session, Selection(target=name), limit=1):
         return
     known = ", ".join(_option(target) for target in targets)
     raise RefusedError(f"nothing is sent to a target {name!r}; config.yaml has: {known}")

@@ -1,7 +1,7 @@
 """Read rows for pages: in a thread, in a read-only transaction, with a limit for each statement.
 
-    await query(request, deliveries.find, selection, limit=50)     reads now
-    await shared(request, overview)                                the same result for all who ask in a second
+    await query(request, selected_deliveries.find, selection, limit=50)   reads now
+    await shared(request, overview)                                       the same for all who ask in a second
 
 The functions take a session first, as those of gateway/database/tables do. `shared` reads once for many
 browsers: every call of the same function with the same arguments within a second gets the same result.

@@ -24,11 +24,11 @@ from console.views.deliveries import Filter
 from console.views.reason import meaning, status_name
 from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import console_actions, deliveries, delivery_search
+from gateway.database.tables import console_actions, delivery_search, selected_deliveries
 from gateway.database.tables.activity import Operator
 from gateway.database.tables.console_users import Role
-from gateway.database.tables.deliveries import Delivery, PastAttempt, Selection
 from gateway.database.tables.delivery_search import WantedDeliveries
+from gateway.database.tables.selected_deliveries import Delivery, PastAttempt, Selection
 from gateway.domain.delivery import State
 from gateway.domain.routing import Target
 from gateway.operate import deliveries as use_cases
@@ -110,8 +110,8 @@ async def show_one(request: Request) -> Response:
 
 
 def _one(session: Session, delivery_id: int) -> tuple[Delivery, list[PastAttempt]] | None:
-    found = deliveries.find(session, Selection(delivery_id=delivery_id))
-    return (found[0], deliveries.attempts_of(session, delivery_id)) if found else None
+    found = selected_deliveries.find(session, Selection(delivery_id=delivery_id))
+    return (found[0], selected_deliveries.attempts_of(session, delivery_id)) if found else None
 
 
 def _id(text: str) -> int | None:
@@ -174,7 +174,7 @@ class _Choice:
     def count(self, session: Session, until: int | None) -> tuple[dict[State, int], int]:
         """Return how many there are in each state, and the largest id that counts."""
         if self.delivery is not None:
-            found = deliveries.find(session, Selection(delivery_id=self.delivery))
+            found = selected_deliveries.find(session, Selection(delivery_id=self.delivery))
             return {one.state: 1 for one in found}, self.delivery
         until = delivery_search.newest_id(session) if until is None else until
         return delivery_search.count(session, self.wanted, until=until), until

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from gateway import log
 from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import deliveries, instances
+from gateway.database.tables import deliveries, instances, selected_deliveries
 from gateway.database.tables.activity import Operator
-from gateway.database.tables.deliveries import Selection
+from gateway.database.tables.selected_deliveries import Selection
 from gateway.database.wakeup import wake_once
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route
@@ -57,7 +57,7 @@ def cancel(
     """Cancel pending and dead deliveries. Return those that were changed."""
 
     def change(session: Session) -> Ids:
-        return deliveries.cancel(session, selection, by=operator.text)
+        return selected_deliveries.cancel(session, selection, by=operator.text)
 
     return _change(database, root, selection, _Doer(operator, "cancel", record), change)
 
@@ -77,7 +77,10 @@ def _again(
     database: Database, root: Path, selection: Selection, doer: _Doer, of: tuple[State, ...]
 ) -> list[int]:
     def change(session: Session) -> Ids:
-        return [*deliveries.requeue(session, selection, of=of), *deliveries.retry_now(session, selection)]
+        return [
+            *selected_deliveries.requeue(session, selection, of=of),
+            *selected_deliveries.retry_now(session, selection),
+        ]
 
     return _change(database, root, selection, doer, change)
 

@@ -13,8 +13,8 @@ from support.peers import Peer, peer
 from support.synthetic_instances import MR, PATIENT, Instance, new_uid, study_of
 from support.waiting import wait_until
 
-from gateway.database.tables import deliveries, destinations
-from gateway.database.tables.deliveries import Selection
+from gateway.database.tables import destinations, selected_deliveries
+from gateway.database.tables.selected_deliveries import Selection
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route
 
@@ -142,7 +142,7 @@ def test_a_pacs_that_is_off_under_load_only_delays_deliveries(stack: Stack) -> N
         sender.join(60)
     with stack.edge.database.statement() as session:
         [pacs] = [state for state in destinations.states(session) if state.route is Route.PACS]
-        waiting = deliveries.find(session, Selection(route=Route.PACS))
+        waiting = selected_deliveries.find(session, Selection(route=Route.PACS))
     assert not pacs.is_open_for_work
     assert "connect" in str(pacs.reason)
     assert len(waiting) >= len(instances) >= 50

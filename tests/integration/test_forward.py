@@ -12,7 +12,7 @@ from support.forwarding import QUICK, Forwarding, at_once, forwarding
 from support.peers import ABORT, Peer
 from support.synthetic_instances import Instance, study_of
 
-from gateway.database.tables.deliveries import Selection, requeue
+from gateway.database.tables.selected_deliveries import Selection, requeue
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.forward.deliver import forward_to_pacs, forward_to_worker

@@ -10,7 +10,7 @@ from support.sweep_steps import PROMPT, blocked, claim, prove
 from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
-from gateway.database.tables import deliveries, results, sweeps
+from gateway.database.tables import results, selected_deliveries, sweeps
 from gateway.domain.contract import EXPIRE_RESULT, PROBE_PACS, SWEEP
 from gateway.domain.routing import Route
 from gateway.forward.deliver import forward_to_worker
@@ -106,13 +106,13 @@ def test_an_operator_cancels_and_resends(core: Forwarding) -> None:
     """G2: cancelled with its operator; sent again with a message and reset counts."""
     instance = Instance()
     delivery = core.owed(instance)
-    selection = deliveries.Selection(delivery_id=delivery)
+    selection = selected_deliveries.Selection(delivery_id=delivery)
     with core.edge.database.transaction() as session:
-        assert deliveries.cancel(session, selection, by="ana") == [(delivery, 1)]
-        [row] = deliveries.find(session, selection)
+        assert selected_deliveries.cancel(session, selection, by="ana") == [(delivery, 1)]
+        [row] = selected_deliveries.find(session, selection)
         assert (row.state, row.settled_by) == ("cancelled", "ana")
-        assert deliveries.requeue(session, selection, of=(row.state,)) == [(delivery, 1)]
-        [row] = deliveries.find(session, selection)
+        assert selected_deliveries.requeue(session, selection, of=(row.state,)) == [(delivery, 1)]
+        [row] = selected_deliveries.find(session, selection)
         assert (row.state, row.attempts, row.settled_by) == ("pending", 0, None)
 
 

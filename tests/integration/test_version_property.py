@@ -19,8 +19,8 @@ from support.version_attempts import ALIVE, DUE, LEASE, TAKE, Held, VersionAttem
 
 from gateway.database.queries import Query
 from gateway.database.session import Session
-from gateway.database.tables import deliveries, destinations, turns
-from gateway.database.tables.deliveries import Selection
+from gateway.database.tables import destinations, selected_deliveries, turns
+from gateway.database.tables.selected_deliveries import Selection
 from gateway.database.tables.turns import Turn
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
@@ -106,21 +106,21 @@ class Versions(VersionAttempts):
     def cancel(self, which: int) -> None:
         """Cancel one delivery, where its state allows."""
         with self.edge.database.transaction() as session:
-            deliveries.cancel(session, self._selection(session, which), by="operator")
+            selected_deliveries.cancel(session, self._selection(session, which), by="operator")
 
     @rule(which=st.integers(0, 9), delivered=st.booleans())
     def requeue(self, which: int, delivered: bool) -> None:  # noqa: FBT001
         """Retry or resend one delivery."""
         states = (State.DEAD, State.CANCELLED, *((State.DELIVERED,) if delivered else ()))
         with self.edge.database.transaction() as session:
-            deliveries.requeue(session, self._selection(session, which), of=states)
+            selected_deliveries.requeue(session, self._selection(session, which), of=states)
 
     @rule()
     def resend_study(self) -> None:
         """Send everything again."""
         with self.edge.database.transaction() as session:
             states = (State.DEAD, State.CANCELLED, State.DELIVERED)
-            deliveries.requeue(session, Selection(study=self.study), of=states)
+            selected_deliveries.requeue(session, Selection(study=self.study), of=states)
 
     @rule(number=st.integers(0, 3))
     def bury(self, number: int) -> None:
@@ -136,7 +136,7 @@ class Versions(VersionAttempts):
     def hurry(self, which: int) -> None:
         """End the wait of one delivery, as an operator's retry does."""
         with self.edge.database.transaction() as session:
-            deliveries.retry_now(session, self._selection(session, which))
+            selected_deliveries.retry_now(session, self._selection(session, which))
 
     @rule()
     def discard(self) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 from typer.testing import CliRunner
 
 from cli.main import build
-from gateway.database.tables import deliveries
-from gateway.database.tables.deliveries import Selection
+from gateway.database.tables import deliveries, selected_deliveries
+from gateway.database.tables.selected_deliveries import Selection
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route
 from support.forwarding import Forwarding
@@ -74,7 +74,7 @@ def digests(pacs: Peer) -> list[str]:
 def requeue(core: Forwarding, delivery: int) -> None:
     """Retry or resend the delivery as an operator does."""
     with core.edge.database.transaction() as session:
-        done = deliveries.requeue(
+        done = selected_deliveries.requeue(
             session, Selection(delivery_id=delivery), of=(State.DEAD, State.CANCELLED, State.DELIVERED)
         )
     assert len(done) == 1

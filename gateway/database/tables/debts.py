@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from gateway.database.queries import load
 from gateway.database.session import Session
-from gateway.database.tables import deliveries, units
-from gateway.database.tables.deliveries import Changed, Selection
+from gateway.database.tables import deliveries, selected_deliveries, units
+from gateway.database.tables.selected_deliveries import Changed, Selection
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route, Target
 
@@ -62,7 +62,7 @@ def cancel(
     cancelled = [
         changed
         for state in states
-        for changed in deliveries.cancel(
+        for changed in selected_deliveries.cancel(
             session, Selection(state=state, route=debt.route, target=debt.name), by=by
         )
     ]

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
-from gateway.database.tables import deliveries
-from gateway.database.tables.deliveries import Delivery, Selection
+from gateway.database.tables import selected_deliveries
+from gateway.database.tables.selected_deliveries import Delivery, Selection
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route, Target
 
@@ -106,7 +106,9 @@ def page(session: Session, wanted: WantedDeliveries, *, limit: int, after: int |
     """Return the newest `limit` deliveries that are wanted; those before the delivery `after`, if given."""
     ids, looked_to = _ids(session, wanted, limit + 1, after)
     shown = ids[:limit]
-    rows = deliveries.find(session, Selection(delivery_ids=tuple(shown)), limit=limit) if shown else []
+    rows = (
+        selected_deliveries.find(session, Selection(delivery_ids=tuple(shown)), limit=limit) if shown else []
+    )
     following = shown[-1] if len(ids) > limit else looked_to
     return Page(tuple(rows), following, is_partial=looked_to is not None and len(ids) <= limit)
 

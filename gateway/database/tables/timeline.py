@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from gateway.database.session import Session
-from gateway.database.tables.deliveries import waits_for_version
+from gateway.database.tables.selected_deliveries import waits_for_version
 from gateway.database.tables.timeline_rows import (
     StudyFacts,
     TimelineDelivery,
