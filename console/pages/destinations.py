@@ -21,7 +21,8 @@ from console.views.destinations import BOTTLENECKS, pause_of, shown
 from console.views.sentence import marked
 from gateway.database.tables import destinations
 from gateway.database.tables.console_users import Role
-from gateway.database.tables.destinations import DestinationState, Pause
+from gateway.database.tables.destinations import DestinationState
+from gateway.database.tables.pauses import Pause
 from gateway.domain.routing import Route as SendingRoute
 from gateway.errors import StaleError
 from gateway.operate import destinations as use_cases

@@ -8,8 +8,9 @@ from enum import StrEnum
 from console.snapshot import Snapshot
 from gateway.database.session import Session
 from gateway.database.tables import destinations, peers, processes
-from gateway.database.tables.destinations import DestinationState, Pause
+from gateway.database.tables.destinations import DestinationState
 from gateway.database.tables.flow import WINDOW
+from gateway.database.tables.pauses import Pause
 from gateway.database.tables.peers import AwaitedResult, LastError, WorkerDebt
 from gateway.database.tables.sends import Answers
 from gateway.diagnosis.counts import state_of

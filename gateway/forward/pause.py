@@ -10,7 +10,7 @@ If the process dies
 
 from gateway import log
 from gateway.database.pool import Database
-from gateway.database.tables import destinations
+from gateway.database.tables import pauses
 from gateway.database.wakeup import Wakeup
 from gateway.forward.context import STAGE
 
@@ -18,7 +18,7 @@ from gateway.forward.context import STAGE
 def end_pause(database: Database, wakeup: Wakeup, ae_title: str) -> bool:
     """End the pause if its time is over; tell whether it was."""
     with database.transaction() as session:
-        route = destinations.end_pause(session, ae_title)
+        route = pauses.end_pause(session, ae_title)
     if route is None:
         return False
     log.write(STAGE[route], "resumed", level="warning", destination=ae_title, detail="the pause had an end")

@@ -22,8 +22,8 @@ from datetime import timedelta
 from gateway import log
 from gateway.config.destination import Destination
 from gateway.config.forwarder import Forwarder
-from gateway.database.tables import destinations
-from gateway.database.tables.destinations import Probe
+from gateway.database.tables import breakers
+from gateway.database.tables.breakers import Probe
 from gateway.dicom.association import Association
 from gateway.dicom.contexts import MAX_CONTEXTS, VERIFICATION, ProposedContext
 from gateway.dicom.requestor import associate
@@ -50,13 +50,13 @@ def probe(context: ForwardContext, route: Route, ae_title: str) -> bool:
     wait = timedelta(seconds=context.configuration.forwarder.probe_interval_seconds)
     with context.database.statement() as session:
         # Enqueue the next probe first: if this process dies while it asks, the chain of probes goes on.
-        kind = destinations.send_probe(session, ae_title, route, wait=wait)
+        kind = breakers.send_probe(session, ae_title, route, wait=wait)
     if kind is None:
         return False
     answers, reason = _ask(context, route, destination)
     if answers is None or kind is Probe.STORE:
         with context.database.statement() as session:
-            destinations.note_answer(session, ae_title, answers=answers, reason=reason)
+            breakers.note_answer(session, ae_title, answers=answers, reason=reason)
     if answers is None:
         log.write(STAGE[route], "probe_failed", destination=ae_title, error=reason)
         return False
@@ -66,9 +66,9 @@ def probe(context: ForwardContext, route: Route, ae_title: str) -> bool:
     with context.database.statement() as session:
         if kind is Probe.STORE:
             threshold = context.configuration.forwarder.breaker_failures
-            closed = destinations.half_open(session, ae_title, threshold=threshold, answers=answers)
+            closed = breakers.half_open(session, ae_title, threshold=threshold, answers=answers)
         else:
-            closed = destinations.note_well(session, ae_title, by_store=False)
+            closed = breakers.note_well(session, ae_title, by_store=False)
     if closed:
         outcome = "tried_with_one" if kind is Probe.STORE else "breaker_closed"
         log.write(STAGE[route], outcome, destination=ae_title)
@@ -79,10 +79,10 @@ def probe(context: ForwardContext, route: Route, ae_title: str) -> bool:
 def _try_one(context: ForwardContext, route: Route, ae_title: str) -> None:
     """Send one instance to an archive; its outcome closes the breaker, or leaves it to the next probe."""
     with context.database.statement() as session:
-        chosen = destinations.choose_probes(session, ae_title)
+        chosen = breakers.choose_probes(session, ae_title)
     for delivery_id in chosen:
         with context.database.statement() as session:
-            begun = destinations.begin_probe(session, ae_title, delivery_id)
+            begun = breakers.begin_probe(session, ae_title, delivery_id)
         # If the instance cannot be claimed now, nothing was sent: try the next one.
         forward = forward_to_pacs if route is Route.PACS else forward_to_archive
         if begun and forward(context, delivery_id, probing=True) is not None:

@@ -23,7 +23,7 @@ from typing import TypeVar
 from gateway import log
 from gateway.config.forwarder import Forwarder
 from gateway.database.session import Session
-from gateway.database.tables import deliveries, destinations
+from gateway.database.tables import breakers, deliveries
 from gateway.database.tables.deliveries import DeliveryClaim, Settled, Settlement
 from gateway.domain.backoff import delay
 from gateway.domain.delivery import Event, State
@@ -150,7 +150,7 @@ def end_failures(session: Session, route: Route, settlement: Settlement) -> bool
     """End the failures of a peer that is well; tell whether that closed its breaker."""
     # Without a status the peer answered no C-STORE: it declined the context, for example.
     by_store = settlement.status is not None
-    closed = destinations.note_well(session, settlement.destination, by_store=by_store)
+    closed = breakers.note_well(session, settlement.destination, by_store=by_store)
     if closed:
         log.write(STAGE[route], "breaker_closed", destination=settlement.destination)
     return closed
@@ -164,7 +164,7 @@ def _settle_with_failure(
     # Use one transaction, so that no breaker opens without the message of its first probe.
     with context.database.transaction() as session:
         settled = deliveries.settle(session, claim, route, settlement)
-        opened = destinations.note_failure(
+        opened = breakers.note_failure(
             session,
             settlement.destination,
             route,

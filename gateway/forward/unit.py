@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 
 from gateway import log
 from gateway.config.forwarder import ApplicationInForce
-from gateway.database.tables import destinations, instances, units
+from gateway.database.tables import breakers, instances, units
 from gateway.database.tables.deliveries import mend_places
 from gateway.database.tables.units import Member, Unit, UnitClaim, UnitSettlement, UnitVerdict
 from gateway.domain.backoff import delay
@@ -173,9 +173,9 @@ def _settle(  # noqa: PLR0917  what was sent, and what came of it
     with context.database.transaction() as session:
         settled = units.settle(session, unit.unit_id, claim.claim_id, settlement)
         if rule.peer is PeerHealth.WORKS:
-            destinations.note_well(session, claim.worker, by_store=True)
+            breakers.note_well(session, claim.worker, by_store=True)
         elif rule.peer is not PeerHealth.UNKNOWN:
-            opened = destinations.note_failure(
+            opened = breakers.note_failure(
                 session,
                 claim.worker,
                 Route.WORKERS,

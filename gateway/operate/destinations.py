@@ -14,9 +14,9 @@ from gateway import log
 from gateway.config import Configuration
 from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import activity, configurations, destinations
+from gateway.database.tables import activity, configurations, destinations, pauses
 from gateway.database.tables.activity import Operator
-from gateway.database.tables.destinations import Pause
+from gateway.database.tables.pauses import Pause
 from gateway.database.wakeup import wake_once
 from gateway.errors import AssociationRejectedError, ConfigurationError, PeerError, StaleError
 from gateway.forward.context import STAGE
@@ -67,16 +67,16 @@ def pause(
     with database.transaction() as session:
         if configurations.may_be_used(session, configuration.digest):
             destinations.configure(session, configuration)  # no process may have been started yet
-        elif destinations.lock_pause(session, ae_title) is None:
+        elif pauses.lock_pause(session, ae_title) is None:
             raise StaleError(
                 f"nothing was paused: {ae_title} is in {configuration.source}, which was edited and not "
                 "loaded. Type `mini-pacs config reload` first"
             )
         require_seen(session, ae_title, seen)
         done = Paused.NOT_CHANGED
-        if destinations.pause(session, ae_title, by=operator.text, reason=why, lasting=lasting):
+        if pauses.pause(session, ae_title, by=operator.text, reason=why, lasting=lasting):
             done = Paused.BEGUN
-        elif (why is not None or lasting is not None) and destinations.change_pause(
+        elif (why is not None or lasting is not None) and pauses.change_pause(
             session, ae_title, by=operator.text, reason=why, lasting=lasting
         ):
             done = Paused.CHANGED
@@ -105,7 +105,7 @@ def resume(
     """
     with database.transaction() as session:
         require_seen(session, ae_title, seen)
-        route = destinations.resume(session, ae_title)
+        route = pauses.resume(session, ae_title)
         if route is not None:
             activity.record(session, operator, "resume", ae_title, outcome="gets its deliveries again")
     if route is None:
@@ -123,7 +123,7 @@ def require_seen(session: Session, ae_title: str, seen: Pause | None) -> None:
     """
     if seen is None:
         return
-    current = destinations.lock_pause(session, ae_title)
+    current = pauses.lock_pause(session, ae_title)
     if current != seen:
         raise StaleError(f"{in_words(ae_title, current)}: this has changed since you looked")
 

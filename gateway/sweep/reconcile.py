@@ -23,7 +23,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from gateway import log
-from gateway.database.tables import destinations, instances, sweeps
+from gateway.database.tables import breakers, instances, pauses, sweeps
 from gateway.database.tables.instances import StoredInstance
 from gateway.database.tables.sweeps import FileRow
 from gateway.domain.instance import Place
@@ -89,15 +89,15 @@ def _messages(context: SweepContext) -> int:
 
 def _probes(context: SweepContext) -> int:
     with context.transaction() as session:
-        overdue = destinations.overdue_probes(session, grace=PROBE_GRACE)
+        overdue = breakers.overdue_probes(session, grace=PROBE_GRACE)
         for ae_title, route in overdue:
-            destinations.send_probe(session, ae_title, route, wait=timedelta(), first=True)
+            breakers.send_probe(session, ae_title, route, wait=timedelta(), first=True)
     return len(overdue)
 
 
 def _pauses(context: SweepContext) -> int:
     with context.database.statement() as session:
-        ended = destinations.ended_pauses(session)
+        ended = pauses.ended_pauses(session)
     if context.dry:
         return len(ended)
     return sum(end_pause(context.database, context.wakeup, ae_title) for ae_title in ended)

@@ -11,7 +11,7 @@ from support.peers import ABORT, Peer, after
 from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
-from gateway.database.tables import destinations
+from gateway.database.tables import breakers, destinations
 from gateway.database.tables.overview import overview
 from gateway.diagnosis.findings import findings
 from gateway.domain.outcome import Outcome
@@ -185,7 +185,7 @@ def test_a_hanging_worker_is_probed_with_one_instance(make_edge: MakeEdge, thres
 def test_a_restart_keeps_a_worker_limited_to_one_instance(core: Forwarding) -> None:
     """Writing the configuration again keeps the limit of one, and remembers the configured limit."""
     with core.edge.database.transaction() as session:
-        destinations.note_failure(
+        breakers.note_failure(
             session,
             "APP01",
             Route.WORKERS,
@@ -196,11 +196,11 @@ def test_a_restart_keeps_a_worker_limited_to_one_instance(core: Forwarding) -> N
             threshold=3,
             probe_wait=core.edge.configuration.edge.duplicate_window,
         )
-        assert destinations.half_open(session, "APP01", threshold=3, answers="C-ECHO")
+        assert breakers.half_open(session, "APP01", threshold=3, answers="C-ECHO")
         destinations.configure(session, core.edge.configuration)
     assert core.edge.rows(STATE, title="APP01") == [("closed", 1)]
     with core.edge.database.transaction() as session:
-        destinations.note_well(session, "APP01", by_store=True)
+        breakers.note_well(session, "APP01", by_store=True)
     bound = core.edge.configuration.forwarder.worker_max_outstanding
     assert core.edge.rows(STATE, title="APP01") == [("closed", bound)]
 

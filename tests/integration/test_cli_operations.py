@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from cli.documents import Schema
 from cli.exit_codes import ExitCode
 from cli.main import build
-from gateway.database.tables import destinations, overview
+from gateway.database.tables import breakers, overview
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
@@ -68,7 +68,7 @@ def test_status_explains_an_open_breaker_of_the_pacs(kept: PreparedInstances) ->
     """It prints since when, why, how many wait, the time of the next probe, and that nothing is lost."""
     kept.receive(1)
     with kept.database.transaction() as session:
-        destinations.note_failure(
+        breakers.note_failure(
             session,
             "ORTHANC",
             Route.PACS,

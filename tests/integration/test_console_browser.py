@@ -10,7 +10,7 @@ from support.browser import chromium
 from support.console_client import PASSWORD, account
 from support.edge_setup import EdgeSetup
 
-from gateway.database.tables import destinations
+from gateway.database.tables import pauses
 from gateway.database.tables.console_users import Role
 from gateway.lab import layout
 
@@ -52,7 +52,7 @@ def test_the_overview_is_live_without_a_reload(page: Page, edge: EdgeSetup) -> N
     expect(page.locator(".picture-wide")).to_contain_text("ORTHANC")
     page.evaluate("document.body.dataset.witness = 'not reloaded'")
     with edge.database.transaction() as session:
-        assert destinations.pause(session, "ORTHANC", by="otto@console")
+        assert pauses.pause(session, "ORTHANC", by="otto@console")
     expect(page.locator(".picture-wide .box-wait", has_text="ORTHANC")).to_contain_text("paused")
     assert page.evaluate("document.body.dataset.witness") == "not reloaded"
     shown = page.locator(".flow time").first

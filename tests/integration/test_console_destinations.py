@@ -9,7 +9,7 @@ from support.console_operator import SignedIn, carried, signed_in
 from support.peers import peer
 from support.prepared_instances import PreparedInstances
 
-from gateway.database.tables import destinations
+from gateway.database.tables import pauses
 from gateway.database.tables.console_users import Role
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
@@ -74,7 +74,7 @@ def test_the_second_of_two_operators_sees_the_new_state(kept: PreparedInstances,
     """A page that is older than the pause of somebody else changes nothing."""
     question = anna.post(PAUSE, {"ae_title": "ORTHANC"})
     with kept.database.transaction() as session:
-        destinations.pause(session, "ORTHANC", by="bob@host", lasting=timedelta(hours=1))
+        pauses.pause(session, "ORTHANC", by="bob@host", lasting=timedelta(hours=1))
     answer = anna.post(PAUSE, {**carried(question), "lasting": "30m"})
     assert answer.status_code == 409
     assert "ORTHANC is paused by bob@host until <time" in answer.text
@@ -85,7 +85,7 @@ def test_the_second_of_two_operators_sees_the_new_state(kept: PreparedInstances,
 def test_a_finding_shows_its_times_as_the_rest_of_the_page(kept: PreparedInstances, anna: SignedIn) -> None:
     """In the zone of the viewer, with UTC on hover: since when, and until when, ORTHANC is paused."""
     with kept.database.transaction() as session:
-        destinations.pause(session, "ORTHANC", by="bob", lasting=timedelta(hours=1))
+        pauses.pause(session, "ORTHANC", by="bob", lasting=timedelta(hours=1))
     page = anna.get("/")
     assert re.search(
         r"ORTHANC is paused since <time [^>]*>[^<]* UTC</time> \(.*\) by bob, until <time ", page

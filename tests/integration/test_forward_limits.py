@@ -11,7 +11,7 @@ from support.peers import Peer
 from support.synthetic_instances import Instance
 from support.waiting import wait_until
 
-from gateway.database.tables import destinations
+from gateway.database.tables import pauses
 from gateway.dicom.contexts import ProposedContext
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
@@ -114,8 +114,8 @@ def test_a_pause_ends_by_itself_and_an_open_breaker_is_probed_again(core: Forwar
     """The message of an earlier end changes nothing, and neither does one after `resume`."""
     assert pacs.taken == []
     with core.edge.database.transaction() as session:
-        assert destinations.pause(session, "ORTHANC", by="anna", lasting=timedelta(hours=1))
-        assert not destinations.pause(session, "ORTHANC", by="bob")
+        assert pauses.pause(session, "ORTHANC", by="anna", lasting=timedelta(hours=1))
+        assert not pauses.pause(session, "ORTHANC", by="bob")
     assert core.edge.one(
         "SELECT due > now() + interval '59 min' FROM dramatiq.queue WHERE queue_name = 'sweep'"
     )

@@ -24,7 +24,7 @@ from support.versions import (
 )
 from support.waiting import wait_until
 
-from gateway.database.tables import destinations
+from gateway.database.tables import breakers
 from gateway.domain.contract import FORWARD
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
@@ -210,7 +210,7 @@ def test_a_probe_by_c_store_takes_a_version_that_may_be_sent(core: Forwarding) -
     core.edge.run("UPDATE destinations SET breaker = 'open', next_probe_at = now() WHERE route = 'pacs'")
     ae_title = core.edge.configuration.forwarder.orthanc.ae_title
     with core.edge.database.transaction() as session:
-        assert destinations.choose_probes(session, ae_title) == [one]
+        assert breakers.choose_probes(session, ae_title) == [one]
 
 
 # ---- what it costs ---------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from support.version_attempts import ALIVE, DUE, LEASE, TAKE, Held, VersionAttem
 
 from gateway.database.queries import Query
 from gateway.database.session import Session
-from gateway.database.tables import destinations, selected_deliveries, turns
+from gateway.database.tables import breakers, destinations, selected_deliveries, turns
 from gateway.database.tables.selected_deliveries import Selection
 from gateway.database.tables.turns import Turn
 from gateway.domain.delivery import State
@@ -93,10 +93,10 @@ class Versions(VersionAttempts):
         """Open the breaker of the PACS, and probe with the first delivery that can be claimed."""
         with self.edge.database.statement() as session:
             session.run(_OPEN)
-            chosen = destinations.choose_probes(session, "ORTHANC")
+            chosen = breakers.choose_probes(session, "ORTHANC")
         for delivery_id in chosen:
             with self.edge.database.statement() as session:
-                begun = destinations.begin_probe(session, "ORTHANC", delivery_id)
+                begun = breakers.begin_probe(session, "ORTHANC", delivery_id)
             if begun and self._claim(delivery_id) is not None:
                 return
 

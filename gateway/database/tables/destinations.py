@@ -1,15 +1,16 @@
-"""The peers: circuit breaker, pause, failures in a row, results that are expected."""
+"""The peers of config.yaml as rows: their configuration, their state for operators, their next time slot.
+
+breakers.py and pauses.py change the rest of a row: the circuit breaker with its probes, and the pause.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from gateway.database.queries import Query, load
+from gateway.database.queries import load
 from gateway.database.session import Session
 from gateway.database.tables import units
-from gateway.domain.contract import END_PAUSE, PROBE, UNGATED_PRIORITY
-from gateway.domain.routing import Route, Target
+from gateway.domain.routing import Route
 
 if TYPE_CHECKING:
     from gateway.config import Configuration  # slow to import
@@ -19,9 +20,6 @@ _Q = load("destinations")
 RENAMED_AT_ONCE = 10_000
 """How many deliveries get another AE title of the PACS in one transaction."""
 NEWEST = 2**63 - 1
-
-PROBE_CHOICE = 5
-"""How many deliveries are chosen for one probe: the first ones may be taken, or not claimable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,38 +54,6 @@ class DestinationState:
     def is_open_for_work(self) -> bool:
         """Tell whether deliveries are sent there now."""
         return self.breaker == "closed" and not self.paused
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Whether a destination is paused; by whom, why, and until when."""
-
-    paused: bool
-    paused_by: str | None = None
-    pause_reason: str | None = None
-    paused_until: datetime | None = None
-
-
-class OverdueProbe(NamedTuple):
-    """A peer with an open breaker whose probe did not run."""
-
-    ae_title: str
-    route: Route
-
-
-class _EndedPause(NamedTuple):
-    route: Route
-    probed: bool
-
-
-class _Breaker(NamedTuple):
-    before: str
-    after: str
-
-
-class _SentProbe(NamedTuple):
-    probe_by_store: bool
-    message_id: str
 
 
 def configure(session: Session, configuration: "Configuration") -> None:
@@ -170,168 +136,6 @@ def take_slot(session: Session, ae_title: str, *, pause: timedelta) -> float:
     return float(session.value(_Q["take_slot"], ae_title=ae_title, pause=pause) or 0.0)
 
 
-def note_well(session: Session, ae_title: str, *, by_store: bool) -> bool:
-    """Record that the peer answered a C-STORE (`by_store`) or a probe; tell whether this closed its breaker.
-
-    A breaker that C-STOREs opened is closed only by the answer to a C-STORE.
-    """
-    return bool(session.value(_Q["note_well"], ae_title=ae_title, by_store=by_store) == "open")
-
-
-def note_answer(session: Session, ae_title: str, *, answers: str | None, reason: str | None = None) -> None:
-    """Record the result of a probe: what the peer answers while its breaker is open, or why it does not."""
-    session.run(_Q["note_answer"], ae_title=ae_title, answers=answers, reason=reason)
-
-
-def note_failure(
-    session: Session,
-    ae_title: str,
-    route: Route,
-    *,
-    instance_id: int | None,
-    reason: str,
-    at_once: bool,
-    probe_by_store: bool,
-    threshold: int,
-    probe_wait: timedelta,
-    siblings_are_one: bool = False,
-) -> bool:
-    """Record a failure; tell whether it opened the peer's breaker (the first probe is sent then).
-
-    With `siblings_are_one`, the instances of a study count as one failure while the peer takes other studies.
-    """
-    breaker = session.row(
-        _Breaker,
-        _Q["note_failure"],
-        ae_title=ae_title,
-        instance_id=instance_id,
-        reason=reason,
-        at_once=at_once,
-        probe_by_store=probe_by_store,
-        threshold=threshold,
-        probe_wait=probe_wait,
-        siblings_are_one=siblings_are_one,
-    )
-    if breaker != ("closed", "open"):
-        return False
-    send_probe(session, ae_title, route, wait=probe_wait, first=True)
-    return True
-
-
-class Probe(StrEnum):
-    """How to ask a peer whether it is back."""
-
-    ECHO = "echo"
-    STORE = "store"  # it answers C-ECHO, but C-STOREs failed: send an instance
-
-
-def send_probe(
-    session: Session, ae_title: str, route: Route, *, wait: timedelta, first: bool = False
-) -> Probe | None:
-    """Send the message of the next probe; return how to probe now, or None where it is not time.
-
-    `first` begins the chain of probes. Consumers claim the messages of probes although the route is closed.
-    """
-    sent = session.row(
-        _SentProbe,
-        _Q["send_probe"],
-        ae_title=ae_title,
-        wait=wait,
-        first=first,
-        # A probe of an archive takes a thread of that archive's share.
-        queue=Target(route, ae_title).queue if route is Route.ARCHIVES else PROBE[route].queue_name,
-        actor_name=PROBE[route].actor_name,
-        priority=UNGATED_PRIORITY,
-    )
-    if sent is None:
-        return None
-    return Probe.STORE if sent.probe_by_store else Probe.ECHO
-
-
-def half_open(session: Session, ae_title: str, *, threshold: int, answers: str | None) -> bool:
-    """Close the breaker for one instance, which opens it if it fails; return False if it was not open."""
-    row = session.one(_Q["half_open"], ae_title=ae_title, threshold=threshold, answers=answers)
-    return row is not None
-
-
-def choose_probes(session: Session, ae_title: str) -> list[int]:
-    """Return deliveries that can test an archive whose breaker is open, the best first."""
-    return [row[0] for row in session.all(_Q["choose_probes"], ae_title=ae_title, limit=PROBE_CHOICE)]
-
-
-def begin_probe(session: Session, ae_title: str, delivery_id: int) -> bool:
-    """Make that delivery due to test the archive; return False if it is not pending, or no test is needed."""
-    return session.one(_Q["begin_probe"], ae_title=ae_title, delivery_id=delivery_id) is not None
-
-
-def pause(
-    session: Session, ae_title: str, *, by: str, reason: str | None = None, lasting: timedelta | None = None
-) -> bool:
-    """Claim nothing for that peer until `resume`, or for `lasting`; return False if it is paused already.
-
-    Also return False if it is not configured.
-    """
-    return _pause(session, _Q["pause"], ae_title, by=by, reason=reason, lasting=lasting)
-
-
-def change_pause(
-    session: Session, ae_title: str, *, by: str, reason: str | None, lasting: timedelta | None
-) -> bool:
-    """Replace reason and end of a pause; return False if there is none."""
-    return _pause(session, _Q["change_pause"], ae_title, by=by, reason=reason, lasting=lasting)
-
-
-def _pause(
-    session: Session, query: Query, ae_title: str, *, by: str, reason: str | None, lasting: timedelta | None
-) -> bool:
-    row = session.one(query, ae_title=ae_title, by=by, reason=reason, lasting=lasting)
-    if row is None:
-        return False
-    if row[0] is not None:
-        session.run(
-            _Q["send_end_of_pause"],
-            queue=END_PAUSE.queue_name,
-            actor_name=END_PAUSE.actor_name,
-            ae_title=ae_title,
-            due=row[0],
-        )
-    return True
-
-
-def lock_pause(session: Session, ae_title: str) -> Pause | None:
-    """Lock the row of a configured peer and return its pause; None if it is not configured."""
-    return session.row(Pause, _Q["lock_pause"], ae_title=ae_title)
-
-
-def end_pause(session: Session, ae_title: str) -> Route | None:
-    """End a pause whose time is over; return the route to wake, or None if there is none.
-
-    Call it in a transaction: where the breaker is open, the first probe is sent with it.
-    """
-    ended = session.row(_EndedPause, _Q["end_pause"], ae_title=ae_title)
-    if ended is None:
-        return None
-    if ended.probed:
-        send_probe(session, ae_title, ended.route, wait=timedelta(), first=True)
-    return ended.route
-
-
-def ended_pauses(session: Session) -> list[str]:
-    """Return the peers whose pause should have ended."""
-    return session.values(_Q["ended_pauses"])
-
-
-def resume(session: Session, ae_title: str) -> Route | None:
-    """End the pause and close the breaker; return the route to wake, or None if there was neither."""
-    row = session.one(_Q["resume"], ae_title=ae_title)
-    return None if row is None else Route(row[0])
-
-
 def states(session: Session) -> list[DestinationState]:
     """Return every configured peer, the PACS first."""
     return session.rows(DestinationState, _Q["all"])
-
-
-def overdue_probes(session: Session, *, grace: timedelta) -> list[OverdueProbe]:
-    """Return the peers with an open breaker whose probe is overdue."""
-    return session.rows(OverdueProbe, _Q["overdue_probes"], grace=grace)
