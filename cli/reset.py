@@ -16,7 +16,7 @@ from gateway.database.wakeup import Wakeup
 from gateway.errors import DatabaseRefusedError, OutcomeUnknownError
 from gateway.log import Stage
 from gateway.spool.identity import SpoolIdentity
-from gateway.spool.marks import Identity
+from gateway.spool.marks import Identity, begin_epoch, end_epoch
 from gateway.spool.spool import Spool
 from gateway.sweep.clear import clear
 from gateway.sweep.context import SweepContext
@@ -72,13 +72,13 @@ def reset_db(
 
 def _forget(database: Database, pair: SpoolIdentity, what: str = "", *, count: int = 0) -> None:
     # The spool first. If the process dies before the commit, the pair is unknown until this runs again.
-    identity = pair.begin_epoch()
+    identity = begin_epoch(pair.root)
     try:
         _forget_rows(database, identity, what, count=count)
     except OutcomeUnknownError:
         raise
     except Exception:
-        pair.end_epoch(identity)  # nothing was committed: the processes continue
+        end_epoch(pair.root, identity)  # nothing was committed: the processes continue
         raise
 
 

@@ -9,7 +9,8 @@ from gateway.database.tables import spools
 from gateway.domain.pairing import FIRST_EPOCH, Pair, sentence
 from gateway.errors import UnknownSpoolError
 from gateway.spool.identity import SpoolIdentity
-from gateway.spool.marks import Identity, holds_files
+from gateway.spool.marks import Identity
+from gateway.spool.pair import find_pair, holds_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def plan(identity: SpoolIdentity, session: Session) -> RebuildPlan:
     Raises:
         UnknownSpoolError: spool and database hold instances of different edges, so they must not be mixed.
     """
-    pair, marks, database = identity.pair(session)
+    pair, marks, database = find_pair(identity.root, session)
     why = "" if pair in {Pair.KNOWN, Pair.NEW} else sentence(pair, str(identity.root), marks, database)
     name, epoch = marks.name, marks.epoch
     if pair is Pair.OTHER_NAME and spools.has_instances(session):

@@ -2,7 +2,8 @@
 
 A folder whose disk is not mounted looks like a spool whose files are lost. An empty database, or one from a
 backup, looks as if no delivery were owed. So each process that works with files and rows checks the pair: on
-each new connection, and every few seconds. `gateway.domain.pairing` decides.
+each new connection, and every few seconds. pair.py finds the pair, and `gateway.domain.pairing` decides. The
+object here also holds what the last check found, for processes that receive while PostgreSQL is away.
 
 A pair that is new is written spool first, flushed, then database.
 
@@ -11,12 +12,6 @@ If the process dies
     before the database has a row   there is no time mark yet: the next process pairs them by the name in
                                     `spool.id`
     after that                      the pair is known; the next time mark goes to both
-
-`reset-db` writes the new epoch in the same order.
-
-If the process dies
-    after the spool has the new epoch     the pair is unknown until `reset-db` runs again
-    after the commit                      the files are still to be moved; the next sweep does it
 
 A time mark is committed in the database first, and then written to the spool. A database whose mark is older
 than that of the spool lacks commits, so it was restored from a backup. A database that lost less than
@@ -32,24 +27,13 @@ from uuid import uuid4
 from gateway.database.pool import Database
 from gateway.database.session import Session
 from gateway.database.tables import spools
-from gateway.domain.pairing import (
-    FIRST_EPOCH,
-    DatabaseMarks,
-    Holdings,
-    Pair,
-    SpoolMarks,
-    pair_of,
-    pair_of_named,
-    sentence,
-)
+from gateway.domain.pairing import FIRST_EPOCH, Pair, SpoolMarks
 from gateway.errors import DatabaseRefusedError, UnknownSpoolError
 from gateway.spool.marks import (
     ID,
     SEEN,
     Identity,
     Remembered,
-    holds_files,
-    holds_most_of,
     marks_of,
     read_identity,
     read_marks,
@@ -57,12 +41,10 @@ from gateway.spool.marks import (
     write_identity,
     write_seen,
 )
+from gateway.spool.pair import find_pair, pair_with, require_known, without_schema
 
 MARK_SECONDS = 10.0
 """The time between two time marks. A database that lost less than that may not be noticed."""
-
-SAMPLE = 50
-"""How many files of undelivered instances, and how many of all, are looked for at an upgrade."""
 
 _NO_TABLE = "42P01"  # undefined_table
 
@@ -125,11 +107,9 @@ class SpoolIdentity:
             except DatabaseRefusedError as error:
                 if error.sqlstate != _NO_TABLE:
                     raise
-                raise UnknownSpoolError(self._without_schema(marks)) from error
-            pair = pair_of_named(marks, database)
-            if pair is None:
-                pair = pair_of(marks, database, self._holdings(session))
-            self._require_known(pair, marks, database)
+                raise UnknownSpoolError(without_schema(self.root, marks)) from error
+            pair = pair_with(self.root, session, marks, database)
+            require_known(self.root, pair, marks, database)
         except UnknownSpoolError as error:
             self._problem, self._problem_is_of_pairing = str(error), is_pairing
             raise
@@ -188,28 +168,15 @@ class SpoolIdentity:
         """Tell whether another process has paired spool and database since the problem was found."""
         return self._problem_is_of_pairing and (self.root / SEEN).exists()
 
-    def pair(self, session: Session) -> tuple[Pair, SpoolMarks, DatabaseMarks]:
-        """Return how spool and database belong together; the database may be of any version, or empty.
-
-        Raises:
-            UnknownSpoolError: a mark of the spool cannot be read.
-        """
-        marks = read_marks(self.root)
-        database = spools.marks_of_any(session)
-        pair = pair_of_named(marks, database)
-        if pair is None:
-            pair = pair_of(marks, database, self._holdings(session))
-        return pair, marks, database
-
     def require_possible(self, session: Session) -> None:
         """Return if the pair is known or new. Call it before the schema is migrated.
 
         Raises:
             UnknownSpoolError: it is neither.
         """
-        pair, marks, database = self.pair(session)
+        pair, marks, database = find_pair(self.root, session)
         if pair is not Pair.NEW:
-            self._require_known(pair, marks, database)
+            require_known(self.root, pair, marks, database)
 
     def require_resettable(self, database: Database) -> None:
         """Return if reset-db may run: the pair is known, an earlier reset did not end, or the pair is new.
@@ -218,7 +185,7 @@ class SpoolIdentity:
             UnknownSpoolError: it may not.
         """
         with database.statement() as session:
-            pair, _, _ = self.pair(session)
+            pair, _, _ = find_pair(self.root, session)
         if pair is not Pair.RESET:
             self.recognize(database)
 
@@ -233,7 +200,7 @@ class SpoolIdentity:
             DatabaseError: PostgreSQL failed.
         """
         with database.statement() as session:
-            pair, marks, _ = self.pair(session)
+            pair, marks, _ = find_pair(self.root, session)
             if pair is Pair.NEW:
                 if marks.name is None:
                     write_identity(self.root, Identity(uuid4(), FIRST_EPOCH), replace=False)
@@ -259,30 +226,6 @@ class SpoolIdentity:
         if marked is not None:
             write_seen(self.root, marked)  # after the commit, so that it is never ahead of the database
 
-    def begin_epoch(self) -> Identity:
-        """Write the next epoch to the spool, durably; the caller then writes it to the database.
-
-        Raises:
-            UnknownSpoolError: the spool has no name.
-            SpoolError: the file system refuses.
-        """
-        identity = read_identity(self.root)
-        if identity is None:
-            raise UnknownSpoolError(f"{self.root} has no spool.id")
-        new = Identity(identity.name, identity.epoch + 1)
-        write_identity(self.root, new, replace=True)
-        return new
-
-    def end_epoch(self, identity: Identity) -> None:
-        """Write the epoch before that of `identity` again: the database refused the new one.
-
-        Receptions of that time have the new epoch. They are registered all the same, because it is not older.
-
-        Raises:
-            SpoolError: the file system refuses.
-        """
-        write_identity(self.root, Identity(identity.name, identity.epoch - 1), replace=True)
-
     def adopt(self, session: Session, identity: Identity, seen_at: datetime | None) -> None:
         """Pair both under that identity, whatever they were before: spool first, then the database.
 
@@ -294,22 +237,3 @@ class SpoolIdentity:
         """
         write_identity(self.root, identity, replace=True)
         spools.adopt(session, identity.name, identity.epoch, seen_at)
-
-    # ---- helpers ---------------------------------------------------------------------------------
-
-    def _holdings(self, session: Session) -> Holdings:
-        has_instances = spools.has_instances(session)
-        files = [
-            (row.study_instance_uid, row.file_name)
-            for row in (spools.sample(session, limit=SAMPLE) if has_instances else ())
-        ]
-        return Holdings(holds_files(self.root), has_instances, holds_most_of(self.root, files))
-
-    def _require_known(self, pair: Pair, marks: SpoolMarks, database: DatabaseMarks) -> None:
-        if pair is not Pair.KNOWN:
-            raise UnknownSpoolError(sentence(pair, str(self.root), marks, database))
-
-    def _without_schema(self, marks: SpoolMarks) -> str:
-        if marks.seen_at is None and not holds_files(self.root):
-            return f"the database has no schema of this version yet, and {self.root} is not paired with it"
-        return sentence(Pair.EMPTY_DATABASE, str(self.root), marks, DatabaseMarks(None))

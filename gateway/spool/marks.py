@@ -8,21 +8,25 @@ wrote.
 
 If the process dies
     before the name is taken   a file `.new` remains beside it, which nobody reads
+
+`reset-db` writes the new epoch here, and then to the database.
+
+If the process dies
+    after the spool has the new epoch     the pair is unknown until `reset-db` runs again
+    after the commit                      the files are still to be moved; the next sweep does it
 """
 
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
 from uuid import UUID, uuid4
 
-from gateway.domain.instance import Place
 from gateway.domain.pairing import SpoolMarks
 from gateway.errors import UnknownSpoolError
 from gateway.spool.flush import FILE_MODE, failure, flush_directory, make_folder, remove_uncommitted
@@ -132,29 +136,30 @@ def write_seen(root: Path, seen_at: datetime) -> None:
         _write(root / SEEN, seen_at.isoformat(), replace=True)
 
 
-def holds_files(root: Path) -> bool:
-    """Tell whether a place of the spool holds a file.
-
-    Files in orphaned/ and damaged/ do not count, because nothing is owed for them. Neither do those in
-    partial/: nothing is received before the spool has a name.
+def begin_epoch(root: Path) -> Identity:
+    """Write the next epoch to the spool, durably; the caller then writes it to the database.
 
     Raises:
-        SpoolError: a folder cannot be read.
+        UnknownSpoolError: the spool has no name.
+        SpoolError: the file system refuses.
     """
-    return any(any(_files(root / place)) for place in Place)
+    identity = read_identity(root)
+    if identity is None:
+        raise UnknownSpoolError(f"{root} has no spool.id")
+    new = Identity(identity.name, identity.epoch + 1)
+    write_identity(root, new, replace=True)
+    return new
 
 
-def holds_most_of(root: Path, files: list[tuple[str, str]]) -> bool:
-    """Tell whether at least half of these files (study, file name) are in a place of the spool."""
-    found = sum(any((root / place / study / name).exists() for place in Place) for study, name in files)
-    return bool(files) and found * 2 >= len(files)
+def end_epoch(root: Path, identity: Identity) -> None:
+    """Write the epoch before that of `identity` again: the database refused the new one.
 
+    Receptions of that time have the new epoch. They are registered all the same, because it is not older.
 
-def _files(folder: Path) -> Iterator[Path]:
-    try:
-        yield from islice(folder.glob("*/*"), 1)
-    except OSError as error:
-        raise failure("list", folder, error) from error
+    Raises:
+        SpoolError: the file system refuses.
+    """
+    write_identity(root, Identity(identity.name, identity.epoch - 1), replace=True)
 
 
 def _read(path: Path) -> str | None:

@@ -23,7 +23,7 @@ from gateway.errors import AssociationRejectedError, DatabaseRefusedError, PeerE
 from gateway.forward.attempt import Attempt
 from gateway.forward.deliver import forward_to_pacs
 from gateway.lab.postgres import EmbeddedPostgres
-from gateway.spool.marks import read_marks
+from gateway.spool.marks import begin_epoch, read_marks
 from gateway.sweep.run import sweep
 from gateway.sweep.unregistered import registration_of
 
@@ -213,7 +213,7 @@ def test_a_reset_that_was_killed_is_ended_by_the_next_one(make_edge: MakeEdge) -
     edge = make_edge(CHANGES)
     with forwarding(edge) as core:
         core.receive(Instance())
-    edge.identity.begin_epoch()
+    begin_epoch(edge.identity.root)
     process = edge.start("mini-pacs", "sweep")
     assert process.wait(60) == 1
     assert "`mini-pacs reset-db` to end the reset" in process.text()
