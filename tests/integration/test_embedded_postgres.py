@@ -79,7 +79,7 @@ def test_a_closed_folder_gets_a_substitute_whatever_the_umask(tmp_path: Path) ->
     umask = os.umask(0o077)
     server = EmbeddedPostgres(closed / "postgres")
     try:
-        assert server.is_elsewhere
+        assert server.place.is_elsewhere
         server.start()
         assert run(server.dsn(), "SELECT 1") == [(1,)]
     finally:
