@@ -29,6 +29,7 @@ from gateway.diagnosis.open_files import open_files
 from gateway.diagnosis.postgres import ServerSeen
 from gateway.diagnosis.progress import progress
 from gateway.diagnosis.schema import schema
+from gateway.diagnosis.server_findings import SEARCH_PATH
 from gateway.diagnosis.spool import Space
 from gateway.diagnosis.syntaxes import declined
 from gateway.diagnosis.turned_away import WINDOW, turned_away
@@ -135,7 +136,7 @@ def _add_reason(gathered: Gathered, seen: ServerSeen, error: DatabaseError) -> N
         case UnknownSpoolError():
             gathered.unknown = str(error)
         case DatabaseRefusedError():
-            if not any(one.key == postgres.SEARCH_PATH for one in seen.findings):
+            if not any(one.key == SEARCH_PATH for one in seen.findings):
                 gathered.findings.append(_refused(gathered, error))
         case _:
             gathered.findings.append(_slow(gathered, str(error)))
