@@ -26,7 +26,7 @@ from gateway.diagnosis.gather import (
     without_answer,
 )
 from gateway.diagnosis.own_port import OwnPort
-from gateway.diagnosis.peer import PeerAnswer
+from gateway.diagnosis.peer_answer import PeerAnswer
 from gateway.diagnosis.peers import merged
 from gateway.diagnosis.processes import actors
 from gateway.times import since, span

@@ -11,7 +11,7 @@ from gateway.diagnosis import peer
 from gateway.diagnosis.bounded import HangsError, RunningCheck
 from gateway.diagnosis.destinations import holds_of
 from gateway.diagnosis.finding import Finding, note, problem
-from gateway.diagnosis.peer import PeerAnswer
+from gateway.diagnosis.peer_answer import PeerAnswer
 from gateway.diagnosis.words import in_words
 
 ALL_SECONDS = 7.0

@@ -13,7 +13,8 @@ from gateway.database.describe import Object, expected_objects
 from gateway.database.tables.processes import ProcessKind, ProcessRow
 from gateway.diagnosis.limits import limits
 from gateway.diagnosis.log_file import may_write
-from gateway.diagnosis.peer import PeerAnswer, tls_remedy, with_addresses
+from gateway.diagnosis.peer import with_addresses
+from gateway.diagnosis.peer_answer import PeerAnswer, tls_remedy
 from gateway.diagnosis.postgres import more_connections
 from gateway.diagnosis.schema import schema
 
