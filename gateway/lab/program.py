@@ -1,14 +1,21 @@
-"""One supervised command, and the state of its process."""
+"""One supervised command: its process, which can be started, signalled and ended, and its state.
 
+supervisor.py decides when; it holds all programs of a lab.
+"""
+
+import os
 import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.errors import LabError
 from gateway.lab import stray_processes
+from gateway.lab.child import spawn
 from gateway.lab.listening import listens
 
 SETTLE_SECONDS = 0.2
@@ -52,6 +59,32 @@ class Running:
     not_before: float = 0.0
     delay_seconds: float = 0.0
 
+    def start(self, environment: Mapping[str, str], folder: Path) -> None:
+        """Start the process with `environment` and its own, in `folder`, or in / as another user.
+
+        Raises:
+            LabError: the command cannot be run.
+        """
+        program = self.program
+        self.output.touch()
+        self.offset = self.output.stat().st_size
+        self.started = time.monotonic()
+        try:
+            self.process = spawn(
+                program.command,
+                self.output,
+                environment={**environment, **program.environment},
+                user=program.user,
+                cwd=folder if program.user is None else Path("/"),
+            )
+        except OSError as error:
+            raise LabError(f"cannot start {program.name}: {error.strerror}: {program.command[0]}") from error
+
+    def send(self, number: int) -> None:
+        """Send a signal to the leader, if it runs."""
+        if self.process is not None and self.is_alive():
+            self.process.send_signal(number)
+
     def is_alive(self) -> bool:
         """Tell whether the process runs."""
         return self.process is not None and self.process.poll() is None
@@ -90,3 +123,9 @@ class Running:
             self.delay_seconds = 0.0
         self.delay_seconds = min(longest, max(first, 2 * self.delay_seconds))
         self.not_before = now + self.delay_seconds
+
+
+def end_group(leader: int) -> None:
+    """Kill what is left of the process group of a leader that has ended."""
+    with suppress(ProcessLookupError):  # all of it has ended
+        os.killpg(leader, signal.SIGKILL)

@@ -7,7 +7,6 @@ Programs are in layers. A layer is started when the one before is ready, and sto
 ended: the SCP stops first, PostgreSQL last.
 """
 
-import os
 import secrets
 import signal
 import subprocess
@@ -15,16 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
 from gateway.errors import LabError
 from gateway.lab import stray_processes
-from gateway.lab.child import spawn
 from gateway.lab.folder_lock import seize
-from gateway.lab.program import Program, Running
+from gateway.lab.program import Program, Running, end_group
 
 WATCH_SECONDS = 0.05
 FIRST_DELAY_SECONDS = 0.1
@@ -122,8 +119,8 @@ class Supervisor:
             with self._changes:
                 for running in layer:
                     running.wanted = False
-                    self._signal_leader(running, signal.SIGCONT)
-                    self._signal_leader(running, running.program.stop_signal)
+                    running.send(signal.SIGCONT)
+                    running.send(running.program.stop_signal)
             for running in layer:
                 self._wait_ended(running, STOP_SECONDS)
         self._ending.set()
@@ -178,7 +175,7 @@ class Supervisor:
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to the leader only; the leader is restarted if the signal ends it."""
         with self._changes:
-            self._signal_leader(self._table[name], number)
+            self._table[name].send(number)
 
     def pause(self, name: str) -> None:
         """Stop the leader and its descendants by SIGSTOP: they exist, but do not answer."""
@@ -193,8 +190,8 @@ class Supervisor:
         running = self._table[name]
         with self._changes:
             running.wanted = False
-            self._signal_leader(running, signal.SIGCONT)
-            self._signal_leader(running, running.program.stop_signal if number is None else number)
+            running.send(signal.SIGCONT)
+            running.send(running.program.stop_signal if number is None else number)
         self._wait_ended(running, STOP_SECONDS)
 
     def bring_up(self, name: str) -> None:
@@ -203,7 +200,7 @@ class Supervisor:
             running = self._table[name]
             running.wanted = True
             if not running.is_alive():
-                self._spawn(running)
+                running.start(self._environment, self._folder)
 
     # ---- inside --------------------------------------------------------------------------------------
 
@@ -226,35 +223,17 @@ class Supervisor:
         if not running.wanted or running.is_alive():
             return
         if running.process is not None:
-            self._end_group(
-                running.process.pid
-            )  # the forked children of a dead leader hold its port and its claims
+            end_group(running.process.pid)  # the children of a dead leader hold its port and its claims
             running.process = None
             running.restarts += 1
             running.schedule(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, CALM_SECONDS)
         if time.monotonic() >= running.not_before:
             try:
-                self._spawn(running)
+                running.start(self._environment, self._folder)
             except LabError:
                 # The system lacks memory or processes for the moment: try again, as after a crash.
                 running.started = time.monotonic()
                 running.schedule(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, CALM_SECONDS)
-
-    def _spawn(self, running: Running) -> None:
-        program = running.program
-        running.output.touch()
-        running.offset = running.output.stat().st_size
-        running.started = time.monotonic()
-        try:
-            running.process = spawn(
-                program.command,
-                running.output,
-                environment={**self._environment, **program.environment},
-                user=program.user,
-                cwd=self._folder if program.user is None else Path("/"),
-            )
-        except OSError as error:
-            raise LabError(f"cannot start {program.name}: {error.strerror}: {program.command[0]}") from error
 
     def _wait_ready(self, chosen: Sequence[Running], timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -278,19 +257,9 @@ class Supervisor:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        self._end_group(process.pid)
+        end_group(process.pid)
         with self._changes:
             running.process = None
-
-    @staticmethod
-    def _signal_leader(running: Running, number: int) -> None:
-        if running.process is not None and running.is_alive():
-            running.process.send_signal(number)
-
-    @staticmethod
-    def _end_group(leader: int) -> None:
-        with suppress(ProcessLookupError):  # all of it has ended
-            os.killpg(leader, signal.SIGKILL)
 
 
 def _family(folder: Path) -> str:
