@@ -247,7 +247,7 @@ def test_all_that_match_run_in_the_background_with_their_progress(
     kept: PreparedInstances, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Slice by slice: each delivery once, in one record, with the figure on the page."""
-    monkeypatch.setattr("console.pages.deliveries.SLICE", 2)
+    monkeypatch.setattr("console.pages.delivery_actions.SLICE", 2)
     dead(kept, *range(1, 8))
     asked = browser.post("/deliveries/retry", {"state": "dead"})
     assert title(asked.text) == "Retry 7 deliveries?"
@@ -265,7 +265,7 @@ def test_resend_in_the_background_sends_each_once(
     kept: PreparedInstances, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is delivered again while the action runs is not sent a second time."""
-    monkeypatch.setattr("console.pages.deliveries.SLICE", 2)
+    monkeypatch.setattr("console.pages.delivery_actions.SLICE", 2)
     for number in range(1, 6):
         kept.forward(kept.receive(number))
     kept.run("DELETE FROM dramatiq.queue")
