@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from cli.advice import RefusedError
-from cli.delivery_table import delivery_table
+from cli.delivery_options import (
+    DeliveryId,
+    Every,
+    InState,
+    OnRoute,
+    Study,
+    ToTarget,
+    Yes,
+    chosen,
+    selection_of,
+)
+from cli.delivery_table import delivery_table, facts
 from cli.documents import Json, Schema, print_document, print_page
 from cli.exit_codes import ExitCode
 from cli.known import check_known
@@ -19,10 +30,7 @@ from cli.screen import console, dimse, table
 from gateway.database.pool import Database
 from gateway.database.tables import selected_deliveries
 from gateway.database.tables.activity import Operator
-from gateway.database.tables.selected_deliveries import Delivery, Selection
-from gateway.domain.delivery import State
-from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
-from gateway.domain.routing import Route, Target
+from gateway.database.tables.selected_deliveries import Selection
 from gateway.operate import deliveries as use_cases
 from gateway.times import clock, dated, span
 
@@ -32,32 +40,6 @@ app = typer.Typer(
 )
 
 UseCase = Callable[[Database, Path, Selection, Operator], list[int]]
-DeliveryId = Annotated[
-    int | None,
-    typer.Option("--delivery", metavar="ID", max=LARGEST_ID, help="Select one delivery.", show_default=False),
-]
-Study = Annotated[
-    str | None, typer.Option(metavar="UID", help="Select the deliveries of a study.", show_default=False)
-]
-InState = Annotated[State | None, typer.Option(help="Select the deliveries in a state.", show_default=False)]
-OnRoute = Annotated[
-    Route | None,
-    typer.Option(
-        help="Select the deliveries to the PACS, to the other archives, or to the workers.",
-        show_default=False,
-    ),
-]
-ToTarget = Annotated[
-    str | None,
-    typer.Option(
-        "--target",
-        metavar="NAME",
-        help="Select the deliveries to one archive, by its AE title, or to one application, by its name.",
-        show_default=False,
-    ),
-]
-Every = Annotated[bool, typer.Option("--all", help="Select every delivery.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 @app.command("list")
@@ -88,7 +70,7 @@ def list_(
     Several options select the deliveries that match all of them. UIDs and reasons are shortened; `deliveries
     show` and --json print them whole.
     """
-    selection = _selection(delivery, study, state, route, target)
+    selection = selection_of(delivery, study, state, route, target)
     with opened("deliveries") as database, database.statement() as session:
         found = selected_deliveries.find(session, selection, limit=limit + 1, after=after)
         if not found:
@@ -128,11 +110,11 @@ def show(
         print_document(Schema.DELIVERY, asdict(found[0]) | {"tries": attempts})
         return
     screen = console()
-    facts = table("", "", title=dated(f"Delivery {delivery_id}"))
-    facts.show_header = False
-    for name, value in _facts(found[0]):
-        facts.add_row(name, value)
-    screen.print(facts)
+    shown = table("", "", title=dated(f"Delivery {delivery_id}"))
+    shown.show_header = False
+    for name, value in facts(found[0]):
+        shown.add_row(name, value)
+    screen.print(shown)
     rows = table("at", "to", "outcome", "status", "took", "error", title="\nAttempts")
     for one in attempts:
         # Fenced: the claim was no longer valid. Another process has it, a crash undid it, or this outcome
@@ -159,7 +141,7 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Retry now: dead and cancelled deliveries become pending; pending ones do not wait any longer."""
-    selection = _chosen(delivery, study, state, route, target, every=every)
+    selection = chosen(delivery, study, state, route, target, every=every)
     _change(use_cases.retry, selection, "retried", as_json=as_json)
 
 
@@ -176,7 +158,7 @@ def resend(
     as_json: Json = False,
 ) -> None:
     """Send again, delivered instances too: for a peer that has lost them. Asks unless --yes is given."""
-    selection = _chosen(delivery, study, state, route, target, every=every)
+    selection = chosen(delivery, study, state, route, target, every=every)
     if not yes:
         _ask(selection, "Send again")
     _change(use_cases.resend, selection, "resent", as_json=as_json)
@@ -195,40 +177,13 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """Cancel pending and dead deliveries; `retry` undoes it. Asks unless --yes is given."""
-    selection = _chosen(delivery, study, state, route, target, every=every)
+    selection = chosen(delivery, study, state, route, target, every=every)
     if not yes:
         _ask(selection, "Cancel")
     _change(use_cases.cancel, selection, "cancelled", as_json=as_json)
 
 
 # ---- the selection -------------------------------------------------------------------------------
-
-
-def _selection(
-    delivery: int | None, study: str | None, state: State | None, route: Route | None, target: str | None
-) -> Selection:
-    if study is not None and not is_uid(study, MAX_DATA_SET_UID_LENGTH):
-        raise typer.BadParameter(
-            f"a UID has at most {MAX_DATA_SET_UID_LENGTH} characters, digits and dots", param_hint="--study"
-        )
-    return Selection(delivery, study, state, route, target)
-
-
-def _chosen(
-    delivery: int | None,
-    study: str | None,
-    state: State | None,
-    route: Route | None,
-    target: str | None,
-    *,
-    every: bool,
-) -> Selection:
-    selection = _selection(delivery, study, state, route, target)
-    if (selection == Selection()) != every:
-        raise typer.BadParameter(
-            "select by --delivery, --study, --state, --route or --target; or give --all, alone"
-        )
-    return selection
 
 
 def _ask(selection: Selection, verb: str) -> None:
@@ -264,25 +219,3 @@ def _change(use_case: UseCase, selection: Selection, done: str, *, as_json: bool
             err=True,
         )
         raise typer.Exit(ExitCode.REFUSED)
-
-
-def _facts(one: Delivery) -> list[tuple[str, str]]:
-    conflict = "yes: this SOP Instance UID was received with other bytes, too" if one.conflict else ""
-    facts = [
-        ("delivery", f"{one.delivery_id} to {Target(one.route, one.target).queue}"),
-        ("state", one.state.value),
-        ("to", one.destination or ""),
-        ("owed since", clock(one.owed_since)),
-        ("attempts", f"{one.attempts}"),
-        ("redispatches", f"{one.redispatches}" if one.redispatches else ""),
-        ("next attempt", "" if one.waiting else clock(one.next_attempt_at)),
-        ("waits", one.waiting.removeprefix("waits ") if one.waiting else ""),
-        ("settled", f"{clock(one.settled_at)} {one.settled_by or ''}".strip()),
-        ("last status", dimse(one.last_status)),
-        ("last error", one.last_error or ""),
-        ("instance", f"{one.sop_instance_uid} ({one.kind.value})"),
-        ("study", one.study_instance_uid),
-        ("conflict", conflict),
-        ("file", f"{one.place.value}/{one.study_instance_uid}/{one.file_name}"),
-    ]
-    return [(name, value) for name, value in facts if value]

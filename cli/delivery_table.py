@@ -1,10 +1,10 @@
-"""The table of `mini-pacs deliveries list`: one delivery a line, also on a terminal of 80 columns."""
+"""The deliveries on a screen: one a line, also on a terminal of 80 columns, or one with all its values."""
 
 from collections.abc import Sequence
 
 from rich.table import Table
 
-from cli.screen import shortened, table
+from cli.screen import dimse, shortened, table
 from gateway.database.tables.selected_deliveries import Delivery
 from gateway.domain.routing import Target
 from gateway.times import clock, dated
@@ -54,3 +54,26 @@ def delivery_table(shown: Sequence[Delivery], width: int) -> Table:
 
 def _width(name: str, cells: Sequence[str]) -> int:
     return max(len(name), *map(len, cells))
+
+
+def facts(one: Delivery) -> list[tuple[str, str]]:
+    """Return what is known of a delivery, as names and values for a table of two columns."""
+    conflict = "yes: this SOP Instance UID was received with other bytes, too" if one.conflict else ""
+    found = [
+        ("delivery", f"{one.delivery_id} to {Target(one.route, one.target).queue}"),
+        ("state", one.state.value),
+        ("to", one.destination or ""),
+        ("owed since", clock(one.owed_since)),
+        ("attempts", f"{one.attempts}"),
+        ("redispatches", f"{one.redispatches}" if one.redispatches else ""),
+        ("next attempt", "" if one.waiting else clock(one.next_attempt_at)),
+        ("waits", one.waiting.removeprefix("waits ") if one.waiting else ""),
+        ("settled", f"{clock(one.settled_at)} {one.settled_by or ''}".strip()),
+        ("last status", dimse(one.last_status)),
+        ("last error", one.last_error or ""),
+        ("instance", f"{one.sop_instance_uid} ({one.kind.value})"),
+        ("study", one.study_instance_uid),
+        ("conflict", conflict),
+        ("file", f"{one.place.value}/{one.study_instance_uid}/{one.file_name}"),
+    ]
+    return [(name, value) for name, value in found if value]
