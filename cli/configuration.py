@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 import typer
 
-from cli import contexts, file_notes, reload, rule_notes
+from cli import config_history, contexts, file_notes, reload, rule_notes
 from cli.documents import Json, Schema, print_document
 from cli.operator import opened
 from cli.screen import console, table
@@ -31,7 +31,7 @@ app = typer.Typer(
     help="Check the configuration, load it without a restart, show its history.", no_args_is_help=True
 )
 app.command("reload")(reload.reload)
-app.command("history")(reload.history)
+app.command("history")(config_history.history)
 
 MINIMUM_SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",

@@ -1,39 +1,34 @@
-"""`mini-pacs config reload` and `config history`: take config.yaml without a restart."""
+"""`mini-pacs config reload`: let every process take config.yaml without a restart.
+
+removed_debts.py decides what becomes of deliveries to archives and applications that the file removes.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from cli.advice import UsageError
 from cli.documents import Json, Schema, print_document
 from cli.exit_codes import ExitCode
 from cli.operator import identity, opened, record
-from cli.question import confirm
-from cli.screen import console, table
+from cli.removed_debts import report_debts, report_late, settle_debts, where_to
+from cli.screen import console
 from gateway import config, log
 from gateway.config import Configuration
 from gateway.database.pool import Database
 from gateway.database.tables import configurations, processes
-from gateway.database.tables.configurations import TAKEN, Version
-from gateway.database.tables.debts import Debt
+from gateway.database.tables.configurations import Version
 from gateway.database.tables.processes import ProcessRow
 from gateway.database.wakeup import wake_once
 from gateway.diagnosis.startable import refusals
-from gateway.domain.routing import Route, Target
-from gateway.errors import ConfigurationError, ReloadRefusedError
+from gateway.domain.routing import Route
+from gateway.errors import ConfigurationError
 from gateway.log import Stage
 from gateway.processes import reload as use_case
 from gateway.processes.difference import Change
 from gateway.processes.history import changes_since
-from gateway.processes.removed import SettledDebts, in_words, owed_to_removed, settle
-from gateway.register.unregistered import backlog
+from gateway.processes.removed import owed_to_removed
 from gateway.spool.identity import SpoolIdentity
-from gateway.spool.spool import Spool
-from gateway.times import clock, dated
-
-LOOKED_AT = 1000
-"""How many unregistered receptions are looked at to find the oldest one."""
 
 
 def reload(
@@ -70,12 +65,12 @@ def reload(
         _refuse_bad_files(configuration)
         if not as_json:
             _announce(configuration, runs, changes)
-        told = _where_to(configuration, debts, move_to, cancel=cancel, yes=yes)
+        told = where_to(configuration, debts, move_to, cancel=cancel, yes=yes)
         if told is None:
             with database.statement() as session:
                 use_case.require_no_debts(session, configuration)
         loaded = _load(database, configuration, changes, may_owe=told is not None)
-        settled = None if told is None else _settle(database, configuration, told.to)
+        settled = None if told is None else settle_debts(database, configuration, told.to)
         wake_once(database.dsn, Route)  # deliveries that waited for an old value may be sent now
         with database.statement() as session:
             late = owed_to_removed(session, configuration)
@@ -95,17 +90,10 @@ def reload(
     else:
         _report(loaded.version, took, loaded.behind)
         if told is not None and settled is not None:
-            _report_debts(settled, told.to)
-        _report_late(late)
+            report_debts(settled, told.to)
+        report_late(late)
     if late:
         raise typer.Exit(ExitCode.REFUSED)
-
-
-@dataclass(frozen=True, slots=True)
-class _DebtsGoTo:
-    """Which target gets what removed ones are owed; None: it is cancelled."""
-
-    to: Target | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,83 +119,6 @@ def _load(
     changed = "; ".join(sentences) or "no difference"
     record(database, "reload", f"version {version}", changed, count=len(changes))
     return _Loaded(version, use_case.behind(database, configuration.digest))
-
-
-def _settle(database: Database, configuration: Configuration, to: Target | None) -> SettledDebts:
-    """Hand the deliveries of removed targets over to another one, or cancel them, and record that."""
-    spool = Spool(configuration.edge.data_root)
-    settled = settle(
-        database,
-        configuration,
-        to=to,
-        by=identity(),
-        unregistered_since=lambda: backlog(spool, LOOKED_AT).oldest,
-    )
-    record(database, "settle-debts", "removed targets", _how(to), count=settled.count)
-    log.write(Stage.QUEUE, "debts_settled", level="warning", count=settled.count, detail=_how(to))
-    return settled
-
-
-def _where_to(
-    configuration: Configuration, debts: list[Debt], move_to: str | None, *, cancel: bool, yes: bool
-) -> _DebtsGoTo | None:
-    """Return what the operator said about the debts of removed targets; None if nothing was said.
-
-    Raises:
-        UsageError: no such target, or one of another kind.
-    """
-    if move_to is not None and cancel:
-        raise UsageError("--move-to and --cancel exclude each other")
-    if cancel:
-        if not debts and not yes:
-            return None  # nothing to ask about: what is owed a moment later is refused
-        if not yes:
-            confirm(f"{in_words(debts)}. Cancel them?")
-        return _DebtsGoTo(None)
-    if move_to is None:
-        return None
-    found = [one for one in configuration.forwarder.targets.all if one.name == move_to]
-    if not found:
-        names = ", ".join(one.name for one in configuration.forwarder.targets.all)
-        raise UsageError(
-            f"--move-to {move_to}: config.yaml has no such archive or application; it has {names}"
-        )
-    if any(debt.route.is_archive != found[0].route.is_archive for debt in debts):
-        raise UsageError(
-            f"--move-to {move_to}: what an archive is owed goes to an archive only, and what an application "
-            f"is owed to an application. {in_words(debts)}"
-        )
-    return _DebtsGoTo(found[0])
-
-
-def _how(to: Target | None) -> str:
-    return f"cancelled by {identity()}" if to is None else f"now owed to {to.name}, by {identity()}"
-
-
-def _report_debts(settled: SettledDebts, to: Target | None) -> None:
-    done = (
-        "were cancelled"
-        if to is None
-        else f"go to {to.name} now, or were cancelled if it gets the instance anyway"
-    )
-    screen = console()
-    screen.print(f"{settled.count:,} deliveries {done}.")
-    if settled.unregistered:
-        screen.print(
-            "! Instances that were received before are not registered yet. If some are for what was removed, "
-            "`mini-pacs status` says so.",
-            soft_wrap=True,
-        )
-
-
-def _report_late(late: list[Debt]) -> None:
-    if late:
-        console().print(
-            f"! {in_words(late)}: they arrived, or were being sent, while the processes took the version. "
-            "Nothing sends them now; they are kept. Say where they go: `mini-pacs config reload --move-to "
-            "TARGET`, or `--cancel`",
-            soft_wrap=True,
-        )
 
 
 def _refuse_bad_files(configuration: Configuration) -> None:
@@ -253,45 +164,3 @@ def _report(version: int, took: list[ProcessRow], behind: list[ProcessRow]) -> N
         screen.print(
             f"! The {row.name} has not taken it yet; it does as soon as it reads its file.", soft_wrap=True
         )
-
-
-def history(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many versions to show.")] = 20,
-    version: Annotated[
-        int | None, typer.Option("--show", metavar="VERSION", help="Print the keys and values of a version.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Show the versions of config.yaml that were loaded: when, by whom, and what each changed."""
-    with opened("config history") as database, database.statement() as session:
-        versions = configurations.history(session, limit=1000 if version is not None else limit)
-    if version is not None:
-        versions = [one for one in versions if one.version == version]
-        if not versions:
-            raise ReloadRefusedError(f"there is no version {version}; `mini-pacs config history` lists them")
-    if as_json:
-        print_document(Schema.CONFIG_HISTORY, {"items": versions, "next": None})
-        return
-    if version is not None:
-        typer.echo(versions[0].document, nl=False)
-        return
-    screen = console()
-    if not versions:
-        screen.print("No version was loaded yet: `mini-pacs serve` records the first one.")
-        return
-    rows = table("version", "state", "when", "by", "what it changed", title=dated("Versions of config.yaml"))
-    for one in versions:
-        rows.add_row(
-            str(one.version),
-            one.state,
-            clock(one.proposed_at),
-            one.proposed_by,
-            "\n".join(_what(one)),
-        )
-    screen.print(rows)
-
-
-def _what(version: Version) -> list[str]:
-    if version.state != TAKEN and version.reason:
-        return [version.reason]
-    return list(version.difference) or ["nothing, or it is the first version"]
