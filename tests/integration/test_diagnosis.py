@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import support.broken_files  # noqa: F401  adds its cases
 from conftest import MakeEdge
-from support.broken_edges import CASES, Breaking, Case, serving, silent
+from support.broken_edges import CASES, Breaking, Case
 from support.forwarding import QUICK
 from support.healthy_edge import HealthyEdge, healthy_edge
+from support.other_servers import serving, silent
 from support.synthetic_instances import Instance
 from typer.testing import CliRunner
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from conftest import MakeEdge
-from support.broken_edges import serving, silent
 from support.forwarding import QUICK
 from support.healthy_edge import HealthyEdge, healthy_edge
+from support.other_servers import serving, silent
 from typer.testing import CliRunner
 
 from cli.exit_codes import ExitCode

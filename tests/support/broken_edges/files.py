@@ -1,4 +1,4 @@
-"""Edges whose spool lost a file, changed one, or lost a folder; further cases of `broken_edges`."""
+"""Files of the spool that are gone, changed or cut short, and folders that are gone."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway.domain.outcome import Outcome
 from gateway.forward.deliver import forward_to_pacs
 from gateway.sweep.run import sweep
-from support.broken_edges import Breaking, case
+from support.broken_edges.case import Breaking, case
 from support.healthy_edge import HealthyEdge
 from support.synthetic_instances import Instance
 
