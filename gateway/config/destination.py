@@ -53,14 +53,21 @@ class Worker(Destination):
         return self.calling_ae_titles or (self.ae_title,)
 
 
-class PacsDestination(Destination):
-    """The PACS. It gets what its rule accepts; without a rule everything."""
+class StorageDestination(Destination):
+    """A destination that keeps images, as the PACS or an archive beside it; workers do not.
+
+    It gets what its rule accepts, and without a rule everything, at most at its rate.
+    """
 
     accepts: Accepts | None = None
     max_instances_per_second: Annotated[float, Field(ge=1, le=10_000)] | None = None
 
 
-class ArchiveDestination(PacsDestination):
+class PacsDestination(StorageDestination):
+    """The PACS."""
+
+
+class ArchiveDestination(StorageDestination):
     """An archive beside the PACS. With `results: false` it gets originals only."""
 
     results: bool = True

@@ -6,7 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from gateway.config.destination import ArchiveDestination, Destination, PacsDestination, Worker
+from gateway.config.destination import (
+    ArchiveDestination,
+    Destination,
+    PacsDestination,
+    StorageDestination,
+    Worker,
+)
 from gateway.config.section import Seconds, Section
 from gateway.domain.routing import DEFAULT_APPLICATION, Mode, Route, Targets
 from gateway.rules.language import Accepts
@@ -188,7 +194,7 @@ class Forwarder(Section):
         return tuple(worker.ae_title for worker in self.all_workers)
 
     @property
-    def all_archives(self) -> tuple[PacsDestination, ...]:
+    def all_archives(self) -> tuple[StorageDestination, ...]:
         """The PACS, then the other archives."""
         return (self.orthanc, *self.archives)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from gateway import log
-from gateway.config.destination import Destination, PacsDestination
+from gateway.config.destination import Destination, StorageDestination
 from gateway.config.forwarder import ApplicationInForce
 from gateway.database.tables import deliveries
 from gateway.database.tables.deliveries import DeliveryClaim, WorkerVerdict
@@ -96,7 +96,7 @@ def _forward(
     context: ForwardContext,
     delivery_id: int,
     route: Route,
-    destination: PacsDestination,
+    destination: StorageDestination,
     *,
     probing: bool,
     take: TakeClaim,

@@ -10,7 +10,7 @@ If the process dies while it waits, its slot stays empty, and another process ru
 import time
 from datetime import timedelta
 
-from gateway.config.destination import PacsDestination
+from gateway.config.destination import StorageDestination
 from gateway.database.tables import destinations
 from gateway.forward.context import ForwardContext
 
@@ -18,7 +18,7 @@ LONGEST_SECONDS = 60.0
 """Must exceed the slots of all threads at the lowest rate; a clock that was set back blocks none longer."""
 
 
-def wait_for_slot(context: ForwardContext, archive: PacsDestination) -> None:
+def wait_for_slot(context: ForwardContext, archive: StorageDestination) -> None:
     """Wait until an instance may be sent to this archive; return at once where it has no rate.
 
     Raises:
