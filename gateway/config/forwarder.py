@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -159,7 +160,7 @@ class Forwarder(Section):
             )
         return self
 
-    @property
+    @cached_property
     def applications_in_force(self) -> dict[str, ApplicationInForce]:
         """The applications by name; the list `workers` is the application `default`."""
         given = self.applications
@@ -203,7 +204,7 @@ class Forwarder(Section):
         """Every peer that the edge sends to: the PACS first, the other archives, the workers."""
         return (*self.all_archives, *self.all_workers)
 
-    @property
+    @cached_property
     def targets(self) -> Targets:
         """The targets: the PACS, the other archives, the applications."""
         return Targets(
@@ -213,7 +214,7 @@ class Forwarder(Section):
             applications=tuple(self.applications_in_force),
         )
 
-    @property
+    @cached_property
     def rules(self) -> RuleSet:
         """The rules of all targets."""
         archives = {one.ae_title: one.accepts for one in self.all_archives}

@@ -1,6 +1,6 @@
 """The base class of the sections of config.yaml, and the types of their values."""
 
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -57,6 +57,13 @@ class Section(BaseModel):
     """A section of the file. An unknown key is an error: a misspelt one would silently leave the default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __copy__(self) -> Self:
+        """Return a copy without the cached properties: `model_copy` gives it other values."""
+        copied = super().__copy__()
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
     @model_validator(mode="before")
     @classmethod

@@ -15,7 +15,7 @@ A *route* is a kind of targets. It has processes of its own, and each of its tar
     workers    the applications         workers for `default`, else workers.<name>
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -101,15 +101,16 @@ class Targets:
     archives_without_results: frozenset[str] = frozenset()
     applications: tuple[str, ...] = (DEFAULT_APPLICATION,)
 
-    @property
-    def all(self) -> tuple[Target, ...]:
-        """Every target: the PACS, the other archives, the applications."""
-        return (*self._archives(), *(Target(Route.WORKERS, name) for name in self.applications))
+    all: tuple[Target, ...] = field(init=False, compare=False)
+    """Every target: the PACS, the other archives, the applications."""
+    of_results: tuple[Target, ...] = field(init=False, compare=False)
+    """The targets of a result."""
 
-    @property
-    def of_results(self) -> tuple[Target, ...]:
-        """The targets of a result."""
-        return self.of(Kind.RESULT, Mode.PARALLEL)
+    def __post_init__(self) -> None:
+        """Set what each reception and each claim asks for."""
+        everything = (*self._archives(), *(Target(Route.WORKERS, name) for name in self.applications))
+        object.__setattr__(self, "all", everything)
+        object.__setattr__(self, "of_results", self.of(Kind.RESULT, Mode.PARALLEL))
 
     def of(self, kind: Kind, mode: Mode, *, sent_by: str | None = None) -> tuple[Target, ...]:
         """Return the targets to which a new instance is sent.
