@@ -25,7 +25,7 @@ from gateway.log import Stage
 from gateway.register import results
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.kept_decisions import keep_decisions
-from gateway.register.registration import received_of
+from gateway.register.reception_row import received_of
 from gateway.register.repeat import NEW
 from gateway.register.stored_file import StoredFile
 from gateway.register.unregistered import Unregistered

@@ -11,7 +11,7 @@ nothing.
     DatabaseRefusedError        no           the same if it is about the server (read-only, a cancelled
                                              statement); SchemaError if it is about the schema. Else each
                                              reception of the batch is registered alone. What is refused alone
-                                             MAX_REFUSALS times goes to failed/, see `_give_up`
+                                             MAX_REFUSALS times goes to failed/, see gateway.register.refused
 
 If the process dies
     before a commit             the `.part` links remain: the next process registers the batch
@@ -20,7 +20,7 @@ If the process dies
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from operator import itemgetter
 
 from gateway import log
@@ -29,35 +29,29 @@ from gateway.correlate import Correlated
 from gateway.database.pool import Database
 from gateway.database.session import Session
 from gateway.database.tables import instances, messages, spools
-from gateway.database.tables.instances import ReceivedInstance, ReceptionVerdict, RegisteredInstance
+from gateway.database.tables.instances import ReceptionVerdict, RegisteredInstance
 from gateway.database.wakeup import Wakeup
-from gateway.domain.instance import Place, file_names
 from gateway.domain.matching import Correlation
-from gateway.domain.routing import Route, Target, Targets
+from gateway.domain.routing import Route, Target
 from gateway.errors import DatabaseRefusedError, GatewayError, SchemaError, SpoolError
 from gateway.log import frames
-from gateway.register import repeat, results
+from gateway.register import results
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.kept_decisions import keep_decisions
-from gateway.register.registration_log import (
-    log_not_finished,
-    log_of_older_epoch,
-    log_registered,
-    log_unforeseen,
-)
+from gateway.register.known_spool import KnownSpool
+from gateway.register.received_file import finish_file, remove_link, rename
+from gateway.register.reception_row import lock_order, received_of, result_targets_of
+from gateway.register.refused import refuse
+from gateway.register.registration_log import log_registered
 from gateway.register.siblings import waits_for_other_version
-from gateway.register.unregistered import REASON, REFUSED, Unregistered
+from gateway.register.unregistered import Unregistered
 from gateway.rules.ruleset import NO_RULES
-from gateway.spool.flush import failure, flush_directory
 from gateway.spool.identity import SpoolIdentity
-from gateway.spool.partial import PARTIAL, SUFFIX
-from gateway.spool.places import is_same_file
 from gateway.spool.spool import Spool
 
 MAX_BATCH = 128
 """The most receptions in one transaction; limits how many locks it holds."""
 
-MAX_REFUSALS = 3
 COLLISIONS = 3
 """PostgreSQL cancels one of two transactions in a deadlock; the cancelled one is tried again."""
 
@@ -84,7 +78,7 @@ class Registration:
         self._database = database
         self._spool = spool
         self._wakeup = wakeup
-        self._identity = identity
+        self._known = KnownSpool(identity, database)
 
     def change(self, configuration: Configuration, origins: CallerOrigins) -> None:
         """Register the next batches by another configuration."""
@@ -101,8 +95,8 @@ class Registration:
         Raises:
             DatabaseUnavailableError: those that are not `is_done` are to be registered again.
         """
-        self._leave_older_epochs(batch)
-        left = sorted((one for one in batch if not one.is_done), key=_order)
+        self._known.leave_older_epochs(batch)
+        left = sorted((one for one in batch if not one.is_done), key=lock_order)
         refused: list[Unregistered] = []
         for group in self._groups(left):
             refused += self._together(group)
@@ -161,7 +155,7 @@ class Registration:
             try:
                 self._finish(one, registered, match)
             except SpoolError as error:
-                left += self._refuse(one, error)
+                left += refuse(self._spool, one, error)
         return left
 
     def _alone(self, one: Unregistered) -> list[Unregistered]:
@@ -170,14 +164,14 @@ class Registration:
             registered = self._register_one(one, in_order=True)
         except DatabaseRefusedError as error:
             _raise_unless_about_values(error)
-            return self._refuse(one, error)
+            return refuse(self._spool, one, error)
         except SpoolError as error:
-            return self._refuse(one, error)
+            return refuse(self._spool, one, error)
         except GatewayError:
             raise
         except Exception as error:  # noqa: BLE001  else each process that registers it would end
-            return self._refuse(
-                one, DatabaseRefusedError(f"unforeseen {type(error).__name__}: {frames(error)}")
+            return refuse(
+                self._spool, one, DatabaseRefusedError(f"unforeseen {type(error).__name__}: {frames(error)}")
             )
         return [one] if registered is None else []
 
@@ -197,7 +191,7 @@ class Registration:
         """With `in_order` return None if another version must be registered before."""
         registered, correlated = self._commit(one)
         if registered.verdict is ReceptionVerdict.NAME_TAKEN:
-            self._rename(one)
+            rename(self._spool, one)
             if in_order and waits_for_other_version(self._spool, one):
                 return None
             registered, correlated = self._commit(one)
@@ -218,6 +212,14 @@ class Registration:
                 if not error.is_collision or not left:
                     raise
         raise AssertionError("unreachable")
+
+    def _finish(
+        self, one: Unregistered, registered: RegisteredInstance, correlated: Correlated | None
+    ) -> None:
+        """Finish the file, write the log, remove the link."""
+        finish_file(self._spool, self._database, one, registered)
+        log_registered(one, registered, correlated, self._origins)
+        remove_link(one)
 
     def _look_again(
         self,
@@ -245,7 +247,7 @@ class Registration:
         Raises:
             UnknownSpoolError: the database does not belong to the spool, or a new epoch began meanwhile.
         """
-        before = messages.notification(self._queues(batch)) + self._requirement(batch)
+        before = messages.notification(self._queues(batch)) + self._known.requirement(batch)
         is_one_statement = all(one.is_original and one.envelope.rules == NO_RULES for one in batch)
         lend = self._database.statement if is_one_statement else self._database.transaction
         try:
@@ -253,114 +255,8 @@ class Registration:
                 yield session
         except DatabaseRefusedError as error:
             if error.sqlstate in spools.NOT_THIS_SPOOL:
-                self._say_why_unknown()
+                self._known.check()
             raise
-
-    def _requirement(self, batch: Sequence[Unregistered]) -> str:
-        if self._identity is None:
-            return ""
-        oldest = min(one.envelope.epoch for one in batch)
-        requirement = self._identity.requirement(oldest)
-        if requirement is None:
-            self._say_why_unknown()
-            requirement = self._identity.requirement(oldest)  # another process has paired them just now
-        return requirement or ""
-
-    def _say_why_unknown(self) -> None:
-        """Return if spool and database are a known pair; else raise what is wrong."""
-        if self._identity is not None:
-            with self._database.statement(guarded=False) as session:
-                self._identity.check(session)
-
-    def _leave_older_epochs(self, batch: Sequence[Unregistered]) -> None:
-        """Leave what was received before a reset-db: its link goes; the sweep moves its file to orphaned/."""
-        if self._identity is None:
-            return
-        epoch = self._identity.epoch
-        for one in batch:
-            if not one.is_done and one.envelope.epoch < epoch:
-                if one.link is not None:
-                    with suppress(OSError):
-                        one.link.unlink()
-                one.is_done = True
-                log_of_older_epoch(one, epoch)
-
-    # ---- files -----------------------------------------------------------------------------------
-
-    def _rename(self, one: Unregistered) -> None:
-        """Give the file its name with the digest: another version has the plain name in its row."""
-        plain = one.path
-        study = one.envelope.study_instance_uid
-        source = plain if one.link is None else one.link  # `plain` may be another version's by now
-        names = file_names(one.envelope.sop_instance_uid, one.sha256)
-        try:
-            named = self._spool.path(Place.INCOMING, study, names[1])
-            if not is_same_file(named, source):  # else a process died before it removed the plain name
-                named = self._spool.link(source, study, names[1:])
-            flush_directory(named.parent)  # survives a power cut: the new name, before the old one is removed
-            if is_same_file(plain, named):
-                plain.unlink(missing_ok=True)
-        except OSError as error:
-            raise failure("rename", plain, error) from error
-        one.path = named
-
-    def _finish(
-        self, one: Unregistered, registered: RegisteredInstance, correlated: Correlated | None
-    ) -> None:
-        """Finish the file of a repeat, remove the link, write the log."""
-        try:
-            repeat.remove_or_use_file(self._spool, self._database, one, registered, self._rename)
-        except OSError as error:
-            raise failure("finish", one.path, error) from error
-        if registered.verdict in repeat.NEW and not one.envelope.targets:
-            self._spool.move(Place.SENT, one.envelope.study_instance_uid, one.path.name, was=Place.INCOMING)
-        log_registered(one, registered, correlated, self._origins)
-        if one.link is not None:
-            with suppress(OSError):
-                one.link.unlink()
-        one.is_done = True
-
-    # ---- what is refused -------------------------------------------------------------------------
-
-    def _refuse(self, one: Unregistered, error: GatewayError) -> list[Unregistered]:
-        if isinstance(error, DatabaseRefusedError) and error.is_collision:
-            return [one]
-        one.refusals += 1
-        if not isinstance(error, DatabaseRefusedError):
-            # The disk refuses. The rows may be committed. Its link stays, and the sweep finishes it later.
-            if one.refusals < MAX_REFUSALS:
-                return [one]
-            log_not_finished(one, error)
-            return []
-        if one.refusals < MAX_REFUSALS:
-            return [one]
-        self._give_up(one, error)
-        return []
-
-    def _give_up(self, one: Unregistered, error: GatewayError) -> None:
-        """Move the file to failed/, and its link to partial/refused/: it is tried again at each start.
-
-        `status` shows what is in partial/refused/. No verb of the sweep removes it. If the process dies
-        between the two moves, the next one refuses it again.
-        """
-        log_unforeseen(one, error)
-        study = one.envelope.study_instance_uid
-        folder = self._spool.root / PARTIAL / REFUSED
-        with suppress(OSError, SpoolError):
-            folder.mkdir(mode=0o750, exist_ok=True)
-            target = folder / f"{one.envelope.reception_id.hex}{SUFFIX}"
-            if one.link is None:
-                target.hardlink_to(one.path)
-            elif one.link != target:
-                one.link.rename(target)
-            one.link = target
-            flush_directory(folder)  # survives a power cut: the link, before the file leaves incoming/
-            failed = self._spool.path(Place.FAILED, study, one.path.name)
-            if one.path != failed and self._spool.put(one.path, failed):
-                one.path = failed
-        with suppress(OSError):
-            (folder / REASON).write_text(str(error), encoding="utf-8")  # for diagnose; without a flush
-        one.is_done = True
 
     def _queues(self, batch: Sequence[Unregistered]) -> set[Route]:
         """Return the queues that may have a new message, or free capacity, after a registration."""
@@ -400,44 +296,3 @@ def _may_match(one: Unregistered, registered: RegisteredInstance, correlated: Co
     if correlated is None:
         return registered.verdict is ReceptionVerdict.REGISTERED
     return correlated.match.correlation is Correlation.UNMATCHED
-
-
-def _order(one: Unregistered) -> tuple[object, ...]:
-    """Return the order in which all processes lock rows, so that two batches cannot deadlock."""
-    return one.envelope.sop_instance_uid, one.envelope.received_at
-
-
-def result_targets_of(one: Unregistered, targets: Targets) -> tuple[Target, ...]:
-    """Return the archives that get a reception if it is taken as a result."""
-    return tuple(target for target in targets.of_results if target not in one.envelope.refused)
-
-
-def received_of(one: Unregistered, targets: Targets) -> ReceivedInstance:
-    """Return a reception as the columns of its row.
-
-    The PACS may have got another AE title since the reception: its delivery goes to the present title.
-    """
-    envelope = one.envelope
-    return ReceivedInstance(
-        reception_id=envelope.reception_id,
-        received_at=envelope.received_at,
-        sop_instance_uid=envelope.sop_instance_uid,
-        study_instance_uid=envelope.study_instance_uid,
-        series_instance_uid=envelope.series_instance_uid,
-        sop_class_uid=envelope.sop_class_uid,
-        transfer_syntax_uid=envelope.transfer_syntax_uid,
-        sha256=envelope.sha256,
-        data_set_size=envelope.data_set_size,
-        calling_ae_title=envelope.calling_ae_title,
-        called_ae_title=envelope.called_ae_title,
-        remote_address=envelope.remote_address,
-        kind=envelope.kind,
-        file_name=one.path.name,
-        targets=tuple(
-            Target(Route.PACS, targets.pacs) if target.route is Route.PACS else target
-            for target in envelope.targets
-        ),
-        result_targets=result_targets_of(one, targets),
-        priority=envelope.priority,
-        origin=envelope.origin,
-    )

@@ -10,7 +10,8 @@ from pathlib import Path
 from gateway.domain.instance import Place
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.recovery import Recovery, of_file
-from gateway.register.registration import MAX_BATCH, MAX_REFUSALS, Registration
+from gateway.register.refused import MAX_REFUSALS
+from gateway.register.registration import MAX_BATCH, Registration
 from gateway.register.unregistered import Unregistered
 from gateway.spool.envelope import read_envelope
 from gateway.sweep.context import Counts, DiskErrors, SweepContext

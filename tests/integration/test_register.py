@@ -22,8 +22,8 @@ from gateway.domain.routing import Route, Targets
 from gateway.errors import DatabaseRefusedError, DatabaseUnavailableError, OutcomeUnknownError, SchemaError
 from gateway.forward.deliver import forward_to_pacs
 from gateway.register import registration
+from gateway.register.reception_row import received_of
 from gateway.register.recovery import Recovery
-from gateway.register.registration import received_of
 from gateway.register.unregistered import Unregistered, final_name, refused_count
 from gateway.sweep.reconcile import reconcile
 
@@ -542,14 +542,13 @@ def test_an_unforeseen_error_of_one_reception_ends_no_process(
     """The others of its batch are registered; it is set aside like one that PostgreSQL refuses."""
     batch = [core.received(Instance()) for _ in range(3)]
     bad = batch[1].envelope.reception_id
-    known = registration.received_of
 
-    def received_of(one: Unregistered, targets: Targets) -> ReceivedInstance:
+    def refusing(one: Unregistered, targets: Targets) -> ReceivedInstance:
         if one.envelope.reception_id == bad:
             raise ValueError("unforeseen")
-        return known(one, targets)
+        return received_of(one, targets)
 
-    monkeypatch.setattr(registration, "received_of", received_of)
+    monkeypatch.setattr(registration, "received_of", refusing)
     registering = core.registration()
     left = registering.register(batch)
     while left:
