@@ -171,7 +171,7 @@ def test_the_flow_of_recovery_finds_each_kind_of_left_file(environment: Environm
         scp.kill()
         sites = set(read_trace(run.trace).values())
         assert {
-            "gateway.correlate.correlate",
+            "gateway.correlate._record",
             "gateway.register.recovery.flush_file",
             "gateway.register.recovery.set_damaged_aside",
             "gateway.register.recovery.Recovery.examine",
