@@ -9,9 +9,9 @@ from cli.documents import Schema, print_document
 from cli.operator import opened
 from cli.screen import console, dimse, table
 from cli.step_table import print_steps
-from gateway.database.tables import units
+from gateway.database.tables import shown_units
+from gateway.database.tables.shown_units import UnitRow
 from gateway.database.tables.timeline import of_study
-from gateway.database.tables.units import UnitRow
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.timeline import InstanceTimeline, StepSummary, summary
 from gateway.times import clock, span
@@ -25,7 +25,7 @@ def show(study_instance_uid: str, limit: int, *, as_json: bool) -> None:
         )
     with opened("status") as database, database.transaction() as session:
         timelines = of_study(session, study_instance_uid)
-        rows = units.of_studies(session, [study_instance_uid])
+        rows = shown_units.of_studies(session, [study_instance_uid])
     if not timelines:
         raise RefusedError(not_kept(study_instance_uid))
     steps = summary(timelines)

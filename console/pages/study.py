@@ -21,9 +21,9 @@ from console.views import study as views
 from console.views.instance_row import words_of
 from console.views.reason import meaning, status_name
 from console.views.study import Asked
-from gateway.database.tables import units
+from gateway.database.tables import shown_units
 from gateway.database.tables.console_users import Role
-from gateway.database.tables.units import UnitRow
+from gateway.database.tables.shown_units import UnitRow
 from gateway.domain.identifiers import MAX_DATA_SET_UID_LENGTH, is_uid
 from gateway.domain.unit import UnitState
 from gateway.errors import SpoolError
@@ -94,7 +94,7 @@ async def _collecting(request: Request, fields: Form) -> list[UnitRow]:
         raise ActionRefusedError("This is no UID. Nothing was done.")
     found = [
         unit
-        for unit in await query(request, units.of_studies, [uid])
+        for unit in await query(request, shown_units.of_studies, [uid])
         if unit.state is UnitState.COLLECTING
         and application in {"", unit.application}
         and fields.get("uid", "") in {"", unit.uid}

@@ -8,11 +8,11 @@ from console.views.picture import TimelinePicture, draw
 from console.views.sentence import marked, parts
 from console.views.series_rows import series_rows
 from gateway.database.session import Session
-from gateway.database.tables import delivery_search, study_series, timeline, units
+from gateway.database.tables import delivery_search, shown_units, study_series, timeline
 from gateway.database.tables.delivery_search import ReasonGroup, WantedDeliveries
+from gateway.database.tables.shown_units import UnitRow
 from gateway.database.tables.studies import Position
 from gateway.database.tables.study_series import KeptVersion, StudySeries
-from gateway.database.tables.units import UnitRow
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind
 from gateway.domain.timeline import InstanceTimeline
@@ -122,7 +122,7 @@ def study(
         following=following,
         problems=tuple(_problems(session, asked.uid, found)),
         versions=tuple(_versions(session, asked.uid, found)),
-        units=tuple(units.of_studies(session, [asked.uid])),
+        units=tuple(shown_units.of_studies(session, [asked.uid])),
     )
 
 

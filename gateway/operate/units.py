@@ -2,9 +2,9 @@
 
 from gateway import log
 from gateway.database.pool import Database
-from gateway.database.tables import activity, units
+from gateway.database.tables import activity, shown_units
 from gateway.database.tables.activity import Operator
-from gateway.database.tables.units import CompletedUnit
+from gateway.database.tables.shown_units import CompletedUnit
 from gateway.database.wakeup import wake_once
 from gateway.domain.routing import Route
 from gateway.log import Stage
@@ -15,7 +15,7 @@ def complete(
 ) -> list[CompletedUnit]:
     """Send the instances that have arrived; return the units, none if no application waits for the rest."""
     with database.transaction() as session:
-        done = units.complete(session, uid, application=application, by=operator.text)
+        done = shown_units.complete(session, uid, application=application, by=operator.text)
         if done:
             names = ", ".join(one.application for one in done)
             target = f"study or series {uid} for {names}"

@@ -13,7 +13,7 @@ from support.units import Units, series_of, units_of, whole
 from typer.testing import CliRunner, Result
 
 from cli.main import build
-from gateway.database.tables import units as rows
+from gateway.database.tables import shown_units
 from gateway.domain.matching import Correlation
 from gateway.domain.outcome import Outcome
 from gateway.sweep import unit_repair
@@ -82,9 +82,9 @@ def test_an_operator_completes_a_unit(units: Units) -> None:
     series = series_of(3)
     units.receive(*series)
     with units.edge.database.transaction() as session:
-        assert rows.complete(session, "1.2.3.999", application=None, by="op") == []
-        assert rows.complete(session, series[0].study_instance_uid, application="other", by="op") == []
-        (done,) = rows.complete(session, series[0].study_instance_uid, application="chest-ct", by="op")
+        assert shown_units.complete(session, "1.2.3.999", application=None, by="op") == []
+        assert shown_units.complete(session, series[0].study_instance_uid, application="other", by="op") == []
+        (done,) = shown_units.complete(session, series[0].study_instance_uid, application="chest-ct", by="op")
     assert (done.instances, done.uid) == (3, series[0].series_instance_uid)
     assert units.edge.one(
         "SELECT count(*) FROM dramatiq.queue q JOIN units u USING (message_id) WHERE due <= now()"

@@ -18,10 +18,10 @@ from gateway.database.tables import (
     findings,
     queues,
     sends,
+    shown_units,
     strays,
     sweeps,
     syntaxes,
-    units,
     unread_files,
 )
 from gateway.database.tables.dead_messages import Dead
@@ -31,10 +31,10 @@ from gateway.database.tables.faults import Injected
 from gateway.database.tables.findings import FailingEndpoint
 from gateway.database.tables.queues import ConsumerRow
 from gateway.database.tables.sends import Answers, Send
+from gateway.database.tables.shown_units import UnitCount
 from gateway.database.tables.strays import ConflictsOfSender, UnmatchedOfSender
 from gateway.database.tables.sweeps import LastRun
 from gateway.database.tables.syntaxes import Declined
-from gateway.database.tables.units import UnitCount
 from gateway.database.tables.unread_files import Unread
 from gateway.domain.delivery import State
 from gateway.domain.routing import Route, Target
@@ -257,7 +257,7 @@ def overview(session: Session, *, lease: timedelta | None = None) -> Overview:
         dead_message=dead[0] if dead else None,
         unforwarded=session.row(Unforwarded, _Q["unforwarded"], window=UNFORWARDED_WINDOW, limit=FLAG_LIMIT),
         unserved=unserved(session),
-        units=tuple(units.counts(session)),
+        units=tuple(shown_units.counts(session)),
         sends=() if lease is None else sends.under_way(session, lease=lease),
         answers=sends.answers(session),
         undecided=tuple(decisions.undecided(session, window=UNDECIDED_WINDOW, limit=FLAG_LIMIT)),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from gateway.database.session import Session
 from gateway.database.tables.selected_deliveries import waits_for_version
+from gateway.database.tables.shown_units import UnitRow
 from gateway.database.tables.timeline_rows import (
     StudyFacts,
     TimelineDelivery,
@@ -16,7 +17,6 @@ from gateway.database.tables.timeline_rows import (
     TimelineSource,
     read_facts,
 )
-from gateway.database.tables.units import UnitRow
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind
 from gateway.domain.outcome import Outcome

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from gateway.database.queries import load
 from gateway.database.session import Session
-from gateway.database.tables import units
-from gateway.database.tables.units import Dispatch, UnitRow
+from gateway.database.tables import shown_units
+from gateway.database.tables.shown_units import Dispatch, UnitRow
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind, Place
 from gateway.domain.routing import Route
@@ -120,11 +120,11 @@ def read_facts(session: Session, *, studies: Iterable[str] = (), ids: Iterable[i
         defaultdict(list),
         {
             row.unit_id: row
-            for row in units.of_studies(session, {one.study_instance_uid for one in instances.values()})
+            for row in shown_units.of_studies(session, {one.study_instance_uid for one in instances.values()})
         },
         defaultdict(list),
     )
-    for dispatch in units.dispatches_of(session, facts.units):
+    for dispatch in shown_units.dispatches_of(session, facts.units):
         facts.dispatches[dispatch.unit_id].append(dispatch)
     for delivery in deliveries:
         facts.deliveries[delivery.instance_id, delivery.route].append(delivery)
