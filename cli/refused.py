@@ -12,7 +12,7 @@ from cli.pages import After, parted, token
 from cli.screen import console, table
 from gateway.database.tables import refusals as table_of_refusals
 from gateway.database.tables.refusals import RefusalRow
-from gateway.domain.refusal import meaning, remedy
+from gateway.domain.refusal_words import meaning, remedy
 from gateway.times import clock, dated, since
 
 MD5_LENGTH = 32

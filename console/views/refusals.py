@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from gateway.database.session import Session
 from gateway.database.tables import refusals
 from gateway.database.tables.refusals import RefusalRow
-from gateway.domain.refusal import meaning, remedy
+from gateway.domain.refusal_words import meaning, remedy
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*@[A-Za-z0-9][A-Za-z0-9.-]*")
 

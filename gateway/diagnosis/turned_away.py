@@ -15,7 +15,8 @@ from gateway.diagnosis.finding import Finding, Holds, Severity
 from gateway.diagnosis.words import in_words
 from gateway.dicom.contexts import storage_sop_classes
 from gateway.domain import allowlist
-from gateway.domain.refusal import Reason, RefusalKind, meaning, remedy
+from gateway.domain.refusal import Reason, RefusalKind
+from gateway.domain.refusal_words import meaning, remedy
 from gateway.times import moment
 
 WINDOW = timedelta(minutes=10)

@@ -10,7 +10,7 @@ from gateway.database.tables.evidence import RuledOut, Troubled
 from gateway.database.tables.refusals import RefusedInstance
 from gateway.domain.delivery import State
 from gateway.domain.instance import Kind
-from gateway.domain.refusal import meaning
+from gateway.domain.refusal_words import meaning
 from gateway.domain.routing import Route, Target
 from gateway.rules.errors import RuleError
 from gateway.rules.language import parse

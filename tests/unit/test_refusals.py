@@ -10,7 +10,8 @@ from gateway.database.counting import Counting
 from gateway.database.pool import Database
 from gateway.database.tables import refusals as table
 from gateway.database.tables.refusals import RefusalRow, RefusedInstance
-from gateway.domain.refusal import KIND_OF, OTHER, Reason, Refused, meaning, remedy
+from gateway.domain.refusal import KIND_OF, OTHER, Reason, Refused
+from gateway.domain.refusal_words import meaning, remedy
 from gateway.errors import DatabaseUnavailableError, OutcomeUnknownError
 from gateway.receive import refusals
 from gateway.receive.refusals import Refusals
