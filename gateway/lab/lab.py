@@ -3,12 +3,10 @@
 The order of the start: PostgreSQL; a PACS, further archives if any, and the workers; actors and scheduler;
 the SCP. The lab is stopped in the reverse order, so that no instance is received any more when the others
 end. No acknowledged instance is lost when a process or the lab itself dies: the next start in the same folder
-continues.
+continues. edge_programs.py has the commands of the edge and of the workers.
 """
 
-import os
 import shutil
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -19,6 +17,7 @@ from gateway.database.pool import Database
 from gateway.errors import LabError, UnknownSpoolError
 from gateway.lab import layout, monitoring, pacs
 from gateway.lab.claims import Claims
+from gateway.lab.edge_programs import actors, console, scp, workers
 from gateway.lab.postgres import DATABASE, EmbeddedPostgres
 from gateway.lab.program import Program
 from gateway.lab.supervisor import LOCK, Supervisor, seize_folder
@@ -28,14 +27,7 @@ DIFFERENCES = {"forwarder": {"worker_affinity": "study", "worker_max_outstanding
 """Settings other than the defaults: one worker gets a whole study, so each series has one result series. It
 returns nothing before a series is complete, so it may have a whole series outstanding."""
 
-WORKER = {"WORKER_UNIT": "series", "WORKER_QUIET_SECONDS": "1"}
-"""How the workers of a lab differ from those in containers: each returns one result series for a series."""
-
-RESTART_DELAY_MS = 500
-"""How long Dramatiq waits before it restarts, after one of its children died (default 3000)."""
 CONSOLE_PORT = 8080
-FORK_TIMEOUT = ("--worker-fork-timeout", "2000")
-"""Milliseconds until Dramatiq notices that a child died while it started (default 30,000)."""
 
 
 class Lab:
@@ -60,7 +52,7 @@ class Lab:
         self.pacs = pacs.choose(self.folder / "pacs", self.configuration, self._pacs_http)
         self.notices: list[str] = []
         """Messages for the user about this start; usually none."""
-        self._actors = (actor_processes, str(actor_threads))
+        self._actors = (actor_processes, actor_threads)
         self._worker_environment = worker_environment or {}
         self.monitoring: monitoring.MonitoringPorts | None = None
         """The ports of the monitoring; None without it."""
@@ -112,7 +104,7 @@ class Lab:
                 [self._postgres()],
                 [self.pacs.program(), *self._archives(), *self._workers()],
                 self._actor_programs(),
-                [self._scp(), *self._console(), *self._monitoring()],
+                [scp(self.configuration, self.environment), *self._console(), *self._monitoring()],
             ],
             # Worker applications write received files to TMPDIR; killed ones leave them there.
             environment={"TMPDIR": str(self.folder / "tmp")},
@@ -163,56 +155,13 @@ class Lab:
         return [one.program() for one in pacs.others(self.folder / "archives", self.configuration)]
 
     def _workers(self) -> list[Program]:
-        edge = self.configuration.edge
-        return [
-            Program(
-                worker.ae_title.lower(),
-                (sys.executable, "-m", "worker_app"),
-                {
-                    "WORKER_AE_TITLE": worker.ae_title,
-                    "WORKER_BIND_ADDRESS": layout.LOOPBACK,
-                    "WORKER_PORT": str(worker.port),
-                    "GATEWAY_HOST": layout.LOOPBACK,
-                    "GATEWAY_PORT": str(edge.port),
-                    "GATEWAY_AE_TITLE": edge.ae_title,
-                    **WORKER,
-                    **self._worker_environment,
-                },
-                ports=(worker.port,),
-            )
-            for worker in self.configuration.forwarder.all_workers
-        ]
+        return workers(self.configuration, self._worker_environment)
 
     def _actor_programs(self) -> list[Program]:
-        count, threads = self._actors
-        environment = {**self.environment, "dramatiq_restart_delay": str(RESTART_DELAY_MS)}
-        counts = {"pacs": (count, threads), "workers": (count, threads), "sweep": (1, "2")}
-        if self.configuration.forwarder.archives:
-            counts["archives"] = (count, threads)
-        # A program for each process: if one of several processes of a `dramatiq` dies, it stops the others,
-        # and is started again only after they have ended what they are sending.
-        actors = [
-            Program(
-                f"actors-{queue}" if number == 0 else f"actors-{queue}-{number + 1}",
-                (_script("dramatiq"), "actors", "-p", "1", "-t", t, "-Q", queue, *FORK_TIMEOUT),
-                environment,
-                ready_line="ready for action",
-            )
-            for queue, (processes, t) in counts.items()
-            for number in range(processes)
-        ]
-        return [*actors, Program("scheduler", (_script("periodiq"), "actors"), environment)]
-
-    def _scp(self) -> Program:
-        command = (sys.executable, "-m", "cli", "serve")
-        return Program("edge", command, self.environment, ports=(self.configuration.edge.port,))
+        return actors(self.configuration, self.environment, *self._actors)
 
     def _console(self) -> list[Program]:
-        if self.console_port is None:
-            return []
-        words = ("console", "--bind", layout.LOOPBACK, "--port", str(self.console_port))
-        command = (sys.executable, "-m", "cli", *words)
-        return [Program("console", command, self.environment, ports=(self.console_port,))]
+        return [] if self.console_port is None else [console(self.console_port, self.environment)]
 
     @property
     def console_words(self) -> str:
@@ -276,12 +225,3 @@ class Lab:
                 for i, worker in enumerate(application.workers)
             },
         }
-
-
-def _script(name: str) -> str:
-    """Return the path of a command that is installed beside this interpreter."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which(name)
-    if found is None:
-        raise LabError(f"the command {name} is not installed: pip install mini-pacs-edge")
-    return found
