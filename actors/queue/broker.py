@@ -35,6 +35,7 @@ from actors.queue.outgoing import (
     require_queue_name,
 )
 from actors.queue.pooler import PoolerError
+from actors.queue.stop_signal import StopSignal
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database, Guard
 from gateway.database.tables import messages
@@ -200,6 +201,7 @@ class _Boot(Middleware):
             process.liveness.begin()
         except PoolerError as error:
             raise RefusedAtStartError(str(error)) from error
+        StopSignal(process.liveness.stop).watch()
 
     def before_worker_shutdown(self, broker: EdgeBroker, worker: dramatiq.Worker) -> None:
         del worker

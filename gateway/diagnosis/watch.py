@@ -14,14 +14,14 @@ from gateway import log
 from gateway.config import Configuration
 from gateway.database.pool import Database
 from gateway.database.session import Session
-from gateway.database.tables import backlog, findings, messages
+from gateway.database.tables import backlog, dead_messages, findings, messages
 from gateway.database.tables.backlog import Waiting
 from gateway.database.tables.findings import Recorded, SeenFinding
 from gateway.database.tables.overview import Overview
 from gateway.database.wakeup import Wakeup
 from gateway.diagnosis.examine import examine
 from gateway.diagnosis.finding import Finding
-from gateway.domain.contract import NOTIFY
+from gateway.domain.contract import NOTIFY, WATCH
 from gateway.domain.delivery import State
 from gateway.log import Stage
 
@@ -34,11 +34,15 @@ def watch(configuration: Configuration, database: Database, wakeup: Wakeup) -> b
     with database.transaction() as session:
         recorded = findings.record(session, [_row(one) for one in seen.findings])
         backlog.note(session, _waiting(seen.gathered.view))
-        tells = _is_due(configuration, session) and not findings.has_message(
-            session, queue=NOTIFY.queue_name, actor=NOTIFY.actor_name
+        has_untold = _has_untold(configuration, session)
+        tells = (
+            has_untold
+            and _is_due(configuration, session)
+            and not findings.has_message(session, queue=NOTIFY.queue_name, actor=NOTIFY.actor_name)
         )
         if tells:
             messages.send(session, NOTIFY.queue_name, NOTIFY.actor_name, [])
+        _clear(session, has_untold=has_untold)
     if tells:
         wakeup.wake(NOTIFY.queue_name)
     _log(recorded)
@@ -64,15 +68,25 @@ def _row(one: Finding) -> SeenFinding:
     )
 
 
-def _is_due(configuration: Configuration, session: Session) -> bool:
+def _clear(session: Session, *, has_untold: bool) -> None:
+    """Delete dead messages of this actor; of the one that reports, too, if it has nothing to report."""
+    done = [WATCH] if has_untold else [WATCH, NOTIFY]
+    if cleared := dead_messages.clear(session, WATCH.queue_name, [one.actor_name for one in done]):
+        log.write(Stage.SWEEP, "dead_messages_cleared", count=cleared)
+
+
+def _has_untold(configuration: Configuration, session: Session) -> bool:
     notify = configuration.notify
     if notify is None:
         return False
     grace = timedelta(seconds=notify.after_seconds)
-    if not findings.untold(session, grace=grace, notes=notify.severity == "note"):
-        return False
+    return bool(findings.untold(session, grace=grace, notes=notify.severity == "note"))
+
+
+def _is_due(configuration: Configuration, session: Session) -> bool:
+    assert configuration.notify is not None, "nothing is untold without it"
     last = findings.seconds_since_told(session)
-    return last is None or last >= notify.at_most_every_seconds
+    return last is None or last >= configuration.notify.at_most_every_seconds
 
 
 def _log(recorded: Recorded) -> None:

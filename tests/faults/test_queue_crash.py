@@ -1,5 +1,8 @@
 """kill -9 of actor processes: their messages run elsewhere; one that kills processes is dead-lettered."""
 
+import signal
+
+import pytest
 from support.queue_setup import QueueSetup
 from support.waiting import wait_until
 
@@ -65,6 +68,22 @@ def test_a_kill_during_a_graceful_stop_counts_no_death(queue: QueueSetup) -> Non
     queue.start(threads=2)
     wait_until(lambda: len(queue.ran()) == 2 * (messages.POISON_DEATHS + 1), 20, "both to begin again")
     assert queue.count("state = 'consumed' AND deaths = 0 AND NOT alone") == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_to_stop_counts_no_death(queue: QueueSetup, number: int) -> None:
+    """Dramatiq ends at once, before it would have looked whether the first signal came."""
+    queue.send("hold", 1, 300)
+    process = queue.start(threads=1)
+    wait_until(lambda: len(queue.ran()) == 1, 20, "it to have begun")
+    process.popen.send_signal(number)
+    process.wait_for_line("Stopping worker process")
+    process.popen.send_signal(signal.SIGTERM)
+    process.wait_for_line("Killing worker process")
+    process.wait()
+    queue.start(threads=1)
+    wait_until(lambda: len(queue.ran()) == 2, 20, "it to begin again")
+    assert queue.count("state = 'consumed' AND deaths = 0") == 1
 
 
 def test_a_message_that_kills_its_process_is_dead_after_three_deaths(queue: QueueSetup) -> None:

@@ -11,13 +11,16 @@ from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
 from gateway.database.tables import results, selected_deliveries, sweeps
-from gateway.domain.contract import EXPIRE_RESULT, PROBE_PACS, SWEEP
+from gateway.diagnosis.watch import watch
+from gateway.domain.contract import ALL, PROBE_PACS, SWEEP, Contract
 from gateway.domain.routing import Route
 from gateway.forward.deliver import forward_to_worker
 from gateway.sweep import run
 from gateway.sweep.expire import expire
 from gateway.sweep.reconcile import reconcile
 from gateway.sweep.rescue import rescue
+
+DEAD = "SELECT message ->> 'actor_name' FROM dramatiq.queue WHERE state = 'rejected'"
 
 
 @pytest.fixture
@@ -180,23 +183,29 @@ def test_a_repeat_and_a_claim_of_one_instance_do_not_deadlock(core: Forwarding) 
     assert errors == 0
 
 
-def test_a_complete_sweep_clears_dead_sweep_messages(core: Forwarding) -> None:
-    """The sweep did their work.
-
-    It also clears dead deadlines, and dead probes if the breaker is closed.
-    """
+def test_a_complete_sweep_clears_dead_probes(core: Forwarding) -> None:
+    """A probe is not needed once the breaker is closed. A part of a sweep, and a dry run, clear nothing."""
     ae_title = core.edge.configuration.forwarder.orthanc.ae_title
-    for contract, args in ((SWEEP, "[]"), (EXPIRE_RESULT, "[1]"), (PROBE_PACS, f'["{ae_title}"]')):
-        core.edge.rows(f"SELECT dramatiq.send('{contract.queue_name}', '{contract.actor_name}', '{args}')")
+    core.edge.rows(f"SELECT dramatiq.send('pacs', '{PROBE_PACS.actor_name}', '[\"{ae_title}\"]')")
     core.edge.rows("SELECT dramatiq.send('pacs', 'no_such_actor', '[]')")
     core.edge.run("UPDATE dramatiq.queue SET state = 'rejected', deaths = 3")
     run.sweep(core.sweeping(dry=True))
     run.sweep(core.sweeping(), ("purge",))
-    assert core.edge.one("SELECT count(*) FROM dramatiq.queue") == 4
     core.edge.run("UPDATE destinations SET breaker = 'open' WHERE route = 'pacs'")
     run.sweep(core.sweeping())
     assert core.edge.one("SELECT count(*) FROM dramatiq.queue WHERE state = 'rejected'") == 2
     core.edge.run("UPDATE destinations SET breaker = 'closed'")
     run.sweep(core.sweeping())
-    names = "SELECT message ->> 'actor_name' FROM dramatiq.queue WHERE state = 'rejected'"
-    assert core.edge.rows(names) == [("no_such_actor",)]
+    assert core.edge.rows(DEAD) == [("no_such_actor",)]
+
+
+@pytest.mark.parametrize("contract", [one for one in ALL if one.queue_name == SWEEP.queue_name])
+def test_no_dead_message_of_the_queue_sweep_is_an_alarm_for_ever(
+    core: Forwarding, contract: Contract
+) -> None:
+    """The next complete run of the sweep, or of the watch, does its work."""
+    core.edge.rows(f"SELECT dramatiq.send('{contract.queue_name}', '{contract.actor_name}', '[1]')")
+    core.edge.run("UPDATE dramatiq.queue SET state = 'rejected', deaths = 3")
+    run.sweep(core.sweeping())
+    watch(core.edge.configuration, core.edge.database, core.context.wakeup)
+    assert core.edge.rows(DEAD) == []

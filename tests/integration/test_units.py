@@ -16,7 +16,7 @@ from cli.main import build
 from gateway.database.tables import shown_units
 from gateway.domain.matching import Correlation
 from gateway.domain.outcome import Outcome
-from gateway.sweep import unit_repair
+from gateway.sweep import run, unit_repair
 from gateway.sweep.purge import purge
 
 NOT_NOW, REFUSED = 0xA700, 0xC000
@@ -435,6 +435,25 @@ def test_a_unit_without_a_message_gets_one(units: Units) -> None:
     units.overdue()
     units.edge.run("DELETE FROM dramatiq.queue WHERE queue_name = 'sweep'")
     assert unit_repair.expire(units.core.sweeping(), grace=timedelta(seconds=5))["redispatched"] == 1
+
+
+def test_a_dead_message_of_a_unit_ends_when_all_of_it_is_cancelled(units: Units) -> None:
+    """Before, it waits for an operator, and is shown."""
+    dead = "SELECT count(*) FROM dramatiq.queue WHERE state = 'rejected'"
+    units.receive(*series_of(2))
+    units.edge.run(
+        "UPDATE dramatiq.queue SET state = 'rejected' WHERE message ->> 'actor_name' = 'forward_unit'"
+    )
+    units.edge.run("UPDATE units SET next_attempt_at = now() - interval '1 hour'")
+    run.sweep(units.core.sweeping())
+    assert units.edge.one(dead) == 1
+    units.edge.run("UPDATE deliveries SET state = 'cancelled', settled_at = now() WHERE route = 'workers'")
+    run.sweep(units.core.sweeping())
+    assert units.edge.one(dead) == 0
+    units.quiet()
+    assert unit_repair.send_missing_messages(units.core.sweeping()) == 1
+    assert units.run() is None
+    assert units.states() == ["cancelled"]
 
 
 def test_the_sweep_corrects_the_folders_of_a_unit(units: Units) -> None:

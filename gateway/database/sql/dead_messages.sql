@@ -41,6 +41,11 @@ WHERE q.state = 'rejected' AND (%(message_ids)s::uuid[] IS NULL OR q.message_id 
 RETURNING q.message_id::text,
     EXISTS (SELECT FROM deliveries AS d WHERE d.id = q.delivery_id AND d.state = 'dead') AS leaves_dead;
 
+-- name: clear
+-- rejected -> deleted, for all messages of some actors of a queue: a later message did their work.
+DELETE FROM dramatiq.queue
+WHERE state = 'rejected' AND queue_name = %(queue_name)s AND message ->> 'actor_name' = ANY (%(actor_names)s::text[]);
+
 -- name: count_unserved
 -- How many messages wait in a queue that no living process consumes.
 SELECT count(*) FROM dramatiq.queue AS q

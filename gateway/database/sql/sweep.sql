@@ -124,11 +124,16 @@ LEFT JOIN instances i ON i.study_instance_uid = f.study AND i.file_name = f.name
 WHERE i.place::text IS DISTINCT FROM f.place ORDER BY f.number;
 
 -- name: clear_superseded
--- rejected -> deleted, for messages whose work is done: the sweep that has just ended did the work of dead sweep and
--- deadline messages. A probe is not needed once the breaker is closed.
+-- rejected -> deleted, for messages whose work is done: the sweep that has just ended did the work of dead messages of
+-- sweeps, deadlines and ends of pauses. A probe is not needed once the breaker is closed, and a message of a unit not once
+-- nothing of the unit is owed (as in claim_unit).
 DELETE FROM dramatiq.queue AS q
 WHERE q.state = 'rejected' AND q.delivery_id IS NULL AND (
     (q.queue_name = %(sweep_queue)s AND q.message ->> 'actor_name' = ANY (%(sweep_actors)s::text[]))
     OR (q.message ->> 'actor_name' = ANY (%(probe_actors)s::text[])
         AND EXISTS (SELECT FROM destinations d WHERE d.ae_title = q.message -> 'args' ->> 0 AND d.breaker = 'closed'))
+    OR (q.message ->> 'actor_name' = %(unit_actor)s AND NOT EXISTS (
+        SELECT FROM units u JOIN deliveries d ON d.unit_id = u.id
+        WHERE u.id::text = q.message -> 'args' ->> 0 AND u.state IN ('collecting', 'complete', 'sending')
+            AND (d.state = 'collecting' OR (d.state = 'delivered' AND u.sent_at IS NOT NULL))))
 );

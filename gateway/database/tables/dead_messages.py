@@ -1,7 +1,7 @@
 """Dead messages, which no consumer takes: operators see them, queue them again, or delete them.
 
     rejected -> queued              requeue_dead
-    rejected -> deleted             discard
+    rejected -> deleted             discard; clear, if a later message did its work
     queued   -> deleted             discard, if no process consumes the queue
 
 `gateway.database.tables.messages` describes how a message becomes dead.
@@ -120,6 +120,11 @@ def discard(session: Session, doomed: Doomed) -> list[Discarded]:
     """Delete these messages, for an operator."""
     query, parameters = _doomed("discard", doomed)
     return session.rows(Discarded, query, **parameters)
+
+
+def clear(session: Session, queue_name: str, actor_names: Sequence[str]) -> int:
+    """Delete the dead messages of actors whose work a later message did; return how many."""
+    return session.run(_Q["clear"], queue_name=queue_name, actor_names=list(actor_names))
 
 
 def _doomed(verb: str, doomed: Doomed) -> tuple[Query, dict[str, object]]:

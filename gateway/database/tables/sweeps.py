@@ -10,7 +10,7 @@ import orjson
 from gateway.database.queries import load
 from gateway.database.session import Session
 from gateway.database.tables.instances import StoredInstance
-from gateway.domain.contract import EXPIRE_RESULT, PROBE, SWEEP
+from gateway.domain.contract import END_PAUSE, EXPIRE_RESULT, EXPIRE_UNIT, FORWARD_UNIT, PROBE, SWEEP
 from gateway.domain.instance import Place
 
 _Q = load("sweep")
@@ -127,11 +127,12 @@ def lock_purgeable(
 
 
 def clear_superseded(session: Session) -> int:
-    """Delete dead messages of sweep and probes whose work was done by others; return how many."""
+    """Delete dead messages of the sweep, of probes and units whose work was done; return how many."""
     return session.run(
         _Q["clear_superseded"],
         sweep_queue=SWEEP.queue_name,
-        sweep_actors=[SWEEP.actor_name, EXPIRE_RESULT.actor_name],
+        sweep_actors=[one.actor_name for one in (SWEEP, EXPIRE_RESULT, EXPIRE_UNIT, END_PAUSE)],
+        unit_actor=FORWARD_UNIT.actor_name,
         probe_actors=[contract.actor_name for contract in PROBE.values()],
     )
 
