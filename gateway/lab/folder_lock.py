@@ -1,4 +1,4 @@
-"""Lock a file for one process; wait a bounded time for its holder.
+"""Lock a file for one process, or the folder of a lab for one lab; wait a bounded time for the holder.
 
 The kernel releases the lock when the holder ends, by kill -9 too. The file itself stays.
 """
@@ -8,6 +8,13 @@ import os
 import time
 from pathlib import Path
 from typing import IO
+
+from gateway.errors import LabError
+from gateway.lab import stray_processes
+
+LOCK = "lab.lock"
+LOCK_SECONDS = 1.0
+"""Must exceed the time in which a killed supervisor ends; its last thread keeps the lock until then."""
 
 _POLL_SECONDS = 0.02
 
@@ -32,3 +39,23 @@ def seize(path: Path, seconds: float) -> IO[bytes]:
             time.sleep(_POLL_SECONDS)
         else:
             return lock
+
+
+def seize_folder(folder: Path) -> IO[bytes]:
+    """Lock `folder` for one lab, and end processes of an earlier one; closing the result unlocks it.
+
+    Raises:
+        LabError: another lab runs in this folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = seize(folder / LOCK, LOCK_SECONDS)
+    except BlockingIOError as error:
+        raise LabError(f"a lab runs in {folder} already: stop it, or choose another folder") from error
+    stray_processes.end(family(folder))
+    return lock
+
+
+def family(folder: Path) -> str:
+    """Return the beginning of the identity of every lab in `folder`."""
+    return f"{folder.resolve()}#"

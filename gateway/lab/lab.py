@@ -18,9 +18,10 @@ from gateway.errors import LabError, UnknownSpoolError
 from gateway.lab import layout, monitoring, pacs
 from gateway.lab.claims import Claims
 from gateway.lab.edge_programs import actors, console, scp, workers
+from gateway.lab.folder_lock import LOCK, seize_folder
 from gateway.lab.postgres import DATABASE, EmbeddedPostgres
 from gateway.lab.program import Program
-from gateway.lab.supervisor import LOCK, Supervisor, seize_folder
+from gateway.lab.supervisor import Supervisor
 from gateway.spool.identity import SpoolIdentity
 
 DIFFERENCES = {"forwarder": {"worker_affinity": "study", "worker_max_outstanding": 32}}

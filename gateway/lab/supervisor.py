@@ -20,7 +20,7 @@ from typing import IO
 
 from gateway.errors import LabError
 from gateway.lab import stray_processes
-from gateway.lab.folder_lock import seize
+from gateway.lab.folder_lock import family, seize_folder
 from gateway.lab.program import Program, Running, end_group
 
 WATCH_SECONDS = 0.05
@@ -34,26 +34,7 @@ READY_SECONDS = 60.0
 """Must exceed 13 starts of Python on two cores, where no module is compiled yet."""
 STOP_SECONDS = 35.0
 """Must exceed edge.stop_grace_seconds (30): the SCP finishes the instances in flight."""
-LOCK = "lab.lock"
-LOCK_SECONDS = 1.0
-"""Must exceed the time in which a killed supervisor ends; its last thread keeps the lock until then."""
-
 _POLL_SECONDS = 0.02
-
-
-def seize_folder(folder: Path) -> IO[bytes]:
-    """Lock `folder` for one lab, and end processes of an earlier one; closing the result unlocks it.
-
-    Raises:
-        LabError: another lab runs in this folder.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = seize(folder / LOCK, LOCK_SECONDS)
-    except BlockingIOError as error:
-        raise LabError(f"a lab runs in {folder} already: stop it, or choose another folder") from error
-    stray_processes.end(_family(folder))
-    return lock
 
 
 class Supervisor:
@@ -70,7 +51,7 @@ class Supervisor:
         """Supervise `layers`; `lock` is the result of `seize_folder`. If it is None, `start` takes it."""
         self._folder = folder.resolve()
         self._logs = self._folder / "logs"
-        self._identity = f"{_family(self._folder)}{secrets.token_hex(8)}"
+        self._identity = f"{family(self._folder)}{secrets.token_hex(8)}"
         self._environment = {**environment, stray_processes.MARK: self._identity}
         self._layers = [[self._running(program) for program in layer] for layer in layers]
         self._table = {running.program.name: running for layer in self._layers for running in layer}
@@ -260,8 +241,3 @@ class Supervisor:
         end_group(process.pid)
         with self._changes:
             running.process = None
-
-
-def _family(folder: Path) -> str:
-    """Return the beginning of the identity of every lab in `folder`."""
-    return f"{folder.resolve()}#"

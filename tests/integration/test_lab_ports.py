@@ -11,10 +11,11 @@ from gateway import config
 from gateway.errors import LabError
 from gateway.lab import layout
 from gateway.lab.claims import Claims
+from gateway.lab.folder_lock import seize_folder
 from gateway.lab.lab import Lab
 from gateway.lab.listening import listens
 from gateway.lab.program import Program
-from gateway.lab.supervisor import Supervisor, seize_folder
+from gateway.lab.supervisor import Supervisor
 
 LISTENER = """
 import os, socket, sys, time
