@@ -6,7 +6,7 @@ Bottom up:
     pdu, command            PDUs and command sets, as bytes
     wire, tls, p_data       a blocking socket, with or without TLS; a message cut into PDUs
     policy                  what the owner of an acceptor decides
-    acceptor, dispatch      the acceptor's side of an association, and its messages
+    acceptor                takes connections; accepted_association and dispatch serve one association
     requestor, association  opening an association, and sending over it
     names                   the names of UIDs, for messages
     dataset                 data sets on disk: elements, headers, Part 10 files; pixel data is not decoded
