@@ -5,13 +5,15 @@ shown to operators; no decision depends on them.
 """
 
 import time
+from datetime import UTC, datetime
+from functools import lru_cache
 
 from dramatiq import Worker
 from dramatiq.middleware import Middleware
 
 from actors.queue.broker import EdgeBroker
 from actors.queue.in_flight import InFlightMessage
-from gateway.database.counting import Counting, Flusher
+from gateway.database.counting import Counting, Flusher, Series, minute_of, series_of
 from gateway.database.tables import counters
 
 
@@ -47,11 +49,26 @@ class Rates(Middleware):
     ) -> None:
         """Count the message."""
         del result
-        labels = {"queue": message.queue, "actor": message.actor}
-        self._counting.add(counters.MESSAGE_SECONDS, labels, time.monotonic() - message.began)
-        if exception is not None:
-            self._counting.add(counters.MESSAGES_FAILED, labels)
-            return
-        self._counting.add(counters.MESSAGES_DONE, labels)
-        # Count no arrival when it fails: a message that is retried stays in the queue and is counted there.
-        self._counting.add(counters.MESSAGES_ARRIVED, labels, minute=message.due)
+        ended = minute_of(datetime.now(UTC))
+        seconds, failed, done, arrived = _series_of(message.queue, message.actor)
+        counts = [(seconds, time.monotonic() - message.began, ended)]
+        if exception is None:
+            # Count no arrival when it fails: a message that is retried stays in the queue and is counted
+            # there.
+            counts += [(done, 1, ended), (arrived, 1, minute_of(message.due))]
+        else:
+            counts.append((failed, 1, ended))
+        self._counting.add_each(counts)
+
+
+@lru_cache
+def _series_of(queue: str, actor: str) -> list[Series]:
+    """Return the counters of an actor; they are needed for each message."""
+    labels = {"queue": queue, "actor": actor}
+    names = (
+        counters.MESSAGE_SECONDS,
+        counters.MESSAGES_FAILED,
+        counters.MESSAGES_DONE,
+        counters.MESSAGES_ARRIVED,
+    )
+    return [series_of(name, labels) for name in names]

@@ -117,7 +117,10 @@ class AckWriter:
                 return True
             if self._connection is None or self._connection.closed:
                 self._connection = connect(
-                    self._dsn, application_name="mini-pacs ack", deadline_seconds=DEADLINE_SECONDS
+                    self._dsn,
+                    application_name="mini-pacs ack",
+                    deadline_seconds=DEADLINE_SECONDS,
+                    prepares=True,
                 )
                 messages.relax_durability(DedicatedSession(self._connection))
             _settle(DedicatedSession(self._connection), batch)

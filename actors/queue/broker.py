@@ -50,6 +50,8 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
     """Dramatiq's broker over PostgreSQL; one per process."""
 
     def __init__(self, dsn: str, *, middleware: list[Middleware]) -> None:
+        self._handling: dict[tuple[str, int], list[Callable[..., object]]] = {}
+        """The methods that handle a signal, by the signal and the number of middleware objects."""
         # Not the constructor of PostgresBroker, which opens a pool at once, and adds Results.
         Broker.__init__(self, middleware=[_Boot(), *middleware])  # type: ignore[no-untyped-call]
         self.dsn = dsn
@@ -63,6 +65,37 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
         self.settle: SettleTogether | None = None
         """Records outcomes together with the endings of their messages; see `actors.queue.ack`."""
         self._process: _ConsumingProcess | None = None
+
+    def emit_before(self, signal: str, *args: object, **kwargs: object) -> None:
+        """Call the middleware that handles a signal, as Dramatiq does, and skip the others.
+
+        A message causes four signals. Most of the middleware has no method of its own for them.
+        """
+        for handle in self._handlers(f"before_{signal}"):
+            try:
+                handle(self, *args, **kwargs)
+            except MiddlewareError:
+                raise
+            except Exception:
+                self.logger.critical("Unexpected failure in %r.", handle, exc_info=True)
+
+    def emit_after(self, signal: str, *args: object, **kwargs: object) -> None:
+        """Call the middleware that handles a signal, the last one first; its errors are logged."""
+        for handle in reversed(self._handlers(f"after_{signal}")):
+            try:
+                handle(self, *args, **kwargs)
+            except Exception:
+                self.logger.critical("Unexpected failure in %r.", handle, exc_info=True)
+
+    def _handlers(self, signal: str) -> list[Callable[..., object]]:
+        key = signal, len(self.middleware)
+        if key not in self._handling:
+            inherited = getattr(Middleware, signal)
+            methods = [getattr(one, signal) for one in self.middleware]
+            self._handling[key] = [
+                method for method in methods if getattr(method, "__func__", method) is not inherited
+            ]
+        return self._handling[key]
 
     def consumer_id(self) -> int | None:
         """Return the id under which this process holds messages; None if it has no lock."""

@@ -67,9 +67,10 @@ def require_message(document: object) -> None:
     """
     if not isinstance(document, dict):
         raise NoMessageError(f"its message is {_kind(document)}, not an object")
-    if missing := sorted(_FIELDS.keys() - document.keys()):
+    if not document.keys() >= _FIELDS.keys():
+        missing = sorted(_FIELDS.keys() - document.keys())
         raise NoMessageError(f"its message has no {', no '.join(missing)}")
-    if document.keys() - _OPTIONAL - _FIELDS.keys():
+    if not document.keys() <= _KNOWN:
         raise NoMessageError("its message has fields that Dramatiq does not know")
     _check(document, _FIELDS, "")
     _check(document, _OPTIONAL_FIELDS, "")
@@ -115,7 +116,7 @@ _FIELDS: _Checks = {
     "options": (_is(dict), "an object"),
 }
 _OPTIONAL_FIELDS: _Checks = {"message_timestamp": (_number(-LAST_ETA, LAST_ETA), _MOMENT)}
-_OPTIONAL = {"message_id", "queue_name", *_OPTIONAL_FIELDS}
+_KNOWN = {"message_id", "queue_name", *_FIELDS, *_OPTIONAL_FIELDS}
 
 _OPTIONS: _Checks = {
     "eta": (_number(-LAST_ETA, LAST_ETA), _MOMENT),

@@ -6,7 +6,7 @@ counted twice.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -22,7 +22,18 @@ MAX_WAITING = 20_000
 """Entries that wait for PostgreSQL. Beyond them the minutes are merged into the present one; totals stay."""
 OTHER = "other"
 
-_Series = tuple[str, tuple[tuple[str, str], ...]]
+Series = tuple[str, tuple[tuple[str, str], ...]]
+"""The name of a counter, and its labels."""
+
+
+def series_of(name: str, labels: Labels) -> Series:
+    """Return the series of a counter with these labels."""
+    return name, tuple(sorted(labels.items()))
+
+
+def minute_of(time: datetime) -> datetime:
+    """Return the minute to which a time belongs."""
+    return time.replace(second=0, microsecond=0)
 
 
 class Counting:
@@ -30,15 +41,19 @@ class Counting:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._series: set[_Series] = set()
-        self._waiting: dict[tuple[_Series, datetime], float] = {}
+        self._series: set[Series] = set()
+        self._waiting: dict[tuple[Series, datetime], float] = {}
 
     def add(self, name: str, labels: Labels, amount: float = 1, *, minute: datetime | None = None) -> None:
         """Increment; `minute` is a time in the minute to which it belongs, by default now."""
-        began = (minute or datetime.now(UTC)).replace(second=0, microsecond=0)
+        self.add_each([(series_of(name, labels), amount, minute_of(minute or datetime.now(UTC)))])
+
+    def add_each(self, counts: Iterable[tuple[Series, float, datetime]]) -> None:
+        """Increment several: each with its amount, and the minute to which that belongs (`minute_of`)."""
         with self._lock:
-            key = (self._known(name, labels), began)
-            self._waiting[key] = self._waiting.get(key, 0) + amount
+            for series, amount, minute in counts:
+                key = self._known(series), minute
+                self._waiting[key] = self._waiting.get(key, 0) + amount
             if len(self._waiting) > MAX_WAITING:
                 self._merge()
 
@@ -69,17 +84,17 @@ class Counting:
                     self._waiting[key] = self._waiting.get(key, 0) + amount
             raise
 
-    def _known(self, name: str, labels: Labels) -> _Series:
-        series = (name, tuple(sorted(labels.items())))
+    def _known(self, series: Series) -> Series:
         if series not in self._series:
             if len(self._series) >= MAX_SERIES:
-                return (name, tuple((label, OTHER) for label, _ in series[1]))
+                name, labels = series
+                return name, tuple((label, OTHER) for label, _ in labels)
             self._series.add(series)
         return series
 
     def _merge(self) -> None:
-        now = datetime.now(UTC).replace(second=0, microsecond=0)
-        merged: dict[tuple[_Series, datetime], float] = {}
+        now = minute_of(datetime.now(UTC))
+        merged: dict[tuple[Series, datetime], float] = {}
         for (series, _), amount in self._waiting.items():
             merged[series, now] = merged.get((series, now), 0) + amount
         self._waiting = merged

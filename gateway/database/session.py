@@ -3,7 +3,7 @@
 A session translates each error of psycopg2, and raises only the errors of gateway/errors.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg2
@@ -58,15 +58,14 @@ class Session:
             raise self._translated(error) from error
 
     def _run(self, query: Query, parameters: Mapping[str, object]) -> None:
-        """Execute a query; by its kept plan if it is one of those, and the connection allows it."""
+        self._execute(self._text_of(query), parameters)
+
+    def _text_of(self, query: Query) -> str:
+        """Return the text that executes a query: by its kept plan if the connection allows that."""
         if not (query.is_prepared and self._connection.prepares):
-            self._execute(query.sql, parameters)
-            return
+            return query.sql
         texts = prepared(query)
-        if self._prepares(texts):
-            self._execute(texts.execute, parameters)
-        else:
-            self._execute(query.sql, parameters)
+        return texts.execute if self._prepares(texts) else query.sql
 
     def _prepares(self, texts: PreparedStatement) -> bool:
         """Prepare a statement if it is not prepared yet; tell whether the connection allows it.
@@ -149,6 +148,16 @@ class Session:
         """Execute `query` and return the count of rows that it touched."""
         self._run(query, parameters)
         return self._cursor.rowcount
+
+    def run_each(self, query: Query, each: Sequence[Mapping[str, object]]) -> None:
+        """Execute `query` once for each set of parameters, in one round trip and one transaction."""
+        text = self._text_of(query)
+        try:
+            filled = [self._cursor.mogrify(text, parameters).decode() for parameters in each]
+        except psycopg2.Error as error:
+            raise self._translated(error) from error
+        if filled:
+            self._execute(";".join(filled), None)
 
     def add_to_next(self, statements: str) -> None:
         """Send statements without parameters in front of the next one, in its round trip."""

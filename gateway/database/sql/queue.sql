@@ -72,12 +72,12 @@ WHERE EXISTS (
     WHERE q.queue_name = name AND q.state = 'queued' AND q.alone AND q.due <= now()
 );
 
--- name: finish
+-- name: finish, prepared
 -- consumed -> deleted, if the row still has the consumer and the time of the claim (mtime). So a late ack does not
 -- delete a message that was freed and claimed again, or enqueued again under its id. There is no condition on the
 -- state, here and below: only consumed rows have a consumer (CHECK). With such a condition the planner could choose the
--- index of consumed messages, which has the entries of finished ones until vacuum. One statement for each claim: an
--- array of times costs more.
+-- index of consumed messages, which has the entries of finished ones until vacuum. One statement for each claim, in one
+-- round trip: an array of times costs more.
 DELETE FROM dramatiq.queue
 WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s AND mtime = %(claimed_at)s;
 

@@ -182,9 +182,9 @@ def waiting_exclusive(session: Session, queue_names: Iterable[str]) -> frozenset
     return frozenset(session.values(_Q["waiting_exclusive"], queue_names=list(queue_names)))
 
 
-def finish(session: Session, runs: Iterable[Run], consumer: int) -> int:
-    """Delete the messages of ended runs; return how many. A message that was claimed again stays."""
-    return sum(session.run(_Q["finish"], consumer=consumer, **named) for named in _named(runs))
+def finish(session: Session, runs: Iterable[Run], consumer: int) -> None:
+    """Delete the messages of ended runs. A message that was claimed again stays."""
+    session.run_each(_Q["finish"], [{"consumer": consumer, **named} for named in _named(runs)])
 
 
 def give_back(session: Session, runs: Iterable[Run], consumer: int) -> int:
