@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +17,9 @@ from cli.demo_run import DemoRun, progress_bars
 from cli.documents import Json, Schema, print_document
 from cli.exit_codes import ExitCode
 from cli.screen import console
+from cli.stop_signals import on_stop
+from gateway.errors import LabError
+from gateway.lab.free_space import DEMO_MIB, lack_of_space
 from gateway.lab.lab import Lab
 
 
@@ -36,22 +40,27 @@ def demo(
     Exit codes: 0 the PACS holds each original and its result; 1 something is missing.
     """
     screen = console(stderr=as_json, markup=True)
-    folder = Path(tempfile.mkdtemp(prefix="mini-pacs-demo-"))
-    folder.chmod(0o711)  # As root, PostgreSQL runs as another user, who must be able to pass through.
-    lab = Lab(folder / "lab")
+    on_stop(signal.default_int_handler)  # an interrupt: it stops the lab, and deletes the folder
     run = DemoRun()
+    folder = Path(tempfile.mkdtemp(prefix="mini-pacs-demo-"))
     try:
-        with screen.status("Starting PostgreSQL, a PACS, five workers, actors and the Storage SCP…"):
-            lab.start()
-        with progress_bars(screen) as progress:
-            run.send(lab, folder / "specimens", progress)
-            run.wait(lab, progress)
+        folder.chmod(0o711)  # As root, PostgreSQL runs as another user, who must be able to pass through.
+        lab = Lab(folder / "lab")
+        try:
+            _require_space(lab)
+            with screen.status("Starting PostgreSQL, a PACS, five workers, actors and the Storage SCP…"):
+                lab.start()
+            with progress_bars(screen) as progress:
+                run.send(lab, folder / "specimens", progress)
+                run.wait(lab, progress)
+        finally:
+            with screen.status("Stopping…"):
+                lab.stop()
+                if not keep:
+                    lab.remove()
     finally:
-        with screen.status("Stopping…"):
-            lab.stop()
-            if not keep:
-                lab.remove()
-                shutil.rmtree(folder, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
     if as_json:
         print_document(Schema.DEMO, document(run))
     else:
@@ -60,6 +69,13 @@ def demo(
     _print_next(screen, lab, keep=keep)
     if not run.is_complete():
         raise typer.Exit(ExitCode.REFUSED)
+
+
+def _require_space(lab: Lab) -> None:
+    edge = lab.configuration.edge
+    lacks = lack_of_space(edge.data_root, edge.disk_reserve_mb, DEMO_MIB)
+    if lacks is not None:
+        raise LabError(f"{lacks}. Free some, or name a folder on another disk: TMPDIR=/folder mini-pacs demo")
 
 
 def _print_verdict(screen: Console, run: DemoRun, lab: Lab, *, every: bool) -> None:

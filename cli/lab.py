@@ -1,6 +1,7 @@
 """`mini-pacs lab`: run the whole edge on this machine, in the foreground."""
 
 import re
+import shlex
 import signal
 import threading
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Annotated
 import typer
 
 from cli.screen import console
+from cli.stop_signals import on_stop
+from gateway.lab.free_space import lack_of_space
 from gateway.lab.lab import Lab
 
 DEFAULT_FOLDER = Path("lab")
@@ -44,15 +47,17 @@ def lab(
     if fresh:
         _delete(data)
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    on_stop(signal.default_int_handler)  # during the start: it ends what it has started
     the_lab = Lab(
         data, well_known_ports=True, actor_processes=actor_processes, metrics=metrics, console=console_too
     )
     with screen.status("Starting PostgreSQL, a PACS, workers, actors and the Storage SCP…"):
         the_lab.start()
     try:
-        for notice in the_lab.notices:
+        on_stop(lambda *_: stopped.set())
+        edge = the_lab.configuration.edge
+        lacks = lack_of_space(edge.data_root, edge.disk_reserve_mb)
+        for notice in (*the_lab.notices, *([lacks] if lacks else [])):
             screen.print(notice, soft_wrap=True)
         screen.print(_welcome(the_lab), soft_wrap=True)
         while not stopped.wait(1.0):
@@ -60,7 +65,10 @@ def lab(
     finally:
         with screen.status("Stopping: the SCP first, PostgreSQL last…"):
             the_lab.stop()
-    screen.print(f"Stopped. `mini-pacs lab --data {data}` goes on where this one ended.", soft_wrap=True)
+    screen.print(
+        f"Stopped. `mini-pacs lab --data {shlex.quote(str(data))}` goes on where this one ended.",
+        soft_wrap=True,
+    )
 
 
 def _delete(folder: Path) -> None:
@@ -81,7 +89,9 @@ def _welcome(the_lab: Lab) -> str:
     workers = "  ".join(f"{w.ae_title} {w.port}" for w in configuration.forwarder.all_workers)
     archives = "  ".join(f"{a.ae_title} {a.port}" for a in configuration.forwarder.archives)
     archives = f"\n  archives      {archives}" if archives else ""
-    exports = "\n".join(f"  export {name}='{value}'" for name, value in the_lab.environment.items())
+    exports = "\n".join(
+        f"  export {name}={shlex.quote(value)}" for name, value in the_lab.environment.items()
+    )
     send = f"--port {edge.port} --calling-aet {edge.calling_ae_titles[0]} --called-aet {edge.ae_title}"
     watch = ""
     if (ports := the_lab.monitoring) is not None:

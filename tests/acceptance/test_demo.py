@@ -2,13 +2,17 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from support.launcher import Processes
+from support.waiting import wait_until
 
 from cli.documents import Schema
+from cli.exit_codes import ExitCode
 from gateway.domain.timeline import AT_ARCHIVES, StepName
+from gateway.lab import stray_processes
 from gateway.lab.specimens import CT_INSTANCES, MR_INSTANCES
 
 DEMO_SECONDS = 150
@@ -53,3 +57,16 @@ def test_demo_carries_every_original_and_a_result_to_the_pacs(scratch: Path, pro
     assert not list(scratch.iterdir())
     left = {name for name in set(os.listdir("/var/tmp")) - before if name.startswith("mini-pacs-")}  # noqa: PTH208, S108
     assert not {name for name in left if not name.startswith("mini-pacs-postgres")}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_ended_leaves_nothing(
+    scratch: Path, processes: Processes, number: signal.Signals
+) -> None:
+    """Neither its folder, with the images in it, nor a process."""
+    demo = processes.start("mini-pacs", "demo")
+    wait_until(lambda: list(scratch.glob("*/lab/config.yaml")), 30, "the lab to start")
+    demo.popen.send_signal(number)
+    assert demo.wait(60) == ExitCode.INTERRUPTED
+    assert not list(scratch.iterdir())
+    assert not stray_processes.marked(f"{scratch}/")
