@@ -92,7 +92,7 @@ def test_flush_comes_before_success_and_the_link_goes_after_the_commit(environme
             assert flushed == 2 * answered
         elif kind is Kind.COMMIT and site.startswith(REGISTERS):
             committed += 1
-        elif kind is Kind.UNLINK and site.endswith("Registration._finish"):
+        elif kind is Kind.UNLINK and site.endswith("received_file.remove_link"):
             removed += 1
             assert committed == removed
     assert sealed == answered == removed == 5
@@ -163,7 +163,7 @@ def test_the_flow_of_a_refused_reception_gives_it_up(environment: Environment) -
 
 
 def test_the_flow_of_recovery_finds_each_kind_of_left_file(environment: Environment) -> None:
-    """New ones, repeats, conflicts, a result; one without its name, one torn, one never finished."""
+    """New ones, repeats, conflicts, two results; one without its name, one torn, one never finished."""
     run = environment.begin(RECOVER.prepare(environment))
     try:
         scp = run.serve(run.trap(None))
@@ -175,7 +175,7 @@ def test_the_flow_of_recovery_finds_each_kind_of_left_file(environment: Environm
             "gateway.register.recovery.flush_file",
             "gateway.register.recovery.set_damaged_aside",
             "gateway.register.recovery.Recovery.examine",
-            "gateway.register.registration.Registration._rename",
+            "gateway.register.received_file.rename",
             "gateway.register.repeat.remove_or_use_file",
             "gateway.spool.places.Places._link",
         } <= sites

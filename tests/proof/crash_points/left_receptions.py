@@ -34,11 +34,11 @@ def senders(received: list[Instance], worker: str) -> Senders:
     stands, lost, rivalled = received
     study = study_of(2)
     second = replace(study[1], payload=b"\x03\x04" * 512)
-    result = result_of(study[0])
+    results = [result_of(study[0], number=number) for number in (1, 2)]  # they are registered together
     words = [Instance(series_description=word) for word in (_NO_NAME, _NO_LINK, _TORN)]
     rival = replace(rivalled, payload=b"\x07\x08" * 512)
     batches: list[Batch] = [
-        (worker, [result]),
+        (worker, results),
         ("ORTHANC", [*study, second, *words]),
         ("ORTHANC", [stands, lost, rival]),
     ]
