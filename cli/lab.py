@@ -11,6 +11,7 @@ import typer
 
 from cli.screen import console
 from cli.stop_signals import on_stop
+from gateway.errors import LabError
 from gateway.lab.free_space import lack_of_space
 from gateway.lab.lab import Lab
 
@@ -52,7 +53,7 @@ def lab(
         data, well_known_ports=True, actor_processes=actor_processes, metrics=metrics, console=console_too
     )
     with screen.status("Starting PostgreSQL, a PACS, workers, actors and the Storage SCP…"):
-        the_lab.start()
+        supervisor = the_lab.start()
     try:
         on_stop(lambda *_: stopped.set())
         edge = the_lab.configuration.edge
@@ -61,7 +62,8 @@ def lab(
             screen.print(notice, soft_wrap=True)
         screen.print(_welcome(the_lab), soft_wrap=True)
         while not stopped.wait(1.0):
-            pass  # On some systems a wait without a timeout never runs the handler of a signal.
+            if not supervisor.has_folder():
+                raise LabError(f"{data} was deleted while its lab ran, so the lab was stopped")
     finally:
         with screen.status("Stopping: the SCP first, PostgreSQL last…"):
             the_lab.stop()

@@ -56,6 +56,16 @@ def seize_folder(folder: Path) -> IO[bytes]:
     return lock
 
 
+def is_there(lock: IO[bytes], folder: Path) -> bool:
+    """Tell whether the file of `lock` is still that of `folder`: the folder was not deleted or replaced."""
+    try:
+        there = (folder / LOCK).stat()
+    except OSError:
+        return False
+    ours = os.fstat(lock.fileno())
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
 def family(folder: Path) -> str:
     """Return the beginning of the identity of every lab in `folder`."""
     return f"{folder.resolve()}#"

@@ -20,7 +20,7 @@ from typing import IO
 
 from gateway.errors import LabError
 from gateway.lab import stray_processes
-from gateway.lab.folder_lock import family, seize_folder
+from gateway.lab.folder_lock import family, is_there, seize_folder
 from gateway.lab.program import Program, Running, end_group
 
 WATCH_SECONDS = 0.05
@@ -125,6 +125,10 @@ class Supervisor:
         """
         chosen = self._table.values() if names is None else [self._table[name] for name in names]
         self._wait_ready([running for running in chosen if running.wanted], timeout)
+
+    def has_folder(self) -> bool:
+        """Tell whether the folder is still there. If not, call `stop`: another lab may start in its place."""
+        return self._lock is not None and is_there(self._lock, self._folder)
 
     # ---- one program ---------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The supervisor restarts programs that end; however it ends itself, no process is left."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from support.waiting import wait_until
 
 from gateway.errors import LabError
 from gateway.lab import stray_processes
+from gateway.lab.folder_lock import seize_folder
 from gateway.lab.program import Program
 from gateway.lab.supervisor import Supervisor
 
@@ -174,5 +176,20 @@ def test_restarts_are_spaced_out(tmp_path: Path) -> None:
     try:
         wait_until(lambda: supervisor.restarts("flapping") >= 4, 10, "four restarts")
         assert time.monotonic() - begin > 0.1 + 0.2 + 0.4
+    finally:
+        supervisor.stop()
+
+
+def test_a_supervisor_says_that_its_folder_is_gone(tmp_path: Path) -> None:
+    """Somebody deleted it, and perhaps started another lab in its place."""
+    folder = tmp_path / "lab"
+    supervisor = Supervisor(folder, [])
+    supervisor.start()
+    try:
+        assert supervisor.has_folder()
+        shutil.rmtree(folder)
+        assert not supervisor.has_folder()
+        with seize_folder(folder):
+            assert not supervisor.has_folder()
     finally:
         supervisor.stop()
