@@ -13,8 +13,9 @@ from gateway.errors import LabError
 from gateway.lab import stray_processes
 
 LOCK = "lab.lock"
-LOCK_SECONDS = 1.0
-"""Must exceed the time in which a killed supervisor ends; its last thread keeps the lock until then."""
+LOCK_SECONDS = 3.0
+"""Must exceed the time in which a killed supervisor ends; its last thread keeps the lock until then. So does
+a child of an interrupted start, until it executes its program: more than a second on a busy machine."""
 
 _POLL_SECONDS = 0.02
 

@@ -36,9 +36,10 @@ class Pacs(Protocol):
 class Orthanc:
     """A real Orthanc that serves this machine only.
 
-    Orthanc has no setting for the address on which it listens: both of its ports are open on every address of
-    the machine. It accepts an association only from 127.0.0.1 and with an AE title that it knows. It answers
-    each HTTP request from another machine with 401.
+    Orthanc has no setting for the address of its DICOM port; versions since September 2025 have one for that
+    of its HTTP port. Without one, a port is open on every address of the machine. It accepts an association
+    only from 127.0.0.1 and with an AE title that it knows. It answers each HTTP request from another machine
+    with 401.
     """
 
     title = "Orthanc"
@@ -88,6 +89,7 @@ class Orthanc:
             "OverwriteInstances": True,  # an instance that is sent again is stored again
             "StableAge": 2,
             "HttpPort": self._http_port,
+            "HttpBindAddresses": [LOOPBACK],  # older versions ignore it
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
             "ConcurrentJobs": 1,

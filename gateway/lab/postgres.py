@@ -11,6 +11,7 @@ If the process dies
     later               PostgreSQL recovers the cluster, and handles an old postmaster.pid
 """
 
+import os
 import secrets
 import shutil
 import signal
@@ -100,7 +101,13 @@ class EmbeddedPostgres:
             self.output,
             user=self.user,
         )
-        if initdb.wait() != 0:
+        try:
+            failed = initdb.wait() != 0
+        except BaseException:  # Ctrl-C: nobody else ends it, and its caller may delete the folder now
+            os.killpg(initdb.pid, signal.SIGKILL)
+            initdb.wait()
+            raise
+        if failed:
             raise LabError(f"initdb of {self.data} failed: {self._end_of_output()}")
         (self.data / "initialized").touch()
 

@@ -59,14 +59,19 @@ def test_demo_carries_every_original_and_a_result_to_the_pacs(scratch: Path, pro
     assert not {name for name in left if not name.startswith("mini-pacs-postgres")}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("number", "begun"), [(signal.SIGTERM, "lab/config.yaml"), (signal.SIGHUP, "lab/postgres/base/1")]
+)
 def test_a_demo_that_is_ended_leaves_nothing(
-    scratch: Path, processes: Processes, number: signal.Signals
+    scratch: Path, processes: Processes, number: signal.Signals, begun: str
 ) -> None:
-    """Neither its folder, with the images in it, nor a process."""
+    """Neither its folder, with the images in it, nor a process; also while `initdb` writes."""
     demo = processes.start("mini-pacs", "demo")
-    wait_until(lambda: list(scratch.glob("*/lab/config.yaml")), 30, "the lab to start")
+    wait_until(lambda: list(scratch.glob(f"*/{begun}")), 30, "the lab to start")
+    # where PostgreSQL's files are when root runs it
+    elsewhere = [one.readlink() for one in scratch.glob("*/lab/postgres") if one.is_symlink()]
     demo.popen.send_signal(number)
     assert demo.wait(60) == ExitCode.INTERRUPTED
     assert not list(scratch.iterdir())
     assert not stray_processes.marked(f"{scratch}/")
+    assert not [one for one in elsewhere if one.exists()]
