@@ -199,16 +199,25 @@ def test_a_million_wait_for_an_archive_that_hangs(make_edge: MakeEdge, rows: Row
         for route in ("pacs", "archives"):
             edge.actors(route, threads=8)
         _delivered_a_second(core, peers)  # until processes and connections are there
-        before = _delivered_a_second(core, peers)
+        before = [_delivered_a_second(core, peers) for _ in range(REPEATS)]
         peers["VNA"].answer = after(released)
+        _delivered_a_second(
+            core, peers
+        )  # VNA hangs with these; the others have no files and wait behind them
         kept_instances.fill_waiting(edge, WAITING, "VNA")
         core.context.wakeup.wake("archives")
         wait_until(
             lambda: edge.one("SELECT count(*) FROM deliveries WHERE state = 'in_flight'"), 60, "VNA to hang"
         )
         what = f"delivered to two archives, {WAITING:,} wait for one that hangs"
-        rate = _delivered_a_second(core, peers)
-        rows.faster(what, rate, than="nothing waits", theirs=before, at_least=0.9)
+        rates = [_delivered_a_second(core, peers) for _ in range(REPEATS)]
+        rows.faster(
+            what,
+            statistics.median(rates),
+            than="nothing waits",
+            theirs=statistics.median(before),
+            at_least=0.9,
+        )
         line = command("mini-pacs", "status")
         took = _median(partial(subprocess.run, line, check=False, capture_output=True))
         rows.within(f"mini-pacs status, {WAITING:,} wait for one archive", took, "s", at_most=None)

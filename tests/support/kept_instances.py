@@ -114,7 +114,8 @@ INSERT INTO dramatiq.queue (message_id, queue_name, message, priority, delivery_
 SELECT d.message_id, 'archives.{archive}', jsonb_build_object('queue_name', 'archives.{archive}',
     'actor_name', 'forward_to_archive', 'args', jsonb_build_array(d.id), 'kwargs', '{{}}'::jsonb,
     'options', '{{}}'::jsonb, 'message_id', d.message_id, 'message_timestamp', 1767225600000), 4, d.id
-FROM deliveries d WHERE d.target = '{archive}' AND d.state = 'pending' ORDER BY d.id;
+FROM deliveries d JOIN instances i ON i.id = d.instance_id
+WHERE d.target = '{archive}' AND i.sop_instance_uid LIKE '{root}.1.%' ORDER BY d.id;
 """
 
 
