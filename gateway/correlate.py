@@ -72,12 +72,13 @@ def correlate(session: Session, batch: Sequence[Result]) -> list[Correlated]:
     taken: set[int] = set()
     for result, named in zip(batch, _named(session, batch), strict=True):
         found = match(named, ())
-        if not named or not taken.isdisjoint(found.expectation_ids):
+        if named and taken.isdisjoint(found.expectation_ids):
+            together.append((result, found))
+        else:
             correlated += _record(session, together)
-            correlated += _record(session, [(result, _find(session, result))])
-            together, taken = [], set()
-            continue
-        together.append((result, found))
+            together = []
+            found = _find(session, result)
+            correlated += _record(session, [(result, found)])
         taken.update(found.expectation_ids)
     return correlated + _record(session, together)
 

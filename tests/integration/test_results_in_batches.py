@@ -130,15 +130,15 @@ def test_a_batch_is_correlated_as_its_results_one_by_one(core: Forwarding, seed:
         assert together == alone
 
 
-def test_two_results_of_one_uid_answer_both_versions(core: Forwarding) -> None:
-    """The second result meets what is expected after the first one."""
+def test_results_of_one_uid_answer_all_its_versions(core: Forwarding) -> None:
+    """Each result meets what is expected after those before it."""
     source = Instance()
-    second_version = Instance(source.sop_instance_uid, source.study_instance_uid, payload=b"\x07\x07" * 64)
-    _ask(source, core)
-    _ask(second_version, core)
-    register(core, [result_of(source, number=number) for number in (1, 2)])
-    assert core.edge.rows("SELECT state::text FROM expected_results") == [("arrived",)] * 2
-    assert core.edge.one("SELECT count(DISTINCT result_instance_id) FROM expected_results") == 2
+    versions = [replace(source, payload=bytes([number, number]) * 64) for number in (1, 2, 3)]
+    for version in versions:
+        _ask(version, core)
+    register(core, [result_of(source, number=number) for number in (1, 2, 3)])
+    assert core.edge.rows("SELECT state::text FROM expected_results") == [("arrived",)] * len(versions)
+    assert core.edge.one("SELECT count(DISTINCT result_instance_id) FROM expected_results") == len(versions)
 
 
 def test_a_batch_of_results_costs_one_transaction(core: Forwarding, monkeypatch: pytest.MonkeyPatch) -> None:
