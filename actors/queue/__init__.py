@@ -21,4 +21,6 @@ liveness        the connection with the lock (registration: its id and row; adop
 notifications   pass NOTIFY on to the consumers
 reaper          free the messages of processes that are gone
 pooler          refuse a pooler in transaction mode
+signals         call the middleware that handles a signal
+stop_signal     mark a process that is told to stop
 """

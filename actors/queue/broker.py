@@ -35,6 +35,7 @@ from actors.queue.outgoing import (
     require_queue_name,
 )
 from actors.queue.pooler import PoolerError
+from actors.queue.signals import SignalingBroker
 from actors.queue.stop_signal import StopSignal
 from gateway.database.dsn import dsn_from_environment
 from gateway.database.pool import Database, Guard
@@ -46,12 +47,11 @@ from gateway.errors import DatabaseError, DatabaseRefusedError
 _ENQUEUE_CONNECTIONS = 2
 
 
-class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no types
+class EdgeBroker(SignalingBroker, PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no types
     """Dramatiq's broker over PostgreSQL; one per process."""
 
     def __init__(self, dsn: str, *, middleware: list[Middleware]) -> None:
-        self._handling: dict[tuple[str, int], list[Callable[..., object]]] = {}
-        """The methods that handle a signal, by the signal and the number of middleware objects."""
+        self.forget_handlers()
         # Not the constructor of PostgresBroker, which opens a pool at once, and adds Results.
         Broker.__init__(self, middleware=[_Boot(), *middleware])  # type: ignore[no-untyped-call]
         self.dsn = dsn
@@ -65,37 +65,6 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
         self.settle: SettleTogether | None = None
         """Records outcomes together with the endings of their messages; see `actors.queue.ack`."""
         self._process: _ConsumingProcess | None = None
-
-    def emit_before(self, signal: str, *args: object, **kwargs: object) -> None:
-        """Call the middleware that handles a signal, as Dramatiq does, and skip the others.
-
-        A message causes four signals. Most of the middleware has no method of its own for them.
-        """
-        for handle in self._handlers(f"before_{signal}"):
-            try:
-                handle(self, *args, **kwargs)
-            except MiddlewareError:
-                raise
-            except Exception:
-                self.logger.critical("Unexpected failure in %r.", handle, exc_info=True)
-
-    def emit_after(self, signal: str, *args: object, **kwargs: object) -> None:
-        """Call the middleware that handles a signal, the last one first; its errors are logged."""
-        for handle in reversed(self._handlers(f"after_{signal}")):
-            try:
-                handle(self, *args, **kwargs)
-            except Exception:
-                self.logger.critical("Unexpected failure in %r.", handle, exc_info=True)
-
-    def _handlers(self, signal: str) -> list[Callable[..., object]]:
-        key = signal, len(self.middleware)
-        if key not in self._handling:
-            inherited = getattr(Middleware, signal)
-            methods = [getattr(one, signal) for one in self.middleware]
-            self._handling[key] = [
-                method for method in methods if getattr(method, "__func__", method) is not inherited
-            ]
-        return self._handling[key]
 
     def consumer_id(self) -> int | None:
         """Return the id under which this process holds messages; None if it has no lock."""
@@ -118,7 +87,7 @@ class EdgeBroker(PostgresBroker):  # type: ignore[misc]  # dramatiq-pg has no ty
                 f"actor {actor.actor_name}: priority {actor.priority!r} is not supported: the queue has "
                 f"{ACTOR_PRIORITIES[0]} (first) to {ACTOR_PRIORITIES[-1]} (last); 0 is the default"
             )
-        super().declare_actor(actor)
+        super().declare_actor(actor)  # type: ignore[no-untyped-call]
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue, so that it is consumed. It has no delay queue: delayed messages are due later.

@@ -6,6 +6,7 @@ from gateway import log
 from gateway.correlate import Correlated
 from gateway.database.tables.instances import ReceptionVerdict, RegisteredInstance
 from gateway.domain.instance import Kind
+from gateway.domain.routing import Route
 from gateway.errors import GatewayError
 from gateway.log import Stage
 from gateway.register.caller_origin import Caller, CallerOrigins
@@ -75,9 +76,11 @@ def log_unforeseen(one: Unregistered, error: GatewayError) -> None:
 
 
 def _how_to_forward(one: Unregistered) -> str:
+    has_archives = any(target.route is Route.ARCHIVES for target in one.envelope.targets)
     return (
         "delivered before, so it is not sent again; where an archive lacks it: "
         f"mini-pacs deliveries resend --route pacs --study {one.envelope.study_instance_uid}"
+        f"{', or with --route archives for the archives beside the PACS' if has_archives else ''}"
     )
 
 
