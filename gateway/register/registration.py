@@ -119,7 +119,7 @@ class Registration:
     def _together(self, batch: list[Unregistered]) -> list[Unregistered]:
         """Register originals, or results, in one transaction."""
         if len(batch) <= 1:
-            return [left for one in batch for left in self._alone(one)]
+            return self._each_alone(batch)
         try:
             received = [received_of(one, self._targets) for one in batch]
             with self._registering(batch) as session:
@@ -128,11 +128,13 @@ class Registration:
                 correlated = results.correlate_batch(session, batch, found, self._origins)
         except DatabaseRefusedError as error:
             _raise_unless_about_values(error)
-            return [one for reception in batch for one in self._alone(reception)]
+            return self._each_alone(batch)
+        except SpoolError:  # the file of a result cannot be read
+            return self._each_alone(batch)
         except GatewayError:
             raise
-        except Exception:  # noqa: BLE001  one reception may cause it: each is registered alone
-            return [one for reception in batch for one in self._alone(reception)]
+        except Exception:  # noqa: BLE001  one reception may cause it
+            return self._each_alone(batch)
         try:
             self._look_again(batch, found, correlated)
         except DatabaseRefusedError as error:
@@ -157,6 +159,9 @@ class Registration:
             except SpoolError as error:
                 left += refuse(self._spool, one, error)
         return left
+
+    def _each_alone(self, batch: Sequence[Unregistered]) -> list[Unregistered]:
+        return [left for one in batch for left in self._alone(one)]
 
     def _alone(self, one: Unregistered) -> list[Unregistered]:
         """Register one reception; return it in a list if it is to be tried again."""

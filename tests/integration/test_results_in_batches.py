@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 from conftest import MakeEdge
@@ -11,7 +12,10 @@ from support import statements
 from support.forwarding import Forwarding, ask, forwarding, workers_of
 from support.synthetic_instances import Instance, new_uid, result_of, study_of
 
+from gateway.errors import SpoolError
 from gateway.forward.deliver import forward_to_worker
+from gateway.register import results
+from gateway.spool.part10_file import References, read_references
 from gateway.sweep.expire import expire_one
 
 MOST_STATEMENTS = 6
@@ -181,6 +185,29 @@ def test_a_result_that_postgresql_refuses_refuses_no_other(core: Forwarding) -> 
     expected = ["references", "unmatched", "references"]
     assert [found[result.sop_instance_uid] for result in results] == expected
     assert all(core.edge.delivery(result)["state"] == "pending" for result in results)
+
+
+def test_a_result_whose_file_cannot_be_read_refuses_no_other(
+    core: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again, and its link stays; the others of its batch are registered."""
+    sources = study_of(3)
+    for source in sources:
+        ask(core, source)
+    batch = [core.received(result_of(source), worker="APP01") for source in sources]
+
+    def failing(path: Path, transfer_syntax_uid: str) -> References:
+        if path == batch[1].path:
+            raise SpoolError("cannot read it: Input/output error")
+        return read_references(path, transfer_syntax_uid)
+
+    monkeypatch.setattr(results, "read_references", failing)
+    registering = core.registration()
+    assert registering.register(batch) == [batch[1]]
+    assert [one.is_done for one in batch] == [True, False, True]
+    monkeypatch.setattr(results, "read_references", read_references)
+    assert registering.register([batch[1]]) == []
+    assert core.edge.rows("SELECT state::text FROM expected_results") == [("arrived",)] * 3
 
 
 def test_a_batch_that_is_registered_again_changes_nothing(core: Forwarding) -> None:
