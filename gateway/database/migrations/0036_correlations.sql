@@ -17,14 +17,15 @@ RETURNS TABLE ("position" integer, correlation correlation, late boolean, is_old
 LANGUAGE plpgsql SET plan_cache_mode TO force_generic_plan SET enable_seqscan TO off AS $$
 DECLARE
     has_units boolean := EXISTS (SELECT FROM units);
+    -- An array, not a join: a plan that was made when the table was empty may read the whole table for a join.
+    v_expected bigint[] := ARRAY(
+        SELECT x::bigint FROM jsonb_array_elements(p_found) AS o, jsonb_array_elements_text(o -> 'expectations') AS x);
     v_late jsonb;
     f record;
     a record;
 BEGIN
     -- In one order, so that two batches cannot deadlock.
-    PERFORM FROM expected_results e
-        WHERE e.id IN (SELECT x::bigint FROM jsonb_array_elements(p_found) AS o, jsonb_array_elements_text(o -> 'expectations') AS x)
-        ORDER BY e.id FOR UPDATE;
+    PERFORM FROM expected_results e WHERE e.id = ANY (v_expected) ORDER BY e.id FOR UPDATE;
     INSERT INTO result_sources (result_instance_id, source_instance_id, worker)
         SELECT (o ->> 'result_id')::bigint, x::bigint, o ->> 'worker'
         FROM jsonb_array_elements(p_found) AS o, jsonb_array_elements_text(o -> 'sources') AS x
@@ -34,7 +35,7 @@ BEGIN
             state = CASE e.state WHEN 'owed' THEN 'arrived'::expectation_state ELSE 'late' END,
             arrived_at = now(), result_instance_id = (o ->> 'result_id')::bigint
         FROM jsonb_array_elements(p_found) AS o, jsonb_array_elements_text(o -> 'expectations') AS x
-        WHERE e.id = x::bigint AND e.state IN ('owed', 'timed_out')
+        WHERE e.id = ANY (v_expected) AND e.id = x::bigint AND e.state IN ('owed', 'timed_out')
         RETURNING o ->> 'position' AS n, e.delivery_id, e.state, e.message_id
     ), gone AS (
         DELETE FROM dramatiq.queue q USING met WHERE q.message_id = met.message_id AND q.state = 'queued'

@@ -1,25 +1,39 @@
 -- name: candidates_by_reference, prepared
 -- Kept originals that results name, each with the results that its worker owes for it: one for each application that the
 -- worker serves (one that is not overdue is preferred). Of the versions of one SOP Instance UID this returns the first for which a result is expected, else the
--- last that a worker was asked for, else the newest. `asked` has an object for each result.
-SELECT DISTINCT ON (a."position", i.sop_instance_uid) a."position", i.id AS instance_id,
+-- last that a worker was asked for, else the newest. `asked` has an object for each result. The instances are looked up by
+-- arrays, not by a join: a plan that was made when the table was empty may read the whole table for each row of a join.
+WITH asked AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(asked)s::jsonb) AS a (
+        "position" integer, workers text[], sop_instance_uids text[], series_instance_uids text[], instance_ids bigint[])
+), named AS MATERIALIZED (
+    SELECT i.id, i.sop_instance_uid, i.series_instance_uid
+    FROM instances i
+    WHERE i.kind = 'original' AND (
+        i.sop_instance_uid = ANY (ARRAY(SELECT unnest(a.sop_instance_uids) FROM asked a))
+        OR i.series_instance_uid = ANY (ARRAY(SELECT unnest(a.series_instance_uids) FROM asked a))
+        OR i.id = ANY (ARRAY(SELECT unnest(a.instance_ids) FROM asked a)))
+), found AS (
+    SELECT a."position", a.workers, n.id, n.sop_instance_uid
+        FROM asked a CROSS JOIN unnest(a.sop_instance_uids) AS u (uid) JOIN named n ON n.sop_instance_uid = u.uid
+    UNION ALL SELECT a."position", a.workers, n.id, n.sop_instance_uid
+        FROM asked a CROSS JOIN unnest(a.series_instance_uids) AS u (uid) JOIN named n ON n.series_instance_uid = u.uid
+    UNION ALL SELECT a."position", a.workers, n.id, n.sop_instance_uid
+        FROM asked a CROSS JOIN unnest(a.instance_ids) AS u (id) JOIN named n ON n.id = u.id
+)
+SELECT DISTINCT ON (f."position", f.sop_instance_uid) f."position", f.id AS instance_id,
     CASE WHEN e.state IN ('owed', 'timed_out') THEN e.ids ELSE '{}' END AS expectation_ids, e.worker
-FROM jsonb_to_recordset(%(asked)s::jsonb) AS a (
-    "position" integer, workers text[], sop_instance_uids text[], series_instance_uids text[], instance_ids bigint[])
-JOIN instances i ON i.kind = 'original' AND (
-    i.sop_instance_uid = ANY (a.sop_instance_uids)
-    OR i.series_instance_uid = ANY (a.series_instance_uids)
-    OR i.id = ANY (a.instance_ids))
+FROM found f
 LEFT JOIN LATERAL (
     SELECT x.id, x.worker, x.state, ARRAY(
         SELECT DISTINCT ON (o.delivery_id) o.id FROM expected_results o
-        WHERE o.instance_id = i.id AND o.worker = x.worker AND o.state IN ('owed', 'timed_out')
+        WHERE o.instance_id = f.id AND o.worker = x.worker AND o.state IN ('owed', 'timed_out')
         ORDER BY o.delivery_id, o.state = 'owed' DESC, o.id DESC) AS ids
     FROM expected_results x
-    WHERE x.instance_id = i.id AND x.worker = ANY (a.workers)
+    WHERE x.instance_id = f.id AND x.worker = ANY (f.workers)
     ORDER BY x.state = 'owed' DESC, x.state = 'timed_out' DESC, x.id DESC LIMIT 1) AS e ON true
-ORDER BY a."position", i.sop_instance_uid, e.state = 'owed' DESC NULLS LAST, CASE e.state WHEN 'owed' THEN e.id END,
-    e.id DESC NULLS LAST, i.id DESC;
+ORDER BY f."position", f.sop_instance_uid, e.state = 'owed' DESC NULLS LAST, CASE e.state WHEN 'owed' THEN e.id END,
+    e.id DESC NULLS LAST, f.id DESC;
 
 -- name: candidates_in_study, prepared
 -- The same for the originals of some studies, with expectations that are not overdue only.
