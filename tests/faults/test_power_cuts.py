@@ -23,11 +23,11 @@ SECONDS = 150.0
 """Each takes about 15 on a quiet machine."""
 
 
-def run(processes: Processes, folder: Path, *words: str) -> tuple[int, dict[str, Any], str]:
+def run(processes: Processes, folder: Path, *words: str, seed: str = SEED) -> tuple[int, dict[str, Any], str]:
     """Run the program; return its exit code, its report, and its output."""
     report = folder / "report.json"
     path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{TESTS}"}
-    command = ("-m", "proof.power_cuts", *words, "--rounds", "1", "--seed", SEED, "--json", str(report))
+    command = ("-m", "proof.power_cuts", *words, "--rounds", "1", "--seed", seed, "--json", str(report))
     program = processes.start("python", *command, **path)
     code = program.popen.wait(SECONDS)
     assert report.exists(), program.text()[-8000:]
@@ -53,13 +53,17 @@ def test_nothing_acknowledged_is_lost_in_a_power_cut(processes: Processes, tmp_p
     assert not report["skipped"]
 
 
+@pytest.mark.timeout(4 * SECONDS)
 @pytest.mark.parametrize("kind", list(LYING_CUTS))
 def test_a_disk_that_lies_about_flushes_loses_instances(
     processes: Processes, tmp_path: Path, kind: str
 ) -> None:
-    """The check can fail."""
+    """The check can fail. A few cuts may find everything delivered already, so others are made then."""
     skip_without(kind)
     words = ("--cuts", str(LYING_CUTS[kind]), "--lying-disk", "--patience", "5")
-    code, report, output = run(processes, tmp_path, kind, *words)
-    assert code == 1, output
-    assert report["violations"] > 0
+    for seed in (SEED, f"{SEED}1", f"{SEED}2", f"{SEED}3"):
+        code, report, output = run(processes, tmp_path, kind, *words, seed=seed)
+        assert code == (1 if report["violations"] else 0), output
+        if report["violations"]:
+            return
+    raise AssertionError(f"nothing was lost in {LYING_CUTS[kind]} cuts of four seeds: {output}")
