@@ -112,11 +112,11 @@ BEGIN
             lease_until = now() + p_lease, destination = worker, next_attempt_at = NULL, waits_for = NULL,
             waits_for_version = NULL, may_have_arrived = v_versioned
         WHERE x.id = d.id;
-    -- Draw the id first, so that the row is written once.
-    INSERT INTO expected_results (id, delivery_id, instance_id, worker, claim_id, due_at, message_id) OVERRIDING SYSTEM VALUE
-        SELECT e.id, d.id, d.instance_id, claim_for_worker.worker, claim_for_worker.claim_id, now() + p_result_wait,
-            dramatiq.send(p_expire_queue, p_expire_actor_name, jsonb_build_array(e.id), 4, now() + p_result_wait)
-        FROM (SELECT nextval('expected_results_id_seq') AS id) AS e;
+    INSERT INTO expected_results (delivery_id, instance_id, worker, claim_id, due_at)
+        VALUES (d.id, d.instance_id, claim_for_worker.worker, claim_for_worker.claim_id, now() + p_result_wait);
+    UPDATE expected_results e SET message_id = dramatiq.send(
+            p_expire_queue, p_expire_actor_name, jsonb_build_array(e.id), 4, e.due_at)
+        WHERE e.claim_id = claim_for_worker.claim_id;
     IF p_by_study THEN
         SELECT least(x.max_outstanding, a.max_outstanding) - count(e.id) - (SELECT count(*) FROM units u
                 WHERE u.worker = x.ae_title AND u.state IN ('sending', 'sent')) INTO v_free
