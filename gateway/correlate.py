@@ -77,7 +77,9 @@ def correlate(session: Session, batch: Sequence[Result]) -> list[Correlated]:
         else:
             correlated += _record(session, together)
             together = []
-            found = _find(session, result)
+            # What is expected has changed since the look-up, but not which instances the result names.
+            [again] = _named(session, [result]) if named else [named]
+            found = match(again, ()) if again else _find_otherwise(session, result)
             correlated += _record(session, [(result, found)])
         taken.update(found.expectation_ids)
     return correlated + _record(session, together)
@@ -93,16 +95,15 @@ def _named(session: Session, batch: Sequence[Result]) -> list[list[Candidate]]:
     return results.candidates_by_reference(session, asked)
 
 
-def _find(session: Session, result: Result) -> Match:
-    """Search by the most exact reference first."""
-    [named] = _named(session, [result])
-    if not named and result.referenced_series_instance_uids:
+def _find_otherwise(session: Session, result: Result) -> Match:
+    """Find the sources of a result that names no kept instance: by series, else by study."""
+    if result.referenced_series_instance_uids:
         by_series = ResultReferences(
             result.workers, series_instance_uids=result.referenced_series_instance_uids
         )
         [named] = results.candidates_by_reference(session, [by_series])
-    if named:
-        return match(named, ())
+        if named:
+            return match(named, ())
     # An item of Referenced Study Sequence has the study's UID as its Referenced SOP Instance UID.
     studies = [*result.referenced_study_instance_uids, *result.referenced_sop_instance_uids]
     others = [study for study in studies if study != result.study_instance_uid]

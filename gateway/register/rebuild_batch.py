@@ -25,7 +25,7 @@ from gateway.log import Stage
 from gateway.register import results
 from gateway.register.caller_origin import CallerOrigins
 from gateway.register.kept_decisions import keep_decisions
-from gateway.register.reception_row import received_of
+from gateway.register.reception_row import lock_order, received_of
 from gateway.register.repeat import NEW
 from gateway.register.stored_file import StoredFile
 from gateway.register.unregistered import Unregistered
@@ -115,7 +115,7 @@ class RebuildBatches:
         Raises:
             DatabaseError: PostgreSQL failed; what was committed before is found registered by the next run.
         """
-        batch.sort(key=lambda one: (one.envelope.sop_instance_uid, one.envelope.received_at))
+        batch.sort(key=lambda one: lock_order(one.envelope))
         if not batch:
             return
         try:
@@ -199,8 +199,7 @@ class RebuildBatches:
             registered = instances.register(session, received_of(one, targets), window=window)
             keep_decisions(session, [one], [registered], self._rule_texts)
             found.append(registered)
-            if registered.verdict not in {ReceptionVerdict.NAME_TAKEN, ReceptionVerdict.REGISTERED}:
-                results.correlate_one(session, one, registered, self._origins)
+            results.correlate_one(session, one, registered, self._origins)
         return found
 
     def _count(self, outcome: _Outcome) -> None:

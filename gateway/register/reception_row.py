@@ -3,11 +3,12 @@
 from gateway.database.tables.instances import ReceivedInstance
 from gateway.domain.routing import Route, Target, Targets
 from gateway.register.unregistered import Unregistered
+from gateway.spool.envelope import Envelope
 
 
-def lock_order(one: Unregistered) -> tuple[object, ...]:
+def lock_order(envelope: Envelope) -> tuple[object, ...]:
     """Return the order in which all processes lock rows, so that two batches cannot deadlock."""
-    return one.envelope.sop_instance_uid, one.envelope.received_at
+    return envelope.sop_instance_uid, envelope.received_at
 
 
 def result_targets_of(one: Unregistered, targets: Targets) -> tuple[Target, ...]:

@@ -96,7 +96,7 @@ class Registration:
             DatabaseUnavailableError: those that are not `is_done` are to be registered again.
         """
         self._known.leave_older_epochs(batch)
-        left = sorted((one for one in batch if not one.is_done), key=lock_order)
+        left = sorted((one for one in batch if not one.is_done), key=lambda one: lock_order(one.envelope))
         refused: list[Unregistered] = []
         for group in self._groups(left):
             refused += self._together(group)
