@@ -16,7 +16,6 @@ import os
 from collections.abc import Callable, Sequence
 
 import dramatiq
-from dramatiq.broker import Broker
 from dramatiq.errors import ConnectionError as BrokerConnectionError
 from dramatiq.errors import QueueNotFound
 from dramatiq.middleware import Middleware, MiddlewareError
@@ -51,9 +50,7 @@ class EdgeBroker(SignalingBroker, PostgresBroker):  # type: ignore[misc]  # dram
     """Dramatiq's broker over PostgreSQL; one per process."""
 
     def __init__(self, dsn: str, *, middleware: list[Middleware]) -> None:
-        self.forget_handlers()
-        # Not the constructor of PostgresBroker, which opens a pool at once, and adds Results.
-        Broker.__init__(self, middleware=[_Boot(), *middleware])  # type: ignore[no-untyped-call]
+        super().__init__([_Boot(), *middleware])
         self.dsn = dsn
         self.database = Database(dsn, application_name="mini-pacs queue", size=_ENQUEUE_CONNECTIONS)
         self.wakeup = Wakeup(dsn)

@@ -13,10 +13,11 @@ from dramatiq.middleware import Middleware, MiddlewareError
 class SignalingBroker(Broker):
     """The signals of a broker; its middleware may change at any time."""
 
-    def forget_handlers(self) -> None:
-        """Forget which middleware handles which signal. Call it before the constructor of Broker."""
+    def __init__(self, middleware: list[Middleware]) -> None:
         self._handling: dict[tuple[str, int], list[Callable[..., object]]] = {}
         """The methods that handle a signal, by the signal and the number of middleware objects."""
+        # Not the constructor of PostgresBroker, which opens a pool at once, and adds Results.
+        Broker.__init__(self, middleware=middleware)  # type: ignore[no-untyped-call]
 
     def emit_before(self, signal: str, *args: object, **kwargs: object) -> None:
         """Call the middleware that handles a signal; of its errors only a MiddlewareError is raised."""

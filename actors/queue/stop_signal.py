@@ -35,7 +35,7 @@ class StopSignal:
         self._is_marked = False
 
     def watch(self) -> None:
-        """Stand before the handlers of this process. Do nothing where Dramatiq's command has set none."""
+        """Wrap the signal handlers of this process. Do nothing where Dramatiq's command has set none."""
         if threading.current_thread() is not threading.main_thread():
             return
         before = {number: signal.getsignal(number) for number in _SIGNALS}
