@@ -54,9 +54,9 @@ class Worker(Destination):
 
 
 class StorageDestination(Destination):
-    """A destination that keeps images, as the PACS or an archive beside it; workers do not.
+    """A destination that keeps images: the PACS, or an archive beside it.
 
-    It gets what its rule accepts, and without a rule everything, at most at its rate.
+    It gets what its rule accepts, or everything if it has no rule. Its rate limits how fast it gets that.
     """
 
     accepts: Accepts | None = None

@@ -1,14 +1,17 @@
--- Record from which instances results were derived: link each result to its sources, mark the expected results that it meets
--- (owed -> arrived, timed_out -> late) and delete the messages of their deadlines, answer the units, and flag the result.
--- One call records a batch, because PostgreSQL reads the constraints of a table anew for every statement.
+-- Record from which instances results were derived. Each result is linked to its sources. The expected results that it meets
+-- become arrived, or late if they had timed out, and the messages of their deadlines are deleted. Then the units are answered,
+-- and the result is flagged. One call records a batch, because PostgreSQL reads the constraints of a table anew for every
+-- statement.
 --
--- `p_found` has an object for each result. No expected result is in two of them.
---   position      in the batch; units are answered in this order
---   result_id     its row; the row of the original if an original came back unchanged
---   correlation   how its sources were found; null for an original that came back, which is neither linked nor flagged
---   worker        the worker that made it; `workers`: those that it may come from
---   sources       its source instances; `expectations`: the expected results that it meets
---   unit_sources, studies   by what units are answered, see answer_units
+-- `p_found` has an object for each result. No expected result is in two of them. The keys of an object:
+--   position                the place in the batch; units are answered in this order
+--   result_id               the row of the result, or of the original if an original came back unchanged
+--   correlation             how its sources were found. It is null for an original that came back: that is not linked or flagged
+--   worker                  the worker that made it
+--   workers                 the workers that it may come from
+--   sources                 its source instances
+--   expectations            the expected results that it meets
+--   unit_sources, studies   what finds the units that it answers, see answer_units
 --
 -- A result that answers one unit of an ambiguous study was found by its study. `late_deliveries`: the deliveries whose
 -- expected result had timed out; the caller settles those that were not sent again yet.

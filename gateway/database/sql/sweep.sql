@@ -63,9 +63,9 @@ ORDER BY received_at, id LIMIT %(limit)s;
 
 -- name: lock_purgeable
 -- Of these instances, those that are delivered everywhere or cancelled, and unchanged for longer than `retention`. They are
--- locked, so that a repeat waits until file and row are deleted. An instance for which a worker still owes a result is kept,
--- and so is one of a unit that is not settled in each of its generations, and one of which another version is not settled
--- for so long: a retry of an older version must be followed by the newest one.
+-- locked, so that a repeat waits until file and row are deleted. An instance is kept while a worker owes a result for it, and
+-- while a generation of its unit is not settled. It is also kept until every other version is settled for as long, because a
+-- retry of an older version must be followed by the newest one.
 SELECT i.id AS instance_id, i.study_instance_uid, i.file_name, i.place::text FROM instances i
 WHERE i.id = ANY (%(instance_ids)s::bigint[]) AND greatest(i.received_at, i.repeated_at) < now() - %(retention)s
     AND NOT EXISTS (SELECT FROM deliveries d WHERE d.instance_id = i.id
