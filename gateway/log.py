@@ -11,10 +11,10 @@ Logging never raises. A line that cannot be written goes to standard error; if t
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from time import monotonic
@@ -127,6 +127,19 @@ def together() -> Iterator[None]:
 
 
 _process = {"name": "mini-pacs"}
+_second = (0, "")
+"""The last second of which a line has the time, and its text: many lines are of one second."""
+
+
+def _now() -> str:
+    """Return the time in UTC (ISO 8601, with milliseconds)."""
+    global _second  # noqa: PLW0603  two threads may both make the text of a new second, which does no harm
+    second, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+    known, text = _second
+    if second != known:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        _second = second, text
+    return f"{text}.{milliseconds:03}+00:00"
 
 
 def configure(path: Path | None, process: str) -> None:
@@ -135,7 +148,7 @@ def configure(path: Path | None, process: str) -> None:
     _sink.configure(path)
 
 
-def write(
+def write(  # noqa: C901, PLR0912  a branch for each field
     stage: Stage,
     outcome: str,
     *,
@@ -164,32 +177,49 @@ def write(
     quote a data set.
     """
     fields: dict[str, object] = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "time": _now(),
         "level": level,
         "stage": stage.value,
         "outcome": outcome,
         "process": _process["name"],
         "pid": os.getpid(),
-        "study_instance_uid": study_instance_uid,
-        "sop_instance_uid": sop_instance_uid,
-        "calling_ae_title": None if calling_ae_title is None else printable(calling_ae_title),
-        "called_ae_title": None if called_ae_title is None else printable(called_ae_title),
-        "remote_address": remote_address,
-        "destination": destination,
-        "status": None if status is None else f"0x{status:04X}",
-        "error": None if error is None else printable(error, MAX_TEXT),
-        "detail": None if detail is None else printable(detail, MAX_TEXT),
-        "fault": fault,
-        "attempt": attempt,
-        "next_in_seconds": None if next_in_seconds is None else round(next_in_seconds, 3),
-        "duration_ms": None if duration_ms is None else round(duration_ms, 2),
-        "count": count,
-        "size": size,
-        "instance_id": instance_id,
-        "delivery_id": delivery_id,
     }
-    present = {name: value for name, value in fields.items() if value is not None}
-    line = orjson.dumps(present) + b"\n"
+    # One by one, because most are None in most lines: a dict of all, of which those are left out, costs more.
+    if study_instance_uid is not None:
+        fields["study_instance_uid"] = study_instance_uid
+    if sop_instance_uid is not None:
+        fields["sop_instance_uid"] = sop_instance_uid
+    if calling_ae_title is not None:
+        fields["calling_ae_title"] = printable(calling_ae_title)
+    if called_ae_title is not None:
+        fields["called_ae_title"] = printable(called_ae_title)
+    if remote_address is not None:
+        fields["remote_address"] = remote_address
+    if destination is not None:
+        fields["destination"] = destination
+    if status is not None:
+        fields["status"] = f"0x{status:04X}"
+    if error is not None:
+        fields["error"] = printable(error, MAX_TEXT)
+    if detail is not None:
+        fields["detail"] = printable(detail, MAX_TEXT)
+    if fault is not None:
+        fields["fault"] = fault
+    if attempt is not None:
+        fields["attempt"] = attempt
+    if next_in_seconds is not None:
+        fields["next_in_seconds"] = round(next_in_seconds, 3)
+    if duration_ms is not None:
+        fields["duration_ms"] = round(duration_ms, 2)
+    if count is not None:
+        fields["count"] = count
+    if size is not None:
+        fields["size"] = size
+    if instance_id is not None:
+        fields["instance_id"] = instance_id
+    if delivery_id is not None:
+        fields["delivery_id"] = delivery_id
+    line = orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
     lines: list[bytes] | None = getattr(_held, "lines", None)
     if lines is None:
         _sink.append(line)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import psycopg2
 
+from gateway.database.arrays import array_text
 from gateway.database.connection import Connection
 from gateway.database.failure import sentence_of, translated
 from gateway.database.prepared import PreparedStatement, prepared
@@ -43,7 +44,7 @@ class Session:
     def _execute(self, statement: str, parameters: Mapping[str, object] | None) -> None:
         opening, self._opening = self._opening, ""
         try:
-            self._cursor.execute(opening + statement, parameters)
+            self._cursor.execute(opening + statement, _written(parameters))
         except ValueError as error:
             # psycopg2 sends no text with a NUL, and none that UTF-8 cannot encode: nothing was sent.
             self._opening = opening
@@ -153,7 +154,7 @@ class Session:
         """Execute `query` once for each set of parameters, in one round trip and one transaction."""
         text = self._text_of(query)
         try:
-            filled = [self._cursor.mogrify(text, parameters).decode() for parameters in each]
+            filled = [self._cursor.mogrify(text, _written(parameters)).decode() for parameters in each]
         except psycopg2.Error as error:
             raise self._translated(error) from error
         if filled:
@@ -166,6 +167,15 @@ class Session:
     def script(self, statements: str) -> None:
         """Execute statements without parameters: migrations, BEGIN, COMMIT."""
         self._execute(statements, None)
+
+
+def _written(parameters: Mapping[str, object] | None) -> Mapping[str, object] | None:
+    """Return the parameters with each list as the text of an array."""
+    if not parameters:
+        return parameters
+    return {
+        name: array_text(value) if isinstance(value, list) else value for name, value in parameters.items()
+    }
 
 
 class DedicatedSession(Session):

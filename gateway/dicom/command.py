@@ -50,6 +50,7 @@ class CommandSet:
             PduError: an element is cut off.
         """
         self._values: dict[int, bytes] = {}
+        raw = bytes(raw)  # a slice of it needs no second copy
         position, end = 0, len(raw)
         while position < end:
             if end - position < _ELEMENT.size:
@@ -59,7 +60,7 @@ class CommandSet:
             if length > end - position:
                 raise PduError(f"element ({group:04X},{element:04X}) cut off in a command set")
             if group == 0:
-                self._values[element] = bytes(raw[position : position + length])
+                self._values[element] = raw[position : position + length]
             position += length
 
     def number(self, element: int) -> int | None:

@@ -6,7 +6,7 @@ implement these protocols, and handle no PDUs.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.dicom.contexts import Answer, Offer
 
@@ -47,8 +47,7 @@ class Requestor:
     remote_port: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoreRequest:
+class StoreRequest(NamedTuple):
     """The content of a C-STORE-RQ (PS3.7 §9.3.1.1, Table 9.3-1). UIDs are not validated, `""` if missing.
 
     `priority` is 0 for MEDIUM, 1 for HIGH, 2 for LOW.

@@ -198,8 +198,16 @@ class Wire:
 
     def header(self) -> tuple[int, int]:
         """Return type and length of the next PDU."""
-        pdu_type, length = HEADER.unpack(self.take(HEADER.size))
+        pdu_type, length = self._unpacked(HEADER)
         return pdu_type, length
+
+    def _unpacked(self, fields: struct.Struct) -> tuple[int, ...]:
+        """Return the next fields, without a copy of their bytes."""
+        while self._end - self._start < fields.size:
+            self._fill()
+        found = fields.unpack_from(self._buffer, self._start)
+        self._start += fields.size
+        return found
 
     def pdv_header(self, remaining: int) -> tuple[int, int, int]:
         """Return context id, message control header and number of data bytes of the next PDV.
@@ -211,7 +219,7 @@ class Wire:
         """
         if remaining < PDV_OVERHEAD:
             raise PduError("P-DATA-TF too short for a presentation data value")
-        length, context_id, control = PDV_HEADER.unpack(self.take(PDV_OVERHEAD))
+        length, context_id, control = self._unpacked(PDV_HEADER)
         if not 2 <= length <= remaining - 4:  # noqa: PLR2004  the length counts context id and control header
             raise PduError(f"presentation data value of {length} bytes in {remaining} of a P-DATA-TF")
         return context_id, control, length - 2

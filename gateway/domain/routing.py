@@ -105,6 +105,10 @@ class Targets:
     """Every target: the PACS, the other archives, the applications."""
     of_results: tuple[Target, ...] = field(init=False, compare=False)
     """The targets of a result."""
+    _of: dict[tuple[Kind, Mode, str | None], tuple[Target, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    """What `of` has returned."""
 
     def __post_init__(self) -> None:
         """Set what each reception and each claim asks for."""
@@ -119,6 +123,13 @@ class Targets:
         `sent_by` is the AE title of the archive that the caller is for certain: it has the instance, so it is
         never owed it. The PACS is an exception: it gets once what the edge did not know.
         """
+        key = kind, mode, sent_by
+        found = self._of.get(key)  # each reception asks
+        if found is None:
+            found = self._of[key] = self._decided(kind, mode, sent_by)
+        return found
+
+    def _decided(self, kind: Kind, mode: Mode, sent_by: str | None) -> tuple[Target, ...]:
         archives = [one for one in self._archives() if one.route is Route.PACS or one.name != sent_by]
         if kind is Kind.RESULT:
             return tuple(one for one in archives if one.name not in self.archives_without_results)

@@ -268,13 +268,15 @@ class CStoreHandler:
         """Decide which targets get the instance. The envelope keeps it, so registration needs no rule."""
         rules = self._receiver.rules
         mode = self._receiver.configuration.forwarder.mode
+        candidates = self._receiver.targets.of(kind, mode, sent_by=self._caller.archive)
+        if not rules.text:
+            return RulesDecision(candidates)
         facts = facts_of(
             header,
             calling_ae_title=self._requestor.calling_ae_title,
             called_ae_title=self._requestor.called_ae_title,
             transfer_syntax_uid=self._request.transfer_syntax_uid,
         )
-        candidates = self._receiver.targets.of(kind, mode, sent_by=self._caller.archive)
         decision = rules.decide(candidates, facts)
         for target in decision.undecided:
             self._log.undecided(target, rules.why_undecided(target, facts))

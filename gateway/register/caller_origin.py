@@ -17,11 +17,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
+from typing import TypeAlias
 
 from gateway.config.forwarder import Forwarder
 from gateway.domain.allowlist import Address, address_of
 from gateway.domain.routing import Origin
 from gateway.register.host_lookup import CACHE_SECONDS, Lookup, lookup
+
+MAX_REMEMBERED = 1000
+"""Limits the memory for callers; one that is forgotten is identified again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,11 @@ class Caller:
     archive: str | None = None
 
 
+_Known: TypeAlias = Mapping[str, frozenset[Address]]
+_Remembered: TypeAlias = tuple[_Known, dict[tuple[str, str], Caller]]
+"""Callers by AE title and address, and the addresses of the hosts by which they were identified."""
+
+
 class CallerOrigins:
     """The known peers of one receiver, by AE title and address. Safe across threads."""
 
@@ -49,14 +58,26 @@ class CallerOrigins:
                 self._by_title.setdefault(title, []).append(worker.ae_title)
         self._hosts = {worker.ae_title: worker.host for worker in forwarder.all_workers}
         self._addresses = _HostAddresses({*self._archives.values(), *self._hosts.values()}, look_up)
+        self._remembered: _Remembered = (self._addresses.current(), {})
 
     def identify(self, calling_ae_title: str, remote_address: str) -> Caller:
         """Return what the caller is; never waits for a lookup."""
+        known = self._addresses.current()
+        of_addresses, callers = self._remembered
+        if of_addresses is not known or len(callers) > MAX_REMEMBERED:
+            callers = {}
+            self._remembered = known, callers
+        caller = callers.get((calling_ae_title, remote_address))
+        if caller is None:
+            caller = self._identify(calling_ae_title, remote_address, known)
+            callers[calling_ae_title, remote_address] = caller
+        return caller
+
+    def _identify(self, calling_ae_title: str, remote_address: str, known: _Known) -> Caller:
         named = self._by_title.get(calling_ae_title)
         if named is not None:
             return Caller(Origin.WORKER, tuple(named))
         address = address_of(remote_address)
-        known = self._addresses.current()
         archives = [title for title, host in self._archives.items() if address in known.get(host, ())]
         workers = tuple(title for title, host in self._hosts.items() if address in known.get(host, ()))
         if calling_ae_title in archives and not workers:
@@ -84,8 +105,11 @@ class _HostAddresses:
         self._valid_until = 0.0
         self.current()
 
-    def current(self) -> Mapping[str, frozenset[Address]]:
-        """Return the last addresses; start a lookup on another thread if they are old."""
+    def current(self) -> _Known:
+        """Return the last addresses; start a lookup on another thread if they are old.
+
+        It is the same object until a lookup has changed them.
+        """
         if self._names and self._valid_until <= monotonic():
             with self._lock:
                 refreshes = self._valid_until <= monotonic()

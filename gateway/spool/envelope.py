@@ -11,10 +11,10 @@ an unfinished envelope was never acknowledged.
 
 import os
 import struct
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 from zlib import crc32
 
@@ -47,8 +47,7 @@ _ORIGINS = tuple(Origin)
 _ROUTES = tuple(Route)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """One reception. `sha256` and `data_set_size` are those of the data set, in bytes.
 
     `epoch` is that of the spool when the instance was received: see gateway/spool/identity.py.

@@ -64,8 +64,7 @@ def test_what_a_rule_refused_for_one_reception_is_not_refused_for_others_of_its_
         [vna] = [one for one in core.edge.configuration.forwarder.targets.all if one.name == "VNA"]
         for one in batch:
             if one.envelope.sop_instance_uid != result.sop_instance_uid:
-                one.envelope = replace(
-                    one.envelope,
+                one.envelope = one.envelope._replace(
                     # It is registered first, because its UID is the smaller one.
                     sop_instance_uid=f"1.{min(uids)}",
                     targets=tuple(target for target in one.envelope.targets if target != vna),

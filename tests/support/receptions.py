@@ -1,6 +1,5 @@
 """Receptions made by hand: an envelope, and its file as a receiver leaves it."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -37,7 +36,7 @@ def envelope_of(data_set: bytes = b"", **changes: Any) -> Envelope:
         data_set_size=len(data_set),
         sha256=sha256(data_set).digest(),
     )
-    return replace(envelope, **changes)
+    return envelope._replace(**changes)
 
 
 def meta_of(envelope: Envelope) -> bytes:

@@ -4,7 +4,6 @@ import os
 import struct
 import tempfile
 import zlib
-from dataclasses import replace
 
 import pydicom
 import pytest
@@ -201,7 +200,7 @@ def test_mutated_bytes_raise_nothing_but_data_set_errors(
         return
     assert header.sop_instance_uid
     result = read(bytes(raw[:end]), syntax, with_references=True)
-    assert replace(result, **NO_REFERENCES) == header
+    assert result._replace(**NO_REFERENCES) == header
     assert all(is_uid(uid, 128) for uid in result.referenced_sop_instance_uids)
 
 

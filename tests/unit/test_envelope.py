@@ -51,6 +51,8 @@ ENVELOPES = st.builds(
     data_set_size=st.integers(0, 2**63 - 1),
     sha256=st.binary(min_size=32, max_size=32),
     rules=st.binary(min_size=16, max_size=16),
+    refused=st.just(()),
+    undecided=st.just(()),
 )
 
 LONGEST = Envelope(

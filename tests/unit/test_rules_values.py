@@ -2,7 +2,6 @@
 
 import math
 import struct
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -209,7 +208,7 @@ def test_asking_for_attributes_changes_nothing_else(
             read(bytes(raw[:end]), syntax, asked=ASKED)
         return
     found = read(bytes(raw[:end]), syntax, asked=ASKED)
-    assert replace(found, attributes=NOTHING, attributes_defect="") == replace(plain, attributes=NOTHING)
+    assert found._replace(attributes=NOTHING, attributes_defect="") == plain._replace(attributes=NOTHING)
 
 
 @given(

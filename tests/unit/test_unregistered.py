@@ -1,7 +1,6 @@
 """What is unregistered is seen in the links; a version waits for an older one; hosts have addresses."""
 
 import os
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -156,7 +155,7 @@ def test_a_reception_knows_whether_a_file_is_its_own(spool: Spool) -> None:
 
 def replace_reception(one: Unregistered) -> Unregistered:
     """Return the same reception with another id."""
-    return Unregistered(replace(one.envelope, reception_id=envelope_of().reception_id), one.path, one.link)
+    return Unregistered(one.envelope._replace(reception_id=envelope_of().reception_id), one.path, one.link)
 
 
 # ---- the reserve ---------------------------------------------------------------------------------

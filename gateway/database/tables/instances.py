@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from gateway.database.queries import load
@@ -29,8 +30,7 @@ class ReceptionVerdict(StrEnum):
     NAME_TAKEN = "name_taken"
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedInstance:
+class ReceivedInstance(NamedTuple):
     """A reception whose file is durable, with the values of its envelope. `received_at` is its time."""
 
     reception_id: UUID

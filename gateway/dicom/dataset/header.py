@@ -6,12 +6,11 @@ references are collected in references.py.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Self
+from typing import NamedTuple, Self
 
 from gateway.dicom.dataset.elements import Walk, enter_none
-from gateway.dicom.dataset.encoding import HEADER_BYTES, ITEM, Syntax, syntax_of
+from gateway.dicom.dataset.encoding import HEADER_BYTES, ITEM, Syntax, is_deflated, syntax_of
 from gateway.dicom.dataset.plain import Begin, read_plain
 from gateway.dicom.dataset.reader import Reader, ReadLimitError, reader_of
 from gateway.dicom.dataset.references import REFERENCING, ReferencedUids
@@ -47,8 +46,10 @@ _WANTED = frozenset(
 _NEEDED = (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID)
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+NOTHING: Mapping[int, tuple[Value, ...]] = MappingProxyType({})
+
+
+class Header(NamedTuple):
     """Values of a data set, without padding, not validated; the four UIDs are never empty.
 
     `referenced_…` are UIDs in their order, without repeats, at most MAX_REFERENCES; empty unless requested.
@@ -68,11 +69,8 @@ class Header:
     referenced_series_instance_uids: tuple[str, ...]
     referenced_study_instance_uids: tuple[str, ...] = ()
     defect: str = ""
-    attributes: Mapping[int, tuple[Value, ...]] = field(default_factory=lambda: NOTHING)
+    attributes: Mapping[int, tuple[Value, ...]] = NOTHING
     attributes_defect: str = ""
-
-
-NOTHING: Mapping[int, tuple[Value, ...]] = MappingProxyType({})
 
 
 def read_header(
@@ -107,8 +105,7 @@ def read_header(
         values.read(descriptor, offset, transfer_syntax_uid)
     except DataSetError as error:
         defect = str(error)
-    return replace(
-        header,
+    return header._replace(
         referenced_sop_instance_uids=tuple(references.instances),
         referenced_series_instance_uids=tuple(references.series),
         referenced_study_instance_uids=tuple(references.studies),
@@ -147,14 +144,21 @@ class _HeaderValues:
 
     def read(self, descriptor: int, offset: int, transfer_syntax_uid: str, held: bytes | None = None) -> Self:
         """Collect the values until all are found, the data set ends, or a limit is reached."""
+        reads_all = self._references is not None or bool(self._asked)
+        if held is not None and not reads_all and not is_deflated(transfer_syntax_uid):
+            self._take_plain(held, syntax_of(transfer_syntax_uid))
+            if self._has_uids:  # nearly always, and without a reader
+                return self
         with reader_of(descriptor, offset, transfer_syntax_uid, held) as reader:
             try:
                 enter = enter_none if self._references is None else REFERENCING.__contains__
                 # Some data sets have one of the four UIDs after Pixel Data; no references are there.
                 until = ITEM if self._references is None else _PIXEL_DATA
                 syntax = syntax_of(transfer_syntax_uid)
-                reads_all = self._references is not None or self._asked
-                begin = None if reads_all else self._take_plain(reader, syntax)
+                found = None if reads_all else reader.at(0, HEADER_BYTES)
+                begin = None
+                if found is not None and isinstance(found[0], bytes):
+                    begin = self._take_plain(found[0], syntax)
                 if self._has_uids:
                     return self
                 walk = Walk(reader, syntax, enter, until=until, begin=begin)
@@ -173,13 +177,10 @@ class _HeaderValues:
                 self._attributes_defect = str(error)
         return self
 
-    def _take_plain(self, reader: Reader, syntax: Syntax) -> Begin | None:
+    def _take_plain(self, buffer: bytes, syntax: Syntax) -> Begin | None:
         """Take the values of the plain elements at the beginning; return where `Walk` continues."""
-        found = reader.at(0, HEADER_BYTES)
-        if found is None or not isinstance(found[0], bytes):
-            return None
         begin = read_plain(
-            found[0],
+            buffer,
             syntax,
             self._values,
             wanted=_WANTED,
