@@ -21,6 +21,7 @@ If the process dies
 import hashlib
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 from gateway import log
@@ -213,7 +214,7 @@ class CStoreHandler:
             self._receiver.identity.require_epoch(envelope.epoch)
         except BaseException:
             # The file may be torn. Remove its name before its `.part` link, so that no process registers it.
-            remove_uncommitted(path)
+            remove_uncommitted(Path(path))
             raise
         self._is_stored = True
         self._receiver.registrar.submit(Unregistered(envelope, path, self._partial.path))

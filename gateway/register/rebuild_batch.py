@@ -141,7 +141,7 @@ class RebuildBatches:
                     raise
             else:
                 self._count(outcome)
-                receptions = [Unregistered(one.envelope, one.path, None) for one in batch]
+                receptions = [Unregistered(one.envelope, str(one.path), None) for one in batch]
                 results.correlate_again(self._database, receptions, self._spool, self._origins)
                 return outcome.taken
         raise AssertionError("unreachable")
@@ -185,7 +185,7 @@ class RebuildBatches:
     def _rows(self, session: Session, new: list[StoredFile]) -> list[RegisteredInstance]:
         window = self._configuration.edge.duplicate_window
         targets = self._configuration.forwarder.targets
-        receptions = [Unregistered(one.envelope, one.path, None) for one in new]
+        receptions = [Unregistered(one.envelope, str(one.path), None) for one in new]
         if not receptions:
             return []
         if receptions[0].is_original:

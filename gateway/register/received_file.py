@@ -6,6 +6,7 @@ If the process dies
                                                  its file and link again
 """
 
+import os
 from contextlib import suppress
 from functools import partial
 
@@ -38,7 +39,7 @@ def rename(spool: Spool, one: Unregistered) -> None:
             plain.unlink(missing_ok=True)
     except OSError as error:
         raise failure("rename", plain, error) from error
-    one.path = named
+    one.file = str(named)
 
 
 def finish_file(spool: Spool, database: Database, one: Unregistered, registered: RegisteredInstance) -> None:
@@ -50,14 +51,14 @@ def finish_file(spool: Spool, database: Database, one: Unregistered, registered:
     try:
         repeat.remove_or_use_file(spool, database, one, registered, partial(rename, spool))
     except OSError as error:
-        raise failure("finish", one.path, error) from error
+        raise failure("finish", one.file, error) from error
     if registered.verdict in repeat.NEW and not one.envelope.targets:
-        spool.move(Place.SENT, one.envelope.study_instance_uid, one.path.name, was=Place.INCOMING)
+        spool.move(Place.SENT, one.envelope.study_instance_uid, one.file_name, was=Place.INCOMING)
 
 
 def remove_link(one: Unregistered) -> None:
     """Remove the link of a reception that is registered, or may not be: it is done."""
-    if one.link is not None:
+    if one.part is not None:
         with suppress(OSError):
-            one.link.unlink()
+            os.unlink(one.part)  # noqa: PTH108  of each reception: a Path costs as much
     one.is_done = True

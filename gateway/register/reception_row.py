@@ -36,7 +36,7 @@ def received_of(one: Unregistered, targets: Targets) -> ReceivedInstance:
         called_ae_title=envelope.called_ae_title,
         remote_address=envelope.remote_address,
         kind=envelope.kind,
-        file_name=one.path.name,
+        file_name=one.file_name,
         targets=tuple(
             Target(Route.PACS, targets.pacs) if target.route is Route.PACS else target
             for target in envelope.targets

@@ -161,7 +161,7 @@ class Recovery:
         if path is None and may_be_written:
             return None
         if is_durable and path is not None:
-            return Unregistered(envelope, path, link)
+            return Unregistered(envelope, str(path), str(link))
         with Part10File(link) as file:  # raises if the link is gone: then its file is not damaged
             is_intact = file.holds(envelope.data_set_size, envelope.sha256.hex())
         if not is_intact:
@@ -175,7 +175,7 @@ class Recovery:
                 file_names(envelope.sop_instance_uid, envelope.sha256.hex()),
             )
         flush_file(path)
-        return Unregistered(envelope, path, link)
+        return Unregistered(envelope, str(path), str(link))
 
 
 def flush_file(path: Path) -> None:
@@ -249,4 +249,4 @@ def of_file(spool: Spool, path: Path, *, has_row: bool) -> Unregistered | None:
             set_damaged_aside(spool, None, path, envelope)
         return None
     flush_file(path)
-    return Unregistered(envelope, path, None)
+    return Unregistered(envelope, str(path), None)

@@ -52,11 +52,11 @@ def _give_up(spool: Spool, one: Unregistered, error: GatewayError) -> None:
             target.hardlink_to(one.path)
         elif one.link != target:
             one.link.rename(target)
-        one.link = target
+        one.part = str(target)
         flush_directory(folder)  # survives a power cut: the link, before the file leaves incoming/
         failed = spool.path(Place.FAILED, study, one.path.name)
         if one.path != failed and spool.put(one.path, failed):
-            one.path = failed
+            one.file = str(failed)
     with suppress(OSError):
         (folder / REASON).write_text(str(error), encoding="utf-8")  # for diagnose; without a flush
     one.is_done = True

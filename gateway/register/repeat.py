@@ -60,7 +60,7 @@ def remove_or_use_file(
         # this version has the name with the digest.
         rename(reception)
     with database.statement() as session:
-        instances.restore_file(session, registered.instance_id, reception.path.name)
+        instances.restore_file(session, registered.instance_id, reception.file_name)
 
 
 def _is_intact(other: Path, path: Path, data_set_size: int, sha256: str) -> bool:

@@ -24,16 +24,32 @@ REASON = "reason.txt"
 class Unregistered:
     """One reception that waits for its rows.
 
-    `path` is the final name of its file, and `link` its `.part` link; None if a power cut took the link.
+    `file` is the final name of its file, with all folders, and `part` its `.part` link; None if a power cut
+    took the link. They are texts, because the Paths of a reception cost as much as its system calls.
     `refusals` counts how often PostgreSQL refused it alone, or the disk refused its file.
     """
 
     envelope: Envelope
-    path: Path
-    link: Path | None
+    file: str
+    part: str | None
     refusals: int = 0
     arrived: float = field(default_factory=monotonic)
     is_done: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The final name of its file."""
+        return Path(self.file)
+
+    @property
+    def link(self) -> Path | None:
+        """Its `.part` link; None if a power cut took it."""
+        return None if self.part is None else Path(self.part)
+
+    @property
+    def file_name(self) -> str:
+        """The final name of its file, without folders."""
+        return self.file.rpartition("/")[2]
 
     @property
     def is_original(self) -> bool:
@@ -43,7 +59,7 @@ class Unregistered:
     @property
     def has_plain_name(self) -> bool:
         """Whether no other version of its UID was in incoming/ when it was received."""
-        return self.path.name == f"{self.envelope.sop_instance_uid}.dcm"
+        return self.file_name == f"{self.envelope.sop_instance_uid}.dcm"
 
     def has_its_file(self) -> bool:
         """Tell whether `path` is still the file of this reception.

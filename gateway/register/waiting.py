@@ -49,9 +49,10 @@ class WaitingReceptions:
         if self.in_memory < MAX_IN_MEMORY:
             (self._urgent if is_urgent else self._new).append(one)
         else:
-            assert one.link is not None, "a new reception has its link"
+            link = one.link
+            assert link is not None, "a new reception has its link"
             numbers = self._urgent_numbers if is_urgent else self._numbers
-            numbers.append(int(one.link.stem, 16))
+            numbers.append(int(link.stem, 16))
 
     def defer(self, receptions: Iterable[Unregistered]) -> None:
         """Add receptions that are to be tried again: they wait for another version, or were refused."""

@@ -24,7 +24,7 @@ FILE_MODE = 0o640
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-def failure(operation: str, path: Path, error: OSError) -> SpoolError:
+def failure(operation: str, path: Path | str, error: OSError) -> SpoolError:
     """Return the error for a refused file operation; it names the operation, the path and the reason."""
     sentence = f"{operation} {path}: {error.strerror or error}"
     return SpoolFullError(sentence) if error.errno in _FULL else SpoolError(sentence)
@@ -46,7 +46,7 @@ def make_folder(path: Path) -> None:
             raise
 
 
-def flush_directory(path: Path) -> None:
+def flush_directory(path: Path | str) -> None:
     """Write the entries of a directory to the disk; they survive a power cut when this returns."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

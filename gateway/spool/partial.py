@@ -49,9 +49,10 @@ def lock_folder(folder: Path) -> int | None:
 class Partial:
     """A file that is being written. It ends with `close` if it was acknowledged, else with `discard`."""
 
-    def __init__(self, path: Path, link: Callable[[Path, str, Sequence[str]], Path]) -> None:
-        self._link = link
-        self._folder: Path | None = None
+    def __init__(self, path: str, name: Callable[[str, str, Sequence[str]], str]) -> None:
+        """Create the file. `name` gives it a final name, as `Places.name` does."""
+        self._name = name
+        self._folder: str | None = None
         self.path = path
         try:
             self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
@@ -91,13 +92,13 @@ class Partial:
         if written != len(envelope):
             raise SpoolError(f"write {self.path}: {written} bytes of the envelope were written")
 
-    def name(self, study_instance_uid: str, names: Sequence[str]) -> Path:
+    def name(self, study_instance_uid: str, names: Sequence[str]) -> str:
         """Link the file under the first of `names` that is free in incoming/<study>.
 
         The name is durable only after `flush`.
         """
-        target = self._link(self.path, study_instance_uid, names)
-        self._folder = target.parent
+        target = self._name(self.path, study_instance_uid, names)
+        self._folder = target.rpartition("/")[0]
         return target
 
     def flush(self) -> None:
@@ -129,4 +130,4 @@ class Partial:
             return
         self.close()
         with suppress(OSError):
-            self.path.unlink()
+            os.unlink(self.path)  # noqa: PTH108  the path is a text

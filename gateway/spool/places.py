@@ -63,15 +63,22 @@ class Places:
     def link(
         self, part: Path, study_instance_uid: str, names: Sequence[str], *, place: Place = Place.INCOMING
     ) -> Path:
+        """Link `part` as `name` does."""
+        return Path(self.name(str(part), study_instance_uid, names, place=place))
+
+    def name(
+        self, part: str, study_instance_uid: str, names: Sequence[str], *, place: Place = Place.INCOMING
+    ) -> str:
         """Link `part` under the first of `names` that is free in the study's folder; return the new path.
 
-        If all are taken, the last one with a random part is used.
+        If all are taken, the last one with a random part is used. Paths are texts here: each reception is
+        named, and its Paths would cost as much as its system calls.
         """
-        folder = self._folder(place, study_instance_uid)
+        folder = f"{self._root}/{place}/{study_instance_uid}"
         for name in (*names, None):
-            target = folder / (name or _unique(names[-1]))
+            target = f"{folder}/{name or _unique(names[-1])}"
             try:
-                self._link(part, target)
+                self._link(part, target, folder)
             except FileExistsError:
                 continue
             except OSError as error:
@@ -79,31 +86,30 @@ class Places:
             return target
         raise SpoolError(f"no free name for {part} in {folder}")
 
-    def _link(self, source: Path, target: Path) -> None:
+    def _link(self, source: str, target: str, folder: str) -> None:
         while True:
-            self._ensure_directory(target.parent)
+            self._ensure_directory(folder)
             try:
                 os.link(source, target)
             except FileNotFoundError:
                 # The sweep has just removed the empty directory: make it again.
-                self._trusted.pop(str(target.parent), None)
-                if not source.exists():
+                self._trusted.pop(folder, None)
+                if not _is_there(source):
                     raise
                 continue
             return
 
-    def _ensure_directory(self, folder: Path) -> None:
+    def _ensure_directory(self, folder: str) -> None:
         """Create `folder` and flush its entry, even if it exists: its creator may not have flushed it yet."""
-        key = str(folder)
         now = monotonic()
-        if self._trusted.get(key, 0.0) > now:
+        if self._trusted.get(folder, 0.0) > now:
             return
-        make_folder(folder)
-        flush_directory(folder.parent)  # survives a power cut: the study's folder, before Success
+        make_folder(Path(folder))
+        flush_directory(Path(folder).parent)  # survives a power cut: the study's folder, before Success
         with self._lock:
             if len(self._trusted) > _MAX_TRUSTED:
                 self._trusted.clear()
-            self._trusted[key] = now + DIRECTORY_TRUST_SECONDS
+            self._trusted[folder] = now + DIRECTORY_TRUST_SECONDS
 
     # ---- look-ups --------------------------------------------------------------------------------
 
@@ -183,7 +189,7 @@ class Places:
             FileMissingError: there is no `source`.
         """
         try:
-            self._link(source, target)
+            self._link(str(source), str(target), str(target.parent))
             source.unlink(missing_ok=True)
         except FileExistsError:
             return False

@@ -128,7 +128,7 @@ class Spool(Places):
             SpoolFullError: free space is at or below the reserve.
         """
         self.check_reserve(unregistered_bytes)
-        return Partial(self.receiver / f"{next(self._numbers):08x}{SUFFIX}", self.link)
+        return Partial(f"{self.receiver}/{next(self._numbers):08x}{SUFFIX}", self.name)
 
     # ---- space -----------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ def register(core: Forwarding, *receptions: Unregistered) -> None:
 def again(one: Unregistered) -> Unregistered:
     """Return the reception as another process finds it that examined the link before it was removed."""
     assert one.link is not None
-    return Unregistered(one.envelope, one.path, one.link)
+    return Unregistered(one.envelope, one.file, one.part)
 
 
 def everything(core: Forwarding) -> list[object]:

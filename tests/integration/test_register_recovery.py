@@ -190,7 +190,7 @@ def test_old_links_of_a_living_receiver_are_registered(
     monkeypatch.setattr(module, "OLD_LINK_SECONDS", 0.0)
     assert reconcile(core.sweeping())["registered"] == 3
     core.edge.check_ledger(instances)
-    assert links(core) == [being_written.path]
+    assert links(core) == [Path(being_written.path)]
     assert core.registration().register(receptions) == []
     assert count(core) == 3
     assert core.edge.one("SELECT count(*) FROM repeats") == 0

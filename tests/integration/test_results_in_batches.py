@@ -216,7 +216,7 @@ def test_a_batch_that_is_registered_again_changes_nothing(core: Forwarding) -> N
     for source in sources:
         ask(core, source)
     batch = [core.received(result_of(source), worker="APP01") for source in sources]
-    again = [type(one)(one.envelope, one.path, one.link) for one in batch]
+    again = [type(one)(one.envelope, one.file, one.part) for one in batch]
     assert core.registration().register(batch) == []
     before = outcome(core)
     assert core.registration().register(again) == []

@@ -80,7 +80,7 @@ def test_reconcile_leaves_the_folder_of_a_starting_receiver(
     spool.open_receiver()
     part = spool.begin()
     reconcile(core.sweeping())
-    assert part.path.exists()
+    assert Path(part.path).exists()
     part.discard()
     spool.close_receiver()
 

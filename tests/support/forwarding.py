@@ -306,4 +306,4 @@ def keep(part: Partial, study_instance_uid: str, names: Sequence[str]) -> Path:
     """Give a partial file its final name and flush it; return the name. It has no envelope."""
     path = part.name(study_instance_uid, names)
     part.flush()
-    return path
+    return Path(path)

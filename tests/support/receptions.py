@@ -56,7 +56,7 @@ def received(spool: Spool, data_set: bytes = b"data set", **changes: Any) -> Unr
     envelope = envelope_of(data_set, **changes)
     part = written(spool, envelope, data_set)
     path = part_named(spool, part, envelope)
-    return Unregistered(envelope, path, part)
+    return Unregistered(envelope, str(path), str(part))
 
 
 def written(spool: Spool, envelope: Envelope, data_set: bytes) -> Path:
@@ -67,7 +67,7 @@ def written(spool: Spool, envelope: Envelope, data_set: bytes) -> Path:
     part.write(data_set)
     part.seal(envelope.pack(), len(meta) - ENVELOPE_BYTES)
     part.close()
-    return part.path
+    return Path(part.path)
 
 
 def part_named(spool: Spool, part: Path, envelope: Envelope) -> Path:

@@ -25,7 +25,7 @@ def spool(tmp_path: Path) -> Spool:
 def _kept(part: Partial) -> Path:
     path = part.name(STUDY, NAMES)
     part.flush()
-    return path
+    return Path(path)
 
 
 def keep(spool: Spool, data: bytes) -> Path:

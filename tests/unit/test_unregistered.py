@@ -155,7 +155,7 @@ def test_a_reception_knows_whether_a_file_is_its_own(spool: Spool) -> None:
 
 def replace_reception(one: Unregistered) -> Unregistered:
     """Return the same reception with another id."""
-    return Unregistered(one.envelope._replace(reception_id=envelope_of().reception_id), one.path, one.link)
+    return Unregistered(one.envelope._replace(reception_id=envelope_of().reception_id), one.file, one.part)
 
 
 # ---- the reserve ---------------------------------------------------------------------------------
