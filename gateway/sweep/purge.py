@@ -27,7 +27,11 @@ from gateway.sweep.slices import START, Part, sliced
 from gateway.sweep.walk import studies
 
 FILES_PER_TRANSACTION = 500
-"""How many instances are locked, deleted or passed over in one transaction."""
+"""How many instances are locked, deleted or passed over in one transaction, at most."""
+FEWEST_PER_TRANSACTION = 50
+TRANSACTION_SECONDS = 0.5
+"""How long a transaction should last: a repeat that arrives meanwhile waits for it, and a slice ends after it.
+So on a slow disk it has fewer files."""
 
 MAX_NOT_REMOVED = 1000
 """A run ends after this many files that could not be removed: the whole disk seems to have failed."""
@@ -57,11 +61,13 @@ def purge(context: SweepContext) -> Counts:
 
 def _instances(context: SweepContext, disk_errors: DiskErrors) -> int:
     purged = not_removed = 0
+    limit = FILES_PER_TRANSACTION
     with sliced(context, Part.OLD_INSTANCES) as piece:
         while not_removed < MAX_NOT_REMOVED:
+            began = context.clock()
             with context.transaction() as session:
                 old, after = sweeps.lock_purgeable(
-                    session, retention=context.retention, after=piece.position, limit=FILES_PER_TRANSACTION
+                    session, retention=context.retention, after=piece.position, limit=limit
                 )
                 if old and not context.dry:
                     _make_settles_durable(context)
@@ -79,7 +85,14 @@ def _instances(context: SweepContext, disk_errors: DiskErrors) -> int:
                 piece.has_work()
             if after == START or piece.is_over:
                 break
+            limit = next_limit(limit, context.clock() - began)
     return purged
+
+
+def next_limit(limit: int, seconds: float) -> int:
+    """Return how many instances the next transaction may have, if one of `limit` took so many seconds."""
+    in_time = int(limit * TRANSACTION_SECONDS / max(seconds, 0.001))
+    return min(max(in_time, FEWEST_PER_TRANSACTION), FILES_PER_TRANSACTION)
 
 
 def _forget(context: SweepContext) -> None:

@@ -179,6 +179,16 @@ def test_purge_deletes_a_slice_and_continues(core: Forwarding, monkeypatch: pyte
     assert sum(purge(hurried(core))["purged"] for _ in range(2)) == 1
 
 
+@pytest.mark.parametrize(
+    ("limit", "seconds", "following"), [(500, 0.1, 500), (500, 1.0, 250), (250, 0.25, 500), (60, 9.0, 50)]
+)
+def test_a_transaction_of_a_purge_is_as_large_as_the_disk_is_fast(
+    limit: int, seconds: float, following: int
+) -> None:
+    """It should last half a second; it has 50 instances at least, and 500 at most."""
+    assert purging.next_limit(limit, seconds) == following
+
+
 def test_the_other_verbs_run_between_the_slices_of_a_purge(
     core: Forwarding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
