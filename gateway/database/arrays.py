@@ -5,7 +5,7 @@ psycopg2 writes a list as `ARRAY['a', 'b']`, and PostgreSQL parses each element 
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -49,6 +49,10 @@ def _text(value: str) -> str:
     return f'"{_escaped(value)}"'
 
 
+def _interval(value: timedelta) -> str:
+    return f'"{value.days} days {value.seconds}.{value.microseconds:06} s"'
+
+
 def _quoted(value: object) -> str:
     return f'"{value}"'
 
@@ -56,9 +60,11 @@ def _quoted(value: object) -> str:
 _WRITERS: dict[type, Callable[[Any], str]] = {
     str: _text,
     int: str,
+    float: str,
     bool: str,
     bytes: _bytes,
     datetime: _quoted,
+    timedelta: _interval,
     UUID: _quoted,
     type(None): _null,
 }

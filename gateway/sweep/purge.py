@@ -30,8 +30,8 @@ FILES_PER_TRANSACTION = 500
 """How many instances are locked, deleted or passed over in one transaction, at most."""
 FEWEST_PER_TRANSACTION = 50
 TRANSACTION_SECONDS = 0.5
-"""How long a transaction should last: a repeat that arrives meanwhile waits for it, and a slice ends after it.
-So on a slow disk it has fewer files."""
+"""How long a transaction should last, because a repeat that arrives meanwhile waits for it. On a slow disk it
+has fewer files."""
 
 MAX_NOT_REMOVED = 1000
 """A run ends after this many files that could not be removed: the whole disk seems to have failed."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +26,9 @@ OF_A_TYPE: dict[str, list[Any]] = {
         datetime(2026, 11, 29, tzinfo=timezone(timedelta(hours=-5))),
         None,
     ],
-    "float": [1.5, -0.25],
+    "float": [1.5, -0.25, float("inf"), None],
+    "interval": [timedelta(days=-3, seconds=7, microseconds=5), timedelta(0, 86399, 999999), None],
+    "numeric": [Decimal("1.50"), None],
 }
 
 
