@@ -127,11 +127,6 @@ class Places:
             folder = self._folders[key] = self.root / place / study_instance_uid
         return folder
 
-    def everywhere(self, study_instance_uid: str, file_name: str) -> Iterator[Path]:
-        """Yield the path of a file in each place and in orphaned/, whether or not it exists."""
-        for place in _FOLDERS:
-            yield self.path(place, study_instance_uid, file_name)
-
     def find(self, place: Place, study_instance_uid: str, file_name: str) -> Path:
         """Return the path of the file: in `place`, which its row names, or else in another place.
 
@@ -146,7 +141,7 @@ class Places:
         """Yield every file of that name, the one in `place` first; more than one is rare."""
         for folder in (place, *(other for other in _FOLDERS if other != place)):
             # as text: a delivery looks in each folder, and most have no such file
-            if _is_there(f"{self._root}/{folder}/{study_instance_uid}/{file_name}"):
+            if _is_there(self._text(folder, study_instance_uid, file_name)):
                 yield self.path(folder, study_instance_uid, file_name)
 
     # ---- moves -----------------------------------------------------------------------------------
@@ -159,23 +154,27 @@ class Places:
         If the file is not there, all other places are tried. In those, a file with a second link is not
         moved: it is another version that is being received under the same name.
         """
-        target = self.path(place, study_instance_uid, file_name)
+        target = self._text(place, study_instance_uid, file_name)
         expected = None
         if was is not None:
-            expected = self.path(was, study_instance_uid, file_name)
+            expected = self._text(was, study_instance_uid, file_name)
             if self._moved(expected, target):  # nearly always; also if there is a file at `target` already
                 return True
-        if target.exists():
+        if _is_there(target):
             return True
-        elsewhere = (path for path in self.everywhere(study_instance_uid, file_name) if path != expected)
-        return any(self._moved(source, target, only_link=True) for source in elsewhere)
+        elsewhere = (self._text(other, study_instance_uid, file_name) for other in _FOLDERS)
+        return any(self._moved(source, target, only_link=True) for source in elsewhere if source != expected)
 
-    def _moved(self, source: Path, target: Path, *, only_link: bool = False) -> bool:
+    def _text(self, place: Place | str, study_instance_uid: str, file_name: str) -> str:
+        """Return the path of a file as text: each delivery moves one."""
+        return f"{self._root}/{place}/{study_instance_uid}/{file_name}"
+
+    def _moved(self, source: str, target: str, *, only_link: bool = False) -> bool:
         """Move a file; return False if it is not there. With `only_link` it must have no second link."""
         try:
-            if only_link and source.stat().st_nlink > 1:
+            if only_link and os.stat(source).st_nlink > 1:  # noqa: PTH116  a text
                 return False
-            self.put(source, target)  # False: another process has moved it already
+            self._put(source, target)  # False: another process has moved it already
         except (FileMissingError, FileNotFoundError):
             return False
         except OSError as error:
@@ -188,9 +187,13 @@ class Places:
         Raises:
             FileMissingError: there is no `source`.
         """
+        return self._put(str(source), str(target))
+
+    def _put(self, source: str, target: str) -> bool:
         try:
-            self._link(str(source), str(target), str(target.parent))
-            source.unlink(missing_ok=True)
+            self._link(source, target, target.rpartition("/")[0])
+            with suppress(FileNotFoundError):
+                os.unlink(source)  # noqa: PTH108  a text
         except FileExistsError:
             return False
         except FileNotFoundError as error:
