@@ -16,7 +16,7 @@ from typing import Self
 from gateway.dicom import command as dimse
 from gateway.dicom import pdu
 from gateway.dicom.contexts import VERIFICATION, ProposedContext
-from gateway.dicom.p_data import Readable, pdu_batches, readable
+from gateway.dicom.p_data import PduBuffers, Readable, pdu_batches, readable
 from gateway.dicom.wire import Wire
 from gateway.domain.dimse_status import Status
 from gateway.domain.identifiers import is_uid
@@ -70,6 +70,7 @@ class Association:
         self._wire = wire
         self._context_ids = context_ids
         self._peer_max_pdu_bytes = peer_max_pdu_bytes
+        self._buffers = PduBuffers()
         self._message_id = 0
         self._usable = True
 
@@ -112,7 +113,8 @@ class Association:
         with self._abort_unless_done():
             head = pdu.command_pdus(context_id, command_set, self._peer_max_pdu_bytes)
             fragment_bytes = pdu.largest_fragment(self._peer_max_pdu_bytes)
-            for batch in pdu_batches(head, context_id, readable(data_set), fragment_bytes):
+            source = readable(data_set)
+            for batch in pdu_batches(head, context_id, source, fragment_bytes, self._buffers):
                 self._wire.send(batch)
             response = self._response(context_id, message_id, dimse.C_STORE_RSP)
             status = response.required(dimse.STATUS)

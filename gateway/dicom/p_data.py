@@ -19,6 +19,7 @@ from gateway.dicom.pdu import (
 )
 
 _BATCH_BYTES = 256 * 1024
+_PAGE_BYTES = 4096
 _HEAD = DATA_PDU_HEADER.size
 _CONTROL_OFFSET = HEADER.size + PDV_HEADER.size - 1
 """The offset of the message control header in a P-DATA PDU with one PDV."""
@@ -59,21 +60,39 @@ def readable(data_set: Readable | Iterable[bytes | memoryview]) -> Readable:
     return _Pieces(data_set)
 
 
-def pdu_batches(head: bytes, context_id: int, source: Readable, fragment_bytes: int) -> Iterator[memoryview]:
+class PduBuffers:
+    """The buffers from which an association writes its messages, one after the other.
+
+    They are kept as long as the association: to get new ones for each message, and the kernel to clear their
+    pages, costs more CPU than all the rest of a small instance.
+    """
+
+    def __init__(self) -> None:
+        self._buffers = [memoryview(b""), memoryview(b"")]
+
+    def take(self, index: int, size: int) -> memoryview:
+        """Return the first or second buffer, which has at least `size` bytes; what it held may be lost."""
+        if len(self._buffers[index]) < size:
+            self._buffers[index] = memoryview(bytearray(-(-size // _PAGE_BYTES) * _PAGE_BYTES))
+        return self._buffers[index]
+
+
+def pdu_batches(
+    head: bytes, context_id: int, source: Readable, fragment_bytes: int, buffers: PduBuffers
+) -> Iterator[memoryview]:
     """Yield the bytes of each write: `head` (the command's PDUs), then PDVs of `fragment_bytes`.
 
     A view is valid until the next one is requested. An empty data set becomes one empty last PDV.
     """
     size = max(_BATCH_BYTES, _HEAD + fragment_bytes) + len(head)
-    buffers = itertools.cycle([memoryview(bytearray(size))])
-    current = next(buffers)
+    current = buffers.take(0, size)
     current[: len(head)] = head
     end, last, is_whole = _compose(current, len(head), context_id, source, fragment_bytes)
     if not is_whole:
         # Only the next read shows whether a fragment is the last one. So two buffers are used in turn.
-        buffers = itertools.cycle([memoryview(bytearray(size)), current])
+        in_turn = itertools.cycle([buffers.take(1, size), current])
     while not is_whole:
-        following = next(buffers)
+        following = next(in_turn)
         following_end, following_last, is_whole = _compose(following, 0, context_id, source, fragment_bytes)
         if not following_end:
             break

@@ -53,7 +53,7 @@ class Part10File:
         Raises:
             SpoolError: the file cannot be read.
         """
-        buffer = bytearray(CHUNK_BYTES)
+        buffer = bytearray(max(1, min(CHUNK_BYTES, self.data_set_size)))
         view = memoryview(buffer)
         offset = self._offset
         while True:
