@@ -16,6 +16,9 @@ MINUTES ?= 10
 COUNT ?= 20000
 CUTS ?= 40
 
+# With it in the environment, each process that a test starts would compile the whole project first.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help venv check test test-compose demo lab bench bench-growth bench-page docs pictures chaos audit campaign crash-points power-cuts fuzz mutants lock schema dashboard format release release-data clean edges quiet-edge
 

@@ -18,7 +18,7 @@ from support.launcher import BIN, command
 from support.prepared_instances import PreparedInstances
 from typer.testing import CliRunner
 
-from cli import boundary, status
+from cli import boundary, overview
 from cli.boundary import DEBUG_VARIABLE
 from cli.documents import Schema
 from cli.exit_codes import ExitCode
@@ -271,7 +271,7 @@ def defect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: PreparedInstan
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a value that may be a patient's")
 
-    monkeypatch.setattr(status, "examine", broken)
+    monkeypatch.setattr(overview, "examine", broken)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
