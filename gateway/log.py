@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from time import monotonic
 from typing import Literal
 
 import orjson
@@ -73,7 +72,7 @@ class _Sink:
     def _open(self) -> int:
         if self._path is None:
             return 2
-        now = monotonic()
+        now = time.monotonic()
         if self._descriptor is not None and now - self._checked > REOPEN_CHECK_SECONDS:
             self._checked = now
             try:
@@ -128,7 +127,7 @@ def together() -> Iterator[None]:
 
 _process = {"name": "mini-pacs"}
 _second = (0, "")
-"""The last second of which a line has the time, and its text: many lines are of one second."""
+"""The second of the last line, and its text. Many lines are written in one second."""
 
 
 def _now() -> str:
@@ -184,7 +183,7 @@ def write(  # noqa: C901, PLR0912  a branch for each field
         "process": _process["name"],
         "pid": os.getpid(),
     }
-    # One by one, because most are None in most lines: a dict of all, of which those are left out, costs more.
+    # Most fields are None in most lines. A dict of all of them, filtered afterwards, costs more.
     if study_instance_uid is not None:
         fields["study_instance_uid"] = study_instance_uid
     if sop_instance_uid is not None:

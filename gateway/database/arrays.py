@@ -13,7 +13,7 @@ from uuid import UUID
 def array_text(values: list[Any]) -> str | list[Any]:
     """Return the text of an array; the list itself if psycopg2 has to write it.
 
-    The text has no type, so a statement casts the parameter, or compares it with a column.
+    The text has no type. PostgreSQL takes that of the cast, column or argument for which it stands.
     """
     try:
         joined = "".join(values)

@@ -20,6 +20,7 @@ from gateway.dicom.pdu import (
 
 _BATCH_BYTES = 256 * 1024
 _PAGE_BYTES = 4096
+"""Sizes of buffers are rounded up, so that a slightly longer command set needs no new buffer."""
 _HEAD = DATA_PDU_HEADER.size
 _CONTROL_OFFSET = HEADER.size + PDV_HEADER.size - 1
 """The offset of the message control header in a P-DATA PDU with one PDV."""
@@ -63,8 +64,8 @@ def readable(data_set: Readable | Iterable[bytes | memoryview]) -> Readable:
 class PduBuffers:
     """The buffers from which an association writes its messages, one after the other.
 
-    They are kept as long as the association: to get new ones for each message, and the kernel to clear their
-    pages, costs more CPU than all the rest of a small instance.
+    They are kept as long as the association. New ones for each message may cost more CPU than all the rest of
+    a small instance, because the kernel clears their pages.
     """
 
     def __init__(self) -> None:

@@ -270,7 +270,7 @@ class CStoreHandler:
         rules = self._receiver.rules
         mode = self._receiver.configuration.forwarder.mode
         candidates = self._receiver.targets.of(kind, mode, sent_by=self._caller.archive)
-        if not rules.text:
+        if not rules.has_rules:
             return RulesDecision(candidates)
         facts = facts_of(
             header,

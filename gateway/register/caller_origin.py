@@ -44,7 +44,7 @@ class Caller:
 
 _Known: TypeAlias = Mapping[str, frozenset[Address]]
 _Remembered: TypeAlias = tuple[_Known, dict[tuple[str, str], Caller]]
-"""Callers by AE title and address, and the addresses of the hosts by which they were identified."""
+"""The addresses of the hosts, and the callers that they identified, by AE title and address."""
 
 
 class CallerOrigins:
@@ -108,7 +108,7 @@ class _HostAddresses:
     def current(self) -> _Known:
         """Return the last addresses; start a lookup on another thread if they are old.
 
-        It is the same object until a lookup has changed them.
+        It is the same object until a lookup has found others.
         """
         if self._names and self._valid_until <= monotonic():
             with self._lock:
@@ -125,7 +125,9 @@ class _HostAddresses:
         for host in self._names:
             # UnicodeError: a label that DNS cannot encode
             with suppress(OSError, UnicodeError):
-                self._known = {**self._known, host: _remote(self._look_up(host))}
+                found = _remote(self._look_up(host))
+                if found != self._known.get(host):
+                    self._known = {**self._known, host: found}
 
 
 def _remote(addresses: Iterable[Address]) -> frozenset[Address]:

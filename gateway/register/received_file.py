@@ -60,5 +60,5 @@ def remove_link(one: Unregistered) -> None:
     """Remove the link of a reception that is registered, or may not be: it is done."""
     if one.part is not None:
         with suppress(OSError):
-            os.unlink(one.part)  # noqa: PTH108  of each reception: a Path costs as much
+            os.unlink(one.part)  # noqa: PTH108  no Path: of each reception
     one.is_done = True

@@ -25,7 +25,7 @@ class Unregistered:
     """One reception that waits for its rows.
 
     `file` is the final name of its file, with all folders, and `part` its `.part` link; None if a power cut
-    took the link. They are texts, because the Paths of a reception cost as much as its system calls.
+    took the link. Both are texts, see gateway/spool/places.py.
     `refusals` counts how often PostgreSQL refused it alone, or the disk refused its file.
     """
 

@@ -42,14 +42,16 @@ class RuleSet:
             if rule is not None
             for asked in attributes_of(rule)
         }
-        has_rules = any(rule is not None for rule in self.rules.values())
-        self.text = text_of_rules(self.rules) if has_rules else ""
-        self.digest = hashlib.sha256(self.text.encode()).digest()[:DIGEST_BYTES] if has_rules else NO_RULES
+        self.has_rules = any(rule is not None for rule in self.rules.values())
+        self.text = text_of_rules(self.rules) if self.has_rules else ""
+        self.digest = (
+            hashlib.sha256(self.text.encode()).digest()[:DIGEST_BYTES] if self.has_rules else NO_RULES
+        )
 
     def decide(self, candidates: Iterable[Target], facts: Facts) -> RulesDecision:
         """Return which of the targets get the instance. An error in a rule leaves it undecided."""
         candidates = tuple(candidates)
-        if not self.text:
+        if not self.has_rules:
             return RulesDecision(candidates)
         accepted, refused, undecided = [], [], []
         for target in candidates:

@@ -130,4 +130,4 @@ class Partial:
             return
         self.close()
         with suppress(OSError):
-            os.unlink(self.path)  # noqa: PTH108  the path is a text
+            os.unlink(self.path)  # noqa: PTH108  no Path: see places.py

@@ -9,6 +9,8 @@ and a move is not flushed. So a reader looks in the place that the row names, th
 No method replaces a file. A final name is a hard link, because link(2) fails if the name is taken. rename(2)
 would replace the existing file.
 
+What each reception and delivery does takes paths as texts: a Path costs as much as the system call.
+
 If the process dies during a move
     before the link      the file is in its old place
     before the unlink    the file is in both places; reconcile keeps the one in the place of its row
@@ -63,7 +65,7 @@ class Places:
     def link(
         self, part: Path, study_instance_uid: str, names: Sequence[str], *, place: Place = Place.INCOMING
     ) -> Path:
-        """Link `part` as `name` does."""
+        """Do what `name` does, with Paths."""
         return Path(self.name(str(part), study_instance_uid, names, place=place))
 
     def name(
@@ -71,8 +73,7 @@ class Places:
     ) -> str:
         """Link `part` under the first of `names` that is free in the study's folder; return the new path.
 
-        If all are taken, the last one with a random part is used. Paths are texts here: each reception is
-        named, and its Paths would cost as much as its system calls.
+        If all are taken, the last one with a random part is used.
         """
         folder = f"{self._root}/{place}/{study_instance_uid}"
         for name in (*names, None):
@@ -160,19 +161,22 @@ class Places:
             expected = self._text(was, study_instance_uid, file_name)
             if self._moved(expected, target):  # nearly always; also if there is a file at `target` already
                 return True
-        if _is_there(target):
-            return True
+        try:
+            if _is_there(target):
+                return True
+        except OSError as error:
+            raise failure("stat", target, error) from error
         elsewhere = (self._text(other, study_instance_uid, file_name) for other in _FOLDERS)
         return any(self._moved(source, target, only_link=True) for source in elsewhere if source != expected)
 
     def _text(self, place: Place | str, study_instance_uid: str, file_name: str) -> str:
-        """Return the path of a file as text: each delivery moves one."""
+        """Return the path of a file as text, whether or not it exists."""
         return f"{self._root}/{place}/{study_instance_uid}/{file_name}"
 
     def _moved(self, source: str, target: str, *, only_link: bool = False) -> bool:
         """Move a file; return False if it is not there. With `only_link` it must have no second link."""
         try:
-            if only_link and os.stat(source).st_nlink > 1:  # noqa: PTH116  a text
+            if only_link and os.stat(source).st_nlink > 1:  # noqa: PTH116  no Path, see above
                 return False
             self._put(source, target)  # False: another process has moved it already
         except (FileMissingError, FileNotFoundError):
@@ -193,7 +197,7 @@ class Places:
         try:
             self._link(source, target, target.rpartition("/")[0])
             with suppress(FileNotFoundError):
-                os.unlink(source)  # noqa: PTH108  a text
+                os.unlink(source)  # noqa: PTH108  no Path, see above
         except FileExistsError:
             return False
         except FileNotFoundError as error:
@@ -214,7 +218,7 @@ class Places:
 def _is_there(path: str) -> bool:
     """Tell whether there is a file; an error that says something else is raised."""
     try:
-        os.stat(path)  # noqa: PTH116  a Path costs as much as the call
+        os.stat(path)  # noqa: PTH116  no Path, see above
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True

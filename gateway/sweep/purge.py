@@ -27,11 +27,12 @@ from gateway.sweep.slices import START, Part, sliced
 from gateway.sweep.walk import studies
 
 FILES_PER_TRANSACTION = 500
-"""How many instances are locked, deleted or passed over in one transaction, at most."""
+"""The most instances that one transaction locks, and deletes or passes over."""
 FEWEST_PER_TRANSACTION = 50
+"""The number in the first transaction of a run: the speed of the disk is not known yet."""
 TRANSACTION_SECONDS = 0.5
-"""How long a transaction should last, because a repeat that arrives meanwhile waits for it. On a slow disk it
-has fewer files."""
+"""How long a transaction should last, because a repeat that arrives meanwhile waits for it. On a slow disk a
+transaction has fewer files."""
 
 MAX_NOT_REMOVED = 1000
 """A run ends after this many files that could not be removed: the whole disk seems to have failed."""
@@ -61,7 +62,7 @@ def purge(context: SweepContext) -> Counts:
 
 def _instances(context: SweepContext, disk_errors: DiskErrors) -> int:
     purged = not_removed = 0
-    limit = FILES_PER_TRANSACTION
+    limit = min(FEWEST_PER_TRANSACTION, FILES_PER_TRANSACTION)
     with sliced(context, Part.OLD_INSTANCES) as piece:
         while not_removed < MAX_NOT_REMOVED:
             began = context.clock()
@@ -85,13 +86,13 @@ def _instances(context: SweepContext, disk_errors: DiskErrors) -> int:
                 piece.has_work()
             if after == START or piece.is_over:
                 break
-            limit = next_limit(limit, context.clock() - began)
+            limit = next_limit(len(removed) or limit, context.clock() - began)
     return purged
 
 
-def next_limit(limit: int, seconds: float) -> int:
-    """Return how many instances the next transaction may have, if one of `limit` took so many seconds."""
-    in_time = int(limit * TRANSACTION_SECONDS / max(seconds, 0.001))
+def next_limit(done: int, seconds: float) -> int:
+    """Return how many instances the next transaction may have, if the last one did so many in `seconds`."""
+    in_time = int(done * TRANSACTION_SECONDS / max(seconds, 0.001))
     return min(max(in_time, FEWEST_PER_TRANSACTION), FILES_PER_TRANSACTION)
 
 

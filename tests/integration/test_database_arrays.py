@@ -65,7 +65,7 @@ def test_every_type_arrives_as_it_was(database: Database, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
-def test_what_postgresql_takes_no_text_of_is_refused(database: Database, text: str) -> None:
+def test_a_text_that_postgresql_cannot_hold_is_refused(database: Database, text: str) -> None:
     """Nothing is sent, and the connection goes on."""
     with database.statement() as session, pytest.raises(DatabaseRefusedError, match="takes no such text"):
         session.values(TEXTS, values=[text])

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -14,6 +15,9 @@ from support.sweep_steps import PROMPT, found
 from support.synthetic_instances import Instance, study_of
 from support.waiting import wait_until
 
+from gateway.database.session import Session
+from gateway.database.tables import sweeps
+from gateway.database.tables.sweeps import FileRow
 from gateway.domain.instance import Place
 from gateway.sweep import purge as purging
 from gateway.sweep import run, walk
@@ -180,13 +184,34 @@ def test_purge_deletes_a_slice_and_continues(core: Forwarding, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("limit", "seconds", "following"), [(500, 0.1, 500), (500, 1.0, 250), (250, 0.25, 500), (60, 9.0, 50)]
+    ("done", "seconds", "following"), [(50, 0.01, 500), (500, 1.0, 250), (250, 0.25, 500), (60, 9.0, 50)]
 )
 def test_a_transaction_of_a_purge_is_as_large_as_the_disk_is_fast(
-    limit: int, seconds: float, following: int
+    done: int, seconds: float, following: int
 ) -> None:
     """It should last half a second; it has 50 instances at least, and 500 at most."""
-    assert purging.next_limit(limit, seconds) == following
+    assert purging.next_limit(done, seconds) == following
+
+
+@pytest.mark.parametrize(("seconds", "limits"), [(0.01, [2, 3, 3]), (100.0, [2, 2, 2])])
+def test_the_first_transaction_of_a_purge_is_small(
+    core: Forwarding, monkeypatch: pytest.MonkeyPatch, seconds: float, limits: list[int]
+) -> None:
+    """The speed of the disk is not known yet. The following ones fit to it."""
+    monkeypatch.setattr(purging, "FEWEST_PER_TRANSACTION", 2)
+    monkeypatch.setattr(purging, "FILES_PER_TRANSACTION", 3)
+    settled_long_ago(core, study_of(COUNT))
+    asked = []
+    lock_purgeable = sweeps.lock_purgeable
+
+    def noted(session: Session, *, retention: timedelta, after: str, limit: int) -> tuple[list[FileRow], str]:
+        asked.append(limit)
+        return lock_purgeable(session, retention=retention, after=after, limit=limit)
+
+    monkeypatch.setattr(sweeps, "lock_purgeable", noted)
+    clock = partial(next, count(step=seconds))
+    assert purge(core.sweeping(clock=clock))["purged"] == COUNT
+    assert asked[:3] == limits
 
 
 def test_the_other_verbs_run_between_the_slices_of_a_purge(

@@ -145,8 +145,10 @@ class _HeaderValues:
     def read(self, descriptor: int, offset: int, transfer_syntax_uid: str, held: bytes | None = None) -> Self:
         """Collect the values until all are found, the data set ends, or a limit is reached."""
         reads_all = self._references is not None or bool(self._asked)
+        syntax = syntax_of(transfer_syntax_uid)
+        begin = None
         if held is not None and not reads_all and not is_deflated(transfer_syntax_uid):
-            self._take_plain(held, syntax_of(transfer_syntax_uid))
+            begin = self._take_plain(held, syntax)
             if self._has_uids:  # nearly always, and without a reader
                 return self
         with reader_of(descriptor, offset, transfer_syntax_uid, held) as reader:
@@ -154,9 +156,7 @@ class _HeaderValues:
                 enter = enter_none if self._references is None else REFERENCING.__contains__
                 # Some data sets have one of the four UIDs after Pixel Data; no references are there.
                 until = ITEM if self._references is None else _PIXEL_DATA
-                syntax = syntax_of(transfer_syntax_uid)
-                found = None if reads_all else reader.at(0, HEADER_BYTES)
-                begin = None
+                found = None if reads_all or begin else reader.at(0, HEADER_BYTES)
                 if found is not None and isinstance(found[0], bytes):
                     begin = self._take_plain(found[0], syntax)
                 if self._has_uids:
