@@ -53,18 +53,19 @@ class Part10File:
         Raises:
             SpoolError: the file cannot be read.
         """
-        buffer = bytearray(max(1, min(CHUNK_BYTES, self.data_set_size)))
-        view = memoryview(buffer)
+        left = self.data_set_size
+        view = memoryview(bytearray(min(CHUNK_BYTES, max(0, left))))
         offset = self._offset
-        while True:
+        while left > 0:
             try:
-                count = os.preadv(self._descriptor, [buffer], offset)
+                count = os.preadv(self._descriptor, [view[:left]], offset)
             except OSError as error:
                 raise failure("read", self.path, error) from error
             if not count:
-                return
+                return  # it was cut short meanwhile
             yield view[:count]
             offset += count
+            left -= count
 
     def holds(self, data_set_size: int, sha256: str) -> bool:
         """Tell whether the data set has that size and that SHA-256 (in hex); this reads the whole file."""

@@ -84,10 +84,13 @@ def test_an_instance_after_an_aborted_one_uses_a_new_association(core: Forwardin
     assert [taken.digest for taken in pacs.taken] == [sound.digest]
 
 
-def test_the_file_with_the_digest_of_its_row_is_sent(core: Forwarding, pacs: Peer) -> None:
+@pytest.mark.parametrize("payload", [b"\x01\x02" * 512, LARGE], ids=["one fragment", "many"])
+def test_the_file_with_the_digest_of_its_row_is_sent(core: Forwarding, pacs: Peer, payload: bytes) -> None:
     """Another version of the UID, of equal length, is at the path that the first version's row names."""
-    first = Instance()
-    second = Instance(first.sop_instance_uid, first.study_instance_uid, payload=b"\x03\x04" * 512)
+    first = Instance(payload=payload)
+    second = Instance(
+        first.sop_instance_uid, first.study_instance_uid, payload=b"\x03\x04" * (len(payload) // 2)
+    )
     delivery = core.owed(first)
     name = f"{first.sop_instance_uid}.dcm"
     assert core.spool.move(Place.QUEUED, first.study_instance_uid, name, was=Place.INCOMING)
