@@ -25,6 +25,10 @@ from gateway.spool.spool import Spool
 NEW = frozenset({ReceptionVerdict.STORED, ReceptionVerdict.CONFLICT})
 """Verdicts of an instance that is not a repeat: its row names the received file."""
 
+LOOKS = 3
+"""How often the stored file is looked for. A file that is moved while its folders are looked at, one by one,
+may be found in none of them."""
+
 
 def remove_or_use_file(
     spool: Spool,
@@ -41,26 +45,31 @@ def remove_or_use_file(
     if registered.verdict in NEW:
         return
     path = reception.path
-    study = reception.envelope.study_instance_uid
-    others = [
-        other for other in spool.find_all(registered.place, study, registered.file_name) if other != path
-    ]
+    others = _others(spool, reception, registered)
     if registered.verdict is ReceptionVerdict.REGISTERED and path.name == registered.file_name and not others:
         return  # a new instance that was registered before; this is its own file
     if not reception.has_its_file():
         return  # another process has registered it, and finished its file
     size, sha256 = reception.envelope.data_set_size, reception.sha256
-    if any(_is_intact(other, path, size, sha256) for other in others):
-        # A process that died while it gave the file its name with the digest left a second name: remove it.
-        if path.name != registered.file_name or not any(is_same_file(other, path) for other in others):
-            remove_uncommitted(path)
-        return
+    for _ in range(LOOKS):
+        if any(_is_intact(other, path, size, sha256) for other in others):
+            # A process that died while it gave the file its name with the digest left a second name.
+            if path.name != registered.file_name or not any(is_same_file(other, path) for other in others):
+                remove_uncommitted(path)
+            return
+        others = _others(spool, reception, registered)
     if reception.has_plain_name and registered.file_name != path.name:
         # The plain name belongs to another version of the instance, whose file is in another folder. Only
         # this version has the name with the digest.
         rename(reception)
     with database.statement() as session:
         instances.restore_file(session, registered.instance_id, reception.file_name)
+
+
+def _others(spool: Spool, reception: Unregistered, registered: RegisteredInstance) -> list[Path]:
+    """Return the files with the name that the row has, without that of the reception."""
+    found = spool.find_all(registered.place, reception.envelope.study_instance_uid, registered.file_name)
+    return [other for other in found if other != reception.path]
 
 
 def _is_intact(other: Path, path: Path, data_set_size: int, sha256: str) -> bool:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -25,6 +26,7 @@ from gateway.register import registration
 from gateway.register.reception_row import received_of
 from gateway.register.recovery import Recovery
 from gateway.register.unregistered import Unregistered, final_name, refused_count
+from gateway.spool.spool import Spool
 from gateway.sweep.reconcile import reconcile
 
 pytestmark = [pytest.mark.guarantee("G1"), pytest.mark.guarantee("G4")]
@@ -266,6 +268,31 @@ def test_a_repeat_replaces_a_lost_file(core: Forwarding) -> None:
     register(core, late)
     assert kept_bytes(core, instance) == instance.data_set()
     check_files(core)
+
+
+def test_a_repeat_does_not_replace_a_file_that_is_being_moved(
+    core: Forwarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folders are looked at one by one. The file comes to one that was looked at before."""
+    instance = Instance()
+    one = core.received(instance)
+    register(core, one)
+    repeat = core.received(instance)
+    find_all = Spool.find_all
+    looks = []
+
+    def missing_it(spool: Spool, place: Place, study: str, name: str) -> Iterator[Path]:
+        looks.append(name)
+        if len(looks) > 1:
+            yield from find_all(spool, place, study, name)
+        else:
+            spool.move(Place.SENT, study, name, was=Place.INCOMING)
+
+    monkeypatch.setattr(Spool, "find_all", missing_it)
+    register(core, repeat)
+    assert len(looks) == 2
+    assert core.edge.one("SELECT file_name FROM instances") == one.file_name
+    assert list(core.edge.files()) == [f"sent/{one.file_name}"]
 
 
 # ---- order of versions ---------------------------------------------------------------------------
