@@ -16,7 +16,7 @@ MINUTES ?= 10
 COUNT ?= 20000
 CUTS ?= 40
 
-# With it in the environment, each process that a test starts would compile the whole project first.
+# With this variable, each process that a test starts compiles the whole project first.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

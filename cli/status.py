@@ -1,7 +1,7 @@
 """`mini-pacs status`: one screen with what waits, what is wrong, and what to do next.
 
-The screen is in cli/overview.py, and that of one study in cli/study.py. Only the one that is asked for is
-imported: the checks behind the overview take longer to import than a study to read.
+cli/overview.py prints the screen, cli/study.py that of one study. Only the module that is needed is imported.
+The overview needs all checks, and to import them takes longer than to read a study.
 """
 
 from typing import Annotated

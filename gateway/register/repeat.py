@@ -51,13 +51,14 @@ def remove_or_use_file(
     if not reception.has_its_file():
         return  # another process has registered it, and finished its file
     size, sha256 = reception.envelope.data_set_size, reception.sha256
-    for _ in range(LOOKS):
+    for look in range(LOOKS):
+        if look:
+            others = _others(spool, reception, registered)
         if any(_is_intact(other, path, size, sha256) for other in others):
             # A process that died while it gave the file its name with the digest left a second name.
             if path.name != registered.file_name or not any(is_same_file(other, path) for other in others):
                 remove_uncommitted(path)
             return
-        others = _others(spool, reception, registered)
     if reception.has_plain_name and registered.file_name != path.name:
         # The plain name belongs to another version of the instance, whose file is in another folder. Only
         # this version has the name with the digest.

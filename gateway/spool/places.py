@@ -9,7 +9,7 @@ and a move is not flushed. So a reader looks in the place that the row names, th
 No method replaces a file. A final name is a hard link, because link(2) fails if the name is taken. rename(2)
 would replace the existing file.
 
-What each reception and delivery does takes paths as texts: a Path costs as much as the system call.
+Methods that run for each reception or delivery take paths as texts. A Path costs as much as the system call.
 
 If the process dies during a move
     before the link      the file is in its old place
