@@ -1,7 +1,6 @@
 """`mini-pacs deliveries`: list the deliveries; retry, resend and cancel them."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -107,7 +106,7 @@ def show(
         if not found:
             check_known(session, Selection(delivery_id=delivery_id))
     if as_json:
-        print_document(Schema.DELIVERY, asdict(found[0]) | {"tries": attempts})
+        print_document(Schema.DELIVERY, found[0]._asdict() | {"tries": attempts})
         return
     screen = console()
     shown = table("", "", title=dated(f"Delivery {delivery_id}"))

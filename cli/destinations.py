@@ -1,6 +1,5 @@
 """`mini-pacs destinations`: list the PACS and the workers; echo, pause and resume them."""
 
-from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, NoReturn
 
@@ -33,7 +32,7 @@ def list_(as_json: Json = False) -> None:
     with opened("destinations") as database, database.statement() as session:
         states = destinations.states(session)
     if as_json:
-        items = [asdict(state) | {"is_open_for_work": state.is_open_for_work} for state in states]
+        items = [state._asdict() | {"is_open_for_work": state.is_open_for_work} for state in states]
         print_page(Schema.DESTINATIONS, items)
         return
     if not states:

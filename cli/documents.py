@@ -80,4 +80,6 @@ def _plain(value: object) -> object:
         return bytes(value).hex()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):  # a named tuple
+        return value._asdict()
     raise TypeError(type(value).__name__)

@@ -1,7 +1,6 @@
 """`mini-pacs instances` and `mini-pacs results`: list them, and those that do not fit."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
@@ -102,7 +101,7 @@ def list_results(
     shown = found[:limit]
     more = _next(found, limit, shown[-1].received_at) if len(found) > limit else None
     if as_json:
-        print_page(Schema.RESULTS, [asdict(row) | {"reason": row.reason} for row in shown], more)
+        print_page(Schema.RESULTS, [row._asdict() | {"reason": row.reason} for row in shown], more)
     elif not shown:
         typer.echo("There is no such result.")
     else:

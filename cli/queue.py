@@ -47,9 +47,9 @@ def show(context: typer.Context, as_json: Json = False) -> None:
             Schema.QUEUE,
             {
                 "depths": [asdict(depth) for depth in depths],
-                "flows": [asdict(flow) | {"window_seconds": WINDOW.total_seconds()} for flow in flows],
-                "consumers": [asdict(consumer) for consumer in consumers],
-                "unserved": [asdict(one) for one in without_consumer],
+                "flows": [flow._asdict() | {"window_seconds": WINDOW.total_seconds()} for flow in flows],
+                "consumers": [consumer._asdict() for consumer in consumers],
+                "unserved": [one._asdict() for one in without_consumer],
             },
         )
         return

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.documents import Json
+from cli.importing import importing
 
 
 def status(
@@ -40,10 +41,12 @@ def status(
     --nagios: 0 OK, 1 WARNING, 2 CRITICAL (also if PostgreSQL cannot be reached, or config.yaml is wrong).
     """
     if study_uid is not None:
-        from cli import study  # noqa: PLC0415  see above
+        with importing():
+            from cli import study  # noqa: PLC0415  see above
 
         study.show(study_uid, limit, as_json=as_json)
     else:
-        from cli import overview  # noqa: PLC0415  see above
+        with importing():
+            from cli import overview  # noqa: PLC0415  see above
 
         overview.show(check=check, nagios=nagios, as_json=as_json)

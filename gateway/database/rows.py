@@ -1,9 +1,9 @@
 """Build dataclasses and named tuples from rows, by the names of the columns.
 
 A field gets the value of the column with its name. If the type of the field is an enum or a tuple, the value
-is converted to it. A field whose type is a dataclass is built from the same row. Its columns are named
-`<field>.<name>`; if there are none of those, they are named like the fields of that dataclass. A field with a
-default may have no column.
+is converted to it. A field whose type is a dataclass or a named tuple is built from the same row. Its columns
+are named `<field>.<name>`; if there are none of those, they are named like the fields of that class. A field
+with a default may have no column.
 
 The function that builds the rows of a statement is made once and kept.
 """
@@ -65,7 +65,7 @@ class _Plan:
         arguments: dict[str, str] = {}
         for name, is_optional in names.items():
             wanted, column = hints[name], prefix + name
-            if is_dataclass(wanted):
+            if is_dataclass(wanted) or hasattr(wanted, "_fields"):
                 inner = (
                     f"{column}." if any(other.startswith(f"{column}.") for other in self._place) else prefix
                 )

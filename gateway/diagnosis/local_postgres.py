@@ -29,7 +29,7 @@ def of_silence(dsn: str) -> int | None:
 def stopped_listener(ports: list[int], sockets: list[str]) -> int | None:
     """Return the pid of a process of this host that listens there, and is stopped by a signal."""
     inodes = set(_listening_inodes(ports, sockets))
-    for pid in _pids():
+    for pid in _pids() if inodes else ():
         if _state_of(pid) == _STOPPED and inodes & set(_sockets_of(pid)):
             return pid
     return None

@@ -26,11 +26,15 @@ HANGS = "its disk hangs"
 WRITE_SECONDS = 4.0
 """Longer than the flush of a slow disk; a start of Python is in it, too."""
 _WRITE = """
-import os, sys, tempfile
+import os, sys
 for folder in sys.argv[1:]:
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            next(iter(os.scandir(folder)), None)
+        try:
+            os.close(os.open(folder, os.O_RDWR | os.O_TMPFILE, 0o600))
+        except OSError:  # not every file system has files without a name
+            import tempfile  # slow to import
+            tempfile.TemporaryFile(dir=folder).close()
+        next(iter(os.scandir(folder)), None)
     except OSError as error:
         print(error.errno, folder)
         break

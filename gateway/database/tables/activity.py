@@ -9,6 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -27,8 +28,7 @@ class Via(StrEnum):
     CONSOLE = "console"
 
 
-@dataclass(frozen=True, slots=True)
-class Operator:
+class Operator(NamedTuple):
     """Who acts: the user and host of a command, or an account of the console and the browser's address."""
 
     name: str

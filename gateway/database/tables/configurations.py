@@ -1,7 +1,6 @@
 """The history of config.yaml, and the version that the processes are to take (see configurations.sql)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -23,8 +22,7 @@ class CurrentVersion(NamedTuple):
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """One version; `document` holds keys and values without secrets, `difference` what it changed."""
 
     version: int

@@ -7,9 +7,9 @@ A slice adds to `done` in the transaction that changes its rows, so the figure i
     running -> stopped   the console ended before; the next one says how many were done
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -27,8 +27,7 @@ class ActionState(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class LongAction:
+class LongAction(NamedTuple):
     """An action in the background; `total` is the count that was shown before it was confirmed."""
 
     id: int

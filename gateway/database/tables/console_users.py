@@ -7,7 +7,6 @@ sender's address is counted.
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -40,8 +39,7 @@ class Role(StrEnum):
         return order.index(self) >= order.index(needed)
 
 
-@dataclass(frozen=True, slots=True)
-class ConsoleUser:
+class ConsoleUser(NamedTuple):
     """An account as an operator sees it."""
 
     name: str

@@ -8,7 +8,6 @@ A consumer is alive as long as PostgreSQL holds the advisory lock of its id. Eac
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.database.queries import load
@@ -18,8 +17,7 @@ from gateway.database.tables.messages import EXCLUSIVE_DEATHS, POISON_DEATHS, Ru
 _Q = load("queue")
 
 
-@dataclass(frozen=True, slots=True)
-class Reaped:
+class Reaped(NamedTuple):
     """A process that is gone, how many of its messages were freed, and how many of these are dead.
 
     A `stopping` process was killed at the end of its grace period: no message counts its death.

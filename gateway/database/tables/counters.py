@@ -11,7 +11,6 @@ or a text that a peer chose is never one of them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -44,8 +43,7 @@ class Increment(NamedTuple):
     minute: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
+class Total(NamedTuple):
     """What was added to a counter: ever, or within a window."""
 
     name: str
@@ -53,8 +51,7 @@ class Total:
     total: float
 
 
-@dataclass(frozen=True, slots=True)
-class Minute:
+class Minute(NamedTuple):
     """What was added to a counter in one minute."""
 
     minute: datetime

@@ -8,7 +8,6 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -20,8 +19,7 @@ from gateway.database.session import Session
 _Q = load("dead_messages")
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(NamedTuple):
     """A dead message, which no consumer takes, with the reason."""
 
     message_id: str
@@ -49,16 +47,14 @@ class _DeadRow(NamedTuple):
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Doomed:
+class Doomed(NamedTuple):
     """What an operator discards: dead messages (None: all), or those of a queue that has no consumer."""
 
     message_ids: tuple[str, ...] | None = None
     queue_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Discarded:
+class Discarded(NamedTuple):
     """A message that was deleted; with `leaves_dead` its delivery stays dead."""
 
     message_id: str

@@ -1,7 +1,7 @@
 """Deliveries of targets that the configuration does not have any more: count, move, or cancel them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -13,8 +13,7 @@ from gateway.domain.routing import Route, Target
 _Q = load("debts")
 
 
-@dataclass(frozen=True, slots=True)
-class Debt:
+class Debt(NamedTuple):
     """What a removed target is owed: `pending` waits, perhaps for its unit; `in_flight` is being sent now.
 
     The instances of a unit that is being sent are in flight, too.

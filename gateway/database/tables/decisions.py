@@ -1,8 +1,8 @@
 """What the rules decided for each instance, and the versions of the rules."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -15,8 +15,7 @@ _MAX_VERSIONS = 20
 """How many versions of one SOP Instance UID are explained."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(NamedTuple):
     """What the rules with that digest decided for an instance."""
 
     instance_id: int
@@ -26,8 +25,7 @@ class Decided:
     undecided: tuple[Target, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class KeptDecision:
+class KeptDecision(NamedTuple):
     """One version of a SOP Instance UID, and the decision about it; targets as text: see `Target.of`.
 
     Without `by_rules` no target had a rule when it was received, or a version before 0.3.0 received it.
@@ -53,8 +51,7 @@ class KeptDecision:
     owed: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class UndecidedCount:
+class UndecidedCount(NamedTuple):
     """How many instances one version of a target's rule could not decide, and the newest UID."""
 
     target: str
@@ -64,8 +61,7 @@ class UndecidedCount:
     newest_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class SentNowhere:
+class SentNowhere(NamedTuple):
     """The number of recent originals that one version of the rules sent to no archive.
 
     `rules` is the digest of the version, `newest` the last of these instances, and who sent it.

@@ -4,7 +4,6 @@ selected_deliveries.py is the other half: operators see deliveries and change th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -21,8 +20,7 @@ from gateway.domain.routing import Route, Target
 _Q = load("deliveries")
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryClaim:
+class DeliveryClaim(NamedTuple):
     """A delivery that the caller holds until its lease ends; a late settle does not match the `claim_id`."""
 
     delivery_id: int
@@ -59,8 +57,7 @@ class ContextUids(NamedTuple):
     transfer_syntax_uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """The outcome of an attempt, for the row. `wait` is used with PENDING, `result_wait` for a worker."""
 
     state: State
@@ -76,8 +73,7 @@ class Settlement:
     result_wait: timedelta = timedelta()
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """Whether the claim was held, the old and new folder, and whether the peer has failures to reset."""
 
     settled: bool
@@ -86,8 +82,7 @@ class Settled:
     peer_had_failed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """A delivery that its peer took, and its message: id, consumer and time of the claim."""
 
     claim: DeliveryClaim

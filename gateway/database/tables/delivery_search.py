@@ -64,8 +64,7 @@ class WantedDeliveries:
         return replace(self, states=allowed)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """Deliveries, newest first. `following`: the id after which the next page begins; None at the end.
 
     `is_partial`: the time was over before the page was full; the next page goes on there.

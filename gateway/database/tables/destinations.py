@@ -3,9 +3,8 @@
 breakers.py and pauses.py change the rest of a row: the circuit breaker with its probes, and the pause.
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -22,8 +21,7 @@ RENAMED_AT_ONCE = 10_000
 NEWEST = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class DestinationState:
+class DestinationState(NamedTuple):
     """A configured peer as an operator sees it."""
 
     ae_title: str

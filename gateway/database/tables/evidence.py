@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -17,8 +18,7 @@ PAGE = 2000
 _Q = load("evidence")
 
 
-@dataclass(frozen=True, slots=True)
-class KeptStudy:
+class KeptStudy(NamedTuple):
     """How many instances of one kind match in a kept study, and who sent them."""
 
     study_instance_uid: str
@@ -46,8 +46,7 @@ class Counted:
     last_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Troubled:
+class Troubled(NamedTuple):
     """A delivery that is not delivered."""
 
     delivery_id: int
@@ -82,8 +81,7 @@ class RuledOut:
     sop_instance_uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesFile:
+class SeriesFile(NamedTuple):
     """One file of a series."""
 
     instance_id: int
@@ -95,8 +93,7 @@ class SeriesFile:
     received_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
+class _End(NamedTuple):
     received_at: datetime
     instance_id: int
 

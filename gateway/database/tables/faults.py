@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -21,8 +20,7 @@ _Q = load("faults")
 _KNOWN = frozenset(name.value for name in Name)
 
 
-@dataclass(frozen=True, slots=True)
-class Injected:
+class Injected(NamedTuple):
     """A fault as an operator sees it."""
 
     name: str

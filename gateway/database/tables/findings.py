@@ -1,7 +1,6 @@
 """The open findings, since when they are open, and whether a webhook or a mail reported them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -16,8 +15,7 @@ TOLD_AT_ONCE = 50
 _Q = load("findings")
 
 
-@dataclass(frozen=True, slots=True)
-class FindingRow:
+class FindingRow(NamedTuple):
     """One time that something was wrong; open while `closed_at` is None."""
 
     id: int
@@ -31,8 +29,7 @@ class FindingRow:
     closed_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class SeenFinding:
+class SeenFinding(NamedTuple):
     """A finding as the last examination saw it."""
 
     key: str
@@ -44,8 +41,7 @@ class SeenFinding:
     since: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class FailingEndpoint:
+class FailingEndpoint(NamedTuple):
     """A webhook or mail server that did not take the last messages, `failures` in a row."""
 
     endpoint: str

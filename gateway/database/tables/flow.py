@@ -3,8 +3,9 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
 
-from gateway.database.queries import load
+from gateway.database.queries import Query, load
 from gateway.database.session import Session
 from gateway.domain.flow import DestinationFlow, TargetFlow
 from gateway.domain.routing import Route
@@ -13,8 +14,8 @@ WINDOW = timedelta(minutes=1)
 """A backlog that one study left behind must soon count as one that shrinks."""
 QUIET_SECONDS = 10.0
 """If nothing arrived for this long, the study or the outage that made the backlog is over."""
-RECENT = 20_000
-"""Deliveries and attempts that are read; at a high rate they cover less than WINDOW."""
+FEW, RECENT = 1_000, 20_000
+"""Deliveries and attempts that are read: RECENT if FEW cover less than the window. RECENT may, too."""
 COUNT_LIMIT = 100_000
 
 _Q = load("flow")
@@ -33,8 +34,7 @@ class _Arrived:
         return 60 * self.count / max(self.covered_seconds, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Completed:
+class _Completed(NamedTuple):
     route: Route
     target: str
     destination: str
@@ -44,8 +44,7 @@ class _Completed:
     covered_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     route: Route
     target: str
     waiting: int
@@ -55,12 +54,14 @@ class _Waiting:
     is_open: bool
 
 
+Counted = TypeVar("Counted", _Arrived, _Completed)
+
+
 def flows(session: Session, *, lease: timedelta, window: timedelta = WINDOW) -> list[TargetFlow]:
     """Return the flow of each configured target; `lease` is that of the claims."""
-    recent: dict[str, object] = {"window": window, "limit": RECENT}
-    arrived = {(row.route, row.target): row for row in session.rows(_Arrived, _Q["arrived"], **recent)}
+    arrived = {(row.route, row.target): row for row in _recent(session, _Arrived, _Q["arrived"], window)}
     completed: defaultdict[tuple[Route, str], list[_Completed]] = defaultdict(list)
-    for row in session.rows(_Completed, _Q["completed"], **recent):
+    for row in _recent(session, _Completed, _Q["completed"], window):
         completed[row.route, row.target].append(row)
     return [
         _flow(
@@ -70,6 +71,13 @@ def flows(session: Session, *, lease: timedelta, window: timedelta = WINDOW) -> 
         )
         for waiting in session.rows(_Waiting, _Q["waiting"], limit=COUNT_LIMIT, lease=lease)
     ]
+
+
+def _recent(session: Session, into: type[Counted], query: Query, window: timedelta) -> list[Counted]:
+    found = session.rows(into, query, window=window, limit=FEW)
+    if all(row.covered_seconds >= window.total_seconds() for row in found):
+        return found
+    return session.rows(into, query, window=window, limit=RECENT)
 
 
 def _flow(waiting: _Waiting, arrived: _Arrived | None, completed: list[_Completed]) -> TargetFlow:

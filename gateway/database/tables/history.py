@@ -5,9 +5,8 @@ instance is in `instances` or in the history. An instance takes some 330 bytes, 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -19,8 +18,7 @@ FORGET_AT_ONCE = 200
 _Q = load("history")
 
 
-@dataclass(frozen=True, slots=True)
-class PastInstance:
+class PastInstance(NamedTuple):
     """An instance that was purged. `outcomes`: by destination, `route`, `state`, `at` and last `status`."""
 
     study_instance_uid: str
@@ -40,8 +38,7 @@ class PastInstance:
         return all(outcome["state"] == "delivered" for outcome in self.outcomes.values())
 
 
-@dataclass(frozen=True, slots=True)
-class PastStudy:
+class PastStudy(NamedTuple):
     """A study of the history, and when its last instance was received."""
 
     study_instance_uid: str

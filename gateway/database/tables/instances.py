@@ -1,7 +1,6 @@
 """The instances that were received."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -54,8 +53,7 @@ class ReceivedInstance(NamedTuple):
     """The targets of a result: a repeat of a result goes there, whoever sends it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RegisteredInstance:
+class RegisteredInstance(NamedTuple):
     """What the database holds for a received instance; for a repeat, what it held before.
 
     With NAME_TAKEN only the verdict counts; the other fields have arbitrary values.
@@ -68,8 +66,7 @@ class RegisteredInstance:
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
+class StoredInstance(NamedTuple):
     """What is needed to read or send the file of an instance; `sha256` in hex."""
 
     instance_id: int

@@ -48,8 +48,7 @@ Run = tuple[str, datetime]
 _Q = load("queue")
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A claimed message; `due` and `claimed_at` are times of PostgreSQL's clock.
 
     `message` is None where the document is too large to be read.
@@ -84,8 +83,7 @@ class _ClaimRowWithDelivery(NamedTuple):
     held: DeliveryClaim
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryTerms:
+class DeliveryTerms(NamedTuple):
     """How deliveries are claimed with their messages: the AE title of the archive, and the lease."""
 
     destination: str

@@ -7,6 +7,7 @@ transactions, so that the counters equal the rows. These transactions only add r
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -26,8 +27,7 @@ LOOK_LIMIT = 500
 _Q = load("metrics")
 
 
-@dataclass(frozen=True, slots=True)
-class LastSuccess:
+class LastSuccess(NamedTuple):
     """When a destination took an instance last, in seconds since 1970."""
 
     destination: str
@@ -43,16 +43,14 @@ class Unsettled:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class OldestPending:
+class OldestPending(NamedTuple):
     """How long the oldest pending delivery to a target has waited; 0 if none is pending."""
 
     target: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class QueueFigures:
+class QueueFigures(NamedTuple):
     """Messages and consumers of a queue; `latency_seconds` is how long the oldest due message has waited."""
 
     queue_name: str
@@ -63,8 +61,7 @@ class QueueFigures:
     consumers: int
 
 
-@dataclass(frozen=True, slots=True)
-class LivingProcess:
+class LivingProcess(NamedTuple):
     """A process of the edge, and the figures of its last heartbeat."""
 
     kind: ProcessKind

@@ -74,8 +74,7 @@ class Count:
     exact: bool
 
 
-@dataclass(frozen=True, slots=True)
-class OldestWaiting:
+class OldestWaiting(NamedTuple):
     """The delivery to a target that waits longest."""
 
     route: Route
@@ -103,8 +102,7 @@ class DeadReason:
     delivery_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
+class Results(NamedTuple):
     """Counts of results: `timed_out` counts requests, `given_up` counts instances that no worker answered."""
 
     owed: int
@@ -129,8 +127,7 @@ class Unforwarded:
     route: str
 
 
-@dataclass(frozen=True, slots=True)
-class QueueRate:
+class QueueRate(NamedTuple):
     """What the actors of a queue finished over WINDOW; `seconds` is what they spent on it."""
 
     queue_name: str
@@ -139,8 +136,7 @@ class QueueRate:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Unserved:
+class Unserved(NamedTuple):
     """A queue with due messages and no living consumer; at most COUNT_LIMIT are counted."""
 
     queue_name: str
@@ -148,8 +144,7 @@ class Unserved:
     oldest_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(NamedTuple):
     """What one screen shows; `now` is the time of the database."""
 
     now: datetime

@@ -4,7 +4,6 @@ The row is that of the peer; see destinations.py. The end of a pause with a limi
 the pause. If that message is lost, the sweep ends the pause (`ended_pauses`).
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -17,8 +16,7 @@ from gateway.domain.routing import Route
 _Q = load("pauses")
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """Whether a destination is paused; by whom, why, and until when."""
 
     paused: bool

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -24,8 +25,7 @@ class LastError:
     last_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerDebt:
+class WorkerDebt(NamedTuple):
     """What a worker has to return; at most COUNT_LIMIT instances are counted."""
 
     ae_title: str
@@ -37,8 +37,7 @@ class WorkerDebt:
     overdue: int
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitedResult:
+class AwaitedResult(NamedTuple):
     """A result that a worker has to return."""
 
     ae_title: str
@@ -49,8 +48,7 @@ class AwaitedResult:
     study_instance_uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class FaultEffects:
+class FaultEffects(NamedTuple):
     """How many receptions were refused, and how many sends failed, by injected faults."""
 
     refused: int

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 import orjson
 
@@ -58,8 +59,7 @@ class Beat:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessRow:
+class ProcessRow(NamedTuple):
     """One process, as it wrote its row last; the comments of the columns are in the schema.
 
     `consumer_id` is that of an actor process in dramatiq.consumers. `clock_offset_ms` is its clock minus

@@ -1,7 +1,7 @@
 """Whether deliveries and results move."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -19,8 +19,7 @@ RESULT_WINDOW = timedelta(hours=1)
 _Q = load("progress")
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """A target with deliveries that are due, and since when the first one is."""
 
     route: Route
@@ -28,8 +27,7 @@ class Due:
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerResults:
+class WorkerResults(NamedTuple):
     """What a worker returned lately, and what it did not return since."""
 
     worker: str
@@ -42,8 +40,7 @@ class WorkerResults:
     """The seconds that the slowest of these took."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """What is due, what flows to each target, and what workers returned."""
 
     due: tuple[Due, ...] = ()
@@ -72,8 +69,7 @@ def progress(session: Session, *, lease: timedelta) -> Progress:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """When a sender last sent an instance that was registered."""
 
     calling_ae_title: str

@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from gateway.database.pool import Database
 from gateway.database.queries import load
@@ -39,8 +40,7 @@ class BoundedDepth:
     oldest_seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(NamedTuple):
     """What came due and what was finished in a queue over some minutes; `seconds` spent in its actors."""
 
     queue_name: str
@@ -50,8 +50,7 @@ class Flow:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumerRow:
+class ConsumerRow(NamedTuple):
     """One consumer process and what it holds."""
 
     id: int

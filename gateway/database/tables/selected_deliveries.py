@@ -4,7 +4,6 @@ Each change is one statement that looks at the states itself, so a delivery that
 changed. deliveries.py is the other half: actors claim and settle deliveries.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -24,8 +23,7 @@ class Changed(NamedTuple):
     instance_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A delivery as an operator sees it."""
 
     delivery_id: int
@@ -59,8 +57,7 @@ class Delivery:
         return waits_for_version(self.waits_for_version, self.waits_for)
 
 
-@dataclass(frozen=True, slots=True)
-class PastAttempt:
+class PastAttempt(NamedTuple):
     """One attempt of a delivery.
 
     `fenced`: the claim was lost before the attempt ended. Another process had claimed the delivery, a crash
@@ -76,8 +73,7 @@ class PastAttempt:
     fenced: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """Which deliveries an operator means; None selects all."""
 
     delivery_id: int | None = None

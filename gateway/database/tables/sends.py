@@ -1,7 +1,7 @@
 """The sends that are under way, and how soon each peer answered lately."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -13,8 +13,7 @@ RECENT_ATTEMPTS = 2000
 _Q = load("sends")
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """An instance that is being sent; `since` is when it was claimed, or when its claim was renewed last."""
 
     ae_title: str
@@ -22,8 +21,7 @@ class Send:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(NamedTuple):
     """When a peer accepted an instance last, and the time that 99 of 100 recent attempts took."""
 
     ae_title: str

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from gateway.database.connection import connect
 from gateway.database.queries import load
@@ -22,8 +23,7 @@ _Q = load("server")
 _DISK_FULL = "53100"
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     """State and limits; a limit of -1 means none. `clock` is the time of PostgreSQL."""
 
     database: str
@@ -44,8 +44,7 @@ class Server:
     standbys: int
 
 
-@dataclass(frozen=True, slots=True)
-class Blocker:
+class Blocker(NamedTuple):
     """A session that `waiting` others wait for, the longest for `longest` seconds."""
 
     pid: int
@@ -60,8 +59,7 @@ class Blocker:
     applications: str
 
 
-@dataclass(frozen=True, slots=True)
-class Locker:
+class Locker(NamedTuple):
     """A session that holds a strong lock on tables of the edge."""
 
     pid: int
@@ -74,8 +72,7 @@ class Locker:
     tables: str
 
 
-@dataclass(frozen=True, slots=True)
-class OpenTransaction:
+class OpenTransaction(NamedTuple):
     """A transaction that is idle, or open for long."""
 
     pid: int
@@ -94,8 +91,7 @@ class OpenTransaction:
         return self.state.startswith("idle in transaction")
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(NamedTuple):
     """How many connections an application has."""
 
     application: str
@@ -104,8 +100,7 @@ class User:
     connections: int
 
 
-@dataclass(frozen=True, slots=True)
-class SearchPath:
+class SearchPath(NamedTuple):
     """Where this role looks for a table, and the schemas that have one of that name; empty if none has."""
 
     search_path: str
@@ -121,8 +116,7 @@ class WaitingCommits:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A prepared transaction that was not ended."""
 
     gid: str
@@ -130,8 +124,7 @@ class Prepared:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class TableSize:
+class TableSize(NamedTuple):
     """The size of a table."""
 
     name: str

@@ -4,7 +4,6 @@ An operator may also complete a unit early. units.py is the other half: actors c
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -35,8 +34,7 @@ class UnitCount(NamedTuple):
     oldest: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class UnitRow:
+class UnitRow(NamedTuple):
     """A unit as an operator sees it."""
 
     unit_id: int

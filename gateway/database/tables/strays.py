@@ -1,6 +1,5 @@
 """List instances: all, those in conflict, and results with the way their sources were found. Only reads."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -27,8 +26,7 @@ class After(NamedTuple):
     instance_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceRow:
+class InstanceRow(NamedTuple):
     """An instance, and who sent it."""
 
     instance_id: int
@@ -45,8 +43,7 @@ class InstanceRow:
     repeats: int
 
 
-@dataclass(frozen=True, slots=True)
-class ConflictRow:
+class ConflictRow(NamedTuple):
     """A SOP Instance UID that came with different bytes; `deliveries` counts those of all versions."""
 
     instance_id: int
@@ -61,8 +58,7 @@ class ConflictRow:
     deliveries: dict[State, int] | None
 
 
-@dataclass(frozen=True, slots=True)
-class ConflictsOfSender:
+class ConflictsOfSender(NamedTuple):
     """How many versions of how many SOP Instance UIDs a sender sent lately; `newest` is the last UID."""
 
     calling_ae_title: str
@@ -74,8 +70,7 @@ class ConflictsOfSender:
     newest: str
 
 
-@dataclass(frozen=True, slots=True)
-class UnmatchedOfSender:
+class UnmatchedOfSender(NamedTuple):
     """How many results without a source a sender sent lately, since its last one that matched."""
 
     calling_ae_title: str
@@ -85,8 +80,7 @@ class UnmatchedOfSender:
     last_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ResultRow:
+class ResultRow(NamedTuple):
     """A result, who sent it, and how its sources were found."""
 
     instance_id: int

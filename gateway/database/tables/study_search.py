@@ -53,8 +53,7 @@ class WantedStudies:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A page of studies, newest first. `following`: where the next page begins; None at the end.
 
     `looked_to`: the time was over before the page was full, and this is how far back was looked.

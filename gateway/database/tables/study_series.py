@@ -21,8 +21,7 @@ VERSIONED_UIDS = 20
 _Q = load("study_series")
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(NamedTuple):
     """The instances of one kind in a series. `sender` is one of `senders` AE titles."""
 
     series_instance_uid: str
@@ -74,8 +73,7 @@ class SeriesAnswers:
     last_due_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class KeptVersion:
+class KeptVersion(NamedTuple):
     """One content of a SOP Instance UID that was received with several. `number` is its place, from 1."""
 
     instance_id: int
@@ -94,8 +92,7 @@ class _Place(NamedTuple):
     received_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class StudySeries:
+class StudySeries(NamedTuple):
     """All series of a study."""
 
     series: tuple[Series, ...]

@@ -1,7 +1,6 @@
 """What the sweep reads and changes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -16,8 +15,7 @@ from gateway.domain.instance import Place
 _Q = load("sweep")
 
 
-@dataclass(frozen=True, slots=True)
-class FileRow:
+class FileRow(NamedTuple):
     """The file of an instance, as its row names it."""
 
     instance_id: int
@@ -39,8 +37,7 @@ class _Old(NamedTuple):
     instance_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class LastRun:
+class LastRun(NamedTuple):
     """When a part of the sweep last ran, and its counts."""
 
     verb: str

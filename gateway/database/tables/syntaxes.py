@@ -1,7 +1,6 @@
 """The transfer syntaxes that archives accept, as they answered when they were asked last."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -19,8 +18,7 @@ class Answered(NamedTuple):
     accepted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Declined:
+class Declined(NamedTuple):
     """Transfer syntaxes that an archive accepted before and declines now; `declined_at` is the first time."""
 
     ae_title: str

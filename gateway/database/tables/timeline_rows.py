@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -16,8 +16,7 @@ from gateway.domain.routing import Route
 _Q = load("timeline")
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineInstance:
+class TimelineInstance(NamedTuple):
     """An instance."""
 
     instance_id: int
@@ -36,8 +35,7 @@ class TimelineInstance:
     unforwarded_from: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineDelivery:
+class TimelineDelivery(NamedTuple):
     """A delivery, and the other version that is sent before it."""
 
     delivery_id: int
@@ -57,8 +55,7 @@ class TimelineDelivery:
     waits_for_version: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineAttempt:
+class TimelineAttempt(NamedTuple):
     """An attempt of a delivery."""
 
     delivery_id: int
@@ -71,8 +68,7 @@ class TimelineAttempt:
     fenced: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineExpectation:
+class TimelineExpectation(NamedTuple):
     """A result that a worker owes, or owed."""
 
     instance_id: int
@@ -84,8 +80,7 @@ class TimelineExpectation:
     result_instance_id: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineSource:
+class TimelineSource(NamedTuple):
     """A source instance of a result."""
 
     source_instance_id: int
@@ -93,8 +88,7 @@ class TimelineSource:
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
-class StudyFacts:
+class StudyFacts(NamedTuple):
     """The rows of some studies, by the instance or delivery that they belong to."""
 
     instances: dict[int, TimelineInstance]

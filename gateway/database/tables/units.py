@@ -4,7 +4,6 @@ The sweep repairs what a crash left of them. shown_units.py is the other half: w
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -37,8 +36,7 @@ class UnitClaim(NamedTuple):
     worker: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """A unit as its sender sees it. `owed_for` is the time since it was complete."""
 
     unit_id: int
@@ -54,16 +52,14 @@ class Unit:
     owed_for: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One instance of a unit."""
 
     delivery_id: int
     instance: StoredInstance
 
 
-@dataclass(frozen=True, slots=True)
-class MemberOutcome:
+class MemberOutcome(NamedTuple):
     """What the worker answered for one instance of a unit."""
 
     delivery_id: int
@@ -73,8 +69,7 @@ class MemberOutcome:
     duration_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class UnitSettlement:
+class UnitSettlement(NamedTuple):
     """What became of sending a unit.
 
     `sent`: every instance was answered. Else the unit is sent again after `wait`, or is dead with `give_up`.

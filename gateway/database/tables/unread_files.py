@@ -1,7 +1,7 @@
 """Instances that cannot be sent because of their file: it is gone, has other bytes, or cannot be read."""
 
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from gateway.database.queries import load
 from gateway.database.session import Session
@@ -13,8 +13,7 @@ LIMIT = 10_000
 _Q = load("unread_files")
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(NamedTuple):
     """What happened to the files of some undelivered instances, with the last delivery as an example.
 
     `senders` sent them, and `copies` are destinations that took `copied` of them.
