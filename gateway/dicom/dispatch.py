@@ -1,7 +1,8 @@
 """Receive the DIMSE messages of one association, and answer each request.
 
 A message is a command set and, for C-STORE, a data set; both arrive as PDVs (PS3.8 §E.1). The data set of a
-C-STORE goes to a `StoreHandler`, fragment by fragment, and the handler's status becomes the C-STORE-RSP.
+C-STORE goes to a `StoreHandler`, the fragments of one read at a time, and the handler's status becomes the
+C-STORE-RSP.
 C-ECHO is answered here; any other request gets a failure status.
 
 Nothing is stored here. If the process dies, the peer got no response and still owns the instance.
@@ -17,6 +18,9 @@ from gateway.dicom.policy import Policy, Requestor, StoreHandler, StoreRequest
 from gateway.dicom.wire import Wire
 from gateway.domain.dimse_status import Status
 
+_MOST_FRAGMENTS = 64
+"""The handler may write all of them with one system call, which takes at most 1024 (IOV_MAX)."""
+
 
 class _FixedResponse:
     """A response that is decided before the data set is read; the data set, if there is one, is ignored."""
@@ -24,8 +28,8 @@ class _FixedResponse:
     def __init__(self, status: int, comment: str) -> None:
         self._answer = (status, comment)
 
-    def write(self, fragment: memoryview) -> None:
-        """Ignore the fragment."""
+    def write(self, *fragments: memoryview) -> None:
+        """Ignore the fragments."""
 
     def finish(self) -> tuple[int, str]:
         """Return the decided status and comment."""
@@ -56,6 +60,7 @@ class Messages:
     ) -> None:
         self._not_stored = not_stored
         self._wire = wire
+        wire.before_read = self._write
         self._policy = policy
         self._requestor = requestor
         self._contexts = contexts
@@ -64,6 +69,7 @@ class Messages:
         self._context_id = 0  # of the message that is being received
         self._request: dimse.CommandSet | None = None  # the request whose data set is being received
         self._handler: StoreHandler | None = None  # the handler of that data set
+        self._fragments: list[memoryview] = []  # of that data set, received and not yet given to the handler
 
     @property
     def in_data_set(self) -> bool:
@@ -97,16 +103,28 @@ class Messages:
             while count:
                 fragment = wire.piece(count)
                 count -= len(fragment)
-                began = time.monotonic()
-                handler.write(fragment)
-                wire.deadline += time.monotonic() - began  # our own time is not silence of the peer
+                self._fragments.append(fragment)
+                if len(self._fragments) == _MOST_FRAGMENTS:
+                    self._write()
             if control & pdu.IS_LAST:
+                self._write()
                 self._finish()
 
     def abandon(self, reason: str) -> None:
         """Abandon the data set that is being received, if there is one."""
+        self._fragments.clear()
         if self._handler is not None:
             self._handler.abandon(reason)
+
+    def _write(self) -> None:
+        """Give the handler what was received, before its memory is used again."""
+        if not self._fragments:
+            return
+        assert self._handler is not None, "only a data set has fragments"
+        fragments, self._fragments = self._fragments, []
+        began = time.monotonic()
+        self._handler.write(*fragments)
+        self._wire.deadline += time.monotonic() - began  # our own time is not silence of the peer
 
     def _receive_command(self, context_id: int, count: int) -> None:
         """Receive one fragment of a command set."""

@@ -67,8 +67,8 @@ class AbortAssociation(Exception):  # noqa: N818  a command to the acceptor, not
 class StoreHandler(Protocol):
     """Receives one data set and decides the response. Either `finish` or `abandon` is called, once."""
 
-    def write(self, fragment: memoryview) -> None:
-        """Store the next bytes of the data set; the view is valid only during the call."""
+    def write(self, *fragments: memoryview) -> None:
+        """Store the next bytes of the data set; the views are valid only during the call."""
 
     def finish(self) -> tuple[int, str]:
         """Return the status and the error comment (at most 64 characters, or `""`) for the complete data set.

@@ -27,6 +27,10 @@ _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 _NEVER = float("inf")
 
 
+def _do_nothing() -> None:
+    pass
+
+
 class ClosedByPeerError(AssociationBrokenError):
     """The connection was closed or reset without release or abort."""
 
@@ -63,6 +67,7 @@ class Wire:
         "_start",
         "_view",
         "_waker",
+        "before_read",
         "deadline",
     )
 
@@ -72,6 +77,8 @@ class Wire:
         self._silence_seconds = silence_seconds
         self.deadline = _NEVER
         """The time after which no read begins (monotonic seconds)."""
+        self.before_read = _do_nothing
+        """Called before each read from the socket, which overwrites what the views of `piece` show."""
         self._buffer = bytearray(_FIRST_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
@@ -124,6 +131,7 @@ class Wire:
 
     def _fill(self) -> None:
         """Read at least one byte into the buffer, behind the bytes that were read ahead."""
+        self.before_read()
         if self._start == self._end:
             self._start = self._end = 0
         free = len(self._buffer) - self._end
@@ -184,7 +192,7 @@ class Wire:
         return self.take(count)
 
     def piece(self, limit: int) -> memoryview:
-        """Return 1 to `limit` of the next bytes; the view is valid until the next call of any method."""
+        """Return 1 to `limit` of the next bytes; the view is valid until the next call of `before_read`."""
         if self._start == self._end:
             self._fill()
         start = self._start

@@ -69,12 +69,12 @@ class ArchivedDataSet:
                 )
             )
 
-    def write(self, fragment: memoryview) -> None:
-        """Append the fragment, or abort where the behaviour demands it."""
+    def write(self, *fragments: memoryview) -> None:
+        """Append the fragments, or abort where the behaviour demands it."""
         if self._behaviour.abort_mid_data_set:
             raise AbortAssociation
         if self._file is not None:
-            self._file.write(fragment)
+            self._file.writelines(fragments)
 
     def finish(self) -> tuple[int, str]:
         """Flush the file, rename it, and return the status and comment to answer."""

@@ -85,26 +85,29 @@ class CStoreHandler:
         except Exception as error:  # noqa: BLE001  the boundary: becomes a status in `finish`
             self._fail(error)
 
-    def write(self, fragment: memoryview) -> None:
+    def write(self, *fragments: memoryview) -> None:
         """Append the next bytes of the data set to the `.part` file; after a failure ignore them."""
         if self._receiver.faults.drops_association(Stage.RECEIVE):
             raise AbortAssociation("fault drop_association")
         if self._failure is not None or self._partial is None:
             return
+        size = self._size + sum(map(len, fragments))
         try:
             if self._size > LARGE_BYTES:
                 self._receiver.spool.check_reserve()
             if self._held is None:
-                self._partial.write(fragment)
-            elif self._size + len(fragment) <= HELD_BYTES:
-                self._held += fragment
+                self._partial.write(*fragments)
+            elif size <= HELD_BYTES:
+                for fragment in fragments:
+                    self._held += fragment
             else:
-                self._write_held(fragment)
+                self._write_held(*fragments)
         except SpoolError as error:
             self._fail(error)
             return
-        self._digest.update(fragment)
-        self._size += len(fragment)
+        for fragment in fragments:
+            self._digest.update(fragment)
+        self._size = size
 
     def finish(self) -> tuple[int, str]:
         """Make the instance durable and return Success, or the status and comment of the error."""
@@ -175,11 +178,11 @@ class CStoreHandler:
             private_bytes=ENVELOPE_BYTES,
         )
 
-    def _write_held(self, fragment: bytes | memoryview = b"") -> None:
-        """Write the held bytes and `fragment`; later fragments are written while they arrive."""
+    def _write_held(self, *fragments: memoryview) -> None:
+        """Write the held bytes and `fragments`; later fragments are written while they arrive."""
         assert self._partial is not None, "no failure, so it was begun"
         held, self._held = self._held, None
-        self._partial.write(self._header, held or b"", fragment)
+        self._partial.write(self._header, held or b"", *fragments)
 
     def _fail(self, error: Exception) -> None:
         """Delete partial data immediately, so that an endless data set cannot fill the disk."""

@@ -1,6 +1,7 @@
 """Data sets and texts that are wrong and harmless: accepted as PACSs do, and delivered as received."""
 
 import itertools
+import os
 import struct
 from collections.abc import Iterator
 from hashlib import sha256
@@ -235,6 +236,23 @@ def test_an_unforeseen_error_removes_its_file(core: Forwarding, monkeypatch: pyt
     for error in (ValueError("a NUL"), RuntimeError(), DatabaseRefusedError("no"), SpoolFullError("full")):
         assert reception(core, Instance(), monkeypatch, error) != 0
         assert not core.edge.files(partial=True)
+
+
+@pytest.mark.parametrize("length", [1_000, 70_000])
+def test_a_data_set_that_is_given_in_fragments_is_stored_whole(core: Forwarding, length: int) -> None:
+    """Some are held in memory, the others are written by one call."""
+    instance = Instance(payload=os.urandom(200_000))
+    view = memoryview(instance.data_set())
+    fragments = [view[at : at + length] for at in range(0, len(view), length)]
+    request = StoreRequest(1, instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, 0)
+    requestor = Requestor("ORTHANC", "MINI_EDGE", "127.0.0.1", 104)
+    stored = CStoreHandler(core.receiver_context(), requestor, request)
+    for at in range(0, len(fragments), 64):
+        stored.write(*fragments[at : at + 64])
+    assert stored.finish() == (0, "")
+    stored.answered()
+    [path] = core.edge.files().values()
+    assert path.read_bytes().endswith(instance.data_set())
 
 
 def test_a_text_that_postgresql_rejects_is_a_refusal(edge: EdgeSetup) -> None:

@@ -49,12 +49,16 @@ class Received:
     policy: "RecordingPolicy"
     request: StoreRequest
     data: bytearray = field(default_factory=bytearray)
+    most_fragments: int = 0
+    """The most that one call of `write` had."""
     finished: bool = False
     abandoned: str | None = None
 
-    def write(self, fragment: memoryview) -> None:
+    def write(self, *fragments: memoryview) -> None:
         """Keep the bytes, and run the test's own step."""
-        self.data += fragment
+        self.most_fragments = max(self.most_fragments, len(fragments))
+        for fragment in fragments:
+            self.data += fragment
         self.policy.on_write(self)
 
     def finish(self) -> tuple[int, str]:

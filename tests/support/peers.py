@@ -47,14 +47,15 @@ class _Arriving:
         self._digest = sha256()
         self._size = 0
 
-    def write(self, fragment: memoryview) -> None:
+    def write(self, *fragments: memoryview) -> None:
         if self._request.sop_instance_uid in self._peer.abort_in:
             self._peer.aborted.append(self._request.sop_instance_uid)
             raise AbortAssociation
         if self._peer.pause_seconds:
             time.sleep(self._peer.pause_seconds)  # a slow line, not a wait for something
-        self._digest.update(fragment)
-        self._size += len(fragment)
+        for fragment in fragments:
+            self._digest.update(fragment)
+            self._size += len(fragment)
 
     def finish(self) -> tuple[int, str]:
         status = self._peer.answer(self._request)

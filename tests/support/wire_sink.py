@@ -56,10 +56,10 @@ class Arriving:
         self._request = request
         self._head = b""
 
-    def write(self, fragment: memoryview) -> None:
+    def write(self, *fragments: memoryview) -> None:
         """Keep the first bytes only."""
         if not self._head and self._sink.results is not None:
-            self._head = bytes(fragment[:2048])
+            self._head = b"".join(fragments)[:2048]
 
     def finish(self) -> tuple[int, str]:
         """Record the instance and answer Success."""

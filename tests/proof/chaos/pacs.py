@@ -126,10 +126,11 @@ class _Arriving:
         self._behaviour = behaviour if chosen else WELL
         self._digest = sha256()
 
-    def write(self, fragment: memoryview) -> None:
+    def write(self, *fragments: memoryview) -> None:
         if self._behaviour.aborts:
             raise AbortAssociation
-        self._digest.update(fragment)
+        for fragment in fragments:
+            self._digest.update(fragment)
 
     def finish(self) -> tuple[int, str]:
         if self._behaviour.delay_seconds:
