@@ -4,24 +4,27 @@ Importing this package builds the broker and declares the actors. It opens no co
 because Dramatiq and other programs may fork afterwards.
 """
 
-from actors.middleware import middleware_list
-from actors.process import ContextBoot, delivery_terms, faults, settle_messages, spool_guard
-from actors.queue.broker import build
+from gateway.importing import importing
 
-_broker = build([ContextBoot(), *middleware_list(faults)])
-_broker.guard = spool_guard
-_broker.terms = delivery_terms
-_broker.settle = settle_messages
+with importing():
+    from actors.middleware import middleware_list
+    from actors.process import ContextBoot, delivery_terms, faults, settle_messages, spool_guard
+    from actors.queue.broker import build
 
-# After `build`: an actor is declared on the broker that exists when its module is imported.
-from actors import (  # noqa: E402
-    forward_to_archive,
-    forward_to_pacs,
-    forward_to_worker,
-    forward_unit,
-    sweep,
-    watch,
-)
+    _broker = build([ContextBoot(), *middleware_list(faults)])
+    _broker.guard = spool_guard
+    _broker.terms = delivery_terms
+    _broker.settle = settle_messages
+
+    # After `build`: an actor is declared on the broker that exists when its module is imported.
+    from actors import (
+        forward_to_archive,
+        forward_to_pacs,
+        forward_to_worker,
+        forward_unit,
+        sweep,
+        watch,
+    )
 
 __all__ = [
     "forward_to_archive",

@@ -25,7 +25,7 @@ def run() -> None:
         # If the parent process made us ignore the signal, leave it ignored.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _leave)
-        from cli.importing import importing  # noqa: PLC0415  see above
+        from gateway.importing import importing  # noqa: PLC0415  see above
 
         with importing():
             from cli.main import run as run_command  # noqa: PLC0415  see above

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cli.documents import Json
-from cli.importing import importing
+from gateway.importing import importing
 
 
 def status(

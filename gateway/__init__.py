@@ -77,7 +77,7 @@ Layers. A module imports from the lines below its own only; import-linter verifi
     config_text          reading its text, and messages about its errors
     rules                conditions on an instance; imports pydicom's dictionary
     errors               all exceptions of the edge
-    times                times and durations for people
+    importing | times    imports without the garbage collector; times and durations for people
     domain               pure rules: no I/O, no clock, no library
 
 `cli`, `console` and `actors` are packages beside `gateway`. Only `dicom` and `sender` use pynetdicom and
