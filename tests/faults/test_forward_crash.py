@@ -96,15 +96,17 @@ def test_a_delivery_in_flight_is_settled_after_a_crash_of_postgresql(
     edge = EdgeSetup(reconfigure({"forwarder": {"mode": "pacs_only"}}), own_postgres.dsn(), processes)
     with edge.database.transaction() as session:
         destinations.configure(session, edge.configuration)
-    go_on = threading.Event()
+    arrived, go_on = threading.Event(), threading.Event()
     with peer(edge.configuration.forwarder.orthanc.port) as pacs, forwarding(edge) as core:
-        pacs.answer = after(go_on)
+        pacs.answer = after(go_on, arrived=arrived)
         edge.actors("pacs")
         instance = Instance()
         core.receive(instance)
         core.context.wakeup.wake("pacs")
         try:
-            wait_until(lambda: edge.delivery(instance)["state"] == "in_flight", 10, "the claim")
+            # The claim is not enough: before the actor sends, it may ask PostgreSQL what to propose.
+            wait_until(arrived.is_set, 10, "the instance to arrive")
+            assert edge.delivery(instance)["state"] == "in_flight"
             edge.run("UPDATE destinations SET reason = NULL")  # flushes the claim, which could be lost
             own_postgres.kill()
         finally:

@@ -192,10 +192,14 @@ class Peer:
         )
 
 
-def after(event: threading.Event, then: int = 0) -> Callable[[StoreRequest], int]:
-    """Return an answer that waits for `event`."""
+def after(
+    event: threading.Event, then: int = 0, *, arrived: threading.Event | None = None
+) -> Callable[[StoreRequest], int]:
+    """Return an answer that sets `arrived`, and waits for `event`."""
 
     def answer(_: StoreRequest) -> int:
+        if arrived is not None:
+            arrived.set()
         event.wait(60)
         return then
 
