@@ -1,9 +1,8 @@
 """Receive the DIMSE messages of one association, and answer each request.
 
-A message is a command set and, for C-STORE, a data set; both arrive as PDVs (PS3.8 §E.1). The data set of a
-C-STORE goes to a `StoreHandler`, the fragments of one read at a time, and the handler's status becomes the
-C-STORE-RSP.
-C-ECHO is answered here; any other request gets a failure status.
+A message is a command set and, for C-STORE, a data set; both arrive as PDVs (PS3.8 §E.1). A `StoreHandler`
+gets the data set of a C-STORE: each call gives it the fragments that one read brought. Its status becomes the
+C-STORE-RSP. C-ECHO is answered here; any other request gets a failure status.
 
 Nothing is stored here. If the process dies, the peer got no response and still owns the instance.
 """

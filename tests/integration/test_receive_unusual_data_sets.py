@@ -209,6 +209,13 @@ def test_a_data_set_that_cannot_be_parsed_names_tag_and_offset(edge: EdgeSetup) 
 # ---- unforeseen errors -------------------------------------------------------------------------------
 
 
+def handler(core: Forwarding, instance: Instance) -> CStoreHandler:
+    """Return the reception of a C-STORE that has just begun."""
+    request = StoreRequest(1, instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, 0)
+    requestor = Requestor("ORTHANC", "MINI_EDGE", "127.0.0.1", 104)
+    return CStoreHandler(core.receiver_context(), requestor, request)
+
+
 def reception(
     core: Forwarding, instance: Instance, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None
 ) -> int:
@@ -220,10 +227,7 @@ def reception(
 
     if error is not None:
         monkeypatch.setattr(Partial, "flush", fail)
-    receiver = core.receiver_context()
-    request = StoreRequest(1, instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, 0)
-    requestor = Requestor("ORTHANC", "MINI_EDGE", "127.0.0.1", 104)
-    stored = CStoreHandler(receiver, requestor, request)
+    stored = handler(core, instance)
     stored.write(memoryview(instance.data_set()))
     status, _ = stored.finish()
     stored.answered()
@@ -244,9 +248,7 @@ def test_a_data_set_that_is_given_in_fragments_is_stored_whole(core: Forwarding,
     instance = Instance(payload=os.urandom(200_000))
     view = memoryview(instance.data_set())
     fragments = [view[at : at + length] for at in range(0, len(view), length)]
-    request = StoreRequest(1, instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT, 0)
-    requestor = Requestor("ORTHANC", "MINI_EDGE", "127.0.0.1", 104)
-    stored = CStoreHandler(core.receiver_context(), requestor, request)
+    stored = handler(core, instance)
     for at in range(0, len(fragments), 64):
         stored.write(*fragments[at : at + 64])
     assert stored.finish() == (0, "")

@@ -15,7 +15,8 @@ WINDOW = timedelta(minutes=1)
 QUIET_SECONDS = 10.0
 """If nothing arrived for this long, the study or the outage that made the backlog is over."""
 FEW, RECENT = 1_000, 20_000
-"""Deliveries and attempts that are read: RECENT if FEW cover less than the window. RECENT may, too."""
+"""How many deliveries and attempts are read: FEW, or RECENT if FEW do not cover the window. At a high rate
+RECENT do not cover it either."""
 COUNT_LIMIT = 100_000
 
 _Q = load("flow")
@@ -54,7 +55,7 @@ class _Waiting(NamedTuple):
     is_open: bool
 
 
-Counted = TypeVar("Counted", _Arrived, _Completed)
+_Row = TypeVar("_Row", _Arrived, _Completed)
 
 
 def flows(session: Session, *, lease: timedelta, window: timedelta = WINDOW) -> list[TargetFlow]:
@@ -73,7 +74,7 @@ def flows(session: Session, *, lease: timedelta, window: timedelta = WINDOW) -> 
     ]
 
 
-def _recent(session: Session, into: type[Counted], query: Query, window: timedelta) -> list[Counted]:
+def _recent(session: Session, into: type[_Row], query: Query, window: timedelta) -> list[_Row]:
     found = session.rows(into, query, window=window, limit=FEW)
     if all(row.covered_seconds >= window.total_seconds() for row in found):
         return found
