@@ -1,6 +1,6 @@
 """The deliveries that messages hold: claimed with them, taken by their actors, settled with them.
 
-    claim    the consumer claims the deliveries of an archive by the terms of `terms_of`
+    claim    the consumer claims the deliveries of a target by the terms of `terms_of`
     take     the actor takes the delivery of its message, by `claimed_before`
     leave    when the peer took the instance, the attempt leaves the outcome in the message (`settle_later`)
     settle   the thread of the acks settles what was left, for a batch of messages (`settle`)
@@ -16,7 +16,7 @@ from actors.queue.in_flight import FINISHED, SETTLED, UNSTARTED, InFlightMessage
 from gateway import log
 from gateway.config.forwarder import Forwarder
 from gateway.database.tables.deliveries import Delivered
-from gateway.database.tables.messages import DeliveryTerms
+from gateway.database.tables.messages import DeliveryTerms, Terms, WorkerTerms
 from gateway.errors import DatabaseUnavailableError
 from gateway.forward.context import ForwardContext
 from gateway.forward.deliver import ClaimedBefore, TakeClaim
@@ -25,20 +25,26 @@ from gateway.forward.settle_together import settle_together
 from gateway.log import Stage
 
 
-def terms_of(forwarder: Forwarder, queue_name: str) -> DeliveryTerms | None:
-    """Return how the deliveries of a queue are claimed with its messages; None unless it is of an archive.
+def terms_of(forwarder: Forwarder, queue_name: str) -> Terms | None:
+    """Return how the deliveries of a queue are claimed with its messages; None if their actors claim them.
 
-    The worker of a delivery to an application is chosen when its actor claims it. A delivery to an archive
-    with a rate is claimed after the wait for its slot (`gateway.forward.rate`).
+    Actors claim deliveries to an archive with a rate, after the wait for a slot (`gateway.forward.rate`), and
+    those to an application that sends a study to one worker, because the claim may wake others of the study.
     """
+    lease = timedelta(seconds=forwarder.lease_seconds)
     limited = {
         archive.ae_title
         for archive in (forwarder.orthanc, *forwarder.archives)
         if archive.max_instances_per_second is not None
     }
     for target in forwarder.targets.all:
-        if target.queue == queue_name and target.route.is_archive and target.name not in limited:
-            return DeliveryTerms(target.name, timedelta(seconds=forwarder.lease_seconds))
+        if target.queue != queue_name:
+            continue
+        if target.route.is_archive:
+            return None if target.name in limited else DeliveryTerms(target.name, lease)
+        application = forwarder.applications_in_force[target.name]
+        if application.affinity == "instance":
+            return WorkerTerms(target.name, lease, application.result_timeout)
     return None
 
 
@@ -46,7 +52,7 @@ def claimed_before(delivery_id: int) -> TakeClaim:
     """Return what takes the claim of a delivery that was claimed with the message of this thread."""
     message = running_message()
 
-    def take(destination: str) -> ClaimedBefore | None:
+    def take(destination: str | None) -> ClaimedBefore | None:
         claim = None if message is None else message.take_delivery(delivery_id, destination)
         return None if claim is None or message is None else ClaimedBefore(claim, message.claimed_at)
 

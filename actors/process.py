@@ -21,7 +21,7 @@ from gateway.database.pool import Database
 from gateway.database.session import Session
 from gateway.database.tables import configurations, destinations, processes
 from gateway.database.tables.faults import FaultWatch
-from gateway.database.tables.messages import DeliveryTerms
+from gateway.database.tables.messages import Terms
 from gateway.database.tables.processes import ProcessKind
 from gateway.database.wait import wait_for_database
 from gateway.domain.contract import WATCH
@@ -81,7 +81,7 @@ def _identity() -> SpoolIdentity:
     return SpoolIdentity(config.load().edge.data_root)
 
 
-def delivery_terms(queue_name: str) -> DeliveryTerms | None:
+def delivery_terms(queue_name: str) -> Terms | None:
     """Say how the deliveries of a queue are claimed with its messages; None if they are not."""
     return None if _process is None else terms_of(_process.context.configuration.forwarder, queue_name)
 

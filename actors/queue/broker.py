@@ -57,7 +57,7 @@ class EdgeBroker(SignalingBroker, PostgresBroker):  # type: ignore[misc]  # dram
         self.backend = None
         self.guard: Guard | None = None
         """Called before this process consumes from a database; see gateway/database/pool.py."""
-        self.terms: Callable[[str], messages.DeliveryTerms | None] = lambda _queue: None
+        self.terms: Callable[[str], messages.Terms | None] = lambda _queue: None
         """Says how the deliveries of a queue are claimed with its messages; None if they are not."""
         self.settle: SettleTogether | None = None
         """Records outcomes together with the endings of their messages; see `actors.queue.ack`."""

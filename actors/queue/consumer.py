@@ -6,9 +6,9 @@ message, or None after at most a second. One claim takes as many messages as the
 messages end quickly, it takes as many as there are threads (`actors.queue.prefetch`). A message is handed out
 when a thread is idle. After a claim that took all due messages, the next claim waits for a notification.
 
-For the queue of an archive, the claim takes the deliveries of the messages, too. Each message holds its
-delivery until its actor takes it (`InFlightMessage.take_delivery`). One that was not taken is released when
-its message ends.
+The claim takes the deliveries of the messages, too, for a queue with `terms`. Each message holds its delivery
+until its actor takes it (`InFlightMessage.take_delivery`). One that was not taken is released when its
+message ends.
 
 If the process dies, the claimed messages name a consumer id without a lock; a reaper frees them
 (`actors.queue.reaper`). Their deliveries name the same id, so another process may claim them, too.
@@ -36,7 +36,7 @@ from actors.queue.prefetch import STALE_SECONDS, Prefetch
 from actors.queue.unstarted import dead_letter, give_back, postpone, release
 from gateway import log
 from gateway.database.tables.deliveries import DeliveryClaim
-from gateway.database.tables.messages import NO_FLOORS, Claimed, DeliveryTerms, MessageClaim, Run
+from gateway.database.tables.messages import NO_FLOORS, Claimed, MessageClaim, Run, Terms
 from gateway.errors import DatabaseUnavailableError
 from gateway.log import Stage
 
@@ -60,7 +60,7 @@ class EdgeConsumer(Consumer):
         in_flight: InFlightMessages,
         acks: AckWriter,
         has_share: bool = False,
-        terms: Callable[[], DeliveryTerms | None] = lambda: None,
+        terms: Callable[[], Terms | None] = lambda: None,
     ) -> None:
         self._queue_name = queue_name
         self._liveness = liveness

@@ -88,14 +88,16 @@ class InFlightMessage(MessageProxy):
         """The target of the delivery that was claimed with this message; None if it holds none."""
         return None if self._held is None else self._held.target
 
-    def take_delivery(self, delivery_id: int, destination: str) -> DeliveryClaim | None:
+    def take_delivery(self, delivery_id: int, destination: str | None) -> DeliveryClaim | None:
         """Return the delivery that was claimed with this message, once; None if it has none.
 
         If another destination is meant, the configuration has changed since the claim. The delivery is
-        released then, and the message runs again.
+        released then, and the message runs again. None means any: the claim has chosen the worker.
         """
         held = self._held
-        if held is None or held.delivery_id != delivery_id or held.destination != destination:
+        if held is None or held.delivery_id != delivery_id:
+            return None
+        if destination is not None and held.destination != destination:
             return None
         self._held = None
         return held

@@ -205,7 +205,7 @@ class Liveness:
         slots: int,
         exclusive: bool,
         floors: Sequence[datetime | None],
-        terms: messages.DeliveryTerms | None = None,
+        terms: messages.Terms | None = None,
     ) -> tuple[messages.MessageClaim, int]:
         """Claim up to `wanted` messages; return them, and the id that holds them.
 

@@ -657,6 +657,7 @@ function answer_units(bigint,bigint[],text[],text[]) -> record
 function call_parked(text,integer) -> integer
 function call_waiting(text,integer) -> void
 function claim_for_worker(bigint,bigint,interval,interval,boolean,interval,text,text,text) -> record
+function claim_for_workers(bigint[],text,bigint,interval,interval,text,text) -> SETOF deliveries
 function claim_unit(bigint,bigint,interval,timestamp with time zone,interval) -> record
 function claim_version(bigint,bigint,interval,text) -> uuid
 function claim_with_worker(bigint,bigint,interval,interval,boolean,interval,text,text,text) -> TABLE(verdict text, delivery_id bigint, claim_id text, attempts integer, refusals integer, owed_for interval, destination text, target text, instance_id bigint, sop_instance_uid text, study_instance_uid text, sop_class_uid text, transfer_syntax_uid text, sha256 text, data_set_size bigint, file_name text, conflict boolean, place text)

@@ -2,7 +2,7 @@
 
 These are the entry points of the actors. A message only starts the work; the row of the delivery says what is
 to be done. If the delivery is settled, or claimed by another process, nothing is done. The consumer of the
-messages may have claimed the delivery of an archive already, together with the message.
+messages may have claimed the delivery already, together with the message.
 
 If the process dies
     before the claim   another process runs the message
@@ -53,11 +53,14 @@ class ClaimedBefore:
     began: float
 
 
-TakeClaim = Callable[[str], ClaimedBefore | None]
-"""Returns the delivery that was claimed for that destination with the message of this thread, once."""
+TakeClaim = Callable[[str | None], ClaimedBefore | None]
+"""Returns the delivery that was claimed with the message of this thread, once.
+
+It must have been claimed for that destination; None: for any.
+"""
 
 
-def _none(_destination: str) -> None:
+def _none(_destination: str | None) -> None:
     return None
 
 
@@ -169,7 +172,9 @@ def _attempt_in_turn(
     return result
 
 
-def forward_to_worker(context: ForwardContext, delivery_id: int) -> Outcome | None:
+def forward_to_worker(
+    context: ForwardContext, delivery_id: int, *, take: TakeClaim = _none
+) -> Outcome | None:
     """Make one attempt at the worker that the database chooses; return its outcome.
 
     Return None if there is nothing to do, or no worker is free.
@@ -177,19 +182,18 @@ def forward_to_worker(context: ForwardContext, delivery_id: int) -> Outcome | No
     context.require_spool()
     outcome = None
     while True:
-        began = time.monotonic()
-        claim = _claim_for_worker(context, delivery_id)
-        if claim is None:
+        claimed = take(None) or _claim_for_worker(context, delivery_id)
+        if claimed is None:
             return outcome
-        destination = context.destination(claim.destination)
-        result = Attempt(context, claim, Route.WORKERS, destination, began=began).run()
+        destination = context.destination(claimed.claim.destination)
+        result = Attempt(context, claimed.claim, Route.WORKERS, destination, began=claimed.began).run()
         outcome = result.outcome
         if result.settled:
             return outcome
         # The claim was lost before the attempt was settled: see `_forward`.
 
 
-def _claim_for_worker(context: ForwardContext, delivery_id: int) -> DeliveryClaim | None:
+def _claim_for_worker(context: ForwardContext, delivery_id: int) -> ClaimedBefore | None:
     """Claim a delivery for the worker that the database chooses; return None if there is nothing to send.
 
     All processes choose workers one after the other, so the statement must be short. It does not wait for the
@@ -199,6 +203,7 @@ def _claim_for_worker(context: ForwardContext, delivery_id: int) -> DeliveryClai
     forwarder = context.configuration.forwarder
     application = _application(context, delivery_id)
     by_study = application.affinity == "study"
+    began = time.monotonic()
     with context.database.statement(durable=False) as session:
         verdict, claim = deliveries.claim_for_worker(
             session,
@@ -214,7 +219,7 @@ def _claim_for_worker(context: ForwardContext, delivery_id: int) -> DeliveryClai
         context.wakeup.wake(Route.WORKERS)
     if verdict is WorkerVerdict.ANSWERED:
         log.write(Stage.FORWARD_WORKER, "answered_before", delivery_id=delivery_id)
-    return claim
+    return None if claim is None else ClaimedBefore(claim, began)
 
 
 def _application(context: ForwardContext, delivery_id: int) -> ApplicationInForce:

@@ -1,24 +1,19 @@
 """Deliveries that are claimed with their messages, and settled together with them."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import psycopg2
 import pytest
 from conftest import MakeEdge
+from support.consuming import Consuming
 from support.forwarding import Forwarding, forwarding
 from support.statements import noted
 from support.synthetic_instances import Instance, study_of
 from support.versions import versions
 from support.waiting import wait_until
 
-from actors.queue.ack import AckWriter
-from actors.queue.capacity import Capacity
-from actors.queue.consumer import EdgeConsumer
-from actors.queue.in_flight import EndingKind, InFlightMessage, InFlightMessages
-from actors.queue.liveness import Liveness
+from actors.queue.in_flight import EndingKind, InFlightMessage
 from gateway.database.tables.deliveries import Delivered, DeliveryClaim, Settlement
-from gateway.database.tables.messages import DeliveryTerms
 from gateway.domain.delivery import State
 from gateway.domain.outcome import Outcome
 from gateway.domain.routing import Route
@@ -26,44 +21,6 @@ from gateway.forward.sent import SentDelivery
 from gateway.forward.settle_together import settle_together
 
 pytestmark = pytest.mark.guarantee("G2")
-
-TERMS = DeliveryTerms("ORTHANC", timedelta(seconds=60))
-
-
-class Consuming:
-    """A consumer of the queue of the PACS in the test's own process."""
-
-    def __init__(self, dsn: str, terms: DeliveryTerms | None = TERMS, threads: int = 4) -> None:
-        self.terms = terms
-        in_flight = InFlightMessages()
-        self.liveness = Liveness(dsn, in_flight=in_flight, threads=threads)
-        self.acks = AckWriter(dsn)
-        self.consumer = EdgeConsumer(
-            "pacs",
-            liveness=self.liveness,
-            capacity=Capacity(threads),
-            in_flight=in_flight,
-            acks=self.acks,
-            terms=lambda: self.terms,
-        )
-
-    def take(self, count: int) -> list[InFlightMessage]:
-        """Claim that many messages."""
-        taken: list[InFlightMessage] = []
-
-        def enough() -> bool:
-            if len(taken) < count and (message := next(self.consumer)) is not None:
-                taken.append(message)
-            return len(taken) == count
-
-        wait_until(enough, 10, "the messages")
-        return taken
-
-    def close(self) -> None:
-        """Close it, as a process does at its end."""
-        self.consumer.close()
-        self.acks.close()
-        self.liveness.close()
 
 
 @pytest.fixture
@@ -191,7 +148,7 @@ def test_a_locked_delivery_delays_no_claim(core: Forwarding, consuming: Consumin
 
 
 def test_a_queue_without_terms_claims_no_delivery(core: Forwarding, consuming: Consuming) -> None:
-    """As the queue of an application: the worker is chosen later."""
+    """As that of an archive with a rate: the delivery is claimed after the wait for its slot."""
     consuming.terms = None
     core.owed(Instance())
     [message] = consuming.take(1)

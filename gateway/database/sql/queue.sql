@@ -40,6 +40,31 @@ FROM (SELECT {fragment:seconds_to_next_message} AS seconds) AS next
 LEFT JOIN claimed AS c ON true LEFT JOIN held AS h ON h.delivery_id = c.delivery_id
 ORDER BY c.priority, c.due, c.message_id;
 
+-- name: prepare_claim_with_workers
+-- The same for the queue of an application, whose deliveries are claimed for its workers (see functions/claim_for_workers.sql).
+-- $6 is the name of the application, $7 the lease, $8 the time that a worker has for its result, $9 and $10 the actor and the
+-- queue of the message that runs then.
+PREPARE claim_with_workers (text, integer, bigint, timestamptz[], integer, text, interval, interval, text, text) AS
+{fragment:claimed_messages}
+, held AS (
+    SELECT {fragment:claimed_delivery}, {fragment:stored_instance}
+    FROM claim_for_workers(
+        ARRAY(SELECT claimed.delivery_id FROM claimed WHERE claimed.delivery_id IS NOT NULL
+              ORDER BY claimed.priority, claimed.due, claimed.message_id),
+        $6, $3, $7, $8, $9, $10) AS d, instances AS i
+    WHERE i.id = d.instance_id
+)
+SELECT c.message_id, c.message, c.deaths, c.failures, c.priority, c.due, c.claimed_at, next.seconds AS next_due_seconds,
+    h.delivery_id AS "held.delivery_id", h.claim_id AS "held.claim_id", h.attempts AS "held.attempts",
+    h.refusals AS "held.refusals", h.owed_for AS "held.owed_for", h.destination AS "held.destination",
+    h.target AS "held.target", h.instance_id AS "held.instance_id", h.sop_instance_uid AS "held.sop_instance_uid",
+    h.study_instance_uid AS "held.study_instance_uid", h.sop_class_uid AS "held.sop_class_uid",
+    h.transfer_syntax_uid AS "held.transfer_syntax_uid", h.sha256 AS "held.sha256", h.data_set_size AS "held.data_set_size",
+    h.file_name AS "held.file_name", h.conflict AS "held.conflict", coalesce(h.place, 'incoming') AS "held.place"
+FROM (SELECT {fragment:seconds_to_next_message} AS seconds) AS next
+LEFT JOIN claimed AS c ON true LEFT JOIN held AS h ON h.delivery_id = c.delivery_id
+ORDER BY c.priority, c.due, c.message_id;
+
 -- name: claim
 -- The statement `prepare_claim`, planned once for each connection.
 EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(slots)s);
@@ -47,6 +72,12 @@ EXECUTE claim (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(slots)s);
 -- name: claim_with_deliveries
 -- The statement `prepare_claim_with_deliveries`, planned once for each connection.
 EXECUTE claim_with_deliveries (%(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(slots)s, %(destination)s, %(lease)s);
+
+-- name: claim_with_workers
+-- The statement `prepare_claim_with_workers`, planned once for each connection.
+EXECUTE claim_with_workers (
+    %(queue_name)s, %(wanted)s, %(consumer)s, %(floors)s, %(slots)s, %(application)s, %(lease)s, %(result_wait)s,
+    %(expire_actor_name)s, %(expire_queue)s);
 
 -- name: claim_exclusive
 -- queued -> consumed, one message whose process died twice while it ran. The caller runs no other beside it.
@@ -88,8 +119,15 @@ SET state = 'queued', consumer = NULL, started_at = NULL, mtime = now()
 WHERE message_id = ANY(%(message_ids)s::uuid[]) AND consumer = %(consumer)s AND mtime = %(claimed_at)s;
 
 -- name: release
--- in_flight -> pending for deliveries that were claimed with their messages and not started. Call it before the messages are
--- given back: their next consumer finds the deliveries pending then.
+-- in_flight -> pending for deliveries that were claimed with their messages and not started. No result is expected of their
+-- workers any more. Call it before the messages are given back: their next consumer finds the deliveries pending then.
+WITH unasked AS (
+    DELETE FROM expected_results
+    WHERE delivery_id = ANY(%(delivery_ids)s) AND claim_id = ANY(%(claim_ids)s::uuid[]) AND state = 'owed'
+    RETURNING message_id
+), gone AS (
+    DELETE FROM dramatiq.queue AS q USING unasked AS u WHERE q.message_id = u.message_id AND q.state = 'queued'
+)
 UPDATE deliveries
 SET state = 'pending', claim_id = NULL, claimed_by = NULL, lease_until = NULL, next_attempt_at = now()
 WHERE id = ANY(%(delivery_ids)s) AND claim_id = ANY(%(claim_ids)s::uuid[]) AND state = 'in_flight';

@@ -24,6 +24,7 @@ from typing import NamedTuple
 from gateway.database.queries import load
 from gateway.database.session import Session
 from gateway.database.tables.deliveries import DeliveryClaim
+from gateway.domain.contract import EXPIRE_RESULT
 from gateway.domain.routing import route_of_queue
 
 EXCLUSIVE_DEATHS = 2
@@ -90,6 +91,20 @@ class DeliveryTerms(NamedTuple):
     lease: timedelta
 
 
+class WorkerTerms(NamedTuple):
+    """How deliveries to the workers of an application are claimed with their messages.
+
+    `lease` is that of the claim, `result_wait` the time that a worker has for its result.
+    """
+
+    application: str
+    lease: timedelta
+    result_wait: timedelta
+
+
+Terms = DeliveryTerms | WorkerTerms
+
+
 @dataclass(frozen=True, slots=True)
 class MessageClaim:
     """The claimed messages, and the claimed deliveries by the ids of their messages.
@@ -117,6 +132,7 @@ def prepare_consumer(session: Session) -> None:
     session.run(_Q["configure_consumer"])
     session.run(_Q["prepare_claim"])
     session.run(_Q["prepare_claim_with_deliveries"])
+    session.run(_Q["prepare_claim_with_workers"])
 
 
 def relax_durability(session: Session) -> None:
@@ -135,7 +151,7 @@ def claim(
     floors: Sequence[datetime | None] = NO_FLOORS,
     *,
     slots: int | None = None,
-    terms: DeliveryTerms | None = None,
+    terms: Terms | None = None,
 ) -> MessageClaim:
     """Claim at most `wanted` due messages for `consumer`: the most urgent priority first, then the oldest.
 
@@ -152,13 +168,25 @@ def claim(
     }
     if terms is None:
         return _claim(session.rows(_ClaimRow, _Q["claim"], **parameters))
-    found = session.rows(
-        _ClaimRowWithDelivery,
-        _Q["claim_with_deliveries"],
-        destination=terms.destination,
-        lease=terms.lease,
-        **parameters,
-    )
+    if isinstance(terms, DeliveryTerms):
+        found = session.rows(
+            _ClaimRowWithDelivery,
+            _Q["claim_with_deliveries"],
+            destination=terms.destination,
+            lease=terms.lease,
+            **parameters,
+        )
+    else:
+        found = session.rows(
+            _ClaimRowWithDelivery,
+            _Q["claim_with_workers"],
+            application=terms.application,
+            lease=terms.lease,
+            result_wait=terms.result_wait,
+            expire_actor_name=EXPIRE_RESULT.actor_name,
+            expire_queue=EXPIRE_RESULT.queue_name,
+            **parameters,
+        )
     held = {row.claimed.message_id: row.held for row in found if row.held.delivery_id is not None}
     return _claim(found, held)
 
