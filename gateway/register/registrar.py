@@ -48,6 +48,9 @@ GATHER_SECONDS = 0.015
 """The pause after a batch of MANY. After a smaller one the pause is as long as that took, at most this."""
 MANY = 4
 """At lower rates a longer pause would save little, and each reception would wait for it."""
+SLOW_SECONDS = 0.004
+"""A batch that took longer shows a busy machine. The pause is three times as long then, and the next batch
+larger, so that PostgreSQL does less for each reception."""
 LONG_GATHER_SECONDS = 0.04
 """The pause after a batch of VERY_MANY."""
 VERY_MANY = 12
@@ -291,4 +294,6 @@ def _gather_seconds(count: int, *, took: float) -> float:
         return 0.0  # the next batch waits already
     if count >= VERY_MANY:
         return LONG_GATHER_SECONDS
-    return GATHER_SECONDS if count >= MANY else min(took, GATHER_SECONDS)
+    if count >= MANY:
+        return GATHER_SECONDS
+    return min(3 * took if took > SLOW_SECONDS else took, GATHER_SECONDS)

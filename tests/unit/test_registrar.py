@@ -22,6 +22,7 @@ from gateway.errors import (
     SchemaError,
 )
 from gateway.register import registrar as module
+from gateway.register import registration
 from gateway.register import waiting as waiting_module
 from gateway.register.recovery import Recovery
 from gateway.register.registrar import BACKLOG_SHARE, Registrar
@@ -514,3 +515,20 @@ def test_the_end_of_the_thread_ends_the_process(
     assert exited.wait(SECONDS)
     assert codes == [1]
     wait_until(lambda: ended(setup.registrar), SECONDS, "the thread to end")
+
+
+@pytest.mark.parametrize(
+    ("count", "took", "pause"),
+    [
+        (1, 0.002, 0.002),
+        (3, 0.004, 0.004),
+        (3, 0.0045, 0.0135),
+        (3, 0.006, module.GATHER_SECONDS),
+        (module.MANY, 0.001, module.GATHER_SECONDS),
+        (module.VERY_MANY, 0.001, module.LONG_GATHER_SECONDS),
+        (registration.MAX_BATCH, 0.1, 0.0),
+    ],
+)
+def test_the_pause_grows_with_the_batch_and_on_a_busy_machine(count: int, took: float, pause: float) -> None:
+    """A machine is busy if a small batch took more than SLOW_SECONDS; a full batch is followed at once."""
+    assert module._gather_seconds(count, took=took) == pytest.approx(pause)
