@@ -20,7 +20,7 @@ CUTS ?= 40
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv check test test-compose demo lab bench bench-growth bench-page docs pictures chaos audit campaign crash-points power-cuts fuzz mutants lock schema dashboard format release release-data clean edges quiet-edge
+.PHONY: help venv check test test-compose demo lab bench bench-growth bench-page newer-orthanc docs pictures chaos audit campaign crash-points power-cuts fuzz mutants lock schema dashboard format release release-data clean edges quiet-edge
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc)
 bench-growth: $(STAMP) ## measure the edge, its sweep and its queue with a million instances and messages
 	$(BIN)/pytest tests/benchmarks -m growth -s
 	PYTHONPATH=tests $(BIN)/python -m support.wire_page
+
+newer-orthanc: ## fetch the Orthanc of Debian 13 into build/newer-orthanc, a peer of make bench (root, debootstrap)
+	tests/benchmarks/newer-orthanc
 
 bench-page: $(STAMP) ## write what build/bench.json holds into docs/benchmarks.md, with its plot
 	PYTHONPATH=tests $(BIN)/python -m support.wire_page

@@ -24,7 +24,9 @@ from support.peers import Peer, after
 from support.synthetic_instances import Instance
 from support.targets import hospital, peers_of
 from support.waiting import wait_until
-from support.wire_data import SMALL_BYTES, made, part10, scaled
+from support.wire_comparison import ROUNDS
+from support.wire_data import SMALL_BYTES, Load, made, part10, scaled, write
+from support.wire_senders import dcmsend
 from support.wire_table import Rows
 
 from gateway.database.pool import Database
@@ -52,6 +54,7 @@ RATED = 300
 OTHERS = ("ORTHANC", "RES")
 REPEATS = 5
 SOME = 1_000
+ASSOCIATIONS = 8
 
 
 @pytest.fixture
@@ -78,6 +81,27 @@ def test_a_million_deliveries_waiting(
     few = statistics.median(_rate_of_deliveries(SOME, postgres, processes, tmp_path) for _ in range(3))
     what = f"deliveries, {KEPT:,} waiting with their files"
     rows.faster(what, many, than=f"{SOME} waiting", theirs=few, at_least=0.8)
+
+
+def test_accepting_while_a_million_are_kept(rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """Send small instances to an edge that keeps a million and to a new one, in turn; forward nothing."""
+    sent = 0
+    with wire_edge.edge(postgres, tmp_path) as full, wire_edge.edge(postgres, tmp_path) as new:
+        kept_instances.fill(full, KEPT, STUDIES)
+        os.sync()
+
+        def rate(edge: EdgeSetup, load: Load) -> float:
+            return dcmsend(load, edge.configuration.edge.port, "MINI_EDGE", ASSOCIATIONS)
+
+        rates: list[tuple[float, float]] = []
+        for number in range(ROUNDS):  # with new UIDs each time: a repeat costs less
+            load = write(tmp_path, f"load-{number}", scaled(2000), SMALL_BYTES)
+            sent += load.count
+            rates.append((rate(full, load), rate(new, load)))
+        assert full.one("SELECT count(*) FROM instances") == KEPT + sent
+    many, none = (statistics.median(figures) for figures in zip(*rates, strict=True))
+    what = f"accept, small, {ASSOCIATIONS} assoc., {KEPT:,} kept"
+    rows.faster(what, many, than="none kept", theirs=none, at_least=0.9)
 
 
 def _rate_of_deliveries(count: int, postgres: EmbeddedPostgres, processes: Processes, folder: Path) -> float:

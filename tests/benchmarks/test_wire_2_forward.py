@@ -52,7 +52,7 @@ def test_receive_and_forward(  # noqa: PLR0917  fixtures
         lambda: _edge_rate(loads[kind], postgres, processes, tmp_path),
         lambda: _orthanc_rate(share, processes, tmp_path, nodelay=False),
     )
-    best = _orthanc_rate(loads[kind], processes, tmp_path, nodelay=True)
+    best = _orthanc_rate(share, processes, tmp_path, nodelay=True)
     what = f"receive and forward, {kind}"
     rows.faster(what, ours, than="Orthanc", theirs=theirs, at_least=TARGETS[kind])
     rows.faster(what, ours, than="Orthanc, TCP_NODELAY=1", theirs=best, at_least=None)

@@ -24,6 +24,7 @@ PARTS = {
     "test_wire_4_latency": "Latency against offered load",
     "test_wire_5_scale": "Associations, receivers and memory",
     "test_wire_6_budget": "What an instance costs",
+    "test_wire_7_orthancs": "Other Orthancs",
     "test_growth": "Growth",
     "test_queue_rate": "The queue",
     "test_console_cost": "The console",

@@ -3,14 +3,17 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg2.extensions
 import pytest
 
 from gateway.lab.layout import free_ports
-from support.launcher import Process, Processes
+from support.launcher import REPOSITORY, Process, Processes
 from support.waiting import wait_until
 
 READY_SECONDS = 30.0
@@ -21,6 +24,9 @@ AT_ITS_BEST = {"TCP_NODELAY": "1"}
 It costs up to 44 ms for a message of two segments if the other side delays its ACK. Usual installations do
 not set it.
 """
+
+NEWER = REPOSITORY / "build" / "newer-orthanc"
+"""Where tests/benchmarks/newer-orthanc puts the Orthanc of a later Debian."""
 
 AUTOROUTER = """
 function OnStoredInstance(instanceId, tags, metadata)
@@ -120,14 +126,49 @@ def storescp(
     return port
 
 
-def orthanc(processes: Processes, folder: Path, *, route_to: int | None = None, nodelay: bool = False) -> int:
-    """Start Orthanc with SQLite and defaults except the PDU length.
+@dataclass(frozen=True)
+class OrthancProgram:
+    """An Orthanc on this machine; `postgresql` is its plugin for an index in PostgreSQL, if it has one."""
 
-    With `route_to`, it forwards to that port.
-    """
+    path: str
+    version: str
+    postgresql: Path | None
+
+
+def installed_orthanc() -> OrthancProgram:
+    """Return the Orthanc of this machine; skip the test without one."""
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         pytest.skip("Orthanc is not installed")
+    return _orthanc_program(program, Path("/"))
+
+
+def newer_orthanc() -> OrthancProgram | None:
+    """Return the Orthanc that `make newer-orthanc` has fetched; None without it."""
+    return _orthanc_program(str(NEWER / "orthanc"), NEWER) if (NEWER / "orthanc").exists() else None
+
+
+def _orthanc_program(path: str, root: Path) -> OrthancProgram:
+    said = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
+    plugin = root / "usr/share/orthanc/plugins/libOrthancPostgreSQLIndex.so"
+    return OrthancProgram(path, said.split()[1], plugin if plugin.exists() else None)
+
+
+def orthanc(
+    processes: Processes,
+    folder: Path,
+    *,
+    route_to: int | None = None,
+    nodelay: bool = False,
+    program: OrthancProgram | None = None,
+    index: str | None = None,
+) -> int:
+    """Start Orthanc with defaults except the PDU length; return its port.
+
+    With `route_to`, it forwards to that port. `program` is the installed one by default. `index` is the DSN
+    of the PostgreSQL that keeps its index; by default it is in SQLite.
+    """
+    program = program or installed_orthanc()
     port, http = free_ports(2)
     place = folder / f"orthanc-{port}"
     place.mkdir()
@@ -146,9 +187,23 @@ def orthanc(processes: Processes, folder: Path, *, route_to: int | None = None, 
         (place / "route.lua").write_text(AUTOROUTER, encoding="ascii")
         settings["LuaScripts"] = [str(place / "route.lua")]
         settings["DicomModalities"] = {"sink": ["SINK", "127.0.0.1", route_to]}
+    if index is not None:
+        assert program.postgresql is not None, "this Orthanc has no plugin for PostgreSQL"
+        settings["Plugins"] = [str(program.postgresql)]
+        server = psycopg2.extensions.parse_dsn(index)
+        settings["PostgreSQL"] = {
+            "EnableIndex": True,
+            "EnableStorage": False,
+            "Host": server["host"],
+            "Port": int(server.get("port", 5432)),
+            "Database": server["dbname"],
+            "Username": server["user"],
+            "Password": server.get("password", ""),
+        }
     path = place / "orthanc.json"
     path.write_text(json.dumps(settings), encoding="ascii")
-    processes.start(program, path, **(AT_ITS_BEST if nodelay else {})).wait_for_port(port, READY_SECONDS)
+    process = processes.start(program.path, path, **(AT_ITS_BEST if nodelay else {}))
+    process.wait_for_port(port, READY_SECONDS)
     return port
 
 
