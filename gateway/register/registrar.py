@@ -45,12 +45,12 @@ MAX_WAIT_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 0.1
 LONGEST_RETRY_SECONDS = 2.0
 GATHER_SECONDS = 0.015
-"""The pause after a batch of MANY. After a smaller one the pause is as long as that took, at most this."""
+"""The pause after a batch of MANY. After a smaller one it is at least as long as that took, at most this."""
 MANY = 4
 """At lower rates a longer pause would save little, and each reception would wait for it."""
 SLOW_SECONDS = 0.004
-"""A batch that took longer shows a busy machine. The pause is three times as long then, and the next batch
-larger, so that PostgreSQL does less for each reception."""
+"""After a batch of fewer than MANY that took longer than this, the pause is three times as long as it took:
+the machine or the database is slow, and a larger batch costs less for each reception."""
 LONG_GATHER_SECONDS = 0.04
 """The pause after a batch of VERY_MANY."""
 VERY_MANY = 12

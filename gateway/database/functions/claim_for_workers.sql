@@ -3,25 +3,32 @@
 --
 -- Workers are chosen as claim_for_worker does: the free worker that was chosen longest ago is next. Left to claim_for_worker
 -- is a delivery that no worker is free for, that is locked, in flight or waits for a worker, whose UID has several versions,
--- or that was sent to a worker before. A worker whose row is locked is not chosen, and nothing is claimed while another
+-- or of which a result was expected before. A worker whose row is locked is not chosen, and nothing is claimed while another
 -- process chooses workers: a claim of messages waits for no transaction.
+--
+-- The rules of the choice are those of claim_for_worker; change them in both. The plans are kept: they must use the indexes,
+-- also if they were made when the tables were empty. So rows are looked up by ids first, and OFFSET 0 keeps a subquery from
+-- becoming a join.
 CREATE OR REPLACE FUNCTION claim_for_workers(
     p_delivery_ids bigint[], p_application text, p_consumer bigint, p_lease interval, p_result_wait interval,
     p_expire_actor_name text, p_expire_queue text
-) RETURNS SETOF deliveries LANGUAGE plpgsql SET enable_seqscan TO off SET plan_cache_mode TO force_generic_plan AS $$
+) RETURNS SETOF deliveries LANGUAGE plpgsql ROWS 10 SET enable_seqscan TO off SET plan_cache_mode TO force_generic_plan AS $$
 BEGIN
     -- The statement below sees what was chosen before this lock was taken.
     IF cardinality(p_delivery_ids) = 0 OR NOT pg_try_advisory_xact_lock(hashtextextended('mini_pacs.worker_turn', 0)) THEN
         RETURN;
     END IF;
     RETURN QUERY
-    WITH picked AS (
-        SELECT x.id, x.instance_id FROM deliveries x
-        WHERE x.id = ANY (p_delivery_ids) AND x.route = 'workers' AND x.target = p_application AND x.state = 'pending'
-            AND x.next_attempt_at <= now() + interval '1 second' AND x.waits_for IS NULL
-            AND NOT (SELECT i.versioned FROM instances i WHERE i.id = x.instance_id)
-            AND NOT EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = x.id)
-        FOR NO KEY UPDATE OF x SKIP LOCKED
+    WITH locked AS MATERIALIZED (
+        SELECT x.id, x.instance_id, x.route, x.target, x.state, x.next_attempt_at, x.waits_for
+        FROM deliveries x WHERE x.id = ANY (p_delivery_ids) FOR NO KEY UPDATE SKIP LOCKED
+    ), picked AS (
+        SELECT d.id, d.instance_id FROM locked d
+        -- Inserting the expected result locks the instance like this, and would wait for a purge that has locked it.
+        CROSS JOIN LATERAL (SELECT x.versioned FROM instances x WHERE x.id = d.instance_id FOR KEY SHARE SKIP LOCKED) AS i
+        WHERE d.route = 'workers' AND d.target = p_application AND d.state = 'pending'
+            AND d.next_attempt_at <= now() + interval '1 second' AND d.waits_for IS NULL AND NOT i.versioned
+            AND NOT EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id OFFSET 0)
     ), up AS (
         SELECT x.ae_title, x.last_turn, x.max_outstanding FROM destinations x
         WHERE x.route = 'workers' AND x.configured AND NOT x.paused AND x.breaker = 'closed'

@@ -1,27 +1,36 @@
+-- The claim of messages chooses workers, too (claim_for_workers). `room` lets messages of a process that is gone be claimed.
+
 -- pending -> in_flight for workers, for several deliveries that are claimed with their messages: the plain case of
 -- claim_for_worker. Return their rows.
 --
 -- Workers are chosen as claim_for_worker does: the free worker that was chosen longest ago is next. Left to claim_for_worker
 -- is a delivery that no worker is free for, that is locked, in flight or waits for a worker, whose UID has several versions,
--- or that was sent to a worker before. A worker whose row is locked is not chosen, and nothing is claimed while another
+-- or of which a result was expected before. A worker whose row is locked is not chosen, and nothing is claimed while another
 -- process chooses workers: a claim of messages waits for no transaction.
+--
+-- The rules of the choice are those of claim_for_worker; change them in both. The plans are kept: they must use the indexes,
+-- also if they were made when the tables were empty. So rows are looked up by ids first, and OFFSET 0 keeps a subquery from
+-- becoming a join.
 CREATE OR REPLACE FUNCTION claim_for_workers(
     p_delivery_ids bigint[], p_application text, p_consumer bigint, p_lease interval, p_result_wait interval,
     p_expire_actor_name text, p_expire_queue text
-) RETURNS SETOF deliveries LANGUAGE plpgsql SET enable_seqscan TO off SET plan_cache_mode TO force_generic_plan AS $$
+) RETURNS SETOF deliveries LANGUAGE plpgsql ROWS 10 SET enable_seqscan TO off SET plan_cache_mode TO force_generic_plan AS $$
 BEGIN
     -- The statement below sees what was chosen before this lock was taken.
     IF cardinality(p_delivery_ids) = 0 OR NOT pg_try_advisory_xact_lock(hashtextextended('mini_pacs.worker_turn', 0)) THEN
         RETURN;
     END IF;
     RETURN QUERY
-    WITH picked AS (
-        SELECT x.id, x.instance_id FROM deliveries x
-        WHERE x.id = ANY (p_delivery_ids) AND x.route = 'workers' AND x.target = p_application AND x.state = 'pending'
-            AND x.next_attempt_at <= now() + interval '1 second' AND x.waits_for IS NULL
-            AND NOT (SELECT i.versioned FROM instances i WHERE i.id = x.instance_id)
-            AND NOT EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = x.id)
-        FOR NO KEY UPDATE OF x SKIP LOCKED
+    WITH locked AS MATERIALIZED (
+        SELECT x.id, x.instance_id, x.route, x.target, x.state, x.next_attempt_at, x.waits_for
+        FROM deliveries x WHERE x.id = ANY (p_delivery_ids) FOR NO KEY UPDATE SKIP LOCKED
+    ), picked AS (
+        SELECT d.id, d.instance_id FROM locked d
+        -- Inserting the expected result locks the instance like this, and would wait for a purge that has locked it.
+        CROSS JOIN LATERAL (SELECT x.versioned FROM instances x WHERE x.id = d.instance_id FOR KEY SHARE SKIP LOCKED) AS i
+        WHERE d.route = 'workers' AND d.target = p_application AND d.state = 'pending'
+            AND d.next_attempt_at <= now() + interval '1 second' AND d.waits_for IS NULL AND NOT i.versioned
+            AND NOT EXISTS (SELECT FROM expected_results e WHERE e.delivery_id = d.id OFFSET 0)
     ), up AS (
         SELECT x.ae_title, x.last_turn, x.max_outstanding FROM destinations x
         WHERE x.route = 'workers' AND x.configured AND NOT x.paused AND x.breaker = 'closed'
@@ -61,4 +70,63 @@ BEGIN
         may_have_arrived = false
     FROM chosen c WHERE x.id = ANY (p_delivery_ids) AND x.id = c.id
     RETURNING x.*;
+END $$;
+
+-- Return how many messages of a queue may be claimed now, at most `wanted`. For an archive: none while it is paused, its
+-- breaker is open, it is not configured, or its rate is used up. For an application: as many results, of instances and of
+-- units, as those of its workers that are up may still have outstanding; if there are none, as many as are held by processes
+-- that are gone. So a target that cannot take anything causes no claims.
+--
+-- A unit that is being sent does not count: its process may be gone, and then its message must be claimed again.
+--
+-- In PL/pgSQL, because PostgreSQL would plan a function in SQL anew at each claim. The plans are kept: they must use
+-- the indexes, also if they were made when the tables were small.
+CREATE OR REPLACE FUNCTION dramatiq.room(queue_name text, wanted integer) RETURNS integer
+LANGUAGE plpgsql STABLE SET enable_seqscan TO off AS $$
+DECLARE
+    v_application text;
+    v_room integer;
+BEGIN
+    IF room.queue_name = 'pacs' THEN
+        RETURN CASE WHEN EXISTS (
+            SELECT FROM public.destinations x
+            WHERE x.route = 'pacs' AND x.configured
+                AND (x.paused OR x.breaker = 'open'
+                    OR x.next_slot_at BETWEEN now() + interval '1 second' AND now() + interval '5 minutes'))
+            THEN 0 ELSE room.wanted END;
+    ELSIF room.queue_name = 'workers' OR starts_with(room.queue_name, 'workers.') THEN
+        v_application := CASE room.queue_name WHEN 'workers' THEN 'default'
+                         ELSE substr(room.queue_name, length('workers.') + 1) END;
+        v_room := (
+            SELECT coalesce(sum(greatest(least(x.max_outstanding, a.max_outstanding) - owed.n - sent.n, 0)), 0)::integer
+            FROM public.application_workers a
+            JOIN public.destinations x ON x.ae_title = a.ae_title
+            CROSS JOIN LATERAL (SELECT count(*) AS n FROM public.expected_results e
+                                WHERE e.worker = x.ae_title AND e.state = 'owed') AS owed
+            CROSS JOIN LATERAL (SELECT count(*) AS n FROM public.units u
+                                WHERE u.worker = x.ae_title AND u.state = 'sent') AS sent
+            WHERE a.application = v_application
+                AND x.route = 'workers' AND x.configured AND NOT x.paused AND x.breaker = 'closed');
+        IF v_room = 0 THEN
+            -- The places that processes hold which are gone. The message of such a delivery must be claimed again: only it
+            -- ends the old claim.
+            v_room := (
+                SELECT count(*) FROM public.application_workers a
+                JOIN public.destinations x ON x.ae_title = a.ae_title
+                JOIN public.expected_results e ON e.worker = x.ae_title AND e.state = 'owed'
+                JOIN public.deliveries d ON d.id = e.delivery_id
+                WHERE a.application = v_application
+                    AND x.route = 'workers' AND x.configured AND NOT x.paused AND x.breaker = 'closed'
+                    AND d.state = 'in_flight' AND d.claim_id = e.claim_id AND NOT dramatiq.consumer_alive(d.claimed_by));
+        END IF;
+        RETURN least(room.wanted, v_room);
+    ELSIF starts_with(room.queue_name, 'archives.') THEN
+        RETURN CASE WHEN EXISTS (
+            SELECT FROM public.destinations x
+            WHERE x.ae_title = substr(room.queue_name, length('archives.') + 1) AND x.route = 'archives'
+                AND x.configured AND NOT x.paused AND x.breaker = 'closed'
+                AND (x.next_slot_at BETWEEN now() + interval '1 second' AND now() + interval '5 minutes') IS NOT TRUE)
+            THEN room.wanted ELSE 0 END;
+    END IF;
+    RETURN room.wanted;
 END $$;

@@ -51,8 +51,9 @@ PREPARE claim_with_workers (text, integer, bigint, timestamptz[], integer, text,
     FROM claim_for_workers(
         ARRAY(SELECT claimed.delivery_id FROM claimed WHERE claimed.delivery_id IS NOT NULL
               ORDER BY claimed.priority, claimed.due, claimed.message_id),
-        $6, $3, $7, $8, $9, $10) AS d, instances AS i
-    WHERE i.id = d.instance_id
+        $6, $3, $7, $8, $9, $10) AS d
+    -- OFFSET 0 keeps it from becoming a join, which could read the whole table.
+    CROSS JOIN LATERAL (SELECT * FROM instances AS x WHERE x.id = d.instance_id OFFSET 0) AS i
 )
 SELECT c.message_id, c.message, c.deaths, c.failures, c.priority, c.due, c.claimed_at, next.seconds AS next_due_seconds,
     h.delivery_id AS "held.delivery_id", h.claim_id AS "held.claim_id", h.attempts AS "held.attempts",

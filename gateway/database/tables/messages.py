@@ -85,7 +85,7 @@ class _ClaimRowWithDelivery(NamedTuple):
 
 
 class DeliveryTerms(NamedTuple):
-    """How deliveries are claimed with their messages: the AE title of the archive, and the lease."""
+    """How deliveries to an archive are claimed with their messages: its AE title, and the lease."""
 
     destination: str
     lease: timedelta
@@ -187,8 +187,9 @@ def claim(
             expire_queue=EXPIRE_RESULT.queue_name,
             **parameters,
         )
-    held = {row.claimed.message_id: row.held for row in found if row.held.delivery_id is not None}
-    return _claim(found, held)
+    # A delivery may have two messages for a while. The first one holds it; the other one finds it claimed.
+    first = {row.held.claim_id: row for row in reversed(found) if row.held.delivery_id is not None}
+    return _claim(found, {row.claimed.message_id: row.held for row in first.values()})
 
 
 def claim_exclusive(session: Session, queue_name: str, consumer: int) -> MessageClaim:
