@@ -50,15 +50,22 @@ def relay(server: EmbeddedPostgres) -> Iterator[Relay]:
         yield relay
 
 
+WITH_A_WORKER = "with a worker"
+
+
 @pytest.fixture
-def edge(
+def edge(  # noqa: PLR0917  fixtures
     server: EmbeddedPostgres,
     relay: Relay,
     reconfigure: Reconfigure,
     processes: Processes,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Iterator[EdgeSetup]:
-    """Yield an edge whose processes reach PostgreSQL through the relay; none is started."""
+    """Yield an edge whose processes reach PostgreSQL through the relay; none is started.
+
+    With the parameter WITH_A_WORKER it has one worker with one place, and long leases.
+    """
     monkeypatch.setenv("DATABASE_URL", at(server.dsn(), relay.port))
     ports = {
         "host": "127.0.0.1",
@@ -75,6 +82,14 @@ def edge(
         "backoff_base_seconds": 0.2,
         "backoff_max_seconds": 1,
     }
+    if getattr(request, "param", None) == WITH_A_WORKER:
+        port = reconfigure({}).forwarder.workers[0].port
+        forwarder |= {
+            "mode": "workers_only",
+            "workers": [{"host": "127.0.0.1", "port": port, "ae_title": "APP01"}],
+            "worker_max_outstanding": 1,
+            "lease_seconds": 90,
+        }
     changes: dict[str, dict[str, Any]] = {
         "edge": {"commit_timeout_seconds": 2, "receivers": 1},
         "forwarder": forwarder,
@@ -174,6 +189,25 @@ def test_a_delivery_that_loses_postgresql_is_delivered(
     assert pacs.count(instance.sop_instance_uid) == 1
     wait_until(lambda: edge.queued("pacs") == 0, 20, "no message to be left")
     edge.check_ledger([first, instance])
+
+
+@pytest.mark.parametrize("edge", [WITH_A_WORKER], indirect=True)
+@pytest.mark.parametrize("lose", ["answer", "statement"])
+def test_a_claim_for_workers_that_loses_postgresql_is_made_again(
+    edge: EdgeSetup, relay: Relay, lose: str
+) -> None:
+    """The lost claim may hold the only place of the worker, which gets the instance before the lease ends."""
+    [worker] = edge.configuration.forwarder.workers
+    with peer(worker.port) as app:
+        edge.serve()
+        edge.actors("workers", threads=1)
+        instance = Instance()
+        (relay.lose_answer if lose == "answer" else relay.lose_statement)(b"EXECUTE claim_with_workers")
+        assert edge.send(instance) == [0]
+        assert relay.lost.wait(20), "the relay was to lose something"
+        wait_until(lambda: app.count(instance.sop_instance_uid) == 1, 20, "the worker to get it")
+        wait_until(lambda: edge.delivery(instance, "workers")["state"] == "delivered", 20, "the settlement")
+    assert edge.one("SELECT count(*) FROM expected_results") == 1
 
 
 def test_a_sweep_that_loses_postgresql_is_run_again(edge: EdgeSetup, relay: Relay) -> None:
