@@ -23,6 +23,15 @@ a.pid = p.server_process AND coalesce(a.backend_start = p.server_started_at, tru
 -- The columns of DeliveryClaim (gateway/database/tables/deliveries.py) that are not those of its instance.
 d.id AS delivery_id, d.claim_id::text, d.attempts, d.refusals, now() - d.owed_since AS owed_for, d.destination, d.target
 
+-- fragment: held_delivery
+-- The columns of the delivery h that was claimed with a message, for DeliveryClaim; all are NULL without one, but for place.
+h.delivery_id AS "held.delivery_id", h.claim_id AS "held.claim_id", h.attempts AS "held.attempts",
+    h.refusals AS "held.refusals", h.owed_for AS "held.owed_for", h.destination AS "held.destination",
+    h.target AS "held.target", h.instance_id AS "held.instance_id", h.sop_instance_uid AS "held.sop_instance_uid",
+    h.study_instance_uid AS "held.study_instance_uid", h.sop_class_uid AS "held.sop_class_uid",
+    h.transfer_syntax_uid AS "held.transfer_syntax_uid", h.sha256 AS "held.sha256", h.data_set_size AS "held.data_set_size",
+    h.file_name AS "held.file_name", h.conflict AS "held.conflict", coalesce(h.place, 'incoming') AS "held.place"
+
 -- fragment: selection
 -- The deliveries that an operator means (Selection); each condition is off where its parameter is NULL.
 (%(delivery_id)s::bigint IS NULL OR d.id = %(delivery_id)s)

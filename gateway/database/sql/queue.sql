@@ -30,12 +30,7 @@ PREPARE claim_with_deliveries (text, integer, bigint, timestamptz[], integer, te
     RETURNING {fragment:claimed_delivery}, {fragment:stored_instance}
 )
 SELECT c.message_id, c.message, c.deaths, c.failures, c.priority, c.due, c.claimed_at, next.seconds AS next_due_seconds,
-    h.delivery_id AS "held.delivery_id", h.claim_id AS "held.claim_id", h.attempts AS "held.attempts",
-    h.refusals AS "held.refusals", h.owed_for AS "held.owed_for", h.destination AS "held.destination",
-    h.target AS "held.target", h.instance_id AS "held.instance_id", h.sop_instance_uid AS "held.sop_instance_uid",
-    h.study_instance_uid AS "held.study_instance_uid", h.sop_class_uid AS "held.sop_class_uid",
-    h.transfer_syntax_uid AS "held.transfer_syntax_uid", h.sha256 AS "held.sha256", h.data_set_size AS "held.data_set_size",
-    h.file_name AS "held.file_name", h.conflict AS "held.conflict", coalesce(h.place, 'incoming') AS "held.place"
+    {fragment:held_delivery}
 FROM (SELECT {fragment:seconds_to_next_message} AS seconds) AS next
 LEFT JOIN claimed AS c ON true LEFT JOIN held AS h ON h.delivery_id = c.delivery_id
 ORDER BY c.priority, c.due, c.message_id;
@@ -56,12 +51,7 @@ PREPARE claim_with_workers (text, integer, bigint, timestamptz[], integer, text,
     CROSS JOIN LATERAL (SELECT * FROM instances AS x WHERE x.id = d.instance_id OFFSET 0) AS i
 )
 SELECT c.message_id, c.message, c.deaths, c.failures, c.priority, c.due, c.claimed_at, next.seconds AS next_due_seconds,
-    h.delivery_id AS "held.delivery_id", h.claim_id AS "held.claim_id", h.attempts AS "held.attempts",
-    h.refusals AS "held.refusals", h.owed_for AS "held.owed_for", h.destination AS "held.destination",
-    h.target AS "held.target", h.instance_id AS "held.instance_id", h.sop_instance_uid AS "held.sop_instance_uid",
-    h.study_instance_uid AS "held.study_instance_uid", h.sop_class_uid AS "held.sop_class_uid",
-    h.transfer_syntax_uid AS "held.transfer_syntax_uid", h.sha256 AS "held.sha256", h.data_set_size AS "held.data_set_size",
-    h.file_name AS "held.file_name", h.conflict AS "held.conflict", coalesce(h.place, 'incoming') AS "held.place"
+    {fragment:held_delivery}
 FROM (SELECT {fragment:seconds_to_next_message} AS seconds) AS next
 LEFT JOIN claimed AS c ON true LEFT JOIN held AS h ON h.delivery_id = c.delivery_id
 ORDER BY c.priority, c.due, c.message_id;
