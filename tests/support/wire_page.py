@@ -5,6 +5,7 @@ run are not published.
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +15,8 @@ from support.launcher import REPOSITORY
 from support.wire_table import RESULT, Row, markdown
 
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
-PICTURE = REPOSITORY / "docs" / "pictures" / "latency.svg"
+PICTURES = REPOSITORY / "docs" / "pictures"
+_AT_ONCE = re.compile(r"accept, (\w+), (\d+) associations at once")
 BEGIN, END = "<!-- the rows of build/bench.json -->", "<!-- end of the rows -->"
 
 PARTS = {
@@ -44,7 +46,10 @@ def main() -> int:
     assert found, f"{PAGE} has no line {END}"
     PAGE.write_text(f"{before}{BEGIN}\n{tables(content)}\n{END}{after}", encoding="utf-8")
     if series := content["plots"].get("latency"):
-        PICTURE.write_text(picture(series), encoding="utf-8")
+        (PICTURES / "latency.svg").write_text(picture(series), encoding="utf-8")
+    if series := of_associations([Row(**row) for row in content["rows"]]):
+        drawn = plot.lines("Accepting over several associations", "associations", "instances/s", series)
+        (PICTURES / "associations.svg").write_text(drawn, encoding="utf-8")
     return 0
 
 
@@ -60,12 +65,25 @@ def tables(content: Mapping[str, Any]) -> str:
             parts.append(f"\n## {heading}\n\nMeasured {_times(here)}.\n\n{markdown(here)}")
             if file == "test_wire_4_latency":
                 parts.append("![Latency against offered load](pictures/latency.svg)\n")
+            if of_associations(here):
+                parts.append("![Rate by the number of associations](pictures/associations.svg)\n")
     return "\n".join(parts)
 
 
 def picture(series: Mapping[str, plot.Points]) -> str:
     """Return the plot of latency against load."""
     return plot.lines("Latency of small instances, open loop", "offered, instances/s", "ms", series)
+
+
+def of_associations(rows: Sequence[Row]) -> dict[str, plot.Points]:
+    """Return the rates of edge and Orthanc by the number of associations, for each kind of instance."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if found := _AT_ONCE.fullmatch(row.what):
+            for name, rate in (("edge", row.ours), ("Orthanc", row.peer.removeprefix("Orthanc "))):
+                point = float(found[2]), float(rate.removesuffix("/s"))
+                series.setdefault(f"{name}, {found[1]}", []).append(point)
+    return {name: sorted(points) for name, points in sorted(series.items())}
 
 
 def _times(rows: Sequence[Row]) -> str:
