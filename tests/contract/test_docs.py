@@ -250,7 +250,12 @@ def test_the_pictures_are_small_and_load_nothing() -> None:
     """A page shows each; it has at most 200 KB, and needs no network."""
     of_console = tracked("docs/pictures/console/*")
     others = set(tracked("docs/pictures/*")) - set(of_console)
-    shown = {"status.svg": "README.md", "viewer.png": "README.md", "latency.svg": "docs/benchmarks.md"}
+    shown = {
+        "status.svg": "README.md",
+        "viewer.png": "README.md",
+        "latency.svg": "docs/benchmarks.md",
+        "associations.svg": "docs/benchmarks.md",
+    }
     assert {path.name for path in others} == shown.keys()
     assert len(of_console) == 9
     for name, where in shown.items():
@@ -259,7 +264,7 @@ def test_the_pictures_are_small_and_load_nothing() -> None:
         assert f"(../pictures/console/{path.name})" in page("docs/operate/console.md")
     for path in (*others, *of_console):
         assert path.stat().st_size <= 200_000
-    for name in ("status.svg", "latency.svg"):
+    for name in ("status.svg", "latency.svg", "associations.svg"):
         assert 'url("http' not in page(f"docs/pictures/{name}")
 
 
