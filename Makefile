@@ -69,7 +69,7 @@ bench-growth: $(STAMP) ## measure the edge, its sweep and its queue with a milli
 newer-orthanc: ## fetch the Orthanc of Debian 13 into build/newer-orthanc, a peer of make bench (root, debootstrap)
 	tests/benchmarks/newer-orthanc
 
-bench-page: $(STAMP) ## write what build/bench.json holds into docs/benchmarks.md, with its plot
+bench-page: $(STAMP) ## write what build/bench.json holds into docs/benchmarks.md, with its plots
 	PYTHONPATH=tests $(BIN)/python -m support.wire_page
 
 docs: $(DOCS_STAMP) ## build docs/ into build/docs/html; a broken link or anchor is an error

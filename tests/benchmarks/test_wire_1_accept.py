@@ -23,15 +23,6 @@ TARGETS = {("CT", 1): 1.8, ("CT", 8): 1.5, ("small", 1): 1.3, ("small", 8): 1.4}
 """The required multiple of Orthanc's rate, by kind and associations."""
 
 
-def _edge(
-    load: Load, associations: int, postgres: EmbeddedPostgres, folder: Path, *, nagle: bool = False
-) -> float:
-    with wire_edge.edge(postgres, folder) as edge:
-        rate = dcmsend(load, edge.configuration.edge.port, "MINI_EDGE", associations, nagle=nagle)
-        assert edge.one("SELECT count(*) FROM instances") == load.count
-    return rate
-
-
 def _orthanc(load: Load, associations: int, processes: Processes, folder: Path) -> float:
     rate = dcmsend(load, wire_peers.orthanc(processes, folder, nodelay=True), "ORTHANC", associations)
     processes.stop_all()
@@ -58,7 +49,7 @@ def test_accept(  # noqa: PLR0917  fixtures
     """Measure instances per second until the sender has its last response."""
     load = loads[kind]
     ours, theirs, unflushed = in_turn(
-        lambda: _edge(load, associations, postgres, tmp_path),
+        lambda: wire_edge.accept_rate(load, associations, postgres, tmp_path),
         lambda: _orthanc(load, associations, processes, tmp_path),
         lambda: _storescp(load, associations, processes, tmp_path),
     )
@@ -92,7 +83,8 @@ def test_a_sender_with_nagle(
     """Measure the same sender with Nagle's algorithm on, and off."""
     load = loads[kind]
     with_nagle, without = in_turn(
-        lambda: _edge(load, 1, postgres, tmp_path, nagle=True), lambda: _edge(load, 1, postgres, tmp_path)
+        lambda: wire_edge.accept_rate(load, 1, postgres, tmp_path, nagle=True),
+        lambda: wire_edge.accept_rate(load, 1, postgres, tmp_path),
     )
     what = f"accept, {kind}, sender with Nagle"
     rows.faster(what, with_nagle, than="without", theirs=without, at_least=0.9)

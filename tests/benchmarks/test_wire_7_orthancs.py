@@ -46,34 +46,24 @@ def test_accept_beside_another_orthanc(  # noqa: PLR0917  fixtures
         pytest.skip(f"Orthanc {program.version} has no plugin: install orthanc-postgresql")
     load = loads[kind]
     ours, theirs = in_turn(
-        lambda: _edge(load, postgres, tmp_path),
+        lambda: wire_edge.accept_rate(load, ASSOCIATIONS, postgres, tmp_path),
         lambda: _orthanc(load, program, server, processes, tmp_path),
     )
     what = f"accept, {kind}, {ASSOCIATIONS} assoc., beside Orthanc {program.version} with {index}"
     rows.faster(what, ours, than="Orthanc", theirs=theirs, at_least=1.0)
 
 
-def _edge(load: Load, postgres: EmbeddedPostgres, folder: Path) -> float:
-    with wire_edge.edge(postgres, folder) as edge:
-        rate = dcmsend(load, edge.configuration.edge.port, "MINI_EDGE", ASSOCIATIONS)
-        assert edge.one("SELECT count(*) FROM instances") == load.count
-    return rate
-
-
 def _orthanc(
     load: Load, program: OrthancProgram, postgres: EmbeddedPostgres | None, processes: Processes, folder: Path
 ) -> float:
-    if postgres is None:
-        port = wire_peers.orthanc(processes, folder, nodelay=True, program=program)
-        rate = dcmsend(load, port, "ORTHANC", ASSOCIATIONS)
-        processes.stop_all()
-        return rate
-    postgres.create_database(DATABASE)
+    index = None
+    if postgres is not None:
+        postgres.create_database(DATABASE)
+        index = postgres.dsn(DATABASE)
     try:
-        dsn = postgres.dsn(DATABASE)
-        port = wire_peers.orthanc(processes, folder, nodelay=True, program=program, index=dsn)
-        rate = dcmsend(load, port, "ORTHANC", ASSOCIATIONS)
-        processes.stop_all()
+        port = wire_peers.orthanc(processes, folder, nodelay=True, program=program, index=index)
+        return dcmsend(load, port, "ORTHANC", ASSOCIATIONS)
     finally:
-        postgres.drop_database(DATABASE)
-    return rate
+        processes.stop_all()
+        if postgres is not None:
+            postgres.drop_database(DATABASE)

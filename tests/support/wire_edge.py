@@ -14,6 +14,8 @@ from support import released_tree
 from support.dicom_peers import ECHO
 from support.edge_setup import EdgeSetup, children
 from support.launcher import Process, Processes
+from support.wire_data import Load
+from support.wire_senders import dcmsend
 
 TEMPLATE = "mini_pacs_template"
 ACTOR_PROCESSES = int(os.environ.get("BENCH_ACTOR_PROCESSES", "1"))
@@ -62,6 +64,16 @@ def edge(
         processes.stop_all()
         edge.close()
         postgres.drop_database(name)
+
+
+def accept_rate(
+    load: Load, associations: int, postgres: EmbeddedPostgres, folder: Path, *, nagle: bool = False
+) -> float:
+    """Send the load to a new edge that forwards nothing; return the instances per second."""
+    with edge(postgres, folder) as it:
+        rate = dcmsend(load, it.configuration.edge.port, "MINI_EDGE", associations, nagle=nagle)
+        assert it.one("SELECT count(*) FROM instances") == load.count
+    return rate
 
 
 def _new_place(folder: Path) -> tuple[str, Path, Processes]:

@@ -1,10 +1,10 @@
 -- pending -> in_flight for workers, for several deliveries that are claimed with their messages: the plain case of
 -- claim_for_worker. Return their rows.
 --
--- Workers are chosen as claim_for_worker does: the free worker that was chosen longest ago is next. Left to claim_for_worker
--- is a delivery that no worker is free for, that is locked, in flight or waits for a worker, whose UID has several versions,
--- or of which a result was expected before. A worker whose row is locked is not chosen, and nothing is claimed while another
--- process chooses workers: a claim of messages waits for no transaction.
+-- Workers are chosen as claim_for_worker does: the free worker that was chosen longest ago is next. These deliveries are
+-- left to claim_for_worker: one for which no worker is free, one that is locked, in flight or waits for a worker, one whose
+-- UID has several versions, and one of which a result was expected before. A claim of messages waits for no transaction. So a
+-- worker whose row is locked is not chosen, and nothing is claimed while another process chooses workers.
 --
 -- The rules of the choice are those of claim_for_worker; change them in both. The plans are kept: they must use the indexes,
 -- also if they were made when the tables were empty. So rows are looked up by ids first, and OFFSET 0 keeps a subquery from

@@ -1,7 +1,7 @@
 -- Return how many messages of a queue may be claimed now, at most `wanted`. For an archive: none while it is paused, its
--- breaker is open, it is not configured, or its rate is used up. For an application: as many results, of instances and of
--- units, as those of its workers that are up may still have outstanding; if there are none, as many as are held by processes
--- that are gone. So a target that cannot take anything causes no claims.
+-- breaker is open, it is not configured, or its rate is used up. For an application: as many as its workers that are up
+-- may still take. Results of instances and of units count alike. If they may take none, the places count that processes hold
+-- which are gone. So a target that cannot take anything causes no claims.
 --
 -- A unit that is being sent does not count: its process may be gone, and then its message must be claimed again.
 --

@@ -3,10 +3,10 @@
 -- pending -> in_flight for workers, for several deliveries that are claimed with their messages: the plain case of
 -- claim_for_worker. Return their rows.
 --
--- Workers are chosen as claim_for_worker does: the free worker that was chosen longest ago is next. Left to claim_for_worker
--- is a delivery that no worker is free for, that is locked, in flight or waits for a worker, whose UID has several versions,
--- or of which a result was expected before. A worker whose row is locked is not chosen, and nothing is claimed while another
--- process chooses workers: a claim of messages waits for no transaction.
+-- Workers are chosen as claim_for_worker does: the free worker that was chosen longest ago is next. These deliveries are
+-- left to claim_for_worker: one for which no worker is free, one that is locked, in flight or waits for a worker, one whose
+-- UID has several versions, and one of which a result was expected before. A claim of messages waits for no transaction. So a
+-- worker whose row is locked is not chosen, and nothing is claimed while another process chooses workers.
 --
 -- The rules of the choice are those of claim_for_worker; change them in both. The plans are kept: they must use the indexes,
 -- also if they were made when the tables were empty. So rows are looked up by ids first, and OFFSET 0 keeps a subquery from
@@ -73,9 +73,9 @@ BEGIN
 END $$;
 
 -- Return how many messages of a queue may be claimed now, at most `wanted`. For an archive: none while it is paused, its
--- breaker is open, it is not configured, or its rate is used up. For an application: as many results, of instances and of
--- units, as those of its workers that are up may still have outstanding; if there are none, as many as are held by processes
--- that are gone. So a target that cannot take anything causes no claims.
+-- breaker is open, it is not configured, or its rate is used up. For an application: as many as its workers that are up
+-- may still take. Results of instances and of units count alike. If they may take none, the places count that processes hold
+-- which are gone. So a target that cannot take anything causes no claims.
 --
 -- A unit that is being sent does not count: its process may be gone, and then its message must be claimed again.
 --
