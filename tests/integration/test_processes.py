@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,9 +33,17 @@ def rows(edge: EdgeSetup) -> list[ProcessRow]:
 
 def row_of(edge: EdgeSetup, pid: int) -> ProcessRow:
     """Wait for the row of a process; return it."""
-    found = wait_until(
-        lambda: next((row for row in rows(edge) if row.pid == pid), None), 15, f"the row of process {pid}"
-    )
+    return first_row(edge, lambda row: row.pid == pid, f"the row of process {pid}")
+
+
+def row_of_child(edge: EdgeSetup, parent: int) -> ProcessRow:
+    """Wait for the row of a child of a process; return it."""
+    return first_row(edge, lambda row: row.pid in children(parent), f"the row of a child of process {parent}")
+
+
+def first_row(edge: EdgeSetup, matches: Callable[[ProcessRow], bool], what: str) -> ProcessRow:
+    """Wait for a row that matches; return it."""
+    found = wait_until(lambda: next(filter(matches, rows(edge)), None), 15, what)
     assert found is not None
     return found
 
@@ -54,8 +63,7 @@ def test_each_process_says_what_it_is(edge: EdgeSetup) -> None:
     [actors] = edge.actors("pacs")
     receiver = row_of(edge, children(scp.pid)[0])
     parent = row_of(edge, scp.pid)
-    [actor_pid] = [pid for pid in children(actors.pid) if any(row.pid == pid for row in rows(edge))]
-    actor = row_of(edge, actor_pid)
+    actor = row_of_child(edge, actors.pid)
     name = edge.one("SELECT name::text FROM spool")
     digest = config.load(edge.configuration.source).digest
     assert [row.kind for row in (parent, receiver, actor)] == [

@@ -30,6 +30,8 @@ def pages_of(console: ConsoleLab, delivered: list[Instance]) -> list[str]:
 
 def confirm(page: Page, button: Locator, name: str | re.Pattern[str], **answers: str) -> str:
     """Press a button, answer what the dialog asks, confirm; return the sentence that the console says."""
+    expect(button).to_be_visible()
+    page.wait_for_load_state()  # before its scripts have run, a page asks on a page of its own
     button.click()
     dialog = page.locator("#dialog")
     expect(dialog).to_be_visible()
