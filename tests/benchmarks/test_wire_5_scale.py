@@ -8,8 +8,8 @@ from support import wire_edge, wire_peers
 from support.dicom_peers import ECHO
 from support.launcher import Processes
 from support.wire_comparison import in_turn
-from support.wire_data import Load, made, scaled
-from support.wire_senders import CONTEXT, dcmsend
+from support.wire_data import CT_BYTES, SMALL_BYTES, made, scaled
+from support.wire_senders import CONTEXT, burst
 from support.wire_table import Rows
 
 from gateway.dicom.requestor import associate
@@ -17,36 +17,25 @@ from gateway.lab.postgres import EmbeddedPostgres
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
 
-MANY = 64
 OPEN = 200
 """How many associations are opened to measure the memory of one."""
 
 
-@pytest.fixture(scope="module")
-def shared(loads: dict[str, Load], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Load]:
-    """Return the loads in as many folders as there are associations at most."""
-    folder = tmp_path_factory.mktemp("shared")
-    return {kind: _in_folders(load, folder) for kind, load in loads.items()}
+SIZES = {"CT": (640, CT_BYTES), "small": (2048, SMALL_BYTES)}
+"""How many instances are sent, and the bytes of their pixels."""
 
 
-def _in_folders(load: Load, folder: Path) -> Load:
-    files = sorted(path for place in load.folders for path in place.iterdir())
-    count = min(MANY, len(files))
-    files = files[: len(files) // count * count]
-    places = tuple(folder / f"{load.name}-{number}" for number in range(count))
-    for number, place in enumerate(places):
-        place.mkdir()
-        for other, path in enumerate(files[number::count]):
-            (place / f"{other:05}.dcm").hardlink_to(path)
-    return Load(load.name, places, len(files), load.payload)
+def _burst(kind: str, port: int, called: str, associations: int) -> float:
+    count, size = SIZES[kind]
+    return burst(port, called, associations, max(associations, scaled(count)), size)
 
 
 def _rate(
-    load: Load, associations: int, postgres: EmbeddedPostgres, folder: Path, receivers: int = 0
+    kind: str, associations: int, postgres: EmbeddedPostgres, folder: Path, receivers: int = 0
 ) -> float:
     changes = {"edge": {"receivers": receivers}}
     with wire_edge.edge(postgres, folder, changes) as edge:
-        return dcmsend(load, edge.configuration.edge.port, "MINI_EDGE", associations)
+        return _burst(kind, edge.configuration.edge.port, "MINI_EDGE", associations)
 
 
 @pytest.mark.parametrize("kind", ["CT", "small"])
@@ -54,33 +43,29 @@ def _rate(
 def test_associations(  # noqa: PLR0917  fixtures
     kind: str,
     associations: int,
-    shared: dict[str, Load],
     rows: Rows,
     postgres: EmbeddedPostgres,
     processes: Processes,
     tmp_path: Path,
 ) -> None:
     """Measure instances per second with that many senders at once."""
-    load = shared[kind]
 
     def theirs() -> float:
         port = wire_peers.orthanc(processes, tmp_path, nodelay=True)
-        rate = dcmsend(load, port, "ORTHANC", associations)
+        rate = _burst(kind, port, "ORTHANC", associations)
         processes.stop_all()
         return rate
 
-    ours, its = in_turn(lambda: _rate(load, associations, postgres, tmp_path), theirs, rounds=1)
+    ours, its = in_turn(lambda: _rate(kind, associations, postgres, tmp_path), theirs)
     what = f"accept, {kind}, {associations} associations at once"
     rows.faster(what, ours, than="Orthanc", theirs=its, at_least=None)
 
 
 @pytest.mark.parametrize("kind", ["CT", "small"])
-def test_receivers(
-    kind: str, shared: dict[str, Load], rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path
-) -> None:
+def test_receivers(kind: str, rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     """Measure 16 associations to 1, 2 and 4 receivers."""
     rates = in_turn(*(
-        lambda count=count: _rate(shared[kind], 16, postgres, tmp_path, count)
+        lambda count=count: _rate(kind, 16, postgres, tmp_path, count)
         for count in (1, 2, 4)
     ), rounds=1)  # fmt: skip
     for count, rate in zip((2, 4), rates[1:], strict=True):
