@@ -62,7 +62,7 @@ bench: $(STAMP) ## measure against the peers that are installed (DCMTK, Orthanc)
 	$(BIN)/pytest tests/benchmarks -m "benchmark and not growth" -s
 	PYTHONPATH=tests $(BIN)/python -m support.wire_page
 
-bench-growth: $(STAMP) ## measure the edge, its sweep and its queue with a million instances and messages
+bench-growth: $(STAMP) ## measure the edge, its sweep, queue and console with a million instances and messages
 	$(BIN)/pytest tests/benchmarks -m growth -s
 	PYTHONPATH=tests $(BIN)/python -m support.wire_page
 

@@ -27,7 +27,7 @@ from gateway.database.tables import console_users
 from gateway.database.tables.console_users import Role
 from gateway.lab.layout import free_ports
 
-pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.benchmark, pytest.mark.growth, pytest.mark.timeout(7200)]
 
 STUDIES = scaled(100_000)
 DELIVERIES = scaled(1_000_000)

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
 
 LOADS = (25, 50, 100, 200, 300, 400)
 """Instances per second."""
-SECONDS = 2 if QUICK else 6
+SECONDS = 2 if QUICK else 4
 ASSOCIATIONS = 8
 PACS_ONLY = {"forwarder": {"mode": "pacs_only"}}
 
