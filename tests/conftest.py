@@ -39,8 +39,10 @@ LEAK_SECONDS = 10.0
 
 _numbers = itertools.count(1)
 
-# A shell starts `make test &` with SIGINT ignored, and each process of a test would inherit that.
+# A shell starts `make test &` with SIGINT ignored, and `nohup make test` with SIGHUP ignored. Each process of
+# a test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
