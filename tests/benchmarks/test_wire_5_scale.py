@@ -18,7 +18,7 @@ from gateway.lab.postgres import EmbeddedPostgres
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
 
 MANY = 64
-"""Here both are closest, so a median is worth its time."""
+"""At this number the rates of edge and Orthanc are closest, so it is measured in several rounds."""
 OPEN = 200
 """How many associations are opened to measure the memory of one."""
 SIZES = {"CT": (640, CT_BYTES), "small": (2048, SMALL_BYTES)}

@@ -84,7 +84,7 @@ def test_a_folder_without_permission_is_named(closed: Path, words: tuple[str, ..
         *(word.format(closed=closed) for word in words),
         confined=True,
         HOME=str(closed),
-        _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1",  # no shell may have started the tests
+        _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1",  # else it needs a shell that started the tests
     )
     assert done.returncode == code, done.stderr
     assert str(closed) in done.stderr.replace("\n", "") or "/proc/lab" in done.stderr
