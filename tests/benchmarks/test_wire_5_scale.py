@@ -1,5 +1,6 @@
 """How the rate of accepting changes with associations and receivers; what memory an association takes."""
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from support.dicom_peers import ECHO
 from support.launcher import Processes
 from support.wire_comparison import ROUNDS, in_turn
 from support.wire_data import CT_BYTES, SMALL_BYTES, made, scaled
-from support.wire_senders import CONTEXT, burst
+from support.wire_senders import CONTEXT
 from support.wire_table import Rows
 
 from gateway.dicom.requestor import associate
@@ -25,17 +26,29 @@ SIZES = {"CT": (640, CT_BYTES), "small": (2048, SMALL_BYTES)}
 """How many instances are sent, and the bytes of their pixels."""
 
 
-def _burst(kind: str, port: int, called: str, associations: int) -> float:
+def _burst(kind: str, processes: Processes, port: int, called: str, associations: int) -> float:
+    """Return the instances per second of `support.wire_burst`."""
     count, size = SIZES[kind]
-    return burst(port, called, associations, max(associations, scaled(count)), size)
+    os.sync()  # else our fsync would also write the data of the measurement before
+    sender = processes.start(
+        "python", "-m", "support.wire_burst", str(port), called, str(associations),
+        str(max(associations, scaled(count))), str(size), PYTHONPATH=str(wire_peers.TESTS),
+    )  # fmt: skip
+    assert sender.popen.wait(900) == 0, sender.text()
+    return float(sender.text().split()[-1])
 
 
-def _rate(
-    kind: str, associations: int, postgres: EmbeddedPostgres, folder: Path, receivers: int = 0
+def _rate(  # noqa: PLR0917  a measurement and where it runs
+    kind: str,
+    associations: int,
+    postgres: EmbeddedPostgres,
+    processes: Processes,
+    folder: Path,
+    receivers: int = 0,
 ) -> float:
     changes = {"edge": {"receivers": receivers}}
     with wire_edge.edge(postgres, folder, changes) as edge:
-        return _burst(kind, edge.configuration.edge.port, "MINI_EDGE", associations)
+        return _burst(kind, processes, edge.configuration.edge.port, "MINI_EDGE", associations)
 
 
 @pytest.mark.parametrize("kind", ["CT", "small"])
@@ -52,21 +65,25 @@ def test_associations(  # noqa: PLR0917  fixtures
 
     def theirs() -> float:
         port = wire_peers.orthanc(processes, tmp_path, nodelay=True)
-        rate = _burst(kind, port, "ORTHANC", associations)
+        rate = _burst(kind, processes, port, "ORTHANC", associations)
         processes.stop_all()
         return rate
 
     rounds = ROUNDS if associations == MANY else 1
-    ours, its = in_turn(lambda: _rate(kind, associations, postgres, tmp_path), theirs, rounds=rounds)
+    ours, its = in_turn(
+        lambda: _rate(kind, associations, postgres, processes, tmp_path), theirs, rounds=rounds
+    )
     what = f"accept, {kind}, {associations} associations at once"
     rows.faster(what, ours, than="Orthanc", theirs=its, at_least=1)
 
 
 @pytest.mark.parametrize("kind", ["CT", "small"])
-def test_receivers(kind: str, rows: Rows, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+def test_receivers(
+    kind: str, rows: Rows, postgres: EmbeddedPostgres, processes: Processes, tmp_path: Path
+) -> None:
     """Measure 16 associations to 1, 2 and 4 receivers."""
     rates = in_turn(*(
-        lambda count=count: _rate(kind, 16, postgres, tmp_path, count)
+        lambda count=count: _rate(kind, 16, postgres, processes, tmp_path, count)
         for count in (1, 2, 4)
     ), rounds=1)  # fmt: skip
     for count, rate in zip((2, 4), rates[1:], strict=True):

@@ -3,10 +3,8 @@
 import os
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from gateway.dicom.association import PeerAddress
 from gateway.dicom.contexts import ProposedContext
@@ -17,7 +15,6 @@ from support.wire_data import Load, data_set_bytes
 
 CONTEXT = ProposedContext(CT, EXPLICIT)
 CALLING = "ORTHANC"
-TESTS = Path(__file__).resolve().parents[1]
 
 
 def dcmsend(load: Load, port: int, called: str, associations: int, *, nagle: bool = False) -> float:
@@ -49,24 +46,6 @@ def dcmsend(load: Load, port: int, called: str, associations: int, *, nagle: boo
     for process, output in zip(running, outputs, strict=True):
         assert process.returncode == 0, output
     return load.count / seconds
-
-
-def burst(port: int, called: str, associations: int, count: int, size: int) -> float:
-    """Return the instances per second of `wire_burst`: all associations are open before the first is sent.
-
-    Many processes of dcmsend take seconds to start, which would count as time of the receiver.
-    """
-    os.sync()
-    words = map(str, (port, called, associations, count, size))
-    done = subprocess.run(
-        [sys.executable, "-m", "support.wire_burst", *words],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=900,
-        check=True,
-    )
-    return float(done.stdout)
 
 
 def one_by_one(load: Load, peer: PeerAddress) -> float:
